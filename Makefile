@@ -1,0 +1,50 @@
+# Each target makes its own environment first, from `python3` (3.11 or newer); nothing else needs to be set up.
+# Another Python: make test PYTHON=/usr/bin/python3.12
+# Another folder: make test VENV=/tmp/allcores-venv
+
+VENV ?= .venv
+PYTHON ?=
+RUN := $(VENV)/bin/python
+export PYTHON
+
+.PHONY: help demo test check format bench docs clean
+
+help:
+	@echo "make demo    measure every module of the standard library, on all cores (about a minute)"
+	@echo "make test    the whole test suite (ARGS='-k name' to choose)"
+	@echo "make check   ruff, mypy --strict, and the examples of the docs"
+	@echo "make format  let ruff lay out the code"
+	@echo "make bench   allcores beside its peers; writes docs/benchmarks.md"
+	@echo "make docs    the documentation, into site/"
+
+demo:
+	@.ci/venv $(VENV) cli
+	@$(RUN) -m allcores.demo $(ARGS)
+
+test:
+	@.ci/venv $(VENV) dev
+	@$(RUN) -m pytest $(ARGS)
+
+check:
+	@.ci/venv $(VENV) dev
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check --quiet . || { echo "Lines are not laid out as ruff does: make format"; exit 1; }
+	@$(RUN) -m mypy --strict src tests/typing examples
+	@$(RUN) -m pytest -q tests/docs
+
+format:
+	@.ci/venv $(VENV) dev
+	@$(RUN) -m ruff check --fix --quiet . || true
+	@$(RUN) -m ruff format .
+
+bench:
+	@.ci/venv $(VENV) bench
+	@$(RUN) benchmarks/run.py $(ARGS)
+
+docs:
+	@.ci/venv $(VENV)-docs docs
+	@$(VENV)-docs/bin/python -m mkdocs build --strict --quiet --site-dir site $(ARGS)
+	@echo "site/index.html"
+
+clean:
+	rm -rf $(VENV) $(VENV).lock $(VENV)-docs $(VENV)-docs.lock site build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,101 @@
+"""Measures allcores, its peers and the least that is possible, in turn, in one run.
+
+python benchmarks/run.py                      everything, and writes docs/benchmarks.md
+python benchmarks/run.py --only imap,submit   some rows
+python benchmarks/run.py --quick              everything small: shows that the scripts work
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from benchmarks import report  # noqa: E402  (the path must be set first)
+from benchmarks.rows import Row  # noqa: E402
+from benchmarks.settings import Settings  # noqa: E402
+
+#: module of this folder -> the rows that it makes, in the order of the report
+GROUPS: dict[str, tuple[str, ...]] = {
+    "streams": ("imap", "map"),
+    "submit": ("submit",),
+    "loads": ("primes", "hashes", "lognormal"),
+    "starts": ("first-result", "replacement"),
+    "memory": ("memory", "straggler", "stalled"),
+    "dispatch": ("dispatch", "dispatch-cost"),
+    "imports": ("import",),
+    "crimes": ("crimes",),
+}
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    every = [row for rows in GROUPS.values() for row in rows]
+    parser.add_argument(
+        "--only", metavar="ROW,...", help=f"rows or their files: {', '.join([*GROUPS, *every])}"
+    )
+    parser.add_argument(
+        "--contenders", metavar="NAME,...", help="allcores and peers to measure (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, help="turns per contender (default 5; 1 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, for trying out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write samples and verdicts as JSON")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="where the page goes (default docs/benchmarks.md after a full run, else nowhere)",
+    )
+    options = parser.parse_args()
+    unknown = set(filter(None, (options.only or "").split(","))) - {*GROUPS, *every}
+    if unknown:
+        parser.error(
+            f"--only: no such row: {', '.join(sorted(unknown))}; there are {', '.join([*GROUPS, *every])}"
+        )
+    return options
+
+
+def main() -> int:
+    """Exit code 0 when everything asked for was measured, missed aims or not."""
+    options = _parse()
+    settings = Settings(
+        quick=options.quick,
+        rounds=options.rounds or (1 if options.quick else 5),
+        wanted=tuple(options.contenders.split(",")) if options.contenders else None,
+    )
+    only = set(options.only.split(",")) if options.only else None
+    rows: list[Row] = []
+    started = time.monotonic()
+    for group, names in GROUPS.items():
+        if only is not None and not only & {group, *names}:
+            continue
+        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+        made = importlib.import_module(f"benchmarks.{group}").rows(settings)
+        for row in made:
+            row.load_average = load
+            if only is None or group in only or row.name in only:
+                rows.append(row)
+    minutes = (time.monotonic() - started) / 60
+    print(report.as_text(rows))
+    print(f"\n{minutes:.1f} minutes")
+    if options.json:
+        facts = {"machine": report.machine(), "rows": [row.as_json() for row in rows]}
+        options.json.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    page = options.report or (ROOT / "docs/benchmarks.md" if only is None and not settings.quick else None)
+    if page is not None:
+        page.write_text(report.as_page(rows, settings, minutes), encoding="utf-8")
+        print(f"written: {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

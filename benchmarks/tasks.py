@@ -1,0 +1,67 @@
+"""The functions that workers call. At module level, so that every peer can pickle them by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import struct
+import time
+
+
+def add_one(x: int) -> int:
+    """The least a task can do."""
+    return x + 1
+
+
+def count_primes(limit: int) -> int:
+    """Number of primes below `limit`, by trial division."""
+    found = 0
+    for candidate in range(2, limit):
+        divisor = 2
+        while divisor * divisor <= candidate:
+            if candidate % divisor == 0:
+                break
+            divisor += 1
+        else:
+            found += 1
+    return found
+
+
+def hash_item(number: int) -> str:
+    """SHA-256 of the number's text, 200 times over: some 60 µs."""
+    digest = str(number).encode()
+    for _ in range(200):
+        digest = hashlib.sha256(digest).digest()
+    return digest.hex()
+
+
+def spin(steps: int) -> int:
+    """`steps` turns of an empty loop.
+
+    Counted, not timed: a loop that ends by the clock would not notice that somebody else (say, the
+    parent) had taken its core meanwhile.
+    """
+    total = 0
+    for step in range(steps):
+        total += step & 1
+    return total
+
+
+def nap(seconds: float) -> None:
+    """Sleep."""
+    time.sleep(seconds)
+
+
+def first_is_slow(x: int) -> int:
+    """x + 1, but the first item of a stream takes two seconds."""
+    if x == 0:
+        time.sleep(2.0)
+    return x + 1
+
+
+def die_and_tell(path: str) -> None:
+    """Write the time (CLOCK_MONOTONIC, ns) to `path` and end this worker at once."""
+    descriptor = os.open(path, os.O_WRONLY)
+    os.pwrite(descriptor, struct.pack("=q", time.monotonic_ns()), 0)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,76 @@
+"""Every core of the machine, put to work on an ordinary Python function.
+
+    import allcores
+    allcores.map(function, items)
+
+Names are loaded when they are first used: `import allcores` itself takes a millisecond or two.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from allcores.budget import Budget, core_budget
+    from allcores.errors import (
+        AllcoresError,
+        BrokenPool,
+        InternalError,
+        Interrupted,
+        NotPicklable,
+        NotSupported,
+        PoolClosed,
+        RemoteError,
+        SetupError,
+        TaskError,
+        TaskExited,
+        TaskTimeout,
+        UsageError,
+        WorkerLost,
+    )
+    from allcores.executor import Executor
+    from allcores.limits import Limits, Retry
+    from allcores.outcome import Kind, Outcome
+    from allcores.pool import Pool, Statistics
+    from allcores.progress import ProgressBar
+    from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
+    from allcores.stream import AsyncStream, Stream
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "budget": ("Budget", "core_budget"),
+    "errors": (
+        "AllcoresError", "BrokenPool", "InternalError", "Interrupted", "NotPicklable", "NotSupported", "PoolClosed",
+        "RemoteError", "SetupError", "TaskError", "TaskExited", "TaskTimeout", "UsageError", "WorkerLost",
+    ),
+    "executor": ("Executor",),
+    "limits": ("Limits", "Retry"),
+    "outcome": ("Kind", "Outcome"),
+    "pool": ("Pool", "Statistics"),
+    "progress": ("ProgressBar",),
+    "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
+    "stream": ("AsyncStream", "Stream"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604
+    "AllcoresError", "AsyncStream", "BrokenPool", "Budget", "Executor", "InternalError", "Interrupted", "Kind",
+    "Limits", "NotPicklable", "NotSupported", "Outcome", "Pool", "PoolClosed", "ProgressBar", "RemoteError", "Retry",
+    "SetupError", "Statistics", "Stream", "TaskError", "TaskExited", "TaskTimeout", "UsageError", "WorkerLost",
+    "aimap", "core_budget", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'allcores' has no attribute {name!r}")
+    value = getattr(import_module(f"allcores.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,85 @@
+"""Where tasks run. One contract, found by name; importing allcores imports none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from allcores.engine.events import Glance, Order
+from allcores.errors import NotSupported, UsageError
+from allcores.limits import Limits
+
+if TYPE_CHECKING:
+    from allcores.engine.driver import Driver
+
+
+class Preparation(NamedTuple):
+    """What a worker does before its first task and after its last."""
+
+    setup: Callable[..., Any] | None = None
+    setup_args: tuple[Any, ...] = ()
+    teardown: Callable[..., Any] | None = None
+
+
+class Backend(Protocol):
+    """What a place that runs tasks has to offer.
+
+    `obey` and `glance` are called with the driver's lock held and must not wait.
+    """
+
+    #: its name in `Pool(backend=...)`
+    name: str
+    #: it can end a task that runs too long, uses too much memory, or was cancelled
+    can_end_tasks: bool
+    #: functions and items must be turned into bytes for it
+    needs_bytes: bool
+
+    def start(self, driver: Driver) -> None:
+        """Begin; the driver will order workers to be launched."""
+
+    def obey(self, orders: Sequence[Order]) -> None:
+        """Carry out the dispatcher's orders."""
+
+    def glance(self, worker: int) -> Glance | None:
+        """Where a worker is; None if it is unknown."""
+
+    def wake(self) -> None:
+        """An alarm became due earlier than thought: look again."""
+
+    def pump(self) -> bool:
+        """Run something on the caller's thread, if that is where this backend runs tasks."""
+
+    def close(self) -> None:
+        """Wait until nothing is left; bounded. The dispatcher was told to close before."""
+
+    def abandon(self) -> None:
+        """In a forked copy of this process: let go of descriptors, touch nothing else."""
+
+
+def create(
+    name: str, *, workers: int, preparation: Preparation, limits: Limits, start_method: str | None, share: int
+) -> Backend:
+    """The backend called `name`. Raises UsageError for an unknown name, NotSupported if it cannot run here."""
+    if name == "processes":
+        from allcores.backends.processes import ProcessBackend
+        from allcores.supervision.system import can_fork
+
+        if not can_fork():
+            raise NotSupported(
+                "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here."
+            )
+        return ProcessBackend(workers, preparation, limits, start_method or "template", share)
+    if start_method is not None:
+        raise NotSupported(f"start_method={start_method!r} is for backend='processes', not for {name!r}.")
+    for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
+        if getattr(limits, option) is not None and name in ("threads", "serial"):
+            raise NotSupported(f"Limits({option}=...) needs backend='processes': {name!r} has no process to end.")
+    if name == "threads":
+        from allcores.backends.threads import ThreadBackend
+
+        return ThreadBackend(preparation)
+    if name == "serial":
+        from allcores.backends.serial import SerialBackend
+
+        return SerialBackend(preparation)
+    raise UsageError(f"backend={name!r} is not one of 'processes', 'threads', 'serial'.")

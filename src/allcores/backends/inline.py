@@ -1,0 +1,113 @@
+"""Runs a chunk in this very interpreter, for the backends that have no process between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from allcores.backends import Preparation
+from allcores.clock import monotonic_ns
+from allcores.engine.driver import describe
+from allcores.engine.events import PHASE_IDLE, PHASE_RUNNING, Failure, Glance, Results, mark
+from allcores.engine.flow import Chunk
+from allcores.errors import SetupError, TaskExited
+from allcores.outcome import Kind
+from allcores.transport.pickling import ENDERS
+
+#: Finished items are reported at least this often, ns.
+REPORT_NS = 20_000_000
+
+
+class Bench:
+    """A worker that is a thread, or the caller: where it is, and how it runs a chunk."""
+
+    def __init__(self, number: int, preparation: Preparation) -> None:
+        self.number = number
+        self.preparation = preparation
+        self.state: tuple[Any, ...] = ()
+        self.limit = (1 << 64) - 1
+        self.at = Glance(0, 0, 0, PHASE_IDLE)
+
+    def set_up(self) -> None:
+        """Run the setup function. Raises SetupError."""
+        if self.preparation.setup is None:
+            return
+        try:
+            value = self.preparation.setup(*self.preparation.setup_args)
+        except BaseException as error:
+            raise SetupError(f"The setup function raised {type(error).__name__}: {error}") from error
+        self.state = () if value is None else (value,)
+
+    def tear_down(self) -> None:
+        """Run the teardown function."""
+        if self.preparation.teardown is not None:
+            self.preparation.teardown(*self.state)
+
+    def call(self, chunk: Chunk, item: Any) -> Any:
+        """One call, in the function's style."""
+        function, style = chunk.function.target, chunk.function.style
+        if style == "one":
+            return function(*self.state, item)
+        if style == "star":
+            return function(*self.state, *item)
+        return function(*self.state, *item[0], **item[1])
+
+    def run(self, chunk: Chunk, report: Callable[[Results], None]) -> None:
+        """Run a chunk; `report` gets the results as they gather."""
+        sequence = chunk.sequence
+        items = list(chunk.items)
+        values: list[Any] = []
+        failures: list[Failure] = []
+        durations: list[int] = []
+        first = position = 0
+        begun = now = monotonic_ns()
+
+        def send(*, ended: bool) -> None:
+            nonlocal values, failures, durations, first, begun
+            report(
+                Results(
+                    self.number,
+                    sequence,
+                    first,
+                    position - first,
+                    now - begun,
+                    values=values,
+                    failures=failures or None,
+                    durations=durations,
+                    ended=ended,
+                )
+            )
+            values, failures, durations = [], [], []
+            first, begun = position, monotonic_ns()
+
+        for item in items:
+            self.at = Glance(sequence, position, now, PHASE_RUNNING)
+            if mark(sequence, position) >= self.limit:
+                break
+            try:
+                values.append(self.call(chunk, item))
+            except BaseException as error:
+                failures.append(self._failure(chunk, position, error))
+            position += 1
+            then, now = now, monotonic_ns()
+            durations.append(now - then)
+            if now - begun > REPORT_NS and position < len(items):
+                send(ended=False)
+        self.at = Glance(sequence, position, 0, PHASE_IDLE)
+        send(ended=True)
+
+    def _failure(self, chunk: Chunk, position: int, error: BaseException) -> Failure:
+        index = None if chunk.future is not None else chunk.first + position
+        facts: dict[str, Any] = {"index": index, "attempts": chunk.attempt, "worker": self.number}
+        what = describe(chunk, min(position, len(chunk.items) - 1) if chunk.items else 0)
+        if isinstance(error, ENDERS):
+            kind = Kind.WORKER_LOST if isinstance(error, SystemExit) else Kind.FAILED
+            exited = TaskExited(
+                f"{what} raised {type(error).__name__}({error}): a task that does this would end its caller; "
+                "return or raise another exception instead.",
+                **facts,
+            )
+            exited.__cause__ = error
+            return Failure(position, kind, exited)
+        error.add_note(f"allcores: {what} failed in worker {self.number}, attempt {chunk.attempt}")
+        return Failure(position, Kind.FAILED, error)

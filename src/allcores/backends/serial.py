@@ -1,0 +1,97 @@
+"""Tasks run on the caller's thread, when results are read: for debugging, with the same semantics.
+
+A breakpoint in the function works; a hanging function hangs its caller, so `timeout=` is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from allcores.backends import Preparation
+from allcores.backends.inline import Bench
+from allcores.clock import monotonic_ns
+from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop
+from allcores.engine.flow import Chunk
+from allcores.errors import SetupError
+
+if TYPE_CHECKING:
+    from allcores.engine.driver import Driver
+
+
+class SerialBackend:
+    """One worker: whoever reads."""
+
+    name = "serial"
+    can_end_tasks = False
+    needs_bytes = False
+
+    def __init__(self, preparation: Preparation) -> None:
+        self._preparation = preparation
+        self._driver: Driver | None = None
+        self._bench: Bench | None = None
+        self._is_set_up = False
+        self._chunks: deque[Chunk] = deque()
+
+    def start(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def obey(self, orders: Sequence[Order]) -> None:
+        assert self._driver is not None
+        for order in orders:
+            if isinstance(order, Launch):
+                self._bench = Bench(order.worker, self._preparation)
+                self._driver.dispatcher.ready(order.worker, monotonic_ns())
+            elif isinstance(order, Send):
+                self._chunks.append(order.chunk)
+            elif isinstance(order, SetLimit) and self._bench is not None:
+                self._bench.limit = order.limit
+            elif isinstance(order, (Kill, Stop)):
+                self._chunks.clear()
+
+    def glance(self, worker: int) -> Glance | None:
+        return self._bench.at if self._bench is not None else None
+
+    def wake(self) -> None:
+        pass
+
+    def pump(self) -> bool:
+        driver, bench = self._driver, self._bench
+        assert driver is not None
+        if bench is None:
+            return False
+        if not self._is_set_up:
+            self._is_set_up = True
+            try:
+                bench.set_up()
+            except SetupError as error:
+                failure = error
+                driver.turn(lambda dispatcher, now: dispatcher.setup_failed(failure))
+                return True
+        if self._chunks:
+            chunk = self._chunks.popleft()
+            bench.run(chunk, self._report)
+            return True
+        with driver.lock:
+            alarm = driver.dispatcher.next_alarm_ns
+            waiting = driver.dispatcher.waiting_for_time
+        if alarm is None or not waiting:
+            return False
+        # Nothing runs anywhere else: the next thing that can happen is a retry that falls due.
+        time.sleep(max(0.0, (alarm - monotonic_ns()) / 1e9))
+        driver.turn(lambda dispatcher, now: dispatcher.tick(now))
+        return True
+
+    def _report(self, results: Results) -> None:
+        assert self._driver is not None
+        self._driver.turn(lambda dispatcher, now: dispatcher.results(results, now))
+
+    def close(self) -> None:
+        bench, self._bench = self._bench, None
+        if bench is not None and self._is_set_up:
+            bench.tear_down()
+
+    def abandon(self) -> None:
+        pass

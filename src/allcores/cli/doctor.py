@@ -1,0 +1,269 @@
+"""`allcores doctor`: what this machine gives, and why."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import click
+
+from allcores.budget import Budget, Memory, core_budget, human_size, machine_memory, thread_environment
+from allcores.cli.output import write_json
+from allcores.supervision.system import can_fork
+
+#: what allcores uses, or what people use beside it, and what for
+LIBRARIES = {
+    "cloudpickle": "functions of scripts and notebooks, lambdas",
+    "click": "this command line",
+    "rich": "the progress bar",
+    "numpy": "arrays",
+}
+
+#: descriptors that a worker costs the parent (pipe, notes, death), and those that a program has anyway
+DESCRIPTORS_PER_WORKER, DESCRIPTORS_ELSEWHERE = 3, 64
+#: bytes; Docker gives a container a /dev/shm of this size unless told otherwise
+SMALL_SHM_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit of the system.
+
+    name: as people know it. value: in `unit`; None if there is no such limit here.
+    bites: a sentence if this limit is in the way, else None.
+    """
+
+    name: str
+    value: int | None
+    unit: str
+    bites: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that `allcores doctor` shows."""
+
+    cores: Budget
+    memory: Memory
+    start_methods: dict[str, str]
+    default_start_method: str | None
+    limits: list[Limit]
+    python: dict[str, Any]
+    libraries: dict[str, str | None]
+    thread_variables: dict[str, str | None]
+    worker_thread_variables: dict[str, str]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is in the way, in sentences."""
+        found = [limit.bites for limit in self.limits if limit.bites]
+        if self.default_start_method is None:
+            found.append("this system cannot fork: use --backend threads")
+        if self.memory.available is not None:
+            share = self.memory.available // self.cores.workers
+            if share < 256 * 1024 * 1024:
+                found.append(
+                    f"only {human_size(share)} of memory are available for each worker: use fewer workers"
+                )
+        for name, value in self.thread_variables.items():
+            if value and value.isdecimal() and int(value) > 1 and name.endswith("_THREADS"):
+                found.append(
+                    f"{name}={value} is kept in workers: {self.cores.workers} of them start"
+                    f" {int(value) * self.cores.workers} threads; unset it, and each gets 1"
+                )
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; docs/cli.md explains each field."""
+        return {**asdict(self), "warnings": self.warnings}
+
+
+def diagnose() -> Diagnosis:
+    """Look at the machine. Takes a few milliseconds; starts nothing."""
+    cores = core_budget()
+    ours = thread_environment(1, environ={})
+    methods = dict(_start_methods())
+    return Diagnosis(
+        cores=cores,
+        memory=machine_memory(),
+        start_methods=methods,
+        default_start_method="template" if "template" in methods else None,
+        limits=list(_limits(cores.workers)),
+        python=_python(),
+        libraries={name: _version(name) for name in LIBRARIES},
+        thread_variables={name: os.environ.get(name) for name in ours if not name.startswith("ALLCORES_")},
+        worker_thread_variables={
+            name: value for name, value in thread_environment(1).items() if not name.startswith("ALLCORES_")
+        },
+    )
+
+
+def _start_methods() -> Iterator[tuple[str, str]]:
+    """Each start method that works here, and what it is good for."""
+    if not can_fork():
+        return
+    yield "template", "workers are forked in milliseconds from a clean process with one thread"
+    known = multiprocessing.get_all_start_methods()
+    if "fork" in known:
+        yield "fork", "workers have all that the parent has; risky when it runs threads"
+    if "spawn" in known:
+        yield "spawn", "each worker is a fresh interpreter: slowest start, nothing shared"
+    if "forkserver" in known:
+        yield "forkserver", "like template"
+
+
+def _limits(workers: int) -> Iterator[Limit]:
+    yield from _resource_limits(workers)
+    for name, path in [
+        ("pid_max", "/proc/sys/kernel/pid_max"),
+        ("threads-max", "/proc/sys/kernel/threads-max"),
+        ("container's pids.max", "/sys/fs/cgroup/pids.max"),
+    ]:
+        value = _number_in(path)
+        if value is None:
+            continue
+        tight = value < 4 * workers + 32
+        yield Limit(name, value, "processes", f"{name} allows {value} processes in all" if tight else None)
+    if os.path.isdir("/dev/shm"):
+        try:
+            space = shutil.disk_usage("/dev/shm")
+        except OSError:
+            return
+        small = f"/dev/shm has {human_size(space.total)}: large arrays need more (docker run --shm-size=1g)"
+        yield Limit("/dev/shm", space.total, "bytes", small if space.total <= SMALL_SHM_BYTES else None)
+        yield Limit("/dev/shm free", space.free, "bytes")
+
+
+def _resource_limits(workers: int) -> Iterator[Limit]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    files = _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    most = None if files is None else max(0, files - DESCRIPTORS_ELSEWHERE) // DESCRIPTORS_PER_WORKER
+    yield Limit(
+        "open files (ulimit -n)",
+        files,
+        "descriptors",
+        f"ulimit -n {files} is enough for about {most} workers: raise it"
+        if most is not None and most < 2 * workers
+        else None,
+    )
+    if hasattr(resource, "RLIMIT_NPROC"):
+        processes = _finite(resource.getrlimit(resource.RLIMIT_NPROC)[0])
+        tight = processes is not None and processes < 4 * workers + 64 and os.geteuid() != 0
+        yield Limit(
+            "user's processes (ulimit -u)",
+            processes,
+            "processes",
+            f"ulimit -u {processes} is for all your processes and threads together: raise it"
+            if tight
+            else None,
+        )
+    memory = _finite(resource.getrlimit(resource.RLIMIT_AS)[0])
+    yield Limit(
+        "address space (ulimit -v)",
+        memory,
+        "bytes",
+        None if memory is None else f"ulimit -v limits each process to {human_size(memory)} of address space",
+    )
+
+
+def _finite(value: int) -> int | None:
+    """None for "unlimited", which is -1 or, on macOS, the largest number."""
+    return None if value < 0 or value >= 1 << 62 else value
+
+
+def _number_in(path: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):  # "max" is no number, and no limit
+        return None
+
+
+def _python() -> dict[str, Any]:
+    gil = getattr(sys, "_is_gil_enabled", None)
+    return {
+        "version": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "executable": sys.executable,
+        "free_threading_build": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        "gil_enabled": True if gil is None else bool(gil()),
+        "compiler": platform.python_compiler(),
+        "system": platform.platform(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def as_text(found: Diagnosis) -> str:
+    """The diagnosis for people."""
+    cores, memory = found.cores, found.memory
+    budget = "1 core" if cores.workers == 1 else f"{cores.workers} cores"
+    lines = [f"Core budget: {budget}, so a pool has that many workers unless told otherwise"]
+    lines += [f"  {reason}" for reason in cores.reasons]
+    available = "unknown" if memory.available is None else human_size(memory.available)
+    lines.append(f"Memory: {available} available")
+    lines += [f"  {reason}" for reason in memory.reasons]
+    lines.append(f"Start methods: {found.default_start_method or 'none'} is the default")
+    lines += _table(found.start_methods)
+    lines.append("Limits")
+    lines += _table({limit.name: _limit_text(limit) for limit in found.limits})
+    lines.append(f"Python {found.python['version']} ({found.python['implementation']})")
+    gil = "off: threads run in parallel" if not found.python["gil_enabled"] else "on: threads take turns"
+    lines += _table({"executable": found.python["executable"], "GIL": gil, "system": found.python["system"]})
+    lines.append("Libraries")
+    lines += _table({name: _library_text(name, version) for name, version in found.libraries.items()})
+    lines.append("Threads of numeric libraries, in each of a full pool's workers")
+    lines += _table(
+        {
+            name: f"{value} (set by you, kept)"
+            if value is not None
+            else found.worker_thread_variables.get(name, "follows OMP_NUM_THREADS")
+            for name, value in found.thread_variables.items()
+        }
+    )
+    warnings = found.warnings
+    lines.append("In the way" if warnings else "Nothing is in the way.")
+    lines += [f"  ! {warning}" for warning in warnings]
+    return "\n".join(lines)
+
+
+def _table(rows: dict[str, str]) -> list[str]:
+    width = max(map(len, rows), default=0)
+    return [f"  {name:<{width}}  {text}" for name, text in rows.items()]
+
+
+def _limit_text(limit: Limit) -> str:
+    if limit.value is None:
+        return "no limit"
+    return human_size(limit.value) if limit.unit == "bytes" else f"{limit.value:,}"
+
+
+def _library_text(name: str, version: str | None) -> str:
+    return f"{version or 'not installed'} ({LIBRARIES[name]})"
+
+
+@click.command("doctor")
+@click.option("--json", "as_machine", is_flag=True, help="Print JSON.")
+def command(as_machine: bool) -> None:
+    """Show what this machine gives: cores, memory, start methods, limits, versions, and why."""
+    found = diagnose()
+    if as_machine:
+        write_json(found.as_json())
+    else:
+        click.echo(as_text(found))

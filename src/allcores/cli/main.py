@@ -1,0 +1,86 @@
+"""The `allcores` command: its group, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from allcores.cli.exits import CommandError, Exit
+from allcores.cli.output import complain, say
+from allcores.errors import AllcoresError, InternalError, UsageError
+
+
+class _LateCommands(click.Group):
+    """Imports a command's file when it is asked for: `--version` need not wait for all of them."""
+
+    names = ("doctor", "run")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.names:
+            return None
+        command: click.Command = importlib.import_module(f"allcores.cli.{cmd_name}").command
+        return command
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("allcores")
+        except metadata.PackageNotFoundError:
+            version = "(version unknown: it runs from a folder, not installed)"
+        click.echo(f"allcores {version}")
+        ctx.exit()
+
+
+@click.group(cls=_LateCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version.",
+)
+def group() -> None:
+    """Put every core of this machine to work on an ordinary Python function."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code. `arguments` defaults to those of this process."""
+    try:
+        code = group.main(args=arguments, prog_name="allcores", standalone_mode=False)
+        return int(code) if isinstance(code, int) else int(Exit.OK)
+    except click.exceptions.Exit as error:
+        return int(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        complain("interrupted")
+        return Exit.INTERRUPTED
+    except click.UsageError as error:
+        error.show(sys.stderr)
+        return Exit.USAGE
+    except click.ClickException as error:
+        complain(error.format_message())
+        return Exit.USAGE
+    except CommandError as error:
+        if error.details:
+            say(error.details.rstrip("\n"))
+        complain(str(error))
+        return error.exit
+    except UsageError as error:
+        complain(str(error))
+        return Exit.USAGE
+    except InternalError:
+        raise
+    except AllcoresError as error:
+        complain(str(error))
+        return Exit.NO_WORKERS
+    except BrokenPipeError:
+        return Exit.READER_LEFT

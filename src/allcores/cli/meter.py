@@ -1,0 +1,125 @@
+"""What a run uses: processor seconds and memory of the parent and its workers.
+
+Linux: sampled from /proc. Elsewhere: what getrusage tells about this process and its ended children.
+Resident memory counts a page that two processes share twice; proportional shares would cost a walk through
+every mapping per sample.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from allcores.engine.events import News, WorkerStarted
+
+#: seconds between samples. Larger misses short peaks, smaller costs time (20 µs per worker and sample).
+SAMPLE_S = 0.2
+
+_STAT_HAS = os.path.exists("/proc/self/stat")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of a run so far.
+
+    cpu_s: processor seconds of parent and workers. peak_bytes: largest sum of resident memory seen;
+    peak_worker_bytes: the largest single worker's; 0 where it cannot be told.
+    """
+
+    cpu_s: float
+    peak_bytes: int
+    peak_worker_bytes: int
+
+
+class Meter:
+    """An observer that measures while its `with` block runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards the four below: news comes from any thread
+        #: pid -> processor seconds when last seen; numbers of ended workers stay
+        self._workers: dict[int, float] = {}
+        self._alive: set[int] = set()
+        self._peak_bytes = 0
+        self._peak_worker_bytes = 0
+        self._own_start_s = time.process_time()
+        self._own_s = 0.0
+        self._children_start_s = _children_s()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_sampling, name="allcores-meter", daemon=True)
+
+    def __call__(self, news: News) -> None:
+        if isinstance(news, WorkerStarted) and news.pid is not None and news.pid != os.getpid():
+            with self._lock:
+                if news.pid in self._workers and news.pid not in self._alive:
+                    self._workers[-len(self._workers)] = self._workers.pop(news.pid)  # the pid is used again
+                self._workers.setdefault(news.pid, 0.0)
+                self._alive.add(news.pid)
+
+    def sample(self) -> None:
+        """Measure now. To be called before the pool is closed: workers that are gone tell nothing."""
+        own = time.process_time() - self._own_start_s
+        total = _stat(os.getpid())[1]
+        with self._lock:
+            for pid in list(self._alive):
+                cpu_s, rss = _stat(pid)
+                if rss == 0 and cpu_s == 0.0:
+                    self._alive.discard(pid)
+                    continue
+                self._workers[pid] = max(cpu_s, self._workers[pid])
+                self._peak_worker_bytes = max(self._peak_worker_bytes, rss)
+                total += rss
+            self._own_s = own
+            self._peak_bytes = max(self._peak_bytes, total)
+
+    def usage(self) -> Usage:
+        """What was measured."""
+        if not _STAT_HAS:
+            return Usage(self._own_s + _children_s() - self._children_start_s, *_peaks())
+        with self._lock:
+            return Usage(self._own_s + sum(self._workers.values()), self._peak_bytes, self._peak_worker_bytes)
+
+    def __enter__(self) -> Meter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _keep_sampling(self) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            self.sample()
+
+
+def _stat(pid: int) -> tuple[float, int]:
+    """Processor seconds (with those of ended children) and resident bytes; zeros if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # proc(5): the second field is the name in brackets, which may hold spaces and brackets.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0.0, 0
+    ticks = sum(int(field) for field in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def _peaks() -> tuple[int, int]:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0, 0
+    scale = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
+    return own + worker, worker

@@ -1,0 +1,96 @@
+"""What commands write: plain text for people, JSON for machines; sizes and seconds as people read them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from allcores.errors import UsageError
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "500M", "1.5 GiB", "800kb" or "1048576". Prefixes count in 1,024.
+
+    Raises: UsageError if it is no size, or below one byte.
+    """
+    match = _SIZE.fullmatch(text)
+    size = int(float(match[1]) * 1024 ** _POWERS[match[2].lower()]) if match else 0
+    if size < 1:
+        raise UsageError(f"'{text}' is no size: write bytes, or a number like 500M or 1.5G")
+    return size
+
+
+def size_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """click's callback of an option that is a size in bytes."""
+    if value is None:
+        return None
+    try:
+        return parse_size(value)
+    except UsageError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds as people read them: "0.42 s", "12.3 s", "3 min 05 s", "2 h 10 min"."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """`text` in one line of at most `limit` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def say(text: str) -> None:
+    """Write for people: a line on standard error. If nobody listens there any more, so be it."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(text, err=True)
+
+
+def complain(sentence: str) -> None:
+    """The one sentence that tells why a command ended."""
+    say(f"allcores: {sentence}")
+
+
+def write_json(value: Any, *, fd: int | None = None) -> None:
+    """Write for machines: one JSON document on standard output (or the descriptor that stands for it)."""
+    text = json.dumps(value, indent=2) + "\n"
+    if fd is None:
+        click.echo(text, nl=False)
+        return
+    rest = text.encode()
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+@contextlib.contextmanager
+def reserved_stdout() -> Iterator[int]:
+    """A private descriptor of standard output; meanwhile, what anybody prints goes to standard error.
+
+    So a `print` in somebody's function, or a worker's, cannot end up between the lines of the output.
+    """
+    sys.stdout.flush()
+    private = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield private
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os.dup2(private, 1)
+        os.close(private)

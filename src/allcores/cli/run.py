@@ -1,0 +1,114 @@
+"""`allcores run`: one function over one input, each outcome a line of JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from allcores.cli.exits import Exit
+from allcores.cli.output import size_option
+from allcores.cli.runner import RunOptions, run
+from allcores.streams.sinks import STDOUT
+
+_HELP = """Call FUNCTION with each item of INPUT, on all cores; write each value as a line of JSON.
+
+FUNCTION is package.module:function or path/to/script.py:function. INPUT is a file of lines (each line an
+item), a .jsonl or .ndjson file (each line a JSON value), or - for standard input; with --files the items are
+paths. Inputs are read as they are needed, whatever their size.
+
+\b
+  allcores run work.py:measure urls.txt -o out.jsonl --timeout 10 --retries 2
+  allcores run work.py:parse --files 'src/**/*.py' --on-error record -o out.jsonl
+  zcat big.jsonl.gz | allcores run work.py:clean - --format jsonl | head
+
+Ctrl-C once finishes what is running and writes it, twice stops now.
+"""
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" for code in Exit)
+
+
+@click.command("run", help=_HELP, epilog=_EPILOG, context_settings={"max_content_width": 110})
+@click.argument("function")
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
+@click.option(
+    "--files",
+    metavar="PATTERN",
+    multiple=True,
+    help="Items are the paths that match, like 'src/**/*.py' (quoted, or the shell expands it); repeatable.",
+)
+@click.option(
+    "--format", type=click.Choice(["lines", "jsonl"]), help="How INPUT holds its items; default: by suffix."
+)
+@click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    default=STDOUT,
+    help="File to (over)write; - is standard output, the default.",
+)
+@click.option(
+    "--records",
+    is_flag=True,
+    help="Write {index, kind, value, attempts, seconds, worker} for each item, not its value alone.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip", "record"]),
+    default="stop",
+    show_default=True,
+    help="At an item that fails: stop; go on; or go on and write a record of it (switches --records on).",
+)
+@click.option(
+    "--ordered/--unordered", default=True, help="Output in input order (default), or as items finish."
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="For each item; what takes longer is ended.")
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Further attempts for an item that fails.",
+)
+@click.option(
+    "--setup", metavar="FUNCTION", help="Called once per worker; its value is FUNCTION's first argument."
+)
+@click.option(
+    "--setup-arg",
+    "setup_args",
+    metavar="TEXT",
+    multiple=True,
+    help="Argument of the setup function; repeatable.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Default: the core budget (see allcores doctor).",
+)
+@click.option(
+    "--chunk",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Items that travel together; default: sizes itself.",
+)
+@click.option(
+    "--memory-per-worker",
+    metavar="SIZE",
+    callback=size_option,
+    help="Like 500M or 2G; a worker above it is ended, and its item fails.",
+)
+@click.option(
+    "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
+)
+@click.option(
+    "--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes."
+)
+@click.option("--json", is_flag=True, help="Print the summary as JSON on standard output (needs -o FILE).")
+@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option(
+    "--progress/--no-progress", default=True, help="A bar on standard error, if that is a terminal (default)."
+)
+def command(**given: Any) -> int:
+    """The click command; its help is above."""
+    return run(RunOptions(**given))

@@ -1,0 +1,190 @@
+"""What a run came to: items, failures with examples, pace, speed-up, memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import reprlib
+from dataclasses import dataclass
+from typing import Any
+
+from allcores.budget import human_size
+from allcores.cli.exits import Exit
+from allcores.cli.meter import Usage
+from allcores.cli.output import seconds_text, shortened
+from allcores.outcome import Kind, Outcome
+from allcores.progress import pace_text
+from allcores.streams.sinks import error_name, failure_record, remote_traceback
+
+#: failures of each kind that are shown; more would push the numbers off the screen
+EXAMPLES = 3
+
+_WORDS = {Kind.FAILED: "failed", Kind.TIMED_OUT: "timed out", Kind.WORKER_LOST: "lost their worker"}
+_FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
+_OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class Tally:
+    """Counts outcomes as they come.
+
+    ok, cancelled: how many. failures: how many of each kind, and the first ones as examples.
+    """
+
+    def __init__(self) -> None:
+        self.ok = 0
+        self.cancelled = 0
+        self.failures: dict[Kind, int] = dict.fromkeys(_WORDS, 0)
+        self.examples: list[Outcome[Any]] = []
+
+    def add(self, outcome: Outcome[Any]) -> None:
+        """Count one outcome."""
+        if outcome.kind is Kind.OK:
+            self.ok += 1
+        elif outcome.kind is Kind.CANCELLED:
+            self.cancelled += 1
+        else:
+            self.failures[outcome.kind] += 1
+            if self.failures[outcome.kind] <= EXAMPLES:
+                self.examples.append(outcome)
+
+    @property
+    def failed(self) -> int:
+        """How many items were tried and did not return."""
+        return sum(self.failures.values())
+
+    @property
+    def items(self) -> int:
+        """How many items were tried to the end."""
+        return self.ok + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A finished run, in numbers.
+
+    function, output: as they were named. cores: the core budget. seconds: wall time from before the workers
+    started to after the last outcome. busy_s: seconds that workers spent in the function, added up.
+    retries: further attempts of all items.
+    """
+
+    function: str
+    output: str
+    exit: Exit
+    error: str | None
+    tally: Tally
+    seconds: float
+    busy_s: float
+    workers: int
+    cores: int
+    retries: int
+    workers_lost: int
+    usage: Usage
+
+    @property
+    def speed_up(self) -> float:
+        """Seconds that workers spent in the function for each second of the run.
+
+        What a serial run would have taken is not measured: items that share a core's caches, or a core,
+        take longer than they would alone, and then this is too high.
+        """
+        return self.busy_s / self.seconds if self.seconds else 0.0
+
+    @property
+    def core_use(self) -> float:
+        """Share of the core budget's processor seconds that were used, 0 to 1."""
+        return self.usage.cpu_s / (self.seconds * self.cores) if self.seconds else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines; docs/cli.md explains each field."""
+        return {
+            "function": self.function,
+            "output": self.output,
+            "exit": int(self.exit),
+            "meaning": self.exit.meaning,
+            "error": self.error,
+            "items": self.tally.items,
+            "ok": self.tally.ok,
+            "failures": {kind.value: count for kind, count in self.tally.failures.items()},
+            "cancelled": self.tally.cancelled,
+            "examples": [failure_record(outcome) for outcome in self.tally.examples],
+            "retries": self.retries,
+            "workers_lost": self.workers_lost,
+            "seconds": round(self.seconds, 6),
+            "items_per_second": round(self.tally.items / self.seconds, 3) if self.seconds else 0.0,
+            "busy_seconds": round(self.busy_s, 6),
+            "speed_up": round(self.speed_up, 3),
+            "workers": self.workers,
+            "cores": self.cores,
+            "cpu_seconds": round(self.usage.cpu_s, 3),
+            "core_use": round(self.core_use, 3),
+            "peak_memory_bytes": self.usage.peak_bytes,
+            "peak_memory_worker_bytes": self.usage.peak_worker_bytes,
+        }
+
+    def as_text(self) -> str:
+        """For people: three or four lines, and the failures' examples."""
+        tally = self.tally
+        where = "standard output" if self.output == "-" else self.output
+        parts = [f"{tally.ok:,} ok"]
+        parts += [f"{count:,} {_WORDS[kind]}" for kind, count in tally.failures.items() if count]
+        if tally.cancelled:
+            parts.append(f"{tally.cancelled:,} not done")
+        items = "1 item" if tally.items == 1 else f"{tally.items:,} items"
+        lines = [f"{items} in {seconds_text(self.seconds)}: {', '.join(parts)} → {where}"]
+        for kind, count in tally.failures.items():
+            if count:
+                shown = [outcome for outcome in tally.examples if outcome.kind is kind]
+                lines += [f"  {_WORDS[kind]}: {example_text(outcome)}" for outcome in shown]
+                if count > len(shown):
+                    lines.append(f"  … and {count - len(shown):,} more that {_WORDS[kind]}")
+        pace = pace_text(tally.items / self.seconds) if self.seconds else "0 items/s"
+        lines.append(
+            f"{pace} · speed-up {self.speed_up:.2f} with {_counted(self.workers, 'worker')}"
+            f" (seconds in the function ÷ seconds of the run)"
+        )
+        memory = f"peak memory {human_size(self.usage.peak_bytes)}" if self.usage.peak_bytes else ""
+        if self.usage.peak_worker_bytes:
+            memory += f" (largest worker {human_size(self.usage.peak_worker_bytes)})"
+        lines.append(
+            f"core use {self.core_use:.0%} of {_counted(self.cores, 'core')}"
+            + (f" · {memory}" if memory else "")
+        )
+        extra = [_counted(self.retries, "retry", "retries")] if self.retries else []
+        extra += [f"{_counted(self.workers_lost, 'worker')} lost"] if self.workers_lost else []
+        if extra:
+            lines.append(" · ".join(extra))
+        return "\n".join(lines)
+
+
+def example_text(outcome: Outcome[Any]) -> str:
+    """One failure in one line: which item, what happened, where in the function's code."""
+    error = outcome.error
+    if error is None:
+        return f"item {outcome.index}: {outcome.kind.value}"
+    message = shortened(str(error), 300)
+    if outcome.kind is not Kind.FAILED:
+        return message  # written by allcores, so it names the item
+    name = error_name(error)
+    name = name.rpartition(".")[2] if name.startswith("allcores.") else name
+    text = f"item {outcome.index} {shortened(_short.repr(outcome.item))}: {name}"
+    if message:
+        text += f": {message}"
+    place = _place(remote_traceback(error))
+    return text + (f" ({place})" if place else "")
+
+
+def _place(traceback: str | None) -> str | None:
+    """file:line of the innermost frame that is not ours."""
+    frames = _FRAME.findall(traceback or "")
+    if not frames or frames[-1][0].startswith((_OWN_FOLDER, "<")):
+        return None  # it happened in our code, so a line of theirs would mislead
+    file, line = frames[-1]
+    return f"{os.path.relpath(file) if file.startswith(os.getcwd() + os.sep) else file}:{line}"
+
+
+def _counted(count: int, noun: str, plural: str | None = None) -> str:
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 60

@@ -1,0 +1,180 @@
+"""Finds the function that `package.module:function` or `folder/work.py:function` names.
+
+A script is imported as a module under its own name, with its folder on `sys.path`. Workers get a copy of
+`sys.path`, so they find it in the same way, and nothing has to be pickled by value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+from allcores.cli.exits import CommandError
+
+#: what to write; shown wherever a name makes no sense
+FORM = "write package.module:function, or path/to/script.py:function"
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """The function called `name`; its module is imported.
+
+    name: "package.module:function", "path/to/script.py:function"; the function may be dotted (Class.method).
+    Raises: CommandError with one sentence, and the closest names that do exist.
+    """
+    place, colon, function = name.rpartition(":")
+    if not colon or not place or not function:
+        raise CommandError(f"'{name}' names no function: {_form_for(name)}")
+    if place.endswith(".py") or os.sep in place or "/" in place:
+        module = _import_script(place)
+    else:
+        _put_on_path(os.getcwd())
+        module = _import_module(place)
+    return _attribute(module, function, place)
+
+
+def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[int]) -> None:
+    """Raise CommandError if `function` can be called with none of these numbers of arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # written in C: it says so itself when called
+    last: TypeError | None = None
+    for count in counts:
+        try:
+            signature.bind(*range(count))
+        except TypeError as error:
+            last = error
+        else:
+            return
+    if last is not None:
+        what = "the item" if tuple(counts) == (1,) else "what setup returned and the item"
+        raise CommandError(f"'{name}' has the signature {signature}, but is called with {what}: {last}")
+
+
+def _form_for(name: str) -> str:
+    module, dot, function = name.rpartition(".")
+    if name.endswith(".py"):
+        return f"which one? {name}:function"
+    if dot and module.replace(".", "").isidentifier() and function.isidentifier():
+        return f"did you mean '{module}:{function}'?"
+    return FORM
+
+
+def _import_script(path: str) -> ModuleType:
+    path = os.path.expanduser(path)
+    if not os.path.exists(path):
+        folder = os.path.dirname(path) or "."
+        names = [name for name in _names_in(folder) if name.endswith(".py")]
+        hint = _closest(os.path.basename(path), names)
+        raise CommandError(f"there is no file {path}{hint}")
+    stem = os.path.splitext(os.path.basename(path))[0]
+    if not path.endswith(".py") or not os.path.isfile(path):
+        raise CommandError(f"{path} is not a Python file: {FORM}")
+    if "." in stem:
+        raise CommandError(f"{path} cannot be imported, for its name has a dot in it: rename it")
+    _put_on_path(os.path.dirname(os.path.abspath(path)))
+    module = _import_module(stem, shown=path)
+    found = getattr(module, "__file__", None)
+    if found is None or not os.path.samefile(found, path):
+        raise CommandError(f"{path} hides behind another module called '{stem}' that Python knows: rename it")
+    return module
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _put_on_path(folder: str) -> None:
+    """Make `folder` the first place where modules are looked for."""
+    if sys.path[:1] != [folder]:
+        sys.path.insert(0, folder)
+
+
+def _import_module(name: str, *, shown: str | None = None) -> ModuleType:
+    shown = shown or name
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise CommandError(f"there is no module '{error.name}'{_closest_module(error.name)}") from None
+        raise CommandError(_import_failure(shown, error), details=_own_traceback(error)) from None
+    except SystemExit as error:
+        raise CommandError(
+            f"importing {shown} called sys.exit({error.code!r}): put what the script does by itself under"
+            " if __name__ == '__main__':"
+        ) from None
+    except Exception as error:
+        raise CommandError(_import_failure(shown, error), details=_own_traceback(error)) from None
+
+
+def _import_failure(shown: str, error: Exception) -> str:
+    what = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename or shown}, line {error.lineno}: {error.msg}"
+    if isinstance(error, ImportError) and "attempted relative import" in str(error):
+        what += " (a file of a package has to be named package.module:function, not by its path)"
+    place = _own_frames(error)[-1:]
+    where = f" at {place[0].filename}, line {place[0].lineno}" if place else ""
+    return f"importing {shown} failed{where}: {what}"
+
+
+def _own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """The frames outside this file and the import system."""
+    ours = (__file__, importlib.__file__)
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if frame.filename not in ours and not frame.filename.startswith("<")]
+
+
+def _own_traceback(error: Exception) -> str:
+    frames = _own_frames(error)
+    return "".join(traceback.format_list(frames)) if len(frames) > 1 else ""
+
+
+def _attribute(module: ModuleType, dotted: str, place: str) -> Callable[..., Any]:
+    found: Any = module
+    for step, name in enumerate(dotted.split(".")):
+        owner = place if step == 0 else f"{place}:{'.'.join(dotted.split('.')[:step])}"
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            hint = _closest(name, _callables(found))
+            raise CommandError(f"{owner} has no function '{name}'{hint}") from None
+    if not callable(found):
+        raise CommandError(f"{place}:{dotted} is a {type(found).__name__}, not a function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def _callables(owner: Any) -> list[str]:
+    # __dict__ first: dir() may be anything, and a module-level __getattr__ may import the world.
+    names = getattr(owner, "__dict__", {})
+    return [name for name, value in list(names.items()) if callable(value) and not name.startswith("__")]
+
+
+def _closest_module(name: str) -> str:
+    """The module that was probably meant, among the siblings of the one that does not exist."""
+    package, _, last = name.rpartition(".")
+    if not package:
+        names = {module.name for module in pkgutil.iter_modules()} | set(sys.builtin_module_names)
+        return _closest(name, names)
+    folders = getattr(sys.modules.get(package), "__path__", None)
+    if folders is None:
+        return f": '{package}' is a module, not a package"
+    hint = _closest(last, [module.name for module in pkgutil.iter_modules(folders)])
+    return hint.replace("'", f"'{package}.", 1) if hint else ""
+
+
+def _closest(name: str, names: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, sorted(set(names)), n=1, cutoff=0.6)
+    return f": did you mean '{matches[0]}'?" if matches else ""

@@ -1,0 +1,316 @@
+"""Where the columns meet: one lock around the dispatcher, its orders carried out, its news told.
+
+Whoever has something to say (a consumer with new items, the backend's thread with results) calls in,
+the dispatcher decides, the orders are carried out at once, on that same thread. So a submitted call
+reaches its worker without waking anybody else first.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from allcores.backends import Backend
+from allcores.clock import monotonic_ns
+from allcores.engine.dispatcher import Dispatcher
+from allcores.engine.events import FlowEnded, FlowStarted, News, Order, Progress, TaskFailed
+from allcores.engine.flow import Chunk, Flow, Function, Segment
+from allcores.errors import InternalError, NotPicklable, PoolClosed
+from allcores.limits import Limits
+from allcores.transport import pickling
+
+Observer = Callable[[News], None]
+
+#: drivers of this process; a forked copy of it must let go of their descriptors
+_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+#: functions whose bytes are kept, per pool
+MOST_FUNCTIONS = 256
+#: news of progress at most this often per flow, ns
+PROGRESS_NS = 50_000_000
+
+
+def _abandon_all() -> None:
+    for driver in list(_drivers):
+        driver.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+class Driver:
+    """One pool's loop, without its thread: the thread, if any, is the backend's."""
+
+    def __init__(
+        self, workers: int, limits: Limits, backend: Backend, observers: Iterable[Observer], name: str
+    ) -> None:
+        self.name = name
+        self.workers = workers
+        self.limits = limits
+        self.backend = backend
+        self.lock = threading.Lock()
+        self.dispatcher = Dispatcher(workers, limits, backend.glance, describe=describe)
+        self.pid = os.getpid()
+        self.closed = False
+        self._observers: list[Observer] = list(observers)
+        self._wakers: dict[Flow, Callable[[], None]] = {}
+        self._told_ns: dict[Flow, int] = {}
+        self._numbers = count(1)
+        self._function_numbers = count(1)
+        self._functions: dict[tuple[int, str], Function] = {}
+        #: functions that workers may drop; the backend collects them
+        self.dropped: deque[int] = deque()
+        #: the time until which the backend's thread sleeps; None while it is awake
+        self.sleeps_until: int | None = None
+        self._calls: Flow | None = None
+        _drivers.add(self)
+        backend.start(self)
+        with self.lock:
+            self.dispatcher.fill(monotonic_ns())
+            self._obey()
+
+    # --- turns: each takes the lock, lets the dispatcher decide, obeys, and tells ---
+
+    def turn(self, step: Callable[[Dispatcher, int], None]) -> None:
+        """Let `step` talk to the dispatcher, then carry out what it ordered."""
+        with self.lock:
+            step(self.dispatcher, monotonic_ns())
+            told = self._obey()
+        self._tell(told)
+
+    def add(self, chunk: Chunk) -> None:
+        """Hand a chunk of fresh items to the dispatcher."""
+        with self.lock:
+            self._check_open()
+            self.dispatcher.add(chunk, monotonic_ns())
+            told = self._obey()
+        self._tell(told)
+
+    def _obey(self) -> tuple[list[tuple[Flow, list[Segment]]], list[News]]:
+        dispatcher = self.dispatcher
+        while dispatcher.orders:
+            orders: Sequence[Order] = dispatcher.orders
+            dispatcher.orders = []
+            self.backend.obey(orders)
+        calls: list[tuple[Flow, list[Segment]]] = []
+        if dispatcher.touched:
+            for flow in dispatcher.touched:
+                if flow.calls:
+                    segments = list(iter(flow.take, None))
+                    if segments or flow.broken is not None:
+                        calls.append((flow, segments))
+                    continue
+                waker = self._wakers.get(flow)
+                if waker is not None and (flow.ready or flow.finished):
+                    waker()
+                if self._observers:
+                    self._note_progress(flow)
+            dispatcher.touched.clear()
+        news: list[News] = []
+        if dispatcher.news:
+            news, dispatcher.news = dispatcher.news, []
+        alarm = dispatcher.next_alarm_ns
+        if self.sleeps_until is not None and alarm is not None and alarm < self.sleeps_until:
+            self.sleeps_until = None
+            self.backend.wake()
+        return calls, news
+
+    def _note_progress(self, flow: Flow) -> None:
+        now = monotonic_ns()
+        if flow.finished or now - self._told_ns.get(flow, 0) > PROGRESS_NS:
+            self._told_ns[flow] = now
+            self.dispatcher.news.append(Progress(flow.number, flow.settled, flow.failed, flow.total))
+
+    def _tell(self, told: tuple[list[tuple[Flow, list[Segment]]], list[News]]) -> None:
+        """Resolve futures and tell observers, with the lock released: both run foreign code."""
+        calls, news = told
+        for _, segments in calls:
+            for segment in segments:
+                segment.future._settle(segment)
+        if news and self._observers:
+            for each in news:
+                self.notify(each)
+
+    def notify(self, news: News) -> None:
+        """Tell the observers; one that raises is dropped, with a warning."""
+        for observer in list(self._observers):
+            try:
+                observer(news)
+            except Exception as error:
+                self._observers.remove(observer)
+                warnings.warn(
+                    f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told any more.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+    @property
+    def observed(self) -> bool:
+        """Somebody listens."""
+        return bool(self._observers)
+
+    # --- flows ---
+
+    def open(self, make: Callable[[int], Flow], waker: Callable[[], None] | None = None) -> Flow:
+        """Begin a flow; `waker` is called, with the lock held, when it has something for its consumer."""
+        with self.lock:
+            self._check_open()
+            flow = make(next(self._numbers))
+            if waker is not None:
+                self._wakers[flow] = waker
+            self.dispatcher.open(flow)
+        if self._observers and not flow.calls:
+            self.notify(FlowStarted(flow.number, flow.total))
+        return flow
+
+    def end(self, flow: Flow) -> None:
+        """The consumer is done with a flow, or gives it up: what is left of it is cancelled."""
+        cancelled = not flow.finished or flow.cancelled
+        with self.lock:
+            if flow not in self._wakers:
+                return
+            del self._wakers[flow]
+            self._told_ns.pop(flow, None)
+            if not flow.finished and not self.closed:
+                self.dispatcher.cancel(flow, monotonic_ns())
+            self.dispatcher.forget(flow)
+            told = self._obey() if not self.closed else ([], [])
+        self._tell(told)
+        if self._observers:
+            self.notify(Progress(flow.number, flow.settled, flow.failed, flow.total))
+            self.notify(FlowEnded(flow.number, flow.settled, flow.failed, cancelled))
+
+    def calls_flow(self, make: Callable[[int], Flow]) -> Flow:
+        """The one flow behind all `submit`s of this pool."""
+        if self._calls is None:
+            self._calls = self.open(make)
+        return self._calls
+
+    def report_failure(self, flow: Flow, outcome: Any) -> None:
+        """Tell observers of an item that is not ok."""
+        if self._observers:
+            self.notify(TaskFailed(flow.number, outcome))
+
+    # --- functions ---
+
+    def function(self, target: Callable[..., Any], style: str) -> Function:
+        """`target` as the pipes know it; its bytes are made once. Raises NotPicklable."""
+        key = (id(target), style)
+        known = self._functions.get(key)
+        if known is not None and known.target is target:
+            return known
+        name = getattr(target, "__qualname__", type(target).__name__)
+        payload = b""
+        if self.backend.needs_bytes:
+            payload = pickling.dumps((style, pickling.dump_function(target, name)))
+        function = Function(next(self._function_numbers), target, payload, style, name)
+        with self.lock:
+            if len(self._functions) >= MOST_FUNCTIONS:
+                oldest = next(iter(self._functions))
+                self.dropped.append(self._functions.pop(oldest).number)
+            self._functions[key] = function
+        return function
+
+    # --- life ---
+
+    def _check_open(self) -> None:
+        if self.pid != os.getpid():
+            raise PoolClosed(
+                f"This process was forked from process {self.pid}, whose pool {self.name!r} it cannot use: "
+                "make a Pool of its own here."
+            )
+        if self.closed:
+            raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
+        if self.dispatcher.broken is not None:
+            raise self.dispatcher.broken
+
+    def check_open(self) -> None:
+        """Raises PoolClosed, or the error that broke the pool."""
+        self._check_open()
+
+    def cancel_call(self, chunk: Chunk) -> None:
+        """Take back one submitted call; running work is ended after the grace period."""
+        if not self.closed and self.pid == os.getpid():
+            self.turn(lambda dispatcher, now: dispatcher.cancel_chunk(chunk, now))
+
+    def fail_everything(self, error: BaseException) -> None:
+        """The loop itself failed: everybody who waits is told, nobody is left waiting."""
+        with self.lock:
+            self.dispatcher._break(
+                InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
+            )
+            self.dispatcher.closing = True
+            for flow in list(self._wakers):
+                self._wakers[flow]()
+
+    def close(self) -> None:
+        """End everything: what runs has the grace period of `Limits.grace_s`. Idempotent."""
+        if self.pid != os.getpid():
+            return
+        with self.lock:
+            if self.closed:
+                return
+            self.closed = True
+            now = monotonic_ns()
+            pending = list(self._calls.pending) if self._calls is not None else []
+            held = [c for d in self.dispatcher.desks.values() for c in d.chunks if c.future is not None]
+            for chunk in held:
+                chunk.cancelled = True
+            error = PoolClosed(f"Pool {self.name!r} was closed.")
+            for flow in [*self._wakers, *([self._calls] if self._calls is not None else [])]:
+                if not flow.finished:
+                    flow.broken = flow.broken or error
+                self.dispatcher.cancel(flow, now)
+                waker = self._wakers.get(flow)
+                if waker is not None:
+                    waker()
+            self.dispatcher.close()
+            told = self._obey()
+            self.backend.wake()
+        self._tell(told)
+        for chunk in [*pending, *held]:
+            chunk.future._drop()
+        self.backend.close()
+        _drivers.discard(self)
+
+    def abandon(self) -> None:
+        """In a forked child: this pool is the parent's."""
+        self.closed = True
+        self.backend.abandon()
+
+
+def describe(chunk: Chunk, position: int) -> str:
+    """Words for an item: its place and a short look at it."""
+    import reprlib
+
+    if chunk.future is not None:
+        return f"{chunk.function.name}(...)"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    try:
+        text = short.repr(chunk.items[position])
+    except BaseException:
+        return f"items[{chunk.first + position}]"
+    return f"items[{chunk.first + position}] ({text})"
+
+
+def encode(items: list[Any], first: int) -> tuple[bytes | None, list[tuple[int, NotPicklable]]]:
+    """Bytes of a chunk's items, or None and the items that will not pickle with their errors."""
+    try:
+        return pickling.dumps(items), []
+    except Exception:
+        bad: list[tuple[int, NotPicklable]] = []
+        for position, item in enumerate(items):
+            try:
+                pickling.dumps(item)
+            except Exception as error:
+                explained = pickling.explain_with_path(item, f"items[{first + position}]", error)
+                explained.__cause__ = error
+                bad.append((position, explained))
+        return None, bad

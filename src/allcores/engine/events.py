@@ -1,0 +1,203 @@
+"""What happened, what to do about it, and what the outside gets to know.
+
+Three families: events go into the dispatcher (past tense), orders come out of it (imperative), and
+news travels up to observers (frozen). Times are monotonic nanoseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from allcores.outcome import Kind, Outcome
+
+if TYPE_CHECKING:
+    from allcores.engine.flow import Chunk
+
+# --- shared words ---------------------------------------------------------------------------------
+
+#: "no limit": no (sequence, position) pair of a worker is as large
+NO_LIMIT = (1 << 64) - 1
+
+
+def mark(sequence: int, position: int) -> int:
+    """One number for "item `position` of chunk `sequence`": later work has a larger mark."""
+    return sequence << 32 | position
+
+
+class Glance(NamedTuple):
+    """What a worker's slot on the status board says at one moment.
+
+    started_ns: when the current step began; 0 if the worker is between chunks.
+    phase: one of the PHASE_* numbers.
+    """
+
+    sequence: int
+    position: int
+    started_ns: int
+    phase: int
+
+
+PHASE_IDLE, PHASE_SETUP, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING = range(5)
+
+
+class Failure(NamedTuple):
+    """One item of a chunk that did not return. offset: position inside the chunk."""
+
+    offset: int
+    kind: Kind
+    error: BaseException
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Results:
+    """A worker finished `count` items of a chunk, from `start` on.
+
+    payload: pickled values, or None if `values` holds them already.
+    failures: sorted by offset; values has no entry for them.
+    ended: the worker holds no more of this chunk. leaving: nor will it start anything else.
+    unloadable: the chunk would not unpickle as one; nothing of it was started.
+    """
+
+    worker: int
+    sequence: int
+    start: int
+    count: int
+    total_ns: int
+    payload: bytes | memoryview | None = None
+    values: list[Any] | None = None
+    failures: list[Failure] | None = None
+    durations: list[int] | None = None
+    size_bytes: int = 0
+    ended: bool = False
+    leaving: bool = False
+    unloadable: bool = False
+
+
+@dataclass(slots=True)
+class WorkerGone:
+    """A worker's process is gone.
+
+    running: where it was, None if it ran nothing.
+    kind, error: what the item at `running` gets. ready: whether it ever was.
+    innocent: nobody's fault (its template died, say): the item is put back instead.
+    """
+
+    worker: int
+    running: Glance | None
+    kind: Kind
+    error: BaseException
+    reason: str
+    innocent: bool = False
+
+
+# --- orders ---------------------------------------------------------------------------------------
+
+
+class Send(NamedTuple):
+    """Give `chunk` to `worker`."""
+
+    worker: int
+    chunk: Chunk
+
+
+class SetLimit(NamedTuple):
+    """Write on the board: start nothing at or after `limit`."""
+
+    worker: int
+    limit: int
+
+
+class Kill(NamedTuple):
+    """End `worker`; it is replaced."""
+
+    worker: int
+    reason: str
+
+
+class Stop(NamedTuple):
+    """Let `worker` end by itself: it holds nothing."""
+
+    worker: int
+
+
+class Launch(NamedTuple):
+    """Start a worker with this number."""
+
+    worker: int
+
+
+Order = Send | SetLimit | Kill | Stop | Launch
+
+# --- news -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FlowStarted:
+    """A map began. total: items, None if unknown."""
+
+    flow: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Items of a flow that are settled so far."""
+
+    flow: int
+    done: int
+    failed: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """An item got an outcome that is not ok."""
+
+    flow: int
+    outcome: Outcome[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetried:
+    """An attempt failed and another will follow after `wait_s` seconds."""
+
+    flow: int
+    index: int
+    attempt: int
+    kind: Kind
+    error: BaseException
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEnded:
+    """A map is over: finished, cancelled or failed."""
+
+    flow: int
+    done: int
+    failed: int
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """A worker is ready."""
+
+    worker: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """A worker is gone; reason in words."""
+
+    worker: int
+    reason: str
+
+
+News = FlowStarted | Progress | TaskFailed | TaskRetried | FlowEnded | WorkerStarted | WorkerEnded
+

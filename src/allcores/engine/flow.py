@@ -1,0 +1,274 @@
+"""One call of a verb: one function over one input, with its credit, its order and its ledger.
+
+The life of a task, told by counters rather than by one record per item (a chunk of 8,192 items
+must not cost 8,192 updates):
+
+    WAITING ──► SENT ──► settled by one Outcome ──► consumed
+    (pending)   (desk)   (ready / held for order)   (credit returned)
+        ▲          │
+        └──────────┘  put back: its worker died, or it was taken back unstarted
+        ▲          │
+        └─ delayed ┘  failed, and another attempt was granted
+
+Invariant: pulled = waiting + sent + delayed + settled, and items_out = pulled - consumed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from allcores.engine.chunker import Chunker
+from allcores.engine.events import Failure
+from allcores.limits import Retry
+
+
+class Function:
+    """A function as the pipes know it: a number, and bytes that travel once per worker.
+
+    style: how a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
+    """
+
+    __slots__ = ("name", "number", "payload", "style", "target")
+
+    def __init__(self, number: int, target: Any, payload: bytes, style: str, name: str) -> None:
+        self.number = number
+        self.target = target
+        self.payload = payload
+        self.style = style
+        self.name = name
+
+
+class Chunk:
+    """Consecutive items of one flow that travel together.
+
+    first: index of items[0]. done: leading items that are settled. attempt: of all its items.
+    sequence: its place in its worker's queue, 0 before it is sent. put_backs: how often it lost
+    its worker without being at fault.
+    """
+
+    __slots__ = (
+        "attempt", "cancelled", "done", "first", "flow", "function", "future", "items", "payload", "put_backs",
+        "sequence", "size_bytes",
+    )
+
+    def __init__(
+        self,
+        flow: Flow,
+        function: Function,
+        first: int,
+        items: list[Any],
+        *,
+        payload: bytes | None = None,
+        attempt: int = 1,
+        put_backs: int = 0,
+        future: Any = None,
+    ) -> None:
+        self.flow = flow
+        self.function = function
+        self.first = first
+        self.items = items
+        self.payload = payload
+        self.size_bytes = len(payload) if payload is not None else 0
+        self.attempt = attempt
+        self.put_backs = put_backs
+        self.future = future
+        self.done = 0
+        self.sequence = 0
+        self.cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<Chunk {self.first}+{len(self.items)} done={self.done} attempt={self.attempt}>"
+
+    def part(self, start: int, stop: int | None = None, *, put_backs: int | None = None) -> Chunk:
+        """A new chunk of the items [start:stop], unsent."""
+        items = self.items[start:stop]
+        chunk = Chunk(
+            self.flow,
+            self.function,
+            self.first + start,
+            items,
+            attempt=self.attempt,
+            put_backs=self.put_backs if put_backs is None else put_backs,
+            future=self.future,
+        )
+        chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
+        chunk.cancelled = self.cancelled
+        return chunk
+
+
+class Segment:
+    """Settled outcomes of consecutive items, on their way to the consumer.
+
+    values: one per item that returned, in order; None while `payload` is still pickled.
+    failures: of the others, offsets counted from `start`.
+    """
+
+    __slots__ = ("attempt", "count", "durations", "failures", "future", "items", "payload", "size_bytes", "start",
+                 "values", "worker")
+
+    def __init__(
+        self,
+        start: int,
+        count: int,
+        items: list[Any],
+        *,
+        payload: bytes | memoryview | None = None,
+        values: list[Any] | None = None,
+        failures: list[Failure] | None = None,
+        durations: list[int] | None = None,
+        worker: int | None = None,
+        attempt: int = 1,
+        size_bytes: int = 0,
+        future: Any = None,
+    ) -> None:
+        self.start = start
+        self.count = count
+        self.items = items
+        self.payload = payload
+        self.values = values
+        self.failures = failures
+        self.durations = durations
+        self.worker = worker
+        self.attempt = attempt
+        self.size_bytes = size_bytes
+        self.future = future
+
+
+class Flow:
+    """The book of one call.
+
+    total: items of the input, None if unknown. timeout_ns: per attempt, None for no deadline.
+    detailed: whether workers report seconds per item. calls: True for the flow behind `submit`,
+    where every chunk is one call with a future and order means nothing.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        chunker: Chunker,
+        ordered: bool = True,
+        total: int | None = None,
+        timeout_ns: int | None = None,
+        retry: Retry | None = None,
+        detailed: bool = False,
+        calls: bool = False,
+        items_limit: int = 65_536,
+        bytes_limit: int = 1 << 28,
+    ) -> None:
+        self.number = number
+        self.chunker = chunker
+        self.ordered = ordered
+        self.total = total
+        self.timeout_ns = timeout_ns
+        self.retry = retry or Retry()
+        self.detailed = detailed
+        self.calls = calls
+        self.items_limit = items_limit
+        self.bytes_limit = bytes_limit
+        #: chunks that no worker has; put-backs go to the front
+        self.pending: deque[Chunk] = deque()
+        #: items pulled from the input, settled, and handed to the consumer, ever
+        self.pulled = 0
+        self.settled = 0
+        self.consumed = 0
+        self.failed = 0
+        #: pickled bytes of what is pulled and not consumed
+        self.bytes_out = 0
+        #: the input has ended, or may not be pulled again
+        self.exhausted = False
+        self.cancelled = False
+        #: set when nothing more can come although items are missing: a broken pool, say
+        self.broken: BaseException | None = None
+        #: the dispatcher's mark that this flow waits in its rotation
+        self.queued = False
+        #: settled segments in the order in which the consumer gets them
+        self.ready: deque[Segment] = deque()
+        self._held: dict[int, Segment] = {}
+        self._next = 0
+
+    # --- input ---
+
+    @property
+    def credit(self) -> int:
+        """Items that may be pulled now, by count and by bytes."""
+        items = self.items_limit - (self.pulled - self.consumed)
+        if items <= 0:
+            return 0
+        mean = self.chunker.mean_bytes
+        if mean > 1.0:
+            # What is out may still grow into outcomes of the mean size.
+            out = max(self.bytes_out, (self.pulled - self.consumed) * mean)
+            if out >= self.bytes_limit:
+                # One item is always allowed: an item larger than the limit must not stop the flow.
+                return 1 if self.pulled == self.consumed else 0
+            items = min(items, int((self.bytes_limit - out) / mean) or 1)
+        elif self.bytes_out >= self.bytes_limit:
+            return 1 if self.pulled == self.consumed else 0
+        return items
+
+    def want(self, workers: int) -> int:
+        """Items for the next chunk; 0 if the input has ended or there is no credit."""
+        if self.exhausted or self.cancelled:
+            return 0
+        credit = self.credit
+        if credit <= 0:
+            return 0
+        remaining = None if self.total is None else max(1, self.total - self.pulled)
+        return min(credit, self.chunker.size(workers=workers, remaining=remaining, credit=self.items_limit // 2))
+
+    def add(self, chunk: Chunk) -> None:
+        """Take a chunk of freshly pulled items."""
+        self.pulled += len(chunk.items)
+        self.bytes_out += chunk.size_bytes
+        self.pending.append(chunk)
+
+    # --- outcomes ---
+
+    def settle(self, segment: Segment) -> None:
+        """Take the outcomes of consecutive items; each item is settled exactly once."""
+        self.settled += segment.count
+        if segment.failures:
+            self.failed += len(segment.failures)
+        if self.cancelled:
+            return
+        if not self.ordered or self.calls:
+            self.ready.append(segment)
+            return
+        if segment.start != self._next:
+            self._held[segment.start] = segment
+            return
+        held = self._held
+        while True:
+            self.ready.append(segment)
+            self._next += segment.count
+            if self._next not in held:
+                return
+            segment = held.pop(self._next)
+
+    def take(self) -> Segment | None:
+        """The next segment for the consumer; its credit is returned. None if there is none yet."""
+        if not self.ready:
+            return None
+        segment = self.ready.popleft()
+        self.consumed += segment.count
+        self.bytes_out = max(0, self.bytes_out - segment.size_bytes)
+        if self.consumed == self.pulled:
+            self.bytes_out = 0
+        return segment
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to hand over, and nothing will come."""
+        return not self.ready and (
+            self.cancelled or self.broken is not None or (self.exhausted and self.settled == self.pulled)
+        )
+
+    def cancel(self) -> None:
+        """Forget everything that waits; what workers hold is the dispatcher's to take back."""
+        self.cancelled = True
+        self.exhausted = True
+        self.pending.clear()
+        self.ready.clear()
+        self._held.clear()

@@ -1,0 +1,170 @@
+"""Every exception that allcores raises, split by whose move it is.
+
+    AllcoresError
+    ├── UsageError (ValueError)            the caller's: an option or argument makes no sense
+    │   └── NotSupported                   this backend or platform cannot keep that promise
+    ├── PoolClosed (RuntimeError)          the caller's: the pool was closed before
+    ├── NotPicklable (TypeError)           the caller's: something cannot travel to or from a worker
+    ├── TaskError                          one item's; carries index, attempts, worker
+    │   ├── TaskTimeout (TimeoutError)     the item used up its seconds
+    │   ├── WorkerLost                     the process that ran the item died
+    │   ├── TaskExited                     the function raised SystemExit, KeyboardInterrupt, StopIteration ...
+    │   └── RemoteError                    the function's own exception, which could not travel
+    ├── SetupError                         the setup function raised, hung or crashed
+    ├── BrokenPool (RuntimeError)          the machine's: workers cannot be started
+    └── InternalError (RuntimeError)       ours: please report it
+
+    Interrupted (KeyboardInterrupt)        Ctrl-C during `map`: carries the outcomes so far
+
+An exception raised by your function is not wrapped: it arrives as the type it is, with the
+worker's traceback as its `__cause__` and a note that names the item.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AllcoresError(Exception):
+    """Base class of all errors that allcores itself raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Facts live in attributes; the default reduction would call __init__ with the message alone.
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(kind: type[AllcoresError], args: tuple[Any, ...], facts: dict[str, Any]) -> AllcoresError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class UsageError(AllcoresError, ValueError):
+    """An option or argument makes no sense; the message says which and what is allowed."""
+
+
+class NotSupported(UsageError):
+    """The chosen backend, start method or platform cannot keep the promise that was asked for."""
+
+
+class PoolClosed(AllcoresError, RuntimeError):
+    """The pool was closed, or belongs to the process this one was forked from."""
+
+
+class NotPicklable(AllcoresError, TypeError):
+    """A function, item, result or exception cannot travel between processes.
+
+    path: where the culprit sits, e.g. "items[57].db.conn"; None if it could not be found.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class TaskError(AllcoresError):
+    """One item's failure that is not an exception of the function.
+
+    index: the item's position, from 0; None for a submitted call.
+    attempts: how often it was tried, from 1.
+    worker: number of the worker of the last attempt.
+    """
+
+    def __init__(
+        self, message: str, *, index: int | None = None, attempts: int = 1, worker: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.index = index
+        self.attempts = attempts
+        self.worker = worker
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The item ran longer than `timeout` and its worker was ended.
+
+    timeout: the seconds that were allowed.
+    """
+
+    def __init__(self, message: str, *, timeout: float, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.timeout = timeout
+
+
+class WorkerLost(TaskError):
+    """The process that ran the item died; the item is the likely culprit.
+
+    exitcode: the exit code, or None if a signal ended it.
+    signal: the signal's name ("SIGSEGV"), or None.
+    peak_memory: the largest resident memory of that process, in bytes; None if unknown.
+    stack: Python stack at a fatal signal, as faulthandler wrote it; None if there is none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        exitcode: int | None = None,
+        signal: str | None = None,
+        peak_memory: int | None = None,
+        stack: str | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(message, **facts)
+        self.exitcode = exitcode
+        self.signal = signal
+        self.peak_memory = peak_memory
+        self.stack = stack
+
+
+class TaskExited(TaskError):
+    """The function raised something that would end the caller's program or loop.
+
+    SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration and StopAsyncIteration mean
+    something else in the caller than in the task; they arrive wrapped, the original is `__cause__`.
+    """
+
+
+class RemoteError(TaskError):
+    """Stands in for an exception of the function that could not travel back.
+
+    type_name: qualified name of the original exception's type.
+    """
+
+    def __init__(self, message: str, *, type_name: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.type_name = type_name
+
+
+class SetupError(AllcoresError):
+    """The `setup` function raised, hung or crashed, so no worker can start."""
+
+
+class BrokenPool(AllcoresError, RuntimeError):
+    """Workers die before they are ready, again and again; the message tells how."""
+
+
+class InternalError(AllcoresError, RuntimeError):
+    """A mistake of allcores itself. The pool is closed; please report the message."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `map`: what was running has finished.
+
+    done: the values of the leading items that were finished, in order.
+    """
+
+    def __init__(self, message: str, done: list[Any]) -> None:
+        super().__init__(message)
+        self.done = done
+
+
+class RemoteTraceback(Exception):
+    """Carries a worker's traceback as text; shown as the cause of the exception it belongs to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"

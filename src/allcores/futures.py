@@ -1,0 +1,97 @@
+"""The future of one submitted call: a `concurrent.futures.Future` that can end running work."""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING, Any
+
+from allcores.engine.flow import Chunk, Segment
+from allcores.stream import open_segment
+from allcores.transport import pickling
+
+if TYPE_CHECKING:
+    from allcores.engine.driver import Driver
+
+
+class CallFuture(Future[Any]):
+    """What `Pool.submit` returns.
+
+    Differs from its base in one thing: `cancel()` also ends a call that is running already, after
+    `Limits.grace_s`, and returns True.
+    """
+
+    #: whether cancel() may end a running call
+    ends_running_calls = True
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+        self._chunk: Chunk | None = None
+
+    def cancel(self) -> bool:
+        """Take the call back, or end it if it runs. False only if it is finished already."""
+        chunk = self._chunk
+        if self.ends_running_calls:
+            with self._condition:
+                if self.done():
+                    return self.cancelled()
+                # The base class refuses once a call is running; ours can still be taken back.
+                self._state = "PENDING"
+        elif chunk is not None and chunk.sequence:
+            return self.cancelled()
+        if not super().cancel():
+            return False
+        if chunk is not None:
+            self._driver.cancel_call(chunk)
+        return True
+
+    def running(self) -> bool:
+        """A worker has the call."""
+        chunk = self._chunk
+        return not self.done() and chunk is not None and chunk.sequence > 0
+
+    def _settle(self, segment: Segment) -> None:
+        """The call's outcome is here."""
+        if not self.set_running_or_notify_cancel_once():
+            return
+        try:
+            if segment.failures:
+                self._set(error=self._translate(segment.failures[0].error))
+            else:
+                self._set(value=open_segment(segment)[0])
+        except BaseException as error:
+            error.add_note("allcores: the result could not be unpickled")
+            self._set(error=pickling.tame(error))
+        self._chunk = None
+
+    def set_running_or_notify_cancel_once(self) -> bool:
+        """False if the future was cancelled; may be called when it already was told so."""
+        if self.cancelled() or self.done():
+            return False
+        return self._state == "RUNNING" or self.set_running_or_notify_cancel()
+
+    def _set(self, value: Any = None, error: BaseException | None = None) -> None:
+        # A cancel() may win the race; then the outcome has no taker.
+        try:
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(value)
+        except Exception:
+            if not self.cancelled():
+                raise
+
+    def _translate(self, error: BaseException) -> BaseException:
+        return error
+
+    def _drop(self) -> None:
+        """The pool is closed: nothing will come."""
+        if self.done():
+            return
+        with self._condition:
+            self._state = "PENDING"
+        if super().cancel():
+            self.set_running_or_notify_cancel()
+
+
+__all__ = ["CallFuture", "CancelledError"]

@@ -1,0 +1,128 @@
+"""Options that travel together: `Limits` for a pool, `Retry` for a call. Frozen, checked once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from allcores.errors import UsageError
+
+
+def _positive(name: str, value: float | None, *, zero: bool = False) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise UsageError(f"{name}={value!r} is not a number")
+    if value < 0 or (value == 0 and not zero):
+        raise UsageError(f"{name}={value!r} must be {'0 or more' if zero else 'above 0'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a pool may use, and how patient it is. Seconds and bytes throughout.
+
+    items_in_flight: items pulled from the input and not yet handed to the consumer. Larger hides
+        a longer straggler in an ordered stream; smaller bounds memory.
+    bytes_in_flight: the same in pickled bytes (the larger of items and outcomes).
+    memory_per_worker: resident bytes; a worker above it is ended and its item says so. Sampled
+        every 50 ms, so a burst may pass it for that long. None: no limit.
+    items_per_worker: a worker is replaced after this many items. None: never.
+    growth_per_worker: a worker is replaced, between two items, once its resident memory has grown
+        by this many bytes since it was ready. None: never.
+    setup_s: seconds that starting a worker and its `setup` may take.
+    grace_s: seconds that cancelled work may go on before it is ended.
+    terminate_s: seconds between SIGTERM and SIGKILL.
+    """
+
+    items_in_flight: int = 65_536
+    bytes_in_flight: int = 256 * 1024 * 1024
+    memory_per_worker: int | None = None
+    items_per_worker: int | None = None
+    growth_per_worker: int | None = None
+    setup_s: float = 300.0
+    grace_s: float = 0.1
+    terminate_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("items_in_flight", "bytes_in_flight", "setup_s"):
+            _positive(name, getattr(self, name))
+        for name in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
+            _positive(name, getattr(self, name))
+        for name in ("grace_s", "terminate_s"):
+            _positive(name, getattr(self, name), zero=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a failed task is tried again, and how long to wait before.
+
+    times: further attempts after the first.
+    on: exception types of the function that are worth another attempt.
+    on_timeout: also after a time-out.
+    on_worker_lost: also after the worker died (a crash, out of memory).
+    wait_s: seconds before the second attempt; doubles with each attempt (times `factor`).
+    factor: growth of the wait from attempt to attempt.
+    wait_max_s: the longest wait, seconds.
+    jitter: share of the wait that is random, 0 to 1: spreads attempts that failed together.
+    """
+
+    times: int = 0
+    on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    on_timeout: bool = True
+    on_worker_lost: bool = True
+    wait_s: float = 0.05
+    factor: float = 2.0
+    wait_max_s: float = 30.0
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
+            raise UsageError(f"Retry(times={self.times!r}) must be a whole number, 0 or more")
+        _positive("wait_s", self.wait_s, zero=True)
+        _positive("factor", self.factor)
+        _positive("wait_max_s", self.wait_max_s, zero=True)
+        if not 0 <= self.jitter <= 1:
+            raise UsageError(f"Retry(jitter={self.jitter!r}) must lie between 0 and 1")
+        types = self.on if isinstance(self.on, tuple) else (self.on,)
+        for each in types:
+            if not (isinstance(each, type) and issubclass(each, BaseException)):
+                raise UsageError(f"Retry(on={each!r}) is not an exception type")
+
+    @classmethod
+    def of(cls, retries: int | Retry) -> Retry:
+        """A `Retry` from what callers pass: a number of further attempts, or a `Retry`."""
+        return retries if isinstance(retries, Retry) else cls(times=retries)
+
+    def delay_s(self, attempt: int, rng: random.Random) -> float:
+        """Seconds to wait after failed attempt number `attempt` (from 1).
+
+        min(wait_max_s, wait_s * factor ** (attempt - 1)), of which the share `jitter` is random.
+        """
+        # The exponent is capped: 2.0 ** 1024 would overflow long after the maximum is reached.
+        wait = min(self.wait_max_s, self.wait_s * self.factor ** min(attempt - 1, 60))
+        return wait * (1 - self.jitter * rng.random())
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """`timeout` in seconds, checked: a finite number above 0, or None for no deadline."""
+    _positive("timeout", timeout)
+    return None if timeout == float("inf") else timeout
+
+
+def check_chunk(chunk: int | None) -> int | None:
+    """`chunk` in items, checked: 1 or more, or None for chunks that size themselves."""
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise UsageError(f"chunk={chunk!r} must be a whole number, 1 or more, or None for automatic chunks")
+    return chunk
+
+
+ON_ERROR = ("raise", "skip")
+
+
+def check_on_error(on_error: str) -> str:
+    """`on_error`, checked."""
+    if on_error not in ON_ERROR:
+        choices: Iterable[str] = map(repr, ON_ERROR)
+        raise UsageError(f"on_error={on_error!r} is not one of {', '.join(choices)} (or use outcomes(), which never raises)")
+    return on_error

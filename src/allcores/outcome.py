@@ -1,0 +1,58 @@
+"""The answer for one item: one type, from the pipe to the screen."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+R = TypeVar("R")
+
+
+class Kind(enum.Enum):
+    """How a task ended. The value is the word used in JSON and on the screen."""
+
+    OK = "ok"
+    #: the function raised, or something would not pickle
+    FAILED = "failed"
+    #: the item used up its `timeout`
+    TIMED_OUT = "timed_out"
+    #: the process (or interpreter) that ran the item was lost
+    WORKER_LOST = "worker_lost"
+    #: somebody cancelled it, or the pool was closed, before it could finish
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[R]):
+    """What became of one item.
+
+    index: position of the item in its input, counted from 0.
+    kind: how the task ended.
+    value: what the function returned; None unless `ok`.
+    error: the exception, with the worker's traceback as its cause; None if `ok`.
+    item: the input itself.
+    attempts: how many times the task was tried, counted from 1; 0 if it never started.
+    seconds: wall time of the last attempt inside the worker; 0.0 if it never started.
+    worker: number of the worker of the last attempt; None if it never started.
+    """
+
+    index: int
+    kind: Kind
+    value: R | None = None
+    error: BaseException | None = None
+    item: Any = None
+    attempts: int = 1
+    seconds: float = 0.0
+    worker: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the function returned."""
+        return self.kind is Kind.OK
+
+    def result(self) -> R:
+        """The value, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]

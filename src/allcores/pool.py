@@ -1,0 +1,448 @@
+"""The verbs: `Pool`, and the same verbs at module level on one warm pool."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from allcores import backends
+from allcores.backends import Preparation
+from allcores.budget import core_budget
+from allcores.engine.chunker import Chunker
+from allcores.engine.driver import Driver, Observer
+from allcores.engine.flow import Chunk, Flow, Function
+from allcores.errors import Interrupted, NotSupported, PoolClosed, UsageError
+from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
+from allcores.outcome import Kind, Outcome
+from allcores.stream import AsyncStream, Stream
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+R = TypeVar("R")
+OnError = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A snapshot of a pool. Counts since it began; seconds and bytes.
+
+    workers: processes (or threads) that live now; busy: of these, how many hold work.
+    items: settled, by kind: ok, failed, timed_out, workers_lost, cancelled.
+    retries: attempts granted after a failure. put_backs: items that went back to the front because
+    their worker ended under them. taken_back: unstarted items moved from a busy to an idle worker.
+    busy_seconds: time that workers spent in the function. items_in_flight, bytes_in_flight: pulled
+    and not yet handed to a consumer.
+    """
+
+    workers: int
+    busy: int
+    workers_started: int
+    ok: int
+    failed: int
+    timed_out: int
+    workers_lost: int
+    cancelled: int
+    retries: int
+    put_backs: int
+    taken_back: int
+    busy_seconds: float
+    items_in_flight: int
+    bytes_in_flight: int
+
+    @property
+    def items_done(self) -> int:
+        """Items that have an outcome, whatever it is; cancelled ones apart."""
+        return self.ok + self.failed + self.timed_out + self.workers_lost
+
+
+class Pool:
+    """Workers that run a function over items: streamed, in chunks that size themselves, crash-proof.
+
+    workers: how many; None takes the core budget (`allcores.core_budget()`).
+    setup, setup_args: run once in each worker before its first task. What `setup` returns, unless
+        None, is given to the function as its first argument.
+    teardown: run in each worker at its normal end, with what `setup` returned.
+    backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), or
+        "serial" (on the caller's thread, for debugging).
+    start_method: of processes. "template" (default): forked from a clean process with one thread;
+        "forkserver": the same; "spawn": a fresh interpreter each; "fork": from this process.
+    limits: what the pool may use and how patient it is, see `Limits`.
+    observers: callables that get frozen events (`allcores.engine.events`); one that raises is dropped.
+    name: for messages and thread names.
+
+    Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
+    used from many threads; it may not be used in a process forked from its own.
+
+    Raises: UsageError for options that make no sense, NotPicklable if `setup` cannot travel.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        setup: Callable[..., Any] | None = None,
+        setup_args: Iterable[Any] = (),
+        teardown: Callable[..., Any] | None = None,
+        backend: str = "processes",
+        start_method: str | None = None,
+        limits: Limits | None = None,
+        observers: Iterable[Observer] = (),
+        name: str = "pool",
+    ) -> None:
+        budget = core_budget().workers
+        if workers is None:
+            workers = budget
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise UsageError(f"workers={workers!r} must be a whole number, 1 or more, or None for the core budget.")
+        if backend == "serial":
+            workers = 1
+        self.workers = workers
+        self.limits = limits or Limits()
+        self.name = name
+        preparation = Preparation(setup, tuple(setup_args), teardown)
+        place = backends.create(
+            backend,
+            workers=workers,
+            preparation=preparation,
+            limits=self.limits,
+            start_method=start_method,
+            share=budget,
+        )
+        self._driver = Driver(workers, self.limits, place, observers, name)
+        # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
+        self._finalizer = weakref.finalize(self, self._driver.close)
+
+    # --- verbs ------------------------------------------------------------------------------------
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> list[R]:
+        """Results of `fn(item)` for all items, as a list in input order.
+
+        timeout: seconds per item and attempt; the item that uses them up is ended, the others go on.
+        retries: further attempts for an item that fails, or a `Retry` with the details.
+        chunk: items that travel together; None sizes chunks by measurement.
+        on_error: "raise" the first failure in input order, or "skip" failed items.
+        Raises: what the function raised; TaskTimeout, WorkerLost, NotPicklable; Interrupted on Ctrl-C,
+            with the results of the leading items in `done`.
+        """
+        stream = self.imap(fn, items, timeout=timeout, retries=retries, chunk=chunk, on_error=on_error)
+        return _collect(stream)
+
+    def imap(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Stream[R]:
+        """Results in input order, one by one, in bounded memory; the input may be endless.
+
+        The input is pulled on the thread that reads the stream, and only as far ahead as `Limits`
+        allow. An exception of the input arrives after the results of the items before it. Leaving
+        the loop cancels what is left. Arguments as for `map`.
+        """
+        return self._stream(fn, "one", items, timeout, retries, chunk, check_on_error(on_error), ordered=True)
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Stream[R]:
+        """Results as they are finished. Arguments as for `map`."""
+        return self._stream(fn, "one", items, timeout, retries, chunk, check_on_error(on_error), ordered=False)
+
+    def starmap(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Iterable[Any]],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> list[R]:
+        """Like `map` for functions of several arguments: results of `fn(*item)`."""
+        return _collect(
+            self._stream(fn, "star", items, timeout, retries, chunk, check_on_error(on_error), ordered=True)
+        )
+
+    def outcomes(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        ordered: bool = True,
+    ) -> Stream[Outcome[R]]:
+        """An `Outcome` for each item, never an exception for one: value or error, attempts, seconds, worker."""
+        return self._stream(fn, "one", items, timeout, retries, chunk, None, ordered=ordered)
+
+    def aimap(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+        ordered: bool = True,
+    ) -> AsyncStream[R]:
+        """Results for `async for`; the input may be sync or async. Call it inside a running event loop.
+
+        A sync input is pulled on the loop's thread, so it should not wait. Leaving the loop closes
+        the stream when it is dropped; `aclose()` does so at once.
+        """
+        check_on_error(on_error)
+        make, function = self._plan(fn, "one", items, timeout, retries, chunk, ordered, False)
+        return AsyncStream(self._driver, make, function, items, on_error)
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        """A `concurrent.futures.Future` for `fn(*args, **kwargs)`. Its `cancel()` ends running work."""
+        return self.call(fn, args, kwargs)
+
+    def call(
+        self,
+        fn: Callable[..., R],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+    ) -> Future[R]:
+        """Like `submit`, with a deadline in seconds and retries."""
+        from allcores.futures import CallFuture
+
+        return self._call(CallFuture(self._driver), fn, args, kwargs, timeout, retries)
+
+    # --- the pool itself --------------------------------------------------------------------------
+
+    def statistics(self) -> Statistics:
+        """What the pool has done and is doing."""
+        driver = self._driver
+        with driver.lock:
+            dispatcher = driver.dispatcher
+            flows = [*driver._wakers, *([driver._calls] if driver._calls is not None else [])]
+            kinds = dispatcher.by_kind
+            return Statistics(
+                workers=sum(1 for desk in dispatcher.desks.values() if desk.life.value == "ready"),
+                busy=sum(1 for desk in dispatcher.desks.values() if desk.chunks),
+                workers_started=dispatcher.workers_started,
+                ok=kinds[Kind.OK],
+                failed=kinds[Kind.FAILED],
+                timed_out=kinds[Kind.TIMED_OUT],
+                workers_lost=kinds[Kind.WORKER_LOST],
+                cancelled=kinds[Kind.CANCELLED],
+                retries=dispatcher.retries,
+                put_backs=dispatcher.put_backs,
+                taken_back=dispatcher.taken_back,
+                busy_seconds=dispatcher.busy_ns / 1e9,
+                items_in_flight=sum(flow.pulled - flow.consumed for flow in flows),
+                bytes_in_flight=sum(flow.bytes_out for flow in flows),
+            )
+
+    def close(self) -> None:
+        """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""
+        self._finalizer.detach()
+        self._driver.close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._driver.closed else self._driver.backend.name
+        return f"<allcores.Pool {self.name!r} {state}, {self.workers} workers>"
+
+    # --- how verbs become flows -------------------------------------------------------------------
+
+    def _plan(
+        self,
+        fn: Callable[..., Any],
+        style: str,
+        items: Any,
+        timeout: float | None,
+        retries: int | Retry,
+        chunk: int | None,
+        ordered: bool,
+        detailed: bool,
+    ) -> tuple[Callable[[int], Flow], Function]:
+        if not callable(fn):
+            raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+        retry = Retry.of(retries)
+        timeout_ns = self._timeout_ns(timeout)
+        chunker = Chunker(check_chunk(chunk))
+        limits = self.limits
+        self._driver.check_open()
+        function = self._driver.function(fn, style)
+        total = len(items) if hasattr(items, "__len__") else None
+
+        def make(number: int) -> Flow:
+            return Flow(
+                number,
+                chunker=chunker,
+                ordered=ordered,
+                total=total,
+                timeout_ns=timeout_ns,
+                retry=retry,
+                detailed=detailed,
+                items_limit=max(limits.items_in_flight, (chunk or 1) * 2),
+                bytes_limit=limits.bytes_in_flight,
+            )
+
+        return make, function
+
+    def _timeout_ns(self, timeout: float | None) -> int | None:
+        timeout = check_timeout(timeout)
+        if timeout is None:
+            return None
+        if not self._driver.backend.can_end_tasks:
+            raise NotSupported(
+                f"timeout={timeout:g} needs backend='processes': backend={self._driver.backend.name!r} cannot end "
+                "a task that runs too long."
+            )
+        return int(timeout * 1e9)
+
+    def _stream(
+        self,
+        fn: Callable[..., Any],
+        style: str,
+        items: Iterable[Any],
+        timeout: float | None,
+        retries: int | Retry,
+        chunk: int | None,
+        on_error: str | None,
+        *,
+        ordered: bool,
+    ) -> Stream[Any]:
+        make, function = self._plan(fn, style, items, timeout, retries, chunk, ordered, on_error is None)
+        return Stream(self._driver, make, function, items, on_error)
+
+    def _call(
+        self,
+        future: Any,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+    ) -> Any:
+        driver = self._driver
+        if not callable(fn):
+            raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+        driver.check_open()
+        function = driver.function(fn, "call")
+        if timeout is None and retries == 0:
+            flow = driver.calls_flow(_calls_flow)
+        else:
+            timeout_ns, retry = self._timeout_ns(timeout), Retry.of(retries)
+            flow = driver.open(
+                lambda number: Flow(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry)
+            )
+        chunk = Chunk(flow, function, flow.pulled, [(tuple(args), kwargs or {})], future=future)
+        future._chunk = chunk
+        if driver.backend.needs_bytes:
+            from allcores.engine.driver import encode
+
+            payload, bad = encode(chunk.items, 0)
+            if payload is None:
+                future.set_running_or_notify_cancel()
+                future.set_exception(bad[0][1])
+                return future
+            chunk.payload = payload
+            chunk.size_bytes = len(payload)
+        driver.add(chunk)
+        while not future.done() and driver.backend.pump():
+            pass
+        return future
+
+
+def _calls_flow(number: int) -> Flow:
+    return Flow(number, chunker=Chunker(1), calls=True)
+
+
+def _collect(stream: Stream[R]) -> list[R]:
+    """All results; Ctrl-C gives those that were finished, inside the exception."""
+    results: list[R] = []
+    try:
+        # extend() keeps what came before an exception
+        results.extend(stream)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"interrupted after {len(results)} items", results) from interrupt
+    return results
+
+
+# --- the shared pool ------------------------------------------------------------------------------
+
+_shared: Pool | None = None
+_shared_lock = threading.Lock()
+
+
+def shared() -> Pool:
+    """The warm pool behind the module-level verbs; made at the first call, closed at exit."""
+    global _shared
+    with _shared_lock:
+        pool = _shared
+        usable = (
+            pool is not None
+            and not pool._driver.closed
+            and pool._driver.pid == os.getpid()
+            and pool._driver.dispatcher.broken is None
+        )
+        if pool is None or not usable:
+            if pool is not None and pool._driver.pid == os.getpid():
+                pool.close()
+            pool = _shared = Pool(name="shared")
+        return pool
+
+
+def shutdown_shared() -> None:
+    """Close the shared pool, if there is one; the next module-level call makes a new one."""
+    global _shared
+    with _shared_lock:
+        pool, _shared = _shared, None
+    if pool is not None:
+        pool.close()
+
+
+def _after_fork() -> None:
+    global _shared, _shared_lock
+    _shared = None
+    _shared_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(shutdown_shared)
+
+__all__ = ["Pool", "PoolClosed", "Statistics", "shared", "shutdown_shared"]

@@ -1,0 +1,175 @@
+"""A progress bar: an observer that draws with rich, in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+from allcores.engine.events import FlowEnded, FlowStarted, News, Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+
+
+class ProgressBar:
+    """An observer that shows items done, failed, per second, and the time left.
+
+        with allcores.Pool(observers=[allcores.ProgressBar()]) as pool: ...
+
+    One line per map that is running. It draws on standard error if that is a terminal, or into the notebook's
+    cell, and stays quiet everywhere else: a log file gets no control characters.
+
+    description: what stands before the bar. transient: True leaves nothing on the screen afterwards.
+    console: a rich Console to draw on instead of standard error.
+    Raises: ImportError if rich is not installed.
+    """
+
+    def __init__(
+        self, description: str = "items", *, transient: bool = False, console: Console | None = None
+    ) -> None:
+        _rich()
+        from rich.console import Console
+
+        self._description = description
+        self._transient = transient
+        self._console = Console(stderr=True) if console is None else console
+        #: True if anybody would see it
+        self.visible = self._console.is_jupyter or (
+            self._console.is_terminal and not self._console.is_dumb_terminal
+        )
+        self._lock = threading.RLock()  # guards the two below: news comes from any thread
+        self._display: Any = None
+        self._lines: dict[Hashable, TaskID] = {}
+
+    def __call__(self, news: News) -> None:
+        """Take one piece of news. What it does not know, it ignores."""
+        if not self.visible:
+            return
+        if isinstance(news, Progress):
+            self._advance(news)
+        elif isinstance(news, FlowStarted):
+            self._begin(news)
+        elif isinstance(news, FlowEnded):
+            self._end(news)
+
+    def close(self) -> None:
+        """Stop drawing; what is on the screen stays, unless it is transient."""
+        with self._lock:
+            display, self._display = self._display, None
+            self._lines.clear()
+            if display is not None:
+                display.stop()
+
+    def _begin(self, news: FlowStarted) -> None:
+        with self._lock:
+            if self._display is None:
+                _keep_from_children()
+                self._display = _display(self._console, self._transient)
+                self._display.start()
+            self._lines[news.flow] = self._display.add_task(
+                self._description, total=news.total, failed="", pace=""
+            )
+
+    def _advance(self, news: Progress) -> None:
+        with self._lock:
+            line = self._lines.get(news.flow)
+            if self._display is not None and line is not None:
+                self._display.update(line, completed=news.done, total=news.total, failed=_failed(news.failed))
+
+    def _end(self, news: FlowEnded) -> None:
+        with self._lock:
+            line = self._lines.pop(news.flow, None)
+            if self._display is None or line is None:
+                return
+            # Only now is it certain how many there were; a full bar says "finished".
+            total = None if news.cancelled else news.done
+            self._display.update(line, completed=news.done, failed=_failed(news.failed))
+            if total is not None:
+                self._display.update(line, total=total)
+            self._display.stop_task(line)
+            if not self._lines:
+                self.close()
+
+
+def _rich() -> None:
+    try:
+        import rich.progress  # noqa: F401
+    except ImportError as error:
+        raise ImportError("the progress bar needs rich: pip install 'allcores[progress]'") from error
+
+
+def _keep_from_children() -> None:
+    """See to it that processes forked while a bar is shown print in the plain way.
+
+    While it draws, rich puts proxies in place of sys.stdout and sys.stderr so that prints appear above the
+    bar. In a forked child a proxy's lock may be held for ever by a thread that does not exist there.
+    """
+    global _kept_from_children
+    if _kept_from_children or not hasattr(os, "register_at_fork"):
+        return
+    from rich.file_proxy import FileProxy
+
+    def restore() -> None:
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if isinstance(stream, FileProxy):
+                setattr(sys, name, stream.rich_proxied_file)
+
+    os.register_at_fork(after_in_child=restore)
+    _kept_from_children = True
+
+
+_kept_from_children = False
+
+
+def _failed(count: int) -> str:
+    return f"[red]{count:,} failed[/]" if count else ""
+
+
+def _display(console: Console, transient: bool) -> Any:
+    """What draws the lines: made once there is something to draw, for it starts a thread."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Count(ProgressColumn):
+        """Items done, of how many if that is known, and how fast."""
+
+        def render(self, task: Task) -> Text:
+            total = "" if task.total is None else f"/{int(task.total):,}"
+            speed = task.finished_speed or task.speed
+            if speed is None and task.elapsed:
+                speed = task.completed / task.elapsed
+            pace = f"  {pace_text(speed)}" if speed else ""
+            return Text(f"{int(task.completed):,}{total}{pace}")
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        Count(),
+        TextColumn("{task.fields[failed]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=transient,
+    )
+
+
+def pace_text(items_per_second: float) -> str:
+    """A pace as people read it: "1,234 items/s", or "4.2 s/item" when it is slow."""
+    if items_per_second >= 10:
+        return f"{items_per_second:,.0f} items/s"
+    if items_per_second >= 1:
+        return f"{items_per_second:.1f} items/s"
+    return f"{1 / items_per_second:,.1f} s/item" if items_per_second > 0 else "0 items/s"

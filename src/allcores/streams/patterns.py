@@ -1,0 +1,104 @@
+"""Files that match a pattern such as `src/**/*.py`, found lazily and in a fixed order.
+
+Why not `glob.iglob`: its order is the file system's, so an item's index would differ from machine to
+machine, and sorting everything would mean holding everything. Here each folder is listed, sorted and
+left again: memory is one folder's names per level.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable, Iterator
+
+_WILDCARD = re.compile(r"[*?\[]")
+#: stands for any number of folders, also none
+_DEEP = "**"
+
+
+class PatternError(ValueError):
+    """The pattern makes no sense; the message says why."""
+
+
+def has_wildcard(pattern: str) -> bool:
+    """True if the pattern may match more than one name."""
+    return _WILDCARD.search(pattern) is not None
+
+
+def matching_files(pattern: str) -> Iterator[str]:
+    """Paths of the files (not folders) that match, each once, sorted within each folder.
+
+    `*` and `?` and `[…]` match within a name, `**` alone between slashes matches any folders. A name that
+    starts with a dot is matched only by a pattern that does. Linked files are found, linked folders are not
+    entered by `**` (they may lead in circles).
+    Raises: OSError if a folder that has to be listed can't be, PatternError for an empty pattern or a part
+        like `a**`.
+    """
+    if not pattern:
+        raise PatternError("the pattern is empty: write one like 'src/**/*.py'")
+    drive, rest = os.path.splitdrive(os.path.expanduser(pattern))
+    parts = [part for part in re.split(r"[\\/]" if os.sep == "\\" else "/", rest) if part not in ("", ".")]
+    for part in parts:
+        if _DEEP in part and part != _DEEP:
+            advice = "** must stand alone between slashes, like 'src/**/*.py'"
+            raise PatternError(f"'{part}' in '{pattern}': {advice}")
+    folder = drive + (os.sep if rest[:1] in ("/", os.sep) else "")
+    # Not listed: one may be allowed to enter a folder, but not to list it.
+    while parts and not has_wildcard(parts[0]):
+        folder = os.path.join(folder, parts.pop(0))
+    if parts:
+        if parts[-1] == _DEEP:
+            parts.append("*")
+        yield from _walk(folder, _closed(parts, {0}), parts, [_matcher(part) for part in parts])
+    elif os.path.lexists(folder) and not os.path.isdir(folder):
+        yield folder
+
+
+def _walk(
+    folder: str, places: frozenset[int], parts: list[str], matchers: list[Callable[[str], bool]]
+) -> Iterator[str]:
+    """Files below `folder` ("" is the current one).
+
+    places: parts of the pattern that the folder's names may match. All at once, as in a Thompson automaton,
+        so that a path which matches in two ways (`**/a/**/b` has such) is found once.
+    """
+    for entry in _listed(folder):
+        found, inside = False, set[int]()
+        for place in places:
+            if parts[place] == _DEEP:
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    inside.add(place)
+            elif matchers[place](entry.name):
+                if place + 1 < len(parts):
+                    inside.add(place + 1)
+                else:
+                    found = not entry.is_dir()
+        path = os.path.join(folder, entry.name)
+        if found:
+            yield path
+        elif inside and entry.is_dir():
+            yield from _walk(path, _closed(parts, inside), parts, matchers)
+
+
+def _closed(parts: list[str], places: set[int]) -> frozenset[int]:
+    """`places` and, since `**` may stand for no folder at all, those behind each `**`."""
+    closed = set(places)
+    for place in range(len(parts) - 1):
+        if place in closed and parts[place] == _DEEP:
+            closed.add(place + 1)
+    return frozenset(closed)
+
+
+def _listed(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # gone since it was listed, or a literal part that does not exist: nothing matches
+
+
+def _matcher(part: str) -> Callable[[str], bool]:
+    fits = re.compile(fnmatch.translate(os.path.normcase(part))).match
+    dotted = part.startswith(".")
+    return lambda name: (dotted or not name.startswith(".")) and fits(os.path.normcase(name)) is not None

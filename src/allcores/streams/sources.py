@@ -1,0 +1,302 @@
+"""Where items come from: files of lines, JSON Lines, paths that match a pattern, standard input.
+
+Every source is lazy: it opens a file when iteration reaches it and holds one line at a time, so
+a file larger than memory is fine. What cannot be read becomes `BadInput`, one sentence that names
+the file and the line.
+
+Lines are split at newlines in the *bytes*, so that a number in a message is the number an editor
+shows, and a byte that will not decode can be told with its line. (`str.splitlines` would also split at
+U+2028 and form feeds.)
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar
+
+from allcores.errors import UsageError
+from allcores.streams.patterns import PatternError, has_wildcard, matching_files
+
+Format = Literal["lines", "jsonl"]
+
+#: the file name that means standard input
+STDIN = "-"
+#: suffixes of files that hold a JSON value per line
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+#: bytes; a longer line is refused, for most likely it is no text file and would fill the memory
+LINE_BYTES_MAX = 256 * 1024 * 1024
+#: bytes; up to here a file's lines are counted beforehand (some 40 ms), so that progress knows its end
+COUNT_BYTES_MAX = 32 * 1024 * 1024
+#: paths; up to here the files that match a pattern are counted beforehand
+COUNT_PATHS_MAX = 10_000
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class BadInput(UsageError):
+    """An input cannot be read; the message names the file and, where there is one, the line.
+
+    path: the file's name as it was given, "-" for standard input.
+    line: the line, counted from 1; None if the trouble is the file as a whole.
+    """
+
+    def __init__(self, message: str, *, path: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.line = line
+
+
+class Source(Protocol[T_co]):
+    """Items, one after the other."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+
+    def total(self) -> int | None:
+        """The number of items, as far as it can be told quickly; else None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Each line of a file is an item, without its line end. Empty lines are items, too.
+
+    path: the file, or "-" for standard input (which can be read once).
+    encoding: of the text; one in which a newline is the byte 10 (so not UTF-16).
+    """
+
+    path: str
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+
+    def __iter__(self) -> Iterator[str]:
+        for _, text in numbered_lines(self.path, self.encoding):
+            yield text
+
+    def total(self) -> int | None:
+        return _count_lines(self.path, skip_blank=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """Each line of a file is a JSON value, and an item. Blank lines are skipped."""
+
+    path: str
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, text in numbered_lines(self.path, self.encoding):
+            if not text or text.isspace():
+                continue
+            try:
+                item = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                message = f"{_place(self.path, number)}: {_json_trouble(error)}: {_shortened(text)}"
+                raise BadInput(message, path=self.path, line=number) from None
+            yield item
+
+    def total(self) -> int | None:
+        return _count_lines(self.path, skip_blank=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Each file that matches a pattern is an item: its path, as a string.
+
+    Sorted within each folder, so the order is the same on every machine; `**` matches any number of
+    folders, does not enter linked folders, and names that start with a dot have to be asked for.
+    """
+
+    pattern: str
+
+    def __iter__(self) -> Iterator[str]:
+        found = False
+        try:
+            for path in matching_files(self.pattern):
+                found = True
+                yield path
+        except PatternError as error:
+            raise BadInput(str(error), path=self.pattern) from None
+        except OSError as error:
+            folder = error.filename or self.pattern
+            raise BadInput(f"cannot list {folder}: {error.strerror}", path=self.pattern) from None
+        if not found:
+            raise BadInput(self._nothing(), path=self.pattern)
+
+    def total(self) -> int | None:
+        count = 0
+        try:
+            for _ in matching_files(self.pattern):
+                count += 1
+                if count > COUNT_PATHS_MAX:
+                    return None
+        except (OSError, PatternError):
+            return None  # the iteration itself will tell
+        return count
+
+    def _nothing(self) -> str:
+        if os.path.isdir(self.pattern):
+            inside = os.path.join(self.pattern, "**", "*")
+            return f"{self.pattern} is a folder: for the files in it, write '{inside}'"
+        kind = "matches" if has_wildcard(self.pattern) else "is called"
+        return f"no file {kind} '{self.pattern}' (in {os.getcwd()})"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The items of several sources, one source after the other."""
+
+    parts: Sequence[Source[Any]]
+
+    def __iter__(self) -> Iterator[Any]:
+        for part in self.parts:
+            yield from part
+
+    def total(self) -> int | None:
+        total = 0
+        for part in self.parts:
+            count = part.total()
+            if count is None:
+                return None
+            total += count
+        return total
+
+
+def from_inputs(
+    names: Iterable[str], *, format: Format | None = None, encoding: str = "utf-8"
+) -> Source[Any]:
+    """The items of the named files, in the order given; "-" is standard input.
+
+    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines,
+        everything else, and standard input, is lines.
+    Raises: BadInput now if a file is missing, a folder or not readable; when iterated, for what is in it.
+    """
+    parts: list[Source[Any]] = []
+    for name in names:
+        if name == STDIN and any(getattr(part, "path", None) == STDIN for part in parts):
+            raise BadInput("standard input (-) can only be read once", path=STDIN)
+        check_readable(name)
+        jsonl = name.lower().endswith(JSONL_SUFFIXES) if format is None else format == "jsonl"
+        parts.append(JsonLines(name, encoding) if jsonl else Lines(name, encoding))
+    return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise UsageError unless `encoding` is known and has newlines that are the byte 10."""
+    try:
+        newline = codecs.encode("\n", encoding)
+    except (LookupError, UnicodeError, TypeError):
+        newline = None
+    if newline != b"\n":
+        raise UsageError(
+            f"encoding {encoding!r} is not known, or not one that can be read line by line:"
+            " try utf-8, latin-1 or cp1252, or convert the file first"
+        )
+
+
+def check_readable(path: str) -> None:
+    """Raise BadInput if it is plain already that `path` cannot be read."""
+    if path == STDIN:
+        return
+    try:
+        if stat.S_ISDIR(os.stat(path).st_mode):
+            inside = os.path.join(path, "**", "*")
+            raise BadInput(f"{path} is a folder: for the files in it, use --files '{inside}'", path=path)
+        if not os.access(path, os.R_OK):
+            raise BadInput(f"cannot read {path}: Permission denied", path=path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"cannot read {path}: {_reason(error)}", path=path) from None
+
+
+def numbered_lines(path: str, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Each line's number, counted from 1, and its text without line end and byte order mark."""
+    number = 0
+    with _opened(path) as file:
+        read = iter(partial(file.readline, LINE_BYTES_MAX), b"")
+        while True:
+            try:
+                raw = next(read, b"")
+            except OSError as error:
+                place = _place(path, number + 1)
+                raise BadInput(f"cannot read {place}: {_reason(error)}", path=path) from None
+            if not raw:
+                return
+            number += 1
+            if len(raw) == LINE_BYTES_MAX and not raw.endswith(b"\n"):
+                size = f"{LINE_BYTES_MAX >> 20} MB"
+                message = f"{_place(path, number)}: longer than {size}; is this a file of lines?"
+                raise BadInput(message, path=path, line=number)
+            if number == 1 and raw.startswith(codecs.BOM_UTF8):
+                raw = raw[len(codecs.BOM_UTF8) :]
+            try:
+                text = raw.decode(encoding)
+            except UnicodeDecodeError as error:
+                culprit = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
+                message = (
+                    f"{_place(path, number)}: {culprit} is not {encoding};"
+                    " if the text is in another encoding, name it (--encoding latin-1, for one)"
+                )
+                raise BadInput(message, path=path, line=number) from None
+            yield number, text.removesuffix("\n").removesuffix("\r")
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """The file, open for reading bytes; standard input stays open afterwards."""
+    if path == STDIN:
+        if sys.stdin is None:
+            raise BadInput("standard input is closed", path=path)
+        yield sys.stdin.buffer
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except (OSError, ValueError) as error:
+            raise BadInput(f"cannot read {path}: {_reason(error)}", path=path) from None
+        yield file
+
+
+def _count_lines(path: str, *, skip_blank: bool) -> int | None:
+    """The number of lines of a small regular file, else None."""
+    try:
+        facts = os.stat(path) if path != STDIN else os.fstat(0)
+        if path == STDIN or not stat.S_ISREG(facts.st_mode) or facts.st_size > COUNT_BYTES_MAX:
+            return None
+        with open(path, "rb") as file:
+            return sum(1 for line in file if not (skip_blank and line.isspace()))
+    except (OSError, ValueError):
+        return None
+
+
+def _place(path: str, line: int) -> str:
+    return f"{'standard input' if path == STDIN else path}, line {line}"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _json_trouble(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error.msg}, column {error.colno})"
+    if isinstance(error, RecursionError):
+        return "JSON nested too deeply"
+    return f"not usable JSON ({error})"  # a number of more digits than sys.get_int_max_str_digits()
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    short = text if len(text) <= limit else text[: limit - 1] + "…"
+    return short if short.isprintable() else ascii(short)

@@ -1,0 +1,1 @@
+"""Keeps alive: processes that start, hang, die and are replaced."""

@@ -1,0 +1,104 @@
+"""The one place with calls that only some systems have, each with a portable fallback.
+
+Linux is verified. macOS: the fallbacks are plain POSIX and are tested on Linux by switching the
+Linux calls off; they were not run on a Mac. Windows has no fork and no descriptors to pass over a
+socket: there `backend="processes"` says so, `threads` and `serial` work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+
+LINUX = sys.platform.startswith("linux")
+#: the kernel's name for the option of prctl(2)
+_PR_SET_PDEATHSIG = 1
+
+
+def can_fork() -> bool:
+    """Whether this system can run the `processes` backend."""
+    return hasattr(os, "fork") and sys.platform != "emscripten" and sys.platform != "wasi"
+
+
+def anonymous_file(name: str, size: int = 0) -> int:
+    """Descriptor of a file in memory that has no name and leaves nothing behind."""
+    if LINUX and hasattr(os, "memfd_create"):
+        with contextlib.suppress(OSError):
+            descriptor = os.memfd_create(f"allcores-{name}", os.MFD_CLOEXEC)
+            os.truncate(descriptor, size)
+            return descriptor
+    descriptor, path = tempfile.mkstemp(prefix=f"allcores-{name}-")
+    os.unlink(path)
+    os.truncate(descriptor, size)
+    return descriptor
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when the thread that made it ends (Linux only).
+
+    Elsewhere end of file on the pipe does it, as soon as the worker looks at its pipe. Not
+    retroactive, hence the look at the parent's pid afterwards.
+    """
+    if LINUX:
+        with contextlib.suppress(Exception):
+            import ctypes
+
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if parent and os.getppid() != parent:
+            os._exit(0)
+
+
+def threads_alive() -> int:
+    """Threads of this process, those of C libraries included; 1 where it cannot be told."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        import threading
+
+        return threading.active_count()
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Resident memory of a process; None if it cannot be told or the process is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def maxrss_bytes(value: int) -> int:
+    """`ru_maxrss` in bytes: kilobytes on Linux, bytes on macOS."""
+    return value if sys.platform == "darwin" else value * 1024
+
+
+def end_group(pid: int, number: int) -> None:
+    """Send a signal to a worker and everything it forked; no error if they are gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+    # In its first instants a worker is not yet the leader of its group.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def bury(pid: int) -> tuple[int, int, int] | None:
+    """Collect a dead child (-1: any) as (pid, wait status, largest resident bytes); None if none is dead.
+
+    What it forked is ended first, while its pid cannot be used again.
+    """
+    try:
+        if hasattr(os, "waitid"):
+            what, who = (os.P_ALL, 0) if pid == -1 else (os.P_PID, pid)
+            found = os.waitid(what, who, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None:
+                return None
+            pid = found.si_pid
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        dead, status, usage = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (dead, status, maxrss_bytes(usage.ru_maxrss)) if dead else None

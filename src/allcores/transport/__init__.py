@@ -1,0 +1,1 @@
+"""Carries bytes; does not know what a task means."""

@@ -1,0 +1,85 @@
+"""The status board: one slot per worker in shared memory, written by that worker alone.
+
+A slot says which item runs and since when; it costs a worker two stores per item and no message.
+The one word that the parent writes is the limit: start nothing from this mark on. Behind the slots
+lies an outbox per worker, where sealed results wait for the pipe: what is in it survives the worker.
+
+Words are 8 bytes, aligned, in native order; CPython copies them as one store, so they do not tear.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+from allcores.engine.events import NO_LIMIT, Glance
+
+CURRENT, STARTED, LIMIT, PHASE, USED, DONE, BUSY, PID = range(8)
+#: words per slot; 64 bytes keep two workers' slots out of one cache line
+SLOT_WORDS = 16
+SLOT_BYTES = SLOT_WORDS * 8
+OUTBOX_BYTES = 65_536
+
+
+def size(slots: int) -> int:
+    """Bytes of a board."""
+    return slots * (SLOT_BYTES + OUTBOX_BYTES)
+
+
+class Board:
+    """A mapped board. Closing it needs every view of it released."""
+
+    def __init__(self, descriptor: int, slots: int) -> None:
+        self.slots = slots
+        self._map = mmap.mmap(descriptor, size(slots))
+        self._bytes = memoryview(self._map)
+        self._words = self._bytes.cast("Q")
+
+    def slot(self, number: int) -> Any:
+        """The words of a slot, as the worker uses them: a ctypes array stores in half a memoryview's time."""
+        import ctypes
+
+        return (ctypes.c_uint64 * SLOT_WORDS).from_buffer(self._map, number * SLOT_BYTES)
+
+    def outbox(self, number: int) -> memoryview:
+        """The bytes of a slot's outbox."""
+        start = self.slots * SLOT_BYTES + number * OUTBOX_BYTES
+        return self._bytes[start : start + OUTBOX_BYTES]
+
+    def clear(self, number: int) -> None:
+        """Make a slot fit for a new worker."""
+        base = number * SLOT_WORDS
+        for index in range(base, base + SLOT_WORDS):
+            self._words[index] = 0
+        self._words[base + LIMIT] = NO_LIMIT
+
+    def glance(self, number: int) -> Glance:
+        """Where the worker is. Read order matters: see `worker.runner`, which stores in the opposite one.
+
+        It stores the start time before the mark. So when the time read last is old, the mark read
+        before it is not newer than that time.
+        """
+        base = number * SLOT_WORDS
+        words = self._words
+        phase = words[base + PHASE]
+        current = words[base + CURRENT]
+        started = words[base + STARTED]
+        return Glance(current >> 32, current & 0xFFFFFFFF, started, phase)
+
+    def set_limit(self, number: int, limit: int) -> None:
+        """Tell the worker to start nothing at or after `limit`."""
+        self._words[number * SLOT_WORDS + LIMIT] = limit
+
+    def used(self, number: int) -> int:
+        """Bytes in the outbox."""
+        return min(self._words[number * SLOT_WORDS + USED], OUTBOX_BYTES)
+
+    def word(self, number: int, index: int) -> int:
+        """One word of a slot."""
+        return self._words[number * SLOT_WORDS + index]
+
+    def close(self) -> None:
+        """Unmap."""
+        self._words.release()
+        self._bytes.release()
+        self._map.close()

@@ -1,0 +1,121 @@
+"""Frames on a pipe between the parent and one worker, and records inside a RESULTS frame.
+
+A frame is a 16-byte header (length of the body, kind, number) and its body. A RESULTS body is a
+row of records, each with a header of its own; the same records wait in the worker's outbox on the
+status board until they are sent, so that a worker's death loses nothing that was sealed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+#: length of the body (u64), kind (u8), number (u32)
+HEADER = struct.Struct("<QB3xI")
+
+# parent -> worker
+SETUP, FUNCTION, CHUNK, FORGET, STOP = range(1, 6)
+# worker -> parent
+READY, SETUP_FAILED, RESULTS = range(11, 14)
+
+#: body of a CHUNK before the pickled items: function number, flags, number of items
+CHUNK_HEAD = struct.Struct("<III")
+#: report seconds per item
+DETAILED = 1
+
+#: sequence, start, count, flags, total ns, length of the payload
+RECORD = struct.Struct("<IIIIQQ")
+#: payload is one pickled list of values, one per item
+PLAIN = 1
+#: payload is a pickled (values, each value pickled by itself?, failures, durations)
+MIXED = 2
+#: nothing of this chunk is left with the worker
+ENDED = 4
+#: the worker ends after this
+LEAVING = 8
+#: the chunk would not unpickle: send its items one by one, to see which
+UNLOADABLE = 16
+
+
+class Record(NamedTuple):
+    """Finished items of a chunk as the worker sealed them."""
+
+    sequence: int
+    start: int
+    count: int
+    flags: int
+    total_ns: int
+    payload: bytes
+
+
+def frame(kind: int, number: int, *parts: bytes) -> bytes:
+    """A whole frame as bytes; for bodies small enough to copy."""
+    return b"".join((HEADER.pack(sum(map(len, parts)), kind, number), *parts))
+
+
+def records(body: bytes | bytearray | memoryview) -> Iterator[Record]:
+    """The records in a RESULTS body; half a record at the end (a torn outbox) is left out."""
+    view = memoryview(body)
+    offset, end, head = 0, len(view), RECORD.size
+    while offset + head <= end:
+        sequence, start, count, flags, total_ns, length = RECORD.unpack_from(view, offset)
+        offset += head
+        if offset + length > end:
+            return
+        yield Record(sequence, start, count, flags, total_ns, bytes(view[offset : offset + length]))
+        offset += length
+
+
+class Inbox:
+    """Cuts a stream of bytes into frames. feed() takes bytes as they come."""
+
+    __slots__ = ("_buffer", "_large", "_large_head", "_missing")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        #: a body that is larger than one read collects here, without being copied at each read
+        self._large: list[bytes] | None = None
+        self._large_head = (0, 0)
+        self._missing = 0
+
+    @property
+    def empty(self) -> bool:
+        """No part of a frame waits."""
+        return not self._buffer and self._large is None
+
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """Frames (kind, number, body) that are complete now."""
+        found: list[tuple[int, int, bytes]] = []
+        if self._large is not None:
+            if len(data) < self._missing:
+                self._large.append(data)
+                self._missing -= len(data)
+                return found
+            self._large.append(data[: self._missing])
+            found.append((*self._large_head, b"".join(self._large)))
+            data = data[self._missing :]
+            self._large = None
+        if self._buffer:
+            self._buffer += data
+            source: bytes | bytearray = self._buffer
+        else:
+            source = data
+        offset, end, head = 0, len(source), HEADER.size
+        while offset + head <= end:
+            length, kind, number = HEADER.unpack_from(source, offset)
+            body = offset + head
+            if body + length > end:
+                if length > 65_536:
+                    self._large = [bytes(source[body:])]
+                    self._large_head = (kind, number)
+                    self._missing = length - (end - body)
+                    offset = end
+                break
+            found.append((kind, number, bytes(source[body : body + length])))
+            offset = body + length
+        if source is data:
+            self._buffer = bytearray(source[offset:])
+        else:
+            del self._buffer[:offset]
+        return found

@@ -1,0 +1,169 @@
+"""Turns functions, items and outcomes into bytes, and back. The home of cloudpickle.
+
+Plain pickle, protocol 5, where it does; cloudpickle for what plain pickle cannot name from another
+process: lambdas, closures, and everything that was defined in `__main__`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from allcores.errors import NotPicklable, RemoteError, RemoteTraceback, TaskExited
+from allcores.outcome import Kind
+
+PROTOCOL = 5
+
+#: what a failing pickle raises: its own error, but also whatever a __reduce__ or __getstate__ raises
+_MAIN = b"__main__"
+
+
+def cloud_dumps(obj: object) -> bytes:
+    """Bytes of anything that cloudpickle can carry. Imported late: it costs 40 ms."""
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(obj, protocol=PROTOCOL)
+    return data
+
+
+def dumps(obj: object) -> bytes:
+    """Bytes of `obj`: by plain pickle if another process can read them, else by cloudpickle.
+
+    Raises whatever pickling raises.
+    """
+    try:
+        data = pickle.dumps(obj, PROTOCOL)
+    except Exception:
+        return cloud_dumps(obj)
+    # A reference to __main__ names this program's main module, which a worker does not have.
+    return cloud_dumps(obj) if _MAIN in data else data
+
+
+loads = pickle.loads
+
+
+def explain_with_path(obj: object, name: str, error: BaseException) -> NotPicklable:
+    """The error for something that will not pickle: where the culprit sits, and the way out."""
+    from allcores.transport import diagnosis
+
+    culprit = diagnosis.find_culprit(obj, name, dumps)
+    text = diagnosis.explain(obj, name, error, dumps)
+    return NotPicklable(text, path=culprit.path if culprit is not None else None)
+
+
+def dump_function(function: Callable[..., Any], name: str) -> bytes:
+    """Bytes of a function. Raises NotPicklable with the path to what will not travel."""
+    try:
+        return dumps(function)
+    except Exception as error:
+        raise explain_with_path(function, name, error) from error
+
+
+class _Watching(pickle.Pickler):
+    """Notices whether anything but plain containers and scalars passed through.
+
+    Plain data cannot fail when it is unpickled, so a list of it may travel as one pickle. Anything
+    with code of its own (a class, an object) might, and then each value travels by itself, so that
+    one that fails takes no other along.
+    """
+
+    complex = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        self.complex = True
+        return NotImplemented
+
+
+def dump_values(values: list[Any]) -> tuple[bytes, bool]:
+    """Bytes of a list of values, and whether it is safe to unpickle them as one.
+
+    Raises whatever pickling raises.
+    """
+    buffer = io.BytesIO()
+    pickler = _Watching(buffer, PROTOCOL)
+    pickler.dump(values)
+    return buffer.getvalue(), not pickler.complex
+
+
+# --- failures of a task ---------------------------------------------------------------------------
+
+#: exceptions that would end the caller's loop or program instead of being seen as a failure
+ENDERS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+
+
+def pack_error(error: BaseException, *, skip_frames: int = 0) -> tuple[str, str, str, bytes | None]:
+    """An exception as (type name, message, traceback text, bytes or None if it will not travel).
+
+    The round trip is tried here, in the worker: what does not unpickle must not fail in the parent.
+    """
+    tb = error.__traceback__
+    for _ in range(skip_frames):
+        if tb is not None and tb.tb_next is not None:
+            tb = tb.tb_next
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        text = "".join(traceback.format_exception(kind, error, tb))
+    except BaseException as inner:  # a __str__ or __repr__ that raises
+        text = f"{name} (its traceback could not be formatted: {type(inner).__name__})\n"
+    try:
+        message = str(error)
+    except BaseException as inner:
+        message = f"<its message could not be formatted: {type(inner).__name__}>"
+    data: bytes | None
+    try:
+        data = dumps(error)
+        if type(loads(data)).__name__ != kind.__name__:
+            data = None
+    except BaseException:
+        data = None
+    return name, message, text, data
+
+
+def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
+    """The exception as the caller gets it: its own type if possible, with the worker's traceback.
+
+    what: names the item, for the note. facts: index, attempts, worker.
+    """
+    name, message, text, data = packed
+    error: BaseException | None = None
+    if data is not None:
+        try:
+            loaded = loads(data)
+            error = loaded if isinstance(loaded, BaseException) else None
+        except BaseException:
+            error = None
+    if error is None:
+        error = RemoteError(
+            f"{name}: {message} (the exception itself could not be pickled, so this stands in for it)",
+            type_name=name,
+            **facts,
+        )
+    kind = Kind.FAILED
+    cause: BaseException = RemoteTraceback(text)
+    if isinstance(error, ENDERS):
+        code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
+        if isinstance(error, SystemExit):
+            kind = Kind.WORKER_LOST
+        ended = TaskExited(
+            f"{what} raised {name}({message}){code}: a task that does this would end its caller; return or raise "
+            "another exception instead.",
+            **facts,
+        )
+        error.__cause__ = cause
+        cause, error = error, ended
+    error.__cause__ = cause
+    error.add_note(f"allcores: {what} failed in worker {facts.get('worker')}, attempt {facts.get('attempts')}")
+    return kind, error
+
+
+def tame(error: BaseException) -> BaseException:
+    """`error`, or a stand-in if seeing it raised would end the caller's loop or program."""
+    if isinstance(error, Exception) and not isinstance(error, ENDERS):
+        return error
+    stand_in = TaskExited(f"unpickling raised {type(error).__name__}: {error}")
+    stand_in.__cause__ = error
+    return stand_in

@@ -1,0 +1,1 @@
+"""Runs only in the child; light imports, since every start pays for them."""

@@ -1,0 +1,147 @@
+"""A worker's life: guard itself, set up, run chunks until the pipe ends or it is told to stop.
+
+Started by the template (fork), by the parent (start method "fork") or as a fresh interpreter
+("spawn"); from `serve` on all are alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from allcores.engine.events import PHASE_IDLE, PHASE_SETUP
+from allcores.supervision import system
+from allcores.transport import frames
+from allcores.transport.board import PHASE, PID, STARTED, Board
+from allcores.transport.pickling import dumps, loads, pack_error
+from allcores.worker.runner import Runner
+
+#: Our descriptors live up here, where the numbers that a task's `open` gets never reach.
+HIGH_DESCRIPTOR = 400
+#: The pipe is gone although the parent lives: the task closed a descriptor that was ours.
+EXIT_LOST_PIPE = 70
+READ_BYTES = 262_144
+
+
+def lift(descriptor: int) -> int:
+    """Move a descriptor out of the way of those that tasks open and close."""
+    try:
+        import fcntl
+
+        lifted: int = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
+    except (ImportError, OSError):
+        return descriptor
+    os.close(descriptor)
+    return lifted
+
+
+def serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_number: int, parent: int) -> None:
+    """Be a worker until the end. Never returns.
+
+    parent: pid of the process that made this one. notes_descriptor: where a fatal signal's stack goes.
+    """
+    code = 1
+    try:
+        code = _serve(pipe_descriptor, notes_descriptor, board, slot_number, parent)
+    except BaseException:
+        with contextlib.suppress(BaseException):
+            sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _guard(notes_descriptor: int, parent: int) -> int:
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    system.die_with_parent(parent)
+    signal.set_wakeup_fd(-1)
+    for name in ("SIGTERM", "SIGCHLD", "SIGALRM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # Ctrl-C is the parent's to handle; it ends workers when it wants to.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    notes = lift(notes_descriptor)
+    faulthandler.enable(notes, all_threads=False)
+    return notes
+
+
+def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_number: int, parent: int) -> int:
+    _guard(notes_descriptor, parent)
+    pipe = socket.socket(fileno=lift(pipe_descriptor))
+    slot = board.slot(slot_number)
+    slot[PID] = os.getpid()
+
+    def send(data: bytes | memoryview) -> None:
+        try:
+            pipe.sendall(data)
+        except OSError as error:
+            # EPIPE: the parent is gone. Anything else: a task closed the pipe. Sealed results are safe.
+            os._exit(0 if isinstance(error, (BrokenPipeError, ConnectionResetError)) else EXIT_LOST_PIPE)
+
+    inbox = frames.Inbox()
+    waiting: list[tuple[int, int, bytes]] = []
+    teardown: Any = None
+    runner: Runner | None = None
+    while True:
+        if not waiting:
+            try:
+                data = pipe.recv(READ_BYTES)
+            except OSError:
+                return EXIT_LOST_PIPE
+            if not data:
+                return 0
+            waiting = inbox.feed(data)
+            continue
+        kind, number, body = waiting.pop(0)
+        if kind == frames.CHUNK:
+            assert runner is not None
+            runner.run(number, body, more_waiting=bool(waiting) or not inbox.empty)
+            if runner.leaving:
+                return _leave(teardown, runner)
+        elif kind == frames.FUNCTION:
+            assert runner is not None
+            runner.learn(number, body)
+        elif kind == frames.FORGET:
+            assert runner is not None
+            runner.forget(number)
+        elif kind == frames.SETUP:
+            slot[STARTED] = 1
+            slot[PHASE] = PHASE_SETUP
+            try:
+                setup, args, teardown, items_limit, growth_limit = loads(body)
+                value = setup(*args) if setup is not None else None
+            except BaseException as error:
+                send(frames.frame(frames.SETUP_FAILED, 0, dumps(pack_error(error, skip_frames=1))))
+                return 1
+            runner = Runner(send, slot, board.outbox(slot_number), items_limit=items_limit, growth_limit=growth_limit)
+            runner.state = () if value is None else (value,)
+            slot[STARTED] = 0
+            slot[PHASE] = PHASE_IDLE
+            send(frames.frame(frames.READY, 0))
+        elif kind == frames.STOP:
+            return _leave(teardown, runner)
+
+
+def _leave(teardown: Any, runner: Runner | None) -> int:
+    if runner is not None:
+        runner.flush()
+        if teardown is not None:
+            teardown(*runner.state)
+    return 0
+
+
+def spawned(arguments: list[str]) -> None:
+    """Entry of a fresh interpreter: descriptors and numbers come as words on the command line."""
+    pipe, notes, board, slots, slot_number, parent = map(int, arguments)
+    mapped = Board(board, slots)
+    os.close(board)
+    serve(pipe, notes, mapped, slot_number, parent)
+

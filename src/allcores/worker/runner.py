@@ -1,0 +1,346 @@
+"""Runs the items of a chunk, and seals what is finished before anything can happen to it.
+
+Sealing: finished values are pickled and put into the outbox on the status board once they are worth
+more than SEAL_NS of work. If the process dies a moment later, the parent reads them there. So a crash
+costs the item that caused it, and at most SEAL_NS of finished work that runs again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+from allcores.engine.events import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
+from allcores.transport import frames
+from allcores.transport.board import BUSY, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, STARTED, USED
+from allcores.transport.pickling import dump_values, dumps, loads, pack_error
+
+#: Finished work that may have to run again after a crash, ns. Sealing takes some 8 µs: smaller costs more.
+SEAL_NS = 200_000
+#: What a task did to the process is looked for at least this often, and after every longer item, ns.
+TIDY_NS = 1_000_000
+#: Sealed results are sent at least this often, ns: the consumer's latency inside a chunk.
+FLUSH_NS = 20_000_000
+#: With more chunks already waiting in the pipe, results may wait this long to be sent together, ns.
+LINGER_NS = 1_000_000
+
+_DEFAULTS = tuple(
+    (number, signal.getsignal(number))
+    for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGHUP"))
+    if number is not None
+)
+
+
+class Runner:
+    """The worker's side of chunks.
+
+    send: takes bytes for the pipe. slot, outbox: this worker's part of the board.
+    state: what the setup function returned; () or a tuple of one, put before every call's arguments.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[bytes | memoryview], None],
+        slot: Any,
+        outbox: memoryview,
+        *,
+        items_limit: int | None = None,
+        growth_limit: int | None = None,
+    ) -> None:
+        self._send = send
+        self._slot = slot
+        self._outbox = outbox
+        self._used = 0
+        self._flushed_ns = monotonic_ns()
+        self._tidied_ns = 0
+        self._home = os.getcwd()
+        self.state: tuple[Any, ...] = ()
+        self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
+        self._items_left = items_limit
+        self._growth_limit = growth_limit
+        self._rss_at_start = resident_bytes() if growth_limit is not None else 0
+        self.leaving = False
+        #: becomes non-empty in a process that a task forked: it must never answer for us
+        self.forked: list[bool] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self.forked.append(True)
+
+    # --- functions ---
+
+    def learn(self, number: int, body: bytes) -> None:
+        """Take in a function. One that will not load is remembered by its error."""
+        style, payload = loads(body)
+        try:
+            self._functions[number] = (style, loads(payload), None)
+        except BaseException as error:
+            self._functions[number] = (style, None, error)
+
+    def forget(self, number: int) -> None:
+        """Drop a function that will not be called again."""
+        self._functions.pop(number, None)
+
+    def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
+        state = self.state
+        if style == "one":
+            if not state:
+                return function  # type: ignore[no-any-return]
+            (first,) = state
+            return lambda item: function(first, item)
+        if style == "star":
+            return lambda item: function(*state, *item)
+        return lambda item: function(*state, *item[0], **item[1])
+
+    # --- chunks ---
+
+    def run(self, sequence: int, body: bytes, *, more_waiting: bool) -> None:
+        """Run a chunk and send what came of it."""
+        slot = self._slot
+        base = sequence << 32
+        now = monotonic_ns()
+        slot[STARTED] = now
+        slot[CURRENT] = base
+        slot[PHASE] = PHASE_LOADING
+        if base >= slot[LIMIT]:
+            self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
+            self._rest(more_waiting)
+            return
+        number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
+        style, function, broken = self._functions[number]
+        failures: dict[int, Any] = {}
+        try:
+            items = loads(memoryview(body)[frames.CHUNK_HEAD.size :])
+        except BaseException as error:
+            if count > 1:
+                self._put(frames.RECORD.pack(sequence, 0, 0, frames.ENDED | frames.UNLOADABLE, 0, 0), b"")
+                self._rest(more_waiting)
+                return
+            error.add_note("allcores: the item could not be unpickled in the worker")
+            items, failures = [None], {0: pack_error(error)}
+        if broken is not None:
+            failures = dict.fromkeys(range(len(items)), pack_error(broken))
+        slot[PHASE] = PHASE_RUNNING
+        if failures or flags & frames.DETAILED:
+            self._run_detailed(sequence, items, failures, self._callable(style, function))
+        else:
+            self._run_plain(sequence, items, self._callable(style, function))
+        self._rest(more_waiting)
+
+    def _run_plain(self, sequence: int, items: list[Any], call: Callable[[Any], Any]) -> None:
+        """The hot loop: two stores, one load and one reading of the clock per item."""
+        slot, forked, clock = self._slot, self.forked, monotonic_ns
+        current, started, limit = CURRENT, STARTED, LIMIT
+        values: list[Any] = []
+        append = values.append
+        failures: list[tuple[int, Any]] = []
+        mark = sequence << 32
+        begun = now = clock()
+        first = position = 0
+        last = self._quota(len(items))
+        for item in items if last == len(items) else items[:last]:
+            slot[started] = now
+            slot[current] = mark
+            if mark >= slot[limit]:
+                break
+            try:
+                append(call(item))
+            except BaseException as error:
+                if forked:
+                    os._exit(0)
+                failures.append((position, pack_error(error, skip_frames=1)))
+            if forked:
+                os._exit(0)
+            position += 1
+            mark += 1
+            now = clock()
+            if now - begun > SEAL_NS and position < last:
+                self._seal(sequence, first, position - first, values, failures, None, now - begun)
+                values.clear()
+                failures.clear()
+                first = position
+                begun = now = clock()
+        self._seal(sequence, first, position - first, values, failures, None, now - begun, ended=True)
+
+    def _run_detailed(
+        self, sequence: int, items: list[Any], broken: dict[int, Any], call: Callable[[Any], Any]
+    ) -> None:
+        """As _run_plain, with seconds per item, and with items that are failures already."""
+        slot, forked, clock = self._slot, self.forked, monotonic_ns
+        values: list[Any] = []
+        failures: list[tuple[int, Any]] = []
+        durations: list[int] = []
+        mark = sequence << 32
+        begun = now = clock()
+        first = position = 0
+        last = self._quota(len(items))
+        for item in items[:last]:
+            slot[STARTED] = now
+            slot[CURRENT] = mark
+            if mark >= slot[LIMIT]:
+                break
+            if position in broken:
+                failures.append((position, broken[position]))
+            else:
+                try:
+                    values.append(call(item))
+                except BaseException as error:
+                    if forked:
+                        os._exit(0)
+                    failures.append((position, pack_error(error, skip_frames=1)))
+            if forked:
+                os._exit(0)
+            position += 1
+            mark += 1
+            then, now = now, clock()
+            durations.append(now - then)
+            if now - begun > SEAL_NS and position < last:
+                self._seal(sequence, first, position - first, values, failures, durations, now - begun)
+                values.clear()
+                failures.clear()
+                durations.clear()
+                first = position
+                begun = now = clock()
+        self._seal(sequence, first, position - first, values, failures, durations, now - begun, ended=True)
+
+    def _quota(self, count: int) -> int:
+        """How many of `count` items this worker may still run before it is replaced."""
+        return count if self._items_left is None else min(count, self._items_left)
+
+    # --- results ---
+
+    def _seal(
+        self,
+        sequence: int,
+        start: int,
+        count: int,
+        values: list[Any],
+        failures: list[tuple[int, Any]],
+        durations: list[int] | None,
+        total_ns: int,
+        *,
+        ended: bool = False,
+    ) -> None:
+        slot = self._slot
+        slot[PHASE] = PHASE_SEALING
+        if count:
+            now = monotonic_ns()
+            if ended or now - self._tidied_ns > TIDY_NS:
+                self._tidied_ns = now
+                self._tidy()
+            slot[DONE] += count
+            slot[BUSY] += total_ns
+            if self._items_left is not None:
+                self._items_left -= count
+        if ended and self._used_up():
+            self.leaving = True
+        flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
+        payload = b""
+        if count:
+            slot[CURRENT] = sequence << 32 | start
+            mode, payload = self._pack(start, values, failures, durations)
+            flags |= mode
+        self._put(frames.RECORD.pack(sequence, start, count, flags, total_ns, len(payload)), payload)
+        slot[PHASE] = PHASE_RUNNING
+
+    def _put(self, record: bytes, payload: bytes) -> None:
+        """Into the outbox if it fits, else straight into the pipe."""
+        used, length = self._used, len(record) + len(payload)
+        if used + length > OUTBOX_BYTES:
+            self.flush()
+            used = 0
+        if length > OUTBOX_BYTES:
+            self._send(frames.HEADER.pack(length, frames.RESULTS, 0) + record)
+            self._send(payload)
+            return
+        self._outbox[used : used + len(record)] = record
+        self._outbox[used + len(record) : used + length] = payload
+        # Only now does it count: the parent reads no further than this.
+        self._used = self._slot[USED] = used + length
+        if monotonic_ns() - self._flushed_ns > FLUSH_NS:
+            self.flush()
+
+    def _pack(
+        self, start: int, values: list[Any], failures: list[tuple[int, Any]], durations: list[int] | None
+    ) -> tuple[int, bytes]:
+        try:
+            payload, as_one = dump_values(values)
+        except Exception:
+            payload, as_one = b"", False
+        if as_one and not failures and durations is None:
+            return frames.PLAIN, payload
+        if as_one:
+            return frames.MIXED, dumps((values, False, failures, durations))
+        each: list[bytes] = []
+        failures = list(failures)
+        failed = {offset for offset, _ in failures}
+        position = start
+        for value in values:
+            while position in failed:
+                position += 1
+            try:
+                each.append(dumps(value))
+            except BaseException as error:
+                failures.append((position, pack_error(self._explain(value, position, error))))
+            position += 1
+        failures.sort(key=lambda failure: failure[0])
+        return frames.MIXED, dumps((each, True, failures, durations))
+
+    def _explain(self, value: Any, position: int, error: BaseException) -> BaseException:
+        from allcores.transport.pickling import explain_with_path
+
+        try:
+            return explain_with_path(value, "result", error)
+        except BaseException:
+            return error
+
+    def flush(self) -> None:
+        """Send what is sealed."""
+        used = self._used
+        if used:
+            if self.forked:
+                os._exit(0)
+            self._send(frames.HEADER.pack(used, frames.RESULTS, 0) + self._outbox[:used])
+            self._used = self._slot[USED] = 0
+        self._flushed_ns = monotonic_ns()
+
+    def _rest(self, more_waiting: bool) -> None:
+        """Between chunks: send results now, unless the next chunk is here and they are fresh."""
+        slot = self._slot
+        slot[STARTED] = 0
+        slot[PHASE] = PHASE_IDLE
+        if not more_waiting or self.leaving or monotonic_ns() - self._flushed_ns > LINGER_NS:
+            self.flush()
+
+    def _used_up(self) -> bool:
+        if self._items_left is not None and self._items_left <= 0:
+            return True
+        limit = self._growth_limit
+        return limit is not None and resident_bytes() - self._rss_at_start > limit
+
+    def _tidy(self) -> None:
+        """Undo what a task did to the process and would do to the next task."""
+        try:
+            moved = os.getcwd() != self._home
+        except OSError:  # its folder was removed
+            moved = True
+        if moved:
+            os.chdir(self._home)
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in _DEFAULTS:
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process now; 0 where it cannot be told."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,85 @@
+"""The benchmark scripts run and bring real numbers. How large they are is not a test's business."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`benchmarks/run.py --quick` with more arguments."""
+    return subprocess.run(
+        [sys.executable, "benchmarks/run.py", "--quick", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The JSON file's rows by name."""
+    return {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+
+
+@pytest.mark.slow
+def test_each_contender_brings_a_number(tmp_path: Path) -> None:
+    """allcores, a peer and the baselines are measured, and every aim gets a verdict."""
+    target, page = tmp_path / "figures.json", tmp_path / "page.md"
+    done = bench(
+        "--only", "imap,submit,import", "--contenders", "allcores,multiprocessing",
+        "--json", str(target), "--report", str(page),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = rows(target)
+    expected = {
+        "imap": {"allcores", "multiprocessing", "bare", "serial"},
+        "submit": {"allcores", "multiprocessing", "ping-pong", "connection", "naive"},
+        "import": {"allcores", "allcores.Pool", "concurrent.futures.process", "multiprocessing.pool"},
+    }
+    assert set(found) == set(expected)
+    for name, contenders in expected.items():
+        assert found[name]["notes"] == {}, done.stderr
+        assert set(found[name]["samples"]) == contenders
+        for samples in found[name]["samples"].values():
+            assert samples and all(math.isfinite(sample) and sample > 0 for sample in samples)
+    assert {verdict["reached"] for verdict in found["imap"]["aims"]} <= {True, False}
+    assert "-> `imap` without a chunk size" in done.stdout
+    assert "allcores" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_load_is_compared_with_unconnected_processes(tmp_path: Path) -> None:
+    """Efficiency is a ratio to two processes that share nothing."""
+    target = tmp_path / "figures.json"
+    done = bench("--only", "loads", "--contenders", "allcores", "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    for row in rows(target).values():
+        assert set(row["spreads"]) == {"allcores", "unconnected", "serial"}, done.stderr
+        assert row["aims"][0]["spread"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_crimes_are_judged(tmp_path: Path) -> None:
+    """Each trial has a verdict in words, and a pool that hangs ends neither the run nor the others."""
+    target = tmp_path / "figures.json"
+    done = bench("--only", "crimes", "--contenders", "allcores,multiprocessing", "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    table = rows(target)["crimes"]["table"]
+    assert table["segmentation fault"]["allcores"] == "survived"
+    assert table["segmentation fault"]["multiprocessing"] == "hangs"
+
+
+def test_an_unknown_row_gets_one_clear_sentence() -> None:
+    """A typing error names the rows that there are."""
+    done = bench("--only", "imapp")
+    assert done.returncode == 2
+    assert "no such row: imapp" in done.stderr and "submit" in done.stderr

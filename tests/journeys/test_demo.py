@@ -1,0 +1,241 @@
+"""`make demo`, on a few modules: what it prints, what it writes, and how it ends on Ctrl-C."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from allcores.demo.modules import measure, module_name, standard_library
+
+SOURCES = Path(__file__).parents[2] / "src"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(SOURCES), "COLUMNS": "120"}
+
+
+def start_demo(*options: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "allcores.demo", *options],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_demo_measures_and_compares(tmp_path: Path) -> None:
+    """60 modules: a JSON line each, equal to what a plain call returns; the table, and the speed-up."""
+    with start_demo("--limit", "60", "--workers", "2", folder=tmp_path) as demo:
+        out, err = demo.communicate(timeout=50)
+    assert demo.returncode == 0, err
+    lines = [json.loads(line) for line in (tmp_path / "allcores-demo.jsonl").read_text().splitlines()]
+    assert sorted(line.pop("index") for line in lines) == list(range(60))
+    kinds = [line.pop("kind") for line in lines]
+    for kind, line in zip(kinds, lines, strict=True):
+        if kind == "ok":
+            assert line == measure(line["path"])
+        else:
+            assert kind == "failed" and line["error"]
+    assert "60 modules" in out
+    for sentence in (
+        r"All cores: \d+\.\d\d s",
+        r"One core: +\d+\.\d\d s",
+        r"Speed-up \d\.\d\d× on 2 workers",
+    ):
+        assert re.search(sentence, out), out
+    efficiency = re.search(r"parallel efficiency (\d+)%", out)
+    speed_up = re.search(r"Speed-up (\d\.\d\d)", out)
+    assert efficiency and speed_up
+    assert int(efficiency[1]) == pytest.approx(float(speed_up[1]) / 2 * 100, abs=1)
+    # The table: ten rows, most complex first.
+    table = re.findall(r"^([\w.]+) +([\d,]+) +([\d,]+) +([\d,]+) +(\d+)  ", out, re.MULTILINE)
+    root = Path(sysconfig.get_path("stdlib"))
+    expected = sorted(
+        (
+            (line["complexity"], module_name(Path(line["path"]), root))
+            for line in lines
+            if "complexity" in line
+        ),
+        key=lambda pair: -pair[0],
+    )[:10]
+    assert [(int(row[1].replace(",", "")), row[0]) for row in table] == expected
+
+
+@pytest.mark.slow
+def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
+    """Ctrl-C, sent to the whole group as a terminal does: one sentence, exit code 130, the output stays."""
+    output = tmp_path / "out.jsonl"
+    with start_demo("--no-serial", "--output", str(output), folder=tmp_path) as demo:
+        assert demo.stdout is not None
+        assert "modules" in demo.stdout.readline()
+        while not (output.exists() and output.stat().st_size):
+            assert demo.poll() is None
+        os.killpg(demo.pid, signal.SIGINT)
+        out, err = demo.communicate(timeout=50)
+    assert demo.returncode == 130, (out, err)
+    assert "Traceback" not in err, err
+    assert "Interrupted." in out
+    for line in output.read_text().splitlines():
+        assert "path" in json.loads(line)
+
+
+@pytest.mark.slow
+def test_demo_says_when_it_cannot_write(tmp_path: Path) -> None:
+    """An output that can't be written is one sentence and exit code 1."""
+    with start_demo("--limit", "3", "--output", str(tmp_path / "no" / "out.jsonl"), folder=tmp_path) as demo:
+        _, err = demo.communicate(timeout=50)
+    assert demo.returncode == 1
+    assert "Traceback" not in err
+    assert "No such file or directory" in err
+
+
+def test_standard_library_is_complete_and_clean() -> None:
+    """Modules and packages at any depth, but nothing that pip installed."""
+    root = Path(sysconfig.get_path("stdlib"))
+    names = {module_name(path, root) for path in standard_library()}
+    assert {"os", "json", "json.decoder", "concurrent.futures.thread", "asyncio"} <= names
+    assert not any("site-packages" in name for name in names)
+    assert len(names) > 500
+
+
+def measured(source: str, folder: Path) -> dict[str, object]:
+    path = folder / "example.py"
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    return dict(measure(str(path)))
+
+
+def test_measure_counts_by_hand(tmp_path: Path) -> None:
+    """Each measure of a small module, as counted by a person."""
+    found = measured(
+        '''\
+        """A docstring
+        of two lines."""
+
+        import os  # a comment
+
+        class C:
+            """One more."""
+
+            async def f(self, x):
+                # a comment of its own
+                if x and os.name or x == 3:      # if, and, or: 3
+                    return [a for a in x if a]   # for, if: 2
+                elif x:                          # 1
+                    for y in x:                  # 1
+                        print(y)
+                assert x                         # 1
+                def inner():
+                    return """a
+                    text""" if x else None       # 1
+
+        while os:                                # 1
+            try:
+                pass
+            except ValueError:                   # 1
+                pass
+        ''',
+        tmp_path,
+    )
+    assert found == {
+        "path": str(tmp_path / "example.py"),
+        "lines": 25,
+        "code_lines": 17,
+        "comment_lines": 10,
+        "docstring_lines": 3,
+        "tokens": 72,
+        "names": 29,
+        "functions": 2,
+        "classes": 1,
+        "complexity": 9 + 2 + 3,
+        "worst_complexity": 9,
+        "worst_function": "C.f",
+        "mean_complexity": 5.5,
+        "nesting": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("statement", "decisions"),
+    [
+        ("pass", 0),
+        ("x = 1 if a else 2", 1),
+        ("a and b and c", 2),
+        ("a and b or c", 2),
+        ("if a: pass\nelif b: pass\nelse: pass", 2),
+        ("if a: pass\nelse:\n    if b: pass", 2),
+        ("try: pass\nexcept A: pass\nexcept B: pass\nfinally: pass", 2),
+        ("try: pass\nexcept* A: pass", 1),
+        ("{a: b for a in c for d in a if d if a}", 4),
+        ("with a: pass", 0),
+        ("match a:\n    case 1: pass\n    case [x] if x: pass\n    case _: pass", 2),
+        ("match a:\n    case x if x: pass", 1),
+        ("async def f():\n    async for a in b: pass", 2),  # and one for the function
+        ("x = lambda: a or b", 1),
+    ],
+)
+def test_decisions(statement: str, decisions: int, tmp_path: Path) -> None:
+    """What counts as a decision, one statement at a time."""
+    assert measured(statement, tmp_path)["complexity"] == 1 + decisions
+
+
+@pytest.mark.parametrize(
+    ("statement", "nesting"),
+    [
+        ("pass", 0),
+        ("if a:\n pass\nelif b:\n pass\nelif c:\n pass", 1),
+        ("if a:\n pass\nelse:\n if b:\n  pass", 2),
+        ("def f():\n with a:\n  while b:\n   pass", 3),
+        ("match a:\n case 1:\n  if b:\n   pass", 2),
+    ],
+)
+def test_nesting(statement: str, nesting: int, tmp_path: Path) -> None:
+    """`elif` is not deeper than its `if`; `else` with an `if` in it is."""
+    assert measured(statement, tmp_path)["nesting"] == nesting
+
+
+def test_measure_of_files_that_are_not_ordinary(tmp_path: Path) -> None:
+    """An empty file, another encoding, a missing last line end; and SyntaxError for what is not Python."""
+    assert measured("", tmp_path)["lines"] == 0
+    assert measured("x = 1", tmp_path)["lines"] == 1
+    path = tmp_path / "latin.py"
+    path.write_bytes("# -*- coding: latin-1 -*-\nname = 'Gödel'\n".encode("latin-1"))
+    assert measure(str(path))["code_lines"] == 1
+    for text in [
+        "print 'two'",
+        "def f(:",
+        "x = 'never ends",
+        "if a:\n\tb\n        c",
+        "# coding: no-such\n",
+        "\0",
+    ]:
+        path.write_text(text)
+        with pytest.raises((SyntaxError, ValueError)):
+            measure(str(path))
+
+
+def test_functions_and_classes_agree_with_a_plain_walk() -> None:
+    """On real modules, the walk that leaves out leaves finds as many definitions as ast.walk."""
+    for path in standard_library()[::60]:
+        try:
+            found = measure(str(path))
+        except (SyntaxError, ValueError):
+            continue
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+        assert found["functions"] == sum(
+            isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in nodes
+        )
+        assert found["classes"] == sum(isinstance(node, ast.ClassDef) for node in nodes)
+        decisions = sum(isinstance(n, (ast.If, ast.While, ast.For)) for n in nodes)
+        assert found["complexity"] >= 1 + found["functions"] + decisions
