@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -25,38 +27,66 @@ class ProgramFailed(Exception):
     """A contender's program raised, died or did not answer in time."""
 
 
-def environment(mark: str) -> dict[str, str]:
-    """This process's environment, with the mark and with the checkout's packages in sight."""
+def environment(mark: str, folder: str = "") -> dict[str, str]:
+    """This process's environment, with the mark and with the checkout's packages in sight.
+
+    folder: for temporary files; joblib's would otherwise stay in /dev/shm when it is killed.
+    """
     paths = [str(ROOT), str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
+    places = {"TMPDIR": folder, "JOBLIB_TEMP_FOLDER": folder} if folder else {}
+    settings = {MARK: mark, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
+    return {**os.environ, **settings, **places}
 
 
 def marked(mark: str) -> list[int]:
-    """Ids of the living processes that carry the mark (Linux; elsewhere none are found)."""
+    """Ids of the living processes that carry the mark, and of their descendants.
+
+    Descendants, since a process that gives itself a long title may overwrite its environment. Linux only;
+    elsewhere none are found.
+    """
     needle = f"{MARK}={mark}".encode()
-    found = []
+    children: dict[int, list[int]] = {}
+    found: list[int] = []
     for entry in Path("/proc").glob("[0-9]*") if sys.platform == "linux" else ():
+        pid = int(entry.name)
         try:
-            if needle in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-        except OSError:  # gone, or somebody else's
+            # The name, in brackets, may itself hold brackets and blanks.
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                children.setdefault(int(parent), []).append(pid)
+                if needle in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(pid)
+        except (OSError, ValueError):  # gone, or somebody else's
             continue
+    for pid in found:  # grows while it is walked
+        found += [child for child in children.get(pid, ()) if child not in found]
     return found
+
+
+def _tracker(pid: int) -> bool:
+    """Whether it is the process by which multiprocessing or loky removes named semaphores at the end."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def end_all(mark: str) -> int:
     """Kill what carries the mark; returns how many processes were there."""
     ended: set[int] = set()
-    for _ in range(20):  # a pool may start replacements while it is being ended
-        living = marked(mark)
-        if not living:
-            break
+    patience = time.monotonic() + 2.0
+    while living := marked(mark):  # again and again: a pool may start replacements while it is being ended
         for pid in living:
+            # Trackers end by themselves once nobody is left, and tidy up before.
+            if _tracker(pid) and time.monotonic() < patience:
+                continue
             ended.add(pid)
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        if time.monotonic() > patience + 2.0:
+            break
         time.sleep(0.02)
     return len(ended)
 
@@ -66,13 +96,14 @@ class Program:
 
     def __init__(self, module: str, *arguments: str, talk: bool = False) -> None:
         self.mark = uuid.uuid4().hex
+        self.folder = tempfile.mkdtemp(prefix="bench-")
         pipe = subprocess.PIPE if talk else subprocess.DEVNULL
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=pipe,
             stdout=pipe,
             stderr=None if os.environ.get("BENCHMARKS_STDERR") else subprocess.DEVNULL,
-            env=environment(self.mark),
+            env=environment(self.mark, self.folder),
             cwd=ROOT,
             start_new_session=True,
         )
@@ -93,6 +124,11 @@ class Program:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for semaphore in Path("/dev/shm").glob(
+            f"sem.loky-{self.process.pid}-*"
+        ):  # joblib's, if it was killed
+            semaphore.unlink(missing_ok=True)
         return left
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PoolClosed,
         RemoteError,
         SetupError,
+        TaskCancelled,
         TaskError,
         TaskExited,
         TaskTimeout,
@@ -43,7 +44,8 @@ _HOMES = {
     "budget": ("Budget", "core_budget"),
     "errors": (
         "AllcoresError", "BrokenPool", "InternalError", "Interrupted", "NotPicklable", "NotSupported", "PoolClosed",
-        "RemoteError", "SetupError", "TaskError", "TaskExited", "TaskTimeout", "UsageError", "WorkerLost",
+        "RemoteError", "SetupError", "TaskCancelled", "TaskError", "TaskExited", "TaskTimeout", "UsageError",
+        "WorkerLost",
     ),
     "executor": ("Executor",),
     "limits": ("Limits", "Retry"),
@@ -58,7 +60,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: PLE0604
     "AllcoresError", "AsyncStream", "BrokenPool", "Budget", "Executor", "InternalError", "Interrupted", "Kind",
     "Limits", "NotPicklable", "NotSupported", "Outcome", "Pool", "PoolClosed", "ProgressBar", "RemoteError", "Retry",
-    "SetupError", "Statistics", "Stream", "TaskError", "TaskExited", "TaskTimeout", "UsageError", "WorkerLost",
+    "SetupError", "Statistics", "Stream", "TaskCancelled", "TaskError", "TaskExited", "TaskTimeout", "UsageError", "WorkerLost",
     "aimap", "core_budget", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit",
 ]
 

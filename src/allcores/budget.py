@@ -80,8 +80,8 @@ def core_budget(
 
     The smallest of: the machine's cores, the affinity, the container's quota, and the share in
     ALLCORES_BUDGET, which can lower the budget but not raise it (to raise it, pass `workers=`).
-    A value that is no whole number above 0 is ignored, and a reason says so. Takes about 0.2 ms and
-    is not cached: affinity and quota can change.
+    A value that is no whole number above 0 is ignored, and a reason says so. Takes about half a
+    millisecond and is not cached: affinity and quota can change.
 
     root, environ, logical, affinity: for tests; by default those of this process.
     """
@@ -203,7 +203,7 @@ def thread_environment(threads: int, *, environ: Mapping[str, str] | None = None
 
 
 def machine_memory(*, root: str = "/") -> Memory:
-    """Memory of the machine, what is left of it, and the container's limit. Takes about 0.3 ms.
+    """Memory of the machine, what is left of it, and the container's limit. Takes about a millisecond.
 
     Within a limit, what is left is the limit less what the group uses; pages of files that were
     read long ago (inactive_file) do not count as used, for the kernel drops them when it must.

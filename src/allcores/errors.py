@@ -8,6 +8,7 @@
     ├── TaskError                          one item's; carries index, attempts, worker
     │   ├── TaskTimeout (TimeoutError)     the item used up its seconds
     │   ├── WorkerLost                     the process that ran the item died
+    │   ├── TaskCancelled                  it was cancelled, or never started
     │   ├── TaskExited                     the function raised SystemExit, KeyboardInterrupt, StopIteration ...
     │   └── RemoteError                    the function's own exception, which could not travel
     ├── SetupError                         the setup function raised, hung or crashed
@@ -115,6 +116,10 @@ class WorkerLost(TaskError):
         self.signal = signal
         self.peak_memory = peak_memory
         self.stack = stack
+
+
+class TaskCancelled(TaskError):
+    """The item was cancelled, or its stream was stopped before the item was started."""
 
 
 class TaskExited(TaskError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
+from allcores.clock import monotonic_ns
 from allcores.engine.flow import Chunk, Segment
 from allcores.stream import open_segment
 from allcores.transport import pickling
@@ -27,6 +28,8 @@ class CallFuture(Future[Any]):
         super().__init__()
         self._driver = driver
         self._chunk: Chunk | None = None
+        #: the pool, which must not close itself before the outcome is here
+        self._owner: object = None
 
     def cancel(self) -> bool:
         """Take the call back, or end it if it runs. False only if it is finished already."""
@@ -41,9 +44,27 @@ class CallFuture(Future[Any]):
             return self.cancelled()
         if not super().cancel():
             return False
+        self._driver.uncall(self)
         if chunk is not None:
             self._driver.cancel_call(chunk)
         return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the call returned; its exception raised. TimeoutError after `timeout` seconds."""
+        return super().result(self._attend(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The call's exception, None if it returned. TimeoutError after `timeout` seconds."""
+        return super().exception(self._attend(timeout))
+
+    def _attend(self, timeout: float | None) -> float | None:
+        """Wait on this thread as long as that is possible; returns the seconds that are left."""
+        chunk = self._chunk
+        if chunk is None or self._state not in ("PENDING", "RUNNING"):
+            return timeout
+        until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
+        self._driver.backend.attend(chunk, until, self.done)
+        return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
 
     def running(self) -> bool:
         """A worker has the call."""
@@ -62,7 +83,7 @@ class CallFuture(Future[Any]):
         except BaseException as error:
             error.add_note("allcores: the result could not be unpickled")
             self._set(error=pickling.tame(error))
-        self._chunk = None
+        self._chunk = self._owner = None
 
     def set_running_or_notify_cancel_once(self) -> bool:
         """False if the future was cancelled; may be called when it already was told so."""
@@ -80,6 +101,11 @@ class CallFuture(Future[Any]):
         except Exception:
             if not self.cancelled():
                 raise
+
+    def _fail(self, error: BaseException) -> None:
+        """The pool is broken: no outcome will come."""
+        if self.set_running_or_notify_cancel_once():
+            self._set(error=self._translate(error))
 
     def _translate(self, error: BaseException) -> BaseException:
         return error

@@ -15,7 +15,7 @@ from allcores import backends
 from allcores.backends import Preparation
 from allcores.budget import core_budget
 from allcores.engine.chunker import Chunker
-from allcores.engine.driver import Driver, Observer
+from allcores.engine.driver import Driver, Observer, encode
 from allcores.engine.flow import Chunk, Flow, Function
 from allcores.errors import Interrupted, NotSupported, PoolClosed, UsageError
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
@@ -118,7 +118,7 @@ class Pool:
         )
         self._driver = Driver(workers, self.limits, place, observers, name)
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
-        self._finalizer = weakref.finalize(self, self._driver.close)
+        self._finalizer = weakref.finalize(self, _close_dropped, self._driver)
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class Pool:
         """
         check_on_error(on_error)
         make, function = self._plan(fn, "one", items, timeout, retries, chunk, ordered, False)
-        return AsyncStream(self._driver, make, function, items, on_error)
+        return AsyncStream(self._driver, make, function, items, on_error, self)
 
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """A `concurrent.futures.Future` for `fn(*args, **kwargs)`. Its `cancel()` ends running work."""
@@ -239,7 +239,9 @@ class Pool:
         """Like `submit`, with a deadline in seconds and retries."""
         from allcores.futures import CallFuture
 
-        return self._call(CallFuture(self._driver), fn, args, kwargs, timeout, retries)
+        future: Future[R] = CallFuture(self._driver)
+        self._call(future, fn, args, kwargs, timeout, retries)
+        return future
 
     # --- the pool itself --------------------------------------------------------------------------
 
@@ -248,7 +250,7 @@ class Pool:
         driver = self._driver
         with driver.lock:
             dispatcher = driver.dispatcher
-            flows = [*driver._wakers, *([driver._calls] if driver._calls is not None else [])]
+            flows = driver.flows()
             kinds = dispatcher.by_kind
             return Statistics(
                 workers=sum(1 for desk in dispatcher.desks.values() if desk.life.value == "ready"),
@@ -346,7 +348,7 @@ class Pool:
         ordered: bool,
     ) -> Stream[Any]:
         make, function = self._plan(fn, style, items, timeout, retries, chunk, ordered, on_error is None)
-        return Stream(self._driver, make, function, items, on_error)
+        return Stream(self._driver, make, function, items, on_error, self)
 
     def _call(
         self,
@@ -356,35 +358,45 @@ class Pool:
         kwargs: dict[str, Any] | None,
         timeout: float | None = None,
         retries: int | Retry = 0,
-    ) -> Any:
+    ) -> None:
         driver = self._driver
         if not callable(fn):
             raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
         driver.check_open()
         function = driver.function(fn, "call")
         if timeout is None and retries == 0:
-            flow = driver.calls_flow(_calls_flow)
+            flow = driver.call(None, _calls_flow, future)
         else:
             timeout_ns, retry = self._timeout_ns(timeout), Retry.of(retries)
-            flow = driver.open(
-                lambda number: Flow(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry)
+            flow = driver.call(
+                (timeout_ns, retry),
+                lambda number: Flow(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
+                future,
             )
         chunk = Chunk(flow, function, flow.pulled, [(tuple(args), kwargs or {})], future=future)
         future._chunk = chunk
+        future._owner = self
         if driver.backend.needs_bytes:
-            from allcores.engine.driver import encode
-
             payload, bad = encode(chunk.items, 0)
             if payload is None:
-                future.set_running_or_notify_cancel()
-                future.set_exception(bad[0][1])
-                return future
+                driver.uncall(future)
+                future._fail(bad[0][1])
+                return
             chunk.payload = payload
             chunk.size_bytes = len(payload)
         driver.add(chunk)
         while not future.done() and driver.backend.pump():
             pass
-        return future
+
+
+def _close_dropped(driver: Driver) -> None:
+    """Close the pool of an object that nobody holds any more, or of a program that ends."""
+    # The garbage collector may run in the middle of one of the driver's own turns.
+    if driver.lock.acquire(blocking=False):
+        driver.lock.release()
+        driver.close()
+    else:
+        threading.Thread(target=driver.close, name="allcores-close", daemon=True).start()
 
 
 def _calls_flow(number: int) -> Flow:

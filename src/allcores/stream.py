@@ -8,16 +8,17 @@ pool goes on with what it has, and its driver keeps watch over deadlines and dea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver, encode
 from allcores.engine.events import Failure
 from allcores.engine.flow import Chunk, Flow, Function, Segment
-from allcores.errors import PoolClosed
 from allcores.outcome import Kind, Outcome
 from allcores.transport import pickling
 
@@ -83,6 +84,11 @@ class Feeder:
                 then = now
                 if now - begun > SLOW_PULL_NS:
                     break
+        except KeyboardInterrupt:
+            # Not the input's own failure: what was pulled is handed over, then the stream stops.
+            if items:
+                self.send(items)
+            raise
         except BaseException as error:
             self._ended(error)
         self.slow = monotonic_ns() - begun > SLOW_PULL_NS
@@ -213,7 +219,92 @@ class _Reading(Generic[R]):
         raise failure.error
 
 
-class Stream(_Reading[R], Iterator[R]):
+class _Reader(_Reading[R]):
+    """What a stream's generator works on. The generator holds this and not the stream, so that leaving a
+    `for` loop, which drops the generator, ends the flow at once."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        make_flow: Callable[[int], Flow],
+        function: Function,
+        items: Iterable[Any],
+        on_error: str | None,
+        owner: object,
+    ) -> None:
+        self.condition = threading.Condition(driver.lock)
+        # Asked before the flow is opened: what is not iterable must leave nothing behind.
+        iterator = iter(items)
+        super().__init__(driver, driver.open(make_flow, self.condition.notify_all), on_error)
+        self.feeder = Feeder(driver, self._flow, function, iterator)
+        #: the pool, which must not close itself while it is read
+        self._owner = owner
+        self._interrupted: KeyboardInterrupt | None = None
+        self._stopped = False
+
+    def __del__(self) -> None:
+        # A generator that was never started has no end that would tell.
+        if hasattr(self, "_flow"):
+            self.end()
+
+    def end(self) -> None:
+        """The flow is not read any more."""
+        self._driver.end(self._flow)
+
+    def stop(self) -> None:
+        """See Stream.stop."""
+        self._stopped = True
+        self.feeder.stop()
+        self._driver.turn(lambda dispatcher, now: dispatcher.stop(self._flow, now))
+
+    def read(self) -> Generator[R, None, None]:
+        """The results, one by one."""
+        try:
+            while True:
+                segment = self._next_segment()
+                if segment is None:
+                    break
+                if self._stopped and segment.attempt == 0 and segment.failures:
+                    if segment.failures[0].kind is Kind.CANCELLED:
+                        # Given up unstarted, because of stop().
+                        continue
+                yield from self._unfold(segment)
+            if self._interrupted is not None:
+                raise self._interrupted
+            if self.feeder.error is not None:
+                raise self.feeder.error
+        finally:
+            self.end()
+
+    def _next_segment(self) -> Segment | None:
+        flow, lock = self._flow, self._driver.lock
+        pump = self._driver.backend.pump
+        while True:
+            try:
+                # With a slow input, what is ready goes first.
+                if not flow.exhausted and not (self.feeder.slow and flow.ready):
+                    self.feeder.feed()
+                with lock:
+                    segment = flow.take()
+                    if segment is not None:
+                        return segment
+                    if flow.broken is not None:
+                        raise flow.broken
+                    if flow.finished:
+                        return None
+                if pump():
+                    continue
+                with lock:
+                    if not flow.ready and not flow.finished:
+                        self.condition.wait(WAIT_S)
+            except KeyboardInterrupt as interrupt:
+                if self._interrupted is not None:
+                    raise
+                self._interrupted = interrupt
+                self.stop()
+
+
+class Stream(Iterator[R]):
     """A lazy iterator over results. Also a context manager; leaving it cancels what is left.
 
     Ctrl-C while it waits: no more input is pulled, what runs finishes and is handed over, then
@@ -227,22 +318,25 @@ class Stream(_Reading[R], Iterator[R]):
         function: Function,
         items: Iterable[Any],
         on_error: str | None,
+        owner: object = None,
     ) -> None:
-        self._condition = threading.Condition(driver.lock)
-        # Asked before the flow is opened: what is not iterable must leave nothing behind.
-        iterator = iter(items)
-        flow = driver.open(make_flow, self._condition.notify_all)
-        super().__init__(driver, flow, on_error)
-        self._feeder = Feeder(driver, flow, function, iterator)
-        self._interrupted: KeyboardInterrupt | None = None
-        self._values = self._read()
+        self._reader: _Reader[R] = _Reader(driver, make_flow, function, items, on_error, owner)
+        self._given: weakref.ref[Generator[R, None, None]] | None = None
+        self._held: Generator[R, None, None] | None = None
 
     def __iter__(self) -> Iterator[R]:
-        # The generator itself: a loop over it costs no Python call per item.
-        return self._values
+        # The generator itself: a loop over it costs no Python call per item. Not held here, see _Reader.
+        values = self._held or (self._given() if self._given is not None else None)
+        if values is None:
+            values = self._reader.read()
+            self._given = weakref.ref(values)
+        return values
 
     def __next__(self) -> R:
-        return next(self._values)
+        if self._held is None:
+            values = self._given() if self._given is not None else None
+            self._held = values if values is not None else self._reader.read()
+        return next(self._held)
 
     def __enter__(self) -> Stream[R]:
         return self
@@ -252,80 +346,29 @@ class Stream(_Reading[R], Iterator[R]):
 
     def close(self) -> None:
         """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""
-        self._values.close()
-        self._driver.end(self._flow)
+        self._reader.end()
 
     def stop(self) -> None:
-        """Pull no more input; the iteration ends with what was pulled. Safe from any thread."""
-        self._feeder.stop()
-        self._driver.turn(lambda dispatcher, now: self._drop_pending())
-
-    def _drop_pending(self) -> None:
-        """Items that no worker has are given up: they were pulled, but not started."""
-        flow = self._flow
-        if flow.ordered and flow.total is None and not flow.pending:
-            return
-        dropped = sum(len(chunk.items) for chunk in flow.pending)
-        for chunk in flow.pending:
-            for position, item in enumerate(chunk.items):
-                error = PoolClosed(f"items[{chunk.first + position}] was not started: the stream was stopped.")
-                failure = Failure(0, Kind.CANCELLED, error)
-                flow.settle(Segment(chunk.first + position, 1, [item], values=[], failures=[failure], attempt=0))
-        flow.pending.clear()
-        self._driver.dispatcher.by_kind[Kind.CANCELLED] += dropped
-        self._driver.dispatcher.touched.add(flow)
-
-    def _read(self) -> Generator[R, None, None]:
-        try:
-            while True:
-                segment = self._next_segment()
-                if segment is None:
-                    break
-                if self._interrupted is not None and segment.failures:
-                    # What was given up because of Ctrl-C is no failure of its own.
-                    if segment.failures[0].kind is Kind.CANCELLED and self._on_error is not None:
-                        continue
-                yield from self._unfold(segment)
-            if self._interrupted is not None:
-                raise self._interrupted
-            if self._feeder.error is not None:
-                raise self._feeder.error
-        finally:
-            self._driver.end(self._flow)
-
-    def _next_segment(self) -> Segment | None:
-        flow, lock = self._flow, self._driver.lock
-        pump = self._driver.backend.pump
-        while True:
-            try:
-                if self._feeder.slow and flow.ready:
-                    # A slow input: what is ready goes first.
-                    pass
-                elif not flow.exhausted:
-                    self._feeder.feed()
-                with lock:
-                    segment = flow.take()
-                    if segment is not None:
-                        return segment
-                    if flow.broken is not None:
-                        raise flow.broken
-                    if flow.finished:
-                        return None
-                if pump():
-                    continue
-                with lock:
-                    if not flow.ready and not flow.finished:
-                        self._condition.wait(WAIT_S)
-            except KeyboardInterrupt as interrupt:
-                if self._interrupted is not None:
-                    raise
-                self._interrupted = interrupt
-                self.stop()
+        """Pull no more input and start nothing more; the iteration ends with what runs. Safe from any thread."""
+        self._reader.stop()
 
     @property
     def done(self) -> int:
         """Items settled so far."""
-        return self._flow.settled
+        return self._reader._flow.settled
+
+
+class _Bell:
+    """Wakes an event loop from the driver's thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.event = asyncio.Event()
+
+    def ring(self) -> None:
+        """There is something to read. A loop that is closed wants no news."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.event.set)
 
 
 class AsyncStream(_Reading[R], AsyncIterator[R]):
@@ -338,9 +381,10 @@ class AsyncStream(_Reading[R], AsyncIterator[R]):
         function: Function,
         items: Iterable[Any] | AsyncIterable[Any],
         on_error: str | None,
+        owner: object = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
+        self._owner = owner
+        self._bell = _Bell()
         self._source: AsyncIterator[Any] | None = None
         self._puller: asyncio.Task[None] | None = None
         if hasattr(items, "__aiter__"):
@@ -348,18 +392,12 @@ class AsyncStream(_Reading[R], AsyncIterator[R]):
             source: Iterable[Any] = ()
         else:
             source = iter(items)
-        flow = driver.open(make_flow, self._wake)
+        # The driver holds the bell and not the stream: a stream that nobody holds must be able to end.
+        flow = driver.open(make_flow, self._bell.ring)
         super().__init__(driver, flow, on_error)
         self._feeder = Feeder(driver, flow, function, source)
         self._open: Iterator[R] = iter(())
         self._over = False
-
-    def _wake(self) -> None:
-        # Called on the driver's thread; a loop that is closed wants no news.
-        try:
-            self._loop.call_soon_threadsafe(self._event.set)
-        except RuntimeError:
-            self._over = True
 
     def __aiter__(self) -> AsyncStream[R]:
         return self
@@ -391,7 +429,7 @@ class AsyncStream(_Reading[R], AsyncIterator[R]):
         if self._source is not None and self._puller is None:
             self._puller = asyncio.create_task(self._pull_async())
         while True:
-            self._event.clear()
+            self._bell.event.clear()
             if self._source is None and not flow.exhausted:
                 self._feeder.feed()
             with lock:
@@ -405,7 +443,7 @@ class AsyncStream(_Reading[R], AsyncIterator[R]):
             if self._driver.backend.pump():
                 await asyncio.sleep(0)
                 continue
-            await self._event.wait()
+            await self._bell.event.wait()
 
     async def _pull_async(self) -> None:
         """Feed from an async input, one item at a time: such inputs are slow by nature."""
@@ -438,7 +476,3 @@ class AsyncStream(_Reading[R], AsyncIterator[R]):
             self._over = True
             self._driver.end(self._flow)
 
-
-def collect(stream: Stream[R]) -> list[R]:
-    """All results as a list."""
-    return list(chain(stream))

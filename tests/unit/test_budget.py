@@ -295,7 +295,11 @@ def test_threads_below_one() -> None:
 
 # --- memory ---------------------------------------------------------------------------------------
 
-MEMINFO = f"MemTotal:       {16 * 1024**2} kB\nMemFree:  100 kB\nMemAvailable:   {10 * 1024**2} kB\nHugePages_Total: 0\n"
+MEMINFO = f"""MemTotal:       {16 * 1024**2} kB
+MemFree:  100 kB
+MemAvailable:   {10 * 1024**2} kB
+HugePages_Total: 0
+"""
 
 
 def test_memory_of_a_bare_machine(machine: Machine) -> None:

@@ -151,7 +151,7 @@ def failure_with_attribute() -> Failure:
         (ListChild([1, LOCK]), "x[1]"),
         (collections.deque([LOCK]), "x[0]"),
         (collections.OrderedDict(a=LOCK), "x['a']"),
-        (collections.defaultdict(list, a=LOCK), "x['a']"),
+        (collections.defaultdict(threading.Lock, a=LOCK), "x['a']"),
         (collections.ChainMap({"a": LOCK}), "x.maps[0]['a']"),
         (types.SimpleNamespace(a=LOCK), "x.a"),
         (Failure("text", LOCK), "x.args[1]"),
@@ -185,6 +185,13 @@ def test_example_of_the_docstring() -> None:
         "items cannot be pickled: items[57].db.conn is a sqlite3.Connection (cannot pickle "
         "'sqlite3.Connection' object); open it in setup= so that each worker has its own."
     )
+
+
+def test_array_of_objects() -> None:
+    """In an array of objects the element is named, not numpy's inner state."""
+    numpy = pytest.importorskip("numpy")
+    array = numpy.array([[1, 2], [LOCK, 4]], dtype=object)
+    assert path_to([array]) == "x[0].flat[2]"
 
 
 def test_what_pickles_has_no_culprit() -> None:
@@ -349,9 +356,10 @@ def test_cycles() -> None:
     own.append(LOCK)
     assert path_to(own) == "x[1]"
 
-    owner = Plain(items=[], lock=LOCK)
+    items: list[Any] = []
+    owner = Plain(items=items, lock=LOCK)
     item = Plain(owner=owner)
-    owner.items.append(item)
+    items.append(item)
     assert path_to(item) == "x.owner.lock"
     assert path_to(owner) == "x.lock"
 
@@ -527,7 +535,7 @@ class Case:
         Case(threading.RLock, "create it in setup="),
         Case(threading.Event, "create it in setup=", "threading.Event"),
         Case(lambda: socket.socket(), "open it in setup=", "socket.socket", lambda s: s.close()),
-        Case(lambda: open(__file__), "send its path", "_io.TextIOWrapper", lambda f: f.close()),
+        Case(lambda: io.FileIO(__file__), "send its path", "_io.FileIO", lambda f: f.close()),
         Case(generator, "make it a list", "generator"),
         Case(lambda: Worker(), "start it in the worker"),
         Case(threading.local, "start it in the worker"),

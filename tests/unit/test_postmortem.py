@@ -88,10 +88,10 @@ def test_out_of_memory() -> None:
 @pytest.mark.parametrize(
     ("death", "words"),
     [
-        (Death(0, signal=9), "by somebody or by the kernel"),
+        (Death(0, signal=9), "by somebody, or by the kernel for want of memory"),
         (Death(0, signal=9, oom_killed=True), "most likely out of memory"),
         (Death(0, signal=9, peak_memory=95), "most likely out of memory (peak memory 95 bytes of 100 bytes)"),
-        (Death(0, signal=9, peak_memory=50), "by somebody or by the kernel"),
+        (Death(0, signal=9, peak_memory=50), "by somebody, or by the kernel for want of memory"),
         (
             Death(0, exitcode=0),
             "exited with code 0 while running items[5], because something in it called os._exit",
@@ -155,9 +155,10 @@ def test_signal_without_a_name() -> None:
 
 def test_reason_replaces_the_guess() -> None:
     """What the supervisor knows is told in place of guess and advice."""
-    death = Death(2, signal=signal.SIGTERM, peak_memory=3 * GIB, reason="for it used more than it may")
+    death = Death(2, signal=signal.SIGTERM, peak_memory=3 * GIB, reason="for taking too much memory")
     assert sentence(death, item="items[1]") == (
-        "Worker 2 was killed by SIGTERM while running items[1], for it used more than it may (peak memory 3 GB)."
+        "Worker 2 was killed by SIGTERM while running items[1], for taking too much memory "
+        "(peak memory 3 GB)."
     )
 
 
@@ -167,8 +168,9 @@ def test_reason_replaces_the_guess() -> None:
 def test_top_line() -> None:
     """The innermost line of the thread that crashed is named, not that of another thread."""
     assert top_line(STACK) == "parse (work.py:12)"
+    assert top_line(STACK.replace("work.py", "pkg/__init__.py")) == "parse (pkg/__init__.py:12)"
     text = sentence(Death(0, signal=11, stack=STACK), item="items[5]")
-    assert "most likely a crash in native code, called by parse (work.py:12)." in text
+    assert "most likely a crash in native code, at parse (work.py:12)." in text
 
 
 @pytest.mark.parametrize(
@@ -184,13 +186,13 @@ def test_top_line() -> None:
 def test_no_top_line(stack: str | None) -> None:
     """Without a stack, or with allcores' own code on top, no line is named."""
     assert top_line(stack) is None
-    assert "called by" not in sentence(Death(0, signal=11, stack=stack), item="items[5]")
+    assert ", at " not in sentence(Death(0, signal=11, stack=stack), item="items[5]")
 
 
 def test_stack_overflow() -> None:
     """A stack that goes on and on in few functions is an overflow, and is called one."""
     text = sentence(Death(0, signal=11, stack=DEEP), item="items[5]")
-    assert "stack overflowed by deep recursion, called by descend (work.py:3)" in text
+    assert "stack overflowed by deep recursion, at descend (work.py:3)" in text
     assert "sys.setrecursionlimit" in text
 
 

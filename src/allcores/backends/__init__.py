@@ -11,6 +11,7 @@ from allcores.limits import Limits
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
+    from allcores.engine.flow import Chunk
 
 
 class Preparation(NamedTuple):
@@ -48,6 +49,9 @@ class Backend(Protocol):
 
     def pump(self) -> bool:
         """Run something on the caller's thread, if that is where this backend runs tasks."""
+
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        """Wait for a call on the caller's thread, if this backend can; may return before it is done."""
 
     def close(self) -> None:
         """Wait until nothing is left; bounded. The dispatcher was told to close before."""

@@ -7,9 +7,8 @@ from typing import Any
 
 from allcores.backends import Preparation
 from allcores.clock import monotonic_ns
-from allcores.engine.driver import describe
 from allcores.engine.events import PHASE_IDLE, PHASE_RUNNING, Failure, Glance, Results, mark
-from allcores.engine.flow import Chunk
+from allcores.engine.flow import Chunk, describe
 from allcores.errors import SetupError, TaskExited
 from allcores.outcome import Kind
 from allcores.transport.pickling import ENDERS

@@ -8,13 +8,15 @@ a worker's pipe; writing never waits, what the pipe does not take is kept and wr
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import heapq
 import os
-import selectors
+import select
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores import budget
@@ -36,11 +38,11 @@ from allcores.engine.events import (
     WorkerGone,
     WorkerStarted,
 )
-from allcores.engine.flow import Chunk
+from allcores.engine.flow import Chunk, describe
 from allcores.errors import BrokenPool, SetupError, UsageError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
-from allcores.supervision import postmortem, system
+from allcores.supervision import poller, postmortem, system
 from allcores.supervision.launcher import BORN, DIED, ForkLauncher, Launcher, TemplateLauncher
 from allcores.transport import frames, pickling
 from allcores.transport.board import Board, size
@@ -58,6 +60,8 @@ LINGER_S = 0.2
 SAMPLE_S = 0.05
 #: seconds that closing may take in all before the driver thread is given up
 CLOSE_S = 15.0
+#: milliseconds that a caller waits on its call's pipe without a look around
+ATTEND_MS = 100.0
 #: templates that end without any item done in between, until the pool is called broken
 MOST_TEMPLATES = 3
 
@@ -65,7 +69,7 @@ MOST_TEMPLATES = 3
 class Link:
     """The parent's end of one worker."""
 
-    __slots__ = ("ended", "inbox", "known", "number", "outgoing", "pid", "pipe", "reason", "slot", "writing")
+    __slots__ = ("attended", "ended", "inbox", "known", "number", "outgoing", "pid", "pipe", "reason", "slot", "writing")
 
     def __init__(self, number: int, slot: int, pipe: socket.socket) -> None:
         self.number = number
@@ -75,6 +79,8 @@ class Link:
         #: bytes that the pipe did not take yet
         self.outgoing: list[bytes | memoryview] = []
         self.writing = False
+        #: a caller waits on this pipe itself; the loop leaves it alone
+        self.attended = False
         self.pid = 0
         #: numbers of the functions it has
         self.known: set[int] = set()
@@ -99,7 +105,7 @@ class ProcessBackend:
         self._start_method = start_method
         self._limits = limits
         self._share = share
-        self._preparation = pickling.dump_function(  # type: ignore[arg-type]
+        self._preparation = pickling.dump_named(
             (
                 preparation.setup,
                 preparation.setup_args,
@@ -116,11 +122,11 @@ class ProcessBackend:
         self._free = list(range(self._slots - 1, -1, -1))
         self._notes: dict[int, int] = {}
         self._links: dict[int, Link] = {}
-        self._selector = selectors.DefaultSelector()
+        self._poller = poller.Poller()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._poller.register(self._wake_read, None)
         self._launcher: Launcher | None = None
         self._to_launch: list[int] = []
         #: (when ns, worker, signal)
@@ -132,11 +138,20 @@ class ProcessBackend:
         self._driver: Driver | None = None
         self._thread: threading.Thread | None = None
         self._gone = False
+        #: the loop has read from pipes and not yet told the dispatcher
+        self._reading = False
 
     # --- the contract -----------------------------------------------------------------------------
 
     def start(self, driver: Driver) -> None:
         self._driver = driver
+        if self._start_method == "fork" and system.threads_alive() > 1:
+            warnings.warn(
+                "start_method='fork' copies a process that has other threads: locks they hold stay locked in the "
+                "workers. The default start method, 'template', does not have this problem.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, args=(driver,), name=f"allcores-{driver.name}", daemon=True)
         self._thread.start()
@@ -176,6 +191,44 @@ class ProcessBackend:
     def pump(self) -> bool:
         return False
 
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        """Wait for a call on the caller's own thread: one thread less to wake per call.
+
+        The call's pipe is muted for the loop and read here. Everything else stays with the loop:
+        deaths, deadlines, other pipes. Returns when `done()`, at `until_ns`, or when there is nothing
+        to attend to (any more): the caller then waits as usual.
+        """
+        driver = self._driver
+        assert driver is not None
+        with driver.lock:
+            link = self._links.get(chunk.worker) if chunk.sequence and not done() else None
+            if link is None or self._reading or link.attended or link.ended or not poller.CHANGES_REACH_WAIT:
+                return
+            link.attended = True
+            self._listen(link)
+        try:
+            waiting = select.poll()
+            waiting.register(link.pipe.fileno(), poller.READ)
+            while not done() and not link.ended and chunk.worker == link.number:
+                left_ms = ATTEND_MS
+                if until_ns is not None:
+                    left_ms = min(left_ms, (until_ns - monotonic_ns()) / 1e6)
+                    if left_ms <= 0:
+                        return
+                if waiting.poll(left_ms):
+                    found: list[Any] = []
+                    self._read(driver, link, found)
+                    with driver.lock:
+                        now = monotonic_ns()
+                        self._apply(driver, found, now)
+                        told = driver._obey()
+                    driver._tell(told)
+        finally:
+            with driver.lock:
+                link.attended = False
+                if not link.ended and not self._gone:
+                    self._listen(link)
+
     def close(self) -> None:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -188,12 +241,15 @@ class ProcessBackend:
         if self._launcher is not None:
             self._launcher.abandon()
         with contextlib.suppress(OSError):
-            self._selector.close()
+            self._poller.close()
 
     # --- writing (with the driver's lock held) ----------------------------------------------------
 
     def _send(self, worker: int, chunk: Chunk) -> None:
-        link = self._links[worker]
+        link = self._links.get(worker)
+        if link is None:
+            # It died in the same round in which it was given this: its death has put the chunk back.
+            return
         assert self._driver is not None
         function = chunk.function
         payload = chunk.payload
@@ -261,9 +317,13 @@ class ProcessBackend:
         if link.ended or link.writing == writing:
             return
         link.writing = writing
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
-        with contextlib.suppress(KeyError, OSError, ValueError):
-            self._selector.modify(link.pipe, events, link)
+        self._listen(link)
+
+    def _listen(self, link: Link) -> None:
+        """Watch a pipe for what is to be expected of it now."""
+        mask = (0 if link.attended else poller.READ) | (poller.WRITE if link.writing else 0)
+        with contextlib.suppress(OSError, ValueError):
+            self._poller.modify(link.pipe.fileno(), mask)
 
     # --- starting and ending workers (driver thread) ----------------------------------------------
 
@@ -276,10 +336,10 @@ class ProcessBackend:
             self._launch(self._to_launch.pop(0))
 
     def _new_launcher(self) -> Launcher:
-        if self._start_method == "fork":
-            return ForkLauncher(self._board)
         assert self._driver is not None
         share = max(1, self._share // self._driver.workers)
+        if self._start_method == "fork":
+            return ForkLauncher(self._board, share)
         return TemplateLauncher(
             self._board_descriptor, self._slots, share, share, spawn=self._start_method == "spawn"
         )
@@ -288,12 +348,11 @@ class ProcessBackend:
         if self._launcher is None:
             return
         wanted = set(self._launcher.descriptors())
-        known = {key.fd for key in self._selector.get_map().values() if key.data is self}
+        known = self._poller.known(self)
         for descriptor in wanted - known:
-            self._selector.register(descriptor, selectors.EVENT_READ, self)
+            self._poller.register(descriptor, self)
         for descriptor in known - wanted:
-            with contextlib.suppress(KeyError, OSError, ValueError):
-                self._selector.unregister(descriptor)
+            self._poller.unregister(descriptor)
 
     def _launch(self, worker: int) -> None:
         assert self._launcher is not None
@@ -308,7 +367,7 @@ class ProcessBackend:
         ours.setblocking(False)
         link = Link(worker, slot, ours)
         self._links[worker] = link
-        self._selector.register(ours, selectors.EVENT_READ, link)
+        self._poller.register(ours.fileno(), link)
         self._launcher.launch(worker, slot, theirs.fileno(), notes)
         theirs.close()
         self._write(link, frames.frame(frames.SETUP, 0, self._preparation))
@@ -366,7 +425,7 @@ class ProcessBackend:
             try:
                 self._launch_waiting()
             except OSError as error:
-                driver.dispatcher._break(
+                driver.dispatcher.break_off(
                     BrokenPool(f"A worker could not be started: {error}. `allcores doctor` shows the limits here.")
                 )
                 self._to_launch.clear()
@@ -376,16 +435,16 @@ class ProcessBackend:
             alarm = self._next_alarm(driver)
             driver.sleeps_until = alarm if alarm is not None else (1 << 62)
         timeout = None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9)
-        ready = self._selector.select(timeout)
+        ready = self._poller.wait(timeout)
+        self._reading = True
         driver.sleeps_until = None
         found: list[Results | tuple[str, Link, Any]] = []
         notices = False
-        for key, mask in ready:
-            link = key.data
+        for link, mask in ready:
             if isinstance(link, Link):
-                if mask & selectors.EVENT_READ:
+                if mask & poller.READ and not link.attended:
                     self._read(driver, link, found)
-                if mask & selectors.EVENT_WRITE:
+                if mask & poller.WRITE:
                     with driver.lock:
                         self._write_more(link)
             elif link is self:
@@ -396,18 +455,22 @@ class ProcessBackend:
         if notices:
             self._take_notices(driver, found)
         with driver.lock:
+            self._reading = False
             now = monotonic_ns()
-            for event in found:
-                if isinstance(event, Results):
-                    driver.dispatcher.results(event, now)
-                else:
-                    self._take_event(driver, event, now)
+            self._apply(driver, found, now)
             if self._limits.memory_per_worker is not None and now >= self._sample_at:
                 self._sample_memory(driver, now)
             driver.dispatcher.tick(now)
             self._signal_due(now)
             told = driver._obey()
         driver._tell(told)
+
+    def _apply(self, driver: Driver, found: list[Any], now: int) -> None:
+        for event in found:
+            if isinstance(event, Results):
+                driver.dispatcher.results(event, now)
+            else:
+                self._take_event(driver, event, now)
 
     def _next_alarm(self, driver: Driver) -> int | None:
         alarms = [when for when in (driver.dispatcher.next_alarm_ns,) if when is not None]
@@ -434,8 +497,7 @@ class ProcessBackend:
         if link.ended:
             return
         link.ended = True
-        with contextlib.suppress(KeyError, OSError, ValueError):
-            self._selector.unregister(link.pipe)
+        self._poller.unregister(link.pipe.fileno())
         # Mostly its death follows at once. If not, a task closed our pipe: then we end it.
         self._signal_later(LINGER_S, link.number, signal.SIGKILL)
 
@@ -455,7 +517,7 @@ class ProcessBackend:
             link.number,
             record.sequence,
             record.start,
-            record.count,
+            record.number,
             record.total_ns,
             size_bytes=len(record.payload),
             ended=bool(flags & frames.ENDED),
@@ -517,8 +579,7 @@ class ProcessBackend:
         """Something ended the template, and with it all its workers: start over."""
         assert self._launcher is not None
         for descriptor in self._launcher.descriptors():
-            with contextlib.suppress(KeyError, OSError, ValueError):
-                self._selector.unregister(descriptor)
+            self._poller.unregister(descriptor)
         self._launcher.close()
         self._launcher = None
         for link in list(self._links.values()):
@@ -543,7 +604,7 @@ class ProcessBackend:
             self._bury(driver, link, f"it could not be started: {detail}", None, None, now, innocent=False)
         elif detail is None:
             if self._templates_lost >= MOST_TEMPLATES:
-                dispatcher._break(
+                dispatcher.break_off(
                     BrokenPool(f"The template process ended {self._templates_lost} times without an item done.")
                 )
             self._bury(driver, link, "its template process was ended", None, None, now, innocent=True)
@@ -571,21 +632,20 @@ class ProcessBackend:
             kills = budget.oom_kills()
             oom = kills is not None and self._oom_kills is not None and kills > self._oom_kills
             self._oom_kills = kills
-            death = postmortem.from_wait_status(
-                link.number, status or 0, memory or 0, self._read_notes(link.slot), oom
-            )
             chunk = desk.find(running.sequence) if running is not None else None
-            item = "nothing"
+            item = ""
             if chunk is not None and running is not None:
-                from allcores.engine.driver import describe
-
                 item = describe(chunk, min(running.position, len(chunk.items) - 1))
-            if reason is not None:
-                text = f"Worker {link.number} was lost while running {item}: {reason}."
+            if link.ended and link.reason is not None and desk.doom is None:
+                reason = link.reason
+            if status is None:
+                death = postmortem.Death(link.number, None, None, None, None, reason=reason)
             else:
-                text = postmortem.sentence(death, item=item, limit=self._limits.memory_per_worker)
-                if link.ended and link.reason is not None and desk.doom is None:
-                    text = f"Worker {link.number} was ended while running {item}: {link.reason}."
+                stack = self._read_notes(link.slot)
+                death = postmortem.from_wait_status(link.number, status, memory or 0, stack, oom)
+                if reason is not None:
+                    death = dataclasses.replace(death, reason=reason)
+            text = postmortem.sentence(death, item=item, limit=self._limits.memory_per_worker)
             error = WorkerLost(
                 text,
                 exitcode=death.exitcode,
@@ -608,8 +668,7 @@ class ProcessBackend:
     def _forget(self, link: Link) -> None:
         del self._links[link.number]
         if not link.ended:
-            with contextlib.suppress(KeyError, OSError, ValueError):
-                self._selector.unregister(link.pipe)
+            self._poller.unregister(link.pipe.fileno())
         link.pipe.close()
         self._free.append(link.slot)
 
@@ -631,8 +690,6 @@ class ProcessBackend:
             glance = self._board.glance(link.slot)
             chunk = desk.find(glance.sequence)
             position = min(glance.position, len(chunk.items) - 1) if chunk is not None else 0
-            from allcores.engine.driver import describe
-
             what = describe(chunk, position) if chunk is not None else "nothing"
             error = WorkerLost(
                 f"Worker {desk.worker} was ended while running {what}: it used {used / 1e6:,.0f} MB, "
@@ -659,11 +716,10 @@ class ProcessBackend:
             self._gone = True
         if self._launcher is not None:
             for descriptor in self._launcher.descriptors():
-                with contextlib.suppress(KeyError, OSError, ValueError):
-                    self._selector.unregister(descriptor)
+                self._poller.unregister(descriptor)
             self._launcher.close()
             self._launcher = None
-        self._selector.close()
+        self._poller.close()
         with driver.lock:
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -687,8 +743,6 @@ def setup_error(body: bytes) -> SetupError:
 
 def open_mixed(event: Results, record: frames.Record, chunk: Chunk) -> None:
     """Unpack values and failures of a record that holds more than plain values."""
-    from allcores.engine.driver import describe
-
     values, each, packed, durations = pickling.loads(record.payload)
     failures: list[Failure] = []
     for offset, error in packed:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from allcores.backends import Preparation
@@ -87,6 +87,9 @@ class SerialBackend:
     def _report(self, results: Results) -> None:
         assert self._driver is not None
         self._driver.turn(lambda dispatcher, now: dispatcher.results(results, now))
+
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        pass
 
     def close(self) -> None:
         bench, self._bench = self._bench, None

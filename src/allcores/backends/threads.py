@@ -7,7 +7,7 @@ unseen: its results are dropped, and a new thread takes its place.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -144,6 +144,9 @@ class ThreadBackend:
         self._workers.pop(number, None)
         event = WorkerGone(number, None, Kind.CANCELLED, WorkerLost("cancelled"), "what it ran was cancelled")
         driver.turn(lambda dispatcher, now: dispatcher.gone(event, now))
+
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        pass
 
     def close(self) -> None:
         self._closing = True

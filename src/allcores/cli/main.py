@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import complain, say
-from allcores.errors import AllcoresError, InternalError, UsageError
+from allcores.errors import UsageError
 
 
 class _LateCommands(click.Group):
@@ -77,10 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         complain(str(error))
         return Exit.USAGE
-    except InternalError:
-        raise
-    except AllcoresError as error:
-        complain(str(error))
-        return Exit.NO_WORKERS
     except BrokenPipeError:
         return Exit.READER_LEFT
+    except Exception:
+        say(traceback.format_exc().rstrip("\n"))
+        complain("this should not have happened: please report it with the lines above")
+        return Exit.INTERNAL

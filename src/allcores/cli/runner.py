@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from traceback import format_exception
 from typing import Any, Literal
 
 from allcores.budget import core_budget
@@ -16,7 +17,7 @@ from allcores.cli.output import complain, reserved_stdout, say, write_json
 from allcores.cli.summary import Summary, Tally, example_text
 from allcores.cli.target import check_arguments, resolve
 from allcores.engine.events import News
-from allcores.errors import BrokenPool, SetupError, UsageError
+from allcores.errors import BrokenPool, InternalError, SetupError, UsageError
 from allcores.limits import Limits
 from allcores.outcome import Kind, Outcome
 from allcores.pool import Pool
@@ -75,7 +76,7 @@ def run(options: RunOptions) -> int:
         summary, ending = runner.summary(), runner.ending
         if options.json:
             _report(summary, stdout_fd, ending)
-        elif not options.quiet and ending.exit is not Exit.READER_LEFT:
+        elif not options.quiet and ending.exit is not Exit.READER_LEFT and not summary.is_empty:
             say(summary.as_text())
         if ending.details:
             say(ending.details)
@@ -122,6 +123,8 @@ class _Runner:
                 self.ending = Ending(Exit.READER_LEFT)
         except (SetupError, BrokenPool) as error:
             self.ending = Ending(Exit.NO_WORKERS, str(error), remote_traceback(error) or "")
+        except InternalError as error:
+            self.ending = Ending(Exit.INTERNAL, str(error), "".join(format_exception(error)))
         except UsageError as error:  # an option that this backend cannot do, or an input that cannot be read
             self.ending = Ending(Exit.USAGE, str(error))
         self.seconds = self.seconds or perf_counter() - started

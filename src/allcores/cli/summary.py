@@ -81,6 +81,11 @@ class Summary:
     usage: Usage
 
     @property
+    def is_empty(self) -> bool:
+        """Nothing was tried, and the error says why: there are no numbers worth showing."""
+        return self.error is not None and not self.tally.items
+
+    @property
     def speed_up(self) -> float:
         """Seconds that workers spent in the function for each second of the run.
 

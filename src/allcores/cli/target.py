@@ -168,10 +168,10 @@ def _closest_module(name: str) -> str:
     if not package:
         names = {module.name for module in pkgutil.iter_modules()} | set(sys.builtin_module_names)
         return _closest(name, names)
-    folders = getattr(sys.modules.get(package), "__path__", None)
-    if folders is None:
-        return f": '{package}' is a module, not a package"
-    hint = _closest(last, [module.name for module in pkgutil.iter_modules(folders)])
+    parent = sys.modules.get(package)
+    inside = [name for name, value in vars(parent).items() if isinstance(value, ModuleType)] if parent else []
+    inside += [module.name for module in pkgutil.iter_modules(getattr(parent, "__path__", []))]
+    hint = _closest(last, inside)
     return hint.replace("'", f"'{package}.", 1) if hint else ""
 
 

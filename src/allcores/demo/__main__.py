@@ -21,8 +21,8 @@ import allcores
 from allcores.demo.modules import Measures, measure, module_name, standard_library
 from allcores.streams.sinks import failure_record
 
-#: exit codes, those of `allcores run`
-DONE, FAILED, INTERRUPTED = 0, 1, 130
+#: exit codes; the last two are those of `allcores run`
+DONE, DISAGREEMENT, CANNOT_WRITE, INTERRUPTED = 0, 1, 4, 130
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _Report:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo and returns its exit code: 0, 1 if the output can't be written, 130 after Ctrl-C."""
+    """Runs the demo and returns its exit code: 0, 4 if the output can't be written, 130 after Ctrl-C."""
     options = _options(argv)
     root = Path(sysconfig.get_path("stdlib"))
     report = _Report()
@@ -48,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         workers = options.workers or allcores.core_budget().workers
         print(
             f"{len(paths):,} modules ({megabytes:.1f} MB) of the standard library of "
-            f"{platform.python_implementation()} {platform.python_version()}, on {workers} workers"
+            f"{platform.python_implementation()} {platform.python_version()}, on {workers} workers",
+            flush=True,
         )
         _measure_on_all_cores(paths, workers, options.output, report)
-        print(f"All cores: {report.seconds:.2f} s, {len(paths) / report.seconds:,.0f} modules/s")
+        print(f"All cores: {report.seconds:.2f} s, {len(paths) / report.seconds:,.0f} modules/s", flush=True)
         serial = None
         if not options.no_serial:
             serial = _measure_serially(paths)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except OSError as error:
         print(f"The demo cannot go on: {error}", file=sys.stderr)
-        return FAILED
+        return CANNOT_WRITE
     print()
     _print_most_complex(report, root)
     print()
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Speed-up {speed_up:.2f}× on {workers} workers: parallel efficiency {speed_up / workers:.0%}")
         if (serial.measures, serial.not_python) != (report.measures, report.not_python):
             print("The two passes do not agree: were files changed meanwhile?", file=sys.stderr)
-            return FAILED
+            return DISAGREEMENT
     return DONE
 
 
@@ -114,6 +115,8 @@ def _measure_on_all_cores(paths: list[str], workers: int, output: Path, report: 
                 if outcome.value is not None:
                     report.measures[outcome.item] = outcome.value
                     record = {"index": outcome.index, "kind": outcome.kind.value, "value": outcome.value}
+                elif outcome.kind is allcores.Kind.CANCELLED:
+                    continue  # after Ctrl-C: not started, and nothing to tell
                 else:
                     report.not_python[outcome.item] = _reason(outcome.error)
                     record = failure_record(outcome)
@@ -171,11 +174,13 @@ def _print_most_complex(report: _Report, root: Path) -> None:
 
 
 def _what_was_written(report: _Report, output: Path) -> str:
+    if not len(report):
+        return "No module was measured yet."
     code_lines = sum(one["code_lines"] for one in report.measures.values())
     functions = sum(one["functions"] for one in report.measures.values())
     return (
         f"{len(report):,} modules in {output}: {code_lines:,} lines of code and {functions:,} functions; "
-        f"{len(report.not_python)} are not Python on purpose, or do not parse"
+        f"{len(report.not_python)} do not parse (bad examples among the tests' data)"
     )
 
 

@@ -40,7 +40,7 @@ from allcores.engine.events import (
 )
 from allcores.engine.flow import Chunk, Flow, Segment
 from allcores.engine.stealing import spoils, split
-from allcores.errors import BrokenPool, SetupError, TaskTimeout, WorkerLost
+from allcores.errors import BrokenPool, SetupError, TaskCancelled, TaskTimeout, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
 
@@ -135,7 +135,7 @@ class Dispatcher:
             return
         flow.add(chunk)
         self._enlist(flow)
-        self._assign(now)
+        self._assign(now, seek=False)
 
     def cancel(self, flow: Flow, now: int) -> None:
         """Nobody wants this flow's outcomes any more."""
@@ -161,6 +161,41 @@ class Dispatcher:
             if chunk in desk.chunks:
                 self._revoke_cancelled(desk, now)
                 return
+
+    def stop(self, flow: Flow, now: int) -> None:
+        """Start nothing more of this flow; what runs finishes. Unstarted items count as cancelled."""
+        flow.stopped = flow.exhausted = True
+        for chunk in list(flow.pending):
+            self._give_up(chunk, 0, len(chunk.items))
+        flow.pending.clear()
+        kept = []
+        for alarm in self._alarms:
+            if alarm[2] == "retry" and alarm[3].flow is flow:
+                self._give_up(alarm[3], 0, 1)
+            else:
+                kept.append(alarm)
+        heapq.heapify(kept)
+        self._alarms = kept
+        for desk in self.desks.values():
+            mine = [chunk for chunk in desk.chunks if chunk.flow is flow]
+            if not mine:
+                continue
+            glance = self._glance(desk.worker)
+            running = glance is not None and glance.started_ns and glance.sequence == mine[0].sequence
+            position = glance.position + 1 if running and glance is not None else 0
+            self._limit(desk, mark(mine[0].sequence, position))
+        self.touched.add(flow)
+
+    def _give_up(self, chunk: Chunk, start: int, stop: int) -> None:
+        """Settle unstarted items of a stopped flow as cancelled."""
+        number = stop - start
+        self.by_kind[Kind.CANCELLED] += number
+        failures = [Failure(n, Kind.CANCELLED, TaskCancelled("it was not started: the stream was stopped"))
+                    for n in range(number)]
+        size = chunk.size_bytes * number // max(1, len(chunk.items))
+        segment = Segment(chunk.first + start, number, chunk.items[start:stop], values=[], failures=failures,
+                          attempt=0, size_bytes=size, future=chunk.future)
+        self._settle(segment, chunk.flow)
 
     def _revoke_cancelled(self, desk: Desk, now: int) -> None:
         first = next((c for c in desk.chunks if c.cancelled or c.flow.cancelled), None)
@@ -188,15 +223,19 @@ class Dispatcher:
         desk = self.desks.get(worker)
         if desk is None or desk.life is not Life.STARTING:
             return
-        desk.move(Life.READY)
         self._stillborn = 0
+        if self.closing:
+            desk.move(Life.LEAVING)
+            self.orders.append(Stop(worker))
+            return
+        desk.move(Life.READY)
         if desk.open:
             self._idle[desk] = None
         self._assign(now)
 
     def setup_failed(self, error: BaseException) -> None:
         """The setup function failed: every flow gets the error, once."""
-        self._break(error)
+        self.break_off(error)
 
     def gone(self, event: WorkerGone, now: int) -> None:
         """A worker's process has ended; give each item it held what it deserves."""
@@ -231,14 +270,15 @@ class Dispatcher:
                 if event.innocent and doom is None and chunk.put_backs < MOST_PUT_BACKS:
                     self._put_back(chunk, position, position + 1, blame=1)
                 else:
-                    self._fail(chunk, Failure(position, kind, error), desk.worker, now)
+                    seconds_ns = max(0, now - event.running.started_ns) if event.running else 0
+                    self._fail(chunk, Failure(position, kind, error), desk.worker, now, seconds_ns)
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
                 self._put_back(chunk, chunk.done, position, blame=0)
         desk.chunks.clear()
         if not started and doom is None and not event.innocent:
             self._stillborn += 1
             if self._stillborn >= MOST_STILLBORN:
-                self._break(
+                self.break_off(
                     BrokenPool(
                         f"{self._stillborn} workers in a row died before they were ready; the last: {reason} "
                         "See what the setup function does, and whether the machine has memory and processes left "
@@ -248,7 +288,8 @@ class Dispatcher:
         self.fill(now)
         self._assign(now)
 
-    def _break(self, error: BaseException) -> None:
+    def break_off(self, error: BaseException) -> None:
+        """No outcome can be had any more: everybody who waits gets `error`."""
         if self.broken is None:
             self.broken = error
         for flow in list(self._flows.values()):
@@ -362,7 +403,7 @@ class Dispatcher:
                 run_failures.append(failure._replace(offset=position - run_start))
         close(event.start + event.count)
 
-    def _fail(self, chunk: Chunk, failure: Failure, worker: int | None, now: int) -> None:
+    def _fail(self, chunk: Chunk, failure: Failure, worker: int, now: int, seconds_ns: int) -> None:
         """Settle or retry one item that has no result."""
         if chunk.flow.cancelled or chunk.cancelled:
             self._settle_cancelled(chunk, 1)
@@ -380,6 +421,7 @@ class Dispatcher:
                 [chunk.items[position]],
                 values=[],
                 failures=[failure._replace(offset=0)],
+                durations=[seconds_ns],
                 worker=worker,
                 attempt=chunk.attempt,
                 size_bytes=size,
@@ -390,7 +432,7 @@ class Dispatcher:
 
     def _retry(self, chunk: Chunk, failure: Failure, now: int) -> bool:
         retry = chunk.flow.retry
-        if chunk.attempt > retry.times:
+        if chunk.attempt > retry.times or chunk.flow.stopped:
             return False
         if failure.kind is Kind.TIMED_OUT:
             allowed = retry.on_timeout
@@ -428,6 +470,9 @@ class Dispatcher:
         if chunk.flow.cancelled or chunk.cancelled:
             self._settle_cancelled(chunk, stop - start)
             return
+        if chunk.flow.stopped:
+            self._give_up(chunk, start, stop)
+            return
         self.put_backs += stop - start
         put_backs = chunk.put_backs + blame
         if alone:
@@ -457,7 +502,7 @@ class Dispatcher:
             return flow.pending.popleft()
         return None
 
-    def _assign(self, now: int) -> None:
+    def _assign(self, now: int, *, seek: bool = True) -> None:
         idle, spare = self._idle, self._spare
         while idle or spare:
             chunk = self._next_chunk()
@@ -473,12 +518,13 @@ class Dispatcher:
                     del spare[desk]
             desk.last_sequence += 1
             chunk.sequence = desk.last_sequence
+            chunk.worker = desk.worker
             desk.chunks.append(chunk)
             if chunk.flow.timeout_ns is not None and not desk.watched:
                 desk.watched = True
                 self._alarm(now + chunk.flow.timeout_ns, "deadline", desk)
             self.orders.append(Send(desk.worker, chunk))
-        if idle and not self._rotation:
+        if seek and idle and not self._rotation:
             self._seek_spoils(now)
 
     def _reopen(self, desk: Desk) -> None:
@@ -555,6 +601,8 @@ class Dispatcher:
                 part = chunk.part(start, min(start + size, len(chunk.items)))
                 if part.flow.cancelled or part.cancelled:
                     self._settle_cancelled(part, len(part.items))
+                elif part.flow.stopped:
+                    self._give_up(part, 0, len(part.items))
                 else:
                     part.flow.pending.appendleft(part)
                     self._enlist(part.flow)
@@ -606,7 +654,7 @@ class Dispatcher:
                     "or needs longer than Limits(setup_s=...) allows."
                 )
                 self.doom(subject, Doom(Kind.WORKER_LOST, error, "its setup took too long", 0, 0), now)
-                self._break(error)
+                self.break_off(error)
 
     def _check_deadline(self, desk: Desk, now: int) -> None:
         """Has the item that this worker runs used up its seconds?"""
@@ -661,7 +709,10 @@ class Dispatcher:
         """No new workers; those that hold nothing may go."""
         self.closing = True
         for desk in self.desks.values():
-            if desk.life is Life.READY and not desk.chunks:
+            if desk.life is Life.STARTING and desk.doom is None:
+                # Its setup may take for ever; nobody waits for it any more.
+                self.orders.append(Kill(desk.worker, "the pool was closed while it started"))
+            elif desk.life is Life.READY and not desk.chunks:
                 desk.move(Life.LEAVING)
                 self._idle.pop(desk, None)
                 self._spare.pop(desk, None)

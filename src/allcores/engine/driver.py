@@ -20,7 +20,7 @@ from allcores.backends import Backend
 from allcores.clock import monotonic_ns
 from allcores.engine.dispatcher import Dispatcher
 from allcores.engine.events import FlowEnded, FlowStarted, News, Order, Progress, TaskFailed
-from allcores.engine.flow import Chunk, Flow, Function, Segment
+from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
 from allcores.errors import InternalError, NotPicklable, PoolClosed
 from allcores.limits import Limits
 from allcores.transport import pickling
@@ -68,7 +68,13 @@ class Driver:
         self.dropped: deque[int] = deque()
         #: the time until which the backend's thread sleeps; None while it is awake
         self.sleeps_until: int | None = None
-        self._calls: Flow | None = None
+        #: flows behind `submit`, by what was asked of them
+        self._calls: dict[object, Flow] = {}
+        self._calls_lock = threading.Lock()
+        #: futures without an outcome yet
+        self._waiting: set[Any] = set()
+        #: flows that were given up where the lock could not be taken (by the garbage collector, say)
+        self._given_up: deque[Flow] = deque()
         _drivers.add(self)
         backend.start(self)
         with self.lock:
@@ -94,6 +100,8 @@ class Driver:
 
     def _obey(self) -> tuple[list[tuple[Flow, list[Segment]]], list[News]]:
         dispatcher = self.dispatcher
+        while self._given_up:
+            self._drop(self._given_up.popleft())
         while dispatcher.orders:
             orders: Sequence[Order] = dispatcher.orders
             dispatcher.orders = []
@@ -130,9 +138,14 @@ class Driver:
     def _tell(self, told: tuple[list[tuple[Flow, list[Segment]]], list[News]]) -> None:
         """Resolve futures and tell observers, with the lock released: both run foreign code."""
         calls, news = told
-        for _, segments in calls:
+        for flow, segments in calls:
             for segment in segments:
+                self._waiting.discard(segment.future)
                 segment.future._settle(segment)
+            if flow.broken is not None:
+                for future in list(self._waiting):
+                    self._waiting.discard(future)
+                    future._fail(flow.broken)
         if news and self._observers:
             for each in news:
                 self.notify(each)
@@ -170,27 +183,48 @@ class Driver:
         return flow
 
     def end(self, flow: Flow) -> None:
-        """The consumer is done with a flow, or gives it up: what is left of it is cancelled."""
-        cancelled = not flow.finished or flow.cancelled
-        with self.lock:
-            if flow not in self._wakers:
-                return
-            del self._wakers[flow]
-            self._told_ns.pop(flow, None)
-            if not flow.finished and not self.closed:
-                self.dispatcher.cancel(flow, monotonic_ns())
-            self.dispatcher.forget(flow)
-            told = self._obey() if not self.closed else ([], [])
-        self._tell(told)
-        if self._observers:
-            self.notify(Progress(flow.number, flow.settled, flow.failed, flow.total))
-            self.notify(FlowEnded(flow.number, flow.settled, flow.failed, cancelled))
+        """The consumer is done with a flow, or gives it up: what is left of it is cancelled.
 
-    def calls_flow(self, make: Callable[[int], Flow]) -> Flow:
-        """The one flow behind all `submit`s of this pool."""
-        if self._calls is None:
-            self._calls = self.open(make)
-        return self._calls
+        May be called by the garbage collector in the middle of one of our own turns: then the lock
+        cannot be taken, and whoever holds it does this at the end of its turn or the next.
+        """
+        if flow not in self._wakers:
+            return
+        if not self.lock.acquire(blocking=False):
+            self._given_up.append(flow)
+            self.backend.wake()
+            return
+        try:
+            self._drop(flow)
+            told: Any = self._obey() if not self.closed else ([], [])
+        finally:
+            self.lock.release()
+        self._tell(told)
+
+    def _drop(self, flow: Flow) -> None:
+        if self._wakers.pop(flow, None) is None:
+            return
+        cancelled = not flow.finished or flow.cancelled
+        self._told_ns.pop(flow, None)
+        if not flow.finished and not self.closed:
+            self.dispatcher.cancel(flow, monotonic_ns())
+        self.dispatcher.forget(flow)
+        if self._observers:
+            self.dispatcher.news.append(Progress(flow.number, flow.settled, flow.failed, flow.total))
+            self.dispatcher.news.append(FlowEnded(flow.number, flow.settled, flow.failed, cancelled))
+
+    def call(self, key: object, make: Callable[[int], Flow], future: Any) -> Flow:
+        """The flow behind all `submit`s with the same options; `future` waits for one of its chunks."""
+        flow = self._calls.get(key)
+        if flow is None:
+            with self._calls_lock:
+                flow = self._calls.get(key) or self._calls.setdefault(key, self.open(make))
+        self._waiting.add(future)
+        return flow
+
+    def uncall(self, future: Any) -> None:
+        """A future that got its outcome elsewhere."""
+        self._waiting.discard(future)
 
     def report_failure(self, flow: Flow, outcome: Any) -> None:
         """Tell observers of an item that is not ok."""
@@ -208,7 +242,7 @@ class Driver:
         name = getattr(target, "__qualname__", type(target).__name__)
         payload = b""
         if self.backend.needs_bytes:
-            payload = pickling.dumps((style, pickling.dump_function(target, name)))
+            payload = pickling.dumps((style, pickling.dump_named(target, name)))
         function = Function(next(self._function_numbers), target, payload, style, name)
         with self.lock:
             if len(self._functions) >= MOST_FUNCTIONS:
@@ -241,13 +275,16 @@ class Driver:
 
     def fail_everything(self, error: BaseException) -> None:
         """The loop itself failed: everybody who waits is told, nobody is left waiting."""
+        told: tuple[list[tuple[Flow, list[Segment]]], list[News]]
         with self.lock:
-            self.dispatcher._break(
+            self.dispatcher.break_off(
                 InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
             )
             self.dispatcher.closing = True
-            for flow in list(self._wakers):
-                self._wakers[flow]()
+            for waker in self._wakers.values():
+                waker()
+            told = ([(flow, []) for flow in self._calls.values()], [])
+        self._tell(told)
 
     def close(self) -> None:
         """End everything: what runs has the grace period of `Limits.grace_s`. Idempotent."""
@@ -258,12 +295,8 @@ class Driver:
                 return
             self.closed = True
             now = monotonic_ns()
-            pending = list(self._calls.pending) if self._calls is not None else []
-            held = [c for d in self.dispatcher.desks.values() for c in d.chunks if c.future is not None]
-            for chunk in held:
-                chunk.cancelled = True
             error = PoolClosed(f"Pool {self.name!r} was closed.")
-            for flow in [*self._wakers, *([self._calls] if self._calls is not None else [])]:
+            for flow in [*self._wakers, *self._calls.values()]:
                 if not flow.finished:
                     flow.broken = flow.broken or error
                 self.dispatcher.cancel(flow, now)
@@ -273,31 +306,21 @@ class Driver:
             self.dispatcher.close()
             told = self._obey()
             self.backend.wake()
-        self._tell(told)
-        for chunk in [*pending, *held]:
-            chunk.future._drop()
+        self._tell(([], told[1]))
+        for future in list(self._waiting):
+            self._waiting.discard(future)
+            future._drop()
         self.backend.close()
         _drivers.discard(self)
+
+    def flows(self) -> list[Flow]:
+        """All flows that are open now."""
+        return [*self._wakers, *self._calls.values()]
 
     def abandon(self) -> None:
         """In a forked child: this pool is the parent's."""
         self.closed = True
         self.backend.abandon()
-
-
-def describe(chunk: Chunk, position: int) -> str:
-    """Words for an item: its place and a short look at it."""
-    import reprlib
-
-    if chunk.future is not None:
-        return f"{chunk.function.name}(...)"
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 60
-    try:
-        text = short.repr(chunk.items[position])
-    except BaseException:
-        return f"items[{chunk.first + position}]"
-    return f"items[{chunk.first + position}] ({text})"
 
 
 def encode(items: list[Any], first: int) -> tuple[bytes | None, list[tuple[int, NotPicklable]]]:

@@ -15,6 +15,7 @@ Invariant: pulled = waiting + sent + delayed + settled, and items_out = pulled -
 
 from __future__ import annotations
 
+import reprlib
 from collections import deque
 from typing import Any
 
@@ -43,13 +44,13 @@ class Chunk:
     """Consecutive items of one flow that travel together.
 
     first: index of items[0]. done: leading items that are settled. attempt: of all its items.
-    sequence: its place in its worker's queue, 0 before it is sent. put_backs: how often it lost
+    worker, sequence: who has it, and its place in that queue; 0 before it is sent. put_backs: how often it lost
     its worker without being at fault.
     """
 
     __slots__ = (
         "attempt", "cancelled", "done", "first", "flow", "function", "future", "items", "payload", "put_backs",
-        "sequence", "size_bytes",
+        "sequence", "size_bytes", "worker",
     )
 
     def __init__(
@@ -74,6 +75,7 @@ class Chunk:
         self.put_backs = put_backs
         self.future = future
         self.done = 0
+        self.worker = 0
         self.sequence = 0
         self.cancelled = False
 
@@ -95,6 +97,19 @@ class Chunk:
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
         chunk.cancelled = self.cancelled
         return chunk
+
+
+def describe(chunk: Chunk, position: int) -> str:
+    """Words for an item: its place and a short look at it."""
+    if chunk.future is not None:
+        return f"{chunk.function.name}(...)"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    try:
+        text = short.repr(chunk.items[position])
+    except BaseException:
+        return f"items[{chunk.first + position}]"
+    return f"items[{chunk.first + position}] ({text})"
 
 
 class Segment:
@@ -179,6 +194,8 @@ class Flow:
         #: the input has ended, or may not be pulled again
         self.exhausted = False
         self.cancelled = False
+        #: nothing more of it is started; what runs is still wanted
+        self.stopped = False
         #: set when nothing more can come although items are missing: a broken pool, say
         self.broken: BaseException | None = None
         #: the dispatcher's mark that this flow waits in its rotation

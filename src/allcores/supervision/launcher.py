@@ -122,21 +122,16 @@ class TemplateLauncher:
 class ForkLauncher:
     """Workers are forked from this very process: they have everything it has, threads excepted."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, share: int) -> None:
         self._board = board
+        #: cores that a worker's nested pools may use
+        self._share = share
         #: pid -> (worker, pidfd or -1)
         self._children: dict[int, tuple[int, int]] = {}
         self._pending: list[Notice] = []
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         os.set_blocking(self._wake_read, False)
-        if system.threads_alive() > 2:
-            warnings.warn(
-                "start_method='fork' copies a process that has other threads: locks they hold stay locked in the "
-                "workers. The default start method, 'template', does not have this problem.",
-                RuntimeWarning,
-                stacklevel=6,
-            )
 
     def descriptors(self) -> list[int]:
         return [self._wake_read, *(pidfd for _, pidfd in self._children.values() if pidfd >= 0)]
@@ -159,6 +154,7 @@ class ForkLauncher:
             try:
                 # The parent's ends of all pipes were closed by the at-fork hook of engine.driver:
                 # a worker that kept one would hide the parent's death from the others.
+                os.environ["ALLCORES_BUDGET"] = str(self._share)
                 null = os.open(os.devnull, os.O_RDONLY)
                 os.dup2(null, 0)
                 os.close(null)

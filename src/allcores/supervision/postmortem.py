@@ -254,7 +254,7 @@ def _of_signal(death: Death, limit: int | None) -> tuple[str, str]:
         if limit and death.peak_memory and death.peak_memory >= NEARLY_FULL * limit:
             return "most likely out of memory", _FEWER
         return (
-            "by somebody or by the kernel (out of memory is the usual cause)",
+            "by somebody, or by the kernel for want of memory",
             "If memory was short, try fewer workers; the kernel's log (dmesg) tells.",
         )
     if name == "SIGSEGV" and _is_deep(death.stack):
@@ -291,7 +291,10 @@ def top_line(stack: str | None) -> str | None:
     frame = _FRAME.search(_current_thread(stack))
     if frame is None or frame["file"].startswith(_OWN):
         return None
-    return f"{frame['function']} ({os.path.basename(frame['file'])}:{frame['line']})"
+    folder, file = os.path.split(frame["file"])
+    if file == "__init__.py":
+        file = f"{os.path.basename(folder)}/{file}"
+    return f"{frame['function']} ({file}:{frame['line']})"
 
 
 def _current_thread(stack: str | None) -> str:
@@ -312,4 +315,4 @@ def _is_deep(stack: str | None) -> bool:
 
 def _place(stack: str | None) -> str:
     line = top_line(stack)
-    return f", called by {line}" if line else ""
+    return f", at {line}" if line else ""

@@ -12,6 +12,7 @@ How a path is written, starting from the name the caller gave:
     fn.<closure>.lock       variable of an enclosing function that `fn` uses
     fn.<global>.lock        module-level variable that `fn` uses
     fn.<default>.lock       default value of a parameter
+    x.flat[3]               element of a numpy array of objects
     x.__class__             the class, when classes travel by value
     x.<reduce>[0]  x.<state>[0]            argument or state that a __reduce__ returned
 
@@ -90,6 +91,9 @@ def _parts_by_type(obj: Any, by_value: bool) -> Iterator[Part]:
         yield ".__func__", obj.__func__
     elif kind is property:
         yield from ((f".{name}", getattr(obj, name)) for name in ("fget", "fset", "fdel"))
+    elif kind.__module__ == "numpy" and getattr(getattr(obj, "dtype", None), "hasobject", False):
+        for index, value in enumerate(obj.flat):
+            yield f".flat[{index}]", value
     else:
         yield from _reduced_parts(obj, by_value)
 

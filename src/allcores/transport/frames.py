@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
     sequence: int
     start: int
-    count: int
+    number: int
     flags: int
     total_ns: int
     payload: bytes

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 from allcores.errors import NotPicklable, RemoteError, RemoteTraceback, TaskExited
@@ -50,16 +49,18 @@ def explain_with_path(obj: object, name: str, error: BaseException) -> NotPickla
     from allcores.transport import diagnosis
 
     culprit = diagnosis.find_culprit(obj, name, dumps)
-    text = diagnosis.explain(obj, name, error, dumps)
-    return NotPicklable(text, path=culprit.path if culprit is not None else None)
+    return NotPicklable(diagnosis.describe(culprit, name, error), path=culprit.path if culprit is not None else None)
 
 
-def dump_function(function: Callable[..., Any], name: str) -> bytes:
-    """Bytes of a function. Raises NotPicklable with the path to what will not travel."""
+def dump_named(obj: object, name: str) -> bytes:
+    """Bytes of a function or of what is called `name`. Raises NotPicklable with the path to the culprit."""
     try:
-        return dumps(function)
+        return dumps(obj)
     except Exception as error:
-        raise explain_with_path(function, name, error) from error
+        raise explain_with_path(obj, name, error) from error
+
+
+_SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
 
 
 class _Watching(pickle.Pickler):
@@ -82,6 +83,8 @@ def dump_values(values: list[Any]) -> tuple[bytes, bool]:
 
     Raises whatever pickling raises.
     """
+    if len(values) < 8 and all(type(value) in _SCALARS for value in values):
+        return pickle.dumps(values, PROTOCOL), True
     buffer = io.BytesIO()
     pickler = _Watching(buffer, PROTOCOL)
     pickler.dump(values)

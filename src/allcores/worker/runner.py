@@ -228,9 +228,7 @@ class Runner:
         slot = self._slot
         slot[PHASE] = PHASE_SEALING
         if count:
-            now = monotonic_ns()
-            if ended or now - self._tidied_ns > TIDY_NS:
-                self._tidied_ns = now
+            if not ended and monotonic_ns() - self._tidied_ns > TIDY_NS:
                 self._tidy()
             slot[DONE] += count
             slot[BUSY] += total_ns
@@ -315,6 +313,8 @@ class Runner:
         slot[PHASE] = PHASE_IDLE
         if not more_waiting or self.leaving or monotonic_ns() - self._flushed_ns > LINGER_NS:
             self.flush()
+        # After the results are on their way: nobody waits for this.
+        self._tidy()
 
     def _used_up(self) -> bool:
         if self._items_left is not None and self._items_left <= 0:
@@ -324,6 +324,7 @@ class Runner:
 
     def _tidy(self) -> None:
         """Undo what a task did to the process and would do to the next task."""
+        self._tidied_ns = monotonic_ns()
         try:
             moved = os.getcwd() != self._home
         except OSError:  # its folder was removed
