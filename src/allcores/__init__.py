@@ -8,10 +8,11 @@ Names are loaded when they are first used: `import allcores` itself takes a mill
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from allcores.async_stream import AsyncStream
     from allcores.budget import Budget, core_budget
     from allcores.errors import (
         AllcoresError,
@@ -36,15 +37,28 @@ if TYPE_CHECKING:
     from allcores.pool import Pool, Statistics
     from allcores.progress import ProgressBar
     from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
-    from allcores.stream import AsyncStream, Stream
+    from allcores.stream import Stream
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "async_stream": ("AsyncStream",),
     "budget": ("Budget", "core_budget"),
     "errors": (
-        "AllcoresError", "BrokenPool", "InternalError", "Interrupted", "NotPicklable", "NotSupported", "PoolClosed",
-        "RemoteError", "SetupError", "TaskCancelled", "TaskError", "TaskExited", "TaskTimeout", "UsageError",
+        "AllcoresError",
+        "BrokenPool",
+        "InternalError",
+        "Interrupted",
+        "NotPicklable",
+        "NotSupported",
+        "PoolClosed",
+        "RemoteError",
+        "SetupError",
+        "TaskCancelled",
+        "TaskError",
+        "TaskExited",
+        "TaskTimeout",
+        "UsageError",
         "WorkerLost",
     ),
     "executor": ("Executor",),
@@ -53,15 +67,45 @@ _HOMES = {
     "pool": ("Pool", "Statistics"),
     "progress": ("ProgressBar",),
     "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
-    "stream": ("AsyncStream", "Stream"),
+    "stream": ("Stream",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604
-    "AllcoresError", "AsyncStream", "BrokenPool", "Budget", "Executor", "InternalError", "Interrupted", "Kind",
-    "Limits", "NotPicklable", "NotSupported", "Outcome", "Pool", "PoolClosed", "ProgressBar", "RemoteError", "Retry",
-    "SetupError", "Statistics", "Stream", "TaskCancelled", "TaskError", "TaskExited", "TaskTimeout", "UsageError", "WorkerLost",
-    "aimap", "core_budget", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit",
+__all__ = [
+    "AllcoresError",
+    "AsyncStream",
+    "BrokenPool",
+    "Budget",
+    "Executor",
+    "InternalError",
+    "Interrupted",
+    "Kind",
+    "Limits",
+    "NotPicklable",
+    "NotSupported",
+    "Outcome",
+    "Pool",
+    "PoolClosed",
+    "ProgressBar",
+    "RemoteError",
+    "Retry",
+    "SetupError",
+    "Statistics",
+    "Stream",
+    "TaskCancelled",
+    "TaskError",
+    "TaskExited",
+    "TaskTimeout",
+    "UsageError",
+    "WorkerLost",
+    "aimap",
+    "core_budget",
+    "imap",
+    "imap_unordered",
+    "map",
+    "outcomes",
+    "starmap",
+    "submit",
 ]
 
 
@@ -69,6 +113,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'allcores' has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f"allcores.{home}"), name)
     globals()[name] = value
     return value

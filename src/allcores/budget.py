@@ -147,9 +147,7 @@ def _inherited(environ: Mapping[str, str]) -> tuple[int | None, str | None]:
         return None, None
     # isdecimal alone would take other scripts' digits, which int() takes too: harmless.
     if text.strip().isdecimal() and int(text) > 0:
-        return int(
-            text
-        ), f"{BUDGET_VARIABLE} allows {_cores(int(text))} (set in a pool's workers for pools inside)"
+        return int(text), f"{BUDGET_VARIABLE} allows {_cores(int(text))} (set in a pool's workers for pools inside)"
     return None, f"{BUDGET_VARIABLE}={text!r} is ignored: it is not a whole number above 0"
 
 

@@ -23,7 +23,9 @@ worker's traceback as its `__cause__` and a note that names the item.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class AllcoresError(Exception):
@@ -72,9 +74,7 @@ class TaskError(AllcoresError):
     worker: number of the worker of the last attempt.
     """
 
-    def __init__(
-        self, message: str, *, index: int | None = None, attempts: int = 1, worker: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, index: int | None = None, attempts: int = 1, worker: int | None = None) -> None:
         super().__init__(message)
         self.index = index
         self.attempts = attempts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.clock import monotonic_ns
 from allcores.engine.flow import Chunk, Segment
 from allcores.stream import open_segment
-from allcores.transport import pickling
+from allcores.transport import unpacking
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
@@ -82,7 +82,7 @@ class CallFuture(Future[Any]):
                 self._set(value=open_segment(segment)[0])
         except BaseException as error:
             error.add_note("allcores: the result could not be unpickled")
-            self._set(error=pickling.tame(error))
+            self._set(error=unpacking.tame(error))
         self._chunk = self._owner = None
 
     def set_running_or_notify_cancel_once(self) -> bool:

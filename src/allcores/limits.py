@@ -124,5 +124,7 @@ def check_on_error(on_error: str) -> str:
     """`on_error`, checked."""
     if on_error not in ON_ERROR:
         choices: Iterable[str] = map(repr, ON_ERROR)
-        raise UsageError(f"on_error={on_error!r} is not one of {', '.join(choices)} (or use outcomes(), which never raises)")
+        raise UsageError(
+            f"on_error={on_error!r} is not one of {', '.join(choices)} (or use outcomes(), which never raises)"
+        )
     return on_error

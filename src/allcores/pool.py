@@ -20,10 +20,12 @@ from allcores.engine.flow import Chunk, Flow, Function
 from allcores.errors import Interrupted, NotSupported, PoolClosed, UsageError
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
 from allcores.outcome import Kind, Outcome
-from allcores.stream import AsyncStream, Stream
+from allcores.stream import Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from allcores.async_stream import AsyncStream
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -219,6 +221,8 @@ class Pool:
         A sync input is pulled on the loop's thread, so it should not wait. Leaving the loop closes
         the stream when it is dropped; `aclose()` does so at once.
         """
+        from allcores.async_stream import AsyncStream
+
         check_on_error(on_error)
         make, function = self._plan(fn, "one", items, timeout, retries, chunk, ordered, False)
         return AsyncStream(self._driver, make, function, items, on_error, self)

@@ -28,9 +28,7 @@ class ProgressBar:
     Raises: ImportError if rich is not installed.
     """
 
-    def __init__(
-        self, description: str = "items", *, transient: bool = False, console: Console | None = None
-    ) -> None:
+    def __init__(self, description: str = "items", *, transient: bool = False, console: Console | None = None) -> None:
         _rich()
         from rich.console import Console
 
@@ -38,9 +36,7 @@ class ProgressBar:
         self._transient = transient
         self._console = Console(stderr=True) if console is None else console
         #: True if anybody would see it
-        self.visible = self._console.is_jupyter or (
-            self._console.is_terminal and not self._console.is_dumb_terminal
-        )
+        self.visible = self._console.is_jupyter or (self._console.is_terminal and not self._console.is_dumb_terminal)
         self._lock = threading.RLock()  # guards the two below: news comes from any thread
         self._display: Any = None
         self._lines: dict[Hashable, TaskID] = {}
@@ -70,9 +66,7 @@ class ProgressBar:
                 _keep_from_children()
                 self._display = _display(self._console, self._transient)
                 self._display.start()
-            self._lines[news.flow] = self._display.add_task(
-                self._description, total=news.total, failed="", pace=""
-            )
+            self._lines[news.flow] = self._display.add_task(self._description, total=news.total, failed="", pace="")
 
     def _advance(self, news: Progress) -> None:
         with self._lock:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.outcome import Outcome
 from allcores.pool import shared
-from allcores.stream import AsyncStream, Stream
+from allcores.stream import Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from allcores.async_stream import AsyncStream
 
 R = TypeVar("R")
 

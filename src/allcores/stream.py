@@ -7,13 +7,11 @@ pool goes on with what it has, and its driver keeps watch over deadlines and dea
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver, encode
@@ -21,9 +19,6 @@ from allcores.engine.events import Failure
 from allcores.engine.flow import Chunk, Flow, Function, Segment
 from allcores.outcome import Kind, Outcome
 from allcores.transport import pickling
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
 
 R = TypeVar("R")
 
@@ -189,7 +184,7 @@ def outcomes_of(segment: Segment) -> Iterator[Outcome[Any]]:
             )
 
 
-class _Reading(Generic[R]):
+class Reading(Generic[R]):
     """What the sync and the async stream share: how a segment becomes what the consumer gets."""
 
     def __init__(self, driver: Driver, flow: Flow, on_error: str | None) -> None:
@@ -219,7 +214,7 @@ class _Reading(Generic[R]):
         raise failure.error
 
 
-class _Reader(_Reading[R]):
+class _Reader(Reading[R]):
     """What a stream's generator works on. The generator holds this and not the stream, so that leaving a
     `for` loop, which drops the generator, ends the flow at once."""
 
@@ -264,10 +259,8 @@ class _Reader(_Reading[R]):
                 segment = self._next_segment()
                 if segment is None:
                     break
-                if self._stopped and segment.attempt == 0 and segment.failures:
-                    if segment.failures[0].kind is Kind.CANCELLED:
-                        # Given up unstarted, because of stop().
-                        continue
+                if self._stopped and _unstarted(segment):
+                    continue
                 yield from self._unfold(segment)
             if self._interrupted is not None:
                 raise self._interrupted
@@ -302,6 +295,11 @@ class _Reader(_Reading[R]):
                     raise
                 self._interrupted = interrupt
                 self.stop()
+
+
+def _unstarted(segment: Segment) -> bool:
+    """Given up before it was tried, because of stop()."""
+    return segment.attempt == 0 and segment.failures is not None and segment.failures[0].kind is Kind.CANCELLED
 
 
 class Stream(Iterator[R]):
@@ -356,123 +354,3 @@ class Stream(Iterator[R]):
     def done(self) -> int:
         """Items settled so far."""
         return self._reader._flow.settled
-
-
-class _Bell:
-    """Wakes an event loop from the driver's thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.event = asyncio.Event()
-
-    def ring(self) -> None:
-        """There is something to read. A loop that is closed wants no news."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.event.set)
-
-
-class AsyncStream(_Reading[R], AsyncIterator[R]):
-    """The same for `async for`. Leaving the loop, or cancelling its task, ends what runs."""
-
-    def __init__(
-        self,
-        driver: Driver,
-        make_flow: Callable[[int], Flow],
-        function: Function,
-        items: Iterable[Any] | AsyncIterable[Any],
-        on_error: str | None,
-        owner: object = None,
-    ) -> None:
-        self._owner = owner
-        self._bell = _Bell()
-        self._source: AsyncIterator[Any] | None = None
-        self._puller: asyncio.Task[None] | None = None
-        if hasattr(items, "__aiter__"):
-            self._source = items.__aiter__()
-            source: Iterable[Any] = ()
-        else:
-            source = iter(items)
-        # The driver holds the bell and not the stream: a stream that nobody holds must be able to end.
-        flow = driver.open(make_flow, self._bell.ring)
-        super().__init__(driver, flow, on_error)
-        self._feeder = Feeder(driver, flow, function, source)
-        self._open: Iterator[R] = iter(())
-        self._over = False
-
-    def __aiter__(self) -> AsyncStream[R]:
-        return self
-
-    async def __anext__(self) -> R:
-        if self._over:
-            raise StopAsyncIteration
-        try:
-            for value in self._open:
-                return value
-            while True:
-                segment = await self._next_segment()
-                if segment is None:
-                    await self.aclose()
-                    if self._feeder.error is not None:
-                        raise self._feeder.error
-                    raise StopAsyncIteration
-                self._open = iter(self._unfold(segment))
-                for value in self._open:
-                    return value
-        except StopAsyncIteration:
-            raise
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def _next_segment(self) -> Segment | None:
-        flow, lock = self._flow, self._driver.lock
-        if self._source is not None and self._puller is None:
-            self._puller = asyncio.create_task(self._pull_async())
-        while True:
-            self._bell.event.clear()
-            if self._source is None and not flow.exhausted:
-                self._feeder.feed()
-            with lock:
-                segment = flow.take()
-                if segment is not None:
-                    return segment
-                if flow.broken is not None:
-                    raise flow.broken
-                if flow.finished:
-                    return None
-            if self._driver.backend.pump():
-                await asyncio.sleep(0)
-                continue
-            await self._bell.event.wait()
-
-    async def _pull_async(self) -> None:
-        """Feed from an async input, one item at a time: such inputs are slow by nature."""
-        flow = self._flow
-        assert self._source is not None
-        try:
-            async for item in self._source:
-                self._feeder.send([item])
-                while not flow.exhausted and not flow.cancelled:
-                    with self._driver.lock:
-                        if self._driver.dispatcher.room(flow) > 0 and flow.credit > 0:
-                            break
-                    await asyncio.sleep(0.001)
-        except Exception as error:
-            self._feeder.error = error
-        finally:
-            if not flow.cancelled:
-                self._feeder.stop()
-
-    async def aclose(self) -> None:
-        """Cancel what is left; running tasks end after the grace period."""
-        if not self._over:
-            self._over = True
-            if self._puller is not None:
-                self._puller.cancel()
-            self._driver.end(self._flow)
-
-    def __del__(self) -> None:
-        if not getattr(self, "_over", True):
-            self._over = True
-            self._driver.end(self._flow)
-

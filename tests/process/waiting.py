@@ -10,13 +10,14 @@ import fcntl
 import os
 import select
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from allcores import Pool
+if TYPE_CHECKING:  # workers import this module, and have no use for pools
+    from allcores import Pool
 
 #: seconds after which a condition that should come about is given up; a busy machine needs some
 PATIENCE_S = 20.0
@@ -159,7 +160,3 @@ def note(path: str | os.PathLike[str], word: object) -> None:
     os.write(descriptor, f"{word}\n".encode())
     os.close(descriptor)
 
-
-__all__: Sequence[str] = (
-    "PATIENCE_S", "Bell", "Gate", "Watcher", "lines", "note", "ring", "wait_at", "wait_full_strength", "wait_gone",
-)

@@ -7,11 +7,12 @@ from typing import Any
 
 from allcores.backends import Preparation
 from allcores.clock import monotonic_ns
-from allcores.engine.events import PHASE_IDLE, PHASE_RUNNING, Failure, Glance, Results, mark
+from allcores.engine.events import Failure, Glance, Results
 from allcores.engine.flow import Chunk, describe
 from allcores.errors import SetupError, TaskExited
 from allcores.outcome import Kind
-from allcores.transport.pickling import ENDERS
+from allcores.transport.marks import PHASE_IDLE, PHASE_RUNNING, mark
+from allcores.transport.unpacking import ENDERS
 
 #: Finished items are reported at least this often, ns.
 REPORT_NS = 20_000_000

@@ -24,8 +24,6 @@ from allcores.backends import Preparation
 from allcores.clock import monotonic_ns
 from allcores.engine.desk import Doom, Life
 from allcores.engine.events import (
-    PHASE_RUNNING,
-    PHASE_SETUP,
     Failure,
     Glance,
     Kill,
@@ -44,8 +42,9 @@ from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import poller, postmortem, system
 from allcores.supervision.launcher import BORN, DIED, ForkLauncher, Launcher, TemplateLauncher
-from allcores.transport import frames, pickling
+from allcores.transport import frames, pickling, unpacking
 from allcores.transport.board import Board, size
+from allcores.transport.marks import PHASE_RUNNING, PHASE_SETUP
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
@@ -69,7 +68,19 @@ MOST_TEMPLATES = 3
 class Link:
     """The parent's end of one worker."""
 
-    __slots__ = ("attended", "ended", "inbox", "known", "number", "outgoing", "pid", "pipe", "reason", "slot", "writing")
+    __slots__ = (
+        "attended",
+        "ended",
+        "inbox",
+        "known",
+        "number",
+        "outgoing",
+        "pid",
+        "pipe",
+        "reason",
+        "slot",
+        "writing",
+    )
 
     def __init__(self, number: int, slot: int, pipe: socket.socket) -> None:
         self.number = number
@@ -97,9 +108,7 @@ class ProcessBackend:
     can_end_tasks = True
     needs_bytes = True
 
-    def __init__(
-        self, workers: int, preparation: Preparation, limits: Limits, start_method: str, share: int
-    ) -> None:
+    def __init__(self, workers: int, preparation: Preparation, limits: Limits, start_method: str, share: int) -> None:
         if start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
         self._start_method = start_method
@@ -182,7 +191,7 @@ class ProcessBackend:
 
     def glance(self, worker: int) -> Glance | None:
         link = self._links.get(worker)
-        return self._board.glance(link.slot) if link is not None else None
+        return Glance(*self._board.glance(link.slot)) if link is not None else None
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
@@ -340,9 +349,7 @@ class ProcessBackend:
         share = max(1, self._share // self._driver.workers)
         if self._start_method == "fork":
             return ForkLauncher(self._board, share)
-        return TemplateLauncher(
-            self._board_descriptor, self._slots, share, share, spawn=self._start_method == "spawn"
-        )
+        return TemplateLauncher(self._board_descriptor, self._slots, share, share, spawn=self._start_method == "spawn")
 
     def _watch_launcher(self) -> None:
         if self._launcher is None:
@@ -512,28 +519,28 @@ class ProcessBackend:
 
     def _results(self, driver: Driver, link: Link, record: frames.Record) -> Results:
         """A record as the dispatcher understands it."""
-        flags = record.flags
+        sequence, start, count, flags, total_ns, payload = record
         event = Results(
             link.number,
-            record.sequence,
-            record.start,
-            record.number,
-            record.total_ns,
-            size_bytes=len(record.payload),
+            sequence,
+            start,
+            count,
+            total_ns,
+            size_bytes=len(payload),
             ended=bool(flags & frames.ENDED),
             leaving=bool(flags & frames.LEAVING),
             unloadable=bool(flags & frames.UNLOADABLE),
         )
         if flags & frames.PLAIN:
-            event.payload = record.payload
+            event.payload = payload
         elif flags & frames.MIXED:
             with driver.lock:
                 desk = driver.dispatcher.desks.get(link.number)
-                chunk = desk.find(record.sequence) if desk is not None else None
+                chunk = desk.find(sequence) if desk is not None else None
             if chunk is None:
                 event.count = 0
                 return event
-            open_mixed(event, record, chunk)
+            open_mixed(event, payload, chunk)
         return event
 
     # --- deaths -----------------------------------------------------------------------------------
@@ -625,7 +632,7 @@ class ProcessBackend:
     ) -> None:
         dispatcher = driver.dispatcher
         desk = dispatcher.desks.get(link.number)
-        glance = self._board.glance(link.slot)
+        glance = Glance(*self._board.glance(link.slot))
         running = glance if glance.started_ns and glance.phase >= PHASE_RUNNING - 1 else None
         error: BaseException
         if desk is not None and (desk.life is not Life.LEAVING or desk.chunks):
@@ -662,7 +669,8 @@ class ProcessBackend:
             text, error = "it was told to end", WorkerLost("told to end")
         self._forget(link)
         dispatcher.gone(
-            WorkerGone(link.number, running, Kind.WORKER_LOST, error, link.reason or reason or text, innocent), now
+            WorkerGone(link.number, running, Kind.WORKER_LOST, error, link.reason or reason or text, innocent),
+            now,
         )
 
     def _forget(self, link: Link) -> None:
@@ -687,7 +695,7 @@ class ProcessBackend:
             used = system.resident_bytes(link.pid)
             if used is None or used <= limit:
                 continue
-            glance = self._board.glance(link.slot)
+            glance = Glance(*self._board.glance(link.slot))
             chunk = desk.find(glance.sequence)
             position = min(glance.position, len(chunk.items) - 1) if chunk is not None else 0
             what = describe(chunk, position) if chunk is not None else "nothing"
@@ -735,18 +743,18 @@ class ProcessBackend:
 def setup_error(body: bytes) -> SetupError:
     """The error for a setup function that raised, with the worker's traceback."""
     packed = pickling.loads(body)
-    _, cause = pickling.unpack_error(packed, what="setup")
+    _, cause = unpacking.unpack_error(packed, what="setup")
     error = SetupError(f"The setup function raised {packed[0]}: {packed[1]}")
     error.__cause__ = cause
     return error
 
 
-def open_mixed(event: Results, record: frames.Record, chunk: Chunk) -> None:
+def open_mixed(event: Results, payload: bytes, chunk: Chunk) -> None:
     """Unpack values and failures of a record that holds more than plain values."""
-    values, each, packed, durations = pickling.loads(record.payload)
+    values, each, packed, durations = pickling.loads(payload)
     failures: list[Failure] = []
     for offset, error in packed:
-        kind, exception = pickling.unpack_error(
+        kind, exception = unpacking.unpack_error(
             error,
             what=describe(chunk, min(offset, len(chunk.items) - 1)),
             index=None if chunk.future is not None else chunk.first + offset,
@@ -763,7 +771,7 @@ def open_mixed(event: Results, record: frames.Record, chunk: Chunk) -> None:
                 loaded.append(pickling.loads(data))
             except BaseException as error:
                 error.add_note(f"allcores: the result of {describe(chunk, offset)} could not be unpickled")
-                failures.append(Failure(offset, Kind.FAILED, pickling.tame(error)))
+                failures.append(Failure(offset, Kind.FAILED, unpacking.tame(error)))
         values = loaded
         failures.sort(key=lambda failure: failure.offset)
     event.values = values

@@ -70,9 +70,7 @@ class Diagnosis:
         if self.memory.available is not None:
             share = self.memory.available // self.cores.workers
             if share < 256 * 1024 * 1024:
-                found.append(
-                    f"only {human_size(share)} of memory are available for each worker: use fewer workers"
-                )
+                found.append(f"only {human_size(share)} of memory are available for each worker: use fewer workers")
         for name, value in self.thread_variables.items():
             if value and value.isdecimal() and int(value) > 1 and name.endswith("_THREADS"):
                 found.append(
@@ -164,9 +162,7 @@ def _resource_limits(workers: int) -> Iterator[Limit]:
             "user's processes (ulimit -u)",
             processes,
             "processes",
-            f"ulimit -u {processes} is for all your processes and threads together: raise it"
-            if tight
-            else None,
+            f"ulimit -u {processes} is for all your processes and threads together: raise it" if tight else None,
         )
     memory = _finite(resource.getrlimit(resource.RLIMIT_AS)[0])
     yield Limit(

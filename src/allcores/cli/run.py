@@ -36,9 +36,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     multiple=True,
     help="Items are the paths that match, like 'src/**/*.py' (quoted, or the shell expands it); repeatable.",
 )
-@click.option(
-    "--format", type=click.Choice(["lines", "jsonl"]), help="How INPUT holds its items; default: by suffix."
-)
+@click.option("--format", type=click.Choice(["lines", "jsonl"]), help="How INPUT holds its items; default: by suffix.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
 @click.option(
     "-o",
@@ -59,9 +57,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     show_default=True,
     help="At an item that fails: stop; go on; or go on and write a record of it (switches --records on).",
 )
-@click.option(
-    "--ordered/--unordered", default=True, help="Output in input order (default), or as items finish."
-)
+@click.option("--ordered/--unordered", default=True, help="Output in input order (default), or as items finish.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="For each item; what takes longer is ended.")
 @click.option(
     "--retries",
@@ -70,9 +66,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     metavar="N",
     help="Further attempts for an item that fails.",
 )
-@click.option(
-    "--setup", metavar="FUNCTION", help="Called once per worker; its value is FUNCTION's first argument."
-)
+@click.option("--setup", metavar="FUNCTION", help="Called once per worker; its value is FUNCTION's first argument.")
 @click.option(
     "--setup-arg",
     "setup_args",
@@ -101,9 +95,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 @click.option(
     "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
 )
-@click.option(
-    "--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes."
-)
+@click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
 @click.option("--json", is_flag=True, help="Print the summary as JSON on standard output (needs -o FILE).")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option(

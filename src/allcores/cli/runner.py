@@ -100,9 +100,7 @@ class _Runner:
         self.retries = self.workers_lost = 0
         self.busy_s = 0.0
 
-    def run(
-        self, function: Callable[..., Any], setup: Callable[..., Any] | None, source: Source[Any]
-    ) -> None:
+    def run(self, function: Callable[..., Any], setup: Callable[..., Any] | None, source: Source[Any]) -> None:
         """Map and write until the input, or the will, is at its end; sets `ending`."""
         started = perf_counter()
         try:
@@ -166,9 +164,7 @@ class _Runner:
         )
         interrupts.stop_with(stream.stop)
         # Opened only now: an option that the pool refuses must not cost the file that was there before.
-        with JsonLinesSink.open(
-            options.output, records=options.records or recording, stdout_fd=self.stdout_fd
-        ) as sink:
+        with JsonLinesSink.open(options.output, records=options.records or recording, stdout_fd=self.stdout_fd) as sink:
             for outcome in stream:
                 self.tally.add(outcome)
                 if outcome.ok or (recording and outcome.kind is not Kind.CANCELLED):
@@ -243,9 +239,7 @@ def _functions(options: RunOptions) -> tuple[Callable[..., Any], Callable[..., A
 
 def _check_output(options: RunOptions) -> None:
     if options.output == STDOUT and options.json:
-        raise CommandError(
-            "--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl"
-        )
+        raise CommandError("--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl")
     for name in options.inputs:
         if STDIN not in (name, options.output) and _is_same_file(name, options.output):
             raise CommandError(f"{options.output} is an input, and would be overwritten: choose another -o")

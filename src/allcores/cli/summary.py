@@ -151,8 +151,7 @@ class Summary:
         if self.usage.peak_worker_bytes:
             memory += f" (largest worker {human_size(self.usage.peak_worker_bytes)})"
         lines.append(
-            f"core use {self.core_use:.0%} of {_counted(self.cores, 'core')}"
-            + (f" · {memory}" if memory else "")
+            f"core use {self.core_use:.0%} of {_counted(self.cores, 'core')}" + (f" · {memory}" if memory else "")
         )
         extra = [_counted(self.retries, "retry", "retries")] if self.retries else []
         extra += [f"{_counted(self.workers_lost, 'worker')} lost"] if self.workers_lost else []

@@ -78,14 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m allcores.demo", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("allcores-demo.jsonl"), help="default: %(default)s"
-    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("allcores-demo.jsonl"), help="default: %(default)s")
     parser.add_argument("-w", "--workers", type=_count, help="default: the core budget")
     parser.add_argument("--limit", type=_count, metavar="N", help="measure only N modules, evenly spread")
-    parser.add_argument(
-        "--no-serial", action="store_true", help="leave out the pass on one core, and the speed-up"
-    )
+    parser.add_argument("--no-serial", action="store_true", help="leave out the pass on one core, and the speed-up")
     return parser.parse_args(argv)
 
 

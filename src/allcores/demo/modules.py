@@ -151,9 +151,7 @@ class _Shape:
             for child in _inner_nodes(node):
                 stack.append((child, function, scope, depth - _is_elif(node, child)))
 
-    def _note_docstring(
-        self, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    ) -> None:
+    def _note_docstring(self, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         first = node.body[0] if node.body else None
         if (
             isinstance(first, ast.Expr)
@@ -207,9 +205,7 @@ def _decisions(node: ast.AST) -> int:
     if isinstance(node, ast.comprehension):
         return 1 + len(node.ifs)
     if isinstance(node, ast.match_case):
-        anything = (
-            isinstance(node.pattern, ast.MatchAs) and node.pattern.pattern is None and node.guard is None
-        )
+        anything = isinstance(node.pattern, ast.MatchAs) and node.pattern.pattern is None and node.guard is None
         return 0 if anything else 1
     return 0
 

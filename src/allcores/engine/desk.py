@@ -1,7 +1,7 @@
 """The book that the dispatcher keeps on one worker.
 
-    STARTING ──ready──► READY ──told to stop, recycled──► LEAVING ──► GONE
-        └────────────────┴────────── died, killed ────────────────────┘
+STARTING ──ready──► READY ──told to stop, recycled──► LEAVING ──► GONE
+    └────────────────┴────────── died, killed ────────────────────┘
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import enum
 from collections import deque
 
-from allcores.engine.events import NO_LIMIT
 from allcores.engine.flow import Chunk
 from allcores.outcome import Kind
+from allcores.transport.marks import NO_LIMIT
 
 
 class Life(enum.Enum):
@@ -51,7 +51,17 @@ class Doom:
 class Desk:
     """One worker as the dispatcher sees it."""
 
-    __slots__ = ("chunks", "confirming", "doom", "last_sequence", "life", "limit", "started_ns", "watched", "worker")
+    __slots__ = (
+        "chunks",
+        "confirming",
+        "doom",
+        "last_sequence",
+        "life",
+        "limit",
+        "started_ns",
+        "watched",
+        "worker",
+    )
 
     def __init__(self, worker: int, started_ns: int) -> None:
         self.worker = worker

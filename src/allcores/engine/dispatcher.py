@@ -20,9 +20,6 @@ from typing import Any
 
 from allcores.engine.desk import Desk, Doom, Life
 from allcores.engine.events import (
-    NO_LIMIT,
-    PHASE_IDLE,
-    PHASE_RUNNING,
     Failure,
     Glance,
     Kill,
@@ -36,13 +33,13 @@ from allcores.engine.events import (
     TaskRetried,
     WorkerEnded,
     WorkerGone,
-    mark,
 )
 from allcores.engine.flow import Chunk, Flow, Segment
-from allcores.engine.stealing import spoils, split
+from allcores.engine.stealing import split, spoils
 from allcores.errors import BrokenPool, SetupError, TaskCancelled, TaskTimeout, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
+from allcores.transport.marks import NO_LIMIT, PHASE_IDLE, PHASE_RUNNING, mark
 
 #: Chunks per worker: one runs, one waits, so that no worker waits for the parent.
 DEPTH = 2
@@ -190,11 +187,21 @@ class Dispatcher:
         """Settle unstarted items of a stopped flow as cancelled."""
         number = stop - start
         self.by_kind[Kind.CANCELLED] += number
-        failures = [Failure(n, Kind.CANCELLED, TaskCancelled("it was not started: the stream was stopped"))
-                    for n in range(number)]
+        failures = [
+            Failure(n, Kind.CANCELLED, TaskCancelled("it was not started: the stream was stopped"))
+            for n in range(number)
+        ]
         size = chunk.size_bytes * number // max(1, len(chunk.items))
-        segment = Segment(chunk.first + start, number, chunk.items[start:stop], values=[], failures=failures,
-                          attempt=0, size_bytes=size, future=chunk.future)
+        segment = Segment(
+            chunk.first + start,
+            number,
+            chunk.items[start:stop],
+            values=[],
+            failures=failures,
+            attempt=0,
+            size_bytes=size,
+            future=chunk.future,
+        )
         self._settle(segment, chunk.flow)
 
     def _revoke_cancelled(self, desk: Desk, now: int) -> None:
@@ -674,7 +681,11 @@ class Dispatcher:
                     attempts=chunk.attempt,
                     worker=desk.worker,
                 )
-                self.doom(desk, Doom(Kind.TIMED_OUT, error, f"{what} timed out", glance.sequence, glance.position), now)
+                self.doom(
+                    desk,
+                    Doom(Kind.TIMED_OUT, error, f"{what} timed out", glance.sequence, glance.position),
+                    now,
+                )
                 return
         if due is None:
             timeouts = [c.flow.timeout_ns for c in desk.chunks if c.flow.timeout_ns is not None]

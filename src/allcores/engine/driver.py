@@ -7,6 +7,7 @@ reaches its worker without waking anybody else first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
@@ -157,11 +158,14 @@ class Driver:
                 observer(news)
             except Exception as error:
                 self._observers.remove(observer)
-                warnings.warn(
-                    f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told any more.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                # Where warnings are errors, this one must not end the driver's thread.
+                with contextlib.suppress(Warning):
+                    warnings.warn(
+                        f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told "
+                        "any more.",
+                        RuntimeWarning,
+                        stacklevel=2,
+                    )
 
     @property
     def observed(self) -> bool:

@@ -14,31 +14,18 @@ from allcores.outcome import Kind, Outcome
 if TYPE_CHECKING:
     from allcores.engine.flow import Chunk
 
-# --- shared words ---------------------------------------------------------------------------------
-
-#: "no limit": no (sequence, position) pair of a worker is as large
-NO_LIMIT = (1 << 64) - 1
-
-
-def mark(sequence: int, position: int) -> int:
-    """One number for "item `position` of chunk `sequence`": later work has a larger mark."""
-    return sequence << 32 | position
-
 
 class Glance(NamedTuple):
     """What a worker's slot on the status board says at one moment.
 
     started_ns: when the current step began; 0 if the worker is between chunks.
-    phase: one of the PHASE_* numbers.
+    phase: one of the PHASE_* numbers of `transport.marks`.
     """
 
     sequence: int
     position: int
     started_ns: int
     phase: int
-
-
-PHASE_IDLE, PHASE_SETUP, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING = range(5)
 
 
 class Failure(NamedTuple):
@@ -200,4 +187,3 @@ class WorkerEnded:
 
 
 News = FlowStarted | Progress | TaskFailed | TaskRetried | FlowEnded | WorkerStarted | WorkerEnded
-

@@ -49,8 +49,19 @@ class Chunk:
     """
 
     __slots__ = (
-        "attempt", "cancelled", "done", "first", "flow", "function", "future", "items", "payload", "put_backs",
-        "sequence", "size_bytes", "worker",
+        "attempt",
+        "cancelled",
+        "done",
+        "first",
+        "flow",
+        "function",
+        "future",
+        "items",
+        "payload",
+        "put_backs",
+        "sequence",
+        "size_bytes",
+        "worker",
     )
 
     def __init__(
@@ -119,8 +130,19 @@ class Segment:
     failures: of the others, offsets counted from `start`.
     """
 
-    __slots__ = ("attempt", "count", "durations", "failures", "future", "items", "payload", "size_bytes", "start",
-                 "values", "worker")
+    __slots__ = (
+        "attempt",
+        "count",
+        "durations",
+        "failures",
+        "future",
+        "items",
+        "payload",
+        "size_bytes",
+        "start",
+        "values",
+        "worker",
+    )
 
     def __init__(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from allcores.engine.desk import Desk
-from allcores.engine.events import PHASE_RUNNING, Glance, mark
+from allcores.engine.events import Glance
 from allcores.engine.flow import Chunk
+from allcores.transport.marks import PHASE_RUNNING, mark
 
 #: Unstarted work worth the trouble of taking it back, in ns.
 WORTH_NS = 1_000_000

@@ -173,9 +173,7 @@ class Chain:
         return total
 
 
-def from_inputs(
-    names: Iterable[str], *, format: Format | None = None, encoding: str = "utf-8"
-) -> Source[Any]:
+def from_inputs(names: Iterable[str], *, format: Format | None = None, encoding: str = "utf-8") -> Source[Any]:
     """The items of the named files, in the order given; "-" is standard input.
 
     format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines,

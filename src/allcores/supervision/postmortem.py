@@ -123,9 +123,7 @@ def signal_name(number: int) -> str:
 
 _FEWER = "Try fewer workers, smaller items, or Limits(memory_per_worker=...) to find the item early."
 _NATIVE = "Run the item alone with backend='serial' under a debugger, or look for an update of that library."
-_RECURSION = (
-    "Turn the recursion into a loop, or lower sys.setrecursionlimit: RecursionError comes first then."
-)
+_RECURSION = "Turn the recursion into a loop, or lower sys.setrecursionlimit: RecursionError comes first then."
 
 #: signal to (likely cause, what to do). By name: Windows has only some of them.
 _SIGNALS = {
@@ -144,8 +142,7 @@ _SIGNALS = {
         "Check the item's values before they are handed to native code.",
     ),
     "SIGILL": (
-        "most likely because a library was built for another processor (AVX and the like), or native code "
-        "hit a trap",
+        "most likely because a library was built for another processor (AVX and the like), or native code hit a trap",
         "Install a build of that library for this machine.",
     ),
     "SIGSYS": (

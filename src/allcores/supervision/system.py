@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import sys
-import tempfile
 
 LINUX = sys.platform.startswith("linux")
 #: the kernel's name for the option of prctl(2)
@@ -30,6 +29,8 @@ def anonymous_file(name: str, size: int = 0) -> int:
             descriptor = os.memfd_create(f"allcores-{name}", os.MFD_CLOEXEC)
             os.truncate(descriptor, size)
             return descriptor
+    import tempfile
+
     descriptor, path = tempfile.mkstemp(prefix=f"allcores-{name}-")
     os.unlink(path)
     os.truncate(descriptor, size)

@@ -193,9 +193,7 @@ def _reduced_parts(obj: Any, by_value: bool) -> Iterator[Part]:
         yield ".__class__", type(obj)
 
 
-def _argument_parts(
-    obj: Any, factory: Any, arguments: Any, own: dict[int, str], by_value: bool
-) -> Iterator[Part]:
+def _argument_parts(obj: Any, factory: Any, arguments: Any, own: dict[int, str], by_value: bool) -> Iterator[Part]:
     fields = getattr(type(obj), "_fields", ())
     values = list(arguments or ())
     if factory in (getattr(copyreg, "__newobj__", None), getattr(copyreg, "__newobj_ex__", None)):

@@ -10,9 +10,12 @@ Words are 8 bytes, aligned, in native order; CPython copies them as one store, s
 from __future__ import annotations
 
 import mmap
-from typing import Any
 
-from allcores.engine.events import NO_LIMIT, Glance
+from allcores.transport.marks import NO_LIMIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CURRENT, STARTED, LIMIT, PHASE, USED, DONE, BUSY, PID = range(8)
 #: words per slot; 64 bytes keep two workers' slots out of one cache line
@@ -53,9 +56,10 @@ class Board:
             self._words[index] = 0
         self._words[base + LIMIT] = NO_LIMIT
 
-    def glance(self, number: int) -> Glance:
-        """Where the worker is. Read order matters: see `worker.runner`, which stores in the opposite one.
+    def glance(self, number: int) -> tuple[int, int, int, int]:
+        """Where the worker is: sequence, position, start time, phase.
 
+        Read order matters: `worker.runner` stores in the opposite one.
         It stores the start time before the mark. So when the time read last is old, the mark read
         before it is not newer than that time.
         """
@@ -64,7 +68,7 @@ class Board:
         phase = words[base + PHASE]
         current = words[base + CURRENT]
         started = words[base + STARTED]
-        return Glance(current >> 32, current & 0xFFFFFFFF, started, phase)
+        return current >> 32, current & 0xFFFFFFFF, started, phase
 
     def set_limit(self, number: int, limit: int) -> None:
         """Tell the worker to start nothing at or after `limit`."""

@@ -323,9 +323,7 @@ _BY_ENDING = (
 def _known(obj: Any) -> str | None:
     """Advice for a type whose objects never travel; None for any other."""
     for kind in type(obj).__mro__:
-        name = (
-            kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        )
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         advice = _KNOWN.get(name)
         if advice is not None:
             return advice

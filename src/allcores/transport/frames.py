@@ -8,8 +8,13 @@ status board until they are sent, so that a worker's death loses nothing that wa
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Record = tuple[int, int, int, int, int, bytes]
+
 
 #: length of the body (u64), kind (u8), number (u32)
 HEADER = struct.Struct("<QB3xI")
@@ -38,24 +43,16 @@ LEAVING = 8
 UNLOADABLE = 16
 
 
-class Record(NamedTuple):
-    """Finished items of a chunk as the worker sealed them."""
-
-    sequence: int
-    start: int
-    number: int
-    flags: int
-    total_ns: int
-    payload: bytes
-
-
 def frame(kind: int, number: int, *parts: bytes) -> bytes:
     """A whole frame as bytes; for bodies small enough to copy."""
     return b"".join((HEADER.pack(sum(map(len, parts)), kind, number), *parts))
 
 
 def records(body: bytes | bytearray | memoryview) -> Iterator[Record]:
-    """The records in a RESULTS body; half a record at the end (a torn outbox) is left out."""
+    """The records in a RESULTS body: sequence, start, count, flags, total ns, payload.
+
+    Half a record at the end (a torn outbox) is left out.
+    """
     view = memoryview(body)
     offset, end, head = 0, len(view), RECORD.size
     while offset + head <= end:
@@ -63,7 +60,7 @@ def records(body: bytes | bytearray | memoryview) -> Iterator[Record]:
         offset += head
         if offset + length > end:
             return
-        yield Record(sequence, start, count, flags, total_ns, bytes(view[offset : offset + length]))
+        yield sequence, start, count, flags, total_ns, bytes(view[offset : offset + length])
         offset += length
 
 

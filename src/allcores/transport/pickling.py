@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import pickle
-import traceback
-from typing import Any
 
-from allcores.errors import NotPicklable, RemoteError, RemoteTraceback, TaskExited
-from allcores.outcome import Kind
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from allcores.errors import NotPicklable
+
 
 PROTOCOL = 5
 
@@ -46,6 +48,7 @@ loads = pickle.loads
 
 def explain_with_path(obj: object, name: str, error: BaseException) -> NotPicklable:
     """The error for something that will not pickle: where the culprit sits, and the way out."""
+    from allcores.errors import NotPicklable
     from allcores.transport import diagnosis
 
     culprit = diagnosis.find_culprit(obj, name, dumps)
@@ -93,21 +96,22 @@ def dump_values(values: list[Any]) -> tuple[bytes, bool]:
 
 # --- failures of a task ---------------------------------------------------------------------------
 
-#: exceptions that would end the caller's loop or program instead of being seen as a failure
-ENDERS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
-
 
 def pack_error(error: BaseException, *, skip_frames: int = 0) -> tuple[str, str, str, bytes | None]:
     """An exception as (type name, message, traceback text, bytes or None if it will not travel).
 
     The round trip is tried here, in the worker: what does not unpickle must not fail in the parent.
     """
+    import traceback
+
     tb = error.__traceback__
     for _ in range(skip_frames):
         if tb is not None and tb.tb_next is not None:
             tb = tb.tb_next
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
     try:
         text = "".join(traceback.format_exception(kind, error, tb))
     except BaseException as inner:  # a __str__ or __repr__ that raises
@@ -124,49 +128,3 @@ def pack_error(error: BaseException, *, skip_frames: int = 0) -> tuple[str, str,
     except BaseException:
         data = None
     return name, message, text, data
-
-
-def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
-    """The exception as the caller gets it: its own type if possible, with the worker's traceback.
-
-    what: names the item, for the note. facts: index, attempts, worker.
-    """
-    name, message, text, data = packed
-    error: BaseException | None = None
-    if data is not None:
-        try:
-            loaded = loads(data)
-            error = loaded if isinstance(loaded, BaseException) else None
-        except BaseException:
-            error = None
-    if error is None:
-        error = RemoteError(
-            f"{name}: {message} (the exception itself could not be pickled, so this stands in for it)",
-            type_name=name,
-            **facts,
-        )
-    kind = Kind.FAILED
-    cause: BaseException = RemoteTraceback(text)
-    if isinstance(error, ENDERS):
-        code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
-        if isinstance(error, SystemExit):
-            kind = Kind.WORKER_LOST
-        ended = TaskExited(
-            f"{what} raised {name}({message}){code}: a task that does this would end its caller; return or raise "
-            "another exception instead.",
-            **facts,
-        )
-        error.__cause__ = cause
-        cause, error = error, ended
-    error.__cause__ = cause
-    error.add_note(f"allcores: {what} failed in worker {facts.get('worker')}, attempt {facts.get('attempts')}")
-    return kind, error
-
-
-def tame(error: BaseException) -> BaseException:
-    """`error`, or a stand-in if seeing it raised would end the caller's loop or program."""
-    if isinstance(error, Exception) and not isinstance(error, ENDERS):
-        return error
-    stand_in = TaskExited(f"unpickling raised {type(error).__name__}: {error}")
-    stand_in.__cause__ = error
-    return stand_in

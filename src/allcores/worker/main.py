@@ -12,14 +12,17 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
 
-from allcores.engine.events import PHASE_IDLE, PHASE_SETUP
 from allcores.supervision import system
 from allcores.transport import frames
 from allcores.transport.board import PHASE, PID, STARTED, Board
+from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
 from allcores.worker.runner import Runner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Our descriptors live up here, where the numbers that a task's `open` gets never reach.
 HIGH_DESCRIPTOR = 400
@@ -144,4 +147,3 @@ def spawned(arguments: list[str]) -> None:
     mapped = Board(board, slots)
     os.close(board)
     serve(pipe, notes, mapped, slot_number, parent)
-

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from time import monotonic_ns
-from typing import Any
 
-from allcores.engine.events import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport import frames
 from allcores.transport.board import BUSY, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, STARTED, USED
+from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 #: Finished work that may have to run again after a crash, ns. Sealing takes some 8 µs: smaller costs more.
 SEAL_NS = 200_000

@@ -19,12 +19,15 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any
 
 from allcores.supervision import system
 from allcores.supervision.system import bury
 from allcores.transport.board import Board
 from allcores.worker import main as worker_main
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: kind, worker, slot
 REQUEST = struct.Struct("<III")
@@ -132,9 +135,10 @@ class _Template:
             numbers = [pipe, notes, self._board_descriptor]
             for descriptor in numbers:
                 os.set_inheritable(descriptor, True)
+            words = [*map(str, numbers), str(self._slots), str(slot), str(template)]
             code = (
                 f"import sys; sys.path[:] = {sys.path!r}; sys.argv[1:] = []; "
-                f"from allcores.worker.main import spawned; spawned({[*map(str, numbers), str(self._slots), str(slot), str(template)]!r})"
+                f"from allcores.worker.main import spawned; spawned({words!r})"
             )
             os.execv(sys.executable, [sys.executable, "-c", code])
         finally:

@@ -1,0 +1,58 @@
+"""The parent's side of failures: exceptions as the caller gets them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allcores.errors import RemoteError, RemoteTraceback, TaskExited
+from allcores.outcome import Kind
+from allcores.transport.pickling import loads
+
+#: exceptions that would end the caller's loop or program instead of being seen as a failure
+ENDERS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+
+
+def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
+    """The exception as the caller gets it: its own type if possible, with the worker's traceback.
+
+    what: names the item, for the note. facts: index, attempts, worker.
+    """
+    name, message, text, data = packed
+    error: BaseException | None = None
+    if data is not None:
+        try:
+            loaded = loads(data)
+            error = loaded if isinstance(loaded, BaseException) else None
+        except BaseException:
+            error = None
+    if error is None:
+        error = RemoteError(
+            f"{name}: {message} (the exception itself could not be pickled, so this stands in for it)",
+            type_name=name,
+            **facts,
+        )
+    kind = Kind.FAILED
+    cause: BaseException = RemoteTraceback(text)
+    if isinstance(error, ENDERS):
+        code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
+        if isinstance(error, SystemExit):
+            kind = Kind.WORKER_LOST
+        ended = TaskExited(
+            f"{what} raised {name}({message}){code}: a task that does this would end its caller; return or raise "
+            "another exception instead.",
+            **facts,
+        )
+        error.__cause__ = cause
+        cause, error = error, ended
+    error.__cause__ = cause
+    error.add_note(f"allcores: {what} failed in worker {facts.get('worker')}, attempt {facts.get('attempts')}")
+    return kind, error
+
+
+def tame(error: BaseException) -> BaseException:
+    """`error`, or a stand-in if seeing it raised would end the caller's loop or program."""
+    if isinstance(error, Exception) and not isinstance(error, ENDERS):
+        return error
+    stand_in = TaskExited(f"unpickling raised {type(error).__name__}: {error}")
+    stand_in.__cause__ = error
+    return stand_in
