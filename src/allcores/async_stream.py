@@ -81,14 +81,14 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
             raise
 
     async def _next_segment(self) -> Segment | None:
-        flow, lock = self._flow, self._driver.lock
+        flow, guard = self._flow, self._driver.guard
         if self._source is not None and self._puller is None:
             self._puller = asyncio.create_task(self._pull_async())
         while True:
             self._bell.event.clear()
             if self._source is None and not flow.exhausted:
                 self._feeder.feed()
-            with lock:
+            with guard:
                 segment = flow.take()
                 if segment is not None:
                     return segment
@@ -109,7 +109,7 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
             async for item in self._source:
                 self._feeder.send([item])
                 while not flow.exhausted and not flow.cancelled:
-                    with self._driver.lock:
+                    with self._driver.guard:
                         if self._driver.dispatcher.room(flow) > 0 and flow.credit > 0:
                             break
                     await asyncio.sleep(0.001)

@@ -252,7 +252,7 @@ class Pool:
     def statistics(self) -> Statistics:
         """What the pool has done and is doing."""
         driver = self._driver
-        with driver.lock:
+        with driver.guard:
             dispatcher = driver.dispatcher
             flows = driver.flows()
             kinds = dispatcher.by_kind

@@ -46,7 +46,7 @@ class Feeder:
         """Pull as much as is wanted now."""
         flow, driver = self._flow, self._driver
         while not flow.exhausted:
-            with driver.lock:
+            with driver.guard:
                 room = driver.dispatcher.room(flow)
                 wanted = flow.want(driver.workers) if room > 0 else 0
                 if self.slow and not driver.dispatcher.hungry:
@@ -236,6 +236,7 @@ class _Reader(Reading[R]):
         self._owner = owner
         self._interrupted: KeyboardInterrupt | None = None
         self._stopped = False
+        self._taken: Segment | None = None
 
     def __del__(self) -> None:
         # A generator that was never started has no end that would tell.
@@ -270,24 +271,28 @@ class _Reader(Reading[R]):
             self.end()
 
     def _next_segment(self) -> Segment | None:
-        flow, lock = self._flow, self._driver.lock
-        pump = self._driver.backend.pump
+        flow, driver = self._flow, self._driver
+        pump = driver.backend.pump
         while True:
             try:
                 # With a slow input, what is ready goes first.
                 if not flow.exhausted and not (self.feeder.slow and flow.ready):
                     self.feeder.feed()
-                with lock:
-                    segment = flow.take()
-                    if segment is not None:
-                        return segment
-                    if flow.broken is not None:
-                        raise flow.broken
-                    if flow.finished:
-                        return None
+                with driver.guard:
+                    # Kept on self: Ctrl-C is raised where the guard ends, and must not lose it.
+                    if self._taken is None:
+                        self._taken = flow.take()
+                    broken, finished = flow.broken, flow.finished
+                if self._taken is not None:
+                    taken, self._taken = self._taken, None
+                    return taken
+                if broken is not None:
+                    raise broken
+                if finished:
+                    return None
                 if pump():
                     continue
-                with lock:
+                with driver.lock:
                     if not flow.ready and not flow.finished:
                         self.condition.wait(WAIT_S)
             except KeyboardInterrupt as interrupt:

@@ -209,7 +209,7 @@ class ProcessBackend:
         """
         driver = self._driver
         assert driver is not None
-        with driver.lock:
+        with driver.guard:
             link = self._links.get(chunk.worker) if chunk.sequence and not done() else None
             if link is None or self._reading or link.attended or link.ended or not poller.CHANGES_REACH_WAIT:
                 return
@@ -227,13 +227,13 @@ class ProcessBackend:
                 if waiting.poll(left_ms):
                     found: list[Any] = []
                     self._read(driver, link, found)
-                    with driver.lock:
+                    with driver.guard:
                         now = monotonic_ns()
                         self._apply(driver, found, now)
                         told = driver._obey()
                     driver._tell(told)
         finally:
-            with driver.lock:
+            with driver.guard:
                 link.attended = False
                 if not link.ended and not self._gone:
                     self._listen(link)
@@ -333,6 +333,8 @@ class ProcessBackend:
         mask = (0 if link.attended else poller.READ) | (poller.WRITE if link.writing else 0)
         with contextlib.suppress(OSError, ValueError):
             self._poller.modify(link.pipe.fileno(), mask)
+        if not poller.CHANGES_REACH_WAIT and threading.current_thread() is not self._thread:
+            self.wake()
 
     # --- starting and ending workers (driver thread) ----------------------------------------------
 
@@ -428,7 +430,7 @@ class ProcessBackend:
         return bool(self._to_launch)
 
     def _round(self, driver: Driver) -> None:
-        with driver.lock:
+        with driver.guard:
             try:
                 self._launch_waiting()
             except OSError as error:
@@ -452,7 +454,7 @@ class ProcessBackend:
                 if mask & poller.READ and not link.attended:
                     self._read(driver, link, found)
                 if mask & poller.WRITE:
-                    with driver.lock:
+                    with driver.guard:
                         self._write_more(link)
             elif link is self:
                 notices = True
@@ -461,7 +463,7 @@ class ProcessBackend:
                     os.read(self._wake_read, 4096)
         if notices:
             self._take_notices(driver, found)
-        with driver.lock:
+        with driver.guard:
             self._reading = False
             now = monotonic_ns()
             self._apply(driver, found, now)
@@ -534,7 +536,7 @@ class ProcessBackend:
         if flags & frames.PLAIN:
             event.payload = payload
         elif flags & frames.MIXED:
-            with driver.lock:
+            with driver.guard:
                 desk = driver.dispatcher.desks.get(link.number)
                 chunk = desk.find(sequence) if desk is not None else None
             if chunk is None:
@@ -715,7 +717,7 @@ class ProcessBackend:
             )
 
     def _clear_away(self, driver: Driver) -> None:
-        with driver.lock:
+        with driver.guard:
             driver.dispatcher.closing = True
             for link in list(self._links.values()):
                 if link.pid:
@@ -728,7 +730,7 @@ class ProcessBackend:
             self._launcher.close()
             self._launcher = None
         self._poller.close()
-        with driver.lock:
+        with driver.guard:
             os.close(self._wake_read)
             os.close(self._wake_write)
             # A number that is never a descriptor: waking a pool that is gone is no mistake.

@@ -74,7 +74,7 @@ class SerialBackend:
             chunk = self._chunks.popleft()
             bench.run(chunk, self._report)
             return True
-        with driver.lock:
+        with driver.guard:
             alarm = driver.dispatcher.next_alarm_ns
             waiting = driver.dispatcher.waiting_for_time
         if alarm is None or not waiting:

@@ -126,7 +126,7 @@ class ThreadBackend:
         driver = self._driver
         assert driver is not None
         while not self._closing:
-            with driver.lock:
+            with driver.guard:
                 alarm = driver.dispatcher.next_alarm_ns
                 driver.sleeps_until = alarm if alarm is not None else (1 << 62)
             self._alarm.wait(None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9))

@@ -22,6 +22,7 @@ from allcores.clock import monotonic_ns
 from allcores.engine.dispatcher import Dispatcher
 from allcores.engine.events import FlowEnded, FlowStarted, News, Order, Progress, TaskFailed
 from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
+from allcores.engine.guard import Guard
 from allcores.errors import InternalError, NotPicklable, PoolClosed
 from allcores.limits import Limits
 from allcores.transport import pickling
@@ -56,6 +57,8 @@ class Driver:
         self.limits = limits
         self.backend = backend
         self.lock = threading.Lock()
+        #: the same lock, safe from Ctrl-C: for every section that changes something
+        self.guard = Guard(self.lock)
         self.dispatcher = Dispatcher(workers, limits, backend.glance, describe=describe)
         self.pid = os.getpid()
         self.closed = False
@@ -78,7 +81,7 @@ class Driver:
         self._given_up: deque[Flow] = deque()
         _drivers.add(self)
         backend.start(self)
-        with self.lock:
+        with self.guard:
             self.dispatcher.fill(monotonic_ns())
             self._obey()
 
@@ -86,14 +89,14 @@ class Driver:
 
     def turn(self, step: Callable[[Dispatcher, int], None]) -> None:
         """Let `step` talk to the dispatcher, then carry out what it ordered."""
-        with self.lock:
+        with self.guard:
             step(self.dispatcher, monotonic_ns())
             told = self._obey()
         self._tell(told)
 
     def add(self, chunk: Chunk) -> None:
         """Hand a chunk of fresh items to the dispatcher."""
-        with self.lock:
+        with self.guard:
             self._check_open()
             self.dispatcher.add(chunk, monotonic_ns())
             told = self._obey()
@@ -176,7 +179,7 @@ class Driver:
 
     def open(self, make: Callable[[int], Flow], waker: Callable[[], None] | None = None) -> Flow:
         """Begin a flow; `waker` is called, with the lock held, when it has something for its consumer."""
-        with self.lock:
+        with self.guard:
             self._check_open()
             flow = make(next(self._numbers))
             if waker is not None:
@@ -194,7 +197,7 @@ class Driver:
         """
         if flow not in self._wakers:
             return
-        if not self.lock.acquire(blocking=False):
+        if not self.guard.enter(wait=False):
             self._given_up.append(flow)
             self.backend.wake()
             return
@@ -202,7 +205,7 @@ class Driver:
             self._drop(flow)
             told: Any = self._obey() if not self.closed else ([], [])
         finally:
-            self.lock.release()
+            self.guard.__exit__()
         self._tell(told)
 
     def _drop(self, flow: Flow) -> None:
@@ -248,7 +251,7 @@ class Driver:
         if self.backend.needs_bytes:
             payload = pickling.dumps((style, pickling.dump_named(target, name)))
         function = Function(next(self._function_numbers), target, payload, style, name)
-        with self.lock:
+        with self.guard:
             if len(self._functions) >= MOST_FUNCTIONS:
                 oldest = next(iter(self._functions))
                 self.dropped.append(self._functions.pop(oldest).number)
@@ -280,7 +283,7 @@ class Driver:
     def fail_everything(self, error: BaseException) -> None:
         """The loop itself failed: everybody who waits is told, nobody is left waiting."""
         told: tuple[list[tuple[Flow, list[Segment]]], list[News]]
-        with self.lock:
+        with self.guard:
             self.dispatcher.break_off(
                 InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
             )
@@ -294,7 +297,7 @@ class Driver:
         """End everything: what runs has the grace period of `Limits.grace_s`. Idempotent."""
         if self.pid != os.getpid():
             return
-        with self.lock:
+        with self.guard:
             if self.closed:
                 return
             self.closed = True

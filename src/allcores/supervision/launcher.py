@@ -70,7 +70,9 @@ class TemplateLauncher:
             process_group=0,
         )
         theirs.close()
-        settings = pickle.dumps({"path": list(sys.path), "argv": list(sys.argv), "folder": _folder(), "slots": slots})
+        settings = pickle.dumps(
+            {"path": list(sys.path), "argv": list(sys.argv), "folder": _folder(), "slots": slots, "flags": flags}
+        )
         ours.sendall(struct.pack("<Q", len(settings)) + settings)
         socket.send_fds(ours, [b"b"], [board_descriptor])
         ours.setblocking(False)

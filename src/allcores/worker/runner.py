@@ -7,8 +7,10 @@ costs the item that caused it, and at most SEAL_NS of finished work that runs ag
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from time import monotonic_ns
 
 from allcores.transport import frames
@@ -318,6 +320,10 @@ class Runner:
             self.flush()
         # After the results are on their way: nobody waits for this.
         self._tidy()
+        if sys.stdout is not None:
+            # A task may have closed it, or its reader may be gone: that is the task's affair.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
 
     def _used_up(self) -> bool:
         if self._items_left is not None and self._items_left <= 0:

@@ -60,6 +60,8 @@ class _Template:
         _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
         self._board_descriptor = descriptors[0]
         self._slots: int = settings["slots"]
+        #: of the parent's interpreter, for fresh ones
+        self._flags: list[str] = settings["flags"]
         self._board = Board(self._board_descriptor, self._slots)
         sys.path[:] = settings["path"]
         sys.argv[:] = settings["argv"]
@@ -140,7 +142,7 @@ class _Template:
                 f"import sys; sys.path[:] = {sys.path!r}; sys.argv[1:] = []; "
                 f"from allcores.worker.main import spawned; spawned({words!r})"
             )
-            os.execv(sys.executable, [sys.executable, "-c", code])
+            os.execv(sys.executable, [sys.executable, *self._flags, "-c", code])
         finally:
             os._exit(127)
 

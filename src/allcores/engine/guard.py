@@ -1,0 +1,64 @@
+"""The driver's lock, held so that Ctrl-C cannot tear a decision in two.
+
+KeyboardInterrupt is raised in the main thread between any two bytecodes. In the middle of a turn it
+would leave a chunk taken from one list and not yet put into another, and its items would never be
+settled. So while the main thread holds this lock, the interrupt is noted, and raised at the end.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from threading import get_ident
+from types import FrameType
+from typing import Any
+
+
+class Guard:
+    """A context manager around a lock. Not reentrant; for short sections that never wait."""
+
+    __slots__ = ("_frame", "_handler", "_lock", "_main", "_noted")
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._lock = lock
+        self._main = threading.main_thread().ident
+        self._handler: Any = None
+        self._noted = False
+        self._frame: FrameType | None = None
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._noted = True
+        self._frame = frame
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def enter(self, *, wait: bool = True) -> bool:
+        """Take the lock; False if `wait` is off and somebody else has it (who may be ourselves)."""
+        handler: Any = None
+        if get_ident() == self._main:
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                signal.signal(signal.SIGINT, self._note)
+            else:
+                handler = None
+        if not self._lock.acquire(blocking=wait):
+            if handler is not None:
+                signal.signal(signal.SIGINT, handler)
+            return False
+        if handler is not None:
+            self._handler = handler
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        handler = self._handler
+        if handler is None or get_ident() != self._main:
+            self._lock.release()
+            return
+        self._handler = None
+        noted, self._noted = self._noted, False
+        frame, self._frame = self._frame, None
+        self._lock.release()
+        signal.signal(signal.SIGINT, handler)
+        if noted:
+            handler(signal.SIGINT, frame)
