@@ -7,8 +7,12 @@ settled. So while the main thread holds this lock, the interrupt is noted, and r
 
 from __future__ import annotations
 
-import signal
 import threading
+
+# The C functions behind `signal.signal` and `signal.getsignal`: their wrappers turn numbers into enums,
+# which costs 5 µs a call, and this is in the path of every submitted call.
+from _signal import getsignal, signal  # type: ignore[import-not-found]
+from signal import SIGINT
 from threading import get_ident
 from types import FrameType
 from typing import Any
@@ -37,14 +41,14 @@ class Guard:
         """Take the lock; False if `wait` is off and somebody else has it (who may be ourselves)."""
         handler: Any = None
         if get_ident() == self._main:
-            handler = signal.getsignal(signal.SIGINT)
+            handler = getsignal(SIGINT)
             if callable(handler):
-                signal.signal(signal.SIGINT, self._note)
+                signal(SIGINT, self._note)
             else:
                 handler = None
         if not self._lock.acquire(blocking=wait):
             if handler is not None:
-                signal.signal(signal.SIGINT, handler)
+                signal(SIGINT, handler)
             return False
         if handler is not None:
             self._handler = handler
@@ -59,6 +63,6 @@ class Guard:
         noted, self._noted = self._noted, False
         frame, self._frame = self._frame, None
         self._lock.release()
-        signal.signal(signal.SIGINT, handler)
+        signal(SIGINT, handler)
         if noted:
-            handler(signal.SIGINT, frame)
+            handler(SIGINT, frame)
