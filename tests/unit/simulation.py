@@ -50,6 +50,8 @@ from allcores.transport.marks import (
 from allcores.worker.runner import FLUSH_NS, LINGER_NS, SEAL_NS
 
 MICRO, MILLI = 1_000, 1_000_000
+#: time does not jump further than this while somebody could move, ns
+SOON_NS = 100 * MILLI
 #: time of a step that waits for somebody else
 FOREVER = 1 << 62
 FUNCTION = Function(1, None, b"", "one", "function")
@@ -179,7 +181,7 @@ class SimulatedWorker:
         if self.wakes_at == FOREVER:
             return
         try:
-            self.wakes_at = self.world.clock + next(self._life)
+            self.wakes_at = min(FOREVER, self.world.clock + next(self._life))
         except StopIteration:
             self.die()
 
@@ -684,7 +686,8 @@ class World:
                 found.append(("consume", client))
             if client.may_pull:
                 found.append(("pull", client))
-        if self.next_event() is not None:
+        event = self.next_event()
+        if event is not None and (not found or event < self.clock + SOON_NS):
             found.append(("advance", None))
         return found
 

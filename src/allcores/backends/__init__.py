@@ -38,6 +38,9 @@ class Backend(Protocol):
     def start(self, driver: Driver) -> None:
         """Begin; the driver will order workers to be launched."""
 
+    def started(self) -> None:
+        """The first orders were given; may wait, boundedly, until they are carried out."""
+
     def obey(self, orders: Sequence[Order]) -> None:
         """Carry out the dispatcher's orders."""
 

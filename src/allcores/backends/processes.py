@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
+import importlib
 import os
 import select
 import signal
@@ -44,7 +45,7 @@ from allcores.supervision import poller, postmortem, system
 from allcores.supervision.launcher import BORN, DIED, ForkLauncher, Launcher, TemplateLauncher
 from allcores.transport import frames, pickling, unpacking
 from allcores.transport.board import Board, size
-from allcores.transport.marks import PHASE_RUNNING, PHASE_SETUP
+from allcores.transport.marks import PHASE_LOADING, PHASE_SETUP
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
@@ -59,6 +60,8 @@ LINGER_S = 0.2
 SAMPLE_S = 0.05
 #: seconds that closing may take in all before the driver thread is given up
 CLOSE_S = 15.0
+#: seconds that Pool() waits until the first workers of start_method="fork" are forked
+FORK_S = 5.0
 #: milliseconds that a caller waits on its call's pipe without a look around
 ATTEND_MS = 100.0
 #: templates that end without any item done in between, until the pool is called broken
@@ -149,6 +152,8 @@ class ProcessBackend:
         self._gone = False
         #: the loop has read from pipes and not yet told the dispatcher
         self._reading = False
+        #: the first workers were started
+        self._launched = threading.Event()
 
     # --- the contract -----------------------------------------------------------------------------
 
@@ -161,9 +166,18 @@ class ProcessBackend:
                 RuntimeWarning,
                 stacklevel=4,
             )
+        if self._start_method == "fork":
+            # For the same reason nothing that a worker needs may be left to import.
+            for late in ("cloudpickle", "ctypes", "traceback", "allcores.transport.diagnosis", "allcores.worker.main"):
+                importlib.import_module(late)
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, args=(driver,), name=f"allcores-{driver.name}", daemon=True)
         self._thread.start()
+
+    def started(self) -> None:
+        if self._start_method == "fork":
+            # A fork in the middle of this thread's next import would copy that module's lock as taken.
+            self._launched.wait(FORK_S)
 
     def obey(self, orders: Sequence[Order]) -> None:
         wake = False
@@ -433,6 +447,8 @@ class ProcessBackend:
         with driver.guard:
             try:
                 self._launch_waiting()
+                if self._links:
+                    self._launched.set()
             except OSError as error:
                 driver.dispatcher.break_off(
                     BrokenPool(f"A worker could not be started: {error}. `allcores doctor` shows the limits here.")
@@ -635,14 +651,14 @@ class ProcessBackend:
         dispatcher = driver.dispatcher
         desk = dispatcher.desks.get(link.number)
         glance = Glance(*self._board.glance(link.slot))
-        running = glance if glance.started_ns and glance.phase >= PHASE_RUNNING - 1 else None
+        running = glance if glance.started_ns and glance.phase >= PHASE_LOADING else None
         error: BaseException
         if desk is not None and (desk.life is not Life.LEAVING or desk.chunks):
             kills = budget.oom_kills()
             oom = kills is not None and self._oom_kills is not None and kills > self._oom_kills
             self._oom_kills = kills
             chunk = desk.find(running.sequence) if running is not None else None
-            item = ""
+            item = "setup" if glance.phase == PHASE_SETUP else ""
             if chunk is not None and running is not None:
                 item = describe(chunk, min(running.position, len(chunk.items) - 1))
             if link.ended and link.reason is not None and desk.doom is None:
@@ -666,7 +682,7 @@ class ProcessBackend:
                 worker=link.number,
             )
             if glance.phase == PHASE_SETUP and dispatcher.broken is None and link.reason is None:
-                dispatcher.setup_failed(SetupError(f"The setup function ended its worker: {text}"))
+                dispatcher.setup_failed(SetupError(f"The setup function ended its process: {text}"))
         else:
             text, error = "it was told to end", WorkerLost("told to end")
         self._forget(link)

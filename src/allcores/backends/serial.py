@@ -38,6 +38,9 @@ class SerialBackend:
     def start(self, driver: Driver) -> None:
         self._driver = driver
 
+    def started(self) -> None:
+        pass
+
     def obey(self, orders: Sequence[Order]) -> None:
         assert self._driver is not None
         for order in orders:

@@ -66,6 +66,9 @@ class ThreadBackend:
         self._minder = threading.Thread(target=self._mind, name=f"allcores-{driver.name}", daemon=True)
         self._minder.start()
 
+    def started(self) -> None:
+        pass
+
     def obey(self, orders: Sequence[Order]) -> None:
         for order in orders:
             if isinstance(order, Launch):

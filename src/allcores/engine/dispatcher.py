@@ -268,7 +268,7 @@ class Dispatcher:
             elif position < chunk.done:
                 # It finished the item in the moment it was ended: the outcome counts, nobody is to blame.
                 self._put_back(chunk, chunk.done, len(chunk.items), blame=0)
-            elif phase != PHASE_RUNNING and len(chunk.items) - chunk.done > 1:
+            elif phase != PHASE_RUNNING and (len(chunk.items) - chunk.done > 1 or position >= len(chunk.items)):
                 # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
                 self._put_back(chunk, chunk.done, len(chunk.items), blame=1, alone=True)
             else:
@@ -335,6 +335,8 @@ class Dispatcher:
 
     def _take_results(self, desk: Desk, chunk: Chunk, event: Results, now: int) -> None:
         flow = chunk.flow
+        if event.start + event.count > len(chunk.items):
+            raise AssertionError(f"worker {desk.worker} ran items of {chunk} that were taken back from it")
         share = chunk.size_bytes * event.count // max(1, len(chunk.items))
         size = max(share, event.size_bytes)
         flow.chunker.observe(event.count, event.total_ns, size)

@@ -84,6 +84,7 @@ class Driver:
         with self.guard:
             self.dispatcher.fill(monotonic_ns())
             self._obey()
+        backend.started()
 
     # --- turns: each takes the lock, lets the dispatcher decide, obeys, and tells ---
 

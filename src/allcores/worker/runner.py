@@ -247,7 +247,7 @@ class Runner:
         flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
         payload = b""
         if count:
-            slot[CURRENT] = sequence << 32 | start
+            # CURRENT stays where it is: the parent takes work back by it, and must never see it go back.
             mode, payload = self._pack(start, values, failures, durations)
             flags |= mode
         self._put(frames.RECORD.pack(sequence, start, count, flags, total_ns, len(payload)), payload)
