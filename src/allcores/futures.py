@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from allcores.engine.driver import Driver
 
 
+_UNSETTLED = ("PENDING", "RUNNING")
+
+
 class CallFuture(Future[Any]):
     """What `Pool.submit` returns.
 
@@ -60,11 +63,15 @@ class CallFuture(Future[Any]):
     def _attend(self, timeout: float | None) -> float | None:
         """Wait on this thread as long as that is possible; returns the seconds that are left."""
         chunk = self._chunk
-        if chunk is None or self._state not in ("PENDING", "RUNNING"):
+        if chunk is None or self._state not in _UNSETTLED:
             return timeout
         until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
-        self._driver.backend.attend(chunk, until, self.done)
+        self._driver.backend.attend(chunk, until, self._is_settled)
         return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
+
+    def _is_settled(self) -> bool:
+        # done() without its lock: one attribute, read once.
+        return self._state not in _UNSETTLED
 
     def running(self) -> bool:
         """A worker has the call."""
@@ -87,7 +94,7 @@ class CallFuture(Future[Any]):
 
     def set_running_or_notify_cancel_once(self) -> bool:
         """False if the future was cancelled; may be called when it already was told so."""
-        if self.cancelled() or self.done():
+        if self._state not in _UNSETTLED:
             return False
         return self._state == "RUNNING" or self.set_running_or_notify_cancel()
 

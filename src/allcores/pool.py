@@ -255,16 +255,16 @@ class Pool:
         with driver.guard:
             dispatcher = driver.dispatcher
             flows = driver.flows()
-            kinds = dispatcher.by_kind
+            count = dispatcher.count
             return Statistics(
                 workers=sum(1 for desk in dispatcher.desks.values() if desk.life.value == "ready"),
                 busy=sum(1 for desk in dispatcher.desks.values() if desk.chunks),
                 workers_started=dispatcher.workers_started,
-                ok=kinds[Kind.OK],
-                failed=kinds[Kind.FAILED],
-                timed_out=kinds[Kind.TIMED_OUT],
-                workers_lost=kinds[Kind.WORKER_LOST],
-                cancelled=kinds[Kind.CANCELLED],
+                ok=count(Kind.OK),
+                failed=count(Kind.FAILED),
+                timed_out=count(Kind.TIMED_OUT),
+                workers_lost=count(Kind.WORKER_LOST),
+                cancelled=count(Kind.CANCELLED),
                 retries=dispatcher.retries,
                 put_backs=dispatcher.put_backs,
                 taken_back=dispatcher.taken_back,

@@ -17,7 +17,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from allcores.engine.chunker import Chunker
 from allcores.engine.desk import Life
@@ -52,6 +52,8 @@ from allcores.worker.runner import FLUSH_NS, LINGER_NS, SEAL_NS
 MICRO, MILLI = 1_000, 1_000_000
 #: time does not jump further than this while somebody could move, ns
 SOON_NS = 100 * MILLI
+#: after that the fickle give up what hangs, ns
+PATIENCE_NS = 500 * MILLI
 #: time of a step that waits for somebody else
 FOREVER = 1 << 62
 FUNCTION = Function(1, None, b"", "one", "function")
@@ -116,8 +118,11 @@ class Lost(Exception):
         self.to_blame = to_blame
 
 
+T = TypeVar("T")
+
+
 class Script:
-    """Bytes that decide; 0 once they are used up."""
+    """Bytes that decide; 0 once they are used up: so the first of several options is the plainest."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -132,6 +137,9 @@ class Script:
             return 0
         self._at += 1
         return self._data[self._at - 1]
+
+    def pick(self, *options: T) -> T:
+        return options[self.byte() % len(options)]
 
 
 class SimulatedWorker:
@@ -191,6 +199,9 @@ class SimulatedWorker:
 
     def die(self) -> None:
         self.alive = False
+
+    def close_span(self) -> None:
+        """The parent knows of the death only now: for it, the item ran until here."""
         if self.to_blame is not None:
             self.to_blame.spans.append((self._span_from, self.world.clock))
 
@@ -198,8 +209,7 @@ class SimulatedWorker:
         """From now on `task` is to blame for what happens here."""
         if task is self.to_blame:
             return
-        if self.to_blame is not None:
-            self.to_blame.spans.append((self._span_from, self.world.clock))
+        self.close_span()
         self._span_from = self.world.clock if since is None else since
         self.to_blame = task
 
@@ -225,6 +235,7 @@ class SimulatedWorker:
         only = items[0] if len(items) == 1 else None
         base = mark(sequence, 0)
         self.started = self.world.clock
+        self._blame(only if base < self.limit else None, self.started)
         yield 0
         self.current = base
         yield 0
@@ -252,6 +263,7 @@ class SimulatedWorker:
                 return
             broken = True
         self.phase = PHASE_RUNNING
+        self._blame(items[0] if base < self.limit else None)
         yield from self._run_items(sequence, items, broken, detailed, only)
         yield from self._rest()
 
@@ -314,8 +326,6 @@ class SimulatedWorker:
             self._leaving = True
         event = Results(self.number, sequence, start, len(items), total_ns, ended=ended, leaving=self._leaving)
         if items:
-            self.current = mark(sequence, start)
-            yield 0
             poison = next((task for task, deed, _ in done if deed is Deed.POISON), None)
             if poison is not None:
                 self.world.note(f"worker {self.number} dies as it seals {items}")
@@ -520,14 +530,14 @@ class World:
         workers: int = 2,
         *,
         limits: Limits | None = None,
-        script: bytes = b"",
+        script: Script | None = None,
         setup_ns: int = 0,
         items_limit: int | None = None,
         kills: int = 0,
         templates: int = 0,
         most_steps: int = 20_000,
     ) -> None:
-        self.script = Script(script)
+        self.script = script or Script(b"")
         self.clock = 1_000_000_000
         self.dispatcher = Dispatcher(workers, limits or Limits(), self.glance, rng=random.Random(1))
         self.workers: dict[int, SimulatedWorker] = {}
@@ -613,8 +623,8 @@ class World:
         assert worker is not None, f"{order} to nobody"
         if isinstance(order, Send):
             assert worker.limit == NO_LIMIT, f"{order} to a worker that has a limit"
-            desk = self.dispatcher.desks[order.worker]
-            assert desk.life is Life.READY and desk.doom is None, f"{order} to a worker that is {desk.life}"
+            assert not worker.condemned and not worker.told_to_stop, f"{order} to a worker that is to end"
+            assert self.dispatcher.desks[order.worker].life is Life.READY
             assert order.chunk.items and not order.chunk.done, f"{order} is not whole"
             assert not order.chunk.flow.cancelled and not order.chunk.cancelled, f"{order} that nobody wants"
             assert order.chunk.attempt <= order.chunk.flow.retry.times + 1, f"{order} is one attempt too many"
@@ -734,6 +744,7 @@ class World:
             self.turn(lambda now: self.dispatcher.ready(worker.number, now))
 
     def _bury(self, worker: SimulatedWorker) -> None:
+        worker.close_span()
         while worker.pipe:
             self._deliver(worker)
         for event in worker.outbox:
@@ -810,8 +821,11 @@ class World:
 
     def settle(self, *, until: Any = None) -> None:
         """Ordinary moves only, each in its turn, until all is quiet."""
+        patient_until = self.clock + PATIENCE_NS
         while not (until() if until is not None else self.quiet):
             self._count()
+            if self.clock > patient_until and self._give_up_what_hangs():
+                patient_until += PATIENCE_NS
             moves = self.moves()
             now = [move for move in moves if move[0] != "advance"]
             if now:
@@ -821,9 +835,23 @@ class World:
             elif moves:
                 self.play("advance", None)
             else:
-                raise AssertionError("everybody waits for somebody else")
+                assert self._give_up_what_hangs(), "everybody waits for somebody else"
         if until is None:
             self.check_end()
+
+    def _give_up_what_hangs(self) -> bool:
+        """The fickle lose patience; False if there is nobody to lose it."""
+        for client in self.clients:
+            if client.fickle and not client.over:
+                if not client.flow.calls:
+                    client.cancel()
+                    return True
+                for task in client.tasks:
+                    if task.deed is Deed.HANG and task.outcome is None and task.index in client.chunks:
+                        if task.index not in client.cancelled_calls:
+                            client.cancel_call(task.index)
+                            return True
+        return False
 
     def _still_may(self, move: str, subject: Any) -> bool:
         if move == "pull":
@@ -878,3 +906,67 @@ def _brief(message: Results | str) -> str:
     flags = "".join(f" {name}" for name in ("ended", "leaving", "unloadable") if getattr(message, name))
     failed = f" {len(message.failures)} failed" if message.failures else ""
     return f"chunk {message.sequence} [{message.start}:{message.start + message.count}]{failed}{flags}"
+
+
+# --- worlds of all kinds --------------------------------------------------------------------------
+
+#: what the items of one flow are like, the plainest first
+MANNERS: tuple[tuple[Deed, ...], ...] = (
+    (Deed.RETURN,),
+    (Deed.RETURN, Deed.RAISE),
+    (Deed.RETURN, Deed.RETURN, Deed.RETURN, Deed.RAISE, Deed.CRASH, Deed.BOMB, Deed.SPOILED, Deed.POISON),
+    tuple(Deed),
+)
+PACES_NS = ((0,), (0, 10 * MICRO, 150 * MICRO), (150 * MICRO, MILLI), (MILLI, 30 * MILLI))
+
+
+def world_of(data: bytes) -> World:
+    """The world that the first bytes of `data` describe; the rest is its script."""
+    script = Script(data)
+    pick = script.pick
+    world = World(
+        pick(2, 1, 3, 4),
+        limits=Limits(grace_s=pick(0.1, 0.0)),
+        script=script,
+        setup_ns=pick(0, 3 * MILLI),
+        items_limit=pick(None, None, None, 1, 2, 5),
+        kills=pick(0, 0, 1, 3),
+        templates=pick(0, 0, 0, 1),
+    )
+    for _ in range(pick(1, 2, 3)):
+        _add_client(world, pick)
+    return world
+
+
+def _add_client(world: World, pick: Any) -> None:
+    fickle = pick(False, False, True)
+    timeout_ns = pick(None, 5 * MILLI, MILLI, 50 * MILLI)
+    retry = Retry(
+        times=pick(0, 1, 2), wait_s=pick(0.0, 0.005), on_timeout=pick(True, False), on_worker_lost=pick(True, False)
+    )
+    deeds, paces_ns, sizes = pick(*MANNERS), pick(*PACES_NS), pick((10,), (10, 1000), (0,))
+    if timeout_ns is None and not fickle:
+        # Somebody has to end what hangs.
+        deeds = tuple(deed for deed in deeds if deed is not Deed.HANG)
+    else:
+        paces_ns = tuple(min(pace_ns, (timeout_ns or FOREVER) // 2) for pace_ns in paces_ns)
+    calls = pick(False, False, True)
+    tasks = [
+        Task(number, (pick(*deeds), pick(*deeds)), pick(*paces_ns), pick(*sizes), pick(*sizes))
+        for number in range(pick(3, 1, 0, 8) if calls else pick(3, 1, 0, 12, 24))
+    ]
+    if calls:
+        client = world.calls(tasks, timeout_ns=timeout_ns, retry=retry)
+    else:
+        client = world.map(
+            tasks,
+            chunk=pick(None, 1, 3, 8),
+            total=pick(True, False),
+            ordered=pick(True, False),
+            timeout_ns=timeout_ns,
+            retry=retry,
+            detailed=pick(False, True),
+            items_limit=pick(65_536, 4, 20),
+            bytes_limit=pick(1 << 28, 500),
+        )
+    client.fickle = fickle

@@ -12,10 +12,10 @@ status board in real life, a dictionary in tests). Every method leaves its order
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 from allcores.engine.desk import Desk, Doom, Life
@@ -74,7 +74,7 @@ class Dispatcher:
         self._rng = rng or random.Random()
         self._describe = describe or (lambda chunk, position: f"items[{chunk.first + position}]")
         self.desks: dict[int, Desk] = {}
-        self._numbers = count(1)
+        self._numbers = itertools.count(1)
         #: READY desks by what they hold: nothing, or less than DEPTH chunks
         self._idle: dict[Desk, None] = {}
         self._spare: dict[Desk, None] = {}
@@ -82,7 +82,7 @@ class Dispatcher:
         self._rotation: deque[Flow] = deque()
         self._flows: dict[int, Flow] = {}
         self._alarms: list[tuple[int, int, str, Any]] = []
-        self._ties = count()
+        self._ties = itertools.count()
         self._stillborn = 0
         self._steal_at = 0
         self.closing = False
@@ -93,7 +93,9 @@ class Dispatcher:
         self.news: list[News] = []
         # --- counters for statistics() ---
         self.items_done = 0
+        #: outcomes that are not ok; those that are have a counter without the price of hashing an enum
         self.by_kind: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self._ok = 0
         self.retries = 0
         self.put_backs = 0
         self.taken_back = 0
@@ -348,7 +350,7 @@ class Dispatcher:
         flow.bytes_out += size - share
         if not event.failures:
             self.items_done += event.count
-            self.by_kind[Kind.OK] += event.count
+            self._ok += event.count
             self._settle(
                 Segment(
                     chunk.first + event.start,
@@ -382,7 +384,7 @@ class Dispatcher:
             number = end - run_start
             if number:
                 self.items_done += number
-                self.by_kind[Kind.OK] += len(run)
+                self._ok += len(run)
                 offset = run_start - event.start
                 self._settle(
                     Segment(
@@ -460,6 +462,10 @@ class Dispatcher:
         )
         self._alarm(now + int(wait_s * 1e9), "retry", again)
         return True
+
+    def count(self, kind: Kind) -> int:
+        """Outcomes of this kind so far."""
+        return self._ok if kind is Kind.OK else self.by_kind[kind]
 
     def _settle(self, segment: Segment, flow: Flow) -> None:
         flow.settle(segment)

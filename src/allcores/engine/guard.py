@@ -35,7 +35,13 @@ class Guard:
         self._frame = frame
 
     def __enter__(self) -> None:
-        self.enter()
+        # Written out, not by way of enter(): this is in the path of every submitted call.
+        if get_ident() == self._main and callable(handler := getsignal(SIGINT)):
+            signal(SIGINT, self._note)
+            self._lock.acquire()
+            self._handler = handler
+        else:
+            self._lock.acquire()
 
     def enter(self, *, wait: bool = True) -> bool:
         """Take the lock; False if `wait` is off and somebody else has it (who may be ourselves)."""
@@ -60,9 +66,8 @@ class Guard:
             self._lock.release()
             return
         self._handler = None
-        noted, self._noted = self._noted, False
-        frame, self._frame = self._frame, None
         self._lock.release()
         signal(SIGINT, handler)
-        if noted:
+        if self._noted:
+            frame, self._frame, self._noted = self._frame, None, False
             handler(SIGINT, frame)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 HIGH_DESCRIPTOR = 400
 #: The pipe is gone although the parent lives: the task closed a descriptor that was ours.
 EXIT_LOST_PIPE = 70
-READ_BYTES = 262_144
+#: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
+READ_BYTES = 65_536
 
 
 def lift(descriptor: int) -> int:

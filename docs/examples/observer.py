@@ -1,0 +1,42 @@
+"""An observer that counts what happens, and keeps the failures."""
+
+import collections
+import os
+import threading
+
+import allcores
+from allcores.engine.events import TaskFailed, WorkerEnded
+
+
+class Diary:
+    """Counts events by type; remembers which items failed and why workers ended."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.counts = collections.Counter()
+        self.failures = []
+        self.ends = []
+
+    def __call__(self, news):
+        with self._lock:
+            self.counts[type(news).__name__] += 1
+            if isinstance(news, TaskFailed):
+                self.failures.append(news.outcome.index)
+            elif isinstance(news, WorkerEnded):
+                self.ends.append(news.reason)
+
+
+def work(x):
+    if x == 3:
+        raise ValueError("three")
+    if x == 5:
+        os._exit(1)
+    return x
+
+
+diary = Diary()
+with allcores.Pool(2, observers=[diary]) as pool:
+    pool.map(work, range(8), on_error="skip")
+print("items that failed:", diary.failures)
+print("workers lost:", sum("code 1" in reason for reason in diary.ends))
+print("maps:", diary.counts["FlowStarted"], "started,", diary.counts["FlowEnded"], "ended")

@@ -1,0 +1,198 @@
+"""The worker processes of a pool: their slots, pipes and launcher, and the signals that end them.
+
+Used with the driver's lock held, or by the driver thread alone where it says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import signal
+import socket
+
+from allcores.backends.link import Link
+from allcores.clock import monotonic_ns
+from allcores.engine.events import Glance
+from allcores.supervision import poller, system
+from allcores.supervision.launcher import ForkLauncher, Launcher, TemplateLauncher
+from allcores.transport import frames
+from allcores.transport.board import Board, size
+
+#: Most bytes of a fatal signal's stack that are read.
+NOTES_BYTES = 16_384
+
+
+class Crew:
+    """See the module. share: cores that one worker and its nested pools may use."""
+
+    def __init__(self, workers: int, start_method: str, preparation: bytes, share: int, terminate_s: float) -> None:
+        self._start_method = start_method
+        self._preparation = preparation
+        self._share = share
+        self._terminate_s = terminate_s
+        #: workers that die and their replacements need slots at the same time
+        self._slots = 2 * workers + 8
+        self._board_descriptor = system.anonymous_file("board", size(self._slots))
+        self.board = Board(self._board_descriptor, self._slots)
+        self._free = list(range(self._slots - 1, -1, -1))
+        #: slot -> descriptor of the file that takes a fatal signal's stack
+        self._notes: dict[int, int] = {}
+        self.links: dict[int, Link] = {}
+        self.poller = poller.Poller()
+        self.launcher: Launcher | None = None
+        self.to_launch: list[int] = []
+        #: (when ns, worker, signal)
+        self._to_signal: list[tuple[int, int, int]] = []
+
+    # --- reading the board ---
+
+    def glance(self, worker: int) -> Glance | None:
+        """Where a worker is; None if it is unknown."""
+        link = self.links.get(worker)
+        return Glance(*self.board.glance(link.slot)) if link is not None else None
+
+    def notes(self, link: Link) -> str | None:
+        """What faulthandler wrote when the worker died."""
+        return os.pread(self._notes[link.slot], NOTES_BYTES, 0).decode("utf-8", "replace") or None
+
+    # --- pipes ---
+
+    def write(self, link: Link, data: bytes) -> None:
+        """Write to a worker; what its pipe does not take is written by the loop."""
+        if not link.write(data) and not link.writing:
+            link.writing = True
+            self.listen(link)
+
+    def write_more(self, link: Link) -> None:
+        """Its pipe takes more now."""
+        if link.write_more() and link.writing:
+            link.writing = False
+            self.listen(link)
+
+    def listen(self, link: Link) -> None:
+        """Watch a pipe for what is to be expected of it now."""
+        if link.ended:
+            return
+        mask = (0 if link.attended else poller.READ) | (poller.WRITE if link.writing else 0)
+        with contextlib.suppress(OSError, ValueError):
+            self.poller.modify(link.pipe.fileno(), mask)
+
+    # --- starting (driver thread) ---
+
+    def launch_waiting(self) -> None:
+        """Start the workers that were ordered, as far as slots are free. Raises OSError."""
+        while self.to_launch and self._free:
+            if self.launcher is None:
+                self.launcher = self._new_launcher()
+                self.watch_launcher()
+            self._launch(self.to_launch.pop(0))
+
+    def _new_launcher(self) -> Launcher:
+        if self._start_method == "fork":
+            return ForkLauncher(self.board, self._share)
+        spawn = self._start_method == "spawn"
+        return TemplateLauncher(self._board_descriptor, self._slots, self._share, self._share, spawn=spawn)
+
+    def watch_launcher(self) -> None:
+        """Wait for the launcher's descriptors, which may change with every worker."""
+        if self.launcher is None:
+            return
+        wanted, known = set(self.launcher.descriptors()), self.poller.known(self)
+        for descriptor in wanted - known:
+            self.poller.register(descriptor, self)
+        for descriptor in known - wanted:
+            self.poller.unregister(descriptor)
+
+    def drop_launcher(self) -> None:
+        """The launcher is lost, or not needed any more."""
+        launcher, self.launcher = self.launcher, None
+        if launcher is not None:
+            for descriptor in launcher.descriptors():
+                self.poller.unregister(descriptor)
+            launcher.close()
+
+    def _launch(self, worker: int) -> None:
+        assert self.launcher is not None
+        ours, theirs = socket.socketpair()
+        slot = self._free.pop()
+        self.board.clear(slot)
+        notes = self._notes.get(slot)
+        if notes is None:
+            notes = self._notes[slot] = system.anonymous_file("notes")
+        os.truncate(notes, 0)
+        os.lseek(notes, 0, os.SEEK_SET)
+        ours.setblocking(False)
+        link = Link(worker, slot, ours)
+        self.links[worker] = link
+        self.poller.register(ours.fileno(), link)
+        self.launcher.launch(worker, slot, theirs.fileno(), notes)
+        theirs.close()
+        self.write(link, frames.frame(frames.SETUP, 0, self._preparation))
+        if self._start_method == "fork":
+            self.watch_launcher()
+
+    # --- ending ---
+
+    def end(self, worker: int, reason: str) -> None:
+        """Ask a worker's process group to end, and see that it does."""
+        link = self.links.get(worker)
+        if link is None:
+            if worker in self.to_launch:
+                self.to_launch.remove(worker)
+            return
+        link.reason = reason
+        if link.pid:
+            system.end_group(link.pid, signal.SIGTERM)
+        self.signal_later(self._terminate_s if link.pid else 0.0, worker)
+
+    def signal_later(self, seconds: float, worker: int) -> None:
+        """SIGKILL for a worker's process group, unless it is gone by then."""
+        heapq.heappush(self._to_signal, (monotonic_ns() + int(seconds * 1e9), worker, signal.SIGKILL))
+
+    @property
+    def next_signal_ns(self) -> int | None:
+        """When `signal_due` has something to do."""
+        return self._to_signal[0][0] if self._to_signal else None
+
+    def signal_due(self, now: int) -> None:
+        """Send the signals whose time has come."""
+        while self._to_signal and self._to_signal[0][0] <= now:
+            _, worker, number = heapq.heappop(self._to_signal)
+            link = self.links.get(worker)
+            if link is None:
+                continue
+            if link.pid:
+                if link.ended and link.reason is None:
+                    link.reason = "the task closed its pipe"
+                system.end_group(link.pid, number)
+            else:
+                # Not born yet: look again soon, for as long as its launcher lives.
+                self.signal_later(0.02, worker)
+
+    def forget(self, link: Link) -> None:
+        """Its process is gone: its slot is free."""
+        del self.links[link.number]
+        if not link.ended:
+            self.poller.unregister(link.pipe.fileno())
+        link.pipe.close()
+        self._free.append(link.slot)
+
+    def abandon(self) -> None:
+        """In a forked copy of this process: let go of descriptors, touch nothing else."""
+        for link in self.links.values():
+            with contextlib.suppress(OSError):
+                os.close(link.pipe.detach())
+        if self.launcher is not None:
+            self.launcher.abandon()
+        with contextlib.suppress(OSError):
+            self.poller.close()
+
+    def close(self) -> None:
+        """Let go of everything; no worker is left."""
+        self.poller.close()
+        for descriptor in self._notes.values():
+            os.close(descriptor)
+        self._notes.clear()
+        self.board.close()
+        os.close(self._board_descriptor)

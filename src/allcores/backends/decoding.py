@@ -1,0 +1,76 @@
+"""What a worker sent, as the dispatcher understands it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from allcores.engine.events import Failure, Results
+from allcores.engine.flow import Chunk, describe
+from allcores.errors import SetupError
+from allcores.outcome import Kind
+from allcores.transport import frames, pickling, unpacking
+
+
+def results_of(worker: int, record: frames.Record, find: Callable[[int], Chunk | None]) -> Results:
+    """A record of finished items. `find` gives the chunk of a sequence, None if it is not known any more."""
+    sequence, start, count, flags, total_ns, payload = record
+    event = Results(
+        worker,
+        sequence,
+        start,
+        count,
+        total_ns,
+        size_bytes=len(payload),
+        ended=bool(flags & frames.ENDED),
+        leaving=bool(flags & frames.LEAVING),
+        unloadable=bool(flags & frames.UNLOADABLE),
+    )
+    if flags & frames.PLAIN:
+        event.payload = payload
+    elif flags & frames.MIXED:
+        chunk = find(sequence)
+        if chunk is None:
+            event.count = 0
+        else:
+            open_mixed(event, payload, chunk)
+    return event
+
+
+def open_mixed(event: Results, payload: bytes, chunk: Chunk) -> None:
+    """Unpack values and failures of a record that holds more than plain values."""
+    values, each, packed, durations = pickling.loads(payload)
+    failures: list[Failure] = []
+    for offset, error in packed:
+        kind, exception = unpacking.unpack_error(
+            error,
+            what=describe(chunk, min(offset, len(chunk.items) - 1)),
+            index=None if chunk.future is not None else chunk.first + offset,
+            attempts=chunk.attempt,
+            worker=event.worker,
+        )
+        failures.append(Failure(offset, kind, exception))
+    if each:
+        failed = {failure.offset for failure in failures}
+        offsets = (n for n in range(event.start, event.start + event.count) if n not in failed)
+        loaded: list[Any] = []
+        for offset, data in zip(list(offsets), values, strict=True):
+            try:
+                loaded.append(pickling.loads(data))
+            except BaseException as error:
+                error.add_note(f"allcores: the result of {describe(chunk, offset)} could not be unpickled")
+                failures.append(Failure(offset, Kind.FAILED, unpacking.tame(error)))
+        values = loaded
+        failures.sort(key=lambda failure: failure.offset)
+    event.values = values
+    event.failures = failures or None
+    event.durations = durations
+
+
+def setup_error(body: bytes) -> SetupError:
+    """The error for a setup function that raised, with the worker's traceback."""
+    packed = pickling.loads(body)
+    _, cause = unpacking.unpack_error(packed, what="setup")
+    error = SetupError(f"The setup function raised {packed[0]}: {packed[1]}")
+    error.__cause__ = cause
+    return error

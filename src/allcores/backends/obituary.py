@@ -1,0 +1,67 @@
+"""What the item gets whose worker died."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+
+from allcores.engine.events import Glance
+from allcores.engine.flow import Chunk, describe
+from allcores.errors import WorkerLost
+from allcores.supervision import postmortem
+from allcores.transport.marks import PHASE_SETUP
+
+
+def lost(
+    worker: int,
+    glance: Glance,
+    chunk: Chunk | None,
+    status: int | None,
+    memory: int | None,
+    *,
+    stack: str | None,
+    oom_killed: bool,
+    reason: str | None,
+    limit: int | None,
+) -> WorkerLost:
+    """The error of the item that `worker` died over, or a note on its death if it ran none.
+
+    status: as wait(2) gives it, None if nobody could collect it. memory: largest resident bytes.
+    reason: what we know better than the status does. limit: Limits(memory_per_worker), for the advice.
+    """
+    item, index = "", None
+    if chunk is not None:
+        item = describe(chunk, min(glance.position, len(chunk.items) - 1))
+        index = None if chunk.future is not None else chunk.first + glance.position
+    elif glance.phase == PHASE_SETUP:
+        item = "setup"
+    if status is None:
+        death = postmortem.Death(worker, None, None, None, None, reason=reason)
+    else:
+        death = postmortem.from_wait_status(worker, status, memory or 0, stack, oom_killed)
+        if reason is not None:
+            death = dataclasses.replace(death, reason=reason)
+    return WorkerLost(
+        postmortem.sentence(death, item=item, limit=limit),
+        exitcode=death.exitcode,
+        signal=signal.Signals(death.signal).name if death.signal else None,
+        peak_memory=death.peak_memory,
+        stack=death.stack,
+        index=index,
+        attempts=chunk.attempt if chunk is not None else 1,
+        worker=worker,
+    )
+
+
+def too_large(worker: int, chunk: Chunk | None, position: int, used: int, limit: int) -> WorkerLost:
+    """The error of the item over which `worker` used more memory than allowed. Bytes."""
+    what = describe(chunk, position) if chunk is not None else "nothing"
+    return WorkerLost(
+        f"Worker {worker} was ended while running {what}: it used {used / 1e6:,.0f} MB, "
+        f"Limits(memory_per_worker=...) allows {limit / 1e6:,.0f} MB.",
+        signal="SIGKILL",
+        peak_memory=used,
+        index=chunk.first + position if chunk is not None and chunk.future is None else None,
+        attempts=chunk.attempt if chunk is not None else 1,
+        worker=worker,
+    )
