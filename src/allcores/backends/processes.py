@@ -31,6 +31,7 @@ from allcores.engine.events import (
     Kill,
     Launch,
     Order,
+    Peek,
     Results,
     Send,
     SetLimit,
@@ -39,13 +40,14 @@ from allcores.engine.events import (
     WorkerStarted,
 )
 from allcores.engine.flow import Chunk
+from allcores.engine.watch import PEEK_NS
 from allcores.errors import BrokenPool, SetupError, UsageError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import poller, system
 from allcores.supervision.launcher import BORN, DIED
 from allcores.transport import frames, pickling
-from allcores.transport.marks import PHASE_LOADING, PHASE_SETUP
+from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
@@ -98,6 +100,8 @@ class ProcessBackend:
         self._crew.poller.register(self._wake_read, None)
         #: workers that died while a caller attended to them: told once it has stepped back
         self._postponed: list[Link] = []
+        #: workers whose outboxes are to be looked into
+        self._to_peek: list[int] = []
         self._templates_lost = 0
         self._done_at_loss = -1
         self._oom_kills = budget.oom_kills()
@@ -142,6 +146,9 @@ class ProcessBackend:
                 self._send(order.worker, order.chunk)
                 continue
             link = crew.links.get(order.worker)
+            if isinstance(order, Peek):
+                self._to_peek.append(order.worker)
+                continue
             if isinstance(order, SetLimit):
                 if link is not None:
                     crew.board.set_limit(link.slot, order.limit)
@@ -304,6 +311,8 @@ class ProcessBackend:
                     os.read(self._wake_read, 4096)
         if notices:
             self._take_notices(driver, found)
+        if self._to_peek:
+            self._peek(driver, found)
         if self._postponed:
             self._take_postponed(driver, found)
         with driver.guard:
@@ -334,6 +343,8 @@ class ProcessBackend:
 
     def _next_alarm(self, driver: Driver) -> int | None:
         alarms = [driver.dispatcher.next_alarm_ns, self._crew.next_signal_ns]
+        if self._to_peek:
+            return 0
         if self._limits.memory_per_worker is not None and any(d.chunks for d in driver.dispatcher.desks.values()):
             alarms.append(self._sample_at)
         return min((when for when in alarms if when is not None), default=None)
@@ -394,6 +405,25 @@ class ProcessBackend:
 
         for record in frames.records(body):
             found.append(results_of(link.number, record, find))
+
+    def _peek(self, driver: Driver, found: list[Found]) -> None:
+        """Finished items that wait unsent behind one that takes long: read them where they wait.
+
+        A worker touches its outbox between two items only. So a copy is whole if the worker was in
+        the middle of the same item before and after it was made.
+        """
+        crew = self._crew
+        workers, self._to_peek = self._to_peek, []
+        for worker in workers:
+            link = crew.links.get(worker)
+            if link is None or link.attended:
+                continue
+            before = crew.board.glance(link.slot)
+            if not before[2] or before[3] != PHASE_RUNNING or monotonic_ns() - before[2] < PEEK_NS // 2:
+                continue
+            copy = bytes(crew.board.outbox(link.slot)[: crew.board.used(link.slot)])
+            if copy and crew.board.glance(link.slot) == before:
+                self._take_records(driver, link, copy, found)
 
     # --- deaths (driver thread) -------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections import deque
 
 from allcores.engine.flow import Chunk
 from allcores.outcome import Kind
-from allcores.transport.marks import NO_LIMIT
+from allcores.transport.marks import NO_LIMIT, PHASE_RUNNING
 
 
 class Life(enum.Enum):
@@ -35,12 +35,15 @@ MOVES: dict[Life, frozenset[Life]] = {
 class Doom:
     """Why the parent decided to end a worker, and which item gets that as its outcome.
 
-    sequence, position: the item; sequence 0 if no item is to blame.
+    sequence, position: the item; sequence 0 if no item is to blame. phase: what it was doing then.
     """
 
-    __slots__ = ("error", "kind", "position", "reason", "sequence")
+    __slots__ = ("error", "kind", "phase", "position", "reason", "sequence")
 
-    def __init__(self, kind: Kind, error: BaseException, reason: str, sequence: int, position: int) -> None:
+    def __init__(
+        self, kind: Kind, error: BaseException, reason: str, sequence: int, position: int, phase: int = PHASE_RUNNING
+    ) -> None:
+        self.phase = phase
         self.kind = kind
         self.error = error
         self.reason = reason
@@ -54,12 +57,13 @@ class Desk:
     __slots__ = (
         "chunks",
         "confirming",
+        "deadline_ns",
         "doom",
         "last_sequence",
         "life",
         "limit",
+        "start_watched",
         "started_ns",
-        "watched",
         "worker",
     )
 
@@ -74,8 +78,10 @@ class Desk:
         self.limit = NO_LIMIT
         #: a limit was set to take work back, and the board is to be read once it must be visible
         self.confirming = False
-        #: a deadline alarm for this worker is pending
-        self.watched = False
+        #: when the next deadline alarm for this worker rings; None if none is set
+        self.deadline_ns: int | None = None
+        #: an alarm that asks whether it has begun what it was given is set
+        self.start_watched = False
         self.doom: Doom | None = None
 
     def move(self, life: Life) -> None:

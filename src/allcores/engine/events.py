@@ -117,7 +117,13 @@ class Launch(NamedTuple):
     worker: int
 
 
-Order = Send | SetLimit | Kill | Stop | Launch
+class Peek(NamedTuple):
+    """Look whether `worker` has finished items of its chunk that it has not sent."""
+
+    worker: int
+
+
+Order = Peek | Send | SetLimit | Kill | Stop | Launch
 
 # --- news -----------------------------------------------------------------------------------------
 

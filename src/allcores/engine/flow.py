@@ -40,6 +40,15 @@ class Function:
         self.name = name
 
 
+class Fate:
+    """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is put back."""
+
+    __slots__ = ("cancelled",)
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+
 class Chunk:
     """Consecutive items of one flow that travel together.
 
@@ -50,8 +59,8 @@ class Chunk:
 
     __slots__ = (
         "attempt",
-        "cancelled",
         "done",
+        "fate",
         "first",
         "flow",
         "function",
@@ -59,6 +68,7 @@ class Chunk:
         "items",
         "payload",
         "put_backs",
+        "sent_ns",
         "sequence",
         "size_bytes",
         "worker",
@@ -88,7 +98,14 @@ class Chunk:
         self.done = 0
         self.worker = 0
         self.sequence = 0
-        self.cancelled = False
+        #: when its worker was given it
+        self.sent_ns = 0
+        self.fate = Fate()
+
+    @property
+    def cancelled(self) -> bool:
+        """Nobody wants this call any more."""
+        return self.fate.cancelled
 
     def __repr__(self) -> str:
         return f"<Chunk {self.first}+{len(self.items)} done={self.done} attempt={self.attempt}>"
@@ -106,7 +123,7 @@ class Chunk:
             future=self.future,
         )
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
-        chunk.cancelled = self.cancelled
+        chunk.fate = self.fate
         return chunk
 
 

@@ -1,16 +1,109 @@
-"""What could be taken back from a worker, and how a chunk is cut at a limit."""
+"""Taking back: unstarted work moves from a busy worker to an idle one.
+
+The dispatcher writes a limit on the board ("start nothing from here on"), waits until it must be
+visible, and looks where the worker is. If it has not reached the limit, it never will pass it: it
+stores its mark before it reads the limit. If it has, its own report tells how far it came.
+Source: the store-then-load of Dekker's algorithm; docs/design.md, "Taking back".
+"""
 
 from __future__ import annotations
 
-from allcores.engine.desk import Desk
+from typing import TYPE_CHECKING
+
+from allcores.engine.desk import Desk, Life
 from allcores.engine.events import Glance
 from allcores.engine.flow import Chunk
-from allcores.transport.marks import PHASE_RUNNING, mark
+from allcores.transport.marks import NO_LIMIT, PHASE_RUNNING, mark
 
+if TYPE_CHECKING:
+    from allcores.engine.dispatcher import Dispatcher
+
+#: After a limit is written, a worker's store to its slot is visible to us, and our limit to it,
+#: long before this: store buffers drain in microseconds.
+CONFIRM_NS = 1_000_000
+#: Pause between two looks for work to take back, while somebody is idle at the end of an input, ns.
+PAUSE_NS = 2_000_000
+#: The same when there is something, but not worth it yet, ns.
+HOPE_NS = 10_000_000
 #: Unstarted work worth the trouble of taking it back, in ns.
 WORTH_NS = 1_000_000
 #: An item that has run this long makes everything behind it worth taking, in ns.
 STUCK_NS = 20_000_000
+
+
+class Stealing:
+    """The dispatcher's hand in busy workers' queues."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._steal_at = 0
+        #: an alarm is set that will look again
+        self._hoping = False
+
+    def look_again(self, now: int) -> None:
+        """The alarm that `seek` has set."""
+        self._hoping = False
+        self.seek(now)
+
+    def seek(self, now: int) -> None:
+        """Somebody is idle and nothing waits: take unstarted work from whoever has most of it."""
+        if now < self._steal_at:
+            return
+        best: tuple[float, Desk, int] | None = None
+        hope = False
+        for desk in self._dispatcher.desks.values():
+            if not desk.chunks or not desk.open:
+                continue
+            flow = desk.chunks[0].flow
+            # While the input goes on, its consumer will feed us; taking back is for the end.
+            if not flow.calls and not flow.exhausted and flow.credit > 0:
+                continue
+            hope = hope or len(desk.chunks) > 1 or len(desk.chunks[0].items) > 1
+            found = spoils(desk, self._dispatcher.glance(desk.worker), now)
+            if found is not None and (best is None or found[0] > best[0]):
+                best = (found[0], desk, found[1])
+        if best is None:
+            if hope and not self._hoping:
+                # Not worth it yet: the current item may turn out to be a long one.
+                self._hoping = True
+                self._dispatcher.alarm(now + HOPE_NS, "seek", None)
+            return
+        self._steal_at = now + PAUSE_NS
+        _, desk, limit = best
+        desk.confirming = True
+        self._dispatcher.limit(desk, limit)
+        self._dispatcher.alarm(now + CONFIRM_NS, "confirm", desk)
+        self._dispatcher.alarm(self._steal_at, "seek", None)
+
+    def confirm(self, desk: Desk, now: int) -> None:
+        """The limit must be visible by now: what the worker has not begun is ours."""
+        if not desk.confirming or desk.life is not Life.READY or desk.limit == NO_LIMIT:
+            return
+        desk.confirming = False
+        glance = self._dispatcher.glance(desk.worker)
+        if glance is None or mark(glance.sequence, glance.position) >= desk.limit:
+            # It may have passed the limit before it saw it: its own report will tell.
+            return
+        idle = max(1, len(self._dispatcher.idle))
+        for chunk in reversed(desk.chunks):
+            kept = split(chunk, desk.limit)
+            taken = chunk.items[kept:]
+            if not taken:
+                continue
+            self._dispatcher.taken_back += len(taken)
+            size = -(-len(taken) // idle)
+            for start in range(kept + (len(taken) - 1) // size * size, kept - 1, -size):
+                part = chunk.part(start, min(start + size, len(chunk.items)))
+                if part.flow.cancelled or part.cancelled:
+                    self._dispatcher.settle_cancelled(part, len(part.items))
+                elif part.flow.stopped:
+                    self._dispatcher.give_up(part, 0, len(part.items))
+                else:
+                    part.flow.pending.appendleft(part)
+                    self._dispatcher.enlist(part.flow)
+            chunk.size_bytes = chunk.size_bytes * kept // len(chunk.items)
+            del chunk.items[kept:]
+        self._dispatcher.assign(now)
 
 
 def spoils(desk: Desk, glance: Glance | None, now: int) -> tuple[float, int] | None:

@@ -76,11 +76,6 @@ class Inbox:
         self._large_head = (0, 0)
         self._missing = 0
 
-    @property
-    def empty(self) -> bool:
-        """No part of a frame waits."""
-        return not self._buffer and self._large is None
-
     def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
         """Frames (kind, number, body) that are complete now."""
         found: list[tuple[int, int, bytes]] = []

@@ -107,7 +107,7 @@ def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_numbe
         kind, number, body = waiting.pop(0)
         if kind == frames.CHUNK:
             assert runner is not None
-            runner.run(number, body, more_waiting=bool(waiting) or not inbox.empty)
+            runner.run(number, body)
             if runner.leaving:
                 return _leave(teardown, runner)
         elif kind == frames.FUNCTION:

@@ -32,8 +32,6 @@ SEAL_NS = 200_000
 TIDY_NS = 1_000_000
 #: Sealed results are sent at least this often, ns: the consumer's latency inside a chunk.
 FLUSH_NS = 20_000_000
-#: With more chunks already waiting in the pipe, results may wait this long to be sent together, ns.
-LINGER_NS = 1_000_000
 
 _DEFAULTS = tuple(
     (int(number), getsignal(number))
@@ -106,7 +104,7 @@ class Runner:
 
     # --- chunks ---
 
-    def run(self, sequence: int, body: bytes, *, more_waiting: bool) -> None:
+    def run(self, sequence: int, body: bytes) -> None:
         """Run a chunk and send what came of it."""
         slot = self._slot
         base = sequence << 32
@@ -116,7 +114,7 @@ class Runner:
         slot[PHASE] = PHASE_LOADING
         if base >= slot[LIMIT]:
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
-            self._rest(more_waiting)
+            self._rest()
             return
         number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
@@ -126,7 +124,7 @@ class Runner:
         except BaseException as error:
             if count > 1:
                 self._put(frames.RECORD.pack(sequence, 0, 0, frames.ENDED | frames.UNLOADABLE, 0, 0), b"")
-                self._rest(more_waiting)
+                self._rest()
                 return
             error.add_note("allcores: the item could not be unpickled in the worker")
             items, failures = [None], {0: pack_error(error)}
@@ -137,7 +135,7 @@ class Runner:
             self._run_detailed(sequence, items, failures, self._callable(style, function))
         else:
             self._run_plain(sequence, items, self._callable(style, function))
-        self._rest(more_waiting)
+        self._rest()
 
     def _run_plain(self, sequence: int, items: list[Any], call: Callable[[Any], Any]) -> None:
         """The hot loop: two stores, one load and one reading of the clock per item."""
@@ -314,13 +312,12 @@ class Runner:
             self._used = self._slot[USED] = 0
         self._flushed_ns = monotonic_ns()
 
-    def _rest(self, more_waiting: bool) -> None:
-        """Between chunks: send results now, unless the next chunk is here and they are fresh."""
+    def _rest(self) -> None:
+        """Between chunks: send what is sealed. Never later: the next item may take hours."""
         slot = self._slot
         slot[STARTED] = 0
         slot[PHASE] = PHASE_IDLE
-        if not more_waiting or self.leaving or monotonic_ns() - self._flushed_ns > LINGER_NS:
-            self.flush()
+        self.flush()
         # After the results are on their way: nobody waits for this.
         self._tidy()
         if sys.stdout is not None:

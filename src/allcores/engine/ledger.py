@@ -1,0 +1,275 @@
+"""The ledger: what became of each item, what waits, and what is due when.
+
+The half of the dispatcher that knows nothing of who is idle: it takes results and deaths apart into
+outcomes, second attempts and put-backs. Every item is settled exactly once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from typing import Any
+
+from allcores.engine.desk import Desk
+from allcores.engine.events import Failure, News, Results, TaskRetried
+from allcores.engine.flow import Chunk, Flow, Segment
+from allcores.errors import TaskCancelled
+from allcores.outcome import Kind
+
+
+class Ledger:
+    """Base of the dispatcher. `touched`, `news` and the counters are its output."""
+
+    def __init__(self, rng: random.Random | None) -> None:
+        self._rng = rng or random.Random()
+        #: flows that have pending chunks, served in turn
+        self.rotation: deque[Flow] = deque()
+        #: (when ns, tie breaker, what, subject), a heap
+        self.alarms: list[tuple[int, int, str, Any]] = []
+        self._ties = itertools.count()
+        #: flows that have something for their consumers
+        self.touched: set[Flow] = set()
+        self.news: list[News] = []
+        # --- counters for statistics() ---
+        self.items_done = 0
+        #: outcomes that are not ok; those that are have a counter without the price of hashing an enum
+        self.by_kind: dict[Kind, int] = dict.fromkeys(Kind, 0)
+        self._ok = 0
+        self.retries = 0
+        self.put_backs = 0
+        self.busy_ns = 0
+
+    # --- results ---
+
+    def take_results(self, desk: Desk, chunk: Chunk, event: Results, now: int) -> None:
+        """Items of `chunk` that are finished, by `desk`'s report."""
+        flow = chunk.flow
+        if event.start + event.count > len(chunk.items):
+            raise AssertionError(f"worker {desk.worker} ran items of {chunk} that were taken back from it")
+        share = chunk.size_bytes * event.count // max(1, len(chunk.items))
+        size = max(share, event.size_bytes)
+        flow.chunker.observe(event.count, event.total_ns, size)
+        self.busy_ns += event.total_ns
+        chunk.done = event.start + event.count
+        if flow.cancelled or chunk.cancelled:
+            self.settle_cancelled(chunk, event.count)
+            return
+        flow.bytes_out += size - share
+        if not event.failures:
+            self.items_done += event.count
+            self._ok += event.count
+            self._settle(
+                Segment(
+                    chunk.first + event.start,
+                    event.count,
+                    chunk.items if event.count == len(chunk.items) else chunk.items[event.start : chunk.done],
+                    payload=event.payload,
+                    values=event.values,
+                    durations=event.durations,
+                    worker=desk.worker,
+                    attempt=chunk.attempt,
+                    size_bytes=size,
+                    future=chunk.future,
+                ),
+                flow,
+            )
+            return
+        self._take_mixed(desk, chunk, event, size, now)
+
+    def _take_mixed(self, desk: Desk, chunk: Chunk, event: Results, size: int, now: int) -> None:
+        """Some of the items failed: retry those that may be, settle the runs between them."""
+        flow = chunk.flow
+        values = deque(event.values or ())
+        failed = {failure.offset: failure for failure in event.failures or ()}
+        share = size // event.count
+        run: list[Any] = []
+        run_failures: list[Failure] = []
+        run_start = event.start
+
+        def close(end: int) -> None:
+            nonlocal run, run_failures, run_start
+            number = end - run_start
+            if number:
+                self.items_done += number
+                self._ok += len(run)
+                offset = run_start - event.start
+                self._settle(
+                    Segment(
+                        chunk.first + run_start,
+                        number,
+                        chunk.items[run_start:end],
+                        values=run,
+                        failures=run_failures or None,
+                        durations=event.durations[offset : offset + number] if event.durations else None,
+                        worker=desk.worker,
+                        attempt=chunk.attempt,
+                        size_bytes=share * number,
+                        future=chunk.future,
+                    ),
+                    flow,
+                )
+            run, run_failures, run_start = [], [], end + 1
+
+        for position in range(event.start, event.start + event.count):
+            failure = failed.get(position)
+            if failure is None:
+                run.append(values.popleft())
+            elif self._retry(chunk, failure, now):
+                close(position)
+            else:
+                self.by_kind[failure.kind] += 1
+                run_failures.append(failure._replace(offset=position - run_start))
+        close(event.start + event.count)
+
+    def fail(self, chunk: Chunk, failure: Failure, worker: int, now: int, seconds_ns: int) -> None:
+        """Settle or retry one item that has no result."""
+        if chunk.flow.cancelled or chunk.cancelled:
+            self.settle_cancelled(chunk, 1)
+            return
+        if self._retry(chunk, failure, now):
+            return
+        self.items_done += 1
+        self.by_kind[failure.kind] += 1
+        position = failure.offset
+        size = chunk.size_bytes // max(1, len(chunk.items))
+        self._settle(
+            Segment(
+                chunk.first + position,
+                1,
+                [chunk.items[position]],
+                values=[],
+                failures=[failure._replace(offset=0)],
+                durations=[seconds_ns],
+                worker=worker,
+                attempt=chunk.attempt,
+                size_bytes=size,
+                future=chunk.future,
+            ),
+            chunk.flow,
+        )
+
+    def _retry(self, chunk: Chunk, failure: Failure, now: int) -> bool:
+        retry = chunk.flow.retry
+        if chunk.attempt > retry.times or chunk.flow.stopped:
+            return False
+        if failure.kind is Kind.TIMED_OUT:
+            allowed = retry.on_timeout
+        elif failure.kind is Kind.WORKER_LOST:
+            allowed = retry.on_worker_lost
+        else:
+            allowed = failure.kind is Kind.FAILED and isinstance(failure.error, retry.on)
+        if not allowed:
+            return False
+        again = chunk.part(failure.offset, failure.offset + 1)
+        again.attempt += 1
+        wait_s = retry.delay_s(chunk.attempt, self._rng)
+        self.retries += 1
+        self.news.append(
+            TaskRetried(chunk.flow.number, again.first, chunk.attempt, failure.kind, failure.error, wait_s)
+        )
+        self.alarm(now + int(wait_s * 1e9), "retry", again)
+        return True
+
+    # --- outcomes ---
+
+    def count(self, kind: Kind) -> int:
+        """Outcomes of this kind so far."""
+        return self._ok if kind is Kind.OK else self.by_kind[kind]
+
+    def _settle(self, segment: Segment, flow: Flow) -> None:
+        flow.settle(segment)
+        self.touched.add(flow)
+
+    def settle_cancelled(self, chunk: Chunk, number: int = 1) -> None:
+        """Count `number` items of `chunk` as cancelled: nobody waits for them."""
+        self.by_kind[Kind.CANCELLED] += number
+        flow = chunk.flow
+        flow.settled += number
+        if flow.calls:
+            flow.consumed += number
+            share = chunk.size_bytes * number // max(1, len(chunk.items))
+            flow.bytes_out = 0 if flow.consumed == flow.pulled else max(0, flow.bytes_out - share)
+        self.touched.add(chunk.flow)
+
+    def give_up(self, chunk: Chunk, start: int, stop: int) -> None:
+        """Settle unstarted items of a stopped flow as cancelled."""
+        number = stop - start
+        self.by_kind[Kind.CANCELLED] += number
+        failures = [
+            Failure(n, Kind.CANCELLED, TaskCancelled("it was not started: the stream was stopped"))
+            for n in range(number)
+        ]
+        size = chunk.size_bytes * number // max(1, len(chunk.items))
+        segment = Segment(
+            chunk.first + start,
+            number,
+            chunk.items[start:stop],
+            values=[],
+            failures=failures,
+            attempt=0,
+            size_bytes=size,
+            future=chunk.future,
+        )
+        self._settle(segment, chunk.flow)
+
+    # --- what waits ---
+
+    def put_back(self, chunk: Chunk, start: int, stop: int, *, blame: int, alone: bool = False) -> None:
+        """Items [start:stop] go to the front of their flow; `alone` makes a chunk of each."""
+        if start >= stop:
+            return
+        if chunk.flow.cancelled or chunk.cancelled:
+            self.settle_cancelled(chunk, stop - start)
+            return
+        if chunk.flow.stopped:
+            self.give_up(chunk, start, stop)
+            return
+        self.put_backs += stop - start
+        put_backs = chunk.put_backs + blame
+        if alone:
+            for position in range(stop - 1, start - 1, -1):
+                chunk.flow.pending.appendleft(chunk.part(position, position + 1, put_backs=put_backs))
+        else:
+            chunk.flow.pending.appendleft(chunk.part(start, stop, put_backs=put_backs))
+        self.enlist(chunk.flow)
+
+    def enlist(self, flow: Flow) -> None:
+        """Note that a flow has chunks that wait."""
+        if not flow.queued and flow.pending:
+            flow.queued = True
+            self.rotation.append(flow)
+
+    def next_chunk(self) -> Chunk | None:
+        """The next chunk to hand out, taking flows in turn; None if none waits."""
+        rotation = self.rotation
+        while rotation:
+            flow = rotation[0]
+            if flow.cancelled or not flow.pending:
+                rotation.popleft()
+                flow.queued = False
+                continue
+            if len(rotation) > 1:
+                rotation.rotate(-1)
+            chunk = flow.pending.popleft()
+            if not chunk.cancelled:
+                return chunk
+            self.settle_cancelled(chunk, len(chunk.items))
+        return None
+
+    # --- time ---
+
+    def alarm(self, when: int, what: str, subject: Any) -> None:
+        """Have `tick` deal with `subject` at `when`."""
+        heapq.heappush(self.alarms, (when, next(self._ties), what, subject))
+
+    @property
+    def next_alarm_ns(self) -> int | None:
+        """When `tick` has to be called again; None if nothing is due."""
+        return self.alarms[0][0] if self.alarms else None
+
+    @property
+    def waiting_for_time(self) -> bool:
+        """A retry is due later: only time can bring it about."""
+        return any(what == "retry" for _, _, what, _ in self.alarms)

@@ -1,0 +1,190 @@
+"""The public API as a stranger uses it. Type-checked (mypy --strict), never run.
+
+`assert_type` says what a caller gets; `type: ignore[...]` marks what must be refused, and mypy complains
+when one of them is not needed any more.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, assert_type
+
+import allcores
+from allcores.engine import events
+
+
+def length(text: str) -> int:
+    return len(text)
+
+
+def add(left: int, right: int) -> float:
+    return left + right
+
+
+def words() -> Iterator[str]:
+    yield "word"
+
+
+async def pages() -> AsyncIterator[str]:
+    yield "page"
+
+
+def the_verbs_of_the_module() -> None:
+    assert_type(allcores.map(length, ["a"]), list[int])
+    assert_type(allcores.map(length, words(), timeout=1.5, retries=2, chunk=3, on_error="skip"), list[int])
+    assert_type(allcores.starmap(add, [(1, 2)]), list[float])
+    assert_type(allcores.imap(length, words()), allcores.Stream[int])
+    assert_type(allcores.imap_unordered(length, words()), allcores.Stream[int])
+    assert_type(allcores.outcomes(length, words()), allcores.Stream[allcores.Outcome[int]])
+    assert_type(allcores.aimap(length, pages()), allcores.AsyncStream[int])
+    assert_type(allcores.submit(add, 1, right=2), Future[float])
+    assert_type(allcores.map(lambda text: text + "!", ["a"]), list[Any])
+
+
+def the_verbs_of_a_pool() -> None:
+    with allcores.Pool(2, name="mine") as pool:
+        assert_type(pool, allcores.Pool)
+        assert_type(pool.map(length, ["a"], timeout=None, retries=allcores.Retry(2)), list[int])
+        assert_type(pool.starmap(add, [(1, 2)], on_error="raise"), list[float])
+        assert_type(pool.imap(length, words(), chunk=None), allcores.Stream[int])
+        assert_type(pool.imap_unordered(length, words()), allcores.Stream[int])
+        assert_type(pool.outcomes(length, words(), ordered=False), allcores.Stream[allcores.Outcome[int]])
+        assert_type(pool.submit(length, "a"), Future[int])
+        assert_type(pool.call(length, ("a",), timeout=2, retries=1), Future[int])
+        assert_type(pool.workers, int)
+        assert_type(pool.statistics(), allcores.Statistics)
+        assert_type(pool.statistics().items_done, int)
+        assert_type(pool.statistics().busy_seconds, float)
+        pool.close()
+
+
+def wrong_options_are_refused() -> None:
+    pool = allcores.Pool()
+    pool.map(length, ["a"], on_error="ignore")  # type: ignore[arg-type]
+    pool.map(length, ["a"], timeout="1")  # type: ignore[arg-type]
+    pool.map(length, ["a"], chunksize=1)  # type: ignore[call-arg]
+    pool.map(length, 3)  # type: ignore[arg-type]
+    pool.map("length", ["a"])  # type: ignore[arg-type]
+    pool.imap(length, pages())  # type: ignore[arg-type]
+    allcores.Pool(2, load)  # type: ignore[call-arg]
+    allcores.Pool(limits={"setup_s": 1})  # type: ignore[arg-type]
+    allcores.Limits(items_per_worker=2).items_per_worker = 3  # type: ignore[misc]
+
+
+def streams() -> None:
+    stream = allcores.imap(length, words())
+    assert_type(next(stream), int)
+    assert_type([value for value in stream], list[int])
+    assert_type(stream.done, int)
+    stream.stop()
+    stream.close()
+    with allcores.imap(length, words()) as closing:
+        assert_type(list(closing), list[int])
+
+
+async def async_streams() -> None:
+    async for value in allcores.aimap(length, words(), ordered=False):
+        assert_type(value, int)
+    stream = allcores.Pool().aimap(length, pages(), timeout=1)
+    assert_type(await anext(stream), int)
+    await stream.aclose()
+
+
+def outcomes() -> None:
+    for outcome in allcores.outcomes(length, words()):
+        assert_type(outcome.kind, allcores.Kind)
+        assert_type(outcome.ok, bool)
+        assert_type(outcome.value, int | None)
+        assert_type(outcome.error, BaseException | None)
+        assert_type(outcome.result(), int)
+        assert_type(outcome.index, int)
+        assert_type(outcome.attempts, int)
+        assert_type(outcome.seconds, float)
+        assert_type(outcome.worker, int | None)
+
+
+def load(path: Path) -> dict[str, int]:
+    return {path.name: 1}
+
+
+def unload(model: dict[str, int]) -> None:
+    model.clear()
+
+
+def look_up(model: dict[str, int], word: str) -> int:
+    return model[word]
+
+
+def setup() -> None:
+    with allcores.Pool(setup=load, setup_args=[Path("model")], teardown=unload) as pool:
+        assert_type(pool.map(look_up, ["a"]), list[int])
+
+
+class Watcher:
+    """An observer may be any callable."""
+
+    def __call__(self, news: events.News) -> None:
+        if isinstance(news, events.TaskFailed):
+            assert_type(news.outcome, allcores.Outcome[Any])
+        elif isinstance(news, events.Progress):
+            assert_type(news.total, int | None)
+
+
+def observers_and_limits() -> None:
+    def watch(news: events.News) -> None:
+        assert_type(news.worker if isinstance(news, events.WorkerStarted) else 0, int)
+
+    limits = allcores.Limits(memory_per_worker=10**9, items_per_worker=100, setup_s=1, grace_s=0)
+    assert_type(limits.setup_s, float)
+    allcores.Pool(limits=limits, observers=[watch, Watcher(), allcores.ProgressBar("pages", transient=True)])
+    allcores.Pool(backend="threads")
+    allcores.Pool(start_method="spawn")
+    allcores.Retry(times=3, on=(OSError, ValueError), wait_s=1, jitter=0, on_timeout=False)
+    allcores.Retry(on="OSError")  # type: ignore[arg-type]
+
+
+def executors() -> None:
+    context = multiprocessing.get_context("spawn")
+    with allcores.Executor(2, context, print, ("hello",), max_tasks_per_child=10) as executor:
+        assert_type(executor.submit(add, 1, 2), Future[float])
+        assert_type(list(executor.map(add, [1], [2], timeout=1, chunksize=2, buffersize=3)), list[float])
+    plain: Executor = allcores.Executor()
+    assert_type(plain.submit(length, "a").result(timeout=1), int)
+    plain.shutdown(wait=False, cancel_futures=True)
+
+
+def budget() -> None:
+    found = allcores.core_budget()
+    assert_type(found, allcores.Budget)
+    assert_type(found.workers, int)
+    assert_type(found.quota, float | None)
+    assert_type(found.reasons, tuple[str, ...])
+
+
+def errors() -> None:
+    try:
+        allcores.map(length, ["a"])
+    except allcores.WorkerLost as error:
+        assert_type(error.signal, str | None)
+        assert_type(error.exitcode, int | None)
+        assert_type(error.peak_memory, int | None)
+        assert_type(error.stack, str | None)
+        assert_type(error.index, int | None)
+    except allcores.TaskTimeout as error:
+        assert_type(error.timeout, float)
+        caught: TimeoutError = error
+        print(caught)
+    except allcores.NotPicklable as error:
+        assert_type(error.path, str | None)
+    except allcores.RemoteError as error:
+        assert_type(error.type_name, str)
+    except allcores.TaskError as error:
+        assert_type(error.attempts, int)
+        assert_type(error.worker, int | None)
+    except (allcores.UsageError, allcores.PoolClosed, allcores.SetupError, allcores.BrokenPool) as error:
+        assert_type(error.args, tuple[Any, ...])
+    except allcores.Interrupted as interrupt:
+        assert_type(interrupt.done, list[Any])

@@ -1,0 +1,1176 @@
+"""engine/dispatcher.py: who gets which chunk, what is retried, who is ended. Told as events and orders.
+
+The stories come first; then Hypothesis plays whole worlds (see simulation.py) and checks what must always hold.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from allcores.engine.chunker import Chunker
+from allcores.engine.desk import Doom, Life
+from allcores.engine.dispatcher import (
+    CONFIRM_NS,
+    DEPTH,
+    MOST_PUT_BACKS,
+    MOST_STILLBORN,
+    RESERVE,
+    Dispatcher,
+)
+from allcores.engine.events import (
+    Failure,
+    Glance,
+    Kill,
+    Launch,
+    Results,
+    Send,
+    SetLimit,
+    Stop,
+    TaskRetried,
+    WorkerEnded,
+    WorkerGone,
+)
+from allcores.engine.flow import Chunk, Flow, Function, Segment
+from allcores.errors import BrokenPool, SetupError, TaskTimeout
+from allcores.limits import Limits, Retry
+from allcores.outcome import Kind
+from allcores.transport.marks import (
+    NO_LIMIT,
+    PHASE_IDLE,
+    PHASE_LOADING,
+    PHASE_RUNNING,
+    PHASE_SEALING,
+    mark,
+)
+from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
+
+FUNCTION = Function(1, None, b"", "one", "function")
+SECOND = 1_000 * MILLI
+
+
+class Boom(Exception):
+    """What a worker died of."""
+
+
+class Desks:
+    """A dispatcher with a board that the test writes, and a clock that the test moves."""
+
+    def __init__(self, workers: int = 1, *, ready: bool = True, **limits: Any) -> None:
+        self.board: dict[int, Glance] = {}
+        self.dispatcher = Dispatcher(workers, Limits(**limits), self.board.get, rng=random.Random(1))
+        self.now = SECOND
+        self.flows = 0
+        self.dispatcher.fill(self.now)
+        if ready:
+            self.orders()
+            for worker in list(self.dispatcher.desks):
+                self.ready(worker)
+
+    def orders(self) -> list[Any]:
+        """What was ordered since the last look."""
+        orders, self.dispatcher.orders = self.dispatcher.orders, []
+        return orders
+
+    def sent(self) -> list[tuple[int, int, int, int]]:
+        """Of the orders since the last look, what was sent: worker, first item, items, attempt."""
+        return [
+            (order.worker, order.chunk.first, len(order.chunk.items), order.chunk.attempt)
+            for order in self.orders()
+            if isinstance(order, Send)
+        ]
+
+    def flow(self, **options: Any) -> Flow:
+        self.flows += 1
+        options.setdefault("chunker", Chunker(1))
+        flow = Flow(self.flows, **options)
+        self.dispatcher.open(flow)
+        return flow
+
+    def add(self, flow: Flow, items: int = 1, *, size_bytes: int = 0) -> Chunk:
+        first = flow.pulled
+        chunk = Chunk(flow, FUNCTION, first, list(range(first, first + items)))
+        chunk.future = object() if flow.calls else None
+        chunk.size_bytes = size_bytes
+        self.dispatcher.add(chunk, self.now)
+        return chunk
+
+    def end_of_input(self, *flows: Flow) -> None:
+        for flow in flows:
+            flow.exhausted = True
+
+    def ready(self, worker: int) -> None:
+        self.dispatcher.ready(worker, self.now)
+
+    def results(
+        self, worker: int, sequence: int, start: int, count: int, *, ended: bool = True, **more: Any
+    ) -> None:
+        failed = {failure.offset for failure in more.get("failures") or ()}
+        values = [position for position in range(start, start + count) if position not in failed]
+        total_ns = more.pop("total_ns", count * 10 * MICRO)
+        event = Results(worker, sequence, start, count, total_ns, values=values, ended=ended, **more)
+        self.dispatcher.results(event, self.now)
+
+    def at(
+        self, worker: int, sequence: int, position: int, *, since: int | None = None, phase: int = PHASE_RUNNING
+    ) -> Glance:
+        """Write a worker's slot."""
+        started = 0 if phase == PHASE_IDLE else self.now if since is None else since
+        self.board[worker] = Glance(sequence, position, started, phase)
+        return self.board[worker]
+
+    def gone(self, worker: int, *, innocent: bool = False, idle: bool = False) -> None:
+        """The worker's process has ended where its slot says."""
+        running = None if idle else self.board.get(worker)
+        event = WorkerGone(worker, running, Kind.WORKER_LOST, Boom(worker), "it died", innocent)
+        self.dispatcher.gone(event, self.now)
+
+    def tick(self, after_ns: int = 0) -> None:
+        self.now += after_ns
+        self.dispatcher.tick(self.now)
+
+    def pass_time(self, until_ns: int, *, alarms: int = 1000) -> None:
+        """Let `until_ns` pass; ring each alarm when it is due."""
+        until = self.now + until_ns
+        while (alarm := self.dispatcher.next_alarm_ns) is not None and alarm <= until:
+            alarms -= 1
+            assert alarms, "alarms without end"
+            self.now = max(self.now, alarm)
+            self.tick()
+        self.now = until
+
+
+def take_all(flow: Flow) -> list[tuple[int, int, list[Kind]]]:
+    """Segments that are ready, as (start, count, kinds of failures)."""
+    return [
+        (segment.start, segment.count, [failure.kind for failure in segment.failures or ()])
+        for segment in iter(flow.take, None)
+    ]
+
+
+def lonely(flow: Flow) -> Segment:
+    segment = flow.take()
+    assert segment is not None
+    assert flow.take() is None
+    return segment
+
+
+# --- handing out ----------------------------------------------------------------------------------
+
+
+def test_a_pool_begins_at_full_strength() -> None:
+    """As many workers are launched as were asked for, once; none is given work before it is ready."""
+    desks = Desks(3, ready=False)
+    assert desks.orders() == [Launch(1), Launch(2), Launch(3)]
+    flow = desks.flow()
+    desks.add(flow)
+    desks.dispatcher.fill(desks.now)
+    assert desks.orders() == []
+    desks.ready(2)
+    assert desks.sent() == [(2, 0, 1, 1)]
+
+
+def test_idle_workers_come_first() -> None:
+    """No worker gets a second chunk while another has none, and none gets more than DEPTH."""
+    desks = Desks(3)
+    flow = desks.flow()
+    for _ in range(3 * DEPTH + 2):
+        desks.add(flow)
+    workers = [worker for worker, *_ in desks.sent()]
+    assert sorted(workers[:3]) == [1, 2, 3]
+    assert sorted(workers) == sorted([1, 2, 3] * DEPTH)
+    assert len(flow.pending) == 2
+
+
+def test_the_next_chunk_waits_at_the_worker() -> None:
+    """A worker that ends a chunk gets the next at once, in the order of the input, whatever others do."""
+    desks = Desks(1)
+    flow = desks.flow()
+    for _ in range(4):
+        desks.add(flow)
+    assert desks.sent() == [(1, 0, 1, 1), (1, 1, 1, 1)]
+    desks.results(1, 1, 0, 1)
+    assert desks.sent() == [(1, 2, 1, 1)]
+    desks.results(1, 2, 0, 1)
+    assert desks.sent() == [(1, 3, 1, 1)]
+    assert take_all(flow) == [(0, 1, []), (1, 1, [])]
+
+
+def test_flows_are_served_in_turn() -> None:
+    """A flow with a hundred chunks keeps another one waiting for one chunk, not for a hundred."""
+    desks = Desks(1)
+    large, small, other = desks.flow(), desks.flow(), desks.flow()
+    for _ in range(100):
+        desks.add(large)
+    desks.orders()
+    small_chunks = [desks.add(small) for _ in range(3)]
+    other_chunks = [desks.add(other) for _ in range(3)]
+    for sequence in range(1, 12):
+        desks.results(1, sequence, 0, 1)
+    served = [order.chunk.flow.number for order in desks.orders() if isinstance(order, Send)]
+    assert all(chunk.sequence for chunk in small_chunks + other_chunks)
+    assert served[:9] in ([1, 2, 3] * 3, [2, 3, 1] * 3)
+    assert set(served[9:]) == {1}
+
+
+def test_there_is_room_for_everybody_and_a_reserve() -> None:
+    """`room` counts chunks for whoever is idle or has space, and some more; pending ones are subtracted."""
+    desks = Desks(4, ready=False)
+    flow = desks.flow()
+    assert desks.dispatcher.room(flow) == 8, "nobody is ready yet: the first chunks shall wait for those who start"
+    assert desks.dispatcher.hungry
+    for worker in (1, 2, 3, 4):
+        desks.ready(worker)
+    assert desks.dispatcher.room(flow) == 4 * DEPTH + 4
+    for _ in range(4 * DEPTH + 3):
+        desks.add(flow)
+    assert len(flow.pending) == 3
+    assert desks.dispatcher.room(flow) in (1, 5)
+    desks.results(1, 1, 0, 1)
+    assert desks.dispatcher.room(flow) == 2
+    assert not desks.dispatcher.hungry
+    many = Desks(100, ready=False)
+    assert many.dispatcher.room(many.flow()) == 100 + RESERVE
+
+
+def test_reports_of_strangers_are_ignored() -> None:
+    """Results of a worker or a chunk that is not known change nothing, nor do those that come twice."""
+    desks = Desks(1)
+    flow = desks.flow()
+    desks.add(flow, 3)
+    desks.results(7, 1, 0, 1)
+    desks.results(1, 9, 0, 1)
+    desks.ready(7)
+    desks.results(1, 1, 0, 2, ended=False)
+    desks.results(1, 1, 0, 2, ended=False)
+    desks.results(1, 1, 2, 1)
+    desks.results(1, 1, 2, 1)
+    assert take_all(flow) == [(0, 2, []), (2, 1, [])]
+    assert desks.dispatcher.count(Kind.OK) == 3 == desks.dispatcher.items_done
+
+
+def test_running_items_that_were_taken_back_is_an_error() -> None:
+    """A worker that reports more items than its chunk holds is our mistake, and does not go unseen."""
+    desks = Desks(1)
+    desks.add(desks.flow(), 2)
+    with pytest.raises(AssertionError, match="taken back"):
+        desks.results(1, 1, 0, 3)
+
+
+# --- failures and retries -------------------------------------------------------------------------
+
+
+def test_failures_stand_among_the_values() -> None:
+    """A chunk with failures is one segment: values of the others, failures with their offsets, all seconds."""
+    desks = Desks(1)
+    flow = desks.flow()
+    desks.add(flow, 5)
+    failures = [Failure(1, Kind.FAILED, ValueError(1)), Failure(4, Kind.FAILED, ValueError(4))]
+    desks.results(1, 1, 0, 5, failures=failures, durations=[1, 2, 3, 4, 5])
+    segment = lonely(flow)
+    assert segment.values == [0, 2, 3]
+    assert [(failure.offset, failure.error.args) for failure in segment.failures or ()] == [(1, (1,)), (4, (4,))]
+    assert segment.durations == [1, 2, 3, 4, 5]
+    assert desks.dispatcher.count(Kind.FAILED) == 2
+    assert flow.failed == 2
+
+
+def test_failures_of_a_later_report_count_from_its_start() -> None:
+    """Offsets in a segment count from the segment's start, not from the chunk's."""
+    desks = Desks(1)
+    flow = desks.flow()
+    desks.add(flow, 5)
+    desks.results(1, 1, 0, 3, ended=False)
+    desks.results(1, 1, 3, 2, failures=[Failure(4, Kind.FAILED, ValueError())], durations=[3, 4])
+    first, second = iter(flow.take, None)
+    assert (first.start, first.count) == (0, 3)
+    assert (second.start, second.values, second.durations) == (3, [3], [3, 4])
+    assert [failure.offset for failure in second.failures or ()] == [1]
+
+
+def test_a_retried_item_leaves_its_neighbours_alone() -> None:
+    """Only the failed item runs again, after its wait, by itself; the others are settled at once."""
+    desks = Desks(1)
+    flow = desks.flow(retry=Retry(times=1, wait_s=0.5, jitter=0), ordered=False)
+    desks.add(flow, 3)
+    desks.orders()
+    desks.results(1, 1, 0, 3, failures=[Failure(1, Kind.FAILED, ValueError())], durations=[1, 2, 3])
+    assert take_all(flow) == [(0, 1, []), (2, 1, [])]
+    assert desks.dispatcher.waiting_for_time
+    assert desks.sent() == []
+    desks.pass_time(SECOND // 2 - 1)
+    assert desks.sent() == []
+    desks.pass_time(1)
+    assert desks.sent() == [(1, 1, 1, 2)]
+    desks.results(1, 2, 0, 1)
+    segment = lonely(flow)
+    assert (segment.start, segment.attempt, segment.items) == (1, 2, [1])
+    assert not desks.dispatcher.waiting_for_time
+
+
+def test_attempts_are_counted_and_end() -> None:
+    """`times` further attempts and no more; each wait is longer, each attempt is news."""
+    desks = Desks(1)
+    flow = desks.flow(retry=Retry(times=2, wait_s=0.1, jitter=0))
+    desks.add(flow)
+    for attempt in (1, 2, 3):
+        assert desks.sent() == [(1, 0, 1, attempt)]
+        desks.results(1, attempt, 0, 1, failures=[Failure(0, Kind.FAILED, ValueError(attempt))])
+        desks.pass_time(SECOND)
+    segment = lonely(flow)
+    assert segment.attempt == 3
+    assert [(failure.kind, failure.error.args) for failure in segment.failures or ()] == [(Kind.FAILED, (3,))]
+    retried = [news for news in desks.dispatcher.news if isinstance(news, TaskRetried)]
+    assert [(news.index, news.attempt, news.wait_s) for news in retried] == [(0, 1, 0.1), (0, 2, 0.2)]
+    assert desks.dispatcher.retries == 2
+    assert desks.dispatcher.items_done == 1
+
+
+@pytest.mark.parametrize(
+    ("retry", "error", "again"),
+    [
+        (Retry(times=1), ValueError(), True),
+        (Retry(times=1, on=OSError), ValueError(), False),
+        (Retry(times=1, on=(OSError, ValueError)), ValueError(), True),
+        (Retry(times=1, on=OSError), ConnectionError(), True),
+        (Retry(times=0), ValueError(), False),
+    ],
+)
+def test_only_chosen_exceptions_are_retried(retry: Retry, error: Exception, again: bool) -> None:
+    """`on` chooses by type, subclasses included."""
+    desks = Desks(1)
+    flow = desks.flow(retry=retry)
+    desks.add(flow)
+    desks.results(1, 1, 0, 1, failures=[Failure(0, Kind.FAILED, error)])
+    assert desks.dispatcher.waiting_for_time is again
+    assert bool(flow.ready) is not again
+
+
+@pytest.mark.parametrize("lost", [True, False])
+@pytest.mark.parametrize("switched_on", [True, False])
+def test_lost_workers_and_timeouts_have_switches_of_their_own(lost: bool, switched_on: bool) -> None:
+    """`on_worker_lost` and `on_timeout` decide about retries, not the exception types in `on`."""
+    desks = Desks(1)
+    retry = Retry(
+        times=1,
+        on=KeyError,
+        on_worker_lost=switched_on if lost else not switched_on,
+        on_timeout=not switched_on if lost else switched_on,
+    )
+    flow = desks.flow(retry=retry, timeout_ns=SECOND)
+    desks.add(flow)
+    desks.at(1, 1, 0)
+    if not lost:
+        desks.pass_time(2 * SECOND)
+    desks.gone(1)
+    assert desks.dispatcher.waiting_for_time is switched_on
+    if not switched_on:
+        assert take_all(flow) == [(0, 1, [Kind.WORKER_LOST if lost else Kind.TIMED_OUT])]
+
+
+# --- deaths ---------------------------------------------------------------------------------------
+
+
+def test_only_the_culprit_is_charged() -> None:
+    """A worker that dies loses the outcome of one item. What was sealed stays; the rest goes back to the front."""
+    desks = Desks(1)
+    flow = desks.flow(ordered=False)
+    desks.add(flow, 6)
+    desks.add(flow, 2)
+    desks.add(flow, 2)
+    desks.results(1, 1, 0, 2, ended=False)
+    desks.at(1, 1, 3)
+    desks.orders()
+    desks.gone(1)
+    assert take_all(flow) == [(0, 2, []), (3, 1, [Kind.WORKER_LOST])]
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in flow.pending] == [
+        (2, 1, 1),  # finished, but not sealed
+        (4, 2, 1),
+        (6, 2, 1),
+        (8, 2, 1),
+    ]
+    assert desks.orders() == [Launch(2)]
+    assert desks.dispatcher.put_backs == 5
+    desks.ready(2)
+    assert desks.sent() == [(2, 2, 1, 1), (2, 4, 2, 1)]
+
+
+def test_an_item_that_finished_as_its_worker_died_counts() -> None:
+    """When the death came after the sealing, nobody is to blame."""
+    desks = Desks(1)
+    flow = desks.flow()
+    desks.add(flow, 3)
+    desks.at(1, 1, 1)
+    desks.results(1, 1, 0, 2, ended=False)
+    desks.gone(1)
+    assert take_all(flow) == [(0, 2, [])]
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in flow.pending] == [(2, 1, 1)]
+
+
+@pytest.mark.parametrize("phase", [PHASE_LOADING, PHASE_SEALING])
+def test_a_death_over_a_whole_chunk_is_looked_into(phase: int) -> None:
+    """Where the death cannot be pinned to one item, its items run one by one, uncharged: that will tell."""
+    desks = Desks(1)
+    flow = desks.flow()
+    desks.add(flow, 3)
+    desks.at(1, 1, 0 if phase == PHASE_LOADING else 2, phase=phase)
+    desks.gone(1)
+    assert take_all(flow) == []
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in flow.pending] == [
+        (0, 1, 1),
+        (1, 1, 1),
+        (2, 1, 1),
+    ]
+    desks.ready(2)
+    desks.at(2, 1, 0, phase=phase)
+    desks.gone(2)
+    assert take_all(flow) == [(0, 1, [Kind.WORKER_LOST])]
+
+
+def test_items_that_would_not_unpickle_together_run_one_by_one() -> None:
+    """A chunk that a worker could not unpickle comes back in pieces of one item."""
+    desks = Desks(1)
+    flow = desks.flow()
+    desks.add(flow, 3)
+    desks.orders()
+    desks.results(1, 1, 0, 0, unloadable=True)
+    assert desks.sent() == [(1, 0, 1, 1), (1, 1, 1, 1)]
+
+
+def test_an_idle_worker_that_dies_is_replaced() -> None:
+    """A death between two chunks costs nobody an outcome."""
+    desks = Desks(2)
+    flow = desks.flow()
+    desks.add(flow, 2)
+    desks.at(1, 0, 0, phase=PHASE_IDLE)
+    desks.orders()
+    desks.gone(1, idle=True)
+    assert desks.orders()[0] == Launch(3)
+    assert flow.settled == 0
+    assert [news.worker for news in desks.dispatcher.news if isinstance(news, WorkerEnded)] == [1]
+    desks.gone(1)
+    assert desks.orders() == [], "a second notice of the same death is no news"
+
+
+def test_a_chunk_that_waited_behind_a_culprit_is_not_charged() -> None:
+    """The second chunk of a dying worker goes back whole."""
+    desks = Desks(1)
+    flow, other = desks.flow(), desks.flow()
+    desks.add(flow)
+    desks.add(other, 3)
+    desks.at(1, 1, 0)
+    desks.gone(1)
+    assert take_all(flow) == [(0, 1, [Kind.WORKER_LOST])]
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in other.pending] == [(0, 3, 1)]
+
+
+def test_a_worker_that_dies_at_its_limit_was_not_running_anything() -> None:
+    """The item at the limit was never started: it is not charged, whether it was taken back already or not."""
+    for confirmed in (False, True):
+        desks = Desks(2)
+        flow = desks.flow()
+        desks.add(flow, 4)
+        desks.end_of_input(flow)
+        # Worker 1 has run items[0] for long; the rest is to be taken back.
+        desks.at(1, 1, 0)
+        desks.now += 100 * MILLI
+        desks.gone(2, idle=True)
+        desks.ready(3)
+        desks.pass_time(100 * MILLI) if not desks.dispatcher.desks[1].confirming else None
+        assert desks.dispatcher.desks[1].limit == mark(1, 1)
+        if confirmed:
+            desks.tick(CONFIRM_NS)
+        desks.orders()
+        desks.results(1, 1, 0, 1, ended=False)
+        desks.at(1, 1, 1)
+        desks.gone(1)
+        assert take_all(flow) == [(0, 1, [])], "confirmed" if confirmed else "not yet confirmed"
+        assert flow.failed == 0
+
+
+def test_an_innocent_death_charges_nobody() -> None:
+    """When the template dies, the items that ran go back uncharged; but not for ever."""
+    desks = Desks(1)
+    flow = desks.flow(retry=Retry(times=0))
+    desks.add(flow)
+    for deaths in range(1, MOST_PUT_BACKS + 2):
+        desks.at(deaths, 1, 0)
+        desks.gone(deaths, innocent=True)
+        if deaths <= MOST_PUT_BACKS:
+            assert take_all(flow) == []
+            assert [chunk.attempt for chunk in flow.pending] == [1]
+            desks.ready(deaths + 1)
+    assert take_all(flow) == [(0, 1, [Kind.WORKER_LOST])]
+
+
+# --- starting -------------------------------------------------------------------------------------
+
+
+def test_workers_that_die_before_they_are_ready_break_the_pool() -> None:
+    """A few in a row, and every flow is told once, instead of a restart loop."""
+    desks = Desks(1, ready=False)
+    flow = desks.flow()
+    desks.add(flow)
+    for worker in range(1, MOST_STILLBORN):
+        desks.gone(worker, idle=True)
+        assert not flow.finished
+    desks.orders()
+    desks.gone(MOST_STILLBORN, idle=True)
+    assert isinstance(flow.broken, BrokenPool)
+    assert flow.finished
+    assert flow in desks.dispatcher.touched
+    assert desks.orders() == [], "nobody is launched into a broken pool"
+    late = desks.flow()
+    assert late.broken is flow.broken
+
+
+def test_one_that_gets_ready_ends_the_row() -> None:
+    """Stillborn workers count only in a row; those that the template took along do not count."""
+    desks = Desks(1, ready=False)
+    worker = 1
+    for _ in range(3):
+        for _ in range(MOST_STILLBORN - 1):
+            desks.gone(worker, idle=True)
+            worker += 1
+        desks.ready(worker)
+        desks.gone(worker, idle=True)
+        worker += 1
+    for _ in range(3 * MOST_STILLBORN):
+        desks.gone(worker, idle=True, innocent=True)
+        worker += 1
+    assert desks.dispatcher.broken is None
+
+
+def test_a_setup_that_hangs_is_reported() -> None:
+    """After `setup_s` the worker is ended and everybody who waits gets a SetupError."""
+    desks = Desks(1, ready=False, setup_s=3)
+    flow = desks.flow()
+    desks.orders()
+    desks.pass_time(3 * SECOND - 1)
+    assert not flow.finished
+    desks.pass_time(1)
+    assert isinstance(flow.broken, SetupError)
+    assert Kill(1, "its setup took too long") in desks.orders()
+
+
+def test_a_setup_that_failed_is_reported_once() -> None:
+    """The first error stays; workers that fail after it change nothing."""
+    desks = Desks(2, ready=False)
+    flow = desks.flow()
+    first = SetupError("first")
+    desks.dispatcher.setup_failed(first)
+    desks.gone(1, idle=True)
+    assert flow.broken is first
+    assert desks.flow().broken is first
+
+
+def test_a_timely_setup_has_no_aftermath() -> None:
+    """The alarm of a worker that got ready in time ends nobody."""
+    desks = Desks(1, setup_s=3)
+    desks.orders()
+    desks.pass_time(10 * SECOND)
+    assert desks.orders() == []
+    assert desks.dispatcher.broken is None
+
+
+# --- deadlines ------------------------------------------------------------------------------------
+
+
+def test_a_deadline_is_for_each_item() -> None:
+    """An item has its seconds from its own start; a chunk may take longer than that."""
+    desks = Desks(1)
+    flow = desks.flow(timeout_ns=SECOND)
+    desks.add(flow, 5)
+    desks.orders()
+    for position in range(5):
+        desks.at(1, 1, position)
+        desks.pass_time(SECOND * 9 // 10)
+    assert desks.orders() == []
+    desks.pass_time(SECOND * 3 // 10)
+    assert isinstance(desks.orders()[0], Kill)
+
+
+def test_a_timeout_ends_one_item() -> None:
+    """The item that used up its seconds gets TaskTimeout with the facts; the others run elsewhere, uncharged."""
+    desks = Desks(1)
+    flow = desks.flow(timeout_ns=SECOND, ordered=False)
+    desks.add(flow, 3)
+    desks.at(1, 1, 1)
+    desks.orders()
+    desks.pass_time(SECOND + MILLI)
+    assert desks.orders() == [Kill(1, "items[1] timed out"), Launch(2)]
+    desks.results(1, 1, 0, 1, ended=False)
+    desks.gone(1)
+    assert take_all(flow)[:1] == [(0, 1, [])]
+    desks.ready(2)
+    assert desks.sent() == [(2, 2, 1, 1)]
+    assert desks.dispatcher.count(Kind.TIMED_OUT) == 1
+
+
+def test_the_facts_of_a_timeout() -> None:
+    """TaskTimeout carries index, seconds, attempts and worker."""
+    desks = Desks(1)
+    flow = desks.flow(timeout_ns=SECOND)
+    desks.add(flow, 3)
+    desks.results(1, 1, 0, 3)
+    desks.add(flow, 3)
+    take_all(flow)
+    desks.at(1, 2, 0)
+    desks.pass_time(SECOND + MILLI)
+    desks.gone(1)
+    segment = lonely(flow)
+    (failure,) = segment.failures or ()
+    assert isinstance(failure.error, TaskTimeout)
+    facts = failure.error
+    assert (facts.index, facts.timeout, facts.attempts, facts.worker) == (3, 1.0, 1, 1)
+    assert segment.durations == [SECOND + MILLI]
+
+
+def test_an_item_that_beats_its_end_counts() -> None:
+    """An item that is finished between the verdict and the end of its worker keeps its outcome."""
+    desks = Desks(1)
+    flow = desks.flow(timeout_ns=SECOND)
+    desks.add(flow, 3)
+    desks.at(1, 1, 0)
+    desks.pass_time(SECOND + MILLI)
+    desks.results(1, 1, 0, 1, ended=False)
+    desks.at(1, 1, 1)
+    desks.gone(1)
+    assert take_all(flow) == [(0, 1, [])]
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in flow.pending] == [(1, 2, 1)]
+
+
+def test_a_short_deadline_is_kept_behind_a_long_one() -> None:
+    """A deadline is kept to the millisecond, whatever deadlines this worker was watched for before."""
+    for earlier_is_done in (True, False):
+        desks = Desks(1)
+        long, short = desks.flow(timeout_ns=60 * SECOND), desks.flow(timeout_ns=SECOND // 10)
+        desks.add(long)
+        if not earlier_is_done:
+            desks.add(short)
+        desks.results(1, 1, 0, 1)
+        if earlier_is_done:
+            desks.add(short)
+        desks.orders()
+        desks.at(1, 2, 0)
+        desks.pass_time(SECOND)
+        assert any(isinstance(order, Kill) for order in desks.orders()), "a second later, it still runs"
+
+
+def test_a_long_deadline_costs_few_looks() -> None:
+    """Watching a worker through many quick chunks sets no alarm per chunk."""
+    desks = Desks(1)
+    flow = desks.flow(timeout_ns=60 * SECOND)
+    for sequence in range(1, 200):
+        desks.add(flow)
+        desks.results(1, sequence, 0, 1)
+    assert len(desks.dispatcher._alarms) < 10
+
+
+def test_loading_that_takes_too_long_is_not_the_first_items_fault() -> None:
+    """When the deadline passed while a chunk of several was unpickled, its items run one by one, uncharged."""
+    desks = Desks(1)
+    flow = desks.flow(timeout_ns=SECOND)
+    desks.add(flow, 3)
+    desks.at(1, 1, 0, phase=PHASE_LOADING)
+    desks.pass_time(SECOND + MILLI)
+    # Meanwhile, before the signal reached it, it got on to the first item.
+    desks.at(1, 1, 0)
+    desks.gone(1)
+    assert take_all(flow) == []
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in flow.pending] == [
+        (0, 1, 1),
+        (1, 1, 1),
+        (2, 1, 1),
+    ]
+
+
+def test_a_worker_that_never_starts_its_chunk_is_ended() -> None:
+    """A worker stopped while it was idle keeps its items from nobody: it is ended, and nobody is charged."""
+    desks = Desks(1)
+    flow = desks.flow(timeout_ns=SECOND)
+    desks.add(flow, 2)
+    desks.at(1, 0, 0, phase=PHASE_IDLE)
+    desks.orders()
+    desks.pass_time(120 * SECOND)
+    assert any(isinstance(order, Kill) for order in desks.orders())
+    desks.gone(1, idle=True)
+    assert take_all(flow) == []
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in flow.pending] == [(0, 2, 1)]
+
+
+def test_a_doomed_worker_is_given_nothing() -> None:
+    """Its replacement starts at once; until it is buried, its results count, but it gets no more work."""
+    desks = Desks(1)
+    flow = desks.flow()
+    for _ in range(3):
+        desks.add(flow)
+    desks.orders()
+    desk = desks.dispatcher.desks[1]
+    desks.dispatcher.doom(desk, Doom(Kind.WORKER_LOST, Boom(), "too much memory", 2, 0), desks.now)
+    assert desks.orders() == [Kill(1, "too much memory"), Launch(2)]
+    desks.results(1, 1, 0, 1)
+    assert desks.sent() == []
+    assert take_all(flow) == [(0, 1, [])]
+    desks.at(1, 2, 0)
+    desks.gone(1)
+    assert take_all(flow) == [(1, 1, [Kind.WORKER_LOST])]
+    assert desks.orders() == []
+    assert len(desks.dispatcher.desks) == 1
+
+
+# --- cancelling -----------------------------------------------------------------------------------
+
+
+def test_cancelling_ends_what_runs_after_the_grace() -> None:
+    """Waiting items are dropped, nothing more is started, what still runs after `grace_s` is ended."""
+    desks = Desks(1, grace_s=0.5)
+    flow, other = desks.flow(), desks.flow()
+    desks.add(flow, 3)
+    desks.add(other, 2)
+    desks.add(flow, 3)
+    desks.at(1, 1, 0)
+    desks.orders()
+    desks.dispatcher.cancel(flow, desks.now)
+    assert desks.orders() == [SetLimit(1, mark(1, 0))]
+    assert flow.finished and not flow.pending
+    desks.pass_time(SECOND // 2 - 1)
+    assert desks.orders() == []
+    desks.pass_time(1)
+    assert [type(order) for order in desks.orders()] == [Kill, Launch]
+    desks.gone(1)
+    desks.ready(2)
+    assert desks.sent() == [(2, 0, 2, 1)], "the other flow's items run elsewhere"
+    assert flow.take() is None
+    assert desks.dispatcher.count(Kind.CANCELLED) == 6
+
+
+def test_cancelled_work_that_ends_in_its_grace_saves_its_worker() -> None:
+    """A worker that finishes the cancelled item in time is kept, and free again."""
+    desks = Desks(1, grace_s=0.5)
+    flow, other = desks.flow(), desks.flow()
+    desks.add(flow, 3)
+    desks.at(1, 1, 0)
+    desks.dispatcher.cancel(flow, desks.now)
+    desks.orders()
+    desks.results(1, 1, 0, 1)
+    assert desks.orders() == [SetLimit(1, NO_LIMIT)]
+    desks.add(other)
+    assert desks.sent() == [(1, 0, 1, 1)]
+    desks.at(1, 2, 0)
+    desks.pass_time(SECOND)
+    assert desks.orders() == []
+    assert flow.take() is None
+
+
+def test_the_work_of_others_is_not_ended_with_a_cancelled_flow() -> None:
+    """When the grace is over and the worker runs somebody else's item, it goes on."""
+    desks = Desks(1, grace_s=0.5)
+    flow, other = desks.flow(), desks.flow()
+    desks.add(other, 3)
+    desks.add(flow, 3)
+    desks.at(1, 1, 0)
+    desks.orders()
+    desks.dispatcher.cancel(flow, desks.now)
+    desks.pass_time(SECOND)
+    assert desks.orders() == [SetLimit(1, mark(2, 0))]
+    desks.results(1, 1, 0, 3)
+    desks.results(1, 2, 0, 0)
+    assert desks.orders() == [SetLimit(1, NO_LIMIT)]
+    assert take_all(other) == [(0, 3, [])]
+    assert desks.dispatcher.hungry
+
+
+def test_a_call_is_cancelled_alone() -> None:
+    """Of several calls, the cancelled one is dropped while it waits, and ended when it runs."""
+    desks = Desks(1, grace_s=0.5)
+    flow = desks.flow(calls=True)
+    running, behind, waiting, last = [desks.add(flow) for _ in range(4)]
+    desks.at(1, 1, 0)
+    desks.orders()
+    desks.dispatcher.cancel_chunk(waiting, desks.now)
+    assert [chunk for chunk in flow.pending] == [last]
+    desks.dispatcher.cancel_chunk(running, desks.now)
+    assert desks.orders() == [SetLimit(1, mark(1, 0))]
+    desks.pass_time(SECOND)
+    assert [type(order) for order in desks.orders()] == [Kill, Launch]
+    desks.gone(1)
+    desks.ready(2)
+    assert desks.sent() == [(2, 1, 1, 1), (2, 3, 1, 1)]
+    assert behind.future is not None
+    for sequence in (1, 2):
+        desks.results(2, sequence, 0, 1)
+    assert [segment.future for segment in iter(flow.take, None)] == [behind.future, last.future]
+    assert flow.settled == flow.pulled == flow.consumed == 4
+    assert flow.bytes_out == 0
+
+
+def _put_back(desks: Desks, flow: Flow) -> Chunk:
+    desks.add(flow)
+    call = desks.add(flow)
+    desks.at(1, 1, 0)
+    desks.gone(1)
+    return call
+
+
+def _put_back_and_sent(desks: Desks, flow: Flow) -> Chunk:
+    call = _put_back(desks, flow)
+    desks.ready(2)
+    desks.at(2, 1, 0)
+    return call
+
+
+def _retried(desks: Desks, flow: Flow) -> Chunk:
+    call = desks.add(flow)
+    desks.results(1, 1, 0, 1, failures=[Failure(0, Kind.FAILED, ValueError())])
+    return call
+
+
+def _retried_and_sent(desks: Desks, flow: Flow) -> Chunk:
+    call = _retried(desks, flow)
+    desks.pass_time(SECOND)
+    desks.at(1, 2, 0)
+    return call
+
+
+@pytest.mark.parametrize("story", [_put_back, _put_back_and_sent, _retried, _retried_and_sent])
+def test_cancelling_reaches_a_call_that_moved(story: Any) -> None:
+    """A call can be cancelled by what `submit` made of it, also after it was put back or waits for a retry."""
+    desks = Desks(1, grace_s=0)
+    flow = desks.flow(calls=True, retry=Retry(times=1, wait_s=0.1, on_worker_lost=False))
+    call = story(desks, flow)
+    take_all(flow)
+    desks.orders()
+    desks.dispatcher.cancel_chunk(call, desks.now)
+    desks.pass_time(SECOND)
+    orders = desks.orders()
+    assert not any(isinstance(order, Send) for order in orders)
+    holders = [desk for desk in desks.dispatcher.desks.values() if desk.chunks]
+    assert all(desk.doom is not None for desk in holders), f"it runs on: {holders}"
+    for desk in holders:
+        desks.gone(desk.worker)
+    for worker, desk in list(desks.dispatcher.desks.items()):
+        if desk.life is Life.STARTING:
+            desks.ready(worker)
+    assert desks.sent() == []
+    assert flow.take() is None
+    assert flow.settled == flow.pulled == flow.consumed
+    assert desks.dispatcher.count(Kind.CANCELLED) == 1
+
+
+def test_cancelling_reaches_a_call_that_was_taken_back() -> None:
+    """A call that waited behind a busy worker and went to an idle one can still be cancelled."""
+    desks = Desks(2, grace_s=0)
+    flow = desks.flow(calls=True)
+    calls = [desks.add(flow) for _ in range(4)]
+    desks.at(1, 1, 0)
+    desks.at(2, 1, 0)
+    desks.now += 100 * MILLI
+    desks.results(2, 1, 0, 1)
+    desks.results(2, 2, 0, 1)
+    desks.pass_time(100 * MILLI)
+    moved = [order for order in desks.orders() if isinstance(order, Send)][-1]
+    assert moved.worker == 2 and moved.chunk.future is calls[2].future
+    desks.at(2, 3, 0)
+    desks.dispatcher.cancel_chunk(calls[2], desks.now)
+    desks.pass_time(SECOND)
+    assert any(isinstance(order, Kill) and order.worker == 2 for order in desks.orders())
+
+
+def test_stopping_lets_what_runs_finish() -> None:
+    """`stop` starts nothing more: unstarted items are settled as cancelled, the running one counts."""
+    desks = Desks(1, grace_s=0)
+    flow = desks.flow(retry=Retry(times=3, wait_s=1), ordered=False)
+    desks.add(flow)
+    desks.results(1, 1, 0, 1, failures=[Failure(0, Kind.FAILED, ValueError())])
+    desks.add(flow, 3)
+    desks.add(flow, 2)
+    desks.add(flow, 2)
+    desks.at(1, 2, 1)
+    desks.orders()
+    desks.dispatcher.stop(flow, desks.now)
+    assert desks.orders() == [SetLimit(1, mark(2, 2))]
+    desks.pass_time(10 * SECOND)
+    assert desks.orders() == []
+    desks.results(1, 2, 0, 2)
+    desks.results(1, 3, 0, 0)
+    assert desks.orders() == [SetLimit(1, NO_LIMIT)]
+    segments = take_all(flow)
+    cancelled = sum(len(kinds) for _, _, kinds in segments)
+    assert all(kind is Kind.CANCELLED for _, _, kinds in segments for kind in kinds)
+    assert cancelled == 1 + 1 + 2 + 2
+    assert sum(count for _, count, _ in segments) == 8
+    assert flow.finished
+
+
+# --- taking back ----------------------------------------------------------------------------------
+
+
+def two_workers_one_busy(behind: int = 1) -> tuple[Desks, Flow]:
+    """Worker 1 has run its first item for a moment, others wait behind it; worker 2 has just become idle."""
+    desks = Desks(2)
+    flow = desks.flow(ordered=False)
+    desks.add(flow)
+    desks.add(flow)
+    desks.add(flow, behind)
+    desks.end_of_input(flow)
+    desks.at(1, 1, 0)
+    desks.at(2, 1, 0)
+    desks.orders()
+    return desks, flow
+
+
+def test_waiting_work_is_taken_back() -> None:
+    """At the end of the input an idle worker gets what waits behind a busy one, once that is sure not to run."""
+    desks, flow = two_workers_one_busy(behind=3)
+    desks.now += 30 * MILLI
+    desks.results(2, 1, 0, 1)
+    assert desks.orders() == [SetLimit(1, mark(1, 1))]
+    desks.tick(CONFIRM_NS - 1)
+    assert desks.orders() == []
+    desks.tick(1)
+    assert desks.sent() == [(2, 2, 3, 1)]
+    assert desks.dispatcher.taken_back == 3
+    desks.results(1, 1, 0, 1)
+    assert desks.orders() == []
+    desks.results(1, 2, 0, 0)
+    assert desks.orders()[0] == SetLimit(1, NO_LIMIT)
+    desks.results(2, 2, 0, 3)
+    assert flow.settled == 5 and flow.finished is False
+    take_all(flow)
+    assert flow.finished
+
+
+def test_what_was_passed_is_not_taken_back() -> None:
+    """A worker that was past the limit before it saw it keeps its work; its own report tells where it stopped."""
+    desks, flow = two_workers_one_busy(behind=3)
+    desks.now += 30 * MILLI
+    desks.results(2, 1, 0, 1)
+    assert desks.orders() == [SetLimit(1, mark(1, 1))]
+    desks.at(1, 2, 0)
+    desks.tick(CONFIRM_NS)
+    assert desks.orders() == []
+    desks.results(1, 1, 0, 1)
+    desks.results(1, 2, 0, 1)
+    assert desks.orders()[0] == SetLimit(1, NO_LIMIT)
+    assert desks.dispatcher.taken_back == 0
+    take_all(flow)
+    assert flow.settled == 3
+
+
+def test_unstarted_items_of_a_running_chunk_are_taken_back() -> None:
+    """Half of what a long chunk has not started goes to who is idle; split among several idle workers."""
+    desks = Desks(3)
+    flow = desks.flow(ordered=False)
+    flow.chunker.observe(1, 10 * MILLI, 0)
+    desks.add(flow, 21)
+    desks.end_of_input(flow)
+    desks.at(1, 1, 0)
+    desks.orders()
+    desks.now += 5 * MILLI
+    desks.gone(2, idle=True)
+    desks.ready(4)
+    assert SetLimit(1, mark(1, 11)) in desks.orders()
+    desks.tick(CONFIRM_NS)
+    assert desks.sent() == [(3, 11, 5, 1), (4, 16, 5, 1)]
+    desks.results(1, 1, 0, 11)
+    desks.results(3, 1, 0, 5)
+    desks.results(4, 1, 0, 5)
+    assert sum(count for _, count, _ in take_all(flow)) == 21
+    assert flow.finished
+
+
+def test_nothing_is_taken_while_the_input_goes_on() -> None:
+    """While there is input and credit, the consumer feeds the idle; nobody's queue is touched."""
+    desks, flow = two_workers_one_busy()
+    flow.exhausted = False
+    desks.now += 30 * MILLI
+    desks.results(2, 1, 0, 1)
+    desks.pass_time(SECOND)
+    assert desks.orders() == []
+
+
+def test_work_that_waits_behind_a_long_item_is_taken_back() -> None:
+    """It is noticed in time that an item takes long, also when nothing else happens any more."""
+    desks, flow = two_workers_one_busy()
+    desks.results(2, 1, 0, 1)
+    assert desks.orders() == [], "too early to tell"
+    desks.pass_time(SECOND)
+    assert (2, 2, 1, 1) in desks.sent(), "worker 2 has been idle for a second"
+    assert flow.settled == 1
+
+
+def test_looking_for_work_to_take_back_ends() -> None:
+    """With nothing to take, an idle worker costs no alarms; with something that cannot be taken, few."""
+    desks = Desks(2)
+    flow = desks.flow()
+    desks.add(flow)
+    desks.end_of_input(flow)
+    desks.at(1, 1, 0)
+    desks.gone(2, idle=True)
+    desks.ready(3)
+    desks.pass_time(10 * SECOND, alarms=600)
+    assert desks.sent()[1:] == []
+
+
+def test_a_worker_with_a_limit_is_given_nothing() -> None:
+    """From the moment a limit is set until all its chunks are back, a worker gets no new chunk."""
+    desks, flow = two_workers_one_busy(behind=3)
+    desks.now += 30 * MILLI
+    desks.results(2, 1, 0, 1)
+    assert desks.orders() == [SetLimit(1, mark(1, 1))]
+    other = desks.flow()
+    for _ in range(6):
+        desks.add(other)
+    desks.tick(CONFIRM_NS)
+    desks.results(1, 1, 0, 1)
+    assert {worker for worker, *_ in desks.sent()} == {2}
+    desks.results(1, 2, 0, 0)
+    orders = desks.orders()
+    assert orders[0] == SetLimit(1, NO_LIMIT)
+    assert [order.worker for order in orders[1:]] == [1, 1]
+    assert flow.pulled == 5
+
+
+# --- leaving and closing --------------------------------------------------------------------------
+
+
+def test_a_worker_that_leaves_is_replaced_and_loses_nothing() -> None:
+    """A worker that has run its share ends by itself; what it still held goes back to the front in old order."""
+    desks = Desks(1)
+    flow = desks.flow()
+    for _ in range(3):
+        desks.add(flow, 2)
+    desks.orders()
+    desks.results(1, 1, 0, 1, leaving=True)
+    assert desks.orders() == [Launch(2)]
+    assert [(chunk.first, len(chunk.items)) for chunk in flow.pending] == [(1, 1), (2, 2), (4, 2)]
+    desks.gone(1, idle=True)
+    assert desks.orders() == []
+    desks.ready(2)
+    assert desks.sent() == [(2, 1, 1, 1), (2, 2, 2, 1)]
+    assert flow.failed == 0
+
+
+def test_closing_stops_the_idle_and_waits_for_the_busy() -> None:
+    """Idle workers are told to stop at once, busy ones when they have finished; nobody is launched."""
+    desks = Desks(2)
+    flow = desks.flow()
+    desks.add(flow)
+    desks.orders()
+    desks.dispatcher.close()
+    assert desks.orders() == [Stop(2)]
+    desks.gone(2, idle=True)
+    assert desks.orders() == []
+    desks.results(1, 1, 0, 1)
+    assert desks.orders() == [Stop(1)]
+    desks.gone(1, idle=True)
+    assert desks.orders() == []
+    assert desks.dispatcher.desks == {}
+
+
+def test_closing_does_not_wait_for_those_that_start() -> None:
+    """A worker in the middle of its setup is ended; one that gets ready at that moment is stopped."""
+    desks = Desks(2, ready=False)
+    desks.orders()
+    desks.dispatcher.close()
+    assert [type(order) for order in desks.orders()] == [Kill, Kill]
+    desks.ready(1)
+    assert desks.orders() == [Stop(1)]
+    for worker in (1, 2):
+        desks.gone(worker, idle=True)
+    assert desks.dispatcher.desks == {}
+    assert desks.orders() == []
+    assert desks.dispatcher.broken is None
+
+
+def test_a_broken_pool_starts_nothing_more() -> None:
+    """Once a pool is broken, its workers are given no more chunks of flows that nobody reads any more."""
+    desks = Desks(2)
+    flow = desks.flow()
+    for _ in range(6):
+        desks.add(flow)
+    desks.orders()
+    desks.dispatcher.break_off(BrokenPool("broken"))
+    desks.results(1, 1, 0, 1)
+    desks.results(2, 1, 0, 1)
+    assert desks.sent() == []
+
+
+# --- whole worlds ---------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=1200))
+@example(b"")
+def test_every_world_comes_to_a_good_end(data: bytes) -> None:
+    """Whatever fails, dies, hangs, is late, is cancelled or taken back, at every moment and in the end:
+
+    each item gets exactly one outcome, its own, in order where that was asked for; never more items or bytes
+    are out than there is credit for; no item is tried more often than allowed, and none is charged for what
+    another did; no worker is given work that it may not start, or more than DEPTH chunks; nothing is left
+    behind, all workers are back, and it does not go on for ever.
+    """
+    world_of(data).run()
+
+
+@given(st.binary(max_size=600), st.integers(1, 4), st.integers(1, 40))
+def test_a_crash_costs_one_item(data: bytes, workers: int, items: int) -> None:
+    """With one item that ends its worker each time, all others return, and that one says so."""
+    world = World(workers, script=Script(data))
+    culprit = len(data) % items
+    tasks = [Task(n, (Deed.CRASH if n == culprit else Deed.RETURN,), 200 * MICRO) for n in range(items)]
+    client = world.map(tasks, retry=Retry(times=data[0] % 3 if data else 0, wait_s=0.001))
+    world.run()
+    assert [task.index for task in tasks if task.outcome is not Kind.OK] == [culprit]
+    assert tasks[culprit].executions == client.flow.retry.times + 1
+    assert world.dispatcher.workers_started == workers + client.flow.retry.times + 1
+
+
+@pytest.mark.parametrize("bytes_limit", [1 << 28, 2_000])
+@pytest.mark.parametrize("items_limit", [65_536, 16])
+def test_credit_bounds_what_is_out(items_limit: int, bytes_limit: int) -> None:
+    """Behind a straggler in an ordered stream, no more is pulled than the limits say, in items and in bytes."""
+    world = World(3)
+    tasks = [Task(n, duration_ns=50 * MICRO, size_bytes=10, result_bytes=100) for n in range(600)]
+    tasks[0].duration_ns = 300 * MILLI
+    client = world.map(tasks, total=False, items_limit=items_limit, bytes_limit=bytes_limit)
+    world.run()
+    assert client.peak_items <= items_limit
+    # The first items are pulled before anything is known about their size.
+    assert client.peak_bytes <= bytes_limit + 3 * DEPTH * 100
+    if bytes_limit == 2_000 or items_limit == 16:
+        assert client.peak_items <= 40
+
+
+def test_all_flows_advance_together() -> None:
+    """Flows of the same kind that are read at the same time end at about the same time."""
+    world = World(2)
+    clients = [world.map([Task(n, duration_ns=MILLI) for n in range(60)], chunk=1) for _ in range(3)]
+    world.settle(until=lambda: any(client.over for client in clients))
+    assert min(client.flow.consumed for client in clients) > 40
+    world.settle()
+
+
+def test_uneven_work_ends_together() -> None:
+    """At the end of an input no worker idles while others have a queue: the makespan is near the ideal."""
+    world = World(4)
+    durations = [random.Random(3).choice((MILLI // 10, MILLI, 20 * MILLI)) for _ in range(300)]
+    world.map([Task(n, duration_ns=duration) for n, duration in enumerate(durations)])
+    begun = world.clock
+    world.settle()
+    ideal = max(sum(durations) / 4, max(durations))
+    assert world.clock - begun < 1.15 * ideal + 20 * MILLI
+
+
+def test_long_items_behind_each_other_are_spread() -> None:
+    """Calls that wait behind a long one move to whoever becomes idle."""
+    world = World(2)
+    durations = [MILLI, 500 * MILLI, MILLI, 500 * MILLI]
+    world.calls([Task(n, duration_ns=duration) for n, duration in enumerate(durations)])
+    begun = world.clock
+    world.settle()
+    assert world.clock - begun < 600 * MILLI
