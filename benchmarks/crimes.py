@@ -143,7 +143,7 @@ def memory_hog() -> None:
 
 def close_descriptors() -> None:
     """Close all but the standard three, the pool's own among them."""
-    os.closerange(3, 1024)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 
 
 def vandal() -> int:

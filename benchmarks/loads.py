@@ -40,8 +40,8 @@ def loads(share: float) -> dict[str, Load]:
     """The three loads; `share` of the full number of items, the same ones every time."""
     chance = random.Random(7)
     limits = [chance.randrange(5_000, 60_000) for _ in range(max(4, int(60 * share)))]
-    numbers = list(range(int(30_000 * share)))
-    steps = [int(20_000 * chance.lognormvariate(0.0, 1.5)) for _ in range(int(1_500 * share))]
+    numbers = list(range(int(10_000 * share)))
+    steps = [int(10_000 * chance.lognormvariate(0.0, 1.5)) for _ in range(int(1_500 * share))]
     return {
         "primes": Load(
             f"Counting primes below {len(limits)} limits of 5,000 to 60,000, `map` of a list",
@@ -52,7 +52,7 @@ def loads(share: float) -> dict[str, Load]:
             as_list=True,
         ),
         "hashes": Load(
-            f"{len(numbers):,} items hashed (some 60 µs each), streamed from a generator",
+            f"{len(numbers):,} items hashed (some 100 µs each), streamed from a generator",
             "hash_item",
             numbers,
             [1.0] * len(numbers),

@@ -5,9 +5,7 @@ import multiprocessing
 
 def count_primes(limit):
     """How many primes are smaller than `limit`, by trial division: slow on purpose."""
-    return sum(
-        all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in range(2, limit)
-    )
+    return sum(all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in range(2, limit))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,8 @@ class Block:
 
     @property
     def expected(self) -> str:
-        """What it prints, as its lines `#> ` say."""
-        lines = (line.strip() for line in self.code.splitlines())
-        return "".join(line[2:].removeprefix(" ") + "\n" for line in lines if line.startswith("#>"))
+        """What it prints, as its lines `#> ` say (`# > ` where ruff lays out the code)."""
+        return "".join(f"{line}\n" for line in re.findall(r"^ *# ?> ?(.*)$", self.code, re.MULTILINE))
 
     @property
     def included(self) -> str | None:

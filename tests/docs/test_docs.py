@@ -14,11 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import PAGES, ROOT, Block, blocks, cross_references, headings, links, name, script
 
 import allcores
 from allcores import errors
 from allcores.engine import events
-from tests.docs.pages import PAGES, ROOT, Block, blocks, cross_references, headings, links, name, script
 
 DOCS = ROOT / "docs"
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
@@ -191,7 +191,7 @@ def test_every_error_has_a_section(kind: type[BaseException]) -> None:
         assert "**You get it**" in section
         assert "instead**" in section
         assert "**Way out:**" in section
-    builtin = [base.__name__ for base in kind.__mro__ if base.__module__ == "builtins"][0]
+    builtin = next(base.__name__ for base in kind.__mro__ if base.__module__ == "builtins")
     if builtin not in ("Exception", "object"):
         assert f"`{builtin}`" in section or kind.__bases__[0] is errors.UsageError
 

@@ -77,7 +77,8 @@ def wrong_options_are_refused() -> None:
 def streams() -> None:
     stream = allcores.imap(length, words())
     assert_type(next(stream), int)
-    assert_type([value for value in stream], list[int])
+    for value in stream:
+        assert_type(value, int)
     assert_type(stream.done, int)
     stream.stop()
     stream.close()

@@ -27,6 +27,7 @@ from allcores.engine.events import (
     Glance,
     Kill,
     Launch,
+    Peek,
     Results,
     Send,
     SetLimit,
@@ -35,6 +36,7 @@ from allcores.engine.events import (
     WorkerGone,
 )
 from allcores.engine.flow import Chunk, Flow, Function, Segment
+from allcores.engine.watch import PEEK_NS
 from allcores.errors import TaskTimeout
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind
@@ -47,7 +49,7 @@ from allcores.transport.marks import (
     PHASE_SETUP,
     mark,
 )
-from allcores.worker.runner import FLUSH_NS, LINGER_NS, SEAL_NS
+from allcores.worker.runner import FLUSH_NS, SEAL_NS
 
 MICRO, MILLI = 1_000, 1_000_000
 #: time does not jump further than this while somebody could move, ns
@@ -164,6 +166,8 @@ class SimulatedWorker:
         # --- ours ---
         self.alive = True
         self.condemned = False
+        #: the parent wants to look into its outbox
+        self.peeked_at = False
         self.innocent = False
         self.wakes_at = world.clock + setup_ns
         #: who may be charged if the process ended now
@@ -370,8 +374,7 @@ class SimulatedWorker:
         self.started = 0
         yield 0
         self.phase = PHASE_IDLE
-        if not self.inbox or self._leaving or self.world.clock - self._flushed > LINGER_NS:
-            yield from self._flush()
+        yield from self._flush()
 
 
 def value_of(task: Task) -> tuple[str, int]:
@@ -632,6 +635,8 @@ class World:
             worker.wake()
         elif isinstance(order, SetLimit):
             worker.limit = order.limit
+        elif isinstance(order, Peek):
+            worker.peeked_at = True
         elif isinstance(order, Kill):
             worker.condemned = True
         elif isinstance(order, Stop):
@@ -683,6 +688,8 @@ class World:
                 found.append(("deliver", worker))
             if not worker.alive:
                 found.append(("bury", worker))
+            elif worker.peeked_at:
+                found.append(("peek", worker))
         alarm = self.dispatcher.next_alarm_ns
         if alarm is not None and alarm <= self.clock:
             found.append(("tick", None))
@@ -716,6 +723,8 @@ class World:
             self._deliver(subject)
         elif move == "bury":
             self._bury(subject)
+        elif move == "peek":
+            self._peek(subject)
         elif move == "tick":
             self.turn(self.dispatcher.tick)
         elif move == "step":
@@ -742,6 +751,14 @@ class World:
             self.turn(lambda now: self.dispatcher.results(message, now))
         else:
             self.turn(lambda now: self.dispatcher.ready(worker.number, now))
+
+    def _peek(self, worker: SimulatedWorker) -> None:
+        """Read what waits in the outbox, as ProcessBackend does: a copy, which repeats what comes through the pipe."""
+        worker.peeked_at = False
+        if worker.started and worker.phase == PHASE_RUNNING and self.clock - worker.started >= PEEK_NS // 2:
+            for event in list(worker.outbox):
+                self.note(f"worker {worker.number} is seen to have {_brief(event)}")
+                self.turn(lambda now, event=event: self.dispatcher.results(event, now))
 
     def _bury(self, worker: SimulatedWorker) -> None:
         worker.close_span()
@@ -862,7 +879,7 @@ class World:
             return subject.alive and bool(subject.pipe)
         if move == "bury":
             return subject.number in self.workers
-        if move in ("step", "reap"):
+        if move in ("step", "reap", "peek"):
             return bool(subject.alive)
         return True
 

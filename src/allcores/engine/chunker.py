@@ -66,8 +66,7 @@ class Chunker:
             return 1
         mean_ns = max(mean_ns, 1.0)
         size = min(self._ceiling, int(TARGET_NS / mean_ns) or 1)
-        # Every worker has up to two chunks and as many wait: none of them may eat all credit.
-        size = min(size, max(1, credit // 2))
+        size = min(size, max(1, credit))
         if self._bytes:
             size = min(size, int(MOST_BYTES / max(self.mean_bytes, 1.0)) or 1)
         if remaining is not None:

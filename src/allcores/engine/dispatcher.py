@@ -42,6 +42,10 @@ from allcores.transport.marks import NO_LIMIT, PHASE_IDLE, PHASE_RUNNING, mark
 
 #: Chunks per worker: one runs, one waits, so that no worker waits for the parent.
 DEPTH = 2
+#: The same for chunks that take less than SHORT_NS: on a machine whose cores are all busy the parent may get
+#: its turn some milliseconds late.
+DEPTH_SHORT = 4
+SHORT_NS = 5_000_000
 #: Chunks pulled ahead of need, at most: the driver hands them out while the consumer is busy.
 RESERVE = 8
 #: An item that lost its worker this often through no fault of its own is given up.
@@ -69,9 +73,10 @@ class Dispatcher(Ledger):
         self.describe = describe or (lambda chunk, position: f"items[{chunk.first + position}]")
         self.desks: dict[int, Desk] = {}
         self._numbers = itertools.count(1)
-        #: READY desks by what they hold: nothing, or less than DEPTH chunks
+        #: READY desks by what they hold: nothing, less than DEPTH chunks, less than DEPTH_SHORT chunks
         self.idle: dict[Desk, None] = {}
         self._spare: dict[Desk, None] = {}
+        self._deep: dict[Desk, None] = {}
         self._flows: dict[int, Flow] = {}
         self._watch = Watch(self)
         self._stealing = Stealing(self)
@@ -98,6 +103,8 @@ class Dispatcher(Ledger):
     def room(self, flow: Flow) -> int:
         """Chunks that this flow should pull now, so that nobody waits for input."""
         free = len(self.idle) * DEPTH + len(self._spare)
+        if _is_short(flow):
+            free += (len(self.idle) + len(self._spare)) * (DEPTH_SHORT - DEPTH) + len(self._deep)
         if not self.items_done:
             # Nobody is ready yet, perhaps: have the first chunks waiting for those who start.
             free = max(free, self.workers)
@@ -157,8 +164,7 @@ class Dispatcher(Ledger):
             if not mine:
                 continue
             glance = self.glance(desk.worker)
-            running = glance is not None and glance.started_ns and glance.sequence == mine[0].sequence
-            position = glance.position + 1 if running and glance is not None else 0
+            position = glance.unstarted_from(mine[0].sequence) if glance is not None else 0
             self.limit(desk, mark(mine[0].sequence, position))
         self.touched.add(flow)
 
@@ -207,8 +213,7 @@ class Dispatcher(Ledger):
         desk = self.desks.pop(event.worker, None)
         if desk is None:
             return
-        self.idle.pop(desk, None)
-        self._spare.pop(desk, None)
+        self._shut(desk)
         started = desk.life is not Life.STARTING
         desk.move(Life.GONE)
         doom = desk.doom
@@ -273,8 +278,7 @@ class Dispatcher(Ledger):
             return
         if event.leaving and desk.life is Life.READY:
             desk.move(Life.LEAVING)
-            self.idle.pop(desk, None)
-            self._spare.pop(desk, None)
+            self._shut(desk)
         chunk = desk.find(event.sequence)
         if chunk is None:
             return
@@ -297,19 +301,32 @@ class Dispatcher(Ledger):
     # --- handing out ------------------------------------------------------------------------------
 
     def assign(self, now: int, *, seek: bool = True) -> None:
-        idle, spare = self.idle, self._spare
-        while idle or spare:
-            chunk = self.next_chunk()
-            if chunk is None:
+        """Hand out what waits to whoever can take it; with `seek`, look for work to take back if nothing waits."""
+        idle, spare, deep = self.idle, self._spare, self._deep
+        while idle or spare or deep:
+            flow = self.next_flow()
+            if flow is None:
                 break
             if idle:
                 desk = next(iter(idle))
                 del idle[desk]
                 spare[desk] = None
-            else:
+            elif spare:
                 desk = next(iter(spare))
-                if len(desk.chunks) + 1 >= DEPTH:
-                    del spare[desk]
+                del spare[desk]
+                deep[desk] = None
+            elif _is_short(flow):
+                desk = next(iter(deep))
+                del deep[desk]
+                if len(desk.chunks) + 1 < DEPTH_SHORT:
+                    # To the end: the others come first.
+                    deep[desk] = None
+            else:
+                break
+            chunk = self.next_chunk(flow)
+            if chunk is None:
+                self._reopen(desk)
+                continue
             desk.last_sequence += 1
             chunk.sequence = desk.last_sequence
             chunk.worker = desk.worker
@@ -335,8 +352,8 @@ class Dispatcher(Ledger):
                 return
             desk.confirming = False
             self.limit(desk, NO_LIMIT)
+        self._shut(desk)
         if not desk.chunks:
-            self._spare.pop(desk, None)
             if self.closing:
                 desk.move(Life.LEAVING)
                 self.orders.append(Stop(desk.worker))
@@ -344,12 +361,19 @@ class Dispatcher(Ledger):
                 self.idle[desk] = None
         elif len(desk.chunks) < DEPTH:
             self._spare[desk] = None
+        elif len(desk.chunks) < DEPTH_SHORT:
+            self._deep[desk] = None
+
+    def _shut(self, desk: Desk) -> None:
+        """It is on none of the lists of those that can take a chunk."""
+        self.idle.pop(desk, None)
+        self._spare.pop(desk, None)
+        self._deep.pop(desk, None)
 
     def limit(self, desk: Desk, limit: int) -> None:
         if limit != NO_LIMIT:
             limit = min(limit, desk.limit)
-            self.idle.pop(desk, None)
-            self._spare.pop(desk, None)
+            self._shut(desk)
         if limit != desk.limit:
             desk.limit = limit
             self.orders.append(SetLimit(desk.worker, limit))
@@ -386,8 +410,7 @@ class Dispatcher(Ledger):
     def doom(self, desk: Desk, doom: Doom, now: int) -> None:
         """End a worker; what becomes of its items is settled when it is gone."""
         desk.doom = doom
-        self.idle.pop(desk, None)
-        self._spare.pop(desk, None)
+        self._shut(desk)
         self.orders.append(Kill(desk.worker, doom.reason))
         self.fill(now)
 
@@ -400,9 +423,14 @@ class Dispatcher(Ledger):
                 self.orders.append(Kill(desk.worker, "the pool was closed while it started"))
             elif desk.life is Life.READY and not desk.chunks:
                 desk.move(Life.LEAVING)
-                self.idle.pop(desk, None)
-                self._spare.pop(desk, None)
+                self._shut(desk)
                 self.orders.append(Stop(desk.worker))
+
+
+def _is_short(flow: Flow) -> bool:
+    """Whether the chunk that waits first takes little time."""
+    mean_ns = flow.chunker.mean_ns
+    return mean_ns is not None and mean_ns * (len(flow.pending[0].items) if flow.pending else 1) < SHORT_NS
 
 
 __all__ = ["DEPTH", "Dispatcher"]

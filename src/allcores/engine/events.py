@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allcores.outcome import Kind, Outcome
+from allcores.transport.marks import mark
 
 if TYPE_CHECKING:
     from allcores.engine.flow import Chunk
@@ -20,12 +21,25 @@ class Glance(NamedTuple):
 
     started_ns: when the current step began; 0 if the worker is between chunks.
     phase: one of the PHASE_* numbers of `transport.marks`.
+    claimed: mark up to which it may start items without looking at its limit again; 0: up to the
+    item it runs.
     """
 
     sequence: int
     position: int
     started_ns: int
     phase: int
+    claimed: int = 0
+
+    @property
+    def reach(self) -> int:
+        """The mark of the first item that it cannot have started."""
+        return self.claimed or mark(self.sequence, self.position) + 1
+
+    def unstarted_from(self, sequence: int) -> int:
+        """Position in chunk `sequence` from which on nothing can have been started."""
+        reach = self.reach
+        return reach & 0xFFFFFFFF if reach >> 32 == sequence else 0
 
 
 class Failure(NamedTuple):

@@ -272,7 +272,9 @@ class Flow:
         if credit <= 0:
             return 0
         remaining = None if self.total is None else max(1, self.total - self.pulled)
-        return min(credit, self.chunker.size(workers=workers, remaining=remaining, credit=self.items_limit // 2))
+        # So that every worker can hold several chunks within the limit.
+        share = max(1, self.items_limit // (4 * workers))
+        return min(credit, self.chunker.size(workers=workers, remaining=remaining, credit=share))
 
     def add(self, chunk: Chunk) -> None:
         """Take a chunk of freshly pulled items."""

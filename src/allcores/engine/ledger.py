@@ -241,21 +241,25 @@ class Ledger:
             flow.queued = True
             self.rotation.append(flow)
 
-    def next_chunk(self) -> Chunk | None:
-        """The next chunk to hand out, taking flows in turn; None if none waits."""
+    def next_flow(self) -> Flow | None:
+        """The flow whose turn it is to hand out a chunk; None if nothing waits."""
         rotation = self.rotation
         while rotation:
             flow = rotation[0]
-            if flow.cancelled or not flow.pending:
-                rotation.popleft()
-                flow.queued = False
-                continue
-            if len(rotation) > 1:
-                rotation.rotate(-1)
-            chunk = flow.pending.popleft()
-            if not chunk.cancelled:
-                return chunk
-            self.settle_cancelled(chunk, len(chunk.items))
+            if flow.pending and not flow.cancelled:
+                return flow
+            rotation.popleft()
+            flow.queued = False
+        return None
+
+    def next_chunk(self, flow: Flow) -> Chunk | None:
+        """The next chunk of `flow`, whose turn is over then; None if it was cancelled while it waited."""
+        if len(self.rotation) > 1:
+            self.rotation.rotate(-1)
+        chunk = flow.pending.popleft()
+        if not chunk.cancelled:
+            return chunk
+        self.settle_cancelled(chunk, len(chunk.items))
         return None
 
     # --- time ---

@@ -1,8 +1,8 @@
 """Taking back: unstarted work moves from a busy worker to an idle one.
 
 The dispatcher writes a limit on the board ("start nothing from here on"), waits until it must be
-visible, and looks where the worker is. If it has not reached the limit, it never will pass it: it
-stores its mark before it reads the limit. If it has, its own report tells how far it came.
+visible, and looks how far the worker has claimed. If not beyond the limit, it never will: it stores
+what it claims before it reads the limit. If it has, its own report tells how far it came.
 Source: the store-then-load of Dekker's algorithm; docs/design.md, "Taking back".
 """
 
@@ -81,7 +81,7 @@ class Stealing:
             return
         desk.confirming = False
         glance = self._dispatcher.glance(desk.worker)
-        if glance is None or mark(glance.sequence, glance.position) >= desk.limit:
+        if glance is None or glance.reach > desk.limit:
             # It may have passed the limit before it saw it: its own report will tell.
             return
         idle = max(1, len(self._dispatcher.idle))
@@ -116,12 +116,12 @@ def spoils(desk: Desk, glance: Glance | None, now: int) -> tuple[float, int] | N
     mean = head.flow.chunker.mean_ns or 0.0
     running = glance is not None and glance.phase == PHASE_RUNNING and glance.sequence == head.sequence
     elapsed = now - glance.started_ns if running and glance is not None else 0
-    position = glance.position if running and glance is not None else head.done
+    first = max(head.done, glance.unstarted_from(head.sequence) if glance is not None else 0)
     stuck = elapsed > max(STUCK_NS, 8 * mean)
-    unstarted = max(0, len(head.items) - position - 1)
+    unstarted = max(0, len(head.items) - first)
     behind = sum(len(chunk.items) for chunk in list(desk.chunks)[1:])
     if stuck and unstarted + behind:
-        return max(mean * (unstarted + behind), float(elapsed)), mark(head.sequence, position + 1)
+        return max(mean * (unstarted + behind), float(elapsed)), mark(head.sequence, first)
     if behind:
         won = mean * behind
         return (won, mark(desk.chunks[1].sequence, 0)) if won >= WORTH_NS or elapsed >= WORTH_NS else None

@@ -1,7 +1,8 @@
 """The status board: one slot per worker in shared memory, written by that worker alone.
 
-A slot says which item runs and since when; it costs a worker two stores per item and no message.
-The one word that the parent writes is the limit: start nothing from this mark on. Behind the slots
+A slot says which item runs and since when; it costs a worker one store per item and no message.
+CLAIMED is the mark up to which the worker may start items without looking at the board again; the one
+word that the parent writes is the LIMIT: claim nothing from this mark on. Behind the slots
 lies an outbox per worker, where sealed results wait for the pipe: what is in it survives the worker.
 
 Words are 8 bytes, aligned, in native order; CPython copies them as one store, so they do not tear.
@@ -17,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-CURRENT, STARTED, LIMIT, PHASE, USED, DONE, BUSY, PID = range(8)
+SEQUENCE, CURRENT, STARTED, CLAIMED, LIMIT, PHASE, USED, DONE, BUSY, PID = range(10)
 #: words per slot; 64 bytes keep two workers' slots out of one cache line
 SLOT_WORDS = 16
 SLOT_BYTES = SLOT_WORDS * 8
@@ -56,19 +57,19 @@ class Board:
             self._words[index] = 0
         self._words[base + LIMIT] = NO_LIMIT
 
-    def glance(self, number: int) -> tuple[int, int, int, int]:
-        """Where the worker is: sequence, position, start time, phase.
+    def glance(self, number: int) -> tuple[int, int, int, int, int]:
+        """Where the worker is: sequence, position, start time, phase, claimed.
 
-        Read order matters: `worker.runner` stores in the opposite one.
-        It stores the start time before the mark. So when the time read last is old, the mark read
-        before it is not newer than that time.
+        Read order matters: `worker.runner` stores in the opposite one. It stores the start time first,
+        so when the time that is read last is old, what was read before belongs to that time.
         """
         base = number * SLOT_WORDS
         words = self._words
+        claimed = words[base + CLAIMED]
         phase = words[base + PHASE]
-        current = words[base + CURRENT]
-        started = words[base + STARTED]
-        return current >> 32, current & 0xFFFFFFFF, started, phase
+        sequence = words[base + SEQUENCE]
+        position = words[base + CURRENT]
+        return sequence, position, words[base + STARTED], phase, claimed
 
     def set_limit(self, number: int, limit: int) -> None:
         """Tell the worker to start nothing at or after `limit`."""

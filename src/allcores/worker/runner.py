@@ -17,7 +17,7 @@ from _signal import getsignal  # type: ignore[import-not-found]
 from time import monotonic_ns
 
 from allcores.transport import frames
-from allcores.transport.board import BUSY, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, STARTED, USED
+from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 SEAL_NS = 200_000
 #: What a task did to the process is looked for at least this often, and after every longer item, ns.
 TIDY_NS = 1_000_000
+#: Items that are started without another look at the board take no longer than this, ns, and one item.
+BURST_NS = 50_000
+#: ... and are no more than this.
+MOST_STRIDE = 256
 #: Sealed results are sent at least this often, ns: the consumer's latency inside a chunk.
 FLUSH_NS = 20_000_000
 
@@ -108,17 +112,17 @@ class Runner:
         """Run a chunk and send what came of it."""
         slot = self._slot
         base = sequence << 32
-        now = monotonic_ns()
-        slot[STARTED] = now
-        slot[CURRENT] = base
+        slot[STARTED] = monotonic_ns()
+        slot[CURRENT] = 0
+        slot[SEQUENCE] = sequence
         slot[PHASE] = PHASE_LOADING
+        slot[CLAIMED] = base
         if base >= slot[LIMIT]:
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
             self._rest()
             return
         number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
-        failures: dict[int, Any] = {}
         try:
             items = loads(memoryview(body)[frames.CHUNK_HEAD.size :])
         except BaseException as error:
@@ -127,88 +131,70 @@ class Runner:
                 self._rest()
                 return
             error.add_note("allcores: the item could not be unpickled in the worker")
-            items, failures = [None], {0: pack_error(error)}
-        if broken is not None:
-            failures = dict.fromkeys(range(len(items)), pack_error(broken))
+            items, broken = [None], error
         slot[PHASE] = PHASE_RUNNING
-        if failures or flags & frames.DETAILED:
-            self._run_detailed(sequence, items, failures, self._callable(style, function))
+        if broken is None:
+            durations: list[int] | None = [] if flags & frames.DETAILED else None
+            self._run_items(sequence, items, self._callable(style, function), durations)
         else:
-            self._run_plain(sequence, items, self._callable(style, function))
+            failures = list(enumerate([pack_error(broken)] * len(items)))
+            self._seal(sequence, 0, len(items), [], failures, None, 0, ended=True)
         self._rest()
 
-    def _run_plain(self, sequence: int, items: list[Any], call: Callable[[Any], Any]) -> None:
-        """The hot loop: two stores, one load and one reading of the clock per item."""
-        slot, forked, clock = self._slot, self.forked, monotonic_ns
-        current, started, limit = CURRENT, STARTED, LIMIT
+    def _run_items(
+        self, sequence: int, items: list[Any], call: Callable[[Any], Any], durations: list[int] | None
+    ) -> None:
+        """The hot loop: one store and one reading of the clock per item.
+
+        Items run in bursts. A burst is claimed on the board, then checked against the limit; it ends
+        after BURST_NS at the latest, so that a slow item among quick ones ends its own burst, and the
+        start time on the board is never wrong by more.
+        """
+        slot, forked, clock, current = self._slot, self.forked, monotonic_ns, CURRENT
+        base = sequence << 32
         values: list[Any] = []
         append = values.append
         failures: list[tuple[int, Any]] = []
-        mark = sequence << 32
         begun = now = clock()
         first = position = 0
+        stride = 1
         last = self._quota(len(items))
-        for item in items if last == len(items) else items[:last]:
-            slot[started] = now
-            slot[current] = mark
-            if mark >= slot[limit]:
-                break
-            try:
-                append(call(item))
-            except BaseException as error:
-                if forked:
-                    os._exit(0)
-                failures.append((position, pack_error(error, skip_frames=1)))
-            if forked:
-                os._exit(0)
-            position += 1
-            mark += 1
-            now = clock()
-            if now - begun > SEAL_NS and position < last:
-                self._seal(sequence, first, position - first, values, failures, None, now - begun)
-                values.clear()
-                failures.clear()
-                first = position
-                begun = now = clock()
-        self._seal(sequence, first, position - first, values, failures, None, now - begun, ended=True)
-
-    def _run_detailed(
-        self, sequence: int, items: list[Any], broken: dict[int, Any], call: Callable[[Any], Any]
-    ) -> None:
-        """As _run_plain, with seconds per item, and with items that are failures already."""
-        slot, forked, clock = self._slot, self.forked, monotonic_ns
-        values: list[Any] = []
-        failures: list[tuple[int, Any]] = []
-        durations: list[int] = []
-        mark = sequence << 32
-        begun = now = clock()
-        first = position = 0
-        last = self._quota(len(items))
-        for item in items[:last]:
-            slot[STARTED] = now
-            slot[CURRENT] = mark
-            if mark >= slot[LIMIT]:
-                break
-            if position in broken:
-                failures.append((position, broken[position]))
-            else:
+        while position < last:
+            end = min(position + stride, last)
+            slot[CLAIMED] = base + end
+            limit = slot[LIMIT]
+            if base + end > limit:
+                end = max(position, limit - base)
+                if end == position:
+                    break
+            slot[STARTED] = then = now
+            until = now + BURST_NS
+            start = position
+            for item in items[position:end]:
+                slot[current] = position
                 try:
-                    values.append(call(item))
+                    append(call(item))
                 except BaseException as error:
                     if forked:
                         os._exit(0)
                     failures.append((position, pack_error(error, skip_frames=1)))
-            if forked:
-                os._exit(0)
-            position += 1
-            mark += 1
-            then, now = now, clock()
-            durations.append(now - then)
+                if forked:
+                    os._exit(0)
+                position += 1
+                now = clock()
+                if durations is not None:
+                    durations.append(now - then)
+                    then = now
+                if now > until:
+                    break
+            done = position - start
+            stride = min(2 * stride, MOST_STRIDE) if done == stride and now <= until else done
             if now - begun > SEAL_NS and position < last:
                 self._seal(sequence, first, position - first, values, failures, durations, now - begun)
                 values.clear()
                 failures.clear()
-                durations.clear()
+                if durations is not None:
+                    durations.clear()
                 first = position
                 begun = now = clock()
         self._seal(sequence, first, position - first, values, failures, durations, now - begun, ended=True)
@@ -245,7 +231,6 @@ class Runner:
         flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
         payload = b""
         if count:
-            # CURRENT stays where it is: the parent takes work back by it, and must never see it go back.
             mode, payload = self._pack(start, values, failures, durations)
             flags |= mode
         self._put(frames.RECORD.pack(sequence, start, count, flags, total_ns, len(payload)), payload)

@@ -1,0 +1,179 @@
+"""The picture of the rooms in docs/design.md, kept true: who imports whom, and what `import allcores` costs."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import allcores
+
+ROOT = Path(allcores.__file__).parent
+PACKAGE = "allcores"
+
+WORDS = {"errors", "outcome", "limits", "clock", "transport.marks"}
+#: files of the engine that are not pure: they know threads and locks
+HUB = {"engine.driver", "engine.guard"}
+#: and those that are
+ENGINE = {f"engine.{path.stem}" for path in (ROOT / "engine").glob("*.py")} - HUB - {"engine.__init__"}
+VERBS = {"stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
+
+#: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "": VERBS | WORDS | {"budget", "progress"},
+    # words
+    "errors": set(),
+    "outcome": set(),
+    "clock": set(),
+    "limits": {"errors"},
+    "budget": {"errors"},
+    # columns
+    "transport": WORDS,
+    "worker": WORDS | {"transport", "supervision.system"},
+    "supervision": WORDS | {"budget", "transport", "worker"},
+    "streams": WORDS,
+    "engine": WORDS,
+    # hub: where the columns meet
+    "backends": WORDS | ENGINE | {"budget", "supervision", "transport"},
+    "engine.driver": WORDS | {"engine", "backends", "transport.pickling"},
+    # verbs
+    **dict.fromkeys(VERBS, VERBS | WORDS | {"backends", "engine", "budget", "transport"}),
+    # observers see news, and nothing else
+    "progress": {"engine.events"},
+    # faces
+    "cli": VERBS | WORDS | {"budget", "engine.events", "progress", "streams", "supervision.system"},
+    "demo": {"", "streams"},
+    "__main__": {"cli"},
+}
+
+#: outside libraries and their homes
+HOMES = {
+    "cloudpickle": {"transport.pickling"},
+    "rich": {"progress"},
+    "click": {"cli", "__main__"},
+}
+
+#: what the pure half of the engine may use of the standard library: nothing that waits, reads or starts anything
+PURE = {
+    "__future__", "collections", "dataclasses", "enum", "functools", "heapq", "itertools", "math", "operator",
+    "random", "reprlib", "typing",
+}  # fmt: skip
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Each module, named from below the package ("" for the package itself), with its tree."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = list(path.relative_to(ROOT).with_suffix("").parts)
+        if parts[-1] == "__init__":
+            parts.pop()
+        yield ".".join(parts), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Full names of the modules that are imported anywhere, but for those that only type checkers see."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting.extend(node.orelse)
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, "imports are absolute"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if is_module(full) else node.module
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.parent.joinpath(*name.split("."))
+    return name.startswith(PACKAGE) and (path.is_dir() or path.with_suffix(".py").exists())
+
+
+def ours(name: str) -> str | None:
+    """A name from below the package, None if it is not ours."""
+    if name == PACKAGE:
+        return ""
+    return name.removeprefix(PACKAGE + ".") if name.startswith(PACKAGE + ".") else None
+
+
+def within(name: str, places: set[str]) -> bool:
+    return name in places or any(place and name.startswith(place + ".") for place in places)
+
+
+ALL = list(modules())
+
+
+@pytest.mark.parametrize(("name", "tree"), ALL, ids=[name or PACKAGE for name, _ in ALL])
+def test_imports_go_downwards(name: str, tree: ast.Module) -> None:
+    """Each room imports only rooms below it, as drawn."""
+    rule = max((place for place in MAY_IMPORT if within(name, {place}) or place == name), key=len, default=None)
+    assert rule is not None, f"{name} has no place in the picture"
+    allowed = MAY_IMPORT[rule]
+    room = name.split(".")[0]
+    for imported in imports(tree):
+        target = ours(imported)
+        if target is None or (target.split(".")[0] == room and within(target, {room}) and target not in HUB):
+            continue
+        assert within(target, allowed), f"{name or PACKAGE} imports {imported}, which is not below it"
+
+
+@pytest.mark.parametrize(("name", "tree"), ALL, ids=[name or PACKAGE for name, _ in ALL])
+def test_outside_libraries_have_one_home(name: str, tree: ast.Module) -> None:
+    """Everything but the standard library is imported in one place, so that it can be replaced there."""
+    for imported in imports(tree):
+        top = imported.split(".")[0]
+        if top != PACKAGE and top not in sys.stdlib_module_names:
+            assert within(name, HOMES.get(top, set())), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    ("name", "tree"), [(name, tree) for name, tree in ALL if within(name, {"engine"}) and name not in HUB]
+)
+def test_decisions_are_pure(name: str, tree: ast.Module) -> None:
+    """The deciding half of the engine reads no clock, file or process, so that a test can play any schedule."""
+    for imported in imports(tree):
+        if ours(imported) is None:
+            assert imported.split(".")[0] in PURE, f"{name} imports {imported}"
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Modules that `statement` loads in a fresh interpreter, besides those that are loaded anyway."""
+    code = f"import sys; before = set(sys.modules); {statement}; print(*sorted(set(sys.modules) - before))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30, check=True
+    )
+    return set(run.stdout.split())
+
+
+def test_importing_is_light() -> None:
+    """`import allcores` loads none of the heavy libraries, nor what only pools need."""
+    loaded = loaded_by("import allcores")
+    heavy = {
+        "numpy", "rich", "click", "cloudpickle", "psutil", "asyncio", "concurrent.futures", "multiprocessing",
+        "socket", "selectors", "subprocess", "logging", "dataclasses", "inspect", "typing",
+    }  # fmt: skip
+    assert not loaded & (heavy - {"typing"})
+    assert {name for name in loaded if name.startswith(PACKAGE)} == {PACKAGE}
+
+
+def test_a_pool_needs_no_heavy_library() -> None:
+    """The pool itself comes without progress bars, numbers, and cloudpickle, which is loaded when first needed."""
+    loaded = loaded_by("import allcores; allcores.Pool")
+    assert not loaded & {"numpy", "rich", "click", "cloudpickle", "multiprocessing", "asyncio", "logging"}
+
+
+def test_workers_start_light() -> None:
+    """What runs in a worker knows nothing of the engine: each start pays for every import."""
+    loaded = loaded_by("import allcores.worker.main")
+    rooms = {name.split(".")[1] for name in loaded if name.startswith(PACKAGE + ".")}
+    assert rooms == {"supervision", "transport", "worker"}
+    assert not loaded & {"typing", "dataclasses", "inspect", "random", "logging", "subprocess", "cloudpickle"}
