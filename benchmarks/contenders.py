@@ -59,9 +59,7 @@ class Contender:
     def close(self) -> None:
         """End the pool."""
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         """Results one by one; `chunk` is the size that suits the work, for those who need to be told."""
         raise NotOffered("no stream")
 
@@ -95,9 +93,7 @@ class Allcores(Contender):
     def close(self) -> None:
         self.pool.close()
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         # `chunk` is not passed on: allcores has to find it.
         return iter((self.pool.imap if ordered else self.pool.imap_unordered)(fn, items))
 
@@ -121,9 +117,7 @@ class MultiprocessingPool(Contender):
     def close(self) -> None:
         self.pool.terminate()
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         return (self.pool.imap if ordered else self.pool.imap_unordered)(fn, items, chunksize=chunk)
 
     def list_map(self, fn: Function, items: list[Any], chunk: int | None = None) -> list[Any]:
@@ -147,9 +141,7 @@ class ProcessPoolExecutor(Contender):
     def close(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         results: Iterator[Any] = self.pool.map(fn, items, chunksize=chunk)
         return results
 
@@ -181,9 +173,7 @@ class Joblib(Contender):
         # For tiny tasks its own batches beat a fixed 64: 4.5 against 11 µs an item.
         return "auto" if chunk is None or chunk >= 64 else chunk
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         parallel = self.joblib.Parallel(
             n_jobs=self.workers,
             return_as="generator" if ordered else "generator_unordered",
@@ -212,9 +202,7 @@ class Mpire(Contender):
     def close(self) -> None:
         self.pool.terminate()
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         verb = self.pool.imap if ordered else self.pool.imap_unordered
         results: Iterator[Any] = verb(fn, ((item,) for item in items), chunk_size=chunk)
         return results
@@ -248,9 +236,7 @@ class Pebble(Contender):
         self.pool.stop()
         self.pool.join(5)
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         results: Iterator[Any] = self.pool.map(fn, items, chunksize=chunk).result()
         return results
 
@@ -273,9 +259,7 @@ class Ray(Contender):
     def close(self) -> None:
         self.ray.shutdown()
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         return iter((self.pool.imap if ordered else self.pool.imap_unordered)(fn, items, chunksize=chunk))
 
     def list_map(self, fn: Function, items: list[Any], chunk: int | None = None) -> list[Any]:
@@ -299,9 +283,7 @@ class Dask(Contender):
     def close(self) -> None:
         self.client.close()
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         # Dask maps over lists only; chunks are made here, else each item would cost a millisecond.
         pending = iter(items)
         chunks = list(iter(lambda: list(itertools.islice(pending, chunk)), []))
@@ -324,9 +306,7 @@ class Serial(Contender):
 
     name, label, peer = "serial", "serial loop", False
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         return map(fn, items)
 
     def list_map(self, fn: Function, items: list[Any], chunk: int | None = None) -> list[Any]:
@@ -344,9 +324,7 @@ class BareLoop(Contender):
     def close(self) -> None:
         self.pool.close()
 
-    def stream(
-        self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True
-    ) -> Iterator[Any]:
+    def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         return self.pool.stream(fn, items, chunk=1024)
 
 

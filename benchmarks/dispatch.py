@@ -39,10 +39,9 @@ def _many(settings: Settings) -> Row:
     names = settings.names(without=("joblib", "ray", "dask"))
     with settings.hosts(names, workers=workers) as hosts:
         measures = {
-            name: partial(_rate, host, naps if name == "allcores" else naps // 2)
-            for name, host in hosts.items()
+            name: partial(_rate, host, naps if name == "allcores" else naps // 2) for name, host in hosts.items()
         }
-        in_turn(row, measures, min(settings.rounds, 3), settings.say)
+        in_turn(row, measures, min(settings.rounds, 3), settings)
     row.judge("one-item tasks a second", row.samples.get("allcores", ()), least=20_000)
     return row
 
@@ -73,7 +72,7 @@ def _per_task(settings: Settings) -> Row:
             key: partial(_cost, host, naps if key.startswith("allcores") else naps // 2, size / 4_000)
             for (key, host), size in zip(hosts.items(), itertools.cycle(sizes), strict=False)
         }
-        in_turn(row, measures, min(settings.rounds, 3), settings.say)
+        in_turn(row, measures, min(settings.rounds, 3), settings)
     finally:
         for host in hosts.values():
             host.close()

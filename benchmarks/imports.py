@@ -42,9 +42,7 @@ def rows(settings: Settings) -> list[Row]:
         "parts when "
         "they are first needed; `allcores.Pool` is the time with the pool and the engine loaded as well.",
     )
-    programs = {
-        name: _PROGRAM.format(name) for name in ("concurrent.futures.process", "multiprocessing.pool")
-    }
+    programs = {name: _PROGRAM.format(name) for name in ("concurrent.futures.process", "multiprocessing.pool")}
     for name in settings.names():
         package = CONTENDERS[name].package
         if package is not None:
@@ -56,9 +54,7 @@ def rows(settings: Settings) -> list[Row]:
             import_ms(program)
         except ImportError as error:
             settings.say(f"warming up: {error}")
-    in_turn(
-        row, {name: partial(import_ms, program) for name, program in programs.items()}, rounds, settings.say
-    )
+    in_turn(row, {name: partial(import_ms, program) for name, program in programs.items()}, rounds, settings)
     row.judge(
         "allcores / concurrent.futures.process",
         row.ratios("allcores", "concurrent.futures.process"),

@@ -59,8 +59,7 @@ def loads(share: float) -> dict[str, Load]:
             64,
         ),
         "lognormal": Load(
-            f"{len(steps):,} loops of log-normal length (median 0.5 ms, sigma 1.5), streamed from a "
-            "generator",
+            f"{len(steps):,} loops of log-normal length (median 0.5 ms, sigma 1.5), streamed from a generator",
             "spin",
             steps,
             [float(count) for count in steps],
@@ -119,10 +118,9 @@ def rows(settings: Settings) -> list[Row]:
                     except Exception as error:
                         settings.say(f"warming up: {error}")
             measures = {
-                key: partial(host.measure, "loads:load_seconds", name=name, share=share)
-                for key, host in hosts.items()
+                key: partial(host.measure, "loads:load_seconds", name=name, share=share) for key, host in hosts.items()
             }
-            in_turn(row, measures, settings.rounds, settings.say)
+            in_turn(row, measures, settings.rounds, settings)
         row.judge("efficiency of allcores", row.ratios("unconnected", "allcores"), least=0.97)
         made.append(row)
     return made

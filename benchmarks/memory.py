@@ -97,7 +97,7 @@ def rows(settings: Settings) -> list[Row]:
             )
             for name, host in hosts.items()
         }
-        in_turn(stream, measures, 1, settings.say)
+        in_turn(stream, measures, 1, settings)
     stream.judge(f"growth over {items:,} items, MB", stream.samples.get("allcores", ()), most=20.0)
 
     late = settings.size(2_000_000, 20_000)
@@ -119,15 +119,14 @@ def rows(settings: Settings) -> list[Row]:
             )
             for name, host in hosts.items()
         }
-        in_turn(straggler, measures, 1, settings.say)
+        in_turn(straggler, measures, 1, settings)
     straggler.judge("growth behind a straggler, MB", straggler.samples.get("allcores", ()), most=20.0)
 
     stalled = Row(
         "stalled",
         "The same over an endless input whose consumer takes one result and then pauses for two seconds",
         "MB",
-        "The remark tells how many items were pulled from the input meanwhile; it ends at 3,000,001. "
-        "Measured once.",
+        "The remark tells how many items were pulled from the input meanwhile; it ends at 3,000,001. Measured once.",
     )
 
     def stall(name: str) -> float:
@@ -136,7 +135,7 @@ def rows(settings: Settings) -> list[Row]:
         return float(answer["mb"])
 
     with settings.hosts(settings.names(without=("ray", "dask", "executor", "pebble"))) as hosts:
-        in_turn(stalled, {name: partial(stall, name) for name in hosts}, 1, settings.say)
+        in_turn(stalled, {name: partial(stall, name) for name in hosts}, 1, settings)
     stalled.judge("growth while the consumer pauses, MB", stalled.samples.get("allcores", ()), most=20.0)
     for name in settings.names(without=("allcores", "multiprocessing", "joblib", "mpire", "ray", "dask")):
         stalled.samples.setdefault(name, [None])

@@ -125,9 +125,7 @@ class Program:
             if pipe is not None:
                 pipe.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-        for semaphore in Path("/dev/shm").glob(
-            f"sem.loky-{self.process.pid}-*"
-        ):  # joblib's, if it was killed
+        for semaphore in Path("/dev/shm").glob(f"sem.loky-{self.process.pid}-*"):  # joblib's, if it was killed
             semaphore.unlink(missing_ok=True)
         return left
 

@@ -72,9 +72,7 @@ def _numbers(row: Row) -> list[list[str]]:
     for name in row.samples:
         spread = row.spread(name)
         against = Spread.of(row.ratios(name, "allcores")) if name != "allcores" else None
-        lines.append(
-            [_label(name), _span(spread), number(against.median) if against else "", row.notes.get(name, "")]
-        )
+        lines.append([_label(name), _span(spread), number(against.median) if against else "", row.notes.get(name, "")])
     return lines
 
 
@@ -82,8 +80,7 @@ def _markdown(head: list[str], lines: list[list[str]]) -> list[str]:
     filled = [at for at in range(len(head)) if at == 0 or any(line[at] for line in lines)]
     out = ["| " + " | ".join(head[at] for at in filled) + " |", "|" + "---|" * len(filled)]
     out += [
-        "| " + " | ".join(line[at].replace("|", "\\|").replace("\n", " ") for at in filled) + " |"
-        for line in lines
+        "| " + " | ".join(line[at].replace("|", "\\|").replace("\n", " ") for at in filled) + " |" for line in lines
     ]
     return out
 
@@ -117,6 +114,8 @@ def as_text(rows: list[Row]) -> str:
             for label, span, ratio, note in _numbers(row):
                 out.append(f"  {label:<32}{span:<30}{'× ' + ratio if ratio else '':<12}{note}".rstrip())
         out += [f"  -> {_verdict(verdict)}" for verdict in row.aims]
+        if busy := Spread.of(row.background):
+            out.append(f"  other programs used {_span(busy)} cores meanwhile")
     return "\n".join(out)
 
 
@@ -157,6 +156,6 @@ def as_page(rows: list[Row], settings: Settings, minutes: float) -> str:
         out += _table(row)
         if row.table:
             out += [f"- {_label(name)}: {note}" for name, note in row.notes.items()]
-        if row.load_average is not None:
-            out += ["", f"Load average before this row's group: {row.load_average:.2f}."]
+        if busy := Spread.of(row.background):
+            out += ["", f"Other programs used {_span(busy)} cores meanwhile."]
     return "\n".join(out) + "\n"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from benchmarks.settings import Settings
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -55,6 +57,7 @@ class Row:
 
     samples: contender -> one value a round, in `unit`; None where it failed.
     notes: contender -> why a value is missing, or what to know about it.
+    background: cores that other programs used, looked at between the measurements.
     table: for rows that are a table of words and not of numbers: line -> column -> word.
     """
 
@@ -66,7 +69,7 @@ class Row:
     notes: dict[str, str] = field(default_factory=dict)
     aims: list[Verdict] = field(default_factory=list)
     table: dict[str, dict[str, str]] = field(default_factory=dict)
-    load_average: float | None = None
+    background: list[float] = field(default_factory=list)
 
     def spread(self, contender: str) -> Spread | None:
         """The contender's spread, None if it was not measured."""
@@ -116,9 +119,7 @@ class Row:
         return {**asdict(self), "spreads": spreads}
 
 
-def in_turn(
-    row: Row, contenders: Mapping[str, Callable[[], float]], rounds: int, say: Callable[[str], None]
-) -> None:
+def in_turn(row: Row, contenders: Mapping[str, Callable[[], float]], rounds: int, settings: Settings) -> None:
     """Fill `row.samples`: in each round each contender is measured once.
 
     A contender that fails is noted and left out from then on.
@@ -126,10 +127,14 @@ def in_turn(
     for name in contenders:
         row.samples.setdefault(name, [])
     failed: set[str] = set()
+    quiet, say = settings.quiet, settings.say
+    quiet.seen.clear()
     for number in range(rounds):
+        quiet.before_round()
         for name, measure in contenders.items():
             sample: float | None = None
             if name not in failed:
+                quiet.before_measurement()
                 try:
                     sample = measure()
                 except Exception as error:  # a peer may fail in any way; the others go on
@@ -140,3 +145,4 @@ def in_turn(
         latest = {name: samples[-1] for name, samples in row.samples.items() if name in contenders}
         values = "  ".join(f"{name} {'-' if v is None else format(v, '.4g')}" for name, v in latest.items())
         say(f"{row.name} {number + 1}/{rounds} ({row.unit}): {values}")
+    row.background += quiet.seen

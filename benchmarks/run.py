@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks import report  # noqa: E402  (the path must be set first)
+from benchmarks.quiet import Quiet  # noqa: E402
 from benchmarks.rows import Row  # noqa: E402
 from benchmarks.settings import Settings  # noqa: E402
 
@@ -36,17 +36,18 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = [row for rows in GROUPS.values() for row in rows]
-    parser.add_argument(
-        "--only", metavar="ROW,...", help=f"rows or their files: {', '.join([*GROUPS, *every])}"
-    )
-    parser.add_argument(
-        "--contenders", metavar="NAME,...", help="allcores and peers to measure (default: all)"
-    )
+    parser.add_argument("--only", metavar="ROW,...", help=f"rows or their files: {', '.join([*GROUPS, *every])}")
+    parser.add_argument("--contenders", metavar="NAME,...", help="allcores and peers to measure (default: all)")
     parser.add_argument("--rounds", type=int, help="turns per contender (default 5; 1 with --quick)")
+    parser.add_argument(
+        "--quiet",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="before each measurement wait up to so long for other programs to leave the cores alone",
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes, for trying out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write samples and verdicts as JSON")
     parser.add_argument(
@@ -58,9 +59,7 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     unknown = set(filter(None, (options.only or "").split(","))) - {*GROUPS, *every}
     if unknown:
-        parser.error(
-            f"--only: no such row: {', '.join(sorted(unknown))}; there are {', '.join([*GROUPS, *every])}"
-        )
+        parser.error(f"--only: no such row: {', '.join(sorted(unknown))}; there are {', '.join([*GROUPS, *every])}")
     return options
 
 
@@ -69,6 +68,7 @@ def main() -> int:
     options = _parse()
     settings = Settings(
         quick=options.quick,
+        quiet=Quiet(options.quiet),
         rounds=options.rounds or (1 if options.quick else 5),
         wanted=tuple(options.contenders.split(",")) if options.contenders else None,
     )
@@ -78,10 +78,8 @@ def main() -> int:
     for group, names in GROUPS.items():
         if only is not None and not only & {group, *names}:
             continue
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         made = importlib.import_module(f"benchmarks.{group}").rows(settings)
         for row in made:
-            row.load_average = load
             if only is None or group in only or row.name in only:
                 rows.append(row)
     minutes = (time.monotonic() - started) / 60

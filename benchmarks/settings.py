@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks import contenders
 from benchmarks.processes import Host
+from benchmarks.quiet import Quiet
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Settings:
     quick: everything small; shows that the scripts work, its figures mean little.
     rounds: turns that each contender gets in a row.
     wanted: contenders to measure besides the baselines; None for all that are installed.
+    quiet: looks at what else the machine does, and waits if asked to.
     workers: in the pools of the rows that do not say otherwise.
     """
 
@@ -25,6 +27,7 @@ class Settings:
     rounds: int = 5
     wanted: tuple[str, ...] | None = None
     workers: int = 2
+    quiet: Quiet = field(default_factory=Quiet)
 
     def size(self, full: int, quick: int) -> int:
         """`full`, or `quick` in a quick run."""

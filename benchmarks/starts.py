@@ -83,7 +83,7 @@ def rows(settings: Settings) -> list[Row]:
                 _fresh(name, {})
             except ProgramFailed as error:
                 settings.say(f"warming up: {name}: {error}")
-    in_turn(first, {name: partial(_fresh, name, imports) for name in variants}, settings.rounds, settings.say)
+    in_turn(first, {name: partial(_fresh, name, imports) for name in variants}, settings.rounds, settings)
     for name, taken in imports.items():
         first.notes.setdefault(name, f"import {statistics.median(taken):.0f} ms")
     first.judge("first result of allcores, ms", first.samples.get("allcores", ()), most=150.0)
@@ -101,8 +101,6 @@ def rows(settings: Settings) -> list[Row]:
             name: partial(host.measure, "starts:replacement_ms", crashes=crashes, limit_s=40.0)
             for name, host in hosts.items()
         }
-        in_turn(replaced, measures, settings.rounds, settings.say)
-    replaced.judge(
-        "replacement of a crashed worker of allcores, ms", replaced.samples.get("allcores", ()), most=30.0
-    )
+        in_turn(replaced, measures, settings.rounds, settings)
+    replaced.judge("replacement of a crashed worker of allcores, ms", replaced.samples.get("allcores", ()), most=30.0)
     return [first, replaced]

@@ -62,12 +62,10 @@ def rows(settings: Settings) -> list[Row]:
         "allcores is given no chunk size. The bare loop sends hand-made chunks of 1,024 items.",
     )
     with settings.hosts(settings.names("bare", "serial")) as hosts:
-        measures = {
-            name: partial(host.measure, "streams:stream_cost", items=items) for name, host in hosts.items()
-        }
+        measures = {name: partial(host.measure, "streams:stream_cost", items=items) for name, host in hosts.items()}
         for host in hosts.values():
             _warm(host.measure, "streams:stream_cost", settings)
-        in_turn(stream, measures, settings.rounds, settings.say)
+        in_turn(stream, measures, settings.rounds, settings)
         stream.judge("`imap` without a chunk size, µs an item", stream.samples.get("allcores", ()), most=0.5)
         peers = settings.names(without=("allcores",))
         best = stream.best(peers)
@@ -83,15 +81,11 @@ def rows(settings: Settings) -> list[Row]:
         f"items one by one, are given chunks of {CHUNK}.",
     )
     with settings.hosts(settings.names("serial")) as hosts:
-        measures = {
-            name: partial(host.measure, "streams:map_cost", items=items) for name, host in hosts.items()
-        }
+        measures = {name: partial(host.measure, "streams:map_cost", items=items) for name, host in hosts.items()}
         for host in hosts.values():
             _warm(host.measure, "streams:map_cost", settings)
-        in_turn(listed, measures, settings.rounds, settings.say)
-    listed.judge(
-        "multiprocessing.Pool.map / allcores", listed.ratios("multiprocessing", "allcores"), least=1.0
-    )
+        in_turn(listed, measures, settings.rounds, settings)
+    listed.judge("multiprocessing.Pool.map / allcores", listed.ratios("multiprocessing", "allcores"), least=1.0)
     return [stream, listed]
 
 

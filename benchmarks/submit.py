@@ -39,15 +39,14 @@ def rows(settings: Settings) -> list[Row]:
     )
     with settings.hosts(settings.names("ping-pong", "connection", "naive")) as hosts:
         measures = {
-            name: partial(host.measure, "submit:round_trip", calls=calls, seconds=0.7)
-            for name, host in hosts.items()
+            name: partial(host.measure, "submit:round_trip", calls=calls, seconds=0.7) for name, host in hosts.items()
         }
         for measure in measures.values():  # one round that does not count
             try:
                 measure()
             except Exception as error:
                 settings.say(f"warming up: {error}")
-        in_turn(row, measures, settings.rounds, settings.say)
+        in_turn(row, measures, settings.rounds, settings)
     row.judge("ProcessPoolExecutor / allcores", row.ratios("executor", "allcores"), least=4.0)
     row.judge("allcores / pipe ping-pong", row.ratios("allcores", "ping-pong"), most=4.0)
     row.judge(

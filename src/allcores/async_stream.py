@@ -108,6 +108,8 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
         try:
             async for item in self._source:
                 self._feeder.send([item])
+                # Where reading is what runs tasks (backend="serial"), the reader has to know.
+                self._bell.event.set()
                 while not flow.exhausted and not flow.cancelled:
                     with self._driver.guard:
                         if self._driver.dispatcher.room(flow) > 0 and flow.credit > 0:

@@ -163,6 +163,9 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(message)
         self.done = done
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interrupted, (str(self), self.done)
+
 
 class RemoteTraceback(Exception):
     """Carries a worker's traceback as text; shown as the cause of the exception it belongs to."""

@@ -18,6 +18,15 @@ def _positive(name: str, value: float | None, *, zero: bool = False) -> None:
         raise UsageError(f"{name}={value!r} must be {'0 or more' if zero else 'above 0'}")
 
 
+#: Seconds: longer than any run, and small enough to be counted in nanoseconds.
+FOREVER_S = 1e9
+
+
+def _whole(name: str, value: int | None) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise UsageError(f"{name}={value!r} must be a whole number above 0")
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a pool may use, and how patient it is. Seconds and bytes throughout.
@@ -45,12 +54,24 @@ class Limits:
     terminate_s: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("items_in_flight", "bytes_in_flight", "setup_s"):
-            _positive(name, getattr(self, name))
-        for name in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
-            _positive(name, getattr(self, name))
-        for name in ("grace_s", "terminate_s"):
-            _positive(name, getattr(self, name), zero=True)
+        for name in ("items_in_flight", "bytes_in_flight"):
+            if getattr(self, name) is None:
+                raise UsageError(f"{name}=None must be a whole number above 0")
+        for name in (
+            "items_in_flight",
+            "bytes_in_flight",
+            "memory_per_worker",
+            "items_per_worker",
+            "growth_per_worker",
+        ):
+            _whole(name, getattr(self, name))
+        for name in ("setup_s", "grace_s", "terminate_s"):
+            value = getattr(self, name)
+            if value is None:
+                raise UsageError(f"{name}=None must be a number of seconds")
+            _positive(name, value, zero=name != "setup_s")
+            # float("inf") is welcome: "never" is a long time.
+            object.__setattr__(self, name, min(value, FOREVER_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +120,19 @@ class Retry:
 
         min(wait_max_s, wait_s * factor ** (attempt - 1)), of which the share `jitter` is random.
         """
-        # The exponent is capped: 2.0 ** 1024 would overflow long after the maximum is reached.
-        wait = min(self.wait_max_s, self.wait_s * self.factor ** min(attempt - 1, 60))
+        # The exponent is capped: the maximum is reached long before 2.0 ** 1024 overflows.
+        try:
+            wait = self.wait_s * self.factor ** min(attempt - 1, 60)
+        except OverflowError:
+            wait = self.wait_max_s
+        wait = min(self.wait_max_s, wait, FOREVER_S)
         return wait * (1 - self.jitter * rng.random())
 
 
 def check_timeout(timeout: float | None) -> float | None:
     """`timeout` in seconds, checked: a finite number above 0, or None for no deadline."""
     _positive("timeout", timeout)
-    return None if timeout == float("inf") else timeout
+    return None if timeout is None or timeout > FOREVER_S else timeout
 
 
 def check_chunk(chunk: int | None) -> int | None:

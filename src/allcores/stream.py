@@ -52,6 +52,8 @@ class Feeder:
                 if self.slow and not driver.dispatcher.hungry:
                     wanted = 0
             if not wanted:
+                if room > 0 and not flow.exhausted and flow.credit <= 0:
+                    driver.turn(lambda dispatcher, now: dispatcher.starved(now))
                 return
             self._pull(wanted)
             if self.slow and flow.ready:

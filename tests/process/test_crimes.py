@@ -62,10 +62,10 @@ def commit(
 
 def check_unharmed(pool: Pool, watcher: Watcher) -> None:
     """Afterwards the pool is as good as new."""
-    wait_full_strength(pool, watcher)
     assert pool.map(crimes.run, range(20)) == [number * 2 for number in range(20)]
+    wait_full_strength(pool, watcher)
     statistics = pool.statistics()
-    assert (statistics.workers, statistics.items_in_flight, statistics.bytes_in_flight) == (2, 0, 0)
+    assert (statistics.items_in_flight, statistics.bytes_in_flight) == (0, 0)
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,6 @@ def test_endless_recursion_is_stopped_by_the_memory_limit(watcher: Watcher) -> N
         ("set_signal_handlers", "set"),
         ("leave_an_alarm", "set"),
         ("change_umask_and_priority", "changed"),
-        ("break_builtins", "patched"),
         ("trace_everything", "traced"),
         ("leave_a_thread", "started"),
     ],
@@ -229,6 +228,13 @@ def test_damage_that_harms_nobody(pool: Pool, watcher: Watcher, crime: str, valu
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_task_that_patches_the_standard_library(pool: Pool, watcher: Watcher, way: str) -> None:
+    """Its worker may not live long after that; nobody's item is lost."""
+    assert commit(pool, "break_builtins", way).value == "patched"
+    check_unharmed(pool, watcher)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_task_that_closes_every_descriptor(pool: Pool, watcher: Watcher, way: str) -> None:
     """The pipe is gone, too: what is finished is kept, the worker is replaced."""
     outcome = commit(pool, "close_all_descriptors", way)
@@ -237,14 +243,13 @@ def test_a_task_that_closes_every_descriptor(pool: Pool, watcher: Watcher, way: 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_printing_megabytes(
-    pool: Pool, watcher: Watcher, way: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_printing_megabytes(watcher: Watcher, way: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing that is printed gets between the results, and all of it comes through."""
-    outcome = commit(pool, "print_much", way)
-    assert (outcome.kind, outcome.value) == (Kind.OK, "printed")
-    check_unharmed(pool, watcher)
-    pool.close()
+    # A pool that starts here and not in a fixture: so its workers print where `capfd` looks.
+    with Pool(2, observers=[watcher]) as pool:
+        outcome = commit(pool, "print_much", way)
+        assert (outcome.kind, outcome.value) == (Kind.OK, "printed")
+        check_unharmed(pool, watcher)
     out, err = capfd.readouterr()
     assert (out.count("o"), out.count("O")) == (2_000_000, 2_000_000)
     assert (err.count("e"), err.count("E")) == (2_000_000, 2_000_000)
@@ -314,9 +319,11 @@ def test_an_item_that_raises_when_it_is_unpickled(
     bomb = crimes.RaisesWhenLoaded(kind)
     outcome = commit(pool, bomb, way, crimes.run_any, lambda number: "int")
     assert outcome.kind in (Kind.FAILED, Kind.WORKER_LOST)
-    assert kind in (type(outcome.error), type(getattr(outcome.error, "__cause__", None)))
-    assert outcome.error is not None
-    assert "unpickle" in "\n".join([str(outcome.error), *getattr(outcome.error, "__notes__", ())])
+    error = outcome.error
+    if isinstance(error, TaskExited):
+        error = error.__cause__
+    assert type(error) is kind
+    assert any("could not be unpickled" in note for note in error.__notes__)
     check_unharmed(pool, watcher)
     assert pool.statistics().workers_started == 2
 
@@ -481,15 +488,16 @@ def test_a_worker_that_dies_just_as_it_gets_work(watcher: Watcher) -> None:
         assert pool.statistics().workers_lost == 0
 
 
-def test_a_stopped_idle_worker_is_noticed_by_the_deadline(watcher: Watcher) -> None:
-    """Somebody stops a process that waits for work: the item that it gets is not lost, only late."""
+@pytest.mark.parametrize("timeout", [None, TIMEOUT_S])
+def test_a_worker_that_is_stopped_while_idle(
+    watcher: Watcher, timeout: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was given and does not begin is run by another."""
+    monkeypatch.setattr("allcores.engine.watch.START_NS", 300_000_000)
     with Pool(1, limits=QUICK, observers=[watcher]) as pool:
         wait_for_workers(watcher, 1)
         os.kill(pids_of(watcher)[0], signal.SIGSTOP)
-        found = list(pool.outcomes(crimes.run, [1, 2], timeout=TIMEOUT_S))
-        assert all(outcome.kind in (Kind.OK, Kind.TIMED_OUT) for outcome in found)
-        check = pool.map(crimes.run, [1, 2, 3])
-        assert check == [2, 4, 6]
+        assert pool.map(crimes.run, [1, 2], timeout=timeout) == [2, 4]
 
 
 def test_a_worker_that_is_killed_from_outside_while_it_is_being_ended(watcher: Watcher, tmp_path: Path) -> None:

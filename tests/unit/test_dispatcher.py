@@ -113,7 +113,8 @@ class Desks:
     ) -> None:
         failed = {failure.offset for failure in more.get("failures") or ()}
         values = [position for position in range(start, start + count) if position not in failed]
-        total_ns = more.pop("total_ns", count * 10 * MICRO)
+        # Long enough that chunks are no short ones.
+        total_ns = more.pop("total_ns", count * 6 * MILLI)
         event = Results(worker, sequence, start, count, total_ns, values=values, ended=ended, **more)
         self.dispatcher.results(event, self.now)
 
@@ -980,7 +981,7 @@ def test_waiting_work_is_taken_back() -> None:
     """At the end of the input an idle worker gets what waits behind a busy one, once that is sure not to run."""
     desks, flow = two_workers_one_busy(behind=3)
     desks.now += 30 * MILLI
-    desks.results(2, 1, 0, 1)
+    desks.results(2, 1, 0, 1, total_ns=MICRO)
     assert desks.orders() == [SetLimit(1, mark(1, 1))]
     desks.tick(CONFIRM_NS - 1)
     assert desks.orders() == []
@@ -1001,7 +1002,7 @@ def test_what_was_passed_is_not_taken_back() -> None:
     """A worker that was past the limit before it saw it keeps its work; its own report tells where it stopped."""
     desks, flow = two_workers_one_busy(behind=3)
     desks.now += 30 * MILLI
-    desks.results(2, 1, 0, 1)
+    desks.results(2, 1, 0, 1, total_ns=MICRO)
     assert desks.orders() == [SetLimit(1, mark(1, 1))]
     desks.at(1, 2, 0)
     desks.tick(CONFIRM_NS)
@@ -1041,7 +1042,7 @@ def test_nothing_is_taken_while_the_input_goes_on() -> None:
     desks, flow = two_workers_one_busy()
     flow.exhausted = False
     desks.now += 30 * MILLI
-    desks.results(2, 1, 0, 1)
+    desks.results(2, 1, 0, 1, total_ns=MICRO)
     desks.pass_time(SECOND)
     assert desks.orders() == []
 
@@ -1049,7 +1050,7 @@ def test_nothing_is_taken_while_the_input_goes_on() -> None:
 def test_work_that_waits_behind_a_long_item_is_taken_back() -> None:
     """It is noticed in time that an item takes long, also when nothing else happens any more."""
     desks, flow = two_workers_one_busy()
-    desks.results(2, 1, 0, 1)
+    desks.results(2, 1, 0, 1, total_ns=MICRO)
     assert desks.orders() == [], "too early to tell"
     desks.pass_time(SECOND)
     assert (2, 2, 1, 1) in desks.sent(), "worker 2 has been idle for a second"
@@ -1073,7 +1074,7 @@ def test_a_worker_with_a_limit_is_given_nothing() -> None:
     """From the moment a limit is set until all its chunks are back, a worker gets no new chunk."""
     desks, flow = two_workers_one_busy(behind=3)
     desks.now += 30 * MILLI
-    desks.results(2, 1, 0, 1)
+    desks.results(2, 1, 0, 1, total_ns=MICRO)
     assert desks.orders() == [SetLimit(1, mark(1, 1))]
     other = desks.flow()
     for _ in range(6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ class Bench:
         self.number = number
         self.preparation = preparation
         self.state: tuple[Any, ...] = ()
+        #: it runs on the main thread, where Ctrl-C arrives
+        self.passes_interrupts = False
         self.limit = (1 << 64) - 1
         self.at = Glance(0, 0, 0, PHASE_IDLE)
 
@@ -86,6 +89,13 @@ class Bench:
                 break
             try:
                 values.append(self.call(chunk, item))
+            except KeyboardInterrupt:
+                if self.passes_interrupts:
+                    # Ctrl-C of the person at the keyboard, not the task's own doing: the item was not finished.
+                    self.at = Glance(sequence, position, 0, PHASE_IDLE)
+                    send(ended=True)
+                    raise
+                failures.append(self._failure(chunk, position, KeyboardInterrupt()))
             except BaseException as error:
                 failures.append(self._failure(chunk, position, error))
             position += 1
@@ -109,5 +119,6 @@ class Bench:
             )
             exited.__cause__ = error
             return Failure(position, kind, exited)
-        error.add_note(f"allcores: {what} failed in worker {self.number}, attempt {chunk.attempt}")
+        with contextlib.suppress(Exception):  # a frozen exception takes no note
+            error.add_note(f"allcores: {what} failed in worker {self.number}, attempt {chunk.attempt}")
         return Failure(position, Kind.FAILED, error)

@@ -41,12 +41,13 @@ from allcores.engine.events import (
 )
 from allcores.engine.flow import Chunk
 from allcores.engine.watch import PEEK_NS
-from allcores.errors import BrokenPool, SetupError, UsageError, WorkerLost
+from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import poller, system
 from allcores.supervision.launcher import BORN, DIED
 from allcores.transport import frames, pickling
+from allcores.transport.board import DONE
 from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ CLOSE_S = 15.0
 FORK_S = 5.0
 #: milliseconds that a caller waits on its call's pipe without a look around
 ATTEND_MS = 100.0
+#: pause between two looks for a dead worker where nothing tells of it, ns
+LOOK_NS = 10_000_000
 #: templates that end without any item done in between, until the pool is called broken
 MOST_TEMPLATES = 3
 
@@ -84,6 +87,9 @@ class ProcessBackend:
     def __init__(self, workers: int, preparation: Preparation, limits: Limits, start_method: str, share: int) -> None:
         if start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
+        for option in ("memory_per_worker", "growth_per_worker"):
+            if getattr(limits, option) is not None and system.resident_bytes(os.getpid()) is None:
+                raise NotSupported(f"Limits({option}=...) needs /proc/PID/statm, which this system does not have.")
         self._start_method = start_method
         self._limits = limits
         orders_to_worker = (*preparation, limits.items_per_worker, limits.growth_per_worker)
@@ -309,7 +315,7 @@ class ProcessBackend:
             else:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
-        if notices:
+        if notices or self._must_look():
             self._take_notices(driver, found)
         if self._to_peek:
             self._peek(driver, found)
@@ -345,6 +351,8 @@ class ProcessBackend:
         alarms = [driver.dispatcher.next_alarm_ns, self._crew.next_signal_ns]
         if self._to_peek:
             return 0
+        if self._must_look():
+            alarms.append(monotonic_ns() + LOOK_NS)
         if self._limits.memory_per_worker is not None and any(d.chunks for d in driver.dispatcher.desks.values()):
             alarms.append(self._sample_at)
         return min((when for when in alarms if when is not None), default=None)
@@ -419,10 +427,12 @@ class ProcessBackend:
             if link is None or link.attended:
                 continue
             before = crew.board.glance(link.slot)
+            sealed = crew.board.word(link.slot, DONE)
             if not before[2] or before[3] != PHASE_RUNNING or monotonic_ns() - before[2] < PEEK_NS // 2:
                 continue
             copy = bytes(crew.board.outbox(link.slot)[: crew.board.used(link.slot)])
-            if copy and crew.board.glance(link.slot) == before:
+            whole = crew.board.glance(link.slot) == before and crew.board.word(link.slot, DONE) == sealed
+            if copy and whole:
                 self._take_records(driver, link, copy, found)
 
     # --- deaths (driver thread) -------------------------------------------------------------------
@@ -447,6 +457,11 @@ class ProcessBackend:
                 found.append(("not born", link, os.strerror(status)))
         if self._start_method == "fork":
             crew.watch_launcher()
+
+    def _must_look(self) -> bool:
+        """Where no descriptor tells of a forked worker's death, the end of its pipe is a reason to look."""
+        launcher = self._crew.launcher
+        return launcher is not None and launcher.blind and any(link.ended for link in self._crew.links.values())
 
     def _take_postponed(self, driver: Driver, found: list[Found]) -> None:
         """Deaths of workers that nobody attends to: what they left counts before their death does."""

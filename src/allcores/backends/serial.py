@@ -5,6 +5,7 @@ A breakpoint in the function works; a hanging function hangs its caller, so `tim
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -75,6 +76,7 @@ class SerialBackend:
                 return True
         if self._chunks:
             chunk = self._chunks.popleft()
+            bench.passes_interrupts = threading.current_thread() is threading.main_thread()
             bench.run(chunk, self._report)
             return True
         with driver.guard:

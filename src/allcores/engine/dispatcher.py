@@ -110,6 +110,11 @@ class Dispatcher(Ledger):
             free = max(free, self.workers)
         return free + min(self.workers, RESERVE) - len(flow.pending)
 
+    def starved(self, now: int) -> None:
+        """A flow has no credit left: what is out must be finished, and idle workers can help with it."""
+        if self.idle and not self.next_flow():
+            self._stealing.seek(now)
+
     @property
     def hungry(self) -> bool:
         """Somebody has nothing to do."""
@@ -282,13 +287,18 @@ class Dispatcher(Ledger):
         chunk = desk.find(event.sequence)
         if chunk is None:
             return
-        if event.count and event.start >= chunk.done:
+        if event.start > chunk.done:
+            # What comes before it is still in the pipe (this was read from the outbox): it will come again.
+            return
+        if event.count and event.start == chunk.done:
             self.take_results(desk, chunk, event, now)
         if event.ended:
             desk.chunks.remove(chunk)
             if chunk.done < len(chunk.items):
                 # It stopped at its limit, or is leaving: the rest was never started.
                 self.put_back(chunk, chunk.done, len(chunk.items), blame=0, alone=event.unloadable)
+            if desk.chunks:
+                desk.chunks[0].sent_ns = now
             self._reopen(desk)
         if event.leaving:
             for held in reversed(desk.chunks):

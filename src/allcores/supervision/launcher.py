@@ -30,6 +30,9 @@ TEMPLATE_END_S = 2.0
 class Launcher(Protocol):
     """Starts workers and tells how they end. Used by the driver thread alone."""
 
+    #: no descriptor of it tells of a worker's death: `notices` has to be asked
+    blind: bool
+
     def descriptors(self) -> list[int]:
         """What to wait on for notices."""
 
@@ -48,6 +51,8 @@ class Launcher(Protocol):
 
 class TemplateLauncher:
     """Workers are forked from a clean process ("template"), or are fresh interpreters ("spawn")."""
+
+    blind = False
 
     def __init__(self, board_descriptor: int, slots: int, threads: int, share: int, *, spawn: bool) -> None:
         self._kind = SPAWN if spawn else FORK
@@ -123,6 +128,8 @@ class TemplateLauncher:
 class ForkLauncher:
     """Workers are forked from this very process: they have everything it has, threads excepted."""
 
+    blind = not hasattr(os, "pidfd_open")
+
     def __init__(self, board: Board, share: int) -> None:
         self._board = board
         #: cores that a worker's nested pools may use
@@ -130,6 +137,7 @@ class ForkLauncher:
         #: pid -> (worker, pidfd or -1)
         self._children: dict[int, tuple[int, int]] = {}
         self._pending: list[Notice] = []
+        self._watchman = Watchman()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         os.set_blocking(self._wake_read, False)
@@ -164,6 +172,7 @@ class ForkLauncher:
                 os._exit(127)
         pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
         self._children[pid] = (worker, pidfd)
+        self._watchman.tell(pid)
         self._pending.append((BORN, worker, pid, 0, 0))
         self._wake()
 
@@ -180,6 +189,7 @@ class ForkLauncher:
             if buried is None:
                 continue
             del self._children[pid]
+            self._watchman.tell(-pid)
             if pidfd >= 0:
                 os.close(pidfd)
             found.append((DIED, worker, *buried))
@@ -193,6 +203,7 @@ class ForkLauncher:
             if pidfd >= 0:
                 os.close(pidfd)
         self._children.clear()
+        self._watchman.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
@@ -201,6 +212,58 @@ class ForkLauncher:
             if pidfd >= 0:
                 os.close(pidfd)
         self._children.clear()
+        self._watchman.abandon()
+
+
+class Watchman:
+    """A small process that ends the groups of forked workers when the parent is gone.
+
+    The kernel ends the workers themselves (PR_SET_PDEATHSIG), but not what their tasks have forked.
+    With a template, the template does this.
+    """
+
+    def __init__(self) -> None:
+        read, self._write = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._pid = os.fork()
+        if self._pid == 0:
+            self._watch(read)
+        os.close(read)
+
+    def _watch(self, read: int) -> None:
+        """In the child: note pids (a negative one is gone) until the pipe ends; then end their groups."""
+        try:
+            os.setpgid(0, 0)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            # A copy of anybody's descriptor would keep it open for as long as we live.
+            low = os.dup2(read, 3) if read != 3 else 3
+            os.closerange(0, 3)
+            os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
+            alive: set[int] = set()
+            while data := os.read(low, 8 * 512):
+                for (pid,) in struct.iter_unpack("<q", data):
+                    (alive.add if pid > 0 else alive.discard)(abs(pid))
+            for pid in alive:
+                system.end_group(pid, signal.SIGKILL)
+        finally:
+            os._exit(0)
+
+    def tell(self, pid: int) -> None:
+        """A worker was born, or (negative) is gone."""
+        with contextlib.suppress(OSError):
+            os.write(self._write, struct.pack("<q", pid))
+
+    def close(self) -> None:
+        """End it; every worker is gone."""
+        os.close(self._write)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+    def abandon(self) -> None:
+        """In a forked copy of the parent: a copy of our end would hide the parent's death."""
+        os.close(self._write)
 
 
 def _folder() -> str:

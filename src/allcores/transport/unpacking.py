@@ -44,8 +44,13 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
         )
         error.__cause__ = cause
         cause, error = error, ended
-    error.__cause__ = cause
-    error.add_note(f"allcores: {what} failed in worker {facts.get('worker')}, attempt {facts.get('attempts')}")
+    note = f"allcores: {what} failed in worker {facts.get('worker')}, attempt {facts.get('attempts')}"
+    try:
+        error.__cause__ = cause
+        error.add_note(note)
+    except Exception:
+        # A frozen exception takes neither cause nor note: it keeps its type, and goes without.
+        error = error if isinstance(error, Exception) else RemoteError(f"{name}: {message}", type_name=name, **facts)
     return kind, error
 
 

@@ -30,6 +30,7 @@ HIGH_DESCRIPTOR = 400
 EXIT_LOST_PIPE = 70
 #: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
 READ_BYTES = 65_536
+_kept: list[socket.socket] = []
 
 
 def lift(descriptor: int) -> int:
@@ -80,6 +81,8 @@ def _guard(notes_descriptor: int, parent: int) -> int:
 def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_number: int, parent: int) -> int:
     _guard(notes_descriptor, parent)
     pipe = socket.socket(fileno=lift(pipe_descriptor))
+    # Open until the very end: it closes with the process.
+    _kept.append(pipe)
     slot = board.slot(slot_number)
     slot[PID] = os.getpid()
 
