@@ -164,7 +164,7 @@ class Interrupted(KeyboardInterrupt):
         self.done = done
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Interrupted, (str(self), self.done)
+        return Interrupted, (str(self), self.done), self.__dict__
 
 
 class RemoteTraceback(Exception):

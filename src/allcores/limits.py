@@ -23,8 +23,9 @@ FOREVER_S = 1e9
 
 
 def _whole(name: str, value: int | None) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise UsageError(f"{name}={value!r} must be a whole number above 0")
+    _positive(name, value)
+    if value is not None and not isinstance(value, int):
+        raise UsageError(f"{name}={value!r} is not a whole number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("items_in_flight", "bytes_in_flight"):
             if getattr(self, name) is None:
-                raise UsageError(f"{name}=None must be a whole number above 0")
+                raise UsageError(f"{name}=None is not a whole number")
         for name in (
             "items_in_flight",
             "bytes_in_flight",

@@ -74,7 +74,7 @@ ATTEND_MS = 100.0
 #: pause between two looks for a dead worker where nothing tells of it, ns
 LOOK_NS = 10_000_000
 #: templates that end without any item done in between, until the pool is called broken
-MOST_TEMPLATES = 3
+MOST_TEMPLATES = 5
 
 
 class ProcessBackend:

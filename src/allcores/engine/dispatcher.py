@@ -48,8 +48,9 @@ DEPTH_SHORT = 4
 SHORT_NS = 5_000_000
 #: Chunks pulled ahead of need, at most: the driver hands them out while the consumer is busy.
 RESERVE = 8
-#: An item that lost its worker this often through no fault of its own is given up.
-MOST_PUT_BACKS = 5
+#: An item that ran while its worker was ended through no fault that is known (its template died, say) is put
+#: back this often; then it is given up, for it may well be the fault.
+MOST_PUT_BACKS = 2
 #: Workers that die before they are ready, in a row, until the pool is called broken.
 MOST_STILLBORN = 3
 
