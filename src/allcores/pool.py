@@ -389,8 +389,9 @@ class Pool:
             chunk.payload = payload
             chunk.size_bytes = len(payload)
         driver.add(chunk)
-        while not future.done() and driver.backend.pump():
-            pass
+        if driver.backend.runs_on_caller:
+            while not future.done() and driver.backend.pump():
+                pass
 
 
 def _close_dropped(driver: Driver) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,8 @@ R = TypeVar("R")
 
 #: A pull that takes longer than this is handed over at once: a slow input must not be waited for, ns.
 SLOW_PULL_NS = 2_000_000
+#: Chunks that are handed over in one turn, and segments that are taken in one, at most.
+MOST_CHUNKS = 64
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
 
@@ -38,6 +41,8 @@ class Feeder:
         self._iterator: Iterator[Any] | None = iter(items)
         #: items that one pull may take at first; grows while the input is quick
         self._stride = 1
+        #: index of the next item
+        self._index = 0
         self.slow = False
         #: what the input raised, if it did
         self.error: BaseException | None = None
@@ -51,18 +56,41 @@ class Feeder:
                 wanted = flow.want(driver.workers) if room > 0 else 0
                 if self.slow and not driver.dispatcher.hungry:
                     wanted = 0
+                starved = room > 0 and not wanted and flow.credit <= 0
+                if wanted:
+                    room = min(room, MOST_CHUNKS, max(1, flow.credit // wanted))
             if not wanted:
-                if room > 0 and not flow.exhausted and flow.credit <= 0:
+                if starved:
                     driver.turn(lambda dispatcher, now: dispatcher.starved(now))
                 return
-            self._pull(wanted)
+            self._pull_chunks(room, wanted)
             if self.slow and flow.ready:
                 return
 
-    def _pull(self, wanted: int) -> None:
+    def _pull_chunks(self, count: int, size: int) -> None:
+        """Pull up to `count` chunks of `size` items and hand them over in one turn."""
+        parts: list[Chunk | Segment] = []
+        try:
+            for _ in range(count):
+                items: list[Any] = []
+                try:
+                    self._pull(size, items)
+                finally:
+                    # Ctrl-C may come while the input is asked: what was pulled is handed over all the same.
+                    if items:
+                        parts += self._pack(items)
+                if self._iterator is None or self.slow:
+                    break
+        finally:
+            if parts:
+                self._driver.add_all(self._flow, parts)
+        if self._iterator is None:
+            self._driver.turn(lambda dispatcher, now: self._close_input())
+
+    def _pull(self, wanted: int, items: list[Any]) -> None:
+        """Append up to `wanted` items; fewer if the input is slow or ends."""
         iterator = self._iterator
         assert iterator is not None
-        items: list[Any] = []
         begun = then = monotonic_ns()
         try:
             while len(items) < wanted:
@@ -82,17 +110,11 @@ class Feeder:
                 if now - begun > SLOW_PULL_NS:
                     break
         except KeyboardInterrupt:
-            # Not the input's own failure: what was pulled is handed over, then the stream stops.
-            if items:
-                self.send(items)
+            # Not the input's own failure: the stream stops.
             raise
         except BaseException as error:
             self._ended(error)
         self.slow = monotonic_ns() - begun > SLOW_PULL_NS
-        if items:
-            self.send(items)
-        if self._iterator is None:
-            self._driver.turn(lambda dispatcher, now: self._close_input())
 
     def _close_input(self) -> None:
         self._flow.exhausted = True
@@ -109,40 +131,30 @@ class Feeder:
 
     def send(self, items: list[Any]) -> None:
         """Hand over a chunk of pulled items."""
-        flow = self._flow
-        chunk = Chunk(flow, self._function, flow.pulled, items)
+        self._driver.add_all(self._flow, self._pack(items))
+
+    def _pack(self, items: list[Any]) -> list[Chunk | Segment]:
+        """Items as chunks with their bytes; those that will not pickle are settled already."""
+        first = self._index
         if not self._driver.backend.needs_bytes:
-            self._driver.add(chunk)
-            return
-        payload, bad = encode(items, flow.pulled)
+            self._index += len(items)
+            return [Chunk(self._flow, self._function, first, items)]
+        payload, bad = encode(items, first)
         if payload is not None:
-            chunk.payload = payload
-            chunk.size_bytes = len(payload)
-            self._driver.add(chunk)
-            return
-        refused = dict(bad)
+            self._index += len(items)
+            return [Chunk(self._flow, self._function, first, items, payload=payload)]
+        parts: list[Chunk | Segment] = []
         start = 0
-        for position, error in [*bad, (len(items), None)]:
+        for position, error in bad:
             if items[start:position]:
-                self.send(items[start:position])
-            if error is not None:
-                self._refuse(items[position], refused[position])
-            start = position + 1
-
-    def _refuse(self, item: Any, error: BaseException) -> None:
-        """Settle an item that cannot travel: it was never tried."""
-        flow = self._flow
-
-        def settle(dispatcher: Any, now: int) -> None:
-            index = flow.pulled
-            flow.pulled += 1
-            dispatcher.by_kind[Kind.FAILED] += 1
-            dispatcher.items_done += 1
+                parts += self._pack(items[start:position])
             failure = Failure(0, Kind.FAILED, error)
-            flow.settle(Segment(index, 1, [item], values=[], failures=[failure], attempt=0))
-            dispatcher.touched.add(flow)
-
-        self._driver.turn(settle)
+            parts.append(Segment(self._index, 1, [items[position]], values=[], failures=[failure], attempt=0))
+            self._index += 1
+            start = position + 1
+        if items[start:]:
+            parts += self._pack(items[start:])
+        return parts
 
 
 def open_segment(segment: Segment) -> list[Any]:
@@ -238,7 +250,8 @@ class _Reader(Reading[R]):
         self._owner = owner
         self._interrupted: KeyboardInterrupt | None = None
         self._stopped = False
-        self._taken: Segment | None = None
+        #: segments whose turn comes next
+        self._taken: deque[Segment] = deque()
 
     def __del__(self) -> None:
         # A generator that was never started has no end that would tell.
@@ -273,6 +286,9 @@ class _Reader(Reading[R]):
             self.end()
 
     def _next_segment(self) -> Segment | None:
+        taken = self._taken
+        if taken:
+            return taken.popleft()
         flow, driver = self._flow, self._driver
         pump = driver.backend.pump
         while True:
@@ -281,13 +297,12 @@ class _Reader(Reading[R]):
                 if not flow.exhausted and not (self.feeder.slow and flow.ready):
                     self.feeder.feed()
                 with driver.guard:
-                    # Kept on self: Ctrl-C is raised where the guard ends, and must not lose it.
-                    if self._taken is None:
-                        self._taken = flow.take()
+                    # Kept on self: Ctrl-C is raised where the guard ends, and must not lose any.
+                    while len(taken) < MOST_CHUNKS and (segment := flow.take()) is not None:
+                        taken.append(segment)
                     broken, finished = flow.broken, flow.finished
-                if self._taken is not None:
-                    taken, self._taken = self._taken, None
-                    return taken
+                if taken:
+                    return taken.popleft()
                 if broken is not None:
                     raise broken
                 if finished:

@@ -435,6 +435,21 @@ def ring_and_hang(bell: str) -> None:
         signal.pause()
 
 
+def fork_and_hang(bell: str) -> None:
+    """Parent and child ring, and both hang."""
+    os.fork()
+    ring_and_hang(bell)
+
+
+def clean_up_on_sigterm(path: str) -> None:
+    def clean(*_: object) -> None:
+        note(path, "cleaned")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, clean)
+    signal.pause()
+
+
 def ring_and_ignore(bell: str) -> None:
     """Ignores SIGTERM, then rings."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -493,7 +493,8 @@ def test_a_worker_that_is_stopped_while_idle(
     watcher: Watcher, timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it was given and does not begin is run by another."""
-    monkeypatch.setattr("allcores.engine.watch.START_NS", 300_000_000)
+    for module in ("watch", "dispatcher"):
+        monkeypatch.setattr(f"allcores.engine.{module}.START_NS", 300_000_000)
     with Pool(1, limits=QUICK, observers=[watcher]) as pool:
         wait_for_workers(watcher, 1)
         os.kill(pids_of(watcher)[0], signal.SIGSTOP)
@@ -558,26 +559,3 @@ def test_crimes_from_many_threads(pool: Pool, watcher: Watcher) -> None:
         thread.join()
     assert results == dict.fromkeys(range(6), True)
     check_unharmed(pool, watcher)
-
-
-def test_nothing_is_run_twice_that_was_finished(pool: Pool, tmp_path: Path) -> None:
-    """Items of a millisecond or more are safe once they are done, whatever the next one does."""
-    book = str(tmp_path / "book")
-    for crime in ("segfault", "exit_at_once", "kill_itself"):
-        Path(book).unlink(missing_ok=True)
-        items: list[Any] = [("work_and_note", book, number) for number in range(12)]
-        items[7] = ("work_and_note", book, 7, crime)
-        found = list(pool.outcomes(crimes.run, items, chunk=12))
-        assert [outcome.index for outcome in found if not outcome.ok] == [7]
-        assert sorted(map(int, lines(book))) == list(range(12)), crime
-
-
-def test_others_do_not_wait_for_the_culprit(tmp_path: Path) -> None:
-    """Items behind one that takes long, in the same chunk, are run by the other worker."""
-    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(2) as pool:
-        items: list[Any] = [1, 2, ("ring_and_wait", bell.path, gate.path), 4, 5, 6]
-        stream = pool.imap_unordered(crimes.run, items, chunk=6)
-        assert sorted(next(stream) for _ in range(5)) == [2, 4, 8, 10, 12]
-        gate.open()
-        assert next(stream) == bell.pids()[0]
-        assert next(stream, None) is None

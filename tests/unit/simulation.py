@@ -273,7 +273,7 @@ class SimulatedWorker:
                 yield from self._seal(sequence, [(only, Deed.SPOILED, 0)], 0, 0, ended=True)
         else:
             self.phase = PHASE_RUNNING
-            self._blame(items[0] if base < self.limit else None)
+            self._blame(items[0] if base < self.limit else None, self.started)
             yield from self._run_items(sequence, items, detailed)
         yield from self._rest()
 
@@ -468,10 +468,13 @@ class Client:
     def consume(self) -> None:
         """Take what is ready, or fall asleep."""
         segment = self.flow.take()
-        if segment is None:
-            self.asleep = not self.over and not self.may_pull
-        else:
+        if segment is not None:
             self.check(segment)
+            return
+        flow, dispatcher = self.flow, self.world.dispatcher
+        if not flow.exhausted and flow.credit <= 0 and dispatcher.room(flow) > 0:
+            self.world.turn(dispatcher.starved)
+        self.asleep = not self.over and not self.may_pull and not flow.ready
 
     def check(self, segment: Segment) -> None:
         """The promises about outcomes."""

@@ -34,6 +34,8 @@ class Backend(Protocol):
     can_end_tasks: bool
     #: functions and items must be turned into bytes for it
     needs_bytes: bool
+    #: tasks run in `pump`, on the thread that wants results
+    runs_on_caller: bool
 
     def start(self, driver: Driver) -> None:
         """Begin; the driver will order workers to be launched."""

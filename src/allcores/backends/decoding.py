@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from allcores.engine.events import Failure, Results
@@ -12,8 +11,8 @@ from allcores.outcome import Kind
 from allcores.transport import frames, pickling, unpacking
 
 
-def results_of(worker: int, record: frames.Record, find: Callable[[int], Chunk | None]) -> Results:
-    """A record of finished items. `find` gives the chunk of a sequence, None if it is not known any more."""
+def results_of(worker: int, record: frames.Record, chunk: Chunk | None) -> Results:
+    """A record of finished items. chunk: theirs, needed for mixed ones; None if it is not known any more."""
     sequence, start, count, flags, total_ns, payload = record
     event = Results(
         worker,
@@ -29,7 +28,6 @@ def results_of(worker: int, record: frames.Record, find: Callable[[int], Chunk |
     if flags & frames.PLAIN:
         event.payload = payload
     elif flags & frames.MIXED:
-        chunk = find(sequence)
         if chunk is None:
             event.count = 0
         else:

@@ -83,6 +83,7 @@ class ProcessBackend:
     name = "processes"
     can_end_tasks = True
     needs_bytes = True
+    runs_on_caller = False
 
     def __init__(self, workers: int, preparation: Preparation, limits: Limits, start_method: str, share: int) -> None:
         if start_method not in START_METHODS:
@@ -406,13 +407,13 @@ class ProcessBackend:
             self._crew.signal_later(LINGER_S, link.number)
 
     def _take_records(self, driver: Driver, link: Link, body: bytes, found: list[Found]) -> None:
-        def find(sequence: int) -> Chunk | None:
-            with driver.guard:
-                desk = driver.dispatcher.desks.get(link.number)
-                return desk.find(sequence) if desk is not None else None
-
         for record in frames.records(body):
-            found.append(results_of(link.number, record, find))
+            chunk = None
+            if record[3] & frames.MIXED:
+                with driver.guard:
+                    desk = driver.dispatcher.desks.get(link.number)
+                    chunk = desk.find(record[0]) if desk is not None else None
+            found.append(results_of(link.number, record, chunk))
 
     def _peek(self, driver: Driver, found: list[Found]) -> None:
         """Finished items that wait unsent behind one that takes long: read them where they wait.

@@ -28,6 +28,7 @@ class SerialBackend:
     name = "serial"
     can_end_tasks = False
     needs_bytes = False
+    runs_on_caller = True
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation

@@ -51,6 +51,7 @@ class ThreadBackend:
     name = "threads"
     can_end_tasks = False
     needs_bytes = False
+    runs_on_caller = False
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation

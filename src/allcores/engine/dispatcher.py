@@ -31,7 +31,7 @@ from allcores.engine.events import (
     WorkerEnded,
     WorkerGone,
 )
-from allcores.engine.flow import Chunk, Flow
+from allcores.engine.flow import Chunk, Flow, Segment
 from allcores.engine.ledger import Ledger
 from allcores.engine.stealing import Stealing
 from allcores.engine.watch import PEEK_NS, START_NS, Watch
@@ -129,6 +129,14 @@ class Dispatcher(Ledger):
         flow.add(chunk)
         self.enlist(flow)
         self.assign(now, seek=False)
+
+    def refuse(self, flow: Flow, segment: Segment) -> None:
+        """Items that cannot travel: settled without an attempt."""
+        flow.pulled += segment.count
+        self.items_done += segment.count
+        for failure in segment.failures or ():
+            self.by_kind[failure.kind] += 1
+        self._settle(segment, flow)
 
     def cancel(self, flow: Flow, now: int) -> None:
         """Nobody wants this flow's outcomes any more."""

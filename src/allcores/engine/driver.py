@@ -103,6 +103,19 @@ class Driver:
             told = self._obey()
         self._tell(told)
 
+    def add_all(self, flow: Flow, parts: Iterable[Chunk | Segment]) -> None:
+        """Hand over freshly pulled items in one turn; those that could not be pickled come settled."""
+        with self.guard:
+            self._check_open()
+            now = monotonic_ns()
+            for part in parts:
+                if isinstance(part, Chunk):
+                    self.dispatcher.add(part, now)
+                else:
+                    self.dispatcher.refuse(flow, part)
+            told = self._obey()
+        self._tell(told)
+
     def _obey(self) -> tuple[list[tuple[Flow, list[Segment]]], list[News]]:
         dispatcher = self.dispatcher
         while self._given_up:
@@ -262,12 +275,12 @@ class Driver:
     # --- life ---
 
     def _check_open(self) -> None:
-        if self.pid != os.getpid():
-            raise PoolClosed(
-                f"This process was forked from process {self.pid}, whose pool {self.name!r} it cannot use: "
-                "make a Pool of its own here."
-            )
         if self.closed:
+            if self.pid != os.getpid():
+                raise PoolClosed(
+                    f"This process was forked from process {self.pid}, whose pool {self.name!r} it cannot use: "
+                    "make a Pool of its own here."
+                )
             raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
         if self.dispatcher.broken is not None:
             raise self.dispatcher.broken
