@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from allcores.engine.desk import Desk, Doom, Life
 from allcores.engine.events import (
@@ -47,7 +47,7 @@ DEPTH = 2
 DEPTH_SHORT = 4
 SHORT_NS = 5_000_000
 #: Chunks pulled ahead of need, at most: the driver hands them out while the consumer is busy.
-RESERVE = 8
+RESERVE = 64
 #: An item that ran while its worker was ended through no fault that is known (its template died, say) is put
 #: back this often; then it is given up, for it may well be the fault.
 MOST_PUT_BACKS = 2
@@ -96,6 +96,10 @@ class Dispatcher(Ledger):
         self._flows[flow.number] = flow
         if self.broken is not None:
             flow.broken = self.broken
+
+    def flows(self) -> Iterable[Flow]:
+        """Flows that are open."""
+        return self._flows.values()
 
     def forget(self, flow: Flow) -> None:
         """A flow is over for its consumer."""
@@ -360,7 +364,7 @@ class Dispatcher(Ledger):
                 self.alarm(now + PEEK_NS, "peek", (desk, chunk.sequence))
             self.orders.append(Send(desk.worker, chunk))
         if seek and idle and not self.rotation:
-            self._stealing.seek(now)
+            self._stealing.seek_soon(now)
 
     def _reopen(self, desk: Desk) -> None:
         """Its queue is shorter now: note what it can take."""

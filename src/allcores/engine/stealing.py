@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CONFIRM_NS = 1_000_000
 #: Pause between two looks for work to take back, while somebody is idle at the end of an input, ns.
 PAUSE_NS = 2_000_000
+#: Pause before the first look, ns: it is made once for all workers that fall idle meanwhile.
+SOON_NS = 500_000
 #: The same when there is something, but not worth it yet, ns.
 HOPE_NS = 10_000_000
 #: Unstarted work worth the trouble of taking it back, in ns.
@@ -40,6 +42,16 @@ class Stealing:
         #: an alarm is set that will look again
         self._hoping = False
 
+    def seek_soon(self, now: int) -> None:
+        """Look for work in a moment, once: by then the consumer may have brought new work."""
+        if not self._hoping and self._ends_are_near():
+            self._hoping = True
+            self._dispatcher.alarm(now + SOON_NS, "seek", None)
+
+    def _ends_are_near(self) -> bool:
+        """Whether there is a flow whose consumer will not bring more: else taking back is not for now."""
+        return any(flow.calls or flow.exhausted or flow.credit <= 0 for flow in self._dispatcher.flows())
+
     def look_again(self, now: int) -> None:
         """The alarm that `seek` has set."""
         self._hoping = False
@@ -47,7 +59,7 @@ class Stealing:
 
     def seek(self, now: int) -> None:
         """Somebody is idle and nothing waits: take unstarted work from whoever has most of it."""
-        if now < self._steal_at:
+        if now < self._steal_at or not self._ends_are_near():
             return
         best: tuple[float, Desk, int] | None = None
         hope = False

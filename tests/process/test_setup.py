@@ -1,0 +1,218 @@
+"""`setup=` runs once in each worker. When it fails, that is said once, and clearly: no worker is started again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from allcores import BrokenPool, Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError
+
+from tests.process import setups
+from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone
+
+METHODS = ("template", "fork", "spawn", "forkserver")
+
+pytestmark = pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+
+
+def use(pool: Pool, verb: str) -> Any:
+    """One call by each verb; what it raises is the answer."""
+    if verb == "map":
+        return pool.map(abs, [1, 2])
+    if verb == "starmap":
+        return pool.starmap(abs, [(1,)])
+    if verb == "submit":
+        return pool.submit(abs, 1).result(timeout=20)
+    if verb == "aimap":
+
+        async def main() -> list[int]:
+            return [value async for value in pool.aimap(abs, [1, 2])]
+
+        return asyncio.run(main())
+    return list(getattr(pool, verb)(abs, [1, 2]))
+
+
+VERBS = ["map", "imap", "imap_unordered", "starmap", "outcomes", "submit", "aimap"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_that_raises_is_reported_with_its_traceback(method: str, tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    with Pool(2, start_method=method, setup=setups.note_and_raise, setup_args=(str(book),)) as pool:
+        with pytest.raises(SetupError, match="ValueError: the model is missing") as caught:
+            pool.map(abs, [1, 2])
+        cause = caught.value.__cause__
+        assert isinstance(cause, ValueError)
+        assert "in note_and_raise" in str(cause.__cause__)
+        assert "in load" in str(cause.__cause__)
+        # It is remembered: nothing is tried again.
+        for verb in VERBS:
+            with pytest.raises(SetupError, match="the model is missing"):
+                use(pool, verb)
+        assert len(lines(book)) <= 2
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_that_waits_when_it_fails_is_told(verb: str, tmp_path: Path) -> None:
+    """The call came first, the failure later."""
+    with Gate(tmp_path / "gate") as gate, Bell(tmp_path / "bell") as bell:
+        fail = functools.partial(setups.wait_and_raise, bell.path, gate.path)
+        with Pool(2, setup=fail) as pool:
+            bell.hear()
+            from threading import Timer
+
+            Timer(0.05, gate.open).start()
+            with pytest.raises(SetupError, match="the model is missing"):
+                use(pool, verb)
+
+
+def test_all_futures_are_told() -> None:
+    with Pool(2, setup=setups.raise_at_once) as pool:
+        try:
+            futures = [pool.submit(abs, 1) for _ in range(20)]
+        except SetupError:
+            return  # it was faster than the loop
+        for future in futures:
+            with pytest.raises(SetupError):
+                future.result(timeout=20)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("crime", "sign"), [("exit_at_once", "code 3"), ("segfault", "SIGSEGV"), ("kill_itself", "SIGKILL")]
+)
+def test_one_that_ends_its_process(method: str, crime: str, sign: str, tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    with Pool(2, start_method=method, setup=setups.note_and_commit, setup_args=(str(book), crime)) as pool:
+        with pytest.raises(SetupError, match=sign) as caught:
+            pool.map(abs, [1, 2])
+        assert "setup" in str(caught.value)
+        assert len(lines(book)) <= 3
+
+
+@pytest.mark.parametrize("ender", [SystemExit, KeyboardInterrupt, StopIteration, GeneratorExit])
+def test_one_that_raises_what_would_end_the_caller(ender: type[BaseException]) -> None:
+    with Pool(1, setup=setups.raise_it, setup_args=(ender,)) as pool:
+        with pytest.raises(SetupError, match=ender.__name__):
+            pool.map(abs, [1])
+        with pytest.raises(SetupError, match=ender.__name__):
+            pool.submit(abs, 1).result(timeout=20)
+
+
+@pytest.mark.parametrize("hang", ["catch_everything", "hold_the_interpreter", "stop_itself"])
+def test_one_that_hangs_is_ended(hang: str, tmp_path: Path) -> None:
+    limits = Limits(setup_s=0.5, terminate_s=0.05)
+    with Bell(tmp_path / "bell") as bell:
+        with Pool(1, setup=setups.ring_and_commit, setup_args=(bell.path, hang), limits=limits) as pool:
+            with pytest.raises(SetupError, match=r"not ready after 0\.5 s"):
+                pool.map(abs, [1])
+            wait_gone(bell.pids())
+
+
+def test_closing_a_pool_does_not_wait_for_a_setup_that_hangs(tmp_path: Path) -> None:
+    limits = Limits(grace_s=0.02, terminate_s=0.05)
+    with Bell(tmp_path / "bell") as bell:
+        pool = Pool(2, setup=setups.ring_and_commit, setup_args=(bell.path, "catch_everything"), limits=limits)
+        pids = bell.pids(2)
+        stream = pool.imap(abs, [1])
+        pool.close()
+        wait_gone(pids)
+        with pytest.raises(PoolClosed):
+            next(stream)
+
+
+def test_a_setup_that_fails_in_a_worker_started_later(tmp_path: Path) -> None:
+    """The first workers were fine; the replacement is not: the pool says so instead of getting smaller."""
+    flag = tmp_path / "flag"
+    limits = Limits(items_per_worker=3)
+    with Pool(1, setup=setups.work_once, setup_args=(str(flag),), limits=limits) as pool:
+        assert pool.map(setups.second, [1, 2], chunk=1) == [1, 2]
+        with pytest.raises(SetupError, match="the model is missing"):
+            pool.map(setups.second, range(20), chunk=1)
+
+
+def test_a_setup_whose_exception_cannot_travel() -> None:
+    with Pool(1, setup=setups.raise_something_odd) as pool:
+        with pytest.raises(SetupError, match="CannotBeBuiltAgain: spoon"):
+            pool.map(abs, [1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_it_returns_need_not_be_picklable(method: str) -> None:
+    with Pool(2, start_method=method, setup=setups.open_lock) as pool:
+        assert pool.map(setups.use_lock, range(10)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"setup": abs, "setup_args": (open(os.devnull),)},  # noqa: SIM115
+        {"setup": functools.partial(abs, __import__("threading").Lock())},
+        {"teardown": __import__("threading").Lock().acquire},
+    ],
+    ids=["argument", "function", "teardown"],
+)
+def test_one_that_cannot_travel_is_refused_at_once(options: dict[str, Any]) -> None:
+    for argument in options.get("setup_args", ()):
+        argument.close()
+    with pytest.raises(NotPicklable):
+        Pool(1, **options)
+
+
+def test_it_runs_again_in_a_worker_that_replaces_a_lost_one(tmp_path: Path) -> None:
+    book = tmp_path / "book"
+    watcher = Watcher()
+    with Pool(1, setup=setups.note_pid, setup_args=(str(book),), observers=[watcher]) as pool:
+        found = list(pool.outcomes(setups.commit, [None, "exit_at_once", None]))
+        assert [outcome.kind for outcome in found] == [Kind.OK, Kind.WORKER_LOST, Kind.OK]
+        wait_full_strength(pool, watcher)
+    first, second = lines(book)
+    assert first != second
+    assert [found[0].value, found[2].value] == [int(first), int(second)]
+
+
+class TestTeardown:
+    def test_it_runs_with_the_state_when_the_pool_is_closed(self, tmp_path: Path) -> None:
+        book = tmp_path / "book"
+        with Pool(1, setup=setups.note_pid, setup_args=(str(book),), teardown=setups.note_end) as pool:
+            (pid,) = pool.map(setups.commit, [None])
+        assert lines(book) == [str(pid), f"end of {pid}"]
+
+    def test_it_runs_when_a_worker_is_replaced(self, tmp_path: Path) -> None:
+        book = tmp_path / "book"
+        options: dict[str, Any] = {"limits": Limits(items_per_worker=2)}
+        with Pool(1, setup=setups.note_pid, setup_args=(str(book),), teardown=setups.note_end, **options) as pool:
+            pids = pool.map(setups.commit, [None] * 6, chunk=1)
+        assert len(set(pids)) == 3
+        assert {f"end of {pid}" for pid in pids} <= set(lines(book))
+
+    @pytest.mark.parametrize("teardown", ["raise_in_teardown", "exit_in_teardown", "crash_in_teardown"])
+    def test_one_that_fails_does_no_harm(self, teardown: str, capfd: pytest.CaptureFixture[str]) -> None:
+        with Pool(2, setup=dict, teardown=getattr(setups, teardown)) as pool:
+            assert pool.map(setups.second, [1, 2]) == [1, 2]
+
+    def test_one_that_raises_shows_its_traceback(self, capfd: pytest.CaptureFixture[str]) -> None:
+        with Pool(1, setup=dict, teardown=setups.raise_in_teardown) as pool:
+            assert pool.map(setups.second, [1]) == [1]
+        assert "the end went wrong" in capfd.readouterr().err
+
+    def test_one_that_hangs_is_ended(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr("allcores.backends.processes.TEARDOWN_S", 0.2)
+        with Bell(tmp_path / "bell") as bell:
+            teardown: Callable[..., Any] = functools.partial(setups.ring_and_commit, bell.path, "catch_everything")
+            with Pool(1, teardown=teardown) as pool:
+                assert pool.map(abs, [1]) == [1]
+            wait_gone(bell.pids())
+
+
+def test_workers_that_die_before_they_are_ready_break_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the setup's fault: the interpreter itself cannot start. That ends in an error, not in a loop."""
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises((BrokenPool, OSError)):
+        with Pool(1) as pool:
+            pool.map(abs, [1])
