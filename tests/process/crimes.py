@@ -304,6 +304,20 @@ def look_around() -> dict[str, Any]:
     }
 
 
+def who(item: object) -> int:
+    """Who runs this."""
+    return os.getpid()
+
+
+hoard: list[bytearray] = []
+
+
+def grow(item: object) -> int:
+    """Keeps 5 MB more, touched."""
+    hoard.append(bytearray(b"x" * 5_000_000))
+    return os.getpid()
+
+
 # --- by the way they pickle -----------------------------------------------------------------------
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from allcores import Kind, Limits, Pool
@@ -13,25 +12,12 @@ from allcores.engine import events
 from tests.process import crimes
 from tests.process.waiting import Watcher, wait_full_strength
 
-hoard: list[bytearray] = []
-
-
-def who(item: object) -> int:
-    return os.getpid()
-
-
-def grow(item: int) -> int:
-    """Keeps 5 MB, touched."""
-    hoard.append(bytearray(b"x" * 5_000_000))
-    return os.getpid()
-
-
 @pytest.mark.parametrize("method", ["template", "fork", "spawn"])
 @pytest.mark.parametrize("chunk", [None, 1, 7])
 @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 def test_no_worker_runs_more_items_than_allowed(method: str, chunk: int | None) -> None:
     with Pool(2, start_method=method, limits=Limits(items_per_worker=4)) as pool:
-        by_worker = Counter(pool.map(who, range(20), chunk=chunk))
+        by_worker = Counter(pool.map(crimes.who, range(20), chunk=chunk))
     assert max(by_worker.values()) <= 4
     assert sum(by_worker.values()) == 20
 
@@ -45,13 +31,13 @@ def test_results_keep_their_order() -> None:
 
 def test_submitted_calls_count_too() -> None:
     with Pool(1, limits=Limits(items_per_worker=2)) as pool:
-        by_worker = Counter(future.result() for future in [pool.submit(who, n) for n in range(8)])
+        by_worker = Counter(future.result() for future in [pool.submit(crimes.who, n) for n in range(8)])
     assert sorted(by_worker.values()) == [2, 2, 2, 2]
 
 
 def test_one_item_per_worker() -> None:
     with Pool(2, limits=Limits(items_per_worker=1)) as pool:
-        pids = pool.map(who, range(10))
+        pids = pool.map(crimes.who, range(10))
     assert len(set(pids)) == 10
 
 
@@ -75,7 +61,7 @@ def test_crashes_and_recycling_together() -> None:
 def test_a_worker_that_has_grown_is_replaced_after_its_chunk(chunk: int | None) -> None:
     watcher = Watcher()
     with Pool(1, limits=Limits(growth_per_worker=12_000_000), observers=[watcher]) as pool:
-        pids = pool.map(grow, range(40), chunk=chunk)
+        pids = pool.map(crimes.grow, range(40), chunk=chunk)
         wait_full_strength(pool, watcher)
         assert pool.statistics().workers_lost == 0
     assert len(set(pids)) >= 4
@@ -85,20 +71,18 @@ def test_a_worker_that_has_grown_is_replaced_after_its_chunk(chunk: int | None) 
 
 def test_a_worker_that_does_not_grow_stays() -> None:
     with Pool(1, limits=Limits(growth_per_worker=50_000_000)) as pool:
-        assert len(set(pool.map(who, range(500)))) == 1
+        assert len(set(pool.map(crimes.who, range(500)))) == 1
 
 
 def test_the_end_of_a_worker_is_told() -> None:
     watcher = Watcher()
     with Pool(1, limits=Limits(items_per_worker=1), observers=[watcher]) as pool:
-        pool.map(who, range(3))
+        pool.map(crimes.who, range(3))
         watcher.wait_until(lambda: len(watcher.of(events.WorkerEnded)) >= 3)
     assert all(isinstance(news.reason, str) and news.reason for news in watcher.of(events.WorkerEnded))
 
 
-def test_an_unordered_endless_stream_over_short_lives(tmp_path: Path) -> None:
-    import itertools
-
+def test_an_unordered_endless_stream_over_short_lives() -> None:
     with Pool(2, limits=Limits(items_per_worker=5)) as pool:
         stream = pool.imap_unordered(crimes.run, itertools.count())
         values = list(itertools.islice(stream, 60))

@@ -40,6 +40,7 @@ from allcores.engine.watch import PEEK_NS
 from allcores.errors import TaskTimeout
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind
+from allcores.stream import MOST_CHUNKS
 from allcores.transport.marks import (
     NO_LIMIT,
     PHASE_IDLE,
@@ -88,6 +89,10 @@ class Task:
     size_bytes: int = 10
     result_bytes: int = 10
     executions: int = 0
+    #: the worker that is in the middle of it
+    runs_in: int | None = None
+    #: it returned, and its result is safe
+    sealed: bool = False
     #: (start, end) of the times in which it alone was to blame for what its worker did
     spans: list[tuple[int, int]] = field(default_factory=list)
     outcome: Kind | None = None
@@ -200,7 +205,7 @@ class SimulatedWorker:
             self.die()
 
     def wake(self) -> None:
-        if self.wakes_at == FOREVER and not self.phase == PHASE_RUNNING:
+        if self.wakes_at == FOREVER and self.phase != PHASE_RUNNING:
             self.wakes_at = self.world.clock
 
     def die(self) -> None:
@@ -268,10 +273,18 @@ class SimulatedWorker:
             if only is None:
                 yield from self._put(Results(self.number, sequence, 0, 0, 0, ended=True, unloadable=True))
             else:
-                only.executions += 1
+                self.started = self.world.clock
+                yield 0
                 self.phase = PHASE_RUNNING
-                yield from self._seal(sequence, [(only, Deed.SPOILED, 0)], 0, 0, ended=True)
+                yield 0
+                self.claimed = base + 1
+                yield 0
+                done = [(only, Deed.SPOILED, 0)] if base < self.limit else []
+                only.executions += len(done)
+                yield from self._seal(sequence, done, 0, 0, ended=True)
         else:
+            self.started = self.world.clock
+            yield 0
             self.phase = PHASE_RUNNING
             self._blame(items[0] if base < self.limit else None, self.started)
             yield from self._run_items(sequence, items, detailed)
@@ -296,11 +309,10 @@ class SimulatedWorker:
             self.started = then = now
             yield 0
             until = now + BURST_NS
-            start = position
             for task in items[position:end]:
                 self.current = position
                 self._blame(task, then)
-                task.executions += 1
+                self._begin(task)
                 yield 0
                 if task.deed is Deed.HANG:
                     yield FOREVER
@@ -309,19 +321,27 @@ class SimulatedWorker:
                     self.world.note(f"worker {self.number} dies as it runs {task}")
                     self.die()
                     yield FOREVER
+                task.runs_in = None
                 position += 1
                 then, now = now, self.world.clock
                 done.append((task, task.deed, now - then))
                 yield 0
                 if now > until:
                     break
-            stride = min(2 * stride, MOST_STRIDE) if position - start == stride and now <= until else position - start
+            stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
             if now - begun > SEAL_NS and position < last:
                 yield from self._seal(sequence, done, first, now - begun, detailed=detailed)
                 done = []
                 first = position
                 begun = now = self.world.clock
         yield from self._seal(sequence, done, first, now - begun, ended=True, detailed=detailed)
+
+    def _begin(self, task: Task) -> None:
+        assert not task.sealed, f"{task} runs again although its result is known"
+        other = self.world.workers.get(task.runs_in) if task.runs_in is not None else None
+        assert other is None or not other.alive, f"{task} runs twice at the same time"
+        task.runs_in = self.number
+        task.executions += 1
 
     def _seal(
         self,
@@ -356,6 +376,8 @@ class SimulatedWorker:
         yield 0
 
     def _pack(self, event: Results, done: list[tuple[Task, Deed, int]], start: int, detailed: bool) -> None:
+        for task, deed, _ in done:
+            task.sealed = deed is Deed.RETURN
         values = [value_of(task) for task, deed, _ in done if deed is Deed.RETURN]
         failures = [
             Failure(start + offset, Kind.FAILED, Raised(task))
@@ -427,7 +449,7 @@ class Client:
     def may_consume(self) -> bool:
         if self.asleep or self.flow.calls or self.given_up:
             return False
-        return bool(self.flow.ready) or not self.over and not self.may_pull
+        return bool(self.flow.ready) or not (self.over or self.may_pull)
 
     @property
     def may_pull(self) -> bool:
@@ -446,13 +468,27 @@ class Client:
             lone = flow.pulled == flow.consumed
             assert lone or flow.bytes_out < flow.bytes_limit, f"pulls although {flow.bytes_out} bytes are out"
         number = wanted if at_most is None else min(wanted, at_most)
-        items = self.tasks[flow.pulled : flow.pulled + number]
-        if items:
-            chunk = Chunk(flow, FUNCTION, flow.pulled, items, future=items[0] if flow.calls else None)
-            chunk.size_bytes = sum(task.size_bytes for task in items)
-            if flow.calls:
-                self.chunks[items[0].index] = chunk
-            self.world.turn(lambda now: dispatcher.add(chunk, now))
+        chunks = []
+        index = flow.pulled
+        room = 1 if flow.calls else min(dispatcher.room(flow), MOST_CHUNKS, max(1, flow.credit // wanted))
+        for _ in range(room if at_most is None else 1):
+            items = self.tasks[index : index + number]
+            if items:
+                chunk = Chunk(flow, FUNCTION, index, items, future=items[0] if flow.calls else None)
+                chunk.size_bytes = sum(task.size_bytes for task in items)
+                chunks.append(chunk)
+                index += len(items)
+                if flow.calls:
+                    self.chunks[items[0].index] = chunk
+            if len(items) < number:
+                break
+        if chunks:
+
+            def add(now: int) -> None:
+                for chunk in chunks:
+                    dispatcher.add(chunk, now)
+
+            self.world.turn(add)
         if len(items) < number or (flow.calls and flow.pulled == len(self.tasks)):
             flow.exhausted = True
             dispatcher.touched.add(flow)
@@ -511,7 +547,9 @@ class Client:
             assert error.to_blame is task, f"{task} is charged, but {error.to_blame} is to blame"
         elif kind is Kind.TIMED_OUT:
             assert isinstance(error, TaskTimeout) and self.flow.timeout_ns is not None
-            assert error.index == task.index, f"{task} is charged for the time of items[{error.index}]"
+            assert error.index == (None if self.flow.calls else task.index), (
+                f"{task} is charged for the time of items[{error.index}]"
+            )
             longest = max((end - start for start, end in task.spans), default=0)
             # The time on the board is that of a burst of quick items.
             assert longest >= self.flow.timeout_ns - BURST_NS, f"{task} is charged for {longest} ns"
@@ -626,8 +664,8 @@ class World:
     def _wake(self, client: Client) -> None:
         if client.flow.calls:
             while (segment := client.flow.take()) is not None:
-                if segment.items[0].index not in client.cancelled_calls:
-                    client.check(segment)
+                assert segment.items[0].index not in client.cancelled_calls, "a cancelled call has an outcome"
+                client.check(segment)
         elif client.flow.ready or client.flow.finished:
             client.asleep = False
 
@@ -669,6 +707,8 @@ class World:
             assert sequences == sorted(set(sequences)), f"{desk} holds chunks out of order"
             ready += desk.life in (Life.STARTING, Life.READY) and desk.doom is None
         if not self.dispatcher.closing and self.dispatcher.broken is None:
+            waiting = [client for client in self.clients if client.flow.pending and not client.flow.cancelled]
+            assert not (waiting and self.dispatcher.idle), f"{list(self.dispatcher.idle)} idle while chunks wait"
             assert ready == self.dispatcher.workers, f"{ready} of {self.dispatcher.workers} workers"
 
     def glance(self, number: int) -> Glance | None:
@@ -791,10 +831,10 @@ class World:
         glance = Glance(worker.sequence, worker.current, worker.started, worker.phase, worker.claimed)
         running = glance if glance.started_ns and glance.phase >= PHASE_LOADING else None
         to_blame = None if worker.innocent else worker.to_blame
-        event = WorkerGone(worker.number, running, Kind.WORKER_LOST, Lost(to_blame), "it died", worker.innocent)
+        death = WorkerGone(worker.number, running, Kind.WORKER_LOST, Lost(to_blame), "it died", worker.innocent)
         self.note(f"worker {worker.number} is gone at {running}, to blame is {to_blame}")
         del self.workers[worker.number]
-        self.turn(lambda now: self.dispatcher.gone(event, now))
+        self.turn(lambda now: self.dispatcher.gone(death, now))
 
     # --- runs ---
 
@@ -885,10 +925,10 @@ class World:
                     client.cancel()
                     return True
                 for task in client.tasks:
-                    if task.deed is Deed.HANG and task.outcome is None and task.index in client.chunks:
-                        if task.index not in client.cancelled_calls:
-                            client.cancel_call(task.index)
-                            return True
+                    waiting = task.outcome is None and task.index in client.chunks.keys() - client.cancelled_calls
+                    if waiting and task.deed is Deed.HANG:
+                        client.cancel_call(task.index)
+                        return True
         return False
 
     def _still_may(self, move: str, subject: Any) -> bool:
@@ -956,7 +996,7 @@ MANNERS: tuple[tuple[Deed, ...], ...] = (
     (Deed.RETURN, Deed.RETURN, Deed.RETURN, Deed.RAISE, Deed.CRASH, Deed.BOMB, Deed.SPOILED, Deed.POISON),
     tuple(Deed),
 )
-PACES_NS = ((0,), (0, 10 * MICRO, 150 * MICRO), (150 * MICRO, MILLI), (MILLI, 30 * MILLI))
+PACES_NS = ((0,), (0, 10 * MICRO, 150 * MICRO), (150 * MICRO, MILLI), (MILLI, 30 * MILLI), (250 * MICRO, 120 * MILLI))
 
 
 def world_of(data: bytes) -> World:

@@ -12,9 +12,7 @@ from allcores.engine.chunker import MOST_BYTES, MOST_ITEMS, TAIL_NS, TARGET_NS, 
 
 MICRO, MILLI, SECOND = 1_000, 1_000_000, 1_000_000_000
 
-measurements = st.lists(
-    st.tuples(st.integers(1, 10_000), st.integers(0, 10**12), st.integers(0, 10**9)), max_size=8
-)
+measurements = st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 10**12), st.integers(0, 10**9)), max_size=8)
 
 
 def learned(ns: float, *, item_bytes: int = 0, rounds: int = 10) -> Chunker:

@@ -9,8 +9,9 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
 
 from allcores.engine.chunker import Chunker
 from allcores.engine.desk import Doom, Life
@@ -36,7 +37,7 @@ from allcores.engine.events import (
     WorkerGone,
 )
 from allcores.engine.flow import Chunk, Flow, Function, Segment
-from allcores.engine.stealing import CONFIRM_NS
+from allcores.engine.stealing import CONFIRM_NS, SOON_NS
 from allcores.engine.watch import PEEK_NS, START_NS
 from allcores.errors import BrokenPool, SetupError, TaskTimeout
 from allcores.limits import Limits, Retry
@@ -49,7 +50,6 @@ from allcores.transport.marks import (
     PHASE_SEALING,
     mark,
 )
-from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
 
 FUNCTION = Function(1, None, b"", "one", "function")
 SECOND = 1_000 * MILLI
@@ -108,9 +108,7 @@ class Desks:
     def ready(self, worker: int) -> None:
         self.dispatcher.ready(worker, self.now)
 
-    def results(
-        self, worker: int, sequence: int, start: int, count: int, *, ended: bool = True, **more: Any
-    ) -> None:
+    def results(self, worker: int, sequence: int, start: int, count: int, *, ended: bool = True, **more: Any) -> None:
         failed = {failure.offset for failure in more.get("failures") or ()}
         values = [position for position in range(start, start + count) if position not in failed]
         # Long enough that chunks are no short ones.
@@ -289,6 +287,20 @@ def test_a_chunk_that_takes_long_is_looked_into() -> None:
     assert desks.orders(peeks=True) == []
 
 
+def test_an_idle_pool_sleeps() -> None:
+    """When all is done, no alarm is left that would wake anybody up, again and again, for nothing."""
+    desks = Desks(3, setup_s=30)
+    flow = desks.flow(timeout_ns=SECOND, retry=Retry(times=1))
+    for sequence in (1, 2):
+        for worker in (1, 2, 3):
+            desks.add(flow, 3)
+            desks.results(worker, sequence, 0, 3)
+    desks.end_of_input(flow)
+    take_all(flow)
+    desks.pass_time(60 * SECOND, alarms=50)
+    assert desks.dispatcher.next_alarm_ns is None
+
+
 def test_running_items_that_were_taken_back_is_an_error() -> None:
     """A worker that reports more items than its chunk holds is our mistake, and does not go unseen."""
     desks = Desks(1)
@@ -335,7 +347,11 @@ def test_a_retried_item_leaves_its_neighbours_alone() -> None:
     desks.add(flow, 3)
     desks.orders()
     desks.results(1, 1, 0, 3, failures=[Failure(1, Kind.FAILED, ValueError())], durations=[1, 2, 3])
-    assert take_all(flow) == [(0, 1, []), (2, 1, [])]
+    segments = list(iter(flow.take, None))
+    assert [(segment.start, segment.values, segment.durations) for segment in segments] == [
+        (0, [0], [1]),
+        (2, [2], [3]),
+    ]
     assert desks.dispatcher.waiting_for_time
     assert desks.sent() == []
     desks.pass_time(SECOND // 2 - 1)
@@ -516,8 +532,9 @@ def test_a_worker_that_dies_at_its_limit_was_not_running_anything() -> None:
         desks.now += 100 * MILLI
         desks.gone(2, idle=True)
         desks.ready(3)
-        desks.pass_time(100 * MILLI) if not desks.dispatcher.desks[1].confirming else None
+        desks.tick(SOON_NS)
         assert desks.dispatcher.desks[1].limit == mark(1, 1)
+        assert desks.dispatcher.desks[1].confirming
         if confirmed:
             desks.tick(CONFIRM_NS)
         desks.orders()
@@ -762,11 +779,12 @@ def test_a_doomed_worker_is_given_nothing() -> None:
     """Its replacement starts at once; until it is buried, its results count, but it gets no more work."""
     desks = Desks(1)
     flow = desks.flow()
-    for _ in range(3):
-        desks.add(flow)
+    desks.add(flow)
+    desks.add(flow)
     desks.orders()
     desk = desks.dispatcher.desks[1]
     desks.dispatcher.doom(desk, Doom(Kind.WORKER_LOST, Boom(), "too much memory", 2, 0), desks.now)
+    desks.add(flow)
     assert desks.orders() == [Kill(1, "too much memory"), Launch(2)]
     desks.results(1, 1, 0, 1)
     assert desks.sent() == []
@@ -813,6 +831,8 @@ def test_cancelled_work_that_ends_in_its_grace_saves_its_worker() -> None:
     desks.dispatcher.cancel(flow, desks.now)
     desks.orders()
     desks.results(1, 1, 0, 1)
+    assert desks.dispatcher.count(Kind.CANCELLED) == 3
+    assert desks.dispatcher.count(Kind.OK) == 0
     assert desks.orders() == [SetLimit(1, NO_LIMIT)]
     desks.add(other)
     assert desks.sent() == [(1, 0, 1, 1)]
@@ -840,11 +860,27 @@ def test_the_work_of_others_is_not_ended_with_a_cancelled_flow() -> None:
     assert desks.dispatcher.hungry
 
 
+@pytest.mark.parametrize("chunks", [0, 1])
+def test_a_doomed_worker_with_room_is_given_nothing(chunks: int) -> None:
+    """Neither one that is idle nor one that could take a second chunk."""
+    desks = Desks(1)
+    flow = desks.flow()
+    for _ in range(chunks):
+        desks.add(flow)
+    desks.orders()
+    desks.dispatcher.doom(desks.dispatcher.desks[1], Doom(Kind.WORKER_LOST, Boom(), "memory", 0, 0), desks.now)
+    desks.add(flow)
+    assert desks.sent() == []
+    desks.gone(1, idle=True)
+    desks.ready(2)
+    assert len(desks.sent()) == chunks + 1
+
+
 def test_a_call_is_cancelled_alone() -> None:
     """Of several calls, the cancelled one is dropped while it waits, and ended when it runs."""
     desks = Desks(1, grace_s=0.5)
     flow = desks.flow(calls=True)
-    running, behind, waiting, last = [desks.add(flow) for _ in range(4)]
+    running, behind, waiting, last = [desks.add(flow, size_bytes=10) for _ in range(4)]
     desks.at(1, 1, 0)
     desks.orders()
     desks.dispatcher.cancel_chunk(waiting, desks.now)
@@ -961,6 +997,21 @@ def test_stopping_lets_what_runs_finish() -> None:
     assert flow.finished
 
 
+def test_nothing_is_tried_again_after_stopping() -> None:
+    """What fails after `stop` has failed: no further attempt is started for it."""
+    desks = Desks(1)
+    flow = desks.flow(retry=Retry(times=3, wait_s=0))
+    desks.add(flow)
+    desks.at(1, 1, 0)
+    desks.dispatcher.stop(flow, desks.now)
+    desks.orders()
+    desks.results(1, 1, 0, 1, failures=[Failure(0, Kind.FAILED, ValueError())])
+    desks.pass_time(SECOND)
+    assert desks.sent() == []
+    assert take_all(flow) == [(0, 1, [Kind.FAILED])]
+    assert flow.finished
+
+
 # --- taking back ----------------------------------------------------------------------------------
 
 
@@ -983,6 +1034,7 @@ def test_waiting_work_is_taken_back() -> None:
     desks, flow = two_workers_one_busy(behind=3)
     desks.now += 30 * MILLI
     desks.results(2, 1, 0, 1, total_ns=MICRO)
+    desks.tick(SOON_NS)
     assert desks.orders() == [SetLimit(1, mark(1, 1))]
     desks.tick(CONFIRM_NS - 1)
     assert desks.orders() == []
@@ -999,13 +1051,22 @@ def test_waiting_work_is_taken_back() -> None:
     assert flow.finished
 
 
-def test_what_was_passed_is_not_taken_back() -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        Glance(1, 0, SECOND, PHASE_RUNNING, mark(1, 2)),
+        Glance(2, 0, SECOND, PHASE_RUNNING),
+        Glance(2, 0, SECOND, PHASE_LOADING, mark(2, 0)),
+    ],
+)
+def test_what_was_passed_is_not_taken_back(place: Glance) -> None:
     """A worker that was past the limit before it saw it keeps its work; its own report tells where it stopped."""
     desks, flow = two_workers_one_busy(behind=3)
     desks.now += 30 * MILLI
     desks.results(2, 1, 0, 1, total_ns=MICRO)
+    desks.tick(SOON_NS)
     assert desks.orders() == [SetLimit(1, mark(1, 1))]
-    desks.at(1, 2, 0)
+    desks.board[1] = place
     desks.tick(CONFIRM_NS)
     assert desks.orders() == []
     desks.results(1, 1, 0, 1)
@@ -1028,6 +1089,7 @@ def test_unstarted_items_of_a_running_chunk_are_taken_back() -> None:
     desks.now += 5 * MILLI
     desks.gone(2, idle=True)
     desks.ready(4)
+    desks.tick(SOON_NS)
     assert SetLimit(1, mark(1, 11)) in desks.orders()
     desks.tick(CONFIRM_NS)
     assert desks.sent() == [(3, 11, 5, 1), (4, 16, 5, 1)]
@@ -1036,6 +1098,39 @@ def test_unstarted_items_of_a_running_chunk_are_taken_back() -> None:
     desks.results(4, 1, 0, 5)
     assert sum(count for _, count, _ in take_all(flow)) == 21
     assert flow.finished
+
+
+def test_a_limit_is_never_loosened_before_all_is_back() -> None:
+    """Cancelling what waits behind a limit leaves the limit where it is."""
+    desks = Desks(1)
+    flow, other = desks.flow(), desks.flow(calls=True)
+    desks.add(flow, 3)
+    call = desks.add(other)
+    desks.at(1, 1, 0)
+    desks.orders()
+    desks.dispatcher.stop(flow, desks.now)
+    assert desks.orders() == [SetLimit(1, mark(1, 1))]
+    desks.dispatcher.cancel_chunk(call, desks.now)
+    desks.pass_time(SECOND)
+    assert desks.orders() == []
+    desks.results(1, 1, 0, 1)
+    desks.results(1, 2, 0, 0)
+    assert desks.orders() == [SetLimit(1, NO_LIMIT)]
+
+
+def test_a_flow_without_credit_gets_help() -> None:
+    """A consumer that may pull no more has idle workers help with what is out."""
+    desks = Desks(2)
+    flow = desks.flow(items_limit=4, chunker=Chunker(4))
+    desks.pass_time(SECOND)
+    desks.add(flow, 4)
+    assert flow.credit == 0
+    desks.at(1, 1, 0)
+    desks.pass_time(SECOND)
+    desks.orders()
+    desks.dispatcher.starved(desks.now)
+    desks.pass_time(100 * MILLI)
+    assert desks.sent() == [(2, 1, 3, 1)]
 
 
 def test_nothing_is_taken_while_the_input_goes_on() -> None:
@@ -1076,6 +1171,7 @@ def test_a_worker_with_a_limit_is_given_nothing() -> None:
     desks, flow = two_workers_one_busy(behind=3)
     desks.now += 30 * MILLI
     desks.results(2, 1, 0, 1, total_ns=MICRO)
+    desks.tick(SOON_NS)
     assert desks.orders() == [SetLimit(1, mark(1, 1))]
     other = desks.flow()
     for _ in range(6):
@@ -1106,10 +1202,11 @@ def test_what_was_taken_back_may_have_been_the_bomb() -> None:
     desks.board[1] = Glance(1, 0, desks.now, PHASE_LOADING, mark(1, 0))
     desks.gone(1)
     assert take_all(flow) == []
-    desks.ready(3)
-    desks.board[3] = Glance(1, 0, desks.now, PHASE_LOADING, mark(1, 0))
-    desks.gone(3)
-    assert take_all(flow) == [(0, 1, [Kind.WORKER_LOST])], "alone, it is the culprit"
+    assert desks.sent() == [(2, 0, 1, 1)]
+    desks.board[2] = Glance(2, 0, desks.now, PHASE_LOADING, mark(2, 0))
+    desks.results(2, 1, 0, 1)
+    desks.gone(2)
+    assert take_all(flow) == [(1, 1, []), (0, 1, [Kind.WORKER_LOST])], "alone, it is the culprit"
 
 
 # --- leaving and closing --------------------------------------------------------------------------
@@ -1173,13 +1270,19 @@ def test_a_broken_pool_starts_nothing_more() -> None:
     desks.orders()
     desks.dispatcher.break_off(BrokenPool("broken"))
     desks.results(1, 1, 0, 1)
-    desks.results(2, 1, 0, 1)
-    assert desks.sent() == []
+    desks.at(2, 1, 0)
+    desks.gone(2)
+    assert desks.orders() == []
 
 
 # --- whole worlds ---------------------------------------------------------------------------------
 
 
+#: more than usual, and as many as HYPOTHESIS_PROFILE=search asks for
+many = settings(max_examples=max(400, settings().max_examples))
+
+
+@many
 @given(st.binary(max_size=1200))
 @example(b"")
 def test_every_world_comes_to_a_good_end(data: bytes) -> None:
@@ -1187,10 +1290,17 @@ def test_every_world_comes_to_a_good_end(data: bytes) -> None:
 
     each item gets exactly one outcome, its own, in order where that was asked for; never more items or bytes
     are out than there is credit for; no item is tried more often than allowed, and none is charged for what
-    another did; no worker is given work that it may not start, or more than DEPTH chunks; nothing is left
+    another did; no worker is given work that it may not start, or more chunks than it may hold; nothing is left
     behind, all workers are back, and it does not go on for ever.
     """
     world_of(data).run()
+
+
+@many
+@given(st.integers(0, 2**32 - 1), st.sampled_from([100, 400, 1500]))
+def test_every_wild_world_comes_to_a_good_end(seed: int, size: int) -> None:
+    """The same, where every choice is made by dice from the beginning to the end."""
+    world_of(random.Random(seed).randbytes(size)).run()
 
 
 @given(st.binary(max_size=600), st.integers(1, 4), st.integers(1, 40))
@@ -1259,7 +1369,8 @@ def test_slow_items_among_quick_ones_are_spread() -> None:
     world.map([Task(n, duration_ns=500 * MILLI if n in slow else MICRO) for n in range(400)])
     begun = world.clock
     world.settle()
-    assert world.clock - begun < 1_100 * MILLI
+    # The first of them holds its burst, no more.
+    assert world.clock - begun < 1_250 * MILLI
 
 
 def test_a_starved_stream_takes_work_back() -> None:

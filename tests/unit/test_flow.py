@@ -161,6 +161,16 @@ def test_an_item_larger_than_the_limit_still_passes() -> None:
         drain(flow)
 
 
+def test_rounding_costs_no_credit() -> None:
+    """Bytes that a chunk's parts cannot share evenly come back with the last of them."""
+    flow = flow_of(ordered=False)
+    flow.add(chunk_of(flow, 3, size_bytes=10))
+    for index in range(3):
+        flow.settle(segment_of(index, 1, size_bytes=3))
+    drain(flow)
+    assert flow.bytes_out == 0
+
+
 def test_one_item_at_a_time_is_possible() -> None:
     """items_in_flight=1 works."""
     flow = flow_of(chunker=Chunker(), items_limit=1)

@@ -83,7 +83,9 @@ def test_before_anything_is_measured_time_tells() -> None:
     assert found[1] == mark(2, 0)
 
 
-@pytest.mark.parametrize("glance", [None, Glance(0, 0, 0, PHASE_IDLE), Glance(1, 0, NOW - 1, PHASE_LOADING, mark(1, 0))])
+@pytest.mark.parametrize(
+    "glance", [None, Glance(0, 0, 0, PHASE_IDLE), Glance(1, 0, NOW - 1, PHASE_LOADING, mark(1, 0))]
+)
 def test_a_worker_that_has_not_begun_can_be_robbed(glance: Glance | None) -> None:
     """Before it runs its first item, half of the chunk can be taken."""
     found = spoils(desk_of(10, mean_ns=MILLI), glance, NOW)

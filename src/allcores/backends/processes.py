@@ -47,7 +47,7 @@ from allcores.outcome import Kind
 from allcores.supervision import poller, system
 from allcores.supervision.launcher import BORN, DIED
 from allcores.transport import frames, pickling
-from allcores.transport.board import DONE
+from allcores.transport.board import DONE, PID
 from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
 
 if TYPE_CHECKING:
@@ -366,7 +366,7 @@ class ProcessBackend:
             what, link, detail = event
             if what == "ready":
                 driver.dispatcher.ready(link.number, now)
-                driver.dispatcher.news.append(WorkerStarted(link.number, link.pid or None))
+                driver.dispatcher.news.append(WorkerStarted(link.number, self._crew.board.word(link.slot, PID)))
             elif what == "setup failed":
                 link.reason = "its setup function raised"
                 driver.dispatcher.setup_failed(setup_error(detail))

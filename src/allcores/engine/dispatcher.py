@@ -242,7 +242,7 @@ class Dispatcher(Ledger):
             sequence, position = doom.sequence, doom.position
         self.news.append(WorkerEnded(desk.worker, reason))
         phase = doom.phase if doom is not None else event.running.phase if event.running else PHASE_IDLE
-        if doom is None and event.running is not None and mark(sequence, position) >= desk.limit:
+        if sequence and mark(sequence, position) >= desk.limit:
             # It had stopped at its limit: the item there was never started, and may be somebody else's by now.
             sequence = 0
         for chunk in reversed(desk.chunks):
@@ -252,7 +252,7 @@ class Dispatcher(Ledger):
             elif position < chunk.done:
                 # It finished the item in the moment it was ended: the outcome counts, nobody is to blame.
                 self.put_back(chunk, chunk.done, len(chunk.items), blame=0)
-            elif phase != PHASE_RUNNING and (len(chunk.items) - chunk.done > 1 or position >= len(chunk.items)):
+            elif phase != PHASE_RUNNING and (chunk.cut or len(chunk.items) - chunk.done > 1):
                 # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
                 self.put_back(chunk, chunk.done, len(chunk.items), blame=1, alone=True)
             else:
@@ -285,6 +285,7 @@ class Dispatcher(Ledger):
             self.broken = error
         for flow in list(self._flows.values()):
             flow.broken = error
+            flow.pending.clear()
             self.touched.add(flow)
 
     # --- results ----------------------------------------------------------------------------------
@@ -307,16 +308,18 @@ class Dispatcher(Ledger):
             self.take_results(desk, chunk, event, now)
         if event.ended:
             desk.chunks.remove(chunk)
-            if chunk.done < len(chunk.items):
-                # It stopped at its limit, or is leaving: the rest was never started.
-                self.put_back(chunk, chunk.done, len(chunk.items), blame=0, alone=event.unloadable)
+        if event.leaving:
+            # From the last to the first, so that what is put back stands in its old order.
+            for held in reversed(desk.chunks):
+                self.put_back(held, held.done, len(held.items), blame=0)
+            desk.chunks.clear()
+        if event.ended:
+            # Not all done: it stopped at its limit, or is leaving. The rest was never started.
+            self.put_back(chunk, chunk.done, len(chunk.items), blame=0, alone=event.unloadable)
             if desk.chunks:
                 desk.chunks[0].sent_ns = now
             self._reopen(desk)
         if event.leaving:
-            for held in reversed(desk.chunks):
-                self.put_back(held, held.done, len(held.items), blame=0)
-            desk.chunks.clear()
             self.fill(now)
         if event.ended or event.leaving:
             self.assign(now)
@@ -325,6 +328,8 @@ class Dispatcher(Ledger):
 
     def assign(self, now: int, *, seek: bool = True) -> None:
         """Hand out what waits to whoever can take it; with `seek`, look for work to take back if nothing waits."""
+        if self.broken is not None:
+            return
         idle, spare, deep = self.idle, self._spare, self._deep
         while idle or spare or deep:
             flow = self.next_flow()

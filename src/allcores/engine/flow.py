@@ -59,6 +59,7 @@ class Chunk:
 
     __slots__ = (
         "attempt",
+        "cut",
         "done",
         "fate",
         "first",
@@ -101,6 +102,8 @@ class Chunk:
         #: when its worker was given it
         self.sent_ns = 0
         self.fate = Fate()
+        #: some of its items were taken back from the worker that has it
+        self.cut = False
 
     @property
     def cancelled(self) -> bool:

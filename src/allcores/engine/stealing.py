@@ -64,9 +64,11 @@ class Stealing:
         best: tuple[float, Desk, int] | None = None
         hope = False
         for desk in self._dispatcher.desks.values():
-            if not desk.chunks or not desk.open:
+            if not desk.chunks or desk.life is not Life.READY or desk.doom is not None or desk.confirming:
                 continue
             flow = desk.chunks[0].flow
+            if flow.cancelled or flow.stopped:
+                continue
             # While the input goes on, its consumer will feed us; taking back is for the end.
             if not flow.calls and not flow.exhausted and flow.credit > 0:
                 continue
@@ -115,6 +117,7 @@ class Stealing:
                     self._dispatcher.enlist(part.flow)
             chunk.size_bytes = chunk.size_bytes * kept // len(chunk.items)
             del chunk.items[kept:]
+            chunk.cut = True
         self._dispatcher.assign(now)
 
 

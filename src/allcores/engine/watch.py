@@ -67,7 +67,7 @@ class Watch:
                 error = TaskTimeout(
                     f"{what} ran longer than timeout={seconds:g} s in worker {desk.worker}, which was ended.",
                     timeout=seconds,
-                    index=chunk.first + glance.position,
+                    index=None if chunk.future is not None else chunk.first + glance.position,
                     attempts=chunk.attempt,
                     worker=desk.worker,
                 )

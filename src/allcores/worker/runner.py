@@ -132,13 +132,15 @@ class Runner:
                 return
             error.add_note("allcores: the item could not be unpickled in the worker")
             items, broken = [None], error
+        slot[STARTED] = monotonic_ns()
         slot[PHASE] = PHASE_RUNNING
         if broken is None:
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             self._run_items(sequence, items, self._callable(style, function), durations)
         else:
-            failures = list(enumerate([pack_error(broken)] * len(items)))
-            self._seal(sequence, 0, len(items), [], failures, None, 0, ended=True)
+            slot[CLAIMED] = base + len(items)
+            count = min(len(items), max(0, slot[LIMIT] - base))
+            self._seal(sequence, 0, count, [], list(enumerate([pack_error(broken)] * count)), None, 0, ended=True)
         self._rest()
 
     def _run_items(
@@ -169,7 +171,6 @@ class Runner:
                     break
             slot[STARTED] = then = now
             until = now + BURST_NS
-            start = position
             for item in items[position:end]:
                 slot[current] = position
                 try:
@@ -187,8 +188,8 @@ class Runner:
                     then = now
                 if now > until:
                     break
-            done = position - start
-            stride = min(2 * stride, MOST_STRIDE) if done == stride and now <= until else done
+            # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
+            stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
             if now - begun > SEAL_NS and position < last:
                 self._seal(sequence, first, position - first, values, failures, durations, now - begun)
                 values.clear()

@@ -1,0 +1,239 @@
+"""What cannot travel: the message says where it sits, and nobody but its item is harmed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import pickle
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from allcores import Kind, NotPicklable, Pool, RemoteError, Retry
+
+from tests.process import crimes
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    from tests.process.waiting import Watcher, wait_full_strength
+
+    watcher = Watcher()
+    with Pool(2, observers=[watcher]) as pool:
+        wait_full_strength(pool, watcher)
+        yield pool
+
+
+def some_lock() -> Any:
+    return threading.Lock()
+
+
+class Connection:
+    """Holds a lock, two levels down."""
+
+    def __init__(self) -> None:
+        self.settings = {"host": "here", "guards": [1, some_lock()]}
+
+    def query(self, item: object) -> object:
+        return item
+
+
+class TestItems:
+    @pytest.mark.parametrize("chunk", [None, 8])
+    @pytest.mark.parametrize("ordered", [True, False])
+    def test_only_the_item_fails(self, pool: Pool, chunk: int | None, ordered: bool) -> None:
+        items: list[Any] = [1, 2, 3, {"db": Connection()}, 5, some_lock(), 7, 8]
+        found = sorted(
+            pool.outcomes(crimes.run_any, items, chunk=chunk, ordered=ordered), key=lambda outcome: outcome.index
+        )
+        assert [outcome.index for outcome in found if not outcome.ok] == [3, 5]
+        for outcome in (found[3], found[5]):
+            assert outcome.kind is Kind.FAILED
+            assert isinstance(outcome.error, NotPicklable)
+            assert isinstance(outcome.error, TypeError)
+            assert outcome.item is items[outcome.index]
+            assert outcome.attempts == 0
+        error = found[3].error
+        assert isinstance(error, NotPicklable)
+        assert error.path == "items[3]['db'].settings['guards'][1]"
+        assert error.path in str(error)
+        assert "lock" in str(error)
+        assert found[5].error.path == "items[5]"  # type: ignore[union-attr]
+
+    def test_map_raises_it_in_its_place(self, pool: Pool) -> None:
+        values: list[Any] = []
+        with pytest.raises(NotPicklable, match=r"items\[2\]"):
+            values.extend(pool.imap(crimes.run_any, [1, 2, some_lock(), 4]))
+        assert values == ["int", "int"]
+
+    def test_skip_leaves_it_out(self, pool: Pool) -> None:
+        assert pool.map(crimes.run_any, [1, some_lock(), 3], on_error="skip") == ["int", "int"]
+
+    def test_nothing_is_tried_again(self, pool: Pool) -> None:
+        (outcome,) = pool.outcomes(crimes.run_any, [some_lock()], retries=Retry(5, wait_s=60))
+        assert isinstance(outcome.error, NotPicklable)
+
+    def test_all_of_them(self, pool: Pool) -> None:
+        assert [outcome.kind for outcome in pool.outcomes(abs, [some_lock() for _ in range(50)])] == [Kind.FAILED] * 50
+
+    def test_one_that_raises_when_it_is_pickled(self, pool: Pool) -> None:
+        (outcome,) = pool.outcomes(crimes.run_any, [crimes.RefusesToPickle()])
+        assert isinstance(outcome.error, NotPicklable)
+        assert "I stay here" in str(outcome.error)
+
+    def test_one_that_refers_to_itself_without_end(self, pool: Pool) -> None:
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+        (outcome,) = pool.outcomes(crimes.run_any, [deep])
+        assert isinstance(outcome.error, NotPicklable)
+        while deep:  # taken apart by hand: its own end would recurse, too
+            deep = deep[0]
+
+    def test_a_generator_and_an_open_file(self, pool: Pool) -> None:
+        with open(__file__) as file:
+            found = list(pool.outcomes(crimes.run_any, [(number for number in "ab"), file, 3]))
+        assert isinstance(found[0].error, NotPicklable)
+        assert "generator" in str(found[0].error)
+        assert found[2].ok
+
+    def test_an_argument_of_a_call(self, pool: Pool) -> None:
+        future = pool.submit(crimes.run_any, {"key": some_lock()})
+        error = future.exception()
+        assert isinstance(error, NotPicklable)
+        assert error.path is not None
+        assert error.path.endswith("['key']")
+        assert pool.submit(crimes.run_any, 1).result() == "int"
+
+    def test_a_keyword_argument_of_a_call(self, pool: Pool) -> None:
+        error = pool.submit(crimes.run_any, item=some_lock()).exception()
+        assert isinstance(error, NotPicklable)
+        assert "item" in str(error.path)
+
+    def test_in_starmap_and_aimap(self, pool: Pool) -> None:
+        with pytest.raises(NotPicklable, match=r"items\[0\]\[1\]"):
+            pool.starmap(max, [(1, some_lock())])
+
+        async def main() -> list[Any]:
+            return [value async for value in pool.aimap(crimes.run_any, [1, some_lock(), 3], on_error="skip")]
+
+        assert asyncio.run(main()) == ["int", "int"]
+
+
+class TestFunctions:
+    def test_a_bound_method_whose_object_cannot_travel(self, pool: Pool) -> None:
+        with pytest.raises(NotPicklable) as caught:
+            pool.map(Connection().query, [1])
+        assert caught.value.path is not None
+        assert caught.value.path.endswith(".settings['guards'][1]")
+        assert "setup" in str(caught.value)
+
+    def test_a_closure_over_something_that_cannot_travel(self, pool: Pool) -> None:
+        guard = some_lock()
+
+        def guarded(item: int) -> int:
+            with guard:
+                return item
+
+        for verb in (pool.map, pool.imap, pool.imap_unordered, pool.outcomes):
+            with pytest.raises(NotPicklable, match="guard") as caught:
+                verb(guarded, [1])
+        assert "lock" in str(caught.value)
+        with pytest.raises(NotPicklable, match="guard"):
+            pool.submit(guarded, 1)
+
+    def test_a_partial_with_something_that_cannot_travel(self, pool: Pool) -> None:
+        with pytest.raises(NotPicklable, match="lock"):
+            pool.map(functools.partial(max, some_lock()), [1])
+
+    def test_the_pool_goes_on(self, pool: Pool) -> None:
+        with pytest.raises(NotPicklable):
+            pool.map(Connection().query, [1])
+        assert pool.map(abs, [-1]) == [1]
+        assert pool.statistics().items_in_flight == 0
+
+    def test_a_function_of_a_module_that_a_worker_cannot_import(self, pool: Pool) -> None:
+        import sys
+        import types
+
+        module = types.ModuleType("only_here")
+        exec("def shift(number):\n    return number + 1", module.__dict__)
+        sys.modules["only_here"] = module
+        try:
+            with pytest.raises(ModuleNotFoundError, match="only_here"):
+                pool.map(module.shift, [1])
+            found = list(pool.outcomes(module.shift, range(3)))
+            assert [outcome.kind for outcome in found] == [Kind.FAILED] * 3
+            assert isinstance(pool.submit(module.shift, 1).exception(), ModuleNotFoundError)
+        finally:
+            del sys.modules["only_here"]
+        assert pool.map(abs, [-1]) == [1]
+
+
+class TestResults:
+    @pytest.mark.parametrize("chunk", [None, 5])
+    def test_only_the_item_fails(self, pool: Pool, chunk: int | None) -> None:
+        found = list(pool.outcomes(crimes.return_something, ["a", "b", "lock", "c", "d"], chunk=chunk))
+        assert [outcome.index for outcome in found if not outcome.ok] == [2]
+        assert [outcome.value for outcome in found if outcome.ok] == ["a", "b", "c", "d"]
+        error = found[2].error
+        assert isinstance(error, NotPicklable)
+        assert error.path == "result['deep'][1]"
+        assert error.path in str(error)
+        assert "lock" in str(error)
+
+    def test_of_a_call(self, pool: Pool) -> None:
+        error = pool.submit(crimes.return_something, "lock").exception()
+        assert isinstance(error, NotPicklable)
+        assert error.path == "result['deep'][1]"
+
+    def test_map_raises_it(self, pool: Pool) -> None:
+        with pytest.raises(NotPicklable, match="result"):
+            pool.map(crimes.return_something, ["lock"])
+
+
+class TestExceptions:
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("CannotBeBuiltAgain", "CannotBeBuiltAgain: spoon"),
+            ("CarriesALock", "CarriesALock: locked"),
+            ("CannotBeShown", "CannotBeShown"),
+        ],
+    )
+    @pytest.mark.parametrize("chunk", [None, 5])
+    def test_one_that_cannot_travel_has_a_stand_in(
+        self, pool: Pool, name: str, words: str, chunk: int | None
+    ) -> None:
+        found = list(pool.outcomes(crimes.raise_something, ["a", "b", name, "c", "d"], chunk=chunk))
+        assert [outcome.kind for outcome in found] == [Kind.OK, Kind.OK, Kind.FAILED, Kind.OK, Kind.OK]
+        error = found[2].error
+        if isinstance(error, RemoteError):
+            assert words in str(error)
+            assert error.type_name.endswith(name)
+            assert (error.index, error.attempts, error.worker) == (2, 1, found[2].worker)
+            again = pickle.loads(pickle.dumps(error))
+            assert (str(again), again.type_name) == (str(error), error.type_name)
+        else:
+            assert type(error).__name__ == name
+        assert "in raise_something" in str(error.__cause__)  # type: ignore[union-attr]
+
+    def test_one_of_a_local_class_has_its_name_and_message(self, pool: Pool) -> None:
+        (outcome,) = pool.outcomes(crimes.raise_something, ["local class"])
+        assert "Local" in f"{type(outcome.error).__name__}: {outcome.error}"
+        assert "from inside" in str(outcome.error)
+
+    def test_a_group_arrives_whole(self, pool: Pool) -> None:
+        with pytest.raises(ExceptionGroup, match="several") as caught:
+            pool.map(crimes.raise_something, ["group"])
+        assert [type(error) for error in caught.value.exceptions] == [ValueError, KeyError]
+
+    def test_the_cause_is_in_the_traceback(self, pool: Pool) -> None:
+        with pytest.raises(ValueError, match="the effect") as caught:
+            pool.map(crimes.raise_something, ["chain"])
+        assert "KeyError: 'the cause'" in str(caught.value.__cause__)
+
+    def test_the_stand_in_may_be_retried_by_the_types_it_has(self, pool: Pool) -> None:
+        (outcome,) = pool.outcomes(crimes.raise_something, ["CannotBeBuiltAgain"], retries=Retry(1, wait_s=0))
+        assert outcome.attempts == 2

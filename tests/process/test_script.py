@@ -1,0 +1,241 @@
+"""Programs as people write them: without a main guard, with functions of their own, under every start method."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.process import scripts
+
+METHODS = ["template", "fork", "spawn", "forkserver"]
+
+SCRIPT = """
+import sys
+import functools
+from dataclasses import dataclass
+
+import allcores
+
+print("once")
+OFFSET = 100
+
+@dataclass
+class Point:
+    x: int
+
+    def moved(self, by):
+        return Point(self.x + by)
+
+class Refusal(Exception):
+    def __init__(self, number):
+        super().__init__(number)
+        self.number = number
+
+def shift(number):
+    return helper(number) + OFFSET
+
+def helper(number):
+    return number * 2
+
+def refuse(number):
+    raise Refusal(number)
+
+def load(value):
+    return {"value": value}
+
+def add_state(state, number):
+    return state["value"] + number
+
+method = None if sys.argv[1] == "template" else sys.argv[1]
+with allcores.Pool(2, start_method=method, setup=None) as pool:
+    print(pool.map(shift, range(4)))
+    print(pool.map(lambda number: number + OFFSET, [1]))
+    print(list(pool.imap(Point(5).moved, [1, 2])))
+    print(pool.map(functools.partial(shift), [Point and 1]))
+    print([type(point) is Point for point in pool.map(Point, [1])])
+    try:
+        pool.map(refuse, [7])
+    except Refusal as error:
+        print("refused", error.number)
+    print(pool.submit(shift, 5).result())
+with allcores.Pool(1, start_method=method, setup=load, setup_args=(40,)) as pool:
+    print(pool.map(add_state, [2]))
+"""
+
+EXPECTED = [
+    "once",
+    "[100, 102, 104, 106]",
+    "[101]",
+    "[Point(x=6), Point(x=7)]",
+    "[102]",
+    "[True]",
+    "refused 7",
+    "110",
+    "[42]",
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_script_without_a_main_guard(tmp_path: Path, method: str) -> None:
+    """It is run once, not once per worker."""
+    ending = scripts.run(SCRIPT, tmp_path, method)
+    assert (ending.lines, ending.err, ending.code) == (EXPECTED, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_python_c(tmp_path: Path, method: str) -> None:
+    with scripts.running(["-c", SCRIPT, method], folder=tmp_path) as process:
+        ending = scripts.finish(process)
+    assert (ending.lines, ending.err, ending.code) == (EXPECTED, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_script_from_standard_input(tmp_path: Path, method: str) -> None:
+    with scripts.running(["-", method], folder=tmp_path, stdin=subprocess.PIPE) as process:
+        ending = scripts.finish(process, SCRIPT)
+    assert (ending.lines, ending.err, ending.code) == (EXPECTED, "", 0)
+
+
+def test_a_module_run_with_m(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "other.py").write_text("def triple(number):\n    return number * 3\n")
+    (package / "__main__.py").write_text(
+        "import allcores\n"
+        "from . import other\n"
+        "def shift(number):\n"
+        "    return other.triple(number) + 1\n"
+        "print(allcores.map(shift, [1, 2]), allcores.map(other.triple, [1, 2]))\n"
+    )
+    with scripts.running(["-m", "package"], folder=tmp_path) as process:
+        ending = scripts.finish(process)
+    assert (ending.out, ending.err, ending.code) == ("[4, 7] [3, 6]\n", "", 0)
+
+
+def test_modules_beside_the_script_are_found(tmp_path: Path) -> None:
+    """Also those that are only found since the script changed its search path, and its folder."""
+    beside, elsewhere = tmp_path / "beside.py", tmp_path / "lib" / "far_away.py"
+    elsewhere.parent.mkdir()
+    beside.write_text("def one(number):\n    return number + 1\n")
+    elsewhere.write_text("def two(number):\n    return number + 2\n")
+    ending = scripts.run(
+        "import os, sys, allcores\n"
+        f"sys.path.append({str(elsewhere.parent)!r})\n"
+        "os.chdir('/')\n"
+        "import beside, far_away\n"
+        "print(allcores.map(beside.one, [1]), allcores.map(far_away.two, [1]), allcores.map(os.path.abspath, ['x']))\n",
+        tmp_path,
+    )
+    assert (ending.out, ending.err, ending.code) == ("[2] [3] ['/x']\n", "", 0)
+
+
+def test_a_search_path_that_grows_after_the_pool_has_started(tmp_path: Path) -> None:
+    library = tmp_path / "late"
+    library.mkdir()
+    (library / "arrived_late.py").write_text("def one(number):\n    return number + 1\n")
+    ending = scripts.run(
+        "import sys, allcores\n"
+        "print(allcores.map(abs, [-1]))\n"
+        f"sys.path.append({str(library)!r})\n"
+        "import arrived_late\n"
+        "print(allcores.map(arrived_late.one, [1]))\n",
+        tmp_path,
+    )
+    assert (ending.out, ending.err, ending.code) == ("[1]\n[2]\n", "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_function_that_is_defined_again_is_used_as_it_is_now(tmp_path: Path, method: str) -> None:
+    """As cells of a notebook do: same name, same module, other code."""
+    ending = scripts.run(
+        "import sys, allcores\n"
+        "with allcores.Pool(2, start_method=sys.argv[1]) as pool:\n"
+        "    for number in range(5):\n"
+        "        source = f'def shift(item):\\n    return item + {number}\\n'\n"
+        "        exec(source, globals())\n"
+        "        print(pool.map(shift, [10, 20]))\n",
+        tmp_path,
+        method,
+    )
+    assert ending.lines == [f"[{10 + number}, {20 + number}]" for number in range(5)]
+    assert (ending.err, ending.code) == ("", 0)
+
+
+def test_globals_of_a_notebook_are_seen_as_they_are_now() -> None:
+    """A function of `__main__` takes the values of its globals along with each pool it goes to."""
+    from allcores import Pool
+
+    notebook: dict[str, object] = {"__name__": "__main__"}
+    exec("RATE = 2\ndef taxed(amount):\n    return amount * RATE", notebook)
+    with Pool(1) as pool:
+        assert pool.map(notebook["taxed"], [10]) == [20]  # type: ignore[arg-type]
+    notebook["RATE"] = 3
+    with Pool(1) as pool:
+        assert pool.map(notebook["taxed"], [10]) == [30]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_printed_before_the_pool_is_printed_once(tmp_path: Path, method: str) -> None:
+    """Output that waits in a buffer is not copied into the workers."""
+    ending = scripts.run(
+        "import sys, allcores\n"
+        "sys.stdout.write('before ')\n"
+        "with allcores.Pool(2, start_method=sys.argv[1]) as pool:\n"
+        "    pool.map(abs, range(100))\n"
+        "sys.stdout.write('after')\n",
+        tmp_path,
+        method,
+    )
+    assert (ending.out, ending.err, ending.code) == ("before after", "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_tasks_print_is_not_lost(tmp_path: Path, method: str) -> None:
+    ending = scripts.run(
+        "import sys, allcores\n"
+        "def talk(number):\n"
+        "    print('item', number)\n"
+        "    print('error', number, file=sys.stderr)\n"
+        "with allcores.Pool(2, start_method=sys.argv[1]) as pool:\n"
+        "    pool.map(talk, range(20))\n",
+        tmp_path,
+        method,
+    )
+    assert sorted(ending.lines) == sorted(f"item {number}" for number in range(20))
+    assert sorted(ending.err.splitlines()) == sorted(f"error {number}" for number in range(20))
+
+
+@pytest.mark.parametrize("flag", ["-I", "-S", "-O", "-X dev", "-B -E", "-X importtime"])
+def test_flags_of_the_interpreter(tmp_path: Path, flag: str) -> None:
+    """An isolated interpreter has isolated workers; what it finds, they find."""
+    source = (
+        f"import sys; sys.path[:0] = {scripts.PATHS!r}\n"
+        "import site; site.main() if 'site' in sys.modules and sys.flags.no_site else None\n"
+        "import allcores\n"
+        "def flags(_):\n"
+        "    import sys\n"
+        "    return sys.flags.isolated, sys.flags.optimize, sys.flags.dev_mode\n"
+        "print(allcores.map(flags, [1]) == [flags(1)])\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(source)
+    with scripts.running([*flag.split(), str(script)], folder=tmp_path) as process:
+        ending = scripts.finish(process)
+    assert (ending.out, ending.code) == ("True\n", 0), ending.err
+
+
+def test_a_task_that_fails_shows_the_line_of_the_script(tmp_path: Path) -> None:
+    ending = scripts.run(
+        "import allcores\n"
+        "def invert(number):\n"
+        "    return 1 / number  # the culprit\n"
+        "allcores.map(invert, [1, 2, 0])\n",
+        tmp_path,
+    )
+    assert ending.code == 1
+    assert "return 1 / number  # the culprit" in ending.err
+    assert "ZeroDivisionError" in ending.err
+    assert "items[2] (0)" in ending.err

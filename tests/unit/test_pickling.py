@@ -1,0 +1,373 @@
+"""transport/pickling.py and unpacking.py: everything travels that can, and what cannot says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+import pickle
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allcores.errors import NotPicklable, RemoteError, RemoteTraceback, TaskExited
+from allcores.outcome import Kind
+from allcores.transport import pickling
+from allcores.transport.pickling import dump_named, dump_values, dumps, explain_with_path, loads, pack_error
+from allcores.transport.unpacking import ENDERS, tame, unpack_error
+
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+class Point:
+    """A class that a worker can import."""
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    def double(self) -> int:
+        return 2 * self.x
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Point) and other.x == self.x
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+@given(plain_values)
+def test_plain_data_travels_by_plain_pickle(value: Any) -> None:
+    """Data comes back equal, and cloudpickle is not asked."""
+    assert loads(dumps(value)) == value
+    assert b"cloudpickle" not in dumps(value)
+
+
+@given(st.lists(plain_values, max_size=12))
+def test_plain_values_may_travel_as_one(values: list[Any]) -> None:
+    """A list of plain data cannot fail halfway when it is unpickled, so one pickle will do."""
+    data, as_one = dump_values(values)
+    assert as_one
+    assert loads(data) == values
+
+
+@pytest.mark.parametrize("many", [1, 20])
+@pytest.mark.parametrize(
+    "value",
+    [Point(1), Point, operator.add, ValueError("x"), 1 + 2j, range(3), Kind.OK, [[{"deep": (Point(2),)}]]],
+)
+def test_values_with_code_of_their_own_travel_apart(value: Any, many: int) -> None:
+    """Anything that runs code when it is unpickled might fail then, and must not take its neighbours along."""
+    _, as_one = dump_values([1] * many + [value])
+    assert not as_one
+
+
+def test_values_that_will_not_pickle_raise() -> None:
+    """What pickling raises is the caller's to handle: it knows which item it was."""
+    with pytest.raises(TypeError, match="pickle"):
+        dump_values([1, threading.Lock()])
+
+
+# --- functions ------------------------------------------------------------------------------------
+
+
+def test_functions_of_modules_travel_by_name() -> None:
+    """Both sides can import it, so a name is enough."""
+    assert loads(dumps(math.sqrt)) is math.sqrt
+    assert len(dumps(math.sqrt)) < 60
+
+
+def test_lambdas_and_closures_travel() -> None:
+    """What has no name that another process could find travels as code, with what it closes over."""
+    offset = 40
+    assert loads(dumps(lambda x: x + offset))(2) == 42
+    assert loads(dumps(functools.partial(lambda a, b: a - b, 50)))(8) == 42
+
+    def recursive(n: int) -> int:
+        return 1 if n == 0 else n * recursive(n - 1)
+
+    assert loads(dumps(recursive))(5) == 120
+
+
+def test_bound_methods_travel_with_their_object() -> None:
+    """A method of an object that pickles is as good as a function."""
+    assert loads(dumps(Point(21).double))() == 42
+
+
+@pytest.fixture
+def script() -> Iterator[types.ModuleType]:
+    """A `__main__` with things that a worker does not have."""
+    module = types.ModuleType("__main__")
+    exec(
+        "class Mine:\n"
+        "    def __init__(self, x): self.x = x\n"
+        "class MineError(Exception): pass\n"
+        "def twice(x): return 2 * x\n"
+        "def four(x): return twice(twice(x))\n",
+        module.__dict__,
+    )
+    original = sys.modules["__main__"]
+    sys.modules["__main__"] = module
+    yield module
+    sys.modules["__main__"] = original
+
+
+def test_what_a_script_defines_travels_as_code(script: types.ModuleType) -> None:
+    """Functions and objects of `__main__` arrive where `__main__` is another program."""
+    function, value, error = dumps(script.four), dumps([script.Mine(7)]), dumps(script.MineError("x"))
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    assert loads(function)(3) == 12
+    assert loads(value)[0].x == 7
+    assert type(loads(error)).__name__ == "MineError"
+
+
+def test_the_text_main_is_only_text() -> None:
+    """Data that happens to contain the word `__main__` arrives as it is."""
+    assert loads(dumps(["__main__", b"__main__"])) == ["__main__", b"__main__"]
+
+
+# --- what will not travel -------------------------------------------------------------------------
+
+
+def test_a_function_that_will_not_travel_says_why() -> None:
+    """The error names the path to the culprit, in the message and as an attribute; the cause is pickle's own."""
+    lock = threading.Lock()
+    with pytest.raises(NotPicklable) as caught:
+        dump_named(lambda x: (lock, x), "work")
+    assert "lock" in str(caught.value)
+    assert caught.value.path is not None and "lock" in caught.value.path
+    assert caught.value.__cause__ is not None
+
+
+def test_the_path_leads_to_the_culprit() -> None:
+    """Items are named as the caller would write them."""
+    item = {"db": [1, threading.Lock()]}
+    with pytest.raises(TypeError) as caught:
+        dumps(item)
+    error = explain_with_path(item, "items[57]", caught.value)
+    assert error.path == "items[57]['db'][1]"
+    assert isinstance(error, TypeError)
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def raised(error: BaseException) -> BaseException:
+    """`error` with a traceback, as it comes from a task."""
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def there_and_back(error: BaseException, **facts: Any) -> tuple[Kind, BaseException]:
+    """What the caller gets for an exception of a task."""
+    packed = pack_error(raised(error))
+    travelled = loads(dumps(packed))
+    return unpack_error(travelled, what="items[3] (7)", **{"index": 3, "attempts": 2, "worker": 5, **facts})
+
+
+class Facts(Exception):
+    """Carries attributes, as a good exception does."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Awkward(Exception):
+    """Its initializer takes two arguments, but it passes one on: the classic that does not unpickle."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Locked(Exception):
+    """Holds what cannot be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("locked")
+        self.lock = threading.Lock()
+
+
+class Mute(Exception):
+    """Cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    __repr__ = __str__
+
+
+class Liar(Exception):
+    """Becomes something else on its way."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (str, ("not an exception",))
+
+
+class Explosive(Exception):
+    """Ends the program of whoever unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (sys.exit, (3,))
+
+
+class Base(BaseException):
+    """Not an Exception."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Takes no attributes, so neither a cause nor a note."""
+
+    code: int
+
+
+def test_an_exception_arrives_as_what_it_is() -> None:
+    """Its type, arguments and attributes; the worker's traceback is its cause, a note names item and worker."""
+    kind, error = there_and_back(Facts(42))
+    assert kind is Kind.FAILED
+    assert type(error) is Facts
+    assert (error.args, error.code) == ((42,), 42)
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "in raised" in str(error.__cause__) and "Facts: 42" in str(error.__cause__)
+    assert error.__notes__ == ["allcores: items[3] (7) failed in worker 5, attempt 2"]
+
+
+def test_the_chain_of_causes_is_in_the_text() -> None:
+    """What an exception was raised from does not travel, but the traceback shows it."""
+    try:
+        try:
+            raise KeyError("inner")
+        except KeyError as inner:
+            raise ValueError("outer") from inner
+    except ValueError as caught:
+        outer = caught
+    _, error = there_and_back(outer)
+    assert isinstance(error, ValueError)
+    assert "KeyError: 'inner'" in str(error.__cause__)
+    assert "direct cause" in str(error.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Awkward(3, "text"), "Awkward: text"),
+        (Locked(), "Locked: locked"),
+        (Liar("x"), "Liar: x"),
+        (Explosive("x"), "Explosive: x"),
+    ],
+)
+def test_an_exception_that_cannot_travel_has_a_stand_in(error: Exception, words: str) -> None:
+    """RemoteError says what it stands for, with the same traceback and the facts of the item."""
+    kind, stand_in = there_and_back(error)
+    assert kind is Kind.FAILED
+    assert isinstance(stand_in, RemoteError)
+    assert words in str(stand_in)
+    assert stand_in.type_name.endswith(type(error).__name__)
+    assert (stand_in.index, stand_in.attempts, stand_in.worker) == (3, 2, 5)
+    assert type(error).__name__ in str(stand_in.__cause__)
+
+
+def test_an_exception_that_cannot_be_shown_arrives() -> None:
+    """A __str__ that raises costs the words, not the failure."""
+    name, message, text, _ = pack_error(raised(Mute()))
+    assert name.endswith("Mute")
+    assert "could not be formatted" in message
+    assert text
+    kind, _ = there_and_back(Mute())
+    assert kind is Kind.FAILED
+
+
+def test_an_exception_that_takes_no_attributes_arrives() -> None:
+    """A frozen exception keeps its type and fields; cause and note are for those that can carry them."""
+    kind, error = there_and_back(Frozen(7))
+    assert kind is Kind.FAILED
+    assert isinstance(error, Frozen | RemoteError)
+    assert not isinstance(error, Frozen) or error.code == 7
+
+
+def test_other_base_exceptions_arrive_as_they_are() -> None:
+    """An exception that is not an `Exception`, but ends nothing, keeps its type."""
+    kind, error = there_and_back(Base("x"))
+    assert (kind, type(error)) == (Kind.FAILED, Base)
+
+
+@pytest.mark.parametrize("ender", ENDERS)
+def test_what_would_end_the_caller_is_wrapped(ender: type[BaseException]) -> None:
+    """SystemExit and its like mean something else in the caller; they come inside a TaskExited."""
+    kind, error = there_and_back(ender("x"))
+    assert isinstance(error, TaskExited)
+    assert isinstance(error.__cause__, ender)
+    assert isinstance(error.__cause__.__cause__, RemoteTraceback)
+    assert ender.__name__ in str(error)
+    assert (error.index, error.attempts, error.worker) == (3, 2, 5)
+    assert kind is (Kind.WORKER_LOST if ender is SystemExit else Kind.FAILED)
+
+
+def test_the_exit_code_is_named() -> None:
+    """sys.exit(3) in a task says so."""
+    _, error = there_and_back(SystemExit(3))
+    assert "exit code 3" in str(error)
+
+
+def test_frames_of_the_worker_are_left_out() -> None:
+    """A traceback begins in the user's function, not in ours."""
+
+    def ours() -> None:
+        raise_it()
+
+    def raise_it() -> None:
+        raise ValueError("here")
+
+    try:
+        ours()
+    except ValueError as caught:
+        error = caught
+    _, _, whole, _ = pack_error(error)
+    _, _, short, _ = pack_error(error, skip_frames=2)
+    assert "in ours" in whole
+    assert "in ours" not in short and "in raise_it" in short
+    _, _, still, _ = pack_error(error, skip_frames=99)
+    assert "in raise_it" in still
+
+
+def test_garbage_is_no_exception() -> None:
+    """Bytes that will not unpickle, or are something else, become a stand-in as well."""
+    for data in (b"garbage", pickle.dumps("text"), pickle.dumps(sys.exit), None):
+        kind, error = unpack_error(("Odd", "message", "Traceback ...", data), what="items[0]")
+        assert kind is Kind.FAILED
+        assert isinstance(error, RemoteError)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration(), GeneratorExit(), Base("x")])
+def test_tamed_errors_end_nothing(error: BaseException) -> None:
+    """Raised while something is unpickled in the caller, they are wrapped; ordinary ones stay as they are."""
+    tamed = tame(error)
+    assert isinstance(tamed, TaskExited)
+    assert tamed.__cause__ is error
+    ordinary = ValueError("x")
+    assert tame(ordinary) is ordinary
+
+
+def test_the_home_of_cloudpickle_loads_it_late() -> None:
+    """Nothing but what needs it pays for cloudpickle."""
+    assert "cloudpickle" not in vars(pickling)
