@@ -37,9 +37,7 @@ settings.register_profile(
     print_blob=True,
 )
 # More, and different ones: HYPOTHESIS_PROFILE=search
-settings.register_profile(
-    "search", parent=settings.get_profile("allcores"), derandomize=False, max_examples=5000
-)
+settings.register_profile("search", parent=settings.get_profile("allcores"), derandomize=False, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "allcores"))
 
 #: seconds that processes, threads and descriptors have to go after the test; more hides slow endings,

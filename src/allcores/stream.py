@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 #: A pull that takes longer than this is handed over at once: a slow input must not be waited for, ns.
 SLOW_PULL_NS = 2_000_000
-#: Chunks that are handed over in one turn, and segments that are taken in one, at most.
+#: Chunks that are handed over in one turn, at most.
 MOST_CHUNKS = 64
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
@@ -250,7 +250,7 @@ class _Reader(Reading[R]):
         self._owner = owner
         self._interrupted: KeyboardInterrupt | None = None
         self._stopped = False
-        #: segments whose turn comes next
+        #: the segment whose turn comes next, if Ctrl-C came between taking and giving it
         self._taken: deque[Segment] = deque()
 
     def __del__(self) -> None:
@@ -276,6 +276,9 @@ class _Reader(Reading[R]):
                 if segment is None:
                     break
                 if self._stopped and _unstarted(segment):
+                    if self._flow.ordered and self._on_error is not None:
+                        # Values have no index of their own: none may follow a gap.
+                        break
                     continue
                 yield from self._unfold(segment)
             if self._interrupted is not None:
@@ -298,7 +301,7 @@ class _Reader(Reading[R]):
                     self.feeder.feed()
                 with driver.guard:
                     # Kept on self: Ctrl-C is raised where the guard ends, and must not lose any.
-                    while len(taken) < MOST_CHUNKS and (segment := flow.take()) is not None:
+                    if not taken and (segment := flow.take()) is not None:
                         taken.append(segment)
                     broken, finished = flow.broken, flow.finished
                 if taken:

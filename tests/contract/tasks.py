@@ -88,7 +88,7 @@ def fail_by_kind(job: tuple[str, str]) -> str:
 
 def wait_for_later_item(job: tuple[str, str, int]) -> int:
     """The first item lasts until item 40 has been run; the others take no time."""
-    bell, gate, number = job
+    _bell, gate, number = job
     if number == 0:
         with open(gate, "rb") as pipe:
             pipe.read(1)

@@ -230,9 +230,7 @@ def test_functions_and_classes_agree_with_a_plain_walk() -> None:
         except (SyntaxError, ValueError):
             continue
         nodes = list(ast.walk(ast.parse(path.read_bytes())))
-        assert found["functions"] == sum(
-            isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in nodes
-        )
+        assert found["functions"] == sum(isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in nodes)
         assert found["classes"] == sum(isinstance(node, ast.ClassDef) for node in nodes)
         decisions = sum(isinstance(n, (ast.If, ast.While, ast.For)) for n in nodes)
         assert found["complexity"] >= 1 + found["functions"] + decisions

@@ -73,9 +73,7 @@ def test_innocent_with_a_cycle():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
     """A test that leaves something is named and told what it left; those around it pass."""
-    (tmp_path / "conftest.py").write_text(
-        CONFTEST.read_text().replace("PATIENCE_S = 5.0", "PATIENCE_S = 0.5")
-    )
+    (tmp_path / "conftest.py").write_text(CONFTEST.read_text().replace("PATIENCE_S = 5.0", "PATIENCE_S = 0.5"))
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = leaks_allowed: none\n")
     try:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process import crimes
+from tests.process.waiting import Bell, Watcher, wait_full_strength, wait_gone
+
 from allcores import Kind, Limits, NotPicklable, Outcome, Pool, Retry, TaskExited, TaskTimeout, WorkerLost
 from allcores.engine import events
-
-from tests.process import crimes
-from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone
 
 #: for crimes that hang: long enough for a busy machine to start a worker's task, not longer
 TIMEOUT_S = 0.5
@@ -148,9 +148,7 @@ def test_the_stack_of_a_crash_is_kept(pool: Pool) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("crime", "code"), [("exit_in_python", "4"), ("exit_with_a_sentence", "nothing more to do")])
-def test_sys_exit_ends_neither_worker_nor_caller(
-    pool: Pool, watcher: Watcher, crime: str, code: str, way: str
-) -> None:
+def test_sys_exit_ends_neither_worker_nor_caller(pool: Pool, watcher: Watcher, crime: str, code: str, way: str) -> None:
     outcome = commit(pool, crime, way)
     assert isinstance(outcome.error, TaskExited)
     assert outcome.kind is Kind.WORKER_LOST
@@ -288,9 +286,7 @@ def test_a_fork_that_raises(pool: Pool, watcher: Watcher, way: str) -> None:
     "crime", ["fork_a_child_that_stays", "fork_a_child_that_ignores_signals", "start_a_program_that_stays"]
 )
 @pytest.mark.parametrize("end", ["close", "crash", "timeout"])
-def test_children_that_stay_are_gone_with_their_worker(
-    watcher: Watcher, tmp_path: Path, crime: str, end: str
-) -> None:
+def test_children_that_stay_are_gone_with_their_worker(watcher: Watcher, tmp_path: Path, crime: str, end: str) -> None:
     """A worker takes what it started with it: at its normal end, in a crash, at a deadline."""
     with Bell(tmp_path / "bell") as bell:
         with Pool(1, limits=QUICK, observers=[watcher]) as pool:
@@ -389,9 +385,7 @@ def test_a_result_that_ends_the_process_when_it_is_pickled(pool: Pool, watcher: 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_result_that_hangs_when_it_is_pickled(pool: Pool, watcher: Watcher, way: str) -> None:
     wait_full_strength(pool, watcher)
-    outcome = commit(
-        pool, "HangsWhenPickled", way, crimes.return_something, lambda number: number, timeout=TIMEOUT_S
-    )
+    outcome = commit(pool, "HangsWhenPickled", way, crimes.return_something, lambda number: number, timeout=TIMEOUT_S)
     assert outcome.kind is Kind.TIMED_OUT
     check_unharmed(pool, watcher)
 

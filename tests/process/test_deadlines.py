@@ -10,11 +10,11 @@ from threading import Timer
 from typing import Any
 
 import pytest
-from allcores import Kind, Limits, Pool, Retry, TaskTimeout
-from allcores.engine import events
-
 from tests.process import crimes
 from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone
+
+from allcores import Kind, Limits, Pool, Retry, TaskTimeout
+from allcores.engine import events
 
 TIMEOUT_S = 0.4
 QUICK = Limits(grace_s=0.02, terminate_s=0.05)
@@ -38,9 +38,7 @@ def pool(watcher: Watcher) -> Iterator[Pool]:
 
 @pytest.mark.parametrize("crime", HANGS + ENDS)
 @pytest.mark.parametrize("position", [0, 5, 11])
-def test_finished_items_are_kept_and_none_is_run_twice(
-    pool: Pool, tmp_path: Path, crime: str, position: int
-) -> None:
+def test_finished_items_are_kept_and_none_is_run_twice(pool: Pool, tmp_path: Path, crime: str, position: int) -> None:
     """A chunk of twelve items of 2 ms, one of which is the culprit: eleven results, twelve runs."""
     book = str(tmp_path / "book")
     items: list[Any] = [("work_and_note", book, number) for number in range(12)]

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from allcores import Kind, NotPicklable, Pool, RemoteError, Retry
-
 from tests.process import crimes
+
+from allcores import Kind, NotPicklable, Pool, RemoteError, Retry
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +203,7 @@ class TestExceptions:
         ],
     )
     @pytest.mark.parametrize("chunk", [None, 5])
-    def test_one_that_cannot_travel_has_a_stand_in(
-        self, pool: Pool, name: str, words: str, chunk: int | None
-    ) -> None:
+    def test_one_that_cannot_travel_has_a_stand_in(self, pool: Pool, name: str, words: str, chunk: int | None) -> None:
         found = list(pool.outcomes(crimes.raise_something, ["a", "b", name, "c", "d"], chunk=chunk))
         assert [outcome.kind for outcome in found] == [Kind.OK, Kind.OK, Kind.FAILED, Kind.OK, Kind.OK]
         error = found[2].error

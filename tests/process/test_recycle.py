@@ -6,11 +6,12 @@ import itertools
 from collections import Counter
 
 import pytest
+from tests.process import crimes
+from tests.process.waiting import Watcher, wait_full_strength
+
 from allcores import Kind, Limits, Pool
 from allcores.engine import events
 
-from tests.process import crimes
-from tests.process.waiting import Watcher, wait_full_strength
 
 @pytest.mark.parametrize("method", ["template", "fork", "spawn"])
 @pytest.mark.parametrize("chunk", [None, 1, 7])

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.process import scripts
 
 METHODS = ["template", "fork", "spawn", "forkserver"]
@@ -229,10 +228,7 @@ def test_flags_of_the_interpreter(tmp_path: Path, flag: str) -> None:
 
 def test_a_task_that_fails_shows_the_line_of_the_script(tmp_path: Path) -> None:
     ending = scripts.run(
-        "import allcores\n"
-        "def invert(number):\n"
-        "    return 1 / number  # the culprit\n"
-        "allcores.map(invert, [1, 2, 0])\n",
+        "import allcores\ndef invert(number):\n    return 1 / number  # the culprit\nallcores.map(invert, [1, 2, 0])\n",
         tmp_path,
     )
     assert ending.code == 1

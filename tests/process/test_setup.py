@@ -1,4 +1,4 @@
-"""`setup=` runs once in each worker. When it fails, that is said once, and clearly: no worker is started again and again."""
+"""`setup=` runs once in each worker. When it fails, that is said once, clearly, and no worker is started again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from allcores import BrokenPool, Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError
-
 from tests.process import setups
 from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone
+
+from allcores import BrokenPool, Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError
 
 METHODS = ("template", "fork", "spawn", "forkserver")
 
@@ -213,6 +213,5 @@ class TestTeardown:
 def test_workers_that_die_before_they_are_ready_break_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the setup's fault: the interpreter itself cannot start. That ends in an error, not in a loop."""
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises((BrokenPool, OSError)):
-        with Pool(1) as pool:
-            pool.map(abs, [1])
+    with pytest.raises((BrokenPool, OSError)), Pool(1) as pool:
+        pool.map(abs, [1])

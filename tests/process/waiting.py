@@ -159,4 +159,3 @@ def note(path: str | os.PathLike[str], word: object) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     os.write(descriptor, f"{word}\n".encode())
     os.close(descriptor)
-

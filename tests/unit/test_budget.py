@@ -126,9 +126,7 @@ def test_quota_version_1(machine: Machine, quota_us: str, period_us: str, quota:
 def test_hybrid(machine: Machine) -> None:
     """Where both versions are mounted, both are read."""
     unified = "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
-    machine.groups(
-        "1:cpu:/a\n0::/b\n", "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n" + unified
-    )
+    machine.groups("1:cpu:/a\n0::/b\n", "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n" + unified)
     machine.write("/sys/fs/cgroup/cpu/a/cpu.cfs_quota_us", "300000")
     machine.write("/sys/fs/cgroup/cpu/a/cpu.cfs_period_us", "100000")
     assert machine.cores().quota == 3.0
@@ -180,9 +178,7 @@ def test_not_mounted(machine: Machine) -> None:
         ("²", None, 8, "ignored"),
     ],
 )
-def test_share_of_an_outer_pool(
-    machine: Machine, text: str, inherited: int | None, workers: int, words: str
-) -> None:
+def test_share_of_an_outer_pool(machine: Machine, text: str, inherited: int | None, workers: int, words: str) -> None:
     """ALLCORES_BUDGET lowers the budget and never raises it; nonsense is ignored and said to be."""
     budget = machine.cores(**{BUDGET_VARIABLE: text})
     assert (budget.inherited, budget.workers) == (inherited, workers)
@@ -231,9 +227,7 @@ def test_import_is_light() -> None:
         f"print(sorted((set(sys.modules) - before) & {heavy}))"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 

@@ -157,8 +157,7 @@ def test_reason_replaces_the_guess() -> None:
     """What the supervisor knows is told in place of guess and advice."""
     death = Death(2, signal=signal.SIGTERM, peak_memory=3 * GIB, reason="for taking too much memory")
     assert sentence(death, item="items[1]") == (
-        "Worker 2 was killed by SIGTERM while running items[1], for taking too much memory "
-        "(peak memory 3 GB)."
+        "Worker 2 was killed by SIGTERM while running items[1], for taking too much memory (peak memory 3 GB)."
     )
 
 
@@ -209,12 +208,8 @@ def test_what_faulthandler_really_writes() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_real_death() -> None:
     """The status and peak that the kernel gives for a real death make a true sentence."""
-    pid = os.posix_spawn(
-        sys.executable, [sys.executable, "-I", "-S", "-c", "import os; os.abort()"], os.environ
-    )
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-S", "-c", "import os; os.abort()"], os.environ)
     _, status, usage = os.wait4(pid, 0)
     text = sentence(from_wait_status(4, status, usage.ru_maxrss * 1024), item="items[0]")
-    assert text.startswith(
-        "Worker 4 was killed by SIGABRT while running items[0], because native code gave up"
-    )
+    assert text.startswith("Worker 4 was killed by SIGABRT while running items[0], because native code gave up")
     assert "(peak memory " in text
