@@ -369,7 +369,7 @@ class Stream(Iterator[R]):
 
     def close(self) -> None:
         """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""
-        self._reader.end()
+        self._reader._driver.end(self._reader._flow, wait=True)
 
     def stop(self) -> None:
         """Pull no more input and start nothing more; the iteration ends with what runs. Safe from any thread."""

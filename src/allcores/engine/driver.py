@@ -203,15 +203,15 @@ class Driver:
             self.notify(FlowStarted(flow.number, flow.total))
         return flow
 
-    def end(self, flow: Flow) -> None:
+    def end(self, flow: Flow, *, wait: bool = False) -> None:
         """The consumer is done with a flow, or gives it up: what is left of it is cancelled.
 
-        May be called by the garbage collector in the middle of one of our own turns: then the lock
+        Without `wait` it may be called by the garbage collector in the middle of one of our own turns: then the lock
         cannot be taken, and whoever holds it does this at the end of its turn or the next.
         """
         if flow not in self._wakers:
             return
-        if not self.guard.enter(wait=False):
+        if not self.guard.enter(wait=wait):
             self._given_up.append(flow)
             self.backend.wake()
             return
