@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -263,7 +264,8 @@ class Driver:
         name = getattr(target, "__qualname__", type(target).__name__)
         payload = b""
         if self.backend.needs_bytes:
-            payload = pickling.dumps((style, pickling.dump_named(target, name)))
+            # With the search path as it is now: it may have grown since the workers were started.
+            payload = pickling.dumps((style, pickling.dump_named(target, name), list(sys.path)))
         function = Function(next(self._function_numbers), target, payload, style, name)
         with self.guard:
             if len(self._functions) >= MOST_FUNCTIONS:

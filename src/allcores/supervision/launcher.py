@@ -167,6 +167,7 @@ class ForkLauncher:
                 null = os.open(os.devnull, os.O_RDONLY)
                 os.dup2(null, 0)
                 os.close(null)
+                _renew_streams()
                 serve(os.dup(pipe), os.dup(notes), self._board, slot, parent)
             finally:
                 os._exit(127)
@@ -213,6 +214,24 @@ class ForkLauncher:
                 os.close(pidfd)
         self._children.clear()
         self._watchman.abandon()
+
+
+def _renew_streams() -> None:
+    """In a forked worker: streams of its own.
+
+    The copies may hold text that the parent has yet to write, and a lock that another of its threads held.
+    """
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        old = getattr(sys, name)
+        if old is None:
+            continue
+        _kept.append(old)  # its end would write what it holds
+        encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", None)
+        stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False, buffering=1)  # noqa: SIM115
+        setattr(sys, name, stream)
+
+
+_kept: list[object] = []
 
 
 class Watchman:

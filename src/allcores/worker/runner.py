@@ -85,7 +85,8 @@ class Runner:
 
     def learn(self, number: int, body: bytes) -> None:
         """Take in a function. One that will not load is remembered by its error."""
-        style, payload = loads(body)
+        style, payload, path = loads(body)
+        sys.path.extend(entry for entry in path if entry not in sys.path)
         try:
             self._functions[number] = (style, loads(payload), None)
         except BaseException as error:
