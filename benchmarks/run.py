@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -66,6 +67,8 @@ def _parse() -> argparse.Namespace:
 def main() -> int:
     """Exit code 0 when everything asked for was measured, missed aims or not."""
     options = _parse()
+    # Asked to end, take the contenders' programs along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings = Settings(
         quick=options.quick,
         quiet=Quiet(options.quiet),

@@ -47,6 +47,9 @@ class CallFuture(Future[Any]):
             return self.cancelled()
         if not super().cancel():
             return False
+        if self._state == "CANCELLED":
+            # Nobody else will tell those who wait() for it: an executor does when it meets the call.
+            self.set_running_or_notify_cancel()
         self._driver.uncall(self)
         if chunk is not None:
             self._driver.cancel_call(chunk)

@@ -85,7 +85,7 @@ class Feeder:
             if parts:
                 self._driver.add_all(self._flow, parts)
         if self._iterator is None:
-            self._driver.turn(lambda dispatcher, now: self._close_input())
+            self._driver.turn(lambda dispatcher, now: dispatcher.input_ended(self._flow, now))
 
     def _pull(self, wanted: int, items: list[Any]) -> None:
         """Append up to `wanted` items; fewer if the input is slow or ends."""
@@ -116,10 +116,6 @@ class Feeder:
             self._ended(error)
         self.slow = monotonic_ns() - begun > SLOW_PULL_NS
 
-    def _close_input(self) -> None:
-        self._flow.exhausted = True
-        self._driver.dispatcher.touched.add(self._flow)
-
     def _ended(self, error: BaseException | None) -> None:
         self._iterator = None
         self.error = error
@@ -127,7 +123,7 @@ class Feeder:
     def stop(self) -> None:
         """Pull nothing more."""
         self._iterator = None
-        self._driver.turn(lambda dispatcher, now: self._close_input())
+        self._driver.turn(lambda dispatcher, now: dispatcher.input_ended(self._flow, now))
 
     def send(self, items: list[Any]) -> None:
         """Hand over a chunk of pulled items."""
@@ -275,9 +271,9 @@ class _Reader(Reading[R]):
                 segment = self._next_segment()
                 if segment is None:
                     break
-                if self._stopped and _unstarted(segment):
-                    if self._flow.ordered and self._on_error is not None:
-                        # Values have no index of their own: none may follow a gap.
+                if self._stopped and self._on_error is not None and _unstarted(segment):
+                    # Outcomes say of each item what became of it. Values have no index: none may follow a gap.
+                    if self._flow.ordered:
                         break
                     continue
                 yield from self._unfold(segment)
@@ -313,7 +309,7 @@ class _Reader(Reading[R]):
                 if pump():
                     continue
                 with driver.lock:
-                    if not flow.ready and not flow.finished:
+                    if not (flow.ready or flow.finished or driver.dispatcher.starving(flow)):
                         self.condition.wait(WAIT_S)
             except KeyboardInterrupt as interrupt:
                 if self._interrupted is not None:

@@ -309,6 +309,14 @@ def who(item: object) -> int:
     return os.getpid()
 
 
+def increment(number: int) -> int:
+    return number + 1
+
+
+def blow_up(item: object) -> bytes:
+    return bytes(100_000)
+
+
 hoard: list[bytearray] = []
 
 
@@ -411,6 +419,12 @@ class CannotBeShown(Exception):
         raise RuntimeError("speechless")
 
 
+def give_up(_: object) -> None:
+    import asyncio
+
+    raise asyncio.CancelledError
+
+
 def raise_something(name: str) -> str:
     if name == "CannotBeBuiltAgain":
         raise CannotBeBuiltAgain("spoon", "fork")
@@ -447,6 +461,17 @@ def ring_and_hang(bell: str) -> None:
     ring(bell)
     while True:
         signal.pause()
+
+
+def ring_and_commit(bell: str, crime: str) -> None:
+    ring(bell)
+    run(crime)
+
+
+def ring_wait_and_note(bell: str, gate: str, book: str) -> None:
+    ring(bell)
+    wait_at(gate)
+    note(book, "done")
 
 
 def fork_and_hang(bell: str) -> None:

@@ -305,10 +305,10 @@ def test_an_exception_that_takes_no_attributes_arrives() -> None:
     assert not isinstance(error, Frozen) or error.code == 7
 
 
-def test_other_base_exceptions_arrive_as_they_are() -> None:
-    """An exception that is not an `Exception`, but ends nothing, keeps its type."""
+def test_other_base_exceptions_arrive_wrapped() -> None:
+    """What is not an `Exception` (asyncio.CancelledError, say) would be taken for the caller's own end."""
     kind, error = there_and_back(Base("x"))
-    assert (kind, type(error)) == (Kind.FAILED, Base)
+    assert (kind, type(error), type(error.__cause__)) == (Kind.FAILED, TaskExited, Base)
 
 
 @pytest.mark.parametrize("ender", ENDERS)

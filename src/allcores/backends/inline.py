@@ -110,7 +110,7 @@ class Bench:
         index = None if chunk.future is not None else chunk.first + position
         facts: dict[str, Any] = {"index": index, "attempts": chunk.attempt, "worker": self.number}
         what = describe(chunk, min(position, len(chunk.items) - 1) if chunk.items else 0)
-        if isinstance(error, ENDERS):
+        if isinstance(error, ENDERS) or not isinstance(error, Exception):
             kind = Kind.WORKER_LOST if isinstance(error, SystemExit) else Kind.FAILED
             exited = TaskExited(
                 f"{what} raised {type(error).__name__}({error}): a task that does this would end its caller; "

@@ -120,6 +120,21 @@ class Dispatcher(Ledger):
         if self.idle and not self.next_flow():
             self._stealing.seek(now)
 
+    def input_ended(self, flow: Flow, now: int) -> None:
+        """Nothing more will be pulled; from now on taking back is what keeps everybody busy."""
+        flow.exhausted = True
+        self.touched.add(flow)
+        if self.idle and not self.next_flow():
+            self._stealing.seek_soon(now)
+
+    def starving(self, flow: Flow) -> bool:
+        """A worker is idle, and this flow's consumer could pull something for it."""
+        return bool(self.idle) and not flow.exhausted and flow.credit > 0
+
+    def wants_input(self, flow: Flow) -> bool:
+        """Workers wait for this flow's consumer to pull more."""
+        return not flow.exhausted and (bool(self.idle) or not flow.pending) and flow.credit > 0
+
     @property
     def hungry(self) -> bool:
         """Somebody has nothing to do."""

@@ -134,7 +134,8 @@ class Driver:
                         calls.append((flow, segments))
                     continue
                 waker = self._wakers.get(flow)
-                if waker is not None and (flow.ready or flow.finished):
+                # Also when it can bring new work: behind a straggler nothing is ready, and workers idle.
+                if waker is not None and (flow.ready or flow.finished or dispatcher.wants_input(flow)):
                     waker()
                 if self._observers:
                     self._note_progress(flow)

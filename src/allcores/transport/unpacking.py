@@ -33,7 +33,7 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
         )
     kind = Kind.FAILED
     cause: BaseException = RemoteTraceback(text)
-    if isinstance(error, ENDERS):
+    if isinstance(error, ENDERS) or not isinstance(error, Exception):
         code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
         if isinstance(error, SystemExit):
             kind = Kind.WORKER_LOST

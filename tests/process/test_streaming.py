@@ -1,0 +1,208 @@
+"""Streams of any length in bounded memory, whatever the consumer and the input do."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process import crimes
+from tests.process.waiting import Bell, Gate
+
+from allcores import Limits, Pool
+
+
+def measured(pool: Pool, count: int, *, ordered: bool) -> int:
+    """Peak bytes that the parent's Python allocates while it streams `count` items."""
+    verb = pool.imap if ordered else pool.imap_unordered
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in verb(crimes.increment, iter(range(count)))) == count
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def resident_bytes() -> int:
+    import os
+
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_memory_does_not_grow_with_the_stream(ordered: bool) -> None:
+    """Four times the items take no more memory."""
+    with Pool(2) as pool:
+        measured(pool, 20_000, ordered=ordered)
+        short = measured(pool, 50_000, ordered=ordered)
+        long = measured(pool, 200_000, ordered=ordered)
+    assert long < 1.5 * short + 1_000_000
+    assert long < 20_000_000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_million_items_leave_the_parent_as_small_as_it_was() -> None:
+    with Pool(2) as pool:
+        assert sum(1 for _ in pool.imap(crimes.increment, iter(range(100_000)))) == 100_000
+        before = resident_bytes()
+        assert sum(1 for _ in pool.imap(crimes.increment, iter(range(1_000_000)))) == 1_000_000
+        assert resident_bytes() - before < 20_000_000
+
+
+class Numbered:
+    """An item of some size that counts how many of its kind live."""
+
+    alive = 0
+    most = 0
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        Numbered.alive += 1
+        Numbered.most = max(Numbered.most, Numbered.alive)
+
+    def __del__(self) -> None:
+        Numbered.alive -= 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return crimes.increment, (self.number,)
+
+
+@pytest.mark.parametrize("verb", ["imap", "imap_unordered", "outcomes"])
+def test_consumed_items_are_let_go(verb: str) -> None:
+    """No more items live than may be in flight, however many have passed."""
+    Numbered.alive = Numbered.most = 0
+    with Pool(2, limits=Limits(items_in_flight=500)) as pool:
+        count = 0
+        for _ in getattr(pool, verb)(crimes.run, map(Numbered, range(20_000))):
+            count += 1
+        assert count == 20_000
+        # Those in flight, and those of the segment that the consumer reads.
+        assert Numbered.most <= 500 + 500
+        assert Numbered.alive <= 500
+
+
+def test_large_results_are_bounded_by_bytes() -> None:
+    """Tiny items with large results: what is in flight is counted in bytes as well."""
+    limits = Limits(bytes_in_flight=4_000_000)
+    with Pool(2, limits=limits) as pool:
+        stream = pool.imap(crimes.blow_up, itertools.count())
+        most = 0
+        for _ in itertools.islice(stream, 300):
+            # A first wave is sent before anything was measured; some items more are under way.
+            most = max(most, pool.statistics().items_in_flight)
+        stream.close()
+    assert most * 100_000 < 3 * limits.bytes_in_flight + 70 * 100_000
+
+
+def test_large_items_are_bounded_by_bytes() -> None:
+    limits = Limits(bytes_in_flight=4_000_000)
+    with Pool(2, limits=limits) as pool:
+        stream = pool.imap_unordered(len, (bytes(100_000) for _ in itertools.count()))
+        most = 0
+        for _ in itertools.islice(stream, 300):
+            most = max(most, pool.statistics().bytes_in_flight)
+        stream.close()
+    assert most < 3 * limits.bytes_in_flight
+
+
+def test_one_item_may_be_larger_than_all_that_may_be_in_flight() -> None:
+    with Pool(2, limits=Limits(bytes_in_flight=1_000)) as pool:
+        assert pool.map(len, [bytes(50_000)] * 20) == [50_000] * 20
+        assert [len(result) for result in pool.imap(crimes.blow_up, range(20))] == [100_000] * 20
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_smallest_of_limits(limit: int, ordered: bool) -> None:
+    pulled: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in range(200):
+            pulled.append(number)
+            yield number
+
+    with Pool(2, limits=Limits(items_in_flight=limit)) as pool:
+        verb = pool.imap if ordered else pool.imap_unordered
+        values = []
+        for value in verb(crimes.increment, source()):
+            # Two at least: so that one waits while one runs.
+            assert len(pulled) - len(values) <= max(2, limit)
+            values.append(value)
+        assert sorted(values) == list(range(1, 201))
+
+
+def test_a_consumer_that_stops_stops_the_input() -> None:
+    """Nothing is pulled while nobody reads, whatever the pool does meanwhile; the rest comes when somebody does."""
+    pulled: list[int] = []
+
+    def source() -> Iterator[int]:
+        for number in itertools.count():
+            pulled.append(number)
+            yield number
+
+    with Pool(2, limits=Limits(items_in_flight=1_000)) as pool:
+        stream = pool.imap(crimes.increment, source())
+        assert [next(stream) for _ in range(10)] == list(range(1, 11))
+        before = len(pulled)
+        assert before <= 1_010
+        for _ in range(50):
+            assert pool.map(crimes.increment, range(100)) == list(range(1, 101))
+        assert len(pulled) == before
+        assert [next(stream) for _ in range(2_000)] == list(range(11, 2_011))
+        stream.close()
+
+
+def test_workers_die_while_the_consumer_is_away(tmp_path: Path) -> None:
+    """The pool minds its workers when nobody reads: what was pulled is done when somebody comes back."""
+    items = [1, 2, "exit_at_once", 4, ("kill_itself",), 6, 7, 8]
+    with Pool(2) as pool:
+        stream = pool.outcomes(crimes.run, items, chunk=1)
+        first = next(stream)
+        other = pool.map(crimes.run, range(200))
+        assert other == [number * 2 for number in range(200)]
+        assert [first.ok, *[outcome.ok for outcome in stream]] == [True, True, False, True, False, True, True, True]
+
+
+@pytest.mark.parametrize("chunk", [1, None])
+def test_a_straggler_in_front_leaves_nobody_idle(tmp_path: Path, chunk: int | None) -> None:
+    """Ordered, nothing can be handed over; the other worker goes on all the same, as far as the limit allows."""
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+        items: list[Any] = [
+            ("ring_and_wait", bell.path, gate.path),
+            *range(300),
+            ("ring_and_wait", bell.path, gate.path),
+        ]
+
+        def open_when_all_ran() -> None:
+            # The last item rings while the first one still waits.
+            bell.hear(2)
+            gate.open()
+
+        with Pool(2) as pool:
+            opener = threading.Thread(target=open_when_all_ran)
+            opener.start()
+            assert pool.map(crimes.run, iter(items), chunk=chunk)[1:-1] == [number * 2 for number in range(300)]
+            opener.join()
+
+
+def test_streams_read_by_turns_from_two_threads() -> None:
+    """A stream may change hands between two reads."""
+    with Pool(2) as pool:
+        stream = pool.imap(crimes.increment, itertools.count())
+        values: list[int] = []
+
+        def read() -> None:
+            values.extend(next(stream) for _ in range(50))
+
+        for _ in range(4):
+            reader = threading.Thread(target=read)
+            reader.start()
+            reader.join()
+        stream.close()
+        assert values == list(range(1, 201))
