@@ -271,9 +271,9 @@ class _Reader(Reading[R]):
                 segment = self._next_segment()
                 if segment is None:
                     break
-                if self._stopped and self._on_error is not None and _unstarted(segment):
-                    # Outcomes say of each item what became of it. Values have no index: none may follow a gap.
-                    if self._flow.ordered:
+                if self._stopped and _unstarted(segment):
+                    if self._flow.ordered and self._on_error is not None:
+                        # Values have no index of their own: none may follow a gap.
                         break
                     continue
                 yield from self._unfold(segment)

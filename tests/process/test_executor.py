@@ -1,237 +1,400 @@
-"""`allcores.Executor` keeps what `concurrent.futures` documents, and one promise more."""
+"""`allcores.Executor` keeps what `concurrent.futures` documents, and one promise more.
+
+What is not about that one promise is asked of `ProcessPoolExecutor`, too: so these tests are right about it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures as cf
+import inspect
 import itertools
 import multiprocessing
-import os
-import signal
-import time
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
-from concurrent.futures import Executor as BaseExecutor
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from allcores import Executor
-from allcores.errors import NotPicklable, WorkerLost
+from allcores import Executor, NotPicklable, SetupError, UsageError, WorkerLost
+from tests.process import crimes, setups
+from tests.process.waiting import Bell, Gate, lines
 
-_configured: int | None = None
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
-
-def configure(value: int) -> None:
-    global _configured
-    _configured = value
-
-
-def configured() -> tuple[int | None, int]:
-    return _configured, os.getpid()
-
-
-def refuse() -> None:
-    raise RuntimeError("no licence")
-
-
-def die(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
+#: the standard library's own, without a fork from this process, which has threads
+KINDS = {
+    "ours": Executor,
+    "stdlib": lambda *args, **kw: cf.ProcessPoolExecutor(
+        *args, **{"mp_context": multiprocessing.get_context("forkserver"), **kw}
+    ),
+}
+Make = Callable[..., cf.Executor]
 
 
-def add(a: int, b: int = 10) -> int:
-    return a + b
-
-
-def nap(seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
-
-
-def my_pid(_: int) -> int:
-    return os.getpid()
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest) -> Any:
+    return KINDS[request.param]
 
 
 @pytest.fixture
 def executor() -> Iterator[Executor]:
-    with Executor(2) as made:
-        yield made
+    with Executor(2) as executor:
+        yield executor
 
 
-def test_it_is_an_executor(executor: Executor) -> None:
-    """isinstance, submit with keywords, results and exceptions."""
-    assert isinstance(executor, BaseExecutor)
-    assert executor.submit(add, 1, b=2).result(20) == 3
-    error = executor.submit(divmod, 1, 0).exception(20)
-    assert isinstance(error, ZeroDivisionError)
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    with Bell(tmp_path / "bell") as bell:
+        yield bell
 
 
-def test_wait_and_as_completed(executor: Executor) -> None:
-    """The module's functions work on its futures."""
-    slow, quick = executor.submit(nap, 0.5), executor.submit(nap, 0.0)
-    done, pending = wait([slow, quick], timeout=20, return_when=FIRST_COMPLETED)
-    assert quick in done and done | pending == {slow, quick}
-    assert {future.result() for future in as_completed([slow, quick], timeout=20)} == {0.5, 0.0}
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    with Gate(tmp_path / "gate") as gate:
+        yield gate
 
 
-def test_one_dead_worker_fails_its_own_future_only(executor: Executor) -> None:
-    """The exception is a BrokenProcessPool that says what happened; the executor goes on."""
-    futures = [executor.submit(die, number) for number in range(8)]
-    error = futures[3].exception(20)
-    assert isinstance(error, BrokenProcessPool)
-    assert isinstance(error, WorkerLost)
-    assert error.signal == "SIGKILL"
-    assert [future.result(20) for number, future in enumerate(futures) if number != 3] == [0, 1, 2, 4, 5, 6, 7]
-    assert executor.submit(add, 1).result(20) == 11
+class TestAsDocumented:
+    def test_it_is_an_executor_and_its_futures_are_futures(self, make: Make) -> None:
+        with make(2) as executor:
+            assert isinstance(executor, cf.Executor)
+            future = executor.submit(pow, 2, 5, mod=7)
+            assert isinstance(future, cf.Future)
+            assert future.result(20) == 4
+            assert isinstance(executor.submit(divmod, 1, 0).exception(20), ZeroDivisionError)
+
+    def test_wait_returns_at_the_first(self, make: Make, bell: Bell, gate: Gate) -> None:
+        with make(2) as executor:
+            slow = executor.submit(crimes.ring_and_wait, bell.path, gate.path)
+            bell.hear()
+            quick = executor.submit(crimes.run, 1)
+            done, pending = cf.wait([slow, quick], timeout=20, return_when=cf.FIRST_COMPLETED)
+            assert (done, pending) == ({quick}, {slow})
+            with pytest.raises(TimeoutError):
+                slow.result(0.01)
+            gate.open()
+            done, pending = cf.wait([slow, quick], timeout=20)
+            assert (len(done), len(pending)) == (2, 0)
+
+    def test_wait_returns_at_the_first_exception(self, make: Make, bell: Bell, gate: Gate) -> None:
+        with make(2) as executor:
+            slow = executor.submit(crimes.ring_and_wait, bell.path, gate.path)
+            wrong = executor.submit(divmod, 1, 0)
+            done, pending = cf.wait([slow, wrong], timeout=20, return_when=cf.FIRST_EXCEPTION)
+            assert (done, pending) == ({wrong}, {slow})
+            gate.open()
+
+    def test_as_completed_gives_all(self, make: Make) -> None:
+        with make(2) as executor:
+            futures = [executor.submit(crimes.run, number) for number in range(30)]
+            assert sorted(future.result() for future in cf.as_completed(futures, timeout=20)) == list(range(0, 60, 2))
+
+    def test_a_cancelled_call_is_seen_by_wait_and_as_completed(self, make: Make, bell: Bell, gate: Gate) -> None:
+        with make(1) as executor:
+            running = executor.submit(crimes.ring_and_wait, bell.path, gate.path)
+            bell.hear()
+            waiting = [executor.submit(crimes.run, number) for number in range(5)]
+            assert not running.cancel()
+            assert not running.cancelled()
+            assert waiting[-1].cancel()
+            gate.open()
+            done, _ = cf.wait([running, *waiting], timeout=20)
+            assert len(done) == 6
+            assert len(list(cf.as_completed([running, *waiting], timeout=20))) == 6
+            assert waiting[-1].cancelled()
+            with pytest.raises(cf.CancelledError):
+                waiting[-1].result()
+
+    @pytest.mark.parametrize("options", [{}, {"chunksize": 7}, {"chunksize": 100}])
+    def test_map_takes_several_iterables_and_keeps_order(self, make: Make, options: dict[str, Any]) -> None:
+        with make(2) as executor:
+            assert list(executor.map(pow, range(2, 30), itertools.repeat(2), **options)) == [n * n for n in range(2, 30)]
+            assert list(executor.map(abs, [], **options)) == []
+            assert list(executor.map(max, range(5), range(3), **options)) == [0, 1, 2]
+
+    @pytest.mark.parametrize("chunksize", [1, 3])
+    def test_map_raises_where_the_failure_stands(self, make: Make, chunksize: int) -> None:
+        with make(2) as executor:
+            results = executor.map(divmod, [9, 8, 7, 6, 5, 4], [1, 2, 7, 0, 1, 1], chunksize=chunksize)
+            assert [next(results) for _ in range(3)] == [(9, 0), (4, 0), (1, 0)]
+            with pytest.raises(ZeroDivisionError):
+                next(results)
+
+    def test_map_pulls_all_its_input_at_once(self, make: Make) -> None:
+        pulled: list[int] = []
+
+        def source() -> Iterator[int]:
+            for number in range(50):
+                pulled.append(number)
+                yield number
+
+        with make(2) as executor:
+            results = executor.map(crimes.run, source())
+            assert len(pulled) == 50
+            assert list(results) == [number * 2 for number in range(50)]
+
+    def test_map_times_out(self, make: Make, bell: Bell, gate: Gate) -> None:
+        with make(2) as executor:
+            results = executor.map(crimes.run, [1, ("ring_and_wait", bell.path, gate.path)], timeout=1)
+            assert next(results) == 2
+            with pytest.raises(TimeoutError):
+                next(results)
+            gate.open()
+
+    def test_a_map_that_is_left_cancels_what_waits(self, make: Make, bell: Bell, gate: Gate, tmp_path: Path) -> None:
+        book = tmp_path / "book"
+        items: list[Any] = [1, *[("ring_wait_and_note", bell.path, gate.path, str(book))] * 20]
+        with make(1) as executor:
+            results = executor.map(crimes.run, items)
+            assert next(results) == 2
+            bell.hear()
+            results.close()  # type: ignore[attr-defined]
+            gate.open()
+        # Those that a worker had already are run.
+        assert 1 <= len(lines(book)) <= 4
+
+    def test_the_initializer_runs_once_per_worker(self, make: Make, tmp_path: Path) -> None:
+        book = tmp_path / "book"
+        with make(2, initializer=setups.note_pid, initargs=(str(book),)) as executor:
+            pids = {executor.submit(crimes.who, number).result(20) for number in range(20)}
+        assert {str(pid) for pid in pids} <= set(lines(book))
+        assert len(lines(book)) == len(set(lines(book))) <= 2
+
+    def test_an_initializer_that_fails_breaks_the_executor(self, make: Make) -> None:
+        with make(2, initializer=setups.raise_at_once) as executor:
+            with pytest.raises(BrokenProcessPool):
+                executor.submit(crimes.run, 1).result(20)
+            with pytest.raises(BrokenProcessPool):
+                executor.submit(crimes.run, 1).result(20)
+
+    @pytest.mark.parametrize(
+        ("kind", "wrong"),
+        [
+            (ValueError, {"max_workers": 0}),
+            (ValueError, {"max_workers": -1}),
+            (TypeError, {"max_workers": 1, "initializer": 5}),
+            (TypeError, {"max_workers": 1, "max_tasks_per_child": 1.5}),
+            (ValueError, {"max_workers": 1, "max_tasks_per_child": 0}),
+        ],
+        ids=str,
+    )
+    def test_arguments_that_make_no_sense(self, make: Make, kind: type[Exception], wrong: dict[str, Any]) -> None:
+        with pytest.raises(kind):
+            make(**wrong)
+
+    def test_recycling_needs_another_start_method_than_fork(self, make: Make) -> None:
+        with pytest.raises(ValueError, match="fork"):
+            make(1, max_tasks_per_child=3, mp_context=multiprocessing.get_context("fork"))
+
+    def test_map_arguments_that_make_no_sense(self, make: Make) -> None:
+        with make(1) as executor, pytest.raises(ValueError, match="chunksize"):
+            executor.map(abs, [1], chunksize=0)
+
+    def test_workers_are_replaced_after_their_calls(self, make: Make) -> None:
+        with make(1, max_tasks_per_child=3) as executor:
+            pids = [executor.submit(crimes.who, number).result(20) for number in range(9)]
+        assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 3]
+
+    def test_nothing_is_taken_after_shutdown(self, make: Make) -> None:
+        executor = make(1)
+        executor.shutdown()
+        executor.shutdown()
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(abs, 1)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.map(abs, [1])
+
+    def test_shutdown_waits_for_what_was_submitted(self, make: Make) -> None:
+        executor = make(2)
+        futures = [executor.submit(crimes.run, number) for number in range(50)]
+        executor.shutdown()
+        assert all(future.done() for future in futures)
+        assert [future.result(0) for future in futures] == [number * 2 for number in range(50)]
+
+    def test_shutdown_without_waiting(self, make: Make, bell: Bell, gate: Gate) -> None:
+        executor = make(2)
+        futures = [executor.submit(crimes.ring_and_wait, bell.path, gate.path) for _ in range(6)]
+        bell.hear(2)
+        executor.shutdown(wait=False)
+        assert not any(future.done() for future in futures)
+        gate.open()
+        assert all(future.result(20) for future in futures)
+        executor.shutdown()
+
+    @pytest.mark.parametrize("wait", [True, False])
+    def test_shutdown_cancels_what_waits_if_asked(self, make: Make, bell: Bell, gate: Gate, wait: bool) -> None:
+        executor = make(2)
+        futures = [executor.submit(crimes.ring_and_wait, bell.path, gate.path) for _ in range(20)]
+        bell.hear(2)
+        thread = threading.Thread(target=executor.shutdown, kwargs={"wait": wait, "cancel_futures": True})
+        thread.start()
+        # The last ones are not with a worker yet: they go, and waiters hear of it.
+        done, _ = cf.wait(futures[10:], timeout=20)
+        assert len(done) == 10
+        assert all(future.cancelled() for future in futures[10:])
+        gate.open()
+        thread.join(20)
+        assert not thread.is_alive()
+        done, _ = cf.wait(futures, timeout=20)
+        assert len(done) == 20
+        assert sum(not future.cancelled() for future in futures) >= 2
+        executor.shutdown()
+
+    def test_leaving_the_block_waits(self, make: Make) -> None:
+        with make(2) as executor:
+            futures = [executor.submit(crimes.run, number) for number in range(20)]
+        assert all(future.done() for future in futures)
+
+    def test_run_in_executor(self, make: Make) -> None:
+        async def main() -> list[int]:
+            loop = asyncio.get_running_loop()
+            with make(2) as executor:
+                return list(
+                    await asyncio.gather(*(loop.run_in_executor(executor, crimes.run, number) for number in range(20)))
+                )
+
+        assert asyncio.run(main()) == [number * 2 for number in range(20)]
+
+    def test_callbacks_may_submit(self, make: Make) -> None:
+        with make(1) as executor:
+            later: cf.Future[cf.Future[Any]] = cf.Future()
+            first = executor.submit(crimes.run, 1)
+            first.add_done_callback(lambda future: later.set_result(executor.submit(crimes.run, future.result())))
+            assert later.result(20).result(20) == 4
+
+    def test_from_many_threads(self, make: Make) -> None:
+        with make(2) as executor:
+
+            def work(start: int) -> None:
+                futures = [executor.submit(crimes.run, number) for number in range(start, start + 50)]
+                results[start] = [future.result(20) for future in futures]
+
+            results: dict[int, list[int]] = {}
+            threads = [threading.Thread(target=work, args=(start,)) for start in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert results == {start: [number * 2 for number in range(start, start + 50)] for start in range(8)}
+
+    def test_an_executor_that_is_dropped_ends(self, make: Make) -> None:
+        future = make(1).submit(crimes.run, 1)
+        assert future.result(20) == 2
 
 
-def test_a_call_that_runs_is_not_cancelled(executor: Executor) -> None:
-    """As Python documents it: cancel() is False then; one that waits is cancelled."""
-    running = [executor.submit(nap, 0.5) for _ in range(2)]
-    waiting = [executor.submit(nap, 0.5) for _ in range(20)]
-    while not all(future.running() for future in running):
-        time.sleep(0.001)
-    assert not running[0].cancel()
-    assert waiting[-1].cancel()
-    assert running[0].result(20) == 0.5
-    for future in waiting:
-        future.cancel()
+class TestBeyond:
+    def test_the_signatures_are_those_of_process_pool_executor(self) -> None:
+        theirs = cf.ProcessPoolExecutor
+        for method in ("__init__", "submit", "shutdown"):
+            ours = inspect.signature(getattr(Executor, method)).parameters
+            assert list(ours) == list(inspect.signature(getattr(theirs, method)).parameters), method
+        wanted = set(inspect.signature(theirs.map).parameters)
+        assert wanted <= set(inspect.signature(Executor.map).parameters)
 
+    @pytest.mark.parametrize("options", [{"buffersize": 1}, {"buffersize": 3}, {"chunksize": 4, "buffersize": 2}])
+    def test_map_with_a_buffer(self, executor: Executor, options: dict[str, int]) -> None:
+        assert list(executor.map(crimes.run, range(40), **options)) == [number * 2 for number in range(40)]
 
-@pytest.mark.parametrize("options", [{}, {"chunksize": 7}, {"buffersize": 3}, {"chunksize": 4, "buffersize": 2}])
-def test_map_keeps_order(executor: Executor, options: dict[str, int]) -> None:
-    """Several iterables, the shortest ends it, results in order."""
-    assert list(executor.map(add, range(30), range(100, 200), **options)) == [100 + 2 * n for n in range(30)]
+    def test_map_with_a_buffer_pulls_no_further(self, executor: Executor) -> None:
+        pulled: list[int] = []
 
+        def source() -> Iterator[int]:
+            for number in itertools.count():
+                pulled.append(number)
+                yield number
 
-def test_map_with_a_buffer_pulls_no_further(executor: Executor) -> None:
-    """buffersize bounds what is taken from the input before results are read."""
-    pulled: list[int] = []
+        results = executor.map(crimes.run, source(), buffersize=4)
+        assert len(pulled) == 4
+        for number in range(20):
+            assert next(results) == number * 2
+            assert len(pulled) <= number + 1 + 4
+        results.close()  # type: ignore[attr-defined]
 
-    def count() -> Iterator[int]:
-        for number in itertools.count():
-            pulled.append(number)
-            yield number
+    def test_map_buffers_that_make_no_sense(self, executor: Executor) -> None:
+        with pytest.raises(ValueError, match="buffersize"):
+            executor.map(abs, [1], buffersize=0)
+        with pytest.raises(TypeError, match="buffersize"):
+            executor.map(abs, [1], buffersize=1.5)  # type: ignore[arg-type]
 
-    results = executor.map(add, count(), buffersize=4)
-    assert next(results) == 10
-    assert len(pulled) <= 6
-    results.close()  # type: ignore[attr-defined]
+    @pytest.mark.parametrize(
+        ("crime", "signal", "exitcode"),
+        [("kill_itself", "SIGKILL", None), ("exit_at_once", None, 3), ("segfault", "SIGSEGV", None)],
+    )
+    def test_a_dead_worker_fails_its_own_future_only(
+        self, executor: Executor, crime: str, signal: str | None, exitcode: int | None
+    ) -> None:
+        """Its exception is a BrokenProcessPool, for old code, and says what happened; the executor goes on."""
+        items = [1, 2, 3, crime, 4, 5, 6]
+        futures = [executor.submit(crimes.run, item) for item in items]
+        error = futures[3].exception(20)
+        assert isinstance(error, BrokenProcessPool)
+        assert isinstance(error, WorkerLost)
+        assert (error.signal, error.exitcode) == (signal, exitcode)
+        assert "run(" in str(error)
+        assert [future.result(20) for future in futures if future is not futures[3]] == [2, 4, 6, 8, 10, 12]
+        assert executor.submit(crimes.run, 7).result(20) == 14
 
-
-def test_map_times_out(executor: Executor) -> None:
-    """timeout counts from the call of map."""
-    with pytest.raises(TimeoutError):
-        list(executor.map(nap, [0.0, 1.0], timeout=0.1))
-
-
-def test_bad_arguments_are_refused() -> None:
-    """With the types of exceptions that ProcessPoolExecutor raises."""
-    for wrong in (0, -1):
-        with pytest.raises(ValueError):
-            Executor(wrong)
-    with pytest.raises(TypeError):
-        Executor(1, initializer=3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError):
-        Executor(1, max_tasks_per_child=0)
-    with Executor(1) as executor:
-        with pytest.raises(ValueError):
-            executor.map(add, [1], chunksize=0)
-        with pytest.raises(ValueError):
-            executor.map(add, [1], buffersize=0)
-
-
-def test_the_initializer_runs_in_each_worker() -> None:
-    """Once per worker; what it returns is not given to the function."""
-    with Executor(2, initializer=configure, initargs=(7,)) as executor:
-        found = [executor.submit(configured) for _ in range(20)]
-        assert {future.result(20)[0] for future in found} == {7}
-
-
-def test_a_failing_initializer_breaks_the_executor() -> None:
-    """Its futures and later submits raise BrokenProcessPool, with the cause."""
-    with Executor(2, initializer=refuse) as executor:
-        with pytest.raises(BrokenProcessPool, match="no licence"):
-            executor.submit(add, 1).result(20)
+    def test_a_dead_worker_in_map(self, executor: Executor) -> None:
+        results = executor.map(crimes.run, [1, 2, "exit_at_once", 4])
+        assert [next(results), next(results)] == [2, 4]
         with pytest.raises(BrokenProcessPool):
-            executor.submit(add, 1).result(20)
+            next(results)
+        assert list(executor.map(crimes.run, [5, 6])) == [10, 12]
 
+    def test_an_initializer_that_fails_says_why(self) -> None:
+        with Executor(2, initializer=setups.raise_at_once) as executor:
+            error = executor.submit(crimes.run, 1).exception(20) if True else None
+            assert isinstance(error, BrokenProcessPool)
+            assert isinstance(error, SetupError)
+            assert "the model is missing" in str(error)
 
-def test_workers_are_replaced_after_their_calls() -> None:
-    """max_tasks_per_child is exact."""
-    with Executor(1, max_tasks_per_child=3) as executor:
-        pids = [executor.submit(my_pid, n).result(20) for n in range(9)]
-    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 3]
+    def test_what_the_initializer_returns_is_no_argument(self) -> None:
+        with Executor(1, initializer=setups.open_lock) as executor:
+            assert executor.submit(crimes.run, 1).result(20) == 2
 
+    def test_what_cannot_travel_fails_its_own_future(self, executor: Executor) -> None:
+        error = executor.submit(crimes.run_any, {"lock": threading.Lock()}).exception(20)
+        assert isinstance(error, NotPicklable)
+        assert executor.submit(crimes.run, 1).result(20) == 2
+        assert isinstance(executor.submit(crimes.return_something, "lock").exception(20), NotPicklable)
 
-@pytest.mark.filterwarnings("ignore:start_method='fork' copies:RuntimeWarning")
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
-def test_a_context_chooses_the_start_method(method: str) -> None:
-    """mp_context as ProcessPoolExecutor takes it."""
-    with Executor(1, mp_context=multiprocessing.get_context(method)) as executor:
-        assert executor.submit(add, 5).result(20) == 15
+    def test_lambdas_travel(self, executor: Executor) -> None:
+        assert list(executor.map(lambda number: number + 1, range(10), chunksize=3)) == list(range(1, 11))
+        assert executor.submit(lambda: 5).result(20) == 5
 
+    @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+    def test_a_context_chooses_the_start_method(self, method: str) -> None:
+        with Executor(1, mp_context=multiprocessing.get_context(method)) as executor:
+            assert executor.submit(crimes.run, 5).result(20) == 10
 
-def test_shutdown_waits_or_cancels() -> None:
-    """wait=True returns when all is done; cancel_futures drops what waits; submit is refused after it."""
-    executor = Executor(1)
-    futures = [executor.submit(nap, 0.1) for _ in range(3)]
-    executor.shutdown()
-    assert [future.result(0) for future in futures] == [0.1] * 3
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        executor.submit(add, 1)
-    executor = Executor(1)
-    futures = [executor.submit(nap, 0.3) for _ in range(10)]
-    executor.shutdown(cancel_futures=True)
-    assert all(future.done() for future in futures)
-    assert futures[-1].cancelled()
+    def test_usage_errors_are_ours_too(self) -> None:
+        with pytest.raises(UsageError):
+            Executor(0)
 
-
-def test_shutdown_without_waiting_finishes_what_was_submitted() -> None:
-    """wait=False returns at once; pending futures still get their results."""
-    executor = Executor(1)
-    futures = [executor.submit(nap, 0.05) for _ in range(4)]
-    executor.shutdown(wait=False)
-    assert [future.result(20) for future in futures] == [0.05] * 4
-    executor.shutdown()
-
-
-def test_run_in_executor() -> None:
-    """asyncio uses it like any other."""
-
-    async def main() -> list[int]:
-        loop = asyncio.get_running_loop()
+    def test_dask_takes_it_as_a_scheduler(self) -> None:
+        dask = pytest.importorskip("dask")
         with Executor(2) as executor:
-            return list(await asyncio.gather(*(loop.run_in_executor(executor, add, n) for n in range(5))))
+            values = [dask.delayed(crimes.run)(number) for number in range(10)]
+            assert dask.compute(*values, scheduler=executor) == tuple(number * 2 for number in range(10))
 
-    assert asyncio.run(main()) == [10, 11, 12, 13, 14]
-
-
-def test_what_will_not_pickle_fails_its_own_future(executor: Executor) -> None:
-    """The error names the path to the culprit; the executor goes on."""
-    import threading
-
-    error = executor.submit(add, {"lock": threading.Lock()}).exception(20)
-    assert isinstance(error, NotPicklable)
-    assert "lock" in str(error)
-    assert executor.submit(add, 1).result(20) == 11
-
-
-def test_callbacks_may_submit(executor: Executor) -> None:
-    """A done callback runs without any lock of ours held."""
-    later = []
-    first = executor.submit(add, 1)
-    first.add_done_callback(lambda future: later.append(executor.submit(add, future.result())))
-    assert first.result(20) == 11
-    while not later:
-        time.sleep(0.001)
-    assert later[0].result(20) == 21
+    def test_an_exception_in_the_block_waits_for_nothing_that_hangs(self, bell: Bell, gate: Gate) -> None:
+        """As documented the block waits; what was cancelled is not waited for."""
+        with pytest.raises(LookupError), Executor(1) as executor:
+            executor.submit(crimes.ring_and_wait, bell.path, gate.path)
+            waiting = executor.submit(crimes.ring_and_hang, bell.path)
+            bell.hear()
+            assert waiting.cancel()
+            gate.open()
+            raise LookupError
 
 
-def test_the_signature_is_that_of_process_pool_executor() -> None:
-    """Same parameters, so that it drops in."""
-    import inspect
-
-    ours, theirs = (list(inspect.signature(kind.__init__).parameters) for kind in (Executor, ProcessPoolExecutor))
-    assert ours == theirs
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="buffersize came with Python 3.14")
+def test_buffersize_is_a_parameter_of_the_standard_library() -> None:
+    assert "buffersize" in inspect.signature(cf.Executor.map).parameters
