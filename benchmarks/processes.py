@@ -117,14 +117,16 @@ class Program:
 
     def end(self) -> int:
         """Kill it and all that it started; returns how many were still there."""
-        left = end_all(self.mark)
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            left = end_all(self.mark)
+        finally:  # SIGTERM may come while trackers are waited for
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                if pipe is not None:
+                    pipe.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
         for semaphore in Path("/dev/shm").glob(f"sem.loky-{self.process.pid}-*"):  # joblib's, if it was killed
             semaphore.unlink(missing_ok=True)
         return left

@@ -126,7 +126,7 @@ class ProcessBackend:
     def start(self, driver: Driver) -> None:
         self._driver = driver
         if self._start_method == "fork":
-            if system.threads_alive() > 1:
+            if system.has_other_threads():
                 warnings.warn(
                     "start_method='fork' copies a process that has other threads: locks they hold stay locked in the "
                     "workers. The default start method, 'template', does not have this problem.",

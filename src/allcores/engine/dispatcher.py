@@ -146,6 +146,11 @@ class Dispatcher(Ledger):
         if flow.cancelled:
             return
         flow.add(chunk)
+        if flow.stopped:
+            # Pulled while somebody else's thread stopped the stream.
+            flow.pending.remove(chunk)
+            self.give_up(chunk, 0, len(chunk.items))
+            return
         self.enlist(flow)
         self.assign(now, seek=False)
 

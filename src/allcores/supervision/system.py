@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 LINUX = sys.platform.startswith("linux")
 #: the kernel's name for the option of prctl(2)
@@ -60,6 +61,16 @@ def threads_alive() -> int:
         import threading
 
         return threading.active_count()
+
+
+def has_other_threads() -> bool:
+    """Whether this process has threads besides the caller's; one that was just joined does not count."""
+    for _ in range(20):
+        if threads_alive() <= 1:
+            return False
+        # The kernel lists a thread for some moments after join() has returned.
+        time.sleep(0.001)
+    return True
 
 
 def resident_bytes(pid: int) -> int | None:
