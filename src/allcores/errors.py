@@ -125,8 +125,9 @@ class TaskCancelled(TaskError):
 class TaskExited(TaskError):
     """The function raised something that would end the caller's program or loop.
 
-    SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration and StopAsyncIteration mean
-    something else in the caller than in the task; they arrive wrapped, the original is `__cause__`.
+    SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration, and whatever else is
+    no Exception (asyncio.CancelledError), mean something else in the caller than in the task; they arrive
+    wrapped, the original is `__cause__`.
     """
 
 
