@@ -8,6 +8,7 @@ happened, and a `BrokenProcessPool`, so that old `except` clauses still work.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
@@ -124,6 +125,8 @@ class Executor(BaseExecutor):
             limits=Limits(items_per_worker=max_tasks_per_child),
             name="executor",
         )
+        # At exit the futures come first, then the pool: see _at_exit.
+        self._pool._finalizer.atexit = False
         #: dask reads it
         self._max_workers = self._pool.workers
         self._lock = threading.Lock()
@@ -210,6 +213,8 @@ class Executor(BaseExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. With `wait`, return when all are done and every worker is gone."""
+        if self._pool._driver.pid != os.getpid():
+            return
         with self._lock:
             self._shut = True
             pending = list(self._pending)
@@ -228,6 +233,11 @@ class Executor(BaseExecutor):
                 self._all_done.wait(1.0)
         self._pool.close()
         _open.discard(self)
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process waits for nobody's futures: they are its parent's.
+    os.register_at_fork(after_in_child=_open.clear)
 
 
 def _at_exit() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from allcores.clock import monotonic_ns
 from allcores.engine.flow import Chunk, Segment
+from allcores.errors import PoolClosed
 from allcores.stream import open_segment
 from allcores.transport import unpacking
 
@@ -68,6 +70,10 @@ class CallFuture(Future[Any]):
         chunk = self._chunk
         if chunk is None or self._state not in _UNSETTLED:
             return timeout
+        if self._driver.closed and self._driver.pid != os.getpid():
+            raise PoolClosed(
+                "This call was submitted by the process that this one was forked from; it alone gets the outcome."
+            )
         until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
         self._driver.backend.attend(chunk, until, self._is_settled)
         return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)

@@ -1133,14 +1133,16 @@ def test_a_flow_without_credit_gets_help() -> None:
     assert desks.sent() == [(2, 1, 3, 1)]
 
 
-def test_nothing_is_taken_while_the_input_goes_on() -> None:
-    """While there is input and credit, the consumer feeds the idle; nobody's queue is touched."""
+def test_little_is_taken_while_the_input_goes_on() -> None:
+    """While there is input and credit the consumer feeds the idle; only what waits behind a long item is freed."""
     desks, flow = two_workers_one_busy()
     flow.exhausted = False
     desks.now += 30 * MILLI
     desks.results(2, 1, 0, 1, total_ns=MICRO)
-    desks.pass_time(SECOND)
+    desks.pass_time(10 * MILLI)
     assert desks.orders() == []
+    desks.pass_time(SECOND)
+    assert [order for order in desks.orders() if isinstance(order, Send)]
 
 
 def test_work_that_waits_behind_a_long_item_is_taken_back() -> None:

@@ -55,6 +55,7 @@ class Desk:
     """One worker as the dispatcher sees it."""
 
     __slots__ = (
+        "behind_watched",
         "chunks",
         "confirming",
         "deadline_ns",
@@ -80,6 +81,8 @@ class Desk:
         self.confirming = False
         #: when the next deadline alarm for this worker rings; None if none is set
         self.deadline_ns: int | None = None
+        #: an alarm that asks whether what waits behind its running item waits too long is set
+        self.behind_watched = False
         #: an alarm that asks whether it has begun what it was given is set
         self.start_watched = False
         self.doom: Doom | None = None

@@ -385,6 +385,8 @@ class Dispatcher(Ledger):
             if not desk.start_watched:
                 desk.start_watched = True
                 self.alarm(now + START_NS, "start", desk)
+            if len(desk.chunks) > 1:
+                self._stealing.watch(desk, now)
             if len(chunk.items) > 1:
                 self.alarm(now + PEEK_NS, "peek", (desk, chunk.sequence))
             self.orders.append(Send(desk.worker, chunk))
@@ -437,6 +439,8 @@ class Dispatcher(Ledger):
             elif what == "seek":
                 if self.idle and not self.rotation:
                     self._stealing.look_again(now)
+            elif what == "behind":
+                self._stealing.free_what_waits(subject, now)
             elif what == "confirm":
                 self._stealing.confirm(subject, now)
             elif what == "peek":

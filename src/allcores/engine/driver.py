@@ -91,6 +91,8 @@ class Driver:
 
     def turn(self, step: Callable[[Dispatcher, int], None]) -> None:
         """Let `step` talk to the dispatcher, then carry out what it ordered."""
+        if self.closed and self.pid != os.getpid():
+            return
         with self.guard:
             step(self.dispatcher, monotonic_ns())
             told = self._obey()
@@ -211,7 +213,7 @@ class Driver:
         Without `wait` it may be called by the garbage collector in the middle of one of our own turns: then the lock
         cannot be taken, and whoever holds it does this at the end of its turn or the next.
         """
-        if flow not in self._wakers:
+        if flow not in self._wakers or (self.closed and self.pid != os.getpid()):
             return
         if not self.guard.enter(wait=wait):
             self._given_up.append(flow)
@@ -344,6 +346,12 @@ class Driver:
     def abandon(self) -> None:
         """In a forked child: this pool is the parent's."""
         self.closed = True
+        # The thread that held the lock at that moment does not exist here.
+        self.lock = threading.Lock()
+        self.guard = Guard(self.lock)
+        error = PoolClosed(f"Pool {self.name!r} belongs to process {self.pid}, which this one was forked from.")
+        for flow in self.flows():
+            flow.broken = error
         self.backend.abandon()
 
 

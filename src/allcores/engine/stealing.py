@@ -27,6 +27,8 @@ PAUSE_NS = 2_000_000
 SOON_NS = 500_000
 #: The same when there is something, but not worth it yet, ns.
 HOPE_NS = 10_000_000
+#: How long a chunk may wait behind an item that takes long before it is given to another worker, ns.
+BEHIND_NS = 50_000_000
 #: Unstarted work worth the trouble of taking it back, in ns.
 WORTH_NS = 1_000_000
 #: An item that has run this long makes everything behind it worth taking, in ns.
@@ -88,6 +90,28 @@ class Stealing:
         self._dispatcher.limit(desk, limit)
         self._dispatcher.alarm(now + CONFIRM_NS, "confirm", desk)
         self._dispatcher.alarm(self._steal_at, "seek", None)
+
+    def watch(self, desk: Desk, now: int) -> None:
+        """Something waits behind what this worker runs: see that it does not wait for ever."""
+        if not desk.behind_watched:
+            desk.behind_watched = True
+            self._dispatcher.alarm(now + BEHIND_NS, "behind", desk)
+
+    def free_what_waits(self, desk: Desk, now: int) -> None:
+        """The alarm of `watch`: behind an item that takes long nothing waits, even while nobody is idle."""
+        desk.behind_watched = False
+        if not desk.open or desk.confirming or len(desk.chunks) < 2 or len(self._dispatcher.desks) < 2:
+            return
+        head = desk.chunks[0]
+        glance = self._dispatcher.glance(desk.worker)
+        running = glance is not None and glance.phase == PHASE_RUNNING and glance.sequence == head.sequence
+        elapsed = now - glance.started_ns if running and glance is not None else 0
+        if glance is None or elapsed <= max(BEHIND_NS, 8 * (head.flow.chunker.mean_ns or 0.0)):
+            self.watch(desk, now)
+            return
+        desk.confirming = True
+        self._dispatcher.limit(desk, mark(head.sequence, max(head.done, glance.unstarted_from(head.sequence))))
+        self._dispatcher.alarm(now + CONFIRM_NS, "confirm", desk)
 
     def confirm(self, desk: Desk, now: int) -> None:
         """The limit must be visible by now: what the worker has not begun is ours."""
