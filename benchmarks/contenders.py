@@ -382,8 +382,8 @@ class Unconnected(Contender):
 
     name, label, peer = "unconnected", "unconnected processes", False
 
-    def split_run(self, fn: Function, shares: list[list[Any]]) -> float:
-        """Seconds until the last one is done with its share."""
+    def split_run(self, fn: Function, shares: list[list[Any]]) -> tuple[float, float]:
+        """Seconds until the last one is done with its share, and the sum of the results."""
         return baselines.split_run(fn, shares)
 
 

@@ -7,7 +7,7 @@ import sys
 from functools import partial
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.processes import ROOT, environment
+from benchmarks.processes import ROOT, RUN, environment
 from benchmarks.rows import Row, in_turn
 from benchmarks.settings import Settings
 
@@ -20,7 +20,7 @@ def import_ms(program: str) -> float:
     """ms, as the fresh interpreter itself measured them."""
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=environment("import"),
+        env=environment(RUN),
         cwd=ROOT,
         capture_output=True,
         text=True,

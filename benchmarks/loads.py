@@ -3,6 +3,10 @@
 The measure is what two processes reach that know nothing of each other: each has half of the work from
 the start (shared out by known cost, the longest first) and runs it in a plain loop. That is more honest
 than twice the serial speed: two busy cores are often slower than one.
+
+On a virtual machine even that limit moves: its cores may lose half their speed for a second to other
+guests, which no guest can see. So each task also takes its own processor time, and the share of the
+cores' time that went into tasks is told beside the wall time. It stays what it is when the cores slow down.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ from typing import Any
 
 from benchmarks import tasks
 from benchmarks.contenders import Contender, Unconnected
-from benchmarks.rows import Row, in_turn
+from benchmarks.processes import Host
+from benchmarks.rows import Row, Spread, in_turn
 from benchmarks.settings import Settings
 
 
@@ -79,21 +84,38 @@ def shared_out(load: Load, shares: int) -> list[list[int]]:
     return [[item for _, item in sorted(part)] for part in lists]
 
 
-def load_seconds(contender: Contender, name: str, share: float, warm: bool = False) -> float:
-    """Seconds for the whole load."""
+class Timed(float):
+    """Seconds of a load, with the share of the cores' time that went into tasks."""
+
+    core_use = 0.0
+
+
+def run_load(contender: Contender, name: str, share: float, warm: bool = False) -> tuple[float, float]:
+    """Seconds for the whole load, and the processor seconds that its tasks took in themselves."""
     load = loads(share)[name]
-    function = getattr(tasks, load.function)
+    function = partial(tasks.cpu_seconds, getattr(tasks, load.function))
     items: list[Any] = load.items[:8] if warm else load.items
     if isinstance(contender, Unconnected):
         return contender.split_run(function, shared_out(load, contender.workers))
     started = time.perf_counter()
     if load.as_list:
-        count = len(contender.list_map(function, items, load.chunk))
+        taken = contender.list_map(function, items, load.chunk)
     else:
-        count = sum(1 for _ in contender.stream(function, (item for item in items), load.chunk))
+        taken = list(contender.stream(function, (item for item in items), load.chunk))
     seconds = time.perf_counter() - started
-    assert count == len(items), "results are missing"
-    return seconds
+    assert len(taken) == len(items), "results are missing"
+    return seconds, sum(taken)
+
+
+def _measure(host: Host, name: str, share: float) -> Timed:
+    seconds, in_tasks = host.measure("loads:run_load", name=name, share=share)
+    timed = Timed(seconds)
+    timed.core_use = in_tasks / seconds / (1 if host.contender == "serial" else host.workers)
+    return timed
+
+
+def _core_use(row: Row, contender: str) -> list[float | None]:
+    return [sample.core_use if isinstance(sample, Timed) else None for sample in row.samples.get(contender, ())]
 
 
 def rows(settings: Settings) -> list[Row]:
@@ -105,22 +127,32 @@ def rows(settings: Settings) -> list[Row]:
             name,
             load.title,
             "seconds",
-            f"Two workers, warm. Peers with the chunk that suits them ({load.chunk}); allcores is given "
-            "none. "
+            f"Two workers, warm. Peers with the chunk that suits them ({load.chunk}); allcores is given none. "
             "Efficiency is the time of two unconnected processes divided by the contender's, in the same "
-            "round.",
+            "round. The remark tells how much of the cores' time went into the tasks: their own processor "
+            "time divided by workers and wall time.",
         )
-        with settings.hosts(settings.names("unconnected", "serial")) as hosts:
+        names = settings.names("unconnected", "serial")
+        names.insert(1, names.pop(names.index("unconnected")))  # right after allcores: less time for drift
+        with settings.hosts(names) as hosts:
             for host in hosts.values():
                 if host.contender not in ("serial", "unconnected"):
                     try:
-                        host.measure("loads:load_seconds", name=name, share=share, warm=True)
+                        host.measure("loads:run_load", name=name, share=share, warm=True)
                     except Exception as error:
                         settings.say(f"warming up: {error}")
-            measures = {
-                key: partial(host.measure, "loads:load_seconds", name=name, share=share) for key, host in hosts.items()
-            }
+            measures = {key: partial(_measure, host, name, share) for key, host in hosts.items()}
             in_turn(row, measures, settings.rounds, settings)
         row.judge("efficiency of allcores", row.ratios("unconnected", "allcores"), least=0.97)
+        for key in row.samples:
+            spread = Spread.of(_core_use(row, key))
+            if spread is not None:
+                row.notes.setdefault(key, f"{spread.median:.1%} in tasks")
+        both = zip(_core_use(row, "allcores"), _core_use(row, "unconnected"), strict=True)
+        row.judge(
+            "for comparison, cores' time in tasks, allcores / unconnected",
+            [ours / theirs if ours and theirs else None for ours, theirs in both],
+            least=0.97,
+        )
         made.append(row)
     return made

@@ -71,6 +71,14 @@ def stalled_mb(contender: Contender, seconds: float) -> dict[str, float]:
     return {"mb": _status_mb("VmRSS") - before, "pulled": float(pulled)}
 
 
+def _fewer(row: Row, items: int) -> None:
+    """Say which contenders had fewer items."""
+    row.comparable = False
+    for name in row.samples:
+        if name != "allcores":
+            row.notes.setdefault(name, f"over {items:,} items")
+
+
 def rows(settings: Settings) -> list[Row]:
     """`memory`, `straggler`, `stalled`."""
     if sys.platform != "linux":
@@ -98,6 +106,7 @@ def rows(settings: Settings) -> list[Row]:
             for name, host in hosts.items()
         }
         in_turn(stream, measures, 1, settings)
+    _fewer(stream, fewer)
     stream.judge(f"growth over {items:,} items, MB", stream.samples.get("allcores", ()), most=20.0)
 
     late = settings.size(2_000_000, 20_000)
@@ -120,6 +129,7 @@ def rows(settings: Settings) -> list[Row]:
             for name, host in hosts.items()
         }
         in_turn(straggler, measures, 1, settings)
+    _fewer(straggler, min(late, fewer))
     straggler.judge("growth behind a straggler, MB", straggler.samples.get("allcores", ()), most=20.0)
 
     stalled = Row(
@@ -136,6 +146,7 @@ def rows(settings: Settings) -> list[Row]:
 
     with settings.hosts(settings.names(without=("ray", "dask", "executor", "pebble"))) as hosts:
         in_turn(stalled, {name: partial(stall, name) for name in hosts}, 1, settings)
+    stalled.comparable = False
     stalled.judge("growth while the consumer pauses, MB", stalled.samples.get("allcores", ()), most=20.0)
     for name in settings.names(without=("allcores", "multiprocessing", "joblib", "mpire", "ray", "dask")):
         stalled.samples.setdefault(name, [None])

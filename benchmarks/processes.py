@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 MARK = "ALLCORES_BENCHMARK"
+#: begins the marks of this run
+RUN = uuid.uuid4().hex[:8]
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -95,7 +97,7 @@ class Program:
     """A Python process started for one contender; `python -m module arguments...`."""
 
     def __init__(self, module: str, *arguments: str, talk: bool = False) -> None:
-        self.mark = uuid.uuid4().hex
+        self.mark = f"{RUN}-{uuid.uuid4().hex}"
         self.folder = tempfile.mkdtemp(prefix="bench-")
         pipe = subprocess.PIPE if talk else subprocess.DEVNULL
         self.process = subprocess.Popen(
@@ -140,6 +142,7 @@ class Host:
 
     def __init__(self, contender: str, workers: int) -> None:
         self.contender = contender
+        self.workers = workers
         self.program = Program("benchmarks.host", contender, str(workers), talk=True)
         self._buffer = b""
 

@@ -71,7 +71,7 @@ def _numbers(row: Row) -> list[list[str]]:
     lines = []
     for name in row.samples:
         spread = row.spread(name)
-        against = Spread.of(row.ratios(name, "allcores")) if name != "allcores" else None
+        against = Spread.of(row.ratios(name, "allcores")) if name != "allcores" and row.comparable else None
         lines.append([_label(name), _span(spread), number(against.median) if against else "", row.notes.get(name, "")])
     return lines
 

@@ -57,7 +57,8 @@ class Row:
 
     samples: contender -> one value a round, in `unit`; None where it failed.
     notes: contender -> why a value is missing, or what to know about it.
-    background: cores that other programs used, looked at between the measurements.
+    background: cores that other programs used, measurement by measurement.
+    comparable: False where contenders had different amounts to do, so that ratios mean nothing.
     table: for rows that are a table of words and not of numbers: line -> column -> word.
     """
 
@@ -70,6 +71,7 @@ class Row:
     aims: list[Verdict] = field(default_factory=list)
     table: dict[str, dict[str, str]] = field(default_factory=dict)
     background: list[float] = field(default_factory=list)
+    comparable: bool = True
 
     def spread(self, contender: str) -> Spread | None:
         """The contender's spread, None if it was not measured."""
@@ -130,13 +132,11 @@ def in_turn(row: Row, contenders: Mapping[str, Callable[[], float]], rounds: int
     quiet, say = settings.quiet, settings.say
     quiet.seen.clear()
     for number in range(rounds):
-        quiet.before_round()
         for name, measure in contenders.items():
             sample: float | None = None
             if name not in failed:
-                quiet.before_measurement()
                 try:
-                    sample = measure()
+                    sample = quiet.undisturbed(measure)
                 except Exception as error:  # a peer may fail in any way; the others go on
                     failed.add(name)
                     row.notes[name] = f"{type(error).__name__}: {error}"

@@ -47,7 +47,7 @@ def _parse() -> argparse.Namespace:
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="before each measurement wait up to so long for other programs to leave the cores alone",
+        help="wait up to so long for a quiet moment, and measure again what other programs disturbed",
     )
     parser.add_argument("--quick", action="store_true", help="small sizes, for trying out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write samples and verdicts as JSON")

@@ -480,6 +480,18 @@ def fork_and_hang(bell: str) -> None:
     ring_and_hang(bell)
 
 
+def start_a_program_and_hang(bell: str) -> None:
+    start_a_program_that_stays(bell)
+    ring_and_hang(bell)
+
+
+def log_and_double(number: int) -> int:
+    import logging
+
+    logging.getLogger("allcores.test.noise").debug("double %d", number)
+    return number * 2
+
+
 def clean_up_on_sigterm(path: str) -> None:
     def clean(*_: object) -> None:
         note(path, "cleaned")

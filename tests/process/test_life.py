@@ -1,201 +1,626 @@
-"""Nobody outlives anybody, and nothing hangs: ends of parents, forks, interrupts, interpreters."""
+"""Nobody outlives anybody, and nothing hangs: ends of parents, Ctrl-C, forks, interpreters."""
 
 from __future__ import annotations
 
+import gc
+import logging
+import multiprocessing
 import os
+import pty
 import signal
-import subprocess
 import sys
 import threading
-import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL
+from typing import Any
 
 import pytest
+from tests.process import crimes, scripts
+from tests.process.waiting import Bell, Gate, Watcher, wait_full_strength, wait_gone
 
 import allcores
-from allcores.errors import PoolClosed
+from allcores import Limits, Pool, PoolClosed
 
-SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 METHODS = ["template", "spawn", "forkserver", "fork"]
+#: seconds: a second is promised; a machine that is busy with other tests gets some more
+SOON_S = 3.0
 
-PARENT = """
-import os, subprocess, sys, time
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    with Bell(tmp_path / "bell") as bell:
+        yield bell
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    with Gate(tmp_path / "gate") as gate:
+        yield gate
+
+
+# --- the parent is killed -------------------------------------------------------------------------
+
+KILLED = """
+import sys
 import allcores
+from tests.process import crimes
 
-def work(folder):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-    with open(os.path.join(folder, "pids"), "a") as file:
-        file.write(f"{os.getpid()} {child.pid} {os.getppid()}\\n")
-    time.sleep(300)
-
-pool = allcores.Pool(2, start_method=sys.argv[2])
-futures = [pool.submit(work, sys.argv[1]) for _ in range(2)]
-time.sleep(300)
+method, bell, task = sys.argv[1:]
+pool = allcores.Pool(2, start_method=method)
+stream = pool.imap(crimes.run, [(task, bell)] * 10, chunk=1)
+next(stream)
 """
+
+
+@pytest.mark.parametrize("task", ["fork_and_hang", "start_a_program_and_hang"])
+@pytest.mark.parametrize("method", METHODS)
+def test_kill_9_of_the_parent_leaves_nothing(tmp_path: Path, bell: Bell, method: str, task: str) -> None:
+    """Neither workers, nor template, nor what tasks have forked or started."""
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    with scripts.running([str(script), method, bell.path, task], folder=tmp_path) as process:
+        pids = {*bell.pids(4), *descendants(process.pid)}
+        assert len(pids) >= 4
+        process.kill()
+        wait_gone(pids, SOON_S)
+
+
+@pytest.mark.parametrize("crime", ["stop_itself", "hold_the_interpreter", "block_signals"])
+def test_kill_9_of_the_parent_while_workers_are_stuck(tmp_path: Path, bell: Bell, crime: str) -> None:
+    """Those that would not notice anything, nor let themselves be asked."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, allcores\n"
+        "from tests.process import crimes\n"
+        "allcores.Pool(2).map(crimes.run, [('ring_and_commit', *sys.argv[1:])] * 2, chunk=1)\n"
+    )
+    with scripts.running([str(script), bell.path, crime], folder=tmp_path) as process:
+        pids = {*bell.pids(2), *descendants(process.pid)}
+        process.kill()
+        wait_gone(pids, SOON_S)
+
+
+def test_kill_9_of_the_parent_of_nested_pools(tmp_path: Path, bell: Bell) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, allcores\n"
+        "from tests.process import crimes\n"
+        "def nest(bell):\n"
+        "    allcores.Pool(2).map(crimes.run, [('ring_and_hang', bell)] * 2, chunk=1)\n"
+        "allcores.Pool(1).map(nest, [sys.argv[1]])\n"
+    )
+    with scripts.running([str(script), bell.path], folder=tmp_path) as process:
+        pids = {*bell.pids(2), *descendants(process.pid)}
+        assert len(pids) >= 5
+        process.kill()
+        wait_gone(pids, SOON_S)
+
+
+def test_kill_9_of_an_idle_pools_parent(tmp_path: Path, bell: Bell) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, allcores\n"
+        "from tests.process.waiting import ring\n"
+        "allcores.map(abs, range(10))\n"
+        "ring(sys.argv[1])\n"
+        "sys.stdin.read()\n"
+    )
+    with scripts.running([str(script), bell.path], folder=tmp_path, stdin=-1) as process:
+        bell.hear()
+        pids = descendants(process.pid)
+        assert pids
+        process.kill()
+        wait_gone(pids, SOON_S)
+
+
+def descendants(pid: int) -> set[int]:
+    """Children, children of children, and so on, as of now."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                parents[int(name)] = int(Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError):
+                continue
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
 
 INTERRUPTED = """
-import sys, time
+import os, signal, sys
+# The first terminal that the leader of a session opens is its own: Ctrl-C there reaches us.
+os.open(os.ttyname(0), os.O_RDWR)
 import allcores
+from tests.process import crimes
+from tests.process.waiting import ring
+
+bell, gate, verb, endless = sys.argv[1], sys.argv[2], sys.argv[3], "endless" in sys.argv
+with open(bell, "wb") as file:
+    pass
+
+def interrupt(number, frame):
+    ring(bell, "interrupted")
+    raise KeyboardInterrupt
+
+def numbers():
+    number = 0
+    while True:
+        yield number
+        number += 1
 
 def work(number):
-    time.sleep(0.3 if number < 2 else float(sys.argv[1]) if len(sys.argv) > 1 else 0.3)
+    if number < 2:
+        crimes.ring_and_wait(bell, gate)
     return number
 
-pool = allcores.Pool(2)
-pool.map(abs, range(10))
-print("ready", flush=True)
-try:
-    pool.map(work, range(1000), chunk=1)
-except KeyboardInterrupt as interrupt:
-    print(type(interrupt).__name__, getattr(interrupt, "done", None), flush=True)
-pool.close()
+signal.signal(signal.SIGINT, interrupt)
+# Few in flight: so that the second item is not left behind the first one.
+limits = allcores.Limits(items_in_flight=8, grace_s=0.02, terminate_s=0.05)
+with allcores.Pool(2, limits=limits) as pool:
+    values = []
+    try:
+        if verb == "map":
+            values = pool.map(work, numbers(), chunk=1)
+        else:
+            values.extend(getattr(pool, verb)(work, numbers(), chunk=1))
+    except KeyboardInterrupt as error:
+        if verb == "map":
+            print(type(error).__name__)
+            values = error.done
+        if verb == "imap_unordered":
+            values.sort()
+        # Without order there may be gaps: what was not started is not there.
+        print(values[:2], len(values) < 10_000, verb == "imap_unordered" or values == list(range(len(values))))
+        sys.stdout.flush()
 """
 
 
-def start(code: str, *words: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": SOURCE}
-    command = [sys.executable, "-c", code, *words]
-    # A session of its own: a signal to it reaches nobody else.
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    master, slave = pty.openpty()
+    yield master, slave
+    os.close(master)
+    os.close(slave)
 
 
-def alive(pid: int) -> bool:
+@pytest.fixture
+def interrupted(tmp_path: Path, bell: Bell, gate: Gate, terminal: tuple[int, int]) -> Callable[[str], Any]:
+    """The program above, in a session and a terminal of its own; ctrl-C is a key there."""
+
+    def start(verb: str) -> Any:
+        script = tmp_path / "script.py"
+        script.write_text(INTERRUPTED)
+        arguments = [str(script), bell.path, gate.path, verb]
+        return scripts.running(arguments, folder=tmp_path, stdin=terminal[1], start_new_session=True)
+
+    return start
+
+
+@pytest.mark.parametrize("verb", ["map", "imap", "imap_unordered"])
+def test_ctrl_c_once_finishes_what_runs(
+    interrupted: Callable[[str], Any], bell: Bell, gate: Gate, terminal: tuple[int, int], verb: str
+) -> None:
+    """Two items run; they are finished, and their results are there. An endless input is left."""
+    with interrupted(verb) as process:
+        pids = bell.pids(2)
+        os.write(terminal[0], b"\x03")
+        assert bell.hear() == [(process.pid, "interrupted")]
+        gate.open()
+        ending = scripts.finish(process)
+        wait_gone(pids)
+    expected = ["Interrupted"] if verb == "map" else []
+    *rest, values = ending.lines
+    assert rest == expected, ending.err
+    # Without order either may come first.
+    assert values in ("[0, 1] True True", "[1, 0] True True" if verb == "imap_unordered" else ""), ending.err
+    assert (ending.code, ending.err) == (0, "")
+
+
+@pytest.mark.parametrize("verb", ["map", "imap"])
+def test_ctrl_c_twice_stops_now(
+    interrupted: Callable[[str], Any], bell: Bell, gate: Gate, terminal: tuple[int, int], verb: str
+) -> None:
+    """What runs would run for ever: the gate stays shut."""
+    with interrupted(verb) as process:
+        pids = bell.pids(2)
+        os.write(terminal[0], b"\x03")
+        assert bell.hear() == [(process.pid, "interrupted")]
+        # A second key while the first one's handler still runs would be one KeyboardInterrupt, not two:
+        # a person is slower than that.
+        threading.Event().wait(0.3)
+        os.write(terminal[0], b"\x03")
+        assert bell.hear() == [(process.pid, "interrupted")]
+        ending = scripts.finish(process)
+        wait_gone(pids)
+    assert ending.lines == [*(["Interrupted"] if verb == "map" else []), "[] True True"], ending.err
+    assert (ending.code, ending.err) == (0, "")
+
+
+def test_ctrl_c_that_nobody_catches(tmp_path: Path, bell: Bell, gate: Gate) -> None:
+    """The program ends as any other: with a traceback, and alone."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, allcores\n"
+        "from tests.process import crimes\n"
+        "allcores.map(crimes.run, [('ring_and_wait', *sys.argv[1:])] * 10, chunk=1)\n"
+    )
+    arguments = [str(script), bell.path, gate.path]
+    with scripts.running(arguments, folder=tmp_path, start_new_session=True) as process:
+        pids = {*bell.pids(1), *descendants(process.pid)}
+        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
+        gate.open()
+        ending = scripts.finish(process)
+        wait_gone(pids)
+    assert ending.code in (1, -signal.SIGINT)
+    assert ending.err.rstrip().splitlines()[-1].startswith(("allcores.errors.Interrupted", "KeyboardInterrupt"))
+
+
+def test_ctrl_c_while_a_future_is_awaited(tmp_path: Path, bell: Bell, gate: Gate) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, allcores\n"
+        "from tests.process import crimes\n"
+        "with allcores.Pool(1) as pool:\n"
+        "    try:\n"
+        "        pool.submit(crimes.ring_and_hang, sys.argv[1]).result()\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('stopped')\n"
+    )
+    with scripts.running([str(script), bell.path], folder=tmp_path, start_new_session=True) as process:
+        pids = bell.pids()
+        os.killpg(process.pid, signal.SIGINT)
+        ending = scripts.finish(process)
+        wait_gone(pids)
+    assert (ending.out, ending.err, ending.code) == ("stopped\n", "", 0)
+
+
+def test_sigterm_of_the_parent_leaves_nothing(tmp_path: Path, bell: Bell) -> None:
+    """A service manager stops the program; Python runs no exit handlers then."""
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    arguments = [str(script), "template", bell.path, "fork_and_hang"]
+    with scripts.running(arguments, folder=tmp_path, start_new_session=True) as process:
+        pids = {*bell.pids(4), *descendants(process.pid)}
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM
+        wait_gone(pids, SOON_S)
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+
+def fork(child: Callable[[], object]) -> int:
+    """Run `child` in a fork of this process; 0 if it returned, its exit code otherwise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, since Python 3.12
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            child()
+            code = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(code)
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b")", 1)[1].split()[0] != b"Z"
-    except OSError:
-        return False
+        _, status = os.waitpid(pid, 0)
+    except BaseException:  # the test's time is up
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return os.waitstatus_to_exitcode(status)
 
 
-def wait_until(condition: object, seconds: float) -> bool:
-    """Look until `condition()` holds, at most `seconds`."""
-    assert callable(condition)
-    until = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        pause.wait(0.01)
-    return True
+class TestForks:
+    @pytest.mark.parametrize("options", [{}, {"start_method": "fork"}, {"backend": "threads"}], ids=str)
+    @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+    def test_a_forked_process_may_not_use_its_parents_pool(self, options: dict[str, Any]) -> None:
+        with Pool(2, **options) as pool:
+            assert pool.map(crimes.run, range(10)) == [number * 2 for number in range(10)]
+            stream = pool.imap(crimes.run, iter(range(1000)))
+            future = pool.submit(crimes.run, 1)
+            next(stream)
+
+            def child() -> None:
+                for use in (
+                    lambda: pool.map(crimes.run, [1]),
+                    lambda: pool.submit(crimes.run, 1),
+                    lambda: pool.outcomes(crimes.run, [1]),
+                ):
+                    with pytest.raises(PoolClosed, match="forked"):
+                        use()
+                future.cancel()
+                stream.close()
+                pool.close()
+                pool.__exit__(None, None, None)
+                gc.collect()
+
+            assert fork(child) == 0
+            assert list(stream) == [number * 2 for number in range(1, 1000)]
+            assert future.result() == 2
+            assert pool.map(crimes.run, range(10)) == [number * 2 for number in range(10)]
+
+    def test_a_forked_process_makes_a_pool_of_its_own(self) -> None:
+        with Pool(2) as pool:
+            assert pool.map(crimes.run, [1]) == [2]
+
+            def child() -> None:
+                with Pool(2) as own:
+                    assert own.map(crimes.run, range(20)) == [number * 2 for number in range(20)]
+
+            assert fork(child) == 0
+            assert pool.map(crimes.run, [1]) == [2]
+
+    def test_the_shared_pool_of_a_forked_process_is_another(self) -> None:
+        assert allcores.map(crimes.run, [1]) == [2]
+
+        def child() -> None:
+            assert allcores.map(crimes.run, range(20)) == [number * 2 for number in range(20)]
+            from allcores.pool import shutdown_shared
+
+            shutdown_shared()
+
+        assert fork(child) == 0
+        assert allcores.map(crimes.run, [1]) == [2]
+
+    def test_a_fork_while_the_pool_is_busy(self) -> None:
+        """Whatever lock is held at that moment, the child does not wait for it."""
+        with Pool(2) as pool:
+            over = threading.Event()
+
+            def work() -> None:
+                while not over.is_set():
+                    assert pool.map(crimes.run, range(50)) == [number * 2 for number in range(50)]
+
+            threads = [threading.Thread(target=work) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+
+            def child() -> None:
+                with pytest.raises(PoolClosed):
+                    pool.map(crimes.run, [1])
+                pool.statistics()
+                pool.close()
+
+            try:
+                assert [fork(child) for _ in range(10)] == [0] * 10
+            finally:
+                over.set()
+                for thread in threads:
+                    thread.join()
+
+    def test_a_process_of_multiprocessing(self) -> None:
+        """Forked by the standard library: its own pool works, the inherited one says why it does not."""
+        with Pool(1) as pool:
+            pool.map(crimes.run, [1])
+            context = multiprocessing.get_context("fork")
+            ours, theirs = context.Pipe()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process = context.Process(target=use_in_process, args=(pool, theirs))
+                process.start()
+            assert ours.recv() == ("PoolClosed", [2, 4])
+            process.join()
+            assert process.exitcode == 0
+            process.close()
+            ours.close()
+            theirs.close()
+            assert pool.map(crimes.run, [1]) == [2]
+
+    def test_a_forked_process_that_lives_on_does_not_keep_workers_alive(self, gate: Gate) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with Pool(2) as pool:
+                pids = set(pool.map(crimes.who, range(10)))
+                pid = os.fork()
+                if pid == 0:
+                    crimes.wait_at(gate.path)
+                    os._exit(0)
+        wait_gone(pids)
+        gate.open()
+        os.waitpid(pid, 0)
+
+    def test_a_forked_process_ends_normally_with_pools_at_work(self, tmp_path: Path, bell: Bell) -> None:
+        """Its exit handlers do not wait for futures that are its parent's."""
+        ending = scripts.run(
+            "import os, sys, allcores\n"
+            "from tests.process import crimes\n"
+            "executor = allcores.Executor(1)\n"
+            "pool = allcores.Pool(1)\n"
+            "stream = pool.imap(crimes.run, [1, ('ring_and_hang', sys.argv[1])])\n"
+            "next(stream)\n"
+            "future = executor.submit(crimes.ring_and_hang, sys.argv[1])\n"
+            "pid = os.fork()\n"
+            "if pid == 0:\n"
+            "    sys.exit(7)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)\n"
+            "os._exit(0)\n",
+            tmp_path,
+            bell.path,
+        )
+        assert ending.out == "7\n", ending.err
+
+    @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+    @pytest.mark.parametrize("method", METHODS)
+    def test_workers_start_while_other_threads_hold_locks(self, method: str) -> None:
+        """Threads that log, print, import, and use pools themselves, all the time."""
+        over = threading.Event()
+        log = logging.getLogger("allcores.test.noise")
+        handler = logging.StreamHandler(open(os.devnull, "w"))  # noqa: SIM115
+        log.addHandler(handler)
+        log.propagate = False
+
+        def noise() -> None:
+            while not over.is_set():
+                log.error("noise")
+
+        def import_much() -> None:
+            while not over.is_set():
+                sys.modules.pop("this_is_never_there", None)
+                try:
+                    __import__("this_is_never_there")
+                except ImportError:
+                    pass
+
+        threads = [threading.Thread(target=target) for target in (noise, noise, import_much)]
+        for thread in threads:
+            thread.start()
+        try:
+            with Pool(2, start_method=method) as other:
+                for _ in range(3):
+                    with Pool(2, start_method=method, limits=Limits(items_per_worker=5)) as pool:
+                        stream = other.imap(crimes.run, iter(range(100)))
+                        assert pool.map(crimes.log_and_double, range(20)) == [number * 2 for number in range(20)]
+                        assert list(stream) == [number * 2 for number in range(100)]
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+            log.removeHandler(handler)
+            handler.stream.close()
+
+
+def use_in_process(pool: Pool, pipe: Any) -> None:
+    try:
+        pool.map(crimes.run, [1])
+        name = "nothing"
+    except PoolClosed as error:
+        name = type(error).__name__
+    with Pool(1) as own:
+        pipe.send((name, own.map(crimes.run, [1, 2])))
+
+
+# --- pools that nobody closes ---------------------------------------------------------------------
+
+
+class TestDropped:
+    def test_a_pool_that_is_dropped_closes_itself(self) -> None:
+        pool = Pool(2)
+        pids = set(pool.map(crimes.who, range(10)))
+        del pool
+        wait_gone(pids)
+
+    def test_also_if_it_was_never_used(self) -> None:
+        Pool(2)
+
+    def test_its_stream_and_its_future_keep_it(self) -> None:
+        assert list(Pool(2).imap(crimes.run, range(100))) == [number * 2 for number in range(100)]
+        assert sorted(Pool(2).imap_unordered(crimes.run, iter(range(100)))) == [number * 2 for number in range(100)]
+        assert Pool(2).submit(crimes.run, 1).result(20) == 2
+
+    def test_a_pool_in_a_cycle_that_is_collected_wherever(self) -> None:
+        """The collector may run on any thread, the pool's own among them, with its lock held."""
+        for _ in range(10):
+            watcher = Watcher()
+            pool = Pool(1, observers=[watcher])
+            wait_full_strength(pool, watcher)
+            stream = pool.imap(crimes.run, range(2000))
+            next(stream)
+            cycle: list[Any] = [pool, stream]
+            cycle.append(cycle)
+            before = gc.get_threshold()
+            gc.set_threshold(1, 1, 1)
+            try:
+                del pool, stream, cycle
+                # Others of the same kind at work, so that the collector has occasions.
+                with Pool(1) as other:
+                    assert sum(other.imap(crimes.run, range(100))) == 9900
+            finally:
+                gc.set_threshold(*before)
+        gc.collect()
+
+    def test_a_stream_that_is_dropped_unread(self) -> None:
+        with Pool(2) as pool:
+            for _ in range(20):
+                pool.imap(crimes.run, range(10))
+            assert pool.map(crimes.run, [1]) == [2]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_killed_parent_leaves_nothing(tmp_path: Path, method: str) -> None:
-    """After kill -9 of the parent its workers, its template and what tasks have forked are gone."""
-    parent = start(PARENT, str(tmp_path), method)
-    pids = tmp_path / "pids"
-    try:
-        assert wait_until(lambda: pids.exists() and len(pids.read_text().splitlines()) == 2, 30)
-        found = {int(word) for word in pids.read_text().split()} - {parent.pid}
-        assert all(map(alive, found))
-    finally:
-        parent.kill()
-        parent.communicate()
-    # A second is promised; a machine that is busy with other tests gets some more.
-    assert wait_until(lambda: not any(map(alive, found)), 5), [pid for pid in found if alive(pid)]
-
-
-def test_ctrl_c_finishes_what_runs_and_gives_what_is_done() -> None:
-    """The first Ctrl-C during map: running items finish, their results are inside the exception."""
-    process = start(INTERRUPTED)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    threading.Event().wait(0.1)  # into the middle of the first items, which last 0.3 s
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
-    name, done = out.strip().split(" ", 1)
-    assert name == "Interrupted"
-    assert done in ("[0, 1]", "[0, 1, 2, 3]", "[]", "[0]", "[0, 1, 2]")
-    assert process.returncode == 0
-
-
-def test_ctrl_c_twice_stops_now() -> None:
-    """The second Ctrl-C does not wait for items that take minutes."""
-    process = start(INTERRUPTED, "300")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    threading.Event().wait(1.0)  # the first two items are done, two that last 300 s run
-    process.send_signal(signal.SIGINT)
-    threading.Event().wait(0.5)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
-    assert "Interrupt" in out
-    assert process.returncode == 0
-
-
-def test_a_forked_copy_of_the_parent_may_not_use_its_pool() -> None:
-    """It gets a sentence; the parent's pool goes on, and ends although the copy lives."""
-    with allcores.Pool(2) as pool:
-        assert pool.map(abs, [-1]) == [1]
-        read, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                pool.map(abs, [-1])
-            except PoolClosed as error:
-                code = 0 if "forked" in str(error) else 2
-            finally:
-                os.close(write)
-                os.read(read, 1)
-                os._exit(code)
-        os.close(read)
-        assert pool.map(abs, [-2]) == [2]
-    os.close(write)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
-def test_a_pool_that_is_dropped_closes_itself() -> None:
-    """No close(), no block: the workers end all the same (the leak check looks)."""
-    pool = allcores.Pool(2)
-    assert pool.map(abs, [-3]) == [3]
-    del pool
+@pytest.mark.parametrize(
+    "open_things",
+    [
+        "pool = Pool(2); pool.map(crimes.run, range(10))",
+        "pool = Pool(2)",
+        "allcores.map(crimes.run, range(10))",
+        "stream = Pool(2).imap(crimes.run, itertools.count()); next(stream)",
+        "pool = Pool(2); stream = pool.imap_unordered(crimes.run, itertools.count()); next(stream)",
+        "pool = Pool(2); futures = [pool.submit(crimes.run, 'catch_everything') for _ in range(5)]",
+        "stream = allcores.imap(crimes.run, [1, ('catch_everything',)], chunk=1); next(stream)",
+        "pool = Pool(2, setup=time.sleep, setup_args=(1000,))",
+        "pool = Pool(2); sys.exit()",
+        "pool = Pool(2); pool.map(crimes.run, [1]); cycle = [pool]; cycle.append(cycle); del pool, cycle",
+    ],
+)
+def test_an_interpreter_ends_whatever_is_open(tmp_path: Path, method: str, open_things: str) -> None:
+    """Unclosed pools, running streams, idle or busy: none keeps a program alive, none complains."""
+    if method != "template" and ("allcores." in open_things or "sys.exit" in open_things):
+        pytest.skip("the same for all")
+    source = (
+        "import itertools, sys, time, functools, allcores\n"
+        "from tests.process import crimes\n"
+        f"Pool = functools.partial(allcores.Pool, start_method={method!r})\n"
+        "print('here', flush=True)\n"
+        f"{open_things}\n"
+    )
+    ending = scripts.run(source, tmp_path)
+    assert (ending.out, ending.err, ending.code) == ("here\n", "", 0)
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("source", "expected"),
     [
-        "import allcores; pool = allcores.Pool(2); print(pool.map(abs, [-1]))",
-        "import allcores; print(allcores.map(abs, [-1]))",
-        "import allcores, itertools; s = allcores.imap(abs, itertools.count()); print([next(s)+1])",
-        "import allcores, time; p = allcores.Pool(2); f = p.submit(time.sleep, 300); print([1])",
-        "import allcores; p = allcores.Pool(2); print([1]); raise SystemExit",
+        # A thread that reads a stream is waited for, as every thread is; an executor's futures, too.
+        (
+            "def read():\n    print(sum(allcores.imap(crimes.run, range(1000))))\n"
+            "threading.Thread(target=read).start()\n",
+            "999000\n",
+        ),
+        (
+            "executor = allcores.Executor(2)\n"
+            "future = executor.submit(crimes.run, 4)\n"
+            "future.add_done_callback(lambda future: print(future.result(), flush=True))\n",
+            "8\n",
+        ),
+        # Daemon threads are not.
+        (
+            "threading.Thread(target=lambda: allcores.map(crimes.run, ['spin']), daemon=True).start()\n",
+            "",
+        ),
+        # Exit handlers may still use pools that exist.
+        (
+            "pool = allcores.Pool(1)\natexit.register(lambda: print(pool.map(crimes.run, [1])))\n",
+            "[2]\n",
+        ),
     ],
+    ids=["thread", "executor", "daemon", "atexit"],
 )
-def test_an_interpreter_ends_whatever_is_open(code: str) -> None:
-    """Unclosed pools, streams and calls do not keep a program alive."""
-    process = start(code)
-    out, _ = process.communicate(timeout=30)
-    assert (out, process.returncode) == ("[1]\n", 0)
+def test_what_an_interpreter_waits_for_at_its_end(tmp_path: Path, source: str, expected: str) -> None:
+    ending = scripts.run(f"import atexit, threading, allcores\nfrom tests.process import crimes\n{source}", tmp_path)
+    assert (ending.out, ending.err, ending.code) == (expected, "", 0)
 
 
-def test_other_threads_with_locks_do_not_matter() -> None:
-    """Threads that hold locks all the time do not deadlock workers that are started meanwhile."""
-    import logging
-
-    stop = threading.Event()
-    log = logging.getLogger("allcores.test.noise")
-    log.addHandler(logging.NullHandler())
-
-    def noise() -> None:
-        while not stop.is_set():
-            log.error("noise")
-
-    threads = [threading.Thread(target=noise) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(3):
-            with allcores.Pool(2) as pool:
-                assert pool.map(log_and_square, range(20)) == [n * n for n in range(20)]
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def log_and_square(number: int) -> int:
-    import logging
-
-    logging.getLogger("allcores.test.noise").debug("square %d", number)
-    return number * number
+def test_closed_standard_streams(tmp_path: Path) -> None:
+    """A daemon's pool: descriptors 0 to 2 are closed, and their numbers are given to others."""
+    script = tmp_path / "script.py"
+    result = tmp_path / "result"
+    script.write_text(
+        "import os, sys\n"
+        "os.closerange(0, 3)\n"
+        "import allcores\n"
+        "from tests.process import crimes\n"
+        "with allcores.Pool(2) as pool:\n"
+        "    found = pool.map(crimes.run, range(100))\n"
+        "open(sys.argv[1], 'w').write(str(sum(found)))\n"
+    )
+    with scripts.running([str(script), str(result)], folder=tmp_path, stdin=DEVNULL) as process:
+        scripts.finish(process)
+    assert result.read_text() == "9900"

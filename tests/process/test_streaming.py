@@ -191,6 +191,20 @@ def test_a_straggler_in_front_leaves_nobody_idle(tmp_path: Path, chunk: int | No
             opener.join()
 
 
+def test_an_item_behind_a_straggler_is_run_by_another(tmp_path: Path) -> None:
+    """Also when the input never ends, and the consumer reads on: nothing waits for the first item."""
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(2) as pool:
+        wait = ("ring_and_wait", bell.path, gate.path)
+        # Its worker gets more before it says that it is busy for long.
+        stream = pool.outcomes(crimes.run, itertools.chain([wait], itertools.count()), chunk=1, ordered=False)
+        seen = {0}
+        for outcome in stream:
+            seen.add(outcome.index)
+            if all(index in seen for index in range(20)):
+                break
+        gate.open()
+
+
 def test_streams_read_by_turns_from_two_threads() -> None:
     """A stream may change hands between two reads."""
     with Pool(2) as pool:
