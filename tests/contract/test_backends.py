@@ -336,7 +336,7 @@ class TestLaziness:
             items = (("", meeting, number) for number in endless(pulled))
             verb = pool.imap if ordered else pool.imap_unordered
             stream = verb(tasks.wait_for_later_item, items)
-            values = []
+            values: list[int] = []
             for value in itertools.islice(stream, 300):
                 assert len(pulled) - len(values) <= 60
                 values.append(value)

@@ -189,7 +189,7 @@ def write_into_low_descriptors() -> str:
 def close_standard_streams() -> str:
     sys.stdout.close()
     sys.stderr.close()
-    sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+    sys.stdin = sys.stdout = sys.stderr = None
     return "silent"
 
 

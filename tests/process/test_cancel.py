@@ -6,7 +6,7 @@ import asyncio
 import gc
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, wait
 from contextlib import aclosing
 from pathlib import Path
@@ -193,7 +193,7 @@ def leave_by_block(stream: Any) -> None:
 
 
 def leave_by_generator(stream: Any) -> None:
-    def wrapped() -> Iterator[Any]:
+    def wrapped() -> Generator[Any, None, None]:
         yield from stream
 
     generator = wrapped()
@@ -233,7 +233,14 @@ class TestStreams:
         assert next(hangs) == 2
         (goes,) = bell.pids()
         waits = pool.imap(crimes.run, [("ring_and_wait", bell.path, gate.path), *range(50)], chunk=10)
-        threading.Thread(target=lambda: (bell.hear(), hangs.close(), wait_gone([goes]), gate.open())).start()
+
+        def close_the_other() -> None:
+            bell.hear()
+            hangs.close()
+            wait_gone([goes])
+            gate.open()
+
+        threading.Thread(target=close_the_other).start()
         assert list(waits)[1:] == [number * 2 for number in range(50)]
 
     def test_the_first_failure_of_map_ends_the_rest(self, pool: Pool, bell: Bell) -> None:

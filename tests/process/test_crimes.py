@@ -260,8 +260,8 @@ def test_the_next_task_finds_the_process_as_it_should_be(tmp_path: Path) -> None
         for crime in ("change_folder", "set_signal_handlers", "leave_an_alarm"):
             assert pool.map(crimes.run, [crime])
             assert pool.map(crimes.run, ["look_around"]) == [clean]
-        crime = ("change_folder_to_one_that_is_removed", str(tmp_path / "removed"))
-        assert pool.map(crimes.run, [crime]) == ["gone"]
+        folder_crime = ("change_folder_to_one_that_is_removed", str(tmp_path / "removed"))
+        assert pool.map(crimes.run, [folder_crime]) == ["gone"]
         assert pool.map(crimes.run, ["look_around"]) == [clean]
     assert clean["folder"] == os.getcwd()
 
@@ -415,7 +415,7 @@ def test_one_crime_in_ten_in_a_long_unordered_stream(pool: Pool, watcher: Watche
     items = ["exit_at_once" if number % 10 == 3 else number for number in range(200)]
     found = sorted(pool.outcomes(crimes.run, iter(items), ordered=False), key=lambda outcome: outcome.index)
     assert [outcome.kind is Kind.WORKER_LOST for outcome in found] == [item == "exit_at_once" for item in items]
-    assert [outcome.value for outcome in found if outcome.ok] == [item * 2 for item in items if item != "exit_at_once"]  # type: ignore[operator]
+    assert [outcome.value for outcome in found if outcome.ok] == [item * 2 for item in items if item != "exit_at_once"]
     check_unharmed(pool, watcher)
 
 

@@ -85,8 +85,8 @@ class TestAsDocumented:
 
     def test_wait_returns_at_the_first_exception(self, make: Make, bell: Bell, gate: Gate) -> None:
         with make(2) as executor:
-            slow = executor.submit(crimes.ring_and_wait, bell.path, gate.path)
-            wrong = executor.submit(divmod, 1, 0)
+            slow: cf.Future[Any] = executor.submit(crimes.ring_and_wait, bell.path, gate.path)
+            wrong: cf.Future[Any] = executor.submit(divmod, 1, 0)
             done, pending = cf.wait([slow, wrong], timeout=20, return_when=cf.FIRST_EXCEPTION)
             assert (done, pending) == ({wrong}, {slow})
             gate.open()

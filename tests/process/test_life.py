@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes, scripts
-from tests.process.waiting import Bell, Gate, Watcher, wait_full_strength, wait_gone
+from tests.process.waiting import Bell, Gate, Watcher, wait_at, wait_full_strength, wait_gone
 
 import allcores
 from allcores import Limits, Pool, PoolClosed
@@ -422,7 +422,7 @@ class TestForks:
                 pids = set(pool.map(crimes.who, range(10)))
                 pid = os.fork()
                 if pid == 0:
-                    crimes.wait_at(gate.path)
+                    wait_at(gate.path)
                     os._exit(0)
         wait_gone(pids)
         gate.open()

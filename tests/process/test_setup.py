@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock, Timer
 from typing import Any
 
 import pytest
@@ -64,8 +66,6 @@ def test_every_verb_that_waits_when_it_fails_is_told(verb: str, tmp_path: Path) 
         fail = functools.partial(setups.wait_and_raise, bell.path, gate.path)
         with Pool(2, setup=fail) as pool:
             bell.hear()
-            from threading import Timer
-
             Timer(0.05, gate.open).start()
             with pytest.raises(SetupError, match="the model is missing"):
                 use(pool, verb)
@@ -114,6 +114,18 @@ def test_one_that_hangs_is_ended(hang: str, tmp_path: Path) -> None:
             wait_gone(bell.pids())
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_that_is_killed_in_its_setup(method: str, tmp_path: Path) -> None:
+    """By somebody else: it is said which signal it was, and when."""
+    with Bell(tmp_path / "bell") as bell:
+        options: dict[str, Any] = {"setup": setups.ring_and_commit, "setup_args": (bell.path, "spin")}
+        with Pool(1, start_method=method, **options) as pool:
+            stream = pool.imap(abs, [1])
+            os.kill(bell.pids()[0], signal.SIGKILL)
+            with pytest.raises(SetupError, match="SIGKILL"):
+                next(stream)
+
+
 def test_closing_a_pool_does_not_wait_for_a_setup_that_hangs(tmp_path: Path) -> None:
     limits = Limits(grace_s=0.02, terminate_s=0.05)
     with Bell(tmp_path / "bell") as bell:
@@ -151,15 +163,13 @@ def test_what_it_returns_need_not_be_picklable(method: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"setup": abs, "setup_args": (open(os.devnull),)},  # noqa: SIM115
-        {"setup": functools.partial(abs, __import__("threading").Lock())},
-        {"teardown": __import__("threading").Lock().acquire},
+        {"setup": abs, "setup_args": (Lock(),)},
+        {"setup": functools.partial(print, Lock())},
+        {"teardown": Lock().acquire},
     ],
     ids=["argument", "function", "teardown"],
 )
 def test_one_that_cannot_travel_is_refused_at_once(options: dict[str, Any]) -> None:
-    for argument in options.get("setup_args", ()):
-        argument.close()
     with pytest.raises(NotPicklable):
         Pool(1, **options)
 

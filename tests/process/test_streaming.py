@@ -129,7 +129,7 @@ def test_the_smallest_of_limits(limit: int, ordered: bool) -> None:
 
     with Pool(2, limits=Limits(items_in_flight=limit)) as pool:
         verb = pool.imap if ordered else pool.imap_unordered
-        values = []
+        values: list[int] = []
         for value in verb(crimes.increment, source()):
             # Two at least: so that one waits while one runs.
             assert len(pulled) - len(values) <= max(2, limit)
