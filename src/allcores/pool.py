@@ -31,6 +31,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 OnError = Literal["raise", "skip"]
 
+#: Seconds after which a lock that is not given back must be our own thread's.
+OTHERS_TURN_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
@@ -396,8 +399,10 @@ class Pool:
 
 def _close_dropped(driver: Driver) -> None:
     """Close the pool of an object that nobody holds any more, or of a program that ends."""
-    # The garbage collector may run in the middle of one of the driver's own turns.
-    if driver.lock.acquire(blocking=False):
+    # The garbage collector may run in the middle of one of the driver's own turns, on the thread that holds
+    # the lock. Anybody else gives it back in microseconds; and when the program ends, when no thread can be
+    # started any more (Python 3.12), it can only be somebody else.
+    if driver.lock.acquire(timeout=OTHERS_TURN_S):
         driver.lock.release()
         driver.close()
     else:

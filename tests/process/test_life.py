@@ -21,7 +21,7 @@ from tests.process import crimes, scripts
 from tests.process.waiting import Bell, Gate, Watcher, wait_at, wait_full_strength, wait_gone
 
 import allcores
-from allcores import Limits, Pool, PoolClosed
+from allcores import BrokenPool, Limits, Pool, PoolClosed
 
 METHODS = ["template", "spawn", "forkserver", "fork"]
 #: seconds: a second is promised; a machine that is busy with other tests gets some more
@@ -604,8 +604,43 @@ def test_an_interpreter_ends_whatever_is_open(tmp_path: Path, method: str, open_
     ids=["thread", "executor", "daemon", "atexit"],
 )
 def test_what_an_interpreter_waits_for_at_its_end(tmp_path: Path, source: str, expected: str) -> None:
+    if "Thread(target=read)" in source and (3, 12, 0) <= sys.version_info[:3] < (3, 12, 3):
+        pytest.skip("this CPython starts no thread once the main thread has ended (gh-113964, fixed in 3.12.3)")
     ending = scripts.run(f"import atexit, threading, allcores\nfrom tests.process import crimes\n{source}", tmp_path)
     assert (ending.out, ending.err, ending.code) == (expected, "", 0)
+
+
+def test_a_pool_is_closed_at_exit_though_its_lock_is_taken_for_a_moment() -> None:
+    """Where no thread can be started any more, as at the end of a program, the lock is waited for."""
+    pool = Pool(1)
+    assert pool.map(crimes.run, [1]) == [2]
+    driver = pool._driver
+    taken = threading.Event()
+
+    def take_a_turn() -> None:
+        with driver.lock:
+            taken.set()
+            threading.Event().wait(0.05)
+
+    other = threading.Thread(target=take_a_turn)
+    other.start()
+    assert taken.wait(20)
+    before = set(threading.enumerate())
+    pool._finalizer()
+    assert driver.closed
+    assert not {thread.name for thread in set(threading.enumerate()) - before}
+    other.join()
+
+
+def test_a_pool_that_gets_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, and nothing is left (the leak check looks)."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(BrokenPool, match=r"thread cannot be started: can't start new thread\. "):
+        Pool(2)
 
 
 def test_closed_standard_streams(tmp_path: Path) -> None:

@@ -138,7 +138,15 @@ class ProcessBackend:
                 importlib.import_module(late)
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, args=(driver,), name=f"allcores-{driver.name}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            # No thread can be had: a limit of the machine, or an interpreter that is ending.
+            self._let_go()
+            raise BrokenPool(
+                f"The pool's thread cannot be started: {error}. If the program's main thread has ended, make the pool "
+                "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
+            ) from error
 
     def started(self) -> None:
         if self._start_method == "fork":
@@ -557,8 +565,12 @@ class ProcessBackend:
             self._gone = True
         crew.drop_launcher()
         with driver.guard:
-            os.close(self._wake_read)
-            os.close(self._wake_write)
-            # A number that is never a descriptor: waking a pool that is gone is no mistake.
-            self._wake_write = -1
-            crew.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close every descriptor; no worker is left."""
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        # A number that is never a descriptor: waking a pool that is gone is no mistake.
+        self._wake_write = -1
+        self._crew.close()

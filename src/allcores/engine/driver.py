@@ -80,8 +80,8 @@ class Driver:
         self._waiting: set[Any] = set()
         #: flows that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[Flow] = deque()
-        _drivers.add(self)
         backend.start(self)
+        _drivers.add(self)
         with self.guard:
             self.dispatcher.fill(monotonic_ns())
             self._obey()
