@@ -145,20 +145,43 @@ class Host:
         self.workers = workers
         self.program = Program("benchmarks.host", contender, str(workers), talk=True)
         self._buffer = b""
+        #: processes that are stopped, since it is another contender's turn
+        self._frozen: list[int] = []
 
     def measure(self, function: str, *, limit_s: float = 120.0, **arguments: Any) -> Any:
         """Call `module:function` of this package as function(contender, **arguments) in the host."""
         process = self.program.process
         assert process.stdin is not None
+        self._thaw()
         try:
             process.stdin.write(json.dumps({"function": function, "arguments": arguments}).encode() + b"\n")
             process.stdin.flush()
+            answer = json.loads(self._line(time.monotonic() + limit_s, limit_s))
         except BrokenPipeError:
             raise ProgramFailed(f"ended with exit code {process.wait()}") from None
-        answer = json.loads(self._line(time.monotonic() + limit_s, limit_s))
+        finally:
+            self._freeze()
         if "error" in answer:
             raise ProgramFailed(answer["error"])
         return answer["value"]
+
+    def _freeze(self) -> None:
+        """Stop all its processes until its next turn: some pools look around many times a second while they idle."""
+        # Twice, so that what was being started at the first look is found at the second.
+        for _ in range(2):
+            self._frozen = marked(self.program.mark)
+            self._signal(signal.SIGSTOP)
+
+    def _thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+        self._frozen = []
+
+    def _signal(self, number: int) -> None:
+        for pid in self._frozen:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
 
     def _line(self, deadline: float, limit_s: float) -> bytes:
         # The answer's pipe may be held open by a dead host's workers, so its end is not waited for.
@@ -181,6 +204,7 @@ class Host:
     def close(self) -> None:
         """Let it close its pool, for a few seconds, then end what is left."""
         assert self.program.process.stdin is not None
+        self._thaw()
         try:
             self.program.process.stdin.close()
         except BrokenPipeError:

@@ -221,6 +221,13 @@ def fork_and_return() -> int:
     return os.getpid()
 
 
+def quick(item: Any) -> Any:
+    """Without `run`'s looking up: quick enough for bursts of many items."""
+    if isinstance(item, int):
+        return item
+    return os.fork() and os.getpid() if item is None else ring(item)
+
+
 def fork_and_raise() -> None:
     os.fork()
     raise KeyError("both")

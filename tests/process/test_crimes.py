@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes
-from tests.process.waiting import Bell, Watcher, wait_full_strength, wait_gone
+from tests.process.waiting import Bell, Watcher, ring, wait_full_strength, wait_gone
 
 from allcores import Kind, Limits, NotPicklable, Outcome, Pool, Retry, TaskExited, TaskTimeout, WorkerLost
 from allcores.engine import events
@@ -280,6 +280,17 @@ def test_a_fork_that_returns(pool: Pool, watcher: Watcher, way: str) -> None:
 def test_a_fork_that_raises(pool: Pool, watcher: Watcher, way: str) -> None:
     assert isinstance(commit(pool, "fork_and_raise", way).error, KeyError)
     check_unharmed(pool, watcher)
+
+
+def test_a_fork_among_many_quick_items(pool: Pool, tmp_path: Path) -> None:
+    """The copy of the worker runs nothing of what follows in the chunk, although much of it was begun as one burst."""
+    with Bell(tmp_path / "bell") as bell:
+        items = [*range(1_000), None, *[bell.path] * 20]
+        results = pool.map(crimes.quick, items, chunk=len(items))
+        worker = results[1_000]
+        assert bell.pids(20) == [worker] * 20
+        pool.submit(ring, bell.path, "last").result()
+        assert [word for _, word in bell.hear()] == ["last"]
 
 
 @pytest.mark.parametrize(

@@ -397,6 +397,35 @@ class TestForks:
                 for thread in threads:
                     thread.join()
 
+    def test_a_fork_while_the_pool_starts(self, tmp_path: Path) -> None:
+        """It waits: its child would keep the pipe by which the launch learns that the template has started."""
+        ending = scripts.run(
+            "import os, signal, subprocess, threading, allcores\n"
+            "from tests.process import crimes\n"
+            "children, tries, forked = [], threading.Event(), threading.Event()\n"
+            "def fork():\n"
+            "    children.append(os.fork())\n"
+            "    if not children[-1]:\n"
+            "        signal.pause()\n"
+            "    forked.set()\n"
+            "start = subprocess._fork_exec\n"
+            "def disturbed(*arguments):\n"
+            "    os.register_at_fork(before=tries.set)\n"
+            "    threading.Thread(target=fork).start()\n"
+            "    tries.wait(20)\n"
+            "    # All it needs, if nothing holds it back.\n"
+            "    forked.wait(0.5)\n"
+            "    subprocess._fork_exec = start\n"
+            "    return start(*arguments)\n"
+            "subprocess._fork_exec = disturbed\n"
+            "with allcores.Pool(1) as pool:\n"
+            "    print(pool.map(crimes.run, [1]), forked.wait(20))\n"
+            "os.kill(children[0], signal.SIGKILL)\n"
+            "os.waitpid(children[0], 0)\n",
+            tmp_path,
+        )
+        assert (ending.out, ending.err, ending.code) == ("[2] True\n", "", 0)
+
     def test_a_process_of_multiprocessing(self) -> None:
         """Forked by the standard library: its own pool works, the inherited one says why it does not."""
         with Pool(1) as pool:

@@ -50,7 +50,7 @@ from allcores.transport.marks import (
     PHASE_SETUP,
     mark,
 )
-from allcores.worker.runner import BURST_NS, FLUSH_NS, MOST_STRIDE, SEAL_NS
+from allcores.worker.runner import BURST_NS, FLUSH_NS, GROUP, MANY, MOST_STRIDE, SEAL_NS
 
 MICRO, MILLI = 1_000, 1_000_000
 #: time does not jump further than this while somebody could move, ns
@@ -166,7 +166,7 @@ class SimulatedWorker:
         self.claimed = 0
         self.limit = NO_LIMIT
         # --- pipe and outbox ---
-        self.inbox: deque[tuple[int, list[Task], bool]] = deque()
+        self.inbox: deque[tuple[int, list[Task], bool, bool]] = deque()
         self.told_to_stop = False
         self.pipe: deque[Results | str] = deque()
         self.outbox: list[Results] = []
@@ -242,7 +242,7 @@ class SimulatedWorker:
                 yield FOREVER
         yield from self._flush()
 
-    def _run(self, sequence: int, items: list[Task], detailed: bool) -> Iterator[int]:
+    def _run(self, sequence: int, items: list[Task], detailed: bool, untimed: bool) -> Iterator[int]:
         only = items[0] if len(items) == 1 else None
         base = mark(sequence, 0)
         self.started = self.world.clock
@@ -287,10 +287,10 @@ class SimulatedWorker:
             yield 0
             self.phase = PHASE_RUNNING
             self._blame(items[0] if base < self.limit else None, self.started)
-            yield from self._run_items(sequence, items, detailed)
+            yield from self._run_items(sequence, items, detailed, untimed)
         yield from self._rest()
 
-    def _run_items(self, sequence: int, items: list[Task], detailed: bool) -> Iterator[int]:
+    def _run_items(self, sequence: int, items: list[Task], detailed: bool, untimed: bool) -> Iterator[int]:
         done: list[tuple[Task, Deed, int]] = []
         base = mark(sequence, 0)
         begun = now = self.world.clock
@@ -309,6 +309,7 @@ class SimulatedWorker:
             self.started = then = now
             yield 0
             until = now + BURST_NS
+            mask = GROUP - 1 if stride >= MANY and untimed else 0
             for task in items[position:end]:
                 self.current = position
                 self._blame(task, then)
@@ -323,11 +324,15 @@ class SimulatedWorker:
                     yield FOREVER
                 task.runs_in = None
                 position += 1
-                then, now = now, self.world.clock
-                done.append((task, task.deed, now - then))
+                done.append((task, task.deed, self.world.clock - then))
+                then = self.world.clock
                 yield 0
+                if position & mask:
+                    continue
+                now = then
                 if now > until:
                     break
+            now = self.world.clock
             stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
             if now - begun > SEAL_NS and position < last:
                 yield from self._seal(sequence, done, first, now - begun, detailed=detailed)
@@ -686,7 +691,9 @@ class World:
             assert order.chunk.items and not order.chunk.done, f"{order} is not whole"
             assert not order.chunk.flow.cancelled and not order.chunk.cancelled, f"{order} that nobody wants"
             assert order.chunk.attempt <= order.chunk.flow.retry.times + 1, f"{order} is one attempt too many"
-            worker.inbox.append((order.chunk.sequence, list(order.chunk.items), order.chunk.flow.detailed))
+            flow = order.chunk.flow
+            untimed = flow.timeout_ns is None and not flow.detailed
+            worker.inbox.append((order.chunk.sequence, list(order.chunk.items), flow.detailed, untimed))
             worker.wake()
         elif isinstance(order, SetLimit):
             worker.limit = order.limit

@@ -70,7 +70,8 @@ class Desks:
         self.dispatcher.fill(self.now)
         if ready:
             self.orders()
-            for worker in list(self.dispatcher.desks):
+            # In reverse: of the idle, the one that came last is the first to be given work.
+            for worker in reversed(self.dispatcher.desks):
                 self.ready(worker)
 
     def orders(self, *, peeks: bool = False) -> list[Any]:
@@ -292,8 +293,9 @@ def test_an_idle_pool_sleeps() -> None:
     desks = Desks(3, setup_s=30)
     flow = desks.flow(timeout_ns=SECOND, retry=Retry(times=1))
     for sequence in (1, 2):
-        for worker in (1, 2, 3):
+        for _ in (1, 2, 3):
             desks.add(flow, 3)
+        for worker in (1, 2, 3):
             desks.results(worker, sequence, 0, 3)
     desks.end_of_input(flow)
     take_all(flow)
@@ -1092,7 +1094,7 @@ def test_unstarted_items_of_a_running_chunk_are_taken_back() -> None:
     desks.tick(SOON_NS)
     assert SetLimit(1, mark(1, 11)) in desks.orders()
     desks.tick(CONFIRM_NS)
-    assert desks.sent() == [(3, 11, 5, 1), (4, 16, 5, 1)]
+    assert sorted(desks.sent()) in ([(3, 11, 5, 1), (4, 16, 5, 1)], [(3, 16, 5, 1), (4, 11, 5, 1)])
     desks.results(1, 1, 0, 11)
     desks.results(3, 1, 0, 5)
     desks.results(4, 1, 0, 5)

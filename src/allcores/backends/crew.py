@@ -14,7 +14,7 @@ import socket
 from allcores.backends.link import Link
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
-from allcores.supervision import poller, system
+from allcores.supervision import forks, poller, system
 from allcores.supervision.launcher import ForkLauncher, Launcher, TemplateLauncher
 from allcores.transport import frames
 from allcores.transport.board import Board, size
@@ -83,10 +83,12 @@ class Crew:
     def launch_waiting(self) -> None:
         """Start the workers that were ordered, as far as slots are free. Raises OSError."""
         while self.to_launch and self._free:
-            if self.launcher is None:
-                self.launcher = self._new_launcher()
-                self.watch_launcher()
-            self._launch(self.to_launch.pop(0))
+            # Until all is in its place, where abandon() finds it.
+            with forks.Undisturbed():
+                if self.launcher is None:
+                    self.launcher = self._new_launcher()
+                    self.watch_launcher()
+                self._launch(self.to_launch.pop(0))
 
     def _new_launcher(self) -> Launcher:
         if self._start_method == "fork":

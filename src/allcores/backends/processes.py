@@ -272,6 +272,8 @@ class ProcessBackend:
                     other.known.discard(number)
                     crew.write(other, frames.frame(frames.FORGET, number))
         flags = frames.DETAILED if chunk.flow.detailed else 0
+        if chunk.flow.timeout_ns is not None:
+            flags |= frames.TIMED
         head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items))
         data = frames.frame(frames.CHUNK, chunk.sequence, head, payload)
         if function.number not in link.known:

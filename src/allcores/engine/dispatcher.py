@@ -356,8 +356,8 @@ class Dispatcher(Ledger):
             if flow is None:
                 break
             if idle:
-                desk = next(iter(idle))
-                del idle[desk]
+                # The one that worked last: its caches are warm, and so is its core.
+                desk, _ = idle.popitem()
                 spare[desk] = None
             elif spare:
                 desk = next(iter(spare))

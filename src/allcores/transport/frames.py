@@ -28,6 +28,8 @@ READY, SETUP_FAILED, RESULTS = range(11, 14)
 CHUNK_HEAD = struct.Struct("<III")
 #: report seconds per item
 DETAILED = 1
+#: items have a deadline each
+TIMED = 2
 
 #: sequence, start, count, flags, total ns, length of the payload
 RECORD = struct.Struct("<IIIIQQ")
