@@ -43,7 +43,7 @@ bench:
 
 docs:
 	@.ci/venv $(VENV)-docs docs
-	@$(VENV)-docs/bin/python -m mkdocs build --strict --quiet --site-dir site $(ARGS)
+	@$(VENV)-docs/bin/python -m mkdocs build --strict --site-dir site $(ARGS)
 	@echo "site/index.html"
 
 clean:

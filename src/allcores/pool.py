@@ -417,8 +417,7 @@ def _collect(stream: Stream[R]) -> list[R]:
     """All results; Ctrl-C gives those that were finished, inside the exception."""
     results: list[R] = []
     try:
-        # extend() keeps what came before an exception
-        results.extend(stream)
+        stream.collect(results)
     except KeyboardInterrupt as interrupt:
         raise Interrupted(f"interrupted after {len(results)} items", results) from interrupt
     return results

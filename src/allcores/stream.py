@@ -266,6 +266,11 @@ class _Reader(Reading[R]):
 
     def read(self) -> Generator[R, None, None]:
         """The results, one by one."""
+        for part in self.parts():
+            yield from part
+
+    def parts(self) -> Generator[Iterable[R], None, None]:
+        """The results as they came, many at a time; a part may raise where a failure stands."""
         try:
             while True:
                 segment = self._next_segment()
@@ -276,7 +281,7 @@ class _Reader(Reading[R]):
                         # Values have no index of their own: none may follow a gap.
                         break
                     continue
-                yield from self._unfold(segment)
+                yield self._unfold(segment)
             if self._interrupted is not None:
                 raise self._interrupted
             if self.feeder.error is not None:
@@ -362,6 +367,11 @@ class Stream(Iterator[R]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def collect(self, results: list[R]) -> None:
+        """Append all results; those that came before an exception are there all the same."""
+        for part in self._reader.parts():
+            results.extend(part)
 
     def close(self) -> None:
         """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""
