@@ -40,6 +40,8 @@ class Limits:
     items_per_worker: a worker is replaced after this many items. None: never.
     growth_per_worker: a worker is replaced, between two items, once its resident memory has grown
         by this many bytes since it was ready. None: never.
+    block_bytes: shared memory, in bytes, for large items and results on their way; what finds no room travels
+        through pipes. None: an eighth of the machine's memory, at most 4 GB. 0: none.
     setup_s: seconds that starting a worker and its `setup` may take.
     grace_s: seconds that cancelled work may go on before it is ended.
     terminate_s: seconds between SIGTERM and SIGKILL.
@@ -50,6 +52,7 @@ class Limits:
     memory_per_worker: int | None = None
     items_per_worker: int | None = None
     growth_per_worker: int | None = None
+    block_bytes: int | None = None
     setup_s: float = 300.0
     grace_s: float = 0.1
     terminate_s: float = 0.25
@@ -66,6 +69,9 @@ class Limits:
             "growth_per_worker",
         ):
             _whole(name, getattr(self, name))
+        _positive("block_bytes", self.block_bytes, zero=True)
+        if self.block_bytes is not None and not isinstance(self.block_bytes, int):
+            raise UsageError(f"block_bytes={self.block_bytes!r} is not a whole number")
         for name in ("setup_s", "grace_s", "terminate_s"):
             value = getattr(self, name)
             if value is None:

@@ -384,7 +384,7 @@ class Pool:
         future._chunk = chunk
         future._owner = self
         if driver.backend.needs_bytes:
-            payload, bad = encode(chunk.items, 0)
+            payload, bad = encode(chunk.items, 0, driver.backend.pack)
             if payload is None:
                 driver.uncall(future)
                 future._fail(bad[0][1])

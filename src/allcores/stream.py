@@ -135,7 +135,7 @@ class Feeder:
         if not self._driver.backend.needs_bytes:
             self._index += len(items)
             return [Chunk(self._flow, self._function, first, items)]
-        payload, bad = encode(items, first)
+        payload, bad = encode(items, first, self._driver.backend.pack)
         if payload is not None:
             self._index += len(items)
             return [Chunk(self._flow, self._function, first, items, payload=payload)]

@@ -33,14 +33,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": {"errors"},
     "budget": {"errors"},
     # columns
-    "transport": WORDS,
+    "transport": WORDS | {"supervision.system"},
     "worker": WORDS | {"transport", "supervision.system"},
     "supervision": WORDS | {"budget", "transport", "worker"},
     "streams": WORDS,
     "engine": WORDS,
     # hub: where the columns meet
     "backends": WORDS | ENGINE | {"budget", "supervision", "transport"},
-    "engine.driver": WORDS | {"engine", "backends", "transport.pickling"},
+    "engine.driver": WORDS | {"engine", "backends", "transport.pickling", "transport.parcels"},
     # verbs
     **dict.fromkeys(VERBS, VERBS | WORDS | {"backends", "engine", "budget", "transport"}),
     # observers see news, and nothing else

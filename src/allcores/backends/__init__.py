@@ -12,6 +12,7 @@ from allcores.limits import Limits
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
     from allcores.engine.flow import Chunk
+    from allcores.transport.parcels import Parcel
 
 
 class Preparation(NamedTuple):
@@ -36,6 +37,12 @@ class Backend(Protocol):
     needs_bytes: bool
     #: tasks run in `pump`, on the thread that wants results
     runs_on_caller: bool
+
+    def pack(self, obj: object) -> bytes | Parcel:
+        """Bytes of what goes to one worker, where `needs_bytes`. Any thread. Raises whatever pickling raises."""
+
+    def pack_for_all(self, obj: object) -> bytes | Parcel:
+        """The same for what goes to every worker."""
 
     def start(self, driver: Driver) -> None:
         """Begin; the driver will order workers to be launched."""

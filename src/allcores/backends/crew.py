@@ -11,13 +11,16 @@ import os
 import signal
 import socket
 
+from allcores.backends.freight import Delivery, Freight
 from allcores.backends.link import Link
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
 from allcores.supervision import forks, poller, system
 from allcores.supervision.launcher import ForkLauncher, Launcher, TemplateLauncher
 from allcores.transport import frames
+from allcores.transport.arena import RANGE
 from allcores.transport.board import Board, size
+from allcores.transport.parcels import Parcel
 
 #: Most bytes of a fatal signal's stack that are read.
 NOTES_BYTES = 16_384
@@ -26,14 +29,18 @@ NOTES_BYTES = 16_384
 class Crew:
     """See the module. share: cores that one worker and its nested pools may use."""
 
-    def __init__(self, workers: int, start_method: str, preparation: bytes, share: int, terminate_s: float) -> None:
+    def __init__(self, workers: int, start_method: str, share: int, terminate_s: float, block_bytes: int) -> None:
         self._start_method = start_method
-        self._preparation = preparation
+        #: what a worker does first; set before the first is started
+        self.preparation: bytes | Parcel = b""
         self._share = share
         self._terminate_s = terminate_s
         #: workers that die and their replacements need slots at the same time
         self._slots = 2 * workers + 8
-        self._board_descriptor = system.anonymous_file("board", size(self._slots))
+        # The board lies at the beginning of the file, blocks beyond it. No file that long, no blocks.
+        sparse = system.sparse_file("board", RANGE) if block_bytes else None
+        self._board_descriptor = sparse if sparse is not None else system.anonymous_file("board", size(self._slots))
+        self.freight = Freight(self._board_descriptor, block_bytes, workers) if sparse is not None else None
         self.board = Board(self._board_descriptor, self._slots)
         self._free = list(range(self._slots - 1, -1, -1))
         #: slot -> descriptor of the file that takes a fatal signal's stack
@@ -130,7 +137,14 @@ class Crew:
         self.poller.register(ours.fileno(), link)
         self.launcher.launch(worker, slot, theirs.fileno(), notes)
         theirs.close()
-        self.write(link, frames.frame(frames.SETUP, 0, self._preparation))
+        preparation = self.preparation
+        if self.freight is not None:
+            link.delivery = Delivery(self.freight.arena, worker)
+            self.write(link, self.freight.allow(worker))
+        if not isinstance(preparation, bytes):
+            assert self.freight is not None
+            preparation = self.freight.lend(link, preparation)
+        self.write(link, frames.frame(frames.SETUP, 0, preparation))
         if self._start_method == "fork":
             self.watch_launcher()
 
@@ -179,6 +193,8 @@ class Crew:
             self.poller.unregister(link.pipe.fileno())
         link.pipe.close()
         self._free.append(link.slot)
+        if self.freight is not None:
+            self.freight.bury(link)
 
     def abandon(self) -> None:
         """In a forked copy of this process: let go of descriptors, touch nothing else."""
@@ -196,5 +212,7 @@ class Crew:
         for descriptor in self._notes.values():
             os.close(descriptor)
         self._notes.clear()
+        if self.freight is not None:
+            self.freight.close()
         self.board.close()
         os.close(self._board_descriptor)

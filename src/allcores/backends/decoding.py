@@ -9,9 +9,10 @@ from allcores.engine.flow import Chunk, describe
 from allcores.errors import SetupError
 from allcores.outcome import Kind
 from allcores.transport import frames, pickling, unpacking
+from allcores.transport.parcels import MARK, Unpacker, loads
 
 
-def results_of(worker: int, record: frames.Record, chunk: Chunk | None) -> Results:
+def results_of(worker: int, record: frames.Record, chunk: Chunk | None, unpacker: Unpacker | None = None) -> Results:
     """A record of finished items. chunk: theirs, needed for mixed ones; None if it is not known any more."""
     sequence, start, count, flags, total_ns, payload = record
     event = Results(
@@ -27,17 +28,21 @@ def results_of(worker: int, record: frames.Record, chunk: Chunk | None) -> Resul
     )
     if flags & frames.PLAIN:
         event.payload = payload
+        if unpacker is not None and payload[:1] == MARK:
+            event.payload = unpacker.stream(payload)
+            event.size_bytes = len(event.payload)
     elif flags & frames.MIXED:
         if chunk is None:
             event.count = 0
         else:
-            open_mixed(event, payload, chunk)
+            open_mixed(event, payload, chunk, unpacker)
     return event
 
 
-def open_mixed(event: Results, payload: bytes, chunk: Chunk) -> None:
+def open_mixed(event: Results, payload: bytes, chunk: Chunk, unpacker: Unpacker | None) -> None:
     """Unpack values and failures of a record that holds more than plain values."""
-    values, each, packed, durations = pickling.loads(payload)
+    before = unpacker.bytes_opened if unpacker is not None else 0
+    values, each, packed, durations = loads(payload, unpacker)
     failures: list[Failure] = []
     for offset, error in packed:
         kind, exception = unpacking.unpack_error(
@@ -54,12 +59,14 @@ def open_mixed(event: Results, payload: bytes, chunk: Chunk) -> None:
         loaded: list[Any] = []
         for offset, data in zip(list(offsets), values, strict=True):
             try:
-                loaded.append(pickling.loads(data))
+                loaded.append(loads(data, unpacker))
             except BaseException as error:
                 error.add_note(f"allcores: the result of {describe(chunk, offset)} could not be unpickled")
                 failures.append(Failure(offset, Kind.FAILED, unpacking.tame(error)))
         values = loaded
         failures.sort(key=lambda failure: failure.offset)
+    if unpacker is not None:
+        event.size_bytes += unpacker.bytes_opened - before
     event.values = values
     event.failures = failures or None
     event.durations = durations

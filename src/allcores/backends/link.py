@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 from allcores.transport import frames
+
+if TYPE_CHECKING:
+    from allcores.backends.freight import Delivery
 
 
 class Link:
@@ -13,9 +17,11 @@ class Link:
     __slots__ = (
         "attended",
         "dead",
+        "delivery",
         "ended",
         "inbox",
         "known",
+        "lent",
         "number",
         "outgoing",
         "pid",
@@ -38,6 +44,10 @@ class Link:
         self.pid = 0
         #: numbers of the functions it has
         self.known: set[int] = set()
+        #: what it was sent by way of blocks and has not given back, by the blocks' offsets
+        self.lent: dict[int, list[object]] = {}
+        #: what it sent by way of blocks
+        self.delivery: Delivery | None = None
         #: end of file was seen on its pipe
         self.ended = False
         #: why we ended it, if we did

@@ -21,6 +21,7 @@ from allcores import budget
 from allcores.backends import Preparation
 from allcores.backends.crew import Crew
 from allcores.backends.decoding import results_of, setup_error
+from allcores.backends.freight import Freight, block_bytes
 from allcores.backends.link import Link
 from allcores.backends.obituary import lost, too_large
 from allcores.clock import monotonic_ns
@@ -49,6 +50,7 @@ from allcores.supervision.launcher import BORN, DIED
 from allcores.transport import frames, pickling
 from allcores.transport.board import DONE, PID
 from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
+from allcores.transport.parcels import PRIVATE, Parcel
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
@@ -97,10 +99,11 @@ class ProcessBackend:
         self._crew = Crew(
             workers,
             start_method,
-            pickling.dump_named(orders_to_worker, "setup"),
             max(1, share // workers),
             limits.terminate_s,
+            block_bytes(limits),
         )
+        self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -120,6 +123,14 @@ class ProcessBackend:
         self._reading = False
         #: the first workers were started
         self._launched = threading.Event()
+
+    def pack(self, obj: object) -> bytes | Parcel:
+        freight = self._crew.freight
+        return freight.pack(obj) if freight is not None else pickling.dumps(obj)
+
+    def pack_for_all(self, obj: object) -> bytes | Parcel:
+        freight = self._crew.freight
+        return freight.packer.dumps(obj, PRIVATE) if freight is not None else pickling.dumps(obj)
 
     # --- the contract -----------------------------------------------------------------------------
 
@@ -253,7 +264,7 @@ class ProcessBackend:
         payload = chunk.payload
         if payload is None:
             try:
-                payload = pickling.dumps(chunk.items)
+                payload = self.pack(chunk.items)
             except Exception as error:
                 failures = [Failure(n, Kind.FAILED, error) for n in range(len(chunk.items))]
                 driver.dispatcher.results(
@@ -275,9 +286,16 @@ class ProcessBackend:
         if chunk.flow.timeout_ns is not None:
             flags |= frames.TIMED
         head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items))
+        if not isinstance(payload, bytes):
+            assert crew.freight is not None
+            payload = crew.freight.lend(link, payload)
         data = frames.frame(frames.CHUNK, chunk.sequence, head, payload)
+        if link.delivery is not None and (returned := link.delivery.returned()):
+            data = frames.offsets(frames.RETURNED, returned) + data
         if function.number not in link.known:
             link.known.add(function.number)
+            for offset, what in function.leases:
+                link.lent.setdefault(offset, []).append(what)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
         crew.write(link, data)
 
@@ -341,6 +359,8 @@ class ProcessBackend:
             driver.dispatcher.tick(now)
             crew.signal_due(now)
             told = driver._obey()
+            if crew.freight is not None:
+                crew.freight.sweep()
         driver._tell(told)
 
     def _launch_waiting(self, driver: Driver) -> None:
@@ -401,6 +421,8 @@ class ProcessBackend:
         for kind, _, body in link.inbox.feed(data):
             if kind == frames.RESULTS:
                 self._take_records(driver, link, body, found)
+            elif kind == frames.RELEASED:
+                Freight.take_back(link, body)
             elif kind == frames.READY:
                 found.append(("ready", link, None))
             elif kind == frames.SETUP_FAILED:
@@ -423,7 +445,8 @@ class ProcessBackend:
                 with driver.guard:
                     desk = driver.dispatcher.desks.get(link.number)
                     chunk = desk.find(record[0]) if desk is not None else None
-            found.append(results_of(link.number, record, chunk))
+            unpacker = link.delivery.unpacker if link.delivery is not None else None
+            found.append(results_of(link.number, record, chunk, unpacker))
 
     def _peek(self, driver: Driver, found: list[Found]) -> None:
         """Finished items that wait unsent behind one that takes long: read them where they wait.

@@ -37,6 +37,11 @@ class SerialBackend:
         self._is_set_up = False
         self._chunks: deque[Chunk] = deque()
 
+    def pack(self, obj: object) -> bytes:
+        return b""
+
+    pack_for_all = pack
+
     def start(self, driver: Driver) -> None:
         self._driver = driver
 

@@ -62,6 +62,11 @@ class ThreadBackend:
         self._closing = False
         self._minder: threading.Thread | None = None
 
+    def pack(self, obj: object) -> bytes:
+        return b""
+
+    pack_for_all = pack
+
     def start(self, driver: Driver) -> None:
         self._driver = driver
         self._minder = threading.Thread(target=self._mind, name=f"allcores-{driver.name}", daemon=True)

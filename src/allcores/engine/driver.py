@@ -27,6 +27,7 @@ from allcores.engine.guard import Guard
 from allcores.errors import InternalError, NotPicklable, PoolClosed
 from allcores.limits import Limits
 from allcores.transport import pickling
+from allcores.transport.parcels import Parcel
 
 Observer = Callable[[News], None]
 
@@ -266,10 +267,14 @@ class Driver:
             return known
         name = getattr(target, "__qualname__", type(target).__name__)
         payload = b""
+        leases: tuple[tuple[int, object], ...] = ()
         if self.backend.needs_bytes:
             # With the search path as it is now: it may have grown since the workers were started.
-            payload = pickling.dumps((style, pickling.dump_named(target, name), list(sys.path)))
-        function = Function(next(self._function_numbers), target, payload, style, name)
+            packed: bytes | Parcel = pickling.dump_named(target, name, self.backend.pack_for_all)
+            if isinstance(packed, Parcel):
+                leases, packed = packed.leases, packed.data
+            payload = pickling.dumps((style, packed, list(sys.path)))
+        function = Function(next(self._function_numbers), target, payload, style, name, leases)
         with self.guard:
             if len(self._functions) >= MOST_FUNCTIONS:
                 oldest = next(iter(self._functions))
@@ -355,10 +360,12 @@ class Driver:
         self.backend.abandon()
 
 
-def encode(items: list[Any], first: int) -> tuple[bytes | None, list[tuple[int, NotPicklable]]]:
+def encode(
+    items: list[Any], first: int, pack: Callable[[object], bytes | Parcel]
+) -> tuple[bytes | Parcel | None, list[tuple[int, NotPicklable]]]:
     """Bytes of a chunk's items, or None and the items that will not pickle with their errors."""
     try:
-        return pickling.dumps(items), []
+        return pack(items), []
     except Exception:
         bad: list[tuple[int, NotPicklable]] = []
         for position, item in enumerate(items):

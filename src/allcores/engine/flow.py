@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import reprlib
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allcores.engine.chunker import Chunker
 from allcores.engine.events import Failure
 from allcores.limits import Retry
+
+if TYPE_CHECKING:
+    from allcores.transport.parcels import Parcel
 
 
 class Function:
@@ -30,9 +33,13 @@ class Function:
     style: how a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
     """
 
-    __slots__ = ("name", "number", "payload", "style", "target")
+    __slots__ = ("leases", "name", "number", "payload", "style", "target")
 
-    def __init__(self, number: int, target: Any, payload: bytes, style: str, name: str) -> None:
+    def __init__(
+        self, number: int, target: Any, payload: bytes, style: str, name: str, leases: tuple[tuple[int, Any], ...] = ()
+    ) -> None:
+        #: what of it lies in shared memory: offsets of blocks, and what keeps them
+        self.leases = leases
         self.number = number
         self.target = target
         self.payload = payload
@@ -82,7 +89,7 @@ class Chunk:
         first: int,
         items: list[Any],
         *,
-        payload: bytes | None = None,
+        payload: bytes | Parcel | None = None,
         attempt: int = 1,
         put_backs: int = 0,
         future: Any = None,

@@ -8,10 +8,12 @@ socket: there `backend="processes"` says so, `threads` and `serial` work.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 LINUX = sys.platform.startswith("linux")
 #: the kernel's name for the option of prctl(2)
@@ -36,6 +38,53 @@ def anonymous_file(name: str, size: int = 0) -> int:
     os.unlink(path)
     os.truncate(descriptor, size)
     return descriptor
+
+
+def sparse_file(name: str, size: int) -> int | None:
+    """Descriptor of a file in memory that takes none until it is written, however long; None if there are none."""
+    if not (LINUX and hasattr(os, "memfd_create")):
+        return None
+    try:
+        descriptor = os.memfd_create(f"allcores-{name}", os.MFD_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        os.truncate(descriptor, size)
+    except OSError:  # a limit on the size of files
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+#: of fallocate(2)
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+
+
+def map_memory(descriptor: int, offset: int, size: int, flags: int) -> tuple[int, Callable[[int, int], object]]:
+    """Address at which a range of a file is mapped now, to read and write, and what unmaps an address and a size.
+
+    The latter imports nothing: it is called when the interpreter ends, too. Raises OSError (Linux).
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
+    address: int | None = libc.mmap(
+        None, ctypes.c_size_t(size), mmap.PROT_READ | mmap.PROT_WRITE, flags, descriptor, ctypes.c_int64(offset)
+    )
+    if address is None or address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{os.strerror(number)}, mapping {size} bytes of shared memory")
+    return address, libc.munmap
+
+
+def punch(descriptor: int, offset: int, size: int) -> None:
+    """Give the memory behind a range of a file in memory back to the system (Linux)."""
+    import ctypes
+
+    # A failure costs memory, not correctness.
+    ctypes.CDLL(None).fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(size))
 
 
 def die_with_parent(parent: int) -> None:

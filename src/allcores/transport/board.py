@@ -34,6 +34,8 @@ class Board:
     """A mapped board. Closing it needs every view of it released."""
 
     def __init__(self, descriptor: int, slots: int) -> None:
+        #: of the file, beyond whose beginning the blocks lie; the owner of the board closes it
+        self.descriptor = descriptor
         self.slots = slots
         self._map = mmap.mmap(descriptor, size(slots))
         self._bytes = memoryview(self._map)

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 HEADER = struct.Struct("<QB3xI")
 
 # parent -> worker
-SETUP, FUNCTION, CHUNK, FORGET, STOP = range(1, 6)
+SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED = range(1, 8)
 # worker -> parent
-READY, SETUP_FAILED, RESULTS = range(11, 14)
+READY, SETUP_FAILED, RESULTS, RELEASED = range(11, 15)
+
+#: body of BLOCKS: beginning of the worker's range of the arena, bytes of memory it may keep. RETURNED and
+#: RELEASED list the offsets (u64) of blocks that the sender of the frame needs no more.
+RANGE = struct.Struct("<QQ")
 
 #: body of a CHUNK before the pickled items: function number, flags, number of items
 CHUNK_HEAD = struct.Struct("<III")
@@ -48,6 +52,11 @@ UNLOADABLE = 16
 def frame(kind: int, number: int, *parts: bytes) -> bytes:
     """A whole frame as bytes; for bodies small enough to copy."""
     return b"".join((HEADER.pack(sum(map(len, parts)), kind, number), *parts))
+
+
+def offsets(kind: int, numbers: list[int]) -> bytes:
+    """A RETURNED or RELEASED frame."""
+    return frame(kind, 0, struct.pack(f"<{len(numbers)}Q", *numbers))
 
 
 def records(body: bytes | bytearray | memoryview) -> Iterator[Record]:

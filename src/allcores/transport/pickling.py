@@ -11,9 +11,12 @@ import pickle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from allcores.errors import NotPicklable
+
+    T = TypeVar("T")
 
 
 PROTOCOL = 5
@@ -22,25 +25,34 @@ PROTOCOL = 5
 _MAIN = b"__main__"
 
 
-def cloud_dumps(obj: object) -> bytes:
+def cloud_dumps(obj: object, collect: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
     """Bytes of anything that cloudpickle can carry. Imported late: it costs 40 ms."""
     import cloudpickle
 
-    data: bytes = cloudpickle.dumps(obj, protocol=PROTOCOL)
+    data: bytes = cloudpickle.dumps(obj, protocol=PROTOCOL, buffer_callback=collect)
     return data
 
 
-def dumps(obj: object) -> bytes:
+def dumps(
+    obj: object,
+    collect: Callable[[pickle.PickleBuffer], bool] | None = None,
+    again: Callable[[], None] | None = None,
+) -> bytes:
     """Bytes of `obj`: by plain pickle if another process can read them, else by cloudpickle.
 
-    Raises whatever pickling raises.
+    collect: takes out-of-band buffers; what it returns True for stays in the bytes. again: called before a
+    second try, which collects anew. Raises whatever pickling raises.
     """
     try:
-        data = pickle.dumps(obj, PROTOCOL)
+        data = pickle.dumps(obj, PROTOCOL, buffer_callback=collect)
+        # A reference to __main__ names this program's main module, which a worker does not have.
+        if _MAIN not in data:
+            return data
     except Exception:
-        return cloud_dumps(obj)
-    # A reference to __main__ names this program's main module, which a worker does not have.
-    return cloud_dumps(obj) if _MAIN in data else data
+        pass
+    if again is not None:
+        again()
+    return cloud_dumps(obj, collect)
 
 
 loads = pickle.loads
@@ -55,7 +67,7 @@ def explain_with_path(obj: object, name: str, error: BaseException) -> NotPickla
     return NotPicklable(diagnosis.describe(culprit, name, error), path=culprit.path if culprit is not None else None)
 
 
-def dump_named(obj: object, name: str) -> bytes:
+def dump_named(obj: object, name: str, dumps: Callable[[object], T] = dumps) -> T:  # type: ignore[assignment]
     """Bytes of a function or of what is called `name`. Raises NotPicklable with the path to the culprit."""
     try:
         return dumps(obj)
@@ -89,7 +101,8 @@ def dump_values(values: list[Any]) -> tuple[bytes, bool]:
     if len(values) < 8 and all(type(value) in _SCALARS for value in values):
         return pickle.dumps(values, PROTOCOL), True
     buffer = io.BytesIO()
-    pickler = _Watching(buffer, PROTOCOL)
+    # Buffers belong to objects that are complex: they are not copied for nothing.
+    pickler = _Watching(buffer, PROTOCOL, buffer_callback=lambda _: False)
     pickler.dump(values)
     return buffer.getvalue(), not pickler.complex
 

@@ -18,6 +18,7 @@ from allcores.transport import frames
 from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
+from allcores.worker.hold import Hold
 from allcores.worker.runner import Runner
 
 TYPE_CHECKING = False
@@ -97,6 +98,7 @@ def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_numbe
     waiting: list[tuple[int, int, bytes]] = []
     teardown: Any = None
     runner: Runner | None = None
+    hold: Hold | None = None
     while True:
         if not waiting:
             try:
@@ -119,16 +121,22 @@ def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_numbe
         elif kind == frames.FORGET:
             assert runner is not None
             runner.forget(number)
+        elif kind == frames.RETURNED:
+            assert hold is not None
+            hold.returned(body)
+        elif kind == frames.BLOCKS:
+            hold = Hold(lift(os.dup(board.descriptor)), *frames.RANGE.unpack(body))
         elif kind == frames.SETUP:
             slot[STARTED] = 1
             slot[PHASE] = PHASE_SETUP
             try:
-                setup, args, teardown, items_limit, growth_limit = loads(body)
+                setup, args, teardown, items_limit, growth_limit = (loads if hold is None else hold.loads)(body)
                 value = setup(*args) if setup is not None else None
             except BaseException as error:
                 send(frames.frame(frames.SETUP_FAILED, 0, dumps(pack_error(error, skip_frames=1))))
                 return 1
-            runner = Runner(send, slot, board.outbox(slot_number), items_limit=items_limit, growth_limit=growth_limit)
+            outbox = board.outbox(slot_number)
+            runner = Runner(send, slot, outbox, items_limit=items_limit, growth_limit=growth_limit, hold=hold)
             runner.state = () if value is None else (value,)
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE
@@ -149,5 +157,4 @@ def spawned(arguments: list[str]) -> None:
     """Entry of a fresh interpreter: descriptors and numbers come as words on the command line."""
     pipe, notes, board, slots, slot_number, parent = map(int, arguments)
     mapped = Board(board, slots)
-    os.close(board)
     serve(pipe, notes, mapped, slot_number, parent)

@@ -19,12 +19,15 @@ from time import monotonic_ns
 from allcores.transport import frames
 from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
+from allcores.transport.parcels import LARGE
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from allcores.worker.hold import Hold
 
 #: Finished work that may have to run again after a crash, ns. Sealing takes some 8 µs: smaller costs more.
 SEAL_NS = 200_000
@@ -63,7 +66,10 @@ class Runner:
         *,
         items_limit: int | None = None,
         growth_limit: int | None = None,
+        hold: Hold | None = None,
     ) -> None:
+        self._hold = hold
+        self._loads = loads if hold is None else hold.loads
         self._send = send
         self._slot = slot
         self._outbox = outbox
@@ -96,7 +102,7 @@ class Runner:
         style, payload, path = loads(body)
         sys.path.extend(entry for entry in path if entry not in sys.path)
         try:
-            self._functions[number] = (style, loads(payload), None)
+            self._functions[number] = (style, self._loads(payload), None)
         except BaseException as error:
             self._functions[number] = (style, None, error)
 
@@ -133,7 +139,7 @@ class Runner:
         number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
         try:
-            items = loads(memoryview(body)[frames.CHUNK_HEAD.size :])
+            items = self._loads(memoryview(body)[frames.CHUNK_HEAD.size :])
         except BaseException as error:
             if count > 1:
                 self._put(frames.RECORD.pack(sequence, 0, 0, frames.ENDED | frames.UNLOADABLE, 0, 0), b"")
@@ -147,6 +153,8 @@ class Runner:
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             untimed = not flags & (frames.DETAILED | frames.TIMED)
             self._run_items(sequence, items, self._callable(style, function), durations, untimed)
+            # What lies in blocks goes back once nobody refers to it: we do no more.
+            self._burst = items = []
         else:
             slot[CLAIMED] = base + len(items)
             count = min(len(items), max(0, slot[LIMIT] - base))
@@ -284,6 +292,8 @@ class Runner:
         except Exception:
             payload, as_one = b"", False
         if as_one and not failures and durations is None:
+            if self._hold is not None and len(payload) >= LARGE:
+                payload = self._hold.stow(payload)
             return frames.PLAIN, payload
         if as_one:
             return frames.MIXED, dumps((values, False, failures, durations))
@@ -295,7 +305,7 @@ class Runner:
             while position in failed:
                 position += 1
             try:
-                each.append(dumps(value))
+                each.append(dumps(value) if self._hold is None else self._hold.dumps(value))
             except BaseException as error:
                 failures.append((position, pack_error(self._explain(value, position, error))))
             position += 1
@@ -316,7 +326,8 @@ class Runner:
         if used:
             if self.forked:
                 os._exit(0)
-            self._send(frames.HEADER.pack(used, frames.RESULTS, 0) + self._outbox[:used])
+            released = self._hold.released() if self._hold is not None else b""
+            self._send(released + frames.HEADER.pack(used, frames.RESULTS, 0) + self._outbox[:used])
             self._used = self._slot[USED] = 0
         self._flushed_ns = monotonic_ns()
 

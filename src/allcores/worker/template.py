@@ -136,7 +136,6 @@ class _Template:
             os.close(self._alarm_read)
             os.close(self._alarm_write)
             if kind == FORK:
-                os.close(self._board_descriptor)
                 worker_main.serve(pipe, notes, self._board, slot, template)
             numbers = [pipe, notes, self._board_descriptor]
             for descriptor in numbers:

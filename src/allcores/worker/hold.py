@@ -1,0 +1,59 @@
+"""A worker's side of what travels through blocks: views of what it was sent, blocks of its own for results."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+
+from allcores.transport import frames, parcels
+from allcores.transport.arena import SPAN, Arena
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Hold:
+    """descriptor: of the file with the blocks. start: this worker's range. budget: bytes of memory it may keep."""
+
+    def __init__(self, descriptor: int, start: int, budget: int) -> None:
+        arena = Arena(descriptor)
+        #: blocks of others that nothing here refers to any more
+        self._dead: deque[int] = deque()
+        self._unpacker = parcels.Unpacker(arena, self._dead.append)
+        self._packer = parcels.Packer(arena, start, SPAN, budget)
+        #: blocks of ours that the parent views
+        self._lent: dict[int, object] = {}
+
+    def loads(self, data: bytes | memoryview) -> Any:
+        """What the parent packed."""
+        return parcels.loads(data, self._unpacker)
+
+    def dumps(self, value: object) -> bytes:
+        """A result, ready to travel."""
+        packed = self._packer.dumps(value)
+        return packed if isinstance(packed, bytes) else self._lend(packed)
+
+    def stow(self, stream: bytes) -> bytes:
+        """A large pickle, ready to travel."""
+        packed = self._packer.stow(stream)
+        return packed if isinstance(packed, bytes) else self._lend(packed)
+
+    def _lend(self, parcel: parcels.Parcel) -> bytes:
+        for offset, lease in parcel.leases:
+            self._lent[offset] = lease
+        return parcel.data
+
+    def returned(self, body: bytes) -> None:
+        """The parent needs these blocks no more."""
+        for (offset,) in struct.iter_unpack("<Q", body):
+            self._lent.pop(offset, None)
+
+    def released(self) -> bytes:
+        """A frame for the parent: the blocks of its own that are free again; empty if there are none."""
+        if not self._dead:
+            return b""
+        offsets = []
+        while self._dead:
+            offsets.append(self._dead.popleft())
+        return frames.offsets(frames.RELEASED, offsets)
