@@ -20,6 +20,7 @@ from allcores.engine.flow import Chunk, Flow, Function
 from allcores.errors import Interrupted, NotSupported, PoolClosed, UsageError
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
 from allcores.outcome import Kind, Outcome
+from allcores.sharing import Sharing
 from allcores.stream import Stream
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Statistics:
         return self.ok + self.failed + self.timed_out + self.workers_lost
 
 
-class Pool:
+class Pool(Sharing):
     """Workers that run a function over items: streamed, in chunks that size themselves, crash-proof.
 
     workers: how many; None takes the core budget (`allcores.core_budget()`).

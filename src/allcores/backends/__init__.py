@@ -10,6 +10,7 @@ from allcores.errors import NotSupported, UsageError
 from allcores.limits import Limits
 
 if TYPE_CHECKING:
+    from allcores.backends.freight import Freight
     from allcores.engine.driver import Driver
     from allcores.engine.flow import Chunk
     from allcores.transport.parcels import Parcel
@@ -43,6 +44,9 @@ class Backend(Protocol):
 
     def pack_for_all(self, obj: object) -> bytes | Parcel:
         """The same for what goes to every worker."""
+
+    def freight(self) -> Freight | None:
+        """What holds its shared memory; None where there is none."""
 
     def start(self, driver: Driver) -> None:
         """Begin; the driver will order workers to be launched."""

@@ -38,7 +38,7 @@ class Crew:
         #: workers that die and their replacements need slots at the same time
         self._slots = 2 * workers + 8
         # The board lies at the beginning of the file, blocks beyond it. No file that long, no blocks.
-        sparse = system.sparse_file("board", RANGE) if block_bytes else None
+        sparse = system.sparse_file("board", RANGE)
         self._board_descriptor = sparse if sparse is not None else system.anonymous_file("board", size(self._slots))
         self.freight = Freight(self._board_descriptor, block_bytes, workers) if sparse is not None else None
         self.board = Board(self._board_descriptor, self._slots)

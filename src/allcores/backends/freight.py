@@ -8,6 +8,7 @@ Who holds what, so that every block goes back:
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 from collections import deque
@@ -15,9 +16,12 @@ from typing import TYPE_CHECKING
 
 from allcores import budget
 from allcores.limits import Limits
+from allcores.supervision import system
 from allcores.transport import frames
-from allcores.transport.arena import SPAN, Arena
-from allcores.transport.parcels import Packer, Parcel, Unpacker
+from allcores.transport.arena import RANGE, SPAN, Arena
+from allcores.transport.noticing import Noticed
+from allcores.transport.parcels import LARGE_ITEM, Packer, Parcel, Unpacker
+from allcores.transport.sharing import Shelf
 
 if TYPE_CHECKING:
     from allcores.backends.link import Link
@@ -66,14 +70,23 @@ class Delivery:
         self._arena.give_up(self._start, SPAN)
 
 
+def alone() -> Freight | None:
+    """For backends whose workers are this very process: nothing travels, but what is shared has to lie somewhere."""
+    descriptor = system.sparse_file("shared", RANGE)
+    return None if descriptor is None else Freight(descriptor, 0, 1)
+
+
 class Freight:
     """See the module. memory: bytes of memory for blocks, in all; workers: how many share it with the parent."""
 
     def __init__(self, descriptor: int, memory: int, workers: int) -> None:
         self.arena = Arena(descriptor)
-        self.packer = Packer(self.arena, Arena.start(0), SPAN, memory // 2)
+        self.packer = Packer(self.arena, Arena.start(0), SPAN, memory // 2, LARGE_ITEM)
         #: bytes of blocks that one worker may keep
         self.share = memory // 2 // workers
+        self.shelf = Shelf(self.arena, RANGE - SPAN, SPAN)
+        self.packer.find = self.shelf.find
+        self.packer.noticed = Noticed()
         self._orphans: list[Delivery] = []
         self._told = False
 
@@ -96,7 +109,7 @@ class Freight:
 
     def lend(self, link: Link, parcel: Parcel) -> bytes:
         """The bytes to send; what they refer to lives until the worker gives it back."""
-        for offset, what in parcel.leases:
+        for offset, what in parcel.leases.items():
             link.lent.setdefault(offset, []).append(what)
         return parcel.data
 
@@ -129,3 +142,8 @@ class Freight:
     def close(self) -> None:
         """No worker is left."""
         self.arena.close()
+
+    def close_alone(self) -> None:
+        """The same for one that was made by `alone`."""
+        self.close()
+        os.close(self.arena.descriptor)

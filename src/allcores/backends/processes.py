@@ -132,6 +132,9 @@ class ProcessBackend:
         freight = self._crew.freight
         return freight.packer.dumps(obj, PRIVATE) if freight is not None else pickling.dumps(obj)
 
+    def freight(self) -> Freight | None:
+        return self._crew.freight
+
     # --- the contract -----------------------------------------------------------------------------
 
     def start(self, driver: Driver) -> None:
@@ -294,7 +297,7 @@ class ProcessBackend:
             data = frames.offsets(frames.RETURNED, returned) + data
         if function.number not in link.known:
             link.known.add(function.number)
-            for offset, what in function.leases:
+            for offset, what in function.leases.items():
                 link.lent.setdefault(offset, []).append(what)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
         crew.write(link, data)

@@ -19,6 +19,7 @@ from allcores.engine.flow import Chunk
 from allcores.errors import SetupError
 
 if TYPE_CHECKING:
+    from allcores.backends.freight import Freight
     from allcores.engine.driver import Driver
 
 
@@ -33,6 +34,7 @@ class SerialBackend:
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
         self._driver: Driver | None = None
+        self._freight: Freight | None = None
         self._bench: Bench | None = None
         self._is_set_up = False
         self._chunks: deque[Chunk] = deque()
@@ -41,6 +43,13 @@ class SerialBackend:
         return b""
 
     pack_for_all = pack
+
+    def freight(self) -> Freight | None:
+        if self._freight is None:
+            from allcores.backends import freight
+
+            self._freight = freight.alone()
+        return self._freight
 
     def start(self, driver: Driver) -> None:
         self._driver = driver
@@ -103,6 +112,8 @@ class SerialBackend:
         pass
 
     def close(self) -> None:
+        if self._freight is not None:
+            self._freight.close_alone()
         bench, self._bench = self._bench, None
         if bench is not None and self._is_set_up:
             bench.tear_down()

@@ -31,6 +31,7 @@ from allcores.errors import SetupError, WorkerLost
 from allcores.outcome import Kind
 
 if TYPE_CHECKING:
+    from allcores.backends.freight import Freight
     from allcores.engine.driver import Driver
 
 #: seconds that closing waits for a thread that is in the middle of an item
@@ -56,6 +57,7 @@ class ThreadBackend:
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
         self._driver: Driver | None = None
+        self._freight: Freight | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone: list[_Worker] = []
         self._alarm = threading.Event()
@@ -66,6 +68,13 @@ class ThreadBackend:
         return b""
 
     pack_for_all = pack
+
+    def freight(self) -> Freight | None:
+        if self._freight is None:
+            from allcores.backends import freight
+
+            self._freight = freight.alone()
+        return self._freight
 
     def start(self, driver: Driver) -> None:
         self._driver = driver
@@ -158,6 +167,8 @@ class ThreadBackend:
         pass
 
     def close(self) -> None:
+        if self._freight is not None:
+            self._freight.close_alone()
         self._closing = True
         self._alarm.set()
         current = threading.current_thread()

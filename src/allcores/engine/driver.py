@@ -267,7 +267,7 @@ class Driver:
             return known
         name = getattr(target, "__qualname__", type(target).__name__)
         payload = b""
-        leases: tuple[tuple[int, object], ...] = ()
+        leases: dict[int, object] = {}
         if self.backend.needs_bytes:
             # With the search path as it is now: it may have grown since the workers were started.
             packed: bytes | Parcel = pickling.dump_named(target, name, self.backend.pack_for_all)
@@ -275,6 +275,10 @@ class Driver:
                 leases, packed = packed.leases, packed.data
             payload = pickling.dumps((style, packed, list(sys.path)))
         function = Function(next(self._function_numbers), target, payload, style, name, leases)
+        if leases:
+            # What it shares must be free to go when nobody uses it: workers drop it with its last chunk.
+            weakref.finalize(function, self.dropped.append, function.number).atexit = False
+            return function
         with self.guard:
             if len(self._functions) >= MOST_FUNCTIONS:
                 oldest = next(iter(self._functions))

@@ -33,13 +33,13 @@ class Function:
     style: how a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
     """
 
-    __slots__ = ("leases", "name", "number", "payload", "style", "target")
+    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target")
 
     def __init__(
-        self, number: int, target: Any, payload: bytes, style: str, name: str, leases: tuple[tuple[int, Any], ...] = ()
+        self, number: int, target: Any, payload: bytes, style: str, name: str, leases: dict[int, Any] | None = None
     ) -> None:
         #: what of it lies in shared memory: offsets of blocks, and what keeps them
-        self.leases = leases
+        self.leases = leases or {}
         self.number = number
         self.target = target
         self.payload = payload

@@ -59,6 +59,8 @@ class Allocator:
 
     def take(self, need: int) -> Taken | None:
         """A block of at least `need` bytes; None if the budget or the range has no room for it."""
+        if not self.budget:
+            return None
         block = self._reuse(need) or self._cut(need)
         if block is None:
             return None

@@ -13,7 +13,7 @@ import pickle
 import threading
 from collections import deque
 
-from allcores.transport import pickling
+from allcores.transport import noticing, pickling
 from allcores.transport.arena import Arena
 from allcores.transport.blocks import Allocator, Block
 
@@ -24,15 +24,24 @@ if TYPE_CHECKING:
 
     #: block, position, length, access
     Place = tuple[int, int, int, int, int]
+    #: finds what is shared already: its place, and what keeps it
+    Find = Callable[[memoryview], tuple[Place, object] | None]
 
 MARK = b"\x01"
-#: Bytes from which on a buffer, or a whole pickle, travels through a block. Measured, see docs/design.md.
-LARGE = 64 * 1024
+#: Bytes from which on a buffer travels through a block, measured. All large buffers of a chunk of items share a
+#: block; each result has one of its own, to go back when that result does.
+LARGE_ITEM = 4 * 1024
+LARGE_RESULT = 16 * 1024
+#: The same for a pickle stream.
+LARGE_STREAM = 64 * 1024
 #: Buffers begin at multiples of this inside of a block: what vector instructions like.
 LINE = 64
 
 #: the receiver's view of a place: its own to write to; for all to read; for all to read and write; a private copy
 OWN, READ, WRITE, PRIVATE = range(4)
+
+#: per thread: the packer or unpacker that is at work, for objects that are not copied but named
+at_work = threading.local()
 
 
 class Lease:
@@ -55,27 +64,33 @@ class Parcel:
 
     __slots__ = ("data", "leases", "size")
 
-    def __len__(self) -> int:
-        return self.size
-
-    def __init__(self, data: bytes, size: int, leases: tuple[tuple[int, object], ...]) -> None:
+    def __init__(self, data: bytes, size: int, leases: dict[int, object]) -> None:
         self.data = data
         self.size = size
         self.leases = leases
 
+    def __len__(self) -> int:
+        return self.size
+
 
 class Packer:
-    """Turns objects into parcels, with blocks of its own range of the arena. Thread-safe."""
+    """Turns objects into parcels, with blocks of its own range of the arena. Thread-safe.
 
-    def __init__(self, arena: Arena, start: int, span: int, budget: int) -> None:
+    budget: bytes of memory for blocks, 0 for none. large: bytes from which on a buffer goes into a block.
+    """
+
+    def __init__(self, arena: Arena, start: int, span: int, budget: int, large: int) -> None:
         self.arena = arena
+        self._large = large
         self._allocator = Allocator(start, span, budget)
         #: offsets of blocks that came back; appended to by anybody, at any time
         self._returned: deque[int] = deque()
-        self._lock = threading.Lock()
-        #: finds places that are shared already: (address, length) -> a place and what to hold, or None
-        self.find: Callable[[memoryview], tuple[Place, object] | None] | None = None
-        #: blocks could not be had for lack of memory: said once
+        self._lock = threading.RLock()
+        #: what goes to many receivers; None where there is one only
+        self.noticed: noticing.Noticed | None = None
+        #: None if nothing is shared
+        self.find: Find | None = None
+        #: blocks could not be had for lack of memory
         self.failed: OSError | None = None
 
     def dumps(self, obj: object, access: int = OWN) -> bytes | Parcel:
@@ -83,67 +98,92 @@ class Packer:
 
         access: OWN for one receiver, PRIVATE for several, who must not see what the others write.
         """
-        buffers: list[memoryview] = []
-        stream = _dump(obj, buffers)
-        if not buffers and len(stream) < LARGE:
+        batch = _Batch(self.find, self._large)
+        stream = batch.dump(obj)
+        if not batch.parts and not batch.leases and len(stream) < LARGE_STREAM:
             return stream
-        parcel = self._fill(stream, buffers, access)
-        return parcel if parcel is not None else pickling.dumps(obj)
+        parcel = self._fill(stream, batch, access)
+        if parcel is None:
+            # No block to be had: all goes through the pipe, but what is shared stays so.
+            batch = _Batch(self.find, None)
+            stream = batch.dump(obj)
+            parcel = self._wrap(stream, batch.parts, batch)
+        return parcel if parcel.leases else stream
 
     def stow(self, stream: bytes) -> bytes | Parcel:
         """The same for a pickle that was made already."""
-        parcel = self._fill(stream, [], OWN) if len(stream) >= LARGE else None
+        parcel = self._fill(stream, _Batch(None, None), OWN) if len(stream) >= LARGE_STREAM else None
         return parcel if parcel is not None else stream
 
-    def _fill(self, stream: bytes, buffers: list[memoryview], access: int) -> Parcel | None:
+    def _fill(self, stream: bytes, batch: _Batch, access: int) -> Parcel | None:
         """Copy into a block what is not in one already; None if there is no block to be had."""
-        parts: list[Place | memoryview] = []
-        leases: list[tuple[int, object]] = []
-        need = 0
-        for buffer in buffers:
-            found = self.find(buffer) if self.find is not None else None
-            if found is None:
-                parts.append(buffer)
-                need = _aligned(need + buffer.nbytes)
-            else:
-                parts.append(found[0])
-                leases.append((found[0][0], found[1]))
-        large = len(stream) >= LARGE
+        parts = [self._noticed(part, batch) if isinstance(part, memoryview) else part for part in batch.parts]
+        need = sum(_aligned(part.nbytes) for part in parts if isinstance(part, memoryview))
+        large = len(stream) >= LARGE_STREAM
         if large:
             need += len(stream)
-        places: list[Place] = []
+        if not need:
+            return self._wrap(stream, parts, batch)
+        taken = self.take(need)
+        if taken is None:
+            return None
+        lease, warm = taken
+        block, position = lease.block, 0
+        batch.leases[block.offset] = lease
+        placed: list[Place | memoryview] = []
         body: bytes | Place = stream
-        if need:
-            lease = self.take(need)
-            if lease is None:
-                return None
-            taken, warm = lease
-            block, position = taken.block, 0
-            leases.append((block.offset, taken))
-            try:
-                for part in parts:
-                    if isinstance(part, memoryview):
-                        self.arena.write(block, position, part, warm=warm)
-                        places.append((*block, position, part.nbytes, access))
-                        position = _aligned(position + part.nbytes)
-                    else:
-                        places.append(part)
-                if large:
-                    self.arena.write(block, position, memoryview(stream), warm=warm)
-                    body = (*block, position, len(stream), access)
-            except OSError as error:
-                self.failed = error
-                return None
-        else:
-            places = [part for part in parts if not isinstance(part, memoryview)]
-        data = MARK + pickle.dumps((body, places), 5)
-        return Parcel(data, len(stream) + sum(buffer.nbytes for buffer in buffers), tuple(leases))
+        try:
+            for part in parts:
+                if isinstance(part, memoryview):
+                    self.arena.write(block, position, part, warm=warm)
+                    placed.append((*block, position, part.nbytes, access))
+                    position += _aligned(part.nbytes)
+                else:
+                    placed.append(part)
+            if large:
+                self.arena.write(block, position, memoryview(stream), warm=warm)
+                body = (*block, position, len(stream), access)
+        except OSError as error:
+            self.failed = error
+            return None
+        return self._wrap(body, placed, batch)
+
+    def _noticed(self, part: memoryview, batch: _Batch) -> Place | memoryview:
+        """The place of a copy that was sent before, if this is the same again."""
+        if part.nbytes < noticing.LEAST or self.noticed is None:
+            return part
+        with self._lock:
+            lease = self.noticed.place(part, self._copy)
+        if lease is None:
+            return part
+        batch.leases[lease.block.offset] = lease
+        return (*lease.block, 0, part.nbytes, PRIVATE)
+
+    def _copy(self, part: memoryview) -> tuple[Lease, memoryview] | None:
+        taken = self.take(part.nbytes)
+        if taken is None:
+            return None
+        lease, warm = taken
+        try:
+            self.arena.write(lease.block, 0, part, warm=warm)
+            return lease, self.arena.view(lease.block, _nothing)
+        except OSError as error:
+            self.failed = error
+            return None
+
+    @staticmethod
+    def _wrap(body: bytes | Place, places: list[Place | memoryview], batch: _Batch) -> Parcel:
+        size = batch.size + (len(body) if isinstance(body, bytes) else body[3])
+        return Parcel(MARK + pickle.dumps((body, places), 5), size, batch.leases)
 
     def take(self, need: int) -> tuple[Lease, bool] | None:
         """A block of `need` bytes, and whether it is warm; None if there is none to be had."""
         with self._lock:
             self._collect()
             taken = self._allocator.take(need)
+            if taken is None and self.noticed is not None and self.noticed.forget():
+                self._collect()
+                taken = self._allocator.take(need)
             self.arena.drop(self._allocator)
         if taken is None:
             return None
@@ -153,10 +193,6 @@ class Packer:
         returned = self._returned
         while returned:
             self._allocator.give(returned.popleft())
-
-    def give(self, offset: int) -> None:
-        """A receiver needs a block no more."""
-        self._returned.append(offset)
 
     def trim(self) -> None:
         """Keep no memory that is not in use."""
@@ -172,22 +208,64 @@ class Packer:
             return self._allocator.leased, self._allocator.in_use, self._allocator.kept
 
 
-def _aligned(position: int) -> int:
-    return -(-position // LINE) * LINE
+class _Batch:
+    """What one object's pickle leaves outside of its stream.
 
+    parts: out-of-band buffers in their order, as places if they are shared already. leases: what keeps
+    those. size: bytes of the others.
+    """
 
-def _dump(obj: object, buffers: list[memoryview]) -> bytes:
-    def collect(buffer: pickle.PickleBuffer) -> bool:
+    def __init__(self, find: Find | None, least: int | None) -> None:
+        self.find = find
+        self._least = least
+        self.parts: list[Place | memoryview] = []
+        self.leases: dict[int, object] = {}
+        self.size = 0
+
+    def dump(self, obj: object) -> bytes:
+        before = getattr(at_work, "batch", None)
+        at_work.batch = self
+        try:
+            return pickling.dumps(obj, self._collect, self._again)
+        finally:
+            at_work.batch = before
+
+    def _again(self) -> None:
+        self.parts.clear()
+        self.leases.clear()
+        self.size = 0
+
+    def _collect(self, buffer: pickle.PickleBuffer) -> bool:
         try:
             raw = buffer.raw()
         except BufferError:  # not contiguous: its owner pickles a copy
             return True
-        if raw.nbytes < LARGE:
+        place = self.place_of(raw)
+        if place is not None:
+            self.parts.append(place)
+            return False
+        if self._least is None or raw.nbytes < self._least:
             return True
-        buffers.append(raw)
+        self.parts.append(raw)
+        self.size += raw.nbytes
         return False
 
-    return pickling.dumps(obj, collect, buffers.clear)
+    def place_of(self, raw: memoryview) -> Place | None:
+        """Where it is shared, if it is; from here on it is kept for the receiver."""
+        found = self.find(raw) if self.find is not None else None
+        if found is None:
+            return None
+        place, keeper = found
+        self.leases[place[0]] = keeper
+        return place
+
+
+def _nothing() -> None:
+    """Of views that nobody waits for."""
+
+
+def _aligned(size: int) -> int:
+    return -(-size // LINE) * LINE
 
 
 def loads(data: bytes | memoryview, unpacker: Unpacker | None) -> Any:
@@ -207,30 +285,39 @@ class Unpacker:
         self.opened = 0
         #: bytes viewed in them, ever
         self.bytes_opened = 0
+        #: views of the parcel that is being opened, by block and access
+        self._views: dict[tuple[int, int], memoryview] = {}
 
     def loads(self, data: bytes | memoryview) -> Any:
         """What lies in the blocks is not copied, but viewed."""
         body, places = pickle.loads(memoryview(data)[1:])
-        views: dict[tuple[int, int], memoryview] = {}
-        buffers = [self._view(place, views) for place in places]
-        stream = body if isinstance(body, bytes) else self._view(body, views)
-        return pickle.loads(stream, buffers=buffers)
+        before = getattr(at_work, "unpacker", None)
+        at_work.unpacker = self
+        self._views = {}
+        try:
+            buffers = [self.view(place) for place in places]
+            stream = body if isinstance(body, bytes) else self.view(body)
+            return pickle.loads(stream, buffers=buffers)
+        finally:
+            self._views = {}
+            at_work.unpacker = before
 
     def stream(self, data: bytes | memoryview) -> bytes | memoryview:
         """The pickle in a parcel that has no buffers, unopened."""
         body, _ = pickle.loads(memoryview(data)[1:])
-        return body if isinstance(body, bytes) else self._view(body, {})
+        self._views = {}
+        return body if isinstance(body, bytes) else self.view(body)
 
-    def _view(self, place: Place, views: dict[tuple[int, int], memoryview]) -> memoryview:
+    def view(self, place: Place) -> memoryview:
+        """The bytes at a place, for as long as the parcel is being opened or they are referred to."""
         offset, capacity, position, length, access = place
-        whole = views.get((offset, access))
+        whole = self._views.get((offset, access))
         if whole is None:
-            whole = views[offset, access] = self._open(Block(offset, capacity), access)
-        part = whole[position : position + length]
+            died = self._died
+            self.opened += 1
+            block = Block(offset, capacity)
+            whole = self.arena.view(block, lambda: died(offset), private=access == PRIVATE)
+            self._views[offset, access] = whole
         self.bytes_opened += length
+        part = whole[position : position + length]
         return part.toreadonly() if access == READ else part
-
-    def _open(self, block: Block, access: int) -> memoryview:
-        died, offset = self._died, block.offset
-        self.opened += 1
-        return self.arena.view(block, lambda: died(offset), private=access == PRIVATE)

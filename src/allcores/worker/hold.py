@@ -21,7 +21,7 @@ class Hold:
         #: blocks of others that nothing here refers to any more
         self._dead: deque[int] = deque()
         self._unpacker = parcels.Unpacker(arena, self._dead.append)
-        self._packer = parcels.Packer(arena, start, SPAN, budget)
+        self._packer = parcels.Packer(arena, start, SPAN, budget, parcels.LARGE_RESULT)
         #: blocks of ours that the parent views
         self._lent: dict[int, object] = {}
 
@@ -40,7 +40,7 @@ class Hold:
         return packed if isinstance(packed, bytes) else self._lend(packed)
 
     def _lend(self, parcel: parcels.Parcel) -> bytes:
-        for offset, lease in parcel.leases:
+        for offset, lease in parcel.leases.items():
             self._lent[offset] = lease
         return parcel.data
 

@@ -19,7 +19,7 @@ from time import monotonic_ns
 from allcores.transport import frames
 from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
-from allcores.transport.parcels import LARGE
+from allcores.transport.parcels import LARGE_STREAM
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
 
 TYPE_CHECKING = False
@@ -292,7 +292,7 @@ class Runner:
         except Exception:
             payload, as_one = b"", False
         if as_one and not failures and durations is None:
-            if self._hold is not None and len(payload) >= LARGE:
+            if self._hold is not None and len(payload) >= LARGE_STREAM:
                 payload = self._hold.stow(payload)
             return frames.PLAIN, payload
         if as_one:

@@ -1,0 +1,88 @@
+"""The same large array given to many tasks is noticed, and copied once instead of for each of them.
+
+Told by address and size, and then by comparing every byte with the copy: an array that was changed in
+between (a generator that fills one buffer again and again) is another array. Receivers get private copies
+of its pages, so that a task that writes to its argument is the only one to see that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import OrderedDict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from allcores.transport.parcels import Lease
+
+#: Bytes from which on it pays to look.
+LEAST = 1 << 20
+#: Arrays that are remembered.
+MOST = 8
+
+
+class Noticed:
+    """What was sent lately. Used with its packer's lock held."""
+
+    def __init__(self) -> None:
+        #: (address, bytes) -> a copy that may be given to any number of receivers; None after the first time
+        self._seen: OrderedDict[tuple[int, int], tuple[Lease, memoryview] | None] = OrderedDict()
+
+    def place(self, raw: memoryview, copy: Callable[[memoryview], tuple[Lease, memoryview] | None]) -> Lease | None:
+        """A copy that others have, too; None if this is the first time, or there is no room for one.
+
+        copy: makes one, as a lease and a view of its bytes.
+        """
+        key = (address_of(raw), raw.nbytes)
+        if key not in self._seen:
+            while len(self._seen) >= MOST:
+                self._seen.popitem(last=False)
+            self._seen[key] = None
+            return None
+        self._seen.move_to_end(key)
+        known = self._seen[key]
+        if known is None or not _same(known[1], raw):
+            known = self._seen[key] = copy(raw)
+        return known[0] if known is not None else None
+
+    def forget(self) -> bool:
+        """Let go of all copies; True if there were any."""
+        found = any(self._seen.values())
+        self._seen.clear()
+        return found
+
+
+def _same(one: memoryview, other: memoryview) -> bool:
+    compare: Any = ctypes.CDLL(None).memcmp
+    compare.argtypes = ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t
+    return not compare(address_of(one), address_of(other), other.nbytes)
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer of the C API."""
+
+    _fields_ = [
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    ]
+
+
+def address_of(view: memoryview) -> int:
+    """Where its bytes lie; ctypes.addressof takes writable ones only."""
+    buffer = _PyBuffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0)
+    try:
+        return int(buffer.buf or 0)
+    finally:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
