@@ -46,6 +46,9 @@ class Statistics:
     their worker ended under them. taken_back: unstarted items moved from a busy to an idle worker.
     busy_seconds: time that workers spent in the function. items_in_flight, bytes_in_flight: pulled
     and not yet handed to a consumer.
+    blocks: pieces of shared memory that large items and results occupy now, on their way or in use.
+    block_bytes: memory behind these and behind those that are kept to be used again.
+    shared_bytes: memory of what was shared by `share`, `empty_shared` and their like.
     """
 
     workers: int
@@ -62,6 +65,9 @@ class Statistics:
     busy_seconds: float
     items_in_flight: int
     bytes_in_flight: int
+    blocks: int
+    block_bytes: int
+    shared_bytes: int
 
     @property
     def items_done(self) -> int:
@@ -256,6 +262,7 @@ class Pool(Sharing):
     def statistics(self) -> Statistics:
         """What the pool has done and is doing."""
         driver = self._driver
+        memory = self._memory()
         with driver.guard:
             dispatcher = driver.dispatcher
             flows = driver.flows()
@@ -275,6 +282,9 @@ class Pool(Sharing):
                 busy_seconds=dispatcher.busy_ns / 1e9,
                 items_in_flight=sum(flow.pulled - flow.consumed for flow in flows),
                 bytes_in_flight=sum(flow.bytes_out for flow in flows),
+                blocks=memory.blocks,
+                block_bytes=memory.block_bytes,
+                shared_bytes=memory.shared_bytes,
             )
 
     def close(self) -> None:

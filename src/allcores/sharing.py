@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from allcores.backends import Usage
 from allcores.errors import NotSupported, UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class Sharing:
         freight = self._freight("flag")
         flag: Flag = sharing.word(sharing.Flag, freight.shelf, freight.arena)
         return flag
+
+    def _memory(self) -> Usage:
+        freight = self._driver.backend.freight() if not self._driver.closed else None
+        return Usage(0, 0, 0) if freight is None else freight.usage()
 
     def _freight(self, what: str) -> Freight:
         self._driver.check_open()

@@ -24,6 +24,14 @@ class Preparation(NamedTuple):
     teardown: Callable[..., Any] | None = None
 
 
+class Usage(NamedTuple):
+    """Shared memory of a pool: see `Statistics`."""
+
+    blocks: int
+    block_bytes: int
+    shared_bytes: int
+
+
 class Backend(Protocol):
     """What a place that runs tasks has to offer.
 

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 
-from allcores.backends.freight import Delivery, Freight
+from allcores.backends.freight import Freight
 from allcores.backends.link import Link
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
@@ -40,7 +40,7 @@ class Crew:
         # The board lies at the beginning of the file, blocks beyond it. No file that long, no blocks.
         sparse = system.sparse_file("board", RANGE)
         self._board_descriptor = sparse if sparse is not None else system.anonymous_file("board", size(self._slots))
-        self.freight = Freight(self._board_descriptor, block_bytes, workers) if sparse is not None else None
+        self.freight = Freight(sparse, block_bytes, workers, size(self._slots)) if sparse is not None else None
         self.board = Board(self._board_descriptor, self._slots)
         self._free = list(range(self._slots - 1, -1, -1))
         #: slot -> descriptor of the file that takes a fatal signal's stack
@@ -139,7 +139,7 @@ class Crew:
         theirs.close()
         preparation = self.preparation
         if self.freight is not None:
-            link.delivery = Delivery(self.freight.arena, worker)
+            link.delivery = self.freight.deliver(worker)
             self.write(link, self.freight.allow(worker))
         if not isinstance(preparation, bytes):
             assert self.freight is not None

@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from allcores import budget
+from allcores.backends import Usage
 from allcores.limits import Limits
 from allcores.supervision import system
 from allcores.transport import frames
@@ -73,13 +74,15 @@ class Delivery:
 def alone() -> Freight | None:
     """For backends whose workers are this very process: nothing travels, but what is shared has to lie somewhere."""
     descriptor = system.sparse_file("shared", RANGE)
-    return None if descriptor is None else Freight(descriptor, 0, 1)
+    return None if descriptor is None else Freight(descriptor, 0, 1, 0)
 
 
 class Freight:
-    """See the module. memory: bytes of memory for blocks, in all; workers: how many share it with the parent."""
+    """See the module. memory: bytes of memory for blocks, in all; workers: how many share it with the parent.
+    board_bytes: of the file's beginning, which is not ours.
+    """
 
-    def __init__(self, descriptor: int, memory: int, workers: int) -> None:
+    def __init__(self, descriptor: int, memory: int, workers: int, board_bytes: int) -> None:
         self.arena = Arena(descriptor)
         self.packer = Packer(self.arena, Arena.start(0), SPAN, memory // 2, LARGE_ITEM)
         #: bytes of blocks that one worker may keep
@@ -88,6 +91,8 @@ class Freight:
         self.packer.find = self.shelf.find
         self.packer.noticed = Noticed()
         self._orphans: list[Delivery] = []
+        self._deliveries: list[Delivery] = []
+        self._board_bytes = board_bytes
         self._told = False
 
     def pack(self, obj: object) -> bytes | Parcel:
@@ -130,6 +135,20 @@ class Freight:
             self._orphans.append(link.delivery)
             self.sweep()
 
+    def deliver(self, worker: int) -> Delivery:
+        """For what a new worker will send."""
+        delivery = Delivery(self.arena, worker)
+        self._deliveries.append(delivery)
+        return delivery
+
+    def usage(self) -> Usage:
+        """What is taken now."""
+        sent, _, _ = self.packer.figures()
+        _, shared = self.shelf.figures()
+        taken = os.fstat(self.arena.descriptor).st_blocks * 512 - self._board_bytes
+        viewed = sum(delivery.viewed for delivery in [*self._deliveries])
+        return Usage(sent + viewed, max(0, taken - shared), shared)
+
     def sweep(self) -> None:
         """Give up the ranges of workers that are gone and of which nothing is viewed any more."""
         if self._orphans:
@@ -137,6 +156,7 @@ class Freight:
                 delivery.returned()
             for delivery in [each for each in self._orphans if not each.viewed]:
                 self._orphans.remove(delivery)
+                self._deliveries.remove(delivery)
                 delivery.drop()
 
     def close(self) -> None:

@@ -47,9 +47,12 @@ class Noticed:
             known = self._seen[key] = copy(raw)
         return known[0] if known is not None else None
 
+    def __len__(self) -> int:
+        return sum(copy is not None for copy in self._seen.values())
+
     def forget(self) -> bool:
         """Let go of all copies; True if there were any."""
-        found = any(self._seen.values())
+        found = bool(len(self))
         self._seen.clear()
         return found
 

@@ -202,10 +202,14 @@ class Packer:
             self.arena.drop(self._allocator)
 
     def figures(self) -> tuple[int, int, int]:
-        """Blocks in use, bytes behind them, and bytes behind all blocks that are kept."""
+        """Blocks in use, bytes behind them, and bytes behind all blocks that are kept.
+
+        Copies of what was noticed do not count: they are kept in case it comes again.
+        """
         with self._lock:
             self._collect()
-            return self._allocator.leased, self._allocator.in_use, self._allocator.kept
+            noticed = len(self.noticed) if self.noticed is not None else 0
+            return self._allocator.leased - noticed, self._allocator.in_use, self._allocator.kept
 
 
 class _Batch:
@@ -295,12 +299,28 @@ class Unpacker:
         at_work.unpacker = self
         self._views = {}
         try:
-            buffers = [self.view(place) for place in places]
-            stream = body if isinstance(body, bytes) else self.view(body)
+            try:
+                buffers = [self.view(place) for place in places]
+                stream = body if isinstance(body, bytes) else self.view(body)
+            except OSError:
+                self._skip(body, places)
+                raise
             return pickle.loads(stream, buffers=buffers)
         finally:
             self._views = {}
             at_work.unpacker = before
+
+    def skip(self, data: bytes | memoryview) -> None:
+        """Nobody will open this parcel: what it refers to is free."""
+        if data[:1] == MARK:
+            self._views = {}
+            self._skip(*pickle.loads(memoryview(data)[1:]))
+
+    def _skip(self, body: bytes | Place, places: list[Place]) -> None:
+        unseen = {place[0] for place in ([*places] if isinstance(body, bytes) else [*places, body])}
+        for offset in unseen - {offset for offset, _ in self._views}:
+            self.opened += 1
+            self._died(offset)
 
     def stream(self, data: bytes | memoryview) -> bytes | memoryview:
         """The pickle in a parcel that has no buffers, unopened."""

@@ -29,6 +29,10 @@ class Hold:
         """What the parent packed."""
         return parcels.loads(data, self._unpacker)
 
+    def skip(self, data: bytes | memoryview) -> None:
+        """What the parent packed is not wanted any more."""
+        self._unpacker.skip(data)
+
     def dumps(self, value: object) -> bytes:
         """A result, ready to travel."""
         packed = self._packer.dumps(value)

@@ -133,6 +133,8 @@ class Runner:
         slot[PHASE] = PHASE_LOADING
         slot[CLAIMED] = base
         if base >= slot[LIMIT]:
+            if self._hold is not None:
+                self._hold.skip(memoryview(body)[frames.CHUNK_HEAD.size :])
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
             self._rest()
             return
@@ -323,10 +325,12 @@ class Runner:
     def flush(self) -> None:
         """Send what is sealed."""
         used = self._used
+        released = self._hold.released() if self._hold is not None else b""
+        if self.forked:
+            os._exit(0)
+        if released and not used:
+            self._send(released)
         if used:
-            if self.forked:
-                os._exit(0)
-            released = self._hold.released() if self._hold is not None else b""
             self._send(released + frames.HEADER.pack(used, frames.RESULTS, 0) + self._outbox[:used])
             self._used = self._slot[USED] = 0
         self._flushed_ns = monotonic_ns()
