@@ -75,6 +75,10 @@ class Contender:
         """One call there and back."""
         raise NotOffered("no single call")
 
+    def shared(self, array: Any) -> Any:
+        """What to give to tasks in an array's place, so that it is not carried again and again."""
+        raise NotOffered("nothing is shared")
+
     def after_crash(self, fn: Function, path: str, answer: Function) -> None:
         """Run `fn(path)`, which kills its worker, then return when the pool has answered `answer(1)`."""
         try:
@@ -106,6 +110,9 @@ class Allcores(Contender):
 
     def call(self, fn: Function, argument: Any) -> Any:
         return self.pool.submit(fn, argument).result()
+
+    def shared(self, array: Any) -> Any:
+        return self.pool.share(array)
 
 
 class MultiprocessingPool(Contender):

@@ -31,6 +31,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "starts": ("first-result", "replacement"),
     "memory": ("memory", "straggler", "stalled"),
     "dispatch": ("dispatch", "dispatch-cost"),
+    "arrays": ("arrays", "same-array", "sizes", "blocks"),
     "imports": ("import",),
     "crimes": ("crimes",),
 }

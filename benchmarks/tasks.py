@@ -8,6 +8,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable
+from typing import Any
 
 
 def add_one(x: int) -> int:
@@ -54,6 +55,21 @@ def cpu_seconds(fn: Callable[[int], object], item: int) -> float:
     before = time.thread_time()
     fn(item)
     return time.thread_time() - before
+
+
+def array_plus_one(array: Any) -> Any:
+    """A new array."""
+    return array + 1.0
+
+
+def array_sum(array: Any) -> int:
+    """Of an array of ones, how many one number in 512 is: a look at each page."""
+    return int(array[::512].sum())
+
+
+def array_itself(array: Any) -> Any:
+    """What came."""
+    return array
 
 
 def nap(seconds: float) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from allcores.progress import ProgressBar
     from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
     from allcores.stream import Stream
+    from allcores.transport.sharing import Counter, Flag, SharedBytes
 
 __version__ = "0.1.0"
 
@@ -68,6 +69,7 @@ _HOMES = {
     "progress": ("ProgressBar",),
     "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
     "stream": ("Stream",),
+    "transport.sharing": ("Counter", "Flag", "SharedBytes"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -76,7 +78,9 @@ __all__ = [
     "AsyncStream",
     "BrokenPool",
     "Budget",
+    "Counter",
     "Executor",
+    "Flag",
     "InternalError",
     "Interrupted",
     "Kind",
@@ -90,6 +94,7 @@ __all__ = [
     "RemoteError",
     "Retry",
     "SetupError",
+    "SharedBytes",
     "Statistics",
     "Stream",
     "TaskCancelled",

@@ -35,8 +35,9 @@ class Limits:
     items_in_flight: items pulled from the input and not yet handed to the consumer. Larger hides
         a longer straggler in an ordered stream; smaller bounds memory.
     bytes_in_flight: the same in pickled bytes (the larger of items and outcomes).
-    memory_per_worker: resident bytes; a worker above it is ended and its item says so. Sampled
-        every 50 ms, so a burst may pass it for that long. None: no limit.
+    memory_per_worker: resident bytes of its own (shared memory and mapped files apart); a worker
+        above it is ended and its item says so. Sampled every 50 ms, so a burst may pass it for that
+        long. None: no limit.
     items_per_worker: a worker is replaced after this many items. None: never.
     growth_per_worker: a worker is replaced, between two items, once its resident memory has grown
         by this many bytes since it was ready. None: never.

@@ -81,7 +81,7 @@ class Sharing:
         return flag
 
     def _memory(self) -> Usage:
-        freight = self._driver.backend.freight() if not self._driver.closed else None
+        freight = self._driver.backend.freight(create=False) if not self._driver.closed else None
         return Usage(0, 0, 0) if freight is None else freight.usage()
 
     def _freight(self, what: str) -> Freight:

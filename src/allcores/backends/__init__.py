@@ -53,8 +53,8 @@ class Backend(Protocol):
     def pack_for_all(self, obj: object) -> bytes | Parcel:
         """The same for what goes to every worker."""
 
-    def freight(self) -> Freight | None:
-        """What holds its shared memory; None where there is none."""
+    def freight(self, *, create: bool = True) -> Freight | None:
+        """What holds its shared memory; None where there can be none, or without `create` is none yet."""
 
     def start(self, driver: Driver) -> None:
         """Begin; the driver will order workers to be launched."""

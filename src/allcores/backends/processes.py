@@ -132,7 +132,7 @@ class ProcessBackend:
         freight = self._crew.freight
         return freight.packer.dumps(obj, PRIVATE) if freight is not None else pickling.dumps(obj)
 
-    def freight(self) -> Freight | None:
+    def freight(self, *, create: bool = True) -> Freight | None:
         return self._crew.freight
 
     # --- the contract -----------------------------------------------------------------------------

@@ -69,8 +69,8 @@ class ThreadBackend:
 
     pack_for_all = pack
 
-    def freight(self) -> Freight | None:
-        if self._freight is None:
+    def freight(self, *, create: bool = True) -> Freight | None:
+        if self._freight is None and create:
             from allcores.backends import freight
 
             self._freight = freight.alone()

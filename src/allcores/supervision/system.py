@@ -123,10 +123,11 @@ def has_other_threads() -> bool:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Resident memory of a process; None if it cannot be told or the process is gone."""
+    """Resident memory that is a process's own, shared memory and files apart; None if it cannot be told."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            _, resident, shared, *_ = map(int, file.read().split())
+            return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return None
 

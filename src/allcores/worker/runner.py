@@ -16,6 +16,7 @@ import sys
 from _signal import getsignal  # type: ignore[import-not-found]
 from time import monotonic_ns
 
+from allcores.supervision import system
 from allcores.transport import frames
 from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
@@ -371,9 +372,5 @@ class Runner:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process now; 0 where it cannot be told."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
+    """Resident memory of this process's own; 0 where it cannot be told."""
+    return system.resident_bytes(os.getpid()) or 0
