@@ -103,7 +103,11 @@ class ProcessBackend:
             limits.terminate_s,
             block_bytes(limits),
         )
-        self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
+        try:
+            self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
+        except BaseException:
+            self._crew.close()
+            raise
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
