@@ -20,6 +20,7 @@ from allcores.transport import frames
 from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
+from allcores.transport.references import Arrivals, Shelf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Runner:
         self._home = os.getcwd()
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
+        self._shelf = Shelf()
         self._items_left = items_limit
         self._growth_limit = growth_limit
         self._rss_at_start = resident_bytes() if growth_limit is not None else 0
@@ -115,6 +117,11 @@ class Runner:
             return lambda item: function(*state, *item)
         return lambda item: function(*state, *item[0], **item[1])
 
+    def _loading(self, style: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """`call`, for a chunk with references in it."""
+        loaded = self._shelf.loaded
+        return lambda item: call(loaded(style, item))
+
     # --- chunks ---
 
     def run(self, sequence: int, body: bytes) -> None:
@@ -132,6 +139,7 @@ class Runner:
             return
         number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
+        Arrivals.seen = False
         try:
             items = loads(memoryview(body)[frames.CHUNK_HEAD.size :])
         except BaseException as error:
@@ -146,7 +154,10 @@ class Runner:
         if broken is None:
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             untimed = not flags & (frames.DETAILED | frames.TIMED)
-            self._run_items(sequence, items, self._callable(style, function), durations, untimed)
+            call = self._callable(style, function)
+            if Arrivals.seen:
+                call = self._loading(style, call)
+            self._run_items(sequence, items, call, durations, untimed)
         else:
             slot[CLAIMED] = base + len(items)
             count = min(len(items), max(0, slot[LIMIT] - base))
