@@ -47,6 +47,7 @@ _DEFAULTS = tuple(
     for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGHUP"))
     if number is not None
 )
+_GLOBALS = globals()
 
 
 class Runner:
@@ -207,7 +208,7 @@ class Runner:
                 except BaseException as error:
                     if forked:
                         os._exit(0)
-                    failures.append((position, pack_error(error, skip_frames=1)))
+                    failures.append((position, pack_error(error, skip_frames=_own_frames(error))))
                 position += 1
                 if position & mask:
                     continue
@@ -364,6 +365,14 @@ class Runner:
         for number, handler in _DEFAULTS:
             if getsignal(number) is not handler:
                 signal.signal(number, handler)
+
+
+def _own_frames(error: BaseException) -> int:
+    """How many frames at the start of its traceback are of this file; they say nothing about the function."""
+    count, trace = 0, error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals is _GLOBALS:
+        count, trace = count + 1, trace.tb_next
+    return count
 
 
 def resident_bytes() -> int:
