@@ -196,6 +196,17 @@ def test_a_missing_library(
         call(text(tmp_path))
 
 
+def test_a_file_that_is_being_written(tmp_path: Path) -> None:
+    """Is not called damaged: the writer's lock says what it is."""
+    fcntl = pytest.importorskip("fcntl")
+    item = slices.hdf5(hdf5(tmp_path), "images")[0]
+    with open(tmp_path / "a.h5", "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        with pytest.raises(SliceError, match="another program has the file open for writing; try again"):
+            item.load()
+    assert len(item.load()) == 4
+
+
 def test_an_array_of_nothing(tmp_path: Path) -> None:
     """Has no slices."""
     assert len(slices.npy(array(tmp_path, np.zeros((0, 3))))) == 0
