@@ -13,7 +13,7 @@ import pytest
 from tests.process import slicing
 from tests.process.waiting import Bell, Gate
 
-from allcores import Kind, Pool, SliceError, TaskExited, TaskTimeout, WorkerLost, slices
+from allcores import Executor, Kind, Pool, SliceError, TaskExited, TaskTimeout, WorkerLost, slices
 from allcores.slices import Slices
 from allcores.slices.source import Stamp
 from allcores.transport.references import SHELF_FILES
@@ -132,6 +132,14 @@ def test_references_are_small(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(100_000))
     source = slices.npy(tmp_path / "a.npy", rows=100)
     assert len(pickling.dumps(list(source))) < 40 * len(source)
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_the_executor_loads_them_too(chunksize: int, tmp_path: Path) -> None:
+    """Also where several items are one call."""
+    np.save(tmp_path / "a.npy", np.zeros(100))
+    with Executor(1) as executor:
+        assert list(executor.map(len, slices.npy(tmp_path / "a.npy", rows=30), chunksize=chunksize)) == [30, 30, 30, 10]
 
 
 # --- deaths and deadlines while a slice is read ---

@@ -42,7 +42,7 @@ class Stamp:
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Stamp:
         """The stamp of a file. Raises: UsageError if it is missing, no regular file, or not readable."""
-        name = os.fspath(path)
+        name = os.fsdecode(path)
         try:
             facts = os.stat(name)
             readable = os.access(name, os.R_OK)

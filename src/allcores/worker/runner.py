@@ -108,6 +108,16 @@ class Runner:
         self._functions.pop(number, None)
 
     def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
+        """What to call with each item of the chunk that was just unpickled."""
+        call = self._styled(style, function)
+        if not Arrivals.seen:
+            return call
+        # There are references among the items (or were elsewhere: then this chunk is looked through for nothing).
+        Arrivals.seen = False
+        loaded = self._shelf.loaded
+        return lambda item: call(loaded(style, item))
+
+    def _styled(self, style: str, function: Any) -> Callable[[Any], Any]:
         state = self.state
         if style == "one":
             if not state:
@@ -117,11 +127,6 @@ class Runner:
         if style == "star":
             return lambda item: function(*state, *item)
         return lambda item: function(*state, *item[0], **item[1])
-
-    def _loading(self, style: str, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """`call`, for a chunk with references in it."""
-        loaded = self._shelf.loaded
-        return lambda item: call(loaded(style, item))
 
     # --- chunks ---
 
@@ -140,7 +145,6 @@ class Runner:
             return
         number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
-        Arrivals.seen = False
         try:
             items = loads(memoryview(body)[frames.CHUNK_HEAD.size :])
         except BaseException as error:
@@ -155,10 +159,7 @@ class Runner:
         if broken is None:
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             untimed = not flags & (frames.DETAILED | frames.TIMED)
-            call = self._callable(style, function)
-            if Arrivals.seen:
-                call = self._loading(style, call)
-            self._run_items(sequence, items, call, durations, untimed)
+            self._run_items(sequence, items, self._callable(style, function), durations, untimed)
         else:
             slot[CLAIMED] = base + len(items)
             count = min(len(items), max(0, slot[LIMIT] - base))
