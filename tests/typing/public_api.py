@@ -54,7 +54,7 @@ def slices_of_files() -> None:
     allcores.slices.hdf5("big.h5", "/images")
     allcores.slices.parquet("table.parquet", columns=["price"])
     allcores.slices.lines("log.txt", slice_bytes=1000)
-    allcores.slices.npy("big.npy", 100)  # type: ignore[misc]
+    allcores.slices.npy("big.npy", 100)  # type: ignore[call-arg]
 
 
 def the_verbs_of_a_pool() -> None:
