@@ -24,7 +24,7 @@ from allcores.errors import BrokenPool, PoolClosed, SetupError, UsageError, Work
 from allcores.futures import CallFuture
 from allcores.limits import Limits
 from allcores.pool import Pool
-from allcores.transport.references import Shelf
+from allcores.transport.references import OpenFiles
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -86,11 +86,11 @@ class _Batch:
 
     def __call__(self, batch: list[tuple[Any, ...]]) -> list[Any]:
         # Arguments in a batch are too deep for the worker to see that they are references.
-        shelf = Shelf()
+        files = OpenFiles()
         try:
-            return [self.fn(*shelf.loaded("star", arguments)) for arguments in batch]
+            return [self.fn(*files.loaded("star", arguments)) for arguments in batch]
         finally:
-            shelf.close()
+            files.close()
 
 
 class Executor(BaseExecutor):

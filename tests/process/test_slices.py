@@ -16,7 +16,7 @@ from tests.process.waiting import Bell, Gate
 from allcores import Executor, Kind, Pool, SliceError, TaskExited, TaskTimeout, WorkerLost, slices
 from allcores.slices import Slices
 from allcores.slices.source import Stamp
-from allcores.transport.references import SHELF_FILES
+from allcores.transport.references import MOST_OPEN
 from allcores.worker.runner import resident_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -122,7 +122,7 @@ def test_descriptors_of_many_files(tmp_path: Path) -> None:
         before, *counts = pool.map(slicing.open_descriptors, itertools.chain(["none"], *sources))
     assert len(counts) == 40
     # And one more for the slice that is mapped at that moment.
-    assert max(counts) <= before + SHELF_FILES + 1
+    assert max(counts) <= before + MOST_OPEN + 1
 
 
 def test_references_are_small(tmp_path: Path) -> None:

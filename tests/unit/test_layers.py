@@ -57,7 +57,7 @@ HOMES = {
     "cloudpickle": {"transport.pickling"},
     "rich": {"progress"},
     "click": {"cli", "__main__"},
-    "numpy": {"slices.array_file"},
+    "numpy": {"slices.array_file", "transport.arrays"},
     "h5py": {"slices.hdf5_file"},
     "pyarrow": {"slices.parquet_file"},
 }

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from allcores import SliceError, UsageError, slices
 from allcores.slices import Slice, Slices
 from allcores.slices.source import SLICE_BYTES, rows_per_slice
-from allcores.transport.references import SHELF_FILES, Arrivals, Reference, Shelf
+from allcores.transport.references import MOST_OPEN, Arrivals, OpenFiles, Reference
 
 # --- how much is a slice ---
 
@@ -243,27 +243,27 @@ class Handle:
 
 
 @given(st.lists(st.integers(0, 12)))
-def test_a_shelf_is_bounded(used: list[int]) -> None:
+def test_open_files_are_bounded(used: list[int]) -> None:
     """The files used last are open, each once; all others are closed, even those that complain about it."""
-    shelf, opened, closed = Shelf(), list[int](), list[int]()
+    files, opened, closed = OpenFiles(), list[int](), list[int]()
     for position, number in enumerate(used):
 
         def open_it(number: int = number) -> Handle:
             opened.append(number)
             return Handle(number, closed)
 
-        assert shelf.handle(number, open_it).number == number
-        recent = list(dict.fromkeys(reversed(used[: position + 1])))[:SHELF_FILES]
+        assert files.handle(number, open_it).number == number
+        recent = list(dict.fromkeys(reversed(used[: position + 1])))[:MOST_OPEN]
         assert {each for each in opened if opened.count(each) > closed.count(each)} == set(recent)
         assert len(opened) - len(closed) == len(recent)
-    shelf.close()
+    files.close()
     assert sorted(opened) == sorted(closed)
 
 
 class Constant(Reference):
     """Somebody else's reference."""
 
-    def load(self, shelf: Shelf | None = None) -> int:
+    def load(self, files: OpenFiles | None = None) -> int:
         return 5
 
     def arguments(self) -> tuple[Any, ...]:
@@ -272,11 +272,11 @@ class Constant(Reference):
 
 def test_references_stand_for_arguments() -> None:
     """As the item itself, and as an argument in the other styles of calling; not deeper."""
-    shelf, item = Shelf(), Constant()
-    assert shelf.loaded("one", item) == 5
-    assert shelf.loaded("one", [item]) == [item]
-    assert shelf.loaded("star", (1, item)) == [1, 5]
-    assert shelf.loaded("call", ((item, 2), {"x": item})) == ([5, 2], {"x": 5})
+    files, item = OpenFiles(), Constant()
+    assert files.loaded("one", item) == 5
+    assert files.loaded("one", [item]) == [item]
+    assert files.loaded("star", (1, item)) == [1, 5]
+    assert files.loaded("call", ((item, 2), {"x": item})) == ([5, 2], {"x": 5})
 
 
 def test_the_package_gives_it_late() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from allcores.errors import SliceError, UsageError
-from allcores.transport.references import Reference, Shelf
+from allcores.transport.references import OpenFiles, Reference
 
 #: Bytes of a slice, where nobody says how many rows. More costs memory in each worker, and leaves cores idle at the
 #: end; less costs more calls, and more seeks where the file is on a disk that turns.
@@ -116,28 +116,28 @@ class Slice(Reference):
         self.start = start
         self.stop = stop
 
-    def load(self, shelf: Shelf | None = None) -> Any:
+    def load(self, files: OpenFiles | None = None) -> Any:
         """The data, read now. The pool does this in the worker; call it to look at a slice yourself.
 
         Raises: SliceError if the file is gone, has changed since the source was made, or cannot be read there.
         """
-        if shelf is None:
-            shelf = Shelf()
+        if files is None:
+            files = OpenFiles()
             try:
-                return self.load(shelf)
+                return self.load(files)
             finally:
-                shelf.close()
+                files.close()
         file = self.file
         key = (type(file), file.stamp)
         trouble = file.stamp.trouble()
         cause: Exception | None = None
         if trouble is None:
             try:
-                return file.read(shelf.handle(key, file.open), self.start, self.stop)
+                return file.read(files.handle(key, file.open), self.start, self.stop)
             except Exception as error:
                 # It may have changed in the middle of being read.
                 cause, trouble = error, file.stamp.trouble() or file.explain(error)
-        shelf.drop(key)
+        files.drop(key)
         message = f"{self!r} cannot be read: {trouble}."
         raise SliceError(message, path=file.stamp.path, start=self.start, stop=self.stop) from cause
 

@@ -1,6 +1,6 @@
 """Items that stand for data: they travel as a few bytes, and the worker that runs them loads the data.
 
-    item: Reference ══ pipe ══► the worker's Shelf ──load──► the data ──► function(data)
+    item: Reference ══ pipe ══► worker ──load, from its OpenFiles──► the data ──► function(data)
 
 A reference is loaded right before its call, inside of the item's own time, so that its deadline counts the reading,
 a crash while reading is its crash, and no more than one item's data is in a worker's memory. It is not loaded as it
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Files that a worker keeps open for its next slices. More spares opening them again where many are read in turns,
 #: fewer holds fewer descriptors.
-SHELF_FILES = 8
+MOST_OPEN = 8
 
 
 class Reference:
@@ -24,8 +24,8 @@ class Reference:
 
     __slots__ = ()
 
-    def load(self, shelf: Shelf | None = None) -> Any:
-        """The data. shelf: what keeps files open between two loads; without one they are closed again."""
+    def load(self, files: OpenFiles | None = None) -> Any:
+        """The data. files: what keeps files open between two loads; without one they are closed again."""
         raise NotImplementedError
 
     def arguments(self) -> tuple[Any, ...]:
@@ -48,7 +48,7 @@ def arrive(kind: type[Reference], arguments: tuple[Any, ...]) -> Reference:
     return kind(*arguments)
 
 
-class Shelf:
+class OpenFiles:
     """One worker's open files, the last few that were used. For one thread at a time."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Shelf:
         """What is open under `key`, else what `opened` returns: something that can be closed."""
         handle = self._open.pop(key, None)
         if handle is None:
-            while len(self._open) >= SHELF_FILES:
+            while len(self._open) >= MOST_OPEN:
                 self.drop(next(iter(self._open)))
             handle = opened()
         self._open[key] = handle

@@ -20,7 +20,7 @@ from allcores.transport import frames
 from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
-from allcores.transport.references import Arrivals, Shelf
+from allcores.transport.references import Arrivals, OpenFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Runner:
         self._home = os.getcwd()
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
-        self._shelf = Shelf()
+        self._files = OpenFiles()
         self._items_left = items_limit
         self._growth_limit = growth_limit
         self._rss_at_start = resident_bytes() if growth_limit is not None else 0
@@ -114,7 +114,7 @@ class Runner:
             return call
         # There are references among the items (or were elsewhere: then this chunk is looked through for nothing).
         Arrivals.seen = False
-        loaded = self._shelf.loaded
+        loaded = self._files.loaded
         return lambda item: call(loaded(style, item))
 
     def _styled(self, style: str, function: Any) -> Callable[[Any], Any]:
