@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from allcores import slices
     from allcores.async_stream import AsyncStream
     from allcores.budget import Budget, core_budget
     from allcores.errors import (
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         PoolClosed,
         RemoteError,
         SetupError,
+        SliceError,
         TaskCancelled,
         TaskError,
         TaskExited,
@@ -55,6 +57,7 @@ _HOMES = {
         "PoolClosed",
         "RemoteError",
         "SetupError",
+        "SliceError",
         "TaskCancelled",
         "TaskError",
         "TaskExited",
@@ -95,6 +98,7 @@ __all__ = [
     "Retry",
     "SetupError",
     "SharedBytes",
+    "SliceError",
     "Statistics",
     "Stream",
     "TaskCancelled",
@@ -109,12 +113,17 @@ __all__ = [
     "imap_unordered",
     "map",
     "outcomes",
+    "slices",
     "starmap",
     "submit",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "slices":
+        from importlib import import_module
+
+        return import_module("allcores.slices")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'allcores' has no attribute {name!r}")

@@ -11,6 +11,7 @@
     │   ├── TaskCancelled                  it was cancelled, or never started
     │   ├── TaskExited                     the function raised SystemExit, KeyboardInterrupt, StopIteration ...
     │   └── RemoteError                    the function's own exception, which could not travel
+    ├── SliceError (OSError)               one item's: its slice of a file cannot be read
     ├── SetupError                         the setup function raised, hung or crashed
     ├── BrokenPool (RuntimeError)          the machine's: workers cannot be started
     └── InternalError (RuntimeError)       ours: please report it
@@ -140,6 +141,21 @@ class RemoteError(TaskError):
     def __init__(self, message: str, *, type_name: str, **facts: Any) -> None:
         super().__init__(message, **facts)
         self.type_name = type_name
+
+
+class SliceError(AllcoresError, OSError):
+    """The slice of a file that an item stands for cannot be read: the file is gone, changed or damaged.
+
+    path: the file.
+    start: where the slice begins, in rows, bytes or row groups of the file.
+    stop: where it ends; the first that is not part of it.
+    """
+
+    def __init__(self, message: str, *, path: str, start: int, stop: int) -> None:
+        super().__init__(message)
+        self.path = path
+        self.start = start
+        self.stop = stop
 
 
 class SetupError(AllcoresError):

@@ -24,6 +24,7 @@ from allcores.errors import BrokenPool, PoolClosed, SetupError, UsageError, Work
 from allcores.futures import CallFuture
 from allcores.limits import Limits
 from allcores.pool import Pool
+from allcores.transport.references import OpenFiles
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -84,7 +85,12 @@ class _Batch:
         self.fn = fn
 
     def __call__(self, batch: list[tuple[Any, ...]]) -> list[Any]:
-        return [self.fn(*arguments) for arguments in batch]
+        # Arguments in a batch are too deep for the worker to see that they are references.
+        files = OpenFiles()
+        try:
+            return [self.fn(*files.loaded("star", arguments)) for arguments in batch]
+        finally:
+            files.close()
 
 
 class Executor(BaseExecutor):

@@ -44,6 +44,19 @@ def the_verbs_of_the_module() -> None:
     assert_type(allcores.map(lambda text: text + "!", ["a"]), list[Any])
 
 
+def slices_of_files() -> None:
+    source = allcores.slices.npy(Path("big.npy"), rows=100)
+    assert_type(source, allcores.slices.Slices)
+    assert_type(source[0], allcores.slices.Slice)
+    assert_type(source[:3], allcores.slices.Slices)
+    assert_type(allcores.map(length, source), list[int])
+    allcores.slices.memmap("raw", "float32", (100, 3), offset=8)
+    allcores.slices.hdf5("big.h5", "/images")
+    allcores.slices.parquet("table.parquet", columns=["price"])
+    allcores.slices.lines("log.txt", slice_bytes=1000)
+    allcores.slices.npy("big.npy", 100)  # type: ignore[call-arg]
+
+
 def the_verbs_of_a_pool() -> None:
     with allcores.Pool(2, name="mine") as pool:
         assert_type(pool, allcores.Pool)

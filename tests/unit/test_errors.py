@@ -18,6 +18,7 @@ from allcores.errors import (
     NotPicklable,
     RemoteError,
     RemoteTraceback,
+    SliceError,
     TaskError,
     TaskTimeout,
     WorkerLost,
@@ -102,6 +103,8 @@ def example(kind: type[BaseException]) -> BaseException:
         )
     if kind is RemoteError:
         return RemoteError("odd", type_name="work.Odd", index=7, attempts=2, worker=3)
+    if kind is SliceError:
+        return SliceError("gone", path="/data/big.npy", start=0, stop=100)
     if issubclass(kind, TaskError):
         return kind("failed", index=7, attempts=2, worker=3)
     return kind("a message")

@@ -25,7 +25,7 @@ VERBS = {"sharing", "stream", "async_stream", "futures", "pool", "executor", "sh
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": VERBS | WORDS | {"budget", "progress"},
+    "": VERBS | WORDS | {"budget", "progress", "slices"},
     # words
     "errors": set(),
     "outcome": set(),
@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transport": WORDS | {"supervision.system"},
     "worker": WORDS | {"transport", "supervision.system"},
     "supervision": WORDS | {"budget", "transport", "worker"},
-    "streams": WORDS,
+    "slices": WORDS | {"transport.references"},
+    "streams": WORDS | {"slices"},
     "engine": WORDS,
     # hub: where the columns meet
     "backends": WORDS | ENGINE | {"budget", "supervision", "transport"},
@@ -54,9 +55,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: outside libraries and their homes
 HOMES = {
     "cloudpickle": {"transport.pickling"},
-    "numpy": {"transport.arrays"},
     "rich": {"progress"},
     "click": {"cli", "__main__"},
+    "numpy": {"slices.array_file", "transport.arrays"},
+    "h5py": {"slices.hdf5_file"},
+    "pyarrow": {"slices.parquet_file"},
 }
 
 #: what the pure half of the engine may use of the standard library: nothing that waits, reads or starts anything
@@ -159,8 +162,8 @@ def test_importing_is_light() -> None:
     """`import allcores` loads none of the heavy libraries, nor what only pools need."""
     loaded = loaded_by("import allcores")
     heavy = {
-        "numpy", "rich", "click", "cloudpickle", "psutil", "asyncio", "concurrent.futures", "multiprocessing",
-        "socket", "selectors", "subprocess", "logging", "dataclasses", "inspect", "typing",
+        "numpy", "h5py", "pyarrow", "rich", "click", "cloudpickle", "psutil", "asyncio", "concurrent.futures",
+        "multiprocessing", "socket", "selectors", "subprocess", "logging", "dataclasses", "inspect", "typing",
     }  # fmt: skip
     assert not loaded & (heavy - {"typing"})
     assert {name for name in loaded if name.startswith(PACKAGE)} == {PACKAGE}

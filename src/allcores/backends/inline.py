@@ -13,6 +13,7 @@ from allcores.engine.flow import Chunk, describe
 from allcores.errors import SetupError, TaskExited
 from allcores.outcome import Kind
 from allcores.transport.marks import PHASE_IDLE, PHASE_RUNNING, mark
+from allcores.transport.references import OpenFiles
 from allcores.transport.unpacking import ENDERS
 
 #: Finished items are reported at least this often, ns.
@@ -26,6 +27,7 @@ class Bench:
         self.number = number
         self.preparation = preparation
         self.state: tuple[Any, ...] = ()
+        self._files = OpenFiles()
         #: it runs on the main thread, where Ctrl-C arrives
         self.passes_interrupts = False
         self.limit = (1 << 64) - 1
@@ -42,13 +44,15 @@ class Bench:
         self.state = () if value is None else (value,)
 
     def tear_down(self) -> None:
-        """Run the teardown function."""
+        """Close what the worker kept open, and run the teardown function."""
+        self._files.close()
         if self.preparation.teardown is not None:
             self.preparation.teardown(*self.state)
 
     def call(self, chunk: Chunk, item: Any) -> Any:
         """One call, in the function's style."""
         function, style = chunk.function.target, chunk.function.style
+        item = self._files.loaded(style, item)
         if style == "one":
             return function(*self.state, item)
         if style == "star":

@@ -24,7 +24,9 @@ LIBRARIES = {
     "cloudpickle": "functions of scripts and notebooks, lambdas",
     "click": "this command line",
     "rich": "the progress bar",
-    "numpy": "arrays",
+    "numpy": "arrays, and .npy files in slices",
+    "h5py": "HDF5 files in slices",
+    "pyarrow": "Parquet files in slices",
 }
 
 #: descriptors that a worker costs the parent (pipe, notes, death), and those that a program has anyway

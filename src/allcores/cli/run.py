@@ -15,10 +15,12 @@ _HELP = """Call FUNCTION with each item of INPUT, on all cores; write each value
 
 FUNCTION is package.module:function or path/to/script.py:function. INPUT is a file of lines (each line an
 item), a .jsonl or .ndjson file (each line a JSON value), or - for standard input; with --files the items are
-paths. Inputs are read as they are needed, whatever their size.
+paths. A .npy, .h5 (file.h5:/dataset) or .parquet file is read in slices by the workers: each item is an array
+of some rows, or the table of a row group. Inputs are read as they are needed, whatever their size.
 
 \b
   allcores run work.py:measure urls.txt -o out.jsonl --timeout 10 --retries 2
+  allcores run work.py:brightness big.h5:/images --rows 512 -o out.jsonl
   allcores run work.py:parse --files 'src/**/*.py' --on-error record -o out.jsonl
   zcat big.jsonl.gz | allcores run work.py:clean - --format jsonl | head
 
@@ -36,8 +38,19 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     multiple=True,
     help="Items are the paths that match, like 'src/**/*.py' (quoted, or the shell expands it); repeatable.",
 )
-@click.option("--format", type=click.Choice(["lines", "jsonl"]), help="How INPUT holds its items; default: by suffix.")
+@click.option(
+    "--format",
+    type=click.Choice(["lines", "jsonl", "npy", "hdf5", "parquet"]),
+    help="How INPUT holds its items; default: by suffix.",
+)
 @click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a slice of a .npy or HDF5 file; default: as many as make about 8 MB.",
+)
+@click.option("--columns", metavar="NAMES", help="Of a Parquet file, like 'id,price'; default: all.")
 @click.option(
     "-o",
     "--output",

@@ -23,6 +23,7 @@ from allcores.outcome import Kind, Outcome
 from allcores.pool import Pool
 from allcores.streams.jsontext import JsonFunction
 from allcores.streams.sinks import STDOUT, JsonLinesSink, OutputError, remote_traceback
+from allcores.streams.sliced import file_of
 from allcores.streams.sources import STDIN, Chain, Files, Format, Source, from_inputs
 
 
@@ -35,6 +36,8 @@ class RunOptions:
     files: tuple[str, ...]
     format: Format | None
     encoding: str
+    rows: int | None
+    columns: str | None
     output: str
     records: bool
     on_error: Literal["stop", "skip", "record"]
@@ -220,7 +223,13 @@ def _source(options: RunOptions) -> Source[Any]:
         return parts[0] if len(parts) == 1 else Chain(parts)
     if not options.inputs:
         raise CommandError("no INPUT: name files, - for standard input, or --files 'PATTERN'")
-    return from_inputs(options.inputs, format=options.format, encoding=options.encoding)
+    return from_inputs(
+        options.inputs,
+        format=options.format,
+        encoding=options.encoding,
+        rows=options.rows,
+        columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
+    )
 
 
 def _functions(options: RunOptions) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
@@ -241,7 +250,7 @@ def _check_output(options: RunOptions) -> None:
     if options.output == STDOUT and options.json:
         raise CommandError("--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl")
     for name in options.inputs:
-        if STDIN not in (name, options.output) and _is_same_file(name, options.output):
+        if STDIN not in (name, options.output) and _is_same_file(file_of(name), options.output):
             raise CommandError(f"{options.output} is an input, and would be overwritten: choose another -o")
 
 

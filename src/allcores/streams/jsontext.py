@@ -16,6 +16,8 @@ from typing import Any
 
 #: what JSON holds as it is
 _PLAIN = (str, int, type(None))
+#: methods by which numbers and arrays of libraries tell what they are in plain Python
+_PLAIN_FORMS = ("tolist", "to_pylist", "as_py")
 
 
 class NotJson(TypeError):
@@ -39,7 +41,7 @@ def to_json(value: Any) -> str:
     """`value` as strict JSON in one line.
 
     Beside what JSON has: tuples become arrays, dataclasses objects, paths strings; and whatever has a
-    `tolist()` (NumPy's arrays and numbers) what that gives.
+    `tolist()` (NumPy's arrays and numbers), a `to_pylist()` or an `as_py()` (pyarrow's) what that gives.
     Raises: NotJson for everything else, for NaN and infinity, and for values that contain themselves.
     """
     try:
@@ -59,8 +61,10 @@ def _plain(value: Any) -> Any:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, PurePath):
         return str(value)
-    if not isinstance(value, type) and callable(getattr(value, "tolist", None)):
-        return value.tolist()
+    if not isinstance(value, type):
+        for name in _PLAIN_FORMS:
+            if callable(form := getattr(value, name, None)):
+                return form()
     raise TypeError(f"{type(value).__qualname__} is not JSON")
 
 

@@ -12,7 +12,7 @@ import threading
 from types import TracebackType
 from typing import Any, Protocol
 
-from allcores.errors import RemoteTraceback
+from allcores.errors import RemoteTraceback, SliceError
 from allcores.outcome import Kind, Outcome
 from allcores.streams import jsontext
 from allcores.streams.jsontext import NotJson, to_json
@@ -72,6 +72,8 @@ def error_name(error: BaseException) -> str:
 
 def remote_traceback(error: BaseException | None) -> str | None:
     """The worker's traceback as text, without frames of `JsonFunction`; None if nothing is left of it."""
+    if isinstance(error, SliceError):
+        return None  # all of it is ours, and its sentence says what there is to say
     cause = None if error is None else error.__cause__
     if not isinstance(cause, RemoteTraceback):
         return None

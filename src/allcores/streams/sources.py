@@ -24,8 +24,9 @@ from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 from allcores.errors import UsageError
 from allcores.streams.patterns import PatternError, has_wildcard, matching_files
+from allcores.streams.sliced import SlicedFormat, file_of, format_of, sliced
 
-Format = Literal["lines", "jsonl"]
+Format = Literal["lines", "jsonl", "npy", "hdf5", "parquet"]
 
 #: the file name that means standard input
 STDIN = "-"
@@ -173,21 +174,59 @@ class Chain:
         return total
 
 
-def from_inputs(names: Iterable[str], *, format: Format | None = None, encoding: str = "utf-8") -> Source[Any]:
+def from_inputs(
+    names: Iterable[str],
+    *,
+    format: Format | None = None,
+    encoding: str = "utf-8",
+    rows: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> Source[Any]:
     """The items of the named files, in the order given; "-" is standard input.
 
-    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines,
-        everything else, and standard input, is lines.
+    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines, .npy, .h5, .hdf5,
+        .parquet and .pq are read in slices, everything else, and standard input, is lines.
+    rows: per slice of an array; None chooses. columns: of Parquet files; None for all.
     Raises: BadInput now if a file is missing, a folder or not readable; when iterated, for what is in it.
+        UsageError now if what is read in slices is not of its format, or `rows` or `columns` fits no input.
     """
     parts: list[Source[Any]] = []
+    formats: set[str] = set()
     for name in names:
         if name == STDIN and any(getattr(part, "path", None) == STDIN for part in parts):
             raise BadInput("standard input (-) can only be read once", path=STDIN)
-        check_readable(name)
-        jsonl = name.lower().endswith(JSONL_SUFFIXES) if format is None else format == "jsonl"
-        parts.append(JsonLines(name, encoding) if jsonl else Lines(name, encoding))
+        kind = format or _format_of(name)
+        formats.add(kind)
+        if kind == "lines" or kind == "jsonl":
+            check_readable(name)
+            parts.append(JsonLines(name, encoding) if kind == "jsonl" else Lines(name, encoding))
+        else:
+            parts.append(_in_slices(name, kind, rows, columns))
+    if rows is not None and not formats & {"npy", "hdf5"}:
+        raise UsageError(
+            "rows are chosen for .npy and HDF5 inputs only: there is none (a slice of Parquet is a row group)"
+        )
+    if columns is not None and "parquet" not in formats:
+        raise UsageError("columns are chosen for Parquet inputs only: there is none")
     return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def _format_of(name: str) -> Format:
+    if name.lower().endswith(JSONL_SUFFIXES):
+        return "jsonl"
+    return "lines" if name == STDIN else format_of(name) or "lines"
+
+
+def _in_slices(name: str, format: SlicedFormat, rows: int | None, columns: Sequence[str] | None) -> Source[Any]:
+    if name == STDIN:
+        raise BadInput(
+            f"standard input cannot be read in slices: write it to a file, and name that ({format})", path=name
+        )
+    check_readable(file_of(name))
+    try:
+        return sliced(name, format, rows=rows, columns=columns)
+    except ImportError as error:
+        raise BadInput(f"cannot read {name}: {error}", path=name) from None
 
 
 def check_encoding(encoding: str) -> None:

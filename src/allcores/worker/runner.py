@@ -22,6 +22,7 @@ from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.parcels import LARGE_STREAM
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
+from allcores.transport.references import Arrivals, OpenFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ _DEFAULTS = tuple(
     for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGHUP"))
     if number is not None
 )
+_GLOBALS = globals()
 
 
 class Runner:
@@ -80,6 +82,7 @@ class Runner:
         self._home = os.getcwd()
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
+        self._files = OpenFiles()
         self._items_left = items_limit
         self._growth_limit = growth_limit
         self._rss_at_start = resident_bytes() if growth_limit is not None else 0
@@ -112,6 +115,16 @@ class Runner:
         self._functions.pop(number, None)
 
     def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
+        """What to call with each item of the chunk that was just unpickled."""
+        call = self._styled(style, function)
+        if not Arrivals.seen:
+            return call
+        # There are references among the items (or were elsewhere: then this chunk is looked through for nothing).
+        Arrivals.seen = False
+        loaded = self._files.loaded
+        return lambda item: call(loaded(style, item))
+
+    def _styled(self, style: str, function: Any) -> Callable[[Any], Any]:
         state = self.state
         if style == "one":
             if not state:
@@ -207,7 +220,7 @@ class Runner:
                 except BaseException as error:
                     if forked:
                         os._exit(0)
-                    failures.append((position, pack_error(error, skip_frames=1)))
+                    failures.append((position, pack_error(error, skip_frames=_own_frames(error))))
                 position += 1
                 if position & mask:
                     continue
@@ -369,6 +382,14 @@ class Runner:
         for number, handler in _DEFAULTS:
             if getsignal(number) is not handler:
                 signal.signal(number, handler)
+
+
+def _own_frames(error: BaseException) -> int:
+    """How many frames at the start of its traceback are of this file; they say nothing about the function."""
+    count, trace = 0, error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals is _GLOBALS:
+        count, trace = count + 1, trace.tb_next
+    return count
 
 
 def resident_bytes() -> int:

@@ -1,0 +1,150 @@
+"""`allcores run` over files that are read in slices."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from allcores.cli.exits import Exit
+
+h5py = pytest.importorskip("h5py")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = """
+def total(array):
+    return array.sum()
+
+def ends(array):
+    return array[[0, -1]]
+
+def price(table):
+    import pyarrow.compute
+    return {"rows": table.num_rows, "columns": table.column_names, "sum": pyarrow.compute.sum(table["price"])}
+
+def hashed(array):
+    return {"shape": array.shape, "first": {1, 2}}
+
+def picky(array):
+    return 1 // int(array[0])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "work.py").write_text(WORK)
+    np.save(tmp_path / "big.npy", np.arange(10))
+    with h5py.File(tmp_path / "big.h5", "w") as file:
+        file.create_dataset("images", data=np.arange(10.0), chunks=(2,))
+        file.create_dataset("deep/labels", data=np.arange(3))
+    table = pa.table({"price": range(10), "name": ["x"] * 10})
+    pq.write_table(table, tmp_path / "table.parquet", row_group_size=4)
+    return tmp_path
+
+
+def run(folder: Path, *words: str, site: str | None = None) -> subprocess.CompletedProcess[str]:
+    path = str(ROOT / "src") if site is None else f"{site}{os.pathsep}{ROOT / 'src'}"
+    return subprocess.run(
+        [sys.executable, "-m", "allcores", "run", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (["total", "big.npy"], [45]),
+        (["total", "big.npy", "--rows", "4"], [6, 22, 17]),
+        (["ends", "big.h5:/images", "--rows", "3"], [[0.0, 3.0], [4.0, 7.0], [8.0, 9.0]]),
+        (["total", "big.h5:deep/labels", "big.npy"], [3, 45]),
+        (
+            ["price", "table.parquet", "--columns", "price"],
+            [{"rows": rows, "columns": ["price"], "sum": sum_} for rows, sum_ in [(4, 6), (4, 22), (2, 17)]],
+        ),
+    ],
+)
+def test_values_of_slices(folder: Path, words: list[str], values: list[object]) -> None:
+    """The function gets arrays and tables; what it returns of theirs is written as plain JSON."""
+    done = run(folder, f"work.py:{words[0]}", *words[1:], "-o", "out.jsonl")
+    assert done.returncode == Exit.OK, done.stderr
+    assert [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()] == values
+
+
+def test_the_suffix_can_be_overruled(folder: Path) -> None:
+    """By --format, for files with names of their own, and with colons in them."""
+    os.rename(folder / "big.npy", folder / "12:30")
+    done = run(folder, "work.py:total", "12:30", "--format", "npy", "--quiet")
+    assert (done.returncode, done.stdout) == (Exit.OK, "45\n"), done.stderr
+
+
+def test_a_slice_that_fails_is_recorded(folder: Path) -> None:
+    """Its record says which slice it was, and one that cannot be read shows a sentence, no traceback."""
+    words = ["work.py:picky", "big.npy", "--rows", "5", "--on-error", "record"]
+    done = run(folder, *words, "--quiet")
+    assert done.returncode == Exit.SOME_FAILED
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["kind"] for record in records] == ["failed", "ok"]
+    assert records[0]["item"] == "big.npy[0:5]" and "ZeroDivisionError" in records[0]["error"]
+    assert "runner.py" not in records[0]["traceback"]
+    packed = folder / "packed.h5"
+    with h5py.File(packed, "w") as file:
+        file.create_dataset("images", data=np.arange(10.0), chunks=(2,), fletcher32=True)
+        place = file["images"].id.get_chunk_info(0).byte_offset
+    with open(packed, "r+b") as raw:
+        raw.seek(place)
+        raw.write(b"\xff")
+    done = run(folder, "work.py:total", "packed.h5", "--rows", "2", "--quiet")
+    assert done.returncode == Exit.STOPPED
+    assert "packed.h5:/images[0:2] cannot be read" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["total", "no.npy"], "cannot read no.npy: No such file"),
+        (["total", "no.h5:/images"], "cannot read no.h5:/images: No such file"),
+        (["total", "big.h5:/image"], "/image is no data set of big.h5: did you mean /images?"),
+        (["total", "big.h5"], "name a data set of big.h5: it has /deep/labels, /images"),
+        (["total", "work.py", "--format", "hdf5"], "cannot open work.py as HDF5"),
+        (["total", "work.py", "--format", "npy"], "work.py is no .npy file"),
+        (["total", "work.py", "--format", "parquet"], "cannot open work.py as Parquet"),
+        (["total", "-", "--format", "npy"], "standard input cannot be read in slices"),
+        (["price", "table.parquet", "--columns", "prise"], "no column 'prise': did you mean 'price'?"),
+        (["price", "table.parquet", "--rows", "5"], "rows are chosen for .npy and HDF5 inputs only"),
+        (["total", "big.npy", "--columns", "price"], "columns are chosen for Parquet inputs only"),
+        (["total", "big.h5:/images", "-o", "big.h5"], "big.h5 is an input, and would be overwritten"),
+    ],
+)
+def test_an_input_that_cannot_be_sliced(folder: Path, words: list[str], sentence: str) -> None:
+    """One sentence, exit code 2, and the output is left alone."""
+    done = run(folder, f"work.py:{words[0]}", *words[1:])
+    assert done.returncode == Exit.USAGE
+    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_value_that_json_cannot_hold(folder: Path) -> None:
+    """Is a failure of its slice, in one sentence."""
+    done = run(folder, "work.py:hashed", "big.npy")
+    assert done.returncode == Exit.STOPPED
+    assert "value['first'] is a set" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_missing_library_names_the_extra(folder: Path) -> None:
+    """As the command's one sentence."""
+    (folder / "without").mkdir()
+    (folder / "without" / "h5py.py").write_text("raise ModuleNotFoundError('No module named h5py', name='h5py')")
+    done = run(folder, "work.py:total", "big.h5:/images", site=str(folder / "without"))
+    assert done.returncode == Exit.USAGE
+    assert "needs h5py: pip install 'allcores[hdf5]'" in done.stderr and len(done.stderr.splitlines()) == 1
