@@ -7,6 +7,8 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
+from tests.process.waiting import wait_at
+
 #: what a task keeps although it should not
 kept: list[Any] = []
 
@@ -42,6 +44,13 @@ def make(number: int) -> Any:
     import numpy as np
 
     return np.full(131_072, float(number))
+
+
+def make_or_wait(job: Any) -> Any:
+    if isinstance(job, str):
+        wait_at(job)
+        return "waited"
+    return make(job)
 
 
 def keep(array: Any) -> int:

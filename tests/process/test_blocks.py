@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.process import cargo, scripts
-from tests.process.waiting import PATIENCE_S, Bell, wait_gone
+from tests.process.waiting import PATIENCE_S, Bell, Gate, wait_gone
 
 import allcores
 from allcores import Kind, Limits, Pool, Retry
@@ -255,6 +257,26 @@ def test_a_system_without_long_files(tmp_path: Path) -> None:
     assert (ending.err, ending.code) == ("", 0)
 
 
+def test_a_tiny_dev_shm_does_not_matter(tmp_path: Path) -> None:
+    """As containers have it: 1 MB in a mount namespace of the program's own."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, numpy, allcores\n"
+        "from tests.process import cargo\n"
+        "assert os.statvfs('/dev/shm').f_blocks * os.statvfs('/dev/shm').f_frsize == 1 << 20\n"
+        "with allcores.Pool(2) as pool:\n"
+        "    big = pool.share(numpy.ones(1 << 20))\n"
+        "    print(sum(result.nbytes for result in pool.imap(cargo.same, (big + n for n in range(10)))))\n"
+        "    print(pool.map(cargo.total, [big] * 2))\n"
+    )
+    inner = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" "$1"'
+    command = ["unshare", "-m", "sh", "-c", inner, sys.executable, str(script)]
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespace may be made here")
+    done = subprocess.run(command, env=scripts.environment(), capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.stderr, done.returncode) == ("83886080\n[1048576.0, 1048576.0]\n", "", 0)
+
+
 def test_nothing_is_left_when_the_program_is_killed_in_the_middle(tmp_path: Path, bell: Bell) -> None:
     """Not in /dev/shm either: the leak check looks."""
     script = tmp_path / "script.py"
@@ -277,6 +299,22 @@ def test_nothing_is_left_when_the_program_is_killed_in_the_middle(tmp_path: Path
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         wait_gone(set(pids))
+
+
+def test_what_was_fetched_early_is_not_given_back_twice(tmp_path: Path) -> None:
+    """A result behind which a long item runs is read from the outbox, and comes through the pipe once more."""
+    with Pool(1) as pool, Gate(tmp_path / "gate") as gate:
+        # The first is sent at once, since nothing was sent for long; the second, right after it, is not.
+        stream = pool.imap(cargo.make_or_wait, [0, 1, gate.path, *range(2, 40)], chunk=3)
+        assert (next(stream) == 0.0).all()
+        first = next(stream)
+        gate.open()
+        assert next(stream) == "waited"
+        others = list(stream)
+        again = pool.map(cargo.make_or_wait, range(50, 60), chunk=1)
+        assert (first == 1.0).all()
+        assert [other[-1] for other in others] == [float(number) for number in range(2, 40)]
+        assert [other[-1] for other in again] == [float(number) for number in range(50, 60)]
 
 
 def test_a_forked_process_sees_results(pool: Pool) -> None:

@@ -84,6 +84,16 @@ class TestShare:
         assert not box["box"].content.flags.writeable
         assert pool.map(lambda number: int(box["box"].content[number]), [7]) == [7]
 
+    def test_tables_and_frames(self, pool: Pool) -> None:
+        """Arrow's and those of pandas: their columns are shared, also inside of other things."""
+        arrow = pytest.importorskip("pyarrow")
+        table = pool.share(arrow.table({"number": np.arange(100_000), "half": np.arange(100_000) / 2}))
+        assert pool.map(lambda row: table.column("half")[row].as_py(), [3, 5]) == [1.5, 2.5]
+        pandas = pytest.importorskip("pandas")
+        frame = pool.share(pandas.DataFrame({"a": np.arange(50_000), "b": np.ones(50_000)}))
+        assert pool.map(lambda column: float(frame[column].sum()), ["a", "b"]) == [1_249_975_000.0, 50_000.0]
+        assert not frame["b"].to_numpy().flags.writeable
+
     def test_bytes(self, pool: Pool) -> None:
         text = pool.share(b"0123456789" * 100_000)
         assert len(text) == 1_000_000

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from allcores.backends.freight import Delivery
 
 
+#: Chunks whose progress is remembered, per worker: many times what a worker can hold.
+MOST_PROGRESS = 64
+#: Progress of a chunk on which the last report was read.
+OVER = -1
+
+
 class Link:
     """The parent's end of one worker."""
 
@@ -26,6 +32,7 @@ class Link:
         "outgoing",
         "pid",
         "pipe",
+        "progress",
         "reason",
         "slot",
         "writing",
@@ -44,6 +51,8 @@ class Link:
         self.pid = 0
         #: numbers of the functions it has
         self.known: set[int] = set()
+        #: how far its reports on a chunk were read: sequence -> the next position, or OVER
+        self.progress: dict[int, int] = {}
         #: what it was sent by way of blocks and has not given back, by the blocks' offsets
         self.lent: dict[int, list[object]] = {}
         #: what it sent by way of blocks
@@ -54,6 +63,20 @@ class Link:
         self.reason: str | None = None
         #: its process is gone: wait status and largest resident memory, (None, None) if they are unknown
         self.dead: tuple[int | None, int | None] | None = None
+
+    def expects(self, record: frames.Record) -> bool:
+        """Whether a record is the next of its chunk. It may come twice, from the pipe and from the outbox.
+
+        One that was read must not be opened again: its blocks may have been given back, and be used again.
+        """
+        sequence, start, count, flags, _, _ = record
+        progress = self.progress
+        if progress.get(sequence, 0) != start:
+            return False
+        if sequence not in progress and len(progress) >= MOST_PROGRESS:
+            del progress[next(iter(progress))]
+        progress[sequence] = OVER if flags & frames.ENDED else start + count
+        return True
 
     @property
     def over(self) -> bool:

@@ -447,6 +447,8 @@ class ProcessBackend:
 
     def _take_records(self, driver: Driver, link: Link, body: bytes, found: list[Found]) -> None:
         for record in frames.records(body):
+            if not link.expects(record):
+                continue
             chunk = None
             if record[3] & frames.MIXED:
                 with driver.guard:

@@ -22,7 +22,7 @@ class SharedArray(np.ndarray[Any, Any]):
     """
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        batch = getattr(parcels.at_work, "batch", None)
+        batch = parcels.at_work.batch
         place = batch.place_of(_span(self)) if batch is not None and self.size else None
         if place is None:
             return np.array(self, copy=True, subok=False).__reduce_ex__(protocol)
@@ -59,7 +59,9 @@ def _bounds(array: Any) -> tuple[int, int]:
 
 def attach(place: Place, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...], first: int) -> SharedArray:
     """In a worker: the same memory."""
-    view = parcels.at_work.unpacker.view(place)
+    unpacker = parcels.at_work.unpacker
+    assert unpacker is not None
+    view = unpacker.view(place)
     return SharedArray(shape, dtype, view, first, strides)
 
 

@@ -40,8 +40,15 @@ LINE = 64
 #: the receiver's view of a place: its own to write to; for all to read; for all to read and write; a private copy
 OWN, READ, WRITE, PRIVATE = range(4)
 
-#: per thread: the packer or unpacker that is at work, for objects that are not copied but named
-at_work = threading.local()
+
+class _AtWork(threading.local):
+    """Per thread: what is being packed or opened, for objects that are not copied but named."""
+
+    batch: _Batch | None = None
+    unpacker: Unpacker | None = None
+
+
+at_work = _AtWork()
 
 
 class Lease:
@@ -219,6 +226,8 @@ class _Batch:
     those. size: bytes of the others.
     """
 
+    __slots__ = ("_least", "find", "leases", "parts", "size")
+
     def __init__(self, find: Find | None, least: int | None) -> None:
         self.find = find
         self._least = least
@@ -227,7 +236,7 @@ class _Batch:
         self.size = 0
 
     def dump(self, obj: object) -> bytes:
-        before = getattr(at_work, "batch", None)
+        before = at_work.batch
         at_work.batch = self
         try:
             return pickling.dumps(obj, self._collect, self._again)
@@ -295,7 +304,7 @@ class Unpacker:
     def loads(self, data: bytes | memoryview) -> Any:
         """What lies in the blocks is not copied, but viewed."""
         body, places = pickle.loads(memoryview(data)[1:])
-        before = getattr(at_work, "unpacker", None)
+        before = at_work.unpacker
         at_work.unpacker = self
         self._views = {}
         try:

@@ -168,7 +168,7 @@ class _Word:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 8, self._place[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        batch = getattr(parcels.at_work, "batch", None)
+        batch = parcels.at_work.batch
         place = batch.place_of(self._view) if batch is not None else None
         if place is None:
             raise NotSupported(
@@ -180,6 +180,7 @@ class _Word:
 
 def _attach(kind: type[_Word], place: Place) -> _Word:
     unpacker = parcels.at_work.unpacker
+    assert unpacker is not None
     return kind(unpacker.view(place), unpacker.arena.descriptor, place)
 
 
