@@ -38,13 +38,18 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def running(
-    arguments: list[str], *, folder: Path, stdin: int | IO[bytes] = subprocess.DEVNULL, **options: object
+    arguments: list[str],
+    *,
+    folder: Path,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    environ: dict[str, str] | None = None,
+    **options: object,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Python with these arguments, for as long as the block lasts; then it is ended if it still runs."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=folder,
-        env=environment(),
+        env=environment() if environ is None else environ,
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
