@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from allcores.errors import UsageError
 
@@ -37,6 +38,10 @@ class Limits:
     bytes_in_flight: the same in pickled bytes (the larger of items and outcomes).
     memory_per_worker: resident bytes; a worker above it is ended and its item says so. Sampled
         every 50 ms, so a burst may pass it for that long. None: no limit.
+    memory_reserve: bytes of memory, of the machine or its container, that are to stay available. Below
+        that nothing new is started; below half of it the youngest tasks are ended and put back until
+        there is memory again, which is no attempt. "auto": 5 %, at least 200 MB and at most 4 GB, but
+        no more than 10 %. None: memory is not watched.
     items_per_worker: a worker is replaced after this many items. None: never.
     growth_per_worker: a worker is replaced, between two items, once its resident memory has grown
         by this many bytes since it was ready. None: never.
@@ -48,6 +53,7 @@ class Limits:
     items_in_flight: int = 65_536
     bytes_in_flight: int = 256 * 1024 * 1024
     memory_per_worker: int | None = None
+    memory_reserve: int | Literal["auto"] | None = "auto"
     items_per_worker: int | None = None
     growth_per_worker: int | None = None
     setup_s: float = 300.0
@@ -66,6 +72,10 @@ class Limits:
             "growth_per_worker",
         ):
             _whole(name, getattr(self, name))
+        if self.memory_reserve != "auto":
+            if isinstance(self.memory_reserve, str):
+                raise UsageError(f"memory_reserve={self.memory_reserve!r} must be a number of bytes, 'auto' or None")
+            _whole("memory_reserve", self.memory_reserve)
         for name in ("setup_s", "grace_s", "terminate_s"):
             value = getattr(self, name)
             if value is None:

@@ -54,7 +54,7 @@ class Chunk:
 
     first: index of items[0]. done: leading items that are settled. attempt: of all its items.
     worker, sequence: who has it, and its place in that queue; 0 before it is sent. put_backs: how often it lost
-    its worker without being at fault.
+    its worker without being at fault. postponed: how often it was ended because memory ran out.
     """
 
     __slots__ = (
@@ -68,6 +68,7 @@ class Chunk:
         "future",
         "items",
         "payload",
+        "postponed",
         "put_backs",
         "sent_ns",
         "sequence",
@@ -95,6 +96,7 @@ class Chunk:
         self.size_bytes = len(payload) if payload is not None else 0
         self.attempt = attempt
         self.put_backs = put_backs
+        self.postponed = 0
         self.future = future
         self.done = 0
         self.worker = 0
@@ -126,6 +128,7 @@ class Chunk:
             future=self.future,
         )
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
+        chunk.postponed = self.postponed
         chunk.fate = self.fate
         return chunk
 
