@@ -35,7 +35,7 @@ def results_of(worker: int, record: frames.Record, chunk: Chunk | None) -> Resul
     return event
 
 
-def open_mixed(event: Results, payload: bytes, chunk: Chunk) -> None:
+def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk) -> None:
     """Unpack values and failures of a record that holds more than plain values."""
     values, each, packed, durations = pickling.loads(payload)
     failures: list[Failure] = []

@@ -111,6 +111,9 @@ class Dispatcher(Ledger):
         """Chunks that this flow should pull now, so that nobody waits for input."""
         if self.valve.narrow:
             return self.valve.allowance() - len(flow.pending)
+        if _is_new(flow):
+            # Nobody knows how large its results are: one chunk for each worker will tell.
+            return max(self.workers - flow.chunks_out, len(self.idle) - len(flow.pending))
         free = len(self.idle) * DEPTH + len(self._spare)
         if _is_short(flow):
             free += (len(self.idle) + len(self._spare)) * (DEPTH_SHORT - DEPTH) + len(self._deep)
@@ -386,6 +389,9 @@ class Dispatcher(Ledger):
             if chunk is None:
                 self._reopen(desk)
                 continue
+            if not flow.pending and len(self._flows) > 1:
+                # Its reader may pull more before its next turn comes, or it falls behind the others for good.
+                self.touched.add(flow)
             desk.last_sequence += 1
             chunk.sequence = desk.last_sequence
             chunk.worker = desk.worker
@@ -499,6 +505,11 @@ class Dispatcher(Ledger):
                 desk.move(Life.LEAVING)
                 self._shut(desk)
                 self.orders.append(Stop(desk.worker))
+
+
+def _is_new(flow: Flow) -> bool:
+    """Whether nothing is known yet of a stream's results."""
+    return flow.chunker.mean_ns is None and not flow.calls
 
 
 def _is_short(flow: Flow) -> bool:

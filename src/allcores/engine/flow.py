@@ -270,6 +270,16 @@ class Flow:
             return 1 if self.pulled == self.consumed else 0
         return items
 
+    @property
+    def bytes_left(self) -> int:
+        """Pickled bytes that may still be pulled, as far as they are known."""
+        return self.bytes_limit - self.bytes_out
+
+    @property
+    def chunks_out(self) -> int:
+        """Chunks that were pulled and are not settled, while the first ones are."""
+        return -(-(self.pulled - self.settled) // (self.chunker.fixed or 1))
+
     def want(self, workers: int) -> int:
         """Items for the next chunk; 0 if the input has ended or there is no credit."""
         if self.exhausted or self.cancelled:
