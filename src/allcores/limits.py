@@ -29,6 +29,25 @@ def _whole(name: str, value: int | None) -> None:
         raise UsageError(f"{name}={value!r} is not a whole number")
 
 
+#: Share of the memory (the machine's, or its container's if that is less) that is kept available. Below it the
+#: kernel soon has to reclaim what programs still use, and everything becomes slow.
+RESERVE_SHARE = 0.05
+#: ... at least this much, bytes: between two looks a worker per core may take some 20 MB each.
+RESERVE_LEAST = 200_000_000
+#: ... at most this much, bytes: on a large machine 5 % would be a machine left unused.
+RESERVE_MOST = 4_000_000_000
+#: ... and never more than this share: in a small container 200 MB would be half of it.
+RESERVE_SHARE_MOST = 0.1
+
+
+def reserve_of(setting: int | Literal["auto"], total: int) -> int:
+    """Bytes that must stay available out of `total`, by `Limits(memory_reserve=...)`."""
+    if setting != "auto":
+        return setting
+    share = min(max(RESERVE_SHARE * total, RESERVE_LEAST), RESERVE_MOST)
+    return int(min(share, RESERVE_SHARE_MOST * total))
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a pool may use, and how patient it is. Seconds and bytes throughout.

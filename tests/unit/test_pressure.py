@@ -21,11 +21,11 @@ from allcores.engine.pressure import (
     MOST_POSTPONED,
     Pressure,
     Running,
-    reserve_of,
     youngest,
 )
 from allcores.engine.stealing import CONFIRM_NS
 from allcores.errors import WorkerLost
+from allcores.limits import reserve_of
 from allcores.outcome import Kind
 
 MB = 1_000_000

@@ -14,15 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
-#: Share of the memory (the machine's, or its container's if that is less) that is kept available. Below it the
-#: kernel soon has to reclaim what programs still use, and everything becomes slow.
-RESERVE_SHARE = 0.05
-#: ... at least this much, bytes: between two looks a worker per core may take some 20 MB each.
-RESERVE_LEAST = 200_000_000
-#: ... at most this much, bytes: on a large machine 5 % would be a machine left unused.
-RESERVE_MOST = 4_000_000_000
-#: ... and never more than this share: in a small container 200 MB would be half of it.
-RESERVE_SHARE_MOST = 0.1
+from allcores.limits import reserve_of
+
 #: Parts of the reserve: below END_SHARE tasks are ended; at RELEASE_SHARE work goes on. Closer to 1 it would go on
 #: and off with every item; further away a machine that others fill would be held for long.
 END_SHARE = 0.5
@@ -40,14 +33,6 @@ EASE_NS = 2_000_000_000
 EASE_FACTOR = 4
 #: An item is put back this often; the next time it runs alone, and has nothing more to wait for.
 MOST_POSTPONED = 2
-
-
-def reserve_of(setting: int | Literal["auto"], total: int) -> int:
-    """Bytes that must stay available out of `total`, by `Limits(memory_reserve=...)`."""
-    if setting != "auto":
-        return setting
-    share = min(max(RESERVE_SHARE * total, RESERVE_LEAST), RESERVE_MOST)
-    return int(min(share, RESERVE_SHARE_MOST * total))
 
 
 class Running(NamedTuple):
