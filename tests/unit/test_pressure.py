@@ -104,6 +104,9 @@ def test_who_holds_too_little_is_left_alone() -> None:
     assert heavy.look(100) == 1
     others = Machine({1: 20 * MB, 2: 20 * MB, 3: 20 * MB})
     assert others.look(0) is None and others.pressure.held
+    others.weights = dict.fromkeys(others.weights, 2_000 * MB)
+    assert others.look(0) is None, "they are not weighed at each look"
+    assert others.look(0, after_ns=FAR_NS) == 3
 
 
 def test_after_an_end_fewer_are_busy_for_as_long_as_it_had_taken_to_show() -> None:
@@ -126,7 +129,7 @@ def test_after_an_end_fewer_are_busy_for_as_long_as_it_had_taken_to_show() -> No
 WEIGHTS = st.lists(st.integers(0, 2_000), max_size=8)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3_000), WEIGHTS, st.integers(0, 3 * SECOND)), max_size=30))
+@given(st.lists(st.tuples(st.integers(0, 3_000), WEIGHTS, st.integers(FAR_NS, 3 * SECOND)), max_size=30))
 def test_what_always_holds(looks: list[tuple[int, list[int], int]]) -> None:
     """Whoever is ended runs, holds its share of what is missing, and is the youngest of those that do."""
     machine = Machine()

@@ -60,6 +60,8 @@ class Pressure:
         self.pause_ns = CLOSE_NS
         self._ended: int | None = None
         self._ended_at = 0
+        #: nobody's end would help before that
+        self._weigh_at = 0
         self._ease_ns = EASE_NS
         self._eased_at = 0
 
@@ -90,7 +92,7 @@ class Pressure:
         elif self.most is not None and now - self._eased_at >= self._ease_ns:
             self.most += 1
             self._eased_at = now
-        if available >= END_SHARE * reserve:
+        if available >= END_SHARE * reserve or now < self._weigh_at:
             return None
         if self._ended is not None and dying(self._ended) and now - self._ended_at < GONE_NS:
             return None
@@ -100,6 +102,9 @@ class Pressure:
             self._ended, self._ended_at = ended.worker, now
             self.most = max(1, len(running) - 1)
             self._ease_ns = max(EASE_NS, EASE_FACTOR * (now - ended.since_ns))
+        else:
+            # Weighing many workers costs milliseconds: not at each look, on a machine that others have filled.
+            self._weigh_at = now + FAR_NS
         return ended
 
     def ease(self, workers: int) -> None:
