@@ -6,14 +6,17 @@ The machine is pretended: its memory is what the pool's real workers really use,
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process import crimes
 from tests.process.hungry import MB, hold
-from tests.process.waiting import Bell, Gate, Watcher
+from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher
 
 from allcores import Kind, Limits, Pool, WorkerLost
+from allcores.clock import monotonic_ns
 from allcores.engine import events
 from allcores.engine.pressure import MOST_POSTPONED
 from allcores.supervision import system
@@ -112,3 +115,18 @@ def test_a_machine_that_others_have_filled_is_worked_on_one_by_one(tmp_path: Pat
         statistics = pool.statistics()
     assert statistics.postponed == statistics.workers_lost == 0
     assert len(watcher.of(events.MemoryHeld)) == 1
+
+
+def test_a_worker_is_measured_also_after_a_pause() -> None:
+    """The pool's thread sleeps while no work is out; work that then comes by itself wakes it."""
+    with Pool(1, limits=Limits(memory_per_worker=100 * MB, memory_reserve=None)) as pool:
+        driver = pool._driver
+        for _ in range(3):
+            assert pool.submit(abs, -1).result() == 1
+            until = monotonic_ns() + int(PATIENCE_S * 1e9)
+            while (driver.sleeps_until or 0) < monotonic_ns() + 10**9:
+                assert monotonic_ns() < until, "it does not fall asleep"
+                os.sched_yield()
+        # Some other alarm would wake the thread after 10 s.
+        with pytest.raises(WorkerLost, match="memory_per_worker"):
+            pool.submit(crimes.eat_memory).result(timeout=8)

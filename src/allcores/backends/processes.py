@@ -285,6 +285,11 @@ class ProcessBackend:
             link.known.add(function.number)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
         crew.write(link, data)
+        until = driver.sleeps_until
+        if self._limits.memory_per_worker is not None and until and until > monotonic_ns() + int(SAMPLE_S * 1e9):
+            # The loop looks at the workers' memory while work is out: it fell asleep when none was.
+            driver.sleeps_until = None
+            self.wake()
 
     # --- the loop (driver thread) -----------------------------------------------------------------
 
