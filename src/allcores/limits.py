@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from allcores.errors import UsageError
 
@@ -28,6 +29,25 @@ def _whole(name: str, value: int | None) -> None:
         raise UsageError(f"{name}={value!r} is not a whole number")
 
 
+#: Share of the memory (the machine's, or its container's if that is less) that is kept available. Below it the
+#: kernel soon has to reclaim what programs still use, and everything becomes slow.
+RESERVE_SHARE = 0.05
+#: ... at least this much, bytes: between two looks a worker per core may take some 20 MB each.
+RESERVE_LEAST = 200_000_000
+#: ... at most this much, bytes: on a large machine 5 % would be a machine left unused.
+RESERVE_MOST = 4_000_000_000
+#: ... and never more than this share: in a small container 200 MB would be half of it.
+RESERVE_SHARE_MOST = 0.1
+
+
+def reserve_of(setting: int | Literal["auto"], total: int) -> int:
+    """Bytes that must stay available out of `total`, by `Limits(memory_reserve=...)`."""
+    if setting != "auto":
+        return setting
+    share = min(max(RESERVE_SHARE * total, RESERVE_LEAST), RESERVE_MOST)
+    return int(min(share, RESERVE_SHARE_MOST * total))
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a pool may use, and how patient it is. Seconds and bytes throughout.
@@ -38,6 +58,10 @@ class Limits:
     memory_per_worker: resident bytes of its own (shared memory and mapped files apart); a worker
         above it is ended and its item says so. Sampled every 50 ms, so a burst may pass it for that
         long. None: no limit.
+    memory_reserve: bytes of memory, of the machine or its container, that are to stay available. Below
+        that nothing new is started; below half of it the youngest tasks are ended and put back until
+        there is memory again, which is no attempt. "auto": 5 %, at least 200 MB and at most 4 GB, but
+        no more than 10 %. None: memory is not watched.
     items_per_worker: a worker is replaced after this many items. None: never.
     growth_per_worker: a worker is replaced, between two items, once its resident memory has grown
         by this many bytes since it was ready. None: never.
@@ -51,6 +75,7 @@ class Limits:
     items_in_flight: int = 65_536
     bytes_in_flight: int = 256 * 1024 * 1024
     memory_per_worker: int | None = None
+    memory_reserve: int | Literal["auto"] | None = "auto"
     items_per_worker: int | None = None
     growth_per_worker: int | None = None
     block_bytes: int | None = None
@@ -73,6 +98,10 @@ class Limits:
         _positive("block_bytes", self.block_bytes, zero=True)
         if self.block_bytes is not None and not isinstance(self.block_bytes, int):
             raise UsageError(f"block_bytes={self.block_bytes!r} is not a whole number")
+        if self.memory_reserve != "auto":
+            if isinstance(self.memory_reserve, str):
+                raise UsageError(f"memory_reserve={self.memory_reserve!r} must be a number of bytes, 'auto' or None")
+            _whole("memory_reserve", self.memory_reserve)
         for name in ("setup_s", "grace_s", "terminate_s"):
             value = getattr(self, name)
             if value is None:

@@ -43,7 +43,9 @@ class Statistics:
     workers: processes (or threads) that live now; busy: of these, how many hold work.
     items: settled, by kind: ok, failed, timed_out, workers_lost, cancelled.
     retries: attempts granted after a failure. put_backs: items that went back to the front because
-    their worker ended under them. taken_back: unstarted items moved from a busy to an idle worker.
+    their worker ended under them. postponed: of these, running items that were ended because memory ran out.
+    memory_holds: how often nothing new was started for want of memory.
+    taken_back: unstarted items moved from a busy to an idle worker.
     busy_seconds: time that workers spent in the function. items_in_flight, bytes_in_flight: pulled
     and not yet handed to a consumer.
     blocks: pieces of shared memory that large items and results occupy now, on their way or in use.
@@ -61,6 +63,8 @@ class Statistics:
     cancelled: int
     retries: int
     put_backs: int
+    postponed: int
+    memory_holds: int
     taken_back: int
     busy_seconds: float
     items_in_flight: int
@@ -278,6 +282,8 @@ class Pool(Sharing):
                 cancelled=count(Kind.CANCELLED),
                 retries=dispatcher.retries,
                 put_backs=dispatcher.put_backs,
+                postponed=dispatcher.postponed,
+                memory_holds=dispatcher.valve.holds,
                 taken_back=dispatcher.taken_back,
                 busy_seconds=dispatcher.busy_ns / 1e9,
                 items_in_flight=sum(flow.pulled - flow.consumed for flow in flows),

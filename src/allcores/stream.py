@@ -57,18 +57,22 @@ class Feeder:
                 if self.slow and not driver.dispatcher.hungry:
                     wanted = 0
                 starved = room > 0 and not wanted and flow.credit <= 0
+                bytes_left = flow.bytes_left
                 if wanted:
                     room = min(room, MOST_CHUNKS, max(1, flow.credit // wanted))
             if not wanted:
                 if starved:
                     driver.turn(lambda dispatcher, now: dispatcher.starved(now))
                 return
-            self._pull_chunks(room, wanted)
+            self._pull_chunks(room, wanted, bytes_left)
             if self.slow and flow.ready:
                 return
 
-    def _pull_chunks(self, count: int, size: int) -> None:
-        """Pull up to `count` chunks of `size` items and hand them over in one turn."""
+    def _pull_chunks(self, count: int, size: int, bytes_left: int) -> None:
+        """Pull up to `count` chunks of `size` items and hand them over in one turn.
+
+        No more once they have taken `bytes_left`: how large items are is known only when they are pickled.
+        """
         parts: list[Chunk | Segment] = []
         try:
             for _ in range(count):
@@ -78,8 +82,10 @@ class Feeder:
                 finally:
                     # Ctrl-C may come while the input is asked: what was pulled is handed over all the same.
                     if items:
-                        parts += self._pack(items)
-                if self._iterator is None or self.slow:
+                        packed = self._pack(items)
+                        parts += packed
+                        bytes_left -= sum(part.size_bytes for part in packed)
+                if self._iterator is None or self.slow or bytes_left <= 0:
                     break
         finally:
             if parts:

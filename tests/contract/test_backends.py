@@ -665,7 +665,7 @@ class TestPromisesThatAreRefused:
 
         asyncio.run(main())
 
-    @pytest.mark.parametrize("limit", ["memory_per_worker", "items_per_worker", "growth_per_worker"])
+    @pytest.mark.parametrize("limit", ["memory_per_worker", "memory_reserve", "items_per_worker", "growth_per_worker"])
     def test_limits_on_a_worker(self, make_pool: Callable[..., Pool], limit: str) -> None:
         with pytest.raises(NotSupported, match=limit):
             make_pool(limits=Limits(**{limit: 1_000_000}))

@@ -32,12 +32,14 @@ from allcores.engine.events import (
     Send,
     SetLimit,
     Stop,
+    TaskPostponed,
     TaskRetried,
     WorkerGone,
 )
 from allcores.engine.flow import Chunk, Flow, Function, Segment
+from allcores.engine.pressure import MOST_POSTPONED
 from allcores.engine.watch import PEEK_NS
-from allcores.errors import TaskTimeout
+from allcores.errors import TaskTimeout, WorkerLost
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind
 from allcores.stream import MOST_CHUNKS
@@ -89,6 +91,8 @@ class Task:
     size_bytes: int = 10
     result_bytes: int = 10
     executions: int = 0
+    #: how often it was put back for want of memory
+    postponed: int = 0
     #: the worker that is in the middle of it
     runs_in: int | None = None
     #: it returned, and its result is safe
@@ -516,6 +520,8 @@ class Client:
         if not flow.exhausted and flow.credit <= 0 and dispatcher.room(flow) > 0:
             self.world.turn(dispatcher.starved)
         self.asleep = not self.over and not self.may_pull and not flow.ready
+        # A stream does not wait then, it looks again.
+        assert not (self.asleep and dispatcher.starving(flow)), f"the reader of flow {flow.number} spins"
 
     def check(self, segment: Segment) -> None:
         """The promises about outcomes."""
@@ -548,6 +554,9 @@ class Client:
         if kind is Kind.FAILED:
             assert isinstance(error, Raised) and error.task is task, f"{task} is charged for {error!r}"
         elif kind is Kind.WORKER_LOST:
+            if isinstance(error, WorkerLost):
+                assert "memory ran out" in str(error) and task.postponed == MOST_POSTPONED
+                return
             assert isinstance(error, Lost), f"{task} is charged for {error!r}"
             assert error.to_blame is task, f"{task} is charged, but {error.to_blame} is to blame"
         elif kind is Kind.TIMED_OUT:
@@ -586,7 +595,12 @@ class World:
     """A dispatcher and all that it talks to.
 
     kills, templates: how many workers may be killed from outside, and how often all of them at once.
+    squeezes: how many readings of the memory say what the script says, after which there is plenty; -1: after which
+    others have filled the machine for ever. None: it is not watched.
     """
+
+    #: bytes of the machine, and what is to stay available
+    TOTAL, RESERVE = 100_000, 10_000
 
     def __init__(
         self,
@@ -598,6 +612,7 @@ class World:
         items_limit: int | None = None,
         kills: int = 0,
         templates: int = 0,
+        squeezes: int | None = None,
         most_steps: int = 20_000,
     ) -> None:
         self.script = script or Script(b"")
@@ -609,9 +624,14 @@ class World:
         self.kills = kills
         self.templates = templates
         self.steps_left = most_steps
+        self._squeezes = 200 if squeezes == -1 else squeezes or 0
+        self._filled = squeezes == -1
+        if squeezes is not None:
+            self.dispatcher.valve.watch(self._read_memory, self._weigh)
         self._setup_ns = setup_ns
         self._items_limit = items_limit
         self._in_turn = False
+        self._turns = 0
         self.turn(lambda now: self.dispatcher.fill(now))
 
     # --- the cast ---
@@ -659,7 +679,11 @@ class World:
         self.dispatcher.touched.clear()
         news, self.dispatcher.news = self.dispatcher.news, []
         for each in news:
-            if isinstance(each, TaskRetried):
+            if isinstance(each, TaskPostponed):
+                task = self.clients[each.flow - 1].tasks[each.index]
+                task.postponed += 1
+                assert each.times == task.postponed <= MOST_POSTPONED and not task.sealed
+            elif isinstance(each, TaskRetried):
                 client = self.clients[each.flow - 1]
                 assert each.attempt <= client.flow.retry.times
                 client.check_charge(client.tasks[each.index], each.kind, each.error)
@@ -671,7 +695,7 @@ class World:
             while (segment := client.flow.take()) is not None:
                 assert segment.items[0].index not in client.cancelled_calls, "a cancelled call has an outcome"
                 client.check(segment)
-        elif client.flow.ready or client.flow.finished:
+        elif client.flow.ready or client.flow.finished or self.dispatcher.wants_input(client.flow):
             client.asleep = False
 
     def _obey(self, order: Any) -> None:
@@ -700,6 +724,10 @@ class World:
         elif isinstance(order, Peek):
             worker.peeked_at = True
         elif isinstance(order, Kill):
+            doom = self.dispatcher.desks[order.worker].doom
+            if "memory" in order.reason and doom is not None and not doom.postponed:
+                others = [desk for desk in self.dispatcher.desks.values() if desk.chunks]
+                assert [desk.worker for desk in others] == [order.worker], f"it was not alone: {others}"
             worker.condemned = True
         elif isinstance(order, Stop):
             assert not worker.inbox
@@ -715,8 +743,24 @@ class World:
             ready += desk.life in (Life.STARTING, Life.READY) and desk.doom is None
         if not self.dispatcher.closing and self.dispatcher.broken is None:
             waiting = [client for client in self.clients if client.flow.pending and not client.flow.cancelled]
-            assert not (waiting and self.dispatcher.idle), f"{list(self.dispatcher.idle)} idle while chunks wait"
+            busy = any(desk.chunks for desk in self.dispatcher.desks.values())
+            held = self.dispatcher.valve.narrow and busy
+            assert held or not (waiting and self.dispatcher.idle), (
+                f"{list(self.dispatcher.idle)} idle while chunks wait"
+            )
             assert ready == self.dispatcher.workers, f"{ready} of {self.dispatcher.workers} workers"
+
+    def _read_memory(self) -> tuple[int, int]:
+        """A reading of the memory, as the script will have it."""
+        if not self._squeezes:
+            return (0 if self._filled else self.TOTAL), self.TOTAL
+        self._squeezes -= 1
+        share = self.script.pick(100, 0, 4, 7, 11, 30)
+        self.note(f"{share} % of the memory are available")
+        return share * self.TOTAL // 100, self.TOTAL
+
+    def _weigh(self, worker: int) -> int:
+        return 0 if not self._squeezes and self._filled else self.script.pick(self.RESERVE, 0, self.RESERVE // 3)
 
     def glance(self, number: int) -> Glance | None:
         """The worker's slot, read word by word as the board does, while the worker may go on."""
@@ -766,7 +810,10 @@ class World:
                 found.append(("step", worker))
             if worker.alive and worker.condemned:
                 found.append(("reap", worker))
-        for client in self.clients:
+        # Readers are threads: none of them is always the first.
+        self._turns += 1
+        first = self._turns % max(1, len(self.clients))
+        for client in self.clients[first:] + self.clients[:first]:
             if client.may_consume:
                 found.append(("consume", client))
             if client.may_pull:
@@ -1006,18 +1053,20 @@ MANNERS: tuple[tuple[Deed, ...], ...] = (
 PACES_NS = ((0,), (0, 10 * MICRO, 150 * MICRO), (150 * MICRO, MILLI), (MILLI, 30 * MILLI), (250 * MICRO, 120 * MILLI))
 
 
-def world_of(data: bytes) -> World:
-    """The world that the first bytes of `data` describe; the rest is its script."""
+def world_of(data: bytes, *, squeezed: bool = False) -> World:
+    """The world that the first bytes of `data` describe; the rest is its script. squeezed: memory may be short."""
     script = Script(data)
     pick = script.pick
+    squeezes = pick(20, 3, -1) if squeezed else None
     world = World(
         pick(2, 1, 3, 4),
-        limits=Limits(grace_s=pick(0.1, 0.0)),
+        limits=Limits(grace_s=pick(0.1, 0.0), memory_reserve=World.RESERVE),
         script=script,
         setup_ns=pick(0, 3 * MILLI),
         items_limit=pick(None, None, None, 1, 2, 5),
         kills=pick(0, 0, 1, 2),
         templates=pick(0, 0, 0, 1),
+        squeezes=squeezes,
     )
     for _ in range(pick(1, 2, 3)):
         _add_client(world, pick)

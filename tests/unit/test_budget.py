@@ -14,6 +14,7 @@ from allcores.budget import (
     NO_LIMIT,
     OURS_VARIABLE,
     Budget,
+    MemoryGauge,
     core_budget,
     human_size,
     machine_memory,
@@ -349,6 +350,50 @@ def test_memory_limit_version_1(machine: Machine) -> None:
     machine.write("/sys/fs/cgroup/memory/docker/abc/memory.stat", f"total_inactive_file {GIB // 2}\n")
     memory = machine_memory(root=machine.root)
     assert (memory.limit, memory.available) == (2 * GIB, GIB + GIB // 2)
+
+
+def gauge_of(machine: Machine) -> MemoryGauge:
+    return MemoryGauge(root=machine.root)
+
+
+def test_the_gauge_says_what_the_tightest_group_leaves(machine: Machine) -> None:
+    """Of the process's own group and those above it, at each look; the total is that of the smallest limit."""
+    machine.write("/proc/meminfo", MEMINFO)
+    machine.groups("0::/a/b\n", V2)
+    gauge = gauge_of(machine)
+    assert gauge() == (10 * GIB, 16 * GIB)
+    for group, limit, used in [("/a/b", 8, 1), ("/a", 12, 11)]:
+        machine.write(f"/sys/fs/cgroup{group}/memory.max", str(limit * GIB))
+        machine.write(f"/sys/fs/cgroup{group}/memory.current", str(used * GIB))
+    assert gauge_of(machine)() == (1 * GIB, 8 * GIB)
+
+
+def test_the_gauge_counts_pages_that_the_kernel_drops(machine: Machine) -> None:
+    """Old pages of files are as good as free, of newer ones half: a program may need those."""
+    machine.write("/proc/meminfo", MEMINFO)
+    machine.groups("4:memory:/m\n", V1_MEMORY)
+    machine.write("/sys/fs/cgroup/memory/m/memory.limit_in_bytes", str(4 * GIB))
+    machine.write("/sys/fs/cgroup/memory/m/memory.usage_in_bytes", str(4 * GIB))
+    machine.write("/sys/fs/cgroup/memory/m/memory.stat", f"total_inactive_file {GIB}\ntotal_active_file {GIB}\n")
+    gauge = gauge_of(machine)
+    assert gauge() == (GIB + GIB // 2, 4 * GIB) == (machine_memory(root=machine.root).available, 4 * GIB)
+    machine.write("/sys/fs/cgroup/memory/m/memory.usage_in_bytes", str(3 * GIB))
+    assert gauge() == (2 * GIB + GIB // 2, 4 * GIB)
+
+
+def test_the_gauge_follows_a_process_that_is_moved(machine: Machine) -> None:
+    machine.write("/proc/meminfo", MEMINFO)
+    machine.groups("0::/a\n", V2)
+    machine.write("/sys/fs/cgroup/b/memory.max", str(2 * GIB))
+    machine.write("/sys/fs/cgroup/b/memory.current", str(GIB))
+    gauge = gauge_of(machine)
+    assert gauge() == (10 * GIB, 16 * GIB)
+    machine.write("/proc/self/cgroup", "0::/b\n")
+    assert gauge() == (GIB, 2 * GIB)
+
+
+def test_the_gauge_says_nothing_where_nothing_is_known(machine: Machine) -> None:
+    assert gauge_of(machine)() is None
 
 
 def test_memory_of_this_machine() -> None:

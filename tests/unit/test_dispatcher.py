@@ -223,8 +223,10 @@ def test_there_is_room_for_everybody_and_a_reserve() -> None:
     """`room` counts chunks for whoever is idle or has space, and some more; pending ones are subtracted."""
     desks = Desks(4, ready=False)
     flow = desks.flow()
-    assert desks.dispatcher.room(flow) == 8, "nobody is ready yet: the first chunks shall wait for those who start"
+    assert desks.dispatcher.room(flow) == 4, "nobody is ready yet: the first chunks shall wait for those who start"
     assert desks.dispatcher.hungry
+    flow.chunker.observe(1, 6 * MILLI, 10)
+    assert desks.dispatcher.room(flow) == 8
     for worker in (1, 2, 3, 4):
         desks.ready(worker)
     assert desks.dispatcher.room(flow) == 4 * DEPTH + 4
@@ -236,7 +238,27 @@ def test_there_is_room_for_everybody_and_a_reserve() -> None:
     assert desks.dispatcher.room(flow) == 2
     assert not desks.dispatcher.hungry
     many = Desks(100, ready=False)
-    assert many.dispatcher.room(many.flow()) == 100 + RESERVE
+    known = many.flow()
+    known.chunker.observe(1, MILLI, 10)
+    assert many.dispatcher.room(known) == 100 + RESERVE
+
+
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_until_results_are_known_each_worker_gets_one_chunk(chunk: int | None) -> None:
+    """They may be large: what is pulled before the first is known is no more than the workers need to begin."""
+    desks = Desks(4)
+    flow = desks.flow(chunker=Chunker(chunk))
+    while desks.dispatcher.room(flow) > 0:
+        desks.add(flow, chunk or 1)
+    assert [chunk.first // (flow.chunker.fixed or 1) for chunk in sent_chunks(desks)] == [0, 1, 2, 3]
+    assert not flow.pending and not desks.dispatcher.starving(flow)
+    desks.results(4, 1, 0, chunk or 1)
+    assert desks.dispatcher.room(flow) > 4 and desks.dispatcher.starving(flow)
+
+
+def sent_chunks(desks: Desks) -> list[Chunk]:
+    """What was sent since the last look."""
+    return [order.chunk for order in desks.orders() if isinstance(order, Send)]
 
 
 def test_reports_of_strangers_are_ignored() -> None:
@@ -1386,3 +1408,10 @@ def test_a_starved_stream_takes_work_back() -> None:
     world.settle(until=lambda: world.clock > 1_400 * MILLI)
     assert client.flow.settled >= 20
     world.settle()
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([100, 400, 1500]))
+def test_whatever_happens_while_memory_is_short(seed: int, size: int) -> None:
+    """Tasks are put back and come again, one at least always runs, and the outcomes are those of any other day."""
+    world_of(random.Random(seed).randbytes(size), squeezed=True).run()

@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outcome": set(),
     "clock": set(),
     "limits": {"errors"},
-    "budget": {"errors"},
+    "kernel_files": set(),
+    "budget": {"errors", "kernel_files"},
     # columns
     "transport": WORDS | {"supervision.system"},
     "worker": WORDS | {"transport", "supervision.system"},

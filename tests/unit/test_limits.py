@@ -16,7 +16,7 @@ from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_ti
 
 NAN, INFINITY = float("nan"), float("inf")
 ITEMS = ("items_in_flight", "items_per_worker")
-BYTES = ("bytes_in_flight", "memory_per_worker", "growth_per_worker")
+BYTES = ("bytes_in_flight", "memory_per_worker", "memory_reserve", "growth_per_worker")
 SECONDS = ("setup_s", "grace_s", "terminate_s")
 
 
@@ -75,6 +75,14 @@ def test_limits_that_may_be_absent() -> None:
     """None means: no limit."""
     limits = Limits(memory_per_worker=None, items_per_worker=None, growth_per_worker=None)
     assert limits == Limits()
+    assert Limits(memory_reserve=None).memory_reserve is None
+
+
+def test_memory_is_watched_unless_told_otherwise() -> None:
+    """A word that is not "auto" is refused with what is allowed."""
+    assert Limits().memory_reserve == "auto"
+    with pytest.raises(UsageError, match="memory_reserve='all' must be a number of bytes, 'auto' or None"):
+        Limits(memory_reserve="all")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,8 @@ def create(
     for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
         if getattr(limits, option) is not None and name in ("threads", "serial"):
             raise NotSupported(f"Limits({option}=...) needs backend='processes': {name!r} has no process to end.")
+    if isinstance(limits.memory_reserve, int) and name in ("threads", "serial"):
+        raise NotSupported(f"Limits(memory_reserve=...) needs backend='processes': {name!r} has no process to end.")
     if name == "threads":
         from allcores.backends.threads import ThreadBackend
 

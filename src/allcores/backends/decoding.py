@@ -39,7 +39,7 @@ def results_of(worker: int, record: frames.Record, chunk: Chunk | None, unpacker
     return event
 
 
-def open_mixed(event: Results, payload: bytes, chunk: Chunk, unpacker: Unpacker | None) -> None:
+def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk, unpacker: Unpacker | None) -> None:
     """Unpack values and failures of a record that holds more than plain values."""
     before = unpacker.bytes_opened if unpacker is not None else 0
     values, each, packed, durations = loads(payload, unpacker)

@@ -93,6 +93,9 @@ class ProcessBackend:
         for option in ("memory_per_worker", "growth_per_worker"):
             if getattr(limits, option) is not None and system.resident_bytes(os.getpid()) is None:
                 raise NotSupported(f"Limits({option}=...) needs /proc/PID/statm, which this system does not have.")
+        self._gauge = budget.MemoryGauge()
+        if isinstance(limits.memory_reserve, int) and self._gauge() is None:
+            raise NotSupported("Limits(memory_reserve=...) needs /proc/meminfo, which this system does not have.")
         self._start_method = start_method
         self._limits = limits
         orders_to_worker = (*preparation, limits.items_per_worker, limits.growth_per_worker)
@@ -143,6 +146,8 @@ class ProcessBackend:
 
     def start(self, driver: Driver) -> None:
         self._driver = driver
+        if self._gauge() is not None:
+            driver.dispatcher.valve.watch(self._gauge, self._weigh)
         if self._start_method == "fork":
             if system.has_other_threads():
                 warnings.warn(
@@ -305,6 +310,11 @@ class ProcessBackend:
                 link.lent.setdefault(offset, []).append(what)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
         crew.write(link, data)
+        until = driver.sleeps_until
+        if self._limits.memory_per_worker is not None and until and until > monotonic_ns() + int(SAMPLE_S * 1e9):
+            # The loop looks at the workers' memory while work is out: it fell asleep when none was.
+            driver.sleeps_until = None
+            self.wake()
 
     # --- the loop (driver thread) -----------------------------------------------------------------
 
@@ -571,6 +581,11 @@ class ProcessBackend:
         self._crew.forget(link)
         words = link.reason or reason or str(error)
         dispatcher.gone(WorkerGone(link.number, running, Kind.WORKER_LOST, error, words, innocent), now)
+
+    def _weigh(self, worker: int) -> int:
+        """Bytes that the end of a worker would give back, about; those of its children included."""
+        link = self._crew.links.get(worker)
+        return system.tree_bytes(link.pid) if link is not None and link.pid else 0
 
     def _sample_memory(self, driver: Driver, limit: int, now: int) -> None:
         self._sample_at = now + int(SAMPLE_S * 1e9)

@@ -17,6 +17,7 @@ import click
 
 from allcores.budget import Budget, Memory, core_budget, human_size, machine_memory, thread_environment
 from allcores.cli.output import write_json
+from allcores.limits import reserve_of
 from allcores.supervision.system import can_fork
 
 #: what allcores uses, or what people use beside it, and what for
@@ -55,6 +56,8 @@ class Diagnosis:
 
     cores: Budget
     memory: Memory
+    #: bytes that a pool keeps available, see Limits(memory_reserve=...); None where memory cannot be watched
+    memory_reserve: int | None
     start_methods: dict[str, str]
     default_start_method: str | None
     limits: list[Limit]
@@ -71,6 +74,11 @@ class Diagnosis:
             found.append("this system cannot fork: use --backend threads")
         if self.memory.available is not None:
             share = self.memory.available // self.cores.workers
+            if self.memory_reserve is not None and self.memory.available < self.memory_reserve:
+                found.append(
+                    f"less than {human_size(self.memory_reserve)} of memory are available: pools run one task at a time"
+                    " until there is more; end other programs, or see Limits(memory_reserve=...)"
+                )
             if share < 256 * 1024 * 1024:
                 found.append(f"only {human_size(share)} of memory are available for each worker: use fewer workers")
         for name, value in self.thread_variables.items():
@@ -89,11 +97,13 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Look at the machine. Takes a few milliseconds; starts nothing."""
     cores = core_budget()
+    memory = machine_memory()
     ours = thread_environment(1, environ={})
     methods = dict(_start_methods())
     return Diagnosis(
         cores=cores,
-        memory=machine_memory(),
+        memory=memory,
+        memory_reserve=_reserve(memory),
         start_methods=methods,
         default_start_method="template" if "template" in methods else None,
         limits=list(_limits(cores.workers)),
@@ -104,6 +114,12 @@ def diagnose() -> Diagnosis:
             name: value for name, value in thread_environment(1).items() if not name.startswith("ALLCORES_")
         },
     )
+
+
+def _reserve(memory: Memory) -> int | None:
+    if memory.total is None or memory.available is None:
+        return None
+    return reserve_of("auto", memory.total if memory.limit is None else memory.limit)
 
 
 def _start_methods() -> Iterator[tuple[str, str]]:
@@ -217,6 +233,10 @@ def as_text(found: Diagnosis) -> str:
     available = "unknown" if memory.available is None else human_size(memory.available)
     lines.append(f"Memory: {available} available")
     lines += [f"  {reason}" for reason in memory.reasons]
+    if found.memory_reserve is not None:
+        lines.append(
+            f"  below {human_size(found.memory_reserve)} a pool starts nothing new, Limits(memory_reserve=...)"
+        )
     lines.append(f"Start methods: {found.default_start_method or 'none'} is the default")
     lines += _table(found.start_methods)
     lines.append("Limits")

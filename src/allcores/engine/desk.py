@@ -36,14 +36,24 @@ class Doom:
     """Why the parent decided to end a worker, and which item gets that as its outcome.
 
     sequence, position: the item; sequence 0 if no item is to blame. phase: what it was doing then.
+    postponed: it is put back instead, and comes again when there is memory.
     """
 
-    __slots__ = ("error", "kind", "phase", "position", "reason", "sequence")
+    __slots__ = ("error", "kind", "phase", "position", "postponed", "reason", "sequence")
 
     def __init__(
-        self, kind: Kind, error: BaseException, reason: str, sequence: int, position: int, phase: int = PHASE_RUNNING
+        self,
+        kind: Kind,
+        error: BaseException,
+        reason: str,
+        sequence: int,
+        position: int,
+        phase: int = PHASE_RUNNING,
+        *,
+        postponed: bool = False,
     ) -> None:
         self.phase = phase
+        self.postponed = postponed
         self.kind = kind
         self.error = error
         self.reason = reason

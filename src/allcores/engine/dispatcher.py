@@ -6,7 +6,7 @@ status board in real life, a dictionary in tests). Every method leaves its order
     caller ──► add / cancel ─┐                      ┌─► Send, SetLimit, Kill, Stop, Launch
     worker ──► results ──────┼──► Dispatcher ───────┤
     death  ──► gone ─────────┤   desks, rotation,   └─► segments settled in their Flow
-    time   ──► tick ─────────┘   alarms                 (flows to wake: `touched`)
+    time   ──► tick ─────────┘   alarms, valve          (flows to wake: `touched`)
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from allcores.engine.events import (
 from allcores.engine.flow import Chunk, Flow, Segment
 from allcores.engine.ledger import Ledger
 from allcores.engine.stealing import Stealing
+from allcores.engine.valve import Valve
 from allcores.engine.watch import PEEK_NS, START_NS, Watch
 from allcores.errors import BrokenPool
 from allcores.limits import Limits
@@ -81,6 +82,7 @@ class Dispatcher(Ledger):
         self._flows: dict[int, Flow] = {}
         self._watch = Watch(self)
         self._stealing = Stealing(self)
+        self.valve = Valve(self)
         self._stillborn = 0
         self.closing = False
         self.broken: BaseException | None = None
@@ -107,6 +109,11 @@ class Dispatcher(Ledger):
 
     def room(self, flow: Flow) -> int:
         """Chunks that this flow should pull now, so that nobody waits for input."""
+        if self.valve.narrow:
+            return self.valve.allowance() - len(flow.pending)
+        if _is_new(flow):
+            # Nobody knows how large its results are: one chunk for each worker will tell.
+            return max(self.workers - flow.chunks_out, len(self.idle) - len(flow.pending))
         free = len(self.idle) * DEPTH + len(self._spare)
         if _is_short(flow):
             free += (len(self.idle) + len(self._spare)) * (DEPTH_SHORT - DEPTH) + len(self._deep)
@@ -129,11 +136,14 @@ class Dispatcher(Ledger):
 
     def starving(self, flow: Flow) -> bool:
         """A worker is idle, and this flow's consumer could pull something for it."""
-        return bool(self.idle) and not flow.exhausted and flow.credit > 0
+        return bool(self.idle) and not flow.exhausted and flow.credit > 0 and self._lets_in(flow)
+
+    def _lets_in(self, flow: Flow) -> bool:
+        return not self.valve.narrow or self.room(flow) > 0
 
     def wants_input(self, flow: Flow) -> bool:
         """Workers wait for this flow's consumer to pull more."""
-        return not flow.exhausted and (bool(self.idle) or not flow.pending) and flow.credit > 0
+        return not flow.exhausted and (bool(self.idle) or not flow.pending) and flow.credit > 0 and self._lets_in(flow)
 
     @property
     def hungry(self) -> bool:
@@ -274,11 +284,14 @@ class Dispatcher(Ledger):
                 self.put_back(chunk, chunk.done, len(chunk.items), blame=0)
             elif phase != PHASE_RUNNING and (chunk.cut or len(chunk.items) - chunk.done > 1):
                 # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
-                self.put_back(chunk, chunk.done, len(chunk.items), blame=1, alone=True)
+                postponed = 1 if doom is not None and doom.postponed else 0
+                self.put_back(chunk, chunk.done, len(chunk.items), blame=1 - postponed, alone=True, postponed=postponed)
             else:
                 position = max(position, chunk.done)
                 self.put_back(chunk, position + 1, len(chunk.items), blame=0)
-                if event.innocent and doom is None and chunk.put_backs < MOST_PUT_BACKS:
+                if doom is not None and doom.postponed:
+                    self.put_back(chunk, position, position + 1, blame=0, postponed=1)
+                elif event.innocent and doom is None and chunk.put_backs < MOST_PUT_BACKS:
                     self.put_back(chunk, position, position + 1, blame=1)
                 else:
                     seconds_ns = max(0, now - event.running.started_ns) if event.running else 0
@@ -286,6 +299,7 @@ class Dispatcher(Ledger):
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
                 self.put_back(chunk, chunk.done, position, blame=0)
         desk.chunks.clear()
+        self.valve.turn()
         if not started and doom is None and not event.innocent:
             self._stillborn += 1
             if self._stillborn >= MOST_STILLBORN:
@@ -353,7 +367,7 @@ class Dispatcher(Ledger):
         idle, spare, deep = self.idle, self._spare, self._deep
         while idle or spare or deep:
             flow = self.next_flow()
-            if flow is None:
+            if flow is None or (self.valve.narrow and not self.valve.admits(flow)):
                 break
             if idle:
                 # The one that worked last: its caches are warm, and so is its core.
@@ -375,6 +389,9 @@ class Dispatcher(Ledger):
             if chunk is None:
                 self._reopen(desk)
                 continue
+            if not flow.pending and len(self._flows) > 1:
+                # Its reader may pull more before its next turn comes, or it falls behind the others for good.
+                self.touched.add(flow)
             desk.last_sequence += 1
             chunk.sequence = desk.last_sequence
             chunk.worker = desk.worker
@@ -390,6 +407,11 @@ class Dispatcher(Ledger):
             if len(chunk.items) > 1:
                 self.alarm(now + PEEK_NS, "peek", (desk, chunk.sequence))
             self.orders.append(Send(desk.worker, chunk))
+            self.valve.expect(now)
+        if self.valve.narrow:
+            if not self.rotation and self.valve.allowance():
+                self.valve.wake_all()
+            return
         if seek and idle and not self.rotation:
             self._stealing.seek_soon(now)
 
@@ -439,6 +461,8 @@ class Dispatcher(Ledger):
             elif what == "seek":
                 if self.idle and not self.rotation:
                     self._stealing.look_again(now)
+            elif what == "memory":
+                self.valve.look(now)
             elif what == "behind":
                 self._stealing.free_what_waits(subject, now)
             elif what == "confirm":
@@ -459,6 +483,10 @@ class Dispatcher(Ledger):
         self.enlist(chunk.flow)
         self.assign(now)
 
+    def recall(self, desk: Desk, now: int) -> None:
+        """Take back what this worker has not started, without asking who could have it."""
+        self._stealing.recall(desk, now)
+
     def doom(self, desk: Desk, doom: Doom, now: int) -> None:
         """End a worker; what becomes of its items is settled when it is gone."""
         desk.doom = doom
@@ -477,6 +505,11 @@ class Dispatcher(Ledger):
                 desk.move(Life.LEAVING)
                 self._shut(desk)
                 self.orders.append(Stop(desk.worker))
+
+
+def _is_new(flow: Flow) -> bool:
+    """Whether nothing is known yet of a stream's results."""
+    return flow.chunker.mean_ns is None and not flow.calls
 
 
 def _is_short(flow: Flow) -> bool:

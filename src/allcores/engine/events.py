@@ -206,4 +206,42 @@ class WorkerEnded:
     reason: str
 
 
-News = FlowStarted | Progress | TaskFailed | TaskRetried | FlowEnded | WorkerStarted | WorkerEnded
+@dataclass(frozen=True, slots=True)
+class MemoryHeld:
+    """Memory is short: nothing new is started as long as anything runs. available, reserve: bytes."""
+
+    available: int
+    reserve: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReleased:
+    """There is memory again, and work goes on. available, reserve: bytes. seconds: how long it was held."""
+
+    available: int
+    reserve: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPostponed:
+    """A running task was ended because memory ran out, and put back: not an attempt. times: so far."""
+
+    flow: int
+    index: int
+    times: int
+    worker: int
+
+
+News = (
+    FlowStarted
+    | Progress
+    | TaskFailed
+    | TaskRetried
+    | TaskPostponed
+    | FlowEnded
+    | WorkerStarted
+    | WorkerEnded
+    | MemoryHeld
+    | MemoryReleased
+)

@@ -61,7 +61,7 @@ class Chunk:
 
     first: index of items[0]. done: leading items that are settled. attempt: of all its items.
     worker, sequence: who has it, and its place in that queue; 0 before it is sent. put_backs: how often it lost
-    its worker without being at fault.
+    its worker without being at fault. postponed: how often it was ended because memory ran out.
     """
 
     __slots__ = (
@@ -75,6 +75,7 @@ class Chunk:
         "future",
         "items",
         "payload",
+        "postponed",
         "put_backs",
         "sent_ns",
         "sequence",
@@ -102,6 +103,7 @@ class Chunk:
         self.size_bytes = len(payload) if payload is not None else 0
         self.attempt = attempt
         self.put_backs = put_backs
+        self.postponed = 0
         self.future = future
         self.done = 0
         self.worker = 0
@@ -133,6 +135,7 @@ class Chunk:
             future=self.future,
         )
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
+        chunk.postponed = self.postponed
         chunk.fate = self.fate
         return chunk
 
@@ -273,6 +276,16 @@ class Flow:
         elif self.bytes_out >= self.bytes_limit:
             return 1 if self.pulled == self.consumed else 0
         return items
+
+    @property
+    def bytes_left(self) -> int:
+        """Pickled bytes that may still be pulled, as far as they are known."""
+        return self.bytes_limit - self.bytes_out
+
+    @property
+    def chunks_out(self) -> int:
+        """Chunks that were pulled and are not settled, while the first ones are."""
+        return -(-(self.pulled - self.settled) // (self.chunker.fixed or 1))
 
     def want(self, workers: int) -> int:
         """Items for the next chunk; 0 if the input has ended or there is no credit."""

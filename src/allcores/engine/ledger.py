@@ -13,8 +13,9 @@ from collections import deque
 from typing import Any
 
 from allcores.engine.desk import Desk
-from allcores.engine.events import Failure, News, Results, TaskRetried
+from allcores.engine.events import Failure, News, Results, TaskPostponed, TaskRetried
 from allcores.engine.flow import Chunk, Flow, Segment
+from allcores.engine.pressure import MOST_POSTPONED
 from allcores.errors import TaskCancelled
 from allcores.outcome import Kind
 
@@ -39,6 +40,9 @@ class Ledger:
         self._ok = 0
         self.retries = 0
         self.put_backs = 0
+        self.postponed = 0
+        #: some item was put back so often that it is to run alone
+        self.some_alone = False
         self.busy_ns = 0
 
     # --- results ---
@@ -216,8 +220,13 @@ class Ledger:
 
     # --- what waits ---
 
-    def put_back(self, chunk: Chunk, start: int, stop: int, *, blame: int, alone: bool = False) -> None:
-        """Items [start:stop] go to the front of their flow; `alone` makes a chunk of each."""
+    def put_back(
+        self, chunk: Chunk, start: int, stop: int, *, blame: int, alone: bool = False, postponed: int = 0
+    ) -> None:
+        """Items [start:stop] go to the front of their flow; `alone` makes a chunk of each.
+
+        postponed: 1 if it is for want of memory.
+        """
         if start >= stop:
             return
         if chunk.flow.cancelled or chunk.cancelled:
@@ -233,7 +242,17 @@ class Ledger:
                 chunk.flow.pending.appendleft(chunk.part(position, position + 1, put_backs=put_backs))
         else:
             chunk.flow.pending.appendleft(chunk.part(start, stop, put_backs=put_backs))
+        if postponed:
+            self._note_postponed(chunk, start, stop)
         self.enlist(chunk.flow)
+
+    def _note_postponed(self, chunk: Chunk, start: int, stop: int) -> None:
+        """The chunks of [start:stop], which were just put back, count it."""
+        for again in itertools.islice(chunk.flow.pending, stop - start):
+            again.postponed += 1
+            self.postponed += 1
+            self.some_alone = self.some_alone or again.postponed >= MOST_POSTPONED
+            self.news.append(TaskPostponed(chunk.flow.number, again.first, again.postponed, chunk.worker))
 
     def enlist(self, flow: Flow) -> None:
         """Note that a flow has chunks that wait."""

@@ -61,7 +61,7 @@ class Stealing:
 
     def seek(self, now: int) -> None:
         """Somebody is idle and nothing waits: take unstarted work from whoever has most of it."""
-        if now < self._steal_at or not self._ends_are_near():
+        if now < self._steal_at or not self._ends_are_near() or self._dispatcher.valve.narrow:
             return
         best: tuple[float, Desk, int] | None = None
         hope = False
@@ -112,6 +112,18 @@ class Stealing:
         desk.confirming = True
         self._dispatcher.limit(desk, mark(head.sequence, max(head.done, glance.unstarted_from(head.sequence))))
         self._dispatcher.alarm(now + CONFIRM_NS, "confirm", desk)
+
+    def recall(self, desk: Desk, now: int) -> None:
+        """Take back all that this worker has not started; there need not be anybody who could have it."""
+        if not desk.chunks or not desk.open or desk.confirming:
+            return
+        head = desk.chunks[0]
+        glance = self._dispatcher.glance(desk.worker)
+        first = max(head.done, glance.unstarted_from(head.sequence) if glance is not None else 0)
+        if first < len(head.items) or len(desk.chunks) > 1:
+            desk.confirming = True
+            self._dispatcher.limit(desk, mark(head.sequence, first))
+            self._dispatcher.alarm(now + CONFIRM_NS, "confirm", desk)
 
     def confirm(self, desk: Desk, now: int) -> None:
         """The limit must be visible by now: what the worker has not begun is ours."""

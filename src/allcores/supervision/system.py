@@ -132,6 +132,19 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
+def tree_bytes(pid: int) -> int:
+    """Resident memory of a process and its descendants; what cannot be told counts nothing."""
+    total, waiting = 0, [pid]
+    while waiting:
+        pid = waiting.pop()
+        total += resident_bytes(pid) or 0
+        with contextlib.suppress(OSError, ValueError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                    waiting += map(int, file.read().split())
+    return total
+
+
 def maxrss_bytes(value: int) -> int:
     """`ru_maxrss` in bytes: kilobytes on Linux, bytes on macOS."""
     return value if sys.platform == "darwin" else value * 1024

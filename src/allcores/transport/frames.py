@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Record = tuple[int, int, int, int, int, bytes]
+    Record = tuple[int, int, int, int, int, bytes | memoryview]
 
 
 #: length of the body (u64), kind (u8), number (u32)
@@ -71,7 +71,9 @@ def records(body: bytes | bytearray | memoryview) -> Iterator[Record]:
         offset += head
         if offset + length > end:
             return
-        yield sequence, start, count, flags, total_ns, bytes(view[offset : offset + length])
+        payload = view[offset : offset + length]
+        # A large one is nearly all of the body, which it may as well keep.
+        yield sequence, start, count, flags, total_ns, payload if length > 65_536 else bytes(payload)
         offset += length
 
 

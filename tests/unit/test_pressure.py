@@ -1,0 +1,348 @@
+"""engine/pressure.py and engine/valve.py: when work is held, who is ended, and who may start meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.simulation import MILLI
+from tests.unit.test_dispatcher import Desks
+
+from allcores.engine.chunker import Chunker
+from allcores.engine.events import Kill, MemoryHeld, MemoryReleased, SetLimit, TaskPostponed
+from allcores.engine.pressure import (
+    CLOSE_NS,
+    EASE_FACTOR,
+    EASE_NS,
+    FAR_NS,
+    GONE_NS,
+    MOST_POSTPONED,
+    Pressure,
+    Running,
+    youngest,
+)
+from allcores.engine.stealing import CONFIRM_NS
+from allcores.errors import WorkerLost
+from allcores.limits import reserve_of
+from allcores.outcome import Kind
+
+MB = 1_000_000
+TOTAL, RESERVE = 10_000 * MB, 1_000 * MB
+SECOND = 1_000 * MILLI
+
+
+class Machine:
+    """A `Pressure` with a clock, and workers that began one after the other."""
+
+    def __init__(self, weights: dict[int, int] | None = None) -> None:
+        self.pressure = Pressure(RESERVE)
+        self.weights = weights or {}
+        self.dying: set[int] = set()
+        self.now = 100 * SECOND
+
+    def look(self, available_mb: int, *, after_ns: int = CLOSE_NS) -> int | None:
+        """The worker that is to be ended, if any. Worker n began n ns after the others."""
+        self.now += after_ns
+        running = [Running(worker, worker) for worker in self.weights if worker not in self.dying]
+        ended = self.pressure.look(
+            available_mb * MB, TOTAL, running, self.weights.__getitem__, self.now, dying=self.dying.__contains__
+        )
+        if ended is not None:
+            self.dying.add(ended.worker)
+        return ended.worker if ended is not None else None
+
+
+# --- the decision ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("total_mb", "reserve_mb"),
+    [(512, 51.2), (2_000, 200), (3_000, 200), (16_000, 800), (64_000, 3_200), (10**6, 4_000)],
+)
+def test_the_reserve_follows_the_size_of_the_machine(total_mb: int, reserve_mb: float) -> None:
+    assert reserve_of("auto", total_mb * MB) == int(reserve_mb * MB)
+    assert reserve_of(123, total_mb * MB) == 123
+
+
+def test_work_is_held_below_the_reserve_and_goes_on_well_above_it() -> None:
+    """Between the two it stays as it is: no flutter."""
+    machine = Machine()
+    states = []
+    for available in (5_000, 1_100, 1_000, 999, 1_001, 1_249, 1_250, 1_100, 900):
+        assert machine.look(available) is None
+        states.append(machine.pressure.held)
+    assert states == [False, False, False, True, True, True, False, False, True]
+
+
+def test_looks_are_more_frequent_close_to_the_reserve() -> None:
+    machine = Machine()
+    pauses = []
+    for available in (9_000, 3_000, 2_999, 900, 9_000):
+        machine.look(available)
+        pauses.append(machine.pressure.pause_ns)
+    assert pauses == [FAR_NS, FAR_NS, CLOSE_NS, CLOSE_NS, FAR_NS]
+
+
+def test_the_youngest_is_ended_below_half_of_the_reserve_one_at_a_time() -> None:
+    """The next one only when it is gone, or will not go."""
+    machine = Machine({1: 2_000 * MB, 2: 2_000 * MB, 3: 2_000 * MB})
+    assert machine.look(501) is None
+    assert machine.look(499) == 3
+    assert machine.look(400) is None
+    machine.dying.clear()
+    del machine.weights[3]
+    assert machine.look(400) == 2
+    assert machine.look(300) is None
+    assert machine.look(300, after_ns=GONE_NS) == 1
+
+
+def test_who_holds_too_little_is_left_alone() -> None:
+    """The young ones that hold less than their share of what is missing would be ended for nothing."""
+    heavy = Machine({1: 3_000 * MB, 2: 20 * MB, 3: 20 * MB})
+    assert heavy.look(100) == 1
+    others = Machine({1: 20 * MB, 2: 20 * MB, 3: 20 * MB})
+    assert others.look(0) is None and others.pressure.held
+    others.weights = dict.fromkeys(others.weights, 2_000 * MB)
+    assert others.look(0) is None, "they are not weighed at each look"
+    assert others.look(0, after_ns=FAR_NS) == 3
+
+
+def test_after_an_end_fewer_are_busy_for_as_long_as_it_had_taken_to_show() -> None:
+    machine = Machine({1: 2_000 * MB, 2: 2_000 * MB, 3: 2_000 * MB, 4: 2_000 * MB})
+    assert machine.look(100) == 4
+    took_ns = machine.now - 4
+    assert took_ns * EASE_FACTOR > EASE_NS
+    assert machine.pressure.most == 3
+    del machine.weights[4]
+    machine.look(5_000, after_ns=EASE_FACTOR * took_ns - 1)
+    assert machine.pressure.most == 3
+    machine.look(5_000, after_ns=1)
+    assert machine.pressure.most == 4
+    machine.pressure.ease(5)
+    assert machine.pressure.most == 4
+    machine.pressure.ease(4)
+    assert machine.pressure.most is None
+
+
+WEIGHTS = st.lists(st.integers(0, 2_000), max_size=8)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3_000), WEIGHTS, st.integers(FAR_NS, 3 * SECOND)), max_size=30))
+def test_what_always_holds(looks: list[tuple[int, list[int], int]]) -> None:
+    """Whoever is ended runs, holds its share of what is missing, and is the youngest of those that do."""
+    machine = Machine()
+    for available, weights, after_ns in looks:
+        machine.weights = {number: weight * MB for number, weight in enumerate(weights)}
+        machine.dying.clear()
+        was_held = machine.pressure.held
+        ended = machine.look(available, after_ns=after_ns)
+        assert machine.pressure.held is (available < 1_000 or (was_held and available < 1_250))
+        assert machine.pressure.most is None or machine.pressure.most >= 1
+        missing = 1_000 - available
+        able = [number for number, weight in enumerate(weights) if weight * len(weights) >= missing]
+        assert ended == (max(able) if available < 500 and able else None)
+        # Ending those that could be ended helps; if nobody is, all of them together hold too little.
+        if ended is None and available < 500:
+            assert sum(weights) < missing
+
+
+def test_of_those_that_began_together_one_is_ended() -> None:
+    assert youngest([Running(1, 5), Running(2, 5)], 10, lambda worker: 10) in (Running(1, 5), Running(2, 5))
+    assert youngest([], 10, lambda worker: 10) is None
+
+
+# --- the dispatcher's hand ------------------------------------------------------------------------
+
+
+class Squeezed(Desks):
+    """A dispatcher whose machine has as much memory as the test says."""
+
+    def __init__(self, workers: int, **limits: Any) -> None:
+        super().__init__(workers, memory_reserve=RESERVE, **limits)
+        self.available_mb = 9_000
+        self.weights = dict.fromkeys(range(1, 20), 2_000 * MB)
+        self.dispatcher.valve.watch(lambda: (self.available_mb * MB, TOTAL), self.weights.__getitem__)
+
+    def have(self, available_mb: int, *, after_ns: int = FAR_NS) -> None:
+        """So much is available, and it has been looked at."""
+        self.available_mb = available_mb
+        self.now += after_ns
+        self.dispatcher.tick(self.now)
+
+    def runs(self, *workers: int) -> None:
+        """They run the first item of what they hold, each having begun later than the one before."""
+        for worker in workers:
+            self.now += MILLI
+            self.at(worker, self.dispatcher.desks[worker].chunks[0].sequence, 0)
+
+    def news(self, kind: type) -> list[Any]:
+        return [each for each in self.dispatcher.news if isinstance(each, kind)]
+
+    def kills(self) -> list[int]:
+        return [order.worker for order in self.orders() if isinstance(order, Kill)]
+
+
+def test_held_work_is_not_handed_out_until_there_is_memory() -> None:
+    desks = Squeezed(2)
+    flow = desks.flow()
+    desks.add(flow)
+    [(first, *_)] = desks.sent()
+    desks.runs(first)
+    desks.have(900)
+    desks.add(flow)
+    desks.add(flow)
+    assert desks.sent() == []
+    desks.have(2_000)
+    assert [sent[1] for sent in desks.sent()] == [1, 2]
+    assert desks.news(MemoryHeld) == [MemoryHeld(900 * MB, RESERVE)]
+    [released] = desks.news(MemoryReleased)
+    assert released.seconds == pytest.approx(FAR_NS / 1e9)
+
+
+def test_with_nobody_busy_one_chunk_starts_however_short_memory_is() -> None:
+    desks = Squeezed(2)
+    flow = desks.flow(total=5)
+    desks.add(flow)
+    [(first, *_)] = desks.sent()
+    desks.runs(first)
+    desks.have(0)
+    desks.orders()
+    desks = desks_after_loss(desks, first)
+    for _ in range(3):
+        desks.add(flow)
+    started = []
+    for _ in range(4):
+        [(worker, index, *_)] = desks.sent()
+        started.append(index)
+        desks.weights[worker] = 0
+        desks.runs(worker)
+        desks.have(0)
+        desks.results(worker, desks.dispatcher.desks[worker].last_sequence, 0, 1)
+    assert started == [0, 1, 2, 3]
+
+
+def desks_after_loss(desks: Squeezed, worker: int) -> Squeezed:
+    """The worker that was ended is gone, and another is ready."""
+    desks.gone(worker)
+    for each in desks.dispatcher.desks:
+        if each not in desks.board:
+            desks.ready(each)
+    return desks
+
+
+def test_no_input_is_pulled_while_work_is_held() -> None:
+    desks = Squeezed(2)
+    flow = desks.flow()
+    desks.add(flow)
+    [(first, *_)] = desks.sent()
+    desks.runs(first)
+    assert desks.dispatcher.room(flow) > 0 and desks.dispatcher.starving(flow)
+    desks.have(900)
+    assert desks.dispatcher.room(flow) == 0
+    assert not desks.dispatcher.starving(flow) and not desks.dispatcher.wants_input(flow)
+    desks.dispatcher.touched.clear()
+    desks.results(first, 1, 0, 1)
+    assert flow in desks.dispatcher.touched
+    assert desks.dispatcher.room(flow) == 1 and desks.dispatcher.starving(flow)
+
+
+def test_what_waits_at_workers_is_taken_back_but_not_from_the_oldest() -> None:
+    desks = Squeezed(2)
+    flow = desks.flow(chunker=Chunker(3))
+    for _ in range(4):
+        desks.add(flow, 3)
+    held = {worker: [chunk.first for chunk in desk.chunks] for worker, desk in desks.dispatcher.desks.items()}
+    old, young = sorted(held)
+    desks.orders()
+    desks.runs(old, young)
+    desks.have(900, after_ns=CLOSE_NS)
+    assert [order.worker for order in desks.orders() if isinstance(order, SetLimit)] == [young]
+    desks.now += CONFIRM_NS
+    desks.dispatcher.tick(desks.now)
+    assert [len(chunk.items) for chunk in desks.dispatcher.desks[old].chunks] == [3, 3]
+    kept = desks.dispatcher.desks[young].chunks
+    assert sum(len(chunk.items) for chunk in kept) == 1
+    assert sum(len(chunk.items) for chunk in flow.pending) == 5
+    assert flow.pending[0].first == held[young][0] + 1
+    assert desks.sent() == []
+
+
+def test_the_ended_item_goes_to_the_front_and_is_no_attempt() -> None:
+    desks = Squeezed(2)
+    flow = desks.flow()
+    desks.add(flow)
+    desks.add(flow)
+    sent = {index: worker for worker, index, *_ in desks.sent()}
+    desks.runs(sent[0], sent[1])
+    desks.have(100)
+    assert desks.kills() == [sent[1]]
+    desks_after_loss(desks, sent[1])
+    [chunk] = flow.pending
+    assert (chunk.first, chunk.attempt, chunk.postponed) == (1, 1, 1)
+    assert desks.dispatcher.postponed == 1
+    assert desks.news(TaskPostponed) == [TaskPostponed(flow.number, 1, 1, sent[1])]
+    desks.have(9_000)
+    assert desks.sent() == [], "one less than before may be busy"
+    desks.results(sent[0], 1, 0, 1)
+    assert [sent[1:] for sent in desks.sent()] == [(1, 1, 1)]
+
+
+def test_an_item_that_was_put_back_too_often_runs_alone_and_is_then_told() -> None:
+    """While it runs nobody else is given work, and it does not start before they are done."""
+    desks = Squeezed(3)
+    flow, other = desks.flow(), desks.flow()
+    chunk = desks.add(flow)
+    chunk.postponed = MOST_POSTPONED - 1
+    desks.add(other)
+    sent = {chunk.flow: order.worker for order in desks.orders() if (chunk := getattr(order, "chunk", None))}
+    desks.runs(sent[other], sent[flow])
+    desks.have(100)
+    desks_after_loss(desks, sent[flow])
+    desks.orders()
+    desks.have(9_000)
+    desks.now += EASE_FACTOR * SECOND
+    desks.have(9_000)
+    assert not desks.sent(), "somebody else is still busy"
+    desks.results(sent[other], 1, 0, 1)
+    [(worker, index, items, attempt)] = desks.sent()
+    assert (index, items, attempt) == (0, 1, 1)
+    desks.add(other)
+    assert not desks.sent(), "it runs alone"
+    desks.runs(worker)
+    desks.have(100)
+    assert desks.kills() == [worker]
+    desks_after_loss(desks, worker)
+    segment = flow.take()
+    assert segment is not None and segment.failures
+    error = segment.failures[0].error
+    assert segment.failures[0].kind is Kind.WORKER_LOST and isinstance(error, WorkerLost)
+    assert "used 2,000 MB, 100 MB were left, 1,000 MB are kept in reserve" in str(error)
+    assert (error.peak_memory, error.attempts, error.index) == (2_000 * MB, 1, 0)
+    assert [sent[1] for sent in desks.sent()] == [1]
+
+
+def test_an_idle_pool_sleeps() -> None:
+    """Looks are made while work is out only, however it was left."""
+    desks = Squeezed(2)
+    assert all(alarm[2] != "memory" for alarm in desks.dispatcher.alarms)
+    flow = desks.flow()
+    desks.add(flow)
+    [(first, *_)] = desks.sent()
+    assert [alarm[2] for alarm in desks.dispatcher.alarms].count("memory") == 1
+    desks.runs(first)
+    desks.have(900)
+    assert [alarm[2] for alarm in desks.dispatcher.alarms].count("memory") == 1
+    desks.results(first, 1, 0, 1)
+    desks.have(900)
+    assert all(alarm[2] != "memory" for alarm in desks.dispatcher.alarms)
+
+
+def test_none_leaves_memory_alone() -> None:
+    desks = Desks(1, memory_reserve=None)
+    desks.dispatcher.valve.watch(lambda: (0, TOTAL), lambda worker: 0)
+    flow = desks.flow()
+    desks.add(flow)
+    assert all(alarm[2] != "memory" for alarm in desks.dispatcher.alarms)
+    assert not desks.dispatcher.valve.narrow
