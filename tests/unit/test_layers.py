@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "budget": {"errors"},
     # columns
     "transport": WORDS,
-    "worker": WORDS | {"transport", "supervision.system"},
+    "worker": WORDS | {"transport", "supervision.system", "supervision.watchman"},
     "supervision": WORDS | {"budget", "transport", "worker"},
     "streams": WORDS,
     "engine": WORDS,

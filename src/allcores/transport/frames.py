@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 HEADER = struct.Struct("<QB3xI")
 
 # parent -> worker
-SETUP, FUNCTION, CHUNK, FORGET, STOP = range(1, 6)
-# worker -> parent
+SETUP, FUNCTION, CHUNK, FORGET, STOP, PRELOAD = range(1, 7)
+# worker -> parent; a SETUP_FAILED's number is the kind of the frame over which it failed
 READY, SETUP_FAILED, RESULTS = range(11, 14)
 
 #: body of a CHUNK before the pickled items: function number, flags, number of items

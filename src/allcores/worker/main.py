@@ -45,14 +45,22 @@ def lift(descriptor: int) -> int:
     return lifted
 
 
-def serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_number: int, parent: int) -> None:
+def serve(
+    pipe_descriptor: int,
+    notes_descriptor: int,
+    board: Board,
+    slot_number: int,
+    parent: int,
+    preloaded: tuple[Any, ...] | None = None,
+) -> None:
     """Be a worker until the end. Never returns.
 
     parent: pid of the process that made this one. notes_descriptor: where a fatal signal's stack goes.
+    preloaded: what that process has loaded for all its workers: () or a tuple of one, None if nothing was asked of it.
     """
     code = 1
     try:
-        code = _serve(pipe_descriptor, notes_descriptor, board, slot_number, parent)
+        code = _serve(pipe_descriptor, notes_descriptor, board, slot_number, parent, preloaded)
     except BaseException:
         with contextlib.suppress(BaseException):
             sys.excepthook(*sys.exc_info())
@@ -78,8 +86,18 @@ def _guard(notes_descriptor: int, parent: int) -> int:
     return notes
 
 
-def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_number: int, parent: int) -> int:
+def _serve(
+    pipe_descriptor: int,
+    notes_descriptor: int,
+    board: Board,
+    slot_number: int,
+    parent: int,
+    preloaded: tuple[Any, ...] | None,
+) -> int:
     _guard(notes_descriptor, parent)
+    if preloaded is not None:
+        _reseed()
+    state = preloaded or ()
     pipe = socket.socket(fileno=lift(pipe_descriptor))
     # Open until the very end: it closes with the process.
     _kept.append(pipe)
@@ -119,22 +137,42 @@ def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_numbe
         elif kind == frames.FORGET:
             assert runner is not None
             runner.forget(number)
+        elif kind == frames.PRELOAD:
+            # Nobody could do it for all workers.
+            from allcores.worker import preload
+
+            slot[STARTED] = 1
+            slot[PHASE] = PHASE_SETUP
+            try:
+                state = preload.load(body)
+            except BaseException as error:
+                packed = dumps(pack_error(error, skip_frames=preload.FRAMES))
+                send(frames.frame(frames.SETUP_FAILED, frames.PRELOAD, packed))
+                return 1
         elif kind == frames.SETUP:
             slot[STARTED] = 1
             slot[PHASE] = PHASE_SETUP
             try:
                 setup, args, teardown, items_limit, growth_limit = loads(body)
-                value = setup(*args) if setup is not None else None
+                value = setup(*state, *args) if setup is not None else None
             except BaseException as error:
-                send(frames.frame(frames.SETUP_FAILED, 0, dumps(pack_error(error, skip_frames=1))))
+                send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
                 return 1
             runner = Runner(send, slot, board.outbox(slot_number), items_limit=items_limit, growth_limit=growth_limit)
-            runner.state = () if value is None else (value,)
+            runner.state = state if value is None else (value,)
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE
             send(frames.frame(frames.READY, 0))
         elif kind == frames.STOP:
             return _leave(teardown, runner)
+
+
+def _reseed() -> None:
+    """Random numbers of its own for each worker that was forked with NumPy loaded, as Python sees to for `random`."""
+    numbers = sys.modules.get("numpy.random")
+    if numbers is not None:
+        with contextlib.suppress(Exception):
+            numbers.seed()
 
 
 def _leave(teardown: Any, runner: Runner | None) -> int:
