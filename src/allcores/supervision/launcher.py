@@ -99,6 +99,8 @@ class TemplateLauncher:
         self.ready = preload is None
         self.preloading = False
         self.status: int | None = None
+        #: end of file was seen: it is about to go by itself
+        self._ended = False
         self._report = -1
         self._last_report = b""
         ours, theirs = socket.socketpair()
@@ -168,6 +170,7 @@ class TemplateLauncher:
         except OSError:
             data = b""
         if not data:
+            self._ended = True
             return None
         data = self._rest + data
         whole = len(data) // NOTICE.size * NOTICE.size
@@ -190,14 +193,14 @@ class TemplateLauncher:
 
     def close(self) -> None:
         self._control.close()
-        if not self.ready:
+        if not self.ready and not self._ended:
             # Its loop, which would see the end of the socket, is still far away.
             self.kill()
         try:
             self.status = self._process.wait(TEMPLATE_END_S)
         except Exception:  # subprocess.TimeoutExpired
             self.kill()
-            self.status = self._process.wait()
+            self._process.wait()
         if self._report >= 0:
             self._last_report = self.report()
             os.close(self._report)

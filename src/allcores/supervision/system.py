@@ -16,6 +16,8 @@ import time
 LINUX = sys.platform.startswith("linux")
 #: the kernel's name for the option of prctl(2)
 _PR_SET_PDEATHSIG = 1
+#: Our descriptors live up here, where the numbers that a task's `open` gets never reach.
+HIGH_DESCRIPTOR = 400
 
 
 def can_fork() -> bool:
@@ -36,6 +38,18 @@ def anonymous_file(name: str, size: int = 0) -> int:
     os.unlink(path)
     os.truncate(descriptor, size)
     return descriptor
+
+
+def lift(descriptor: int) -> int:
+    """Move a descriptor out of the way of those that tasks (and preload functions) open and close."""
+    try:
+        import fcntl
+
+        lifted: int = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
+    except (ImportError, OSError):
+        return descriptor
+    os.close(descriptor)
+    return lifted
 
 
 def die_with_parent(parent: int) -> None:

@@ -20,7 +20,8 @@ class Watchman:
     """See the module. Made by the process that is watched, which tells it what to end."""
 
     def __init__(self) -> None:
-        read, self._write = os.pipe()
+        read, write = os.pipe()
+        self._write = system.lift(write)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()

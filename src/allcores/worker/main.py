@@ -14,6 +14,7 @@ import socket
 import sys
 
 from allcores.supervision import system
+from allcores.supervision.system import lift
 from allcores.transport import frames
 from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
@@ -24,25 +25,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Our descriptors live up here, where the numbers that a task's `open` gets never reach.
-HIGH_DESCRIPTOR = 400
 #: The pipe is gone although the parent lives: the task closed a descriptor that was ours.
 EXIT_LOST_PIPE = 70
 #: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
 READ_BYTES = 65_536
 _kept: list[socket.socket] = []
-
-
-def lift(descriptor: int) -> int:
-    """Move a descriptor out of the way of those that tasks open and close."""
-    try:
-        import fcntl
-
-        lifted: int = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-    except (ImportError, OSError):
-        return descriptor
-    os.close(descriptor)
-    return lifted
 
 
 def serve(

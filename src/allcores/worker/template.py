@@ -24,7 +24,7 @@ import sys
 from importlib import import_module
 
 from allcores.supervision import system
-from allcores.supervision.system import bury
+from allcores.supervision.system import bury, lift
 from allcores.transport.board import Board
 from allcores.transport.pickling import dumps, pack_error
 from allcores.worker import main as worker_main
@@ -48,7 +48,7 @@ PRELOADING, PRELOADED, PRELOAD_FAILED, THREADED = 21, 22, 23, 24
 def run(control_descriptor: int) -> None:
     """Be the template until the parent closes its end. Never returns."""
     # Out of the way of what the preload function opens and closes, and not for the programs that it starts.
-    control = socket.socket(fileno=worker_main.lift(control_descriptor))
+    control = socket.socket(fileno=lift(control_descriptor))
     template = _Template(control)
     try:
         template.serve()
@@ -67,7 +67,7 @@ class _Template:
 
         settings: dict[str, Any] = pickle.loads(self._read(length))
         _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
-        self._board_descriptor, *files = map(worker_main.lift, descriptors)
+        self._board_descriptor, *files = map(lift, descriptors)
         self._slots: int = settings["slots"]
         #: of the parent's interpreter, for fresh ones
         self._flags: list[str] = settings["flags"]
@@ -76,7 +76,7 @@ class _Template:
         sys.argv[:] = settings["argv"]
         with contextlib.suppress(OSError):
             os.chdir(settings["folder"])
-        self._alarm_read, self._alarm_write = os.pipe()
+        self._alarm_read, self._alarm_write = map(lift, os.pipe())
         os.set_blocking(self._alarm_write, False)
         os.set_blocking(self._alarm_read, False)
         self._watchman: Watchman | None = None
