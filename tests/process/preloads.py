@@ -129,7 +129,7 @@ def multiply(model: dict[str, Any], factor: float) -> float:
 
 
 def load_numbers() -> None:
-    import numpy  # noqa: F401
+    import numpy.random  # noqa: F401
 
 
 def random_numbers(item: object) -> tuple[int, float, float]:
@@ -192,6 +192,10 @@ def spell_checker() -> Any:
 
 
 def correct(checker: Any, words: list[str]) -> tuple[int, list[str]]:
+    """And collects garbage, as happens sooner or later: that must not write into every object."""
+    import gc
+
     from symspellpy import Verbosity
 
+    gc.collect()
     return os.getpid(), [checker.lookup(word, Verbosity.TOP, 2)[0].term for word in words]

@@ -172,7 +172,7 @@ class TestThreads:
         pytest.importorskip("numpy")
         with Pool(2, preload=preloads.start_native_threads) as pool:
             assert pool.map(preloads.multiply, [1.0, 2.0]) == [300.0, 600.0]
-            assert len({loader for loader, _ in pool.map(preloads.who, range(10))}) == 1
+            assert all(loader != user for loader, user in pool.map(preloads.who, range(10)))
             assert pool.map(preloads.multiply, [1.0, 2.0]) == [300.0, 600.0]
 
     def test_spawn_warns_once_that_it_shares_nothing(self) -> None:
@@ -246,7 +246,8 @@ class TestFailures:
             wait_gone(bell.pids())
 
     @pytest.mark.parametrize("hang", ["catch_everything", "hold_the_interpreter", "stop_itself"])
-    def test_closing_does_not_wait_for_it(self, hang: str, bell: Bell) -> None:
+    def test_closing_does_not_wait_for_it(self, hang: str, bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("allcores.supervision.launcher.TEMPLATE_END_S", 1000.0)
         pool = Pool(2, preload=preloads.ring_and_commit, preload_args=(bell.path, hang))
         pids = bell.pids()
         stream = pool.imap(abs, [1])
@@ -336,6 +337,21 @@ class TestNothingIsLeft:
         )
         with scripts.running([str(script), bell.path], folder=tmp_path) as process:
             pids = bell.pids(2 if function == "start_a_program_and_hang" else 3)
+            process.kill()
+            wait_gone(pids)
+
+    @pytest.mark.parametrize("task", ["fork_and_hang", "start_a_program_and_hang"])
+    def test_kill_9_of_the_parent_takes_what_tasks_have_started(self, task: str, bell: Bell, tmp_path: Path) -> None:
+        """After the preload it is the template again that ends the workers' groups: it must outlive the parent."""
+        script = tmp_path / "script.py"
+        script.write_text(
+            "import sys, allcores\n"
+            "from tests.process import crimes\n"
+            "pool = allcores.Pool(2, preload=str)\n"
+            "pool.map(lambda model, item: crimes.run(item), [tuple(sys.argv[1:])] * 2, chunk=1)\n"
+        )
+        with scripts.running([str(script), task, bell.path], folder=tmp_path) as process:
+            pids = bell.pids(4)
             process.kill()
             wait_gone(pids)
 
