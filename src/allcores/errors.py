@@ -11,7 +11,7 @@
     │   ├── TaskCancelled                  it was cancelled, or never started
     │   ├── TaskExited                     the function raised SystemExit, KeyboardInterrupt, StopIteration ...
     │   └── RemoteError                    the function's own exception, which could not travel
-    ├── SetupError                         the setup function raised, hung or crashed
+    ├── SetupError                         the setup or preload function raised, hung or crashed
     ├── BrokenPool (RuntimeError)          the machine's: workers cannot be started
     └── InternalError (RuntimeError)       ours: please report it
 
@@ -143,7 +143,7 @@ class RemoteError(TaskError):
 
 
 class SetupError(AllcoresError):
-    """The `setup` function raised, hung or crashed, so no worker can start."""
+    """The `setup` or `preload` function raised, hung or crashed, so no worker can start."""
 
 
 class BrokenPool(AllcoresError, RuntimeError):

@@ -40,7 +40,7 @@ class Limits:
     items_per_worker: a worker is replaced after this many items. None: never.
     growth_per_worker: a worker is replaced, between two items, once its resident memory has grown
         by this many bytes since it was ready. None: never.
-    setup_s: seconds that starting a worker and its `setup` may take.
+    setup_s: seconds that starting a worker and its `setup` may take; before that, as many for `preload`.
     grace_s: seconds that cancelled work may go on before it is ended.
     terminate_s: seconds between SIGTERM and SIGKILL.
     """

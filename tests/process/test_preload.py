@@ -356,8 +356,10 @@ class TestNothingIsLeft:
             wait_gone(pids)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs the kernel's account of shared pages")
 def test_a_real_model_is_in_memory_once() -> None:
-    """A spell checker of some 150 MB. One copy plus their own work is all that four workers and the template take."""
+    """A spell checker of some 150 MB. Four workers, with all their own work, and the template take little more."""
     pytest.importorskip("symspellpy")
     words = ["speling", "recieve", "adress", "goverment", "tommorow", "acheive", "wierd"]
     right = ["spelling", "receive", "address", "government", "tomorrow", "achieve", "weird"]
@@ -371,9 +373,7 @@ def test_a_real_model_is_in_memory_once() -> None:
         one_copy = resident_bytes(template)
         total = sum(map(proportional_bytes, {template, *workers}))
     assert one_copy > 100e6
-    # Each worker's own: an interpreter's changing parts, and the heads of the objects that it touched.
-    own = 4e6 * len(workers)
-    assert total <= 1.15 * one_copy + own, f"{total / 1e6:.0f} MB for {one_copy / 1e6:.0f} MB"
+    assert total <= 1.15 * one_copy, f"{total / 1e6:.0f} MB for {one_copy / 1e6:.0f} MB"
 
 
 def parent_of(pid: int) -> int:

@@ -508,13 +508,13 @@ class ProcessBackend:
         report = crew.launcher.report()
         if kind != PRELOADED:
             crew.kill_launcher()
+        if kind == THREADED:
+            preload.unshare(report)
         with driver.guard:
             driver.dispatcher.preload_ended(monotonic_ns())
             if kind == PRELOAD_FAILED:
                 driver.dispatcher.setup_failed(preload.raised(report))
-            elif kind == THREADED:
-                preload.unshare(report)
-                driver.dispatcher.setup_step = preload.step
+            driver.dispatcher.setup_step = preload.step
 
     def _oom_killed(self) -> bool:
         """Whether the kernel has ended a process for want of memory since the last look."""

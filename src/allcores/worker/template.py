@@ -123,7 +123,7 @@ class _Template:
         try:
             for name in modules:
                 # Whoever needs it will say what is wrong with it.
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(BaseException):
                     import_module(name)
             with open(payload, "rb") as file:
                 data = file.read()
