@@ -13,6 +13,8 @@ from tests.process.waiting import note, ring, wait_at
 
 #: what a preload left in this module's memory
 LEFT: list[object] = []
+#: the process that imported this module, or the one it was forked from
+IMPORTED_BY = os.getpid()
 
 
 def load(book: str) -> dict[str, Any]:
@@ -38,6 +40,14 @@ def extend(model: dict[str, Any], word: str) -> dict[str, Any]:
 
 def extended(model: dict[str, Any], item: object) -> tuple[int, str, int, int]:
     return model["loaded by"], model["word"], model["set up in"], os.getpid()
+
+
+def get_ready(loader: int) -> None:
+    """A setup that adds nothing."""
+
+
+def who_imported(loader: int, item: object) -> tuple[int, int]:
+    return loader, IMPORTED_BY
 
 
 def leave_something() -> None:

@@ -71,6 +71,11 @@ class TestShared:
             for loader, word, made_by, user in pool.map(preloads.extended, range(10)):
                 assert (str(loader) in lines(book), word, made_by) == (True, "more", user)
 
+    def test_the_module_of_setup_is_shared_too(self) -> None:
+        """It is imported once, where the model is."""
+        with Pool(2, preload=os.getpid, setup=preloads.get_ready) as pool:
+            assert all(loader == importer for loader, importer in pool.map(preloads.who_imported, range(10)))
+
     def test_a_lambda_of_main_and_one_that_returns_nothing(self) -> None:
         with Pool(1, preload=preloads.leave_something) as pool:
             assert pool.map(preloads.count_left, [1]) == [1]
@@ -307,9 +312,9 @@ class TestNothingIsLeft:
     def test_a_program_that_it_started_ends_with_a_killed_template(self, bell: Bell) -> None:
         with Pool(1, preload=preloads.start_a_program, preload_args=(bell.path,)) as pool:
             pids = bell.pids()
-            ((template, _),) = pool.map(preloads.who, [1])
+            ((template, worker),) = pool.map(preloads.who, [1])
             os.kill(template, signal.SIGKILL)
-            wait_gone(pids)
+            wait_gone([*pids, worker])
             assert pool.map(preloads.who, [1])[0][0] != template
 
     @pytest.mark.parametrize("setting", ["closed", "crashed"])
