@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "submit": ("submit",),
     "loads": ("primes", "hashes", "lognormal"),
     "starts": ("first-result", "replacement"),
+    "models": ("preload", "preload-memory"),
     "memory": ("memory", "straggler", "stalled"),
     "dispatch": ("dispatch", "dispatch-cost"),
     "arrays": ("arrays", "same-array", "sizes", "blocks"),

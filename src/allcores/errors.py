@@ -12,7 +12,7 @@
     │   ├── TaskExited                     the function raised SystemExit, KeyboardInterrupt, StopIteration ...
     │   └── RemoteError                    the function's own exception, which could not travel
     ├── SliceError (OSError)               one item's: its slice of a file cannot be read
-    ├── SetupError                         the setup function raised, hung or crashed
+    ├── SetupError                         the setup or preload function raised, hung or crashed
     ├── BrokenPool (RuntimeError)          the machine's: workers cannot be started
     └── InternalError (RuntimeError)       ours: please report it
 
@@ -159,7 +159,7 @@ class SliceError(AllcoresError, OSError):
 
 
 class SetupError(AllcoresError):
-    """The `setup` function raised, hung or crashed, so no worker can start."""
+    """The `setup` or `preload` function raised, hung or crashed, so no worker can start."""
 
 
 class BrokenPool(AllcoresError, RuntimeError):

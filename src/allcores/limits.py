@@ -67,7 +67,7 @@ class Limits:
         by this many bytes since it was ready. None: never.
     block_bytes: shared memory, in bytes, for large items and results on their way; what finds no room travels
         through pipes. None: an eighth of the machine's memory, at most 4 GB. 0: none.
-    setup_s: seconds that starting a worker and its `setup` may take.
+    setup_s: seconds that starting a worker and its `setup` may take; before that, as many for `preload`.
     grace_s: seconds that cancelled work may go on before it is ended.
     terminate_s: seconds between SIGTERM and SIGKILL.
     """

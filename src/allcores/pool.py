@@ -83,9 +83,11 @@ class Pool(Sharing):
     """Workers that run a function over items: streamed, in chunks that size themselves, crash-proof.
 
     workers: how many; None takes the core budget (`allcores.core_budget()`).
-    setup, setup_args: run once in each worker before its first task. What `setup` returns, unless
-        None, is given to the function as its first argument.
-    teardown: run in each worker at its normal end, with what `setup` returned.
+    preload, preload_args: run once for all workers, before the first of them starts. What `preload`
+        returns, unless None, exists once in memory and is given to the function as its first argument.
+    setup, setup_args: run once in each worker before its first task; with what `preload` returned, if
+        anything, as first argument. What `setup` returns, unless None, is the function's first argument instead.
+    teardown: run in each worker at its normal end, with that same first argument.
     backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), or
         "serial" (on the caller's thread, for debugging).
     start_method: of processes. "template" (default): forked from a clean process with one thread;
@@ -97,13 +99,15 @@ class Pool(Sharing):
     Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
     used from many threads; it may not be used in a process forked from its own.
 
-    Raises: UsageError for options that make no sense, NotPicklable if `setup` cannot travel.
+    Raises: UsageError for options that make no sense, NotPicklable if `setup` or `preload` cannot travel.
     """
 
     def __init__(
         self,
         workers: int | None = None,
         *,
+        preload: Callable[..., Any] | None = None,
+        preload_args: Iterable[Any] = (),
         setup: Callable[..., Any] | None = None,
         setup_args: Iterable[Any] = (),
         teardown: Callable[..., Any] | None = None,
@@ -123,7 +127,9 @@ class Pool(Sharing):
         self.workers = workers
         self.limits = limits or Limits()
         self.name = name
-        preparation = Preparation(setup, tuple(setup_args), teardown)
+        if preload is not None and not callable(preload):
+            raise UsageError(f"preload={preload!r} cannot be called; it is the function that loads.")
+        preparation = Preparation(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
         place = backends.create(
             backend,
             workers=workers,

@@ -122,6 +122,14 @@ def open_account(start: int = 100, path: str | None = None) -> dict[str, Any]:
     return {"balance": start, "thread": threading.get_ident(), "path": path}
 
 
+def pay_in(account: dict[str, Any], amount: int) -> dict[str, Any]:
+    return {**account, "balance": account["balance"] + amount}
+
+
+def look_at(account: dict[str, Any]) -> None:
+    assert account["balance"]
+
+
 def close_account(account: dict[str, Any]) -> None:
     note(account["path"], "closed")
 

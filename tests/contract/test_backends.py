@@ -29,6 +29,7 @@ from allcores import (
     Pool,
     PoolClosed,
     Retry,
+    SetupError,
     TaskExited,
     UsageError,
 )
@@ -37,7 +38,10 @@ from allcores.engine import events
 PROCESSES = ("template", "fork", "spawn", "forkserver")
 PLACES = (*PROCESSES, "threads", "serial")
 
-pytestmark = pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:start_method='spawn':RuntimeWarning"),
+]
 
 
 def options(place: str) -> dict[str, Any]:
@@ -613,6 +617,39 @@ class TestState:
             assert pool.map(tasks.describe_call, [1]) == [((1,), {})]
         with make_pool(setup=tasks.falsy_state) as pool:
             assert pool.map(tasks.describe_call, [1]) == [((0, 1), {})]
+
+    def test_what_preload_returns_comes_first(self, make_pool: Callable[..., Pool], place: str, tmp_path: Path) -> None:
+        path = str(tmp_path / "book")
+        with make_pool(preload=tasks.open_account, preload_args=(5, path)) as pool:
+            assert pool.map(tasks.balance_plus, range(100)) == list(range(5, 105))
+            assert pool.starmap(tasks.balance_plus_two, [(1, 2)]) == [8]
+            assert pool.submit(tasks.balance_plus, amount=4).result() == 9
+        if place != "spawn":
+            assert lines(path) == ["opened"]
+
+    def test_setup_gets_what_preload_returns_and_has_the_last_word(
+        self, make_pool: Callable[..., Pool], tmp_path: Path
+    ) -> None:
+        path = str(tmp_path / "book")
+        account = {"preload": tasks.open_account, "preload_args": (5, path)}
+        with make_pool(**account, setup=tasks.pay_in, setup_args=(2,), teardown=tasks.close_account) as pool:
+            assert pool.map(tasks.balance_plus, [1, 2]) == [8, 9]
+        assert "closed" in lines(path)
+        with make_pool(**account, setup=tasks.look_at, teardown=tasks.close_account) as pool:
+            assert pool.map(tasks.balance_plus, [1, 2]) == [6, 7]
+
+    def test_none_of_preload_is_no_argument_but_zero_is(self, make_pool: Callable[..., Pool]) -> None:
+        with make_pool(preload=tasks.no_state, setup=tasks.open_account, setup_args=(1,)) as pool:
+            assert pool.map(tasks.balance_plus, [1]) == [2]
+        with make_pool(preload=tasks.falsy_state) as pool:
+            assert pool.map(tasks.describe_call, [1]) == [((0, 1), {})]
+
+    def test_a_preload_that_raises(self, make_pool: Callable[..., Pool]) -> None:
+        with make_pool(preload=tasks.refuse_sevens, preload_args=(7,)) as pool:
+            for _ in range(2):
+                with pytest.raises(SetupError, match="The preload function raised ValueError: no 7") as caught:
+                    pool.map(tasks.double, [1])
+                assert isinstance(caught.value.__cause__, ValueError)
 
     def test_setup_and_teardown_run_once_per_worker(
         self, make_pool: Callable[..., Pool], place: str, tmp_path: Path

@@ -34,6 +34,9 @@ def length(path):
 def load(factor):
     return int(factor)
 
+def twice(factor):
+    return 2 * factor
+
 def scale(factor, x):
     return factor * int(x)
 
@@ -86,6 +89,17 @@ def test_setup_gives_each_worker_its_value(folder: Path) -> None:
         "40",
         "50",
     ]
+
+
+def test_preload_gives_all_workers_one_value(folder: Path) -> None:
+    """The preload function's value is the first argument of every call, and of the setup function."""
+    expected = ["0", "10", "20", "30", "40", "50"]
+    words = ("--preload", "work.py:load", "--preload-arg", "10", "--quiet")
+    assert run(folder, "run", "work.py:scale", "numbers.txt", *words).stdout.split() == expected
+    words = ("--preload", "work.py:load", "--preload-arg", "5", "--setup", "work.py:twice", "--quiet")
+    assert run(folder, "run", "work.py:scale", "numbers.txt", *words).stdout.split() == expected
+    done = run(folder, "run", "work.py:scale", "numbers.txt", "--preload-arg", "10")
+    assert (done.returncode, "--preload-arg needs --preload" in done.stderr) == (Exit.USAGE, True)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,18 @@ def test_model(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["primes.py", "stream_hashes.py", "model.py"])
+@pytest.mark.slow
+def test_shared_model(tmp_path: Path) -> None:
+    """Five workers crash, and the model is loaded once all the same."""
+    size = 12_500_000
+    numbers = [number for number in range(500) if number % 100 != 99]
+    assert run_example("shared_model.py", tmp_path).splitlines() == [
+        f"495 answers, sum {len(numbers) * (size - 1)}; 5 workers were lost",
+        f"{size * 8} bytes, loaded 1 time",
+    ]
+
+
+@pytest.mark.parametrize("name", ["primes.py", "stream_hashes.py", "model.py", "shared_model.py"])
 def test_examples_are_short_and_need_no_guard(name: str) -> None:
     """At most 40 lines, and no `if __name__ == "__main__"`."""
     text = (EXAMPLES / name).read_text()

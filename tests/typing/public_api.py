@@ -156,6 +156,8 @@ def observers_and_limits() -> None:
     allcores.Pool(limits=limits, observers=[watch, Watcher(), allcores.ProgressBar("pages", transient=True)])
     allcores.Pool(backend="threads")
     allcores.Pool(start_method="spawn")
+    allcores.Pool(preload=load, preload_args=[Path("model")], setup=load)
+    allcores.Pool(preload="model.bin")  # type: ignore[arg-type]
     allcores.Retry(times=3, on=(OSError, ValueError), wait_s=1, jitter=0, on_timeout=False)
     allcores.Retry(on="OSError")  # type: ignore[arg-type]
 

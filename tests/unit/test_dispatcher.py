@@ -634,6 +634,50 @@ def test_a_setup_that_hangs_is_reported() -> None:
     assert Kill(1, "its setup took too long") in desks.orders()
 
 
+def test_what_is_loaded_for_all_does_not_count_as_setup() -> None:
+    """The workers' seconds begin when it is loaded, and are as many as ever."""
+    desks = Desks(2, ready=False, setup_s=3)
+    flow = desks.flow()
+    desks.orders()
+    desks.pass_time(1 * SECOND)
+    desks.dispatcher.preload_began(desks.now)
+    desks.pass_time(3 * SECOND - 1)
+    assert desks.dispatcher.broken is None
+    desks.dispatcher.preload_ended(desks.now)
+    desks.pass_time(3 * SECOND - 1)
+    assert flow.broken is None and desks.orders() == []
+    desks.pass_time(1)
+    assert "was not ready after 3 s: its setup function" in str(flow.broken)
+
+
+def test_loading_for_all_has_its_own_seconds() -> None:
+    """They are as many as a setup has. Who waits is told, once."""
+    desks = Desks(2, ready=False, setup_s=3)
+    flow = desks.flow()
+    desks.pass_time(2 * SECOND)
+    desks.dispatcher.preload_began(desks.now)
+    desks.pass_time(3 * SECOND - 1)
+    assert flow.broken is None
+    desks.pass_time(1)
+    assert isinstance(flow.broken, SetupError)
+    assert "The preload function was not done after 3 s" in str(flow.broken)
+
+
+def test_loading_that_ended_in_time_has_no_aftermath() -> None:
+    """Also when a second template has begun anew before the first one's alarm."""
+    desks = Desks(1, ready=False, setup_s=3)
+    desks.dispatcher.preload_began(desks.now)
+    desks.pass_time(2 * SECOND)
+    desks.dispatcher.preload_ended(desks.now)
+    desks.dispatcher.preload_began(desks.now)
+    desks.pass_time(3 * SECOND - 1)
+    assert desks.dispatcher.broken is None
+    desks.dispatcher.preload_ended(desks.now)
+    desks.ready(1)
+    desks.pass_time(10 * SECOND)
+    assert desks.dispatcher.broken is None
+
+
 def test_a_setup_that_failed_is_reported_once() -> None:
     """The first error stays; workers that fail after it change nothing."""
     desks = Desks(2, ready=False)

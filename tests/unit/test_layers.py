@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "budget": {"errors", "kernel_files"},
     # columns
     "transport": WORDS | {"supervision.system"},
-    "worker": WORDS | {"transport", "supervision.system"},
+    "worker": WORDS | {"transport", "supervision.system", "supervision.watchman"},
     "supervision": WORDS | {"budget", "transport", "worker"},
     "slices": WORDS | {"transport.references"},
     "streams": WORDS | {"slices"},

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 class Preparation(NamedTuple):
-    """What a worker does before its first task and after its last."""
+    """What a worker does before its first task and after its last; and what is done once for all of them."""
 
     setup: Callable[..., Any] | None = None
     setup_args: tuple[Any, ...] = ()
     teardown: Callable[..., Any] | None = None
+    preload: Callable[..., Any] | None = None
+    preload_args: tuple[Any, ...] = ()
 
 
 class Usage(NamedTuple):

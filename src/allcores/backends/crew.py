@@ -13,6 +13,7 @@ import socket
 
 from allcores.backends.freight import Freight
 from allcores.backends.link import Link
+from allcores.backends.preload import Preload
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
 from allcores.supervision import forks, poller, system
@@ -29,7 +30,16 @@ NOTES_BYTES = 16_384
 class Crew:
     """See the module. share: cores that one worker and its nested pools may use."""
 
-    def __init__(self, workers: int, start_method: str, share: int, terminate_s: float, block_bytes: int) -> None:
+    def __init__(
+        self,
+        workers: int,
+        start_method: str,
+        share: int,
+        terminate_s: float,
+        block_bytes: int,
+        preload: Preload | None,
+    ) -> None:
+        self.preload = preload
         self._start_method = start_method
         #: what a worker does first; set before the first is started
         self.preparation: bytes | Parcel = b""
@@ -95,13 +105,25 @@ class Crew:
                 if self.launcher is None:
                     self.launcher = self._new_launcher()
                     self.watch_launcher()
+                if not self.launcher.ready:
+                    # It preloads: its notice will bring us here again.
+                    return
                 self._launch(self.to_launch.pop(0))
 
     def _new_launcher(self) -> Launcher:
+        preload = self.preload
         if self._start_method == "fork":
-            return ForkLauncher(self.board, self._share)
-        spawn = self._start_method == "spawn"
-        return TemplateLauncher(self._board_descriptor, self._slots, self._share, self._share, spawn=spawn)
+            return ForkLauncher(self.board, self._share, preload.here if preload is not None else None)
+        spawn = self._start_method == "spawn" or (preload is not None and preload.per_worker)
+        return TemplateLauncher(
+            self._board_descriptor,
+            self._slots,
+            self._share,
+            self._share,
+            spawn=spawn,
+            preload=preload.payload if preload is not None and not spawn else None,
+            modules=preload.modules if preload is not None else (),
+        )
 
     def watch_launcher(self) -> None:
         """Wait for the launcher's descriptors, which may change with every worker."""
@@ -120,6 +142,12 @@ class Crew:
             for descriptor in launcher.descriptors():
                 self.poller.unregister(descriptor)
             launcher.close()
+
+    def kill_launcher(self) -> None:
+        """What it is doing is of no use any more."""
+        if self.launcher is not None:
+            self.launcher.kill()
+        self.drop_launcher()
 
     def _launch(self, worker: int) -> None:
         assert self.launcher is not None
@@ -144,6 +172,8 @@ class Crew:
         if not isinstance(preparation, bytes):
             assert self.freight is not None
             preparation = self.freight.lend(link, preparation)
+        if self.preload is not None and self.preload.per_worker:
+            self.write(link, frames.frame(frames.PRELOAD, 0, self.preload.payload))
         self.write(link, frames.frame(frames.SETUP, 0, preparation))
         if self._start_method == "fork":
             self.watch_launcher()

@@ -72,10 +72,10 @@ def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk, unpack
     event.durations = durations
 
 
-def setup_error(body: bytes) -> SetupError:
-    """The error for a setup function that raised, with the worker's traceback."""
+def setup_error(body: bytes, what: str = "setup") -> SetupError:
+    """The error for a setup (or preload) function that raised, with the traceback from where it ran."""
     packed = pickling.loads(body)
-    _, cause = unpacking.unpack_error(packed, what="setup")
-    error = SetupError(f"The setup function raised {packed[0]}: {packed[1]}")
+    _, cause = unpacking.unpack_error(packed, what=what)
+    error = SetupError(f"The {what} function raised {packed[0]}: {packed[1]}")
     error.__cause__ = cause
     return error

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from allcores.backends import Preparation
+from allcores.backends.shared import SharedValue
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Failure, Glance, Results
 from allcores.engine.flow import Chunk, describe
@@ -23,8 +24,9 @@ REPORT_NS = 20_000_000
 class Bench:
     """A worker that is a thread, or the caller: where it is, and how it runs a chunk."""
 
-    def __init__(self, number: int, preparation: Preparation) -> None:
+    def __init__(self, number: int, preparation: Preparation, shared: SharedValue) -> None:
         self.number = number
+        self.shared = shared
         self.preparation = preparation
         self.state: tuple[Any, ...] = ()
         self._files = OpenFiles()
@@ -34,14 +36,16 @@ class Bench:
         self.at = Glance(0, 0, 0, PHASE_IDLE)
 
     def set_up(self) -> None:
-        """Run the setup function. Raises SetupError."""
+        """Run the setup function, and the preload function if nobody did so yet. Raises SetupError."""
+        self.state = self.shared.get()
         if self.preparation.setup is None:
             return
         try:
-            value = self.preparation.setup(*self.preparation.setup_args)
+            value = self.preparation.setup(*self.state, *self.preparation.setup_args)
         except BaseException as error:
             raise SetupError(f"The setup function raised {type(error).__name__}: {error}") from error
-        self.state = () if value is None else (value,)
+        if value is not None:
+            self.state = (value,)
 
     def tear_down(self) -> None:
         """Close what the worker kept open, and run the teardown function."""

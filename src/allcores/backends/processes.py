@@ -24,6 +24,7 @@ from allcores.backends.decoding import results_of, setup_error
 from allcores.backends.freight import Freight, block_bytes
 from allcores.backends.link import Link
 from allcores.backends.obituary import lost, too_large
+from allcores.backends.preload import NOTICES, Preload
 from allcores.clock import monotonic_ns
 from allcores.engine.desk import Doom, Life
 from allcores.engine.events import (
@@ -46,7 +47,7 @@ from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError, Wo
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import poller, system
-from allcores.supervision.launcher import BORN, DIED
+from allcores.supervision.launcher import BORN, DIED, PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
 from allcores.transport import frames, pickling
 from allcores.transport.board import DONE, PID
 from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
@@ -98,13 +99,15 @@ class ProcessBackend:
             raise NotSupported("Limits(memory_reserve=...) needs /proc/meminfo, which this system does not have.")
         self._start_method = start_method
         self._limits = limits
-        orders_to_worker = (*preparation, limits.items_per_worker, limits.growth_per_worker)
+        orders_to_worker = (*preparation[:3], limits.items_per_worker, limits.growth_per_worker)
+        self._preload = Preload(preparation, start_method) if preparation.preload is not None else None
         self._crew = Crew(
             workers,
             start_method,
             max(1, share // workers),
             limits.terminate_s,
             block_bytes(limits),
+            self._preload,
         )
         try:
             self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
@@ -148,6 +151,8 @@ class ProcessBackend:
         self._driver = driver
         if self._gauge() is not None:
             driver.dispatcher.valve.watch(self._gauge, self._weigh)
+        if self._preload is not None:
+            self._begin_preload(driver, self._preload)
         if self._start_method == "fork":
             if system.has_other_threads():
                 warnings.warn(
@@ -171,8 +176,19 @@ class ProcessBackend:
                 "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
             ) from error
 
+    def _begin_preload(self, driver: Driver, preload: Preload) -> None:
+        driver.dispatcher.setup_step = preload.step
+        try:
+            preload.begin(stacklevel=5)
+        except SetupError as error:
+            # Like any other: whoever uses the pool is told.
+            driver.dispatcher.break_off(error)
+        except BaseException:
+            self._let_go()
+            raise
+
     def started(self) -> None:
-        if self._start_method == "fork":
+        if self._start_method == "fork" and self._driver is not None and self._driver.dispatcher.broken is None:
             # For the same reason the constructing thread does nothing else while the first workers are forked.
             self._launched.wait(FORK_S)
 
@@ -382,18 +398,27 @@ class ProcessBackend:
 
     def _launch_waiting(self, driver: Driver) -> None:
         crew = self._crew
+        if driver.dispatcher.broken is not None and crew.to_launch:
+            self._launch_no_more(driver)
+            return
         try:
             crew.launch_waiting()
         except OSError as error:
             driver.dispatcher.break_off(
                 BrokenPool(f"A worker could not be started: {error}. `allcores doctor` shows the limits here.")
             )
-            crew.to_launch.clear()
-            for worker in [w for w in driver.dispatcher.desks if w not in crew.links]:
-                del driver.dispatcher.desks[worker]
+            self._launch_no_more(driver)
             driver._obey()
         if crew.links:
             self._launched.set()
+
+    def _launch_no_more(self, driver: Driver) -> None:
+        """Workers that were ordered and not started yet will not be."""
+        self._crew.to_launch.clear()
+        for worker in [w for w in driver.dispatcher.desks if w not in self._crew.links]:
+            del driver.dispatcher.desks[worker]
+        if self._crew.launcher is not None and not self._crew.launcher.ready:
+            self._crew.kill_launcher()
 
     def _next_alarm(self, driver: Driver) -> int | None:
         alarms = [driver.dispatcher.next_alarm_ns, self._crew.next_signal_ns]
@@ -415,8 +440,8 @@ class ProcessBackend:
                 driver.dispatcher.ready(link.number, now)
                 driver.dispatcher.news.append(WorkerStarted(link.number, self._crew.board.word(link.slot, PID)))
             elif what == "setup failed":
-                link.reason = "its setup function raised"
-                driver.dispatcher.setup_failed(setup_error(detail))
+                link.reason = f"its {detail[0]} function raised"
+                driver.dispatcher.setup_failed(setup_error(detail[1], detail[0]))
             elif what == "not born":
                 self._bury(driver, link, now, reason=f"it could not be started: {detail}")
             elif link.number in self._crew.links:
@@ -435,7 +460,7 @@ class ProcessBackend:
         if not data:
             self._pipe_ended(driver, link)
             return False
-        for kind, _, body in link.inbox.feed(data):
+        for kind, number, body in link.inbox.feed(data):
             if kind == frames.RESULTS:
                 self._take_records(driver, link, body, found)
             elif kind == frames.RELEASED:
@@ -443,7 +468,7 @@ class ProcessBackend:
             elif kind == frames.READY:
                 found.append(("ready", link, None))
             elif kind == frames.SETUP_FAILED:
-                found.append(("setup failed", link, body))
+                found.append(("setup failed", link, ("preload" if number == frames.PRELOAD else "setup", body)))
         return True
 
     def _pipe_ended(self, driver: Driver, link: Link) -> None:
@@ -498,6 +523,9 @@ class ProcessBackend:
             self._template_lost(driver)
             return
         for kind, worker, pid, status, memory in notices:
+            if kind in NOTICES:
+                self._preload_notice(driver, kind)
+                continue
             link = crew.links.get(worker)
             if link is None:
                 continue
@@ -510,6 +538,31 @@ class ProcessBackend:
                 found.append(("not born", link, os.strerror(status)))
         if self._start_method == "fork":
             crew.watch_launcher()
+
+    def _preload_notice(self, driver: Driver, kind: int) -> None:
+        """How the preload goes in the template. No worker of it exists before it is done."""
+        crew, preload = self._crew, self._preload
+        assert crew.launcher is not None and preload is not None
+        if kind == PRELOADING:
+            with driver.guard:
+                driver.dispatcher.preload_began(monotonic_ns())
+            return
+        report = crew.launcher.report()
+        if kind != PRELOADED:
+            crew.kill_launcher()
+        if kind == THREADED:
+            preload.unshare(report)
+        with driver.guard:
+            driver.dispatcher.preload_ended(monotonic_ns())
+            if kind == PRELOAD_FAILED:
+                driver.dispatcher.setup_failed(preload.raised(report))
+            driver.dispatcher.setup_step = preload.step
+
+    def _oom_killed(self) -> bool:
+        """Whether the kernel has ended a process for want of memory since the last look."""
+        kills, before = budget.oom_kills(), self._oom_kills
+        self._oom_kills = kills
+        return kills is not None and before is not None and kills > before
 
     def _must_look(self) -> bool:
         """Where no descriptor tells of a forked worker's death, the end of its pipe is a reason to look."""
@@ -534,7 +587,15 @@ class ProcessBackend:
 
     def _template_lost(self, driver: Driver) -> None:
         """Something ended the template, and with it all its workers: start over."""
+        launcher = self._crew.launcher
         self._crew.drop_launcher()
+        if launcher is not None and launcher.preloading and self._preload is not None:
+            # It would do so again.
+            error = self._preload.crashed(launcher, oom_killed=self._oom_killed())
+            with driver.guard:
+                driver.dispatcher.preload_ended(monotonic_ns())
+                driver.dispatcher.setup_failed(error)
+            return
         for link in self._crew.links.values():
             if link.pid:
                 system.end_group(link.pid, signal.SIGKILL)
@@ -562,9 +623,6 @@ class ProcessBackend:
             reason = "its template process was ended"
         error = WorkerLost("It was told to end.", worker=link.number)
         if desk is not None and (desk.life is not Life.LEAVING or desk.chunks):
-            kills = budget.oom_kills()
-            oom_killed = kills is not None and self._oom_kills is not None and kills > self._oom_kills
-            self._oom_kills = kills
             error = lost(
                 link.number,
                 glance,
@@ -572,12 +630,13 @@ class ProcessBackend:
                 status,
                 memory,
                 stack=self._crew.notes(link),
-                oom_killed=oom_killed,
+                oom_killed=self._oom_killed(),
                 reason=link.reason if link.reason is not None and desk.doom is None else reason,
                 limit=self._limits.memory_per_worker,
             )
             if glance.phase == PHASE_SETUP and dispatcher.broken is None and link.reason is None and not innocent:
-                dispatcher.setup_failed(SetupError(f"The setup function ended its process: {error}"))
+                step = dispatcher.setup_step
+                dispatcher.setup_failed(SetupError(f"The {step} function ended its process: {error}"))
         self._crew.forget(link)
         words = link.reason or reason or str(error)
         dispatcher.gone(WorkerGone(link.number, running, Kind.WORKER_LOST, error, words, innocent), now)

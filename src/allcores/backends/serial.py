@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from allcores.backends import Preparation
 from allcores.backends.inline import Bench
+from allcores.backends.shared import SharedValue
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop
 from allcores.engine.flow import Chunk
@@ -33,6 +34,7 @@ class SerialBackend:
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
+        self._shared = SharedValue(preparation)
         self._driver: Driver | None = None
         self._freight: Freight | None = None
         self._bench: Bench | None = None
@@ -61,7 +63,7 @@ class SerialBackend:
         assert self._driver is not None
         for order in orders:
             if isinstance(order, Launch):
-                self._bench = Bench(order.worker, self._preparation)
+                self._bench = Bench(order.worker, self._preparation, self._shared)
                 self._driver.dispatcher.ready(order.worker, monotonic_ns())
             elif isinstance(order, Send):
                 self._chunks.append(order.chunk)

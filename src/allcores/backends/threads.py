@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from allcores.backends import Preparation
 from allcores.backends.inline import Bench
+from allcores.backends.shared import SharedValue
 from allcores.clock import monotonic_ns
 from allcores.engine.events import (
     Glance,
@@ -56,6 +57,7 @@ class ThreadBackend:
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
+        self._shared = SharedValue(preparation)
         self._driver: Driver | None = None
         self._freight: Freight | None = None
         self._workers: dict[int, _Worker] = {}
@@ -87,7 +89,7 @@ class ThreadBackend:
     def obey(self, orders: Sequence[Order]) -> None:
         for order in orders:
             if isinstance(order, Launch):
-                worker = _Worker(Bench(order.worker, self._preparation))
+                worker = _Worker(Bench(order.worker, self._preparation, self._shared))
                 self._workers[order.worker] = worker
                 name = f"allcores-worker-{order.worker}"
                 worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)

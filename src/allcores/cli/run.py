@@ -79,6 +79,18 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     metavar="N",
     help="Further attempts for an item that fails.",
 )
+@click.option(
+    "--preload",
+    metavar="FUNCTION",
+    help="Called once for all workers, which share what it returns; that is FUNCTION's first argument.",
+)
+@click.option(
+    "--preload-arg",
+    "preload_args",
+    metavar="TEXT",
+    multiple=True,
+    help="Argument of the preload function; repeatable.",
+)
 @click.option("--setup", metavar="FUNCTION", help="Called once per worker; its value is FUNCTION's first argument.")
 @click.option(
     "--setup-arg",

@@ -44,6 +44,8 @@ class RunOptions:
     ordered: bool
     timeout: float | None
     retries: int
+    preload: str | None
+    preload_args: tuple[str, ...]
     setup: str | None
     setup_args: tuple[str, ...]
     workers: int | None
@@ -54,6 +56,15 @@ class RunOptions:
     json: bool
     quiet: bool
     progress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What the names in the options stand for."""
+
+    function: Callable[..., Any]
+    preload: Callable[..., Any] | None
+    setup: Callable[..., Any] | None
 
 
 @dataclass(slots=True)
@@ -70,12 +81,12 @@ def run(options: RunOptions) -> int:
     with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
         try:
             source = _source(options)
-            function, setup = _functions(options)
+            functions = _functions(options)
             _check_output(options)
         except StopNow:
             raise CommandError("interrupted", interrupts.exit or Exit.INTERRUPTED) from None
         runner = _Runner(options, interrupts, stdout_fd)
-        runner.run(function, setup, source)
+        runner.run(functions, source)
         summary, ending = runner.summary(), runner.ending
         if options.json:
             _report(summary, stdout_fd, ending)
@@ -103,13 +114,13 @@ class _Runner:
         self.retries = self.workers_lost = 0
         self.busy_s = 0.0
 
-    def run(self, function: Callable[..., Any], setup: Callable[..., Any] | None, source: Source[Any]) -> None:
+    def run(self, functions: Functions, source: Source[Any]) -> None:
         """Map and write until the input, or the will, is at its end; sets `ending`."""
         started = perf_counter()
         try:
-            with self._pool(setup) as pool, self.meter:
+            with self._pool(functions) as pool, self.meter:
                 try:
-                    self._map(pool, JsonFunction(function), source)
+                    self._map(pool, JsonFunction(functions.function), source)
                 finally:
                     self.seconds = perf_counter() - started
                     self.meter.sample()
@@ -131,11 +142,13 @@ class _Runner:
         self.seconds = self.seconds or perf_counter() - started
         self._judge()
 
-    def _pool(self, setup: Callable[..., Any] | None) -> Pool:
+    def _pool(self, functions: Functions) -> Pool:
         options = self.options
         return Pool(
             self.workers,
-            setup=setup,
+            preload=functions.preload,
+            preload_args=options.preload_args,
+            setup=functions.setup,
             setup_args=options.setup_args,
             backend=options.backend,
             start_method=options.start_method,
@@ -232,18 +245,32 @@ def _source(options: RunOptions) -> Source[Any]:
     )
 
 
-def _functions(options: RunOptions) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+def _functions(options: RunOptions) -> Functions:
     function = resolve(options.function)
-    if options.setup is None:
-        if options.setup_args:
-            raise CommandError("--setup-arg needs --setup")
-        check_arguments(function, options.function, [1])
-        return function, None
-    setup = resolve(options.setup)
-    check_arguments(setup, options.setup, [len(options.setup_args)])
-    # A setup that returns None only prepares its process; then the item is the only argument.
-    check_arguments(function, options.function, [2, 1])
-    return function, setup
+    preload = setup = None
+    if options.preload is not None:
+        preload = resolve(options.preload)
+        check_arguments(preload, options.preload, [len(options.preload_args)], "each --preload-arg")
+    elif options.preload_args:
+        raise CommandError("--preload-arg needs --preload")
+    if options.setup is not None:
+        setup = resolve(options.setup)
+        # What preload returned comes first, unless that is None.
+        given = len(options.setup_args)
+        if preload is None:
+            check_arguments(setup, options.setup, [given], "each --setup-arg")
+        else:
+            what = "what preload returned and each --setup-arg"
+            check_arguments(setup, options.setup, [given + 1, given], what)
+    elif options.setup_args:
+        raise CommandError("--setup-arg needs --setup")
+    # One that returns None only prepares its process; then the item is the only argument.
+    if preload is None and setup is None:
+        check_arguments(function, options.function, [1], "the item")
+    else:
+        first = "preload" if setup is None else "setup"
+        check_arguments(function, options.function, [2, 1], f"what {first} returned and the item")
+    return Functions(function, preload, setup)
 
 
 def _check_output(options: RunOptions) -> None:

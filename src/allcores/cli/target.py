@@ -40,8 +40,8 @@ def resolve(name: str) -> Callable[..., Any]:
     return _attribute(module, function, place)
 
 
-def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[int]) -> None:
-    """Raise CommandError if `function` can be called with none of these numbers of arguments."""
+def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[int], what: str) -> None:
+    """Raise CommandError if `function` can be called with none of these numbers of arguments; they are `what`."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -55,7 +55,6 @@ def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[in
         else:
             return
     if last is not None:
-        what = "the item" if tuple(counts) == (1,) else "what setup returned and the item"
         raise CommandError(f"'{name}' has the signature {signature}, but is called with {what}: {last}")
 
 

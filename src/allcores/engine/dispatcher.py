@@ -84,6 +84,10 @@ class Dispatcher(Ledger):
         self._stealing = Stealing(self)
         self.valve = Valve(self)
         self._stillborn = 0
+        #: what a worker does before it is ready, for messages
+        self.setup_step = "setup"
+        #: since when something is loaded for all workers, none of which can start before; None: nothing is
+        self.preloading_ns: int | None = None
         self.closing = False
         self.broken: BaseException | None = None
         #: emptied by the owner, who carries them out
@@ -252,8 +256,21 @@ class Dispatcher(Ledger):
             self.idle[desk] = None
         self.assign(now)
 
+    def preload_began(self, now: int) -> None:
+        """Something is loaded for all workers, and has as many seconds for it as a setup."""
+        self.preloading_ns = now
+        self.alarm(now + int(self.limits.setup_s * 1e9), "preload", now)
+
+    def preload_ended(self, now: int) -> None:
+        """It is loaded, or will not be: the seconds of those that start count from here."""
+        self.preloading_ns = None
+        for desk in self.desks.values():
+            if desk.life is Life.STARTING and desk.doom is None:
+                desk.started_ns = now
+                self.alarm(now + int(self.limits.setup_s * 1e9), "setup", desk)
+
     def setup_failed(self, error: BaseException) -> None:
-        """The setup function failed: every flow gets the error, once."""
+        """The setup (or preload) function failed: every flow gets the error, once."""
         self.break_off(error)
 
     def gone(self, event: WorkerGone, now: int) -> None:
@@ -467,6 +484,8 @@ class Dispatcher(Ledger):
                 self._stealing.free_what_waits(subject, now)
             elif what == "confirm":
                 self._stealing.confirm(subject, now)
+            elif what == "preload":
+                self._watch.preload(subject)
             elif what == "peek":
                 desk, sequence = subject
                 if desk.doom is None and desk.find(sequence) is not None:

@@ -44,14 +44,28 @@ class Watch:
             self.setup(desk, now)
 
     def setup(self, desk: Desk, now: int) -> None:
-        """Its setup has used up its seconds."""
+        """Has its setup used up its seconds? They begin when whatever is loaded for all workers is there."""
         limit_s = self._dispatcher.limits.setup_s
+        if self._dispatcher.preloading_ns is not None or now < desk.started_ns + int(limit_s * 1e9):
+            return
         error = SetupError(
-            f"Worker {desk.worker} was not ready after {limit_s:g} s: its setup function hangs, or needs longer than "
-            "Limits(setup_s=...) allows."
+            f"Worker {desk.worker} was not ready after {limit_s:g} s: its {self._dispatcher.setup_step} function "
+            "hangs, or needs longer than Limits(setup_s=...) allows."
         )
         self._dispatcher.doom(desk, Doom(Kind.WORKER_LOST, error, "its setup took too long", 0, 0), now)
         self._dispatcher.break_off(error)
+
+    def preload(self, began_ns: int) -> None:
+        """What is loaded for all workers has used up its seconds, if it is still the same attempt."""
+        if self._dispatcher.preloading_ns != began_ns:
+            return
+        self._dispatcher.preloading_ns = None
+        self._dispatcher.break_off(
+            SetupError(
+                f"The preload function was not done after {self._dispatcher.limits.setup_s:g} s: it hangs, or needs "
+                "longer than Limits(setup_s=...) allows."
+            )
+        )
 
     def deadline(self, desk: Desk, now: int) -> None:
         """Has the item that this worker runs used up its seconds?"""

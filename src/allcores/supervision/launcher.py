@@ -1,12 +1,13 @@
 """The parent's side of starting workers: through a template, or by forking itself.
 
 Both answer with the same notices, (kind, worker, pid, wait status, largest resident bytes), where
-kind is BORN, DIED or NOT_BORN of `worker.template`.
+kind is BORN, DIED or NOT_BORN of `worker.template`; for worker 0 a template tells how its preload goes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import signal
@@ -14,12 +15,26 @@ import socket
 import struct
 import sys
 import warnings
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from allcores import budget
 from allcores.supervision import system
+from allcores.supervision.watchman import Watchman
 from allcores.transport.board import Board
-from allcores.worker.template import BORN, DIED, FORK, NOT_BORN, NOTICE, REQUEST, SPAWN
+from allcores.worker.template import (
+    BORN,
+    DIED,
+    FORK,
+    NOT_BORN,
+    NOTICE,
+    PRELOAD_FAILED,
+    PRELOADED,
+    PRELOADING,
+    REQUEST,
+    SPAWN,
+    THREADED,
+)
 
 Notice = tuple[int, int, int, int, int]
 
@@ -32,6 +47,15 @@ class Launcher(Protocol):
 
     #: no descriptor of it tells of a worker's death: `notices` has to be asked
     blind: bool
+    #: it can start workers now; one that still preloads cannot
+    ready: bool
+    #: it is in the middle of the preload function
+    preloading: bool
+    #: once it is closed: wait status, None if it is unknown
+    status: int | None
+
+    def report(self) -> bytes:
+        """What the preload left: a packed error, why it cannot be shared, or a fatal signal's stack."""
 
     def descriptors(self) -> list[int]:
         """What to wait on for notices."""
@@ -42,6 +66,9 @@ class Launcher(Protocol):
     def notices(self) -> list[Notice] | None:
         """What happened since; None if the launcher itself is lost."""
 
+    def kill(self) -> None:
+        """End what starts the workers, whatever it is doing."""
+
     def close(self) -> None:
         """Nothing of it is left after this."""
 
@@ -50,12 +77,32 @@ class Launcher(Protocol):
 
 
 class TemplateLauncher:
-    """Workers are forked from a clean process ("template"), or are fresh interpreters ("spawn")."""
+    """Workers are forked from a clean process ("template"), or are fresh interpreters ("spawn").
+
+    preload: what the template loads before it forks, as bytes; None: nothing. modules: what it imports before.
+    """
 
     blind = False
 
-    def __init__(self, board_descriptor: int, slots: int, threads: int, share: int, *, spawn: bool) -> None:
+    def __init__(
+        self,
+        board_descriptor: int,
+        slots: int,
+        threads: int,
+        share: int,
+        *,
+        spawn: bool,
+        preload: bytes | None = None,
+        modules: Sequence[str] = (),
+    ) -> None:
         self._kind = SPAWN if spawn else FORK
+        self.ready = preload is None
+        self.preloading = False
+        self.status: int | None = None
+        #: end of file was seen: it is about to go by itself
+        self._ended = False
+        self._report = -1
+        self._last_report = b""
         ours, theirs = socket.socketpair()
         environment = {**os.environ, **budget.thread_environment(threads), "ALLCORES_BUDGET": str(share)}
         import subprocess  # 7 ms that only this start method needs
@@ -76,12 +123,27 @@ class TemplateLauncher:
         )
         theirs.close()
         settings = pickle.dumps(
-            {"path": list(sys.path), "argv": list(sys.argv), "folder": _folder(), "slots": slots, "flags": flags}
+            {
+                "path": list(sys.path),
+                "argv": list(sys.argv),
+                "folder": _folder(),
+                "slots": slots,
+                "flags": flags,
+                "parent": os.getpid(),
+                "modules": list(modules),
+            }
         )
+        descriptors = [board_descriptor]
+        if preload is not None:
+            # In a file: what is handed over may be large, and a template that has yet to start reads nothing.
+            descriptors += (_file_with(preload), system.anonymous_file("report"))
+            self._report = descriptors[2]
         # One that ended at once shows as end of file in notices(), like one that is lost later.
         with contextlib.suppress(OSError):
             ours.sendall(struct.pack("<Q", len(settings)) + settings)
-            socket.send_fds(ours, [b"b"], [board_descriptor])
+            socket.send_fds(ours, [b"b"], descriptors)
+        if preload is not None:
+            os.close(descriptors[1])
         ours.setblocking(False)
         self._control = ours
         self._rest = b""
@@ -108,32 +170,62 @@ class TemplateLauncher:
         except OSError:
             data = b""
         if not data:
+            self._ended = True
             return None
         data = self._rest + data
         whole = len(data) // NOTICE.size * NOTICE.size
         self._rest = data[whole:]
-        return [NOTICE.unpack_from(data, offset) for offset in range(0, whole, NOTICE.size)]
+        notices = [NOTICE.unpack_from(data, offset) for offset in range(0, whole, NOTICE.size)]
+        for kind, *_ in notices:
+            if kind == PRELOADING:
+                self.preloading = True
+            elif kind in (PRELOADED, PRELOAD_FAILED, THREADED):
+                self.preloading = False
+                self.ready = kind == PRELOADED
+        return notices
+
+    def report(self) -> bytes:
+        return os.pread(self._report, os.fstat(self._report).st_size, 0) if self._report >= 0 else self._last_report
+
+    def kill(self) -> None:
+        """End it, whatever it is doing, and what its preload has started."""
+        system.end_group(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         self._control.close()
+        if not self.ready and not self._ended:
+            # Its loop, which would see the end of the socket, is still far away.
+            self.kill()
         try:
-            self._process.wait(TEMPLATE_END_S)
+            self.status = self._process.wait(TEMPLATE_END_S)
         except Exception:  # subprocess.TimeoutExpired
-            self._process.kill()
+            self.kill()
             self._process.wait()
+        if self._report >= 0:
+            self._last_report = self.report()
+            os.close(self._report)
+            self._report = -1
 
     def abandon(self) -> None:
         # A copy of our end would hide the parent's death from the template.
         self._control.close()
+        if self._report >= 0:
+            os.close(self._report)
+            self._report = -1
 
 
 class ForkLauncher:
     """Workers are forked from this very process: they have everything it has, threads excepted."""
 
     blind = not hasattr(os, "pidfd_open")
+    ready = True
+    preloading = False
+    status: int | None = None
 
-    def __init__(self, board: Board, share: int) -> None:
+    def __init__(self, board: Board, share: int, preloaded: tuple[Any, ...] | None = None) -> None:
         self._board = board
+        #: what the preload function returned, in a tuple, for the workers to have in common; None: there was none
+        self._preloaded = preloaded
         #: cores that a worker's nested pools may use
         self._share = share
         #: pid -> (worker, pidfd or -1)
@@ -170,7 +262,10 @@ class ForkLauncher:
                 os.dup2(null, 0)
                 os.close(null)
                 _renew_streams()
-                serve(os.dup(pipe), os.dup(notes), self._board, slot, parent)
+                if self._preloaded is not None:
+                    # Or the first collection would write into the head of each object, and so copy its page.
+                    gc.freeze()
+                serve(os.dup(pipe), os.dup(notes), self._board, slot, parent, self._preloaded)
             finally:
                 os._exit(127)
         pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
@@ -178,6 +273,12 @@ class ForkLauncher:
         self._watchman.tell(pid)
         self._pending.append((BORN, worker, pid, 0, 0))
         self._wake()
+
+    def report(self) -> bytes:
+        return b""
+
+    def kill(self) -> None:
+        """There is no process between."""
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -236,55 +337,14 @@ def _renew_streams() -> None:
 _kept: list[object] = []
 
 
-class Watchman:
-    """A small process that ends the groups of forked workers when the parent is gone.
-
-    The kernel ends the workers themselves (PR_SET_PDEATHSIG), but not what their tasks have forked.
-    With a template, the template does this.
-    """
-
-    def __init__(self) -> None:
-        read, self._write = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._pid = os.fork()
-        if self._pid == 0:
-            self._watch(read)
-        os.close(read)
-
-    def _watch(self, read: int) -> None:
-        """In the child: note pids (a negative one is gone) until the pipe ends; then end their groups."""
-        try:
-            os.setpgid(0, 0)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            # A copy of anybody's descriptor would keep it open for as long as we live.
-            low = os.dup2(read, 3) if read != 3 else 3
-            os.closerange(0, 3)
-            os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
-            alive: set[int] = set()
-            while data := os.read(low, 8 * 512):
-                for (pid,) in struct.iter_unpack("<q", data):
-                    (alive.add if pid > 0 else alive.discard)(abs(pid))
-            for pid in alive:
-                system.end_group(pid, signal.SIGKILL)
-        finally:
-            os._exit(0)
-
-    def tell(self, pid: int) -> None:
-        """A worker was born, or (negative) is gone."""
-        with contextlib.suppress(OSError):
-            os.write(self._write, struct.pack("<q", pid))
-
-    def close(self) -> None:
-        """End it; every worker is gone."""
-        os.close(self._write)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
-
-    def abandon(self) -> None:
-        """In a forked copy of the parent: a copy of our end would hide the parent's death."""
-        os.close(self._write)
+def _file_with(data: bytes) -> int:
+    """Descriptor of a file in memory that holds `data`."""
+    descriptor = system.anonymous_file("preload")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    # Whoever gets the descriptor shares the position.
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _folder() -> str:
@@ -294,4 +354,16 @@ def _folder() -> str:
         return os.path.sep
 
 
-__all__ = ["BORN", "DIED", "NOT_BORN", "ForkLauncher", "Launcher", "Notice", "TemplateLauncher"]
+__all__ = [
+    "BORN",
+    "DIED",
+    "NOT_BORN",
+    "PRELOADED",
+    "PRELOADING",
+    "PRELOAD_FAILED",
+    "THREADED",
+    "ForkLauncher",
+    "Launcher",
+    "Notice",
+    "TemplateLauncher",
+]

@@ -85,12 +85,13 @@ def from_exitcode(
     )
 
 
-def sentence(death: Death, *, item: str = "", limit: int | None = None) -> str:
+def sentence(death: Death, *, item: str = "", limit: int | None = None, who: str = "") -> str:
     """What happened, to which item, the likely cause, and what to do.
 
     item: what it was running, as a noun ("items[812]", "setup"); empty if it was idle.
     limit: bytes of memory that the worker could have had at most, to show beside its peak, and to
         tell an out-of-memory kill from another; None if unknown.
+    who: what died, if it was no worker ("The template").
     """
     doing = f"while running {item}" if item else "while idle"
     cause, advice = _cause_and_advice(death, limit)
@@ -106,7 +107,7 @@ def sentence(death: Death, *, item: str = "", limit: int | None = None) -> str:
     if death.peak_memory:
         of = f" of {human_size(limit)}" if limit else ""
         memory = f" (peak memory {human_size(death.peak_memory)}{of})"
-    text = f"Worker {death.worker} {verb} {doing}"
+    text = f"{who or f'Worker {death.worker}'} {verb} {doing}"
     text += f"{', ' if cause else ''}{cause}{memory}."
     return f"{text} {advice}" if advice else text
 

@@ -18,6 +18,8 @@ from collections.abc import Callable
 LINUX = sys.platform.startswith("linux")
 #: the kernel's name for the option of prctl(2)
 _PR_SET_PDEATHSIG = 1
+#: Our descriptors live up here, where the numbers that a task's `open` gets never reach.
+HIGH_DESCRIPTOR = 400
 
 
 def can_fork() -> bool:
@@ -87,6 +89,18 @@ def punch(descriptor: int, offset: int, size: int) -> None:
     ctypes.CDLL(None).fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(size))
 
 
+def lift(descriptor: int) -> int:
+    """Move a descriptor out of the way of those that tasks (and preload functions) open and close."""
+    try:
+        import fcntl
+
+        lifted: int = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
+    except (ImportError, OSError):
+        return descriptor
+    os.close(descriptor)
+    return lifted
+
+
 def die_with_parent(parent: int) -> None:
     """Have the kernel end this process when the thread that made it ends (Linux only).
 
@@ -99,6 +113,17 @@ def die_with_parent(parent: int) -> None:
 
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if parent and os.getppid() != parent:
+            os._exit(0)
+
+
+def outlive_parent(parent: int) -> None:
+    """Take `die_with_parent` back; ends this process if the parent went meanwhile."""
+    if LINUX:
+        with contextlib.suppress(Exception):
+            import ctypes
+
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+        if os.getppid() != parent:
             os._exit(0)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 HEADER = struct.Struct("<QB3xI")
 
 # parent -> worker
-SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED = range(1, 8)
-# worker -> parent
+SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD = range(1, 9)
+# worker -> parent; a SETUP_FAILED's number is the kind of the frame over which it failed
 READY, SETUP_FAILED, RESULTS, RELEASED = range(11, 15)
 
 #: body of BLOCKS: beginning of the worker's range of the arena, bytes of memory it may keep. RETURNED and

@@ -14,6 +14,7 @@ import socket
 import sys
 
 from allcores.supervision import system
+from allcores.supervision.system import lift
 from allcores.transport import frames
 from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
@@ -25,8 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Our descriptors live up here, where the numbers that a task's `open` gets never reach.
-HIGH_DESCRIPTOR = 400
 #: The pipe is gone although the parent lives: the task closed a descriptor that was ours.
 EXIT_LOST_PIPE = 70
 #: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
@@ -34,26 +33,22 @@ READ_BYTES = 65_536
 _kept: list[socket.socket] = []
 
 
-def lift(descriptor: int) -> int:
-    """Move a descriptor out of the way of those that tasks open and close."""
-    try:
-        import fcntl
-
-        lifted: int = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTOR)
-    except (ImportError, OSError):
-        return descriptor
-    os.close(descriptor)
-    return lifted
-
-
-def serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_number: int, parent: int) -> None:
+def serve(
+    pipe_descriptor: int,
+    notes_descriptor: int,
+    board: Board,
+    slot_number: int,
+    parent: int,
+    preloaded: tuple[Any, ...] | None = None,
+) -> None:
     """Be a worker until the end. Never returns.
 
     parent: pid of the process that made this one. notes_descriptor: where a fatal signal's stack goes.
+    preloaded: what that process has loaded for all its workers: () or a tuple of one, None if nothing was asked of it.
     """
     code = 1
     try:
-        code = _serve(pipe_descriptor, notes_descriptor, board, slot_number, parent)
+        code = _serve(pipe_descriptor, notes_descriptor, board, slot_number, parent, preloaded)
     except BaseException:
         with contextlib.suppress(BaseException):
             sys.excepthook(*sys.exc_info())
@@ -79,8 +74,18 @@ def _guard(notes_descriptor: int, parent: int) -> int:
     return notes
 
 
-def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_number: int, parent: int) -> int:
+def _serve(
+    pipe_descriptor: int,
+    notes_descriptor: int,
+    board: Board,
+    slot_number: int,
+    parent: int,
+    preloaded: tuple[Any, ...] | None,
+) -> int:
     _guard(notes_descriptor, parent)
+    if preloaded is not None:
+        _reseed()
+    state = preloaded or ()
     pipe = socket.socket(fileno=lift(pipe_descriptor))
     # Open until the very end: it closes with the process.
     _kept.append(pipe)
@@ -126,23 +131,43 @@ def _serve(pipe_descriptor: int, notes_descriptor: int, board: Board, slot_numbe
             hold.returned(body)
         elif kind == frames.BLOCKS:
             hold = Hold(lift(os.dup(board.descriptor)), *frames.RANGE.unpack(body))
+        elif kind == frames.PRELOAD:
+            # Nobody could do it for all workers.
+            from allcores.worker import preload
+
+            slot[STARTED] = 1
+            slot[PHASE] = PHASE_SETUP
+            try:
+                state = preload.load(body)
+            except BaseException as error:
+                packed = dumps(pack_error(error, skip_frames=preload.FRAMES))
+                send(frames.frame(frames.SETUP_FAILED, frames.PRELOAD, packed))
+                return 1
         elif kind == frames.SETUP:
             slot[STARTED] = 1
             slot[PHASE] = PHASE_SETUP
             try:
                 setup, args, teardown, items_limit, growth_limit = (loads if hold is None else hold.loads)(body)
-                value = setup(*args) if setup is not None else None
+                value = setup(*state, *args) if setup is not None else None
             except BaseException as error:
-                send(frames.frame(frames.SETUP_FAILED, 0, dumps(pack_error(error, skip_frames=1))))
+                send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
                 return 1
             outbox = board.outbox(slot_number)
             runner = Runner(send, slot, outbox, items_limit=items_limit, growth_limit=growth_limit, hold=hold)
-            runner.state = () if value is None else (value,)
+            runner.state = state if value is None else (value,)
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE
             send(frames.frame(frames.READY, 0))
         elif kind == frames.STOP:
             return _leave(teardown, runner)
+
+
+def _reseed() -> None:
+    """Random numbers of its own for each worker that was forked with NumPy loaded, as Python sees to for `random`."""
+    numbers = sys.modules.get("numpy.random")
+    if numbers is not None:
+        with contextlib.suppress(Exception):
+            numbers.seed()
 
 
 def _leave(teardown: Any, runner: Runner | None) -> int:

@@ -1,8 +1,10 @@
 """The template: a clean process with one thread, from which workers are forked in milliseconds.
 
 It does three things, in one loop: forks when the parent asks, buries its children and tells the
-parent how they died, and ends everything when the parent is gone. It runs no user code.
+parent how they died, and ends everything when the parent is gone. The only user code that it runs is the pool's
+preload function, once, before that loop. What it loaded is every worker's, by copy-on-write.
 
+    parent ◄──PRELOADING, then PRELOADED─────── template   (or PRELOAD_FAILED, or THREADED: it must not fork)
     parent ──FORK(worker, slot, pipe, notes)──► template ──fork──► worker
     parent ◄──BORN(worker, pid)──────────────── template
     parent ◄──DIED(worker, pid, status, rss)─── template ◄─SIGCHLD─ worker
@@ -22,13 +24,16 @@ import sys
 from importlib import import_module
 
 from allcores.supervision import system
-from allcores.supervision.system import bury
+from allcores.supervision.system import bury, lift
 from allcores.transport.board import Board
+from allcores.transport.pickling import dumps, pack_error
 from allcores.worker import main as worker_main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from allcores.supervision.watchman import Watchman
 
 #: kind, worker, slot
 REQUEST = struct.Struct("<III")
@@ -36,11 +41,14 @@ FORK, SPAWN = 1, 2
 #: kind, worker, pid, wait status, largest resident memory in bytes
 NOTICE = struct.Struct("<IIiiQ")
 BORN, DIED, NOT_BORN = 11, 12, 13
+#: of the preload function, for worker 0; details of the last two stand in the report, a file
+PRELOADING, PRELOADED, PRELOAD_FAILED, THREADED = 21, 22, 23, 24
 
 
 def run(control_descriptor: int) -> None:
     """Be the template until the parent closes its end. Never returns."""
-    control = socket.socket(fileno=control_descriptor)
+    # Out of the way of what the preload function opens and closes, and not for the programs that it starts.
+    control = socket.socket(fileno=lift(control_descriptor))
     template = _Template(control)
     try:
         template.serve()
@@ -58,8 +66,8 @@ class _Template:
         import pickle
 
         settings: dict[str, Any] = pickle.loads(self._read(length))
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        self._board_descriptor = descriptors[0]
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
+        self._board_descriptor, *files = map(lift, descriptors)
         self._slots: int = settings["slots"]
         #: of the parent's interpreter, for fresh ones
         self._flags: list[str] = settings["flags"]
@@ -68,19 +76,92 @@ class _Template:
         sys.argv[:] = settings["argv"]
         with contextlib.suppress(OSError):
             os.chdir(settings["folder"])
-        self._alarm_read, self._alarm_write = os.pipe()
+        self._alarm_read, self._alarm_write = map(lift, os.pipe())
         os.set_blocking(self._alarm_write, False)
         os.set_blocking(self._alarm_read, False)
-        signal.set_wakeup_fd(self._alarm_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # The parent's children are its to end; a polite request must not orphan them.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._watchman: Watchman | None = None
+        #: what the preload function returned: () or a tuple of one; None if there is none
+        self._preloaded: tuple[Any, ...] | None = None
+        self._listen()
         # Functions of __main__ and lambdas need it: 40 ms once here, or in every worker after every crash.
         with contextlib.suppress(ImportError):
             import_module("cloudpickle")
+        if files:
+            payload, report = files
+            self._preload(payload, report, settings["modules"], settings["parent"])
         gc.collect()
         gc.freeze()
+        if files:
+            self._tell(PRELOADED, 0, 0, 0, 0)
+
+    def _listen(self) -> None:
+        """Handle signals; also after the preload function, which may have done so, too."""
+        signal.set_wakeup_fd(self._alarm_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # The parent's children are its to end; a polite request must not orphan them. A handler, not SIG_IGN, which
+        # programs that the preload function starts would inherit.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def _preload(self, payload: int, report: int, modules: list[str], parent: int) -> None:
+        """Run the preload function; where that does not end well, tell and end."""
+        import faulthandler
+
+        from allcores.supervision.watchman import Watchman
+        from allcores.worker import preload
+
+        template = os.getpid()
+        self._watchman = Watchman()
+        self._watchman.tell(template)
+        # A copy of the socket in a process that the function forks would hide the end of this one, and of the parent.
+        os.register_at_fork(after_in_child=self._let_go)
+        faulthandler.enable(report, all_threads=False)
+        # The loop, which would notice that the parent is gone, is still far away.
+        system.die_with_parent(parent)
+        self._tell(PRELOADING, 0, 0, 0, 0)
+        before = set(sys.modules)
+        try:
+            for name in modules:
+                # Whoever needs it will say what is wrong with it.
+                with contextlib.suppress(BaseException):
+                    import_module(name)
+            with open(payload, "rb") as file:
+                data = file.read()
+            self._preloaded = preload.load(data)
+            del data
+        except BaseException as error:
+            if os.getpid() == template:
+                os.pwrite(report, dumps(pack_error(error, skip_frames=preload.FRAMES)), 0)
+                self._tell(PRELOAD_FAILED, 0, 0, 0, 0)
+            self._end(template)
+        if os.getpid() != template:
+            # The function forked, and this is the copy: there is one template only.
+            self._end(template)
+        faulthandler.disable()
+        preload.flush()
+        self._listen()
+        if preload.leaves_threads():
+            os.pwrite(report, preload.describe_threads(before).encode(), 0)
+            self._tell(THREADED, 0, 0, 0, 0)
+            self._end(template)
+        os.close(report)
+        # From here on the loop looks after that, and ends first what the workers have forked.
+        system.outlive_parent(parent)
+
+    def _let_go(self) -> None:
+        """In a copy of the template: what is open here would hide the end of others."""
+        self._control.close()
+        if self._watchman is not None:
+            self._watchman.abandon()
+            self._watchman = None
+
+    def _end(self, template: int) -> None:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        if os.getpid() == template:
+            self.end_all()
+        os._exit(0)
 
     def _read(self, count: int) -> bytes:
         data = b""
@@ -132,11 +213,11 @@ class _Template:
         """In the child: be a worker, here or in a fresh interpreter."""
         try:
             signal.set_wakeup_fd(-1)
-            self._control.close()
+            self._let_go()
             os.close(self._alarm_read)
             os.close(self._alarm_write)
             if kind == FORK:
-                worker_main.serve(pipe, notes, self._board, slot, template)
+                worker_main.serve(pipe, notes, self._board, slot, template, self._preloaded)
             numbers = [pipe, notes, self._board_descriptor]
             for descriptor in numbers:
                 os.set_inheritable(descriptor, True)
@@ -168,3 +249,8 @@ class _Template:
         """The parent is gone or done: nobody outlives it."""
         for pid in self._children:
             system.end_group(pid, signal.SIGKILL)
+        if self._watchman is not None:
+            # What the preload function has started, and then this process itself.
+            self._watchman.tell(-os.getpid())
+            self._watchman.close()
+            os.killpg(0, signal.SIGKILL)

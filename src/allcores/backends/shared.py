@@ -1,0 +1,38 @@
+"""What a preload function returns, where it runs in this very process."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from allcores.backends import Preparation
+from allcores.errors import SetupError
+
+
+class SharedValue:
+    """What the preload function returns, made once in this process by whoever needs it first."""
+
+    def __init__(self, preparation: Preparation) -> None:
+        self._preparation = preparation
+        self._lock = threading.Lock()
+        self._state: tuple[Any, ...] | None = None
+        self._error: SetupError | None = None
+
+    def get(self) -> tuple[Any, ...]:
+        """() if there is none, else a tuple of one. Raises SetupError, again and again the same one."""
+        function = self._preparation.preload
+        if function is None:
+            return ()
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if self._state is None:
+                try:
+                    value = function(*self._preparation.preload_args)
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
+                    self._error = SetupError(f"The preload function raised {type(error).__name__}: {error}")
+                    raise self._error from error
+                self._state = () if value is None else (value,)
+            return self._state
