@@ -341,14 +341,17 @@ class TestLaziness:
             verb = pool.imap if ordered else pool.imap_unordered
             stream = verb(tasks.wait_for_later_item, items)
             values: list[int] = []
-            for value in itertools.islice(stream, 300):
+            for value in stream:
                 assert len(pulled) - len(values) <= 60
                 values.append(value)
+                # Item 40 may have to be taken back from behind the first one: many others may pass meanwhile.
+                if len(values) >= 300 and 0 in values:
+                    break
             stream.close()
         if ordered:
             assert values == list(range(300))
         else:
-            assert len(set(values)) == 300
+            assert len(set(values)) == len(values)
             assert values.index(0) > 0
 
     @pytest.mark.parametrize("verb", ["imap", "imap_unordered", "outcomes"])
