@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+#: A block larger than this part of the budget may exceed it.
+LARGE_SHARE = 4
 #: Blocks begin at multiples of this: whole pages on every machine we know.
 ALIGNMENT = 65_536
 #: A block that comes back may serve requests down to this share of its size.
@@ -31,8 +33,8 @@ class Allocator:
     """Hands out blocks of the range [start, start + span), and keeps at most `budget` bytes of memory.
 
     Memory counts from the first time a block is used until it is in `to_drop`: the owner gives those ranges
-    back to the system. A single block may exceed the budget if nothing else is leased: an item that is larger
-    than the budget must travel, too.
+    back to the system. A block that is large compared with the budget may exceed it, unless what is in use does
+    so already by more than one such block: the next large item can be made while the last one is looked at.
     """
 
     def __init__(self, start: int, span: int, budget: int) -> None:
@@ -68,7 +70,8 @@ class Allocator:
         growth = max(0, need - touched)
         while self.kept + growth > self.budget and self._warm:
             self._drop(next(iter(self._warm)))
-        if self.kept + growth > self.budget and self._leased:
+        large = need > self.budget // LARGE_SHARE and self.in_use <= max(self.budget, need)
+        if self.kept + growth > self.budget and self._leased and not large:
             self._put(block)
             return None
         self._touched[block.offset] = touched + growth
