@@ -661,6 +661,21 @@ def test_a_pool_is_closed_at_exit_though_its_lock_is_taken_for_a_moment() -> Non
     other.join()
 
 
+def test_a_pool_whose_warning_is_an_error_leaves_nothing() -> None:
+    """The leak check looks."""
+    other = threading.Event()
+    thread = threading.Thread(target=other.wait)
+    thread.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuntimeWarning, match="copies a process that has other threads"):
+                Pool(1, start_method="fork")
+    finally:
+        other.set()
+        thread.join()
+
+
 def test_a_pool_that_gets_no_thread_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, and nothing is left (the leak check looks)."""
 

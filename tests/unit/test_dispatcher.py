@@ -1459,3 +1459,14 @@ def test_a_starved_stream_takes_work_back() -> None:
 def test_whatever_happens_while_memory_is_short(seed: int, size: int) -> None:
     """Tasks are put back and come again, one at least always runs, and the outcomes are those of any other day."""
     world_of(random.Random(seed).randbytes(size), squeezed=True).run()
+
+
+def test_the_first_reason_of_a_broken_pool_counts() -> None:
+    """What fails because of it, later, does not replace it."""
+    desks = Desks(2)
+    flow = desks.flow()
+    first, second = BrokenPool("first"), BrokenPool("second")
+    desks.dispatcher.break_off(first)
+    desks.dispatcher.break_off(second)
+    assert flow.broken is first
+    assert desks.dispatcher.broken is first

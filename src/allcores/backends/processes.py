@@ -155,12 +155,16 @@ class ProcessBackend:
             self._begin_preload(driver, self._preload)
         if self._start_method == "fork":
             if system.has_other_threads():
-                warnings.warn(
-                    "start_method='fork' copies a process that has other threads: locks they hold stay locked in the "
-                    "workers. The default start method, 'template', does not have this problem.",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+                try:
+                    warnings.warn(
+                        "start_method='fork' copies a process that has other threads: locks they hold stay locked in "
+                        "the workers. The default start method, 'template', does not have this problem.",
+                        RuntimeWarning,
+                        stacklevel=4,
+                    )
+                except RuntimeWarning:  # where warnings are errors
+                    self._let_go()
+                    raise
             # A module that is being imported at the moment of the fork stays locked for ever in the child.
             for late in ("cloudpickle", "ctypes", "traceback", "allcores.transport.diagnosis", "allcores.worker.main"):
                 importlib.import_module(late)

@@ -335,7 +335,8 @@ class Dispatcher(Ledger):
         if self.broken is None:
             self.broken = error
         for flow in list(self._flows.values()):
-            flow.broken = error
+            # The first reason counts; what follows from it says less.
+            flow.broken = flow.broken or self.broken
             flow.pending.clear()
             self.touched.add(flow)
 

@@ -44,7 +44,9 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
         )
         error.__cause__ = cause
         cause, error = error, ended
-    note = f"allcores: {what} failed in worker {facts.get('worker')}, attempt {facts.get('attempts')}"
+    note = f"allcores: {what} failed"
+    if "worker" in facts:
+        note += f" in worker {facts['worker']}, attempt {facts.get('attempts')}"
     try:
         error.__cause__ = cause
         error.add_note(note)
