@@ -19,6 +19,7 @@ from allcores.engine.dispatcher import (
     DEPTH,
     MOST_PUT_BACKS,
     MOST_STILLBORN,
+    MOST_STILLBORN_BESIDE,
     RESERVE,
     Dispatcher,
 )
@@ -620,6 +621,20 @@ def test_one_that_gets_ready_ends_the_row() -> None:
         desks.gone(worker, idle=True, innocent=True)
         worker += 1
     assert desks.dispatcher.broken is None
+
+
+def test_those_that_are_well_keep_the_pool_going() -> None:
+    """Beside them more may die at their start; but not for ever."""
+    desks = Desks(2, ready=False)
+    flow = desks.flow()
+    desks.ready(1)
+    for worker in range(2, MOST_STILLBORN_BESIDE + 1):
+        desks.gone(worker, idle=True)
+    assert desks.dispatcher.broken is None
+    desks.add(flow)
+    assert desks.sent() == [(1, 0, 1, 1)]
+    desks.gone(MOST_STILLBORN_BESIDE + 1, idle=True)
+    assert isinstance(flow.broken, BrokenPool)
 
 
 def test_a_setup_that_hangs_is_reported() -> None:

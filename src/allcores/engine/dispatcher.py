@@ -54,6 +54,8 @@ RESERVE = 64
 MOST_PUT_BACKS = 2
 #: Workers that die before they are ready, in a row, until the pool is called broken.
 MOST_STILLBORN = 3
+#: The same while other workers are well: the work goes on, and what hinders the new ones may pass.
+MOST_STILLBORN_BESIDE = 30
 
 
 class Dispatcher(Ledger):
@@ -319,7 +321,8 @@ class Dispatcher(Ledger):
         self.valve.turn()
         if not started and doom is None and not event.innocent:
             self._stillborn += 1
-            if self._stillborn >= MOST_STILLBORN:
+            healthy = any(other.life is Life.READY for other in self.desks.values())
+            if self._stillborn >= (MOST_STILLBORN_BESIDE if healthy else MOST_STILLBORN):
                 self.break_off(
                     BrokenPool(
                         f"{self._stillborn} workers in a row died before they were ready; the last: {reason} "
