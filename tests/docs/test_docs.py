@@ -284,6 +284,14 @@ def test_cross_references_lead_somewhere(page: Path) -> None:
         assert re.search(rf"^::: allcores\.{re.escape(head)}$", REFERENCE, re.MULTILINE), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_fences_are_rendered(page: Path) -> None:
+    """A fence with more than a language behind it is shown as text, and what it holds is not run."""
+    for line in page.read_text().splitlines():
+        if line.lstrip().startswith("```"):
+            assert re.fullmatch(r" *```[a-z]*( title=\".*\")?", line), line
+
+
 def test_every_page_is_in_the_navigation() -> None:
     """And the navigation has no page that is missing."""
     listed = re.findall(r"^ *- [^#\n]*?: ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
