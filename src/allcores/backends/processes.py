@@ -56,7 +56,7 @@ from allcores.transport.parcels import PRIVATE, Parcel
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
 
-#: what reading found: finished items, or ("ready" | "setup failed" | "not born" | "died", whom, details)
+#: what reading found: finished items, or ("ready" | "released" | "setup failed" | "not born" | "died", whom, details)
 Found = Results | tuple[str, Link, Any]
 
 START_METHODS = ("template", "fork", "spawn", "forkserver")
@@ -440,7 +440,10 @@ class ProcessBackend:
                 driver.dispatcher.results(event, now)
                 continue
             what, link, detail = event
-            if what == "ready":
+            if what == "released":
+                # With the lock held: a send may lend the same block again at this moment.
+                Freight.take_back(link, detail)
+            elif what == "ready":
                 driver.dispatcher.ready(link.number, now)
                 driver.dispatcher.news.append(WorkerStarted(link.number, self._crew.board.word(link.slot, PID)))
             elif what == "setup failed":
@@ -468,7 +471,7 @@ class ProcessBackend:
             if kind == frames.RESULTS:
                 self._take_records(driver, link, body, found)
             elif kind == frames.RELEASED:
-                Freight.take_back(link, body)
+                found.append(("released", link, body))
             elif kind == frames.READY:
                 found.append(("ready", link, None))
             elif kind == frames.SETUP_FAILED:

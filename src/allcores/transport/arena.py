@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import threading
 
 from allcores.supervision import system
 from allcores.transport.blocks import Allocator, Block
@@ -55,12 +56,14 @@ class _Mapping:
 
 
 class Arena:
-    """The file as one process sees it. Its owner sees to it that one thread at a time maps and writes."""
+    """The file as one process sees it. Any thread may use it; two do not write to one block at a time."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self._file = os.fstat(descriptor).st_ino
         self._open = True
+        # What is collected as garbage in here may come back to us on the same thread.
+        self._lock = threading.RLock()
         self._maps: dict[Block, _Mapping] = {}
         #: weak references to what views hold, by their own id: kept until they ring
         self._watched: dict[int, ref[Any]] = {}
@@ -77,14 +80,15 @@ class Arena:
 
     def _map(self, block: Block) -> _Mapping:
         """The memory of a block, mapped once. Raises OSError where the system refuses."""
-        known = self._maps.get(block)
-        if known is None:
-            while len(self._maps) >= MOST_MAPPED:
-                # Views keep what they need mapped by themselves.
-                self._maps.pop(next(iter(self._maps)), None)
-            self._check()
-            known = self._maps[block] = _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_SHARED)
-        return known
+        with self._lock:
+            known = self._maps.get(block)
+            if known is None:
+                while len(self._maps) >= MOST_MAPPED:
+                    # Views keep what they need mapped by themselves.
+                    del self._maps[next(iter(self._maps))]
+                self._check()
+                known = self._maps[block] = _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_SHARED)
+            return known
 
     def view(self, block: Block, died: Callable[[], None], *, private: bool = False) -> memoryview:
         """A block's bytes, writable; `died` is called, on any thread, when nothing refers to them any more.
@@ -141,10 +145,12 @@ class Arena:
         """Give memory back to the system that an allocator no longer keeps."""
         ranges, allocator.to_drop = allocator.to_drop, []
         for block in ranges:
-            self._maps.pop(block, None)
+            with self._lock:
+                self._maps.pop(block, None)
             self.give_up(block.offset, block.capacity)
 
     def close(self) -> None:
         """Let go of what is mapped. Views stay good for as long as they live."""
         self._open = False
-        self._maps.clear()
+        with self._lock:
+            self._maps.clear()
