@@ -19,18 +19,22 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 from allcores.errors import UsageError
+from allcores.streams.compression import compression_of, open_to_read, without_compression
 from allcores.streams.patterns import PatternError, has_wildcard, matching_files
 
-Format = Literal["lines", "jsonl"]
+Format = Literal["lines", "jsonl", "csv", "parquet"]
+#: what becomes of a record that cannot be read: the end of the whole, or it is left out and reported
+BadRecords = Literal["fatal", "skip"]
 
 #: the file name that means standard input
 STDIN = "-"
 #: suffixes of files that hold a JSON value per line
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
+CSV_SUFFIXES = (".csv", ".tsv")
+PARQUET_SUFFIXES = (".parquet", ".pq")
 #: bytes; a longer line is refused, for most likely it is no text file and would fill the memory
 LINE_BYTES_MAX = 256 * 1024 * 1024
 #: bytes; up to here a file's lines are counted beforehand (some 40 ms), so that progress knows its end
@@ -69,17 +73,18 @@ class Lines:
 
     path: the file, or "-" for standard input (which can be read once).
     encoding: of the text; one in which a newline is the byte 10 (so not UTF-16).
+    bad_records: "fatal" (default) or "skip": what becomes of a line that will not decode.
     """
 
     path: str
     encoding: str = "utf-8"
+    bad_records: BadRecords = "fatal"
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
 
     def __iter__(self) -> Iterator[str]:
-        for _, text in numbered_lines(self.path, self.encoding):
-            yield text
+        return _read(self)
 
     def total(self) -> int | None:
         return _count_lines(self.path, skip_blank=False)
@@ -91,23 +96,45 @@ class JsonLines:
 
     path: str
     encoding: str = "utf-8"
+    bad_records: BadRecords = "fatal"
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
 
     def __iter__(self) -> Iterator[Any]:
-        for number, text in numbered_lines(self.path, self.encoding):
-            if not text or text.isspace():
-                continue
-            try:
-                item = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                message = f"{_place(self.path, number)}: {_json_trouble(error)}: {_shortened(text)}"
-                raise BadInput(message, path=self.path, line=number) from None
-            yield item
+        return _read(self)
 
     def total(self) -> int | None:
         return _count_lines(self.path, skip_blank=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Csv:
+    """Each record of a file of comma-separated values is an item: a dict of strings, by the names of the first line.
+
+    A record may span lines, in quotes. separator: what stands between fields; None goes by the suffix: a tabulator
+    for .tsv, else a comma. bad_records: as above, and for a record with more or fewer fields than there are names.
+    """
+
+    path: str
+    encoding: str = "utf-8"
+    bad_records: BadRecords = "fatal"
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+
+    @property
+    def delimiter(self) -> str:
+        """What separates the fields."""
+        tabbed = without_compression(self.path).lower().endswith(".tsv")
+        return self.separator or ("\t" if tabbed else ",")
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return _read(self)
+
+    def total(self) -> int | None:
+        return None  # a record may span lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +200,15 @@ class Chain:
         return total
 
 
-def from_inputs(names: Iterable[str], *, format: Format | None = None, encoding: str = "utf-8") -> Source[Any]:
+def from_inputs(
+    names: Iterable[str], *, format: Format | None = None, encoding: str = "utf-8", bad_records: BadRecords = "fatal"
+) -> Source[Any]:
     """The items of the named files, in the order given; "-" is standard input.
 
-    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines,
-        everything else, and standard input, is lines.
+    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines, .csv and .tsv
+        CSV, .parquet is Parquet, everything else, and standard input, is lines. A suffix of compression (.gz, .bz2,
+        .xz, .zst) may follow.
+    bad_records: what becomes of a line that is none: "fatal" or "skip".
     Raises: BadInput now if a file is missing, a folder or not readable; when iterated, for what is in it.
     """
     parts: list[Source[Any]] = []
@@ -185,9 +216,57 @@ def from_inputs(names: Iterable[str], *, format: Format | None = None, encoding:
         if name == STDIN and any(getattr(part, "path", None) == STDIN for part in parts):
             raise BadInput("standard input (-) can only be read once", path=STDIN)
         check_readable(name)
-        jsonl = name.lower().endswith(JSONL_SUFFIXES) if format is None else format == "jsonl"
-        parts.append(JsonLines(name, encoding) if jsonl else Lines(name, encoding))
+        parts.append(_file(name, format or format_of(name), encoding, bad_records))
     return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def source_of(given: Any) -> Iterable[Any]:
+    """The source that a path or a pattern names; an iterable is given back as it is.
+
+    A pattern (`data/*.png`) and a folder are files, whose paths are the items; other paths are read as
+    `from_inputs` does.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        path = os.fspath(given)
+        if has_wildcard(path):
+            return Files(path)
+        if os.path.isdir(path):
+            return Files(os.path.join(path, "**", "*"))
+        return from_inputs([path])
+    if not isinstance(given, Iterable):
+        raise UsageError(f"{given!r} is no source: give a path, a pattern, or anything that can be iterated")
+    return given
+
+
+def format_of(name: str) -> Format:
+    """How a file holds its items, by its suffix."""
+    plain = without_compression(name).lower()
+    if plain.endswith(JSONL_SUFFIXES):
+        return "jsonl"
+    if plain.endswith(CSV_SUFFIXES):
+        return "csv"
+    return "parquet" if plain.endswith(PARQUET_SUFFIXES) else "lines"
+
+
+def _file(name: str, format: Format, encoding: str, bad_records: BadRecords) -> Source[Any]:
+    if format == "parquet":
+        from allcores.streams.parquet import Parquet
+
+        return Parquet(name)
+    if format == "csv":
+        return Csv(name, encoding, bad_records)
+    return (JsonLines if format == "jsonl" else Lines)(name, encoding, bad_records)
+
+
+def _read(source: Lines | JsonLines | Csv) -> Iterator[Any]:
+    """The items of a file of lines, from its start; files are closed with the iterator."""
+    from allcores.streams.cursors import open_cursor
+
+    cursor = open_cursor(source)
+    try:
+        yield from cursor
+    finally:
+        cursor.close()
 
 
 def check_encoding(encoding: str) -> None:
@@ -219,40 +298,46 @@ def check_readable(path: str) -> None:
         raise BadInput(f"cannot read {path}: {_reason(error)}", path=path) from None
 
 
-def numbered_lines(path: str, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Each line's number, counted from 1, and its text without line end and byte order mark."""
-    number = 0
-    with _opened(path) as file:
-        read = iter(partial(file.readline, LINE_BYTES_MAX), b"")
-        while True:
-            try:
-                raw = next(read, b"")
-            except OSError as error:
-                place = _place(path, number + 1)
-                raise BadInput(f"cannot read {place}: {_reason(error)}", path=path) from None
-            if not raw:
-                return
-            number += 1
-            if len(raw) == LINE_BYTES_MAX and not raw.endswith(b"\n"):
-                size = f"{LINE_BYTES_MAX >> 20} MB"
-                message = f"{_place(path, number)}: longer than {size}; is this a file of lines?"
-                raise BadInput(message, path=path, line=number)
-            if number == 1 and raw.startswith(codecs.BOM_UTF8):
-                raw = raw[len(codecs.BOM_UTF8) :]
-            try:
-                text = raw.decode(encoding)
-            except UnicodeDecodeError as error:
-                culprit = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
-                message = (
-                    f"{_place(path, number)}: {culprit} is not {encoding};"
-                    " if the text is in another encoding, name it (--encoding latin-1, for one)"
-                )
-                raise BadInput(message, path=path, line=number) from None
-            yield number, text.removesuffix("\n").removesuffix("\r")
+def decoded(path: str, number: int, raw: bytes, encoding: str) -> str:
+    """A line as text, without line end and byte order mark. number: counted from 1. Raises: BadInput."""
+    if len(raw) == LINE_BYTES_MAX and not raw.endswith(b"\n"):
+        size = f"{LINE_BYTES_MAX >> 20} MB"
+        message = f"{_place(path, number)}: longer than {size}; is this a file of lines?"
+        raise BadInput(message, path=path, line=number)
+    if number == 1 and raw.startswith(codecs.BOM_UTF8):
+        raw = raw[len(codecs.BOM_UTF8) :]
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        culprit = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
+        message = (
+            f"{_place(path, number)}: {culprit} is not {encoding};"
+            " if the text is in another encoding, name it (--encoding latin-1, for one)"
+        )
+        raise BadInput(message, path=path, line=number) from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def json_item(path: str, number: int, text: str) -> Any:
+    """The JSON value in a line. Raises: BadInput."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise bad_line(path, number, f"{_json_trouble(error)}: {_shortened(text)}") from None
+
+
+def bad_line(path: str, number: int, trouble: str) -> BadInput:
+    """What is wrong with a line."""
+    return BadInput(f"{_place(path, number)}: {trouble}", path=path, line=number)
+
+
+def read_trouble(path: str, number: int, error: Exception) -> BadInput:
+    """A line could not be read at all."""
+    return BadInput(f"cannot read {_place(path, number)}: {_reason(error)}", path=path)
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[BinaryIO]:
     """The file, open for reading bytes; standard input stays open afterwards."""
     if path == STDIN:
         if sys.stdin is None:
@@ -261,7 +346,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(open_to_read(path))
         except (OSError, ValueError) as error:
             raise BadInput(f"cannot read {path}: {_reason(error)}", path=path) from None
         yield file
@@ -271,7 +356,7 @@ def _count_lines(path: str, *, skip_blank: bool) -> int | None:
     """The number of lines of a small regular file, else None."""
     try:
         facts = os.stat(path) if path != STDIN else os.fstat(0)
-        if path == STDIN or not stat.S_ISREG(facts.st_mode) or facts.st_size > COUNT_BYTES_MAX:
+        if path == STDIN or not stat.S_ISREG(facts.st_mode) or facts.st_size > COUNT_BYTES_MAX or compression_of(path):
             return None
         with open(path, "rb") as file:
             return sum(1 for line in file if not (skip_blank and line.isspace()))
