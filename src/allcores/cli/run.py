@@ -23,6 +23,9 @@ paths. Inputs are read as they are needed, whatever their size.
   zcat big.jsonl.gz | allcores run work.py:clean - --format jsonl | head
 
 Ctrl-C once finishes what is running and writes it, twice stops now.
+
+With -o FILE the run keeps a journal: whatever ends it, the same command with --resume goes on, and FILE appears when
+it is complete, each item in it once.
 """
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" for code in Exit)
 
@@ -36,14 +39,25 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     multiple=True,
     help="Items are the paths that match, like 'src/**/*.py' (quoted, or the shell expands it); repeatable.",
 )
-@click.option("--format", type=click.Choice(["lines", "jsonl"]), help="How INPUT holds its items; default: by suffix.")
+@click.option(
+    "--format",
+    type=click.Choice(["lines", "jsonl", "csv", "parquet"]),
+    help="How INPUT holds its items; default: by suffix.",
+)
 @click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
+@click.option(
+    "--bad-records",
+    type=click.Choice(["fatal", "skip"]),
+    default="fatal",
+    show_default=True,
+    help="At a line of INPUT that cannot be read: end; or leave it out and report it.",
+)
 @click.option(
     "-o",
     "--output",
     metavar="OUT",
     default=STDOUT,
-    help="File to (over)write; - is standard output, the default.",
+    help="File to (over)write: .jsonl, .csv, .parquet, out.db:table, folder/; - is standard output, the default.",
 )
 @click.option(
     "--records",
@@ -96,6 +110,23 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
+@click.option(
+    "--journal/--no-journal",
+    default=True,
+    help="Remember what is done, so that the run can be resumed (default, if -o names a file).",
+)
+@click.option("--resume", is_flag=True, help="Go on with the latest run that wrote to OUT; begin one if there is none.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: run again what failed, and nothing that returned.")
+@click.option("--accept-changes", is_flag=True, help="With --resume: go on although function or input have changed.")
+@click.option("--key", metavar="FIELD", help="Items are known by this field, so a resumed run finds them when moved.")
+@click.option(
+    "--fsync",
+    type=click.Choice(["commit", "end", "never"]),
+    default="commit",
+    show_default=True,
+    help="When the disk has to have it: each commit; the output only; whenever it likes.",
+)
+@click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: see allcores runs --help.")
 @click.option("--json", is_flag=True, help="Print the summary as JSON on standard output (needs -o FILE).")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option(

@@ -156,7 +156,7 @@ class Catalogue:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                     raise
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise self._trouble(error) from error
             fault("commit.after")
             self._commits += 1
@@ -342,10 +342,10 @@ class Catalogue:
         if self._pid != os.getpid():
             raise JournalError("this run was opened by another process: a forked child cannot use it")
 
-    def _trouble(self, error: sqlite3.Error) -> JournalError:
-        text = str(error)
-        if "full" in text:
-            text = "no space left on the disk"
+    def _trouble(self, error: sqlite3.Error | OSError) -> JournalError:
+        text = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, sqlite3.Error) and "full" in text:
+            text = "No space left on device"
         return JournalError(f"cannot use {self.path}: {text}")
 
 

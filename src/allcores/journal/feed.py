@@ -295,6 +295,15 @@ class Feed:
             self._cursor.close()
 
 
+class CountedFeed(Feed):
+    """A feed that can tell how many items are left; for progress and for the sizes of the last chunks."""
+
+    count = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+
 def _before(first: int, rest: Iterator[int]) -> Iterator[int]:
     yield first
     yield from rest

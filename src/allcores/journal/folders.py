@@ -22,6 +22,10 @@ KEPT_S = 30 * 86_400.0
 KEPT_BYTES = 10 * 1024**3
 #: seconds after which also a run that never finished goes
 KEPT_UNFINISHED_S = 90 * 86_400.0
+#: seconds after which a folder goes in which no run was ever begun: its program was killed in that moment
+KEPT_STILLBORN_S = 3_600.0
+#: seconds between two looks at what may go, for each run has to be opened for that
+PRUNE_S = 3_600.0
 
 
 def runs_folder(given: str | os.PathLike[str] | None = None) -> str:
@@ -90,7 +94,7 @@ class KnownRun:
 def known_runs(runs: str) -> Iterator[KnownRun]:
     """All runs in a folder of runs, newest first; what is no run (any more) is passed over."""
     for name in _names(runs):
-        with contextlib.suppress(JournalError):
+        with contextlib.suppress(JournalError, RunNotFound):
             yield look_up(runs, name)
 
 
@@ -140,12 +144,35 @@ def remove(run: KnownRun) -> None:
         lock.release()
 
 
+def prune_at_times(runs: str) -> None:
+    """Prune, unless that was done within `PRUNE_S`."""
+    mark = os.path.join(runs, ".pruned")
+    with contextlib.suppress(OSError):
+        try:
+            if 0 <= time.time() - os.stat(mark).st_mtime < PRUNE_S:
+                return
+        except FileNotFoundError:
+            if not os.path.isdir(runs):
+                return
+        with open(mark, "w", encoding="ascii"):
+            os.utime(mark)
+        prune(runs)
+
+
 def prune(runs: str, *, now: float | None = None) -> list[str]:
     """Remove old runs, as the constants above say; the names of those that are gone."""
     now = time.time() if now is None else now
     gone: list[str] = []
     finished = total = 0
-    for run in known_runs(runs):
+    for name in _names(runs):
+        try:
+            run = look_up(runs, name)
+        except (JournalError, RunNotFound):
+            folder = os.path.join(runs, name)
+            with contextlib.suppress(OSError):
+                if now - os.stat(folder).st_mtime > KEPT_STILLBORN_S and not is_locked(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+            continue
         if run.active:
             continue
         age = now - run.facts.updated
@@ -164,6 +191,6 @@ def prune(runs: str, *, now: float | None = None) -> list[str]:
 
 def _names(runs: str) -> list[str]:
     try:
-        return sorted(os.listdir(runs), reverse=True)
+        return sorted((name for name in os.listdir(runs) if not name.startswith(".")), reverse=True)
     except OSError:
         return []

@@ -7,6 +7,7 @@ our own does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -42,18 +43,19 @@ class RunLock:
             )
             try:
                 _take(self._fd)
-                os.ftruncate(self._fd, 0)
-                os.write(self._fd, f"{os.getpid()}\n".encode())
             except OSError:
                 holder = _holder(self._fd)
                 os.close(self._fd)
+                who = f"process {holder}" if holder else "another process"
                 raise RunInUse(
-                    f"run {name} is at work in {f'process {holder}' if holder else 'another process'}: wait for its end,"
-                    " or start a run of its own without --resume",
+                    f"run {name} is at work in {who}: wait for its end, or begin a run of its own without --resume",
                     run=name,
                     pid=holder,
                 ) from None
             _held.add(self._key)
+            with contextlib.suppress(OSError):  # a full disk: the number is for messages only
+                os.ftruncate(self._fd, 0)
+                os.write(self._fd, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Let others have it; idempotent."""

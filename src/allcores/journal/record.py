@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
-from allcores.errors import JournalError, RunChanged
+from allcores.errors import JournalError, RunChanged, UsageError
 from allcores.journal import folders
 from allcores.journal.assembly import DamagedRecords, damaged_rows, entries
 from allcores.journal.catalogue import Catalogue, Facts
 from allcores.journal.faults import fault
-from allcores.journal.feed import Feed
+from allcores.journal.feed import CountedFeed, Feed
 from allcores.journal.identity import differences, identity_of_function, identity_of_source
 from allcores.journal.keyed import KeyedFeed, is_keyed
 from allcores.journal.lock import RunLock
@@ -55,6 +55,20 @@ class Work:
     setup_args: tuple[Any, ...] = ()
     request: dict[str, Any] = field(default_factory=dict)
 
+    def check(self) -> None:
+        """Raise UsageError if the sink has no place for what is asked for."""
+        if self.on_error == "record" and not self.sink.takes_failures:
+            raise UsageError(
+                f"failures cannot be recorded in {self.sink.path}: write to JSON Lines with records, or skip failures"
+                " and export them afterwards (allcores runs failures)"
+            )
+        path = os.path.realpath(self.sink.path)
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise UsageError(
+                f"{self.sink.path} is no regular file, so it cannot be published whole: use standard output (-o -)"
+                " and redirect that"
+            )
+
     def identity(self, key: str | int | None) -> dict[str, Any]:
         """What makes it the same work, as plain JSON."""
         return {
@@ -62,7 +76,6 @@ class Work:
             "setup": identity_of_function(self.setup),
             "options": {
                 "setup_args": [repr(each) for each in self.setup_args],
-                "on_error": self.on_error,
                 "key": key,
             },
             "sink": self.sink.describe(),
@@ -73,8 +86,10 @@ class Work:
 class Control:
     """Who looks on while a run is at work, and may end it. This one does neither."""
 
-    #: it was asked to end before the input did
-    stopped = False
+    @property
+    def stopped(self) -> bool:
+        """It was asked to end before the input did."""
+        return False
 
     def opened(self, facts: Facts, resumed: int) -> None:
         """The run is open. resumed: items that are settled already."""
@@ -136,7 +151,7 @@ class Run:
         elif journal.resume:
             known = folders.latest_for(runs, self._identity["sink"])
         if known is None:
-            folders.prune(runs)
+            folders.prune_at_times(runs)
             self.name, self.folder = folders.new_folder(runs)
             fault("folder.made")
             self._lock()
@@ -162,7 +177,12 @@ class Run:
         if known is not None:
             self._repair(facts)
         self._catalogue.update(
-            state="running", error=None, sessions=facts.sessions + 1, boot=_boot(), fsync=journal.fsync
+            state="running",
+            error=None,
+            sessions=facts.sessions + 1,
+            boot=_boot(),
+            fsync=journal.fsync,
+            request=json.dumps(self._work.request),
         )
         self._settled = RangeSet(self._catalogue.settled())
         self._facts = self._catalogue.facts()
@@ -259,7 +279,11 @@ class Run:
         if self._keyed:
             feed = KeyedFeed(self._work.source, journal.key, self._catalogue, settled, control.guarded)
         else:
-            feed = Feed(self._work.source, settled, wanted=wanted, guard=control.guarded)
+            total = None if wanted is not None else count_of(self._work.source)
+            kind = Feed if total is None else CountedFeed
+            feed = kind(self._work.source, settled, wanted=wanted, guard=control.guarded)
+            if isinstance(feed, CountedFeed) and total is not None:
+                feed.count = max(0, total - settled.count)
         writer = Writer(
             self._catalogue,
             self._log,
@@ -354,7 +378,7 @@ class Run:
         fault("finish.before")
         seconds = monotonic() - self._started
         facts = self._catalogue.facts()
-        sentence = None if error is None else f"{type(error).__name__}: {error}"
+        sentence = None if error is None else str(error) or type(error).__name__
         self._catalogue.update(state=state, error=sentence, seconds=facts.seconds + seconds)
         fault("finish.after")
         skipped = int(self._catalogue.rows("SELECT count(*) FROM bad_records")[0][0])
@@ -370,6 +394,15 @@ class Run:
             resumed=self.resumed,
             seconds=seconds,
         )
+
+
+def count_of(source: Iterable[Any]) -> int | None:
+    """How many items a source has, where that can be told quickly."""
+    total = getattr(source, "total", None)
+    if callable(total):
+        count = total()
+        return count if isinstance(count, int) else None
+    return len(source) if isinstance(source, Sized) else None
 
 
 def _boot() -> str | None:

@@ -56,11 +56,7 @@ def run(
         preparation.setup,
         preparation.setup_args,
     )
-    if on_error == "record" and not work.sink.takes_failures:
-        raise UsageError(
-            f"on_error='record' has no way into {work.sink.path}: write to JsonLinesFile(path, records=True), or skip"
-            " failures and export them afterwards (allcores runs failures)"
-        )
+    work.check()
     if journal is False:
         return without_journal(pool, work, Control())
     with Run(work, Journal() if journal is True else journal) as opened:

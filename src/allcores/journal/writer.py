@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from operator import attrgetter
 from time import monotonic
+from traceback import format_exception
 from typing import Any
 
 from allcores.errors import JournalError
@@ -270,6 +271,10 @@ _index = attrgetter("index")
 def failure_row(outcome: Outcome[Any]) -> FailureRow:
     """All that a failed outcome says, as it is kept."""
     record = failure_record(outcome)
+    error = outcome.error
+    if "traceback" not in record and error is not None and error.__traceback__ is not None:
+        # Without processes the error is the very object that was raised.
+        record["traceback"] = "".join(format_exception(error)).rstrip("\n")
     extra = {
         name: value
         for name in ("timeout", "exitcode", "signal", "peak_memory", "stack", "type_name")

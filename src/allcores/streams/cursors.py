@@ -163,6 +163,8 @@ class _LineCursor:
             return sum(1 for _ in islice(iter(self), count))
         blank = isinstance(source, JsonLines)
         done = 0
+        if count <= 0:
+            return 0
         for raw in self._raw():
             if not (blank and raw.isspace()):
                 done += 1

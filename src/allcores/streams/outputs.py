@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
@@ -81,11 +82,14 @@ def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None]
     mark: makes the name of the unfinished file beside it. sync: have the disk take the content before the name,
     and the name before this returns. moment: called with "write", "sync.before", ... as things happen.
     """
-    folder, name = os.path.split(os.path.abspath(path))
+    path = os.path.realpath(path)  # a link stays one
+    folder, name = os.path.split(path)
     unfinished = os.path.join(folder, f".{name}.{mark}.partial")
     moment("begin")
     try:
         with open(unfinished, "wb") as file:
+            with contextlib.suppress(OSError):  # who may read it is not ours to change
+                os.chmod(unfinished, stat.S_IMODE(os.stat(path).st_mode))
             out, finish = wrap_to_write(file, path)
             yield out
             moment("write")
