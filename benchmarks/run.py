@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "dispatch": ("dispatch", "dispatch-cost"),
     "imports": ("import",),
     "crimes": ("crimes",),
+    "journal": ("journal", "journal-tiny", "resume"),
 }
 
 

@@ -116,8 +116,8 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     help="Remember what is done, so that the run can be resumed (default, if -o names a file).",
 )
 @click.option("--resume", is_flag=True, help="Go on with the latest run that wrote to OUT; begin one if there is none.")
-@click.option("--retry-failed", is_flag=True, help="With --resume: run again what failed, and nothing that returned.")
-@click.option("--accept-changes", is_flag=True, help="With --resume: go on although function or input have changed.")
+@click.option("--retry-failed", is_flag=True, help="With --resume, run again what failed, and nothing that returned.")
+@click.option("--accept-changes", is_flag=True, help="With --resume, go on although function or input have changed.")
 @click.option("--key", metavar="FIELD", help="Items are known by this field, so a resumed run finds them when moved.")
 @click.option(
     "--fsync",
@@ -126,7 +126,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     show_default=True,
     help="When the disk has to have it: each commit; the output only; whenever it likes.",
 )
-@click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: see allcores runs --help.")
+@click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
 @click.option("--json", is_flag=True, help="Print the summary as JSON on standard output (needs -o FILE).")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option(
