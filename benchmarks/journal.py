@@ -22,7 +22,8 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 import allcores
-from allcores.journal.record import Control, Run, Work
+from allcores.journal.record import Run
+from allcores.journal.work import Control, Work
 from allcores.streams.outputs import sink_of
 from allcores.streams.sources import source_of
 from benchmarks.processes import RUN, environment
@@ -191,7 +192,7 @@ def _resume_row(settings: Settings) -> Row:
         f"Going on with a run that was ended before its last item, of {small:,} and of {large:,}",
         "s",
         "From opening the run to its first outcome, in a fresh program, the pool's start included. The input is a file"
-        " of lines. Measured once for each. Touched: the file has another time, so what was read of it is compared first.",
+        " of lines. Measured once for each. Touched: the file has another time, so what was read of it is compared.",
         comparable=False,
     )
     facts: dict[str, dict[str, float]] = {}

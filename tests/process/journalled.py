@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "sink": "out.jsonl",
     "backend": "serial",
     "pause": 0.0,
+    "text": False,  # the function returns text
     "kill": None,  # [point, how often it is passed before]
     "full": None,  # the same, for a disk that is full from then on
     "file_bytes": None,  # largest size of a file
@@ -36,6 +37,11 @@ def work(item: str) -> dict[str, int]:
     if number % 97 == 5 and not os.path.exists("mended"):
         raise ValueError(f"{number} is refused")
     return {"n": number, "square": number * number}
+
+
+def as_text(item: str) -> str:
+    """The same, for a sink that is a folder."""
+    return json.dumps(work(item))
 
 
 def hook_for(settings: dict[str, Any]) -> Any:
@@ -64,8 +70,9 @@ def main() -> None:
     os.environ["PAUSE"] = str(settings["pause"])
     with allcores.Pool(2, backend=settings["backend"], limits=allcores.Limits(items_in_flight=200)) as pool:
         try:
+            function = as_text if settings["text"] else work
             result = pool.run(
-                work, settings["source"], settings["sink"], journal=journal, on_error=settings["on_error"]
+                function, settings["source"], settings["sink"], journal=journal, on_error=settings["on_error"]
             )
         except allcores.AllcoresError as error:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,6 +54,24 @@ def session(folder: Path, **settings: Any) -> tuple[int, dict[str, Any]]:
     return process.returncode, json.loads(out) if out else {}
 
 
+def finish(folder: Path, **settings: Any) -> allcores.RunResult:
+    """The session that is left in peace, in this process: the same work, for its module has the same name."""
+    sys.path.insert(0, str(folder))
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        module = importlib.import_module("journalled")
+        function = module.as_text if settings.get("text") else module.work
+        kept: Any = journal() if settings.get("journal") is None else settings["journal"]
+        with allcores.Pool(backend="serial") as pool:
+            return pool.run(function, "in.txt", settings.get("sink", "out.jsonl"), journal=kept, on_error="skip")
+    finally:
+        os.chdir(here)
+        sys.path.remove(str(folder))
+        sys.modules.pop("journalled", None)
+        importlib.invalidate_caches()
+
+
 def wanted(items: range = range(ITEMS), *, mended: bool = False) -> str:
     """The output of a run that nobody disturbs."""
     return "".join(
@@ -74,11 +94,10 @@ def test_killed_at_a_moment_and_resumed(folder: Path, point: str) -> None:
     often = point.startswith(("log.", "commit."))
     code, _ = session(folder, kill=[point, 3 if often else 0], pause=0.0002)
     assert code == -signal.SIGKILL, f"{point} was never passed"
-    code, result = session(folder)
-    assert code == 0, result
+    result = finish(folder)
     assert (folder / "out.jsonl").read_text() == wanted()
-    assert result["resumed"] > 0 or not often
-    assert result["counts"]["ok"] == wanted().count("\n") and result["counts"]["failed"] == 7
+    assert result.resumed > 0 or not often
+    assert (result.ok, result.failed) == (wanted().count("\n"), 7)
     assert not left_over(folder)
 
 
@@ -90,8 +109,7 @@ def test_a_disk_that_is_full_for_a_while(folder: Path, point: str) -> None:
     assert (code, result["error"]) == (1, "JournalError")
     assert "No space left" in result["message"] and "resume" in result["message"]
     assert not (folder / "out.jsonl").exists()
-    code, result = session(folder)
-    assert code == 0 and result["resumed"] > 0
+    assert finish(folder).resumed > 0
     assert (folder / "out.jsonl").read_text() == wanted()
     assert not left_over(folder)
 
@@ -144,6 +162,21 @@ def test_a_torn_tail_and_damage_in_the_middle(folder: Path) -> None:
     assert code == 0, result
     assert (folder / "out.jsonl").read_text() == wanted()
     assert not first and result["resumed"] == ITEMS
+
+
+def test_damage_under_an_input_that_is_read_once(pool: allcores.Pool, here: Path) -> None:
+    """It cannot be run again from there: nothing is published, and the next session makes it good."""
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(double, interrupted([*range(500)], 400), "out.jsonl", journal=journal())
+    (log,) = here.glob("runs/*/outcomes.log")
+    raw = bytearray(log.read_bytes())
+    raw[40] ^= 0xFF
+    log.write_bytes(raw)
+    with pytest.raises(allcores.JournalError, match="cannot be read again"):
+        pool.run(double, iter(range(500)), "out.jsonl", journal=journal())
+    assert not Path("out.jsonl").exists()
+    assert pool.run(double, iter(range(500)), "out.jsonl", journal=journal()).ok == 500
+    assert lines() == [2 * n for n in range(500)]
 
 
 def test_a_log_that_lost_its_end(folder: Path) -> None:
@@ -241,6 +274,46 @@ def test_a_changed_input_is_noticed(pool: allcores.Pool, here: Path, change: str
     count = {"edited": 10, "cut": 5, "grown": 11}[change]
     assert lines() == [2 * n for n in range(count)]
     assert pool.run(double, "in.txt", "out.jsonl", journal=journal()).resumed == count
+
+
+def test_a_finished_run_does_nothing_again(pool: allcores.Pool, here: Path) -> None:
+    """But publish: the output comes back when it was removed."""
+    pool.run(double, "in.txt", "out.jsonl", journal=journal())
+    Path("out.jsonl").unlink()
+
+    result = pool.run(double, "in.txt", "out.jsonl", journal=journal())
+    assert (result.resumed, result.ok) == (10, 10) and lines() == [2 * n for n in range(10)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl.gz", "parquet", "db", "d/"])
+def test_every_sink_is_the_same_after_a_kill(folder: Path, suffix: str) -> None:
+    """Not only JSON Lines: killed while it publishes, and compared with a run that has no journal."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    words: dict[str, Any] = {"sink": f"o.{suffix}"}
+    if suffix == "d/":
+        words["text"] = True
+    code, _ = session(folder, kill=["publish.rename.before", 0], **words)
+    assert code == -signal.SIGKILL
+    result = finish(folder, **words)
+    assert result.resumed == ITEMS and result.ok > 500
+    calm_folder = folder / "calm"
+    calm_folder.mkdir()
+    for name in ("in.txt", "journalled.py"):
+        shutil.copy(folder / name, calm_folder)
+    finish(calm_folder, journal=False, **words)
+    disturbed, calm = folder / words["sink"], calm_folder / words["sink"]
+    if suffix == "db":
+        found = [sqlite3.connect(path) for path in (disturbed, calm)]
+        rows = [db.execute("SELECT * FROM outcomes").fetchall() for db in found]
+        for db in found:
+            db.close()
+        assert rows[0] == rows[1] and len(rows[0]) == result.ok
+    elif suffix == "d/":
+        files = [{path.name: path.read_bytes() for path in where.iterdir()} for where in (disturbed, calm)]
+        assert files[0] == files[1] and len(files[0]) == result.ok + 1
+    else:
+        assert disturbed.read_bytes() == calm.read_bytes()
 
 
 @pytest.mark.parametrize("once", [False, True])

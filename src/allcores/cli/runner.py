@@ -29,8 +29,9 @@ from allcores.errors import (
 )
 from allcores.journal.catalogue import Facts
 from allcores.journal.options import Journal, RunResult
-from allcores.journal.record import Control, Run, Work
+from allcores.journal.record import Run
 from allcores.journal.verb import without_journal
+from allcores.journal.work import Control, Work
 from allcores.limits import Limits
 from allcores.outcome import Kind, Outcome
 from allcores.pool import Pool

@@ -1,10 +1,11 @@
 """Remembers a long map, so that it can go on after anything: one folder per run.
 
-    faces       open.py (begin or resume), runs.py (what runs there are), pruning.py
-    a run       record.py (the loop), feed.py (what is left of the input), writer.py (the thread that commits)
-    its folder  catalogue.py (SQLite), log.py (outcomes, append-only), lock.py
+    verb        verb.py (what Pool.run does), folders.py (which runs there are, and when old ones go)
+    a run       record.py (opened, mapped, published), work.py (what is to be done, and who looks on)
+    its input   feed.py, keyed.py (what is left of it), identity.py (is it the same work?)
+    its folder  writer.py (the thread that commits), log.py (outcomes, append-only), catalogue.py (SQLite), lock.py
     its end     assembly.py (outcomes in order, for a sink that publishes them whole)
-    words       options.py, identity.py, ranges.py, faults.py
+    words       options.py, ranges.py, faults.py
 
 docs/design.md, "The journal", tells why; docs/formats.md is the reference of the files.
 """

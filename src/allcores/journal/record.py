@@ -5,104 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from allcores.errors import JournalError, RunChanged, UsageError
+from allcores.errors import JournalError, RunChanged
 from allcores.journal import folders
 from allcores.journal.assembly import DamagedRecords, damaged_rows, entries
 from allcores.journal.catalogue import Catalogue, Facts
 from allcores.journal.faults import fault
 from allcores.journal.feed import CountedFeed, Feed
-from allcores.journal.identity import differences, identity_of_function, identity_of_source
+from allcores.journal.identity import differences
 from allcores.journal.keyed import KeyedFeed, is_keyed
 from allcores.journal.lock import RunLock
 from allcores.journal.log import Log, sync_folder
 from allcores.journal.options import Journal, RunResult
 from allcores.journal.ranges import RangeSet
+from allcores.journal.work import Control, Work, count_of
 from allcores.journal.writer import Writer
-from allcores.limits import Retry
-from allcores.outcome import Kind, Outcome
+from allcores.outcome import Kind
 from allcores.streams.cursors import is_read_once
-from allcores.streams.outputs import WholeSink
 
 if TYPE_CHECKING:
     from allcores.pool import Pool
-    from allcores.stream import Stream
 
-OnError = Literal["raise", "skip", "record"]
 #: how often what turns out to be damaged is run again before the disk is given up
 MOST_REPAIRS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is to be done. sink: where to. request: what was asked for, so that it can be asked again.
-
-    setup, setup_args: of the pool, for they are part of what makes it the same work.
-    """
-
-    fn: Callable[..., Any]
-    source: Iterable[Any]
-    sink: WholeSink
-    on_error: OnError = "raise"
-    timeout: float | None = None
-    retries: int | Retry = 0
-    chunk: int | None = None
-    setup: Callable[..., Any] | None = None
-    setup_args: tuple[Any, ...] = ()
-    request: dict[str, Any] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raise UsageError if the sink has no place for what is asked for."""
-        if self.on_error == "record" and not self.sink.takes_failures:
-            raise UsageError(
-                f"failures cannot be recorded in {self.sink.path}: write to JSON Lines with records, or skip failures"
-                " and export them afterwards (allcores runs failures)"
-            )
-        path = os.path.realpath(self.sink.path)
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise UsageError(
-                f"{self.sink.path} is no regular file, so it cannot be published whole: use standard output (-o -)"
-                " and redirect that"
-            )
-
-    def identity(self, key: str | int | None) -> dict[str, Any]:
-        """What makes it the same work, as plain JSON."""
-        return {
-            "function": identity_of_function(self.fn),
-            "setup": identity_of_function(self.setup),
-            "options": {
-                "setup_args": [repr(each) for each in self.setup_args],
-                "key": key,
-            },
-            "sink": self.sink.describe(),
-            "source": identity_of_source(self.source),
-        }
-
-
-class Control:
-    """Who looks on while a run is at work, and may end it. This one does neither."""
-
-    @property
-    def stopped(self) -> bool:
-        """It was asked to end before the input did."""
-        return False
-
-    def opened(self, facts: Facts, resumed: int) -> None:
-        """The run is open. resumed: items that are settled already."""
-
-    def started(self, stream: Stream[Any]) -> None:
-        """Its stream is there; `stream.stop()` ends it in peace."""
-
-    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Around each reading of the input; may end it."""
-        return iter(items)
-
-    def settled(self, outcome: Outcome[str]) -> None:
-        """An outcome came, and is on its way to the disk."""
 
 
 class Run:
@@ -242,6 +170,12 @@ class Run:
                     damaged = error
                     self._catalogue.unsettle(damaged.rows)
                     self._settled = RangeSet(self._catalogue.settled())
+                    if is_read_once(self._work.source):
+                        raise JournalError(
+                            f"the log of run {self.name} is damaged, and its input cannot be read again here:"
+                            f" resume it, and {sum(row.count for row in error.rows)} items run again",
+                            run=self.name,
+                        ) from None
             raise JournalError(f"the log of run {self.name} is damaged again and again: {damaged}", run=self.name)
         except BaseException as error:
             with contextlib.suppress(JournalError):
@@ -311,7 +245,20 @@ class Run:
             raise
         writer.close()
         if not control.stopped and feed.total is not None:
-            self._catalogue.put_places(feed.places(self._settled.end), total=feed.total)
+            places = feed.places(self._settled.end)
+            self._check_whole(places or [(0, feed.total, 0)])
+            self._catalogue.put_places(places, total=feed.total)
+
+    def _check_whole(self, places: list[tuple[int, int, int]]) -> None:
+        """Raise JournalError unless each item has an outcome: an output with a gap must never be published."""
+        for position, count, slot in places:
+            hole, _ = self._settled.hole_from(slot)
+            if hole < slot + count:
+                raise JournalError(
+                    f"item {position + hole - slot} of run {self.name} has no outcome, and the input could not be read"
+                    " again to get it: resume the run with the whole input",
+                    run=self.name,
+                )
 
     def _open_feed(self, feed: Feed, *, last: bool) -> None:
         """Compare the input with what is known of it, once; later readings of this session go straight on."""
@@ -344,6 +291,7 @@ class Run:
         )
         with stream:
             control.started(stream)
+            writer.when_lost(stream.stop)
             for outcome in stream:
                 kind = outcome.kind
                 if kind is cancelled:
@@ -394,15 +342,6 @@ class Run:
             resumed=self.resumed,
             seconds=seconds,
         )
-
-
-def count_of(source: Iterable[Any]) -> int | None:
-    """How many items a source has, where that can be told quickly."""
-    total = getattr(source, "total", None)
-    if callable(total):
-        count = total()
-        return count if isinstance(count, int) else None
-    return len(source) if isinstance(source, Sized) else None
 
 
 def _boot() -> str | None:

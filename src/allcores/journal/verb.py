@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import JournalError, UsageError
 from allcores.journal.log import Log, Record, Row
 from allcores.journal.options import Journal, RunResult
-from allcores.journal.record import Control, OnError, Run, Work
+from allcores.journal.record import Run
+from allcores.journal.work import Control, OnError, Work
 from allcores.journal.writer import sorted_out
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from collections.abc import Callable
 from operator import attrgetter
 from time import monotonic
 from traceback import format_exception
@@ -79,6 +80,7 @@ class Writer:
         #: a commit has ended
         self._room = threading.Event()
         self._closing = False
+        self._stop: Callable[[], object] | None = None
         #: why nothing more is written
         self.error: JournalError | None = None
         self._thread = threading.Thread(target=self._work, name="allcores-journal", daemon=True)
@@ -102,6 +104,10 @@ class Writer:
         if many:
             self._wake.set()
             self._wait_for_room()
+
+    def when_lost(self, stop: Callable[[], object]) -> None:
+        """Call `stop`, on the journal's thread, when nothing more can be written: so that nothing more is begun."""
+        self._stop = stop
 
     def report(self, error: BadInput) -> None:
         """Take a bad record of the input that was left out."""
@@ -137,6 +143,8 @@ class Writer:
             except BaseException as error:
                 self.error = self._trouble(error)
                 self._room.set()
+                if self._stop is not None and not self._closing:
+                    self._stop()
                 return
             self._room.set()
             if last:
