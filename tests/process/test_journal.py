@@ -94,6 +94,9 @@ def test_killed_at_a_moment_and_resumed(folder: Path, point: str) -> None:
     often = point.startswith(("log.", "commit."))
     code, _ = session(folder, kill=[point, 3 if often else 0], pause=0.0002)
     assert code == -signal.SIGKILL, f"{point} was never passed"
+    # The output is there whole, or not at all.
+    assert (folder / "out.jsonl").exists() == (point in ("publish.rename.after", "finish.before", "finish.after"))
+    assert not (folder / "out.jsonl").exists() or (folder / "out.jsonl").read_text() == wanted()
     result = finish(folder)
     assert (folder / "out.jsonl").read_text() == wanted()
     assert result.resumed > 0 or not often

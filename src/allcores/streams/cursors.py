@@ -308,10 +308,13 @@ class _ChainCursor:
 
     def __iter__(self) -> Iterator[Any]:
         while True:
-            for item in self._cursor:
+            cursor = self._cursor
+            for item in cursor:
                 self.items += 1
                 yield item
-            if not self._next_part():
+                if cursor is not self._cursor:
+                    break  # meanwhile `skip` went on to another part
+            if cursor is self._cursor and not self._next_part():
                 return
 
     def skip(self, count: int) -> int:
