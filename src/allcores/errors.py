@@ -164,10 +164,11 @@ class RunChanged(AllcoresError, ValueError):
 class RunInUse(AllcoresError, RuntimeError):
     """Another process, or another thread of this one, works on the run.
 
-    run: its name. pid: the process, None if it is not known.
+    run: its name.
+    pid: the process, None if it is not known.
     """
 
-    def __init__(self, message: str, *, run: str, pid: int | None = None) -> None:
+    def __init__(self, message: str, *, run: str | None = None, pid: int | None = None) -> None:
         super().__init__(message)
         self.run = run
         self.pid = pid

@@ -91,9 +91,11 @@ def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None]
             with contextlib.suppress(OSError):  # who may read it is not ours to change
                 os.chmod(unfinished, stat.S_IMODE(os.stat(path).st_mode))
             out, finish = wrap_to_write(file, path)
-            yield out
-            moment("write")
-            finish()
+            try:
+                yield out
+                moment("write")
+            finally:
+                finish()  # in any case: a compressor that is left open complains when it is collected
             file.flush()
             if sync:
                 moment("sync.before")
