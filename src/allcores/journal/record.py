@@ -179,7 +179,10 @@ class Run:
             raise JournalError(f"the log of run {self.name} is damaged again and again: {damaged}", run=self.name)
         except BaseException as error:
             with contextlib.suppress(JournalError):
-                self._left("running" if isinstance(error, KeyboardInterrupt) else "stopped", None, error)
+                if isinstance(error, Exception):
+                    self._left("stopped", None, error)
+                else:  # Ctrl-C: it says that it is running and is not, so it was interrupted
+                    self._left("running", None)
             raise
 
     def _map_all(self, pool: Pool, control: Control) -> None:
