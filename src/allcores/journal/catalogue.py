@@ -144,8 +144,8 @@ class Catalogue:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction that has the write lock from its start; what is raised inside takes it all back."""
+        self._check()
         with self._lock:
-            self._check()
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -237,8 +237,8 @@ class Catalogue:
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
+        self._check()
         with self._lock:
-            self._check()
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
@@ -327,9 +327,9 @@ class Catalogue:
 
     def close(self) -> None:
         """Close; the holder's connection leaves no write-ahead log behind. Idempotent."""
+        if self._pid != os.getpid():
+            return  # nor is the lock asked for: in a forked child it may be held by a thread that is not there
         with self._lock:
-            if self._pid != os.getpid():
-                return
             _open.discard(self._db)
             try:
                 if self._writable:
