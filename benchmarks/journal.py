@@ -200,9 +200,7 @@ def _resume_row(settings: Settings) -> Row:
         name = f"{count:,} items" + (", file touched" if touched else "")
         found = facts[name] = resume_facts(count, touched=touched)
         row.samples[name] = [found["s"]]
-        row.notes[f"{count:,} items"] = (
-            f"{found['mb']:.0f} MB at most; the output again whole after {found['whole_s']:.1f} s"
-        )
+        row.notes[name] = f"{found['mb']:.0f} MB at most; the output again whole after {found['whole_s']:.1f} s"
     first, *long = facts.values()
     row.judge(f"seconds until {large:,} items go on", [found["s"] for found in long], most=5.0)
     row.judge("memory of the long run / of the short one", [found["mb"] / first["mb"] for found in long], most=1.2)
