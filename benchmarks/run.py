@@ -35,6 +35,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "arrays": ("arrays", "same-array", "sizes", "blocks"),
     "imports": ("import",),
     "crimes": ("crimes",),
+    "journal": ("journal", "journal-tiny", "resume"),
 }
 
 

@@ -12,6 +12,10 @@
     │   ├── TaskExited                     the function raised SystemExit, KeyboardInterrupt, StopIteration ...
     │   └── RemoteError                    the function's own exception, which could not travel
     ├── SliceError (OSError)               one item's: its slice of a file cannot be read
+    ├── RunNotFound (LookupError)          the caller's: there is no such run
+    ├── RunChanged (ValueError)            the caller's: function, options or input are not those of the run
+    ├── RunInUse (RuntimeError)            the caller's: another process works on the run
+    ├── JournalError (RuntimeError)        the machine's: the journal or the output cannot be written or read
     ├── SetupError                         the setup or preload function raised, hung or crashed
     ├── BrokenPool (RuntimeError)          the machine's: workers cannot be started
     └── InternalError (RuntimeError)       ours: please report it
@@ -156,6 +160,45 @@ class SliceError(AllcoresError, OSError):
         self.path = path
         self.start = start
         self.stop = stop
+
+
+class RunNotFound(AllcoresError, LookupError):
+    """There is no run of that name, or none that could be resumed."""
+
+
+class RunChanged(AllcoresError, ValueError):
+    """The function, its options or its input are not those of the run that is to be resumed.
+
+    differences: a sentence each.
+    """
+
+    def __init__(self, message: str, *, differences: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+class RunInUse(AllcoresError, RuntimeError):
+    """Another process, or another thread of this one, works on the run.
+
+    run: its name.
+    pid: the process, None if it is not known.
+    """
+
+    def __init__(self, message: str, *, run: str | None = None, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.run = run
+        self.pid = pid
+
+
+class JournalError(AllcoresError, RuntimeError):
+    """The journal or the output cannot be written or read: a full disk, most likely. What is committed stays.
+
+    run: the run's name, None if there is none yet.
+    """
+
+    def __init__(self, message: str, *, run: str | None = None) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 class SetupError(AllcoresError):

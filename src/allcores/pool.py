@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from allcores.async_stream import AsyncStream
+    from allcores.journal.options import Journal, RunResult
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -138,6 +139,7 @@ class Pool(Sharing):
             start_method=start_method,
             share=budget,
         )
+        self._preparation = preparation
         self._driver = Driver(workers, self.limits, place, observers, name)
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
         self._finalizer = weakref.finalize(self, _close_dropped, self._driver)
@@ -246,6 +248,33 @@ class Pool(Sharing):
         check_on_error(on_error)
         make, function = self._plan(fn, "one", items, timeout, retries, chunk, ordered, False)
         return AsyncStream(self._driver, make, function, items, on_error, self)
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        source: Any,
+        sink: Any,
+        *,
+        journal: Journal | bool = True,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: Literal["raise", "skip", "record"] = "raise",
+    ) -> RunResult:
+        """Map a source into a sink, so that it can go on after anything; the output appears whole, in input order.
+
+        source: a path (.jsonl, .csv, .parquet, lines), a pattern or folder of files, or anything that can be
+            iterated. sink: a path (.jsonl, .csv, .parquet, `out.db:table`, `folder/`), or one of the sinks.
+        journal: True keeps a journal with its defaults, a `Journal` says how, False keeps none.
+        on_error: "raise" the first failure, which a resumed run tries again; "skip" failed items; "record" them in
+            the output (JSON Lines), where each line is a record then.
+        timeout, retries, chunk: as for `map`.
+        Raises: RunChanged, RunInUse, RunNotFound, JournalError; and what `map` raises.
+        """
+        from allcores.journal.verb import run
+
+        check_timeout(timeout)
+        return run(self, fn, source, sink, journal, timeout, retries, chunk, on_error)
 
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """A `concurrent.futures.Future` for `fn(*args, **kwargs)`. Its `cancel()` ends running work."""

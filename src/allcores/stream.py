@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver, encode
@@ -31,6 +31,16 @@ MOST_CHUNKS = 64
 WAIT_S = 5.0
 
 
+@runtime_checkable
+class Numbered(Protocol):
+    """An input that numbers its items itself, for it leaves some out. For streams that need no order."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def upcoming(self) -> tuple[int, int]:
+        """The next item's index, and how many items from there on follow each other without a gap."""
+
+
 class Feeder:
     """Pulls items for one flow, in chunks that the flow asks for, without waiting long for any."""
 
@@ -38,6 +48,7 @@ class Feeder:
         self._driver = driver
         self._flow = flow
         self._function = function
+        self._numbered = items if isinstance(items, Numbered) else None
         self._iterator: Iterator[Any] | None = iter(items)
         #: items that one pull may take at first; grows while the input is quick
         self._stride = 1
@@ -77,8 +88,12 @@ class Feeder:
         try:
             for _ in range(count):
                 items: list[Any] = []
+                wanted = size
+                if self._numbered is not None:
+                    self._index, row = self._numbered.upcoming()
+                    wanted = min(size, row)
                 try:
-                    self._pull(size, items)
+                    self._pull(wanted, items)
                 finally:
                     # Ctrl-C may come while the input is asked: what was pulled is handed over all the same.
                     if items:

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "ALLCORES_HOME": str(folder / "home")}
     command = [sys.executable, "-m", "allcores", *words]
     return subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, timeout=50)
 
@@ -107,10 +107,10 @@ def test_preload_gives_all_workers_one_value(folder: Path) -> None:
     [("skip", Exit.SOME_FAILED, 5), ("record", Exit.SOME_FAILED, 6), ("stop", Exit.STOPPED, 3)],
 )
 def test_failures_stop_are_skipped_or_recorded(folder: Path, choice: str, code: Exit, lines: int) -> None:
-    """--on-error decides; what was written before stays."""
-    done = run(folder, "run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", choice)
+    """--on-error decides; what was written to standard output before stays."""
+    done = run(folder, "run", "work.py:picky", "numbers.txt", "--on-error", choice)
     assert done.returncode == code, done.stderr
-    written = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    written = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(written) == lines
     if choice == "record":
         assert written[3]["index"] == 3 and "three" in json.dumps(written[3])
@@ -126,12 +126,12 @@ def test_an_item_that_hangs_costs_itself(folder: Path) -> None:
 
 
 def test_bad_input_is_one_sentence(folder: Path) -> None:
-    """What is wrong, where, and no traceback; outcomes already written stay."""
+    """What is wrong, where, and no traceback; outcomes already written to standard output stay."""
     (folder / "bad.jsonl").write_text("1\n2\n{oops\n")
-    done = run(folder, "run", "work.py:double", "bad.jsonl", "-o", "out.jsonl", "--quiet")
+    done = run(folder, "run", "work.py:double", "bad.jsonl", "--quiet")
     assert done.returncode == Exit.USAGE
     assert "bad.jsonl" in done.stderr and "3" in done.stderr and "Traceback" not in done.stderr
-    assert (folder / "out.jsonl").read_text() == "2\n4\n"
+    assert done.stdout == "2\n4\n"
     for words in (
         ("work.py:duoble", "numbers.txt"),
         ("work.py:double", "nowhere.txt"),

@@ -69,7 +69,7 @@ def run(folder: Path, *words: str, site: str | None = None) -> subprocess.Comple
         (["ends", "big.h5:/images", "--rows", "3"], [[0.0, 3.0], [4.0, 7.0], [8.0, 9.0]]),
         (["total", "big.h5:deep/labels", "big.npy"], [3, 45]),
         (
-            ["price", "table.parquet", "--columns", "price"],
+            ["price", "table.parquet", "--format", "row-groups", "--columns", "price"],
             [{"rows": rows, "columns": ["price"], "sum": sum_} for rows, sum_ in [(4, 6), (4, 22), (2, 17)]],
         ),
     ],
@@ -118,9 +118,12 @@ def test_a_slice_that_fails_is_recorded(folder: Path) -> None:
         (["total", "big.h5"], "name a data set of big.h5: it has /deep/labels, /images"),
         (["total", "work.py", "--format", "hdf5"], "cannot open work.py as HDF5"),
         (["total", "work.py", "--format", "npy"], "work.py is no .npy file"),
-        (["total", "work.py", "--format", "parquet"], "cannot open work.py as Parquet"),
+        (["total", "work.py", "--format", "row-groups"], "cannot open work.py as Parquet"),
         (["total", "-", "--format", "npy"], "standard input cannot be read in slices"),
-        (["price", "table.parquet", "--columns", "prise"], "no column 'prise': did you mean 'price'?"),
+        (
+            ["price", "table.parquet", "--format", "row-groups", "--columns", "prise"],
+            "no column 'prise': did you mean 'price'?",
+        ),
         (["price", "table.parquet", "--rows", "5"], "rows are chosen for .npy and HDF5 inputs only"),
         (["total", "big.npy", "--columns", "price"], "columns are chosen for Parquet inputs only"),
         (["total", "big.h5:/images", "-o", "big.h5"], "big.h5 is an input, and would be overwritten"),

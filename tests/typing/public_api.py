@@ -172,6 +172,16 @@ def executors() -> None:
     plain.shutdown(wait=False, cancel_futures=True)
 
 
+def runs() -> None:
+    journal = allcores.Journal(folder="runs", resume=True, retry_failed=True, key="id", fsync="end", commit_s=0.5)
+    with allcores.Pool() as pool:
+        result = pool.run(length, "in.txt", "out.jsonl", journal=journal, timeout=1, on_error="skip")
+        assert_type(result, allcores.RunResult)
+        assert_type(result.output, str | None)
+        assert_type(result.failures, int)
+        pool.run(length, iter(["a"]), "out.csv", journal=False, retries=allcores.Retry(2))
+
+
 def budget() -> None:
     found = allcores.core_budget()
     assert_type(found, allcores.Budget)
@@ -197,6 +207,10 @@ def errors() -> None:
         assert_type(error.path, str | None)
     except allcores.RemoteError as error:
         assert_type(error.type_name, str)
+    except allcores.RunChanged as error:
+        assert_type(error.differences, tuple[str, ...])
+    except allcores.RunInUse as error:
+        assert_type(error.pid, int | None)
     except allcores.TaskError as error:
         assert_type(error.attempts, int)
         assert_type(error.worker, int | None)

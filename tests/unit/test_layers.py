@@ -25,7 +25,7 @@ VERBS = {"sharing", "stream", "async_stream", "futures", "pool", "executor", "sh
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": VERBS | WORDS | {"budget", "progress", "slices"},
+    "": VERBS | WORDS | {"budget", "journal.options", "progress", "slices"},
     # words
     "errors": set(),
     "outcome": set(),
@@ -45,10 +45,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine.driver": WORDS | {"engine", "backends", "transport.pickling", "transport.parcels"},
     # verbs
     **dict.fromkeys(VERBS, VERBS | WORDS | {"backends", "engine", "budget", "transport"}),
+    "pool": VERBS | WORDS | {"backends", "engine", "budget", "transport", "journal.verb", "journal.options"},
+    # memory: around the verbs, which the pool's one verb for it opens late
+    "journal": VERBS | WORDS | {"streams"},
     # observers see news, and nothing else
     "progress": {"engine.events"},
     # faces
-    "cli": VERBS | WORDS | {"budget", "engine.events", "progress", "streams", "supervision.system"},
+    "cli": VERBS | WORDS | {"budget", "engine.events", "journal", "progress", "streams", "supervision.system"},
     "demo": {"", "streams"},
     "__main__": {"cli"},
 }
@@ -60,7 +63,9 @@ HOMES = {
     "click": {"cli", "__main__"},
     "numpy": {"slices.array_file", "transport.arrays"},
     "h5py": {"slices.hdf5_file"},
-    "pyarrow": {"slices.parquet_file"},
+    "pyarrow": {"slices.parquet_file", "streams.parquet"},
+    "sqlalchemy": {"streams.sql"},
+    "zstandard": {"streams.compression"},
 }
 
 #: what the pure half of the engine may use of the standard library: nothing that waits, reads or starts anything

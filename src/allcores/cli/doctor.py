@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import platform
 import shutil
+import sqlite3
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -27,9 +28,13 @@ LIBRARIES = {
     "rich": "the progress bar",
     "numpy": "arrays, and .npy files in slices",
     "h5py": "HDF5 files in slices",
-    "pyarrow": "Parquet files in slices",
+    "pyarrow": "Parquet files",
+    "sqlalchemy": "rows of a query as items",
+    "zstandard": "files compressed with zstd",
 }
 
+#: the first SQLite that two checkpoints at once cannot make lose a transaction
+SQLITE_WITHOUT_RESET_BUG = (3, 51, 3)
 #: descriptors that a worker costs the parent (pipe, notes, death), and those that a program has anyway
 DESCRIPTORS_PER_WORKER, DESCRIPTORS_ELSEWHERE = 3, 64
 #: bytes; Docker gives a container a /dev/shm of this size unless told otherwise
@@ -204,6 +209,17 @@ def _number_in(path: str) -> int | None:
         return None
 
 
+def _sqlite_text() -> str:
+    """The version that journals are kept with, and what follows from it."""
+    if sqlite3.sqlite_version_info >= SQLITE_WITHOUT_RESET_BUG:
+        return f"{sqlite3.sqlite_version}"
+    return (
+        f"{sqlite3.sqlite_version}: two connections must not checkpoint at once before"
+        f" {'.'.join(map(str, SQLITE_WITHOUT_RESET_BUG))}; of a run's, only one ever does. Do not write to its"
+        " catalogue with other tools"
+    )
+
+
 def _python() -> dict[str, Any]:
     gil = getattr(sys, "_is_gil_enabled", None)
     return {
@@ -214,6 +230,7 @@ def _python() -> dict[str, Any]:
         "gil_enabled": True if gil is None else bool(gil()),
         "compiler": platform.python_compiler(),
         "system": platform.platform(),
+        "sqlite": sqlite3.sqlite_version,
     }
 
 
@@ -243,7 +260,14 @@ def as_text(found: Diagnosis) -> str:
     lines += _table({limit.name: _limit_text(limit) for limit in found.limits})
     lines.append(f"Python {found.python['version']} ({found.python['implementation']})")
     gil = "off: threads run in parallel" if not found.python["gil_enabled"] else "on: threads take turns"
-    lines += _table({"executable": found.python["executable"], "GIL": gil, "system": found.python["system"]})
+    lines += _table(
+        {
+            "executable": found.python["executable"],
+            "GIL": gil,
+            "system": found.python["system"],
+            "SQLite": _sqlite_text(),
+        }
+    )
     lines.append("Libraries")
     lines += _table({name: _library_text(name, version) for name, version in found.libraries.items()})
     lines.append("Threads of numeric libraries, in each of a full pool's workers")

@@ -18,10 +18,11 @@ class Exit(enum.IntEnum):
 
     OK = 0, "every item is ok"
     SOME_FAILED = 1, "all items were tried, some failed, and were skipped or recorded"
-    USAGE = 2, "an option or the function is wrong, or an input cannot be read"
+    USAGE = 2, "an option or the function is wrong, an input cannot be read, or a run is not the same work any more"
     STOPPED = 3, "stopped at the first item that failed (--on-error stop)"
-    OUTPUT = 4, "the output cannot be written"
+    OUTPUT = 4, "the output or the journal cannot be written"
     NO_WORKERS = 5, "the workers cannot be started: the setup failed, or the machine refuses"
+    IN_USE = 6, "another process works on the run"
     INTERNAL = 70, "a mistake of allcores itself; please report it"
     INTERRUPTED = 130, "ended by Ctrl-C"
     READER_LEFT = 141, "the reader of standard output went away (| head)"

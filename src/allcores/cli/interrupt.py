@@ -24,8 +24,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NOTICE = b"\nallcores: finishing what is running; once more stops now\n"
 
 
-class _StopReading(Exception):
-    """Raised by the handler in a read that may never return; never seen outside of this file."""
+class _StopReading(BaseException):
+    """Raised by the handler in a read that may never return; never seen outside of this file.
+
+    Not an Exception: whoever reads may take those for a damaged file.
+    """
 
 
 class StopNow(BaseException):

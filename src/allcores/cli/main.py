@@ -11,13 +11,13 @@ import click
 
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import complain, say
-from allcores.errors import UsageError
+from allcores.errors import JournalError, RunChanged, RunInUse, RunNotFound, UsageError
 
 
 class _LateCommands(click.Group):
     """Imports a command's file when it is asked for: `--version` need not wait for all of them."""
 
-    names = ("doctor", "run")
+    names = ("doctor", "run", "runs")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)
@@ -75,9 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(error.details.rstrip("\n"))
         complain(str(error))
         return error.exit
-    except UsageError as error:
+    except (UsageError, RunChanged, RunNotFound) as error:
         complain(str(error))
         return Exit.USAGE
+    except RunInUse as error:
+        complain(str(error))
+        return Exit.IN_USE
+    except JournalError as error:
+        complain(str(error))
+        return Exit.OUTPUT
     except BrokenPipeError:
         return Exit.READER_LEFT
     except Exception:

@@ -25,6 +25,9 @@ of some rows, or the table of a row group. Inputs are read as they are needed, w
   zcat big.jsonl.gz | allcores run work.py:clean - --format jsonl | head
 
 Ctrl-C once finishes what is running and writes it, twice stops now.
+
+With -o FILE the run keeps a journal: whatever ends it, the same command with --resume goes on, and FILE appears when
+it is complete, each item in it once.
 """
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" for code in Exit)
 
@@ -40,7 +43,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 )
 @click.option(
     "--format",
-    type=click.Choice(["lines", "jsonl", "npy", "hdf5", "parquet"]),
+    type=click.Choice(["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"]),
     help="How INPUT holds its items; default: by suffix.",
 )
 @click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
@@ -52,11 +55,18 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 )
 @click.option("--columns", metavar="NAMES", help="Of a Parquet file, like 'id,price'; default: all.")
 @click.option(
+    "--bad-records",
+    type=click.Choice(["fatal", "skip"]),
+    default="fatal",
+    show_default=True,
+    help="At a line of INPUT that cannot be read: end; or leave it out and report it.",
+)
+@click.option(
     "-o",
     "--output",
     metavar="OUT",
     default=STDOUT,
-    help="File to (over)write; - is standard output, the default.",
+    help="File to (over)write: .jsonl, .csv, .parquet, out.db:table, folder/; - is standard output, the default.",
 )
 @click.option(
     "--records",
@@ -121,6 +131,23 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
+@click.option(
+    "--journal/--no-journal",
+    default=True,
+    help="Remember what is done, so that the run can be resumed (default, if -o names a file).",
+)
+@click.option("--resume", is_flag=True, help="Go on with the latest run that wrote to OUT; begin one if there is none.")
+@click.option("--retry-failed", is_flag=True, help="With --resume, run again what failed, and nothing that returned.")
+@click.option("--accept-changes", is_flag=True, help="With --resume, go on although function or input have changed.")
+@click.option("--key", metavar="FIELD", help="Items are known by this field, so a resumed run finds them when moved.")
+@click.option(
+    "--fsync",
+    type=click.Choice(["commit", "end", "never"]),
+    default="commit",
+    show_default=True,
+    help="When the disk has to have it: each commit; the output only; whenever it likes.",
+)
+@click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
 @click.option("--json", is_flag=True, help="Print the summary as JSON on standard output (needs -o FILE).")
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
 @click.option(

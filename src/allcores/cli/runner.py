@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from traceback import format_exception
 from typing import Any, Literal
@@ -17,14 +17,30 @@ from allcores.cli.output import complain, reserved_stdout, say, write_json
 from allcores.cli.summary import Summary, Tally, example_text
 from allcores.cli.target import check_arguments, resolve
 from allcores.engine.events import News
-from allcores.errors import BrokenPool, InternalError, SetupError, UsageError
+from allcores.errors import (
+    BrokenPool,
+    InternalError,
+    JournalError,
+    RunChanged,
+    RunInUse,
+    RunNotFound,
+    SetupError,
+    UsageError,
+)
+from allcores.journal.catalogue import Facts
+from allcores.journal.options import Journal, RunResult
+from allcores.journal.record import Run
+from allcores.journal.verb import without_journal
+from allcores.journal.work import Control, Work
 from allcores.limits import Limits
 from allcores.outcome import Kind, Outcome
 from allcores.pool import Pool
+from allcores.stream import Stream
 from allcores.streams.jsontext import JsonFunction
+from allcores.streams.outputs import sink_of
 from allcores.streams.sinks import STDOUT, JsonLinesSink, OutputError, remote_traceback
 from allcores.streams.sliced import file_of
-from allcores.streams.sources import STDIN, Chain, Files, Format, Source, from_inputs
+from allcores.streams.sources import STDIN, BadRecords, Chain, Files, Format, Source, from_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,14 @@ class RunOptions:
     memory_per_worker: int | None
     backend: Literal["processes", "threads", "serial"]
     start_method: Literal["template", "fork", "spawn", "forkserver"] | None
+    bad_records: BadRecords
+    journal: bool
+    resume: bool | str
+    retry_failed: bool
+    accept_changes: bool
+    key: str | None
+    fsync: Literal["commit", "end", "never"]
+    runs_dir: str | None
     json: bool
     quiet: bool
     progress: bool
@@ -96,7 +120,47 @@ def run(options: RunOptions) -> int:
             say(ending.details)
         if ending.error is not None:
             complain(ending.error)
+        name = runner.run_name
+        if name is not None and (runner.result is None or runner.result.output is None) and not options.quiet:
+            say(f"what is done is kept: the same command with --resume goes on, or allcores runs resume {name}")
         return ending.exit
+
+
+class StoppedAt(Exception):
+    """An item failed, and that is to end the run."""
+
+    def __init__(self, outcome: Outcome[str]) -> None:
+        super().__init__(example_text(outcome))
+        self.outcome = outcome
+
+
+class LooksOn(Control):
+    """Counts what comes, stops at failures and at Ctrl-C."""
+
+    def __init__(self, runner: _Runner, interrupts: Interrupts) -> None:
+        self._runner = runner
+        self._interrupts = interrupts
+        self._stops = runner.options.on_error == "stop"
+
+    @property
+    def stopped(self) -> bool:
+        return self._interrupts.received is not None
+
+    def opened(self, facts: Facts, resumed: int) -> None:
+        self._runner.resumed = resumed
+        if resumed and not self._runner.options.quiet:
+            say(f"resuming run {facts.id}: {resumed:,} items are done")
+
+    def started(self, stream: Stream[Any]) -> None:
+        self._interrupts.stop_with(stream.stop)
+
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        return self._interrupts.guarded(items)
+
+    def settled(self, outcome: Outcome[str]) -> None:
+        self._runner.tally.add(outcome)
+        if self._stops and not outcome.ok and outcome.kind is not Kind.CANCELLED:
+            raise StoppedAt(outcome)
 
 
 class _Runner:
@@ -111,6 +175,10 @@ class _Runner:
         self.meter = Meter()
         self.seconds = 0.0
         self.workers = options.workers or core_budget().workers
+        self.result: RunResult | None = None
+        #: name of the journalled run, and what earlier sessions had settled of it
+        self.run_name: str | None = None
+        self.resumed = 0
         self.retries = self.workers_lost = 0
         self.busy_s = 0.0
 
@@ -120,7 +188,10 @@ class _Runner:
         try:
             with self._pool(functions) as pool, self.meter:
                 try:
-                    self._map(pool, JsonFunction(functions.function), source)
+                    if self.options.output == STDOUT or not self.options.ordered:
+                        self._map(pool, JsonFunction(functions.function), source)
+                    else:
+                        self._map_whole(pool, functions, source)
                 finally:
                     self.seconds = perf_counter() - started
                     self.meter.sample()
@@ -129,6 +200,14 @@ class _Runner:
                     self.busy_s = statistics.busy_seconds
         except StopNow:
             self.ending = Ending(Exit.INTERRUPTED, "stopped; what was running is lost")
+        except StoppedAt as error:
+            self._stop_at(error.outcome)
+        except JournalError as error:
+            self.ending = Ending(Exit.OUTPUT, str(error))
+        except RunInUse as error:
+            self.ending = Ending(Exit.IN_USE, str(error))
+        except (RunChanged, RunNotFound) as error:
+            self.ending = Ending(Exit.USAGE, str(error))
         except OutputError as error:
             self.ending = Ending(Exit.OUTPUT, str(error))
             if error.reader_left:
@@ -190,6 +269,41 @@ class _Runner:
                     stream.close()
                     return
 
+    def _map_whole(self, pool: Pool, functions: Functions, source: Source[Any]) -> None:
+        """Into a file that is published whole; with a journal, if that is wanted."""
+        options = self.options
+        recording = options.on_error == "record"
+        work = Work(
+            functions.function,
+            source,
+            sink_of(options.output, records=options.records or recording),
+            "raise" if options.on_error == "stop" else options.on_error,
+            options.timeout,
+            options.retries,
+            options.chunk,
+            functions.setup,
+            options.setup_args,
+            functions.preload,
+            options.preload_args,
+            request={"cwd": os.getcwd(), "options": asdict(options)},
+        )
+        work.check()
+        looks_on = LooksOn(self, self.interrupts)
+        if not options.journal:
+            self.result = without_journal(pool, work, looks_on)
+            return
+        journal = Journal(
+            folder=options.runs_dir,
+            resume=options.resume,
+            accept_changes=options.accept_changes,
+            retry_failed=options.retry_failed,
+            key=options.key,
+            fsync=options.fsync,
+        )
+        with Run(work, journal) as opened:
+            self.run_name = opened.name
+            self.result = opened.work(pool, looks_on)
+
     def _stop_at(self, outcome: Outcome[str]) -> None:
         sentence = f"stopped at {example_text(outcome)}; --on-error skip or record would go on"
         self.ending = Ending(Exit.STOPPED, sentence, remote_traceback(outcome.error) or "")
@@ -199,7 +313,7 @@ class _Runner:
         if self.interrupts.exit is not None:
             if self.ending.exit in (Exit.OK, Exit.INTERRUPTED):
                 self.ending.exit = self.interrupts.exit
-        elif self.ending.exit is Exit.OK and self.tally.failed:
+        elif self.ending.exit is Exit.OK and (self.tally.failed if self.result is None else self.result.failures):
             self.ending.exit = Exit.SOME_FAILED
 
     def summary(self) -> Summary:
@@ -217,6 +331,9 @@ class _Runner:
             retries=self.retries,
             workers_lost=self.workers_lost,
             usage=self.meter.usage(),
+            run=self.run_name,
+            resumed=self.resumed,
+            skipped=self.result.skipped if self.result is not None else 0,
         )
 
 
@@ -240,6 +357,7 @@ def _source(options: RunOptions) -> Source[Any]:
         options.inputs,
         format=options.format,
         encoding=options.encoding,
+        bad_records=options.bad_records,
         rows=options.rows,
         columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
     )
@@ -273,7 +391,30 @@ def _functions(options: RunOptions) -> Functions:
     return Functions(function, preload, setup)
 
 
+def _check_journal(options: RunOptions) -> None:
+    asked = [
+        name
+        for name, given in [
+            ("--resume", options.resume),
+            ("--retry-failed", options.retry_failed),
+            ("--accept-changes", options.accept_changes),
+            ("--key", options.key),
+        ]
+        if given
+    ]
+    if not asked:
+        return
+    if options.output == STDOUT:
+        raise CommandError(f"{asked[0]} needs an output that can be published whole: name a file with -o")
+    if not options.journal or not options.ordered:
+        off = "--no-journal" if not options.journal else "--unordered, which has no journal"
+        raise CommandError(f"{asked[0]} needs a journal, but you gave {off}")
+    if not options.resume and asked[0] != "--key":
+        raise CommandError(f"{asked[0]} is about an earlier run: add --resume")
+
+
 def _check_output(options: RunOptions) -> None:
+    _check_journal(options)
     if options.output == STDOUT and options.json:
         raise CommandError("--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl")
     for name in options.inputs:

@@ -79,6 +79,10 @@ class Summary:
     retries: int
     workers_lost: int
     usage: Usage
+    #: the journalled run, what earlier sessions of it had settled, and bad records that were left out
+    run: str | None = None
+    resumed: int = 0
+    skipped: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -112,6 +116,9 @@ class Summary:
             "failures": {kind.value: count for kind, count in self.tally.failures.items()},
             "cancelled": self.tally.cancelled,
             "examples": [failure_record(outcome) for outcome in self.tally.examples],
+            "run": self.run,
+            "resumed": self.resumed,
+            "skipped_records": self.skipped,
             "retries": self.retries,
             "workers_lost": self.workers_lost,
             "seconds": round(self.seconds, 6),
@@ -153,6 +160,12 @@ class Summary:
         lines.append(
             f"core use {self.core_use:.0%} of {_counted(self.cores, 'core')}" + (f" · {memory}" if memory else "")
         )
+        if self.resumed or self.skipped:
+            parts = [f"{self.resumed:,} items were done before"] if self.resumed else []
+            parts += [f"{_counted(self.skipped, 'bad record')} left out (allcores runs show {self.run})"] * bool(
+                self.skipped
+            )
+            lines.append(" · ".join(parts))
         extra = [_counted(self.retries, "retry", "retries")] if self.retries else []
         extra += [f"{_counted(self.workers_lost, 'worker')} lost"] if self.workers_lost else []
         if extra:

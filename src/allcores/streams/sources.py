@@ -19,19 +19,26 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 from allcores.errors import UsageError
+from allcores.streams.compression import compression_of, open_to_read, without_compression
 from allcores.streams.patterns import PatternError, has_wildcard, matching_files
-from allcores.streams.sliced import SlicedFormat, file_of, format_of, sliced
+from allcores.streams.sliced import SlicedFormat, file_of, sliced
+from allcores.streams.sliced import format_of as sliced_format_of
 
-Format = Literal["lines", "jsonl", "npy", "hdf5", "parquet"]
+Format = Literal["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"]
+#: what becomes of a record that cannot be read: the end of the whole, or it is left out and reported
+BadRecords = Literal["fatal", "skip"]
+#: formats that are read in slices, and what `sliced` calls them
+SLICED: dict[str, SlicedFormat] = {"npy": "npy", "hdf5": "hdf5", "row-groups": "parquet"}
 
 #: the file name that means standard input
 STDIN = "-"
 #: suffixes of files that hold a JSON value per line
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
+CSV_SUFFIXES = (".csv", ".tsv")
+PARQUET_SUFFIXES = (".parquet", ".pq")
 #: bytes; a longer line is refused, for most likely it is no text file and would fill the memory
 LINE_BYTES_MAX = 256 * 1024 * 1024
 #: bytes; up to here a file's lines are counted beforehand (some 40 ms), so that progress knows its end
@@ -70,17 +77,18 @@ class Lines:
 
     path: the file, or "-" for standard input (which can be read once).
     encoding: of the text; one in which a newline is the byte 10 (so not UTF-16).
+    bad_records: "fatal" (default) or "skip": what becomes of a line that will not decode.
     """
 
     path: str
     encoding: str = "utf-8"
+    bad_records: BadRecords = "fatal"
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
 
     def __iter__(self) -> Iterator[str]:
-        for _, text in numbered_lines(self.path, self.encoding):
-            yield text
+        return _read(self)
 
     def total(self) -> int | None:
         return _count_lines(self.path, skip_blank=False)
@@ -92,23 +100,45 @@ class JsonLines:
 
     path: str
     encoding: str = "utf-8"
+    bad_records: BadRecords = "fatal"
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
 
     def __iter__(self) -> Iterator[Any]:
-        for number, text in numbered_lines(self.path, self.encoding):
-            if not text or text.isspace():
-                continue
-            try:
-                item = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                message = f"{_place(self.path, number)}: {_json_trouble(error)}: {_shortened(text)}"
-                raise BadInput(message, path=self.path, line=number) from None
-            yield item
+        return _read(self)
 
     def total(self) -> int | None:
         return _count_lines(self.path, skip_blank=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Csv:
+    """Each record of a file of comma-separated values is an item: a dict of strings, by the names of the first line.
+
+    A record may span lines, in quotes. separator: what stands between fields; None goes by the suffix: a tabulator
+    for .tsv, else a comma. bad_records: as above, and for a record with more or fewer fields than there are names.
+    """
+
+    path: str
+    encoding: str = "utf-8"
+    bad_records: BadRecords = "fatal"
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        check_encoding(self.encoding)
+
+    @property
+    def delimiter(self) -> str:
+        """What separates the fields."""
+        tabbed = without_compression(self.path).lower().endswith(".tsv")
+        return self.separator or ("\t" if tabbed else ",")
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        return _read(self)
+
+    def total(self) -> int | None:
+        return None  # a record may span lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +209,17 @@ def from_inputs(
     *,
     format: Format | None = None,
     encoding: str = "utf-8",
+    bad_records: BadRecords = "fatal",
     rows: int | None = None,
     columns: Sequence[str] | None = None,
 ) -> Source[Any]:
     """The items of the named files, in the order given; "-" is standard input.
 
-    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines, .npy, .h5, .hdf5,
-        .parquet and .pq are read in slices, everything else, and standard input, is lines.
+    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines, .csv and .tsv
+        CSV, .parquet and .pq the rows of a Parquet file, .npy, .h5 and .hdf5 are read in slices, everything else,
+        and standard input, is lines. A suffix of compression (.gz, .bz2, .xz, .zst) may follow. "row-groups" reads
+        a Parquet file in slices.
+    bad_records: what becomes of a line that is none: "fatal" or "skip".
     rows: per slice of an array; None chooses. columns: of Parquet files; None for all.
     Raises: BadInput now if a file is missing, a folder or not readable; when iterated, for what is in it.
         UsageError now if what is read in slices is not of its format, or `rows` or `columns` fits no input.
@@ -195,26 +229,20 @@ def from_inputs(
     for name in names:
         if name == STDIN and any(getattr(part, "path", None) == STDIN for part in parts):
             raise BadInput("standard input (-) can only be read once", path=STDIN)
-        kind = format or _format_of(name)
+        kind = format or format_of(name)
         formats.add(kind)
-        if kind == "lines" or kind == "jsonl":
-            check_readable(name)
-            parts.append(JsonLines(name, encoding) if kind == "jsonl" else Lines(name, encoding))
+        if kind in SLICED:
+            parts.append(_in_slices(name, SLICED[kind], rows, columns))
         else:
-            parts.append(_in_slices(name, kind, rows, columns))
+            check_readable(name)
+            parts.append(_file(name, kind, encoding, bad_records, columns))
     if rows is not None and not formats & {"npy", "hdf5"}:
         raise UsageError(
             "rows are chosen for .npy and HDF5 inputs only: there is none (a slice of Parquet is a row group)"
         )
-    if columns is not None and "parquet" not in formats:
+    if columns is not None and not formats & {"parquet", "row-groups"}:
         raise UsageError("columns are chosen for Parquet inputs only: there is none")
     return parts[0] if len(parts) == 1 else Chain(parts)
-
-
-def _format_of(name: str) -> Format:
-    if name.lower().endswith(JSONL_SUFFIXES):
-        return "jsonl"
-    return "lines" if name == STDIN else format_of(name) or "lines"
 
 
 def _in_slices(name: str, format: SlicedFormat, rows: int | None, columns: Sequence[str] | None) -> Source[Any]:
@@ -227,6 +255,59 @@ def _in_slices(name: str, format: SlicedFormat, rows: int | None, columns: Seque
         return sliced(name, format, rows=rows, columns=columns)
     except ImportError as error:
         raise BadInput(f"cannot read {name}: {error}", path=name) from None
+
+
+def source_of(given: Any) -> Iterable[Any]:
+    """The source that a path or a pattern names; an iterable is given back as it is.
+
+    A pattern (`data/*.png`) and a folder are files, whose paths are the items; other paths are read as
+    `from_inputs` does.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        path = os.fspath(given)
+        if has_wildcard(path):
+            return Files(path)
+        if os.path.isdir(path):
+            return Files(os.path.join(path, "**", "*"))
+        return from_inputs([path])
+    if not isinstance(given, Iterable):
+        raise UsageError(f"{given!r} is no source: give a path, a pattern, or anything that can be iterated")
+    return given
+
+
+def format_of(name: str) -> Format:
+    """How a file holds its items, by its suffix."""
+    plain = without_compression(name).lower()
+    if plain.endswith(JSONL_SUFFIXES):
+        return "jsonl"
+    if plain.endswith(CSV_SUFFIXES):
+        return "csv"
+    if plain.endswith(PARQUET_SUFFIXES):
+        return "parquet"
+    return "lines" if name == STDIN else sliced_format_of(name) or "lines"
+
+
+def _file(
+    name: str, format: Format, encoding: str, bad_records: BadRecords, columns: Sequence[str] | None
+) -> Source[Any]:
+    if format == "parquet":
+        from allcores.streams.parquet import Parquet
+
+        return Parquet(name, None if columns is None else tuple(columns))
+    if format == "csv":
+        return Csv(name, encoding, bad_records)
+    return (JsonLines if format == "jsonl" else Lines)(name, encoding, bad_records)
+
+
+def _read(source: Lines | JsonLines | Csv) -> Iterator[Any]:
+    """The items of a file of lines, from its start; files are closed with the iterator."""
+    from allcores.streams.cursors import open_cursor
+
+    cursor = open_cursor(source)
+    try:
+        yield from cursor
+    finally:
+        cursor.close()
 
 
 def check_encoding(encoding: str) -> None:
@@ -258,40 +339,46 @@ def check_readable(path: str) -> None:
         raise BadInput(f"cannot read {path}: {_reason(error)}", path=path) from None
 
 
-def numbered_lines(path: str, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Each line's number, counted from 1, and its text without line end and byte order mark."""
-    number = 0
-    with _opened(path) as file:
-        read = iter(partial(file.readline, LINE_BYTES_MAX), b"")
-        while True:
-            try:
-                raw = next(read, b"")
-            except OSError as error:
-                place = _place(path, number + 1)
-                raise BadInput(f"cannot read {place}: {_reason(error)}", path=path) from None
-            if not raw:
-                return
-            number += 1
-            if len(raw) == LINE_BYTES_MAX and not raw.endswith(b"\n"):
-                size = f"{LINE_BYTES_MAX >> 20} MB"
-                message = f"{_place(path, number)}: longer than {size}; is this a file of lines?"
-                raise BadInput(message, path=path, line=number)
-            if number == 1 and raw.startswith(codecs.BOM_UTF8):
-                raw = raw[len(codecs.BOM_UTF8) :]
-            try:
-                text = raw.decode(encoding)
-            except UnicodeDecodeError as error:
-                culprit = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
-                message = (
-                    f"{_place(path, number)}: {culprit} is not {encoding};"
-                    " if the text is in another encoding, name it (--encoding latin-1, for one)"
-                )
-                raise BadInput(message, path=path, line=number) from None
-            yield number, text.removesuffix("\n").removesuffix("\r")
+def decoded(path: str, number: int, raw: bytes, encoding: str) -> str:
+    """A line as text, without line end and byte order mark. number: counted from 1. Raises: BadInput."""
+    if len(raw) == LINE_BYTES_MAX and not raw.endswith(b"\n"):
+        size = f"{LINE_BYTES_MAX >> 20} MB"
+        message = f"{_place(path, number)}: longer than {size}; is this a file of lines?"
+        raise BadInput(message, path=path, line=number)
+    if number == 1 and raw.startswith(codecs.BOM_UTF8):
+        raw = raw[len(codecs.BOM_UTF8) :]
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        culprit = f"byte 0x{raw[error.start]:02x} at position {error.start + 1}"
+        message = (
+            f"{_place(path, number)}: {culprit} is not {encoding};"
+            " if the text is in another encoding, name it (--encoding latin-1, for one)"
+        )
+        raise BadInput(message, path=path, line=number) from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def json_item(path: str, number: int, text: str) -> Any:
+    """The JSON value in a line. Raises: BadInput."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise bad_line(path, number, f"{_json_trouble(error)}: {_shortened(text)}") from None
+
+
+def bad_line(path: str, number: int, trouble: str) -> BadInput:
+    """What is wrong with a line."""
+    return BadInput(f"{_place(path, number)}: {trouble}", path=path, line=number)
+
+
+def read_trouble(path: str, number: int, error: Exception) -> BadInput:
+    """A line could not be read at all."""
+    return BadInput(f"cannot read {_place(path, number)}: {_reason(error)}", path=path)
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[BinaryIO]:
     """The file, open for reading bytes; standard input stays open afterwards."""
     if path == STDIN:
         if sys.stdin is None:
@@ -300,7 +387,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         return
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "rb"))
+            file = stack.enter_context(open_to_read(path))
         except (OSError, ValueError) as error:
             raise BadInput(f"cannot read {path}: {_reason(error)}", path=path) from None
         yield file
@@ -310,7 +397,7 @@ def _count_lines(path: str, *, skip_blank: bool) -> int | None:
     """The number of lines of a small regular file, else None."""
     try:
         facts = os.stat(path) if path != STDIN else os.fstat(0)
-        if path == STDIN or not stat.S_ISREG(facts.st_mode) or facts.st_size > COUNT_BYTES_MAX:
+        if path == STDIN or not stat.S_ISREG(facts.st_mode) or facts.st_size > COUNT_BYTES_MAX or compression_of(path):
             return None
         with open(path, "rb") as file:
             return sum(1 for line in file if not (skip_blank and line.isspace()))

@@ -1,0 +1,135 @@
+"""Kills one run again and again at random moments, then looks whether its output is exact. Stops by itself.
+
+python benchmarks/soak.py                  200 kills, some minutes
+python benchmarks/soak.py --kills 20 --seed 7 --who parent
+
+Each session is a program of its own. It is killed with SIGKILL at a random moment: the parent, one of its workers, or
+all at once. At the end one session is left in peace. It has --retry-failed, since an item whose worker was killed has
+failed by that. Its output must be that of an undisturbed run, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+WORK = """
+import time
+
+def work(line):
+    number = int(line)
+    time.sleep(0.0005 if number % 10 else 0.005)
+    if number % 1009 == 7:
+        raise ValueError(f"{number} is refused")
+    return {"n": number, "square": number * number, "text": "x" * (number % 50)}
+"""
+
+
+def expected(items: int) -> str:
+    """The digest of an undisturbed run's output."""
+    digest = hashlib.sha256()
+    for number in range(items):
+        if number % 1009 != 7:
+            value = {"n": number, "square": number * number, "text": "x" * (number % 50)}
+            digest.update(json.dumps(value).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def children(pid: int) -> list[int]:
+    """Descendants of a process, as far as they can be seen."""
+    found, waiting = [], [pid]
+    while waiting:
+        current = waiting.pop()
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{current}/task"):
+                kids = Path(f"/proc/{current}/task/{task}/children").read_text().split()
+                found += map(int, kids)
+                waiting += map(int, kids)
+    return found
+
+
+def strike(process: subprocess.Popen[bytes], who: str, chance: random.Random) -> str:
+    """Kill somebody; who it was."""
+    who = chance.choice(["parent", "worker", "all"]) if who == "any" else who
+    family = children(process.pid)
+    if who == "worker" and family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(family), signal.SIGKILL)
+        return "worker"
+    if who == "all":
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    process.kill()
+    return who
+
+
+def main() -> int:
+    """Exit code 0 if the output is exact."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--items", type=int, default=0, help="default: enough for the kills")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--who", choices=["any", "parent", "worker", "all"], default="any")
+    options = parser.parse_args()
+    items = options.items or options.kills * 400
+    chance = random.Random(options.seed)
+    struck: Counter[str] = Counter()
+    sessions = whole = 0
+    with tempfile.TemporaryDirectory(prefix="allcores-soak-") as folder:
+        Path(folder, "work.py").write_text(WORK)
+        Path(folder, "in.txt").write_text("".join(f"{number}\n" for number in range(items)))
+        command = [sys.executable, "-m", "allcores", "run", "work.py:work", "in.txt", "-o", "out.jsonl", "--resume"]
+        command += ["--on-error", "skip", "--quiet", "--runs-dir", "runs"]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+        }
+        print(f"seed {options.seed}, {items:,} items, {options.kills} kills", flush=True)
+        started = time.monotonic()
+        while True:
+            process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE)
+            sessions += 1
+            while process.poll() is None and struck.total() < options.kills:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(chance.uniform(0.05, 1.2))
+                if process.poll() is None:
+                    struck[strike(process, options.who, chance)] += 1
+            _, said = process.communicate()
+            if process.returncode in (0, 1):
+                whole += 1
+                if struck.total() >= options.kills:
+                    again = subprocess.run([*command, "--retry-failed"], cwd=folder, env=environment)
+                    sessions += 1
+                    assert again.returncode == 1, again.returncode
+                    break
+                # Finished too early: the next session publishes again, and is killed at that.
+            elif process.returncode != -signal.SIGKILL:
+                print(f"session {sessions} ended with {process.returncode}: {said.decode()}")
+                return 1
+        digest = hashlib.sha256(Path(folder, "out.jsonl").read_bytes()).hexdigest()
+        left = sorted(name for name in os.listdir(folder) if name.startswith("."))
+    exact = digest == expected(items)
+    kills = ", ".join(f"{count} × {who}" for who, count in sorted(struck.items()))
+    print(
+        f"{struck.total()} kills ({kills}) in {sessions} sessions and {time.monotonic() - started:.0f} s:"
+        f" output {'exact' if exact else 'WRONG'}, left beside it: {left or 'nothing'}"
+    )
+    return 0 if exact and not left else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""`allcores runs`: which runs there are, what became of them, what failed; remove one, resume one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from allcores.budget import human_size
+from allcores.cli.exits import CommandError, Exit
+from allcores.cli.output import complain, say, seconds_text, shortened, write_json
+from allcores.cli.runner import RunOptions, run
+from allcores.errors import JournalError
+from allcores.journal import folders
+from allcores.journal.catalogue import Catalogue
+from allcores.journal.folders import KnownRun
+
+_HELP = """Runs that keep a journal: list them, newest first, or look at one.
+
+They are in $ALLCORES_HOME/runs, else in allcores/runs below $XDG_STATE_HOME (~/.local/state), unless --runs-dir says
+otherwise. When a run begins, finished ones go that are older than 30 days, more than 100, or above 10 GB together;
+those that never finished go after 90 days. ID may be "latest".
+"""
+
+_runs_dir = click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept.")
+_json = click.option("--json", "as_machine", is_flag=True, help="Print JSON.")
+
+
+@click.group("runs", help=_HELP, invoke_without_command=True)
+@_runs_dir
+@_json
+@click.pass_context
+def command(ctx: click.Context, runs_dir: str | None, as_machine: bool) -> None:
+    """List runs, unless a subcommand is named."""
+    ctx.obj = runs_dir
+    if ctx.invoked_subcommand is None:
+        _list(folders.runs_folder(runs_dir), as_machine)
+
+
+@command.command("list")
+@_runs_dir
+@_json
+@click.pass_obj
+def list_(given: str | None, runs_dir: str | None, as_machine: bool) -> None:
+    """List runs, newest first."""
+    _list(folders.runs_folder(runs_dir or given), as_machine)
+
+
+@command.command()
+@click.argument("run_id", metavar="ID")
+@_runs_dir
+@_json
+@click.pass_obj
+def show(given: str | None, run_id: str, runs_dir: str | None, as_machine: bool) -> None:
+    """Show a run: state, figures, failures grouped by cause with the first item of each."""
+    known = _find(runs_dir or given, run_id)
+    catalogue = Catalogue(known.folder)
+    try:
+        causes = [
+            {"kind": kind, "cause": cause, "count": count, "first": _record(catalogue, first)}
+            for kind, cause, count, first in catalogue.causes()
+        ]
+        bad = catalogue.rows("SELECT message FROM bad_records ORDER BY path, line LIMIT 20")
+        bad_count = catalogue.rows("SELECT count(*) FROM bad_records")[0][0]
+    finally:
+        catalogue.close()
+    if as_machine:
+        found = {**_as_json(known), "failures_by_cause": causes, "bad_records": bad_count}
+        write_json({**found, "identity": known.facts.identity, "request": known.facts.request})
+        return
+    click.echo(_as_text(known))
+    for each in causes:
+        first: Any = each["first"]
+        click.echo(f"  {each['count']:,} × {each['kind']}: {each['cause']}")
+        click.echo(f"      first: item {first['index']} {shortened(json.dumps(first['item'], ensure_ascii=False))}")
+    if bad_count:
+        click.echo(f"  {bad_count:,} bad records were left out")
+        for (message,) in bad:
+            click.echo(f"      {message}")
+
+
+@command.command()
+@click.argument("run_id", metavar="ID")
+@click.option("--kind", type=click.Choice(["failed", "timed_out", "worker_lost"]), help="Only these.")
+@click.option("-o", "--output", metavar="OUT", default="-", help="File for the records; default: standard output.")
+@_runs_dir
+@click.option("--json", "as_machine", is_flag=True, help="Print one JSON document, rather than a record a line.")
+@click.pass_obj
+def failures(
+    given: str | None, run_id: str, kind: str | None, output: str, runs_dir: str | None, as_machine: bool
+) -> None:
+    """Export the failures of a run: a record in a line of JSON for each."""
+    known = _find(runs_dir or given, run_id)
+    catalogue = Catalogue(known.folder)
+
+    def lines() -> Iterator[str]:
+        for row in catalogue.failures():
+            if kind is None or row.kind == kind:
+                yield row.record
+
+    try:
+        with click.open_file(output, "w", encoding="utf-8") as file:
+            if as_machine:
+                file.write("[" + ",\n ".join(lines()) + "]\n")
+            else:
+                file.writelines(line + "\n" for line in lines())
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise CommandError(f"cannot write {output}: {error.strerror}", Exit.OUTPUT) from None
+    finally:
+        catalogue.close()
+
+
+@command.command()
+@click.argument("run_ids", metavar="ID...", nargs=-1)
+@click.option("--finished", is_flag=True, help="All that are finished.")
+@_runs_dir
+@_json
+@click.pass_obj
+def rm(given: str | None, run_ids: tuple[str, ...], finished: bool, runs_dir: str | None, as_machine: bool) -> None:
+    """Remove runs: their journals, not their outputs."""
+    runs = runs_dir or given
+    chosen = [_find(runs, name) for name in run_ids]
+    if finished:
+        chosen += [known for known in folders.known_runs(folders.runs_folder(runs)) if known.state == "finished"]
+    if not chosen and not finished:
+        raise CommandError("which? name runs, or --finished")
+    for known in chosen:
+        folders.remove(known)
+    if as_machine:
+        write_json({"removed": [known.name for known in chosen]})
+    else:
+        say(f"removed {len(chosen)} run{'' if len(chosen) == 1 else 's'}")
+
+
+@command.command()
+@click.argument("run_id", metavar="ID")
+@click.option("--retry-failed", is_flag=True, help="Run again what failed, timed out or lost its worker.")
+@click.option("--accept-changes", is_flag=True, help="Go on although function or input have changed.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Default: as the run began.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Default: as the run began.")
+@click.option("--retries", type=click.IntRange(min=0), metavar="N", help="Default: as the run began.")
+@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@_runs_dir
+@_json
+@click.pass_obj
+def resume(
+    given: str | None, /, run_id: str, runs_dir: str | None, as_machine: bool, quiet: bool, **changed: Any
+) -> int:
+    """Go on with a run: the command that began it, in the folder in which it was given."""
+    known = _find(runs_dir or given, run_id)
+    request = known.facts.request
+    if "options" not in request:
+        raise CommandError(f"run {known.name} was begun by a program (Pool.run): run that again, with resume")
+    options = {**request["options"], **{name: value for name, value in changed.items() if value is not None}}
+    options |= {"resume": known.name, "runs_dir": os.path.dirname(known.folder), "json": as_machine, "quiet": quiet}
+    options |= {name: tuple(options[name]) for name in ("inputs", "files", "setup_args")}
+    try:
+        made = RunOptions(**options)
+    except TypeError:
+        raise CommandError(f"run {known.name} was begun by another version of allcores: begin it anew") from None
+    try:
+        os.chdir(request["cwd"])
+    except OSError as error:
+        raise CommandError(f"the folder in which run {known.name} began cannot be entered: {error}") from None
+    return run(made)
+
+
+def _find(runs_dir: str | None, name: str) -> KnownRun:
+    runs = folders.runs_folder(runs_dir)
+    if name == "latest":
+        known = next(folders.known_runs(runs), None)
+        if known is None:
+            raise CommandError(f"there are no runs in {runs}")
+        return known
+    return folders.look_up(runs, name)
+
+
+def _list(runs: str, as_machine: bool) -> None:
+    if as_machine:
+        write_json([_as_json(known) for known in folders.known_runs(runs)])
+        return
+    empty = True
+    for known in folders.known_runs(runs):
+        if empty:
+            click.echo(f"{'ID':<26} {'STATE':<12} {'OK':>12} {'FAILED':>8} {'SECONDS':>9}  WORK")
+        empty = False
+        facts = known.facts
+        work = f"{_function(known)} → {_output(known)}"
+        click.echo(
+            f"{known.name:<26} {known.state:<12} {facts.ok:>12,} {facts.failures:>8,} {facts.seconds:>9,.1f}  {work}"
+        )
+    if empty:
+        complain(f"there are no runs in {runs}")
+
+
+def _record(catalogue: Catalogue, slot: int) -> dict[str, Any]:
+    row = next(catalogue.failures(after=slot - 1), None)
+    if row is None or row.slot != slot:
+        raise JournalError(f"the failure of item {slot} is gone: the run is at work, ask again")
+    record: dict[str, Any] = json.loads(row.record)
+    return record
+
+
+def _as_json(known: KnownRun) -> dict[str, Any]:
+    facts = known.facts
+    return {
+        "id": known.name,
+        "state": known.state,
+        "error": facts.error,
+        "function": _function(known),
+        "output": _output(known),
+        "created": facts.created,
+        "updated": facts.updated,
+        "seconds": round(facts.seconds, 3),
+        "sessions": facts.sessions,
+        "total": facts.total,
+        "settled": facts.settled,
+        "ok": facts.ok,
+        "failures": {"failed": facts.failed, "timed_out": facts.timed_out, "worker_lost": facts.worker_lost},
+        "fsync": facts.fsync,
+        "folder": known.folder,
+        "bytes": known.bytes,
+    }
+
+
+def _as_text(known: KnownRun) -> str:
+    facts = known.facts
+    of = f" of {facts.total:,}" if facts.total is not None else ""
+    lines = [
+        f"Run {known.name}: {known.state}" + (f" ({facts.error})" if facts.error else ""),
+        f"  {_function(known)} → {_output(known)}",
+        f"  {facts.settled:,}{of} items settled: {facts.ok:,} ok, {facts.failures:,} failed",
+        f"  {seconds_text(facts.seconds)} in {facts.sessions} session{'' if facts.sessions == 1 else 's'},"
+        f" begun {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(facts.created))}",
+        f"  journal {known.folder} ({human_size(known.bytes)})",
+    ]
+    return "\n".join(lines)
+
+
+def _function(known: KnownRun) -> str:
+    function = known.facts.identity.get("function") or {}
+    return f"{function.get('module')}:{function.get('name')}"
+
+
+def _output(known: KnownRun) -> str:
+    return str((known.facts.identity.get("sink") or {}).get("path"))

@@ -1,0 +1,80 @@
+"""A run's outcomes in input order, read from its log and its failures, for a sink to publish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from heapq import merge
+
+from allcores.journal.catalogue import Catalogue, FailureRow
+from allcores.journal.log import Damaged, Log, Record, Row
+from allcores.streams.outputs import Block, Lost
+
+
+class DamagedRecords(Exception):
+    """Records of the log are not what was written. rows: which."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        super().__init__(f"{len(rows)} records are damaged")
+        self.rows = rows
+
+
+def entries(catalogue: Catalogue, log: Log) -> Iterator[Block | Lost]:
+    """All outcomes in input order. Memory is that of a record. Raises: DamagedRecords."""
+    places = catalogue.places()
+    if places is None:
+        yield from _by_slot(catalogue, log)
+        return
+    for position, count, slot in places:
+        yield from _moved(catalogue, log, position, count, slot)
+
+
+def _by_slot(catalogue: Catalogue, log: Log) -> Iterator[Block | Lost]:
+    records: Iterator[tuple[int, Row | FailureRow]] = ((row.start, row) for row in catalogue.records())
+    failures: Iterator[tuple[int, Row | FailureRow]] = ((row.slot, row) for row in catalogue.failures())
+    for slot, row in merge(records, failures, key=lambda each: each[0]):
+        if isinstance(row, Row):
+            record = _read(log, row)
+            yield Block(record.start, record.count, record.lines, record.details)
+        else:
+            yield Lost(slot, json.loads(row.record))
+
+
+def _moved(catalogue: Catalogue, log: Log, position: int, count: int, slot: int) -> Iterator[Block | Lost]:
+    """Outcomes of `count` slots from `slot` on, for the items from `position` on."""
+    end = slot + count
+    while slot < end:
+        row = catalogue.record_of(slot)
+        if row is None:
+            failure = next(catalogue.failures(after=slot - 1), None)
+            if failure is None or failure.slot != slot:
+                raise DamagedRecords([])
+            yield Lost(position, json.loads(failure.record) | {"index": position})
+            slot, position = slot + 1, position + 1
+            continue
+        record = _read(log, row)
+        first = slot - row.start
+        last = min(row.count, end - row.start)
+        lines = record.lines.split(b"\n")[first:last]
+        details = None if record.details is None else record.details[first:last]
+        yield Block(position, last - first, b"\n".join(lines) + b"\n", details)
+        slot, position = slot + last - first, position + last - first
+
+
+def _read(log: Log, row: Row) -> Record:
+    try:
+        return log.read(row)
+    except (Damaged, OSError):
+        raise DamagedRecords([row]) from None
+
+
+def damaged_rows(catalogue: Catalogue, log: Log, *, behind: int = 0) -> list[Row]:
+    """Records whose bytes are not what was written; of those that end behind `behind` bytes of the log."""
+    found = []
+    for row in catalogue.records():
+        if row.offset + row.size > behind:
+            try:
+                log.read(row)
+            except (Damaged, OSError):
+                found.append(row)
+    return found

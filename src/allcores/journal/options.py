@@ -1,0 +1,91 @@
+"""What a journalled map is given, and what it gives back. Frozen, checked once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from allcores.errors import UsageError
+
+#: seconds between two commits. Larger loses more finished work to a kill, smaller writes more often.
+COMMIT_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """How a map remembers what it did: where, how safely, and whether it goes on with an earlier run.
+
+    folder: where runs are kept; None takes $ALLCORES_HOME/runs, or allcores/runs in $XDG_STATE_HOME
+        (~/.local/state).
+    resume: False begins a new run. True goes on with the latest run that has the same sink, and begins one if
+        there is none. A name goes on with that run.
+    accept_changes: go on although function, options or input have changed; outcomes that are there are kept.
+    retry_failed: when resuming, run again what failed, timed out or lost its worker, and nothing that returned.
+    key: a field of the items (dicts), or the index of one (sequences), that tells them apart, so that a resumed
+        run finds them in an input that has changed. None: items are known by their index; files by their path.
+    fsync: "commit" (default): each commit is on the disk before the next, so a power loss costs what a kill does.
+        "end": only the published output is synced; after a power loss the journal is checked and what is damaged
+        runs again. "never": not even that.
+    commit_s: seconds between commits; what is finished and younger runs again after a kill.
+    """
+
+    folder: str | os.PathLike[str] | None = None
+    resume: bool | str = False
+    accept_changes: bool = False
+    retry_failed: bool = False
+    key: str | int | None = None
+    fsync: Literal["commit", "end", "never"] = "commit"
+    commit_s: float = COMMIT_S
+
+    def __post_init__(self) -> None:
+        if self.fsync not in ("commit", "end", "never"):
+            raise UsageError(f"fsync={self.fsync!r} must be 'commit', 'end' or 'never'")
+        if isinstance(self.commit_s, bool) or not isinstance(self.commit_s, (int, float)) or not self.commit_s > 0:
+            raise UsageError(f"commit_s={self.commit_s!r} must be a number of seconds above 0")
+        if not self.resume and (self.accept_changes or self.retry_failed):
+            which = "accept_changes" if self.accept_changes else "retry_failed"
+            raise UsageError(f"{which}=True is about an earlier run: it needs resume=True, or the name of a run")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What became of a run.
+
+    id: the run's name; "" without a journal. output: path of what was published, None if nothing was.
+    journal: the run's folder, None without a journal. items: all that have an outcome, over all sessions.
+    ok, failed, timed_out, workers_lost: how many of each kind. skipped: bad records of the input that were left
+    out. resumed: items that an earlier session had settled. seconds: wall time of this session.
+    """
+
+    id: str
+    output: str | None
+    journal: str | None
+    ok: int
+    failed: int
+    timed_out: int
+    workers_lost: int
+    skipped: int
+    resumed: int
+    seconds: float
+
+    @property
+    def items(self) -> int:
+        """Items that have an outcome."""
+        return self.ok + self.failures
+
+    @property
+    def failures(self) -> int:
+        """Items that were tried and did not return."""
+        return self.failed + self.timed_out + self.workers_lost
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many of each kind, by the words that JSON has for them."""
+        return {
+            "ok": self.ok,
+            "failed": self.failed,
+            "timed_out": self.timed_out,
+            "worker_lost": self.workers_lost,
+        }

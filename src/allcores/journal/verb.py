@@ -1,0 +1,151 @@
+"""What `Pool.run` does: with a journal, and without one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from allcores.errors import JournalError, UsageError
+from allcores.journal.log import Log, Record, Row
+from allcores.journal.options import Journal, RunResult
+from allcores.journal.record import Run
+from allcores.journal.work import Control, OnError, Work
+from allcores.journal.writer import sorted_out
+from allcores.limits import Retry
+from allcores.outcome import Kind, Outcome
+from allcores.streams.outputs import Block, Lost, nothing, sink_of
+from allcores.streams.sources import source_of
+
+if TYPE_CHECKING:
+    from allcores.pool import Pool
+
+#: items in a block of an output that needs no journal
+BLOCK = 1_000
+
+
+def run(
+    pool: Pool,
+    fn: Callable[..., Any],
+    source: Any,
+    sink: Any,
+    journal: Journal | bool,
+    timeout: float | None,
+    retries: int | Retry,
+    chunk: int | None,
+    on_error: OnError,
+) -> RunResult:
+    """See `Pool.run`."""
+    if on_error not in ("raise", "skip", "record"):
+        raise UsageError(f"on_error={on_error!r} must be 'raise', 'skip' or 'record'")
+    if not callable(fn):
+        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    preparation = pool._preparation
+    work = Work(
+        fn,
+        source_of(source),
+        sink_of(sink, records=on_error == "record"),
+        on_error,
+        timeout,
+        retries,
+        chunk,
+        preparation.setup,
+        preparation.setup_args,
+        preparation.preload,
+        preparation.preload_args,
+    )
+    work.check()
+    if journal is False:
+        return without_journal(pool, work, Control())
+    with Run(work, Journal() if journal is True else journal) as opened:
+        return opened.work(pool, Control())
+
+
+def without_journal(pool: Pool, work: Work, control: Control) -> RunResult:
+    """Map and publish, remembering nothing: what is done is lost with the program."""
+    started = monotonic()
+    counts = dict.fromkeys(Kind, 0)
+    stream = pool.outcomes(
+        work.sink.wrap(work.fn),
+        control.guarded(work.source),
+        timeout=work.timeout,
+        retries=work.retries,
+        chunk=work.chunk,
+    )
+    control.started(stream)
+    with stream, contextlib.ExitStack() as stack:
+        live = _live(stream, work, control, counts)
+        entries: Callable[[], Iterable[Block | Lost]]
+        if work.sink.looks_twice:
+            rows, log = _spooled(live, stack)
+            entries = lambda: map(_block_of, map(log.read, rows))  # noqa: E731
+        else:
+            entries = lambda: live  # noqa: E731
+        try:
+            work.sink.publish(entries, mark=secrets.token_hex(4), sync=True, moment=nothing)
+        except OSError as error:
+            raise JournalError(f"cannot write {work.sink.path}: {error.strerror or error}") from error
+    return RunResult(
+        id="",
+        output=work.sink.path,
+        journal=None,
+        ok=counts[Kind.OK],
+        failed=counts[Kind.FAILED],
+        timed_out=counts[Kind.TIMED_OUT],
+        workers_lost=counts[Kind.WORKER_LOST],
+        skipped=0,
+        resumed=0,
+        seconds=monotonic() - started,
+    )
+
+
+def _live(
+    stream: Iterable[Outcome[str]], work: Work, control: Control, counts: dict[Kind, int]
+) -> Iterator[Block | Lost]:
+    """Outcomes in input order, as they come."""
+    waiting: list[Outcome[str]] = []
+    for outcome in stream:
+        counts[outcome.kind] += 1
+        control.settled(outcome)
+        if outcome.kind is Kind.CANCELLED:
+            continue
+        if outcome.kind is not Kind.OK and work.on_error == "raise":
+            assert outcome.error is not None
+            raise outcome.error
+        waiting.append(outcome)
+        if len(waiting) >= BLOCK:
+            yield from _entries(waiting, work)
+            waiting = []
+    yield from _entries(waiting, work)
+
+
+def _entries(outcomes: list[Outcome[str]], work: Work) -> Iterator[Block | Lost]:
+    records, failures = sorted_out(outcomes, details=work.sink.wants_details)
+    found: list[Block | Lost] = [Lost(row.slot, json.loads(row.record)) for _, row in failures]
+    found += map(_block_of, records)
+    yield from sorted(found, key=_first)
+
+
+def _first(entry: Block | Lost) -> int:
+    return entry.start if isinstance(entry, Block) else entry.index
+
+
+def _block_of(record: Record) -> Block:
+    return Block(record.start, record.count, record.lines, record.details)
+
+
+def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> tuple[list[Row], Log]:
+    """Blocks in a file without a name for long, for a sink that looks at them more than once."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="allcores-"))
+    log = Log(os.path.join(folder, "spool"), 0)
+    stack.callback(log.close)
+    rows: list[Row] = []
+    for entry in live:
+        if isinstance(entry, Block):
+            rows += log.append([Record(entry.start, entry.count, entry.lines, entry.details)])
+    return rows, log

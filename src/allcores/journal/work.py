@@ -1,0 +1,101 @@
+"""What is to be done, and who looks on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from allcores.errors import UsageError
+from allcores.journal.catalogue import Facts
+from allcores.journal.identity import identity_of_function, identity_of_source
+from allcores.limits import Retry
+from allcores.outcome import Outcome
+from allcores.streams.outputs import WholeSink
+
+if TYPE_CHECKING:
+    from allcores.stream import Stream
+
+OnError = Literal["raise", "skip", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done. sink: where to. request: what was asked for, so that it can be asked again.
+
+    setup, preload and their arguments: of the pool, for they are part of what makes it the same work.
+    """
+
+    fn: Callable[..., Any]
+    source: Iterable[Any]
+    sink: WholeSink
+    on_error: OnError = "raise"
+    timeout: float | None = None
+    retries: int | Retry = 0
+    chunk: int | None = None
+    setup: Callable[..., Any] | None = None
+    setup_args: tuple[Any, ...] = ()
+    preload: Callable[..., Any] | None = None
+    preload_args: tuple[Any, ...] = ()
+    request: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise UsageError if the sink has no place for what is asked for."""
+        if self.on_error == "record" and not self.sink.takes_failures:
+            raise UsageError(
+                f"failures cannot be recorded in {self.sink.path}: write to JSON Lines with records, or skip failures"
+                " and export them afterwards (allcores runs failures)"
+            )
+        path = os.path.realpath(self.sink.path)
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise UsageError(
+                f"{self.sink.path} is no regular file, so it cannot be published whole: use standard output (-o -)"
+                " and redirect that"
+            )
+
+    def identity(self, key: str | int | None) -> dict[str, Any]:
+        """What makes it the same work, as plain JSON."""
+        return {
+            "function": identity_of_function(self.fn),
+            "setup": identity_of_function(self.setup),
+            "preload": identity_of_function(self.preload),
+            "options": {
+                "setup_args": [repr(each) for each in self.setup_args],
+                "preload_args": [repr(each) for each in self.preload_args],
+                "key": key,
+            },
+            "sink": self.sink.describe(),
+            "source": identity_of_source(self.source),
+        }
+
+
+class Control:
+    """Who looks on while a run is at work, and may end it. This one does neither."""
+
+    @property
+    def stopped(self) -> bool:
+        """It was asked to end before the input did."""
+        return False
+
+    def opened(self, facts: Facts, resumed: int) -> None:
+        """The run is open. resumed: items that are settled already."""
+
+    def started(self, stream: Stream[Any]) -> None:
+        """Its stream is there; `stream.stop()` ends it in peace."""
+
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Around each reading of the input; may end it."""
+        return iter(items)
+
+    def settled(self, outcome: Outcome[str]) -> None:
+        """An outcome came, and is on its way to the disk."""
+
+
+def count_of(source: Iterable[Any]) -> int | None:
+    """How many items a source has, where that can be told quickly."""
+    total = getattr(source, "total", None)
+    if callable(total):
+        count = total()
+        return count if isinstance(count, int) else None
+    return len(source) if isinstance(source, Sized) else None

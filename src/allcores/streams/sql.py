@@ -1,0 +1,62 @@
+"""The rows of a query as items; the one home of SQLAlchemy (the extra `sql`)."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from allcores.errors import NotSupported
+from allcores.streams.sources import BadInput
+
+#: rows that are fetched at once
+ROWS = 1_000
+_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
+
+
+class SqlQuery:
+    """Each row of a query is an item: a dict by column. Rows are streamed, not gathered.
+
+    url: of the database, as SQLAlchemy writes it: "sqlite:///rows.db", "postgresql://host/name".
+    query: one that gives the rows in a fixed order (ORDER BY), or a resumed run cannot tell them apart.
+    parameters: for the query's `:names`.
+    """
+
+    def __init__(self, url: str, query: str, parameters: Mapping[str, Any] | None = None) -> None:
+        self.url = url
+        self.query = query
+        self.parameters = dict(parameters or {})
+        _sqlalchemy()
+
+    def describe(self) -> dict[str, Any]:
+        """What makes it the same query; the password is left out."""
+        return {"url": _PASSWORD.sub(r"\1:***@", self.url), "query": self.query, "parameters": repr(self.parameters)}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        sql = _sqlalchemy()
+        with contextlib.ExitStack() as stack:
+            try:
+                engine = sql.create_engine(self.url)
+                stack.callback(engine.dispose)
+                connection = stack.enter_context(
+                    engine.connect().execution_options(stream_results=True, yield_per=ROWS)
+                )
+                rows = connection.execute(sql.text(self.query), self.parameters).mappings()
+                for row in rows:
+                    yield dict(row)
+            except sql.exc.SQLAlchemyError as error:
+                sentence = str(error).splitlines()[0]
+                raise BadInput(f"cannot read from {self.describe()['url']}: {sentence}", path=self.query) from None
+
+    def total(self) -> int | None:
+        """Not known beforehand."""
+        return None
+
+
+def _sqlalchemy() -> Any:
+    try:
+        import sqlalchemy
+    except ImportError:
+        raise NotSupported("a query as input needs a library: pip install 'allcores[sql]'") from None
+    return sqlalchemy

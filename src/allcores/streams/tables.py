@@ -1,0 +1,128 @@
+"""Sinks that are tables: CSV files, and a table in an SQLite database."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from typing import IO, Any
+
+from allcores.errors import UsageError
+from allcores.streams.compression import without_compression
+from allcores.streams.jsontext import JsonFunction
+from allcores.streams.outputs import Entries, field_names, nothing, published, rows_of
+
+
+class CsvFile:
+    """A file of comma-separated values: a row for each item that returned a dict, and a header of all names.
+
+    A value that is a list or dict is written as JSON, None as an empty field, a truth value as true or false.
+    separator: None goes by the suffix: a tabulator for .tsv, else a comma.
+    """
+
+    looks_twice = True
+    wants_details = False
+    takes_failures = False
+
+    def __init__(self, path: str | os.PathLike[str], *, separator: str | None = None) -> None:
+        self.path = os.fspath(path)
+        tabbed = without_compression(self.path).lower().endswith(".tsv")
+        self.separator = separator or ("\t" if tabbed else ",")
+
+    def describe(self) -> dict[str, Any]:
+        """See `WholeSink`."""
+        return {"kind": "CsvFile", "path": os.path.abspath(self.path), "separator": self.separator}
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
+        """See `WholeSink`."""
+        return JsonFunction(function)
+
+    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
+        """See `WholeSink`."""
+        names = field_names(entries, self.path)
+        with published(self.path, mark=mark, sync=sync, moment=moment) as file:
+            writer = csv.writer(_Text(file), delimiter=self.separator, lineterminator="\n")
+            writer.writerow(names)
+            for row in rows_of(entries, self.path):
+                writer.writerow([_cell(row.get(name)) for name in names])
+
+
+class _Text:
+    """A stream of bytes that takes text."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.encode("utf-8", "surrogatepass"))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+
+
+class SqliteTable:
+    """A table in an SQLite database: a row for each item that returned a dict, a column for each name.
+
+    path: the database; other tables in it stay as they are. table: replaced in one transaction. Lists and dicts
+    are kept as JSON text.
+    """
+
+    looks_twice = True
+    wants_details = False
+    takes_failures = False
+
+    def __init__(self, path: str | os.PathLike[str], table: str = "outcomes") -> None:
+        self.path = os.fspath(path)
+        if not table or "\0" in table or table.lower().startswith("sqlite_"):
+            raise UsageError(f"{table!r} cannot be the name of a table")
+        self.table = table
+
+    def describe(self) -> dict[str, Any]:
+        """See `WholeSink`."""
+        return {"kind": "SqliteTable", "path": os.path.abspath(self.path), "table": self.table}
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
+        """See `WholeSink`."""
+        return JsonFunction(function)
+
+    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
+        """See `WholeSink`. Raises: OSError if the database cannot be written."""
+        where = f"{self.path}:{self.table}"
+        names = field_names(entries, where)
+        moment("begin")
+        table, marks = _quoted(self.table), ", ".join("?" * len(names))
+        try:
+            db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
+            try:
+                db.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    db.execute(f"DROP TABLE IF EXISTS {table}")
+                    db.execute(f"CREATE TABLE {table} ({', '.join(map(_quoted, names)) or 'nothing'})")
+                    rows = ([_stored(row.get(name)) for name in names] for row in rows_of(entries, where))
+                    db.executemany(f"INSERT INTO {table} VALUES ({marks or 'NULL'})", rows)
+                    moment("rename.before")
+                    db.execute("COMMIT")
+                    moment("rename.after")
+                finally:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise OSError(0, str(error)) from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value

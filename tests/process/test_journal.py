@@ -1,0 +1,492 @@
+"""Runs that are killed, starved and lied to: resumed, the output is that of an undisturbed run, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allcores
+from allcores.journal import folders
+from allcores.journal.catalogue import Catalogue
+from allcores.journal.faults import POINTS
+
+ROOT = Path(__file__).resolve().parents[2]
+ITEMS = 600
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(Path(__file__).parent / "journalled.py", tmp_path)
+    (tmp_path / "in.txt").write_text("".join(f"{n}\n" for n in range(ITEMS)))
+    return tmp_path
+
+
+def start(folder: Path, **settings: Any) -> subprocess.Popen[str]:
+    """A session of the program."""
+    return subprocess.Popen(
+        [sys.executable, "journalled.py", json.dumps(settings)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def session(folder: Path, **settings: Any) -> tuple[int, dict[str, Any]]:
+    """Its exit code, negative for a signal, and what it printed."""
+    process = start(folder, **settings)
+    out, err = process.communicate(timeout=50)
+    assert "Traceback" not in err, err
+    return process.returncode, json.loads(out) if out else {}
+
+
+def finish(folder: Path, **settings: Any) -> allcores.RunResult:
+    """The session that is left in peace, in this process: the same work, for its module has the same name."""
+    sys.path.insert(0, str(folder))
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        module = importlib.import_module("journalled")
+        function = module.as_text if settings.get("text") else module.work
+        kept: Any = journal() if settings.get("journal") is None else settings["journal"]
+        with allcores.Pool(backend="serial") as pool:
+            return pool.run(function, "in.txt", settings.get("sink", "out.jsonl"), journal=kept, on_error="skip")
+    finally:
+        os.chdir(here)
+        sys.path.remove(str(folder))
+        sys.modules.pop("journalled", None)
+        importlib.invalidate_caches()
+
+
+def wanted(items: range = range(ITEMS), *, mended: bool = False) -> str:
+    """The output of a run that nobody disturbs."""
+    return "".join(
+        json.dumps({"n": n, "square": n * n}, separators=(", ", ": ")) + "\n" for n in items if mended or n % 97 != 5
+    )
+
+
+def left_over(folder: Path) -> set[str]:
+    """What is there besides what belongs there."""
+    return set(os.listdir(folder)) - {"in.txt", "journalled.py", "out.jsonl", "runs", "__pycache__"}
+
+
+# --- killed at each moment there is ---------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_moment_and_resumed(folder: Path, point: str) -> None:
+    """Whatever was on its way to the disk, the output is exact."""
+    often = point.startswith(("log.", "commit."))
+    code, _ = session(folder, kill=[point, 3 if often else 0], pause=0.0002)
+    assert code == -signal.SIGKILL, f"{point} was never passed"
+    # The output is there whole, or not at all.
+    assert (folder / "out.jsonl").exists() == (point in ("publish.rename.after", "finish.before", "finish.after"))
+    assert not (folder / "out.jsonl").exists() or (folder / "out.jsonl").read_text() == wanted()
+    result = finish(folder)
+    assert (folder / "out.jsonl").read_text() == wanted()
+    assert result.resumed > 0 or not often
+    assert (result.ok, result.failed) == (wanted().count("\n"), 7)
+    assert not left_over(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["log.write.torn", "log.sync.before", "commit.before", "publish.write"])
+def test_a_disk_that_is_full_for_a_while(folder: Path, point: str) -> None:
+    """One sentence, what is committed stays, and with room it goes on."""
+    code, result = session(folder, full=[point, 3 if point != "publish.write" else 0], pause=0.0002)
+    assert (code, result["error"]) == (1, "JournalError")
+    assert "No space left" in result["message"] and "resume" in result["message"]
+    assert not (folder / "out.jsonl").exists()
+    assert finish(folder).resumed > 0
+    assert (folder / "out.jsonl").read_text() == wanted()
+    assert not left_over(folder)
+
+
+@pytest.mark.slow
+def test_a_file_system_that_takes_no_more(folder: Path) -> None:
+    """The kernel refuses to let a file grow: log or catalogue, whichever comes first."""
+    for size in (9_000, 16_000, 40_000, 90_000):
+        code, result = session(folder, file_bytes=size, pause=0.0002)
+        assert code in (0, 1), result
+        if code:
+            assert result["error"] == "JournalError"
+            assert "resume" in result["message"] or "catalogue" in result["message"]
+    code, result = session(folder)
+    assert code == 0, result
+    assert (folder / "out.jsonl").read_text() == wanted()
+
+
+# --- killed from outside --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start_method", ["template", "fork"])
+def test_parent_and_workers_killed_at_random(folder: Path, start_method: str) -> None:
+    """Real processes; kill -9 of the parent whenever it comes. The soak in benchmarks/ does it two hundred times."""
+    chance = random.Random(start_method)
+    for _ in range(4):
+        process = start(folder, backend="processes", pause=0.001)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.2, 0.7))
+        process.kill()
+        process.communicate()
+    code, result = session(folder, backend="processes")
+    assert code == 0 and result["resumed"] > 0
+    assert (folder / "out.jsonl").read_text() == wanted()
+
+
+# --- what a journal can meet on its disk ----------------------------------------------------------
+
+
+def test_a_torn_tail_and_damage_in_the_middle(folder: Path) -> None:
+    """Rubbish behind the committed part is cut off; a record that changed costs its items, which run again."""
+    code, first = session(folder, kill=["publish.begin", 0], pause=0.0002)
+    assert code == -signal.SIGKILL
+    (log,) = folder.glob("runs/*/outcomes.log")
+    raw = bytearray(log.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    log.write_bytes(raw + b"torn")
+    code, result = session(folder)
+    assert code == 0, result
+    assert (folder / "out.jsonl").read_text() == wanted()
+    assert not first and result["resumed"] == ITEMS
+
+
+def test_damage_under_an_input_that_is_read_once(pool: allcores.Pool, here: Path) -> None:
+    """It cannot be run again from there: nothing is published, and the next session makes it good."""
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(double, interrupted([*range(500)], 400), "out.jsonl", journal=journal())
+    (log,) = here.glob("runs/*/outcomes.log")
+    raw = bytearray(log.read_bytes())
+    raw[40] ^= 0xFF
+    log.write_bytes(raw)
+    with pytest.raises(allcores.JournalError, match="cannot be read again"):
+        pool.run(double, iter(range(500)), "out.jsonl", journal=journal())
+    assert not Path("out.jsonl").exists()
+    assert pool.run(double, iter(range(500)), "out.jsonl", journal=journal()).ok == 500
+    assert lines() == [2 * n for n in range(500)]
+
+
+def test_a_log_that_lost_its_end(folder: Path) -> None:
+    """After a power loss without fsync, say: what is missing runs again."""
+    session(folder, kill=["publish.begin", 0], pause=0.0002, journal={"fsync": "never"})
+    (log,) = folder.glob("runs/*/outcomes.log")
+    os.truncate(log, log.stat().st_size // 3)
+    code, result = session(folder)
+    assert code == 0, result
+    assert (folder / "out.jsonl").read_text() == wanted()
+
+
+# --- the same work? -------------------------------------------------------------------------------
+
+
+def double(x: Any) -> int:
+    return 2 * int(x)
+
+
+def triple(x: Any) -> int:
+    return 3 * int(x)
+
+
+def picky(x: Any) -> int:
+    if int(x) in (3, 4) and not os.path.exists("mended"):
+        raise ValueError("not now")
+    return int(x)
+
+
+@pytest.fixture
+def pool() -> Iterator[allcores.Pool]:
+    with allcores.Pool(backend="serial") as pool:
+        yield pool
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.txt").write_text("".join(f"{n}\n" for n in range(10)))
+    return tmp_path
+
+
+def journal(**options: Any) -> allcores.Journal:
+    return allcores.Journal(**{"folder": "runs", "resume": True} | options)
+
+
+def lines() -> list[Any]:
+    return [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+
+
+def interrupted(items: list[Any], after: int) -> Iterator[Any]:
+    """An input that breaks off."""
+    yield from items[:after]
+    raise KeyboardInterrupt
+
+
+def test_another_function_is_refused(pool: allcores.Pool, here: Path) -> None:
+    """In a sentence that tells what differs; accepted, what is there is kept; anew, it begins anew."""
+    first = pool.run(double, "in.txt", "out.jsonl", journal=journal())
+    with pytest.raises(allcores.RunChanged, match=r"the function was .*double and is .*triple") as caught:
+        pool.run(triple, "in.txt", "out.jsonl", journal=journal())
+    assert len(caught.value.differences) == 1
+    again = pool.run(triple, "in.txt", "out.jsonl", journal=journal(accept_changes=True))
+    assert (again.id, again.resumed, lines()) == (first.id, 10, [2 * n for n in range(10)])
+    anew = pool.run(triple, "in.txt", "out.jsonl", journal=journal(resume=False))
+    assert anew.id != first.id and lines() == [3 * n for n in range(10)]
+
+
+def test_changed_source_bindings_and_setup_are_noticed(pool: allcores.Pool, here: Path) -> None:
+    """A partial's arguments, a closure's variables."""
+
+    def scale(factor: int) -> Any:
+        return lambda x: factor * int(x)
+
+    pool.run(scale(2), "in.txt", "out.jsonl", journal=journal())
+    pool.run(scale(2), "in.txt", "out.jsonl", journal=journal())
+    with pytest.raises(allcores.RunChanged, match="what is bound to the function"):
+        pool.run(scale(3), "in.txt", "out.jsonl", journal=journal())
+
+
+@pytest.mark.parametrize("change", ["edited", "cut", "grown", "touched"])
+def test_a_changed_input_is_noticed(pool: allcores.Pool, here: Path, change: str) -> None:
+    """Edited, cut short, grown; not if only its time changed."""
+    pool.run(double, "in.txt", "out.jsonl", journal=journal())
+    text = Path("in.txt").read_text()
+    if change == "touched":
+        os.utime("in.txt", ns=(1, 1))
+        assert pool.run(double, "in.txt", "out.jsonl", journal=journal()).resumed == 10
+        return
+    changed = {"edited": text.replace("4", "7"), "cut": text[:10], "grown": text + "10\n"}[change]
+    Path("in.txt").write_text(changed)
+    with pytest.raises(allcores.RunChanged, match=r"input (has changed|ends|has grown)"):
+        pool.run(double, "in.txt", "out.jsonl", journal=journal())
+    pool.run(double, "in.txt", "out.jsonl", journal=journal(accept_changes=True))
+    count = {"edited": 10, "cut": 5, "grown": 11}[change]
+    assert lines() == [2 * n for n in range(count)]
+    assert pool.run(double, "in.txt", "out.jsonl", journal=journal()).resumed == count
+
+
+def test_a_finished_run_does_nothing_again(pool: allcores.Pool, here: Path) -> None:
+    """But publish: the output comes back when it was removed."""
+    pool.run(double, "in.txt", "out.jsonl", journal=journal())
+    Path("out.jsonl").unlink()
+
+    result = pool.run(double, "in.txt", "out.jsonl", journal=journal())
+    assert (result.resumed, result.ok) == (10, 10) and lines() == [2 * n for n in range(10)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl.gz", "parquet", "db", "d/"])
+def test_every_sink_is_the_same_after_a_kill(folder: Path, suffix: str) -> None:
+    """Not only JSON Lines: killed while it publishes, and compared with a run that has no journal."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    words: dict[str, Any] = {"sink": f"o.{suffix}"}
+    if suffix == "d/":
+        words["text"] = True
+    code, _ = session(folder, kill=["publish.rename.before", 0], **words)
+    assert code == -signal.SIGKILL
+    result = finish(folder, **words)
+    assert result.resumed == ITEMS and result.ok > 500
+    calm_folder = folder / "calm"
+    calm_folder.mkdir()
+    for name in ("in.txt", "journalled.py"):
+        shutil.copy(folder / name, calm_folder)
+    finish(calm_folder, journal=False, **words)
+    disturbed, calm = folder / words["sink"], calm_folder / words["sink"]
+    if suffix == "db":
+        found = [sqlite3.connect(path) for path in (disturbed, calm)]
+        rows = [db.execute("SELECT * FROM outcomes").fetchall() for db in found]
+        for db in found:
+            db.close()
+        assert rows[0] == rows[1] and len(rows[0]) == result.ok
+    elif suffix == "d/":
+        files = [{path.name: path.read_bytes() for path in where.iterdir()} for where in (disturbed, calm)]
+        assert files[0] == files[1] and len(files[0]) == result.ok + 1
+    else:
+        assert disturbed.read_bytes() == calm.read_bytes()
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_an_iterable_is_compared_as_well(pool: allcores.Pool, here: Path, once: bool) -> None:
+    """Read again, or read once: the items that are there already must be the same."""
+
+    def give(items: list[Any]) -> Any:
+        return iter(items) if once else items
+
+    items: list[Any] = [*range(500)]
+    with pytest.raises(KeyboardInterrupt):
+        pool.run(double, interrupted(items, 300), "out.jsonl", journal=journal())
+    with pytest.raises(allcores.RunChanged, match="input has changed"):
+        pool.run(double, give([-1, *items[1:]]), "out.jsonl", journal=journal())
+    result = pool.run(double, give(items), "out.jsonl", journal=journal())
+    assert 0 < result.resumed <= 300
+    assert lines() == [2 * n for n in items]
+
+
+def test_items_known_by_a_key_are_found_where_they_are(pool: allcores.Pool, here: Path) -> None:
+    """Moved, changed, gone and new items: only what is new or changed runs, the output follows the input."""
+
+    def rows(numbers: dict[str, int]) -> list[dict[str, Any]]:
+        return [{"name": name, "n": n} for name, n in numbers.items()]
+
+    def value(row: dict[str, Any]) -> str:
+        with open("ran", "a") as file:
+            file.write(row["name"])
+        return f"{row['name']}{row['n']}"
+
+    keyed = journal(key="name", accept_changes=True)
+    pool.run(value, rows({"a": 1, "b": 2, "c": 3, "d": 4}), "out.jsonl", journal=keyed)
+    result = pool.run(value, rows({"new": 9, "d": 4, "b": 7, "a": 1}), "out.jsonl", journal=keyed)
+    assert lines() == ["new9", "d4", "b7", "a1"]
+    assert Path("ran").read_text() == "abcdnewb"
+    assert (result.ok, result.failures) == (4, 0) or result.ok == 4
+    assert pool.run(value, rows({"new": 9, "d": 4, "b": 7, "a": 1}), "out.jsonl", journal=keyed).ok == 4
+    with pytest.raises(allcores.UsageError, match="key"):
+        pool.run(value, [*rows({"a": 1}), *rows({"a": 2})], "out.jsonl", journal=keyed)
+    with pytest.raises(allcores.UsageError, match="no field 'name'"):
+        pool.run(value, [{"n": 1}], "out.jsonl", journal=keyed)
+
+
+def test_files_are_known_by_their_path(pool: allcores.Pool, here: Path) -> None:
+    """A file that comes between others moves them; one that changed runs again."""
+    (here / "d").mkdir()
+    for name in "bdf":
+        (here / "d" / name).write_text(name)
+    Path("ran").write_text("")
+
+    def read(path: str) -> str:
+        with open("ran", "a") as file:
+            file.write(os.path.basename(path))
+        return Path(path).read_text()
+
+    pool.run(read, "d/*", "out.jsonl", journal=journal())
+    (here / "d" / "c").write_text("c")
+    (here / "d" / "f").write_text("changed")
+    pool.run(read, "d/*", "out.jsonl", journal=journal())
+    assert lines() == ["b", "c", "d", "changed"]
+    assert Path("ran").read_text() == "bdfcf"
+
+
+@pytest.mark.parametrize("given", ["file", "list", "once"])
+def test_only_what_failed_runs_again(pool: allcores.Pool, here: Path, given: str) -> None:
+    """And what is mended takes its place in the output."""
+
+    def source() -> Any:
+        items = [str(n) for n in range(10)]
+        return {"file": "in.txt", "list": items, "once": iter(items)}[given]
+
+    first = pool.run(picky, source(), "out.jsonl", journal=journal(), on_error="skip")
+    assert (first.ok, first.failed, lines()) == (8, 2, [0, 1, 2, 5, 6, 7, 8, 9])
+    same = pool.run(picky, source(), "out.jsonl", journal=journal(), on_error="skip")
+    assert (same.ok, same.failed) == (8, 2)
+    still = pool.run(picky, source(), "out.jsonl", journal=journal(retry_failed=True), on_error="skip")
+    assert (still.ok, still.failed) == (8, 2)
+    Path("mended").write_text("")
+    mended = pool.run(picky, source(), "out.jsonl", journal=journal(retry_failed=True), on_error="skip")
+    assert (mended.ok, mended.failed, lines()) == (10, 0, list(range(10)))
+
+
+def test_a_failure_that_ends_the_run_is_tried_again(pool: allcores.Pool, here: Path) -> None:
+    """With on_error="raise" the failure is raised as it is; resumed, its item comes first."""
+    with pytest.raises(ValueError, match="not now"):
+        pool.run(picky, "in.txt", "out.jsonl", journal=journal())
+    assert not Path("out.jsonl").exists()
+    Path("mended").write_text("")
+    assert pool.run(picky, "in.txt", "out.jsonl", journal=journal()).ok == 10
+    assert lines() == list(range(10))
+
+
+def test_records_are_those_of_one_run(pool: allcores.Pool, here: Path) -> None:
+    """Failures recorded in their place, after any number of sessions."""
+    result = pool.run(picky, "in.txt", "out.jsonl", journal=journal(), on_error="record")
+    assert [line["index"] for line in lines()] == list(range(10)) and result.failures == 2
+    assert [line["kind"] for line in lines()] == ["ok"] * 3 + ["failed"] * 2 + ["ok"] * 5
+    assert lines()[3]["message"] == "not now" and "Traceback" in lines()[3]["traceback"]
+
+
+# --- one at a time, and no longer than needed -----------------------------------------------------
+
+
+def test_the_second_of_two_is_refused(pool: allcores.Pool, here: Path) -> None:
+    """In one process, and from another; the lock ends with its holder."""
+
+    def meanwhile(x: str) -> int:
+        if x == "1":
+            with pytest.raises(allcores.RunInUse, match="this very process"):
+                pool_two.run(meanwhile, "in.txt", "out.jsonl", journal=journal(accept_changes=True))
+            (run,) = folders.known_runs("runs")
+            assert run.state == "running"
+            environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+            code = f"from allcores.journal.lock import RunLock\nRunLock({run.folder!r}, 'x')"
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30
+            )
+            assert f"process {os.getpid()}" in done.stderr
+        return int(x)
+
+    with allcores.Pool(backend="serial") as pool_two:
+        result = pool.run(meanwhile, "in.txt", "out.jsonl", journal=journal())
+    assert folders.look_up("runs", result.id).state == "finished"
+
+
+def test_a_forked_child_leaves_the_journal_alone(here: Path) -> None:
+    """No connection crosses a fork: the child can neither use nor close it."""
+    (here / "run").mkdir()
+    catalogue = Catalogue(str(here / "run"), writable=True, create=True)
+    catalogue.begin("x", {}, {}, "commit")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            catalogue.close()
+            catalogue.facts()
+        except allcores.JournalError:
+            os._exit(0)
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert catalogue.facts().id == "x"
+    catalogue.close()
+
+
+def test_old_runs_go_and_unfinished_ones_stay_longer(pool: allcores.Pool, here: Path) -> None:
+    """As the policy says; never one that is at work."""
+    done = pool.run(double, "in.txt", "out.jsonl", journal=journal(resume=False))
+    with pytest.raises(ValueError, match="not now"):
+        pool.run(picky, "in.txt", "other.jsonl", journal=journal(resume=False))
+    later = folders.look_up("runs", done.id).facts.updated + folders.KEPT_S + 60
+    assert folders.prune("runs", now=later) == [done.id]
+    assert [run.state for run in folders.known_runs("runs")] == ["stopped"]
+    assert len(folders.prune("runs", now=later + folders.KEPT_UNFINISHED_S)) == 1
+    assert set(os.listdir("runs")) <= {".pruned"}
+    with pytest.raises(allcores.RunNotFound, match="nor any other"):
+        pool.run(double, "in.txt", "out.jsonl", journal=journal(resume=done.id))
+
+
+def test_without_a_journal_the_output_is_the_same(pool: allcores.Pool, here: Path) -> None:
+    """And nothing is kept."""
+    result = pool.run(lambda x: {"n": int(x)}, "in.txt", "out.csv", journal=False)
+    assert Path("out.csv").read_text() == "n\n" + "".join(f"{n}\n" for n in range(10))
+    assert (result.id, result.journal, result.ok) == ("", None, 10)
+    pool.run(picky, "in.txt", "out.jsonl", journal=False, on_error="skip")
+    assert lines() == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert sorted(os.listdir()) == ["in.txt", "out.csv", "out.jsonl"]
+
+
+def test_what_cannot_be_published_whole_is_refused(pool: allcores.Pool, here: Path) -> None:
+    """A device would be replaced by a file."""
+    with pytest.raises(allcores.UsageError, match="no regular file"):
+        pool.run(double, "in.txt", "/dev/null", journal=journal())
+    with pytest.raises(allcores.UsageError, match="records"):
+        pool.run(double, "in.txt", "folder/", journal=journal(), on_error="record")

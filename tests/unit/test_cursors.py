@@ -1,0 +1,155 @@
+"""A reading of a source can be gone on with at any item, and says the same of the input wherever it is asked."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allcores.errors import NotSupported
+from allcores.streams.cursors import facts_of, is_read_once, open_cursor
+from allcores.streams.digests import Digest
+from allcores.streams.sources import BadInput, Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
+
+TEXT = {
+    "lines.txt": "a\n\nb\r\nß\nlast",
+    "values.jsonl": '1\n\n{"a": [2]}\n  \n"x"\n',
+    "rows.csv": 'name,text\na,"two\nlines"\nb,plain\n\nc,\n',
+}
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    path = folder / name
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text, newline="")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", [*TEXT, "lines.txt.gz", "values.jsonl.gz"])
+def test_goes_on_at_any_item(tmp_path: Path, name: str) -> None:
+    """Items, count and digest are those of one reading, wherever it was cut and resumed, and however it skipped."""
+    path = write(tmp_path, name, TEXT[name.removesuffix(".gz")])
+    source = Chain([from_inputs([path]), from_inputs([path])])
+    whole = list(source)
+    assert len(whole) >= 6
+    for cut in range(len(whole) + 1):
+        first = open_cursor(source)
+        reading = iter(first)
+        assert [next(reading) for _ in range(cut)] == whole[:cut]
+        place, digest = json.loads(json.dumps(first.place())), first.digest.value()
+        skipping = open_cursor(source)
+        assert skipping.skip(cut) == cut and skipping.digest.value() == digest
+        first.digest, skipping.digest = Digest(digest), Digest(digest)
+        again = open_cursor(source, place=place, items=cut)
+        again.digest = Digest(digest)
+        assert list(again) == list(reading) == list(skipping) == whole[cut:]
+        assert first.digest.value() == again.digest.value() == skipping.digest.value()
+        assert again.items == len(whole)
+        for cursor in (first, skipping, again):
+            cursor.close()
+
+
+@given(st.lists(st.one_of(st.integers(), st.text(), st.tuples(st.floats()))), st.lists(st.integers(0, 20)))
+def test_a_digest_does_not_depend_on_when_it_is_asked_for(items: list[object], asked: list[int]) -> None:
+    """Nor on whether equal items are one object."""
+    one, other = Digest("seed"), Digest("seed")
+    for number, item in enumerate(items):
+        one.add_item(item)
+        other.add_item(json.loads(json.dumps(item)) if isinstance(item, str) else item)
+        if number in asked:
+            one.value()
+    assert one.value() == other.value()
+    one.add_item(None)
+    assert one.value() != other.value()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "left"),
+    [
+        ("bad.jsonl", "1\n{oops\n3\n", 2, [1, 3]),
+        ("bad.csv", "a,b\n1,2\n1,2,3\n3,4\n", 3, [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]),
+    ],
+)
+def test_a_bad_record_ends_it_or_is_reported(
+    tmp_path: Path, name: str, text: str, line: int, left: list[object]
+) -> None:
+    """By file and line; what is skipped has no index."""
+    path = write(tmp_path, name, text)
+    with pytest.raises(BadInput, match=f"line {line}") as caught:
+        list(from_inputs([path]))
+    assert caught.value.line == line
+    reports: list[BadInput] = []
+    cursor = open_cursor(from_inputs([path], bad_records="skip"), report=reports.append)
+    assert list(cursor) == left and cursor.items == len(left)
+    assert [each.line for each in reports] == [line]
+    cursor.close()
+
+
+def test_bytes_that_will_not_decode_are_skipped(tmp_path: Path) -> None:
+    """Of lines, too."""
+    path = tmp_path / "latin.txt"
+    path.write_bytes(b"a\n\xff\nb\n")
+    assert list(Lines(str(path), bad_records="skip")) == ["a", "b"]
+
+
+def test_a_cut_compressed_file_is_one_sentence(tmp_path: Path) -> None:
+    """No EOFError from inside of a library."""
+    path = tmp_path / "cut.txt.gz"
+    path.write_bytes(gzip.compress(b"line\n" * 100_000)[:-20])
+    with pytest.raises(BadInput, match="cannot read"):
+        list(from_inputs([str(path)]))
+
+
+def test_zstd_is_read_and_written(tmp_path: Path) -> None:
+    """With its library; without it the error names the extra (see test_extras)."""
+    zstandard = pytest.importorskip("zstandard")
+    path = tmp_path / "values.jsonl.zst"
+    path.write_bytes(zstandard.compress(b"1\n2\n") + zstandard.compress(b"3\n"))
+    assert list(from_inputs([str(path)])) == [1, 2, 3]
+
+
+def test_files_and_patterns(tmp_path: Path) -> None:
+    """A pattern, a folder, a path, an iterable: what a source can be named by."""
+    for name in ("b", "a"):
+        (tmp_path / name).write_text("")
+    assert isinstance(source_of(str(tmp_path / "*")), Files)
+    assert [Path(path).name for path in source_of(tmp_path)] == ["a", "b"]
+    assert source_of([1]) == [1]
+    cursor = open_cursor(source_of(tmp_path))
+    list(cursor)
+    before = cursor.digest.value()
+    (tmp_path / "a").write_text("now it has content")
+    cursor = open_cursor(source_of(tmp_path))
+    list(cursor)
+    assert cursor.digest.value() != before
+
+
+def test_what_can_be_read_once() -> None:
+    """Iterators and standard input; not lists and files."""
+    assert is_read_once(iter([1])) and is_read_once(Lines("-")) and is_read_once(Chain([Lines("x"), JsonLines("-")]))
+    assert not is_read_once([1]) and not is_read_once(Csv("x"))
+    assert facts_of(Lines("-")) is None and facts_of([1]) is None
+
+
+MISSING: list[tuple[str, Callable[[Path], object]]] = [
+    ("parquet", lambda folder: list(from_inputs([write(folder, "x.parquet", "")]))),
+    ("zstd", lambda folder: list(from_inputs([write(folder, "x.zst", "")]))),
+]
+
+
+@pytest.mark.parametrize(("extra", "use"), MISSING)
+def test_a_missing_library_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: str, use: Callable[[Path], object]
+) -> None:
+    """By its extra, in one sentence."""
+    for module in ("pyarrow", "zstandard", "sqlalchemy"):
+        monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises((NotSupported, BadInput), match=rf"allcores\[{extra}\]"):
+        use(tmp_path)
