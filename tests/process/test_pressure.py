@@ -90,7 +90,8 @@ def test_an_item_that_needs_more_than_there_is_gets_its_outcome(tmp_path: Path) 
     assert (lost.kind, lost.attempts) == (Kind.WORKER_LOST, 1)
     assert isinstance(lost.error, WorkerLost) and lost.error.index == 1
     assert "memory ran out" in str(lost.error) and f"put back {MOST_POSTPONED} times" in str(lost.error)
-    assert lost.error.peak_memory is not None and lost.error.peak_memory > 240 * MB
+    # It is ended while it takes memory, somewhere between the reserve and what it asks for.
+    assert lost.error.peak_memory is not None and lost.error.peak_memory > 190 * MB
     assert statistics.postponed == MOST_POSTPONED
 
 
