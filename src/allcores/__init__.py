@@ -34,10 +34,11 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from allcores.executor import Executor
+    from allcores.lanes import Lane
     from allcores.limits import Limits, Retry
     from allcores.outcome import Kind, Outcome
     from allcores.pool import Pool, Statistics
-    from allcores.progress import ProgressBar
+    from allcores.progress import LiveView, ProgressBar
     from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
     from allcores.stream import Stream
     from allcores.transport.sharing import Counter, Flag, SharedBytes
@@ -66,10 +67,11 @@ _HOMES = {
         "WorkerLost",
     ),
     "executor": ("Executor",),
+    "lanes": ("Lane",),
     "limits": ("Limits", "Retry"),
     "outcome": ("Kind", "Outcome"),
     "pool": ("Pool", "Statistics"),
-    "progress": ("ProgressBar",),
+    "progress": ("LiveView", "ProgressBar"),
     "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
     "stream": ("Stream",),
     "transport.sharing": ("Counter", "Flag", "SharedBytes"),
@@ -87,7 +89,9 @@ __all__ = [
     "InternalError",
     "Interrupted",
     "Kind",
+    "Lane",
     "Limits",
+    "LiveView",
     "NotPicklable",
     "NotSupported",
     "Outcome",

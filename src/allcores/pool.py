@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from allcores.async_stream import AsyncStream
+    from allcores.lanes import Lane
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,7 +88,8 @@ class Pool(Sharing):
     start_method: of processes. "template" (default): forked from a clean process with one thread;
         "forkserver": the same; "spawn": a fresh interpreter each; "fork": from this process.
     limits: what the pool may use and how patient it is, see `Limits`.
-    observers: callables that get frozen events (`allcores.engine.events`); one that raises is dropped.
+    observers: callables that get frozen events (`allcores.engine.events`); one that raises is dropped. One that has a
+        method `attach` is given the pool with it.
     name: for messages and thread names.
 
     Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
@@ -128,9 +130,13 @@ class Pool(Sharing):
             start_method=start_method,
             share=budget,
         )
+        observers = tuple(observers)
         self._driver = Driver(workers, self.limits, place, observers, name)
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
         self._finalizer = weakref.finalize(self, _close_dropped, self._driver)
+        for observer in observers:
+            if hasattr(observer, "attach"):
+                observer.attach(self)
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -286,6 +292,12 @@ class Pool(Sharing):
                 block_bytes=memory.block_bytes,
                 shared_bytes=memory.shared_bytes,
             )
+
+    def lanes(self) -> list[Lane]:
+        """What each worker does at this moment, from any thread: no worker is asked or waited for."""
+        from allcores import lanes
+
+        return lanes.lanes(self._driver)
 
     def close(self) -> None:
         """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""

@@ -21,7 +21,7 @@ WORDS = {"errors", "outcome", "limits", "clock", "transport.marks"}
 HUB = {"engine.driver", "engine.guard"}
 #: and those that are
 ENGINE = {f"engine.{path.stem}" for path in (ROOT / "engine").glob("*.py")} - HUB - {"engine.__init__"}
-VERBS = {"sharing", "stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
+VERBS = {"lanes", "sharing", "stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -44,10 +44,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine.driver": WORDS | {"engine", "backends", "transport.pickling", "transport.parcels"},
     # verbs
     **dict.fromkeys(VERBS, VERBS | WORDS | {"backends", "engine", "budget", "transport"}),
-    # observers see news, and nothing else
-    "progress": {"engine.events"},
+    "procfs": set(),
+    # observers see news, and what a pool tells of itself
+    "progress": {"engine.events", "budget", "outcome", "procfs"},
     # faces
-    "cli": VERBS | WORDS | {"budget", "engine.events", "progress", "streams", "supervision.system"},
+    "cli": VERBS | WORDS | {"budget", "engine.events", "procfs", "progress", "streams", "supervision.system"},
     "demo": {"", "streams"},
     "__main__": {"cli"},
 }

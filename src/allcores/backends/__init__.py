@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from allcores.engine.events import Glance, Order
+from allcores.engine.events import Glance, Order, Work
 from allcores.errors import NotSupported, UsageError
 from allcores.limits import Limits
 
@@ -67,6 +67,9 @@ class Backend(Protocol):
 
     def glance(self, worker: int) -> Glance | None:
         """Where a worker is; None if it is unknown."""
+
+    def work(self, worker: int) -> Work | None:
+        """What a worker has done so far; None if it is unknown. With the driver's lock held."""
 
     def wake(self) -> None:
         """An alarm became due earlier than thought: look again."""

@@ -126,6 +126,7 @@ class Crew:
         ours, theirs = socket.socketpair()
         slot = self._free.pop()
         self.board.clear(slot)
+        self.board.identify(slot, worker)
         notes = self._notes.get(slot)
         if notes is None:
             notes = self._notes[slot] = system.anonymous_file("notes")

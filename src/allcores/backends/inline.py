@@ -8,7 +8,7 @@ from typing import Any
 
 from allcores.backends import Preparation
 from allcores.clock import monotonic_ns
-from allcores.engine.events import Failure, Glance, Results
+from allcores.engine.events import Failure, Glance, Results, Work
 from allcores.engine.flow import Chunk, describe
 from allcores.errors import SetupError, TaskExited
 from allcores.outcome import Kind
@@ -32,6 +32,7 @@ class Bench:
         self.passes_interrupts = False
         self.limit = (1 << 64) - 1
         self.at = Glance(0, 0, 0, PHASE_IDLE)
+        self.work = Work(None, 0, 0)
 
     def set_up(self) -> None:
         """Run the setup function. Raises SetupError."""
@@ -71,6 +72,7 @@ class Bench:
 
         def send(*, ended: bool) -> None:
             nonlocal values, failures, durations, first, begun
+            self.work = Work(None, self.work.done + position - first, self.work.busy_ns + now - begun)
             report(
                 Results(
                     self.number,

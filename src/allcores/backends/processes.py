@@ -37,6 +37,7 @@ from allcores.engine.events import (
     Send,
     SetLimit,
     Stop,
+    Work,
     WorkerGone,
     WorkerStarted,
 )
@@ -48,7 +49,7 @@ from allcores.outcome import Kind
 from allcores.supervision import poller, system
 from allcores.supervision.launcher import BORN, DIED
 from allcores.transport import frames, pickling
-from allcores.transport.board import DONE, PID
+from allcores.transport.board import BUSY, DONE, NO_INDEX, PID
 from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
 from allcores.transport.parcels import PRIVATE, Parcel
 
@@ -75,6 +76,8 @@ FORK_S = 5.0
 ATTEND_MS = 100.0
 #: pause between two looks for a dead worker where nothing tells of it, ns
 LOOK_NS = 10_000_000
+#: how far its maps are is written on the board this often, ns: it walks through them
+NOTE_NS = 100_000_000
 #: templates that end without any item done in between, until the pool is called broken
 MOST_TEMPLATES = 5
 
@@ -120,6 +123,7 @@ class ProcessBackend:
         self._done_at_loss = -1
         self._oom_kills = budget.oom_kills()
         self._sample_at = 0
+        self._note_maps_at = 0
         self._driver: Driver | None = None
         self._thread: threading.Thread | None = None
         self._gone = False
@@ -143,6 +147,8 @@ class ProcessBackend:
 
     def start(self, driver: Driver) -> None:
         self._driver = driver
+        memory_limit = self._limits.memory_per_worker or 0
+        self._crew.board.introduce(os.getpid(), driver.workers, monotonic_ns(), memory_limit, driver.name)
         if self._start_method == "fork":
             if system.has_other_threads():
                 warnings.warn(
@@ -199,6 +205,13 @@ class ProcessBackend:
 
     def glance(self, worker: int) -> Glance | None:
         return self._crew.glance(worker)
+
+    def work(self, worker: int) -> Work | None:
+        link = self._crew.links.get(worker)
+        if link is None:
+            return None
+        board = self._crew.board
+        return Work(link.pid or None, board.word(link.slot, DONE), board.word(link.slot, BUSY))
 
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
@@ -292,7 +305,8 @@ class ProcessBackend:
         flags = frames.DETAILED if chunk.flow.detailed else 0
         if chunk.flow.timeout_ns is not None:
             flags |= frames.TIMED
-        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items))
+        first = chunk.first if chunk.future is None else NO_INDEX
+        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), first)
         if not isinstance(payload, bytes):
             assert crew.freight is not None
             payload = crew.freight.lend(link, payload)
@@ -411,6 +425,13 @@ class ProcessBackend:
                 self._bury(driver, link, now, reason=f"it could not be started: {detail}")
             elif link.number in self._crew.links:
                 self._bury(driver, link, now)
+        dispatcher, board = driver.dispatcher, self._crew.board
+        board.note(dispatcher.items_done, dispatcher.items_done - dispatcher.count(Kind.OK), dispatcher.retries)
+        if now >= self._note_maps_at:
+            self._note_maps_at = now + NOTE_NS
+            maps = [flow for flow in driver.flows() if not flow.calls]
+            unknown = any(flow.total is None for flow in maps)
+            board.note_maps(sum(f.settled for f in maps), 0 if unknown else sum(f.total or 0 for f in maps))
 
     # --- reading (driver thread, or who attends) --------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from allcores.backends import Preparation
 from allcores.backends.inline import Bench
 from allcores.clock import monotonic_ns
-from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop
+from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop, Work
 from allcores.engine.flow import Chunk
 from allcores.errors import SetupError
 
@@ -72,6 +72,9 @@ class SerialBackend:
 
     def glance(self, worker: int) -> Glance | None:
         return self._bench.at if self._bench is not None else None
+
+    def work(self, worker: int) -> Work | None:
+        return self._bench.work if self._bench is not None else None
 
     def wake(self) -> None:
         pass

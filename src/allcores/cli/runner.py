@@ -147,9 +147,9 @@ class _Runner:
         if self.options.quiet or not self.options.progress:
             return []
         try:
-            from allcores.progress import ProgressBar
+            from allcores.progress import LiveView
 
-            return [ProgressBar(transient=True)]
+            return [LiveView(transient=True)]
         except ImportError:
             return []  # without rich the run works as well
 

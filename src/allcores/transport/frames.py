@@ -28,8 +28,8 @@ READY, SETUP_FAILED, RESULTS, RELEASED = range(11, 15)
 #: RELEASED list the offsets (u64) of blocks that the sender of the frame needs no more.
 RANGE = struct.Struct("<QQ")
 
-#: body of a CHUNK before the pickled items: function number, flags, number of items
-CHUNK_HEAD = struct.Struct("<III")
+#: body of a CHUNK before the pickled items: function number, flags, number of items, index of the first
+CHUNK_HEAD = struct.Struct("<IIIQ")
 #: report seconds per item
 DETAILED = 1
 #: items have a deadline each

@@ -18,7 +18,19 @@ from time import monotonic_ns
 
 from allcores.supervision import system
 from allcores.transport import frames
-from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
+from allcores.transport.board import (
+    BUSY,
+    CLAIMED,
+    CURRENT,
+    DONE,
+    FIRST,
+    LIMIT,
+    OUTBOX_BYTES,
+    PHASE,
+    SEQUENCE,
+    STARTED,
+    USED,
+)
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.parcels import LARGE_STREAM
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
@@ -152,7 +164,7 @@ class Runner:
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
             self._rest()
             return
-        number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
+        number, flags, count, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
         try:
             items = self._loads(memoryview(body)[frames.CHUNK_HEAD.size :])
