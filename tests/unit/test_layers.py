@@ -48,7 +48,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # observers see news, and what a pool tells of itself
     "progress": {"engine.events", "budget", "outcome", "procfs"},
     # faces
-    "cli": VERBS | WORDS | {"budget", "engine.events", "procfs", "progress", "streams", "supervision.system"},
+    "cli": VERBS
+    | WORDS
+    | {"budget", "engine.events", "procfs", "progress", "streams", "supervision.boards", "supervision.system"},
     "demo": {"", "streams"},
     "__main__": {"cli"},
 }

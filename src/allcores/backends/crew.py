@@ -190,6 +190,7 @@ class Crew:
     def forget(self, link: Link) -> None:
         """Its process is gone: its slot is free."""
         del self.links[link.number]
+        self.board.identify(link.slot, 0)
         if not link.ended:
             self.poller.unregister(link.pipe.fileno())
         link.pipe.close()

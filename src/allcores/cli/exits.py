@@ -22,6 +22,7 @@ class Exit(enum.IntEnum):
     STOPPED = 3, "stopped at the first item that failed (--on-error stop)"
     OUTPUT = 4, "the output cannot be written"
     NO_WORKERS = 5, "the workers cannot be started: the setup failed, or the machine refuses"
+    NO_POOL = 7, "there is no pool to show (allcores top)"
     INTERNAL = 70, "a mistake of allcores itself; please report it"
     INTERRUPTED = 130, "ended by Ctrl-C"
     READER_LEFT = 141, "the reader of standard output went away (| head)"

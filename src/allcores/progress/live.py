@@ -17,7 +17,7 @@ from allcores.outcome import Kind
 from allcores.procfs import AVAILABLE, Gauge
 from allcores.progress.bar import keep_from_children, need_rich
 from allcores.progress.estimate import Estimator
-from allcores.progress.panel import MapView, PoolView, panel, plain
+from allcores.progress.panel import Line, MapView, PoolView, panel, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +36,19 @@ LOOK_S = 1.0
 MOST_CAUSES = 50
 
 _WORDS = {Kind.TIMED_OUT: "timed out", Kind.WORKER_LOST: "lost their worker"}
+
+
+def styled(lines: list[Line]) -> Any:
+    """As rich draws it."""
+    from rich.text import Text
+
+    text = Text(no_wrap=True, overflow="ellipsis", end="")
+    for number, line in enumerate(lines):
+        if number:
+            text.append("\n")
+        for piece, style in line:
+            text.append(piece, style or None)
+    return text
 
 
 class _Map:
@@ -192,24 +205,13 @@ class LiveView:
             return None
         width, height = self._console.size
         above = len(view.maps) + 3
-        return self._text(panel(view, width - 1, max(0, min(self._lanes, height - above))))
-
-    def _text(self, lines: list[list[tuple[str, str]]]) -> Any:
-        from rich.text import Text
-
-        text = Text(no_wrap=True, overflow="ellipsis", end="")
-        for number, line in enumerate(lines):
-            if number:
-                text.append("\n")
-            for piece, style in line:
-                text.append(piece, style or None)
-        return text
+        return styled(panel(view, width - 1, max(0, min(self._lanes, height - above))))
 
     def _print(self, view: PoolView) -> None:
         width = self._console.size[0]
         with contextlib.suppress(OSError, ValueError):
             for line in panel(view, width - 1, 0):
-                self._console.print(self._text([line]))
+                self._console.print(styled([line]))
 
     def _write(self, ended: threading.Event) -> None:
         assert self._plain_s is not None
