@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from allcores import slices
+    from allcores import metrics, slices
     from allcores.async_stream import AsyncStream
     from allcores.budget import Budget, core_budget
     from allcores.errors import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from allcores.executor import Executor
     from allcores.lanes import Lane
     from allcores.limits import Limits, Retry
+    from allcores.logs import Logs
     from allcores.outcome import Kind, Outcome
     from allcores.pool import Pool, Statistics
     from allcores.progress import LiveView, ProgressBar
@@ -69,6 +70,7 @@ _HOMES = {
     "executor": ("Executor",),
     "lanes": ("Lane",),
     "limits": ("Limits", "Retry"),
+    "logs": ("Logs",),
     "outcome": ("Kind", "Outcome"),
     "pool": ("Pool", "Statistics"),
     "progress": ("LiveView", "ProgressBar"),
@@ -92,6 +94,7 @@ __all__ = [
     "Lane",
     "Limits",
     "LiveView",
+    "Logs",
     "NotPicklable",
     "NotSupported",
     "Outcome",
@@ -116,6 +119,7 @@ __all__ = [
     "imap",
     "imap_unordered",
     "map",
+    "metrics",
     "outcomes",
     "slices",
     "starmap",
@@ -124,10 +128,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "slices":
+    if name in ("metrics", "slices"):
         from importlib import import_module
 
-        return import_module("allcores.slices")
+        return import_module(f"allcores.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'allcores' has no attribute {name!r}")

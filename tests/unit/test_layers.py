@@ -21,11 +21,11 @@ WORDS = {"errors", "outcome", "limits", "clock", "transport.marks"}
 HUB = {"engine.driver", "engine.guard"}
 #: and those that are
 ENGINE = {f"engine.{path.stem}" for path in (ROOT / "engine").glob("*.py")} - HUB - {"engine.__init__"}
-VERBS = {"lanes", "sharing", "stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
+VERBS = {"lanes", "logs", "sharing", "stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": VERBS | WORDS | {"budget", "progress", "slices"},
+    "": VERBS | WORDS | {"budget", "metrics", "progress", "slices"},
     # words
     "errors": set(),
     "outcome": set(),
@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "procfs": set(),
     # observers see news, and what a pool tells of itself
     "progress": {"engine.events", "budget", "outcome", "procfs"},
+    "metrics": {"engine.events", "outcome"},
     # faces
     "cli": VERBS
     | WORDS
@@ -60,6 +61,8 @@ HOMES = {
     "cloudpickle": {"transport.pickling"},
     "rich": {"progress"},
     "click": {"cli", "__main__"},
+    "prometheus_client": {"metrics.prometheus"},
+    "opentelemetry": {"metrics.opentelemetry"},
     "numpy": {"slices.array_file", "transport.arrays"},
     "h5py": {"slices.hdf5_file"},
     "pyarrow": {"slices.parquet_file"},

@@ -13,6 +13,7 @@ import socket
 
 from allcores.backends.freight import Freight
 from allcores.backends.link import Link
+from allcores.backends.records import Records
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
 from allcores.supervision import forks, poller, system
@@ -33,6 +34,8 @@ class Crew:
         self._start_method = start_method
         #: what a worker does first; set before the first is started
         self.preparation: bytes | Parcel = b""
+        #: where what workers log and print goes; None if they keep it
+        self.records: Records | None = None
         self._share = share
         self._terminate_s = terminate_s
         #: workers that die and their replacements need slots at the same time
@@ -101,7 +104,9 @@ class Crew:
         if self._start_method == "fork":
             return ForkLauncher(self.board, self._share)
         spawn = self._start_method == "spawn"
-        return TemplateLauncher(self._board_descriptor, self._slots, self._share, self._share, spawn=spawn)
+        return TemplateLauncher(
+            self._board_descriptor, self._slots, self._share, self._share, spawn=spawn, logs=self.records is not None
+        )
 
     def watch_launcher(self) -> None:
         """Wait for the launcher's descriptors, which may change with every worker."""
@@ -142,6 +147,8 @@ class Crew:
         if self.freight is not None:
             link.delivery = self.freight.deliver(worker)
             self.write(link, self.freight.allow(worker))
+        if self.records is not None:
+            self.write(link, self.records.greeting())
         if not isinstance(preparation, bytes):
             assert self.freight is not None
             preparation = self.freight.lend(link, preparation)

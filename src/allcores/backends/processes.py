@@ -24,6 +24,7 @@ from allcores.backends.decoding import results_of, setup_error
 from allcores.backends.freight import Freight, block_bytes
 from allcores.backends.link import Link
 from allcores.backends.obituary import lost, too_large
+from allcores.backends.records import Records
 from allcores.clock import monotonic_ns
 from allcores.engine.desk import Doom, Life
 from allcores.engine.events import (
@@ -90,7 +91,15 @@ class ProcessBackend:
     needs_bytes = True
     runs_on_caller = False
 
-    def __init__(self, workers: int, preparation: Preparation, limits: Limits, start_method: str, share: int) -> None:
+    def __init__(
+        self,
+        workers: int,
+        preparation: Preparation,
+        limits: Limits,
+        start_method: str,
+        share: int,
+        records: Records | None = None,
+    ) -> None:
         if start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
         for option in ("memory_per_worker", "growth_per_worker"):
@@ -106,6 +115,7 @@ class ProcessBackend:
             limits.terminate_s,
             block_bytes(limits),
         )
+        self._crew.records = records
         try:
             self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
         except BaseException:
@@ -160,6 +170,8 @@ class ProcessBackend:
             # A module that is being imported at the moment of the fork stays locked for ever in the child.
             for late in ("cloudpickle", "ctypes", "traceback", "allcores.transport.diagnosis", "allcores.worker.main"):
                 importlib.import_module(late)
+            if self._crew.records is not None:
+                importlib.import_module("allcores.worker.logs")
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, args=(driver,), name=f"allcores-{driver.name}", daemon=True)
         try:
@@ -268,6 +280,8 @@ class ProcessBackend:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_S)
+        if self._crew.records is not None:
+            self._crew.records.close()
 
     def abandon(self) -> None:
         self._crew.abandon()
@@ -446,11 +460,13 @@ class ProcessBackend:
         if not data:
             self._pipe_ended(driver, link)
             return False
-        for kind, _, body in link.inbox.feed(data):
+        for kind, number, body in link.inbox.feed(data):
             if kind == frames.RESULTS:
                 self._take_records(driver, link, body, found)
             elif kind == frames.RELEASED:
                 Freight.take_back(link, body)
+            elif kind == frames.LOG and self._crew.records is not None:
+                self._crew.records.take(link.number, number, body)
             elif kind == frames.READY:
                 found.append(("ready", link, None))
             elif kind == frames.SETUP_FAILED:

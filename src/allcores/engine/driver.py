@@ -318,7 +318,8 @@ class Driver:
             self.dispatcher.closing = True
             for waker in self._wakers.values():
                 waker()
-            told = ([(flow, []) for flow in self._calls.values()], [])
+            told = ([(flow, []) for flow in self._calls.values()], self.dispatcher.news)
+            self.dispatcher.news = []
         self._tell(told)
 
     def close(self) -> None:

@@ -214,4 +214,11 @@ class WorkerEnded:
     reason: str
 
 
-News = FlowStarted | Progress | TaskFailed | TaskRetried | FlowEnded | WorkerStarted | WorkerEnded
+@dataclass(frozen=True, slots=True)
+class PoolBroken:
+    """No outcome can be had any more; error: what everybody who waits gets."""
+
+    error: BaseException
+
+
+News = FlowStarted | Progress | TaskFailed | TaskRetried | FlowEnded | WorkerStarted | WorkerEnded | PoolBroken

@@ -54,7 +54,7 @@ class TemplateLauncher:
 
     blind = False
 
-    def __init__(self, board_descriptor: int, slots: int, threads: int, share: int, *, spawn: bool) -> None:
+    def __init__(self, board_descriptor: int, slots: int, threads: int, share: int, *, spawn: bool, logs: bool) -> None:
         self._kind = SPAWN if spawn else FORK
         ours, theirs = socket.socketpair()
         environment = {**os.environ, **budget.thread_environment(threads), "ALLCORES_BUDGET": str(share)}
@@ -76,7 +76,14 @@ class TemplateLauncher:
         )
         theirs.close()
         settings = pickle.dumps(
-            {"path": list(sys.path), "argv": list(sys.argv), "folder": _folder(), "slots": slots, "flags": flags}
+            {
+                "path": list(sys.path),
+                "argv": list(sys.argv),
+                "folder": _folder(),
+                "slots": slots,
+                "flags": flags,
+                "logs": logs,
+            }
         )
         # One that ended at once shows as end of file in notices(), like one that is lost later.
         with contextlib.suppress(OSError):

@@ -69,13 +69,13 @@ _GLOBALS = globals()
 class Runner:
     """The worker's side of chunks.
 
-    send: takes bytes for the pipe. slot, outbox: this worker's part of the board.
+    send: takes a frame for the pipe, in parts. slot, outbox: this worker's part of the board.
     state: what the setup function returned; () or a tuple of one, put before every call's arguments.
     """
 
     def __init__(
         self,
-        send: Callable[[bytes | memoryview], None],
+        send: Callable[..., None],
         slot: Any,
         outbox: memoryview,
         *,
@@ -302,8 +302,7 @@ class Runner:
             self.flush()
             used = 0
         if length > OUTBOX_BYTES:
-            self._send(frames.HEADER.pack(length, frames.RESULTS, 0) + record)
-            self._send(payload)
+            self._send(frames.HEADER.pack(length, frames.RESULTS, 0) + record, payload)
             return
         self._outbox[used : used + len(record)] = record
         self._outbox[used + len(record) : used + length] = payload

@@ -79,6 +79,8 @@ class _Template:
         # Functions of __main__ and lambdas need it: 40 ms once here, or in every worker after every crash.
         with contextlib.suppress(ImportError):
             import_module("cloudpickle")
+        if settings["logs"]:
+            import_module("allcores.worker.logs")
         gc.collect()
         gc.freeze()
 
