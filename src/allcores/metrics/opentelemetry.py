@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from allcores.engine.events import FlowEnded, News
 from allcores.metrics.readings import METRICS, Metric, Readings
 
 if TYPE_CHECKING:
@@ -44,15 +43,8 @@ class OpenTelemetry(Readings):
         )
         self._maps_taken = meter.create_histogram("allcores.map_seconds", unit="s", description="How long maps took")
 
-    def __call__(self, news: News) -> None:
-        """Take one piece of news."""
-        if isinstance(news, FlowEnded):
-            with self._lock:
-                began = self._map_seconds
-            super().__call__(news)
-            self._maps_taken.record(max(0.0, self._map_seconds - began))
-            return
-        super().__call__(news)
+    def _map_took(self, seconds: float) -> None:
+        self._maps_taken.record(seconds)
 
     def _callback(self, metric: Metric) -> Callable[[Any], Iterable[Any]]:
         from opentelemetry.metrics import Observation

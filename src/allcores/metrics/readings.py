@@ -104,10 +104,10 @@ class Readings:
                 self._began[news.flow] = monotonic()
         elif isinstance(news, FlowEnded):
             with self._lock:
-                seconds = monotonic() - self._began.pop(news.flow, monotonic())
-                self._map_counts[sum(seconds > bound for bound in MAP_BOUNDS_S)] += 1
-                self._map_seconds += seconds
+                began_s = self._began.pop(news.flow, None)
             self._refresh()
+            if began_s is not None:
+                self._map_took(monotonic() - began_s)
         elif isinstance(news, TaskFailed):
             error = news.outcome.error
             cause = type(error).__name__ if error is not None else news.outcome.kind.value
@@ -119,6 +119,11 @@ class Readings:
             with self._lock:
                 self._ended += 1
             self._refresh()
+
+    def _map_took(self, seconds: float) -> None:
+        with self._lock:
+            self._map_counts[sum(seconds > bound for bound in MAP_BOUNDS_S)] += 1
+            self._map_seconds += seconds
 
     def _refresh(self) -> list[tuple[_Seen, bool]]:
         with self._lock:
