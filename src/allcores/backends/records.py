@@ -20,6 +20,8 @@ MOST_WAITING = 10_000
 CLOSE_S = 3.0
 #: `logging.WARNING`, which nobody has to import for this
 _WARNING = 30
+#: what `logging` defines last: with it, the module is whole
+_LAST_NAME = "captureWarnings"
 
 
 class Records:
@@ -39,7 +41,10 @@ class Records:
         return frames.frame(frames.LOGS, 0, pickling.dumps((levels, _disabled(), self._prints)))
 
     def take(self, worker: int, kind: int, body: bytes) -> None:
-        """A record (kind 0) or lines (kind 1). Never waits."""
+        """A record (kind 0), lines (kind 1), or how many of these were dropped (kind 2). Never waits."""
+        if kind == 2:
+            self._dropped += int(body)
+            return
         if self._queue.qsize() >= MOST_WAITING:
             self._dropped += 1
             return
@@ -67,12 +72,20 @@ class Records:
             # A filter or handler that raises must not silence the others.
             with contextlib.suppress(Exception):
                 (self._print if kind else self._log)(worker, body)
+            if self._dropped and self._queue.empty():
+                self._complain()
         if self._dropped:
-            import logging
+            self._complain()
 
-            logging.getLogger("allcores").warning(
-                "%d log records of workers were dropped: the handlers could not keep up", self._dropped
-            )
+    def _complain(self) -> None:
+        import logging
+
+        number, self._dropped = self._dropped, 0
+        logging.getLogger("allcores").warning(
+            "pool %s: %d log records of workers were dropped: they came faster than they were handled",
+            self._name,
+            number,
+        )
 
     def _log(self, worker: int, body: bytes) -> None:
         import logging
@@ -99,7 +112,8 @@ class Records:
 def _levels() -> dict[str, int]:
     """Name -> level of all loggers that have one of their own; "" is the root."""
     logging = sys.modules.get("logging")
-    if logging is None:  # nobody has set a level
+    # Nobody has set a level as long as it is not there, or another thread is in the middle of importing it.
+    if logging is None or not hasattr(logging, _LAST_NAME):
         return {"": _WARNING}
     levels = {"": logging.getLogger().level}
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
@@ -113,5 +127,5 @@ def _levels() -> dict[str, int]:
 
 
 def _disabled() -> int:
-    logging = sys.modules.get("logging")
-    return logging.root.manager.disable if logging is not None else 0
+    logging: Any = sys.modules.get("logging")
+    return logging.root.manager.disable if hasattr(logging, _LAST_NAME) else 0

@@ -24,7 +24,8 @@ SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, LOGS = range(1, 9)
 # worker -> parent
 READY, SETUP_FAILED, RESULTS, RELEASED, LOG = range(11, 16)
 
-#: LOGS says what to send by LOG: number 0 is a log record, 1 are printed lines (worker.logs, backends.records).
+#: LOGS says what to send by LOG: number 0 is a log record, 1 are printed lines, 2 is
+#: how many of these were dropped (worker.logs, worker.outlet, backends.records).
 #: body of BLOCKS: beginning of the worker's range of the arena, bytes of memory it may keep. RETURNED and
 #: RELEASED list the offsets (u64) of blocks that the sender of the frame needs no more.
 RANGE = struct.Struct("<QQ")

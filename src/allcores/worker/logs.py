@@ -58,9 +58,6 @@ class Forwarder(logging.Handler):
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        dropped = self._outlet.lost_notes()
-        if dropped:
-            logging.getLogger("allcores").warning("%d log records were dropped: the program did not take them", dropped)
         try:
             body = pack(record)
         except Exception:

@@ -6,10 +6,13 @@ take at once is kept, up to a bound, and goes with the next frame; what is above
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from _thread import allocate_lock
 from collections import deque
+
+from allcores.transport import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 #: notes that wait for the pipe
 MOST_NOTES = 1000
+#: seconds that a worker that leaves waits for a pipe that is full
+FINISH_S = 1.0
 
 
 class Outlet:
@@ -44,7 +49,7 @@ class Outlet:
                     self._pipe.sendall(part)
             except OSError as error:
                 self._lost(error)
-        if self._notes:
+        if self._notes or self.dropped:
             self._pass_on()
 
     def note(self, data: bytes) -> bool:
@@ -58,17 +63,10 @@ class Outlet:
             self._pass_on()
         return True
 
-    def lost_notes(self) -> int:
-        """How many notes were dropped since this was asked last; 0 as long as others wait."""
-        if not self.dropped or self._notes:
-            return 0
-        number, self.dropped = self.dropped, 0
-        return number
-
     def _pass_on(self) -> None:
         # Who holds the lock may be this very thread, in the middle of a frame (a finalizer that logs): it, or
         # whoever else has it, passes the note on when the frame is written.
-        while self._notes and self._lock.acquire(False):
+        while (self._notes or self.dropped) and self._lock.acquire(False):
             try:
                 if not self._try_notes():
                     return
@@ -80,15 +78,25 @@ class Outlet:
         try:
             while True:
                 if not self._rest:
-                    if not self._notes:
+                    if self._notes:
+                        self._rest = self._notes.popleft()
+                    elif self.dropped:
+                        number, self.dropped = self.dropped, 0
+                        self._rest = frames.frame(frames.LOG, 2, str(number).encode())
+                    else:
                         return True
-                    self._rest = self._notes.popleft()
                 sent = self._pipe.send(self._rest, socket.MSG_DONTWAIT)
                 self._rest = memoryview(self._rest)[sent:]
         except OSError:  # full; or gone, which the next result notices
             return False
 
     def finish(self) -> None:
-        """At the end of the worker: what is left, as far as the pipe takes it."""
-        if self._rest or self._notes:
-            self._pass_on()
+        """At the end of the worker: what is left, as far as the pipe takes it within FINISH_S."""
+        self._pass_on()
+        if not self._rest and not self._notes:
+            return
+        with self._lock, contextlib.suppress(OSError):
+            self._pipe.settimeout(FINISH_S)
+            self._pipe.sendall(self._rest)
+            while self._notes:
+                self._pipe.sendall(self._notes.popleft())
