@@ -151,7 +151,7 @@ def lane_lines(lanes: Sequence[Lane], width: int, most: int) -> list[Line]:
 def _lane_line(lane: Lane, width: int, digits: int, counts: int) -> Line:
     line: Line = [(f"  worker {lane.worker:>{digits}} ", "dim"), (f"{lane.done:>{counts},} done  ", "dim")]
     if lane.state == "idle":
-        return [*line, ("idle", "dim")]
+        return [*line, (f"{'':>7}  idle", "dim")]
     if lane.state != "running":
         return [*line, (f"{clock_text(lane.seconds):>7}  ", ""), (lane.state, "yellow")]
     if lane.seconds < READABLE_S:
