@@ -112,10 +112,11 @@ def test_all_pools_of_the_user_are_found(program: Program) -> None:
 
 def test_it_ends_with_the_pool(program: Program) -> None:
     """In a terminal it draws until the pool is gone, then says so and ends with 0."""
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        os.environ.update(ENVIRONMENT, TERM="xterm-256color", COLUMNS="100", LINES="30")
-        os.execv(sys.executable, [sys.executable, "-m", "allcores", "top", str(program.pid), "--interval", "0.2"])
+    descriptor, theirs = pty.openpty()
+    command = [sys.executable, "-m", "allcores", "top", str(program.pid), "--interval", "0.2"]
+    environment = ENVIRONMENT | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    shown = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
     screen = pyte.Screen(100, 30)
     stream = pyte.ByteStream(screen)
     until, opened = monotonic() + 40, False
@@ -130,7 +131,9 @@ def test_it_ends_with_the_pool(program: Program) -> None:
                 program.end()
     finally:
         os.close(descriptor)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if not opened:
+            shown.kill()
+        status = shown.wait(30)
     assert opened
     assert status == Exit.OK
     assert any(f"pool 'crew' of process {program.pid} has ended" in line for line in screen.display)

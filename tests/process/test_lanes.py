@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,7 +217,9 @@ def test_lanes_are_there_in_a_forked_copy_too(tmp_path: Path) -> None:
     """A copy of the program has no workers, and is not stuck over it."""
     with Pool(1) as pool:
         pool.map(abs, [1])
-        pid = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # about threads, since Python 3.12
+            pid = os.fork()
         if pid == 0:
             os._exit(len(pool.lanes()))
         assert os.waitpid(pid, 0)[1] == 0

@@ -102,6 +102,7 @@ def speak_in_a_thread(number: int) -> None:
 def speak_in_a_fork(number: int) -> int:
     pid = os.fork()
     if pid == 0:
+        logging.getLogger("app").info("not said")
         logging.getLogger("app").warning("from a child")
         os._exit(7)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -109,7 +110,9 @@ def test_many_threads_write_whole_frames(ends: tuple[socket.socket, socket.socke
 def test_a_forked_copy_writes_nothing(ends: tuple[socket.socket, socket.socket]) -> None:
     """What a task forks must not speak for the worker."""
     outlet = Outlet(ends[0], fail)
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, since Python 3.12
+        pid = os.fork()
     if pid == 0:
         os._exit(1 if outlet.note(b"never") else 0)
     assert os.waitpid(pid, 0)[1] == 0

@@ -19,6 +19,7 @@ from allcores.cli.target import check_arguments, resolve
 from allcores.engine.events import News
 from allcores.errors import BrokenPool, InternalError, SetupError, UsageError
 from allcores.limits import Limits
+from allcores.logs import Logs
 from allcores.outcome import Kind, Outcome
 from allcores.pool import Pool
 from allcores.streams.jsontext import JsonFunction
@@ -133,6 +134,9 @@ class _Runner:
 
     def _pool(self, setup: Callable[..., Any] | None) -> Pool:
         options = self.options
+        progress = self._progress()
+        # While a picture is drawn, what workers print comes through here, and appears above it.
+        drawn = any(getattr(each, "visible", False) for each in progress)
         return Pool(
             self.workers,
             setup=setup,
@@ -140,7 +144,8 @@ class _Runner:
             backend=options.backend,
             start_method=options.start_method,
             limits=Limits(memory_per_worker=options.memory_per_worker),
-            observers=(self.meter, *self._progress()),
+            observers=(self.meter, *progress),
+            logs=Logs(prints=drawn and options.backend == "processes"),
         )
 
     def _progress(self) -> list[Callable[[News], None]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from allcores.supervision import boards
 FIND_S = 3.0
 #: seconds between the two looks of a single snapshot, for what is measured per second
 SNAPSHOT_S = 0.3
+#: looks over which the pace is taken: one alone is mostly chance where items take long
+PACE_LOOKS = 10
 #: width of a snapshot that is not for a terminal
 PLAIN_WIDTH = 120
 
@@ -35,8 +38,8 @@ class Top:
         self._places: list[boards.Place] = []
         self._found_s = -FIND_S
         self._gauge = Gauge()
-        #: identity of a board -> when it was read, and items done then
-        self._before: dict[tuple[int, int], tuple[float, int]] = {}
+        #: identity of a board -> when it was read, and items done then; the last PACE_LOOKS times
+        self._before: dict[tuple[int, int], deque[tuple[float, int]]] = {}
         #: the last that was seen of each
         self.last: dict[tuple[int, int], PoolRows] = {}
         self.hidden = 0
@@ -52,9 +55,9 @@ class Top:
         self._gauge.look(pids + [each.pid for _, pool in seen for each in pool.workers if each.pid], now)
         rows = []
         for place, pool in seen:
-            before = self._before.get(place.identity)
-            pace = (pool.done - before[1]) / (now - before[0]) if before is not None and now > before[0] else None
-            self._before[place.identity] = now, pool.done
+            before = self._before.setdefault(place.identity, deque(maxlen=PACE_LOOKS))
+            pace = (pool.done - before[0][1]) / (now - before[0][0]) if before and now > before[0][0] else None
+            before.append((now, pool.done))
             rows.append(self._rows(pool, pace))
             self.last[place.identity] = rows[-1]
         return rows

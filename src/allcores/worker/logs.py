@@ -48,14 +48,15 @@ def _configure(forwarder: Forwarder, levels: dict[str, int], disabled: int) -> N
 
 
 class Forwarder(logging.Handler):
-    """Turns records into frames. It holds no lock: a thread that logs never waits for another."""
+    """Turns records into frames. It takes no lock: a thread that logs never waits for another."""
 
     def __init__(self, outlet: Outlet) -> None:
         super().__init__()
         self._outlet = outlet
 
-    def createLock(self) -> None:
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -63,8 +64,11 @@ class Forwarder(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        if not self._outlet.note(frames.frame(frames.LOG, 0, body)) and logging.lastResort is not None:
-            logging.lastResort.handle(record)
+        if self._outlet.note(frames.frame(frames.LOG, 0, body)):
+            return
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level:
+            last.handle(record)
 
 
 def pack(record: logging.LogRecord) -> bytes:
