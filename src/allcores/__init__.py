@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from allcores import slices
+    from allcores import metrics, slices
     from allcores.async_stream import AsyncStream
     from allcores.budget import Budget, core_budget
     from allcores.errors import (
@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     )
     from allcores.executor import Executor
     from allcores.journal.options import Journal, RunResult
+    from allcores.lanes import Lane
     from allcores.limits import Limits, Retry
+    from allcores.logs import Logs
     from allcores.outcome import Kind, Outcome
     from allcores.pool import Pool, Statistics
-    from allcores.progress import ProgressBar
+    from allcores.progress import LiveView, ProgressBar
     from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
     from allcores.stream import Stream
     from allcores.transport.sharing import Counter, Flag, SharedBytes
@@ -76,10 +78,12 @@ _HOMES = {
     ),
     "executor": ("Executor",),
     "journal.options": ("Journal", "RunResult"),
+    "lanes": ("Lane",),
     "limits": ("Limits", "Retry"),
+    "logs": ("Logs",),
     "outcome": ("Kind", "Outcome"),
     "pool": ("Pool", "Statistics"),
-    "progress": ("ProgressBar",),
+    "progress": ("LiveView", "ProgressBar"),
     "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
     "stream": ("Stream",),
     "transport.sharing": ("Counter", "Flag", "SharedBytes"),
@@ -99,7 +103,10 @@ __all__ = [
     "Journal",
     "JournalError",
     "Kind",
+    "Lane",
     "Limits",
+    "LiveView",
+    "Logs",
     "NotPicklable",
     "NotSupported",
     "Outcome",
@@ -128,6 +135,7 @@ __all__ = [
     "imap",
     "imap_unordered",
     "map",
+    "metrics",
     "outcomes",
     "slices",
     "starmap",
@@ -136,10 +144,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "slices":
+    if name in ("metrics", "slices"):
         from importlib import import_module
 
-        return import_module("allcores.slices")
+        return import_module(f"allcores.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'allcores' has no attribute {name!r}")

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from allcores import backends
 from allcores.backends import Preparation
+from allcores.backends.records import Records
 from allcores.budget import core_budget
 from allcores.engine.chunker import Chunker
 from allcores.engine.driver import Driver, Observer, encode
 from allcores.engine.flow import Chunk, Flow, Function
 from allcores.errors import Interrupted, NotSupported, PoolClosed, UsageError
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
+from allcores.logs import Logs, PoolLog
 from allcores.outcome import Kind, Outcome
 from allcores.sharing import Sharing
 from allcores.stream import Stream
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from allcores.async_stream import AsyncStream
     from allcores.journal.options import Journal, RunResult
+    from allcores.lanes import Lane
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,7 +97,10 @@ class Pool(Sharing):
     start_method: of processes. "template" (default): forked from a clean process with one thread;
         "forkserver": the same; "spawn": a fresh interpreter each; "fork": from this process.
     limits: what the pool may use and how patient it is, see `Limits`.
-    observers: callables that get frozen events (`allcores.engine.events`); one that raises is dropped.
+    observers: callables that get frozen events (`allcores.engine.events`); one that raises is dropped. One that has a
+        method `attach` is given the pool with it.
+    logs: True has log records of worker processes handled by this process's logging, and the pool's own events
+        logged (logger "allcores"); False leaves logging alone; a `Logs` also takes what workers print.
     name: for messages and thread names.
 
     Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
@@ -116,6 +122,7 @@ class Pool(Sharing):
         start_method: str | None = None,
         limits: Limits | None = None,
         observers: Iterable[Observer] = (),
+        logs: bool | Logs = True,
         name: str = "pool",
     ) -> None:
         budget = core_budget().workers
@@ -130,6 +137,10 @@ class Pool(Sharing):
         self.name = name
         if preload is not None and not callable(preload):
             raise UsageError(f"preload={preload!r} cannot be called; it is the function that loads.")
+        logs = Logs.of(logs)
+        if logs.prints and backend != "processes":
+            raise NotSupported(f"Logs(prints=True) needs backend='processes': {backend!r} prints as this process does.")
+        wanted = logs.records or logs.prints
         preparation = Preparation(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
         place = backends.create(
             backend,
@@ -138,11 +149,16 @@ class Pool(Sharing):
             limits=self.limits,
             start_method=start_method,
             share=budget,
+            records=Records(name, records=logs.records, prints=logs.prints) if wanted else None,
         )
         self._preparation = preparation
+        observers = (*observers, PoolLog(name)) if logs.records else tuple(observers)
         self._driver = Driver(workers, self.limits, place, observers, name)
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
         self._finalizer = weakref.finalize(self, _close_dropped, self._driver)
+        for observer in observers:
+            if hasattr(observer, "attach"):
+                observer.attach(self)
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -327,6 +343,26 @@ class Pool(Sharing):
                 block_bytes=memory.block_bytes,
                 shared_bytes=memory.shared_bytes,
             )
+
+    def item_times(self) -> list[tuple[float, int]]:
+        """How long items took: (seconds, items that took less than that but not less than half of it), ascending.
+
+        All attempts since the pool began. Quick items are measured together, and each counts with their mean.
+        """
+        with self._driver.guard:
+            counts = list(self._driver.dispatcher.by_time)
+        return [((1 << bucket) / 1e9, number) for bucket, number in enumerate(counts) if number]
+
+    def lanes(self) -> list[Lane]:
+        """What each worker does at this moment, from any thread: no worker is asked or waited for."""
+        from allcores import lanes
+
+        return lanes.lanes(self._driver)
+
+    @property
+    def closed(self) -> bool:
+        """It takes no work any more."""
+        return self._driver.closed
 
     def close(self) -> None:
         """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -113,10 +114,31 @@ def test_an_outbox_is_never_read_beyond_its_end(boards: tuple[Board, Board]) -> 
     assert parent.used(0) == OUTBOX_BYTES
 
 
+def test_the_head_and_the_slots_keep_apart(boards: tuple[Board, Board]) -> None:
+    """What the parent notes of the pool changes no slot, and the head is not touched by clearing one."""
+    parent, worker = boards
+    parent.introduce(os.getpid(), 2, 123, 456, "ä" * 300)
+    parent.note(10, 2, 1)
+    parent.note_maps(5, 20)
+    head = bytes(worker._bytes[: board.HEAD_BYTES])
+    assert head[:8] == b"allcores"
+    words = struct.unpack_from(f"{board.HEAD_WORDS}Q", head)
+    assert words[board.HEAD_SLOTS : board.HEAD_STARTED + 1] == (SLOTS, os.getpid(), 2, 123)
+    assert words[board.HEAD_DONE : board.HEAD_MEMORY_LIMIT + 1] == (10, 2, 1, 5, 20, 456)
+    assert head[board.HEAD_WORDS * 8 :][: words[board.HEAD_NAME_BYTES]].decode() == "ä" * 128
+    assert [worker.glance(number) for number in range(SLOTS)] == [(0, 0, 0, PHASE_IDLE, 0)] * SLOTS
+    parent.identify(1, 77)
+    assert [worker.word(number, board.WORKER) for number in range(SLOTS)] == [0, 77, 0]
+    for number in range(SLOTS):
+        parent.clear(number)
+    assert bytes(worker._bytes[: board.HEAD_BYTES]) == head
+
+
 def test_slots_do_not_share_cache_lines() -> None:
     """Two workers that write all the time do not slow each other down."""
     assert SLOT_BYTES % 64 == 0
     indices = [board.SEQUENCE, CURRENT, STARTED, CLAIMED, LIMIT, PHASE, USED, board.DONE, board.BUSY, board.PID]
+    indices += [board.WORKER, board.FIRST]
     assert len(set(indices)) == len(indices)
     assert max(indices) < SLOT_WORDS
 

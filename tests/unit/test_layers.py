@@ -21,11 +21,11 @@ WORDS = {"errors", "outcome", "limits", "clock", "transport.marks"}
 HUB = {"engine.driver", "engine.guard"}
 #: and those that are
 ENGINE = {f"engine.{path.stem}" for path in (ROOT / "engine").glob("*.py")} - HUB - {"engine.__init__"}
-VERBS = {"sharing", "stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
+VERBS = {"lanes", "logs", "sharing", "stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": VERBS | WORDS | {"budget", "journal.options", "progress", "slices"},
+    "": VERBS | WORDS | {"budget", "journal.options", "metrics", "progress", "slices"},
     # words
     "errors": set(),
     "outcome": set(),
@@ -48,10 +48,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pool": VERBS | WORDS | {"backends", "engine", "budget", "transport", "journal.verb", "journal.options"},
     # memory: around the verbs, which the pool's one verb for it opens late
     "journal": VERBS | WORDS | {"streams"},
-    # observers see news, and nothing else
-    "progress": {"engine.events"},
+    "procfs": set(),
+    # observers see news, and what a pool tells of itself
+    "progress": {"engine.events", "budget", "outcome", "procfs"},
+    "metrics": {"engine.events", "outcome"},
     # faces
-    "cli": VERBS | WORDS | {"budget", "engine.events", "journal", "progress", "streams", "supervision.system"},
+    "cli": VERBS
+    | WORDS
+    | {
+        "budget",
+        "engine.events",
+        "journal",
+        "procfs",
+        "progress",
+        "streams",
+        "supervision.boards",
+        "supervision.system",
+    },
     "demo": {"", "streams"},
     "__main__": {"cli"},
 }
@@ -61,6 +74,8 @@ HOMES = {
     "cloudpickle": {"transport.pickling"},
     "rich": {"progress"},
     "click": {"cli", "__main__"},
+    "prometheus_client": {"metrics.prometheus"},
+    "opentelemetry": {"metrics.opentelemetry"},
     "numpy": {"slices.array_file", "transport.arrays"},
     "h5py": {"slices.hdf5_file"},
     "pyarrow": {"slices.parquet_file", "streams.parquet"},

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from allcores.engine.events import Glance, Order
+from allcores.engine.events import Glance, Order, Work
 from allcores.errors import NotSupported, UsageError
 from allcores.limits import Limits
 
 if TYPE_CHECKING:
     from allcores.backends.freight import Freight
+    from allcores.backends.records import Records
     from allcores.engine.driver import Driver
     from allcores.engine.flow import Chunk
     from allcores.transport.parcels import Parcel
@@ -70,6 +71,9 @@ class Backend(Protocol):
     def glance(self, worker: int) -> Glance | None:
         """Where a worker is; None if it is unknown."""
 
+    def work(self, worker: int) -> Work | None:
+        """What a worker has done so far; None if it is unknown. With the driver's lock held."""
+
     def wake(self) -> None:
         """An alarm became due earlier than thought: look again."""
 
@@ -87,9 +91,19 @@ class Backend(Protocol):
 
 
 def create(
-    name: str, *, workers: int, preparation: Preparation, limits: Limits, start_method: str | None, share: int
+    name: str,
+    *,
+    workers: int,
+    preparation: Preparation,
+    limits: Limits,
+    start_method: str | None,
+    share: int,
+    records: Records | None = None,
 ) -> Backend:
-    """The backend called `name`. Raises UsageError for an unknown name, NotSupported if it cannot run here."""
+    """The backend called `name`. records: where what worker processes log and print goes.
+
+    Raises: UsageError for an unknown name, NotSupported if it cannot run here.
+    """
     if name == "processes":
         from allcores.backends.processes import ProcessBackend
         from allcores.supervision.system import can_fork
@@ -98,7 +112,7 @@ def create(
             raise NotSupported(
                 "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here."
             )
-        return ProcessBackend(workers, preparation, limits, start_method or "template", share)
+        return ProcessBackend(workers, preparation, limits, start_method or "template", share, records)
     if start_method is not None:
         raise NotSupported(f"start_method={start_method!r} is for backend='processes', not for {name!r}.")
     for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):

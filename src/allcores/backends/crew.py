@@ -14,6 +14,7 @@ import socket
 from allcores.backends.freight import Freight
 from allcores.backends.link import Link
 from allcores.backends.preload import Preload
+from allcores.backends.records import Records
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
 from allcores.supervision import forks, poller, system
@@ -43,6 +44,8 @@ class Crew:
         self._start_method = start_method
         #: what a worker does first; set before the first is started
         self.preparation: bytes | Parcel = b""
+        #: where what workers log and print goes; None if they keep it
+        self.records: Records | None = None
         self._share = share
         self._terminate_s = terminate_s
         #: workers that die and their replacements need slots at the same time
@@ -121,6 +124,7 @@ class Crew:
             self._share,
             self._share,
             spawn=spawn,
+            logs=self.records is not None,
             preload=preload.payload if preload is not None and not spawn else None,
             modules=preload.modules if preload is not None else (),
         )
@@ -154,6 +158,7 @@ class Crew:
         ours, theirs = socket.socketpair()
         slot = self._free.pop()
         self.board.clear(slot)
+        self.board.identify(slot, worker)
         notes = self._notes.get(slot)
         if notes is None:
             notes = self._notes[slot] = system.anonymous_file("notes")
@@ -169,6 +174,8 @@ class Crew:
         if self.freight is not None:
             link.delivery = self.freight.deliver(worker)
             self.write(link, self.freight.allow(worker))
+        if self.records is not None:
+            self.write(link, self.records.greeting())
         if not isinstance(preparation, bytes):
             assert self.freight is not None
             preparation = self.freight.lend(link, preparation)
@@ -219,6 +226,7 @@ class Crew:
     def forget(self, link: Link) -> None:
         """Its process is gone: its slot is free."""
         del self.links[link.number]
+        self.board.identify(link.slot, 0)
         if not link.ended:
             self.poller.unregister(link.pipe.fileno())
         link.pipe.close()

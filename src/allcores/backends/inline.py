@@ -9,7 +9,7 @@ from typing import Any
 from allcores.backends import Preparation
 from allcores.backends.shared import SharedValue
 from allcores.clock import monotonic_ns
-from allcores.engine.events import Failure, Glance, Results
+from allcores.engine.events import Failure, Glance, Results, Work
 from allcores.engine.flow import Chunk, describe
 from allcores.errors import SetupError, TaskExited
 from allcores.outcome import Kind
@@ -34,6 +34,7 @@ class Bench:
         self.passes_interrupts = False
         self.limit = (1 << 64) - 1
         self.at = Glance(0, 0, 0, PHASE_IDLE)
+        self.work = Work(None, 0, 0)
 
     def set_up(self) -> None:
         """Run the setup function, and the preload function if nobody did so yet. Raises SetupError."""
@@ -75,6 +76,7 @@ class Bench:
 
         def send(*, ended: bool) -> None:
             nonlocal values, failures, durations, first, begun
+            self.work = Work(None, self.work.done + position - first, self.work.busy_ns + now - begun)
             report(
                 Results(
                     self.number,

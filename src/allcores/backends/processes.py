@@ -25,6 +25,7 @@ from allcores.backends.freight import Freight, block_bytes
 from allcores.backends.link import Link
 from allcores.backends.obituary import lost, too_large
 from allcores.backends.preload import NOTICES, Preload
+from allcores.backends.records import Records
 from allcores.clock import monotonic_ns
 from allcores.engine.desk import Doom, Life
 from allcores.engine.events import (
@@ -38,6 +39,7 @@ from allcores.engine.events import (
     Send,
     SetLimit,
     Stop,
+    Work,
     WorkerGone,
     WorkerStarted,
 )
@@ -49,7 +51,7 @@ from allcores.outcome import Kind
 from allcores.supervision import poller, system
 from allcores.supervision.launcher import BORN, DIED, PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
 from allcores.transport import frames, pickling
-from allcores.transport.board import DONE, PID
+from allcores.transport.board import BUSY, DONE, NO_INDEX, PID
 from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
 from allcores.transport.parcels import PRIVATE, Parcel
 
@@ -76,6 +78,8 @@ FORK_S = 5.0
 ATTEND_MS = 100.0
 #: pause between two looks for a dead worker where nothing tells of it, ns
 LOOK_NS = 10_000_000
+#: how far its maps are is written on the board this often, ns: it walks through them
+NOTE_NS = 100_000_000
 #: templates that end without any item done in between, until the pool is called broken
 MOST_TEMPLATES = 5
 
@@ -88,7 +92,15 @@ class ProcessBackend:
     needs_bytes = True
     runs_on_caller = False
 
-    def __init__(self, workers: int, preparation: Preparation, limits: Limits, start_method: str, share: int) -> None:
+    def __init__(
+        self,
+        workers: int,
+        preparation: Preparation,
+        limits: Limits,
+        start_method: str,
+        share: int,
+        records: Records | None = None,
+    ) -> None:
         if start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
         for option in ("memory_per_worker", "growth_per_worker"):
@@ -109,6 +121,7 @@ class ProcessBackend:
             block_bytes(limits),
             self._preload,
         )
+        self._crew.records = records
         try:
             self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
         except BaseException:
@@ -126,6 +139,7 @@ class ProcessBackend:
         self._done_at_loss = -1
         self._oom_kills = budget.oom_kills()
         self._sample_at = 0
+        self._note_maps_at = 0
         self._driver: Driver | None = None
         self._thread: threading.Thread | None = None
         self._gone = False
@@ -153,6 +167,8 @@ class ProcessBackend:
             driver.dispatcher.valve.watch(self._gauge, self._weigh)
         if self._preload is not None:
             self._begin_preload(driver, self._preload)
+        memory_limit = self._limits.memory_per_worker or 0
+        self._crew.board.introduce(os.getpid(), driver.workers, monotonic_ns(), memory_limit, driver.name)
         if self._start_method == "fork":
             if system.has_other_threads():
                 try:
@@ -168,6 +184,8 @@ class ProcessBackend:
             # A module that is being imported at the moment of the fork stays locked for ever in the child.
             for late in ("cloudpickle", "ctypes", "traceback", "allcores.transport.diagnosis", "allcores.worker.main"):
                 importlib.import_module(late)
+            if self._crew.records is not None:
+                importlib.import_module("allcores.worker.logs")
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
         self._thread = threading.Thread(target=self._run, args=(driver,), name=f"allcores-{driver.name}", daemon=True)
         try:
@@ -225,6 +243,13 @@ class ProcessBackend:
     def glance(self, worker: int) -> Glance | None:
         return self._crew.glance(worker)
 
+    def work(self, worker: int) -> Work | None:
+        link = self._crew.links.get(worker)
+        if link is None:
+            return None
+        board = self._crew.board
+        return Work(link.pid or None, board.word(link.slot, DONE), board.word(link.slot, BUSY))
+
     def wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._wake_write, b"!")
@@ -280,6 +305,8 @@ class ProcessBackend:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_S)
+        if self._crew.records is not None:
+            self._crew.records.close()
 
     def abandon(self) -> None:
         self._crew.abandon()
@@ -317,7 +344,8 @@ class ProcessBackend:
         flags = frames.DETAILED if chunk.flow.detailed else 0
         if chunk.flow.timeout_ns is not None:
             flags |= frames.TIMED
-        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items))
+        first = chunk.first if chunk.future is None else NO_INDEX
+        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), first)
         if not isinstance(payload, bytes):
             assert crew.freight is not None
             payload = crew.freight.lend(link, payload)
@@ -453,6 +481,13 @@ class ProcessBackend:
                 self._bury(driver, link, now, reason=f"it could not be started: {detail}")
             elif link.number in self._crew.links:
                 self._bury(driver, link, now)
+        dispatcher, board = driver.dispatcher, self._crew.board
+        board.note(dispatcher.items_done, dispatcher.items_done - dispatcher.count(Kind.OK), dispatcher.retries)
+        if now >= self._note_maps_at:
+            self._note_maps_at = now + NOTE_NS
+            maps = [flow for flow in driver.flows() if not flow.calls]
+            unknown = any(flow.total is None for flow in maps)
+            board.note_maps(sum(f.settled for f in maps), 0 if unknown else sum(f.total or 0 for f in maps))
 
     # --- reading (driver thread, or who attends) --------------------------------------------------
 
@@ -472,6 +507,8 @@ class ProcessBackend:
                 self._take_records(driver, link, body, found)
             elif kind == frames.RELEASED:
                 found.append(("released", link, body))
+            elif kind == frames.LOG and self._crew.records is not None:
+                self._crew.records.take(link.number, number, body)
             elif kind == frames.READY:
                 found.append(("ready", link, None))
             elif kind == frames.SETUP_FAILED:

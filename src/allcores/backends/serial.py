@@ -15,7 +15,7 @@ from allcores.backends import Preparation
 from allcores.backends.inline import Bench
 from allcores.backends.shared import SharedValue
 from allcores.clock import monotonic_ns
-from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop
+from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop, Work
 from allcores.engine.flow import Chunk
 from allcores.errors import SetupError
 
@@ -74,6 +74,9 @@ class SerialBackend:
 
     def glance(self, worker: int) -> Glance | None:
         return self._bench.at if self._bench is not None else None
+
+    def work(self, worker: int) -> Work | None:
+        return self._bench.work if self._bench is not None else None
 
     def wake(self) -> None:
         pass

@@ -24,6 +24,7 @@ from allcores.engine.events import (
     Send,
     SetLimit,
     Stop,
+    Work,
     WorkerGone,
     WorkerStarted,
 )
@@ -113,6 +114,10 @@ class ThreadBackend:
     def glance(self, worker: int) -> Glance | None:
         found = self._workers.get(worker)
         return found.bench.at if found is not None else None
+
+    def work(self, worker: int) -> Work | None:
+        found = self._workers.get(worker)
+        return found.bench.work if found is not None else None
 
     def wake(self) -> None:
         self._alarm.set()

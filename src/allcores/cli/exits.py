@@ -23,6 +23,7 @@ class Exit(enum.IntEnum):
     OUTPUT = 4, "the output or the journal cannot be written"
     NO_WORKERS = 5, "the workers cannot be started: the setup failed, or the machine refuses"
     IN_USE = 6, "another process works on the run"
+    NO_POOL = 7, "there is no pool to show (allcores top)"
     INTERNAL = 70, "a mistake of allcores itself; please report it"
     INTERRUPTED = 130, "ended by Ctrl-C"
     READER_LEFT = 141, "the reader of standard output went away (| head)"

@@ -14,12 +14,11 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 
+from allcores import procfs
 from allcores.engine.events import News, WorkerStarted
 
 #: seconds between samples. Larger misses short peaks, smaller costs time (20 µs per worker and sample).
 SAMPLE_S = 0.2
-
-_STAT_HAS = os.path.exists("/proc/self/stat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +61,23 @@ class Meter:
     def sample(self) -> None:
         """Measure now. To be called before the pool is closed: workers that are gone tell nothing."""
         own = time.process_time() - self._own_start_s
-        total = _stat(os.getpid())[1]
+        me = procfs.stat(os.getpid())
+        total = me.resident if me is not None else 0
         with self._lock:
             for pid in list(self._alive):
-                cpu_s, rss = _stat(pid)
-                if rss == 0 and cpu_s == 0.0:
+                found = procfs.stat(pid)
+                if found is None:
                     self._alive.discard(pid)
                     continue
-                self._workers[pid] = max(cpu_s, self._workers[pid])
-                self._peak_worker_bytes = max(self._peak_worker_bytes, rss)
-                total += rss
+                self._workers[pid] = max(found.cpu_s, self._workers[pid])
+                self._peak_worker_bytes = max(self._peak_worker_bytes, found.resident)
+                total += found.resident
             self._own_s = own
             self._peak_bytes = max(self._peak_bytes, total)
 
     def usage(self) -> Usage:
         """What was measured."""
-        if not _STAT_HAS:
+        if not procfs.AVAILABLE:
             return Usage(self._own_s + _children_s() - self._children_start_s, *_peaks())
         with self._lock:
             return Usage(self._own_s + sum(self._workers.values()), self._peak_bytes, self._peak_worker_bytes)
@@ -95,18 +95,6 @@ class Meter:
     def _keep_sampling(self) -> None:
         while not self._ended.wait(SAMPLE_S):
             self.sample()
-
-
-def _stat(pid: int) -> tuple[float, int]:
-    """Processor seconds (with those of ended children) and resident bytes; zeros if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # proc(5): the second field is the name in brackets, which may hold spaces and brackets.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return 0.0, 0
-    ticks = sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _children_s() -> float:

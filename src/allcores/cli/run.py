@@ -149,9 +149,11 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 )
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
 @click.option("--json", is_flag=True, help="Print the summary as JSON on standard output (needs -o FILE).")
-@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("--quiet", is_flag=True, help="No live view and no summary.")
 @click.option(
-    "--progress/--no-progress", default=True, help="A bar on standard error, if that is a terminal (default)."
+    "--progress/--no-progress",
+    default=True,
+    help="On standard error: a live view in a terminal, elsewhere a line every 30 s (default).",
 )
 def command(**given: Any) -> int:
     """The click command; its help is above."""

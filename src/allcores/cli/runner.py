@@ -33,6 +33,7 @@ from allcores.journal.record import Run
 from allcores.journal.verb import without_journal
 from allcores.journal.work import Control, Work
 from allcores.limits import Limits
+from allcores.logs import Logs
 from allcores.outcome import Kind, Outcome
 from allcores.pool import Pool
 from allcores.stream import Stream
@@ -223,6 +224,9 @@ class _Runner:
 
     def _pool(self, functions: Functions) -> Pool:
         options = self.options
+        progress = self._progress()
+        # While a picture is drawn, what workers print comes through here, and appears above it.
+        drawn = any(getattr(each, "visible", False) for each in progress)
         return Pool(
             self.workers,
             preload=functions.preload,
@@ -232,16 +236,17 @@ class _Runner:
             backend=options.backend,
             start_method=options.start_method,
             limits=Limits(memory_per_worker=options.memory_per_worker),
-            observers=(self.meter, *self._progress()),
+            observers=(self.meter, *progress),
+            logs=Logs(prints=drawn and options.backend == "processes"),
         )
 
     def _progress(self) -> list[Callable[[News], None]]:
         if self.options.quiet or not self.options.progress:
             return []
         try:
-            from allcores.progress import ProgressBar
+            from allcores.progress import LiveView
 
-            return [ProgressBar(transient=True)]
+            return [LiveView(transient=True)]
         except ImportError:
             return []  # without rich the run works as well
 

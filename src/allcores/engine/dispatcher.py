@@ -24,6 +24,7 @@ from allcores.engine.events import (
     Launch,
     Order,
     Peek,
+    PoolBroken,
     Results,
     Send,
     SetLimit,
@@ -337,6 +338,7 @@ class Dispatcher(Ledger):
         """No outcome can be had any more: everybody who waits gets `error`."""
         if self.broken is None:
             self.broken = error
+            self.news.append(PoolBroken(error))
         for flow in list(self._flows.values()):
             # The first reason counts; what follows from it says less.
             flow.broken = flow.broken or self.broken

@@ -318,7 +318,8 @@ class Driver:
             self.dispatcher.closing = True
             for waker in self._wakers.values():
                 waker()
-            told = ([(flow, []) for flow in self._calls.values()], [])
+            told = ([(flow, []) for flow in self._calls.values()], self.dispatcher.news)
+            self.dispatcher.news = []
         self._tell(told)
 
     def close(self) -> None:
@@ -332,6 +333,9 @@ class Driver:
             now = monotonic_ns()
             error = PoolClosed(f"Pool {self.name!r} was closed.")
             for flow in [*self._wakers, *self._calls.values()]:
+                if self._observers and not flow.calls:
+                    ended = FlowEnded(flow.number, flow.settled, flow.failed, not flow.finished or flow.cancelled)
+                    self.dispatcher.news.append(ended)
                 if not flow.finished:
                     flow.broken = flow.broken or error
                 self.dispatcher.cancel(flow, now)

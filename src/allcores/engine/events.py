@@ -42,6 +42,14 @@ class Glance(NamedTuple):
         return reach & 0xFFFFFFFF if reach >> 32 == sequence else 0
 
 
+class Work(NamedTuple):
+    """What a worker has done since it began. pid: None for a thread of this process. done: items."""
+
+    pid: int | None
+    done: int
+    busy_ns: int
+
+
 class Failure(NamedTuple):
     """One item of a chunk that did not return. offset: position inside the chunk."""
 
@@ -233,6 +241,13 @@ class TaskPostponed:
     worker: int
 
 
+@dataclass(frozen=True, slots=True)
+class PoolBroken:
+    """No outcome can be had any more; error: what everybody who waits gets."""
+
+    error: BaseException
+
+
 News = (
     FlowStarted
     | Progress
@@ -244,4 +259,5 @@ News = (
     | WorkerEnded
     | MemoryHeld
     | MemoryReleased
+    | PoolBroken
 )

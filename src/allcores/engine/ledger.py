@@ -19,6 +19,9 @@ from allcores.engine.pressure import MOST_POSTPONED
 from allcores.errors import TaskCancelled
 from allcores.outcome import Kind
 
+#: a worker reports at most 2**64 ns
+TIME_BUCKETS = 65
+
 
 class Ledger:
     """Base of the dispatcher. `touched`, `news` and the counters are its output."""
@@ -44,6 +47,8 @@ class Ledger:
         #: some item was put back so often that it is to run alone
         self.some_alone = False
         self.busy_ns = 0
+        #: items by the seconds they took: bucket n holds those below 2**n ns. Items of one report count with its mean.
+        self.by_time: list[int] = [0] * TIME_BUCKETS
 
     # --- results ---
 
@@ -56,6 +61,8 @@ class Ledger:
         size = max(share, event.size_bytes)
         flow.chunker.observe(event.count, event.total_ns, size)
         self.busy_ns += event.total_ns
+        if event.count:
+            self.by_time[(event.total_ns // event.count).bit_length()] += event.count
         chunk.done = event.start + event.count
         if flow.cancelled or chunk.cancelled:
             self.settle_cancelled(chunk, event.count)
@@ -136,6 +143,7 @@ class Ledger:
             return
         self.items_done += 1
         self.by_kind[failure.kind] += 1
+        self.by_time[seconds_ns.bit_length()] += 1
         position = failure.offset
         size = chunk.size_bytes // max(1, len(chunk.items))
         self._settle(

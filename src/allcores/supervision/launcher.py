@@ -92,6 +92,7 @@ class TemplateLauncher:
         share: int,
         *,
         spawn: bool,
+        logs: bool = False,
         preload: bytes | None = None,
         modules: Sequence[str] = (),
     ) -> None:
@@ -131,6 +132,7 @@ class TemplateLauncher:
                 "flags": flags,
                 "parent": os.getpid(),
                 "modules": list(modules),
+                "logs": logs,
             }
         )
         descriptors = [board_descriptor]

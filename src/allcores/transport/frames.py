@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 HEADER = struct.Struct("<QB3xI")
 
 # parent -> worker
-SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD = range(1, 9)
+SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD, LOGS = range(1, 10)
 # worker -> parent; a SETUP_FAILED's number is the kind of the frame over which it failed
-READY, SETUP_FAILED, RESULTS, RELEASED = range(11, 15)
+READY, SETUP_FAILED, RESULTS, RELEASED, LOG = range(11, 16)
 
+#: LOGS says what to send by LOG: number 0 is a log record, 1 are printed lines, 2 is
+#: how many of these were dropped (worker.logs, worker.outlet, backends.records).
 #: body of BLOCKS: beginning of the worker's range of the arena, bytes of memory it may keep. RETURNED and
 #: RELEASED list the offsets (u64) of blocks that the sender of the frame needs no more.
 RANGE = struct.Struct("<QQ")
 
-#: body of a CHUNK before the pickled items: function number, flags, number of items
-CHUNK_HEAD = struct.Struct("<III")
+#: body of a CHUNK before the pickled items: function number, flags, number of items, index of the first
+CHUNK_HEAD = struct.Struct("<IIIQ")
 #: report seconds per item
 DETAILED = 1
 #: items have a deadline each

@@ -20,6 +20,7 @@ from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
 from allcores.worker.hold import Hold
+from allcores.worker.outlet import Outlet
 from allcores.worker.runner import Runner
 
 TYPE_CHECKING = False
@@ -92,13 +93,12 @@ def _serve(
     slot = board.slot(slot_number)
     slot[PID] = os.getpid()
 
-    def send(data: bytes | memoryview) -> None:
-        try:
-            pipe.sendall(data)
-        except OSError as error:
-            # EPIPE: the parent is gone. Anything else: a task closed the pipe. Sealed results are safe.
-            os._exit(0 if isinstance(error, (BrokenPipeError, ConnectionResetError)) else EXIT_LOST_PIPE)
+    def lost(error: OSError) -> None:
+        # EPIPE: the parent is gone. Anything else: a task closed the pipe. Sealed results are safe.
+        os._exit(0 if isinstance(error, (BrokenPipeError, ConnectionResetError)) else EXIT_LOST_PIPE)
 
+    outlet = Outlet(pipe, lost)
+    send = outlet.send
     inbox = frames.Inbox()
     waiting: list[tuple[int, int, bytes]] = []
     teardown: Any = None
@@ -119,7 +119,7 @@ def _serve(
             assert runner is not None
             runner.run(number, body)
             if runner.leaving:
-                return _leave(teardown, runner)
+                return _leave(teardown, runner, outlet)
         elif kind == frames.FUNCTION:
             assert runner is not None
             runner.learn(number, body)
@@ -158,8 +158,12 @@ def _serve(
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE
             send(frames.frame(frames.READY, 0))
+        elif kind == frames.LOGS:
+            from allcores.worker import logs
+
+            logs.install(outlet, body)
         elif kind == frames.STOP:
-            return _leave(teardown, runner)
+            return _leave(teardown, runner, outlet)
 
 
 def _reseed() -> None:
@@ -170,11 +174,17 @@ def _reseed() -> None:
             numbers.seed()
 
 
-def _leave(teardown: Any, runner: Runner | None) -> int:
-    if runner is not None:
-        runner.flush()
-        if teardown is not None:
-            teardown(*runner.state)
+def _leave(teardown: Any, runner: Runner | None, outlet: Outlet) -> int:
+    try:
+        if runner is not None:
+            runner.flush()
+            if teardown is not None:
+                teardown(*runner.state)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "finish"):
+                stream.finish()
+        outlet.finish()
     return 0
 
 

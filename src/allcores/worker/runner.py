@@ -18,7 +18,19 @@ from time import monotonic_ns
 
 from allcores.supervision import system
 from allcores.transport import frames
-from allcores.transport.board import BUSY, CLAIMED, CURRENT, DONE, LIMIT, OUTBOX_BYTES, PHASE, SEQUENCE, STARTED, USED
+from allcores.transport.board import (
+    BUSY,
+    CLAIMED,
+    CURRENT,
+    DONE,
+    FIRST,
+    LIMIT,
+    OUTBOX_BYTES,
+    PHASE,
+    SEQUENCE,
+    STARTED,
+    USED,
+)
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.parcels import LARGE_STREAM
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
@@ -57,13 +69,13 @@ _GLOBALS = globals()
 class Runner:
     """The worker's side of chunks.
 
-    send: takes bytes for the pipe. slot, outbox: this worker's part of the board.
+    send: takes a frame for the pipe, in parts. slot, outbox: this worker's part of the board.
     state: what the setup function returned; () or a tuple of one, put before every call's arguments.
     """
 
     def __init__(
         self,
-        send: Callable[[bytes | memoryview], None],
+        send: Callable[..., None],
         slot: Any,
         outbox: memoryview,
         *,
@@ -152,7 +164,7 @@ class Runner:
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
             self._rest()
             return
-        number, flags, count = frames.CHUNK_HEAD.unpack_from(body)
+        number, flags, count, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
         try:
             items = self._loads(memoryview(body)[frames.CHUNK_HEAD.size :])
@@ -290,8 +302,7 @@ class Runner:
             self.flush()
             used = 0
         if length > OUTBOX_BYTES:
-            self._send(frames.HEADER.pack(length, frames.RESULTS, 0) + record)
-            self._send(payload)
+            self._send(frames.HEADER.pack(length, frames.RESULTS, 0) + record, payload)
             return
         self._outbox[used : used + len(record)] = record
         self._outbox[used + len(record) : used + length] = payload

@@ -86,6 +86,8 @@ class _Template:
         # Functions of __main__ and lambdas need it: 40 ms once here, or in every worker after every crash.
         with contextlib.suppress(ImportError):
             import_module("cloudpickle")
+        if settings["logs"]:
+            import_module("allcores.worker.logs")
         if files:
             payload, report = files
             self._preload(payload, report, settings["modules"], settings["parent"])

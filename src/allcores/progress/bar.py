@@ -6,9 +6,11 @@ import os
 import sys
 import threading
 from collections.abc import Hashable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from allcores.engine.events import FlowEnded, FlowStarted, News, Progress
+from allcores.progress.estimate import Estimator, eta_text, pace_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +31,7 @@ class ProgressBar:
     """
 
     def __init__(self, description: str = "items", *, transient: bool = False, console: Console | None = None) -> None:
-        _rich()
+        need_rich()
         from rich.console import Console
 
         self._description = description
@@ -40,6 +42,7 @@ class ProgressBar:
         self._lock = threading.RLock()  # guards the two below: news comes from any thread
         self._display: Any = None
         self._lines: dict[Hashable, TaskID] = {}
+        self._estimators: dict[Hashable, Estimator] = {}
 
     def __call__(self, news: News) -> None:
         """Take one piece of news. What it does not know, it ignores."""
@@ -57,31 +60,43 @@ class ProgressBar:
         with self._lock:
             display, self._display = self._display, None
             self._lines.clear()
+            self._estimators.clear()
             if display is not None:
                 display.stop()
 
     def _begin(self, news: FlowStarted) -> None:
         with self._lock:
             if self._display is None:
-                _keep_from_children()
+                keep_from_children()
                 self._display = _display(self._console, self._transient)
                 self._display.start()
-            self._lines[news.flow] = self._display.add_task(self._description, total=news.total, failed="", pace="")
+            self._lines[news.flow] = self._display.add_task(self._description, total=news.total, failed="", left="")
+            self._estimators[news.flow] = Estimator(monotonic())
 
     def _advance(self, news: Progress) -> None:
         with self._lock:
             line = self._lines.get(news.flow)
             if self._display is not None and line is not None:
-                self._display.update(line, completed=news.done, total=news.total, failed=_failed(news.failed))
+                left = self._left(news)
+                self._display.update(
+                    line, completed=news.done, total=news.total, failed=_failed(news.failed), left=left
+                )
+
+    def _left(self, news: Progress) -> str:
+        now, estimator = monotonic(), self._estimators[news.flow]
+        estimator.observe(now, news.done)
+        estimate = None if news.total is None else estimator.estimate(now, news.total - news.done)
+        return f"{eta_text(estimate)} left" if estimate is not None and estimate.middle_s else ""
 
     def _end(self, news: FlowEnded) -> None:
         with self._lock:
             line = self._lines.pop(news.flow, None)
+            self._estimators.pop(news.flow, None)
             if self._display is None or line is None:
                 return
             # Only now is it certain how many there were; a full bar says "finished".
             total = None if news.cancelled else news.done
-            self._display.update(line, completed=news.done, failed=_failed(news.failed))
+            self._display.update(line, completed=news.done, failed=_failed(news.failed), left="")
             if total is not None:
                 self._display.update(line, total=total)
             self._display.stop_task(line)
@@ -89,14 +104,15 @@ class ProgressBar:
                 self.close()
 
 
-def _rich() -> None:
+def need_rich() -> None:
+    """Raises ImportError, with the way out, if rich is missing."""
     try:
         import rich.progress  # noqa: F401
     except ImportError as error:
         raise ImportError("the progress bar needs rich: pip install 'allcores[progress]'") from error
 
 
-def _keep_from_children() -> None:
+def keep_from_children() -> None:
     """See to it that processes forked while a bar is shown print in the plain way.
 
     While it draws, rich puts proxies in place of sys.stdout and sys.stderr so that prints appear above the
@@ -133,7 +149,6 @@ def _display(console: Console, transient: bool) -> Any:
         Task,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
     from rich.text import Text
 
@@ -154,16 +169,7 @@ def _display(console: Console, transient: bool) -> Any:
         Count(),
         TextColumn("{task.fields[failed]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=console,
         transient=transient,
     )
-
-
-def pace_text(items_per_second: float) -> str:
-    """A pace as people read it: "1,234 items/s", or "4.2 s/item" when it is slow."""
-    if items_per_second >= 10:
-        return f"{items_per_second:,.0f} items/s"
-    if items_per_second >= 1:
-        return f"{items_per_second:.1f} items/s"
-    return f"{1 / items_per_second:,.1f} s/item" if items_per_second > 0 else "0 items/s"

@@ -1,0 +1,66 @@
+"""What the kernel tells about a process in /proc (Linux); elsewhere nothing is known."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+#: whether there is anything to read
+AVAILABLE = os.path.exists("/proc/self/stat")
+
+
+class ProcessStat(NamedTuple):
+    """cpu_s: processor seconds, those of ended children included. resident: bytes. started: ticks since boot."""
+
+    cpu_s: float
+    resident: int
+    started: int
+
+
+def stat(pid: int) -> ProcessStat | None:
+    """Of a process; None if it is gone, or cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # proc(5): the second field is the name in brackets, which may hold spaces and brackets.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if len(fields) < 22 or fields[0] == b"Z":
+        return None
+    ticks = sum(int(field) for field in fields[11:15])
+    return ProcessStat(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), int(fields[19]))
+
+
+class Gauge:
+    """Processor use between two looks at a set of processes."""
+
+    def __init__(self) -> None:
+        #: pid -> (ticks at its start, processor seconds)
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._looked_s: float | None = None
+        #: cores in use between the last two looks; None before the second
+        self.cores: float | None = None
+        #: resident bytes of each at the last look
+        self.resident: dict[int, int] = {}
+        #: cores in use by each
+        self.each: dict[int, float] = {}
+
+    def look(self, pids: list[int], now_s: float) -> None:
+        """Read them all."""
+        seen: dict[int, tuple[int, float]] = {}
+        self.resident = {}
+        spent: dict[int, float] = {}
+        for pid in pids:
+            found = stat(pid)
+            if found is None:
+                continue
+            seen[pid] = (found.started, found.cpu_s)
+            self.resident[pid] = found.resident
+            before = self._seen.get(pid)
+            # One that was not seen before may have begun long ago (a view that starts late): it counts from now.
+            spent[pid] = found.cpu_s - before[1] if before is not None and before[0] == found.started else 0.0
+        if self._looked_s is not None and now_s > self._looked_s:
+            seconds = now_s - self._looked_s
+            self.each = {pid: max(0.0, cpu_s) / seconds for pid, cpu_s in spent.items()}
+            self.cores = sum(self.each.values())
+        self._seen, self._looked_s = seen, now_s

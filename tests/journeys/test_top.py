@@ -1,0 +1,187 @@
+"""`allcores top`, as a shell in another terminal sees it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pyte
+import pytest
+from tests.process.waiting import Bell, Gate
+
+from allcores.cli.exits import Exit
+from allcores.errors import NotSupported
+from allcores.supervision import boards
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = """
+import sys, allcores
+from tests.process.waiting import ring, wait_at
+
+def wait(number):
+    ring(sys.argv[1], number)
+    wait_at(sys.argv[2])
+    if number == 0:
+        raise ValueError
+    return number
+
+with allcores.Pool(2, name="crew", limits=allcores.Limits(memory_per_worker=10**9)) as pool:
+    pool.map(abs, range(100))
+    ring(sys.argv[1], "ready")
+    for outcome in pool.outcomes(wait, range(2), chunk=1):
+        pass
+"""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+class Program:
+    """A pool of two workers, in a process of its own, that waits at a gate with both."""
+
+    def __init__(self, process: subprocess.Popen[bytes], gate: Gate) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.gate = gate
+
+    def end(self) -> None:
+        self.gate.open()
+        assert self.process.wait(30) == 0
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+        command = [sys.executable, str(script), bell.path, gate.path]
+        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT)
+        try:
+            bell.hear(3)
+            yield Program(process, gate)
+        finally:
+            gate.open()
+            process.kill()
+            process.wait()
+
+
+def top(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "allcores", "top", *words]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=40)
+
+
+def test_a_snapshot_for_machines(program: Program) -> None:
+    """Whose pool it is, how far it is, and what each worker runs, without a word from the pool."""
+    done = top("--json", str(program.pid))
+    assert done.returncode == Exit.OK, done.stderr
+    (pool,) = json.loads(done.stdout)["pools"]
+    assert (pool["pid"], pool["name"], pool["size"]) == (program.pid, "crew", 2)
+    assert (pool["done"], pool["failed"], pool["memory_per_worker"]) == (100, 0, 10**9)
+    assert "script.py" in pool["command"]
+    workers = pool["workers"]
+    assert sorted(worker["index"] for worker in workers) == [0, 1]
+    assert {worker["state"] for worker in workers} == {"running"}
+    assert sum(worker["done"] for worker in workers) == 100
+    assert all(worker["resident"] > 1 << 20 and worker["cores"] >= 0 for worker in workers)
+    assert all(0 < worker["seconds"] < 60 for worker in workers)
+
+
+def test_a_snapshot_for_people(program: Program) -> None:
+    done = top("--once", str(program.pid))
+    assert done.returncode == Exit.OK, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"crew · process {program.pid} · ")
+    assert "100 items done" in lines[1]
+    assert "2 of 2 workers busy" in lines[2]
+    assert lines[3].split() == ["worker", "pid", "done", "cores", "memory", "for", "what"]
+    assert len([line for line in lines[4:] if "items[" in line]) == 2
+
+
+def test_all_pools_of_the_user_are_found(program: Program) -> None:
+    pools = json.loads(top("--json").stdout)["pools"]
+    assert [pool["name"] for pool in pools if pool["pid"] == program.pid] == ["crew"]
+
+
+def test_it_ends_with_the_pool(program: Program) -> None:
+    """In a terminal it draws until the pool is gone, then says so and ends with 0."""
+    descriptor, theirs = pty.openpty()
+    command = [sys.executable, "-m", "allcores", "top", str(program.pid), "--interval", "0.2"]
+    environment = ENVIRONMENT | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    shown = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    screen = pyte.Screen(100, 30)
+    stream = pyte.ByteStream(screen)
+    until, opened = monotonic() + 40, False
+    try:
+        while monotonic() < until and select.select([descriptor], [], [], until - monotonic())[0]:
+            try:
+                stream.feed(os.read(descriptor, 65_536))
+            except OSError:  # the other end is closed
+                break
+            if not opened and sum("items[" in line for line in screen.display) == 2:
+                opened = True
+                program.end()
+    finally:
+        os.close(descriptor)
+        if not opened:
+            shown.kill()
+        status = shown.wait(30)
+    assert opened
+    assert status == Exit.OK
+    assert any(f"pool 'crew' of process {program.pid} has ended" in line for line in screen.display)
+
+
+def test_a_pool_that_is_gone_is_not_shown(program: Program) -> None:
+    (place,), _ = boards.find(program.pid)
+    assert boards.read(place) is not None
+    program.end()
+    assert boards.read(place) is None
+
+
+@pytest.mark.parametrize(
+    ("pid", "sentence"),
+    [(os.getpid(), "has no pool of worker processes"), (2**22 + 7, "there is no process")],
+    ids=["no pool", "no process"],
+)
+def test_where_there_is_nothing_it_says_so(pid: int, sentence: str) -> None:
+    done = top(str(pid))
+    assert done.returncode == Exit.NO_POOL
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert json.loads(top("--json", str(pid)).stdout) == {"pools": []}
+
+
+def test_another_system_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "LINUX", False)
+    with pytest.raises(NotSupported, match="Linux only"):
+        boards.find()
+
+
+def test_a_board_of_another_version_is_not_read(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allcores.transport.board.VERSION", 99)
+    (place,), _ = boards.find(program.pid)
+    with pytest.raises(NotSupported, match="version 1, this allcores reads version 99"):
+        boards.read(place)
+
+
+def test_looking_leaves_no_memory_behind(program: Program) -> None:
+    """A look gives memory to no page of the board that nobody wrote, and keeps nothing open."""
+    (place,), _ = boards.find(program.pid)
+    before = blocks(place)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        assert boards.read(place) is not None
+    assert blocks(place) == before
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def blocks(place: Any) -> int:
+    return os.stat(f"/proc/{place.pid}/fd/{place.descriptor}").st_blocks

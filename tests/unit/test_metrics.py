@@ -1,0 +1,103 @@
+"""allcores.metrics, against the real libraries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from allcores import Pool, metrics
+
+pytest.importorskip("opentelemetry.sdk")
+
+
+def fail(number: int) -> int:
+    if number % 4 == 0:
+        raise LookupError(number)
+    return number
+
+
+def scrape(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """(name, labels) -> value, as a Prometheus server reads it."""
+    text = generate_latest(registry).decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_prometheus_reads_what_pools_did() -> None:
+    registry = CollectorRegistry()
+    exporter = metrics.Prometheus(registry)
+    with Pool(backend="serial", observers=[exporter], name="crew") as pool:
+        list(pool.outcomes(fail, range(20)))
+        found = scrape(registry)
+        assert found["allcores_items_total", (("kind", "ok"), ("pool", "crew"))] == 15
+        assert found["allcores_items_total", (("kind", "failed"), ("pool", "crew"))] == 5
+        assert found["allcores_failures_total", (("cause", "LookupError"),)] == 5
+        assert found["allcores_workers", (("pool", "crew"),)] == 1
+        assert found["allcores_map_seconds_count", ()] == 1
+        assert found["allcores_item_seconds_count", (("pool", "crew"),)] == 20
+        assert found["allcores_item_seconds_bucket", (("le", "+Inf"), ("pool", "crew"))] == 20
+    exporter.close()
+    assert scrape(registry) == {}
+
+
+def test_counters_outlive_their_pool_and_gauges_do_not() -> None:
+    registry = CollectorRegistry()
+    exporter = metrics.Prometheus(registry)
+    for _ in range(2):
+        with Pool(1, observers=[exporter], name="crew") as pool:
+            pool.map(abs, range(10))
+        del pool
+    found = scrape(registry)
+    assert found["allcores_items_total", (("kind", "ok"), ("pool", "crew"))] == 20
+    assert found["allcores_workers_started_total", (("pool", "crew"),)] == 2
+    assert found["allcores_workers_ended_total", ()] == 2
+    assert found["allcores_workers", (("pool", "crew"),)] == 0
+
+
+def test_causes_are_bounded() -> None:
+    """A program may raise any number of classes; a label may not have any number of values."""
+    registry = CollectorRegistry()
+    with Pool(backend="serial", observers=[metrics.Prometheus(registry)]) as pool:
+        list(pool.outcomes(raise_one_of_many, range(200)))
+    causes = {labels[0][1] for name, labels in scrape(registry) if name == "allcores_failures_total"}
+    assert len(causes) == 51
+    assert "other" in causes
+
+
+def raise_one_of_many(number: int) -> None:
+    raise type(f"Error{number}", (Exception,), {})
+
+
+def test_opentelemetry_reads_what_pools_did() -> None:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    exporter = metrics.OpenTelemetry(provider.get_meter("test"))
+    with Pool(backend="serial", observers=[exporter], name="crew") as pool:
+        list(pool.outcomes(fail, range(20)))
+        points: dict[str, list[Any]] = {}
+        data = reader.get_metrics_data()
+        assert data is not None
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics:
+            points[metric.name] = list(metric.data.data_points)
+    kinds = {point.attributes["kind"]: point.value for point in points["allcores.items"]}
+    assert (kinds["ok"], kinds["failed"]) == (15, 5)
+    assert [(dict(point.attributes), point.value) for point in points["allcores.failures"]] == [
+        ({"cause": "LookupError"}, 5)
+    ]
+    assert points["allcores.map_seconds"][0].count == 1
+    assert {p.attributes["le"]: p.value for p in points["allcores.items_by_seconds"]}["+Inf"] == 20
+    provider.shutdown()
+
+
+def test_there_is_nothing_else_in_there() -> None:
+    with pytest.raises(AttributeError, match="Graphite"):
+        metrics.Graphite  # noqa: B018
