@@ -97,7 +97,10 @@ class _Short(reprlib.Repr):
 
     def repr_instance(self, x: Any, level: int) -> str:
         if isinstance(x, (float, complex, bool, type(None), PurePath, bytes)):
-            text = str(x) if isinstance(x, PurePath) else repr(x[:TEXT_CHARACTERS] if isinstance(x, bytes) else x)
+            text = repr(x[:TEXT_CHARACTERS] if isinstance(x, bytes) else x)
+            if isinstance(x, PurePath):
+                # A name may hold what moves a terminal's cursor.
+                text = str(x) if str(x).isprintable() else repr(str(x))
             return text if len(text) <= TEXT_CHARACTERS else f"…{text[1 - TEXT_CHARACTERS :]}"
         return f"<{type(x).__name__}>"
 

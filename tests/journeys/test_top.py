@@ -8,6 +8,7 @@ import pty
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -17,6 +18,7 @@ import pyte
 import pytest
 from tests.process.waiting import Bell, Gate
 
+from allcores import Pool
 from allcores.cli.exits import Exit
 from allcores.errors import NotSupported
 from allcores.supervision import boards
@@ -185,3 +187,22 @@ def test_looking_leaves_no_memory_behind(program: Program) -> None:
 
 def blocks(place: Any) -> int:
     return os.stat(f"/proc/{place.pid}/fd/{place.descriptor}").st_blocks
+
+
+def hang(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_workers_that_are_gone_are_not_shown() -> None:
+    """A slot whose worker was ended says no more whose it was; its successor has another."""
+    with Pool(1) as pool:
+        assert not next(pool.outcomes(hang, [60], timeout=0.2)).ok
+        pids = pool.map(hang, [0])
+        while len(pool.lanes()) > 1:  # the old one is on its way out
+            pass
+        (place,), _ = boards.find(os.getpid())
+        seen = boards.read(place)
+        assert seen is not None
+        assert [(worker.worker, worker.pid) for worker in seen.workers] == [(2, pids[0])]
+        assert (seen.done, seen.failed) == (2, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -96,6 +97,18 @@ def test_opentelemetry_reads_what_pools_did() -> None:
     assert points["allcores.map_seconds"][0].count == 1
     assert {p.attributes["le"]: p.value for p in points["allcores.items_by_seconds"]}["+Inf"] == 20
     provider.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("library", "exporter", "extra"),
+    [("prometheus_client", "Prometheus", "metrics"), ("opentelemetry", "OpenTelemetry", "otel")],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, library: str, exporter: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=rf"pip install 'allcores\[{extra}\]'"):
+        getattr(metrics, exporter)()
 
 
 def test_there_is_nothing_else_in_there() -> None:

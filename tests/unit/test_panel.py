@@ -88,6 +88,7 @@ class Slow:
         (7, "7"),
         ("a", "'a'"),
         (PurePosixPath("a/b"), "a/b"),
+        (PurePosixPath("a\x1b[2J"), "'a\\x1b[2J'"),
         ((1, "b"), "(1, 'b')"),
         (Slow(), "<Slow>"),
         ([Slow()] * 9, "[<Slow>, <Slow>, <Slow>, ...]"),

@@ -16,7 +16,7 @@ from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import say, shortened, write_json
 from allcores.errors import NotSupported
 from allcores.procfs import Gauge
-from allcores.progress.overview import PoolRows, WorkerRow, as_text, overview, show
+from allcores.progress.overview import PoolRows, WorkerRow, as_text, overview, printable, show
 from allcores.progress.panel import Line
 from allcores.supervision import boards
 
@@ -80,7 +80,7 @@ class Top:
         ]
         return PoolRows(
             pid=pool.pid,
-            name=pool.name,
+            name=printable(pool.name),
             command=_command(pool.pid),
             size=pool.size,
             seconds=pool.seconds,
@@ -102,7 +102,7 @@ def _command(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
         return ""
-    return shortened(" ".join(words).strip(), 200)
+    return printable(shortened(" ".join(words).strip(), 200))
 
 
 @click.command("top")

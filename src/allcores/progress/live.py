@@ -67,8 +67,8 @@ class LiveView:
     In a terminal or a notebook it draws while maps run: a line per map, failures by cause, the cores and the
     memory in use, and a lane per worker with what it runs and for how long. Elsewhere (a log file) it writes a
     plain line to standard error now and then.
-    Each pool takes a view of its own. The time left comes with the range that holds four of five cases, unless it is
-    narrow.
+    The time left comes with the range that holds four of five cases, unless it is narrow. Each pool takes a view
+    of its own.
 
     description: what stands before the count. lanes: most workers that are shown; the longest-running ones.
     plain_s: seconds between two plain lines; None for none. transient: True leaves nothing on the screen.
