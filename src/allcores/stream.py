@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver, encode
-from allcores.engine.events import Failure
+from allcores.engine.events import Failure, InputRead
 from allcores.engine.flow import Chunk, Flow, Function, Segment
 from allcores.outcome import Kind, Outcome
 from allcores.transport import pickling
@@ -44,6 +44,10 @@ class Feeder:
         #: index of the next item
         self._index = 0
         self.slow = False
+        #: what observers are told: time in the input and in pickling since the last hand-over, ns
+        self._pull_ns = self._pack_ns = 0
+        #: since when there is no credit, 0 if there is
+        self._held_since_ns = 0
         #: what the input raised, if it did
         self.error: BaseException | None = None
 
@@ -61,6 +65,7 @@ class Feeder:
                     room = min(room, MOST_CHUNKS, max(1, flow.credit // wanted))
             if not wanted:
                 if starved:
+                    self._held_since_ns = self._held_since_ns or monotonic_ns()
                     driver.turn(lambda dispatcher, now: dispatcher.starved(now))
                 return
             self._pull_chunks(room, wanted)
@@ -70,6 +75,7 @@ class Feeder:
     def _pull_chunks(self, count: int, size: int) -> None:
         """Pull up to `count` chunks of `size` items and hand them over in one turn."""
         parts: list[Chunk | Segment] = []
+        begun, before = monotonic_ns(), self._index
         try:
             for _ in range(count):
                 items: list[Any] = []
@@ -78,7 +84,9 @@ class Feeder:
                 finally:
                     # Ctrl-C may come while the input is asked: what was pulled is handed over all the same.
                     if items:
+                        then = monotonic_ns()
                         parts += self._pack(items)
+                        self._pack_ns += monotonic_ns() - then
                 if self._iterator is None or self.slow:
                     break
         finally:
@@ -86,6 +94,25 @@ class Feeder:
                 self._driver.add_all(self._flow, parts)
         if self._iterator is None:
             self._driver.turn(lambda dispatcher, now: dispatcher.input_ended(self._flow, now))
+        if self._driver.observed:
+            self._tell(before, begun)
+
+    def _tell(self, before: int, begun: int) -> None:
+        """Tell observers what was read since `begun`, from item `before` on."""
+        held_ns = begun - self._held_since_ns if self._held_since_ns else 0
+        self._driver.notify(
+            InputRead(
+                self._flow.number,
+                self._index - before,
+                begun,
+                monotonic_ns(),
+                self._pull_ns,
+                self._pack_ns,
+                held_ns,
+                self._iterator is None,
+            )
+        )
+        self._pull_ns = self._pack_ns = self._held_since_ns = 0
 
     def _pull(self, wanted: int, items: list[Any]) -> None:
         """Append up to `wanted` items; fewer if the input is slow or ends."""
@@ -114,7 +141,9 @@ class Feeder:
             raise
         except BaseException as error:
             self._ended(error)
-        self.slow = monotonic_ns() - begun > SLOW_PULL_NS
+        taken = monotonic_ns() - begun
+        self._pull_ns += taken
+        self.slow = taken > SLOW_PULL_NS
 
     def _ended(self, error: BaseException | None) -> None:
         self._iterator = None
@@ -124,10 +153,17 @@ class Feeder:
         """Pull nothing more."""
         self._iterator = None
         self._driver.turn(lambda dispatcher, now: dispatcher.input_ended(self._flow, now))
+        if self._driver.observed:
+            self._tell(self._index, monotonic_ns())
 
-    def send(self, items: list[Any]) -> None:
-        """Hand over a chunk of pulled items."""
-        self._driver.add_all(self._flow, self._pack(items))
+    def send(self, items: list[Any], asked_ns: int) -> None:
+        """Hand over a chunk of pulled items, for which the input was asked at `asked_ns`."""
+        then, before = monotonic_ns(), self._index
+        parts = self._pack(items)
+        self._pull_ns, self._pack_ns = then - asked_ns, monotonic_ns() - then
+        self._driver.add_all(self._flow, parts)
+        if self._driver.observed:
+            self._tell(before, asked_ns)
 
     def _pack(self, items: list[Any]) -> list[Chunk | Segment]:
         """Items as chunks with their bytes; those that will not pickle are settled already."""

@@ -25,7 +25,7 @@ VERBS = {"sharing", "stream", "async_stream", "futures", "pool", "executor", "sh
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": VERBS | WORDS | {"budget", "progress", "slices"},
+    "": VERBS | WORDS | {"budget", "progress", "slices", "timeline"},
     # words
     "errors": set(),
     "outcome": set(),
@@ -46,8 +46,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(VERBS, VERBS | WORDS | {"backends", "engine", "budget", "transport"}),
     # observers see news, and nothing else
     "progress": {"engine.events"},
+    # it is also read without a pool
+    "timeline": WORDS | {"engine.events", "budget", "supervision.system"},
     # faces
-    "cli": VERBS | WORDS | {"budget", "engine.events", "progress", "streams", "supervision.system"},
+    "cli": VERBS | WORDS | {"budget", "engine.events", "progress", "streams", "supervision.system", "timeline"},
     "demo": {"", "streams"},
     "__main__": {"cli"},
 }
@@ -56,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES = {
     "cloudpickle": {"transport.pickling"},
     "rich": {"progress"},
+    "jinja2": {"timeline.report"},
     "click": {"cli", "__main__"},
     "numpy": {"slices.array_file", "transport.arrays"},
     "h5py": {"slices.hdf5_file"},

@@ -277,11 +277,13 @@ class Dispatcher(Ledger):
                 self.put_back(chunk, chunk.done, len(chunk.items), blame=1, alone=True)
             else:
                 position = max(position, chunk.done)
+                seconds_ns = max(0, now - event.running.started_ns) if event.running else 0
+                if self.chronicle is not None:
+                    self.chronicle.note(desk, chunk, position, 1, 1, seconds_ns, 0, None, now)
                 self.put_back(chunk, position + 1, len(chunk.items), blame=0)
                 if event.innocent and doom is None and chunk.put_backs < MOST_PUT_BACKS:
                     self.put_back(chunk, position, position + 1, blame=1)
                 else:
-                    seconds_ns = max(0, now - event.running.started_ns) if event.running else 0
                     self.fail(chunk, Failure(position, kind, error), desk.worker, now, seconds_ns)
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
                 self.put_back(chunk, chunk.done, position, blame=0)

@@ -20,8 +20,9 @@ from typing import Any
 
 from allcores.backends import Backend
 from allcores.clock import monotonic_ns
+from allcores.engine.chronicle import Chronicle
 from allcores.engine.dispatcher import Dispatcher
-from allcores.engine.events import FlowEnded, FlowStarted, News, Order, Progress, TaskFailed
+from allcores.engine.events import FlowEnded, FlowStarted, News, Order, PoolEnded, PoolOpened, Progress, TaskFailed
 from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
 from allcores.engine.guard import Guard
 from allcores.errors import InternalError, NotPicklable, PoolClosed
@@ -81,6 +82,9 @@ class Driver:
         self._waiting: set[Any] = set()
         #: flows that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[Flow] = deque()
+        if self._observers:
+            self.dispatcher.chronicle = Chronicle()
+            self.notify(PoolOpened(name, backend.name, workers))
         backend.start(self)
         _drivers.add(self)
         with self.guard:
@@ -144,6 +148,8 @@ class Driver:
                     self._note_progress(flow)
             dispatcher.touched.clear()
         news: list[News] = []
+        if dispatcher.chronicle is not None:
+            dispatcher.chronicle.tell(dispatcher.news)
         if dispatcher.news:
             news, dispatcher.news = dispatcher.news, []
         alarm = dispatcher.next_alarm_ns
@@ -347,6 +353,8 @@ class Driver:
             future._drop()
         self.backend.close()
         _drivers.discard(self)
+        if self._observers:
+            self.notify(PoolEnded(self.name))
 
     def flows(self) -> list[Flow]:
         """All flows that are open now."""

@@ -12,6 +12,7 @@ import random
 from collections import deque
 from typing import Any
 
+from allcores.engine.chronicle import Chronicle
 from allcores.engine.desk import Desk
 from allcores.engine.events import Failure, News, Results, TaskRetried
 from allcores.engine.flow import Chunk, Flow, Segment
@@ -40,6 +41,8 @@ class Ledger:
         self.retries = 0
         self.put_backs = 0
         self.busy_ns = 0
+        #: what observers are told of work; None if there are none
+        self.chronicle: Chronicle | None = None
 
     # --- results ---
 
@@ -53,6 +56,11 @@ class Ledger:
         flow.chunker.observe(event.count, event.total_ns, size)
         self.busy_ns += event.total_ns
         chunk.done = event.start + event.count
+        if self.chronicle is not None:
+            failed = len(event.failures) if event.failures else 0
+            self.chronicle.note(
+                desk, chunk, event.start, event.count, failed, event.total_ns, size, event.durations, now
+            )
         if flow.cancelled or chunk.cancelled:
             self.settle_cancelled(chunk, event.count)
             return
