@@ -27,6 +27,8 @@ R = TypeVar("R")
 SLOW_PULL_NS = 2_000_000
 #: Chunks that are handed over in one turn, at most.
 MOST_CHUNKS = 64
+#: What was read within so much time is told to observers together, ns.
+READ_NS = 5_000_000
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
 
@@ -44,8 +46,8 @@ class Feeder:
         #: index of the next item
         self._index = 0
         self.slow = False
-        #: what observers are told: time in the input and in pickling since the last hand-over, ns
-        self._pull_ns = self._pack_ns = 0
+        #: what observers are told next: items, when it began and ended, time in the input and in pickling, ns
+        self._told_index = self._begin_ns = self._end_ns = self._pull_ns = self._pack_ns = self._held_ns = 0
         #: since when there is no credit, 0 if there is
         self._held_since_ns = 0
         #: what the input raised, if it did
@@ -75,7 +77,8 @@ class Feeder:
     def _pull_chunks(self, count: int, size: int) -> None:
         """Pull up to `count` chunks of `size` items and hand them over in one turn."""
         parts: list[Chunk | Segment] = []
-        begun, before = monotonic_ns(), self._index
+        if self._driver.observed:
+            self._note_begin(monotonic_ns())
         try:
             for _ in range(count):
                 items: list[Any] = []
@@ -91,28 +94,37 @@ class Feeder:
                     break
         finally:
             if parts:
+                then = monotonic_ns()
                 self._driver.add_all(self._flow, parts)
+                self._pack_ns += monotonic_ns() - then
         if self._iterator is None:
             self._driver.turn(lambda dispatcher, now: dispatcher.input_ended(self._flow, now))
         if self._driver.observed:
-            self._tell(before, begun)
+            self._note_end()
 
-    def _tell(self, before: int, begun: int) -> None:
-        """Tell observers what was read since `begun`, from item `before` on."""
-        held_ns = begun - self._held_since_ns if self._held_since_ns else 0
-        self._driver.notify(
-            InputRead(
-                self._flow.number,
-                self._index - before,
-                begun,
-                monotonic_ns(),
-                self._pull_ns,
-                self._pack_ns,
-                held_ns,
-                self._iterator is None,
-            )
-        )
-        self._pull_ns = self._pack_ns = self._held_since_ns = 0
+    def _note_begin(self, now: int) -> None:
+        """Somebody observes, and a pull begins: tell of what was read before, if that is long ago."""
+        if self._begin_ns and (self._held_since_ns or now - self._end_ns > READ_NS):
+            self._tell(ended=False)
+        if not self._begin_ns:
+            self._begin_ns = now
+            if self._held_since_ns:
+                self._held_ns = now - self._held_since_ns
+        self._held_since_ns = 0
+
+    def _note_end(self) -> None:
+        self._end_ns = monotonic_ns()
+        ended = self._iterator is None
+        if ended or self._end_ns - self._begin_ns >= READ_NS:
+            self._tell(ended=ended)
+
+    def _tell(self, *, ended: bool) -> None:
+        count, begin, pull, pack, held = (
+            self._index - self._told_index, self._begin_ns, self._pull_ns, self._pack_ns, self._held_ns
+        )  # fmt: skip
+        self._told_index = self._index
+        self._begin_ns = self._pull_ns = self._pack_ns = self._held_ns = 0
+        self._driver.notify(InputRead(self._flow.number, count, begin, self._end_ns, pull, pack, held, ended))
 
     def _pull(self, wanted: int, items: list[Any]) -> None:
         """Append up to `wanted` items; fewer if the input is slow or ends."""
@@ -154,16 +166,19 @@ class Feeder:
         self._iterator = None
         self._driver.turn(lambda dispatcher, now: dispatcher.input_ended(self._flow, now))
         if self._driver.observed:
-            self._tell(self._index, monotonic_ns())
+            self._note_begin(monotonic_ns())
+            self._note_end()
 
     def send(self, items: list[Any], asked_ns: int) -> None:
         """Hand over a chunk of pulled items, for which the input was asked at `asked_ns`."""
-        then, before = monotonic_ns(), self._index
-        parts = self._pack(items)
-        self._pull_ns, self._pack_ns = then - asked_ns, monotonic_ns() - then
-        self._driver.add_all(self._flow, parts)
-        if self._driver.observed:
-            self._tell(before, asked_ns)
+        observed, then = self._driver.observed, monotonic_ns()
+        if observed:
+            self._note_begin(asked_ns)
+            self._pull_ns += then - asked_ns
+        self._driver.add_all(self._flow, self._pack(items))
+        if observed:
+            self._pack_ns += monotonic_ns() - then
+            self._note_end()
 
     def _pack(self, items: list[Any]) -> list[Chunk | Segment]:
         """Items as chunks with their bytes; those that will not pickle are settled already."""

@@ -260,7 +260,6 @@ class Dispatcher(Ledger):
         if doom is not None:
             kind, error, reason = doom.kind, doom.error, doom.reason
             sequence, position = doom.sequence, doom.position
-        self.news.append(WorkerEnded(desk.worker, reason))
         phase = doom.phase if doom is not None else event.running.phase if event.running else PHASE_IDLE
         if sequence and mark(sequence, position) >= desk.limit:
             # It had stopped at its limit: the item there was never started, and may be somebody else's by now.
@@ -288,6 +287,10 @@ class Dispatcher(Ledger):
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
                 self.put_back(chunk, chunk.done, position, blame=0)
         desk.chunks.clear()
+        if self.chronicle is not None:
+            self.chronicle.gone(desk.worker)
+            self.chronicle.tell(self.news)
+        self.news.append(WorkerEnded(desk.worker, reason))
         if not started and doom is None and not event.innocent:
             self._stillborn += 1
             if self._stillborn >= MOST_STILLBORN:

@@ -242,6 +242,10 @@ class Driver:
             self.dispatcher.cancel(flow, monotonic_ns())
         self.dispatcher.forget(flow)
         if self._observers:
+            chronicle = self.dispatcher.chronicle
+            if chronicle is not None:
+                chronicle.settle(flow)
+                chronicle.tell(self.dispatcher.news)
             self.dispatcher.news.append(Progress(flow.number, flow.settled, flow.failed, flow.total))
             self.dispatcher.news.append(FlowEnded(flow.number, flow.settled, flow.failed, cancelled))
 

@@ -243,7 +243,7 @@ class WorkRecord(NamedTuple):
 
 
 class WorkReported(NamedTuple):
-    """What one report of a worker says: attempts that ended since its last one.
+    """What a worker reported: attempts that ended. Reports within a few milliseconds are told as one.
 
     attempts, failed: how many, and how many of these did not return. begin_ns, end_ns: from when it had this work to
     when its report was seen; busy_ns: of that, in the function. size_bytes: of items and results, pickled.
@@ -263,9 +263,9 @@ class WorkReported(NamedTuple):
 class InputRead(NamedTuple):
     """Items were pulled from the input and handed over, by the thread that reads the results.
 
-    items: how many. begin_ns, end_ns: when. pull_ns: of that, in the input's own iterator; pack_ns: pickling the items.
-    held_ns: how long before this nothing could be pulled, since results waited for an earlier one or to be read.
-    ended: the input is at its end.
+    items: how many. begin_ns, end_ns: when. pull_ns: of that, in the input's own iterator; pack_ns: pickling and
+    handing over. held_ns: how long before this nothing could be pulled, since results waited for an earlier one or
+    to be read. ended: the input is at its end.
     """
 
     flow: int

@@ -72,7 +72,7 @@ def strips(recording: Recording, summed: Account) -> list[Strip]:
     seen: set[tuple[int | None, str, int]] = set()
     for mark in recording.marks:
         x = _x(mark.time, summed)
-        if mark.lane in drawn and mark.what != "retry" and (key := (mark.lane, mark.what, round(x / 2))) not in seen:
+        if mark.lane in drawn and mark.what != "retry" and (key := (mark.lane, mark.what, round(x / 6))) not in seen:
             seen.add(key)
             # The pool's own end is no event.
             if mark.time <= summed.begin + summed.seconds:

@@ -33,7 +33,7 @@ from allcores.errors import UsageError
 from allcores.timeline.file import FORMAT, VERSION, Lines, rows_of
 from allcores.timeline.recording import Recording
 from allcores.timeline.sampling import Sampler
-from allcores.timeline.tally import Causes, Histogram, Slowest, name_of
+from allcores.timeline.tally import Tally, name_of
 
 #: spans and gaps of a lane shorter than this are merged, ns; smaller shows more and costs more
 FINEST_NS = 2_000_000
@@ -88,10 +88,7 @@ class Timeline:
         self._pids: dict[int, int] = {}
         #: the reading thread's span: [flow, begin, end, items, pull, pack, held]
         self._feed: list[int] | None = None
-        self._histogram = Histogram()
-        self._slowest = Slowest()
-        self._causes = Causes()
-        self._counts = dict.fromkeys(("attempts", "failed", "retries", "workers_started", "workers_ended"), 0)
+        self._tally = Tally()
         self._rows: dict[str, int] = {}
         self._resolution_ns = FINEST_NS
         self._totals_due_ns = self._origin + TOTALS_NS
@@ -116,6 +113,10 @@ class Timeline:
     def __call__(self, news: News) -> None:
         """Take one piece of news. What it does not know, it ignores."""
         if self._closed or os.getpid() != self._pid:
+            return
+        if isinstance(news, PoolEnded):
+            # Without the lock: it waits for the sampling thread, which needs it.
+            self.close()
             return
         with self._lock:
             take = _TAKES.get(type(news))
@@ -147,18 +148,15 @@ class Timeline:
             self._sampler = threading.Thread(target=self._keep_sampling, name="allcores-timeline", daemon=True)
             self._sampler.start()
 
-    def _ended(self, news: PoolEnded) -> None:
-        self.close()
-
     def _started(self, news: WorkerStarted) -> None:
-        self._counts["workers_started"] += 1
+        self._tally.counts["workers_started"] += 1
         lane = self._seat(news.worker)
         if news.pid is not None and news.pid != self._pid:
             self._pids[news.worker] = news.pid
         self._add_some("worker", self._now(), lane.number, news.worker, news.pid)
 
     def _gone(self, news: WorkerEnded) -> None:
-        self._counts["workers_ended"] += 1
+        self._tally.counts["workers_ended"] += 1
         lane = self._lanes.pop(news.worker, None)
         if lane is None:
             return
@@ -202,7 +200,7 @@ class Timeline:
             feed = self._feed = [news.flow, begin, news.end_ns, 0, 0, 0, 0]
         feed[3] += news.items
         feed[4] += news.pull_ns
-        feed[5] += news.end_ns - news.begin_ns - news.pull_ns
+        feed[5] += news.pack_ns
         feed[6] += news.held_ns
         if news.ended:
             self._end_feed()
@@ -235,26 +233,12 @@ class Timeline:
                 if end - self._origin > FINEST_NS * PARTS // self._seats:
                     self._resolution_ns = (end - self._origin) * self._seats // PARTS
             lane.span = [flow, begin, end, busy, 0, count, failed, size]
-        counts = self._counts
-        counts["attempts"] += count
-        counts["failed"] += failed
-        histogram, slowest = self._histogram, self._slowest
-        for record in records:
-            if record.durations:
-                histogram.add_each(record.durations)
-                if max(record.durations) > slowest.least_ns:
-                    slowest.look_at(record, flow, worker)
-            else:
-                mean_ns = record.busy_ns // record.attempts
-                histogram.add(mean_ns, record.attempts)
-                if mean_ns > slowest.least_ns:
-                    name = name_of(record.items[record.offset])
-                    slowest.add(mean_ns, flow, record.first, record.attempts, worker, name)
+        self._tally.add(news)
 
     def _task_failed(self, news: TaskFailed) -> None:
         outcome, now = news.outcome, self._now()
         name = name_of(outcome.item)
-        text = self._causes.add(
+        text = self._tally.causes.add(
             outcome.kind, outcome.error, news.flow, outcome.index, outcome.worker, name, retry=False
         )
         lane = self._lanes.get(outcome.worker or 0)
@@ -262,8 +246,8 @@ class Timeline:
         self._add_some("fail", now, news.flow, outcome.index, place, outcome.kind.value, text, name)
 
     def _retried(self, news: TaskRetried) -> None:
-        self._counts["retries"] += 1
-        text = self._causes.add(news.kind, news.error, news.flow, news.index, None, "", retry=True)
+        self._tally.counts["retries"] += 1
+        text = self._tally.causes.add(news.kind, news.error, news.flow, news.index, None, "", retry=True)
         wait_us = int(news.wait_s * 1e6)
         self._add_some("retry", self._now(), news.flow, news.index, news.attempt, news.kind.value, text, wait_us)
 
@@ -300,18 +284,7 @@ class Timeline:
             self._add("read", flow, self._at(begin), self._at(end), items, pull // 1000, pack // 1000, held // 1000)
 
     def _add_totals(self) -> None:
-        self._add(
-            "totals",
-            self._now(),
-            {
-                **self._counts,
-                "lanes": self._seats,
-                "rows": self._rows,
-                "histogram": sorted(self._histogram.buckets.items()),
-                "slowest": [[e[0], *e[2:]] for e in sorted(self._slowest.heap, reverse=True)],
-                "causes": sorted(self._causes.known.values(), key=lambda cause: -cause[2] - cause[3]),
-            },
-        )
+        self._add("totals", self._now(), {**self._tally.snapshot(), "lanes": self._seats, "rows": self._rows})
 
     def _flush(self, now: int) -> None:
         if now >= self._totals_due_ns:
@@ -411,7 +384,6 @@ class Timeline:
 
 _TAKES: dict[type, Any] = {
     PoolOpened: Timeline._opened,
-    PoolEnded: Timeline._ended,
     WorkerStarted: Timeline._started,
     WorkerEnded: Timeline._gone,
     FlowStarted: Timeline._flow_started,

@@ -87,7 +87,7 @@ class Cause(NamedTuple):
 
 
 class Slow(NamedTuple):
-    """An item that took long; if `items` is more than 1, the mean of so many."""
+    """An item that took long. items: 1; more if it was one of so many; negative if so many had this mean."""
 
     seconds: float
     flow: int
@@ -250,6 +250,12 @@ class Recording:
         self.workers = self.workers or len(self.lanes)
         for lane in self.lanes.values():
             lane.spans.sort(key=lambda span: span.begin)
+            # It may have been given work a moment before the news of its start arrived.
+            first = {span.worker: span.begin for span in reversed(lane.spans)}
+            lane.seats = [
+                seat._replace(ready=max(seat.since, min(seat.ready, first.get(seat.worker, seat.ready))))
+                for seat in lane.seats
+            ]
         self.marks.sort(key=lambda mark: mark.time)
         if not self.complete:
             # Killed before it could count: spans are all there is to go by.

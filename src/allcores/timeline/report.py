@@ -77,13 +77,13 @@ def _facts(recording: Recording, summed: Account) -> dict[str, Any]:
         "uses": [
             {"use": use, "part": 100 * use.seconds / summed.available if summed.available else 0.0}
             for use in summed.uses
+            if use.seconds >= 0.0005 * summed.available
         ],
         "strips": pictures.strips(recording, summed),
         "lanes_left_out": max(0, len(recording.lanes) - pictures.MOST_LANES),
         "ticks": pictures.ticks(summed.seconds),
         "pace": _pace(summed),
         "bars": pictures.bars(recording.histogram),
-        "by_item": any(slow.items == 1 for slow in recording.slowest),
         "pareto": _pareto(recording),
         "causes_left_out": max(0, len(recording.causes) - MOST_CAUSES),
         "memory": _memory(recording, summed),
