@@ -207,7 +207,7 @@ class Timeline:
             self._add_some("input", self._at(news.end_ns), news.flow)
 
     def _reported(self, news: WorkReported) -> None:
-        worker, flow, count, failed, begin, end, busy, size, records = news
+        worker, flow, count, failed, begin, end, busy, size, _ = news
         lane = self._lanes.get(worker) or self._seat(worker)
         span, resolution = lane.span, self._resolution_ns
         if begin > end - busy:
