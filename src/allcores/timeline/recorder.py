@@ -210,11 +210,6 @@ class Timeline:
         worker, flow, count, failed, begin, end, busy, size, _ = news
         lane = self._lanes.get(worker) or self._seat(worker)
         span, resolution = lane.span, self._resolution_ns
-        if begin > end - busy:
-            # The report before this one was seen late: the worker had begun this already.
-            begin = end - busy
-        if span is not None and span[2] > begin:
-            span[2] = max(span[1], begin)
         if (
             span is not None
             and span[0] == flow

@@ -30,7 +30,7 @@ class Span(NamedTuple):
     @property
     def occupied(self) -> float:
         """Seconds with work: in the function, or on the way to and from it."""
-        return max(self.busy, self.end - self.begin - self.idle)
+        return self.end - self.begin - self.idle
 
 
 class Seat(NamedTuple):
@@ -250,6 +250,7 @@ class Recording:
         self.workers = self.workers or len(self.lanes)
         for lane in self.lanes.values():
             lane.spans.sort(key=lambda span: span.begin)
+            _set_straight(lane.spans)
             # It may have been given work a moment before the news of its start arrived.
             first = {span.worker: span.begin for span in reversed(lane.spans)}
             lane.seats = [
@@ -262,6 +263,19 @@ class Recording:
             spans = [span for lane in self.lanes.values() for span in lane.spans]
             self.counts["attempts"] = max(self.counts.get("attempts", 0), sum(span.items for span in spans))
             self.counts["failed"] = max(self.counts.get("failed", 0), sum(span.failed for span in spans))
+
+
+def _set_straight(spans: list[Span]) -> None:
+    """Give back what reports that were seen late took from those after them.
+
+    A span with more seconds in the function than between its ends began before the report before it was seen.
+    """
+    limit = float("inf")
+    for number in range(len(spans) - 1, -1, -1):
+        span = spans[number]
+        end = min(span.end, limit)
+        limit = min(span.begin, end - span.busy - span.idle)
+        spans[number] = span._replace(begin=limit, end=end)
 
 
 def named(name: str) -> str:
