@@ -23,4 +23,6 @@ def command(timeline: str, output: str) -> None:
         save_report(recording, output)
     except ImportError as error:
         raise CommandError(str(error)) from None
-    say(f"{output}: {account(recording).limit}")
+    summed = account(recording)
+    part = f"{100 * summed.efficiency:.0f} %"
+    say(f"{output}: {part} of the core budget's time was spent in the function. {summed.limit}")

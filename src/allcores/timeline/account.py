@@ -16,6 +16,10 @@ from allcores.timeline.recording import FlowFacts, Recording
 BINS = 300
 
 
+#: processor seconds of a shorter run say little: they are sampled, and counted in hundredths
+LONG_ENOUGH_S = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """A part of the workers' time. key: short, stable; title, meaning: for people; seconds: of all workers."""
@@ -188,7 +192,7 @@ def account(recording: Recording) -> Account:
         recording.counts.get("failed", 0),
         [value / width for value in items.values],
         [value / width for value in failures.values],
-        _limit(recording, sums, available, efficiency, cpu, seconds),
+        _limit(recording, sums, available, cpu, seconds),
     )
 
 
@@ -204,58 +208,45 @@ def _open(flows: list[FlowFacts], *, spans_end: float, calls: list[tuple[float, 
     return [(flow.begin, flow.end if flow.end is not None else spans_end) for flow in flows] + calls
 
 
-def _limit(
-    recording: Recording, sums: dict[str, float], available: float, efficiency: float, cpu: float | None, seconds: float
-) -> str:
+#: what follows "Most of the rest, so and so many percent, was "
+_LIMITS = {
+    "transport": "pickling and transport: send less per item, share large data, or give each call more to do.",
+    "input": "waiting for the input, which is too slow for so many workers.",
+    "parent": (
+        "waiting for the parent, which pickles items and reads results: give each call more to do, or do less between "
+        "two results."
+    ),
+    "held": (
+        "held back by results that waited for an earlier one or to be read: try an unordered stream, or read faster."
+    ),
+    "start": "start-up: keep the pool for longer, or make its setup lighter.",
+    "unstarted": "cores without a worker: give the pool more.",
+    "none": "between maps, when nothing was asked of the pool.",
+}
+
+
+def _limit(recording: Recording, sums: dict[str, float], available: float, cpu: float | None, seconds: float) -> str:
     """What kept the cores from doing more, in one sentence."""
-    if not sums["function"]:
+    busy = sums["function"]
+    if not busy:
         return "Nothing was run."
-    percent = f"{100 * efficiency:.0f} %"
-    function_part = sums["function"] / available
-    worst = max((key for key in sums if key != "function"), key=lambda key: sums[key])
-    part = f"{100 * sums[worst] / available:.0f} %"
-    enough_seen = seconds > 2.0
-    if cpu is not None and enough_seen and cpu < 0.6 * sums["function"] and function_part > 0.5:
-        used = f"{100 * cpu / sums['function']:.0f} %"
+    if cpu is not None and seconds > LONG_ENOUGH_S and cpu < 0.6 * busy and busy > 0.5 * available:
+        used = f"{100 * cpu / busy:.0f} %"
         if recording.workers > recording.cores:
             return (
                 f"The function had a processor for {used} of its time only: it waits for something, or "
                 f"{recording.workers} workers share {recording.cores} cores."
             )
         return (
-            f"The function itself waits: it used a processor for {used} of its time, so more workers would help if "
-            "it waits for a disk or a network, and fewer if other programs take the cores."
+            f"The function had a processor for {used} of its time only: if it waits for a disk or a network, more "
+            "workers would help; if other programs take the cores, they would not."
         )
-    if function_part >= 0.9:
-        return f"Nothing to speak of: {100 * function_part:.0f} % of the workers' time was spent in the function."
-    begin = f"The function had {percent} of the core budget's time; "
-    if worst == "transport":
-        return begin + (
-            f"most of the rest, {part}, was pickling and transport: send less per item, share large data, or give "
-            "each call more to do."
-        )
-    if worst == "input":
-        return begin + f"most of the rest, {part}, was waiting for the input, which is too slow for so many workers."
-    if worst == "parent":
-        return begin + (
-            f"most of the rest, {part}, was waiting for the parent, which pickles items and reads results: give "
-            "each call more to do, or do less between two results."
-        )
-    if worst == "held":
-        return begin + (
-            f"most of the rest, {part}, was held back by results that waited for an earlier one or to be read: try "
-            "an unordered stream, or read faster."
-        )
-    if worst == "tail":
-        slow = recording.slowest[0] if recording.slowest else None
-        last = (
-            f" (the slowest: item {slow.first}, {slow.seconds:.3g} s)" if slow is not None and slow.items == 1 else ""
-        )
-        return begin + (
-            f"most of the rest, {part}, was idle time at the end, behind the last items{last}: put long items first."
-        )
-    if worst == "start":
-        return begin + f"most of the rest, {part}, was start-up: keep the pool for longer, or make its setup lighter."
-    if worst == "unstarted":
-        return begin + (f"the pool had {recording.workers} of {recording.cores} cores' workers: give it more.")
-    return begin + f"for {part} of the workers' time no map was open."
+    if busy >= 0.9 * available:
+        return f"Nothing to speak of stood in the way: {100 * busy / available:.0f} % of the workers' time was work."
+    worst = max((key for key in sums if key != "function"), key=lambda key: sums[key])
+    begin = f"Most of the rest, {100 * sums[worst] / available:.0f} %, was "
+    if worst != "tail":
+        return begin + _LIMITS[worst]
+    slow = recording.slowest[0] if recording.slowest else None
+    which = f" (the slowest: item {slow.first}, {slow.seconds:.3g} s)" if slow is not None and slow.items == 1 else ""
+    return f"{begin}idle time at the end, behind the last items{which}: put long items first."

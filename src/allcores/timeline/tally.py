@@ -137,6 +137,9 @@ class Causes:
             if cause is None:
                 cause = self.known[key] = [kind.value, text, 0, 0, flow, index, worker, name]
         cause[3 if retry else 2] += 1
+        if name and not cause[7] and (flow, index) == (cause[4], cause[5]):
+            # Only at its last attempt its name is told.
+            cause[6], cause[7] = worker, name
         return text
 
 
