@@ -322,6 +322,16 @@ def test_time_is_accounted_for_exactly_once(tmp_path: Path) -> None:
     assert sum(summed.rates) * summed.width == pytest.approx(40)
 
 
+def test_more_workers_than_cores_are_measured_by_what_they_could_do(tmp_path: Path) -> None:
+    """Ten naps at a time on one core are not an efficiency of 1000 %."""
+    recording = file_of(
+        tmp_path, ["flow", 0, 1, None], span(1, 0, 4, 4), span(2, 0, 4, 2), ["done", 4 * SECOND, 1, 20, 0, False]
+    )
+    recording.header["cores"] = 1
+    summed = account(recording)
+    assert (summed.efficiency, summed.whose) == (pytest.approx(0.75), "workers'")
+
+
 @pytest.mark.parametrize(
     ("read", "words"),
     [

@@ -25,4 +25,4 @@ def command(timeline: str, output: str) -> None:
         raise CommandError(str(error)) from None
     summed = account(recording)
     part = f"{100 * summed.efficiency:.0f} %"
-    say(f"{output}: {part} of the core budget's time was spent in the function. {summed.limit}")
+    say(f"{output}: {part} of the {summed.whose} time was spent in the function. {summed.limit}")

@@ -55,7 +55,7 @@ class Account:
     begin, seconds: the time that is looked at, from the pool's opening to the end of its last work.
     uses: where the time went, largest meaning first as in USES; those with nothing are left out.
     available: seconds of all workers and of cores without one; efficiency: seconds in the function as part of the
-    core budget's seconds. cpu: processor seconds of workers, None if unknown.
+    core budget's seconds, or of the workers' if they are more; `whose` says which. cpu: processor seconds of workers, None if unknown.
     items, failed: attempts; rates: items per second, by bin of `width` seconds. limit: the sentence.
     """
 
@@ -71,6 +71,7 @@ class Account:
     rates: list[float]
     failures: list[float]
     limit: str
+    whose: str
 
     @property
     def busy(self) -> float:
@@ -178,7 +179,8 @@ def account(recording: Recording) -> Account:
 
     uses = [Use(key, title, meaning, sums[key]) for key, title, meaning in USES if sums[key] > 1e-6]
     available = sum(use.seconds for use in uses)
-    efficiency = sums["function"] / (recording.cores * seconds)
+    # More workers than cores are there to wait for something: then what they could have done counts.
+    efficiency = sums["function"] / (max(recording.cores, recording.workers) * seconds)
     cpu = recording.memory[-1].cpu if recording.memory and recording.memory[-1].cpu > 0 else None
     return Account(
         begin,
@@ -193,6 +195,7 @@ def account(recording: Recording) -> Account:
         [value / width for value in items.values],
         [value / width for value in failures.values],
         _limit(recording, sums, available, cpu, seconds),
+        "workers'" if recording.workers > recording.cores else "core budget's",
     )
 
 
@@ -230,7 +233,8 @@ def _limit(recording: Recording, sums: dict[str, float], available: float, cpu: 
     busy = sums["function"]
     if not busy:
         return "Nothing was run."
-    if cpu is not None and seconds > LONG_ENOUGH_S and cpu < 0.6 * busy and busy > 0.5 * available:
+    worst = max((key for key in sums if key != "function"), key=lambda key: sums[key])
+    if cpu is not None and seconds > LONG_ENOUGH_S and cpu < 0.6 * busy and busy - cpu > sums[worst]:
         used = f"{100 * cpu / busy:.0f} %"
         if recording.workers > recording.cores:
             return (
@@ -243,7 +247,6 @@ def _limit(recording: Recording, sums: dict[str, float], available: float, cpu: 
         )
     if busy >= 0.9 * available:
         return f"Nothing to speak of stood in the way: {100 * busy / available:.0f} % of the workers' time was work."
-    worst = max((key for key in sums if key != "function"), key=lambda key: sums[key])
     begin = f"Most of the rest, {100 * sums[worst] / available:.0f} %, was "
     if worst != "tail":
         return begin + _LIMITS[worst]
