@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "memory": ("memory", "straggler", "stalled"),
     "dispatch": ("dispatch", "dispatch-cost"),
     "arrays": ("arrays", "same-array", "sizes", "blocks"),
+    "timeline": ("timeline",),
     "imports": ("import",),
     "crimes": ("crimes",),
     "journal": ("journal", "journal-tiny", "resume"),

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from allcores.progress import LiveView, ProgressBar
     from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
     from allcores.stream import Stream
+    from allcores.timeline import Timeline
     from allcores.transport.sharing import Counter, Flag, SharedBytes
 
 __version__ = "0.1.0"
@@ -86,6 +87,7 @@ _HOMES = {
     "progress": ("LiveView", "ProgressBar"),
     "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
     "stream": ("Stream",),
+    "timeline": ("Timeline",),
     "transport.sharing": ("Counter", "Flag", "SharedBytes"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -128,6 +130,7 @@ __all__ = [
     "TaskError",
     "TaskExited",
     "TaskTimeout",
+    "Timeline",
     "UsageError",
     "WorkerLost",
     "aimap",

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
+from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver
 from allcores.engine.flow import Flow, Function, Segment
 from allcores.stream import Feeder, Reading
@@ -105,9 +106,10 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
         """Feed from an async input, one item at a time: such inputs are slow by nature."""
         flow = self._flow
         assert self._source is not None
+        asked_ns = monotonic_ns()
         try:
             async for item in self._source:
-                self._feeder.send([item])
+                self._feeder.send([item], asked_ns)
                 # Where reading is what runs tasks (backend="serial"), the reader has to know.
                 self._bell.event.set()
                 while not flow.exhausted and not flow.cancelled:
@@ -115,6 +117,7 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
                         if self._driver.dispatcher.room(flow) > 0 and flow.credit > 0:
                             break
                     await asyncio.sleep(0.001)
+                asked_ns = monotonic_ns()
         except Exception as error:
             self._feeder.error = error
         finally:

@@ -47,6 +47,9 @@ class PoolLog:
     Each record has an attribute `allcores`: a dictionary with the event's name, the pool and the event's facts.
     """
 
+    #: what happens often is not worth a line
+    sees_work = False
+
     def __init__(self, pool: str) -> None:
         self._pool = pool
         self._logger: Any = None

@@ -25,7 +25,7 @@ VERBS = {"lanes", "logs", "sharing", "stream", "async_stream", "futures", "pool"
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": VERBS | WORDS | {"budget", "journal.options", "metrics", "progress", "slices"},
+    "": VERBS | WORDS | {"budget", "journal.options", "metrics", "progress", "slices", "timeline"},
     # words
     "errors": set(),
     "outcome": set(),
@@ -52,6 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # observers see news, and what a pool tells of itself
     "progress": {"engine.events", "budget", "outcome", "procfs"},
     "metrics": {"engine.events", "outcome"},
+    # it is also read without a pool
+    "timeline": WORDS | {"engine.events", "budget", "supervision.system"},
     # faces
     "cli": VERBS
     | WORDS
@@ -64,6 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "streams",
         "supervision.boards",
         "supervision.system",
+        "timeline",
     },
     "demo": {"", "streams"},
     "__main__": {"cli"},
@@ -73,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES = {
     "cloudpickle": {"transport.pickling"},
     "rich": {"progress"},
+    "jinja2": {"timeline.report"},
     "click": {"cli", "__main__"},
     "prometheus_client": {"metrics.prometheus"},
     "opentelemetry": {"metrics.opentelemetry"},

@@ -26,6 +26,7 @@ LIBRARIES = {
     "cloudpickle": "functions of scripts and notebooks, lambdas",
     "click": "this command line",
     "rich": "the progress bar",
+    "jinja2": "reports of recorded runs",
     "numpy": "arrays, and .npy files in slices",
     "h5py": "HDF5 files in slices",
     "pyarrow": "Parquet files",

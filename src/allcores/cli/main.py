@@ -17,7 +17,7 @@ from allcores.errors import JournalError, RunChanged, RunInUse, RunNotFound, Usa
 class _LateCommands(click.Group):
     """Imports a command's file when it is asked for: `--version` need not wait for all of them."""
 
-    names = ("doctor", "run", "runs", "top")
+    names = ("doctor", "report", "run", "runs", "top", "trace")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)

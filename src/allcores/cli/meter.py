@@ -37,6 +37,8 @@ class Usage:
 class Meter:
     """An observer that measures while its `with` block runs."""
 
+    sees_work = False
+
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards the four below: news comes from any thread
         #: pid -> processor seconds when last seen; numbers of ended workers stay

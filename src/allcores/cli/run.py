@@ -131,6 +131,8 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
+@click.option("--timeline", metavar="FILE", help="Record the run, for `allcores report` and `allcores trace`.")
+@click.option("--trace", metavar="FILE", help="Write a trace for Perfetto or chrome://tracing.")
 @click.option(
     "--journal/--no-journal",
     default=True,

@@ -14,6 +14,7 @@ from allcores.cli.exits import CommandError, Exit
 from allcores.cli.interrupt import CountedSource, GuardedSource, Interrupts, StopNow
 from allcores.cli.meter import Meter
 from allcores.cli.output import complain, reserved_stdout, say, write_json
+from allcores.cli.recorder import Recorder
 from allcores.cli.summary import Summary, Tally, example_text
 from allcores.cli.target import check_arguments, resolve
 from allcores.engine.events import News
@@ -81,6 +82,8 @@ class RunOptions:
     json: bool
     quiet: bool
     progress: bool
+    timeline: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,9 @@ def run(options: RunOptions) -> int:
             _check_output(options)
         except StopNow:
             raise CommandError("interrupted", interrupts.exit or Exit.INTERRUPTED) from None
-        runner = _Runner(options, interrupts, stdout_fd)
-        runner.run(functions, source)
+        with Recorder(options.timeline, options.trace) as recorder:
+            runner = _Runner(options, interrupts, stdout_fd, recorder)
+            runner.run(functions, source)
         summary, ending = runner.summary(), runner.ending
         if options.json:
             _report(summary, stdout_fd, ending)
@@ -167,8 +171,9 @@ class LooksOn(Control):
 class _Runner:
     """One run, and what is known about it so far."""
 
-    def __init__(self, options: RunOptions, interrupts: Interrupts, stdout_fd: int) -> None:
+    def __init__(self, options: RunOptions, interrupts: Interrupts, stdout_fd: int, recorder: Recorder) -> None:
         self.options = options
+        self.recorder = recorder
         self.stdout_fd = stdout_fd
         self.interrupts = interrupts
         self.ending = Ending()
@@ -236,7 +241,7 @@ class _Runner:
             backend=options.backend,
             start_method=options.start_method,
             limits=Limits(memory_per_worker=options.memory_per_worker),
-            observers=(self.meter, *progress),
+            observers=(self.meter, *self.recorder.observers, *progress),
             logs=Logs(prints=drawn and options.backend == "processes"),
         )
 

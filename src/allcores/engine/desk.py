@@ -73,6 +73,7 @@ class Desk:
         "last_sequence",
         "life",
         "limit",
+        "seen_ns",
         "start_watched",
         "started_ns",
         "worker",
@@ -81,6 +82,8 @@ class Desk:
     def __init__(self, worker: int, started_ns: int) -> None:
         self.worker = worker
         self.started_ns = started_ns
+        #: when it last reported work; kept only while somebody observes
+        self.seen_ns = 0
         self.life = Life.STARTING
         #: what it holds, in the order in which it will run them
         self.chunks: deque[Chunk] = deque()

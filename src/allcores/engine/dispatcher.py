@@ -290,7 +290,6 @@ class Dispatcher(Ledger):
         if doom is not None:
             kind, error, reason = doom.kind, doom.error, doom.reason
             sequence, position = doom.sequence, doom.position
-        self.news.append(WorkerEnded(desk.worker, reason))
         phase = doom.phase if doom is not None else event.running.phase if event.running else PHASE_IDLE
         if sequence and mark(sequence, position) >= desk.limit:
             # It had stopped at its limit: the item there was never started, and may be somebody else's by now.
@@ -308,18 +307,24 @@ class Dispatcher(Ledger):
                 self.put_back(chunk, chunk.done, len(chunk.items), blame=1 - postponed, alone=True, postponed=postponed)
             else:
                 position = max(position, chunk.done)
+                seconds_ns = max(0, now - event.running.started_ns) if event.running else 0
+                if self.chronicle is not None:
+                    self.chronicle.note(desk, chunk, position, 1, 1, seconds_ns, 0, None, now)
                 self.put_back(chunk, position + 1, len(chunk.items), blame=0)
                 if doom is not None and doom.postponed:
                     self.put_back(chunk, position, position + 1, blame=0, postponed=1)
                 elif event.innocent and doom is None and chunk.put_backs < MOST_PUT_BACKS:
                     self.put_back(chunk, position, position + 1, blame=1)
                 else:
-                    seconds_ns = max(0, now - event.running.started_ns) if event.running else 0
                     self.fail(chunk, Failure(position, kind, error), desk.worker, now, seconds_ns)
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
                 self.put_back(chunk, chunk.done, position, blame=0)
         desk.chunks.clear()
         self.valve.turn()
+        if self.chronicle is not None:
+            self.chronicle.gone(desk.worker)
+            self.chronicle.tell(self.news)
+        self.news.append(WorkerEnded(desk.worker, reason))
         if not started and doom is None and not event.innocent:
             self._stillborn += 1
             healthy = any(other.life is Life.READY for other in self.desks.values())

@@ -20,8 +20,9 @@ from typing import Any
 
 from allcores.backends import Backend
 from allcores.clock import monotonic_ns
+from allcores.engine.chronicle import Chronicle
 from allcores.engine.dispatcher import Dispatcher
-from allcores.engine.events import FlowEnded, FlowStarted, News, Order, Progress, TaskFailed
+from allcores.engine.events import FlowEnded, FlowStarted, News, Order, PoolEnded, PoolOpened, Progress, TaskFailed
 from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
 from allcores.engine.guard import Guard
 from allcores.errors import InternalError, NotPicklable, PoolClosed
@@ -81,6 +82,12 @@ class Driver:
         self._waiting: set[Any] = set()
         #: flows that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[Flow] = deque()
+        #: somebody wants to know of all work; an observer whose attribute `sees_work` is False does not
+        self.tells_work = any(getattr(observer, "sees_work", True) for observer in self._observers)
+        if self.tells_work:
+            self.dispatcher.chronicle = Chronicle()
+        if self._observers:
+            self.notify(PoolOpened(name, backend.name, workers))
         backend.start(self)
         _drivers.add(self)
         with self.guard:
@@ -144,6 +151,8 @@ class Driver:
                     self._note_progress(flow)
             dispatcher.touched.clear()
         news: list[News] = []
+        if dispatcher.chronicle is not None:
+            dispatcher.chronicle.tell(dispatcher.news)
         if dispatcher.news:
             news, dispatcher.news = dispatcher.news, []
         alarm = dispatcher.next_alarm_ns
@@ -236,6 +245,10 @@ class Driver:
             self.dispatcher.cancel(flow, monotonic_ns())
         self.dispatcher.forget(flow)
         if self._observers:
+            chronicle = self.dispatcher.chronicle
+            if chronicle is not None:
+                chronicle.settle(flow)
+                chronicle.tell(self.dispatcher.news)
             self.dispatcher.news.append(Progress(flow.number, flow.settled, flow.failed, flow.total))
             self.dispatcher.news.append(FlowEnded(flow.number, flow.settled, flow.failed, cancelled))
 
@@ -351,6 +364,8 @@ class Driver:
             future._drop()
         self.backend.close()
         _drivers.discard(self)
+        if self._observers:
+            self.notify(PoolEnded(self.name))
 
     def flows(self) -> list[Flow]:
         """All flows that are open now."""

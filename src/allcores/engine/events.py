@@ -6,6 +6,7 @@ news travels up to observers (frozen). Times are monotonic nanoseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -248,6 +249,77 @@ class PoolBroken:
     error: BaseException
 
 
+@dataclass(frozen=True, slots=True)
+class PoolOpened:
+    """A pool is about to start its workers. backend: "processes", "threads" or "serial"."""
+
+    name: str
+    backend: str
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEnded:
+    """A pool is closed, and its workers are gone."""
+
+    name: str
+
+
+# The two that come often are tuples: they are made in a quarter of a frozen dataclass's time.
+
+
+class WorkRecord(NamedTuple):
+    """Consecutive items that a worker finished, as it reported them.
+
+    first: index of the first. attempts: how many. busy_ns: time in the function, of all of them.
+    durations: of each, if workers report them (`outcomes()`, threads, serial).
+    items: of the whole chunk; these begin at `offset`. Neither list may be changed, or kept.
+    """
+
+    first: int
+    attempts: int
+    busy_ns: int
+    durations: Sequence[int] | None
+    items: Sequence[Any]
+    offset: int
+
+
+class WorkReported(NamedTuple):
+    """What a worker reported: attempts that ended. Reports within a few milliseconds are told as one.
+
+    attempts, failed: how many, and how many of these did not return. begin_ns, end_ns: from when it had this work to
+    when its report was seen; busy_ns: of that, in the function. size_bytes: of items and results, pickled.
+    """
+
+    worker: int
+    flow: int
+    attempts: int
+    failed: int
+    begin_ns: int
+    end_ns: int
+    busy_ns: int
+    size_bytes: int
+    records: Sequence[WorkRecord]
+
+
+class InputRead(NamedTuple):
+    """Items were pulled from the input and handed over, by the thread that reads the results.
+
+    items: how many. begin_ns, end_ns: when. pull_ns: of that, in the input's own iterator; pack_ns: pickling and
+    handing over. held_ns: how long before this nothing could be pulled, since results waited for an earlier one or
+    to be read. ended: the input is at its end.
+    """
+
+    flow: int
+    items: int
+    begin_ns: int
+    end_ns: int
+    pull_ns: int
+    pack_ns: int
+    held_ns: int
+    ended: bool
+
+
 News = (
     FlowStarted
     | Progress
@@ -260,4 +332,8 @@ News = (
     | MemoryHeld
     | MemoryReleased
     | PoolBroken
+    | PoolOpened
+    | PoolEnded
+    | WorkReported
+    | InputRead
 )

@@ -12,6 +12,7 @@ import random
 from collections import deque
 from typing import Any
 
+from allcores.engine.chronicle import Chronicle
 from allcores.engine.desk import Desk
 from allcores.engine.events import Failure, News, Results, TaskPostponed, TaskRetried
 from allcores.engine.flow import Chunk, Flow, Segment
@@ -49,6 +50,8 @@ class Ledger:
         self.busy_ns = 0
         #: items by the seconds they took: bucket n holds those below 2**n ns. Items of one report count with its mean.
         self.by_time: list[int] = [0] * TIME_BUCKETS
+        #: what observers are told of work; None if there are none
+        self.chronicle: Chronicle | None = None
 
     # --- results ---
 
@@ -64,6 +67,11 @@ class Ledger:
         if event.count:
             self.by_time[(event.total_ns // event.count).bit_length()] += event.count
         chunk.done = event.start + event.count
+        if self.chronicle is not None:
+            failed = len(event.failures) if event.failures else 0
+            self.chronicle.note(
+                desk, chunk, event.start, event.count, failed, event.total_ns, size, event.durations, now
+            )
         if flow.cancelled or chunk.cancelled:
             self.settle_cancelled(chunk, event.count)
             return

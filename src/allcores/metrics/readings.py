@@ -82,6 +82,8 @@ class _Seen:
 class Readings:
     """An observer, base of the exporters."""
 
+    sees_work = False
+
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards all below: news and questions come from any thread
         self._pools: list[_Seen] = []

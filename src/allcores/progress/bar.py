@@ -30,6 +30,8 @@ class ProgressBar:
     Raises: ImportError if rich is not installed.
     """
 
+    sees_work = False
+
     def __init__(self, description: str = "items", *, transient: bool = False, console: Console | None = None) -> None:
         need_rich()
         from rich.console import Console

@@ -76,6 +76,8 @@ class LiveView:
     Raises: ImportError if rich is not installed.
     """
 
+    sees_work = False
+
     def __init__(
         self,
         description: str = "items",

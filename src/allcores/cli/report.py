@@ -1,0 +1,28 @@
+"""`allcores report`: a recorded timeline as one HTML file."""
+
+from __future__ import annotations
+
+import click
+
+from allcores.cli.exits import CommandError
+from allcores.cli.output import say
+
+
+@click.command("report")
+@click.argument("timeline")
+@click.option("-o", "--output", metavar="OUT", default="report.html", show_default=True, help="File to (over)write.")
+def command(timeline: str, output: str) -> None:
+    """Show where the cores' time went: TIMELINE (of `allcores run --timeline`, or a run's folder) as one HTML file."""
+    from allcores.timeline.account import account
+    from allcores.timeline.recording import Recording
+
+    recording = Recording.load(timeline)
+    try:
+        from allcores.timeline.report import save_report
+
+        save_report(recording, output)
+    except ImportError as error:
+        raise CommandError(str(error)) from None
+    summed = account(recording)
+    part = f"{100 * summed.efficiency:.0f} %"
+    say(f"{output}: {part} of the {summed.whose} time was spent in the function. {summed.limit}")

@@ -1,0 +1,19 @@
+"""`allcores trace`: a recorded timeline for Perfetto and chrome://tracing."""
+
+from __future__ import annotations
+
+import click
+
+from allcores.cli.output import say
+
+
+@click.command("trace")
+@click.argument("timeline")
+@click.option("-o", "--output", metavar="OUT", default="trace.json", show_default=True, help="File to (over)write.")
+def command(timeline: str, output: str) -> None:
+    """Turn TIMELINE (of `allcores run --timeline`, or a run's folder) into a trace for ui.perfetto.dev."""
+    from allcores.timeline.recording import Recording
+    from allcores.timeline.trace import save_trace
+
+    save_trace(Recording.load(timeline), output)
+    say(f"{output}: open it in https://ui.perfetto.dev or chrome://tracing")

@@ -1,0 +1,102 @@
+"""What observers get to know of work: the reports of a worker, put together.
+
+Only kept while somebody observes. A worker may report every fraction of a millisecond; one piece of news for what
+came shortly one after the other keeps watching cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from allcores.engine.desk import Desk
+from allcores.engine.events import News, WorkRecord, WorkReported
+from allcores.engine.flow import Chunk, Flow
+
+#: Reports of a worker are told together until they make up so much time, ns. Larger costs less and tells later.
+WORK_NS = 5_000_000
+
+
+class _Report:
+    """News of work that still grows."""
+
+    __slots__ = ("begin_ns", "busy_ns", "count", "end_ns", "failed", "flow", "records", "size_bytes", "worker")
+
+    def __init__(self, worker: int, flow: int, begin_ns: int) -> None:
+        self.worker = worker
+        self.flow = flow
+        self.begin_ns = self.end_ns = begin_ns
+        self.busy_ns = self.count = self.failed = self.size_bytes = 0
+        self.records: list[WorkRecord] = []
+
+
+class Chronicle:
+    """Collects reports. Its owner holds a lock around it."""
+
+    def __init__(self) -> None:
+        #: by worker
+        self._growing: dict[int, _Report] = {}
+        self._ready: list[_Report] = []
+
+    def note(
+        self,
+        desk: Desk,
+        chunk: Chunk,
+        start: int,
+        count: int,
+        failed: int,
+        busy_ns: int,
+        size_bytes: int,
+        durations: Sequence[int] | None,
+        now: int,
+    ) -> None:
+        """`count` items of `chunk`, from position `start` on, have been tried."""
+        worker, flow = desk.worker, chunk.flow.number
+        # It began when it had nothing older to do: at its last report, or when it was given this.
+        begin_ns = max(desk.seen_ns, chunk.sent_ns)
+        desk.seen_ns = now
+        report = self._growing.get(worker)
+        if report is not None and (report.flow != flow or begin_ns - report.end_ns > WORK_NS):
+            self._ready.append(report)
+            report = None
+        if report is None:
+            report = self._growing[worker] = _Report(worker, flow, begin_ns)
+        report.end_ns = now
+        report.count += count
+        report.failed += failed
+        report.busy_ns += busy_ns
+        report.size_bytes += size_bytes
+        report.records.append(WorkRecord(chunk.first + start, count, busy_ns, durations, chunk.items, start))
+        if now - report.begin_ns >= WORK_NS:
+            self._ready.append(report)
+            del self._growing[worker]
+
+    def settle(self, flow: Flow) -> None:
+        """A flow is over: nothing of it grows any more."""
+        for worker in [worker for worker, report in self._growing.items() if report.flow == flow.number]:
+            self._ready.append(self._growing.pop(worker))
+
+    def gone(self, worker: int) -> None:
+        """A worker is gone."""
+        report = self._growing.pop(worker, None)
+        if report is not None:
+            self._ready.append(report)
+
+    def tell(self, news: list[News]) -> None:
+        """Append what is ready to `news`."""
+        if not self._ready:
+            return
+        for report in self._ready:
+            news.append(
+                WorkReported(
+                    report.worker,
+                    report.flow,
+                    report.count,
+                    report.failed,
+                    report.begin_ns,
+                    report.end_ns,
+                    report.busy_ns,
+                    report.size_bytes,
+                    report.records,
+                )
+            )
+        self._ready.clear()

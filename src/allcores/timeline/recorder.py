@@ -1,0 +1,390 @@
+"""The observer that records a pool's timeline.
+
+It costs a few microseconds per report of a worker and nothing per item. What it keeps is bounded: spans of a lane
+are merged up to a resolution that grows with the run, all else is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from allcores.budget import core_budget
+from allcores.clock import NANO, monotonic_ns
+from allcores.engine.events import (
+    FlowEnded,
+    FlowStarted,
+    InputRead,
+    News,
+    PoolEnded,
+    PoolOpened,
+    TaskFailed,
+    TaskRetried,
+    WorkerEnded,
+    WorkerStarted,
+    WorkReported,
+)
+from allcores.errors import UsageError
+from allcores.timeline.file import FORMAT, VERSION, Lines, rows_of
+from allcores.timeline.recording import Recording
+from allcores.timeline.sampling import Sampler
+from allcores.timeline.tally import Tally, name_of
+
+#: spans and gaps of a lane shorter than this are merged, ns; smaller shows more and costs more
+FINEST_NS = 2_000_000
+#: ... and, all lanes together, those shorter than this fraction of the time so far
+PARTS = 16_000
+#: rows on failures, retries, workers and flows, each; later ones are only counted
+MOST_ROWS = 1_000
+#: counts (histogram, slowest, causes) are written this often at first, ns, and whenever the run is a tenth longer
+TOTALS_NS = 2_000_000_000
+#: what was recorded is written at least this often, seconds: so much is lost if the program is killed
+FLUSH_S = 0.5
+
+
+class _Lane:
+    """A worker's place in the picture; its successor takes it over."""
+
+    __slots__ = ("number", "span", "worker")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.worker: int | None = None
+        #: [flow, begin, end, busy, idle, items, failed, bytes] that still grows
+        self.span: list[int] | None = None
+
+
+class Timeline:
+    """An observer that records who ran what when, for `allcores report` and `allcores trace`.
+
+        timeline = allcores.Timeline("run.jsonl")
+        with allcores.Pool(observers=[timeline]) as pool: ...
+
+    path: a file to (over)write as the run goes, gzipped if its name ends in .gz; what was recorded can be read
+    after any end of the program, but for its last half second. None keeps it in memory.
+    memory: also sample memory and processor time, by a thread of its own (Linux).
+
+    It watches one pool, and is complete when that is closed.
+    Raises: UsageError if the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, memory: bool = True) -> None:
+        self._lines = Lines(path)
+        # Re-entrant: the garbage collector may end a flow, which is news, on the thread that is in here.
+        self._lock = threading.RLock()
+        self._origin = monotonic_ns()
+        self._pid = os.getpid()
+        self._memory = memory
+        self._name: str | None = None
+        self._closed = False
+        self._lanes: dict[int, _Lane] = {}
+        self._free: list[_Lane] = []
+        self._seats = 0
+        self._pids: dict[int, int] = {}
+        #: the reading thread's span: [flow, begin, end, items, pull, pack, held]
+        self._feed: list[int] | None = None
+        self._tally = Tally()
+        self._rows: dict[str, int] = {}
+        self._resolution_ns = FINEST_NS
+        self._totals_due_ns = self._origin + TOTALS_NS
+        self._flush_due_ns = 0
+        self._over = threading.Event()
+        self._sampler: threading.Thread | None = None
+        self._lines.add(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "created": round(time.time(), 3),
+                "cores": core_budget().workers,
+                "machine_cores": os.cpu_count() or 0,
+                "python": platform.python_version(),
+                "system": platform.platform(),
+                "pid": self._pid,
+            }
+        )
+
+    # --- news ---
+
+    def __call__(self, news: News) -> None:
+        """Take one piece of news. What it does not know, it ignores."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        if isinstance(news, PoolEnded):
+            # Without the lock: it waits for the sampling thread, which needs it.
+            self.close()
+            return
+        with self._lock:
+            take = _TAKES.get(type(news))
+            if take is None:
+                return
+            take(self, news)
+            now = monotonic_ns()
+            if now >= self._flush_due_ns and not self._closed:
+                try:
+                    self._flush(now)
+                except OSError as error:
+                    self._give_up()
+                    raise UsageError(f"The timeline {self._lines.path!r} ends here: {error.strerror}.") from error
+
+    def _give_up(self) -> None:
+        self._closed = True
+        self._over.set()
+        self._lines.abandon()
+
+    def _opened(self, news: PoolOpened) -> None:
+        if self._name is not None:
+            raise UsageError(f"A Timeline watches one pool, and this one had {self._name!r}: make another.")
+        self._name = news.name
+        self._add("pool", self._now(), news.name, news.backend, news.workers)
+        # Their places stand from now on: until they are ready is start-up.
+        self._free = [_Lane(number) for number in range(news.workers, 0, -1)]
+        self._seats = news.workers
+        if self._sampler is None:
+            self._sampler = threading.Thread(target=self._keep_sampling, name="allcores-timeline", daemon=True)
+            self._sampler.start()
+
+    def _started(self, news: WorkerStarted) -> None:
+        self._tally.counts["workers_started"] += 1
+        lane = self._seat(news.worker)
+        if news.pid is not None and news.pid != self._pid:
+            self._pids[news.worker] = news.pid
+        self._add_some("worker", self._now(), lane.number, news.worker, news.pid)
+
+    def _gone(self, news: WorkerEnded) -> None:
+        self._tally.counts["workers_ended"] += 1
+        lane = self._lanes.pop(news.worker, None)
+        if lane is None:
+            return
+        self._end_span(lane)
+        lane.worker = None
+        self._free.append(lane)
+        self._free.sort(key=lambda free: -free.number)
+        self._add_some("gone", self._now(), lane.number, news.worker, news.reason)
+
+    def _seat(self, worker: int) -> _Lane:
+        lane = self._lanes.get(worker)
+        if lane is None:
+            if self._free:
+                lane = self._free.pop()
+            else:
+                # A replacement may be there before the worker that it replaces is gone.
+                self._seats += 1
+                lane = _Lane(self._seats)
+            lane.worker = worker
+            self._lanes[worker] = lane
+        return lane
+
+    def _flow_started(self, news: FlowStarted) -> None:
+        self._add_some("flow", self._now(), news.flow, news.total)
+
+    def _flow_ended(self, news: FlowEnded) -> None:
+        self._add_some("done", self._now(), news.flow, news.done, news.failed, news.cancelled)
+
+    def _read(self, news: InputRead) -> None:
+        feed = self._feed
+        begin = news.begin_ns - news.held_ns
+        if (
+            feed is not None
+            and feed[0] == news.flow
+            and begin - feed[2] < self._resolution_ns
+            and feed[2] - feed[1] < self._resolution_ns
+        ):
+            feed[2] = news.end_ns
+        else:
+            self._end_feed()
+            feed = self._feed = [news.flow, begin, news.end_ns, 0, 0, 0, 0]
+        feed[3] += news.items
+        feed[4] += news.pull_ns
+        feed[5] += news.pack_ns
+        feed[6] += news.held_ns
+        if news.ended:
+            self._end_feed()
+            self._add_some("input", self._at(news.end_ns), news.flow)
+
+    def _reported(self, news: WorkReported) -> None:
+        worker, flow, count, failed, begin, end, busy, size, _ = news
+        lane = self._lanes.get(worker) or self._seat(worker)
+        span, resolution = lane.span, self._resolution_ns
+        if (
+            span is not None
+            and span[0] == flow
+            and (gap := begin - span[2]) < resolution
+            and span[2] - span[1] < resolution
+        ):
+            span[2] = end
+            span[3] += busy
+            span[4] += max(0, gap)
+            span[5] += count
+            span[6] += failed
+            span[7] += size
+        else:
+            if span is not None:
+                self._end_span(lane)
+                if end - self._origin > FINEST_NS * PARTS // self._seats:
+                    self._resolution_ns = (end - self._origin) * self._seats // PARTS
+            lane.span = [flow, begin, end, busy, 0, count, failed, size]
+        self._tally.add(news)
+
+    def _task_failed(self, news: TaskFailed) -> None:
+        outcome, now = news.outcome, self._now()
+        name = name_of(outcome.item)
+        text = self._tally.causes.add(
+            outcome.kind, outcome.error, news.flow, outcome.index, outcome.worker, name, retry=False
+        )
+        lane = self._lanes.get(outcome.worker or 0)
+        place = None if lane is None else lane.number
+        self._add_some("fail", now, news.flow, outcome.index, place, outcome.kind.value, text, name)
+
+    def _retried(self, news: TaskRetried) -> None:
+        self._tally.counts["retries"] += 1
+        text = self._tally.causes.add(news.kind, news.error, news.flow, news.index, None, "", retry=True)
+        wait_us = int(news.wait_s * 1e6)
+        self._add_some("retry", self._now(), news.flow, news.index, news.attempt, news.kind.value, text, wait_us)
+
+    # --- rows; times in the file are µs since the origin ---
+
+    def _at(self, ns: int) -> int:
+        return (ns - self._origin) // 1000
+
+    def _now(self) -> int:
+        return self._at(monotonic_ns())
+
+    def _add(self, what: str, *values: Any) -> None:
+        self._lines.add([what, *values])
+
+    def _add_some(self, what: str, *values: Any) -> None:
+        seen = self._rows[what] = self._rows.get(what, 0) + 1
+        if seen <= MOST_ROWS:
+            self._lines.add([what, *values])
+
+    def _end_span(self, lane: _Lane) -> None:
+        span, lane.span = lane.span, None
+        if span is not None:
+            flow, begin, end, busy, idle, items, failed, size = span
+            worker = lane.worker or 0
+            self._add(
+                "span", lane.number, worker, flow, self._at(begin), self._at(end), busy // 1000, idle // 1000, items,
+                failed, size,
+            )  # fmt: skip
+
+    def _end_feed(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            flow, begin, end, items, pull, pack, held = feed
+            self._add("read", flow, self._at(begin), self._at(end), items, pull // 1000, pack // 1000, held // 1000)
+
+    def _add_totals(self) -> None:
+        self._add("totals", self._now(), {**self._tally.snapshot(), "lanes": self._seats, "rows": self._rows})
+
+    def _flush(self, now: int) -> None:
+        if now >= self._totals_due_ns:
+            self._totals_due_ns = now + max(TOTALS_NS, (now - self._origin) // 10)
+            self._add_totals()
+        self._flush_due_ns = now + int(FLUSH_S * NANO)
+        self._lines.flush()
+
+    # --- samples ---
+
+    def _keep_sampling(self) -> None:
+        sampler = Sampler()
+        known: dict[int, int] = {}
+        due = 0
+        while True:
+            now = monotonic_ns()
+            with self._lock:
+                if self._closed:
+                    return
+                pids = dict(self._pids)
+                for worker in [worker for worker in pids if worker not in self._lanes]:
+                    del self._pids[worker], pids[worker]
+            for worker in [worker for worker in known if worker not in pids]:
+                sampler.forget(known.pop(worker))
+            known.update(pids)
+            if self._memory and now >= due:
+                due = now + max(NANO // 4, (now - self._origin) // 400)
+                sample = sampler.take(pids.values())
+                with self._lock:
+                    if sample is not None and not self._closed:
+                        self._add("memory", self._at(now), *sample[:3], sample.cpu_ns // 1000)
+            # Also what came before a long silence reaches the file.
+            with self._lock:
+                if not self._closed and self._lines.waiting:
+                    self._flush_quietly()
+            if self._over.wait(FLUSH_S if not self._memory else max(0.05, min(FLUSH_S, (due - now) / NANO))):
+                return
+
+    def _flush_quietly(self) -> None:
+        # What cannot be written here cannot be written at the next piece of news either, which then says so.
+        with contextlib.suppress(OSError):
+            self._flush(monotonic_ns())
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Write what is left, and close the file. Idempotent; the pool's end does it."""
+        with self._lock:
+            if self._closed or os.getpid() != self._pid:
+                return
+            for lane in sorted(self._lanes.values(), key=lambda lane: lane.number):
+                self._end_span(lane)
+            self._end_feed()
+            self._add_totals()
+            self._add("end", self._now())
+            self._closed = True
+            self._over.set()
+            try:
+                self._lines.close()
+            finally:
+                sampler = self._sampler
+        if sampler is not None and sampler is not threading.current_thread():
+            sampler.join(5.0)
+
+    def __enter__(self) -> Timeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def recording(self) -> Recording:
+        """What was recorded; complete once the pool is closed."""
+        if self._lines.path is not None:
+            return Recording.load(self._lines.path)
+        with self._lock:
+            if not self._closed:
+                self._flush(monotonic_ns())
+            return Recording.of(rows_of(self._lines.content(), "memory"), "memory")
+
+    def save_report(self, path: str | os.PathLike[str]) -> None:
+        """Write the report, one HTML file. Needs the extra `report`.
+
+        Raises: ImportError without Jinja2; UsageError if the file cannot be written.
+        """
+        from allcores.timeline.report import save_report
+
+        save_report(self.recording(), path)
+
+    def save_trace(self, path: str | os.PathLike[str]) -> None:
+        """Write the timeline for Perfetto or chrome://tracing. Raises: UsageError if the file cannot be written."""
+        from allcores.timeline.trace import save_trace
+
+        save_trace(self.recording(), path)
+
+
+_TAKES: dict[type, Any] = {
+    PoolOpened: Timeline._opened,
+    WorkerStarted: Timeline._started,
+    WorkerEnded: Timeline._gone,
+    FlowStarted: Timeline._flow_started,
+    FlowEnded: Timeline._flow_ended,
+    InputRead: Timeline._read,
+    WorkReported: Timeline._reported,
+    TaskFailed: Timeline._task_failed,
+    TaskRetried: Timeline._retried,
+}

@@ -1,0 +1,55 @@
+"""Memory and processor time of a pool's processes, from /proc. Elsewhere nothing is sampled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from allcores.supervision.system import resident_bytes
+
+
+class Sample(NamedTuple):
+    """parent, workers, largest: resident bytes, shared memory apart; largest: of one worker. cpu_ns: of workers."""
+
+    parent: int
+    workers: int
+    largest: int
+    cpu_ns: int
+
+
+class Sampler:
+    """Adds up processor time, also of workers that are gone."""
+
+    def __init__(self) -> None:
+        self._cpu_ns: dict[int, int] = {}
+        self._gone_ns = 0
+
+    def forget(self, pid: int) -> None:
+        """Its process is gone: what it used by the last sample stays counted."""
+        self._gone_ns += self._cpu_ns.pop(pid, 0)
+
+    def take(self, pids: Iterable[int]) -> Sample | None:
+        """Measure now; None where it cannot be told."""
+        parent = resident_bytes(os.getpid())
+        if parent is None:
+            return None
+        total = largest = 0
+        for pid in pids:
+            resident = resident_bytes(pid) or 0
+            total += resident
+            largest = max(largest, resident)
+            used = _cpu_ns(pid)
+            if used is not None:
+                self._cpu_ns[pid] = used
+        return Sample(parent, total, largest, self._gone_ns + sum(self._cpu_ns.values()))
+
+
+def _cpu_ns(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # proc(5): the second field is the name in brackets, which may hold spaces and brackets.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))

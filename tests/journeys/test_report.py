@@ -1,0 +1,173 @@
+"""`allcores run --timeline`, `allcores report` and `allcores trace`, as a shell and a browser see them."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WORK = """
+import time
+
+def picky(x):
+    time.sleep(0.002)
+    if int(x) % 20 == 3:
+        raise ValueError(f"no price for article {x}, which has a_name_that_is_long_and_has_no_blanks_" + "x" * 80)
+    return int(x)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "numbers.txt").write_text("".join(f"{n}\n" for n in range(400)))
+    return tmp_path
+
+
+def run(folder: Path, *words: str, code: int = 0, blocked: str = "") -> str:
+    """What the command says on standard error. blocked: a library that cannot be imported."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    start = ["-m", "allcores"]
+    if blocked:
+        hide = f"import sys; sys.modules[{blocked!r}] = None; from allcores.cli.main import main; sys.exit(main())"
+        start = ["-c", hide]
+    command = [sys.executable, *start, *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+def recorded(folder: Path, name: str = "run.jsonl.gz") -> None:
+    run(
+        folder, "run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "skip", "--timeline", name,
+        "--trace", "trace.json", "--workers", "2", code=1,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_timeline_from_which_report_and_trace_are_made(folder: Path) -> None:
+    """All of them tell of the same run."""
+    recorded(folder)
+    said = run(folder, "report", "run.jsonl.gz")
+    assert "report.html: " in said
+    report = (folder / "report.html").read_text()
+    assert "<dt>items tried</dt><dd>400</dd>" in report
+    assert "ValueError: no price for article 3" in report
+    run(folder, "trace", "run.jsonl.gz", "-o", "again.json")
+    first, again = (json.loads((folder / name).read_text()) for name in ("trace.json", "again.json"))
+    assert [event for event in first["traceEvents"] if event["ph"] == "X"]
+    assert len(first["traceEvents"]) == len(again["traceEvents"])
+
+
+def test_mistakes_cost_one_sentence(folder: Path) -> None:
+    """What is no timeline, what cannot be written, what is not installed."""
+    assert run(folder, "report", "work.py", code=2).startswith("allcores: 'work.py' is no timeline")
+    assert "'none.jsonl' cannot be read: No such file" in run(folder, "report", "none.jsonl", code=2)
+    said = run(folder, "run", "work.py:picky", "numbers.txt", "--timeline", "no/such/folder.jsonl", code=2)
+    assert "cannot be written: No such file" in said
+    assert len(said.splitlines()) == 1
+    (folder / "t.jsonl").write_text('{"format": "allcores.timeline", "version": 1}\n')
+    assert "cannot be written" in run(folder, "trace", "t.jsonl", "-o", "no/trace.json", code=2)
+    said = run(folder, "report", "t.jsonl", code=2, blocked="jinja2")
+    assert said == "allcores: reports need Jinja2: pip install 'allcores[report]'\n"
+
+
+def test_report_refers_to_nothing_outside(folder: Path) -> None:
+    """No script, no address, and the page itself forbids both."""
+    (folder / "t.jsonl").write_text('{"format": "allcores.timeline", "version": 1}\n')
+    run(folder, "report", "t.jsonl")
+    report = (folder / "report.html").read_text()
+    assert "<script" not in report
+    assert "://" not in report
+    assert not re.search(r"(src|href)=\"(?!data:,)", report)
+    assert "default-src 'none'" in report
+
+
+# --- in a browser ---
+
+
+def browse(folder: Path, page: Path, *options: str) -> tuple[str, str, list[str]]:
+    """The page as the browser has it, what it complained of, and the addresses that it asked for."""
+    assert CHROMIUM is not None
+    log = folder / "net.json"
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--disable-extensions", "--disable-default-apps", "--no-default-browser-check",
+            "--disable-features=OptimizationHints,MediaRouter", f"--user-data-dir={folder / 'profile'}",
+            "--enable-logging=stderr", "--log-level=0", f"--log-net-log={log}", *options, "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=55,
+    )  # fmt: skip
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    # What Chromium asks for on its own behalf (the time, its accounts) has no origin.
+    asked = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    asked = [each for each in asked if each.get("initiator") not in (None, "not an origin")]
+    return done.stdout, "\n".join(complaints), [each["url"] for each in asked if "url" in each]
+
+
+MEASURE = """
+const frame = document.querySelector("iframe"), page = frame.contentDocument;
+frame.onload = () => {
+  const inner = frame.contentDocument, root = inner.documentElement;
+  const sizes = selector => [...inner.querySelectorAll(selector)].map(each => each.getBoundingClientRect());
+  const filled = selector => sizes(selector).filter(each => each.width > 0 && each.height > 0).length;
+  document.querySelector("pre").textContent = JSON.stringify({
+    width: root.clientWidth, scroll: root.scrollWidth,
+    stack: filled(".stack i"), lanes: filled("#chart-lanes .function"),
+    failed: inner.querySelectorAll("#chart-lanes .mark.failed").length,
+    pace: filled("#chart-pace path"), bars: filled("#chart-times .bar"), causes: filled("#chart-failures .bar"),
+    slowest: inner.querySelectorAll("#slowest tbody tr").length,
+    tables: inner.querySelectorAll("details table").length,
+    unnamed: inner.querySelectorAll("svg:not([aria-hidden]):not([aria-label])").length,
+    ground: getComputedStyle(inner.body).backgroundColor,
+  });
+};
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_report_in_a_browser(folder: Path) -> None:
+    """Every chart has content, nothing is asked for or complained of, and a phone need not scroll sideways."""
+    recorded(folder)
+    run(folder, "report", "run.jsonl.gz")
+    report = folder / "report.html"
+    _, complaints, asked = browse(folder, report)
+    assert complaints == ""
+    assert asked == []
+    # The check would see one that the page asks for.
+    (folder / "asking.html").write_text('<link rel="icon" href="data:,"><img src="http://127.0.0.1:9/x.png">')
+    assert browse(folder, folder / "asking.html")[2] == ["http://127.0.0.1:9/x.png"]
+    # Measured from outside: the page itself may run no script.
+    page = folder / "phone.html"
+    quoted = html.escape(report.read_text())
+    page.write_text(
+        f'<meta charset="utf-8"><iframe style="width: 390px; height: 3000px; border: 0" srcdoc="{quoted}"></iframe>'
+        f"<pre></pre><script>{MEASURE}</script>"
+    )
+    dom, complaints, _ = browse(folder, page, "--virtual-time-budget=5000")
+    assert complaints == ""
+    found = re.search(r"<pre>(\{.*\})</pre>", dom)
+    assert found is not None, dom[-2000:]
+    measured = json.loads(found[1])
+    # The frame's own scroll bar takes some of it.
+    assert measured["scroll"] == measured["width"] <= 390
+    for chart in ("stack", "lanes", "failed", "pace", "bars", "causes", "slowest", "tables"):
+        assert measured[chart] > 0, chart
+    assert measured["unnamed"] == 0
+    dark, _, _ = browse(folder, page, "--virtual-time-budget=5000", "--blink-settings=preferredColorScheme=0")
+    found = re.search(r"<pre>(\{.*\})</pre>", dark)
+    assert found is not None
+    assert json.loads(found[1])["ground"] != measured["ground"]

@@ -1,0 +1,390 @@
+"""A timeline's promises that need no process: what is counted, what is bounded, what is read back."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allcores.clock import monotonic_ns
+from allcores.engine.chronicle import WORK_NS, Chronicle
+from allcores.engine.chunker import Chunker
+from allcores.engine.desk import Desk
+from allcores.engine.events import (
+    FlowEnded,
+    FlowStarted,
+    InputRead,
+    News,
+    PoolEnded,
+    PoolOpened,
+    TaskFailed,
+    WorkerEnded,
+    WorkerStarted,
+    WorkRecord,
+    WorkReported,
+)
+from allcores.engine.flow import Chunk, Flow, Function
+from allcores.errors import UsageError
+from allcores.outcome import Kind, Outcome
+from allcores.timeline import Timeline, recorder
+from allcores.timeline.account import account
+from allcores.timeline.recording import Recording
+from allcores.timeline.report import as_html
+from allcores.timeline.tally import MOST_CAUSES, MOST_SLOWEST, Causes, Histogram, Slowest, bucket_ns, name_of
+
+MS = 1_000_000
+
+
+def report(worker: int, begin_ns: int, end_ns: int, items: int = 1, *, first: int = 0, flow: int = 1) -> WorkReported:
+    record = WorkRecord(first, items, end_ns - begin_ns, None, range(items), 0)
+    return WorkReported(worker, flow, items, 0, begin_ns, end_ns, end_ns - begin_ns, 10 * items, [record])
+
+
+def rows(path: Path) -> list[object]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def recorded(*news: News, path: Path | None = None) -> Recording:
+    timeline = Timeline(path, memory=False)
+    for each in (PoolOpened("pool", "processes", 2), *news, PoolEnded("pool")):
+        timeline(each)
+    return timeline.recording()
+
+
+# --- what is counted ---
+
+
+@given(st.lists(st.integers(0, 10**12), min_size=1, max_size=200))
+def test_histogram_counts_every_item_in_its_bucket(durations: list[int]) -> None:
+    """However they come, as many are counted as there were, and none where it does not belong."""
+    one_by_one, together = Histogram(), Histogram()
+    for ns in durations:
+        one_by_one.add(ns, 1)
+        (bucket,) = {bucket for bucket in one_by_one.buckets if bucket_ns(bucket)[0] <= ns < bucket_ns(bucket)[1]}
+        assert bucket == (ns * ns).bit_length()
+    together.add_each(durations, sum(durations), max(durations))
+    assert sum(together.buckets.values()) == len(durations)
+    if sum(durations) >= 10_000 * len(durations):
+        assert together.buckets == one_by_one.buckets
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=100))
+def test_slowest_are_the_slowest(durations: list[int]) -> None:
+    """As many as there is room for, with the right indexes."""
+    slowest = Slowest()
+    for first in range(0, len(durations), 7):
+        part = durations[first : first + 7]
+        slowest.look_at(WorkRecord(first, len(part), sum(part), part, list(range(len(durations))), first), 1, 1)
+    kept = sorted(slowest.heap, reverse=True)
+    assert [entry[0] for entry in kept] == sorted(durations, reverse=True)[:MOST_SLOWEST]
+    assert all(durations[entry[3]] == entry[0] and entry[6] == str(entry[3]) for entry in kept)
+
+
+def test_a_slow_item_among_quick_ones_is_found() -> None:
+    """A record with one time for all: what is beyond the routine was spent in its last few items."""
+    slowest, histogram = Slowest(), Histogram()
+    slowest.estimate(WorkRecord(100, 50, 300 * MS, None, range(200), 100), 1, 1, histogram)
+    ((ns, _, _, first, few, _, _),) = slowest.heap
+    assert (first, few) == (142, 8)
+    assert 299 * MS < ns < 300 * MS
+    assert sum(histogram.buckets.values()) == 50
+
+
+def test_causes_are_told_apart_by_words_not_numbers() -> None:
+    """And there are never more than are kept."""
+    long = Causes()
+    for number in (1, 20, 3000):
+        long.add(Kind.FAILED, ValueError(f"item {number}: {'x' * 300}"), 1, number, 1, "", retry=False)
+    assert len(long.known) == 1
+    causes = Causes()
+    for number in range(1000):
+        causes.add(Kind.FAILED, ValueError(f"no price for {number} in 'file {number}'"), 1, number, 1, "", retry=False)
+    ((kind, text, failures, _, _, index, _, _),) = causes.known.values()
+    assert (kind, failures, index) == ("failed", 1000, 0)
+    assert text == "ValueError: no price for 0 in 'file 0'"
+    for number in range(500):
+        causes.add(Kind.FAILED, KeyError("x" + "y" * number), 1, number, 1, "", retry=False)
+        causes.add(Kind.FAILED, ValueError("x" + "y" * number), 1, number, 1, "", retry=False)
+    assert len(causes.known) <= MOST_CAUSES + 1
+    assert sum(cause[2] for cause in causes.known.values()) == 2000
+
+
+def test_names_of_items_cost_little() -> None:
+    """Of what may be large, only the type; of a long path, the end."""
+    assert name_of(b"x" * 10**8) == "bytes"
+    assert name_of([0] * 10**6) == "list"
+    assert name_of(10**10_000) == "int"
+    assert name_of("a" * 50 + "/" + "b" * 50 + ".html").endswith("b.html")
+    assert len(name_of("a" * 10**7)) <= 60
+    assert name_of(("x", 1)) == "(x, 1)"
+
+
+# --- what is bounded ---
+
+
+def test_spans_are_merged_as_a_run_grows(tmp_path: Path) -> None:
+    """A day of reports of 20 ms each makes a file of bounded size, and no item is lost from it."""
+    path = tmp_path / "day.jsonl"
+    timeline = Timeline(path, memory=False)
+    timeline(PoolOpened("pool", "processes", 1))
+    timeline(FlowStarted(1, None))
+    number, now = 200_000, monotonic_ns()
+    for _ in range(number):
+        timeline(report(1, now, now + 432 * MS))
+        now += 432 * MS
+    timeline(PoolEnded("pool"))
+    recording = timeline.recording()
+    (lane,) = recording.lanes.values()
+    assert sum(span.items for span in lane.spans) == number == recording.counts["attempts"]
+    assert len(lane.spans) < 5 * recorder.PARTS
+    assert path.stat().st_size < 6_000_000
+    assert sum(span.busy for span in lane.spans) == pytest.approx(number * 0.432)
+    assert len(as_html(recording)) < 2_000_000
+
+
+def test_rows_of_failures_and_workers_are_capped() -> None:
+    """Counts go on where rows end."""
+    news: list[News] = []
+    for number in range(1, 3001):
+        news += [WorkerStarted(number, None), WorkerEnded(number, "it was recycled")]
+        outcome = Outcome(number, Kind.FAILED, error=ValueError("no"), item=number, worker=number)
+        news.append(TaskFailed(1, outcome))
+    recording = recorded(*news)
+    assert recording.counts["workers_started"] == 3000
+    assert recording.causes[0].failures == 3000
+    assert len(recording.lanes) == 2
+    assert len(recording.marks) <= 2 * recorder.MOST_ROWS
+    assert len(as_html(recording)) < 2_000_000
+
+
+def test_reports_shortly_one_after_the_other_are_told_once() -> None:
+    """Work is told when it makes up WORK_NS, when its flow or worker ends, and before a gap; never per item."""
+    chronicle, desk, flow = Chronicle(), Desk(1, 0), Flow(1, chunker=Chunker())
+    chunk = Chunk(flow, Function(1, abs, b"", "one", "abs"), 0, list(range(100)))
+    news: list[News] = []
+    for number in range(40):
+        chronicle.note(desk, chunk, number, 1, 0, 1000, 10, None, (number + 1) * WORK_NS // 20)
+        chronicle.tell(news)
+    assert [each.attempts for each in news if isinstance(each, WorkReported)] == [20, 20]
+    chronicle.note(desk, chunk, 40, 1, 1, 1000, 10, None, 40 * WORK_NS // 20 + 1)
+    chronicle.tell(news)
+    assert len(news) == 2
+    chronicle.settle(flow)
+    chronicle.tell(news)
+    assert isinstance(news[2], WorkReported)
+    assert news[2].failed == 1
+    assert news[2].records[0].first == 40
+
+
+# --- what is read back ---
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.gz"])
+def test_a_file_that_was_cut_off_anywhere_can_be_read(tmp_path: Path, name: str) -> None:
+    """Whole rows count, a torn one does not, and nothing else is lost."""
+    path, now = tmp_path / name, monotonic_ns()
+    news = [FlowStarted(1, 10), *(report(1, now + n * 10 * MS, now + (n + 1) * 10 * MS, first=n) for n in range(10))]
+    complete = recorded(*news, path=path)
+    assert complete.complete
+    content = path.read_bytes()
+    cuts = range(len(content) // 2, len(content), 7)
+    for cut in cuts:
+        path.write_bytes(content[:cut])
+        try:
+            cut_off = Recording.load(path)
+        except UsageError:
+            # Gzipped, so short a file has nothing that can be unpacked yet.
+            assert name.endswith(".gz")
+            continue
+        # Behind the last row there is gzip's own end.
+        assert not cut_off.complete or cut > len(content) - 12
+        assert cut_off.header == complete.header
+        spans = [span for lane in cut_off.lanes.values() for span in lane.spans]
+        ends = [(span.items, pytest.approx(span.end)) for span in complete.lanes[1].spans]
+        assert [(span.items, span.end) for span in spans] == ends[: len(spans)]
+        assert cut_off.counts["attempts"] >= sum(span.items for span in spans)
+
+
+def test_gzip_can_unpack_it(tmp_path: Path) -> None:
+    """It is an ordinary gzip file of lines of JSON."""
+    path = tmp_path / "run.jsonl.gz"
+    recorded(FlowStarted(1, 10), path=path)
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    assert json.loads(lines[0])["format"] == "allcores.timeline"
+    assert json.loads(lines[-1])[0] == "end"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "is no timeline"),
+        ("hello\n", "is no timeline"),
+        ('{"a": 1}\n', "is no timeline"),
+        ('{"format": "allcores.timeline", "version": 2}\n', "version 2"),
+        ('{"format": "allcores.timeline", "version": 1}\n["span", 1]\n', "damaged row"),
+    ],
+)
+def test_what_is_no_timeline_is_refused_in_a_sentence(tmp_path: Path, content: str, sentence: str) -> None:
+    """That names the file."""
+    path = tmp_path / "x.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=sentence) as raised:
+        Recording.load(path)
+    assert str(path) in str(raised.value)
+
+
+def test_rows_of_later_versions_are_left_out(tmp_path: Path) -> None:
+    """A row that is not known, or has more values, does no harm."""
+    path = tmp_path / "x.jsonl"
+    recorded(FlowStarted(1, 10), path=path)
+    lines = path.read_text().splitlines()
+    lines.insert(2, '["weather", 5, "sunny"]')
+    lines = [line.replace('["flow",', '["flow",').replace(",1,10]", ',1,10,"more"]') for line in lines]
+    path.write_text("\n".join(lines) + "\n")
+    assert Recording.load(path).flows[1].total == 10
+
+
+def test_a_folder_stands_for_the_timeline_in_it(tmp_path: Path) -> None:
+    """And one without says so."""
+    recorded(FlowStarted(1, 10), path=tmp_path / "timeline.jsonl")
+    assert Recording.load(tmp_path).flows[1].total == 10
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="was not recorded"):
+        Recording.load(tmp_path / "empty")
+
+
+def test_a_file_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    """Not in the middle of the run."""
+    with pytest.raises(UsageError, match=r"run\.jsonl.*cannot be written"):
+        Timeline(tmp_path / "missing" / "run.jsonl")
+
+
+def test_one_timeline_watches_one_pool() -> None:
+    """The second pool is refused: the workers' numbers would mean two things."""
+    timeline = Timeline(memory=False)
+    timeline(PoolOpened("one", "serial", 1))
+    with pytest.raises(UsageError, match="'one'"):
+        timeline(PoolOpened("two", "serial", 1))
+    timeline.close()
+
+
+# --- where the time went ---
+
+
+def file_of(tmp_path: Path, *extra: list[object]) -> Recording:
+    path = tmp_path / "made.jsonl"
+    header = {"format": "allcores.timeline", "version": 1, "cores": 2}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [header, ["pool", 0, "p", "processes", 2], *extra]))
+    return Recording.load(path)
+
+
+SECOND = 1_000_000
+
+
+def span(lane: int, begin: float, end: float, busy: float, items: int = 10) -> list[object]:
+    return ["span", lane, lane, 1, int(begin * SECOND), int(end * SECOND), int(busy * SECOND), 0, items, 0, 100]
+
+
+def test_time_is_accounted_for_exactly_once(tmp_path: Path) -> None:
+    """Start-up, function, transport, waiting for input, the end: each second of each worker is in one of them."""
+    recording = file_of(
+        tmp_path,
+        ["worker", SECOND, 1, 1, 11],
+        ["worker", SECOND, 2, 2, 12],
+        ["flow", 0, 1, None],
+        span(1, 1, 4, 2.5),
+        span(2, 1, 4, 2.5),
+        # The input was asked for all of this second and gave nothing.
+        ["read", 1, 4 * SECOND, 5 * SECOND, 10, SECOND, 0, 0],
+        ["input", 5 * SECOND, 1],
+        span(1, 5, 10, 5),
+        span(2, 5, 6, 1),
+        ["done", 10 * SECOND, 1, 40, 0, False],
+        ["totals", 10 * SECOND, {"attempts": 40, "failed": 0}],
+        ["end", 12 * SECOND],
+    )
+    summed = account(recording)
+    assert summed.seconds == 10
+    assert {use.key: pytest.approx(use.seconds, abs=0.05) for use in summed.uses} == {
+        "function": 11,
+        "transport": 1,
+        "start": 2,
+        "input": 2,
+        "tail": 4,
+    }
+    assert summed.available == pytest.approx(20, abs=0.05)
+    assert summed.efficiency == pytest.approx(0.55)
+    assert "at the end" in summed.limit
+    assert sum(summed.rates) * summed.width == pytest.approx(40)
+
+
+def test_more_workers_than_cores_are_measured_by_what_they_could_do(tmp_path: Path) -> None:
+    """Ten naps at a time on one core are not an efficiency of 1000 %."""
+    recording = file_of(
+        tmp_path, ["flow", 0, 1, None], span(1, 0, 4, 4), span(2, 0, 4, 2), ["done", 4 * SECOND, 1, 20, 0, False]
+    )
+    recording.header["cores"] = 1
+    summed = account(recording)
+    assert (summed.efficiency, summed.whose) == (pytest.approx(0.75), "workers'")
+
+
+@pytest.mark.parametrize(
+    ("read", "words"),
+    [
+        (["read", 1, 0, 10 * SECOND, 10, 9 * SECOND, 0, 0], "waiting for the input"),
+        (["read", 1, 0, 10 * SECOND, 10, 0, 9 * SECOND, 0], "waiting for the parent"),
+        (["read", 1, 0, 10 * SECOND, 10, 0, 0, 9 * SECOND], "held back"),
+    ],
+)
+def test_idle_workers_have_a_reason(tmp_path: Path, read: list[object], words: str) -> None:
+    """It is what the reading thread did meanwhile."""
+    recording = file_of(
+        tmp_path,
+        ["worker", 0, 1, 1, 11],
+        ["worker", 0, 2, 2, 12],
+        ["flow", 0, 1, None],
+        read,
+        span(1, 0, 10, 10),
+        ["input", 10 * SECOND, 1],
+        ["done", 10 * SECOND, 1, 10, 0, False],
+        ["end", 10 * SECOND],
+    )
+    assert words in account(recording).limit
+
+
+def test_a_report_seen_late_takes_no_time_from_the_next(tmp_path: Path) -> None:
+    """The parent saw the first report late: the second item's seconds are its own, and none counts twice."""
+    now = monotonic_ns()
+    recording = recorded(
+        FlowStarted(1, 2),
+        WorkerStarted(1, None),
+        InputRead(1, 2, now, now, 0, 0, 0, True),
+        # 100 ms of work each, back to back; the first one's report was seen 80 ms late.
+        WorkReported(1, 1, 1, 0, now, now + 180 * MS, 100 * MS, 0, [WorkRecord(0, 1, 100 * MS, None, "ab", 0)]),
+        WorkReported(
+            1, 1, 1, 0, now + 180 * MS, now + 200 * MS, 100 * MS, 0, [WorkRecord(1, 1, 100 * MS, None, "ab", 0)]
+        ),
+        FlowEnded(1, 2, 0, False),
+    )
+    spans = recording.lanes[1].spans
+    assert [span.occupied for span in spans] == pytest.approx([0.1, 0.1], abs=1e-5)
+    assert spans[0].end == spans[1].begin
+
+
+def test_a_report_has_only_what_is_in_it() -> None:
+    """Texts of items and errors are shown, never taken for HTML."""
+    outcome = Outcome(3, Kind.FAILED, error=ValueError("<script>alert(1)</script>\x00"), item="<b>", worker=1)
+    html = as_html(recorded(FlowStarted(1, 10), WorkerStarted(1, None), TaskFailed(1, outcome)))
+    assert "<script" not in html
+    assert "\x00" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<b>" not in html
+
+
+def test_a_report_of_nothing_says_so() -> None:
+    """A pool that was opened and closed."""
+    assert "Nothing was run." in as_html(recorded())
