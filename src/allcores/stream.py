@@ -15,8 +15,9 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from allcores.clock import monotonic_ns
+from allcores.engine.chronicle import InputChronicle
 from allcores.engine.driver import Driver, encode
-from allcores.engine.events import Failure, InputRead
+from allcores.engine.events import Failure
 from allcores.engine.flow import Chunk, Flow, Function, Segment
 from allcores.outcome import Kind, Outcome
 from allcores.transport import pickling
@@ -27,8 +28,6 @@ R = TypeVar("R")
 SLOW_PULL_NS = 2_000_000
 #: Chunks that are handed over in one turn, at most.
 MOST_CHUNKS = 64
-#: What was read within so much time is told to observers together, ns.
-READ_NS = 5_000_000
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
 
@@ -57,10 +56,8 @@ class Feeder:
         #: index of the next item
         self._index = 0
         self.slow = False
-        #: what observers are told next: items, when it began and ended, time in the input and in pickling, ns
-        self._told_index = self._begin_ns = self._end_ns = self._pull_ns = self._pack_ns = self._held_ns = 0
-        #: since when there is no credit, 0 if there is
-        self._held_since_ns = 0
+        #: what observers are told
+        self._notes = InputChronicle(flow.number)
         #: what the input raised, if it did
         self.error: BaseException | None = None
 
@@ -79,7 +76,7 @@ class Feeder:
                     room = min(room, MOST_CHUNKS, max(1, flow.credit // wanted))
             if not wanted:
                 if starved:
-                    self._held_since_ns = self._held_since_ns or monotonic_ns()
+                    self._notes.held_since_ns = self._notes.held_since_ns or monotonic_ns()
                     driver.turn(lambda dispatcher, now: dispatcher.starved(now))
                 return
             self._pull_chunks(room, wanted, bytes_left)
@@ -109,7 +106,7 @@ class Feeder:
                         then = monotonic_ns()
                         packed = self._pack(items)
                         parts += packed
-                        self._pack_ns += monotonic_ns() - then
+                        self._notes.pack_ns += monotonic_ns() - then
                         bytes_left -= sum(part.size_bytes for part in packed)
                 if self._iterator is None or self.slow or bytes_left <= 0:
                     break
@@ -117,35 +114,22 @@ class Feeder:
             if parts:
                 then = monotonic_ns()
                 self._driver.add_all(self._flow, parts)
-                self._pack_ns += monotonic_ns() - then
+                self._notes.pack_ns += monotonic_ns() - then
         if self._iterator is None:
             self._driver.turn(lambda dispatcher, now: dispatcher.input_ended(self._flow, now))
         if self._driver.tells_work:
             self._note_end()
 
     def _note_begin(self, now: int) -> None:
-        """Somebody observes, and a pull begins: tell of what was read before, if that is long ago."""
-        if self._begin_ns and (self._held_since_ns or now - self._end_ns > READ_NS):
-            self._tell(ended=False)
-        if not self._begin_ns:
-            self._begin_ns = now
-            if self._held_since_ns:
-                self._held_ns = now - self._held_since_ns
-        self._held_since_ns = 0
+        """Somebody observes, and a pull begins."""
+        news = self._notes.begin(now, self._index)
+        if news is not None:
+            self._driver.notify(news)
 
     def _note_end(self) -> None:
-        self._end_ns = monotonic_ns()
-        ended = self._iterator is None
-        if ended or self._end_ns - self._begin_ns >= READ_NS:
-            self._tell(ended=ended)
-
-    def _tell(self, *, ended: bool) -> None:
-        count, begin, pull, pack, held = (
-            self._index - self._told_index, self._begin_ns, self._pull_ns, self._pack_ns, self._held_ns
-        )  # fmt: skip
-        self._told_index = self._index
-        self._begin_ns = self._pull_ns = self._pack_ns = self._held_ns = 0
-        self._driver.notify(InputRead(self._flow.number, count, begin, self._end_ns, pull, pack, held, ended))
+        news = self._notes.end(monotonic_ns(), self._index, ended=self._iterator is None)
+        if news is not None:
+            self._driver.notify(news)
 
     def _pull(self, wanted: int, items: list[Any]) -> None:
         """Append up to `wanted` items; fewer if the input is slow or ends."""
@@ -175,7 +159,7 @@ class Feeder:
         except BaseException as error:
             self._ended(error)
         taken = monotonic_ns() - begun
-        self._pull_ns += taken
+        self._notes.pull_ns += taken
         self.slow = taken > SLOW_PULL_NS
 
     def _ended(self, error: BaseException | None) -> None:
@@ -195,10 +179,10 @@ class Feeder:
         observed, then = self._driver.tells_work, monotonic_ns()
         if observed:
             self._note_begin(asked_ns)
-            self._pull_ns += then - asked_ns
+            self._notes.pull_ns += then - asked_ns
         self._driver.add_all(self._flow, self._pack(items))
         if observed:
-            self._pack_ns += monotonic_ns() - then
+            self._notes.pack_ns += monotonic_ns() - then
             self._note_end()
 
     def _pack(self, items: list[Any]) -> list[Chunk | Segment]:

@@ -1,7 +1,7 @@
-"""What observers get to know of work: the reports of a worker, put together.
+"""What observers get to know of work and of input: what came shortly one after the other, put together.
 
-Only kept while somebody observes. A worker may report every fraction of a millisecond; one piece of news for what
-came shortly one after the other keeps watching cheap.
+Only told while somebody observes. A worker may report every fraction of a millisecond; one piece of news for many
+reports keeps watching cheap.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from allcores.engine.desk import Desk
-from allcores.engine.events import News, WorkRecord, WorkReported
+from allcores.engine.events import InputRead, News, WorkRecord, WorkReported
 from allcores.engine.flow import Chunk, Flow
 
+#: What was read within so much time is told together, ns.
+READ_NS = 5_000_000
 #: Reports of a worker are told together until they make up so much time, ns. Larger costs less and tells later.
 WORK_NS = 5_000_000
 
@@ -100,3 +102,48 @@ class Chronicle:
                 )
             )
         self._ready.clear()
+
+
+class InputChronicle:
+    """What a flow's feeder reads. It adds to `pull_ns` and `pack_ns`; `held_since_ns`: since when it has no credit."""
+
+    __slots__ = ("_begin_ns", "_end_ns", "_flow", "_held_ns", "_told", "held_since_ns", "pack_ns", "pull_ns")
+
+    def __init__(self, flow: int) -> None:
+        self._flow = flow
+        #: items that were told of
+        self._told = 0
+        self._begin_ns = self._end_ns = self._held_ns = 0
+        self.pull_ns = self.pack_ns = 0
+        self.held_since_ns = 0
+
+    def begin(self, now: int, index: int) -> InputRead | None:
+        """A pull begins with item `index`. News of what was read before, if that is over."""
+        news = None
+        if self._begin_ns and (self.held_since_ns or now - self._end_ns > READ_NS):
+            news = self._news(index, ended=False)
+        if not self._begin_ns:
+            self._begin_ns = now
+            self._held_ns = now - self.held_since_ns if self.held_since_ns else 0
+        self.held_since_ns = 0
+        return news
+
+    def end(self, now: int, index: int, *, ended: bool) -> InputRead | None:
+        """A pull ends before item `index`, and the input perhaps, too."""
+        self._end_ns = now
+        return self._news(index, ended=ended) if ended or now - self._begin_ns >= READ_NS else None
+
+    def _news(self, index: int, *, ended: bool) -> InputRead:
+        news = InputRead(
+            self._flow,
+            index - self._told,
+            self._begin_ns,
+            self._end_ns,
+            self.pull_ns,
+            self.pack_ns,
+            self._held_ns,
+            ended,
+        )
+        self._told = index
+        self._begin_ns = self._held_ns = self.pull_ns = self.pack_ns = 0
+        return news

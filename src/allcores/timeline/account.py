@@ -55,8 +55,8 @@ class Account:
     begin, seconds: the time that is looked at, from the pool's opening to the end of its last work.
     uses: where the time went, largest meaning first as in USES; those with nothing are left out.
     available: seconds of all workers and of cores without one; efficiency: seconds in the function as part of the
-    core budget's seconds, or of the workers' if they are more; `whose` says which. cpu: processor seconds of workers,
-    None if unknown.
+    core budget's seconds, or of the workers' if they are more; `whose` says which.
+    cpu: processor seconds of workers, None if unknown.
     items, failed: attempts; rates: items per second, by bin of `width` seconds. limit: the sentence.
     """
 
