@@ -95,6 +95,12 @@ class Inventory:
         return "\n".join(lines)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Runs that tests begin are not kept among the user's own."""
+    os.environ["ALLCORES_HOME"] = str(tmp_path_factory.mktemp("allcores-home"))
+
+
 @pytest.fixture(autouse=True)
 def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves something behind; a test that failed anyway is not accused twice."""

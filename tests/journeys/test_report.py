@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *words: str, code: int = 0, blocked: str = "") -> str:
     """What the command says on standard error. blocked: a library that cannot be imported."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_STATE_HOME": str(folder / "state")}
     start = ["-m", "allcores"]
     if blocked:
         hide = f"import sys; sys.modules[{blocked!r}] = None; from allcores.cli.main import main; sys.exit(main())"
@@ -51,6 +51,20 @@ def recorded(folder: Path, name: str = "run.jsonl.gz") -> None:
         folder, "run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "skip", "--timeline", name,
         "--trace", "trace.json", "--workers", "2", code=1,
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_with_a_journal_is_reported_by_its_name(folder: Path) -> None:
+    """It records into its own folder, without being asked."""
+    where = ["--runs-dir", "runs"]
+    run(folder, "run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "skip", *where, code=1)
+    (name,) = os.listdir(folder / "runs")
+    for wanted in (name, "latest"):
+        assert "of the" in run(folder, "report", wanted, "-o", f"{wanted}.html", *where)
+        assert "no price for article" in (folder / f"{wanted}.html").read_text()
+    assert "ui.perfetto.dev" in run(folder, "trace", "latest", *where)
+    assert len(json.loads((folder / "trace.json").read_text())["traceEvents"]) > 400 / 20
+    assert "there is no run 'other'" in run(folder, "report", "other", *where, code=2)
 
 
 @pytest.mark.slow

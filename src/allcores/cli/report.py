@@ -6,17 +6,19 @@ import click
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import say
+from allcores.cli.recorder import place
 
 
 @click.command("report")
 @click.argument("timeline")
 @click.option("-o", "--output", metavar="OUT", default="report.html", show_default=True, help="File to (over)write.")
-def command(timeline: str, output: str) -> None:
-    """Show where the cores' time went: TIMELINE (of `allcores run --timeline`, or a run's folder) as one HTML file."""
+@click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
+def command(timeline: str, output: str, runs_dir: str | None) -> None:
+    """Show where the cores' time went: TIMELINE (of `allcores run --timeline`, or a run's name) as one HTML file."""
     from allcores.timeline.account import account
     from allcores.timeline.recording import Recording
 
-    recording = Recording.load(timeline)
+    recording = Recording.load(place(timeline, runs_dir))
     try:
         from allcores.timeline.report import save_report
 

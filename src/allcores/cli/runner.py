@@ -113,7 +113,8 @@ def run(options: RunOptions) -> int:
             _check_output(options)
         except StopNow:
             raise CommandError("interrupted", interrupts.exit or Exit.INTERRUPTED) from None
-        with Recorder(options.timeline, options.trace) as recorder:
+        journalled = options.journal and options.ordered and options.output != STDOUT
+        with Recorder(options.timeline, options.trace, journalled=journalled) as recorder:
             runner = _Runner(options, interrupts, stdout_fd, recorder)
             runner.run(functions, source)
         summary, ending = runner.summary(), runner.ending
@@ -312,6 +313,7 @@ class _Runner:
         )
         with Run(work, journal) as opened:
             self.run_name = opened.name
+            self.recorder.keep(opened.folder)
             self.result = opened.work(pool, looks_on)
 
     def _stop_at(self, outcome: Outcome[str]) -> None:

@@ -39,6 +39,16 @@ class Lines:
             except OSError as error:
                 raise UsageError(f"The timeline {self.path!r} cannot be written: {error.strerror}.") from None
 
+    def move(self, path: str | os.PathLike[str]) -> None:
+        """From memory into a file, gzipped, what was written so far included. Raises: UsageError, OSError."""
+        file = Lines(path)
+        self.path, self._descriptor = file.path, file._descriptor
+        kept, self._kept = self._kept, []
+        assert self._descriptor is not None
+        for data in kept:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+
     def add(self, row: Any) -> None:
         """Note a row; it is written with the next flush."""
         self._waiting.append(json.dumps(row, separators=(",", ":"), default=str))

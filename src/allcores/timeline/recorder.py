@@ -323,6 +323,16 @@ class Timeline:
         with contextlib.suppress(OSError):
             self._flush(monotonic_ns())
 
+    def write_to(self, path: str | os.PathLike[str]) -> None:
+        """Go on in a file, gzipped, with all that was recorded so far; only if none was named before.
+
+        Raises: UsageError if it cannot be written.
+        """
+        with self._lock:
+            if self._closed or self._lines.path is not None:
+                raise UsageError(f"the timeline is {'complete' if self._closed else 'written to a file'} already")
+            self._lines.move(path)
+
     # --- the end ---
 
     def close(self) -> None:
