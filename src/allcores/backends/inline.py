@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allcores.backends import Preparation
 from allcores.backends.shared import SharedValue
@@ -17,8 +17,36 @@ from allcores.transport.marks import PHASE_IDLE, PHASE_RUNNING, mark
 from allcores.transport.references import OpenFiles
 from allcores.transport.unpacking import ENDERS
 
+if TYPE_CHECKING:
+    from allcores.backends.freight import Freight
+
 #: Finished items are reported at least this often, ns.
 REPORT_NS = 20_000_000
+
+
+class Here:
+    """Base of the backends whose workers are this very process: nothing has to travel."""
+
+    _freight: Freight | None = None
+
+    def pack(self, obj: object) -> bytes:
+        """See Backend: it is never asked for."""
+        return b""
+
+    pack_for_all = pack
+
+    def freight(self, *, create: bool = True) -> Freight | None:
+        """See Backend."""
+        if self._freight is None and create:
+            from allcores.backends import freight
+
+            self._freight = freight.alone()
+        return self._freight
+
+    def close_freight(self) -> None:
+        """Let go of what holds the shared memory, if there is any."""
+        if self._freight is not None:
+            self._freight.close_alone()
 
 
 class Bench:

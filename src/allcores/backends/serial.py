@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from allcores.backends import Preparation
-from allcores.backends.inline import Bench
+from allcores.backends.inline import Bench, Here
 from allcores.backends.shared import SharedValue
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop, Work
@@ -20,11 +20,10 @@ from allcores.engine.flow import Chunk
 from allcores.errors import SetupError
 
 if TYPE_CHECKING:
-    from allcores.backends.freight import Freight
     from allcores.engine.driver import Driver
 
 
-class SerialBackend:
+class SerialBackend(Here):
     """One worker: whoever reads."""
 
     name = "serial"
@@ -36,22 +35,9 @@ class SerialBackend:
         self._preparation = preparation
         self._shared = SharedValue(preparation)
         self._driver: Driver | None = None
-        self._freight: Freight | None = None
         self._bench: Bench | None = None
         self._is_set_up = False
         self._chunks: deque[Chunk] = deque()
-
-    def pack(self, obj: object) -> bytes:
-        return b""
-
-    pack_for_all = pack
-
-    def freight(self, *, create: bool = True) -> Freight | None:
-        if self._freight is None and create:
-            from allcores.backends import freight
-
-            self._freight = freight.alone()
-        return self._freight
 
     def start(self, driver: Driver) -> None:
         self._driver = driver
@@ -117,8 +103,7 @@ class SerialBackend:
         pass
 
     def close(self) -> None:
-        if self._freight is not None:
-            self._freight.close_alone()
+        self.close_freight()
         bench, self._bench = self._bench, None
         if bench is not None and self._is_set_up:
             bench.tear_down()

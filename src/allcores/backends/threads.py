@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from allcores.backends import Preparation
-from allcores.backends.inline import Bench
+from allcores.backends.inline import Bench, Here
 from allcores.backends.shared import SharedValue
 from allcores.clock import monotonic_ns
 from allcores.engine.events import (
@@ -33,7 +33,6 @@ from allcores.errors import SetupError, WorkerLost
 from allcores.outcome import Kind
 
 if TYPE_CHECKING:
-    from allcores.backends.freight import Freight
     from allcores.engine.driver import Driver
 
 #: seconds that closing waits for a thread that is in the middle of an item
@@ -48,7 +47,7 @@ class _Worker:
         self.stopped = False
 
 
-class ThreadBackend:
+class ThreadBackend(Here):
     """One thread per worker, and one that minds the time."""
 
     name = "threads"
@@ -60,24 +59,11 @@ class ThreadBackend:
         self._preparation = preparation
         self._shared = SharedValue(preparation)
         self._driver: Driver | None = None
-        self._freight: Freight | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone: list[_Worker] = []
         self._alarm = threading.Event()
         self._closing = False
         self._minder: threading.Thread | None = None
-
-    def pack(self, obj: object) -> bytes:
-        return b""
-
-    pack_for_all = pack
-
-    def freight(self, *, create: bool = True) -> Freight | None:
-        if self._freight is None and create:
-            from allcores.backends import freight
-
-            self._freight = freight.alone()
-        return self._freight
 
     def start(self, driver: Driver) -> None:
         self._driver = driver
@@ -174,8 +160,7 @@ class ThreadBackend:
         pass
 
     def close(self) -> None:
-        if self._freight is not None:
-            self._freight.close_alone()
+        self.close_freight()
         self._closing = True
         self._alarm.set()
         current = threading.current_thread()
