@@ -90,15 +90,21 @@ def bounded(contender: Contender, count: int, size: int, block_bytes: int) -> di
         return {"mb": largest / MB, "left": pool.statistics().blocks}
 
 
-def _copy_speed(size: int) -> float:
-    """GB/s of one core that copies into shared memory which was written before."""
+def _copy_speed(count: int, size: int) -> float:
+    """GB/s of one core that copies `count` different arrays into a few blocks of shared memory, written before.
+
+    Different ones, as the contenders are given: a single one would be read from the caches.
+    """
     mmap = importlib.import_module("mmap")
-    source, target = memoryview(bytearray(size)), memoryview(mmap.mmap(-1, size))
-    target[:] = source
+    sources = [memoryview(bytearray(size)) for _ in range(count)]
+    targets = [memoryview(mmap.mmap(-1, size)) for _ in range(4)]
+    for number, source in enumerate(sources):
+        source[:] = bytes([number % 256]) * size
+        targets[number % 4][:] = source
     started = time.perf_counter()
-    for _ in range(20):
-        target[:] = source
-    return 20 * size / (time.perf_counter() - started) / 1e9
+    for number, source in enumerate(sources):
+        targets[number % 4][:] = source
+    return count * size / (time.perf_counter() - started) / 1e9
 
 
 def _there_and_back(settings: Settings) -> Row:
@@ -115,7 +121,7 @@ def _there_and_back(settings: Settings) -> Row:
         measures = {
             name: partial(host.measure, "arrays:there_and_back", count=count, size=size) for name, host in hosts.items()
         }
-        measures["copy"] = partial(_copy_speed, size)
+        measures["copy"] = partial(_copy_speed, count, size)
         in_turn(row, measures, settings.rounds, settings)
     row.judge("allcores / one core's copy into a reused block", row.ratios("allcores", "copy"), least=0.5)
     if "ray" in row.samples:
