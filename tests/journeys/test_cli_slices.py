@@ -68,6 +68,7 @@ def run(folder: Path, *words: str, site: str | None = None) -> subprocess.Comple
         (["total", "big.npy", "--rows", "4"], [6, 22, 17]),
         (["ends", "big.h5:/images", "--rows", "3"], [[0.0, 3.0], [4.0, 7.0], [8.0, 9.0]]),
         (["total", "big.h5:deep/labels", "big.npy"], [3, 45]),
+        (["total", "--input", "big.h5:deep/labels", "--input", "big.npy"], [3, 45]),
         (
             ["price", "table.parquet", "--format", "row-groups", "--columns", "price"],
             [{"rows": rows, "columns": ["price"], "sum": sum_} for rows, sum_ in [(4, 6), (4, 22), (2, 17)]],

@@ -35,6 +35,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 @click.command("run", help=_HELP, epilog=_EPILOG, context_settings={"max_content_width": 110})
 @click.argument("function")
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1)
+@click.option("--input", "named", metavar="INPUT", multiple=True, help="An INPUT, too; repeatable.")
 @click.option(
     "--files",
     metavar="PATTERN",
@@ -157,6 +158,6 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     default=True,
     help="On standard error: a live view in a terminal, elsewhere a line every 30 s (default).",
 )
-def command(**given: Any) -> int:
+def command(named: tuple[str, ...], inputs: tuple[str, ...], **given: Any) -> int:
     """The click command; its help is above."""
-    return run(RunOptions(**given))
+    return run(RunOptions(inputs=(*inputs, *named), **given))
