@@ -26,9 +26,9 @@ def fail(error: OSError) -> None:
     raise error
 
 
-def drain(end: socket.socket) -> list[tuple[int, int, bytes]]:
+def drain(end: socket.socket, inbox: frames.Inbox | None = None) -> list[tuple[int, int, bytes]]:
     """Frames that are there."""
-    inbox, found = frames.Inbox(), list[tuple[int, int, bytes]]()
+    inbox, found = inbox or frames.Inbox(), list[tuple[int, int, bytes]]()
     end.setblocking(False)
     while True:
         try:
@@ -65,6 +65,22 @@ def test_a_full_pipe_stops_nobody(ends: tuple[socket.socket, socket.socket]) -> 
     kinds = [kind for kind, _, _ in found]
     assert kinds.index(frames.STOP) == kinds.index(frames.READY) + 1, "nothing comes between the parts of a frame"
     assert {body for kind, number, body in found if (kind, number) == (frames.LOG, 0)} == {b"x" * 5000}
+
+
+def test_the_rest_of_the_last_note_goes_when_there_is_room(ends: tuple[socket.socket, socket.socket]) -> None:
+    """No other note waits behind it: it goes all the same, and not only with the next result."""
+    outlet = Outlet(ends[0], fail)
+    note = frames.frame(frames.LOG, 0, b"x" * 5000)
+    sent = 0
+    while not outlet._rest:
+        assert outlet.note(note)
+        sent += 1
+    assert not outlet._notes
+    inbox = frames.Inbox()
+    found = drain(ends[1], inbox)
+    outlet._pass_on()
+    found += drain(ends[1], inbox)
+    assert [body for _, _, body in found] == [b"x" * 5000] * sent
 
 
 def test_a_note_inside_of_a_frame_waits_for_its_end(ends: tuple[socket.socket, socket.socket]) -> None:

@@ -66,7 +66,8 @@ class Outlet:
     def _pass_on(self) -> None:
         # Who holds the lock may be this very thread, in the middle of a frame (a finalizer that logs): it, or
         # whoever else has it, passes the note on when the frame is written.
-        while (self._notes or self.dropped) and self._lock.acquire(False):
+        # The rest of a note counts, too: it may be all that is left when the pipe has room again.
+        while (self._rest or self._notes or self.dropped) and self._lock.acquire(False):
             try:
                 if not self._try_notes():
                     return
