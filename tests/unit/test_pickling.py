@@ -10,7 +10,7 @@ import pickle
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -366,6 +366,18 @@ def test_tamed_errors_end_nothing(error: BaseException) -> None:
     assert tamed.__cause__ is error
     ordinary = ValueError("x")
     assert tame(ordinary) is ordinary
+
+
+def test_code_keeps_the_name_of_its_file() -> None:
+    """A traceback from a worker shows the line, also of a function inside of a function."""
+
+    def outer() -> Callable[[], int]:
+        return lambda: 1
+
+    outer.__module__ = "__main__"
+    copy = loads(pickling.cloud_dumps(outer))
+    assert copy.__code__.co_filename == copy().__code__.co_filename == __file__
+    assert copy()() == 1
 
 
 def test_the_home_of_cloudpickle_loads_it_late() -> None:
