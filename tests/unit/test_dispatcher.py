@@ -1112,6 +1112,20 @@ def two_workers_one_busy(behind: int = 1) -> tuple[Desks, Flow]:
     return desks, flow
 
 
+def test_between_two_calls_nobody_looks_for_work() -> None:
+    """With all workers idle there is nothing to take: no alarm rings for it, no thread is woken."""
+    desks = Desks(2)
+    flow = desks.flow(calls=True)
+    desks.add(flow)
+    before = [what for _, _, what, _ in desks.dispatcher.alarms]
+    desks.results(1, 1, 0, 1)
+    assert [what for _, _, what, _ in desks.dispatcher.alarms] == before
+    desks.add(flow)
+    desks.add(flow)
+    desks.results(1, 2, 0, 1)
+    assert "seek" in [what for _, _, what, _ in desks.dispatcher.alarms]
+
+
 def test_waiting_work_is_taken_back() -> None:
     """At the end of the input an idle worker gets what waits behind a busy one, once that is sure not to run."""
     desks, flow = two_workers_one_busy(behind=3)

@@ -6,6 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from allcores.transport import frames
+from allcores.transport.lookout import readable
 
 if TYPE_CHECKING:
     from allcores.backends.freight import Delivery
@@ -32,6 +33,7 @@ class Link:
         "outgoing",
         "pid",
         "pipe",
+        "pollable",
         "progress",
         "reason",
         "slot",
@@ -42,6 +44,8 @@ class Link:
         self.number = number
         self.slot = slot
         self.pipe = pipe
+        #: for who waits on this pipe alone
+        self.pollable = readable(pipe.fileno())
         self.inbox = frames.Inbox()
         #: bytes that the pipe did not take yet
         self.outgoing: list[bytes | memoryview] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import select
 import signal
 import threading
 import warnings
@@ -52,14 +51,18 @@ from allcores.supervision import poller, system
 from allcores.supervision.launcher import BORN, DIED, PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
 from allcores.transport import frames, pickling
 from allcores.transport.board import BUSY, DONE, NO_INDEX, PID
+from allcores.transport.lookout import Lookout
 from allcores.transport.marks import PHASE_LOADING, PHASE_RUNNING, PHASE_SETUP
 from allcores.transport.parcels import PRIVATE, Parcel
 
 if TYPE_CHECKING:
-    from allcores.engine.driver import Driver
+    from allcores.engine.driver import Driver, Told
 
 #: what reading found: finished items, or ("ready" | "released" | "setup failed" | "not born" | "died", whom, details)
 Found = Results | tuple[str, Link, Any]
+
+#: what a turn has to tell when it was not completed
+NOTHING: Told = ([], [])
 
 START_METHODS = ("template", "fork", "spawn", "forkserver")
 #: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
@@ -143,6 +146,9 @@ class ProcessBackend:
         self._driver: Driver | None = None
         self._thread: threading.Thread | None = None
         self._gone = False
+        #: for callers that wait for their calls: one of them at a time may look out
+        self._lookout = Lookout()
+        self._cores = share
         #: the loop has read from pipes and not yet told the dispatcher
         self._reading = False
         #: the first workers were started
@@ -268,31 +274,52 @@ class ProcessBackend:
         if driver is None or not poller.CHANGES_REACH_WAIT:
             return
         mine: Link | None = None
+        lookout: Lookout | None = None
         try:
             # The lock itself, not the guard: what Ctrl-C may leave half done here is put right below.
             with driver.lock:
                 link = self._crew.links.get(chunk.worker) if chunk.sequence and not done() else None
                 if link is None or self._reading or link.attended or link.ended or link.dead is not None:
                     return
+                pollable = link.pollable
+                if pollable is None:
+                    return
                 mine = link
                 link.attended = True
                 self._crew.listen(link)
-            waiting = select.poll()
-            waiting.register(link.pipe.fileno(), poller.READ)
+                if self._cores > 1 and not self._lookout.taken:
+                    lookout = self._lookout
+                    lookout.taken = True
             while chunk.worker == link.number and not (done() or link.over):
-                left_ms = ATTEND_MS
-                if until_ns is not None:
-                    left_ms = min(left_ms, (until_ns - monotonic_ns()) / 1e6)
-                    if left_ms <= 0:
-                        return
-                if waiting.poll(left_ms):
-                    found: list[Found] = []
-                    self._read(driver, link, found)
+                if lookout is None or not lookout.look(pollable):
+                    left_ms = ATTEND_MS
+                    if until_ns is not None:
+                        left_ms = min(left_ms, (until_ns - monotonic_ns()) / 1e6)
+                        if left_ms <= 0:
+                            return
+                    if not pollable.poll(left_ms):
+                        continue
+                if lookout is not None:
+                    lookout.answered()
+                found: list[Found] = []
+                self._read(driver, link, found)
+                told = NOTHING
+                try:
                     with driver.guard:
                         self._apply(driver, found, monotonic_ns())
                         told = driver._obey()
+                        if chunk.done and not link.over:
+                            # Settled, or to be tried again: stepping back here saves another turn for it.
+                            mine = None
+                            link.attended = False
+                            self._crew.listen(link)
+                            return
+                finally:
+                    # Also when the guard raises Ctrl-C: nobody else would tell.
                     driver._tell(told)
         finally:
+            if lookout is not None:
+                lookout.taken = False
             if mine is not None:
                 with driver.guard:
                     mine.attended = False
@@ -344,6 +371,8 @@ class ProcessBackend:
         flags = frames.DETAILED if chunk.flow.detailed else 0
         if chunk.flow.timeout_ns is not None:
             flags |= frames.TIMED
+        if chunk.future is not None and len(driver.dispatcher.idle) > driver.workers - self._cores:
+            flags |= frames.PROMPT
         first = chunk.first if chunk.future is None else NO_INDEX
         head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), first)
         if not isinstance(payload, bytes):

@@ -31,6 +31,8 @@ from allcores.transport import pickling
 from allcores.transport.parcels import Parcel
 
 Observer = Callable[[News], None]
+#: what a turn has to tell once the lock is released: settled calls, and news
+Told = tuple[list[tuple[Flow, list[Segment]]], list[News]]
 
 #: drivers of this process; a forked copy of it must let go of their descriptors
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
@@ -127,7 +129,7 @@ class Driver:
             told = self._obey()
         self._tell(told)
 
-    def _obey(self) -> tuple[list[tuple[Flow, list[Segment]]], list[News]]:
+    def _obey(self) -> Told:
         dispatcher = self.dispatcher
         while self._given_up:
             self._drop(self._given_up.popleft())
@@ -167,7 +169,7 @@ class Driver:
             self._told_ns[flow] = now
             self.dispatcher.news.append(Progress(flow.number, flow.settled, flow.failed, flow.total))
 
-    def _tell(self, told: tuple[list[tuple[Flow, list[Segment]]], list[News]]) -> None:
+    def _tell(self, told: Told) -> None:
         """Resolve futures and tell observers, with the lock released: both run foreign code."""
         calls, news = told
         for flow, segments in calls:
@@ -323,7 +325,7 @@ class Driver:
 
     def fail_everything(self, error: BaseException) -> None:
         """The loop itself failed: everybody who waits is told, nobody is left waiting."""
-        told: tuple[list[tuple[Flow, list[Segment]]], list[News]]
+        told: Told
         with self.guard:
             self.dispatcher.break_off(
                 InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")

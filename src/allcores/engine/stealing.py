@@ -46,7 +46,9 @@ class Stealing:
 
     def seek_soon(self, now: int) -> None:
         """Look for work in a moment, once: by then the consumer may have brought new work."""
-        if not self._hoping and self._ends_are_near():
+        # With everybody idle, as between two calls that follow each other, nobody has anything.
+        somebody_is_busy = len(self._dispatcher.idle) < len(self._dispatcher.desks)
+        if not self._hoping and somebody_is_busy and self._ends_are_near():
             self._hoping = True
             self._dispatcher.alarm(now + SOON_NS, "seek", None)
 

@@ -36,6 +36,8 @@ CHUNK_HEAD = struct.Struct("<IIIQ")
 DETAILED = 1
 #: items have a deadline each
 TIMED = 2
+#: a call, and there is a core for its worker to look out for the next one on (transport.lookout)
+PROMPT = 4
 
 #: sequence, start, count, flags, total ns, length of the payload
 RECORD = struct.Struct("<IIIIQQ")

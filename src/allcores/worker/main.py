@@ -17,6 +17,7 @@ from allcores.supervision import system
 from allcores.supervision.system import lift
 from allcores.transport import frames
 from allcores.transport.board import PHASE, PID, STARTED, Board
+from allcores.transport.lookout import Lookout, readable
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
 from allcores.worker.hold import Hold
@@ -104,14 +105,21 @@ def _serve(
     teardown: Any = None
     runner: Runner | None = None
     hold: Hold | None = None
+    lookout = Lookout()
+    pollable = readable(pipe.fileno())
     while True:
         if not waiting:
+            prompt = runner is not None and runner.prompt
+            if prompt and pollable is not None:
+                lookout.look(pollable)
             try:
                 data = pipe.recv(READ_BYTES)
             except OSError:
                 return EXIT_LOST_PIPE
             if not data:
                 return 0
+            if prompt:
+                lookout.answered()
             waiting = inbox.feed(data)
             continue
         kind, number, body = waiting.pop(0)
