@@ -337,7 +337,7 @@ class Pool(Sharing):
                 memory_holds=dispatcher.valve.holds,
                 taken_back=dispatcher.taken_back,
                 busy_seconds=dispatcher.busy_ns / 1e9,
-                items_in_flight=sum(flow.pulled - flow.consumed for flow in flows),
+                items_in_flight=sum(flow.in_flight for flow in flows),
                 bytes_in_flight=sum(flow.bytes_out for flow in flows),
                 blocks=memory.blocks,
                 block_bytes=memory.block_bytes,

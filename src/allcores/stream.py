@@ -28,6 +28,9 @@ R = TypeVar("R")
 SLOW_PULL_NS = 2_000_000
 #: Chunks that are handed over in one turn, at most.
 MOST_CHUNKS = 64
+#: Small segments are handed over without another look at input and pool for so long, ns. Longer: workers may wait for
+#: input. Shorter: each costs a turn of the lock.
+LOOK_NS = 200_000
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
 
@@ -212,9 +215,11 @@ class Feeder:
 def open_segment(segment: Segment) -> list[Any]:
     """The values of a segment, one per item that returned."""
     if segment.values is None:
-        assert segment.payload is not None
-        segment.values = pickling.loads(segment.payload)
-        segment.payload = None
+        values: list[Any] = []
+        for payload in segment.payloads:
+            values = values + pickling.loads(payload) if values else pickling.loads(payload)
+        segment.values = values
+        segment.payloads = ()
     return segment.values
 
 
@@ -302,8 +307,10 @@ class _Reader(Reading[R]):
         self._owner = owner
         self._interrupted: KeyboardInterrupt | None = None
         self._stopped = False
-        #: the segment whose turn comes next, if Ctrl-C came between taking and giving it
+        #: segments whose turn comes next
         self._taken: deque[Segment] = deque()
+        #: when the input and the pool were looked at last, ns
+        self._looked_ns = 0
 
     def __del__(self) -> None:
         # A generator that was never started has no end that would tell.
@@ -346,25 +353,28 @@ class _Reader(Reading[R]):
             self.end()
 
     def _next_segment(self) -> Segment | None:
-        taken = self._taken
-        if taken:
-            return taken.popleft()
-        flow, driver = self._flow, self._driver
+        taken, flow, driver = self._taken, self._flow, self._driver
+        if taken and not flow.cancelled and monotonic_ns() - self._looked_ns < LOOK_NS:
+            return self._hand_over()
         pump = driver.backend.pump
         while True:
             try:
-                # With a slow input, what is ready goes first.
-                if not flow.exhausted and not (self.feeder.slow and flow.ready):
-                    self.feeder.feed()
                 with driver.guard:
+                    flow.return_handed()
                     # Kept on self: Ctrl-C is raised where the guard ends, and must not lose any.
-                    if not taken and (segment := flow.take()) is not None:
-                        taken.append(segment)
+                    if not taken:
+                        taken.extend(flow.take_some())
+                    elif flow.cancelled:
+                        taken.clear()
                     broken, finished = flow.broken, flow.finished
-                if taken:
-                    return taken.popleft()
-                if broken is not None:
+                if broken is not None and not taken:
                     raise broken
+                # With a slow input, what is ready goes first.
+                if not flow.exhausted and not (self.feeder.slow and taken):
+                    self.feeder.feed()
+                if taken:
+                    self._looked_ns = monotonic_ns()
+                    return self._hand_over()
                 if finished:
                     return None
                 if pump():
@@ -377,6 +387,11 @@ class _Reader(Reading[R]):
                     raise
                 self._interrupted = interrupt
                 self.stop()
+
+    def _hand_over(self) -> Segment:
+        segment = self._taken.popleft()
+        self._flow.hand_over(segment)
+        return segment
 
 
 def _unstarted(segment: Segment) -> bool:

@@ -42,7 +42,7 @@ from allcores.engine.watch import PEEK_NS
 from allcores.errors import TaskTimeout, WorkerLost
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind
-from allcores.stream import MOST_CHUNKS
+from allcores.stream import MOST_CHUNKS, open_segment
 from allcores.transport.marks import (
     NO_LIMIT,
     PHASE_IDLE,
@@ -398,7 +398,7 @@ class SimulatedWorker:
             event.failures = failures or None
             event.durations = [duration for *_, duration in done]
         else:
-            event.payload = pickle.dumps(values)
+            event.payloads = [pickle.dumps(values)]
         event.size_bytes = sum(task.result_bytes for task, deed, _ in done if deed is Deed.RETURN)
 
     def _put(self, event: Results) -> Iterator[int]:
@@ -527,7 +527,7 @@ class Client:
         """The promises about outcomes."""
         flow = self.flow
         assert segment.count == len(segment.items), f"{segment.count} outcomes for {segment.items}"
-        values = list(segment.values if segment.values is not None else pickle.loads(segment.payload or b""))
+        values = list(open_segment(segment))
         failures = {failure.offset: failure for failure in segment.failures or ()}
         assert len(values) + len(failures) == segment.count, "outcomes are missing, or too many"
         assert list(failures) == sorted(failures), "failures are not sorted"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from allcores.engine.chunker import Chunker
 from allcores.engine.events import Failure
-from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
+from allcores.engine.flow import BYTES_TAKEN, Chunk, Flow, Function, Segment, describe
 from allcores.errors import PoolClosed
 from allcores.outcome import Kind
 
@@ -229,6 +229,34 @@ def test_a_broken_pool_ends_a_flow_after_what_is_ready() -> None:
     assert not flow.finished
     assert drain(flow) == [0]
     assert flow.finished
+
+
+# --- taking several at once -----------------------------------------------------------------------
+
+
+def test_small_segments_are_taken_together() -> None:
+    """The consumer gets as many as are small, in order; what it has counts only once it was handed over."""
+    flow = flow_of(items_limit=1600)
+    flow.add(chunk_of(flow, 200))
+    for start in range(0, 200, 20):
+        flow.settle(segment_of(start, 20, size_bytes=10))
+    taken = flow.take_some()
+    assert [segment.start for segment in taken] == [0, 20, 40, 60, 80]
+    assert (flow.consumed, flow.in_flight) == (0, 200)
+    flow.hand_over(taken[0])
+    assert (flow.consumed, flow.in_flight, flow.credit) == (0, 180, 1400)
+    flow.return_handed()
+    flow.return_handed()
+    assert (flow.consumed, flow.in_flight, flow.credit) == (20, 180, 1420)
+
+
+def test_a_large_segment_is_taken_alone() -> None:
+    """Neither many bytes nor a large part of the credit are held back by a consumer that takes its time."""
+    flow = flow_of(items_limit=1600)
+    flow.add(chunk_of(flow, 320))
+    for start, count, size_bytes in ((0, 150, 0), (150, 1, BYTES_TAKEN + 1), (151, 1, 0), (152, 101, 0)):
+        flow.settle(segment_of(start, count, size_bytes=size_bytes))
+    assert [[segment.start for segment in flow.take_some()] for _ in range(5)] == [[0], [150], [151], [152], []]
 
 
 def test_cancelling_forgets_what_waits() -> None:

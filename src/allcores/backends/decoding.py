@@ -27,16 +27,36 @@ def results_of(worker: int, record: frames.Record, chunk: Chunk | None, unpacker
         unloadable=bool(flags & frames.UNLOADABLE),
     )
     if flags & frames.PLAIN:
-        event.payload = payload
         if unpacker is not None and payload[:1] == MARK:
-            event.payload = unpacker.stream(payload)
-            event.size_bytes = len(event.payload)
+            payload = unpacker.stream(payload)
+            event.size_bytes = len(payload)
+        event.payloads = [payload]
     elif flags & frames.MIXED:
         if chunk is None:
             event.count = 0
         else:
             open_mixed(event, payload, chunk, unpacker)
     return event
+
+
+def joined(event: Results, record: frames.Record) -> bool:
+    """Make one of a record and the one before it, if it goes on where that ends and both hold plain values.
+
+    Quick items are sealed many times in a chunk. The parent's cost is by event, and nobody minds how many they were.
+    """
+    sequence, start, count, flags, total_ns, payload = record
+    if event.sequence != sequence or event.start + event.count != start or event.ended or not event.payloads:
+        return False
+    if flags & (frames.MIXED | frames.UNLOADABLE) or payload[:1] == MARK:
+        return False
+    if count:
+        event.payloads = [*event.payloads, payload]
+    event.count += count
+    event.total_ns += total_ns
+    event.size_bytes += len(payload)
+    event.ended = bool(flags & frames.ENDED)
+    event.leaving = bool(flags & frames.LEAVING)
+    return True
 
 
 def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk, unpacker: Unpacker | None) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from allcores import budget
 from allcores.backends import Preparation
 from allcores.backends.crew import Crew
-from allcores.backends.decoding import results_of, setup_error
+from allcores.backends.decoding import joined, results_of, setup_error
 from allcores.backends.freight import Freight, block_bytes
 from allcores.backends.link import Link
 from allcores.backends.obituary import lost, too_large
@@ -556,6 +556,9 @@ class ProcessBackend:
     def _take_records(self, driver: Driver, link: Link, body: bytes, found: list[Found]) -> None:
         for record in frames.records(body):
             if not link.expects(record):
+                continue
+            last = found[-1] if found else None
+            if isinstance(last, Results) and last.worker == link.number and joined(last, record):
                 continue
             chunk = None
             if record[3] & frames.MIXED:

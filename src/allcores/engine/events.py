@@ -66,7 +66,7 @@ class Failure(NamedTuple):
 class Results:
     """A worker finished `count` items of a chunk, from `start` on.
 
-    payload: pickled values, or None if `values` holds them already.
+    payloads: pickled lists of values that follow each other; none if `values` holds them already.
     failures: sorted by offset; values has no entry for them.
     ended: the worker holds no more of this chunk. leaving: nor will it start anything else.
     unloadable: the chunk would not unpickle as one; nothing of it was started.
@@ -77,7 +77,7 @@ class Results:
     start: int
     count: int
     total_ns: int
-    payload: bytes | memoryview | None = None
+    payloads: Sequence[bytes | memoryview] = ()
     values: list[Any] | None = None
     failures: list[Failure] | None = None
     durations: list[int] | None = None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.engine.chunker import Chunker
@@ -45,6 +46,11 @@ class Function:
         self.payload = payload
         self.style = style
         self.name = name
+
+
+#: What the consumer takes at once, beyond one segment: a part of the items that may be in flight, and bytes.
+SHARE_TAKEN = 16
+BYTES_TAKEN = 65_536
 
 
 class Fate:
@@ -156,7 +162,7 @@ def describe(chunk: Chunk, position: int) -> str:
 class Segment:
     """Settled outcomes of consecutive items, on their way to the consumer.
 
-    values: one per item that returned, in order; None while `payload` is still pickled.
+    values: one per item that returned, in order; None while they are pickled, in lists: `payloads`.
     failures: of the others, offsets counted from `start`.
     """
 
@@ -167,7 +173,7 @@ class Segment:
         "failures",
         "future",
         "items",
-        "payload",
+        "payloads",
         "size_bytes",
         "start",
         "values",
@@ -180,7 +186,7 @@ class Segment:
         count: int,
         items: list[Any],
         *,
-        payload: bytes | memoryview | None = None,
+        payloads: Sequence[bytes | memoryview] = (),
         values: list[Any] | None = None,
         failures: list[Failure] | None = None,
         durations: list[int] | None = None,
@@ -192,7 +198,7 @@ class Segment:
         self.start = start
         self.count = count
         self.items = items
-        self.payload = payload
+        self.payloads = payloads
         self.values = values
         self.failures = failures
         self.durations = durations
@@ -241,6 +247,8 @@ class Flow:
         self.settled = 0
         self.consumed = 0
         self.failed = 0
+        #: items and bytes that the consumer has, whose credit was not returned yet
+        self.handed = self.handed_bytes = 0
         #: pickled bytes of what is pulled and not consumed
         self.bytes_out = 0
         #: the input has ended, or may not be pulled again
@@ -333,11 +341,41 @@ class Flow:
         if not self.ready:
             return None
         segment = self.ready.popleft()
-        self.consumed += segment.count
-        self.bytes_out = max(0, self.bytes_out - segment.size_bytes)
+        self._return(segment.count, segment.size_bytes)
+        return segment
+
+    def take_some(self) -> list[Segment]:
+        """The next segments: one, and as many more as are small. Their credit is returned by `return_handed`."""
+        ready, taken = self.ready, list[Segment]()
+        items, size = self.items_limit // SHARE_TAKEN, BYTES_TAKEN
+        while ready and (not taken or (items >= ready[0].count and size >= ready[0].size_bytes)):
+            segment = ready.popleft()
+            items -= segment.count
+            size -= segment.size_bytes
+            taken.append(segment)
+        return taken
+
+    def hand_over(self, segment: Segment) -> None:
+        """The consumer has one of the segments of `take_some`. Needs no lock: only the consumer writes these two."""
+        self.handed += segment.count
+        self.handed_bytes += segment.size_bytes
+
+    def return_handed(self) -> None:
+        """Return the credit of what was handed over."""
+        if self.handed:
+            self._return(self.handed, self.handed_bytes)
+            self.handed = self.handed_bytes = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Items that were pulled and that the consumer does not have yet."""
+        return self.pulled - self.consumed - self.handed
+
+    def _return(self, count: int, size_bytes: int) -> None:
+        self.consumed += count
+        self.bytes_out = max(0, self.bytes_out - size_bytes)
         if self.consumed == self.pulled:
             self.bytes_out = 0
-        return segment
 
     @property
     def finished(self) -> bool:

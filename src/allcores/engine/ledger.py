@@ -84,7 +84,7 @@ class Ledger:
                     chunk.first + event.start,
                     event.count,
                     chunk.items if event.count == len(chunk.items) else chunk.items[event.start : chunk.done],
-                    payload=event.payload,
+                    payloads=event.payloads,
                     values=event.values,
                     durations=event.durations,
                     worker=desk.worker,
