@@ -48,6 +48,10 @@ MARK = "ALLCORES_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex
 _mark = f"{MARK}={os.environ[MARK]}"
 
+# A shell that starts us in the background has SIGINT ignored, and programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _passed_key = pytest.StashKey[bool]()
 
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver
 from allcores.engine.flow import Flow, Function, Segment
-from allcores.stream import Feeder, Reading
+from allcores.feeder import Feeder
+from allcores.stream import Reading
 
 R = TypeVar("R")
 

@@ -16,9 +16,10 @@ from allcores.backends import Preparation
 from allcores.backends.records import Records
 from allcores.budget import core_budget
 from allcores.engine.chunker import Chunker
-from allcores.engine.driver import Driver, Observer, encode
+from allcores.engine.driver import Driver, Observer
 from allcores.engine.flow import Chunk, Flow, Function
 from allcores.errors import Interrupted, NotSupported, PoolClosed, UsageError
+from allcores.feeder import encode
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
 from allcores.logs import Logs, PoolLog
 from allcores.outcome import Kind, Outcome

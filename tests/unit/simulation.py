@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from allcores.engine.chunker import Chunker
 from allcores.engine.desk import Life
-from allcores.engine.dispatcher import DEPTH_SHORT, Dispatcher
+from allcores.engine.dispatcher import Dispatcher
 from allcores.engine.events import (
     Failure,
     Glance,
@@ -38,11 +38,13 @@ from allcores.engine.events import (
 )
 from allcores.engine.flow import Chunk, Flow, Function, Segment
 from allcores.engine.pressure import MOST_POSTPONED
+from allcores.engine.roster import DEPTH_SHORT
 from allcores.engine.watch import PEEK_NS
 from allcores.errors import TaskTimeout, WorkerLost
+from allcores.feeder import MOST_CHUNKS
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind
-from allcores.stream import MOST_CHUNKS, open_segment
+from allcores.stream import open_segment
 from allcores.transport.marks import (
     NO_LIMIT,
     PHASE_IDLE,

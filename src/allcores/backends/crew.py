@@ -19,7 +19,7 @@ from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
 from allcores.supervision import forks, poller, system
 from allcores.supervision.launcher import ForkLauncher, Launcher, TemplateLauncher
-from allcores.transport import frames
+from allcores.transport import frames, pickling
 from allcores.transport.arena import RANGE
 from allcores.transport.board import Board, size
 from allcores.transport.parcels import Parcel
@@ -62,6 +62,8 @@ class Crew:
         self.poller = poller.Poller()
         self.launcher: Launcher | None = None
         self.to_launch: list[int] = []
+        #: all is over: nothing is to be listened to any more
+        self.gone = False
         #: (when ns, worker, signal)
         self._to_signal: list[tuple[int, int, int]] = []
 
@@ -77,6 +79,10 @@ class Crew:
         return os.pread(self._notes[link.slot], NOTES_BYTES, 0).decode("utf-8", "replace") or None
 
     # --- pipes ---
+
+    def pack(self, obj: object) -> bytes | Parcel:
+        """Bytes for the pipe, and what of it lies in blocks."""
+        return self.freight.pack(obj) if self.freight is not None else pickling.dumps(obj)
 
     def write(self, link: Link, data: bytes) -> None:
         """Write to a worker; what its pipe does not take is written by the loop."""

@@ -1,4 +1,4 @@
-"""The ledger's hand: events in, orders out. Who gets which chunk, what is retried, who is ended.
+"""The ledger's and the roster's hand: events in, orders out. Who gets which chunk, what is retried, who is ended.
 
 Pure: no process, file or clock. The time is an argument; where a worker is, `glance` tells (the
 status board in real life, a dictionary in tests). Every method leaves its orders in `orders`.
@@ -12,41 +12,31 @@ status board in real life, a dictionary in tests). Every method leaves its order
 from __future__ import annotations
 
 import heapq
-import itertools
 import random
 from collections.abc import Callable, Iterable
 
-from allcores.engine.desk import Desk, Doom, Life
+from allcores.engine.desk import Desk, Life
 from allcores.engine.events import (
     Failure,
     Glance,
-    Kill,
-    Launch,
-    Order,
     Peek,
     PoolBroken,
     Results,
     Send,
-    SetLimit,
-    Stop,
     WorkerEnded,
     WorkerGone,
 )
 from allcores.engine.flow import Chunk, Flow, Segment
-from allcores.engine.ledger import Ledger
+from allcores.engine.roster import DEPTH, DEPTH_SHORT, Roster
 from allcores.engine.stealing import Stealing
 from allcores.engine.valve import Valve
 from allcores.engine.watch import PEEK_NS, START_NS, Watch
 from allcores.errors import BrokenPool
 from allcores.limits import Limits
 from allcores.outcome import Kind
-from allcores.transport.marks import NO_LIMIT, PHASE_IDLE, PHASE_RUNNING, mark
+from allcores.transport.marks import PHASE_IDLE, PHASE_RUNNING, mark
 
-#: Chunks per worker: one runs, one waits, so that no worker waits for the parent.
-DEPTH = 2
-#: The same for chunks that take less than SHORT_NS: on a machine whose cores are all busy the parent may get
-#: its turn some milliseconds late.
-DEPTH_SHORT = 4
+#: A chunk that takes less than this, ns, is a short one: of those a worker holds more.
 SHORT_NS = 5_000_000
 #: Chunks pulled ahead of need, at most: the driver hands them out while the consumer is busy.
 RESERVE = 64
@@ -59,7 +49,7 @@ MOST_STILLBORN = 3
 MOST_STILLBORN_BESIDE = 30
 
 
-class Dispatcher(Ledger):
+class Dispatcher(Roster):
     """See the module's drawing. Not thread-safe: its owner holds one lock around it."""
 
     def __init__(
@@ -71,32 +61,14 @@ class Dispatcher(Ledger):
         rng: random.Random | None = None,
         describe: Callable[[Chunk, int], str] | None = None,
     ) -> None:
-        super().__init__(rng)
-        self.workers = workers
-        self.limits = limits
+        super().__init__(workers, limits, rng)
         self.glance = glance
         self.describe = describe or (lambda chunk, position: f"items[{chunk.first + position}]")
-        self.desks: dict[int, Desk] = {}
-        self._numbers = itertools.count(1)
-        #: READY desks by what they hold: nothing, less than DEPTH chunks, less than DEPTH_SHORT chunks
-        self.idle: dict[Desk, None] = {}
-        self._spare: dict[Desk, None] = {}
-        self._deep: dict[Desk, None] = {}
         self._flows: dict[int, Flow] = {}
         self._watch = Watch(self)
         self._stealing = Stealing(self)
         self.valve = Valve(self)
-        self._stillborn = 0
-        #: what a worker does before it is ready, for messages
-        self.setup_step = "setup"
-        #: since when something is loaded for all workers, none of which can start before; None: nothing is
-        self.preloading_ns: int | None = None
-        self.closing = False
-        self.broken: BaseException | None = None
-        #: emptied by the owner, who carries them out
-        self.orders: list[Order] = []
         self.taken_back = 0
-        self.workers_started = 0
 
     # --- flows ------------------------------------------------------------------------------------
 
@@ -121,9 +93,9 @@ class Dispatcher(Ledger):
         if _is_new(flow):
             # Nobody knows how large its results are: one chunk for each worker will tell.
             return max(self.workers - flow.chunks_out, len(self.idle) - len(flow.pending))
-        free = len(self.idle) * DEPTH + len(self._spare)
+        free = len(self.idle) * DEPTH + len(self.spare)
         if _is_short(flow):
-            free += (len(self.idle) + len(self._spare)) * (DEPTH_SHORT - DEPTH) + len(self._deep)
+            free += (len(self.idle) + len(self.spare)) * (DEPTH_SHORT - DEPTH) + len(self.deep)
         if not self.items_done:
             # Nobody is ready yet, perhaps: have the first chunks waiting for those who start.
             free = max(free, self.workers)
@@ -232,45 +204,10 @@ class Dispatcher(Ledger):
 
     # --- workers ----------------------------------------------------------------------------------
 
-    def fill(self, now: int) -> None:
-        """Bring the pool to full strength."""
-        alive = sum(1 for d in self.desks.values() if d.life in (Life.STARTING, Life.READY) and d.doom is None)
-        if self.closing or self.broken is not None:
-            return
-        for _ in range(self.workers - alive):
-            desk = Desk(next(self._numbers), now)
-            self.desks[desk.worker] = desk
-            self.workers_started += 1
-            self.orders.append(Launch(desk.worker))
-            self.alarm(now + int(self.limits.setup_s * 1e9), "setup", desk)
-
     def ready(self, worker: int, now: int) -> None:
         """A worker has started and its setup is done."""
-        desk = self.desks.get(worker)
-        if desk is None or desk.life is not Life.STARTING:
-            return
-        self._stillborn = 0
-        if self.closing:
-            desk.move(Life.LEAVING)
-            self.orders.append(Stop(worker))
-            return
-        desk.move(Life.READY)
-        if desk.open:
-            self.idle[desk] = None
-        self.assign(now)
-
-    def preload_began(self, now: int) -> None:
-        """Something is loaded for all workers, and has as many seconds for it as a setup."""
-        self.preloading_ns = now
-        self.alarm(now + int(self.limits.setup_s * 1e9), "preload", now)
-
-    def preload_ended(self, now: int) -> None:
-        """It is loaded, or will not be: the seconds of those that start count from here."""
-        self.preloading_ns = None
-        for desk in self.desks.values():
-            if desk.life is Life.STARTING and desk.doom is None:
-                desk.started_ns = now
-                self.alarm(now + int(self.limits.setup_s * 1e9), "setup", desk)
+        if self.welcome(worker, now):
+            self.assign(now)
 
     def setup_failed(self, error: BaseException) -> None:
         """The setup (or preload) function failed: every flow gets the error, once."""
@@ -281,7 +218,7 @@ class Dispatcher(Ledger):
         desk = self.desks.pop(event.worker, None)
         if desk is None:
             return
-        self._shut(desk)
+        self.shut(desk)
         started = desk.life is not Life.STARTING
         desk.move(Life.GONE)
         doom = desk.doom
@@ -326,12 +263,12 @@ class Dispatcher(Ledger):
             self.chronicle.tell(self.news)
         self.news.append(WorkerEnded(desk.worker, reason))
         if not started and doom is None and not event.innocent:
-            self._stillborn += 1
+            self.stillborn += 1
             healthy = any(other.life is Life.READY for other in self.desks.values())
-            if self._stillborn >= (MOST_STILLBORN_BESIDE if healthy else MOST_STILLBORN):
+            if self.stillborn >= (MOST_STILLBORN_BESIDE if healthy else MOST_STILLBORN):
                 self.break_off(
                     BrokenPool(
-                        f"{self._stillborn} workers in a row died before they were ready; the last: {reason} "
+                        f"{self.stillborn} workers in a row died before they were ready; the last: {reason} "
                         "See what the setup function does, and whether the machine has memory and processes left "
                         "(`allcores doctor`)."
                     )
@@ -359,7 +296,7 @@ class Dispatcher(Ledger):
             return
         if event.leaving and desk.life is Life.READY:
             desk.move(Life.LEAVING)
-            self._shut(desk)
+            self.shut(desk)
         chunk = desk.find(event.sequence)
         if chunk is None:
             return
@@ -380,7 +317,7 @@ class Dispatcher(Ledger):
             self.put_back(chunk, chunk.done, len(chunk.items), blame=0, alone=event.unloadable)
             if desk.chunks:
                 desk.chunks[0].sent_ns = now
-            self._reopen(desk)
+            self.reopen(desk)
         if event.leaving:
             self.fill(now)
         if event.ended or event.leaving:
@@ -392,30 +329,16 @@ class Dispatcher(Ledger):
         """Hand out what waits to whoever can take it; with `seek`, look for work to take back if nothing waits."""
         if self.broken is not None:
             return
-        idle, spare, deep = self.idle, self._spare, self._deep
-        while idle or spare or deep:
+        while self.somebody_can_take:
             flow = self.next_flow()
             if flow is None or (self.valve.narrow and not self.valve.admits(flow)):
                 break
-            if idle:
-                # The one that worked last: its caches are warm, and so is its core.
-                desk, _ = idle.popitem()
-                spare[desk] = None
-            elif spare:
-                desk = next(iter(spare))
-                del spare[desk]
-                deep[desk] = None
-            elif _is_short(flow):
-                desk = next(iter(deep))
-                del deep[desk]
-                if len(desk.chunks) + 1 < DEPTH_SHORT:
-                    # To the end: the others come first.
-                    deep[desk] = None
-            else:
+            desk = self.next_desk(short=_is_short(flow))
+            if desk is None:
                 break
             chunk = self.next_chunk(flow)
             if chunk is None:
-                self._reopen(desk)
+                self.reopen(desk)
                 continue
             if not flow.pending and len(self._flows) > 1:
                 # Its reader may pull more before its next turn comes, or it falls behind the others for good.
@@ -440,43 +363,8 @@ class Dispatcher(Ledger):
             if not self.rotation and self.valve.allowance():
                 self.valve.wake_all()
             return
-        if seek and idle and not self.rotation:
+        if seek and self.idle and not self.rotation:
             self._stealing.seek_soon(now)
-
-    def _reopen(self, desk: Desk) -> None:
-        """Its queue is shorter now: note what it can take."""
-        if desk.life is not Life.READY or desk.doom is not None:
-            return
-        if desk.limit != NO_LIMIT:
-            if desk.chunks:
-                return
-            desk.confirming = False
-            self.limit(desk, NO_LIMIT)
-        self._shut(desk)
-        if not desk.chunks:
-            if self.closing:
-                desk.move(Life.LEAVING)
-                self.orders.append(Stop(desk.worker))
-            else:
-                self.idle[desk] = None
-        elif len(desk.chunks) < DEPTH:
-            self._spare[desk] = None
-        elif len(desk.chunks) < DEPTH_SHORT:
-            self._deep[desk] = None
-
-    def _shut(self, desk: Desk) -> None:
-        """It is on none of the lists of those that can take a chunk."""
-        self.idle.pop(desk, None)
-        self._spare.pop(desk, None)
-        self._deep.pop(desk, None)
-
-    def limit(self, desk: Desk, limit: int) -> None:
-        if limit != NO_LIMIT:
-            limit = min(limit, desk.limit)
-            self._shut(desk)
-        if limit != desk.limit:
-            desk.limit = limit
-            self.orders.append(SetLimit(desk.worker, limit))
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -516,25 +404,6 @@ class Dispatcher(Ledger):
     def recall(self, desk: Desk, now: int) -> None:
         """Take back what this worker has not started, without asking who could have it."""
         self._stealing.recall(desk, now)
-
-    def doom(self, desk: Desk, doom: Doom, now: int) -> None:
-        """End a worker; what becomes of its items is settled when it is gone."""
-        desk.doom = doom
-        self._shut(desk)
-        self.orders.append(Kill(desk.worker, doom.reason))
-        self.fill(now)
-
-    def close(self) -> None:
-        """No new workers; those that hold nothing may go."""
-        self.closing = True
-        for desk in self.desks.values():
-            if desk.life is Life.STARTING and desk.doom is None:
-                # Its setup may take for ever; nobody waits for it any more.
-                self.orders.append(Kill(desk.worker, "the pool was closed while it started"))
-            elif desk.life is Life.READY and not desk.chunks:
-                desk.move(Life.LEAVING)
-                self._shut(desk)
-                self.orders.append(Stop(desk.worker))
 
 
 def _is_new(flow: Flow) -> bool:

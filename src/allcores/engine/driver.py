@@ -25,7 +25,7 @@ from allcores.engine.dispatcher import Dispatcher
 from allcores.engine.events import FlowEnded, FlowStarted, News, Order, PoolEnded, PoolOpened, Progress, TaskFailed
 from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
 from allcores.engine.guard import Guard
-from allcores.errors import InternalError, NotPicklable, PoolClosed
+from allcores.errors import InternalError, PoolClosed
 from allcores.limits import Limits
 from allcores.transport import pickling
 from allcores.transport.parcels import Parcel
@@ -383,21 +383,3 @@ class Driver:
         for flow in self.flows():
             flow.broken = error
         self.backend.abandon()
-
-
-def encode(
-    items: list[Any], first: int, pack: Callable[[object], bytes | Parcel]
-) -> tuple[bytes | Parcel | None, list[tuple[int, NotPicklable]]]:
-    """Bytes of a chunk's items, or None and the items that will not pickle with their errors."""
-    try:
-        return pack(items), []
-    except Exception:
-        bad: list[tuple[int, NotPicklable]] = []
-        for position, item in enumerate(items):
-            try:
-                pickling.dumps(item)
-            except Exception as error:
-                explained = pickling.explain_with_path(item, f"items[{first + position}]", error)
-                explained.__cause__ = error
-                bad.append((position, explained))
-        return None, bad

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-
-# Without the enums of signal.getsignal: a tenth of its time.
-from _signal import getsignal  # type: ignore[import-not-found]
 from time import monotonic_ns
 
 from allcores.supervision import system
@@ -35,6 +31,7 @@ from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, P
 from allcores.transport.parcels import LARGE_STREAM
 from allcores.transport.pickling import dump_values, dumps, loads, pack_error
 from allcores.transport.references import Arrivals, OpenFiles
+from allcores.worker.tidying import Tidying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +43,6 @@ if TYPE_CHECKING:
 #: Finished work that may have to run again after a crash, ns. A seal takes some 8 µs here, and as much in the parent:
 #: with 200 µs it took 5 % of the cores from items of 100 µs.
 SEAL_NS = 1_000_000
-#: What a task did to the process is looked for at least this often, and after every longer item, ns.
-TIDY_NS = 1_000_000
 #: Items that are started without another look at the board take no longer than this, ns, and one item.
 BURST_NS = 50_000
 #: ... and are no more than this.
@@ -59,11 +54,6 @@ GROUP = 8
 #: Sealed results are sent at least this often, ns: the consumer's latency inside a chunk.
 FLUSH_NS = 20_000_000
 
-_DEFAULTS = tuple(
-    (int(number), getsignal(number))
-    for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGHUP"))
-    if number is not None
-)
 _GLOBALS = globals()
 
 
@@ -91,8 +81,7 @@ class Runner:
         self._outbox = outbox
         self._used = 0
         self._flushed_ns = monotonic_ns()
-        self._tidied_ns = 0
-        self._home = os.getcwd()
+        self._tidying = Tidying()
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
         self._files = OpenFiles()
@@ -283,8 +272,8 @@ class Runner:
         slot = self._slot
         slot[PHASE] = PHASE_SEALING
         if count:
-            if not ended and monotonic_ns() - self._tidied_ns > TIDY_NS:
-                self._tidy()
+            if not ended and self._tidying.due:
+                self._tidying.tidy()
             slot[DONE] += count
             slot[BUSY] += total_ns
             if self._items_left is not None:
@@ -371,7 +360,7 @@ class Runner:
         slot[PHASE] = PHASE_IDLE
         self.flush()
         # After the results are on their way: nobody waits for this.
-        self._tidy()
+        self._tidying.tidy()
         if sys.stdout is not None:
             # A task may have closed it, or its reader may be gone: that is the task's affair.
             with contextlib.suppress(OSError, ValueError):
@@ -382,21 +371,6 @@ class Runner:
             return True
         limit = self._growth_limit
         return limit is not None and resident_bytes() - self._rss_at_start > limit
-
-    def _tidy(self) -> None:
-        """Undo what a task did to the process and would do to the next task."""
-        self._tidied_ns = monotonic_ns()
-        try:
-            moved = os.getcwd() != self._home
-        except OSError:  # its folder was removed
-            moved = True
-        if moved:
-            os.chdir(self._home)
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in _DEFAULTS:
-            if getsignal(number) is not handler:
-                signal.signal(number, handler)
 
 
 def _own_frames(error: BaseException) -> int:
