@@ -141,8 +141,8 @@ def pytest_runtest_makereport(
 
 def _close_shared_pool() -> None:
     """Ends the warm pool of the module-level verbs, if a test used them."""
-    pool = sys.modules.get("allcores.pool")
-    shutdown = getattr(pool, "shutdown_shared", None)
+    shortcuts = sys.modules.get("allcores.shortcuts")
+    shutdown = getattr(shortcuts, "shutdown_shared", None)
     if shutdown is not None:
         shutdown()
 

@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from allcores.limits import Limits, Retry
     from allcores.logs import Logs
     from allcores.outcome import Kind, Outcome
-    from allcores.pool import Pool, Statistics
+    from allcores.pool import Pool
     from allcores.progress import LiveView, ProgressBar
     from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
+    from allcores.statistics import Statistics
     from allcores.stream import Stream
     from allcores.timeline import Timeline
     from allcores.transport.sharing import Counter, Flag, SharedBytes
@@ -83,7 +84,8 @@ _HOMES = {
     "limits": ("Limits", "Retry"),
     "logs": ("Logs",),
     "outcome": ("Kind", "Outcome"),
-    "pool": ("Pool", "Statistics"),
+    "pool": ("Pool",),
+    "statistics": ("Statistics",),
     "progress": ("LiveView", "ProgressBar"),
     "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
     "stream": ("Stream",),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,12 +15,13 @@ from allcores.budget import core_budget
 from allcores.engine.chunker import Chunker
 from allcores.engine.driver import Driver, Observer
 from allcores.engine.flow import Chunk, Flow, Function
-from allcores.errors import Interrupted, NotSupported, PoolClosed, UsageError
+from allcores.errors import Interrupted, NotSupported, UsageError
 from allcores.feeder import encode
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
 from allcores.logs import Logs, PoolLog
-from allcores.outcome import Kind, Outcome
+from allcores.outcome import Outcome
 from allcores.sharing import Sharing
+from allcores.statistics import Statistics, statistics_of
 from allcores.stream import Stream
 
 if TYPE_CHECKING:
@@ -39,49 +37,6 @@ OnError = Literal["raise", "skip"]
 
 #: Seconds after which a lock that is not given back must be our own thread's.
 OTHERS_TURN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """A snapshot of a pool. Counts since it began; seconds and bytes.
-
-    workers: processes (or threads) that live now; busy: of these, how many hold work.
-    items: settled, by kind: ok, failed, timed_out, workers_lost, cancelled.
-    retries: attempts granted after a failure. put_backs: items that went back to the front because
-    their worker ended under them. postponed: of these, running items that were ended because memory ran out.
-    memory_holds: how often nothing new was started for want of memory.
-    taken_back: unstarted items moved from a busy to an idle worker.
-    busy_seconds: time that workers spent in the function. items_in_flight, bytes_in_flight: pulled
-    and not yet handed to a consumer.
-    blocks: pieces of shared memory that large items and results occupy now, on their way or in use.
-    block_bytes: memory behind these and behind those that are kept to be used again.
-    shared_bytes: memory of what was shared by `share`, `empty_shared` and their like.
-    """
-
-    workers: int
-    busy: int
-    workers_started: int
-    ok: int
-    failed: int
-    timed_out: int
-    workers_lost: int
-    cancelled: int
-    retries: int
-    put_backs: int
-    postponed: int
-    memory_holds: int
-    taken_back: int
-    busy_seconds: float
-    items_in_flight: int
-    bytes_in_flight: int
-    blocks: int
-    block_bytes: int
-    shared_bytes: int
-
-    @property
-    def items_done(self) -> int:
-        """Items that have an outcome, whatever it is; cancelled ones apart."""
-        return self.ok + self.failed + self.timed_out + self.workers_lost
 
 
 class Pool(Sharing):
@@ -317,33 +272,7 @@ class Pool(Sharing):
 
     def statistics(self) -> Statistics:
         """What the pool has done and is doing."""
-        driver = self._driver
-        memory = self._memory()
-        with driver.guard:
-            dispatcher = driver.dispatcher
-            flows = driver.flows()
-            count = dispatcher.count
-            return Statistics(
-                workers=sum(1 for desk in dispatcher.desks.values() if desk.life.value == "ready"),
-                busy=sum(1 for desk in dispatcher.desks.values() if desk.chunks),
-                workers_started=dispatcher.workers_started,
-                ok=count(Kind.OK),
-                failed=count(Kind.FAILED),
-                timed_out=count(Kind.TIMED_OUT),
-                workers_lost=count(Kind.WORKER_LOST),
-                cancelled=count(Kind.CANCELLED),
-                retries=dispatcher.retries,
-                put_backs=dispatcher.put_backs,
-                postponed=dispatcher.postponed,
-                memory_holds=dispatcher.valve.holds,
-                taken_back=dispatcher.taken_back,
-                busy_seconds=dispatcher.busy_ns / 1e9,
-                items_in_flight=sum(flow.in_flight for flow in flows),
-                bytes_in_flight=sum(flow.bytes_out for flow in flows),
-                blocks=memory.blocks,
-                block_bytes=memory.block_bytes,
-                shared_bytes=memory.shared_bytes,
-            )
+        return statistics_of(self._driver, self._memory())
 
     def item_times(self) -> list[tuple[float, int]]:
         """How long items took: (seconds, items that took less than that but not less than half of it), ascending.
@@ -512,47 +441,4 @@ def _collect(stream: Stream[R]) -> list[R]:
     return results
 
 
-# --- the shared pool ------------------------------------------------------------------------------
-
-_shared: Pool | None = None
-_shared_lock = threading.Lock()
-
-
-def shared() -> Pool:
-    """The warm pool behind the module-level verbs; made at the first call, closed at exit."""
-    global _shared
-    with _shared_lock:
-        pool = _shared
-        usable = (
-            pool is not None
-            and not pool._driver.closed
-            and pool._driver.pid == os.getpid()
-            and pool._driver.dispatcher.broken is None
-        )
-        if pool is None or not usable:
-            if pool is not None and pool._driver.pid == os.getpid():
-                pool.close()
-            pool = _shared = Pool(name="shared")
-        return pool
-
-
-def shutdown_shared() -> None:
-    """Close the shared pool, if there is one; the next module-level call makes a new one."""
-    global _shared
-    with _shared_lock:
-        pool, _shared = _shared, None
-    if pool is not None:
-        pool.close()
-
-
-def _after_fork() -> None:
-    global _shared, _shared_lock
-    _shared = None
-    _shared_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-atexit.register(shutdown_shared)
-
-__all__ = ["Pool", "PoolClosed", "Statistics", "shared", "shutdown_shared"]
+__all__ = ["Pool"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import threading
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.outcome import Outcome
-from allcores.pool import shared
+from allcores.pool import Pool
 from allcores.stream import Stream
 
 if TYPE_CHECKING:
@@ -15,6 +18,52 @@ if TYPE_CHECKING:
     from allcores.async_stream import AsyncStream
 
 R = TypeVar("R")
+
+
+#: the pool behind these verbs
+_shared: Pool | None = None
+_shared_lock = threading.Lock()
+
+
+def shared() -> Pool:
+    """The warm pool behind the module-level verbs; made at the first call, closed at exit."""
+    global _shared
+    with _shared_lock:
+        pool = _shared
+        usable = (
+            pool is not None
+            and not pool._driver.closed
+            and pool._driver.pid == os.getpid()
+            and pool._driver.dispatcher.broken is None
+        )
+        if pool is None or not usable:
+            if pool is not None and pool._driver.pid == os.getpid():
+                pool.close()
+            pool = _shared = Pool(name="shared")
+        return pool
+
+
+def shutdown_shared() -> None:
+    """Close the shared pool, if there is one; the next module-level call makes a new one."""
+    global _shared
+    with _shared_lock:
+        pool, _shared = _shared, None
+    if pool is not None:
+        pool.close()
+
+
+def _after_fork() -> None:
+    global _shared, _shared_lock
+    _shared = None
+    _shared_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(shutdown_shared)
+
+
+# --- the verbs ---------------------------------------------------------------------------------
 
 
 def map(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> list[R]:

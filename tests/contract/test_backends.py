@@ -1002,7 +1002,7 @@ class TestSharedPool:
             pytest.skip("one kind of pool only")
 
     def test_all_verbs_work_on_one_warm_pool(self) -> None:
-        from allcores.pool import shared
+        from allcores.shortcuts import shared
 
         assert allcores.map(tasks.double, range(10)) == [number * 2 for number in range(10)]
         warm = shared()

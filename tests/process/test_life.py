@@ -364,7 +364,7 @@ class TestForks:
 
         def child() -> None:
             assert allcores.map(crimes.run, range(20)) == [number * 2 for number in range(20)]
-            from allcores.pool import shutdown_shared
+            from allcores.shortcuts import shutdown_shared
 
             shutdown_shared()
 

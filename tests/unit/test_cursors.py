@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from allcores.errors import NotSupported
 from allcores.streams.cursors import facts_of, is_read_once, open_cursor
 from allcores.streams.digests import Digest
-from allcores.streams.sources import BadInput, Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
+from allcores.streams.sources import Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
+from allcores.streams.text import BadInput
 
 TEXT = {
     "lines.txt": "a\n\nb\r\nß\nlast",

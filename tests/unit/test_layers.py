@@ -21,7 +21,19 @@ WORDS = {"errors", "outcome", "limits", "clock", "transport.marks"}
 HUB = {"engine.driver", "engine.guard"}
 #: and those that are
 ENGINE = {f"engine.{path.stem}" for path in (ROOT / "engine").glob("*.py")} - HUB - {"engine.__init__"}
-VERBS = {"feeder", "lanes", "logs", "sharing", "stream", "async_stream", "futures", "pool", "executor", "shortcuts"}
+VERBS = {
+    "feeder",
+    "lanes",
+    "logs",
+    "sharing",
+    "statistics",
+    "stream",
+    "async_stream",
+    "futures",
+    "pool",
+    "executor",
+    "shortcuts",
+}
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {

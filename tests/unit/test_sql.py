@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from allcores.journal.identity import differences, identity_of_source
-from allcores.streams.sources import BadInput
+from allcores.streams.text import BadInput
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 

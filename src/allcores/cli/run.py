@@ -8,7 +8,8 @@ import click
 
 from allcores.cli.exits import Exit
 from allcores.cli.output import size_option
-from allcores.cli.runner import RunOptions, run
+from allcores.cli.request import RunOptions
+from allcores.cli.runner import run
 from allcores.streams.sinks import STDOUT
 
 _HELP = """Call FUNCTION with each item of INPUT, on all cores; write each value as a line of JSON.

@@ -13,7 +13,8 @@ import click
 from allcores.budget import human_size
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import complain, say, seconds_text, shortened, write_json
-from allcores.cli.runner import RunOptions, run
+from allcores.cli.request import RunOptions
+from allcores.cli.runner import run
 from allcores.errors import JournalError
 from allcores.journal import folders
 from allcores.journal.catalogue import Catalogue

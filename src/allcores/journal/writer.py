@@ -27,7 +27,7 @@ from allcores.journal.ranges import RangeSet
 from allcores.outcome import Kind, Outcome
 from allcores.streams.jsontext import to_json
 from allcores.streams.sinks import failure_record
-from allcores.streams.sources import BadInput
+from allcores.streams.text import BadInput
 
 #: outcomes and characters that may wait; then the consumer waits, too. Larger bears a slower disk for longer.
 MOST_WAITING = 200_000

@@ -12,7 +12,8 @@ from allcores.engine.events import FlowEnded, FlowStarted, News, TaskFailed, Wor
 from allcores.outcome import Kind
 
 if TYPE_CHECKING:
-    from allcores.pool import Pool, Statistics
+    from allcores.pool import Pool
+    from allcores.statistics import Statistics
 
 #: names of error classes that are told apart; a label with any number of values would grow without bound
 MOST_CAUSES = 50

@@ -16,21 +16,8 @@ from typing import Any, BinaryIO, Protocol
 
 from allcores.streams.compression import compression_of
 from allcores.streams.digests import Digest
-from allcores.streams.sources import (
-    LINE_BYTES_MAX,
-    STDIN,
-    BadInput,
-    Chain,
-    Csv,
-    Files,
-    JsonLines,
-    Lines,
-    bad_line,
-    decoded,
-    json_item,
-    opened,
-    read_trouble,
-)
+from allcores.streams.sources import Chain, Csv, Files, JsonLines, Lines
+from allcores.streams.text import LINE_BYTES_MAX, STDIN, BadInput, bad_line, decoded, json_item, opened, read_trouble
 
 #: what is told of a record that is bad and is skipped
 Report = Callable[[BadInput], None]

@@ -11,7 +11,7 @@ from typing import Any
 from allcores.errors import NotSupported, UsageError
 from allcores.streams.jsontext import JsonFunction
 from allcores.streams.outputs import Entries, nothing, published, rows_of
-from allcores.streams.sources import BadInput
+from allcores.streams.text import BadInput
 
 #: rows that are turned into columns at once
 ROWS = 10_000

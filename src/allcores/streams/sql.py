@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from allcores.errors import NotSupported
-from allcores.streams.sources import BadInput
+from allcores.streams.text import BadInput
 
 #: rows that are fetched at once
 ROWS = 1_000

@@ -1,0 +1,152 @@
+"""What `allcores run` was asked for: its options, what they stand for, and what cannot be asked together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from allcores.cli.exits import CommandError
+from allcores.cli.target import check_arguments, resolve
+from allcores.streams.sinks import STDOUT
+from allcores.streams.sliced import file_of
+from allcores.streams.sources import BadRecords, Chain, Files, Format, Source, from_inputs
+from allcores.streams.text import STDIN
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What was asked for, as the options below name it."""
+
+    function: str
+    inputs: tuple[str, ...]
+    files: tuple[str, ...]
+    format: Format | None
+    encoding: str
+    rows: int | None
+    columns: str | None
+    output: str
+    records: bool
+    on_error: Literal["stop", "skip", "record"]
+    ordered: bool
+    timeout: float | None
+    retries: int
+    preload: str | None
+    preload_args: tuple[str, ...]
+    setup: str | None
+    setup_args: tuple[str, ...]
+    workers: int | None
+    chunk: int | None
+    memory_per_worker: int | None
+    backend: Literal["processes", "threads", "serial"]
+    start_method: Literal["template", "fork", "spawn", "forkserver"] | None
+    bad_records: BadRecords
+    journal: bool
+    resume: bool | str
+    retry_failed: bool
+    accept_changes: bool
+    key: str | None
+    fsync: Literal["commit", "end", "never"]
+    runs_dir: str | None
+    json: bool
+    quiet: bool
+    progress: bool
+    timeline: str | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What the names in the options stand for."""
+
+    function: Callable[..., Any]
+    preload: Callable[..., Any] | None
+    setup: Callable[..., Any] | None
+
+
+def source_of(options: RunOptions) -> Source[Any]:
+    """Where the items come from. Raises CommandError."""
+    if options.files and options.inputs:
+        raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
+    if options.files:
+        parts = [Files(pattern) for pattern in options.files]
+        return parts[0] if len(parts) == 1 else Chain(parts)
+    if not options.inputs:
+        raise CommandError("no INPUT: name files, - for standard input, or --files 'PATTERN'")
+    return from_inputs(
+        options.inputs,
+        format=options.format,
+        encoding=options.encoding,
+        bad_records=options.bad_records,
+        rows=options.rows,
+        columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
+    )
+
+
+def functions_of(options: RunOptions) -> Functions:
+    """What is to be called, checked to take as many arguments as it will get. Raises CommandError."""
+    function = resolve(options.function)
+    preload = setup = None
+    if options.preload is not None:
+        preload = resolve(options.preload)
+        check_arguments(preload, options.preload, [len(options.preload_args)], "each --preload-arg")
+    elif options.preload_args:
+        raise CommandError("--preload-arg needs --preload")
+    if options.setup is not None:
+        setup = resolve(options.setup)
+        # What preload returned comes first, unless that is None.
+        given = len(options.setup_args)
+        if preload is None:
+            check_arguments(setup, options.setup, [given], "each --setup-arg")
+        else:
+            what = "what preload returned and each --setup-arg"
+            check_arguments(setup, options.setup, [given + 1, given], what)
+    elif options.setup_args:
+        raise CommandError("--setup-arg needs --setup")
+    # One that returns None only prepares its process; then the item is the only argument.
+    if preload is None and setup is None:
+        check_arguments(function, options.function, [1], "the item")
+    else:
+        first = "preload" if setup is None else "setup"
+        check_arguments(function, options.function, [2, 1], f"what {first} returned and the item")
+    return Functions(function, preload, setup)
+
+
+def _check_journal(options: RunOptions) -> None:
+    asked = [
+        name
+        for name, given in [
+            ("--resume", options.resume),
+            ("--retry-failed", options.retry_failed),
+            ("--accept-changes", options.accept_changes),
+            ("--key", options.key),
+        ]
+        if given
+    ]
+    if not asked:
+        return
+    if options.output == STDOUT:
+        raise CommandError(f"{asked[0]} needs an output that can be published whole: name a file with -o")
+    if not options.journal or not options.ordered:
+        off = "--no-journal" if not options.journal else "--unordered, which has no journal"
+        raise CommandError(f"{asked[0]} needs a journal, but you gave {off}")
+    if not options.resume and asked[0] != "--key":
+        raise CommandError(f"{asked[0]} is about an earlier run: add --resume")
+
+
+def check_output(options: RunOptions) -> None:
+    """Refuse what could not be written, or would destroy an input. Raises CommandError."""
+    _check_journal(options)
+    if options.output == STDOUT and options.json:
+        raise CommandError("--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl")
+    for name in options.inputs:
+        if STDIN not in (name, options.output) and _is_same_file(file_of(name), options.output):
+            raise CommandError(f"{options.output} is an input, and would be overwritten: choose another -o")
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other) and os.path.isfile(one)
+    except OSError:
+        return False
