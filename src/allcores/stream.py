@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 from allcores.clock import monotonic_ns
@@ -19,6 +20,7 @@ from allcores.engine.flow import Flow, Function, Segment
 from allcores.feeder import Feeder
 from allcores.outcome import Kind, Outcome
 from allcores.transport import pickling
+from allcores.transport.parcels import unchanging
 
 R = TypeVar("R")
 
@@ -234,6 +236,8 @@ class Stream(Iterator[R]):
         on_error: str | None,
         owner: object = None,
     ) -> None:
+        #: the items, if no code of the caller's runs when the input is advanced
+        self._still: Sequence[Any] | None = items if type(items) is list or type(items) is tuple else None
         self._reader: _Reader[R] = _Reader(driver, make_flow, function, items, on_error, owner)
         self._given: weakref.ref[Generator[R, None, None]] | None = None
         self._held: Generator[R, None, None] | None = None
@@ -260,8 +264,9 @@ class Stream(Iterator[R]):
 
     def collect(self, results: list[R]) -> None:
         """Append all results; those that came before an exception are there all the same."""
-        for part in self._reader.parts():
-            results.extend(part)
+        with nullcontext() if self._still is None else unchanging(self._still):
+            for part in self._reader.parts():
+                results.extend(part)
 
     def close(self) -> None:
         """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""

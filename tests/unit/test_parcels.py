@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.supervision import system
+from allcores.transport import noticing
 from allcores.transport.arena import RANGE, SPAN, Arena
-from allcores.transport.parcels import MARK, PRIVATE, Packer, Parcel, Unpacker, loads
+from allcores.transport.parcels import MARK, PRIVATE, Packer, Parcel, Unpacker, loads, unchanging
 
 np = pytest.importorskip("numpy")
 
@@ -103,6 +104,91 @@ def test_private_views_are_copied_when_they_are_written_to(ends: Ends) -> None:
     one[:] = 5
     assert (other == 1).all()
     assert (ends.unpacker.loads(parcel.data) == 1).all()
+
+
+def through(ends: Ends, value: Any) -> Any:
+    """What arrives at the other end."""
+    packed = ends.packer.dumps(value)
+    return loads(packed.data if isinstance(packed, Parcel) else packed, ends.unpacker)
+
+
+def where(view: Any) -> int:
+    """The address of an array's bytes."""
+    return int(view.__array_interface__["data"][0])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/pagemap"), reason="needs /proc/self/pagemap")
+def test_a_private_view_that_was_only_read_is_mapped_once(ends: Ends) -> None:
+    """What nobody wrote to serves the next one; as long as somebody has it, the next one gets another."""
+    parcel = ends.pack(np.ones(10_000), access=PRIVATE)
+    one = ends.unpacker.loads(parcel.data)
+    assert one.sum() == 10_000
+    address = where(one)
+    other = ends.unpacker.loads(parcel.data)
+    assert where(other) != address
+    del one
+    gc.collect()
+    again = ends.unpacker.loads(parcel.data)
+    assert where(again) == address
+    again[-1] = 7
+    del again, other
+    gc.collect()
+    assert [(ends.unpacker.loads(parcel.data) == 1).all() for _ in range(3)] == [True] * 3
+
+
+def test_without_pagemap_each_private_view_is_mapped_anew(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody can tell whether it was written to, it is taken to be."""
+    monkeypatch.setattr(system, "is_untouched", lambda address, size: False)
+    parcel = ends.pack(np.ones(10_000), access=PRIVATE)
+    for _ in range(3):
+        view = ends.unpacker.loads(parcel.data)
+        assert (view == 1).all()
+        view[:] = 2
+
+
+class Scratch:
+    """Pickles by way of one buffer, which it fills anew each time."""
+
+    buffer = np.zeros(1 << 18)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        Scratch.buffer[:] = self.number
+        return float_of, (pickle.PickleBuffer(Scratch.buffer),)
+
+
+def float_of(buffer: Any) -> float:
+    return float(np.frombuffer(buffer)[-1])
+
+
+def test_within_a_spell_an_array_is_compared_once(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And once more in the next one, for it may have changed between the two."""
+    compared: list[int] = []
+    same = noticing._same
+    monkeypatch.setattr(noticing, "_same", lambda one, other: (compared.append(1), same(one, other))[1])
+    ends.packer.noticed = noticing.Noticed()
+    items = [(np.ones(1 << 18), 1)] * 6
+    with unchanging(items):
+        for item in items:
+            assert through(ends, item)[0].sum() == 1 << 18
+    assert len(compared) == 0, "the first two are copied"
+    items[0][0][:] = 2
+    with unchanging(items):
+        for item in items:
+            assert through(ends, item)[0].sum() == 2 << 18
+    assert len(compared) == 1
+    through(ends, items[0])
+    assert len(compared) == 2
+
+
+def test_what_pickles_by_code_of_its_own_is_always_compared(ends: Ends) -> None:
+    """It may fill the same buffer with something else, though nobody else runs meanwhile."""
+    ends.packer.noticed = noticing.Noticed()
+    items = [Scratch(number) for number in range(5)]
+    with unchanging(items):
+        assert [through(ends, item) for item in items] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_without_room_the_pipe_carries_it(ends: Ends) -> None:

@@ -81,6 +81,25 @@ def map_memory(descriptor: int, offset: int, size: int, flags: int) -> tuple[int
     return address, libc.munmap
 
 
+#: first bytes of an entry of pagemap (the highest in it): absent and not swapped out, or present and of a file
+_OF_THE_FILE = bytes(byte for byte in range(256) if not byte & 0xC0 or byte & 0xE0 == 0xA0)
+
+
+def is_untouched(address: int, size: int) -> bool:
+    """Whether nothing was ever written to a private mapping of a file: then all of its pages are still the file's.
+
+    False where that cannot be told. Takes a millisecond for 80 MB, a tenth of what mapping it anew costs.
+    Source: kernel.org, admin-guide/mm/pagemap.rst (bits 61 to 63 of each page's entry of 8 bytes).
+    """
+    try:
+        with open("/proc/self/pagemap", "rb", buffering=0) as file:
+            entries = os.pread(file.fileno(), size // mmap.PAGESIZE * 8, address // mmap.PAGESIZE * 8)
+    except OSError:
+        return False
+    highest = entries[7::8] if sys.byteorder == "little" else entries[::8]
+    return len(highest) == size // mmap.PAGESIZE and not highest.translate(None, _OF_THE_FILE)
+
+
 def punch(descriptor: int, offset: int, size: int) -> None:
     """Give the memory behind a range of a file in memory back to the system (Linux)."""
     import ctypes

@@ -29,6 +29,8 @@ RANGE = 1 << 62
 PIECE = 8 << 20
 #: Blocks that a process keeps mapped although nothing refers to them.
 MOST_MAPPED = 256
+#: The same for private copies, which are seldom of use again.
+MOST_PRIVATE = 8
 
 
 class _Mapping:
@@ -65,6 +67,8 @@ class Arena:
         # What is collected as garbage in here may come back to us on the same thread.
         self._lock = threading.RLock()
         self._maps: dict[Block, _Mapping] = {}
+        #: private mappings that nothing refers to any more
+        self._private: dict[Block, _Mapping] = {}
         #: weak references to what views hold, by their own id: kept until they ring
         self._watched: dict[int, ref[Any]] = {}
 
@@ -95,15 +99,30 @@ class Arena:
 
         private: what is written stays in this process.
         """
-        if private:
-            self._check()
-            mapping = _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_PRIVATE)
-        else:
-            mapping = self._map(block)
+        mapping = self._map_privately(block) if private else self._map(block)
         # Whatever is made of a view (arrays, slices of it, tables) holds this object, not the view itself.
         base = mapping.base()
-        self.watch(base, died)
+        self.watch(base, (lambda: self._keep(block, mapping, died)) if private else died)
         return memoryview(base).cast("B")
+
+    def _map_privately(self, block: Block) -> _Mapping:
+        """A copy-on-write mapping with which nobody has done anything. Raises OSError where the system refuses."""
+        with self._lock:
+            kept = self._private.pop(block, None)
+        # The pages of one that was only read are there already: to fault them in takes longer than to read them.
+        if kept is not None and system.is_untouched(kept.address, kept.size):
+            return kept
+        self._check()
+        return _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_PRIVATE)
+
+    def _keep(self, block: Block, mapping: _Mapping, died: Callable[[], None]) -> None:
+        """Nothing refers to a private mapping any more: the same block may be asked for again."""
+        with self._lock:
+            if self._open:
+                while len(self._private) >= MOST_PRIVATE:
+                    del self._private[next(iter(self._private))]
+                self._private[block] = mapping
+        died()
 
     def watch(self, base: Any, died: Callable[[], None]) -> None:
         """Have `died` called when `base` is gone."""
@@ -154,3 +173,4 @@ class Arena:
         self._open = False
         with self._lock:
             self._maps.clear()
+            self._private.clear()

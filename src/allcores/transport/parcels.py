@@ -9,6 +9,7 @@ is then copied once, by its sender; its receiver gets a view.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 from collections import deque
@@ -19,7 +20,7 @@ from allcores.transport.blocks import Allocator, Block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     #: block, position, length, access
@@ -46,9 +47,21 @@ class _AtWork(threading.local):
 
     batch: _Batch | None = None
     unpacker: Unpacker | None = None
+    #: what this thread sends does not change meanwhile
+    spell: noticing.Spell | None = None
 
 
 at_work = _AtWork()
+
+
+@contextlib.contextmanager
+def unchanging(items: Sequence[object]) -> Iterator[None]:
+    """While this lasts, nobody changes these items, which this thread sends: each large array is looked at once."""
+    before, at_work.spell = at_work.spell, noticing.Spell(items)
+    try:
+        yield
+    finally:
+        at_work.spell = before
 
 
 class Lease:
@@ -160,7 +173,7 @@ class Packer:
         if part.nbytes < noticing.LEAST or self.noticed is None:
             return part
         with self._lock:
-            lease = self.noticed.place(part, self._copy)
+            lease = self.noticed.place(part, self._copy, at_work.spell)
         if lease is None:
             return part
         batch.leases[lease.block.offset] = lease
