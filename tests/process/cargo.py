@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from tests.process.waiting import wait_at
 
+from allcores.transport import moments
 from allcores.worker.runner import SEAL_NS
 
 #: what a task keeps although it should not
@@ -134,3 +137,33 @@ def spoil_state(state: Any, _: Any) -> float:
 
 def die_with_state(state: Any, _: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(point: str, flag: str) -> None:
+    """As setup: the first worker that comes to `point` for the second time is killed there."""
+    moments.install(killing(point, flag))
+
+
+def killing(point: str, flag: str) -> Callable[[str], None]:
+    """A hook for the moments of a transfer."""
+    seen = 0
+
+    def hook(name: str) -> None:
+        nonlocal seen
+        seen += name == point
+        if seen == 2 and name == point:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook
+
+
+def note_moments(path: str) -> None:
+    """As setup: writes each moment into a file."""
+
+    def hook(name: str) -> None:
+        with open(path, "a") as file:
+            file.write(f"{name}\n")
+
+    moments.install(hook)

@@ -20,6 +20,7 @@ from allcores.limits import Limits
 from allcores.supervision import system
 from allcores.transport import frames
 from allcores.transport.arena import RANGE, SPAN, Arena
+from allcores.transport.moments import moment
 from allcores.transport.noticing import Noticed
 from allcores.transport.parcels import LARGE_ITEM, Packer, Parcel, Unpacker
 from allcores.transport.sharing import Shelf
@@ -58,6 +59,7 @@ class Delivery:
         found: list[int] = []
         while self._dead:
             found.append(self._dead.popleft())
+            moment("block.released")
         self._returned += len(found)
         return found
 

@@ -13,6 +13,7 @@ from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.transport import frames
 from allcores.transport.board import NO_INDEX
+from allcores.transport.moments import moment
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
@@ -73,7 +74,9 @@ class Sending:
             for offset, what in function.leases.items():
                 link.lent.setdefault(offset, []).append(what)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
+        moment("frame.before")
         crew.write(link, data)
+        moment("frame.after")
         until = driver.sleeps_until
         if self._limits.memory_per_worker is not None and until and until > monotonic_ns() + int(SAMPLE_S * 1e9):
             # The loop looks at the workers' memory while work is out: it fell asleep when none was.

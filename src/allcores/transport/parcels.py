@@ -17,6 +17,7 @@ from collections import deque
 from allcores.transport import noticing, pickling
 from allcores.transport.arena import Arena
 from allcores.transport.blocks import Allocator, Block
+from allcores.transport.moments import moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class Packer:
         lease, warm = taken
         block, position = lease.block, 0
         batch.leases[block.offset] = lease
+        moment("block.taken")
         placed: list[Place | memoryview] = []
         body: bytes | Place = stream
         try:
@@ -166,6 +168,7 @@ class Packer:
         except OSError as error:
             self.failed = error
             return None
+        moment("block.filled")
         return self._wrap(body, placed, batch)
 
     def _noticed(self, part: memoryview, batch: _Batch) -> Place | memoryview:
@@ -213,6 +216,7 @@ class Packer:
         returned = self._returned
         while returned:
             self._allocator.give(returned.popleft())
+            moment("block.back")
 
     def trim(self) -> None:
         """Keep no memory that is not in use."""
@@ -316,6 +320,7 @@ class Unpacker:
 
     def loads(self, data: bytes | memoryview) -> Any:
         """What lies in the blocks is not copied, but viewed."""
+        moment("parcel.before")
         body, places = pickle.loads(memoryview(data)[1:])
         before = at_work.unpacker
         at_work.unpacker = self
@@ -327,8 +332,10 @@ class Unpacker:
             except OSError:
                 self._skip(body, places)
                 raise
+            moment("parcel.mapped")
             return pickle.loads(stream, buffers=buffers)
         finally:
+            moment("parcel.after")
             self._views = {}
             at_work.unpacker = before
 

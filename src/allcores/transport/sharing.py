@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import NotSupported
 from allcores.transport import parcels, pickling
 from allcores.transport.arena import Arena
+from allcores.transport.moments import moment
 from allcores.transport.noticing import address_of
 from allcores.transport.parcels import LINE, READ, WRITE, Packer
 
@@ -72,11 +73,13 @@ class Shelf:
         start = ctypes.addressof(base)
         with self._lock:
             insort(self._known, (start, start + block.capacity, block, access))
+        moment("share.made")
         return view[:size]
 
     def _forget(self, block: tuple[int, int]) -> None:
         # On any thread; a list that another thread searches is not changed, but replaced.
         self._known = [known for known in self._known if known[2] != block]
+        moment("share.gone")
 
     def share(self, obj: Any) -> Any:
         """A copy of `obj` whose buffers are shared and read-only. Raises whatever pickling raises, and OSError."""

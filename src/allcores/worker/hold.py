@@ -7,6 +7,7 @@ from collections import deque
 
 from allcores.transport import frames, parcels
 from allcores.transport.arena import SPAN, Arena
+from allcores.transport.moments import moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,4 +61,5 @@ class Hold:
         offsets = []
         while self._dead:
             offsets.append(self._dead.popleft())
+        moment("block.released")
         return frames.offsets(frames.RELEASED, offsets)

@@ -13,6 +13,7 @@ from _thread import allocate_lock
 from collections import deque
 
 from allcores.transport import frames
+from allcores.transport.moments import moment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Outlet:
 
     def send(self, *parts: bytes | memoryview) -> None:
         """Write a frame, in parts, and wait until it is written. The worker's main thread only."""
+        moment("frame.before")
         with self._lock:
             try:
                 if self._rest:
@@ -49,6 +51,7 @@ class Outlet:
                     self._pipe.sendall(part)
             except OSError as error:
                 self._lost(error)
+        moment("frame.after")
         if self._notes or self.dropped:
             self._pass_on()
 
