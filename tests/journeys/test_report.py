@@ -68,6 +68,22 @@ def test_a_run_with_a_journal_is_reported_by_its_name(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_each_session_of_a_resumed_run_has_a_timeline(folder: Path) -> None:
+    """The last one in which something was run is shown, and how to see the others."""
+    words = ["run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "record", "--runs-dir", "runs"]
+    where = ["latest", "--runs-dir", "runs"]
+    run(folder, *words, code=1)
+    assert "session" not in run(folder, "report", *where)
+    run(folder, *words, "--resume", "--retry-failed", code=1)
+    run(folder, *words, "--resume", code=1)
+    assert "This is session 2; --session shows another (1)." in run(folder, "report", *where)
+    assert "<dt>items tried</dt><dd>20</dd>" in (folder / "report.html").read_text()
+    run(folder, "report", *where, "--session", "1")
+    assert "<dt>items tried</dt><dd>400</dd>" in (folder / "report.html").read_text()
+    assert "session 3: it has 1, 2" in run(folder, "trace", *where, "--session", "3", code=2)
+
+
+@pytest.mark.slow
 def test_a_run_leaves_a_timeline_from_which_report_and_trace_are_made(folder: Path) -> None:
     """All of them tell of the same run."""
     recorded(folder)

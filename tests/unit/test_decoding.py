@@ -25,6 +25,7 @@ def test_plain_records_that_follow_each_other_become_one() -> None:
     assert joined(event, record(2, [3]))
     assert joined(event, record(3, [4, 5], frames.ENDED | frames.LEAVING))
     assert (event.start, event.count, event.total_ns, event.ended, event.leaving) == (0, 5, 5_000, True, True)
+    assert event.parts == [(2, 2_000), (1, 1_000), (2, 2_000)]
     segment = Segment(0, event.count, [None] * 5, payloads=event.payloads)
     assert open_segment(segment) == [1, 2, 3, 4, 5]
 

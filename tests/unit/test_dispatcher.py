@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
 
+from allcores.engine.chronicle import Chronicle
 from allcores.engine.chunker import Chunker
 from allcores.engine.desk import Doom, Life
 from allcores.engine.dispatcher import (
@@ -1110,6 +1111,21 @@ def two_workers_one_busy(behind: int = 1) -> tuple[Desks, Flow]:
     desks.at(2, 1, 0)
     desks.orders()
     return desks, flow
+
+
+def test_observers_are_told_of_each_report_that_was_joined() -> None:
+    """One event of many reports is one turn for the dispatcher, and as many records for those who look on."""
+    desks = Desks()
+    desks.dispatcher.chronicle = Chronicle()
+    flow = desks.flow(chunker=Chunker(6))
+    desks.add(flow, 6)
+    desks.results(1, 1, 0, 6, total_ns=9, parts=[(2, 4), (1, 2), (3, 3)])
+    desks.dispatcher.chronicle.settle(flow)
+    news: list[Any] = []
+    desks.dispatcher.chronicle.tell(news)
+    (report,) = news
+    assert (report.attempts, report.busy_ns) == (6, 9)
+    assert [(each.first, each.attempts, each.busy_ns) for each in report.records] == [(0, 2, 4), (2, 1, 2), (3, 3, 3)]
 
 
 def test_between_two_calls_nobody_looks_for_work() -> None:

@@ -34,7 +34,18 @@ from allcores.timeline import Timeline, recorder
 from allcores.timeline.account import account
 from allcores.timeline.recording import Recording
 from allcores.timeline.report import as_html
-from allcores.timeline.tally import MOST_CAUSES, MOST_SLOWEST, Causes, Histogram, Slowest, bucket_ns, name_of
+from allcores.timeline.tally import (
+    GROUP,
+    MOST_CAUSES,
+    MOST_SLOWEST,
+    ROUTINE_NS,
+    Causes,
+    Histogram,
+    Slowest,
+    bucket_ns,
+    name_of,
+)
+from allcores.worker import runner
 
 MS = 1_000_000
 
@@ -90,7 +101,7 @@ def test_a_slow_item_among_quick_ones_is_found() -> None:
     slowest.estimate(WorkRecord(100, 50, 300 * MS, None, range(200), 100), 1, 1, histogram)
     ((ns, _, _, first, few, _, _),) = slowest.heap
     assert (first, few) == (142, 8)
-    assert 299 * MS < ns < 300 * MS
+    assert ns == 300 * MS - ROUTINE_NS
     assert sum(histogram.buckets.values()) == 50
 
 
@@ -388,3 +399,9 @@ def test_a_report_has_only_what_is_in_it() -> None:
 def test_a_report_of_nothing_says_so() -> None:
     """A pool that was opened and closed."""
     assert "Nothing was run." in as_html(recorded())
+
+
+def test_what_is_assumed_of_workers_is_so() -> None:
+    """Times of single items are estimated from what a worker seals at once, and times together."""
+    assert ROUTINE_NS == runner.SEAL_NS + runner.BURST_NS
+    assert GROUP == runner.GROUP

@@ -51,6 +51,7 @@ def joined(event: Results, record: frames.Record) -> bool:
         return False
     if count:
         event.payloads = [*event.payloads, payload]
+        event.parts = [*(event.parts or [(event.count, event.total_ns)]), (count, total_ns)]
     event.count += count
     event.total_ns += total_ns
     event.size_bytes += len(payload)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from types import TracebackType
 
 from allcores.cli.output import complain
 from allcores.engine.events import News
-from allcores.errors import UsageError
+from allcores.errors import RunNotFound, UsageError
 
-#: the timeline in a run's folder, of its last session
-FILE = "timeline.jsonl.gz"
+#: the timelines in a run's folder, one for each session
+_FILE = re.compile(r"timeline-(\d+)\.jsonl\.gz")
 
 
 class Recorder:
@@ -25,6 +26,8 @@ class Recorder:
         #: for the pool
         self.observers: tuple[Callable[[News], None], ...] = ()
         self._for_folder = journalled and timeline is None
+        #: the file in the run's folder
+        self._path: str | None = None
         if timeline is None and trace is None and not journalled:
             return
         from allcores.timeline import Timeline
@@ -35,8 +38,10 @@ class Recorder:
     def keep(self, folder: str) -> None:
         """The run's folder is known: what is recorded goes there, unless it was asked for elsewhere."""
         if self._for_folder:
+            number = max(sessions(folder), default=0) + 1
             try:
-                self._timeline.write_to(os.path.join(folder, FILE))
+                self._path = os.path.join(folder, f"timeline-{number}.jsonl.gz")
+                self._timeline.write_to(self._path)
             except (OSError, UsageError) as failure:
                 complain(f"there will be no timeline of this run: {failure}")
 
@@ -52,22 +57,40 @@ class Recorder:
             self._timeline.close()
             if self._trace is not None:
                 self._timeline.save_trace(self._trace)
+            if self._path is not None and not self._timeline.attempts:
+                # A run that was done already: what its earlier sessions did is more of interest.
+                os.unlink(self._path)
         except (OSError, UsageError) as failure:
             # The run itself is done, and its outcomes are written.
             complain(f"the recording is not complete: {failure}")
 
 
-def place(name: str, runs_dir: str | None) -> str:
-    """The file or folder that is meant by TIMELINE: a path, or the name of a run, or "latest".
+def sessions(folder: str) -> dict[int, str]:
+    """The timelines of a run, by the number of the session; those in which nothing was run are left out."""
+    found = ((_FILE.fullmatch(name), name) for name in os.listdir(folder))
+    return dict(sorted((int(match[1]), os.path.join(folder, name)) for match, name in found if match is not None))
 
-    Raises: RunNotFound if it is neither.
+
+def place(name: str, runs_dir: str | None, session: int | None = None) -> tuple[str, str]:
+    """The file that is meant by TIMELINE (a path, or the name of a run, or "latest"), and a word on other sessions.
+
+    session: of a run that was resumed; None for its last. Raises: RunNotFound if there is no such run or session.
     """
-    if os.path.exists(name) or os.sep in name or "." in name:
-        # No run's name has a dot: it is a file that is missing.
-        return name
-    from allcores.journal import folders
+    folder = name
+    if not (os.path.exists(name) or os.sep in name or "." in name):  # no run's name has a dot
+        from allcores.journal import folders
 
-    runs = folders.runs_folder(runs_dir)
-    if name == "latest":
-        return next((known.folder for known in folders.known_runs(runs)), name)
-    return folders.look_up(runs, name).folder
+        runs = folders.runs_folder(runs_dir)
+        if name == "latest":
+            folder = next((known.folder for known in folders.known_runs(runs)), name)
+        else:
+            folder = folders.look_up(runs, name).folder
+    known = sessions(folder) if os.path.isdir(folder) else {}
+    if session is not None and session not in known:
+        have = f"it has {', '.join(map(str, known))}" if known else "it has none"
+        raise RunNotFound(f"{name} has no timeline of a session {session}: {have}.")
+    if not known:
+        return folder, ""
+    chosen = max(known) if session is None else session
+    others = ", ".join(str(number) for number in known if number != chosen)
+    return known[chosen], f" This is session {chosen}; --session shows another ({others})." if others else ""

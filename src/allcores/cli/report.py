@@ -12,13 +12,15 @@ from allcores.cli.recorder import place
 @click.command("report")
 @click.argument("timeline")
 @click.option("-o", "--output", metavar="OUT", default="report.html", show_default=True, help="File to (over)write.")
+@click.option("--session", type=int, metavar="N", help="Of a run that was resumed; default: the last one.")
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
-def command(timeline: str, output: str, runs_dir: str | None) -> None:
+def command(timeline: str, output: str, session: int | None, runs_dir: str | None) -> None:
     """Show where the cores' time went: TIMELINE (of `allcores run --timeline`, or a run's name) as one HTML file."""
     from allcores.timeline.account import account
     from allcores.timeline.recording import Recording
 
-    recording = Recording.load(place(timeline, runs_dir))
+    path, others = place(timeline, runs_dir, session)
+    recording = Recording.load(path)
     try:
         from allcores.timeline.report import save_report
 
@@ -27,4 +29,4 @@ def command(timeline: str, output: str, runs_dir: str | None) -> None:
         raise CommandError(str(error)) from None
     summed = account(recording)
     part = f"{100 * summed.efficiency:.0f} %"
-    say(f"{output}: {part} of the {summed.whose} time was spent in the function. {summed.limit}")
+    say(f"{output}: {part} of the {summed.whose} time was spent in the function. {summed.limit}{others}")

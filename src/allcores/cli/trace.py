@@ -11,11 +11,13 @@ from allcores.cli.recorder import place
 @click.command("trace")
 @click.argument("timeline")
 @click.option("-o", "--output", metavar="OUT", default="trace.json", show_default=True, help="File to (over)write.")
+@click.option("--session", type=int, metavar="N", help="Of a run that was resumed; default: the last one.")
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
-def command(timeline: str, output: str, runs_dir: str | None) -> None:
+def command(timeline: str, output: str, session: int | None, runs_dir: str | None) -> None:
     """Turn TIMELINE (of `allcores run --timeline`, or a run's name) into a trace for ui.perfetto.dev."""
     from allcores.timeline.recording import Recording
     from allcores.timeline.trace import save_trace
 
-    save_trace(Recording.load(place(timeline, runs_dir)), output)
-    say(f"{output}: open it in https://ui.perfetto.dev or chrome://tracing")
+    path, others = place(timeline, runs_dir, session)
+    save_trace(Recording.load(path), output)
+    say(f"{output}: open it in https://ui.perfetto.dev or chrome://tracing.{others}")

@@ -68,6 +68,7 @@ class Results:
 
     payloads: pickled lists of values that follow each other; none if `values` holds them already.
     failures: sorted by offset; values has no entry for them.
+    parts: (items, ns) of each report of which this was joined, for observers; none if it is one.
     ended: the worker holds no more of this chunk. leaving: nor will it start anything else.
     unloadable: the chunk would not unpickle as one; nothing of it was started.
     """
@@ -82,6 +83,7 @@ class Results:
     failures: list[Failure] | None = None
     durations: list[int] | None = None
     size_bytes: int = 0
+    parts: Sequence[tuple[int, int]] = ()
     ended: bool = False
     leaving: bool = False
     unloadable: bool = False

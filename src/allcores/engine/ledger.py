@@ -68,10 +68,11 @@ class Ledger:
             self.by_time[(event.total_ns // event.count).bit_length()] += event.count
         chunk.done = event.start + event.count
         if self.chronicle is not None:
-            failed = len(event.failures) if event.failures else 0
-            self.chronicle.note(
-                desk, chunk, event.start, event.count, failed, event.total_ns, size, event.durations, now
-            )
+            failed, start = len(event.failures) if event.failures else 0, event.start
+            for count, total_ns in event.parts or ((event.count, event.total_ns),):
+                part = size * count // max(1, event.count)
+                self.chronicle.note(desk, chunk, start, count, failed, total_ns, part, event.durations, now)
+                start += count
         if flow.cancelled or chunk.cancelled:
             self.settle_cancelled(chunk, event.count)
             return

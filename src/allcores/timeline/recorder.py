@@ -323,6 +323,11 @@ class Timeline:
         with contextlib.suppress(OSError):
             self._flush(monotonic_ns())
 
+    @property
+    def attempts(self) -> int:
+        """Attempts that were recorded so far."""
+        return self._tally.counts["attempts"]
+
     def write_to(self, path: str | os.PathLike[str]) -> None:
         """Go on in a file, gzipped, with all that was recorded so far; only if none was named before.
 
