@@ -153,7 +153,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 )
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
 @click.option("--json", is_flag=True, help="Print the summary as JSON on standard output (needs -o FILE).")
-@click.option("--quiet", is_flag=True, help="No live view and no summary.")
+@click.option("-q", "--quiet", is_flag=True, help="No live view and no summary.")
 @click.option(
     "--progress/--no-progress",
     default=True,

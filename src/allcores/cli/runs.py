@@ -146,7 +146,7 @@ def rm(given: str | None, run_ids: tuple[str, ...], finished: bool, runs_dir: st
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Default: as the run began.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Default: as the run began.")
 @click.option("--retries", type=click.IntRange(min=0), metavar="N", help="Default: as the run began.")
-@click.option("--quiet", is_flag=True, help="No progress bar and no summary.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 @_runs_dir
 @_json
 @click.pass_obj
