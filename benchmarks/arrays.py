@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -36,14 +37,23 @@ def there_and_back(contender: Contender, count: int, size: int) -> float:
 
 
 def read_by_many(contender: Contender, count: int, size: int, way: str) -> float:
-    """GB/s that tasks see of one array of `size` bytes, read by `count` tasks. way: "share" or "given"."""
+    """GB/s that tasks see of one array of `size` bytes, read by `count` tasks.
+
+    way: "given" in a list to map, "streamed", or "share": shared and streamed.
+    """
     numpy = _numpy()
     array = numpy.full(size // 8, 1.0)
     given = contender.shared(array) if way == "share" else array
-    for _ in contender.stream(tasks.array_sum, itertools.repeat(given, 4), 1):
+
+    def results(number: int) -> Iterable[Any]:
+        if way == "given":
+            return contender.list_map(tasks.array_sum, [given] * number, 1)
+        return contender.stream(tasks.array_sum, itertools.repeat(given, number), 1)
+
+    for _ in results(4):
         pass
     started = time.perf_counter()
-    for result in contender.stream(tasks.array_sum, itertools.repeat(given, count), 1):
+    for result in results(count):
         assert result == -(-(size // 8) // 512), "wrong results"
     return count * size / (time.perf_counter() - started) / 1e9
 
@@ -141,7 +151,8 @@ def _one_for_many(settings: Settings) -> Row:
         f"One array of {size // MB} MB read by {count} tasks",
         "GB/s that the tasks see",
         "Two workers, warm; each task adds up one number in 512. `share` names the array once; without it each "
-        "library is simply given the same array again and again.",
+        "library is simply given a list that holds the same array again and again. `streamed`: by a generator, between "
+        "whose items the array might change.",
     )
     names = settings.names(without=("mpire",))
     with settings.hosts(names) as hosts, Host("allcores", settings.workers) as sharing:
@@ -149,9 +160,10 @@ def _one_for_many(settings: Settings) -> Row:
             name: partial(host.measure, "arrays:read_by_many", count=count, size=size, way="given")
             for name, host in hosts.items()
         }
-        measures["allcores, share"] = partial(
-            sharing.measure, "arrays:read_by_many", count=count, size=size, way="share"
-        )
+        for way in ("share", "streamed"):
+            measures[f"allcores, {way}"] = partial(
+                sharing.measure, "arrays:read_by_many", count=count, size=size, way=way
+            )
         in_turn(row, measures, settings.rounds, settings)
     for peer in ("joblib", "ray"):
         if peer in row.samples:
