@@ -55,6 +55,7 @@ class Deaths:
         self._oom_kills = budget.oom_kills()
 
     def take_notices(self, driver: Driver, found: list[Found]) -> None:
+        """What the launcher tells: births, deaths, and how the preload goes."""
         crew = self._crew
         assert crew.launcher is not None
         notices = crew.launcher.notices()
@@ -186,6 +187,7 @@ class Deaths:
         return system.tree_bytes(link.pid) if link is not None and link.pid else 0
 
     def sample_memory(self, driver: Driver, limit: int, now: int) -> None:
+        """End workers that use more than `limit` bytes; the item in hand is to blame."""
         self.sample_at = now + int(SAMPLE_S * 1e9)
         for desk in list(driver.dispatcher.desks.values()):
             link = self._crew.links.get(desk.worker)
