@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from allcores.outcome import Kind, Outcome
     from allcores.pool import Pool
     from allcores.progress import LiveView, ProgressBar
-    from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, starmap, submit
+    from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, run, starmap, submit
     from allcores.statistics import Statistics
     from allcores.stream import Stream
     from allcores.timeline import Timeline
@@ -87,7 +87,7 @@ _HOMES = {
     "pool": ("Pool",),
     "statistics": ("Statistics",),
     "progress": ("LiveView", "ProgressBar"),
-    "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "starmap", "submit"),
+    "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "run", "starmap", "submit"),
     "stream": ("Stream",),
     "timeline": ("Timeline",),
     "transport.sharing": ("Counter", "Flag", "SharedBytes"),
@@ -142,6 +142,7 @@ __all__ = [
     "map",
     "metrics",
     "outcomes",
+    "run",
     "slices",
     "starmap",
     "submit",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from allcores.async_stream import AsyncStream
+    from allcores.journal.options import RunResult
 
 R = TypeVar("R")
 
@@ -94,6 +95,11 @@ def outcomes(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> Stre
 def aimap(fn: Callable[..., R], items: Iterable[Any] | AsyncIterable[Any], **options: Any) -> AsyncStream[R]:
     """`Pool.aimap` on the shared pool."""
     return shared().aimap(fn, items, **options)
+
+
+def run(fn: Callable[..., Any], source: Any, sink: Any, **options: Any) -> RunResult:
+    """`Pool.run` on the shared pool."""
+    return shared().run(fn, source, sink, **options)
 
 
 def submit(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:

@@ -1001,7 +1001,7 @@ class TestSharedPool:
         if place != "template":
             pytest.skip("one kind of pool only")
 
-    def test_all_verbs_work_on_one_warm_pool(self) -> None:
+    def test_all_verbs_work_on_one_warm_pool(self, tmp_path: Path) -> None:
         from allcores.shortcuts import shared
 
         assert allcores.map(tasks.double, range(10)) == [number * 2 for number in range(10)]
@@ -1011,6 +1011,8 @@ class TestSharedPool:
         assert allcores.starmap(tasks.add, [(1, 2)]) == [3]
         assert [outcome.value for outcome in allcores.outcomes(tasks.double, [1], timeout=10)] == [2]
         assert allcores.submit(tasks.double, 1).result() == 2
+        assert allcores.run(tasks.double, [1, 2], tmp_path / "out.jsonl", journal=False).ok == 2
+        assert (tmp_path / "out.jsonl").read_text() == "2\n4\n"
 
         async def main() -> list[int]:
             return [value async for value in allcores.aimap(tasks.double, [1, 2])]

@@ -41,6 +41,7 @@ def the_verbs_of_the_module() -> None:
     assert_type(allcores.outcomes(length, words()), allcores.Stream[allcores.Outcome[int]])
     assert_type(allcores.aimap(length, pages()), allcores.AsyncStream[int])
     assert_type(allcores.submit(add, 1, right=2), Future[float])
+    assert_type(allcores.run(length, ["a"], "out.jsonl"), allcores.RunResult)
     assert_type(allcores.map(lambda text: text + "!", ["a"]), list[Any])
 
 
