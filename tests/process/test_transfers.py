@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.process import cargo, scripts
-from tests.process.waiting import PATIENCE_S, Bell, wait_gone
+from tests.process.waiting import PATIENCE_S, Bell, Watcher, wait_full_strength, wait_gone
 
 from allcores import Kind, Limits, Pool
 from allcores.transport import moments
@@ -48,7 +48,9 @@ def test_a_worker_is_killed_there(point: str, tmp_path: Path) -> None:
     flag = tmp_path / "killed"
     # Few at a time, so that blocks are used again.
     limits = Limits(items_in_flight=4)
-    with Pool(2, setup=cargo.arm, setup_args=(point, str(flag)), limits=limits) as pool:
+    watcher = Watcher()
+    setup_args = (point, str(flag))
+    with Pool(2, setup=cargo.arm, setup_args=setup_args, limits=limits, observers=[watcher]) as pool:
         lost = []
         for outcome in pool.outcomes(cargo.same, arrays_until(flag), chunk=1):
             # One by one: what is dropped is the worker's again while it works on others.
@@ -61,7 +63,8 @@ def test_a_worker_is_killed_there(point: str, tmp_path: Path) -> None:
         assert lost in ([], [Kind.WORKER_LOST])
         again = pool.map(cargo.same, arrays(24, 100), chunk=1)
         assert [float(array[-1]) for array in again] == [float(number) for number in range(100, 124)]
-        assert (pool.statistics().workers, pool.statistics().workers_started) == (2, 3)
+        wait_full_strength(pool, watcher)
+        assert pool.statistics().workers_started == 3
         del again
         wait_until_free(pool)
 
