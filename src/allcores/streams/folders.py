@@ -8,10 +8,12 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.partial_files import partial_path
 from allcores.streams.jsontext import NotJson
 from allcores.streams.outputs import Block, Entries, nothing, sync_names
 
@@ -72,20 +74,23 @@ class FolderOfFiles:
 
     def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
         """See `WholeSink`. Raises: UsageError if something is in the way, or two items have one name."""
-        whole = os.path.abspath(self.path)
-        parent, name = os.path.split(whole)
-        unfinished = os.path.join(parent, f".{name}.{mark}.partial")
-        earlier = os.path.join(parent, f".{name}.{mark}.earlier")
+        whole = os.path.realpath(self.path)  # a link stays one
+        parent = os.path.dirname(whole)
+        unfinished = partial_path(whole, mark)
+        earlier = partial_path(whole, mark, ".earlier")
         moment("begin")
         shutil.rmtree(unfinished, ignore_errors=True)
         self._go_on(whole, earlier)
         if os.path.exists(whole) and os.listdir(whole) and not os.path.isfile(os.path.join(whole, MARK)):
             raise UsageError(f"{self.path} is there already, and not empty: name another folder, or remove it")
-        os.mkdir(unfinished)
+        mode = stat.S_IMODE(os.stat(whole).st_mode) if os.path.isdir(whole) else None
+        os.mkdir(unfinished, 0o777 if mode is None else 0o700)
         try:
             self._fill(unfinished, entries, sync=sync)
             with open(os.path.join(unfinished, MARK), "w", encoding="utf-8") as file:
                 file.write("Made by allcores: a run that writes here again replaces this folder.\n")
+            if mode is not None:
+                os.chmod(unfinished, mode)
             moment("write")
             moment("rename.before")
             if os.path.isdir(whole) and os.listdir(whole):

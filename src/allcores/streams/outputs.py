@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from allcores.errors import UsageError
 from allcores.outcome import Kind
+from allcores.partial_files import create_partial, partial_path
 from allcores.streams.compression import without_compression, wrap_to_write
 from allcores.streams.jsontext import JsonFunction, to_json
 from allcores.streams.sources import CSV_SUFFIXES, PARQUET_SUFFIXES
@@ -83,13 +83,12 @@ def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None]
     and the name before this returns. moment: called with "write", "sync.before", ... as things happen.
     """
     path = os.path.realpath(path)  # a link stays one
-    folder, name = os.path.split(path)
-    unfinished = os.path.join(folder, f".{name}.{mark}.partial")
+    folder = os.path.dirname(path)
+    unfinished = partial_path(path, mark)
     moment("begin")
+    descriptor = create_partial(unfinished, path)
     try:
-        with open(unfinished, "wb") as file:
-            with contextlib.suppress(OSError):  # who may read it is not ours to change
-                os.chmod(unfinished, stat.S_IMODE(os.stat(path).st_mode))
+        with open(descriptor, "wb") as file:
             out, finish = wrap_to_write(file, path)
             try:
                 yield out
