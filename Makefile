@@ -7,11 +7,12 @@ PYTHON ?=
 RUN := $(VENV)/bin/python
 export PYTHON
 
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test quick check format bench docs clean
 
 help:
 	@echo "make demo    measure every module of the standard library, on all cores (about a minute)"
-	@echo "make test    the whole test suite (ARGS='-k name' to choose)"
+	@echo "make test    the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
+	@echo "make quick   its quick part, in less than a minute: after each change"
 	@echo "make check   ruff, mypy --strict, and the examples of the docs"
 	@echo "make format  let ruff lay out the code"
 	@echo "make bench   allcores beside its peers; writes docs/benchmarks.md"
@@ -23,7 +24,11 @@ demo:
 
 test:
 	@.ci/venv $(VENV) dev
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --dist worksteal $(ARGS)
+
+quick:
+	@.ci/venv $(VENV) dev
+	@$(RUN) -m pytest -n auto --dist worksteal -m quick $(ARGS)
 
 check:
 	@.ci/venv $(VENV) dev

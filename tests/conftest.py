@@ -1,16 +1,20 @@
 """The leak check: a process, thread, descriptor or shared memory block that outlives its test fails it.
 
-Processes are found as descendants, and by a mark in their environment, which every descendant inherits, so
-that an orphan whose parent died is found, too. Without /proc (macOS, Windows) only threads and children of
-multiprocessing are checked.
+Processes are found as descendants, and by two marks that descendants inherit, so that an orphan whose parent died
+is found, too: one in the environment, for those that were executed, and one in memory, for those that were forked.
+Other processes of the machine may come and go meanwhile, also those of other runs of this suite (pytest-xdist has
+several), which have marks of their own. Without /proc (macOS, Windows) only threads and children of multiprocessing
+are checked.
 
 The names in this file are for the checker; tests that wait for processes have their own tools.
 """
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import gc
+import mmap
 import multiprocessing
 import os
 import re
@@ -22,6 +26,7 @@ import uuid
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
@@ -42,15 +47,37 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "allcores"))
 
 #: seconds that processes, threads and descriptors have to go after the test; more hides slow endings,
 #: less fails on a busy machine
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 
 MARK = "ALLCORES_TEST_RUN"
 os.environ[MARK] = uuid.uuid4().hex
 _mark = f"{MARK}={os.environ[MARK]}"
 
+
+def _mark_memory() -> mmap.mmap | None:
+    """A page with a name, mapped here and in all that is forked from here, until it executes another program."""
+    if not hasattr(os, "memfd_create"):
+        return None
+    descriptor = os.memfd_create(os.environ[MARK])
+    try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+        return mmap.mmap(descriptor, mmap.PAGESIZE)
+    finally:
+        os.close(descriptor)
+
+
+_page = _mark_memory()
+
 # A shell that starts us in the background has SIGINT ignored, and programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests start some thousand interpreters: each would compile all that it imports of us, half a second's work.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    for folder in ("src", "tests"):
+        compileall.compile_dir(Path(__file__).parents[1] / folder, quiet=2)
 
 _passed_key = pytest.StashKey[bool]()
 
@@ -59,22 +86,27 @@ _passed_key = pytest.StashKey[bool]()
 class Inventory:
     """What this test run holds at one moment.
 
-    processes: descendants of this process and orphans of theirs, as (pid, start time): pids are reused.
+    pids: all processes of the machine, as /proc names them.
+    processes: descendants of this process and orphans of theirs that are new, as (pid, start time): pids are reused.
     threads: Python threads of this process.
     descriptors: what the open descriptors point at, with how many do; pipes and sockets are told by inode.
     shared_blocks: names in /dev/shm.
     """
 
+    pids: frozenset[str]
     processes: frozenset[tuple[int, int]]
     threads: frozenset[threading.Thread]
     descriptors: Counter[str]
     shared_blocks: frozenset[str]
 
     @classmethod
-    def take(cls) -> Inventory:
+    def take(cls, since: Inventory | None = None) -> Inventory:
+        """since: processes that were there then are not looked at, which would take longer than most tests."""
+        pids = frozenset(name for name in _listdir("/proc") if name.isdigit())
         return cls(
-            processes=frozenset(_processes()),
-            threads=frozenset(thread for thread in threading.enumerate() if not _is_ours(thread)),
+            pids=pids,
+            processes=frozenset(_processes(pids - since.pids if since else frozenset())),
+            threads=frozenset(thread for thread in threading.enumerate() if not _is_of_pytest(thread)),
             descriptors=Counter(_descriptors()),
             shared_blocks=frozenset(name for name in _listdir("/dev/shm") if not _OF_PEERS.search(name)),
         )
@@ -82,6 +114,7 @@ class Inventory:
     def more_than(self, before: Inventory) -> Inventory:
         blocks = self.shared_blocks - before.shared_blocks
         return Inventory(
+            frozenset(),
             self.processes - before.processes,
             self.threads - before.threads,
             self.descriptors - before.descriptors,
@@ -97,6 +130,21 @@ class Inventory:
         lines += [f"{count} × descriptor of {target}" for target, count in self.descriptors.items()]
         lines += [f"/dev/shm/{name}" for name in self.shared_blocks]
         return "\n".join(lines)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of tests/unit as quick, before `-m` chooses."""
+    for item in items:
+        if item.path.parent.name == "unit" and not item.get_closest_marker("slow"):
+            item.add_marker("quick")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: tests wait for each other's processes much of the time, so more than there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, 2 * cores)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -128,6 +176,12 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(report, pytrace=False)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stays: the collector need not look at it time and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -153,9 +207,9 @@ def _wait_until_gone(before: Inventory) -> Inventory:
     pause = threading.Event()
     pause_s = 0.002
     collected = False
-    while left := Inventory.take().more_than(before):
-        if not collected:
-            gc.collect()  # once, and only when something is left: it takes longer than most tests
+    while left := Inventory.take(before).more_than(before):
+        if not collected and (pause_s > 0.02 or not left.processes):
+            gc.collect()  # once, and only when something is left that does not end by itself: it takes long
             collected = True
         elif monotonic() > until:
             return left
@@ -168,44 +222,41 @@ def _wait_until_gone(before: Inventory) -> Inventory:
 # --- what is there --------------------------------------------------------------------------------
 
 
-def _processes() -> Iterator[tuple[int, int]]:
+def _processes(pids: frozenset[str]) -> Iterator[tuple[int, int]]:
+    """Which of `pids` are ours."""
     me = os.getpid()
-    stats = {int(name): stat for name in _listdir("/proc") if name.isdigit() and (stat := _stat(int(name)))}
-    if me not in stats:  # no /proc here
+    if not os.path.exists(f"/proc/{me}"):
         yield from ((child.pid or 0, 0) for child in multiprocessing.active_children())
         return
     # The resource tracker and fork server of the standard library live as long as this process.
-    ours = _fields_of_multiprocessing("_pid", "_forkserver_pid") | {me}
-    arguments = _read("/proc/self/cmdline")
-    for pid, stat in stats.items():
-        if pid not in ours and (_descends_from(me, pid, stats) or _is_orphan_of_ours(pid, stats, arguments)):
+    kept = _fields_of_multiprocessing("_pid", "_forkserver_pid")
+    for pid in map(int, pids):
+        if pid not in kept and (stat := _stat(pid)) and _is_ours(pid):
             yield pid, stat.started
 
 
-def _descends_from(ancestor: int, pid: int, stats: dict[int, Stat]) -> bool:
+def _is_ours(pid: int) -> bool:
+    """True if a process descends from this one, or did when its parent still lived."""
+    return _descends_from(os.getpid(), pid) or _is_marked(pid)
+
+
+def _descends_from(ancestor: int, pid: int) -> bool:
     for _ in range(50):  # parents may be reused numbers by now: do not go in circles
-        if pid not in stats:
+        stat = _stat(pid)
+        if stat is None:
             return False
-        pid = stats[pid].parent
+        pid = stat.parent
         if pid == ancestor:
             return True
     return False
 
 
-def _is_orphan_of_ours(pid: int, stats: dict[int, Stat], arguments: bytes) -> bool:
-    if _is_marked(pid):
-        return True
-    # A process that was forked, not executed, from this one has its command line but no mark: /proc shows
-    # the environment as of the last exec. Somebody else may run the same command: theirs have a parent.
-    return (
-        stats[pid].parent == 1
-        and stats[pid].started > stats[os.getpid()].started
-        and _read(f"/proc/{pid}/cmdline") == arguments
-    )
-
-
 def _is_marked(pid: int) -> bool:
-    return _mark.encode() in _read(f"/proc/{pid}/environ").split(b"\0")
+    if _mark.encode() in _read(f"/proc/{pid}/environ").split(b"\0"):
+        return True
+    # /proc shows the environment as of the last exec: what was forked has that of this process, and its page.
+    name = f"/memfd:{os.environ[MARK]} ".encode()
+    return _read(f"/proc/{pid}/cmdline") == _read("/proc/self/cmdline") and name in _read(f"/proc/{pid}/maps")
 
 
 def _descriptors() -> Iterator[str]:
@@ -233,18 +284,18 @@ def _fields_of_multiprocessing(*names: str) -> set[int]:
     return found
 
 
-#: names of blocks in the whole machine's /dev/shm that other pools make: a benchmark may run meanwhile
-_OF_PEERS = re.compile("loky|joblib|mpire|plasma|ray")
+#: names of blocks in the whole machine's /dev/shm that others make: a benchmark may run meanwhile, or the test of this
+_OF_PEERS = re.compile("loky|joblib|mpire|plasma|ray|leak-check")
 
 
-def _is_ours(thread: threading.Thread) -> bool:
+def _is_of_pytest(thread: threading.Thread) -> bool:
     return thread.name.startswith("pytest_timeout")
 
 
 def _is_used_by_others(path: str) -> bool:
     """True if a process that is not part of this test run has `path` open or mapped."""
     for name in _listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid() or _is_marked(int(name)):
+        if not name.isdigit() or int(name) == os.getpid() or _is_ours(int(name)):
             continue
         if path.encode() in _read(f"/proc/{name}/maps"):
             return True

@@ -119,7 +119,7 @@ class TestVerbs:
         assert [outcome.value for outcome in found if outcome.ok] == [n for n in range(100, 120) if n % 10 != 7]
         assert {outcome.kind for outcome in found} == {Kind.OK, Kind.FAILED}
         assert all(outcome.attempts == 1 and outcome.worker is not None for outcome in found)
-        assert all(0 <= outcome.seconds < 5 for outcome in found)
+        assert all(0 <= outcome.seconds < 60 for outcome in found)
         assert isinstance(found[7].error, ValueError)
         assert found[7].value is None
         with pytest.raises(ValueError, match="no 107"):
@@ -145,7 +145,7 @@ class TestVerbs:
     def test_a_future_calls_back(self, pool: Pool) -> None:
         called = threading.Event()
         pool.submit(tasks.double, 1).add_done_callback(lambda future: called.set())
-        assert called.wait(20)
+        assert called.wait(120)
 
     def test_call_takes_arguments_as_a_tuple_and_a_dictionary(self, pool: Pool) -> None:
         assert pool.call(tasks.describe_call, (1,), {"a": 2}).result() == ((1,), {"a": 2})
@@ -874,7 +874,7 @@ class TestObservers:
         with make_pool(observers=[watcher]) as pool:
             assert pool.map(tasks.refuse_sevens, range(10), on_error="skip")
             (started,) = watcher.of(events.FlowStarted)
-            (ended,) = watcher.of(events.FlowEnded)
+            (ended,) = watcher.wait_for(events.FlowEnded)
             (failed,) = watcher.of(events.TaskFailed)
             assert started.total == 10
             assert started.flow == ended.flow == failed.flow
@@ -897,7 +897,7 @@ class TestObservers:
             stream = pool.imap(tasks.double, itertools.count())
             next(stream)
             stream.close()
-            (ended,) = watcher.of(events.FlowEnded)
+            (ended,) = watcher.wait_for(events.FlowEnded)
             assert ended.cancelled
 
     def test_workers_are_announced(self, make_pool: Callable[..., Pool], place: str) -> None:
@@ -905,8 +905,7 @@ class TestObservers:
             pytest.skip("its only worker is the caller")
         watcher = Watcher()
         with make_pool(observers=[watcher]):
-            watcher.wait_until(lambda: len(watcher.of(events.WorkerStarted)) == 2)
-        started = watcher.of(events.WorkerStarted)
+            started = watcher.wait_for(events.WorkerStarted, 2)
         assert len({news.worker for news in started}) == 2
         if place in PROCESSES:
             assert all(news.pid for news in started)

@@ -55,7 +55,9 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "ALLCORES_HOME": str(folder / "home")}
     command = [sys.executable, "-m", "allcores", *words]
-    return subprocess.run(command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, timeout=50)
+    return subprocess.run(
+        command, cwd=folder, env=environment, input=stdin, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_lines_of_a_file_through_a_function_of_a_script(folder: Path) -> None:

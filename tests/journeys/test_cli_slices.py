@@ -57,7 +57,7 @@ def run(folder: Path, *words: str, site: str | None = None) -> subprocess.Comple
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
     )
 
 

@@ -38,7 +38,7 @@ def start_demo(*options: str, folder: Path) -> subprocess.Popen[str]:
 def test_demo_measures_and_compares(tmp_path: Path) -> None:
     """60 modules: a JSON line each, equal to what a plain call returns; the table, and the speed-up."""
     with start_demo("--limit", "60", "--workers", "2", folder=tmp_path) as demo:
-        out, err = demo.communicate(timeout=50)
+        out, err = demo.communicate(timeout=120)
     assert demo.returncode == 0, err
     lines = [json.loads(line) for line in (tmp_path / "allcores-demo.jsonl").read_text().splitlines()]
     assert [line["index"] for line in lines] == list(range(60))
@@ -80,7 +80,7 @@ def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
         while not (output.exists() and output.stat().st_size):
             assert demo.poll() is None
         os.killpg(demo.pid, signal.SIGINT)
-        out, err = demo.communicate(timeout=50)
+        out, err = demo.communicate(timeout=120)
     assert demo.returncode == 130, (out, err)
     assert "Traceback" not in err, err
     assert "Interrupted." in out
@@ -92,7 +92,7 @@ def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
 def test_demo_says_when_it_cannot_write(tmp_path: Path) -> None:
     """An output that can't be written is one sentence and exit code 4."""
     with start_demo("--limit", "3", "--output", str(tmp_path / "no" / "out.jsonl"), folder=tmp_path) as demo:
-        _, err = demo.communicate(timeout=50)
+        _, err = demo.communicate(timeout=120)
     assert demo.returncode == 4
     assert "Traceback" not in err
     assert "No such file or directory" in err

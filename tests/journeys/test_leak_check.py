@@ -73,7 +73,9 @@ def test_innocent_with_a_cycle():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
     """A test that leaves something is named and told what it left; those around it pass."""
-    (tmp_path / "conftest.py").write_text(CONFTEST.read_text().replace("PATIENCE_S = 5.0", "PATIENCE_S = 0.5"))
+    # The leaked block is passed over by the checks of everybody else, who may run at the same time.
+    checker = CONFTEST.read_text().replace("PATIENCE_S = 20.0", "PATIENCE_S = 0.5").replace("|leak-check", "")
+    (tmp_path / "conftest.py").write_text(checker)
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = leaks_allowed: none\n")
     try:
@@ -84,7 +86,7 @@ def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=50,
+            timeout=120,
         )
     finally:
         Path(f"/dev/shm/allcores-leak-check-{os.getpid()}").unlink(missing_ok=True)

@@ -41,7 +41,7 @@ def run(folder: Path, *words: str, code: int = 0, blocked: str = "") -> str:
         hide = f"import sys; sys.modules[{blocked!r}] = None; from allcores.cli.main import main; sys.exit(main())"
         start = ["-c", hide]
     command = [sys.executable, *start, *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == code, done.stderr
     return done.stderr
 
@@ -138,7 +138,7 @@ def browse(folder: Path, page: Path, *options: str) -> tuple[str, str, list[str]
             "--enable-logging=stderr", "--log-level=0", f"--log-net-log={log}", *options, "--dump-dom",
             page.as_uri(),
         ],
-        capture_output=True, text=True, timeout=55,
+        capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     # What Chromium asks for on its own behalf (the time, its accounts) has no origin.

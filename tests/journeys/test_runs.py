@@ -57,7 +57,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 def call(folder: Path, *words: str) -> tuple[int, str, str]:
     process = start(folder, *words)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=120)
     assert "Traceback" not in err or "ValueError" in err, err
     return process.returncode, out, err
 
@@ -104,7 +104,7 @@ def test_ctrl_c_is_resumed(folder: Path) -> None:
         os.write(writing, f"{given}\n".encode())
         given += 1
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     os.close(writing)
     assert process.returncode == Exit.INTERRUPTED and "allcores runs resume" in err
     words = ("run", "work.py:slow", "in.txt", "-o", "out.jsonl", "--resume")

@@ -56,7 +56,7 @@ class Program:
 
     def end(self) -> None:
         self.gate.open()
-        assert self.process.wait(30) == 0
+        assert self.process.wait(120) == 0
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def program(tmp_path: Path) -> Iterator[Program]:
 
 def top(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "allcores", "top", *words]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=40)
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
 
 
 def test_a_snapshot_for_machines(program: Program) -> None:
@@ -135,7 +135,7 @@ def test_it_ends_with_the_pool(program: Program) -> None:
         os.close(descriptor)
         if not opened:
             shown.kill()
-        status = shown.wait(30)
+        status = shown.wait(120)
     assert opened
     assert status == Exit.OK
     assert any(f"pool 'crew' of process {program.pid} has ended" in line for line in screen.display)

@@ -273,7 +273,7 @@ def test_a_tiny_dev_shm_does_not_matter(tmp_path: Path) -> None:
     command = ["unshare", "-m", "sh", "-c", inner, sys.executable, str(script)]
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("no mount namespace may be made here")
-    done = subprocess.run(command, env=scripts.environment(), capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, env=scripts.environment(), capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == ("83886080\n[1048576.0, 1048576.0]\n", "", 0)
 
 

@@ -465,7 +465,7 @@ def pids_of(watcher: Watcher) -> list[int]:
 
 
 def wait_for_workers(watcher: Watcher, started: int) -> None:
-    watcher.wait_until(lambda: len(watcher.of(events.WorkerStarted)) >= started)
+    watcher.wait_for(events.WorkerStarted, started)
 
 
 @pytest.mark.parametrize("method", ["template", "fork", "spawn", "forkserver"])

@@ -67,34 +67,34 @@ class TestAsDocumented:
             assert isinstance(executor, cf.Executor)
             future = executor.submit(pow, 2, 5, mod=7)
             assert isinstance(future, cf.Future)
-            assert future.result(20) == 4
-            assert isinstance(executor.submit(divmod, 1, 0).exception(20), ZeroDivisionError)
+            assert future.result(120) == 4
+            assert isinstance(executor.submit(divmod, 1, 0).exception(120), ZeroDivisionError)
 
     def test_wait_returns_at_the_first(self, make: Make, bell: Bell, gate: Gate) -> None:
         with make(2) as executor:
             slow = executor.submit(crimes.ring_and_wait, bell.path, gate.path)
             bell.hear()
             quick = executor.submit(crimes.run, 1)
-            done, pending = cf.wait([slow, quick], timeout=20, return_when=cf.FIRST_COMPLETED)
+            done, pending = cf.wait([slow, quick], timeout=120, return_when=cf.FIRST_COMPLETED)
             assert (done, pending) == ({quick}, {slow})
             with pytest.raises(TimeoutError):
                 slow.result(0.01)
             gate.open()
-            done, pending = cf.wait([slow, quick], timeout=20)
+            done, pending = cf.wait([slow, quick], timeout=120)
             assert (len(done), len(pending)) == (2, 0)
 
     def test_wait_returns_at_the_first_exception(self, make: Make, bell: Bell, gate: Gate) -> None:
         with make(2) as executor:
             slow: cf.Future[Any] = executor.submit(crimes.ring_and_wait, bell.path, gate.path)
             wrong: cf.Future[Any] = executor.submit(divmod, 1, 0)
-            done, pending = cf.wait([slow, wrong], timeout=20, return_when=cf.FIRST_EXCEPTION)
+            done, pending = cf.wait([slow, wrong], timeout=120, return_when=cf.FIRST_EXCEPTION)
             assert (done, pending) == ({wrong}, {slow})
             gate.open()
 
     def test_as_completed_gives_all(self, make: Make) -> None:
         with make(2) as executor:
             futures = [executor.submit(crimes.run, number) for number in range(30)]
-            assert sorted(future.result() for future in cf.as_completed(futures, timeout=20)) == list(range(0, 60, 2))
+            assert sorted(future.result() for future in cf.as_completed(futures, timeout=120)) == list(range(0, 60, 2))
 
     def test_a_cancelled_call_is_seen_by_wait_and_as_completed(self, make: Make, bell: Bell, gate: Gate) -> None:
         with make(1) as executor:
@@ -105,9 +105,9 @@ class TestAsDocumented:
             assert not running.cancelled()
             assert waiting[-1].cancel()
             gate.open()
-            done, _ = cf.wait([running, *waiting], timeout=20)
+            done, _ = cf.wait([running, *waiting], timeout=120)
             assert len(done) == 6
-            assert len(list(cf.as_completed([running, *waiting], timeout=20))) == 6
+            assert len(list(cf.as_completed([running, *waiting], timeout=120))) == 6
             assert waiting[-1].cancelled()
             with pytest.raises(cf.CancelledError):
                 waiting[-1].result()
@@ -164,16 +164,16 @@ class TestAsDocumented:
     def test_the_initializer_runs_once_per_worker(self, make: Make, tmp_path: Path) -> None:
         book = tmp_path / "book"
         with make(2, initializer=setups.note_pid, initargs=(str(book),)) as executor:
-            pids = {executor.submit(crimes.who, number).result(20) for number in range(20)}
+            pids = {executor.submit(crimes.who, number).result(120) for number in range(20)}
         assert {str(pid) for pid in pids} <= set(lines(book))
         assert len(lines(book)) == len(set(lines(book))) <= 2
 
     def test_an_initializer_that_fails_breaks_the_executor(self, make: Make) -> None:
         with make(2, initializer=setups.raise_at_once) as executor:
             with pytest.raises(BrokenProcessPool):
-                executor.submit(crimes.run, 1).result(20)
+                executor.submit(crimes.run, 1).result(120)
             with pytest.raises(BrokenProcessPool):
-                executor.submit(crimes.run, 1).result(20)
+                executor.submit(crimes.run, 1).result(120)
 
     @pytest.mark.parametrize(
         ("kind", "wrong"),
@@ -200,7 +200,7 @@ class TestAsDocumented:
 
     def test_workers_are_replaced_after_their_calls(self, make: Make) -> None:
         with make(1, max_tasks_per_child=3) as executor:
-            pids = [executor.submit(crimes.who, number).result(20) for number in range(9)]
+            pids = [executor.submit(crimes.who, number).result(120) for number in range(9)]
         assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 3]
 
     def test_nothing_is_taken_after_shutdown(self, make: Make) -> None:
@@ -226,7 +226,7 @@ class TestAsDocumented:
         executor.shutdown(wait=False)
         assert not any(future.done() for future in futures)
         gate.open()
-        assert all(future.result(20) for future in futures)
+        assert all(future.result(120) for future in futures)
         executor.shutdown()
 
     def test_leaving_the_block_waits(self, make: Make) -> None:
@@ -249,14 +249,14 @@ class TestAsDocumented:
             later: cf.Future[cf.Future[Any]] = cf.Future()
             first = executor.submit(crimes.run, 1)
             first.add_done_callback(lambda future: later.set_result(executor.submit(crimes.run, future.result())))
-            assert later.result(20).result(20) == 4
+            assert later.result(120).result(120) == 4
 
     def test_from_many_threads(self, make: Make) -> None:
         with make(2) as executor:
 
             def work(start: int) -> None:
                 futures = [executor.submit(crimes.run, number) for number in range(start, start + 50)]
-                results[start] = [future.result(20) for future in futures]
+                results[start] = [future.result(120) for future in futures]
 
             results: dict[int, list[int]] = {}
             threads = [threading.Thread(target=work, args=(start,)) for start in range(8)]
@@ -268,7 +268,7 @@ class TestAsDocumented:
 
     def test_an_executor_that_is_dropped_ends(self, make: Make) -> None:
         future = make(1).submit(crimes.run, 1)
-        assert future.result(20) == 2
+        assert future.result(120) == 2
 
 
 class TestBeyond:
@@ -315,13 +315,13 @@ class TestBeyond:
         """Its exception is a BrokenProcessPool, for old code, and says what happened; the executor goes on."""
         items = [1, 2, 3, crime, 4, 5, 6]
         futures = [executor.submit(crimes.run, item) for item in items]
-        error = futures[3].exception(20)
+        error = futures[3].exception(120)
         assert isinstance(error, BrokenProcessPool)
         assert isinstance(error, WorkerLost)
         assert (error.signal, error.exitcode) == (signal, exitcode)
         assert "run(" in str(error)
-        assert [future.result(20) for future in futures if future is not futures[3]] == [2, 4, 6, 8, 10, 12]
-        assert executor.submit(crimes.run, 7).result(20) == 14
+        assert [future.result(120) for future in futures if future is not futures[3]] == [2, 4, 6, 8, 10, 12]
+        assert executor.submit(crimes.run, 7).result(120) == 14
 
     def test_a_dead_worker_in_map(self, executor: Executor) -> None:
         results = executor.map(crimes.run, [1, 2, "exit_at_once", 4])
@@ -332,29 +332,29 @@ class TestBeyond:
 
     def test_an_initializer_that_fails_says_why(self) -> None:
         with Executor(2, initializer=setups.raise_at_once) as executor:
-            error = executor.submit(crimes.run, 1).exception(20)
+            error = executor.submit(crimes.run, 1).exception(120)
             assert isinstance(error, BrokenProcessPool)
             assert isinstance(error, SetupError)
             assert "the model is missing" in str(error)
 
     def test_what_the_initializer_returns_is_no_argument(self) -> None:
         with Executor(1, initializer=setups.open_lock) as executor:
-            assert executor.submit(crimes.run, 1).result(20) == 2
+            assert executor.submit(crimes.run, 1).result(120) == 2
 
     def test_what_cannot_travel_fails_its_own_future(self, executor: Executor) -> None:
-        error = executor.submit(crimes.run_any, {"lock": threading.Lock()}).exception(20)
+        error = executor.submit(crimes.run_any, {"lock": threading.Lock()}).exception(120)
         assert isinstance(error, NotPicklable)
-        assert executor.submit(crimes.run, 1).result(20) == 2
-        assert isinstance(executor.submit(crimes.return_something, "lock").exception(20), NotPicklable)
+        assert executor.submit(crimes.run, 1).result(120) == 2
+        assert isinstance(executor.submit(crimes.return_something, "lock").exception(120), NotPicklable)
 
     def test_lambdas_travel(self, executor: Executor) -> None:
         assert list(executor.map(lambda number: number + 1, range(10), chunksize=3)) == list(range(1, 11))
-        assert executor.submit(lambda: 5).result(20) == 5
+        assert executor.submit(lambda: 5).result(120) == 5
 
     @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
     def test_a_context_chooses_the_start_method(self, method: str) -> None:
         with Executor(1, mp_context=multiprocessing.get_context(method)) as executor:
-            assert executor.submit(crimes.run, 5).result(20) == 10
+            assert executor.submit(crimes.run, 5).result(120) == 10
 
     def test_usage_errors_are_ours_too(self) -> None:
         with pytest.raises(UsageError):
@@ -383,7 +383,7 @@ class TestBeyond:
         futures = [executor.submit(crimes.ring_and_wait, bell.path, gate.path) for _ in range(20)]
         bell.hear(2)
         executor.shutdown(wait=False, cancel_futures=True)
-        done, _ = cf.wait(futures[10:], timeout=20)
+        done, _ = cf.wait(futures[10:], timeout=120)
         assert len(done) == 10
         gate.open()
         executor.shutdown()

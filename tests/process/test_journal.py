@@ -49,7 +49,7 @@ def start(folder: Path, **settings: Any) -> subprocess.Popen[str]:
 def session(folder: Path, **settings: Any) -> tuple[int, dict[str, Any]]:
     """Its exit code, negative for a signal, and what it printed."""
     process = start(folder, **settings)
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=120)
     assert "Traceback" not in err, err
     return process.returncode, json.loads(out) if out else {}
 
@@ -432,7 +432,7 @@ def test_the_second_of_two_is_refused(pool: allcores.Pool, here: Path) -> None:
             environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
             code = f"from allcores.journal.lock import RunLock\nRunLock({run.folder!r}, 'x')"
             done = subprocess.run(
-                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
             )
             assert f"process {os.getpid()}" in done.stderr
         return int(x)

@@ -70,7 +70,7 @@ def test_the_parent_holds_no_more_than_allowed(case: str, tmp_path: Path) -> Non
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     count, most, grown = json.loads(done.stdout)

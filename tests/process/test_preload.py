@@ -206,7 +206,7 @@ class TestFailures:
             # It is remembered: nothing is tried again.
             for _ in range(3):
                 with pytest.raises(SetupError, match=r"model\.bin"):
-                    pool.submit(abs, 1).result(timeout=20)
+                    pool.submit(abs, 1).result(timeout=120)
         assert lines(book) == ["preload"]
 
     @pytest.mark.parametrize("method", TEMPLATES)

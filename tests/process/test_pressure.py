@@ -55,7 +55,7 @@ def test_the_youngest_is_put_back_and_runs_when_there_is_memory(tmp_path: Path) 
         futures = [pool.submit(task, number, 200) for number in range(2)]
         bell.hear(2)
         futures.append(pool.submit(task, 2, 200))
-        watcher.wait_until(lambda: bool(watcher.of(events.TaskPostponed)))
+        watcher.wait_for(events.TaskPostponed)
         gate.open()
         assert [future.result() for future in futures] == [200, 201, 202]
         statistics = pool.statistics()

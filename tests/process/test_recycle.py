@@ -79,8 +79,8 @@ def test_the_end_of_a_worker_is_told() -> None:
     watcher = Watcher()
     with Pool(1, limits=Limits(items_per_worker=1), observers=[watcher]) as pool:
         pool.map(crimes.who, range(3))
-        watcher.wait_until(lambda: len(watcher.of(events.WorkerEnded)) >= 3)
-    assert all(isinstance(news.reason, str) and news.reason for news in watcher.of(events.WorkerEnded))
+        ended = watcher.wait_for(events.WorkerEnded, 3)
+    assert all(isinstance(news.reason, str) and news.reason for news in ended)
 
 
 def test_an_unordered_endless_stream_over_short_lives() -> None:

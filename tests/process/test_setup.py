@@ -29,7 +29,7 @@ def use(pool: Pool, verb: str) -> Any:
     if verb == "starmap":
         return pool.starmap(abs, [(1,)])
     if verb == "submit":
-        return pool.submit(abs, 1).result(timeout=20)
+        return pool.submit(abs, 1).result(timeout=120)
     if verb == "aimap":
 
         async def main() -> list[int]:
@@ -79,7 +79,7 @@ def test_all_futures_are_told() -> None:
             return  # it was faster than the loop
         for future in futures:
             with pytest.raises(SetupError):
-                future.result(timeout=20)
+                future.result(timeout=120)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -101,7 +101,7 @@ def test_one_that_raises_what_would_end_the_caller(ender: type[BaseException]) -
         with pytest.raises(SetupError, match=ender.__name__):
             pool.map(abs, [1])
         with pytest.raises(SetupError, match=ender.__name__):
-            pool.submit(abs, 1).result(timeout=20)
+            pool.submit(abs, 1).result(timeout=120)
 
 
 @pytest.mark.parametrize("hang", ["catch_everything", "hold_the_interpreter", "stop_itself"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # workers import this module, and have no use for pools
     from allcores import Pool
 
 #: seconds after which a condition that should come about is given up; a busy machine needs some
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class Bell:
@@ -122,7 +122,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.news: list[Any] = []
-        self._condition = threading.Condition()
+        self._condition = threading.Condition()  # its lock is reentrant: conditions may ask `of`
 
     def __call__(self, news: Any) -> None:
         with self._condition:
@@ -133,6 +133,11 @@ class Watcher:
         """All news of one kind so far."""
         with self._condition:
             return [each for each in self.news if isinstance(each, kind)]
+
+    def wait_for(self, kind: type, count: int = 1) -> list[Any]:
+        """All news of one kind once there are so many. They may come later than the results that they are about."""
+        self.wait_until(lambda: len(self.of(kind)) >= count)
+        return self.of(kind)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
         """Look at `condition` with each piece of news until it holds."""
