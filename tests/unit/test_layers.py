@@ -87,7 +87,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 #: outside libraries and their homes
 HOMES = {
-    "cloudpickle": {"transport.pickling"},
+    "cloudpickle": {"transport.pickling", "transport.origins"},
     "rich": {"progress"},
     "jinja2": {"timeline.report"},
     "click": {"cli", "__main__"},

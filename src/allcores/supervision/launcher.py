@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from allcores import budget
 from allcores.supervision import system
 from allcores.supervision.watchman import Watchman
+from allcores.transport import origins
 from allcores.transport.board import Board
 from allcores.worker.template import (
     BORN,
@@ -264,6 +265,7 @@ class ForkLauncher:
                 os.dup2(null, 0)
                 os.close(null)
                 _renew_streams()
+                origins.inherit()
                 if self._preloaded is not None:
                     # Or the first collection would write into the head of each object, and so copy its page.
                     gc.freeze()

@@ -98,10 +98,14 @@ class Packer:
     """Turns objects into parcels, with blocks of its own range of the arena. Thread-safe.
 
     budget: bytes of memory for blocks, 0 for none. large: bytes from which on a buffer goes into a block.
+    to_parent: all of it is for the process that this one works for.
     """
 
-    def __init__(self, arena: Arena, start: int, span: int, budget: int, large: int) -> None:
+    def __init__(
+        self, arena: Arena, start: int, span: int, budget: int, large: int, *, to_parent: bool = False
+    ) -> None:
         self.arena = arena
+        self._to_parent = to_parent
         self._large = large
         self._allocator = Allocator(start, span, budget)
         #: offsets of blocks that came back; appended to by anybody, at any time
@@ -119,14 +123,14 @@ class Packer:
 
         access: OWN for one receiver, PRIVATE for several, who must not see what the others write.
         """
-        batch = _Batch(self.find, self._large)
+        batch = _Batch(self.find, self._large, to_parent=self._to_parent)
         stream = batch.dump(obj)
         if not batch.parts and not batch.leases and len(stream) < LARGE_STREAM:
             return stream
         parcel = self._fill(stream, batch, access)
         if parcel is None:
             # No block to be had: all goes through the pipe, but what is shared stays so.
-            batch = _Batch(self.find, None)
+            batch = _Batch(self.find, None, to_parent=self._to_parent)
             stream = batch.dump(obj)
             parcel = self._wrap(stream, batch.parts, batch)
         return parcel if parcel.leases else stream
@@ -243,11 +247,12 @@ class _Batch:
     those. size: bytes of the others.
     """
 
-    __slots__ = ("_least", "find", "leases", "parts", "size")
+    __slots__ = ("_least", "_to_parent", "find", "leases", "parts", "size")
 
-    def __init__(self, find: Find | None, least: int | None) -> None:
+    def __init__(self, find: Find | None, least: int | None, *, to_parent: bool = False) -> None:
         self.find = find
         self._least = least
+        self._to_parent = to_parent
         self.parts: list[Place | memoryview] = []
         self.leases: dict[int, object] = {}
         self.size = 0
@@ -256,7 +261,7 @@ class _Batch:
         before = at_work.batch
         at_work.batch = self
         try:
-            return pickling.dumps(obj, self._collect, self._again)
+            return pickling.dumps(obj, self._collect, self._again, to_parent=self._to_parent)
         finally:
             at_work.batch = before
 

@@ -27,24 +27,30 @@ PROTOCOL = 5
 _MAIN = b"__main__"
 
 
-def cloud_dumps(obj: object, collect: Callable[[pickle.PickleBuffer], bool] | None = None) -> bytes:
-    """Bytes of anything that cloudpickle can carry."""
+def cloud_dumps(
+    obj: object, collect: Callable[[pickle.PickleBuffer], bool] | None = None, *, to_parent: bool = False
+) -> bytes:
+    """Bytes of anything that cloudpickle can carry. to_parent: for the process that this one works for."""
     buffer = io.BytesIO()
-    _cloud_pickler()(buffer, protocol=PROTOCOL, buffer_callback=collect).dump(obj)
+    pickler: Any = _cloud_pickler()(buffer, protocol=PROTOCOL, buffer_callback=collect)
+    pickler.to_parent = to_parent
+    pickler.dump(obj)
     return buffer.getvalue()
 
 
 @functools.cache
 def _cloud_pickler() -> Callable[..., pickle.Pickler]:
-    """cloudpickle's pickler, with one difference: code keeps the name of its file.
+    """cloudpickle's pickler, with two differences: code keeps the name of its file, and what travels has an origin.
 
-    cloudpickle leaves it out since 3.1.3; a worker's traceback would then show no line of the script.
+    cloudpickle leaves the name out since 3.1.3; a worker's traceback would then show no line of the script.
     Imported late: it costs 40 ms.
     """
     from collections import ChainMap
-    from types import CodeType
+    from types import CodeType, FunctionType
 
     import cloudpickle
+
+    from allcores.transport import origins
 
     table = cloudpickle.Pickler.dispatch_table
 
@@ -52,7 +58,25 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
         make, arguments = table[CodeType](code)
         return code_of_file, (code.co_filename, make, arguments)
 
-    members = {"dispatch_table": ChainMap({CodeType: reduce_code}, table)}
+    by_value = cloudpickle.Pickler.reducer_override
+
+    def reducer_override(self: Any, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is not FunctionType and not issubclass(kind, type):
+            return by_value(self, obj)
+        if self.to_parent and (found := origins.reference(obj)) is not None:
+            return found
+        reduced = by_value(self, obj)
+        # Two parts: a class of the interpreter's own; one is that a name is enough.
+        if not isinstance(reduced, tuple) or len(reduced) < 6:
+            return reduced
+        return origins.to_parent(obj, reduced) if self.to_parent else origins.to_child(obj, reduced)
+
+    members = {
+        "dispatch_table": ChainMap({CodeType: reduce_code}, table),
+        "reducer_override": reducer_override,
+        "to_parent": False,
+    }
     return type("CloudPickler", (cloudpickle.Pickler,), members)
 
 
@@ -65,11 +89,13 @@ def dumps(
     obj: object,
     collect: Callable[[pickle.PickleBuffer], bool] | None = None,
     again: Callable[[], None] | None = None,
+    *,
+    to_parent: bool = False,
 ) -> bytes:
     """Bytes of `obj`: by plain pickle if another process can read them, else by cloudpickle.
 
     collect: takes out-of-band buffers; what it returns True for stays in the bytes. again: called before a
-    second try, which collects anew. Raises whatever pickling raises.
+    second try, which collects anew. to_parent: see `transport.origins`. Raises whatever pickling raises.
     """
     try:
         data = pickle.dumps(obj, PROTOCOL, buffer_callback=collect)
@@ -80,7 +106,7 @@ def dumps(
         pass
     if again is not None:
         again()
-    return cloud_dumps(obj, collect)
+    return cloud_dumps(obj, collect, to_parent=to_parent)
 
 
 loads = pickle.loads
@@ -163,7 +189,7 @@ def pack_error(error: BaseException, *, skip_frames: int = 0) -> tuple[str, str,
         message = f"<its message could not be formatted: {type(inner).__name__}>"
     data: bytes | None
     try:
-        data = dumps(error)
+        data = dumps(error, to_parent=True)
         if type(loads(data)).__name__ != kind.__name__:
             data = None
     except BaseException:

@@ -22,7 +22,7 @@ class Hold:
         #: blocks of others that nothing here refers to any more
         self._dead: deque[int] = deque()
         self._unpacker = parcels.Unpacker(arena, self._dead.append)
-        self._packer = parcels.Packer(arena, start, SPAN, budget, parcels.LARGE_RESULT)
+        self._packer = parcels.Packer(arena, start, SPAN, budget, parcels.LARGE_RESULT, to_parent=True)
         #: blocks of ours that the parent views
         self._lent: dict[int, object] = {}
 

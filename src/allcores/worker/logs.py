@@ -91,15 +91,16 @@ def pack(record: logging.LogRecord) -> bytes:
 
 def _pack_extra(extra: dict[str, Any]) -> bytes:
     try:
-        packed = dumps(extra)
+        packed = dumps(extra, to_parent=True)
     except Exception:
-        packed = dumps({name: value if _pickles(value) else _text(value) for name, value in extra.items()})
+        extra = {name: value if _pickles(value) else _text(value) for name, value in extra.items()}
+        packed = dumps(extra, to_parent=True)
     return packed if len(packed) <= MOST_EXTRA else b""
 
 
 def _pickles(value: Any) -> bool:
     try:
-        dumps(value)
+        dumps(value, to_parent=True)
     except Exception:
         return False
     return True

@@ -325,7 +325,7 @@ class Runner:
             while position in failed:
                 position += 1
             try:
-                each.append(dumps(value) if self._hold is None else self._hold.dumps(value))
+                each.append(dumps(value, to_parent=True) if self._hold is None else self._hold.dumps(value))
             except BaseException as error:
                 failures.append((position, pack_error(self._explain(value, position, error))))
             position += 1

@@ -1,0 +1,235 @@
+"""Classes and functions that travel by value, and how they come back: as what they were.
+
+A worker has no `__main__` of its own, so what a script defines is sent to it as code. On the way back that would
+be wrong: the program has the original, which a copy must not replace, nor overwrite. So each class and function
+that goes to a worker has a token, and the worker sends back
+
+    what has a name in the program's modules   the name: the program looks it up, as plain pickle does
+    other classes, functions without closure   token and code: the code is used only if the original is gone
+    closures, and what the worker has made     code; a class that is known from before is not changed by it
+
+    program                                    worker
+    class_there(token, name, code)  ────────►  makes a copy, and remembers what it is a copy of
+    named / class_back / function_back  ◄────  an instance of the copy, an exception, the class itself
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from types import FunctionType
+from uuid import uuid4
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    #: module and qualified name
+    Name = tuple[str, str]
+
+#: what has travelled from or to here
+_tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+_objects: WeakValueDictionary[str, Any] = WeakValueDictionary()
+#: copies of what this process's parent has, and its name there
+_copies: WeakKeyDictionary[Any, Name | None] = WeakKeyDictionary()
+#: classes that were made and have no attributes yet
+_unfinished: WeakSet[Any] = WeakSet()
+#: this process was forked from its parent, and so has the parent's modules
+_inherited = False
+
+
+def inherit() -> None:
+    """In a worker that was forked from its parent: all that is here so far is the parent's."""
+    global _inherited
+    _inherited = True
+    _copies.clear()
+    for obj in list(_tokens):
+        _copies[obj] = name_of(obj)
+
+
+def name_of(obj: Any) -> Name | None:
+    """Where `obj` is found in this process's modules; None if that is nowhere, or by another name only."""
+    module, qualname = getattr(obj, "__module__", None), getattr(obj, "__qualname__", None)
+    if isinstance(module, str) and isinstance(qualname, str) and _find(module, qualname) is obj:
+        return module, qualname
+    return None
+
+
+def _find(module: str, qualname: str) -> Any:
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _is_class(obj: Any) -> bool:
+    return isinstance(obj, type)
+
+
+# --- sending --------------------------------------------------------------------------------------
+
+
+def reference(obj: Any) -> tuple[Any, ...] | None:
+    """On the way to the parent: how a class or function is named there; None if it has no name."""
+    if obj in _copies:
+        name = _copies[obj]
+    else:
+        name = name_of(obj) if _inherited else None
+        if name is not None and name[0] != "__main__":
+            return None
+    return None if name is None else (named, (*name, _tokens.get(obj, ""), _is_class(obj)))
+
+
+def to_child(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What cloudpickle makes of a class or function, for a process that does not have it."""
+    name = name_of(obj)
+    if _is_class(obj):
+        make, arguments, state = _with_slots(obj, reduced)
+        return class_there, (_token(obj, arguments), name, make, arguments), state, None, None, set_class_there
+    if name is None and obj.__closure__ is not None:
+        # What it closes over is data, which may change on the way.
+        return reduced
+    make, arguments, state = reduced[:3]
+    token = _token(obj, ())
+    return function_there, (token, name, make, arguments), state, None, None, set_function_there
+
+
+def to_parent(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same for the process that the work came from, which may have it."""
+    if _is_class(obj):
+        make, arguments, state = _with_slots(obj, reduced)
+        return class_back, (_token(obj, arguments), make, arguments), state, None, None, set_once
+    if obj not in _copies or obj.__closure__ is not None:
+        return reduced
+    make, arguments, state = reduced[:3]
+    return function_back, (_tokens[obj], make, arguments), state, None, None, set_once
+
+
+def _token(obj: Any, arguments: tuple[Any, ...]) -> str:
+    # cloudpickle has one for each class already: the last but one of what it makes a class of.
+    token = _tokens.get(obj)
+    if token is None:
+        token = arguments[-2] if arguments else uuid4().hex
+        _know(obj, token)
+    return token
+
+
+def _know(obj: Any, token: str) -> None:
+    _tokens[obj] = token
+    _objects[token] = obj
+
+
+def _with_slots(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...], Any]:
+    """Slots must be there when a class is made, or its objects keep what belongs there in a `__dict__`."""
+    make, arguments, state = reduced[:3]
+    slots = vars(obj).get("__slots__")
+    if len(arguments) != 6 or not isinstance(slots, (str, tuple, list, dict)) or issubclass(obj, tuple):
+        return make, arguments, state
+    constructor, name, bases, members, token, extra = arguments
+    members = {**members, "__slots__": slots}
+    attributes, more = state
+    made = type(vars(_Slotted)["slot"])
+    attributes = {
+        key: value
+        for key, value in attributes.items()
+        if key != "__slots__" and not (type(value) is made and value.__objclass__ is obj)
+    }
+    return make, (constructor, name, bases, members, token, extra), (attributes, more)
+
+
+class _Slotted:
+    __slots__ = ("slot",)
+
+
+# --- arriving in a worker -------------------------------------------------------------------------
+
+
+def class_there(token: str, name: Name | None, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The class of this token, made if it is not known here."""
+    known = _objects.get(token)
+    if known is None:
+        known = make(*arguments)
+        _know(known, token)
+        _copies[known] = name
+    return known
+
+
+def set_class_there(made: Any, state: Any) -> Any:
+    """A copy becomes what the original is now; what is this process's own stays as it is."""
+    if made in _copies:
+        from cloudpickle import cloudpickle
+
+        cloudpickle._class_setstate(made, state)
+    return made
+
+
+def function_there(token: str, name: Name | None, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """A copy of the function of this token; its original, in the process that has it."""
+    known = _objects.get(token)
+    if known is not None and known not in _copies:
+        return known
+    function = make(*arguments)
+    _know(function, token)
+    _copies[function] = name
+    return function
+
+
+def set_function_there(made: Any, state: Any) -> Any:
+    """The same as `set_class_there`."""
+    if made in _copies:
+        _set(made, state)
+    return made
+
+
+def _set(made: Any, state: Any) -> None:
+    from cloudpickle import cloudpickle
+
+    (cloudpickle._function_setstate if isinstance(made, FunctionType) else cloudpickle._class_setstate)(made, state)
+
+
+# --- coming back ----------------------------------------------------------------------------------
+
+
+def named(module: str, qualname: str, token: str, is_class: bool) -> Any:
+    """What has this name here now: the original, or what the program has put in its place."""
+    known = _objects.get(token)
+    if known is not None and known in _copies:
+        return known
+    found = _find(module, qualname)
+    if isinstance(found, type) if is_class else callable(found):
+        return found
+    if known is None:
+        raise pickle.UnpicklingError(
+            f"{module}.{qualname}, which was sent to the worker, is not there any more. Keep the name until its "
+            "results have come back."
+        )
+    return known
+
+
+def class_back(token: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The original; or a copy of what the worker has made, one for all that come."""
+    known = _objects.get(token)
+    if known is None:
+        known = make(*arguments)
+        _know(known, token)
+        _unfinished.add(known)
+    return known
+
+
+def function_back(token: str, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """The original; a copy if it is gone."""
+    known = _objects.get(token)
+    if known is None:
+        known = make(*arguments)
+        _unfinished.add(known)
+    return known
+
+
+def set_once(made: Any, state: Any) -> Any:
+    """What was not made just now is not changed."""
+    if made in _unfinished:
+        _set(made, state)
+        _unfinished.discard(made)
+    return made
