@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from allcores.cli.exits import CommandError
 from allcores.cli.target import check_arguments, resolve
+from allcores.errors import UsageError
+from allcores.streams.compression import compression_of
+from allcores.streams.destination import check_file, check_inputs_survive, check_not_appended
+from allcores.streams.outputs import JsonLinesFile, WholeSink, sink_of
 from allcores.streams.sinks import STDOUT
-from allcores.streams.sliced import file_of
 from allcores.streams.sources import BadRecords, Chain, Files, Format, Source, from_inputs
-from allcores.streams.text import STDIN
+
+#: paths that mean standard output
+_STDOUT_PATHS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", f"/proc/{os.getpid()}/fd/1")
+#: links that are followed to find out; as many as systems follow
+_LINKS_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +142,59 @@ def _check_journal(options: RunOptions) -> None:
         raise CommandError(f"{asked[0]} is about an earlier run: add --resume")
 
 
-def check_output(options: RunOptions) -> None:
-    """Refuse what could not be written, or would destroy an input. Raises CommandError."""
+def with_stdout_named(options: RunOptions) -> RunOptions:
+    """The options, with standard output as "-" where it was named by its path (/dev/stdout)."""
+    path = os.path.normpath(options.output) if options.output else ""
+    for _ in range(_LINKS_MAX):
+        if path in _STDOUT_PATHS:
+            return replace(options, output=STDOUT)
+        try:
+            path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+        except (OSError, ValueError):
+            break
+    return options
+
+
+def check_outputs(options: RunOptions, source: Source[Any], functions: Functions, stdout_fd: int) -> WholeSink | None:
+    """Refuse what could not be written, or would destroy an input, before anything is begun.
+
+    Returns:
+        The sink that publishes the output whole; None if outcomes are written as they come.
+
+    Raises:
+        CommandError: Options do not go together.
+        UsageError: A file that is to be written cannot be, or is an input.
+    """
     _check_journal(options)
     if options.output == STDOUT and options.json:
         raise CommandError("--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl")
-    for name in options.inputs:
-        if STDIN not in (name, options.output) and _is_same_file(file_of(name), options.output):
-            raise CommandError(f"{options.output} is an input, and would be overwritten: choose another -o")
+    called = (functions.function, functions.setup, functions.preload)
+    sink: WholeSink | None = None
+    if options.output == STDOUT:
+        check_not_appended(stdout_fd, source)
+    else:
+        sink = sink_of(options.output, records=options.records or options.on_error == "record")
+        if not options.ordered:
+            _check_as_they_come(options.output, sink)
+            check_inputs_survive(options.output, source, *called)
+            sink = None
+    written = {os.path.realpath(options.output)} if options.output != STDOUT else set()
+    for name, path in (("--timeline", options.timeline), ("--trace", options.trace)):
+        if path is not None:
+            check_file(path, whole=False)
+            check_inputs_survive(path, source, *called)
+            real = os.path.realpath(path)
+            if real in written:
+                raise CommandError(f"{name} {path} is written to already: choose another file")
+            written.add(real)
+    return sink
 
 
-def _is_same_file(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other) and os.path.isfile(one)
-    except OSError:
-        return False
+def _check_as_they_come(path: str, sink: WholeSink) -> None:
+    """Raise UsageError unless lines of JSON can be written to `path` one by one."""
+    if not isinstance(sink, JsonLinesFile) or compression_of(path) is not None:
+        raise UsageError(
+            f"with --unordered outcomes are written as they come, as plain JSON lines, which {path} is not: leave"
+            " --unordered out, or name a .jsonl file"
+        )
+    check_file(path, whole=False)

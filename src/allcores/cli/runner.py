@@ -15,7 +15,7 @@ from allcores.cli.interrupt import CountedSource, GuardedSource, Interrupts, Sto
 from allcores.cli.meter import Meter
 from allcores.cli.output import complain, reserved_stdout, say, write_json
 from allcores.cli.recorder import Recorder
-from allcores.cli.request import Functions, RunOptions, check_output, functions_of, source_of
+from allcores.cli.request import Functions, RunOptions, check_outputs, functions_of, source_of, with_stdout_named
 from allcores.cli.summary import Summary, Tally, example_text
 from allcores.engine.events import News
 from allcores.errors import (
@@ -39,7 +39,7 @@ from allcores.outcome import Kind, Outcome
 from allcores.pool import Pool
 from allcores.stream import Stream
 from allcores.streams.jsontext import JsonFunction
-from allcores.streams.outputs import sink_of
+from allcores.streams.outputs import WholeSink
 from allcores.streams.sinks import STDOUT, JsonLinesSink, OutputError, remote_traceback
 from allcores.streams.sources import Source
 
@@ -57,15 +57,19 @@ def run(options: RunOptions) -> int:
     """Do what `allcores run` does; the exit code."""
     with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
         try:
+            options = with_stdout_named(options)
             source = source_of(options)
             functions = functions_of(options)
-            check_output(options)
+            sink = check_outputs(options, source, functions, stdout_fd)
+            work = None if sink is None else _work(options, functions, source, sink)
+            if work is not None:
+                work.check()
         except StopNow:
             raise CommandError("interrupted", interrupts.exit or Exit.INTERRUPTED) from None
         journalled = options.journal and options.ordered and options.output != STDOUT
         with Recorder(options.timeline, options.trace, journalled=journalled) as recorder:
             runner = _Runner(options, interrupts, stdout_fd, recorder)
-            runner.run(functions, source)
+            runner.run(functions, source, work)
         summary, ending = runner.summary(), runner.ending
         if options.json:
             _report(summary, stdout_fd, ending)
@@ -79,6 +83,24 @@ def run(options: RunOptions) -> int:
         if name is not None and (runner.result is None or runner.result.output is None) and not options.quiet:
             say(f"what is done is kept: the same command with --resume goes on, or allcores runs resume {name}")
         return ending.exit
+
+
+def _work(options: RunOptions, functions: Functions, source: Source[Any], sink: WholeSink) -> Work:
+    """What is to be done, for an output that is published whole."""
+    return Work(
+        functions.function,
+        source,
+        sink,
+        "raise" if options.on_error == "stop" else options.on_error,
+        options.timeout,
+        options.retries,
+        options.chunk,
+        functions.setup,
+        options.setup_args,
+        functions.preload,
+        options.preload_args,
+        request={"cwd": os.getcwd(), "options": asdict(options)},
+    )
 
 
 class StoppedAt(Exception):
@@ -138,16 +160,16 @@ class _Runner:
         self.retries = self.workers_lost = 0
         self.busy_s = 0.0
 
-    def run(self, functions: Functions, source: Source[Any]) -> None:
+    def run(self, functions: Functions, source: Source[Any], work: Work | None) -> None:
         """Map and write until the input, or the will, is at its end; sets `ending`."""
         started = perf_counter()
         try:
             with self._pool(functions) as pool, self.meter:
                 try:
-                    if self.options.output == STDOUT or not self.options.ordered:
+                    if work is None:
                         self._map(pool, JsonFunction(functions.function), source)
                     else:
-                        self._map_whole(pool, functions, source)
+                        self._map_whole(pool, work)
                 finally:
                     self.seconds = perf_counter() - started
                     self.meter.sample()
@@ -229,25 +251,9 @@ class _Runner:
                     stream.close()
                     return
 
-    def _map_whole(self, pool: Pool, functions: Functions, source: Source[Any]) -> None:
+    def _map_whole(self, pool: Pool, work: Work) -> None:
         """Into a file that is published whole; with a journal, if that is wanted."""
         options = self.options
-        recording = options.on_error == "record"
-        work = Work(
-            functions.function,
-            source,
-            sink_of(options.output, records=options.records or recording),
-            "raise" if options.on_error == "stop" else options.on_error,
-            options.timeout,
-            options.retries,
-            options.chunk,
-            functions.setup,
-            options.setup_args,
-            functions.preload,
-            options.preload_args,
-            request={"cwd": os.getcwd(), "options": asdict(options)},
-        )
-        work.check()
         looks_on = LooksOn(self, self.interrupts)
         if not options.journal:
             self.result = without_journal(pool, work, looks_on)

@@ -12,6 +12,7 @@ from allcores.journal.catalogue import Facts
 from allcores.journal.identity import identity_of_function, identity_of_source
 from allcores.limits import Retry
 from allcores.outcome import Outcome
+from allcores.streams.destination import check_inputs_survive
 from allcores.streams.outputs import WholeSink
 
 if TYPE_CHECKING:
@@ -41,18 +42,20 @@ class Work:
     request: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise UsageError if the sink has no place for what is asked for."""
+        """Raise UsageError if the output cannot be written, has no place for failures, or would cost an input."""
         if self.on_error == "record" and not self.sink.takes_failures:
             raise UsageError(
                 f"failures cannot be recorded in {self.sink.path}: write to JSON Lines with records, or skip failures"
                 " and export them afterwards (allcores runs failures)"
             )
-        path = os.path.realpath(self.sink.path)
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise UsageError(
-                f"{self.sink.path} is no regular file, so it cannot be published whole: use standard output (-o -)"
-                " and redirect that"
-            )
+        sink = self.sink
+        path = getattr(sink, "path", None)
+        if path:
+            functions = (self.fn, self.setup, self.preload)
+            check_inputs_survive(os.fspath(path), self.source, *functions, inside=getattr(sink, "inside", None))
+        check = getattr(sink, "check", None)  # a sink of somebody else may have none
+        if callable(check):
+            check()
 
     def identity(self, key: str | int | None) -> dict[str, Any]:
         """What makes it the same work, as plain JSON."""

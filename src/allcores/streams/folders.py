@@ -14,6 +14,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.partial_files import partial_path
+from allcores.streams.destination import check_parent, looked_up, reason_of
 from allcores.streams.jsontext import NotJson
 from allcores.streams.outputs import Block, Entries, nothing, sync_names
 
@@ -61,12 +62,39 @@ class FolderOfFiles:
     takes_failures = False
 
     def __init__(self, path: str | os.PathLike[str], *, suffix: str = ".txt") -> None:
-        self.path = os.fspath(path).rstrip("/" + os.sep) or "/"
+        given = os.fspath(path)
+        self.path = given.rstrip("/" + os.sep) or given[:1]
         self.suffix = suffix
 
     def describe(self) -> dict[str, Any]:
         """See `WholeSink`."""
         return {"kind": "FolderOfFiles", "path": os.path.abspath(self.path), "suffix": self.suffix}
+
+    @property
+    def inside(self) -> str:
+        """The name of a file in the folder, as they are made from the index."""
+        return f"{0:08}{self.suffix}"
+
+    def check(self) -> None:
+        """See `WholeSink`."""
+        real, there = looked_up(self.path)
+        if there is not None and not stat.S_ISDIR(there.st_mode):
+            raise UsageError(f"{self.path} is there already, and no folder: name another, or remove it")
+        if there is not None and (os.path.ismount(real) or os.path.samestat(there, os.stat(os.curdir))):
+            raise UsageError(f"{self.path} cannot be replaced by another folder: name one in it")
+        self._check_ours(real)
+        check_parent(self.path, real)
+
+    def _check_ours(self, whole: str) -> None:
+        """Raise UsageError if there is something that was not made here."""
+        try:
+            names = os.listdir(whole)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise UsageError(f"cannot write {self.path}: {reason_of(error)}") from None
+        if names and MARK not in names:
+            raise UsageError(f"{self.path} is there already, and not empty: name another folder, or remove it")
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
@@ -81,8 +109,7 @@ class FolderOfFiles:
         moment("begin")
         shutil.rmtree(unfinished, ignore_errors=True)
         self._go_on(whole, earlier)
-        if os.path.exists(whole) and os.listdir(whole) and not os.path.isfile(os.path.join(whole, MARK)):
-            raise UsageError(f"{self.path} is there already, and not empty: name another folder, or remove it")
+        self._check_ours(whole)
         mode = stat.S_IMODE(os.stat(whole).st_mode) if os.path.isdir(whole) else None
         os.mkdir(unfinished, 0o777 if mode is None else 0o700)
         try:

@@ -18,6 +18,7 @@ from allcores.errors import UsageError
 from allcores.outcome import Kind
 from allcores.partial_files import create_partial, partial_path
 from allcores.streams.compression import without_compression, wrap_to_write
+from allcores.streams.destination import check_file
 from allcores.streams.jsontext import JsonFunction, to_json
 from allcores.streams.sources import CSV_SUFFIXES, PARQUET_SUFFIXES
 
@@ -69,6 +70,9 @@ class WholeSink(Protocol):
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]: ...
 
     def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None]) -> None: ...
+
+    def check(self) -> None:
+        """Raise UsageError if it could not be published, as far as can be told before a run begins."""
 
 
 def nothing(moment: str) -> None:
@@ -147,6 +151,9 @@ class JsonLinesFile:
     def describe(self) -> dict[str, Any]:
         return {"kind": "JsonLinesFile", "path": os.path.abspath(self.path), "records": self.records}
 
+    def check(self) -> None:
+        check_file(self.path)
+
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         return JsonFunction(function)
 
@@ -202,6 +209,10 @@ def sink_of(target: Any, *, records: bool = False) -> WholeSink:
         found: WholeSink = target
         return found
     path = os.fspath(target)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if path == "-":
+        raise UsageError("- means standard output only for the command line: name a file, like out.jsonl (or ./-)")
     plain = without_compression(path).lower()
     table = path.rpartition(":")
     special = True
@@ -215,6 +226,8 @@ def sink_of(target: Any, *, records: bool = False) -> WholeSink:
 
         sink = CsvFile(path)
     elif plain.endswith(PARQUET_SUFFIXES):
+        if plain != path.lower():
+            raise UsageError(f"Parquet files are compressed inside: name the output {without_compression(path)}")
         from allcores.streams.parquet import ParquetFile
 
         sink = ParquetFile(path)

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 from allcores.errors import NotSupported, UsageError
+from allcores.streams.destination import check_file
 from allcores.streams.jsontext import JsonFunction
 from allcores.streams.outputs import Entries, nothing, published, rows_of
 from allcores.streams.text import BadInput
@@ -64,6 +65,10 @@ class ParquetFile:
     def describe(self) -> dict[str, Any]:
         """See `WholeSink`."""
         return {"kind": "ParquetFile", "path": os.path.abspath(self.path)}
+
+    def check(self) -> None:
+        """See `WholeSink`."""
+        check_file(self.path)
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""

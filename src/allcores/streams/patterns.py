@@ -35,6 +35,37 @@ def matching_files(pattern: str) -> Iterator[str]:
     Raises: OSError if a folder that has to be listed can't be, PatternError for an empty pattern or a part
         like `a**`.
     """
+    folder, parts = _split(pattern)
+    if parts:
+        yield from _walk(folder, _closed(parts, {0}), parts, [_matcher(part) for part in parts])
+    elif os.path.lexists(folder) and not os.path.isdir(folder):
+        yield folder
+
+
+def would_match(pattern: str, path: str) -> bool:
+    """True if a file of the absolute path `path`, were it there, would match the pattern."""
+    try:
+        folder, parts = _split(pattern)
+        real = os.path.realpath(folder or ".")
+    except (OSError, ValueError):
+        return False
+    if not parts:
+        return real == path
+    above = real.rstrip(os.sep) + os.sep
+    if not path.startswith(above):
+        return False
+    *folders, name = path[len(above) :].split(os.sep)
+    matchers = [_matcher(part) for part in parts]
+    places = _closed(parts, {0})
+    for each in folders:
+        inside = {place for place in places if parts[place] == _DEEP and not each.startswith(".")}
+        inside |= {place + 1 for place in places if parts[place] != _DEEP and matchers[place](each)}
+        places = _closed(parts, {place for place in inside if place < len(parts)})
+    return any(place == len(parts) - 1 and parts[place] != _DEEP and matchers[place](name) for place in places)
+
+
+def _split(pattern: str) -> tuple[str, list[str]]:
+    """The folder in which looking begins ("" is the current one), and the parts of the pattern below it."""
     if not pattern:
         raise PatternError("the pattern is empty: write one like 'src/**/*.py'")
     drive, rest = os.path.splitdrive(os.path.expanduser(pattern))
@@ -47,12 +78,9 @@ def matching_files(pattern: str) -> Iterator[str]:
     # Not listed: one may be allowed to enter a folder, but not to list it.
     while parts and not has_wildcard(parts[0]):
         folder = os.path.join(folder, parts.pop(0))
-    if parts:
-        if parts[-1] == _DEEP:
-            parts.append("*")
-        yield from _walk(folder, _closed(parts, {0}), parts, [_matcher(part) for part in parts])
-    elif os.path.lexists(folder) and not os.path.isdir(folder):
-        yield folder
+    if parts and parts[-1] == _DEEP:
+        parts.append("*")
+    return folder, parts
 
 
 def _walk(

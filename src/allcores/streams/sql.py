@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,18 @@ class SqlQuery:
     def describe(self) -> dict[str, Any]:
         """What makes it the same query; the password is left out."""
         return {"url": _PASSWORD.sub(r"\1:***@", self.url), "query": self.query, "parameters": repr(self.parameters)}
+
+    def database(self) -> str | None:
+        """The file that is read, if it is a database in a file (SQLite)."""
+        sql = _sqlalchemy()
+        try:
+            url = sql.engine.make_url(self.url)
+        except sql.exc.SQLAlchemyError:
+            return None  # the reading itself will tell
+        if url.get_backend_name() != "sqlite" or not url.database:
+            return None
+        name = str(url.database)
+        return urllib.parse.unquote(name[5:].partition("?")[0]) if name.startswith("file:") else name
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         sql = _sqlalchemy()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import sqlite3
+import urllib.parse
 from collections.abc import Callable
 from typing import IO, Any
 
 from allcores.errors import UsageError
 from allcores.streams.compression import without_compression
+from allcores.streams.destination import check_file
 from allcores.streams.jsontext import JsonFunction
 from allcores.streams.outputs import Entries, field_names, nothing, published, rows_of
 
@@ -34,6 +37,10 @@ class CsvFile:
     def describe(self) -> dict[str, Any]:
         """See `WholeSink`."""
         return {"kind": "CsvFile", "path": os.path.abspath(self.path), "separator": self.separator}
+
+    def check(self) -> None:
+        """See `WholeSink`."""
+        check_file(self.path)
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
@@ -78,13 +85,30 @@ class SqliteTable:
 
     def __init__(self, path: str | os.PathLike[str], table: str = "outcomes") -> None:
         self.path = os.fspath(path)
-        if not table or "\0" in table or table.lower().startswith("sqlite_"):
+        if not table or "\0" in table or not table.isprintable() or table.lower().startswith("sqlite_"):
             raise UsageError(f"{table!r} cannot be the name of a table")
         self.table = table
 
     def describe(self) -> dict[str, Any]:
         """See `WholeSink`."""
         return {"kind": "SqliteTable", "path": os.path.abspath(self.path), "table": self.table}
+
+    def check(self) -> None:
+        """See `WholeSink`."""
+        check_file(self.path)
+        if not os.path.isfile(self.path):
+            return
+        address = f"file:{urllib.parse.quote(os.path.abspath(self.path))}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(address, uri=True, timeout=0.0)) as db:
+                query = "SELECT type FROM sqlite_master WHERE name = ? COLLATE NOCASE"
+                for (kind,) in db.execute(query, (self.table,)):
+                    if kind != "table":
+                        raise UsageError(f"{self.path} has a {kind} called {self.table!r}: choose another table")
+        except sqlite3.OperationalError:
+            return  # it is being written, most likely
+        except sqlite3.DatabaseError as error:
+            raise UsageError(f"cannot write {self.path}: {error}") from None
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""

@@ -154,6 +154,15 @@ class Recording:
         """The core budget of the program that was recorded."""
         return max(1, int(self.header.get("cores") or 1))
 
+    def check_elsewhere(self, path: str | os.PathLike[str]) -> None:
+        """Raise UsageError if writing `path` would overwrite the timeline itself."""
+        try:
+            same = os.path.samefile(self.name, path)
+        except (OSError, ValueError):
+            return  # one of them is not there
+        if same:
+            raise UsageError(f"{os.fspath(path)!r} is the timeline, and would be overwritten: choose another file.")
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recording:
         """Read a timeline's file, or the one in a run's folder. Raises: UsageError if there is none, or it is none."""

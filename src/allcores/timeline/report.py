@@ -59,6 +59,7 @@ def as_html(recording: Recording) -> str:
 
 def save_report(recording: Recording, path: str | os.PathLike[str]) -> None:
     """Write the report. Raises: ImportError without Jinja2; UsageError if the file cannot be written."""
+    recording.check_elsewhere(path)
     text = as_html(recording)
     try:
         with open(path, "w", encoding="utf-8", errors="replace") as file:

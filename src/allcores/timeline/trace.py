@@ -82,6 +82,7 @@ def _event(phase: str, name: str, category: str, time: float, pid: int, tid: int
 
 def save_trace(recording: Recording, path: str | os.PathLike[str]) -> None:
     """Write a trace. Raises: UsageError if the file cannot be written."""
+    recording.check_elsewhere(path)
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write('{"displayTimeUnit":"ms","otherData":')
