@@ -1,7 +1,7 @@
 """Files that are written beside their destination and renamed to it once they are whole.
 
-Nobody else's file is ever opened, followed or removed here, and none of ours can be read by more users than the file
-it will replace.
+Where the file system can do that, such a file has no name until then, so a kill leaves nothing of it. Nobody else's
+file is ever opened, followed or removed here, and none of ours can be read by more users than the file it will replace.
 """
 
 from __future__ import annotations
@@ -10,18 +10,10 @@ import contextlib
 import os
 import stat
 
+from allcores import own_files
+
 #: bytes of a file's name that every usual file system takes
 NAME_BYTES_MAX = 255
-
-#: O_EXCL with O_CREAT fails if anything is there, links that lead nowhere included
-_NEW = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
 
 
 def partial_path(destination: str, mark: str, suffix: str = ".partial") -> str:
@@ -60,38 +52,85 @@ def create_partial(path: str, destination: str | None = None) -> int:
         FileExistsError: Something is there that is not ours.
         OSError: It cannot be created.
     """
-    there: os.stat_result | None = None
-    if destination is not None:
-        with contextlib.suppress(OSError):
-            there = os.stat(destination)
-    mode = 0o666 if there is None else stat.S_IMODE(there.st_mode) & 0o600
+    there = _stat(destination)
     try:
-        descriptor = os.open(path, _NEW, mode)
+        descriptor = own_files.create(path, _first_mode(there))
     except FileExistsError:
-        if not _is_own_leftover(path):
+        if not own_files.remove_own_file(path):
             raise
-        os.unlink(path)
-        descriptor = os.open(path, _NEW, mode)
-    if there is not None and hasattr(os, "fchmod"):
-        try:
-            _take_over_mode(descriptor, there)
-        except BaseException:
-            os.close(descriptor)
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise
+        descriptor = own_files.create(path, _first_mode(there))
+    try:
+        _take_over_mode(descriptor, there)
+    except BaseException:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
     return descriptor
 
 
-def _is_own_leftover(path: str) -> bool:
-    """True if `path` is a regular file of this user with no other name."""
-    found = os.lstat(path)
-    own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-    return own and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+def create_nameless(destination: str) -> int | None:
+    """Create a file that has no name, and so is gone with its process, beside `destination`, and open it for writing.
+
+    Args:
+        destination: The file that it will replace; see `create_partial`.
+
+    Returns:
+        A descriptor, for `give_name`; None if the file system has no such files, or refuses for any other reason, which
+        `create_partial` will tell.
+    """
+    there = _stat(destination)
+    flag = getattr(os, "O_TMPFILE", 0)
+    if not flag or not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        folder = os.path.dirname(destination) or "."
+        descriptor = os.open(folder, flag | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), _first_mode(there))
+    except OSError:
+        return None
+    try:
+        _take_over_mode(descriptor, there)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _take_over_mode(descriptor: int, there: os.stat_result) -> None:
+def give_name(descriptor: int, destination: str, partial: str) -> str:
+    """Give a nameless file its name, or `partial` if there is a file to be replaced.
+
+    Returns:
+        The name that it has.
+
+    Raises:
+        OSError: It can have neither.
+    """
+    for path in (destination, partial):
+        try:
+            # With a folder's descriptor, which is not used, for the first path is absolute: without one Python calls
+            # link(), which would name the link in /proc rather than the file.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+            return path
+        except FileExistsError:
+            if path == partial:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _stat(path: str | None) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return None if path is None else os.stat(path)
+    return None
+
+
+def _first_mode(there: os.stat_result | None) -> int:
+    return 0o666 if there is None else stat.S_IMODE(there.st_mode) & 0o600
+
+
+def _take_over_mode(descriptor: int, there: os.stat_result | None) -> None:
     """Give a file the group and mode of another; without its group, also without what the group may do."""
+    if there is None or not hasattr(os, "fchmod"):
+        return
     mode = stat.S_IMODE(there.st_mode)
     if os.fstat(descriptor).st_gid != there.st_gid:
         try:

@@ -79,6 +79,11 @@ def wanted(items: range = range(ITEMS), *, mended: bool = False) -> str:
     )
 
 
+def log_bytes(folder: Path) -> int:
+    """What the journal's log holds."""
+    return sum(log.stat().st_size for log in folder.glob("runs/*/outcomes.log"))
+
+
 def left_over(folder: Path) -> set[str]:
     """What is there besides what belongs there."""
     return set(os.listdir(folder)) - {"in.txt", "journalled.py", "out.jsonl", "runs", "__pycache__"}
@@ -137,12 +142,14 @@ def test_a_file_system_that_takes_no_more(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["template", "fork"])
 def test_parent_and_workers_killed_at_random(folder: Path, start_method: str) -> None:
-    """Real processes; kill -9 of the parent whenever it comes. The soak in benchmarks/ does it two hundred times."""
+    """Real processes; kill -9 of the parent at any size of its log."""
     chance = random.Random(start_method)
     for _ in range(4):
+        wanted_bytes = log_bytes(folder) + chance.randint(1, 4_000)
         process = start(folder, backend="processes", pause=0.001)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0.2, 0.7))
+        while log_bytes(folder) < wanted_bytes and process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.01)
         process.kill()
         process.communicate()
     code, result = session(folder, backend="processes")

@@ -16,7 +16,7 @@ import allcores
 ROOT = Path(allcores.__file__).parent
 PACKAGE = "allcores"
 
-WORDS = {"errors", "outcome", "limits", "clock", "partial_files", "transport.marks"}
+WORDS = {"errors", "outcome", "limits", "clock", "own_files", "partial_files", "transport.marks"}
 #: files of the engine that are not pure: they know threads and locks
 HUB = {"engine.driver", "engine.guard"}
 #: and those that are
@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "clock": set(),
     "limits": {"errors"},
     "kernel_files": set(),
-    "partial_files": set(),
+    "own_files": set(),
+    "partial_files": {"own_files"},
     "budget": {"errors", "kernel_files"},
     # columns
     "transport": WORDS | {"supervision.system"},

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from allcores.partial_files import create_partial, partial_path
+from allcores.streams import outputs
 from allcores.streams.folders import FolderOfFiles
 from allcores.streams.outputs import Block, published
+
+
+@pytest.fixture(autouse=True)
+def no_nameless_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on file systems that have none."""
+    monkeypatch.setattr(outputs, "create_nameless", lambda *_: None)
 
 
 def mode_of(path: Path | str) -> int:

@@ -126,15 +126,19 @@ def failures(
 def rm(given: str | None, run_ids: tuple[str, ...], finished: bool, runs_dir: str | None, as_machine: bool) -> None:
     """Remove runs: their journals, not their outputs."""
     runs = runs_dir or given
-    chosen = [_find(runs, name) for name in run_ids]
+    place = folders.runs_folder(runs)
+    chosen = [_find(runs, name).name if name == "latest" else name for name in run_ids]
     if finished:
-        chosen += [known for known in folders.known_runs(folders.runs_folder(runs)) if known.state == "finished"]
+        chosen += [known.name for known in folders.known_runs(place) if known.state == "finished"]
     if not chosen and not finished:
         raise CommandError("which? name runs, or --finished")
-    for known in chosen:
-        folders.remove(known)
+    chosen = list(dict.fromkeys(chosen))
+    for name in chosen:
+        folders.find_folder(place, name)  # all of them are there, or none goes
+    for name in chosen:
+        folders.remove(place, name)
     if as_machine:
-        write_json({"removed": [known.name for known in chosen]})
+        write_json({"removed": chosen})
     else:
         say(f"removed {len(chosen)} run{'' if len(chosen) == 1 else 's'}")
 
@@ -183,6 +187,8 @@ def _find(runs_dir: str | None, name: str) -> KnownRun:
 
 
 def _list(runs: str, as_machine: bool) -> None:
+    for name, error in folders.unreadable_runs(runs):
+        complain(f"run {name} is left out: {error}")
     if as_machine:
         write_json([_as_json(known) for known in folders.known_runs(runs)])
         return

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
 
+from allcores import own_files
 from allcores.errors import JournalError
 from allcores.journal.faults import fault
 from allcores.journal.log import Row
@@ -29,8 +30,15 @@ FILE = "catalogue.sqlite"
 FORMAT = 1
 #: commits between two checkpoints. More lets the write-ahead log grow, fewer write pages again and again.
 CHECKPOINT_COMMITS = 200
+#: seconds for which another connection's lock is waited for
+BUSY_S = 10.0
 #: rows that are fetched at a time, so that no long reading keeps the write-ahead log from being reset
 PAGE = 4_000
+
+
+class NotBegun(JournalError):
+    """There is no run in a catalogue: its program was ended before it had written one down."""
+
 
 Durability = Literal["commit", "end", "never"]
 
@@ -118,11 +126,16 @@ class Catalogue:
         self._lock = threading.RLock()
         self._commits = 0
         self._writable = writable
-        mode = "rwc" if create else "rw" if writable else "ro"
+        mode = "rw" if writable else "ro"
         uri = "file:" + os.path.abspath(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        if create:
+            try:  # before SQLite does: it would let others read it, and take what is there
+                os.close(own_files.create(self.path))
+            except OSError as error:
+                raise JournalError(f"cannot make {self.path}: {error.strerror}") from error
         try:
             self._db = sqlite3.connect(
-                f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=10.0, check_same_thread=False
+                f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False
             )
         except sqlite3.Error as error:
             raise JournalError(f"cannot open {self.path}: {error}") from error
@@ -225,9 +238,15 @@ class Catalogue:
     def facts(self) -> Facts:
         """The run's row. Raises: JournalError if there is none, or one of another format."""
         names = (*(name for name in Facts.__slots__), "format")
-        rows = self.rows(f"SELECT {', '.join(names)} FROM run")
+        try:
+            rows = self.rows(f"SELECT {', '.join(names)} FROM run")
+        except JournalError as error:
+            if "no such table: run" in str(error.__cause__):
+                rows = []
+            else:
+                raise
         if not rows:
-            raise JournalError(f"{self.path} has no run in it: it was ended before it began")
+            raise NotBegun(f"{self.path} has no run in it: it was ended before it began")
         values = dict(zip(names, rows[0], strict=True))
         if values.pop("format") != FORMAT:
             raise JournalError(f"{self.path} was written by another version of allcores: start the run anew")

@@ -12,7 +12,10 @@ import os
 import sys
 import threading
 
-from allcores.errors import RunInUse
+from allcores.errors import JournalError, RunInUse, RunNotFound
+from allcores.own_files import REOPEN
+
+LOCK = "lock"
 
 _held: set[str] = set()
 _guard = threading.Lock()
@@ -29,7 +32,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class RunLock:
-    """The lock of the run in `folder`, held from now on. Raises: RunInUse if somebody else has it."""
+    """The lock of the run in `folder`, held from now on.
+
+    Raises: RunInUse if somebody else has it; RunNotFound if the folder is gone; JournalError.
+    """
 
     def __init__(self, folder: str, name: str) -> None:
         self._key = os.path.realpath(folder)
@@ -38,9 +44,7 @@ class RunLock:
             if self._key in _held:
                 raise RunInUse(f"run {name} is at work in this very process: wait for its end", run=name)
             # Opened only now: closing another descriptor of the file would end a lock that we have on it.
-            self._fd = os.open(
-                os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600
-            )
+            self._fd = _opened(os.path.join(folder, LOCK), name)
             try:
                 _take(self._fd)
             except OSError:
@@ -52,6 +56,9 @@ class RunLock:
                     run=name,
                     pid=holder,
                 ) from None
+            if not _is_same(self._fd, os.path.join(folder, LOCK)):
+                os.close(self._fd)
+                raise RunNotFound(f"run {name} was removed a moment ago")
             _held.add(self._key)
             with contextlib.suppress(OSError):  # a full disk: the number is for messages only
                 os.ftruncate(self._fd, 0)
@@ -73,7 +80,7 @@ def is_locked(folder: str) -> bool:
         if key in _held:
             return True
         try:
-            fd = os.open(os.path.join(folder, "lock"), os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+            fd = os.open(os.path.join(folder, LOCK), os.O_RDWR | REOPEN)
         except OSError:
             return False
         try:
@@ -83,6 +90,25 @@ def is_locked(folder: str) -> bool:
         finally:
             os.close(fd)
         return False
+
+
+def _opened(path: str, name: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | REOPEN, 0o600)
+    except FileNotFoundError:
+        raise RunNotFound(f"run {name} was removed a moment ago") from None
+    except OSError as error:
+        raise JournalError(f"cannot lock run {name}: {path}: {error.strerror}", run=name) from None
+
+
+def _is_same(fd: int, path: str) -> bool:
+    """True if the file that was locked still has its name: a run that is removed takes its lock along."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return False
+    here = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) or there.st_ino == 0
 
 
 def _take(fd: int) -> None:

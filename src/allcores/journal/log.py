@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from allcores.errors import JournalError
 from allcores.journal.faults import fault, watched
+from allcores.own_files import REOPEN
 
 MAGIC = b"ACR1"
 #: the record has attempts, worker and seconds of each item
@@ -103,14 +104,14 @@ def decode_record(raw: bytes, row: Row) -> Record:
 class Log:
     """The file, open for appending (by one thread) and reading.
 
-    size: bytes that count; what lies behind is cut off.
+    size: bytes that count; what lies behind is cut off. descriptor: of the file, if it is open already.
     """
 
-    def __init__(self, path: str, size: int, *, writable: bool = True) -> None:
+    def __init__(self, path: str, size: int, *, writable: bool = True, descriptor: int | None = None) -> None:
         self.path = path
         self.size = size
         flags = (os.O_RDWR | os.O_CREAT) if writable else os.O_RDONLY
-        self._fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600)
+        self._fd = os.open(path, flags | REOPEN, 0o600) if descriptor is None else descriptor
         try:
             there = os.fstat(self._fd).st_size
             if there < size:

@@ -40,6 +40,10 @@ class Journal:
     commit_s: float = COMMIT_S
 
     def __post_init__(self) -> None:
+        if self.folder is not None:
+            folder = os.fspath(self.folder)
+            if not isinstance(folder, str) or not folder or "\0" in folder:
+                raise UsageError(f"folder={self.folder!r} must be the path of a folder, or None")
         if self.fsync not in ("commit", "end", "never"):
             raise UsageError(f"fsync={self.fsync!r} must be 'commit', 'end' or 'never'")
         if isinstance(self.commit_s, bool) or not isinstance(self.commit_s, (int, float)) or not self.commit_s > 0:

@@ -140,9 +140,9 @@ def _block_of(record: Record) -> Block:
 
 
 def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> tuple[list[Row], Log]:
-    """Blocks in a file without a name for long, for a sink that looks at them more than once."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="allcores-"))
-    log = Log(os.path.join(folder, "spool"), 0)
+    """Blocks in a file without a name, for a sink that looks at them more than once."""
+    with tempfile.TemporaryFile(prefix="allcores-") as file:
+        log = Log("a temporary file", 0, descriptor=os.dup(file.fileno()))
     stack.callback(log.close)
     rows: list[Row] = []
     for entry in live:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import re
-import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from allcores import own_files
 from allcores.errors import UsageError
 from allcores.partial_files import partial_path
 from allcores.streams.destination import check_parent, looked_up, reason_of
@@ -20,6 +21,7 @@ from allcores.streams.outputs import Block, Entries, nothing, sync_names
 
 #: the file that says that a folder may be replaced
 MARK = ".allcores"
+_HEADER = b"Made by allcores: a run that writes here again replaces this folder. Files in it:\n"
 _SAFE = re.compile(r"[^\0/\\]+")
 
 
@@ -53,7 +55,7 @@ class FolderOfFiles:
     """A folder with a file for each item that returned text or bytes, or a name and one of these.
 
     path: the folder; it is made. One that is there already must be empty or have been made in this way (the file
-        `.allcores` in it says so): then it is replaced.
+        `.allcores` in it says so, and names its files), with nothing else put into it: then it is replaced.
     suffix: of names that are made from the index: 00000812.txt.
     """
 
@@ -93,8 +95,17 @@ class FolderOfFiles:
             return
         except OSError as error:
             raise UsageError(f"cannot write {self.path}: {reason_of(error)}") from None
-        if names and MARK not in names:
+        if not names:
+            return
+        ours = _names_in(whole)
+        if ours is None:
             raise UsageError(f"{self.path} is there already, and not empty: name another folder, or remove it")
+        for name in sorted(names):
+            if name != MARK and (name not in ours or not _is_plain_file(os.path.join(whole, name))):
+                raise UsageError(
+                    f"{self.path} would be replaced, and there is something in it that allcores did not write: {name}."
+                    " Move that away, or name another folder"
+                )
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
@@ -103,58 +114,172 @@ class FolderOfFiles:
     def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
         """See `WholeSink`. Raises: UsageError if something is in the way, or two items have one name."""
         whole = os.path.realpath(self.path)  # a link stays one
-        parent = os.path.dirname(whole)
         unfinished = partial_path(whole, mark)
         earlier = partial_path(whole, mark, ".earlier")
         moment("begin")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        self._go_on(whole, earlier)
+        _clear_up(whole)
         self._check_ours(whole)
-        mode = stat.S_IMODE(os.stat(whole).st_mode) if os.path.isdir(whole) else None
-        os.mkdir(unfinished, 0o777 if mode is None else 0o700)
+        before = os.stat(whole) if os.path.isdir(whole) else None
+        for path in (unfinished, earlier):
+            if os.path.lexists(path):
+                raise UsageError(f"{path} is in the way, and allcores did not make all of it: move it away")
+        # One that replaces another is this user's alone until it is complete.
+        os.mkdir(unfinished, 0o777 if before is None else 0o700)
         try:
-            self._fill(unfinished, entries, sync=sync)
-            with open(os.path.join(unfinished, MARK), "w", encoding="utf-8") as file:
-                file.write("Made by allcores: a run that writes here again replaces this folder.\n")
-            if mode is not None:
-                os.chmod(unfinished, mode)
-            moment("write")
-            moment("rename.before")
-            if os.path.isdir(whole) and os.listdir(whole):
-                os.rename(whole, earlier)
-            os.replace(unfinished, whole)
+            with _Names(unfinished) as names:
+                self._fill(unfinished, entries, names, sync=sync)
+                moment("write")
+                moment("rename.before")
+                if before is not None:
+                    os.chmod(unfinished, stat.S_IMODE(before.st_mode) & 0o777)
+                if os.path.isdir(whole) and os.listdir(whole):
+                    with _in_use(whole):
+                        os.rename(whole, earlier)
+                        os.replace(unfinished, whole)
+                else:
+                    os.replace(unfinished, whole)
             if sync:
-                sync_names(parent)
+                sync_names(os.path.dirname(whole))
             moment("rename.after")
-            shutil.rmtree(earlier, ignore_errors=True)
+            remove_made(earlier)
         except BaseException:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            _put_back(whole, earlier)
+            remove_made(unfinished)
             raise
 
-    @staticmethod
-    def _go_on(whole: str, earlier: str) -> None:
-        """Put back what a session that was killed between two renames had moved away."""
-        if os.path.isdir(earlier):
-            if os.path.isdir(whole):
-                shutil.rmtree(earlier, ignore_errors=True)
-            else:
-                os.rename(earlier, whole)
-
-    def _fill(self, folder: str, entries: Entries, *, sync: bool) -> None:
+    def _fill(self, folder: str, entries: Entries, names: _Names, *, sync: bool) -> None:
         for entry in entries():
             if not isinstance(entry, Block):
                 continue
+            files: list[tuple[str, str]] = []
             for offset, line in enumerate(entry.lines.split(b"\n")[: entry.count]):
                 name, text = json.loads(line)
-                index = entry.start + offset
-                path = os.path.join(folder, f"{index:08}{self.suffix}" if name is None else name)
+                files.append((f"{entry.start + offset:08}{self.suffix}" if name is None else name, text))
+            names.add([name for name, _ in files])
+            for offset, (name, text) in enumerate(files):
                 try:
-                    with open(path, "xb") as file:
+                    with open(os.path.join(folder, name), "xb") as file:
                         file.write(binascii.a2b_base64(text))
                         if sync:
                             file.flush()
                             os.fsync(file.fileno())
                 except FileExistsError:
-                    raise UsageError(f"item {index} gave the name {name!r}, which an earlier item has") from None
+                    raise UsageError(
+                        f"item {entry.start + offset} gave the name {name!r}, which an earlier item has"
+                    ) from None
+        names.flush(sync=sync)
         if sync:
             sync_names(folder)
+
+
+class _Names:
+    """The file `MARK` of a folder that is being made: says that allcores made it, and the name of each file in it.
+
+    A name stands here before there is a file of it, so a folder that was left half done can be told from any other,
+    file by file. The file is locked as long as its folder is being made.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._file = open(own_files.create(os.path.join(folder, MARK), 0o666), "wb")  # noqa: SIM115
+        try:
+            _lock(self._file.fileno())
+            self._file.write(_HEADER)
+            self._file.flush()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def add(self, names: list[str]) -> None:
+        """Files of these names are to be made next."""
+        self._file.write("".join(f"{json.dumps(name)}\n" for name in names).encode())
+        self._file.flush()
+
+    def flush(self, *, sync: bool) -> None:
+        """Have the disk take what was written, if that is wanted."""
+        if sync:
+            os.fsync(self._file.fileno())
+
+    def __enter__(self) -> _Names:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _names_in(folder: str) -> set[str] | None:
+    """The names that allcores gave in a folder; None if it did not make that folder."""
+    try:
+        descriptor = os.open(os.path.join(folder, MARK), os.O_RDONLY | own_files.REOPEN)
+    except OSError:
+        return None
+    names: set[str] = set()
+    with open(descriptor, "rb") as file:
+        try:
+            if file.readline() != _HEADER:
+                return None
+            for line in file:
+                with contextlib.suppress(ValueError):  # torn: then there is no file of that name
+                    names.add(json.loads(line))
+        except (OSError, TypeError):
+            return None
+    return names
+
+
+def remove_made(folder: str) -> None:
+    """Remove what allcores made in a folder, and the folder, unless there is more in it."""
+    names = _names_in(folder) if own_files.is_own_folder(folder) else None
+    if names is not None:
+        own_files.remove_own_folder(folder, names.__contains__, last=MARK)
+    elif own_files.is_own_folder(folder):
+        with contextlib.suppress(OSError):  # killed before its first file: only an empty one goes
+            os.rmdir(folder)
+
+
+def _clear_up(whole: str) -> None:
+    """Put right what publications to `whole` left that were killed: those of a living program are locked."""
+    parent, start = os.path.split(partial_path(whole, "", ""))
+    with contextlib.suppress(OSError):
+        for each in os.listdir(parent):
+            if not each.startswith(start) or not each.endswith((".partial", ".earlier")):
+                continue
+            path = os.path.join(parent, each)
+            if not own_files.is_own_folder(path) or _names_in(path) is None:
+                continue
+            with contextlib.suppress(BlockingIOError), _in_use(path):
+                if each.endswith(".earlier"):
+                    _put_back(whole, path)
+                remove_made(path)
+
+
+def _put_back(whole: str, earlier: str) -> None:
+    """Give the earlier output its name again, if none took its place."""
+    if os.path.isdir(earlier) and not os.path.lexists(whole):
+        os.rename(earlier, whole)
+
+
+def _is_plain_file(path: str) -> bool:
+    return stat.S_ISREG(os.lstat(path).st_mode)
+
+
+@contextlib.contextmanager
+def _in_use(folder: str) -> Iterator[None]:
+    """The folder's mark is locked within the block. Raises: BlockingIOError if somebody else is making it."""
+    descriptor = os.open(os.path.join(folder, MARK), os.O_RDWR | own_files.REOPEN)
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    # flock, not a record lock: it counts between threads of one process, too.
+    if os.name != "nt":
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass  # a file system without locks

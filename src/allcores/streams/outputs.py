@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
+from allcores import own_files
 from allcores.errors import UsageError
 from allcores.outcome import Kind
-from allcores.partial_files import create_partial, partial_path
+from allcores.partial_files import create_nameless, create_partial, give_name, partial_path
 from allcores.streams.compression import without_compression, wrap_to_write
 from allcores.streams.destination import check_file
 from allcores.streams.jsontext import JsonFunction, to_json
@@ -83,14 +84,18 @@ def nothing(moment: str) -> None:
 def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> Iterator[IO[bytes]]:
     """A file to write that becomes `path` when the block ends, in one step; an exception leaves `path` as it was.
 
-    mark: makes the name of the unfinished file beside it. sync: have the disk take the content before the name,
-    and the name before this returns. moment: called with "write", "sync.before", ... as things happen.
+    mark: makes the name that it has for a moment, or all the time where the file system knows no nameless files. sync:
+    have the disk take the content before the name, and the name before this returns. moment: called with "write",
+    "sync.before", ... as things happen. Raises: OSError.
     """
     path = os.path.realpath(path)  # a link stays one
-    folder = os.path.dirname(path)
-    unfinished = partial_path(path, mark)
+    partial = partial_path(path, mark)
     moment("begin")
-    descriptor = create_partial(unfinished, path)
+    own_files.remove_own_file(partial)
+    descriptor = create_nameless(path)
+    named = None if descriptor is not None else partial
+    if descriptor is None:
+        descriptor = create_partial(partial, path)
     try:
         with open(descriptor, "wb") as file:
             out, finish = wrap_to_write(file, path)
@@ -102,17 +107,31 @@ def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None]
             file.flush()
             if sync:
                 moment("sync.before")
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
                 moment("sync.after")
-        moment("rename.before")
-        os.replace(unfinished, path)
+            moment("rename.before")
+            if named is None:
+                named = give_name(descriptor, path, partial)
+        if named != path:
+            os.replace(partial, path)
         if sync:
-            sync_names(folder)
+            sync_names(os.path.dirname(path))
         moment("rename.after")
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(unfinished)
+        if named == partial:
+            own_files.remove_own_file(partial)
         raise
+
+
+def remove_unfinished(path: str, *, mark: str) -> None:
+    """Remove what a publication that was killed left beside its output; what is not proven to be that stays."""
+    partial = partial_path(os.path.realpath(path.rstrip("/" + os.sep) or "/"), mark)
+    if os.path.isdir(partial) and not os.path.islink(partial):
+        from allcores.streams.folders import remove_made
+
+        remove_made(partial)
+    else:
+        own_files.remove_own_file(partial)
 
 
 def sync_names(folder: str) -> None:
