@@ -34,7 +34,7 @@ class Ends:
         self.arena = Arena(descriptor)
         self.packer = Packer(self.arena, SPAN, SPAN, budget, 4096)
         self.dead: list[int] = []
-        self.unpacker = Unpacker(self.arena, self.dead.append)
+        self.unpacker = Unpacker(self.arena, self.dead.append, lambda _: None)
 
     def pack(self, value: object, **options: int) -> Parcel:
         parcel = self.packer.dumps(value, **options)

@@ -34,6 +34,8 @@ def results_of(worker: int, record: frames.Record, chunk: Chunk | None, unpacker
     elif flags & frames.MIXED:
         if chunk is None:
             event.count = 0
+            if unpacker is not None:
+                skip_mixed(payload, unpacker)
         else:
             open_mixed(event, payload, chunk, unpacker)
     return event
@@ -58,6 +60,14 @@ def joined(event: Results, record: frames.Record) -> bool:
     event.ended = bool(flags & frames.ENDED)
     event.leaving = bool(flags & frames.LEAVING)
     return True
+
+
+def skip_mixed(payload: bytes | memoryview, unpacker: Unpacker) -> None:
+    """Nobody wants these values: their blocks go back."""
+    values, each, _, _ = loads(payload, unpacker)
+    if each:
+        for data in values:
+            unpacker.skip(data)
 
 
 def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk, unpacker: Unpacker | None) -> None:

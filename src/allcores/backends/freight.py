@@ -2,8 +2,8 @@
 
 Who holds what, so that every block goes back:
 - sent to a worker: the worker's `Link.lent`, until the worker says RELEASED or is gone;
-- sent by a worker: views in this process; when the last one dies the worker is told, or, if it is gone
-  and nothing else is left of its range, the memory goes back to the system.
+- sent by a worker: views in this process; when the last one dies the worker is told, or, if it is gone, the
+  memory goes back to the system. Of what it had besides, nothing stays.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from allcores.limits import Limits
 from allcores.supervision import system
 from allcores.transport import frames
 from allcores.transport.arena import RANGE, SPAN, Arena
+from allcores.transport.blocks import Block
 from allcores.transport.moments import moment
 from allcores.transport.noticing import Noticed
 from allcores.transport.parcels import LARGE_ITEM, Packer, Parcel, Unpacker
@@ -49,28 +50,48 @@ class Delivery:
     def __init__(self, arena: Arena, worker: int) -> None:
         self._arena = arena
         self._start = Arena.start(worker)
-        #: offsets of blocks whose views died; appended to on any thread
+        #: blocks of which a view was made, and offsets of those whose view died; appended to on any thread
+        self._opened: deque[Block] = deque()
         self._dead: deque[int] = deque()
-        self.unpacker = Unpacker(arena, self._dead.append)
-        self._returned = 0
+        self.unpacker = Unpacker(arena, self._dead.append, self._opened.append)
+        #: offset -> (capacity, views)
+        self._views: dict[int, tuple[int, int]] = {}
+        #: the worker is gone, and only what is viewed has memory
+        self._orphaned = False
 
     def returned(self) -> list[int]:
-        """Blocks that nobody here needs any more, since the last call."""
-        found: list[int] = []
-        while self._dead:
-            found.append(self._dead.popleft())
+        """Blocks that nobody here needs any more, since the last call; with the driver's lock held."""
+        # Each of these was opened before: what dies from here on is looked at next time.
+        count = len(self._dead)
+        while self._opened:
+            offset, capacity = self._opened.popleft()
+            self._views[offset] = (capacity, self._views.get(offset, (0, 0))[1] + 1)
+        found = [self._dead.popleft() for _ in range(count)]
+        for offset in found:
             moment("block.released")
-        self._returned += len(found)
+            capacity, views = self._views.pop(offset)
+            if views > 1:
+                self._views[offset] = (capacity, views - 1)
+            elif self._orphaned:
+                self._arena.give_up(offset, capacity)
         return found
 
     @property
     def viewed(self) -> int:
-        """Blocks that something here still refers to."""
-        return self.unpacker.opened - self._returned - len(self._dead)
+        """Blocks that something here still refers to, about."""
+        return len(self._views) + len(self._opened) - len(self._dead)
 
-    def drop(self) -> None:
-        """The worker is gone and nothing is viewed: no more memory for its range."""
-        self._arena.give_up(self._start, SPAN)
+    def orphan(self) -> bool:
+        """The worker is gone: memory for what is viewed here, and no more. False once that is nothing."""
+        self.returned()
+        if not self._orphaned:
+            self._orphaned = True
+            start = self._start
+            for offset in sorted(self._views):
+                self._arena.give_up(start, offset - start)
+                start = offset + self._views[offset][0]
+            self._arena.give_up(start, self._start + SPAN - start)
+        return bool(self._views)
 
 
 def alone() -> Freight | None:
@@ -152,17 +173,18 @@ class Freight:
         return Usage(sent + viewed, max(0, taken - shared), shared)
 
     def sweep(self) -> None:
-        """Give up the ranges of workers that are gone and of which nothing is viewed any more."""
+        """No memory for what workers that are gone have sent, as soon as it is not viewed any more."""
         if self._orphans:
-            for delivery in self._orphans:
-                delivery.returned()
-            for delivery in [each for each in self._orphans if not each.viewed]:
+            for delivery in [each for each in self._orphans if not each.orphan()]:
                 self._orphans.remove(delivery)
                 self._deliveries.remove(delivery)
-                delivery.drop()
 
     def close(self) -> None:
-        """No worker is left."""
+        """No worker is left: what is still viewed keeps its memory, and nothing else does."""
+        self._orphans = list(self._deliveries)
+        self.sweep()
+        self.arena.give_up(Arena.start(0), SPAN)
+        self.shelf.trim()
         self.arena.close()
 
     def close_alone(self) -> None:

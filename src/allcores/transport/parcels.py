@@ -311,13 +311,16 @@ def loads(data: bytes | memoryview, unpacker: Unpacker | None) -> Any:
 
 
 class Unpacker:
-    """Opens parcels of others. died: called with the offset of a block when nothing refers to its bytes any more."""
+    """Opens parcels of others.
 
-    def __init__(self, arena: Arena, died: Callable[[int], None]) -> None:
+    died: called with the offset of a block when nothing refers to its bytes any more. opened: called with the block
+    before, once for each time.
+    """
+
+    def __init__(self, arena: Arena, died: Callable[[int], None], opened: Callable[[Block], None]) -> None:
         self.arena = arena
         self._died = died
-        #: blocks opened so far; each dies once
-        self.opened = 0
+        self._opened = opened
         #: bytes viewed in them, ever
         self.bytes_opened = 0
         #: views of the parcel that is being opened, by block and access
@@ -347,20 +350,25 @@ class Unpacker:
     def skip(self, data: bytes | memoryview) -> None:
         """Nobody will open this parcel: what it refers to is free."""
         if data[:1] == MARK:
-            self._views = {}
             self._skip(*pickle.loads(memoryview(data)[1:]))
 
     def _skip(self, body: bytes | Place, places: list[Place]) -> None:
-        unseen = {place[0] for place in ([*places] if isinstance(body, bytes) else [*places, body])}
-        for offset in unseen - {offset for offset, _ in self._views}:
-            self.opened += 1
-            self._died(offset)
+        unseen = {place[:2] for place in ([*places] if isinstance(body, bytes) else [*places, body])}
+        seen = {offset for offset, _ in self._views}
+        for offset, capacity in unseen:
+            if offset not in seen:
+                self._opened(Block(offset, capacity))
+                self._died(offset)
 
     def stream(self, data: bytes | memoryview) -> bytes | memoryview:
         """The pickle in a parcel that has no buffers, unopened."""
         body, _ = pickle.loads(memoryview(data)[1:])
         self._views = {}
-        return body if isinstance(body, bytes) else self.view(body)
+        try:
+            return body if isinstance(body, bytes) else self.view(body)
+        finally:
+            # Or the block would be held until the next parcel of the same sender, which may never come.
+            self._views = {}
 
     def view(self, place: Place) -> memoryview:
         """The bytes at a place, for as long as the parcel is being opened or they are referred to."""
@@ -368,8 +376,8 @@ class Unpacker:
         whole = self._views.get((offset, access))
         if whole is None:
             died = self._died
-            self.opened += 1
             block = Block(offset, capacity)
+            self._opened(block)
             whole = self.arena.view(block, lambda: died(offset), private=access == PRIVATE)
             self._views[offset, access] = whole
         self.bytes_opened += length

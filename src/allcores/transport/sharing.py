@@ -110,6 +110,10 @@ class Shelf:
                 at += size
         return pickle.loads(stream, buffers=views)
 
+    def trim(self) -> None:
+        """Keep no memory that nothing refers to."""
+        self._packer.trim()
+
     def figures(self) -> tuple[int, int]:
         """Blocks and bytes that are shared now."""
         blocks, used, _ = self._packer.figures()

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def _nothing(_: object) -> None:
+    """The parent knows by itself what it has sent."""
+
+
 class Hold:
     """descriptor: of the file with the blocks. start: this worker's range. budget: bytes of memory it may keep."""
 
@@ -21,7 +25,7 @@ class Hold:
         arena = Arena(descriptor)
         #: blocks of others that nothing here refers to any more
         self._dead: deque[int] = deque()
-        self._unpacker = parcels.Unpacker(arena, self._dead.append)
+        self._unpacker = parcels.Unpacker(arena, self._dead.append, _nothing)
         self._packer = parcels.Packer(arena, start, SPAN, budget, parcels.LARGE_RESULT, to_parent=True)
         #: blocks of ours that the parent views
         self._lent: dict[int, object] = {}
