@@ -9,6 +9,7 @@ from typing import Any
 from allcores.engine.events import News, PoolBroken, TaskFailed, TaskRetried, WorkerEnded, WorkerStarted
 from allcores.errors import UsageError
 from allcores.outcome import Kind
+from allcores.terminal_text import safe_line
 
 #: how a worker ends that nobody has to hear of
 _QUIET = ("It was told to end.", "what it ran was cancelled", "the pool was closed while it started")
@@ -92,5 +93,5 @@ class PoolLog:
                 self._logger.addHandler(logging.NullHandler())
         if self._logger.isEnabledFor(level):
             facts = {"event": event, "pool": self._pool, **facts}
-            values = tuple(facts.values())[2:]
+            values = tuple(safe_line(each) if isinstance(each, str) else each for each in facts.values())[2:]
             self._logger.log(level, f"pool %s: {text}", self._pool, *values, extra={"allcores": facts})

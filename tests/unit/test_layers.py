@@ -16,7 +16,7 @@ import allcores
 ROOT = Path(allcores.__file__).parent
 PACKAGE = "allcores"
 
-WORDS = {"errors", "outcome", "limits", "clock", "own_files", "partial_files", "transport.marks"}
+WORDS = {"errors", "outcome", "limits", "clock", "own_files", "partial_files", "terminal_text", "transport.marks"}
 #: files of the engine that are not pure: they know threads and locks
 HUB = {"engine.driver", "engine.guard"}
 #: and those that are
@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernel_files": set(),
     "own_files": set(),
     "partial_files": {"own_files"},
+    "terminal_text": set(),
     "budget": {"errors", "kernel_files"},
     # columns
     "transport": WORDS | {"supervision.system"},
@@ -64,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "journal": VERBS | WORDS | {"streams"},
     "procfs": set(),
     # observers see news, and what a pool tells of itself
-    "progress": {"engine.events", "budget", "outcome", "procfs"},
+    "progress": {"engine.events", "budget", "outcome", "procfs", "terminal_text"},
     "metrics": {"engine.events", "outcome"},
     # it is also read without a pool
     "timeline": WORDS | {"engine.events", "budget", "supervision.system"},

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from allcores.budget import Budget, Memory, core_budget, human_size, machine_memory, thread_environment
-from allcores.cli.output import write_json
+from allcores.cli.output import show, write_json
 from allcores.limits import reserve_of
 from allcores.supervision.system import can_fork
 
@@ -309,4 +309,4 @@ def command(as_machine: bool) -> None:
     if as_machine:
         write_json(found.as_json())
     else:
-        click.echo(as_text(found))
+        show(as_text(found))

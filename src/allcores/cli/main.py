@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import sys
+import io
 import traceback
 from collections.abc import Sequence
 
@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain("interrupted")
         return Exit.INTERRUPTED
     except click.UsageError as error:
-        error.show(sys.stderr)
+        text = io.StringIO()
+        error.show(text)
+        say(text.getvalue().rstrip("\n"))
         return Exit.USAGE
     except click.ClickException as error:
         complain(error.format_message())

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from allcores.errors import UsageError
+from allcores.terminal_text import safe_json, safe_text
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -56,10 +57,15 @@ def shortened(text: str, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def show(text: str) -> None:
+    """Write for people what they asked for: lines on standard output."""
+    click.echo(safe_text(text))
+
+
 def say(text: str) -> None:
-    """Write for people: a line on standard error. If nobody listens there any more, so be it."""
+    """Write for people: lines on standard error. If nobody listens there any more, so be it."""
     with contextlib.suppress(OSError, ValueError):
-        click.echo(text, err=True)
+        click.echo(safe_text(text), err=True)
 
 
 def complain(sentence: str) -> None:
@@ -69,7 +75,7 @@ def complain(sentence: str) -> None:
 
 def write_json(value: Any, *, fd: int | None = None) -> None:
     """Write for machines: one JSON document on standard output (or the descriptor that stands for it)."""
-    text = json.dumps(value, indent=2) + "\n"
+    text = safe_json(json.dumps(value, indent=2)) + "\n"
     if fd is None:
         click.echo(text, nl=False)
         return

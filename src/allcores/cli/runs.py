@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -13,12 +15,17 @@ import click
 from allcores.budget import human_size
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import complain, say, seconds_text, shortened, write_json
+from allcores.cli.output import show as show_text
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
 from allcores.errors import JournalError
 from allcores.journal import folders
 from allcores.journal.catalogue import Catalogue
 from allcores.journal.folders import KnownRun
+from allcores.streams.destination import check_file
+from allcores.streams.outputs import published
+from allcores.streams.sinks import STDOUT
+from allcores.terminal_text import safe_json, safe_line
 
 _HELP = """Runs that keep a journal: list them, newest first, or look at one.
 
@@ -73,15 +80,15 @@ def show(given: str | None, run_id: str, runs_dir: str | None, as_machine: bool)
         found = {**_as_json(known), "failures_by_cause": causes, "bad_records": bad_count}
         write_json({**found, "identity": known.facts.identity, "request": known.facts.request})
         return
-    click.echo(_as_text(known))
+    show_text(_as_text(known))
     for each in causes:
         first: Any = each["first"]
-        click.echo(f"  {each['count']:,} × {each['kind']}: {each['cause']}")
-        click.echo(f"      first: item {first['index']} {shortened(json.dumps(first['item'], ensure_ascii=False))}")
+        show_text(safe_line(f"  {each['count']:,} × {each['kind']}: {each['cause']}"))
+        show_text(f"      first: item {first['index']} {shortened(json.dumps(first['item'], ensure_ascii=False))}")
     if bad_count:
-        click.echo(f"  {bad_count:,} bad records were left out")
+        show_text(f"  {bad_count:,} bad records were left out")
         for (message,) in bad:
-            click.echo(f"      {message}")
+            show_text(safe_line(f"      {message}"))
 
 
 @command.command()
@@ -104,17 +111,31 @@ def failures(
                 yield row.record
 
     try:
-        with click.open_file(output, "w", encoding="utf-8") as file:
+        with _open_output(output) as write:
             if as_machine:
-                file.write("[" + ",\n ".join(lines()) + "]\n")
+                write("[" + ",\n ".join(lines()) + "]\n")
             else:
-                file.writelines(line + "\n" for line in lines())
+                for line in lines():
+                    write(line + "\n")
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise CommandError(f"cannot write {output}: {error.strerror}", Exit.OUTPUT) from None
     finally:
         catalogue.close()
+
+
+@contextlib.contextmanager
+def _open_output(output: str) -> Iterator[Callable[[str], Any]]:
+    """What takes the text of an output: standard output, or a file that appears whole."""
+    if output == STDOUT:
+        with click.open_file(output, "w", encoding="utf-8") as stream:
+            terminal = stream.isatty()
+            yield lambda text: stream.write(safe_json(text) if terminal else text)
+        return
+    check_file(output)
+    with published(output, mark=secrets.token_hex(4), sync=False) as file:
+        yield lambda text: file.write(text.encode())
 
 
 @command.command()
@@ -195,13 +216,12 @@ def _list(runs: str, as_machine: bool) -> None:
     empty = True
     for known in folders.known_runs(runs):
         if empty:
-            click.echo(f"{'ID':<26} {'STATE':<12} {'OK':>12} {'FAILED':>8} {'SECONDS':>9}  WORK")
+            show_text(f"{'ID':<26} {'STATE':<12} {'OK':>12} {'FAILED':>8} {'SECONDS':>9}  WORK")
         empty = False
         facts = known.facts
         work = f"{_function(known)} → {_output(known)}"
-        click.echo(
-            f"{known.name:<26} {known.state:<12} {facts.ok:>12,} {facts.failures:>8,} {facts.seconds:>9,.1f}  {work}"
-        )
+        figures = f"{facts.ok:>12,} {facts.failures:>8,} {facts.seconds:>9,.1f}"
+        show_text(safe_line(f"{known.name:<26} {known.state:<12} {figures}  {work}"))
     if empty:
         complain(f"there are no runs in {runs}")
 
@@ -247,7 +267,7 @@ def _as_text(known: KnownRun) -> str:
         f" begun {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(facts.created))}",
         f"  journal {known.folder} ({human_size(known.bytes)})",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(safe_line, lines))
 
 
 def _function(known: KnownRun) -> str:

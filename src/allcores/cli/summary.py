@@ -15,6 +15,7 @@ from allcores.cli.output import seconds_text, shortened
 from allcores.outcome import Kind, Outcome
 from allcores.progress import pace_text
 from allcores.streams.sinks import error_name, failure_record, remote_traceback
+from allcores.terminal_text import safe_line
 
 #: failures of each kind that are shown; more would push the numbers off the screen
 EXAMPLES = 3
@@ -170,7 +171,7 @@ class Summary:
         extra += [f"{_counted(self.workers_lost, 'worker')} lost"] if self.workers_lost else []
         if extra:
             lines.append(" · ".join(extra))
-        return "\n".join(lines)
+        return "\n".join(map(safe_line, lines))
 
 
 def example_text(outcome: Outcome[Any]) -> str:

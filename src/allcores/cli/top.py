@@ -14,11 +14,13 @@ import click
 
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import say, shortened, write_json
+from allcores.cli.output import show as show_text
 from allcores.errors import NotSupported
 from allcores.procfs import Gauge
-from allcores.progress.overview import PoolRows, WorkerRow, as_text, overview, printable, show
+from allcores.progress.overview import PoolRows, WorkerRow, as_text, overview, show
 from allcores.progress.panel import Line
 from allcores.supervision import boards
+from allcores.terminal_text import safe_line
 
 #: seconds between two looks for new pools: it lists the descriptors of every process
 FIND_S = 3.0
@@ -80,7 +82,7 @@ class Top:
         ]
         return PoolRows(
             pid=pool.pid,
-            name=printable(pool.name),
+            name=safe_line(pool.name),
             command=_command(pool.pid),
             size=pool.size,
             seconds=pool.seconds,
@@ -102,7 +104,7 @@ def _command(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
         return ""
-    return printable(shortened(" ".join(words).strip(), 200))
+    return safe_line(shortened(" ".join(words).strip(), 200))
 
 
 @click.command("top")
@@ -139,7 +141,7 @@ def _top(*, pid: int | None, once: bool, json: bool, interval: float) -> int:
             if json:
                 write_json({"pools": [asdict(pool) for pool in pools]})
             else:
-                click.echo(as_text(overview(pools, PLAIN_WIDTH, None)))
+                show_text(as_text(overview(pools, PLAIN_WIDTH, None)))
             return Exit.OK
 
         def look(width: int, height: int) -> list[Line] | None:

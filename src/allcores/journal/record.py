@@ -22,7 +22,7 @@ from allcores.journal.log import Log, sync_folder
 from allcores.journal.options import Journal, RunResult
 from allcores.journal.ranges import RangeSet
 from allcores.journal.work import Control, Work, count_of
-from allcores.journal.writer import Writer
+from allcores.journal.writer import Writer, storable
 from allcores.outcome import Kind
 from allcores.streams.cursors import is_read_once
 
@@ -330,7 +330,9 @@ class Run:
         seconds = monotonic() - self._started
         facts = self._catalogue.facts()
         sentence = None if error is None else str(error) or type(error).__name__
-        self._catalogue.update(state=state, error=sentence, seconds=facts.seconds + seconds)
+        self._catalogue.update(
+            state=state, error=None if sentence is None else storable(sentence), seconds=facts.seconds + seconds
+        )
         fault("finish.after")
         skipped = int(self._catalogue.rows("SELECT count(*) FROM bad_records")[0][0])
         return RunResult(

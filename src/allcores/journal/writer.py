@@ -198,7 +198,7 @@ class Writer:
             )
             db.executemany(
                 "INSERT OR IGNORE INTO bad_records VALUES (?, ?, ?)",
-                [(each.path, each.line or 0, str(each)) for each in bad],
+                [(storable(each.path), each.line or 0, storable(str(each))) for each in bad],
             )
             self._count(db, sum(record.count for record in records), [outcome.kind for outcome, _ in failures])
         if keys:
@@ -306,4 +306,9 @@ def cause_of(record: dict[str, Any]) -> str:
             return f"its worker ended with exit code {details['exitcode']}"
         return "it lost its worker"
     text = f"{record['error']}: {message}" if message else str(record["error"])
-    return text if len(text) <= 160 else text[:159] + "…"
+    return storable(text if len(text) <= 160 else text[:159] + "…")
+
+
+def storable(text: str) -> str:
+    """`text` as a database takes it: halves of surrogate pairs, as in names of files that are no text, are escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

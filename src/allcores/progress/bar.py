@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.engine.events import FlowEnded, FlowStarted, News, Progress
 from allcores.progress.estimate import Estimator, eta_text, pace_text
+from allcores.terminal_text import safe_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +73,8 @@ class ProgressBar:
                 keep_from_children()
                 self._display = _display(self._console, self._transient)
                 self._display.start()
-            self._lines[news.flow] = self._display.add_task(self._description, total=news.total, failed="", left="")
+            description = safe_line(self._description)
+            self._lines[news.flow] = self._display.add_task(description, total=news.total, failed="", left="")
             self._estimators[news.flow] = Estimator(monotonic())
 
     def _advance(self, news: Progress) -> None:
@@ -166,7 +168,7 @@ def _display(console: Console, transient: bool) -> Any:
             return Text(f"{int(task.completed):,}{total}{pace}")
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         Count(),
         TextColumn("{task.fields[failed]}"),

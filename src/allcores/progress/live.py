@@ -18,6 +18,7 @@ from allcores.procfs import AVAILABLE, Gauge
 from allcores.progress.bar import keep_from_children, need_rich
 from allcores.progress.estimate import Estimator
 from allcores.progress.panel import Line, MapView, PoolView, panel, plain
+from allcores.terminal_text import safe_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +48,7 @@ def styled(lines: list[Line]) -> Any:
         if number:
             text.append("\n")
         for piece, style in line:
-            text.append(piece, style or None)
+            text.append(safe_line(piece), style or None)
     return text
 
 
@@ -222,7 +223,7 @@ class LiveView:
             view = self.view()
             if view is not None:
                 with contextlib.suppress(OSError, ValueError):
-                    sys.stderr.write(f"allcores: {plain(view)}\n")
+                    sys.stderr.write(f"allcores: {safe_line(plain(view))}\n")
                     sys.stderr.flush()
 
     # --- what it knows ----------------------------------------------------------------------------

@@ -120,11 +120,6 @@ def _cells(each: WorkerRow) -> tuple[str, ...]:
     )
 
 
-def printable(text: str) -> str:
-    """Without characters that would move a terminal's cursor, or worse: other processes chose them."""
-    return "".join(each if each.isprintable() else "?" for each in text)
-
-
 def as_text(lines: list[Line]) -> str:
     """Without styles."""
     return "\n".join("".join(piece for piece, _ in line) for line in lines)

@@ -16,6 +16,7 @@ from allcores.errors import RemoteTraceback, SliceError
 from allcores.outcome import Kind, Outcome
 from allcores.streams import jsontext
 from allcores.streams.jsontext import NotJson, to_json
+from allcores.terminal_text import safe_json
 
 #: the file name that means standard output
 STDOUT = "-"
@@ -110,6 +111,8 @@ class JsonLinesSink:
         self.records = records
         self._fd = fd
         self._name = name
+        #: a person looks at it
+        self._terminal = os.isatty(fd)
         self._lines: list[str] = []
         self._waiting = 0  # characters in _lines
         self._error: OutputError | None = None
@@ -136,6 +139,8 @@ class JsonLinesSink:
         line = self._line(outcome)
         if line is None:
             return
+        if self._terminal:
+            line = safe_json(line)
         with self._lock:
             self._lines.append(line)
             self._waiting += len(line)
