@@ -4,7 +4,7 @@
     ├── UsageError (ValueError)            the caller's: an option or argument makes no sense
     │   └── NotSupported                   this backend or platform cannot keep that promise
     ├── PoolClosed (RuntimeError)          the caller's: the pool was closed before
-    ├── NotPicklable (TypeError)           the caller's: something cannot travel to or from a worker
+    ├── NotPicklable (TypeError, PicklingError)  the caller's: something cannot travel to or from a worker
     ├── TaskError                          one item's; carries index, attempts, worker
     │   ├── TaskTimeout (TimeoutError)     the item used up its seconds
     │   ├── WorkerLost                     the process that ran the item died
@@ -27,6 +27,8 @@ worker's traceback as its `__cause__` and a note that names the item.
 """
 
 from __future__ import annotations
+
+from pickle import PicklingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class PoolClosed(AllcoresError, RuntimeError):
     """The pool was closed, or belongs to the process this one was forked from."""
 
 
-class NotPicklable(AllcoresError, TypeError):
+class NotPicklable(AllcoresError, TypeError, PicklingError):
     """A function, item, result or exception cannot travel between processes.
 
     path: where the culprit sits, e.g. "items[57].db.conn"; None if it could not be found.
@@ -228,11 +230,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 class RemoteTraceback(Exception):
-    """Carries a worker's traceback as text; shown as the cause of the exception it belongs to."""
+    """Carries a worker's traceback as text; shown as the cause of the exception it belongs to.
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+    Attributes:
+        tb: The formatted traceback, as `concurrent.futures` has it in the cause of a remote exception.
+    """
+
+    def __init__(self, tb: str) -> None:
+        super().__init__(tb)
+        self.tb = tb
 
     def __str__(self) -> str:
-        return f"\n{self.text}"
+        return f"\n{self.tb}"

@@ -8,19 +8,21 @@ happened, and a `BrokenProcessPool`, so that old `except` clauses still work.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import Executor as BaseExecutor
-from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice
+from itertools import islice
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.clock import monotonic_ns
-from allcores.errors import BrokenPool, PoolClosed, SetupError, UsageError, WorkerLost
+from allcores.errors import AllcoresError, BrokenPool, InternalError, SetupError, TaskExited, UsageError, WorkerLost
 from allcores.futures import CallFuture
 from allcores.limits import Limits
 from allcores.pool import Pool
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_open: weakref.WeakSet[Executor] = weakref.WeakSet()
+#: what of each executor has to end before the interpreter does
+_open: set[_Calls] = set()
 
 
 class WorkerLostInExecutor(WorkerLost, BrokenProcessPool):
@@ -42,29 +45,165 @@ class SetupFailedInExecutor(SetupError, BrokenProcessPool):
     """`SetupError` as an executor's future has it: also a `BrokenProcessPool`."""
 
 
-class _ExecutorFuture(CallFuture):
-    """A future as Python documents it: a call that runs cannot be cancelled."""
+class BrokenPoolInExecutor(BrokenPool, BrokenProcessPool):
+    """`BrokenPool` as an executor's future has it: also a `BrokenProcessPool`."""
 
-    ends_running_calls = False
 
-    def _translate(self, error: BaseException) -> BaseException:
-        return as_broken(error)
+class InternalErrorInExecutor(InternalError, BrokenProcessPool):
+    """`InternalError` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class UnpicklingFailedInExecutor(AllcoresError, BrokenProcessPool):
+    """The function, its arguments or its result could not be unpickled; `__cause__` is what that raised.
+
+    `ProcessPoolExecutor` breaks over it, so it is a `BrokenProcessPool`; here it fails its own future only.
+    """
+
+
+_AS_BROKEN: dict[type[AllcoresError], type[AllcoresError]] = {
+    WorkerLost: WorkerLostInExecutor,
+    SetupError: SetupFailedInExecutor,
+    BrokenPool: BrokenPoolInExecutor,
+    InternalError: InternalErrorInExecutor,
+}
 
 
 def as_broken(error: BaseException) -> BaseException:
     """`error`, as also a BrokenProcessPool if it tells of a lost worker or a broken pool."""
-    kind: type[BaseException] | None = None
-    if isinstance(error, WorkerLost) and not isinstance(error, BrokenProcessPool):
-        kind = WorkerLostInExecutor
-    elif isinstance(error, (SetupError, BrokenPool)) and not isinstance(error, BrokenProcessPool):
-        kind = SetupFailedInExecutor
-    if kind is None:
+    kind = next((_AS_BROKEN[base] for base in type(error).__mro__ if base in _AS_BROKEN), None)
+    if kind is None or isinstance(error, BrokenProcessPool):
         return error
     again = kind.__new__(kind)
     again.args = error.args
     again.__dict__.update(error.__dict__)
     again.__cause__ = error.__cause__
     return again
+
+
+class _ExecutorFuture(CallFuture):
+    """A future as Python documents it: a call that runs cannot be cancelled."""
+
+    ends_running_calls = False
+
+    def __init__(self, calls: _Calls | None = None) -> None:
+        super().__init__(calls.pool._driver if calls is not None else None)
+        self._calls = calls
+
+    def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
+        if isinstance(error, TaskExited) and error.__cause__ is not None:
+            error = error.__cause__
+        if not unpickling:
+            return as_broken(error)
+        broken = UnpicklingFailedInExecutor(
+            f"A call or its result could not be unpickled: {type(error).__name__}: {error}"
+        )
+        broken.__cause__ = error
+        return broken
+
+    def _invoke_callbacks(self) -> None:
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.pending.pop(self, None)
+        super()._invoke_callbacks()  # type: ignore[misc]
+
+
+class _Calls:
+    """The calls of one executor that have no outcome yet, and the pool that runs them.
+
+    It stands apart from the executor, so that calls in flight do not keep that alive. It takes no lock: its methods are
+    also called by handlers of signals and by the garbage collector, in the middle of one another. Single operations on
+    dictionaries are enough: a call is noted before it is asked whether the executor takes any, and shutting down looks
+    for calls after it has said that none is taken.
+
+    Attributes:
+        pending: Futures without an outcome, in the order of their calls.
+        entering: Those that are still being handed to the pool, with the thread that does it.
+        over: After what no call is taken any more, in words; empty as long as calls are taken.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.pending: dict[Future[Any], None] = {}
+        self.entering: dict[Future[Any], int] = {}
+        self.over = ""
+
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        """Hand a call to the pool.
+
+        Raises:
+            RuntimeError: No call is taken any more.
+            BrokenProcessPool: The pool is broken.
+        """
+        future = _ExecutorFuture(self)
+        self.entering[future] = get_ident()
+        self.pending[future] = None
+        try:
+            if self.over:
+                raise RuntimeError(f"cannot schedule new futures after {self.over}")
+            self.pool._call(future, fn, args, kwargs)
+        except BaseException as error:
+            self.pending.pop(future, None)
+            # Whoever shuts down at this moment may be waiting for it.
+            Future.cancel(future)
+            broken = as_broken(error)
+            if broken is error:
+                raise
+            raise broken from error.__cause__
+        finally:
+            self.entering.pop(future, None)
+        return future
+
+    def cancel(self, *, starting: int) -> None:
+        """Cancel the calls that no worker has.
+
+        Args:
+            starting: The first of them that are left alone.
+        """
+        for future in list(self.pending):
+            if future.running():
+                continue
+            if starting > 0:
+                starting -= 1
+                continue
+            future.cancel()
+
+    def close(self) -> None:
+        """End the pool once every call has its outcome, save what this very thread is in the middle of handing over."""
+        this = get_ident()
+        for future in list(self.pending):
+            if self.entering.get(future) != this:
+                with contextlib.suppress(CancelledError):
+                    future.exception()
+        self.pool.close()
+        _open.discard(self)
+
+    def close_later(self) -> None:
+        """The same, without waiting for it."""
+        closer = threading.Thread(target=self.close, name="allcores-shutdown", daemon=True)
+        try:
+            closer.start()
+        except RuntimeError:  # the program ends, and no thread can be had
+            self.close()
+
+    def dropped(self) -> None:
+        """Nobody has the executor any more."""
+        if self.pool._driver.pid == os.getpid() and not self.pool.closed:
+            self.over = self.over or "shutdown"
+            self.close_later()
+
+    def end_workers(self, how: str, *, at_once: bool) -> None:
+        """End all workers; what they run fails, everything else is cancelled.
+
+        Args:
+            how: The method that was called, for the error of what runs.
+            at_once: By SIGKILL, without giving them time.
+        """
+        self.over = self.over or "shutdown"
+        for future in list(self.pending):
+            if not future.cancel() and isinstance(future, CallFuture):
+                future._fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
+        self.pool._driver.end_workers(f"{how}() of the executor was called", at_once=at_once)
+        self.close_later()
 
 
 class _Initialize:
@@ -75,7 +214,14 @@ class _Initialize:
         self.initargs = initargs
 
     def __call__(self) -> None:
-        self.initializer(*self.initargs)
+        try:
+            self.initializer(*self.initargs)
+        except BaseException:
+            import logging
+
+            # Where ProcessPoolExecutor says it, and in the same words: programs listen there.
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            raise
 
 
 class _Batch:
@@ -135,39 +281,21 @@ class Executor(BaseExecutor):
         self._pool._finalizer.atexit = False
         #: dask reads it
         self._max_workers = self._pool.workers
-        self._lock = threading.Lock()
-        self._all_done = threading.Condition(self._lock)
-        self._pending: set[Future[Any]] = set()
-        self._shut = False
-        _open.add(self)
+        self._calls = _Calls(self._pool)
+        _open.add(self._calls)
+        weakref.finalize(self, self._calls.dropped).atexit = False
 
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
-        """A future for `fn(*args, **kwargs)`. Raises RuntimeError after shutdown, BrokenProcessPool if broken."""
-        with self._lock:
-            if self._shut:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-        future = _ExecutorFuture(self._pool._driver)
-        with self._lock:
-            self._pending.add(future)
-        future.add_done_callback(self._finished)
-        try:
-            self._pool._call(future, fn, args, kwargs)
-        except PoolClosed as error:
-            self._finished(future)
-            raise RuntimeError("cannot schedule new futures after shutdown") from error
-        except (SetupError, BrokenPool) as error:
-            self._finished(future)
-            raise as_broken(error) from error.__cause__
-        except BaseException:
-            self._finished(future)
-            raise
-        return future
+        """Have `fn(*args, **kwargs)` called in a worker.
 
-    def _finished(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._pending.discard(future)
-            if not self._pending:
-                self._all_done.notify_all()
+        Returns:
+            Its future.
+
+        Raises:
+            RuntimeError: The executor was shut down.
+            BrokenProcessPool: No worker can be started.
+        """
+        return self._calls.submit(fn, args, kwargs)
 
     def map(
         self,
@@ -179,9 +307,19 @@ class Executor(BaseExecutor):
     ) -> Iterator[R]:
         """Results of `fn` over the zipped iterables, in order, as Python documents it.
 
-        timeout: seconds from this call until a result has to be there; TimeoutError otherwise.
-        chunksize: items per call. buffersize: calls whose results are not yet read, at most; None
-        submits everything at once.
+        Args:
+            fn: Takes as many arguments as there are iterables.
+            *iterables: Read up to the end of the shortest one; at once, unless there is a `buffersize`.
+            timeout: Seconds from this call until a result has to be there.
+            chunksize: Items per call.
+            buffersize: Calls whose results are not yet read, at most; None submits everything at once. The iterator
+                does not keep the executor: one that nobody else has takes no further calls.
+
+        Returns:
+            An iterator. It has a `close()`, which cancels what waits.
+
+        Raises:
+            TimeoutError: By the iterator, when the time is up.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -191,54 +329,98 @@ class Executor(BaseExecutor):
             raise ValueError("buffersize must be None or > 0")
         end_ns = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
         arguments = zip(*iterables, strict=False)
-        submit: Callable[[Any], Future[Any]]
-        if chunksize == 1:
-            batches: Iterator[Any] = arguments
-            submit = lambda args: self.submit(fn, *args)  # noqa: E731
-        else:
-            batch = _Batch(fn)
-            batches = iter(lambda: list(islice(arguments, chunksize)), [])
-            submit = lambda args: self.submit(batch, args)  # noqa: E731
-        futures: deque[Future[Any]] = deque(map(submit, islice(batches, buffersize)))
-
-        def results() -> Iterator[Any]:
-            try:
-                while futures:
-                    future = futures.popleft()
-                    left = None if end_ns is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
-                    value = future.result(left)
-                    if buffersize is not None:
-                        futures.extend(map(submit, islice(batches, 1)))
-                    yield value
-            finally:
-                for future in futures:
-                    future.cancel()
-
-        found = results()
-        return chain.from_iterable(found) if chunksize > 1 else found
+        calls: Iterator[tuple[Any, ...]] = arguments
+        call: Callable[..., Any] = fn
+        if chunksize > 1:
+            calls = ((batch,) for batch in iter(lambda: list(islice(arguments, chunksize)), []))
+            call = _Batch(fn)
+        futures = deque(self.submit(call, *args) for args in islice(calls, buffersize))
+        results = _results(futures, end_ns, _Refill(self, call, calls) if buffersize is not None else None)
+        return _flattened(results) if chunksize > 1 else results
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls. With `wait`, return when all are done and every worker is gone."""
+        """Take no more calls, and end the workers after the last one.
+
+        Args:
+            wait: Return when all calls are done and every worker is gone; at once otherwise.
+            cancel_futures: Cancel the calls that no worker has begun. Workers that are just starting have, one each.
+        """
+        calls = self._calls
         if self._pool._driver.pid != os.getpid():
             return
-        with self._lock:
-            self._shut = True
-            pending = list(self._pending)
+        calls.over = calls.over or "shutdown"
         if cancel_futures:
-            for future in pending:
-                future.cancel()
-        if not wait:
-            closer = threading.Thread(target=self._close_when_done, name="allcores-shutdown", daemon=True)
-            closer.start()
-            return
-        self._close_when_done()
+            busy = sum(future.running() for future in list(calls.pending))
+            calls.cancel(starting=self._pool.workers - busy)
+        if wait:
+            calls.close()
+        else:
+            calls.close_later()
 
-    def _close_when_done(self) -> None:
-        with self._lock:
-            while self._pending:
-                self._all_done.wait(1.0)
-        self._pool.close()
-        _open.discard(self)
+    def terminate_workers(self) -> None:
+        """End all workers at once, by SIGTERM, and after a while by SIGKILL; take no more calls, wait for nothing.
+
+        The futures of calls that run raise a `BrokenProcessPool`, all others are cancelled. As in Python 3.14, on every
+        Python version.
+        """
+        self._end_workers("terminate_workers", at_once=False)
+
+    def kill_workers(self) -> None:
+        """Like `terminate_workers`, by SIGKILL."""
+        self._end_workers("kill_workers", at_once=True)
+
+    def _end_workers(self, how: str, *, at_once: bool) -> None:
+        if self._pool._driver.pid == os.getpid():
+            self._calls.end_workers(how, at_once=at_once)
+
+
+class _Refill:
+    """Submits the next call of a `map` with a buffer, for as long as somebody has the executor."""
+
+    def __init__(self, executor: Executor, fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]]) -> None:
+        self._executor = weakref.ref(executor)
+        self._fn = fn
+        self._calls = calls
+
+    def __call__(self) -> list[Future[Any]]:
+        executor = self._executor()
+        args = next(self._calls, None) if executor is not None else None
+        if executor is None or args is None:
+            return []
+        return [executor.submit(self._fn, *args)]
+
+    def end(self) -> None:
+        """After the last result: was that all? The standard library's map would leave out the rest without a word."""
+        if self._executor() is None and next(self._calls, None) is not None:
+            raise RuntimeError("cannot schedule new futures after shutdown: nobody has the executor any more")
+
+
+def _results(futures: deque[Future[Any]], end_ns: int | None, refill: _Refill | None) -> Iterator[Any]:
+    """The futures' results, in order. It keeps no reference to what it has given away."""
+    try:
+        while futures:
+            left = None if end_ns is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
+            futures[0].result(left)
+            first = [futures.popleft()]
+            if refill is not None:
+                futures.extend(refill())
+            yield first.pop().result()
+        if refill is not None:
+            refill.end()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _flattened(batches: Iterator[list[R]]) -> Iterator[R]:
+    """The results of all batches; it keeps none that it has given away."""
+    try:
+        for batch in batches:
+            batch.reverse()
+            while batch:
+                yield batch.pop()
+    finally:
+        batches.close()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):
@@ -248,8 +430,10 @@ if hasattr(os, "register_at_fork"):
 
 def _at_exit() -> None:
     # As documented: the interpreter waits for pending futures before it ends.
-    for executor in list(_open):
-        executor.shutdown(wait=True)
+    for calls in list(_open):
+        calls.over = calls.over or "interpreter shutdown"
+    for calls in list(_open):
+        calls.close()
 
 
 atexit.register(_at_exit)

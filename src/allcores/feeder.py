@@ -202,15 +202,22 @@ class Feeder:
 def encode(
     items: list[Any], first: int, pack: Callable[[object], bytes | Parcel]
 ) -> tuple[bytes | Parcel | None, list[tuple[int, NotPicklable]]]:
-    """Bytes of a chunk's items, or None and the items that will not pickle with their errors."""
+    """Bytes of a chunk's items, or None and the items that will not pickle with their errors.
+
+    An item whose __reduce__ raises SystemExit fails like any other: it is not the caller who wants to end.
+    """
     try:
         return pack(items), []
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         bad: list[tuple[int, NotPicklable]] = []
         for position, item in enumerate(items):
             try:
                 pickling.dumps(item)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 explained = pickling.explain_with_path(item, f"items[{first + position}]", error)
                 explained.__cause__ = error
                 bad.append((position, explained))

@@ -23,13 +23,13 @@ class CallFuture(Future[Any]):
     """What `Pool.submit` returns.
 
     Differs from its base in one thing: `cancel()` also ends a call that is running already, after
-    `Limits.grace_s`, and returns True.
+    `Limits.grace_s`, and returns True. One that is made without a driver belongs to no call and is like its base.
     """
 
     #: whether cancel() may end a running call
     ends_running_calls = True
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver | None = None) -> None:
         super().__init__()
         self._driver = driver
         self._chunk: Chunk | None = None
@@ -38,7 +38,9 @@ class CallFuture(Future[Any]):
 
     def cancel(self) -> bool:
         """Take the call back, or end it if it runs. False only if it is finished already."""
-        chunk = self._chunk
+        chunk, driver = self._chunk, self._driver
+        if driver is None:
+            return super().cancel()
         if self.ends_running_calls:
             with self._condition:
                 if self.done():
@@ -52,9 +54,9 @@ class CallFuture(Future[Any]):
         if self._state == "CANCELLED":
             # Nobody else will tell those who wait() for it: an executor does when it meets the call.
             self.set_running_or_notify_cancel()
-        self._driver.uncall(self)
+        driver.uncall(self)
         if chunk is not None:
-            self._driver.cancel_call(chunk)
+            driver.cancel_call(chunk)
         return True
 
     def result(self, timeout: float | None = None) -> Any:
@@ -67,15 +69,15 @@ class CallFuture(Future[Any]):
 
     def _attend(self, timeout: float | None) -> float | None:
         """Wait on this thread as long as that is possible; returns the seconds that are left."""
-        chunk = self._chunk
-        if chunk is None or self._state not in _UNSETTLED:
+        chunk, driver = self._chunk, self._driver
+        if driver is None or chunk is None or self._state not in _UNSETTLED:
             return timeout
-        if self._driver.closed and self._driver.pid != os.getpid():
+        if driver.closed and driver.pid != os.getpid():
             raise PoolClosed(
                 "This call was submitted by the process that this one was forked from; it alone gets the outcome."
             )
         until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
-        self._driver.backend.attend(chunk, until, self._is_settled)
+        driver.backend.attend(chunk, until, self._is_settled)
         return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
 
     def _is_settled(self) -> bool:
@@ -85,7 +87,9 @@ class CallFuture(Future[Any]):
     def running(self) -> bool:
         """A worker has the call."""
         chunk = self._chunk
-        return not self.done() and chunk is not None and chunk.sequence > 0
+        if chunk is None:
+            return super().running()
+        return not self.done() and chunk.sequence > 0
 
     def _settle(self, segment: Segment) -> None:
         """The call's outcome is here."""
@@ -93,12 +97,13 @@ class CallFuture(Future[Any]):
             return
         try:
             if segment.failures:
-                self._set(error=self._translate(segment.failures[0].error))
+                failure = segment.failures[0]
+                self._set(error=self._translate(failure.error, unpickling=failure.unpickling))
             else:
                 self._set(value=open_segment(segment)[0])
         except BaseException as error:
             error.add_note("allcores: the result could not be unpickled")
-            self._set(error=unpacking.tame(error))
+            self._set(error=self._translate(unpacking.tame(error), unpickling=True))
         self._chunk = self._owner = None
 
     def set_running_or_notify_cancel_once(self) -> bool:
@@ -123,7 +128,8 @@ class CallFuture(Future[Any]):
         if self.set_running_or_notify_cancel_once():
             self._set(error=self._translate(error))
 
-    def _translate(self, error: BaseException) -> BaseException:
+    def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
+        """What the future has for `error`; `unpickling`: it was raised on the way, not by the function."""
         return error
 
     def _drop(self) -> None:

@@ -368,6 +368,11 @@ class ExitsWhenPickled:
         os._exit(8)
 
 
+class LeavesWhenPickled:
+    def __reduce__(self) -> tuple[Any, ...]:
+        sys.exit(8)
+
+
 class HangsWhenPickled:
     def __reduce__(self) -> tuple[Any, ...]:
         time.sleep(1000)

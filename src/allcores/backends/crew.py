@@ -193,17 +193,17 @@ class Crew:
 
     # --- ending ---
 
-    def end(self, worker: int, reason: str) -> None:
-        """Ask a worker's process group to end, and see that it does."""
+    def end(self, worker: int, reason: str, *, at_once: bool = False) -> None:
+        """Ask a worker's process group to end, and see that it does; `at_once`: ask nobody."""
         link = self.links.get(worker)
         if link is None:
             if worker in self.to_launch:
                 self.to_launch.remove(worker)
             return
         link.reason = reason
-        if link.pid:
+        if link.pid and not at_once:
             system.end_group(link.pid, signal.SIGTERM)
-        self.signal_later(self._terminate_s if link.pid else 0.0, worker)
+        self.signal_later(self._terminate_s if link.pid and not at_once else 0.0, worker)
 
     def signal_later(self, seconds: float, worker: int) -> None:
         """SIGKILL for a worker's process group, unless it is gone by then."""

@@ -24,7 +24,7 @@ def results_of(worker: int, record: frames.Record, chunk: Chunk | None, unpacker
         size_bytes=len(payload),
         ended=bool(flags & frames.ENDED),
         leaving=bool(flags & frames.LEAVING),
-        unloadable=bool(flags & frames.UNLOADABLE),
+        unloadable=bool(flags & frames.UNLOADABLE) and not flags & frames.MIXED,
     )
     if flags & frames.PLAIN:
         if unpacker is not None and payload[:1] == MARK:
@@ -37,7 +37,7 @@ def results_of(worker: int, record: frames.Record, chunk: Chunk | None, unpacker
             if unpacker is not None:
                 skip_mixed(payload, unpacker)
         else:
-            open_mixed(event, payload, chunk, unpacker)
+            open_mixed(event, payload, chunk, unpacker, unpickling=bool(flags & frames.UNLOADABLE))
     return event
 
 
@@ -70,8 +70,14 @@ def skip_mixed(payload: bytes | memoryview, unpacker: Unpacker) -> None:
             unpacker.skip(data)
 
 
-def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk, unpacker: Unpacker | None) -> None:
-    """Unpack values and failures of a record that holds more than plain values."""
+def open_mixed(
+    event: Results, payload: bytes | memoryview, chunk: Chunk, unpacker: Unpacker | None, *, unpickling: bool = False
+) -> None:
+    """Unpack values and failures of a record that holds more than plain values.
+
+    Args:
+        unpickling: The failures in it are of unpickling in the worker, not of the function.
+    """
     before = unpacker.bytes_opened if unpacker is not None else 0
     values, each, packed, durations = loads(payload, unpacker)
     failures: list[Failure] = []
@@ -83,7 +89,7 @@ def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk, unpack
             attempts=chunk.attempt,
             worker=event.worker,
         )
-        failures.append(Failure(offset, kind, exception))
+        failures.append(Failure(offset, kind, exception, unpickling))
     if each:
         failed = {failure.offset for failure in failures}
         offsets = (n for n in range(event.start, event.start + event.count) if n not in failed)
@@ -93,7 +99,7 @@ def open_mixed(event: Results, payload: bytes | memoryview, chunk: Chunk, unpack
                 loaded.append(loads(data, unpacker))
             except BaseException as error:
                 error.add_note(f"allcores: the result of {describe(chunk, offset)} could not be unpickled")
-                failures.append(Failure(offset, Kind.FAILED, unpacking.tame(error)))
+                failures.append(Failure(offset, Kind.FAILED, unpacking.tame(error), unpickling=True))
         values = loaded
         failures.sort(key=lambda failure: failure.offset)
     if unpacker is not None:

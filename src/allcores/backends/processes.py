@@ -211,7 +211,7 @@ class ProcessBackend:
             if isinstance(order, Launch):
                 crew.to_launch.append(order.worker)
             elif isinstance(order, Kill):
-                crew.end(order.worker, order.reason)
+                crew.end(order.worker, order.reason, at_once=order.at_once)
             elif isinstance(order, Stop) and link is not None:
                 crew.write(link, frames.frame(frames.STOP, 0))
                 crew.signal_later(TEARDOWN_S, order.worker)

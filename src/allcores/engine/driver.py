@@ -22,7 +22,17 @@ from allcores.backends import Backend
 from allcores.clock import monotonic_ns
 from allcores.engine.chronicle import Chronicle
 from allcores.engine.dispatcher import Dispatcher
-from allcores.engine.events import FlowEnded, FlowStarted, News, Order, PoolEnded, PoolOpened, Progress, TaskFailed
+from allcores.engine.events import (
+    FlowEnded,
+    FlowStarted,
+    Kill,
+    News,
+    Order,
+    PoolEnded,
+    PoolOpened,
+    Progress,
+    TaskFailed,
+)
 from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
 from allcores.engine.guard import Guard
 from allcores.errors import InternalError, PoolClosed
@@ -322,6 +332,22 @@ class Driver:
         """Take back one submitted call; running work is ended after the grace period."""
         if not self.closed and self.pid == os.getpid():
             self.turn(lambda dispatcher, now: dispatcher.cancel_chunk(chunk, now))
+
+    def end_workers(self, reason: str, *, at_once: bool) -> None:
+        """End all workers, whatever they run, and start no others; `close` is to follow.
+
+        Args:
+            reason: Why, for the log.
+            at_once: Give them no time.
+        """
+        if self.closed or self.pid != os.getpid():
+            return
+
+        def step(dispatcher: Dispatcher, now: int) -> None:
+            dispatcher.closing = True
+            dispatcher.orders += [Kill(worker, reason, at_once) for worker in dispatcher.desks]
+
+        self.turn(step)
 
     def fail_everything(self, error: BaseException) -> None:
         """The loop itself failed: everybody who waits is told, nobody is left waiting."""

@@ -52,11 +52,17 @@ class Work(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One item of a chunk that did not return. offset: position inside the chunk."""
+    """One item of a chunk that did not return.
+
+    Attributes:
+        offset: Position inside the chunk.
+        unpickling: It was not the function that raised: the item, the function or the result would not unpickle.
+    """
 
     offset: int
     kind: Kind
     error: BaseException
+    unpickling: bool = False
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -124,10 +130,11 @@ class SetLimit(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """End `worker`; it is replaced."""
+    """End `worker`; it is replaced. at_once: it gets no time to do so by itself."""
 
     worker: int
     reason: str
+    at_once: bool = False
 
 
 class Stop(NamedTuple):

@@ -78,7 +78,7 @@ def remote_traceback(error: BaseException | None) -> str | None:
     cause = None if error is None else error.__cause__
     if not isinstance(cause, RemoteTraceback):
         return None
-    text = _OWN_FRAME.sub("", cause.text).strip("\n")
+    text = _OWN_FRAME.sub("", cause.tb).strip("\n")
     return text if '\n  File "' in text else None
 
 

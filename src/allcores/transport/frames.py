@@ -49,7 +49,8 @@ MIXED = 2
 ENDED = 4
 #: the worker ends after this
 LEAVING = 8
-#: the chunk would not unpickle: send its items one by one, to see which
+#: the chunk would not unpickle: send its items one by one, to see which. With MIXED: it was a single item, or the
+#: function would not unpickle, and this is why all of it failed.
 UNLOADABLE = 16
 
 

@@ -125,7 +125,9 @@ def dump_named(obj: object, name: str, dumps: Callable[[object], T] = dumps) -> 
     """Bytes of a function or of what is called `name`. Raises NotPicklable with the path to the culprit."""
     try:
         return dumps(obj)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise explain_with_path(obj, name, error) from error
 
 

@@ -179,7 +179,8 @@ class Runner:
         else:
             slot[CLAIMED] = base + len(items)
             count = min(len(items), max(0, slot[LIMIT] - base))
-            self._seal(sequence, 0, count, [], list(enumerate([pack_error(broken)] * count)), None, 0, ended=True)
+            failures = list(enumerate([pack_error(broken)] * count))
+            self._seal(sequence, 0, count, [], failures, None, 0, ended=True, unloadable=True)
         self._rest()
 
     def _run_items(
@@ -268,6 +269,7 @@ class Runner:
         total_ns: int,
         *,
         ended: bool = False,
+        unloadable: bool = False,
     ) -> None:
         slot = self._slot
         slot[PHASE] = PHASE_SEALING
@@ -284,7 +286,7 @@ class Runner:
         payload = b""
         if count:
             mode, payload = self._pack(start, values, failures, durations)
-            flags |= mode
+            flags |= mode | (frames.UNLOADABLE if unloadable else 0)
         self._put(frames.RECORD.pack(sequence, start, count, flags, total_ns, len(payload)), payload)
         slot[PHASE] = PHASE_RUNNING
 
@@ -309,7 +311,8 @@ class Runner:
     ) -> tuple[int, bytes]:
         try:
             payload, as_one = dump_values(values)
-        except Exception:
+        except BaseException:
+            # Also SystemExit: a __reduce__ that raises it fails its own item, like one that raises anything else.
             payload, as_one = b"", False
         if as_one and not failures and durations is None:
             if self._hold is not None and len(payload) >= LARGE_STREAM:
@@ -335,6 +338,9 @@ class Runner:
     def _explain(self, value: Any, position: int, error: BaseException) -> BaseException:
         from allcores.transport.pickling import explain_with_path
 
+        if not isinstance(error, Exception):
+            error.add_note("allcores: the result could not be pickled in the worker")
+            return error
         try:
             return explain_with_path(value, "result", error)
         except BaseException:
