@@ -2,10 +2,14 @@
 
 python benchmarks/soak.py                  200 kills, some minutes
 python benchmarks/soak.py --kills 20 --seed 7 --who parent
+python benchmarks/soak.py --pool spawn     a pool instead, whose processes are killed and stopped, also while they start
 
 Each session is a program of its own. It is killed with SIGKILL at a random moment: the parent, one of its workers, or
 all at once. At the end one session is left in peace. It has --retry-failed, since an item whose worker was killed has
 failed by that. Its output must be that of an undisturbed run, byte for byte.
+
+With --pool no journal takes part: one pool of that start method goes through all of it, and each of its maps must have
+all results. Half of the strikes wait for a process that has just been started.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -78,6 +84,73 @@ def strike(process: subprocess.Popen[bytes], who: str, chance: random.Random) ->
     return who
 
 
+# --- a pool ---------------------------------------------------------------------------------------
+
+#: seconds after which a pool in this soak looks for workers that were stopped; 10 would make it last for hours
+STOPPED_S = 0.2
+
+
+def strike_pool(kills: int, chance: random.Random, struck: Counter[str], over: threading.Event) -> None:
+    """Strike processes of this program's pool at random moments, half of them as soon as they are seen."""
+    known: set[int] = set()
+    while struck.total() < kills and not over.is_set():
+        fresh = chance.random() < 0.5
+        until = time.monotonic() + chance.uniform(0.0, 1.0)
+        family: list[int] = []
+        while not over.is_set():
+            family = children(os.getpid())
+            new = [pid for pid in family if pid not in known]
+            known.update(family)
+            if (fresh and new) or time.monotonic() > until:
+                family = new or family
+                break
+        if family:
+            number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(family), number)
+                struck[f"{number.name} {'as it starts' if fresh else 'later'}"] += 1
+    over.set()
+
+
+def square(number: int) -> int:
+    """What the pool's maps do."""
+    time.sleep(0.001)
+    return number * number
+
+
+def soak_pool(method: str, kills: int, chance: random.Random) -> int:
+    """Exit code 0 if no map lost a result, and the pool is well at the end."""
+    from allcores import Pool
+    from allcores.engine import dispatcher, roster, watch
+
+    roster.STOPPED_NS = watch.STOPPED_NS = watch.START_NS = dispatcher.START_NS = int(STOPPED_S * 1e9)
+    struck: Counter[str] = Counter()
+    over = threading.Event()
+    killer = threading.Thread(target=strike_pool, args=(kills, chance, struck, over), daemon=True)
+    maps, started = 0, time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        pool = Pool(2, start_method=method)
+    try:
+        with pool:
+            killer.start()
+            while not over.is_set():
+                assert pool.map(square, range(200), retries=1000) == [number**2 for number in range(200)]
+                maps += 1
+            killer.join()
+            for pid in children(os.getpid()):
+                os.kill(pid, signal.SIGCONT)
+            assert pool.map(square, range(200), retries=1000) == [number**2 for number in range(200)]
+            begun = pool.statistics().workers_started
+    finally:
+        over.set()
+        print(
+            f"{method}: {struck.total()} strikes ({', '.join(f'{n} × {what}' for what, n in sorted(struck.items()))})"
+        )
+    print(f"{maps} maps exact, {begun} workers started, {time.monotonic() - started:.0f} s")
+    return 0
+
+
 def main() -> int:
     """Exit code 0 if the output is exact."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,7 +158,11 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=0, help="default: enough for the kills")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--who", choices=["any", "parent", "worker", "all"], default="any")
+    parser.add_argument("--pool", metavar="METHOD", choices=["template", "fork", "spawn", "forkserver"])
     options = parser.parse_args()
+    if options.pool:
+        print(f"seed {options.seed}", flush=True)
+        return soak_pool(options.pool, options.kills, random.Random(options.seed))
     items = options.items or options.kills * 400
     chance = random.Random(options.seed)
     struck: Counter[str] = Counter()

@@ -42,6 +42,20 @@ def extended(model: dict[str, Any], item: object) -> tuple[int, str, int, int]:
     return model["loaded by"], model["word"], model["set up in"], os.getpid()
 
 
+def spin_once(bell: str, flag: str) -> str:
+    """The first template never gets through; others do."""
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "model"
+    ring_and_commit(bell, "spin")
+    return ""
+
+
+def second(model: str, item: Any) -> Any:
+    return item
+
+
 def get_ready(loader: int) -> None:
     """A setup that adds nothing."""
 

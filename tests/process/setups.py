@@ -39,6 +39,16 @@ def ring_and_commit(bell: str, crime: str) -> None:
     crimes.run(crime)
 
 
+def spin_once(bell: str, flag: str) -> str:
+    """The first worker never gets through; others do."""
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "state"
+    ring_and_commit(bell, "spin")
+    return ""
+
+
 def raise_it(kind: type[BaseException]) -> None:
     raise kind("in setup")
 

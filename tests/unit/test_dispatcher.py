@@ -18,9 +18,10 @@ from allcores.engine.chunker import Chunker
 from allcores.engine.desk import Doom, Life
 from allcores.engine.dispatcher import (
     DEPTH,
+    MOST_FAILED_STARTS,
+    MOST_FAILED_STARTS_LATER,
+    MOST_KILLED_STARTS,
     MOST_PUT_BACKS,
-    MOST_STILLBORN,
-    MOST_STILLBORN_BESIDE,
     RESERVE,
     Dispatcher,
 )
@@ -39,6 +40,7 @@ from allcores.engine.events import (
     WorkerGone,
 )
 from allcores.engine.flow import Chunk, Flow, Function, Segment
+from allcores.engine.roster import STOPPED_NS
 from allcores.engine.stealing import CONFIRM_NS, SOON_NS
 from allcores.engine.watch import PEEK_NS, START_NS
 from allcores.errors import BrokenPool, SetupError, TaskTimeout
@@ -127,10 +129,10 @@ class Desks:
         self.board[worker] = Glance(sequence, position, started, phase)
         return self.board[worker]
 
-    def gone(self, worker: int, *, innocent: bool = False, idle: bool = False) -> None:
+    def gone(self, worker: int, *, innocent: bool = False, idle: bool = False, **more: bool) -> None:
         """The worker's process has ended where its slot says."""
         running = None if idle else self.board.get(worker)
-        event = WorkerGone(worker, running, Kind.WORKER_LOST, Boom(worker), "it died", innocent)
+        event = WorkerGone(worker, running, Kind.WORKER_LOST, Boom(worker), "it died", innocent, **more)
         self.dispatcher.gone(event, self.now)
 
     def tick(self, after_ns: int = 0) -> None:
@@ -589,16 +591,16 @@ def test_an_innocent_death_charges_nobody() -> None:
 # --- starting -------------------------------------------------------------------------------------
 
 
-def test_workers_that_die_before_they_are_ready_break_the_pool() -> None:
+def test_workers_that_end_before_they_are_ready_break_the_pool() -> None:
     """A few in a row, and every flow is told once, instead of a restart loop."""
     desks = Desks(1, ready=False)
     flow = desks.flow()
     desks.add(flow)
-    for worker in range(1, MOST_STILLBORN):
+    for worker in range(1, MOST_FAILED_STARTS):
         desks.gone(worker, idle=True)
         assert not flow.finished
     desks.orders()
-    desks.gone(MOST_STILLBORN, idle=True)
+    desks.gone(MOST_FAILED_STARTS, idle=True)
     assert isinstance(flow.broken, BrokenPool)
     assert flow.finished
     assert flow in desks.dispatcher.touched
@@ -607,35 +609,129 @@ def test_workers_that_die_before_they_are_ready_break_the_pool() -> None:
     assert late.broken is flow.broken
 
 
+def test_a_setup_that_ends_its_process_each_time_is_a_setup_error() -> None:
+    """Once is a failed start like any other; several in a row, with no worker ever ready, are the setup's fault."""
+    desks = Desks(1, ready=False)
+    flow = desks.flow()
+    for worker in range(1, MOST_FAILED_STARTS):
+        desks.gone(worker, idle=True, in_setup=True)
+        assert flow.broken is None
+        assert Launch(worker + 1) in desks.orders()
+    desks.gone(MOST_FAILED_STARTS, idle=True, in_setup=True)
+    assert isinstance(flow.broken, SetupError)
+    assert "setup function ended its process 3 times in a row" in str(flow.broken)
+
+
+def test_workers_killed_as_they_start_are_replaced() -> None:
+    """Whoever kills them says nothing of the setup; only many in a row, and never a ready one, end the pool."""
+    desks = Desks(1, ready=False)
+    for worker in range(1, MOST_KILLED_STARTS):
+        desks.gone(worker, idle=True, killed=True, in_setup=worker % 2 == 0)
+        assert desks.dispatcher.broken is None
+    desks.gone(MOST_KILLED_STARTS, idle=True, killed=True)
+    assert isinstance(desks.dispatcher.broken, BrokenPool)
+
+
+def test_workers_that_fail_side_by_side_count_once() -> None:
+    """Ten that are struck at the same moment are one failed start each, and one in a row."""
+    desks = Desks(10, ready=False)
+    for worker in range(1, 11):
+        desks.gone(worker, idle=True)
+    assert desks.dispatcher.broken is None
+    assert desks.dispatcher.failed_starts == 1
+    for worker in range(11, 21):
+        desks.gone(worker, idle=True)
+    assert desks.dispatcher.failed_starts == 2
+
+
 def test_one_that_gets_ready_ends_the_row() -> None:
-    """Stillborn workers count only in a row; those that the template took along do not count."""
+    """Failed starts count only in a row; those that the template took along do not count."""
     desks = Desks(1, ready=False)
     worker = 1
     for _ in range(3):
-        for _ in range(MOST_STILLBORN - 1):
+        for _ in range(MOST_FAILED_STARTS - 1):
             desks.gone(worker, idle=True)
             worker += 1
         desks.ready(worker)
         desks.gone(worker, idle=True)
         worker += 1
-    for _ in range(3 * MOST_STILLBORN):
+    for _ in range(2 * MOST_FAILED_STARTS_LATER):
         desks.gone(worker, idle=True, innocent=True)
         worker += 1
     assert desks.dispatcher.broken is None
 
 
-def test_those_that_are_well_keep_the_pool_going() -> None:
-    """Beside them more may die at their start; but not for ever."""
-    desks = Desks(2, ready=False)
+@pytest.mark.parametrize("beside", [True, False])
+def test_once_a_worker_was_ready_more_starts_may_fail(beside: bool) -> None:
+    """Whether it is still there or not; but not for ever."""
+    desks = Desks(2 if beside else 1, ready=False)
     flow = desks.flow()
     desks.ready(1)
-    for worker in range(2, MOST_STILLBORN_BESIDE + 1):
-        desks.gone(worker, idle=True)
+    worker = 2
+    if not beside:
+        desks.gone(1, idle=True)
+    for _ in range(MOST_FAILED_STARTS_LATER - 1):
+        desks.gone(worker, idle=True, in_setup=True)
+        worker += 1
     assert desks.dispatcher.broken is None
-    desks.add(flow)
-    assert desks.sent() == [(1, 0, 1, 1)]
-    desks.gone(MOST_STILLBORN_BESIDE + 1, idle=True)
+    if beside:
+        desks.add(flow)
+        assert desks.sent() == [(1, 0, 1, 1)]
+    desks.gone(worker, idle=True, in_setup=True)
     assert isinstance(flow.broken, BrokenPool)
+
+
+@pytest.mark.parametrize("ready", [0, 1])
+def test_a_worker_that_was_stopped_as_it_started_is_replaced(ready: int) -> None:
+    """A look every STOPPED_NS finds it; its neighbours, and the pool, are well."""
+    desks = Desks(2, ready=False)
+    stopped = {2}
+    desks.dispatcher.is_stopped = stopped.__contains__
+    if ready:
+        desks.ready(1)
+    desks.orders()
+    desks.pass_time(STOPPED_NS - 1)
+    assert desks.orders() == []
+    desks.pass_time(1)
+    assert desks.orders() == [Kill(2, "it was stopped while it started"), Launch(3)]
+    desks.gone(2, idle=True, killed=True)
+    desks.ready(3)
+    assert desks.dispatcher.broken is None
+    assert desks.dispatcher.failed_starts == 0
+
+
+def test_workers_stopped_each_time_break_the_pool() -> None:
+    """Some guardian stops them all: that ends, too."""
+    desks = Desks(1, ready=False)
+    desks.dispatcher.is_stopped = lambda worker: True
+    for worker in range(1, MOST_KILLED_STARTS + 1):
+        assert desks.dispatcher.broken is None
+        desks.pass_time(STOPPED_NS)
+        desks.gone(worker, idle=True, killed=True)
+    assert isinstance(desks.dispatcher.broken, BrokenPool)
+
+
+def test_a_template_that_was_stopped_as_it_loads_is_ended() -> None:
+    """It would hold the pool for as long as a setup may take."""
+    desks = Desks(1, ready=False)
+    desks.dispatcher.preload_began(desks.now)
+    desks.orders()
+    desks.dispatcher.is_stopped = lambda worker: worker == 0
+    desks.pass_time(STOPPED_NS)
+    assert desks.orders() == [Kill(0, "it was stopped")]
+    assert desks.dispatcher.broken is None
+    desks.pass_time(STOPPED_NS - 1)
+    assert desks.orders() == []
+
+
+def test_a_setup_that_hangs_beside_healthy_workers_is_a_failed_start() -> None:
+    """The work goes on."""
+    desks = Desks(2, ready=False, setup_s=3)
+    desks.ready(1)
+    desks.orders()
+    desks.pass_time(3 * SECOND)
+    assert desks.orders() == [Kill(2, "its setup took too long"), Launch(3)]
+    assert desks.dispatcher.broken is None
 
 
 def test_a_setup_that_hangs_is_reported() -> None:

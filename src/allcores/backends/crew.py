@@ -194,8 +194,14 @@ class Crew:
     # --- ending ---
 
     def end(self, worker: int, reason: str, *, at_once: bool = False) -> None:
-        """Ask a worker's process group to end, and see that it does; `at_once`: ask nobody."""
+        """Ask a worker's process group to end, and see that it does; `at_once`: ask nobody.
+
+        worker: 0 is what starts the others.
+        """
         link = self.links.get(worker)
+        if self.launcher is not None and (worker == 0 or (link is not None and not link.pid and self.is_stopped(0))):
+            # What starts the worker was stopped itself, and would never do so; its end is noticed like any other.
+            self.launcher.kill()
         if link is None:
             if worker in self.to_launch:
                 self.to_launch.remove(worker)
@@ -204,6 +210,14 @@ class Crew:
         if link.pid and not at_once:
             system.end_group(link.pid, signal.SIGTERM)
         self.signal_later(self._terminate_s if link.pid and not at_once else 0.0, worker)
+
+    def is_stopped(self, worker: int) -> bool:
+        """Whether a worker's process is stopped, or the one that is to start it (0: that one in any case)."""
+        link = self.links.get(worker)
+        pid = link.pid if link is not None else 0
+        if not pid and self.launcher is not None:
+            pid = self.launcher.pid
+        return bool(pid) and system.is_stopped(pid)
 
     def signal_later(self, seconds: float, worker: int) -> None:
         """SIGKILL for a worker's process group, unless it is gone by then."""

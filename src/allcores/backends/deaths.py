@@ -24,23 +24,40 @@ from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import system
 from allcores.supervision.launcher import BORN, DIED, PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
-from allcores.transport.marks import PHASE_LOADING, PHASE_SETUP
+from allcores.transport.marks import PHASE_LOADING, PHASE_SEALING, PHASE_SETUP
 
 if TYPE_CHECKING:
     from allcores.engine.driver import Driver
+
+#: signals that one process sends to end another: a death by one of them is not the worker's own doing
+_SENT = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")
 
 #: seconds between two looks at the workers' memory, when it is limited
 SAMPLE_S = 0.05
 #: templates that end without any item done in between, until the pool is called broken
 MOST_TEMPLATES = 5
+#: the same if the last was killed from outside, before it had loaded anything
+MOST_TEMPLATES_KILLED = 30
 
 
 class Deaths:
-    """See the module. follows_launcher: its descriptors change with each worker (start method "fork")."""
+    """See the module.
+
+    has_setup: workers run a setup function. follows_launcher: the launcher's descriptors change with each worker
+    (start method "fork").
+    """
 
     def __init__(
-        self, crew: Crew, mailroom: Mailroom, limits: Limits, preload: Preload | None, *, follows_launcher: bool
+        self,
+        crew: Crew,
+        mailroom: Mailroom,
+        limits: Limits,
+        preload: Preload | None,
+        *,
+        has_setup: bool,
+        follows_launcher: bool,
     ) -> None:
+        self._has_setup = has_setup
         self._crew = crew
         self._mailroom = mailroom
         self._limits = limits
@@ -75,7 +92,7 @@ class Deaths:
                 link.dead = (status, memory)
                 self.postponed.append(link)
             else:
-                found.append(("not born", link, os.strerror(status)))
+                found.append(("not born", link, os.strerror(status or 0)))
         if self._follows_launcher:
             crew.watch_launcher()
 
@@ -129,13 +146,18 @@ class Deaths:
         """Something ended the template, and with it all its workers: start over."""
         launcher = self._crew.launcher
         self._crew.drop_launcher()
+        error: BrokenPool | SetupError | None = None
+        most = MOST_TEMPLATES_KILLED if launcher is not None and _killed(launcher.status) else MOST_TEMPLATES
         if launcher is not None and launcher.preloading and self._preload is not None:
-            # It would do so again.
-            error = self._preload.crashed(launcher, oom_killed=self._oom_killed())
+            oom_killed = self._oom_killed()
+            error = self._preload.crashed(launcher, oom_killed=oom_killed)
             with driver.guard:
                 driver.dispatcher.preload_ended(monotonic_ns())
-                driver.dispatcher.setup_failed(error)
-            return
+                if not _killed(launcher.status, oom_killed):
+                    # It would do so again.
+                    driver.dispatcher.setup_failed(error)
+                    return
+            most = MOST_TEMPLATES
         for link in self._crew.links.values():
             if link.pid:
                 system.end_group(link.pid, signal.SIGKILL)
@@ -145,11 +167,11 @@ class Deaths:
         done = driver.dispatcher.items_done
         self._templates_lost = self._templates_lost + 1 if done == self._done_at_loss else 1
         self._done_at_loss = done
-        if self._templates_lost >= MOST_TEMPLATES:
+        if self._templates_lost >= most:
+            if error is None:
+                error = BrokenPool(f"The template process ended {self._templates_lost} times without an item done.")
             with driver.guard:
-                driver.dispatcher.break_off(
-                    BrokenPool(f"The template process ended {self._templates_lost} times without an item done.")
-                )
+                driver.dispatcher.break_off(error)
 
     def bury(self, driver: Driver, link: Link, now: int, *, reason: str | None = None) -> None:
         """Tell the dispatcher of a worker's end; with the driver's lock held."""
@@ -162,7 +184,12 @@ class Deaths:
         if innocent:
             reason = "its template process was ended"
         error = WorkerLost("It was told to end.", worker=link.number)
+        in_setup = glance.phase == PHASE_SETUP and (
+            self._has_setup or (self._preload is not None and self._preload.per_worker)
+        )
+        oom_killed = False
         if desk is not None and (desk.life is not Life.LEAVING or desk.chunks):
+            oom_killed = self._oom_killed()
             error = lost(
                 link.number,
                 glance,
@@ -170,16 +197,18 @@ class Deaths:
                 status,
                 memory,
                 stack=self._crew.notes(link),
-                oom_killed=self._oom_killed(),
+                oom_killed=oom_killed,
                 reason=link.reason if link.reason is not None and desk.doom is None else reason,
                 limit=self._limits.memory_per_worker,
+                step=_step(glance.phase, in_setup=in_setup, starting=desk.life is Life.STARTING),
             )
-            if glance.phase == PHASE_SETUP and dispatcher.broken is None and link.reason is None and not innocent:
-                step = dispatcher.setup_step
-                dispatcher.setup_failed(SetupError(f"The {step} function ended its process: {error}"))
         self._crew.forget(link)
         words = link.reason or reason or str(error)
-        dispatcher.gone(WorkerGone(link.number, running, Kind.WORKER_LOST, error, words, innocent), now)
+        killed = _killed(status, oom_killed)
+        event = WorkerGone(
+            link.number, running, Kind.WORKER_LOST, error, words, innocent, killed=killed, in_setup=in_setup
+        )
+        dispatcher.gone(event, now)
 
     def weigh(self, worker: int) -> int:
         """Bytes that the end of a worker would give back, about; those of its children included."""
@@ -202,3 +231,19 @@ class Deaths:
             error = too_large(desk.worker, chunk, position, used, limit)
             doom = Doom(Kind.WORKER_LOST, error, "it used more memory than allowed", glance.sequence, position)
             driver.dispatcher.doom(desk, doom, now)
+
+
+def _killed(status: int | None, oom_killed: bool = False) -> bool:
+    """Whether somebody else ended a process, by its wait status; not if it had used up the memory."""
+    if status is None or not os.WIFSIGNALED(status):
+        return False
+    return not oom_killed and os.WTERMSIG(status) in {getattr(signal, name, None) for name in _SENT}
+
+
+def _step(phase: int, *, in_setup: bool, starting: bool) -> str:
+    """What a worker was doing, for messages: goes before the item, if it had one."""
+    if in_setup:
+        return "running setup"
+    if starting:
+        return "starting"
+    return {PHASE_LOADING: "unpickling", PHASE_SEALING: "pickling the result of"}.get(phase, "running")

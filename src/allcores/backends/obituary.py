@@ -9,7 +9,6 @@ from allcores.engine.events import Glance
 from allcores.engine.flow import Chunk, describe
 from allcores.errors import WorkerLost
 from allcores.supervision import postmortem
-from allcores.transport.marks import PHASE_SETUP
 
 
 def lost(
@@ -23,18 +22,18 @@ def lost(
     oom_killed: bool,
     reason: str | None,
     limit: int | None,
+    step: str,
 ) -> WorkerLost:
     """The error of the item that `worker` died over, or a note on its death if it ran none.
 
     status: as wait(2) gives it, None if nobody could collect it. memory: largest resident bytes.
     reason: what we know better than the status does. limit: Limits(memory_per_worker), for the advice.
+    step: what it was doing ("running", "unpickling"), which goes before the item in the sentence.
     """
     item, index = "", None
     if chunk is not None:
         item = describe(chunk, min(glance.position, len(chunk.items) - 1))
         index = None if chunk.future is not None else chunk.first + glance.position
-    elif glance.phase == PHASE_SETUP:
-        item = "setup"
     if status is None:
         death = postmortem.Death(worker, None, None, None, None, reason=reason)
     else:
@@ -42,7 +41,7 @@ def lost(
         if reason is not None:
             death = dataclasses.replace(death, reason=reason)
     return WorkerLost(
-        postmortem.sentence(death, item=item, limit=limit),
+        postmortem.sentence(death, item=item, limit=limit, step=step),
         exitcode=death.exitcode,
         signal=signal.Signals(death.signal).name if death.signal else None,
         peak_memory=death.peak_memory,

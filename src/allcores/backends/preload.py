@@ -89,7 +89,10 @@ class Preload:
     def crashed(self, launcher: Launcher, *, oom_killed: bool) -> SetupError:
         """The error for a preload function that took the template along; the launcher is closed."""
         stack = launcher.report().decode("utf-8", "replace")
-        death = postmortem.from_exitcode(0, launcher.status, None, stack, oom_killed)
+        if launcher.status is None:
+            death = postmortem.Death(0, stack=stack or None)
+        else:
+            death = postmortem.from_wait_status(0, launcher.status, None, stack, oom_killed)
         what = postmortem.sentence(death, item="preload", who="The template process")
         return SetupError(f"The preload function ended its process: {what}")
 

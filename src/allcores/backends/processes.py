@@ -116,7 +116,12 @@ class ProcessBackend:
         self._crew.poller.register(self._wake_read, None)
         self._mailroom = Mailroom(self._crew)
         self._deaths = Deaths(
-            self._crew, self._mailroom, limits, self._preload, follows_launcher=start_method == "fork"
+            self._crew,
+            self._mailroom,
+            limits,
+            self._preload,
+            has_setup=preparation.setup is not None,
+            follows_launcher=start_method == "fork",
         )
         self._attendance = Attendance(self._crew, self._mailroom, self._apply, share)
         self._sending = Sending(self._crew, limits, share)
@@ -142,6 +147,7 @@ class ProcessBackend:
         self._driver = driver
         if self._gauge() is not None:
             driver.dispatcher.valve.watch(self._gauge, self._deaths.weigh)
+        driver.dispatcher.is_stopped = self._crew.is_stopped
         if self._preload is not None:
             self._begin_preload(driver, self._preload)
         memory_limit = self._limits.memory_per_worker or 0

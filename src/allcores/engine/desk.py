@@ -70,6 +70,7 @@ class Desk:
         "confirming",
         "deadline_ns",
         "doom",
+        "failed_starts_before",
         "last_sequence",
         "life",
         "limit",
@@ -79,8 +80,10 @@ class Desk:
         "worker",
     )
 
-    def __init__(self, worker: int, started_ns: int) -> None:
+    def __init__(self, worker: int, started_ns: int, failed_starts: int = 0) -> None:
         self.worker = worker
+        #: starts that had failed in a row when this worker was ordered
+        self.failed_starts_before = failed_starts
         self.started_ns = started_ns
         #: when it last reported work; kept only while somebody observes
         self.seen_ns = 0

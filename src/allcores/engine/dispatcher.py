@@ -31,7 +31,7 @@ from allcores.engine.roster import DEPTH, DEPTH_SHORT, Roster
 from allcores.engine.stealing import Stealing
 from allcores.engine.valve import Valve
 from allcores.engine.watch import PEEK_NS, START_NS, Watch
-from allcores.errors import BrokenPool
+from allcores.errors import BrokenPool, SetupError
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.transport.marks import PHASE_IDLE, PHASE_RUNNING, mark
@@ -43,10 +43,12 @@ RESERVE = 64
 #: An item that ran while its worker was ended through no fault that is known (its template died, say) is put
 #: back this often; then it is given up, for it may well be the fault.
 MOST_PUT_BACKS = 2
-#: Workers that die before they are ready, in a row, until the pool is called broken.
-MOST_STILLBORN = 3
-#: The same while other workers are well: the work goes on, and what hinders the new ones may pass.
-MOST_STILLBORN_BESIDE = 30
+#: Starts in a row that the workers themselves ended, until the pool is called broken, if none was ever ready.
+MOST_FAILED_STARTS = 3
+#: The same if the last was killed from outside: that says nothing of how the next will fare.
+MOST_KILLED_STARTS = 10
+#: The same once a worker was ready: what hinders the new ones may pass.
+MOST_FAILED_STARTS_LATER = 30
 
 
 class Dispatcher(Roster):
@@ -263,18 +265,40 @@ class Dispatcher(Roster):
             self.chronicle.tell(self.news)
         self.news.append(WorkerEnded(desk.worker, reason))
         if not started and doom is None and not event.innocent:
-            self.stillborn += 1
-            healthy = any(other.life is Life.READY for other in self.desks.values())
-            if self.stillborn >= (MOST_STILLBORN_BESIDE if healthy else MOST_STILLBORN):
-                self.break_off(
-                    BrokenPool(
-                        f"{self.stillborn} workers in a row died before they were ready; the last: {reason} "
-                        "See what the setup function does, and whether the machine has memory and processes left "
-                        "(`allcores doctor`)."
-                    )
-                )
+            self.start_failed(desk, reason, killed=event.killed, in_setup=event.in_setup)
         self.fill(now)
         self.assign(now)
+
+    def start_failed(self, desk: Desk, reason: str, *, killed: bool = False, in_setup: bool = False) -> None:
+        """Count a worker that will never be ready; too many in a row break the pool. See `WorkerGone`."""
+        if self.closing or desk.failed_starts_before < self.failed_starts:
+            # Another that was started beside it has failed already: one cause, one count.
+            return
+        self.failed_starts += 1
+        self.own_failed_starts += not killed
+        if self.ever_ready:
+            too_many = self.failed_starts >= MOST_FAILED_STARTS_LATER
+        elif killed:
+            too_many = self.failed_starts >= MOST_KILLED_STARTS
+        else:
+            too_many = self.own_failed_starts >= MOST_FAILED_STARTS
+        if not too_many:
+            return
+        times = f"{self.failed_starts} times in a row"
+        if in_setup and not self.ever_ready:
+            self.setup_failed(
+                SetupError(
+                    f"The {self.setup_step} function ended its process {times}, and no worker was ever ready; "
+                    f"the last: {reason}"
+                )
+            )
+            return
+        self.break_off(
+            BrokenPool(
+                f"Workers ended before they were ready, {times}; the last: {reason} See what the setup function does, "
+                "and whether the machine has memory and processes left (`allcores doctor`)."
+            )
+        )
 
     def break_off(self, error: BaseException) -> None:
         """No outcome can be had any more: everybody who waits gets `error`."""
@@ -384,7 +408,7 @@ class Dispatcher(Roster):
             elif what == "confirm":
                 self._stealing.confirm(subject, now)
             elif what == "preload":
-                self._watch.preload(subject)
+                self._watch.preload(subject, now)
             elif what == "peek":
                 desk, sequence = subject
                 if desk.doom is None and desk.find(sequence) is not None:

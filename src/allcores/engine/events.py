@@ -102,6 +102,8 @@ class WorkerGone:
     running: where it was, None if it ran nothing.
     kind, error: what the item at `running` gets. ready: whether it ever was.
     innocent: nobody's fault (its template died, say): the item is put back instead.
+    killed: by a signal that other processes send (SIGKILL, SIGTERM), not by what it did itself.
+    in_setup: it was running the setup function, or the preload function if each worker runs that.
     """
 
     worker: int
@@ -110,6 +112,8 @@ class WorkerGone:
     error: BaseException
     reason: str
     innocent: bool = False
+    killed: bool = False
+    in_setup: bool = False
 
 
 # --- orders ---------------------------------------------------------------------------------------

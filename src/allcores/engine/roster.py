@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 
 from allcores.engine.desk import Desk, Doom, Life
 from allcores.engine.events import Kill, Launch, Order, SetLimit, Stop
@@ -19,6 +20,8 @@ DEPTH = 2
 #: The same for chunks that take less than SHORT_NS: on a machine whose cores are all busy the parent may get
 #: its turn some milliseconds late.
 DEPTH_SHORT = 4
+#: A look at whether a worker that starts was stopped comes this often, ns.
+STOPPED_NS = 10_000_000_000
 
 
 class Roster(Ledger):
@@ -34,8 +37,12 @@ class Roster(Ledger):
         self.idle: dict[Desk, None] = {}
         self.spare: dict[Desk, None] = {}
         self.deep: dict[Desk, None] = {}
-        #: workers in a row that died before they were ready
-        self.stillborn = 0
+        #: starts in a row that failed; workers that were started side by side and fail together count once
+        self.failed_starts = 0
+        #: those of them that the workers' own doing ended: no signal that other processes send
+        self.own_failed_starts = 0
+        #: at least one worker of this pool was ready once
+        self.ever_ready = False
         #: what a worker does before it is ready, for messages
         self.setup_step = "setup"
         #: since when something is loaded for all workers, none of which can start before; None: nothing is
@@ -45,6 +52,8 @@ class Roster(Ledger):
         #: emptied by the owner, who carries them out
         self.orders: list[Order] = []
         self.workers_started = 0
+        #: whether a worker's process (0: the one that loads for all) is stopped, by SIGSTOP say
+        self.is_stopped: Callable[[int], bool] = lambda worker: False
 
     # --- lives ------------------------------------------------------------------------------------
 
@@ -54,18 +63,24 @@ class Roster(Ledger):
         if self.closing or self.broken is not None:
             return
         for _ in range(self.workers - alive):
-            desk = Desk(next(self._numbers), now)
+            desk = Desk(next(self._numbers), now, self.failed_starts)
             self.desks[desk.worker] = desk
             self.workers_started += 1
             self.orders.append(Launch(desk.worker))
-            self.alarm(now + int(self.limits.setup_s * 1e9), "setup", desk)
+            self.watch_start(desk, now)
+
+    def watch_start(self, desk: Desk, now: int) -> None:
+        """Have somebody look at a starting worker: when its seconds are used up, or for whether it was stopped."""
+        left = desk.started_ns + int(self.limits.setup_s * 1e9) - now
+        self.alarm(now + max(0, min(left, STOPPED_NS)), "setup", desk)
 
     def welcome(self, worker: int, now: int) -> bool:
         """A worker has started and its setup is done; whether it may be given work."""
         desk = self.desks.get(worker)
         if desk is None or desk.life is not Life.STARTING:
             return False
-        self.stillborn = 0
+        self.failed_starts = self.own_failed_starts = 0
+        self.ever_ready = True
         if self.closing:
             desk.move(Life.LEAVING)
             self.orders.append(Stop(worker))
@@ -78,7 +93,12 @@ class Roster(Ledger):
     def preload_began(self, now: int) -> None:
         """Something is loaded for all workers, and has as many seconds for it as a setup."""
         self.preloading_ns = now
-        self.alarm(now + int(self.limits.setup_s * 1e9), "preload", now)
+        self.watch_preload(now, now)
+
+    def watch_preload(self, began_ns: int, now: int) -> None:
+        """The same for what is loaded for all workers, since `began_ns`."""
+        left = began_ns + int(self.limits.setup_s * 1e9) - now
+        self.alarm(now + max(0, min(left, STOPPED_NS)), "preload", began_ns)
 
     def preload_ended(self, now: int) -> None:
         """It is loaded, or will not be: the seconds of those that start count from here."""
@@ -86,7 +106,7 @@ class Roster(Ledger):
         for desk in self.desks.values():
             if desk.life is Life.STARTING and desk.doom is None:
                 desk.started_ns = now
-                self.alarm(now + int(self.limits.setup_s * 1e9), "setup", desk)
+                self.watch_start(desk, now)
 
     def doom(self, desk: Desk, doom: Doom, now: int) -> None:
         """End a worker; what becomes of its items is settled when it is gone."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allcores.engine.desk import Desk, Doom, Life
-from allcores.errors import SetupError, TaskTimeout, WorkerLost
+from allcores.engine.events import Kill
+from allcores.engine.roster import STOPPED_NS
+from allcores.errors import AllcoresError, SetupError, TaskTimeout, WorkerLost
 from allcores.outcome import Kind
 
 if TYPE_CHECKING:
@@ -44,25 +46,51 @@ class Watch:
             self.setup(desk, now)
 
     def setup(self, desk: Desk, now: int) -> None:
-        """Has its setup used up its seconds? They begin when whatever is loaded for all workers is there."""
-        limit_s = self._dispatcher.limits.setup_s
-        if self._dispatcher.preloading_ns is not None or now < desk.started_ns + int(limit_s * 1e9):
+        """Was it stopped, or has its setup used up its seconds?
+
+        They begin when whatever is loaded for all workers is there. A failed start, either way: another worker is
+        started. That a setup hangs in every worker shows when none is ready at that time.
+        """
+        dispatcher = self._dispatcher
+        limit_s = dispatcher.limits.setup_s
+        if dispatcher.preloading_ns is not None:
+            return
+        if dispatcher.is_stopped(desk.worker):
+            lost = WorkerLost(f"Worker {desk.worker} was stopped (SIGSTOP) while it started.", worker=desk.worker)
+            self._give_up_start(desk, lost, "it was stopped while it started", now, killed=True)
+            return
+        if now < desk.started_ns + int(limit_s * 1e9):
+            dispatcher.watch_start(desk, now)
             return
         error = SetupError(
-            f"Worker {desk.worker} was not ready after {limit_s:g} s: its {self._dispatcher.setup_step} function "
+            f"Worker {desk.worker} was not ready after {limit_s:g} s: its {dispatcher.setup_step} function "
             "hangs, or needs longer than Limits(setup_s=...) allows."
         )
-        self._dispatcher.doom(desk, Doom(Kind.WORKER_LOST, error, "its setup took too long", 0, 0), now)
-        self._dispatcher.break_off(error)
+        if not any(other.life is Life.READY for other in dispatcher.desks.values()):
+            dispatcher.break_off(error)
+        self._give_up_start(desk, error, "its setup took too long", now)
 
-    def preload(self, began_ns: int) -> None:
-        """What is loaded for all workers has used up its seconds, if it is still the same attempt."""
-        if self._dispatcher.preloading_ns != began_ns:
+    def _give_up_start(self, desk: Desk, error: AllcoresError, reason: str, now: int, *, killed: bool = False) -> None:
+        # Counted before another is started in its place, which then belongs to the next in the row.
+        self._dispatcher.start_failed(desk, f"{reason}.", killed=killed)
+        self._dispatcher.doom(desk, Doom(Kind.WORKER_LOST, error, reason, 0, 0), now)
+
+    def preload(self, began_ns: int, now: int) -> None:
+        """The same for what is loaded for all workers, if it is still the same attempt."""
+        dispatcher = self._dispatcher
+        if dispatcher.preloading_ns != began_ns:
             return
-        self._dispatcher.preloading_ns = None
-        self._dispatcher.break_off(
+        if dispatcher.is_stopped(0):
+            dispatcher.orders.append(Kill(0, "it was stopped"))
+            dispatcher.alarm(now + STOPPED_NS, "preload", began_ns)
+            return
+        if now < began_ns + int(dispatcher.limits.setup_s * 1e9):
+            dispatcher.watch_preload(began_ns, now)
+            return
+        dispatcher.preloading_ns = None
+        dispatcher.break_off(
             SetupError(
-                f"The preload function was not done after {self._dispatcher.limits.setup_s:g} s: it hangs, or needs "
+                f"The preload function was not done after {dispatcher.limits.setup_s:g} s: it hangs, or needs "
                 "longer than Limits(setup_s=...) allows."
             )
         )

@@ -1,6 +1,6 @@
 """The parent's side of starting workers: through a template, or by forking itself.
 
-Both answer with the same notices, (kind, worker, pid, wait status, largest resident bytes), where
+Both answer with the same notices, (kind, worker, pid, wait status or None, largest resident bytes), where
 kind is BORN, DIED or NOT_BORN of `worker.template`; for worker 0 a template tells how its preload goes.
 """
 
@@ -37,10 +37,12 @@ from allcores.worker.template import (
     THREADED,
 )
 
-Notice = tuple[int, int, int, int, int]
+Notice = tuple[int, int, int, int | None, int]
 
 #: seconds that the template may take to go away by itself
 TEMPLATE_END_S = 2.0
+#: seconds that it may take to go once it was killed: more than a busy machine needs
+KILLED_END_S = 60.0
 
 
 class Launcher(Protocol):
@@ -54,6 +56,8 @@ class Launcher(Protocol):
     preloading: bool
     #: once it is closed: wait status, None if it is unknown
     status: int | None
+    #: of the process between this one and the workers; 0: there is none
+    pid: int
 
     def report(self) -> bytes:
         """What the preload left: a packed error, why it cannot be shared, or a fatal signal's stack."""
@@ -123,6 +127,7 @@ class TemplateLauncher:
             env=environment,
             process_group=0,
         )
+        self.pid = self._process.pid
         theirs.close()
         settings = pickle.dumps(
             {
@@ -200,10 +205,12 @@ class TemplateLauncher:
             # Its loop, which would see the end of the socket, is still far away.
             self.kill()
         try:
-            self.status = self._process.wait(TEMPLATE_END_S)
-        except Exception:  # subprocess.TimeoutExpired
+            self.status = system.wait_for(self.pid, TEMPLATE_END_S)
+        except TimeoutError:
             self.kill()
-            self._process.wait()
+            self.status = system.wait_for(self.pid, KILLED_END_S)
+        # Popen takes a child that somebody else has collected for one that ended well.
+        self._process.returncode = os.waitstatus_to_exitcode(self.status) if self.status is not None else 0
         if self._report >= 0:
             self._last_report = self.report()
             os.close(self._report)
@@ -220,10 +227,11 @@ class TemplateLauncher:
 class ForkLauncher:
     """Workers are forked from this very process: they have everything it has, threads excepted."""
 
-    blind = not hasattr(os, "pidfd_open")
+    blind: bool = not hasattr(os, "pidfd_open")
     ready = True
     preloading = False
     status: int | None = None
+    pid = 0
 
     def __init__(self, board: Board, share: int, preloaded: tuple[Any, ...] | None = None) -> None:
         self._board = board
@@ -272,7 +280,12 @@ class ForkLauncher:
                 serve(os.dup(pipe), os.dup(notes), self._board, slot, parent, self._preloaded)
             finally:
                 os._exit(127)
-        pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
+        pidfd = -1
+        if not self.blind:
+            # Where SIGCHLD is ignored it may be gone already: the end of its pipe is a reason to look, then.
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+            self.blind = pidfd < 0
         self._children[pid] = (worker, pidfd)
         self._watchman.tell(pid)
         self._pending.append((BORN, worker, pid, 0, 0))

@@ -85,15 +85,16 @@ def from_exitcode(
     )
 
 
-def sentence(death: Death, *, item: str = "", limit: int | None = None, who: str = "") -> str:
+def sentence(death: Death, *, item: str = "", limit: int | None = None, who: str = "", step: str = "running") -> str:
     """What happened, to which item, the likely cause, and what to do.
 
     item: what it was running, as a noun ("items[812]", "setup"); empty if it was idle.
     limit: bytes of memory that the worker could have had at most, to show beside its peak, and to
         tell an out-of-memory kill from another; None if unknown.
     who: what died, if it was no worker ("The template").
+    step: what it did with the item ("running", "unpickling"), or by itself ("starting").
     """
-    doing = f"while running {item}" if item else "while idle"
+    doing = "while idle" if not item and step == "running" else f"while {step} {item}".rstrip()
     cause, advice = _cause_and_advice(death, limit)
     if death.reason:
         cause, advice = death.reason, ""

@@ -194,6 +194,29 @@ def maxrss_bytes(value: int) -> int:
     return value if sys.platform == "darwin" else value * 1024
 
 
+def end_orphans(leader: int) -> None:
+    """End what a process forked that is gone and was collected by somebody else.
+
+    As long as its group has members, its number is given to no other process. So if there is a process of that
+    number again, the group is gone, too, and what has the number now is not ours.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
+            os.kill(leader, 0)
+        except ProcessLookupError:
+            os.killpg(leader, signal.SIGKILL)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal (SIGSTOP, SIGTSTP, ...); False where that cannot be told."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # proc(5): the state follows the name, which is in brackets and may hold brackets.
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
+
+
 def end_group(pid: int, number: int) -> None:
     """Send a signal to a worker and everything it forked; no error if they are gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -203,10 +226,32 @@ def end_group(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def bury(pid: int) -> tuple[int, int, int] | None:
+def wait_for(pid: int, seconds: float) -> int | None:
+    """Collect a child when it ends: its wait status; None if that is lost.
+
+    It is lost where the program ignores SIGCHLD, or has a handler that collects whatever child has ended.
+    Raises: TimeoutError if it still runs after `seconds`.
+    """
+    until, pause_s = time.monotonic() + seconds, 0.0005
+    while True:
+        try:
+            dead, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if dead:
+            return status
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"process {pid} still runs after {seconds:g} s")
+        pause_s = min(2 * pause_s, left, 0.05)
+        time.sleep(pause_s)
+
+
+def bury(pid: int) -> tuple[int, int | None, int] | None:
     """Collect a dead child (-1: any) as (pid, wait status, largest resident bytes); None if none is dead.
 
-    What it forked is ended first, while its pid cannot be used again.
+    What it forked is ended first, while its pid cannot be used again. The status is None if the child is gone and
+    somebody else has it: a handler of the program that collects children, or the kernel where SIGCHLD is ignored.
     """
     try:
         if hasattr(os, "waitid"):
@@ -219,5 +264,8 @@ def bury(pid: int) -> tuple[int, int, int] | None:
                 os.killpg(pid, signal.SIGKILL)
         dead, status, usage = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:
-        return None
+        if pid == -1:
+            return None
+        end_orphans(pid)
+        return pid, None, 0
     return (dead, status, maxrss_bytes(usage.ru_maxrss)) if dead else None

@@ -241,7 +241,7 @@ class _Template:
             pid, status, memory = buried
             worker = self._children.pop(pid, None)
             if worker is not None:
-                self._tell(DIED, worker, pid, status, memory)
+                self._tell(DIED, worker, pid, status or 0, memory)
 
     def _tell(self, kind: int, worker: int, pid: int, status: int, memory: int) -> None:
         with contextlib.suppress(OSError):
