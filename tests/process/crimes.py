@@ -187,8 +187,9 @@ def write_into_low_descriptors() -> str:
 
 
 def close_standard_streams() -> str:
-    sys.stdout.close()
-    sys.stderr.close()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the worker may have done so before
+            stream.close()
     sys.stdin = sys.stdout = sys.stderr = None
     return "silent"
 

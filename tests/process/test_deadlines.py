@@ -16,7 +16,8 @@ from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength
 from allcores import Kind, Limits, Pool, Retry, TaskTimeout
 from allcores.engine import events
 
-TIMEOUT_S = 0.4
+#: the quick items beside those that hang have it, too, on a machine that is busy with others
+TIMEOUT_S = 1.0
 QUICK = Limits(grace_s=0.02, terminate_s=0.05)
 HANGS = ["hold_the_interpreter", "stop_itself", "catch_everything", "spin"]
 #: crimes that end the process, for comparison
@@ -84,10 +85,10 @@ def test_several_hang_at_the_same_time(pool: Pool, count: int) -> None:
 
 
 def test_the_time_of_an_item_is_its_own(pool: Pool, tmp_path: Path) -> None:
-    """Items of 2 ms in one chunk of 300: together they take longer than the timeout, alone they do not."""
+    """Items of 2 ms in one chunk of 700: together they take longer than the timeout, alone they do not."""
     book = str(tmp_path / "book")
-    items = [("work_and_note", book, number) for number in range(300)]
-    assert pool.map(crimes.run, items, chunk=300, timeout=TIMEOUT_S) == [number * 2 for number in range(300)]
+    items = [("work_and_note", book, number) for number in range(700)]
+    assert pool.map(crimes.run, items, chunk=700, timeout=TIMEOUT_S) == [number * 2 for number in range(700)]
 
 
 def test_setup_is_not_part_of_an_items_time(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_call_that_timed_out_says_which(pool: Pool) -> None:
     assert error.timeout == TIMEOUT_S
     assert error.index is None
     assert "run(" in str(error)
-    assert "0.4 s" in str(error)
+    assert "1 s" in str(error)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.timeout, again.worker) == (str(error), error.timeout, error.worker)
 
@@ -187,9 +188,10 @@ def test_a_timeout_that_is_never_reached_costs_nothing(pool: Pool) -> None:
     assert pool.statistics().workers_started == 2
 
 
-def test_an_item_that_ends_on_sigterm_is_timed_out_all_the_same(pool: Pool, tmp_path: Path) -> None:
+def test_an_item_that_ends_on_sigterm_is_timed_out_all_the_same(tmp_path: Path) -> None:
     """SIGTERM comes first: a task may clean up, but it does not return."""
     path = str(tmp_path / "cleaned")
-    (outcome,) = pool.outcomes(crimes.run, [("clean_up_on_sigterm", path)], timeout=TIMEOUT_S)
+    with Pool(1, limits=Limits(grace_s=0.02, terminate_s=60)) as pool:
+        (outcome,) = pool.outcomes(crimes.run, [("clean_up_on_sigterm", path)], timeout=TIMEOUT_S)
     assert outcome.kind is Kind.TIMED_OUT
     assert lines(path) == ["cleaned"]
