@@ -60,6 +60,23 @@ def test_an_array_arrives_in_slices(pool: Pool, tmp_path: Path) -> None:
         assert np.array_equal(tasks.put_together(looks), tasks.ARRAY)
 
 
+@pytest.mark.parametrize("verb", ["map", "imap", "submit"])
+def test_a_file_is_free_when_its_slices_are_done(pool: Pool, tmp_path: Path, verb: str) -> None:
+    """Whoever has the last result may write to the file, though the workers live on: HDF5 locks what is open."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["numbers"] = np.zeros((20, 2))
+    for round in range(3):
+        source = slices.hdf5(path, "numbers", rows=1 + round)
+        if verb == "submit":
+            for each in source:
+                pool.submit(tasks.look, each).result()
+        else:
+            assert len(list(getattr(pool, verb)(tasks.look, source))) == len(source)
+        with h5py.File(path, "r+") as file:
+            file["numbers"][0] = round + 1.0
+
+
 def test_a_mapped_slice_cannot_be_written_to(pool: Pool, tmp_path: Path) -> None:
     """The file is everybody's; a second attempt must see what the first one saw."""
     [outcome, *_] = pool.outcomes(tasks.write_to, slices.npy(tasks.npy(tmp_path)))

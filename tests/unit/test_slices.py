@@ -163,6 +163,47 @@ def test_a_source_that_cannot_be(make: Callable[[Path], Slices], sentence: str, 
     assert "\n" not in str(caught.value)
 
 
+def test_a_shape_that_is_none(tmp_path: Path) -> None:
+    """Is no array without items: those would be lost without a word."""
+    path = array(tmp_path, np.zeros(10))
+    with open(path, "r+b") as file:
+        content = file.read().replace(b"(10,)", b"(-9,)")
+        file.seek(0)
+        file.write(content)
+    with pytest.raises(UsageError, match=r"is no .npy file"):
+        slices.npy(path)
+
+
+def test_damaged_files_of_hdf5(tmp_path: Path) -> None:
+    """Whatever the library raises, and wherever it comes upon the damage: a sentence."""
+    path = hdf5(tmp_path)
+    with open(path, "rb") as file:
+        whole = file.read()
+    for start in range(0, len(whole), 64):
+        with open(path, "wb") as file:
+            file.write(whole[:start] + b"\xff" * 64 + whole[start + 64 :])
+        for dataset in (None, "/images", "deep/labels"):
+            try:
+                for each in slices.hdf5(path, dataset):
+                    each.load()
+            except (UsageError, SliceError) as error:
+                assert path in str(error) and "\n" not in str(error)
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of it may be half of the one and half of the other."""
+    path = text(tmp_path)
+    first = slices.lines(path)[0]
+
+    def read(file: Any, handle: Any, start: int, stop: int) -> bytes:
+        os.utime(path, ns=(1, 1))
+        return b"some of it"
+
+    monkeypatch.setattr(type(first.file), "read", read)
+    with pytest.raises(SliceError, match="written to after the source was made"):
+        first.load()
+
+
 def test_a_part_of_a_nested_column(tmp_path: Path) -> None:
     """Is named with a dot."""
     [group] = slices.parquet(parquet(tmp_path), columns=["place.x"])

@@ -77,8 +77,7 @@ class Bench:
             self.state = (value,)
 
     def tear_down(self) -> None:
-        """Close what the worker kept open, and run the teardown function."""
-        self._files.close()
+        """Run the teardown function."""
         if self.preparation.teardown is not None:
             self.preparation.teardown(*self.state)
 
@@ -104,6 +103,8 @@ class Bench:
 
         def send(*, ended: bool) -> None:
             nonlocal values, failures, durations, first, begun
+            if ended:
+                self._files.close()  # before the program goes on, and may want to write to them
             self.work = Work(None, self.work.done + position - first, self.work.busy_ns + now - begun)
             report(
                 Results(

@@ -83,7 +83,7 @@ def memmap(
     stamp = Stamp.of(path)
     try:
         kind = np.dtype(dtype)
-    except TypeError as error:
+    except Exception as error:  # TypeError for most of it
         raise UsageError(f"dtype={dtype!r} is no type of NumPy: {error}") from None
     offset = whole(offset, "offset", 0)
     if shape is None:
@@ -107,6 +107,8 @@ def _slices(file: ArrayFile, rows: int | None) -> Slices:
         )
     if not file.shape:
         raise UsageError(f"{name} holds a single value, which has no axis to slice along")
+    if min(file.shape) < 0:
+        raise UsageError(f"{name} is no .npy file: its shape is {file.shape}")
     needed = file.offset + file.shape[0] * file.row_bytes
     if needed > file.stamp.size:
         raise UsageError(

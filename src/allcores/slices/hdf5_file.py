@@ -15,6 +15,8 @@ from allcores.slices.source import SlicedFile, Slices, Stamp, rows_per_slice
 
 #: names that a message lists at most
 MOST_NAMES = 5
+#: what the library says of a file that somebody else has locked
+_LOCKED = "lock file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Hdf5File(SlicedFile):
         return f"{self.stamp.name}:{self.dataset}[{start}:{stop}]"
 
     def explain(self, error: Exception) -> str:
-        if "lock file" in str(error):
+        if _LOCKED in str(error):
             return "another program has the file open for writing; try again when it has closed it"
         return SlicedFile.explain(self, error)
 
@@ -44,28 +46,37 @@ def hdf5(path: str | os.PathLike[str], dataset: str | None, rows: int | None) ->
     """See `allcores.slices.hdf5`."""
     stamp = Stamp.of(path)
     try:
-        file = h5py.File(stamp.path, "r")
-    except OSError as error:
-        raise UsageError(f"cannot open {stamp.name} as HDF5: {' '.join(str(error).split())}") from None
-    with file:
-        if dataset is None:
-            names = _names(file)
-            if len(names) != 1:
-                raise UsageError(f"name a data set of {stamp.name}: {_listed(names, '')}")
-            dataset = names[0]
-        found = file.get(dataset)
-        if not isinstance(found, h5py.Dataset):
-            what = "is a group in" if found is not None else "is no data set of"
-            raise UsageError(f"{dataset} {what} {stamp.name}: {_listed(_names(file), dataset)}")
-        if not found.shape:
-            raise UsageError(
-                f"{stamp.name}:{dataset} holds a single value or nothing, so it has no axis to slice along"
-            )
-        row_bytes = math.prod(found.shape[1:]) * found.dtype.itemsize
-        # A chunk of the file is decompressed as a whole: two workers that share one would both do it.
-        multiple = found.chunks[0] if found.chunks else 1
-        step = rows_per_slice(rows, row_bytes, multiple=multiple)
-        return Slices(Hdf5File(stamp, found.name), found.shape[0] if row_bytes else 0, step)
+        with h5py.File(stamp.path, "r") as file:
+            return _slices(stamp, file, dataset, rows)
+    except UsageError:
+        raise
+    except Exception as error:  # of a damaged file h5py raises what fits: OSError, KeyError, RuntimeError, TypeError
+        raise UsageError(f"cannot open {stamp.name} as HDF5: {_reason(error)}") from None
+
+
+def _slices(stamp: Stamp, file: Any, dataset: str | None, rows: int | None) -> Slices:
+    if dataset is None:
+        names = _names(file)
+        if len(names) != 1:
+            raise UsageError(f"name a data set of {stamp.name}: {_listed(names, '')}")
+        dataset = names[0]
+    found = file.get(dataset)
+    if not isinstance(found, h5py.Dataset):
+        what = "is a group in" if found is not None else "is no data set of"
+        raise UsageError(f"{dataset} {what} {stamp.name}: {_listed(_names(file), dataset)}")
+    if not found.shape:
+        raise UsageError(f"{stamp.name}:{dataset} holds a single value or nothing, so it has no axis to slice along")
+    row_bytes = math.prod(found.shape[1:]) * found.dtype.itemsize
+    # A chunk of the file is decompressed as a whole: two workers that share one would both do it.
+    multiple = found.chunks[0] if found.chunks else 1
+    step = rows_per_slice(rows, row_bytes, multiple=multiple)
+    return Slices(Hdf5File(stamp, found.name), found.shape[0] if row_bytes else 0, step)
+
+
+def _reason(error: Exception) -> str:
+    if _LOCKED in str(error):
+        return "another program has it open for writing; try again when it has closed it"
+    return f"{' '.join(str(error).split()) or type(error).__name__}; it is damaged, or no such file"
 
 
 def _names(file: Any) -> list[str]:

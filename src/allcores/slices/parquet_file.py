@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow
 from pyarrow import parquet as arrow_parquet
 
 from allcores.errors import UsageError
@@ -43,7 +42,7 @@ def parquet(path: str | os.PathLike[str], columns: Iterable[str] | None) -> Slic
     try:
         with arrow_parquet.ParquetFile(stamp.path) as file:
             groups, names = file.metadata.num_row_groups, list(file.schema_arrow.names)
-    except (pyarrow.ArrowException, OSError) as error:
+    except Exception as error:  # of a damaged file, whatever the library raises
         raise UsageError(f"cannot open {stamp.name} as Parquet: {' '.join(str(error).split())}") from None
     for name in chosen or ():
         # A part of a nested column is named with dots.

@@ -132,10 +132,13 @@ class Slice(Reference):
         trouble = file.stamp.trouble()
         cause: Exception | None = None
         if trouble is None:
+            # It may change in the middle of being read.
             try:
-                return file.read(files.handle(key, file.open), self.start, self.stop)
+                data = file.read(files.handle(key, file.open), self.start, self.stop)
+                trouble = file.stamp.trouble()
+                if trouble is None:
+                    return data
             except Exception as error:
-                # It may have changed in the middle of being read.
                 cause, trouble = error, file.stamp.trouble() or file.explain(error)
         files.drop(key)
         message = f"{self!r} cannot be read: {trouble}."

@@ -280,8 +280,11 @@ class Runner:
             slot[BUSY] += total_ns
             if self._items_left is not None:
                 self._items_left -= count
-        if ended and self._used_up():
-            self.leaving = True
+        if ended:
+            # Before the outcomes leave, for then the program may want to write to a file that its tasks have read.
+            self._files.close()
+            if self._used_up():
+                self.leaving = True
         flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
         payload = b""
         if count:
