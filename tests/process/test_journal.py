@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -341,6 +343,74 @@ def test_an_iterable_is_compared_as_well(pool: allcores.Pool, here: Path, once: 
     result = pool.run(double, give(items), "out.jsonl", journal=journal())
     assert 0 < result.resumed <= 300
     assert lines() == [2 * n for n in items]
+
+
+class Feeding:
+    """Writes lines into a FIFO for each reader that opens it; as `seq … |` does."""
+
+    def __init__(self, path: str, lines: list[str]) -> None:
+        self._path, self._lines = path, lines
+        self._thread = threading.Thread(target=self._feed)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def _feed(self) -> None:
+        with contextlib.suppress(BrokenPipeError), open(self._path, "w") as file:
+            file.writelines(f"{line}\n" for line in self._lines)
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+
+def refused_unless_mended(line: str) -> str:
+    if line == "150" and not os.path.exists("mended"):
+        raise ValueError(line)
+    return line
+
+
+@pytest.mark.parametrize("ending", ["stopped", "retried", "changed"])
+def test_a_pipe_under_a_path_is_read_once(pool: allcores.Pool, here: Path, ending: str) -> None:
+    """Each session gets the lines once; a second opening would wait for ever, a second reading would lose some."""
+    os.mkfifo("fifo")
+    items = [str(n) for n in range(3_000)]
+    on_error = "skip" if ending == "retried" else "raise"
+    with Feeding("fifo", items), contextlib.suppress(ValueError):
+        pool.run(refused_unless_mended, "fifo", "out.jsonl", journal=journal(), on_error=on_error)
+    Path("mended").touch()
+    kept = journal(retry_failed=ending == "retried")
+    if ending == "changed":
+        items = ["another", *items[1:], "more"]
+        with Feeding("fifo", items), pytest.raises(allcores.RunChanged, match="input has changed"):
+            pool.run(refused_unless_mended, "fifo", "out.jsonl", journal=kept)
+        kept = journal(accept_changes=True)
+    with Feeding("fifo", items):
+        result = pool.run(refused_unless_mended, "fifo", "out.jsonl", journal=kept)
+    assert result.resumed > 0
+    assert lines()[1:] == items[1:] and lines()[0] in ("0", "another")
+    if ending == "changed":  # what was accepted is known from then on
+        shutil.copy("out.jsonl", "before.jsonl")
+        with Feeding("fifo", ["third", *items[1:]]), pytest.raises(allcores.RunChanged):
+            pool.run(refused_unless_mended, "fifo", "out.jsonl", journal=journal())
+        with Feeding("fifo", items):
+            assert pool.run(refused_unless_mended, "fifo", "out.jsonl", journal=journal()).resumed == len(items)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_blank_lines_of_any_kind_and_a_resumed_run(pool: allcores.Pool, here: Path, suffix: str) -> None:
+    """They have no index, in no session: not when read, not when passed over, not when failed items run again."""
+    blanks = ["", " ", "\u3000", "\xa0", "\x1c", "\x85 \u2028"]
+    texts = [f'"{n}"\n{blanks[n % len(blanks)]}' for n in range(400)]
+    content = ("\ufeff\n" + "\n".join(texts) + "\n").encode()
+    path = here / f"in.jsonl{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(ValueError, match="150"):
+        pool.run(refused_unless_mended, path, "out.jsonl", journal=journal())
+    result = pool.run(refused_unless_mended, path, "out.jsonl", journal=journal(), on_error="skip")
+    assert result.resumed > 0 and lines() == [str(n) for n in range(400) if n != 150]
+    (here / "mended").touch()
+    pool.run(refused_unless_mended, path, "out.jsonl", journal=journal(retry_failed=True), on_error="skip")
+    assert lines() == [str(n) for n in range(400)]
 
 
 def test_items_known_by_a_key_are_found_where_they_are(pool: allcores.Pool, here: Path) -> None:

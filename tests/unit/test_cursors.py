@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.errors import NotSupported
+from allcores.errors import NotSupported, UsageError
+from allcores.streams import cursors, text
 from allcores.streams.cursors import facts_of, is_read_once, open_cursor
 from allcores.streams.digests import Digest
 from allcores.streams.sources import Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
@@ -106,6 +111,129 @@ def test_a_cut_compressed_file_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"line\n" * 100_000)[:-20])
     with pytest.raises(BadInput, match="cannot read"):
         list(from_inputs([str(path)]))
+
+
+BLANKS = ["", " ", "\t", "\u3000", "\xa0", "\x1c", "\x1f \x85", "\u2028", "\ufeff", "\u200b", "\r", "\x0c \u3000"]
+
+
+@given(
+    st.lists(st.sampled_from([*BLANKS, "1", '"a"', " 2 ", "\u30003", "{"]), max_size=8),
+    st.booleans(),
+    st.sampled_from(["fatal", "skip"]),
+    st.sampled_from(["", ".gz"]),
+)
+def test_what_is_passed_over_is_no_item_for_anybody(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], mark: bool, bad_records: Any, suffix: str
+) -> None:
+    """Whoever reads, counts or skips: a line of any white space has no index, nor has one of a byte order mark."""
+    name = f"values.jsonl{suffix}"
+    path = write(tmp_path_factory.getbasetemp(), name, "\ufeff" * mark + "\n".join(lines))
+    source = JsonLines(path, bad_records=bad_records)
+    whole = []
+    reading = open_cursor(source)
+    with contextlib.suppress(BadInput):
+        for item in reading:
+            whole.append(item)
+            place = reading.place()
+            skipping, again = open_cursor(source), open_cursor(source, place=place, items=len(whole))
+            assert skipping.skip(len(whole)) == len(whole) and skipping.place() == place
+            assert skipping.digest.value() == reading.digest.value()
+            with contextlib.suppress(BadInput):
+                assert again.skip(1) == skipping.skip(1) and again.place() == skipping.place()
+            skipping.close()
+            again.close()
+    reading.close()
+    if "{" not in lines and not suffix and not {"\ufeff", "\u200b"} & set(lines):
+        assert source.total() == len(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [("x.txt", b"good", b"bad" * 90), ("x.jsonl", b"1", b"2" * 90), ("x.csv", b"n", b'"n' * 90)],
+)
+def test_a_line_that_is_too_long_is_left_out_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, good: bytes, bad: bytes
+) -> None:
+    """Its end is no item, and its bytes count: reading goes on behind it."""
+    for module in (cursors, text):
+        monkeypatch.setattr(module, "LINE_BYTES_MAX", 16)
+    path = tmp_path / name
+    path.write_bytes(good + b"\n" + bad + b"\n" + good + b"\n" + bad)
+    reports: list[BadInput] = []
+    source = from_inputs([str(path)], bad_records="skip")
+    cursor = open_cursor(source, report=reports.append)
+    items = list(cursor)
+    assert len(items) == (1 if name == "x.csv" else 2)
+    assert [each.line for each in reports] == [2, 4] and cursor.place()[:2] == [path.stat().st_size, 4]
+    cursor.close()
+
+
+def test_a_pipe_is_read_once_whatever_its_name(tmp_path: Path) -> None:
+    """What has been read of it is gone, so the open file is asked; a regular file under such a name is one."""
+    fifo, file = str(tmp_path / "fifo.jsonl"), write(tmp_path, "file.jsonl", "1\n")
+    os.mkfifo(fifo)
+    link = str(tmp_path / "link.jsonl")
+    os.symlink(fifo, link)
+    for name in (fifo, link):
+        source = JsonLines(name)
+        assert is_read_once(source) and is_read_once(Chain([JsonLines(file), source])) and facts_of(source) is None
+        assert source.total() is None
+        end = os.open(fifo, os.O_RDWR)
+        os.write(end, b"1\n2\n")
+        cursor = open_cursor(source)
+        reading = iter(cursor)
+        assert cursor.one_shot and next(reading) == 1 and cursor.place() is None
+        os.close(end)
+        assert list(reading) == [2]
+        cursor.close()
+    with open(file, "rb") as opened:
+        source = JsonLines(f"/dev/fd/{opened.fileno()}")
+        assert not is_read_once(source) and list(source) == list(source) == [1]
+    assert is_read_once(Lines("/dev/null")) and not is_read_once(Lines(str(tmp_path / "none")))
+
+
+def test_a_pipe_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    """The second would wait for ever, or get nothing."""
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    os.symlink(fifo, tmp_path / "link")
+    with pytest.raises(BadInput, match=r"can only be read once, and .*fifo is the same"):
+        from_inputs([fifo, str(tmp_path / "link")])
+
+
+def test_standard_input_that_does_not_block_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program that has it may have made it so; nothing there yet is not the end."""
+    read, write_end = os.pipe()
+    os.set_blocking(read, False)
+    with open(read) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        given = iter(Lines("-"))
+        late = threading.Timer(0.05, lambda: (os.write(write_end, b"b\n"), os.close(write_end)))
+        os.write(write_end, b"a\n")
+        assert next(given) == "a"
+        late.start()
+        assert list(given) == ["b"]
+        late.join()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "idna", "rot13", "zlib", "undefined", "no such", "utf\0"])
+def test_an_encoding_that_is_none_for_lines(encoding: str) -> None:
+    """Is refused at once, whatever the codec raises; one that only fails on a line is a sentence about that line."""
+    try:
+        source = Lines("x", encoding=encoding)
+    except UsageError:
+        return
+    assert encoding == "idna" and source.encoding == encoding
+
+
+def test_numbers_and_depths_that_json_cannot_hold(tmp_path: Path) -> None:
+    """One sentence each."""
+    for content in ("9" * 5_000, "[" * 100_000, '"\udcff"'):
+        path = tmp_path / "bad.jsonl"
+        path.write_bytes(content.encode("utf-8", "surrogateescape") + b"\n1\n")
+        with pytest.raises(BadInput, match="line 1: "):
+            list(JsonLines(str(path)))
+        assert list(JsonLines(str(path), bad_records="skip")) == [1]
 
 
 def test_zstd_is_read_and_written(tmp_path: Path) -> None:

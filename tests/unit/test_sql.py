@@ -40,3 +40,34 @@ def test_the_password_is_not_written_down() -> None:
     assert "secret" not in str(one) and "host" in str(one)
     other = identity_of_source(SqlQuery("postgresql://me:secret@host/db", "SELECT 2 ORDER BY 1"))
     assert len(differences({"source": one}, {"source": other}, keyed=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters", "sentence"),
+    [
+        ("SELECT 1 AS a, 2 AS b, 3 AS a", {}, "the name 'a' occurs twice .columns 1 and 3.*AS"),
+        ("SELECT :n AS a", {"n": 1 << 70}, "too large"),
+        ("SELECT :n AS a", {}, "cannot read from sqlite"),
+        ("SELECT CAST(x'ff41' AS TEXT) AS a", {}, "cannot read from sqlite"),
+        ("INSERT INTO nowhere VALUES (1)", {}, "cannot read from sqlite"),
+    ],
+)
+def test_rows_that_cannot_be_items(query: str, parameters: dict[str, object], sentence: str) -> None:
+    """A sentence before the first of them, whatever the library or the driver below it raises."""
+    from allcores.streams.sql import SqlQuery
+
+    with pytest.raises(BadInput, match=sentence) as caught:
+        next(iter(SqlQuery("sqlite://", query, parameters)))
+    assert "\n" not in str(caught.value)
+    for url in ("nothing://", "no url", "postgresql+nodriver://me:secret@host/db"):
+        with pytest.raises(BadInput, match="cannot read from") as caught:
+            next(iter(SqlQuery(url, "SELECT 1")))
+        assert "secret" not in str(caught.value)
+
+
+def test_a_query_that_returns_no_rows_at_all(tmp_path: Path) -> None:
+    """Such as one that changes a table: it is no input."""
+    from allcores.streams.sql import SqlQuery
+
+    with pytest.raises(BadInput, match="cannot read from sqlite"):
+        list(SqlQuery(f"sqlite:///{tmp_path}/rows.db", "CREATE TABLE rows (n)"))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from allcores.errors import RunChanged
-from allcores.journal.catalogue import Anchor, Catalogue
+from allcores.journal.catalogue import Anchor, Catalogue, put_anchors
 from allcores.journal.ranges import RangeSet
 from allcores.outcome import Outcome
 from allcores.streams.cursors import Cursor, Report, open_cursor
@@ -68,6 +68,9 @@ class Feed:
         self._known = 0
         self._base = 0
         self._marked = 0
+        #: of an input that can be read once: what was found when it was compared, and is to be known from now on
+        self._read: list[Anchor] = []
+        self._anew: list[Anchor] = []
         self._seek: Callable[[int], Anchor | None] | None = None
         self._hole: tuple[int, int | None] = (0, 0)
         self._iterator: Iterator[Any] = iter(())
@@ -85,21 +88,29 @@ class Feed:
         cursor = open_cursor(self._source, report=self.report)
         try:
             self._compare(cursor, known)
-            self._known, self._last = known[-1].items, known[-1]
-            if cursor.one_shot:
-                self._use(cursor, known[-1])
         finally:
             if not cursor.one_shot:
                 cursor.close()
+            elif self._read:
+                self._known, self._last = self._read[-1].items, self._read[-1]
+                self._use(cursor, self._last)
+        self._known, self._last = known[-1].items, known[-1]
 
     def reset(self) -> None:
-        """It is another input, and that was accepted: know nothing of it. What is settled is passed over."""
-        self._held.clear()
-        self._last, self._known = None, 0
-        self._cursor = None
+        """It is another input, and that was accepted: know nothing of it. What is settled is passed over.
+
+        But what can be read only once stays open, with its items that were read and are left: they would be lost.
+        """
+        if self._cursor is None:
+            self._last, self._known = None, 0
+        else:
+            self._anew = self._read
 
     def open(self, catalogue: Catalogue) -> None:
         """Stand before the first item that is left."""
+        if self._anew:
+            with catalogue.transaction() as db:
+                put_anchors(db, self._anew)
         for anchor in catalogue.anchors():
             self._known, self._last = anchor.items, anchor
         if self._cursor is None:
@@ -146,6 +157,7 @@ class Feed:
             else:
                 there = cursor.skip(anchor.items - cursor.items) == anchor.items - before
             digest = cursor.digest.value()
+            self._read.append(Anchor(cursor.items, cursor.place(), digest, base))
             if not there or digest != anchor.digest:
                 what = "ends" if not there else "has changed"
                 raise RunChanged(

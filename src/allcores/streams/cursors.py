@@ -8,16 +8,28 @@ The digest is of the input as it was read: bytes of a file, or items where there
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO, Protocol
 
 from allcores.streams.compression import compression_of
+from allcores.streams.csvtext import CsvRecords
 from allcores.streams.digests import Digest
 from allcores.streams.sources import Chain, Csv, Files, JsonLines, Lines
-from allcores.streams.text import LINE_BYTES_MAX, STDIN, BadInput, bad_line, decoded, json_item, opened, read_trouble
+from allcores.streams.text import (
+    LINE_BYTES_MAX,
+    STDIN,
+    BadInput,
+    decoded,
+    gives_once,
+    is_blank,
+    is_too_long,
+    json_item,
+    names_read_once,
+    opened,
+    read_trouble,
+)
 
 #: what is told of a record that is bad and is skipped
 Report = Callable[[BadInput], None]
@@ -70,6 +82,8 @@ def facts_of(source: Iterable[Any]) -> list[list[Any]] | None:
             there = os.stat(path)
         except OSError:
             return None
+        if gives_once(there.st_mode):
+            return None
         facts.append([os.path.abspath(path), there.st_size, there.st_mtime_ns, there.st_ino])
     return facts
 
@@ -120,7 +134,6 @@ class _LineCursor:
     def __init__(self, source: Lines | JsonLines | Csv, place: Any, items: int, report: Report | None) -> None:
         self.items = items
         self.digest = Digest()
-        self.one_shot = source.path == STDIN
         self._source = source
         self._report = report
         #: bytes and lines read so far; the names in the first line of a CSV file
@@ -130,7 +143,8 @@ class _LineCursor:
         if place is not None:
             self._offset, self._line, self._header = place
         self._manager = opened(source.path)
-        self._file: BinaryIO | None = self._manager.__enter__()
+        self._file: BinaryIO | None
+        self._file, self.one_shot = self._manager.__enter__()
         if self._offset:
             try:
                 self._go_to(self._offset)
@@ -145,18 +159,13 @@ class _LineCursor:
             yield item
 
     def skip(self, count: int) -> int:
+        if count <= 0:
+            return 0
         source = self._source
         if isinstance(source, Csv) or source.bad_records != "fatal":
             return sum(1 for _ in islice(iter(self), count))
-        blank = isinstance(source, JsonLines)
-        done = 0
-        if count <= 0:
-            return 0
-        for raw in self._raw():
-            if not (blank and raw.isspace()):
-                done += 1
-                if done == count:
-                    break
+        # What makes an item is asked of the same generators that reading asks; only the values are not made.
+        done = sum(1 for _ in islice(self._raw() if isinstance(source, Lines) else self._documents(), count))
         self.items += done
         return done
 
@@ -166,14 +175,8 @@ class _LineCursor:
     def forward(self, place: Any, items: int) -> bool:
         """Go to a place without looking at lines, only taking the bytes into the digest; False if it is not there."""
         offset, line, header = place
-        assert self._file is not None
-        left = offset - self._offset
-        while left > 0:
-            block = self._file.read(min(left, 1 << 20))
-            if not block:
-                return False
-            self.digest.add(block)
-            left -= len(block)
+        if not self._pass(offset - self._offset, self.digest.add):
+            return False
         self._offset, self._line, self._header, self.items = offset, line, header, items
         return True
 
@@ -184,34 +187,47 @@ class _LineCursor:
 
     def _go_to(self, offset: int) -> None:
         assert self._file is not None
-        if compression_of(self._source.path) is None:
+        if compression_of(self._source.path) is None and not self.one_shot:
             self._file.seek(offset)
-            return
-        while offset > 0:  # what is compressed has to be read
-            block = self._file.read(min(offset, 1 << 20))
+        else:  # what is compressed has to be read
+            self._pass(offset)
+
+    def _pass(self, count: int, add: Callable[[bytes], None] | None = None) -> bool:
+        """Read bytes without looking at them; False if there are fewer."""
+        assert self._file is not None
+        while count > 0:
+            try:
+                block = self._file.read(min(count, 1 << 20))
+            except Exception as error:  # whatever a library raises for data that are damaged
+                raise read_trouble(self._source.path, self._line + 1, error) from None
             if not block:
-                return
-            offset -= len(block)
+                return False
+            if add is not None:
+                add(block)
+            count -= len(block)
+        return True
+
+    def _readline(self) -> bytes:
+        assert self._file is not None
+        try:
+            return self._file.readline(LINE_BYTES_MAX)
+        except Exception as error:
+            raise read_trouble(self._source.path, self._line + 1, error) from None
+
+    def _take(self, raw: bytes) -> None:
+        """Count a line, and take it into the digest; all of it, where only its beginning was read."""
+        self._offset += len(raw)
+        self._line += 1
+        self.digest.add(raw)
+        while len(raw) >= LINE_BYTES_MAX and is_too_long(raw):
+            raw = self._readline()
+            self._offset += len(raw)
+            self.digest.add(raw)
 
     def _raw(self) -> Iterator[bytes]:
         """Lines as bytes; counts them, and takes them into the digest."""
-        file, path = self._file, self._source.path
-        assert file is not None
-        add, readline = self.digest.add, file.readline
-        digest = self.digest
-        while True:
-            try:
-                raw = readline(LINE_BYTES_MAX)
-            except Exception as error:
-                raise read_trouble(path, self._line + 1, error) from None
-            if not raw:
-                return
-            if digest is not self.digest:
-                digest = self.digest
-                add = digest.add
-            self._offset += len(raw)
-            self._line += 1
-            add(raw)
+        while raw := self._readline():
+            self._take(raw)
             yield raw
 
     def _texts(self) -> Iterator[str]:
@@ -223,43 +239,41 @@ class _LineCursor:
             except BadInput as error:
                 self._bad(error)
 
+    def _documents(self) -> Iterator[str]:
+        """Lines of JSON Lines that hold something."""
+        return (text for text in self._texts() if not is_blank(text))
+
     def _parsed(self) -> Iterator[Any]:
         source = self._source
         if isinstance(source, Lines):
             yield from self._texts()
         elif isinstance(source, JsonLines):
-            for text in self._texts():
-                if text and not text.isspace():
-                    try:
-                        item = json_item(source.path, self._line, text)
-                    except BadInput as error:
-                        self._bad(error)
-                        continue
-                    yield item
+            for text in self._documents():
+                try:
+                    item = json_item(source.path, self._line, text)
+                except BadInput as error:
+                    self._bad(error)
+                    continue
+                yield item
         else:
             yield from self._rows(source)
 
+    def records(self, source: Csv) -> CsvRecords:
+        """The records of a CSV file, from here on."""
+        delimiter = source.delimiter
+        return CsvRecords(source.path, source.encoding, delimiter, self._readline, line=self._line, header=self._header)
+
     def _rows(self, source: Csv) -> Iterator[Any]:
-        # csv joins what belongs together across line ends, so each text gets its own back.
-        rows = csv.reader((text + "\n" for text in self._texts()), delimiter=source.delimiter, strict=True)
-        while True:
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                self._bad(bad_line(source.path, self._line, f"not CSV ({error})"))
-                continue
-            if row is None:
-                return
-            if not row:
-                continue
-            if self._header is None:
-                self._header = row
-            elif len(row) != len(self._header):
-                self._bad(
-                    bad_line(source.path, self._line, f"{len(row)} fields where the header has {len(self._header)}")
-                )
-            else:
-                yield dict(zip(self._header, row, strict=True))
+        records = self.records(source)
+        for record in records:
+            for raw in record.raws:
+                self._take(raw)
+            self._header = header = records.header
+            if record.trouble is not None:
+                self._bad(record.trouble)
+            elif record.fields:
+                assert header is not None
+                yield dict(zip(header, record.fields, strict=True))
 
     def _bad(self, error: BadInput) -> None:
         if self._source.bad_records == "fatal":
@@ -268,12 +282,24 @@ class _LineCursor:
             self._report(error)
 
 
+def check_header(source: Csv) -> None:
+    """Read no more of a CSV file than its header. Raises: BadInput if it is none."""
+    cursor = _LineCursor(source, None, 0, None)
+    try:
+        records = cursor.records(source)
+        for _ in records:
+            if records.header is not None:
+                break
+    finally:
+        cursor.close()
+
+
 class _ChainCursor:
     """A reading of several sources, one after the other, with one digest."""
 
     def __init__(self, source: Chain, place: Any, items: int, report: Report | None) -> None:
         self.items = items
-        self.one_shot = any(getattr(part, "path", None) == STDIN for part in source.parts)
+        self.one_shot = is_read_once(source)
         self._digest = Digest()
         self._parts = list(source.parts)
         self._report = report
@@ -333,6 +359,11 @@ class _ChainCursor:
 
 
 def is_read_once(source: Iterable[Any]) -> bool:
-    """True if a source can be read only once: an iterator, or standard input."""
+    """True if a source can be read only once: an iterator, or a file that is standard input, a pipe or a device."""
     parts = source.parts if isinstance(source, Chain) else (source,)
-    return any(getattr(part, "path", None) == STDIN or isinstance(part, Iterator) for part in parts)
+    return any(isinstance(part, Iterator) or _names_read_once(part) for part in parts)
+
+
+def _names_read_once(part: Any) -> bool:
+    path = getattr(part, "path", None)
+    return isinstance(path, str) and names_read_once(path) is not None

@@ -7,12 +7,15 @@ left again: memory is one folder's names per level.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterator
 
 _WILDCARD = re.compile(r"[*?\[]")
+#: a character that `escaped` has made stand for itself
+_ESCAPED = re.compile(r"\[([*?\[])\]")
 #: stands for any number of folders, also none
 _DEEP = "**"
 
@@ -26,12 +29,23 @@ def has_wildcard(pattern: str) -> bool:
     return _WILDCARD.search(pattern) is not None
 
 
+def escaped(path: str) -> str:
+    """The pattern that matches this path alone."""
+    return _WILDCARD.sub(r"[\g<0>]", path)
+
+
+def all_inside(folder: str) -> str:
+    """The pattern of all files in a folder and the folders in it."""
+    return os.path.join(escaped(folder), "**", "*")
+
+
 def matching_files(pattern: str) -> Iterator[str]:
     """Paths of the files (not folders) that match, each once, sorted within each folder.
 
     `*` and `?` and `[…]` match within a name, `**` alone between slashes matches any folders. A name that
     starts with a dot is matched only by a pattern that does. Linked files are found, linked folders are not
-    entered by `**` (they may lead in circles).
+    entered by `**` (they may lead in circles), and a link that leads nowhere is a file. What is there under
+    the very name that stands in the pattern (`data [final].txt`) is meant, unless the pattern matches that name, too.
     Raises: OSError if a folder that has to be listed can't be, PatternError for an empty pattern or a part
         like `a**`.
     """
@@ -76,8 +90,9 @@ def _split(pattern: str) -> tuple[str, list[str]]:
             raise PatternError(f"'{part}' in '{pattern}': {advice}")
     folder = drive + (os.sep if rest[:1] in ("/", os.sep) else "")
     # Not listed: one may be allowed to enter a folder, but not to list it.
-    while parts and not has_wildcard(parts[0]):
-        folder = os.path.join(folder, parts.pop(0))
+    while parts and (name := _literal(folder, parts[0])) is not None:
+        folder = os.path.join(folder, name)
+        del parts[0]
     if parts and parts[-1] == _DEEP:
         parts.append("*")
     return folder, parts
@@ -91,22 +106,45 @@ def _walk(
     places: parts of the pattern that the folder's names may match. All at once, as in a Thompson automaton,
         so that a path which matches in two ways (`**/a/**/b` has such) is found once.
     """
-    for entry in _listed(folder):
-        found, inside = False, set[int]()
-        for place in places:
-            if parts[place] == _DEEP:
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-                    inside.add(place)
-            elif matchers[place](entry.name):
-                if place + 1 < len(parts):
-                    inside.add(place + 1)
-                else:
-                    found = not entry.is_dir()
-        path = os.path.join(folder, entry.name)
-        if found:
-            yield path
-        elif inside and entry.is_dir():
-            yield from _walk(path, _closed(parts, inside), parts, matchers)
+    open_folders = [(folder, places, iter(_listed(folder)))]
+    while open_folders:
+        folder, places, entries = open_folders[-1]
+        for entry in entries:
+            found, inside = False, set[int]()
+            for place in places:
+                if parts[place] == _DEEP:
+                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                        inside.add(place)
+                elif matchers[place](entry.name):
+                    if place + 1 < len(parts):
+                        inside.add(place + 1)
+                    else:
+                        found = not _is_folder(entry)
+            path = os.path.join(folder, entry.name)
+            if found:
+                yield path
+            elif inside and _is_folder(entry):
+                open_folders.append((path, _closed(parts, inside), iter(_listed(path))))
+                break
+        else:
+            open_folders.pop()
+
+
+def _literal(folder: str, part: str) -> str | None:
+    """The name that a part of a pattern stands for, if it is one name only; None if it has to be looked for."""
+    if not has_wildcard(_ESCAPED.sub("", part)):
+        return _ESCAPED.sub(r"\1", part)
+    if part != _DEEP and not _matcher(part)(part) and os.path.lexists(os.path.join(folder, part)):
+        return part
+    return None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Also through a link. One that leads in a circle, or to where nobody may look, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _closed(parts: list[str], places: set[int]) -> frozenset[int]:
@@ -124,6 +162,10 @@ def _listed(folder: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return []  # gone since it was listed, or a literal part that does not exist: nothing matches
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return []  # a link to itself: no folder, as above
+        raise
 
 
 def _matcher(part: str) -> Callable[[str], bool]:

@@ -14,10 +14,10 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from allcores.errors import UsageError
 from allcores.streams.compression import without_compression
-from allcores.streams.patterns import PatternError, has_wildcard, matching_files
+from allcores.streams.patterns import all_inside, has_wildcard, matching_files
 from allcores.streams.sliced import SlicedFormat, file_of, sliced
 from allcores.streams.sliced import format_of as sliced_format_of
-from allcores.streams.text import STDIN, BadInput, check_encoding, check_readable, count_lines
+from allcores.streams.text import STDIN, BadInput, check_encoding, check_readable, count_lines, names_read_once
 
 Format = Literal["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"]
 #: what becomes of a record that cannot be read: the end of the whole, or it is left out and reported
@@ -64,7 +64,7 @@ class Lines:
         return _read(self)
 
     def total(self) -> int | None:
-        return count_lines(self.path, skip_blank=False)
+        return count_lines(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class JsonLines:
         return _read(self)
 
     def total(self) -> int | None:
-        return count_lines(self.path, skip_blank=True)
+        return count_lines(self.path, self.encoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ class Csv:
 
     def __post_init__(self) -> None:
         check_encoding(self.encoding)
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
+            raise UsageError(f"separator={self.separator!r} must be one character, and no quote or line end")
 
     @property
     def delimiter(self) -> str:
@@ -130,7 +132,7 @@ class Files:
             for path in matching_files(self.pattern):
                 found = True
                 yield path
-        except PatternError as error:
+        except ValueError as error:  # a PatternError, or a name that no file can have
             raise BadInput(str(error), path=self.pattern) from None
         except OSError as error:
             folder = error.filename or self.pattern
@@ -145,14 +147,13 @@ class Files:
                 count += 1
                 if count > COUNT_PATHS_MAX:
                     return None
-        except (OSError, PatternError):
+        except (OSError, ValueError):
             return None  # the iteration itself will tell
         return count
 
     def _nothing(self) -> str:
         if os.path.isdir(self.pattern):
-            inside = os.path.join(self.pattern, "**", "*")
-            return f"{self.pattern} is a folder: for the files in it, write '{inside}'"
+            return f"{self.pattern} is a folder: for the files in it, write '{all_inside(self.pattern)}'"
         kind = "matches" if has_wildcard(self.pattern) else "is called"
         return f"no file {kind} '{self.pattern}' (in {os.getcwd()})"
 
@@ -199,9 +200,15 @@ def from_inputs(
     """
     parts: list[Source[Any]] = []
     formats: set[str] = set()
+    once: dict[tuple[int, int], str] = {}
     for name in names:
-        if name == STDIN and any(getattr(part, "path", None) == STDIN for part in parts):
-            raise BadInput("standard input (-) can only be read once", path=STDIN)
+        what = names_read_once(name)
+        if what in once:
+            other = "" if once[what] == name else f", and {once[what]} is the same"
+            shown = "standard input (-)" if name == STDIN else name
+            raise BadInput(f"{shown} can only be read once{other}", path=name)
+        if what is not None:
+            once[what] = name
         kind = format or format_of(name)
         formats.add(kind)
         if kind in SLICED:
@@ -234,14 +241,14 @@ def source_of(given: Any) -> Iterable[Any]:
     """The source that a path or a pattern names; an iterable is given back as it is.
 
     A pattern (`data/*.png`) and a folder are files, whose paths are the items; other paths are read as
-    `from_inputs` does.
+    `from_inputs` does. What is there under the very name is that, even if the name could be a pattern.
     """
     if isinstance(given, (str, os.PathLike)):
         path = os.fspath(given)
-        if has_wildcard(path):
-            return Files(path)
         if os.path.isdir(path):
-            return Files(os.path.join(path, "**", "*"))
+            return Files(all_inside(path))
+        if has_wildcard(path) and not os.path.lexists(file_of(path)):
+            return Files(path)
         return from_inputs([path])
     if not isinstance(given, Iterable):
         raise UsageError(f"{given!r} is no source: give a path, a pattern, or anything that can be iterated")
@@ -263,12 +270,20 @@ def format_of(name: str) -> Format:
 def _file(
     name: str, format: Format, encoding: str, bad_records: BadRecords, columns: Sequence[str] | None
 ) -> Source[Any]:
+    """The source of a file that can be read; what can be told of it from its beginning is told now."""
     if format == "parquet":
         from allcores.streams.parquet import Parquet
 
-        return Parquet(name, None if columns is None else tuple(columns))
+        parquet = Parquet(name, None if columns is None else tuple(columns))
+        parquet.check()
+        return parquet
     if format == "csv":
-        return Csv(name, encoding, bad_records)
+        source = Csv(name, encoding, bad_records)
+        if names_read_once(name) is None:
+            from allcores.streams.cursors import check_header
+
+            check_header(source)
+        return source
     return (JsonLines if format == "jsonl" else Lines)(name, encoding, bad_records)
 
 
