@@ -176,6 +176,7 @@ class Crew:
         self.poller.register(ours.fileno(), link)
         self.launcher.launch(worker, slot, theirs.fileno(), notes)
         theirs.close()
+        self.write(link, link.introduction())
         preparation = self.preparation
         if self.freight is not None:
             link.delivery = self.freight.deliver(worker)

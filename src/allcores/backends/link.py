@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from allcores.transport import frames
+from allcores.transport import authkey, frames
 from allcores.transport.lookout import readable
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Link:
 
     __slots__ = (
         "attended",
+        "authkey",
         "dead",
         "delivery",
         "ended",
@@ -53,6 +54,8 @@ class Link:
         #: a caller waits on this pipe itself; the loop leaves it alone
         self.attended = False
         self.pid = 0
+        #: multiprocessing's key, as it was told
+        self.authkey: bytes | None = None
         #: numbers of the functions it has
         self.known: set[int] = set()
         #: how far its reports on a chunk were read: sequence -> the next position, or OVER
@@ -81,6 +84,14 @@ class Link:
             del progress[next(iter(progress))]
         progress[sequence] = OVER if flags & frames.ENDED else start + count
         return True
+
+    def introduction(self) -> bytes:
+        """A frame to go before others if multiprocessing's key has changed, or was made, since the last."""
+        key = authkey.current()
+        if key is None or key == self.authkey:
+            return b""
+        self.authkey = key
+        return frames.frame(frames.AUTHKEY, 0, self.authkey)
 
     @property
     def over(self) -> bool:

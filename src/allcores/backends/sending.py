@@ -75,7 +75,7 @@ class Sending:
                 link.lent.setdefault(offset, []).append(what)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
         moment("frame.before")
-        crew.write(link, data)
+        crew.write(link, link.introduction() + data)
         moment("frame.after")
         until = driver.sleeps_until
         if self._limits.memory_per_worker is not None and until and until > monotonic_ns() + int(SAMPLE_S * 1e9):

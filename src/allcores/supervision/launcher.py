@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from allcores import budget
 from allcores.supervision import system
 from allcores.supervision.watchman import Watchman
-from allcores.transport import origins
+from allcores.transport import authkey, origins
 from allcores.transport.board import Board
 from allcores.worker.template import (
     BORN,
@@ -139,6 +139,7 @@ class TemplateLauncher:
                 "parent": os.getpid(),
                 "modules": list(modules),
                 "logs": logs,
+                "authkey": authkey.current(),
             }
         )
         descriptors = [board_descriptor]

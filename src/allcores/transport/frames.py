@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HEADER = struct.Struct("<QB3xI")
 
 # parent -> worker
-SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD, LOGS = range(1, 10)
+SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD, LOGS, AUTHKEY = range(1, 11)
 # worker -> parent; a SETUP_FAILED's number is the kind of the frame over which it failed
 READY, SETUP_FAILED, RESULTS, RELEASED, LOG = range(11, 16)
 

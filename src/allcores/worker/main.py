@@ -15,11 +15,12 @@ import sys
 
 from allcores.supervision import system
 from allcores.supervision.system import lift
-from allcores.transport import frames
+from allcores.transport import authkey, frames
 from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.lookout import Lookout, readable
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
+from allcores.worker import inherited
 from allcores.worker.hold import Hold
 from allcores.worker.outlet import Outlet
 from allcores.worker.runner import Runner
@@ -85,6 +86,7 @@ def _serve(
     preloaded: tuple[Any, ...] | None,
 ) -> int:
     _guard(notes_descriptor, parent)
+    inherited.begin()
     if preloaded is not None:
         _reseed()
     state = preloaded or ()
@@ -166,6 +168,8 @@ def _serve(
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE
             send(frames.frame(frames.READY, 0))
+        elif kind == frames.AUTHKEY:
+            authkey.adopt(bytes(body))
         elif kind == frames.LOGS:
             from allcores.worker import logs
 
@@ -188,6 +192,7 @@ def _leave(teardown: Any, runner: Runner | None, outlet: Outlet) -> int:
             runner.flush()
             if teardown is not None:
                 teardown(*runner.state)
+        inherited.end()
     finally:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "finish"):

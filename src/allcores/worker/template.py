@@ -25,8 +25,10 @@ from importlib import import_module
 
 from allcores.supervision import system
 from allcores.supervision.system import bury, lift
+from allcores.transport import authkey
 from allcores.transport.board import Board
 from allcores.transport.pickling import dumps, pack_error
+from allcores.worker import inherited
 from allcores.worker import main as worker_main
 
 TYPE_CHECKING = False
@@ -89,6 +91,9 @@ class _Template:
         if settings["logs"]:
             import_module("allcores.worker.logs")
         if files:
+            if settings["authkey"] is not None:
+                inherited.begin()
+                authkey.adopt(bytes(settings["authkey"]))
             payload, report = files
             self._preload(payload, report, settings["modules"], settings["parent"])
         gc.collect()

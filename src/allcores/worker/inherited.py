@@ -1,0 +1,45 @@
+"""A worker's part in what `multiprocessing` shares between the processes of a program."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from allcores.transport import authkey
+from allcores.worker.imports import when_imported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: a process forked from one that has begun has what that one had
+_begun = False
+
+
+def begin() -> None:
+    """When a worker (or the template, before it preloads) starts."""
+    global _begun
+    if not _begun:
+        _begun = True
+        when_imported("multiprocessing.process", _process)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # As in a process that multiprocessing forks: what is here is a copy, and another process uses the original.
+        with contextlib.suppress(Exception):
+            util._finalizer_registry.clear()
+            util._run_after_forkers()
+
+
+def _process(module: Any) -> None:
+    key = authkey.given()
+    if key is not None:
+        module.current_process().authkey = key
+
+
+def end() -> None:
+    """When a worker leaves: what its tasks have put into queues is written, and managers get their references back."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        with contextlib.suppress(Exception):
+            util._run_finalizers(0)
+            util._run_finalizers()
