@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.process import scripts
 
+ROOT = Path(__file__).resolve().parents[2]
 METHODS = ["template", "fork", "spawn", "forkserver"]
 
 SCRIPT = """
@@ -235,3 +237,12 @@ def test_a_task_that_fails_shows_the_line_of_the_script(tmp_path: Path) -> None:
     assert "return 1 / number  # the culprit" in ending.err
     assert "ZeroDivisionError" in ending.err
     assert "items[2] (0)" in ending.err
+
+
+@pytest.mark.parametrize("method", ["template", "spawn", "fork"])
+def test_functions_in_wrappers_of_functools(method: str) -> None:
+    """Cached, generic and decorated functions of a script are called like its others; one that comes back the same."""
+    command = [sys.executable, "-m", "tests.process.wrapped", method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=ROOT)
+    assert done.stderr == ""
+    assert done.stdout == "16 8 16 12 16 7 16\nTrue 16\n"

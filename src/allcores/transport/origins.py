@@ -107,6 +107,21 @@ def to_parent(obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     return function_back, (_tokens[obj], make, arguments), state, None, None, set_once
 
 
+def wrapper(obj: Any, parts: tuple[Any, ...], set_state: Callable[..., Any]) -> tuple[Any, ...]:
+    """What a function in a wrapper is made of, for a process that does not have it. Its copy comes back by its name.
+
+    Args:
+        obj: The wrapper.
+        parts: What makes it, of what, and what it gets afterwards.
+        set_state: Takes the new wrapper and the last part.
+    """
+    make, arguments, state = parts
+    name = name_of(obj)
+    if name is None:
+        return make, arguments, state, None, None, set_state
+    return function_there, (_token(obj, ()), name, make, arguments), state, None, None, set_state
+
+
 def _token(obj: Any, arguments: tuple[Any, ...]) -> str:
     # cloudpickle has one for each class already: the last but one of what it makes a class of.
     token = _tokens.get(obj)

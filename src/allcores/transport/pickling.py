@@ -40,7 +40,8 @@ def cloud_dumps(
 
 @functools.cache
 def _cloud_pickler() -> Callable[..., pickle.Pickler]:
-    """cloudpickle's pickler, with two differences: code keeps the name of its file, and what travels has an origin.
+    """cloudpickle's pickler, with three differences: code keeps the name of its file, what travels has an origin, and
+    wrappers of `functools` travel like the functions in them.
 
     cloudpickle leaves the name out since 3.1.3; a worker's traceback would then show no line of the script.
     Imported late: it costs 40 ms.
@@ -50,7 +51,7 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
 
     import cloudpickle
 
-    from allcores.transport import origins
+    from allcores.transport import origins, wrappers
 
     table = cloudpickle.Pickler.dispatch_table
 
@@ -62,6 +63,16 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
 
     def reducer_override(self: Any, obj: Any) -> Any:
         kind = type(obj)
+        if wrappers.is_function(obj):
+            if self.to_parent and (found := origins.reference(obj)) is not None:
+                return found
+            module = cloudpickle.cloudpickle._lookup_module_and_qualname(obj)
+            if module is not None and not cloudpickle.cloudpickle._is_registered_pickle_by_value(module[0]):
+                return obj.__qualname__
+            made = wrappers.parts(obj)
+            if self.to_parent:
+                return (*made, None, None, wrappers.set_attributes)
+            return origins.wrapper(obj, made, wrappers.set_attributes)
         if kind is not FunctionType and not issubclass(kind, type):
             return by_value(self, obj)
         if self.to_parent and (found := origins.reference(obj)) is not None:
@@ -73,7 +84,14 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
         return origins.to_parent(obj, reduced) if self.to_parent else origins.to_child(obj, reduced)
 
     members = {
-        "dispatch_table": ChainMap({CodeType: reduce_code}, table),
+        "dispatch_table": ChainMap(
+            {
+                CodeType: reduce_code,
+                functools.cached_property: wrappers.reduce_cached_property,
+                functools.singledispatchmethod: wrappers.reduce_generic_method,
+            },
+            table,
+        ),
         "reducer_override": reducer_override,
         "to_parent": False,
     }
