@@ -43,6 +43,14 @@ SKIPPED: list[tuple[str, bytes, list[list[str]], list[int]]] = [
     ("a lost quote at the end", b'1,a\n2,"lost', [["1", "a"]], [3]),
     ("not doubled", b'1,"he said "hi" twice"\n2,b\n', [["2", "b"]], [2]),
     ("not doubled, over lines", b'1,"he said "hi" to\nus, and left"\n2,b\n', [["2", "b"]], [2, 3]),
+    (
+        "quotes that are none",
+        b'1, "a "b"\n2,"c\n3, "d"\n4, 5"\n5, e\n',
+        [["1", ' "a "b"'], ["3", ' "d"'], ["4", ' 5"'], ["5", " e"]],
+        [3],
+    ),
+    ("doubtful, too", b'2,"c\n4,x"y\n5,"x"\n', [["5", "x"]], [2, 3]),
+    ("odd line ends", b'1,"a\n2,b\r\r\n3,c\n', [["2", "b"], ["3", "c"]], [2]),
     ("a carriage return", b"1,a\rb\n2,b\n", [["2", "b"]], [2]),
 ]
 

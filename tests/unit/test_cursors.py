@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.errors import NotSupported, UsageError
+from allcores.journal.identity import differences, identity_of_source
 from allcores.streams import cursors, text
 from allcores.streams.cursors import facts_of, is_read_once, open_cursor
 from allcores.streams.digests import Digest
+from allcores.streams.parquet import Parquet
 from allcores.streams.sources import Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
 from allcores.streams.text import BadInput
 
@@ -265,6 +267,19 @@ def test_what_can_be_read_once() -> None:
     assert is_read_once(iter([1])) and is_read_once(Lines("-")) and is_read_once(Chain([Lines("x"), JsonLines("-")]))
     assert not is_read_once([1]) and not is_read_once(Csv("x"))
     assert facts_of(Lines("-")) is None and facts_of([1]) is None
+
+
+def test_another_way_of_reading_is_another_input() -> None:
+    """A run that is resumed must not read the rest of a file in other columns, or cut at other characters."""
+    for one, other in [
+        (Csv("x.csv"), Csv("x.csv", separator=";")),
+        (Csv("x.csv"), Csv("x.csv", encoding="latin-1")),
+        (Parquet("x.parquet"), Parquet("x.parquet", ("a",))),
+        (Parquet("x.parquet", ("a", "b")), Parquet("x.parquet", ("b", "a"))),
+    ]:
+        before, now = ({"source": identity_of_source(each)} for each in (one, other))
+        assert len(differences(before, now, keyed=False)) == 1
+        assert differences(before, before, keyed=False) == []
 
 
 MISSING: list[tuple[str, Callable[[Path], object]]] = [

@@ -94,11 +94,14 @@ def _part(part: Any) -> dict[str, Any]:
         return {"kind": type(part).__name__, **described()}
     fields = {
         name: getattr(part, name)
-        for name in ("path", "pattern", "encoding", "bad_records")
+        for name in ("path", "pattern", "encoding", "bad_records", "separator")
         if isinstance(getattr(part, name, None), str)
     }
     if not fields:
         return {"kind": "an iterable"}
+    columns = getattr(part, "columns", None)
+    if isinstance(columns, tuple):
+        fields["columns"] = ", ".join(map(str, columns))
     for name in ("path", "pattern"):
         if fields.get(name) not in (None, "-"):
             fields[name] = os.path.abspath(fields[name])

@@ -133,10 +133,13 @@ class CsvRecords:
         record.trouble = bad_line(self._path, record.line, reason)
 
     def _is_beyond_doubt(self, record: Record) -> bool:
+        """Its quotes come in pairs; if it spans lines they also stand nowhere but around fields, or doubled in them."""
         text = b"".join(record.raws).decode(self._encoding)
+        if len(record.raws) == 1:
+            return text.count('"') % 2 == 0
         separator = re.escape(self._delimiter)
         field = rf'(?:"(?:[^"]|"")*+"|[^"{separator}\r\n]*+)'
-        return re.fullmatch(rf"{field}(?:{separator}{field})*+\r?\n?", text) is not None
+        return re.fullmatch(rf"{field}(?:{separator}{field})*+[\r\n]*", text) is not None
 
     def _give_back(self, record: Record) -> None:
         """Keep the first line of a record, and read the others once more."""
