@@ -4,6 +4,7 @@
     ├── UsageError (ValueError)            the caller's: an option or argument makes no sense
     │   └── NotSupported                   this backend or platform cannot keep that promise
     ├── PoolClosed (RuntimeError)          the caller's: the pool was closed before
+    ├── PoolBusy (RuntimeError)            the caller's: the pool is used by code that runs inside of its own decision
     ├── NotPicklable (TypeError, PicklingError)  the caller's: something cannot travel to or from a worker
     ├── TaskError                          one item's; carries index, attempts, worker
     │   ├── TaskTimeout (TimeoutError)     the item used up its seconds
@@ -60,6 +61,18 @@ class NotSupported(UsageError):
 
 class PoolClosed(AllcoresError, RuntimeError):
     """The pool was closed, or belongs to the process this one was forked from."""
+
+
+class PoolBusy(AllcoresError, RuntimeError):
+    """The pool was used by code that it was running itself, in the middle of a decision: it would wait for itself."""
+
+    def __init__(
+        self,
+        message: str = "A pool was used by code that it runs in the middle of a decision of its own, such as "
+        "__reduce__ or __repr__ of an item, or __setstate__ of a result; it would wait for itself. Use it elsewhere, "
+        "or another pool.",
+    ) -> None:
+        super().__init__(message)
 
 
 class NotPicklable(AllcoresError, TypeError, PicklingError):

@@ -104,7 +104,7 @@ class _ExecutorFuture(CallFuture):
         calls, self._calls = self._calls, None
         if calls is not None:
             calls.pending.pop(self, None)
-        super()._invoke_callbacks()  # type: ignore[misc]
+        super()._invoke_callbacks()
 
 
 class _Calls:

@@ -210,7 +210,7 @@ def encode(
         return pack(items), []
     except KeyboardInterrupt:
         raise
-    except BaseException:
+    except BaseException as cause:
         bad: list[tuple[int, NotPicklable]] = []
         for position, item in enumerate(items):
             try:
@@ -221,4 +221,7 @@ def encode(
                 explained = pickling.explain_with_path(item, f"items[{first + position}]", error)
                 explained.__cause__ = error
                 bad.append((position, explained))
+        if not bad:
+            # A signal's handler has raised in the middle of it.
+            raise cause
         return None, bad

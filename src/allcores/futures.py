@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import threading
+from _thread import LockType, allocate_lock
 from concurrent.futures import CancelledError, Future
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from allcores.clock import monotonic_ns
@@ -35,6 +40,10 @@ class CallFuture(Future[Any]):
         self._chunk: Chunk | None = None
         #: the pool, which must not close itself before the outcome is here
         self._owner: object = None
+        #: its outcome is being set; callbacks come later
+        self._quiet = False
+        #: locks that threads in `result()` wait for
+        self._wakers: list[LockType] = []
 
     def cancel(self) -> bool:
         """Take the call back, or end it if it runs. False only if it is finished already."""
@@ -61,11 +70,27 @@ class CallFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """What the call returned; its exception raised. TimeoutError after `timeout` seconds."""
-        return super().result(self._attend(timeout))
+        return super().result(self._wait(self._attend(timeout)))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The call's exception, None if it returned. TimeoutError after `timeout` seconds."""
-        return super().exception(self._attend(timeout))
+        return super().exception(self._wait(self._attend(timeout)))
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Wait as the base class does, but without its lock: a signal's handler that runs here may wait for other
+        calls, and the pool's thread must be able to settle this one. Returns how long the base class is to wait."""
+        if self._driver is None or self._state not in _UNSETTLED:
+            return timeout
+        waker = allocate_lock()
+        waker.acquire()
+        self._wakers.append(waker)
+        try:
+            # Asked again: whoever settles it changes the state first, and looks for wakers then.
+            if self._state in _UNSETTLED:
+                waker.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
+        finally:
+            self._wakers.remove(waker)
+        return 0.0
 
     def _attend(self, timeout: float | None) -> float | None:
         """Wait on this thread as long as that is possible; returns the seconds that are left."""
@@ -76,6 +101,7 @@ class CallFuture(Future[Any]):
             raise PoolClosed(
                 "This call was submitted by the process that this one was forked from; it alone gets the outcome."
             )
+        driver.backend.step_back()
         until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
         driver.backend.attend(chunk, until, self._is_settled)
         return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
@@ -90,6 +116,54 @@ class CallFuture(Future[Any]):
         if chunk is None:
             return super().running()
         return not self.done() and chunk.sequence > 0
+
+    def is_simple(self) -> bool:
+        """Nobody waits for it but in `result()`: to settle it runs no foreign code and takes no foreign lock."""
+        return not self._done_callbacks and not self._waiters
+
+    def resolve(self, outcome: Segment | BaseException, *, wait: bool = False) -> bool:
+        """Set its outcome; `call_back` is to follow. False if another thread has the future's lock, which it may hold
+        for long: a signal's handler may run there, and wait for another call. With `wait` that is waited for."""
+        if not self._condition.acquire(blocking=wait):
+            return False
+        self._quiet = True
+        try:
+            if isinstance(outcome, BaseException):
+                self._fail(outcome)
+            else:
+                self._settle(outcome)
+        finally:
+            self._quiet = False
+            self._condition.release()
+        return True
+
+    def _invoke_callbacks(self) -> None:
+        for waker in list(self._wakers):
+            with contextlib.suppress(RuntimeError):  # it was woken already
+                waker.release()
+        if not self._quiet:
+            self.call_back()
+
+    def call_back(self) -> None:
+        """Call what was added with `add_done_callback`, each once. One that raises is logged, and the others go on.
+
+        Only Ctrl-C, which is nobody's mistake, is passed on in the end.
+        """
+        with self._condition:
+            callbacks: list[Any] = self._done_callbacks
+            self._done_callbacks: list[Any] = []
+        interrupt: KeyboardInterrupt | None = None
+        for callback in callbacks:
+            try:
+                callback(self)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    interrupt = error
+                else:
+                    # As the base class does for Exception. SystemExit and the like would end whoever has the outcome.
+                    logging.getLogger("concurrent.futures").exception("exception calling callback for %r", self)
+        if interrupt is not None:
+            raise interrupt
 
     def _settle(self, segment: Segment) -> None:
         """The call's outcome is here."""

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from allcores import backends
+from allcores import backends, deferral
 from allcores.backends import Preparation
 from allcores.backends.records import Records
 from allcores.budget import core_budget
 from allcores.engine.chunker import Chunker
 from allcores.engine.driver import Driver, Observer
 from allcores.engine.flow import Chunk, Flow, Function
-from allcores.errors import Interrupted, NotSupported, UsageError
+from allcores.errors import Interrupted, NotSupported, PoolBusy, UsageError
 from allcores.feeder import encode
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
 from allcores.logs import Logs, PoolLog
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 OnError = Literal["raise", "skip"]
-
-#: Seconds after which a lock that is not given back must be our own thread's.
-OTHERS_TURN_S = 1.0
 
 
 class Pool(Sharing):
@@ -262,9 +259,7 @@ class Pool(Sharing):
         retries: int | Retry = 0,
     ) -> Future[R]:
         """Like `submit`, with a deadline in seconds and retries."""
-        from allcores.futures import CallFuture
-
-        future: Future[R] = CallFuture(self._driver)
+        future: Future[R] = _new_future(self._driver)
         self._call(future, fn, args, kwargs, timeout, retries)
         return future
 
@@ -390,13 +385,12 @@ class Pool(Sharing):
         driver.check_open()
         function = driver.function(fn, "call")
         if timeout is None and retries == 0:
-            flow = driver.call(None, _calls_flow, future)
+            flow = driver.call(None, _calls_flow)
         else:
             timeout_ns, retry = self._timeout_ns(timeout), Retry.of(retries)
             flow = driver.call(
                 (timeout_ns, retry),
                 lambda number: Flow(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
-                future,
             )
         chunk = Chunk(flow, function, flow.pulled, [(tuple(args), kwargs or {})], future=future)
         future._chunk = chunk
@@ -404,7 +398,6 @@ class Pool(Sharing):
         if driver.backend.needs_bytes:
             payload, bad = encode(chunk.items, 0, driver.backend.pack)
             if payload is None:
-                driver.uncall(future)
                 future._fail(bad[0][1])
                 return
             chunk.payload = payload
@@ -417,14 +410,26 @@ class Pool(Sharing):
 
 def _close_dropped(driver: Driver) -> None:
     """Close the pool of an object that nobody holds any more, or of a program that ends."""
-    # The garbage collector may run in the middle of one of the driver's own turns, on the thread that holds
-    # the lock. Anybody else gives it back in microseconds; and when the program ends, when no thread can be
-    # started any more (Python 3.12), it can only be somebody else.
-    if driver.lock.acquire(timeout=OTHERS_TURN_S):
-        driver.lock.release()
+    try:
         driver.close()
-    else:
+    except PoolBusy:
+        # It was dropped in the middle of one of the driver's own decisions, on this very thread.
         threading.Thread(target=driver.close, name="allcores-close", daemon=True).start()
+
+
+def _new_future(driver: Driver) -> Future[Any]:
+    """Replaces itself. The module is loaded late, for `concurrent.futures` takes its time; and in a section, for who
+    uses it in a signal's handler must not find half of it."""
+    global _new_future
+    outermost = deferral.enter()
+    try:
+        from allcores.futures import CallFuture
+
+        _new_future = CallFuture
+    finally:
+        if outermost:
+            deferral.leave()
+    return CallFuture(driver)
 
 
 def _calls_flow(number: int) -> Flow:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-#: the pool behind these verbs
+#: the pool behind these verbs; the lock is reentrant, since a signal's handler may use them too
 _shared: Pool | None = None
-_shared_lock = threading.Lock()
+_shared_lock = threading.RLock()
 
 
 def shared() -> Pool:
@@ -56,7 +56,7 @@ def shutdown_shared() -> None:
 def _after_fork() -> None:
     global _shared, _shared_lock
     _shared = None
-    _shared_lock = threading.Lock()
+    _shared_lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Generic, TypeVar
 
 from allcores.clock import monotonic_ns
@@ -117,10 +117,11 @@ class _Reader(Reading[R]):
         on_error: str | None,
         owner: object,
     ) -> None:
-        self.condition = threading.Condition(driver.lock)
+        #: rings when there is something to read, or to pull input for
+        self.bell = Bell()
         # Asked before the flow is opened: what is not iterable must leave nothing behind.
         iterator = iter(items)
-        super().__init__(driver, driver.open(make_flow, self.condition.notify_all), on_error)
+        super().__init__(driver, driver.open(make_flow, self.bell.ring), on_error)
         self.feeder = Feeder(driver, self._flow, function, iterator)
         #: the pool, which must not close itself while it is read
         self._owner = owner
@@ -197,9 +198,12 @@ class _Reader(Reading[R]):
                     return None
                 if pump():
                     continue
-                with driver.lock:
-                    if not (flow.ready or flow.finished or driver.dispatcher.starving(flow)):
-                        self.condition.wait(WAIT_S)
+                driver.backend.step_back()
+                with driver.guard:
+                    idle = not (flow.ready or flow.finished or driver.dispatcher.starving(flow))
+                    self.bell.expected = idle
+                if idle:
+                    self.bell.wait(WAIT_S)
             except KeyboardInterrupt as interrupt:
                 if self._interrupted is not None:
                     raise
@@ -213,6 +217,30 @@ class _Reader(Reading[R]):
         segment = self._taken.popleft()
         self._flow.hand_over(segment)
         return segment
+
+
+class Bell:
+    """Wakes the one thread that reads a stream. `expected` and `ring` need the driver's lock, waiting does not."""
+
+    __slots__ = ("_lock", "expected")
+
+    def __init__(self) -> None:
+        #: held while nobody has rung
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        #: somebody waits, or is about to
+        self.expected = False
+
+    def ring(self) -> None:
+        """Wake who waits, if anybody does."""
+        if self.expected:
+            self.expected = False
+            with suppress(RuntimeError):  # a wait that was interrupted has left an earlier ring behind
+                self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        """Until it rings. It may have rung for an earlier wait, which a signal's handler has ended: look again."""
+        self._lock.acquire(timeout=seconds)
 
 
 def _unstarted(segment: Segment) -> bool:
@@ -270,7 +298,7 @@ class Stream(Iterator[R]):
 
     def close(self) -> None:
         """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""
-        self._reader._driver.end(self._reader._flow, wait=True)
+        self._reader._driver.end(self._reader._flow)
 
     def stop(self) -> None:
         """Pull no more input and start nothing more; the iteration ends with what runs. Safe from any thread."""

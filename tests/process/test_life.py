@@ -644,7 +644,7 @@ def test_a_pool_is_closed_at_exit_though_its_lock_is_taken_for_a_moment() -> Non
     taken = threading.Event()
 
     def take_a_turn() -> None:
-        with driver.lock:
+        with driver.guard:
             taken.set()
             threading.Event().wait(0.05)
 

@@ -16,7 +16,17 @@ import allcores
 ROOT = Path(allcores.__file__).parent
 PACKAGE = "allcores"
 
-WORDS = {"errors", "outcome", "limits", "clock", "own_files", "partial_files", "terminal_text", "transport.marks"}
+WORDS = {
+    "errors",
+    "outcome",
+    "limits",
+    "clock",
+    "deferral",
+    "own_files",
+    "partial_files",
+    "terminal_text",
+    "transport.marks",
+}
 #: files of the engine that are not pure: they know threads and locks
 HUB = {"engine.driver", "engine.guard"}
 #: and those that are
@@ -42,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "outcome": set(),
     "clock": set(),
+    "deferral": set(),
     "limits": {"errors"},
     "kernel_files": set(),
     "own_files": set(),
@@ -219,5 +230,5 @@ def test_workers_start_light() -> None:
     """What runs in a worker knows nothing of the engine: each start pays for every import."""
     loaded = loaded_by("import allcores.worker.main")
     rooms = {name.split(".")[1] for name in loaded if name.startswith(PACKAGE + ".")}
-    assert rooms == {"supervision", "transport", "worker"}
+    assert rooms == {"deferral", "supervision", "transport", "worker"}
     assert not loaded & {"typing", "dataclasses", "inspect", "random", "logging", "subprocess", "cloudpickle"}

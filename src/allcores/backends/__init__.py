@@ -78,10 +78,20 @@ class Backend(Protocol):
         """An alarm became due earlier than thought: look again."""
 
     def pump(self) -> bool:
-        """Run something on the caller's thread, if that is where this backend runs tasks."""
+        """Run something on this thread, if that is where this backend runs tasks, or if it is the pool's own thread,
+        which has nobody else to wait for. False if there is nothing to run here."""
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        """Wait for a call on the caller's thread, if this backend can; may return before it is done."""
+        """Wait for a call on this thread, if this backend can; may return before it is done.
+
+        Raises PoolBusy on the pool's own thread in the middle of a decision.
+        """
+
+    def step_back(self) -> None:
+        """This thread is to wait for something else than the call that it attends to, further down its stack."""
+
+    def resolves_here(self) -> bool:
+        """Whether this thread may run what a program has attached to futures: it holds no lock of the program's."""
 
     def close(self) -> None:
         """Wait until nothing is left; bounded. The dispatcher was told to close before."""

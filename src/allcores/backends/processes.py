@@ -14,9 +14,10 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING
 
-from allcores import budget
+from allcores import budget, deferral
 from allcores.backends import Preparation
 from allcores.backends.attendance import Attendance
 from allcores.backends.crew import Crew
@@ -43,7 +44,7 @@ from allcores.engine.events import (
     WorkerStarted,
 )
 from allcores.engine.flow import Chunk
-from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError
+from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError, UsageError
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import poller, system
@@ -61,6 +62,8 @@ TEARDOWN_S = 5.0
 CLOSE_S = 15.0
 #: seconds that Pool() waits until the first workers of start_method="fork" are forked
 FORK_S = 5.0
+#: how long the pool's own thread, when it reads a stream, waits for news between two looks at it, ns
+PUMP_NS = 50_000_000
 #: pause between two looks for a dead worker where nothing tells of it, ns
 LOOK_NS = 10_000_000
 #: how far its maps are is written on the board this often, ns: it walks through them
@@ -128,6 +131,10 @@ class ProcessBackend:
         self._note_maps_at = 0
         self._driver: Driver | None = None
         self._thread: threading.Thread | None = None
+        #: the same by its number, and whether it is in the middle of a round
+        self._ident = 0
+        self._busy = False
+        self._rounds = 0
         #: the first workers were started
         self._launched = threading.Event()
 
@@ -239,11 +246,34 @@ class ProcessBackend:
             os.write(self._wake_write, b"!")
 
     def pump(self) -> bool:
-        return False
+        return get_ident() == self._ident and self._go_on(monotonic_ns() + PUMP_NS)
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        if self._driver is not None:
+        if get_ident() == self._ident:
+            while not done() and (until_ns is None or monotonic_ns() < until_ns) and self._go_on(until_ns):
+                pass
+        elif self._driver is not None:
             self._attendance.attend(self._driver, chunk, until_ns, done)
+
+    def _go_on(self, until_ns: int | None) -> bool:
+        """A callback or a finalizer on the pool's own thread waits: meanwhile the loop goes on. False if it is over."""
+        driver = self._driver
+        if self._busy:
+            raise PoolBusy()
+        if driver is None or self._crew.gone or self._over(driver):
+            return False
+        self._round(driver, until_ns)
+        return True
+
+    def step_back(self) -> None:
+        if get_ident() == self._ident:
+            if self._busy:
+                raise PoolBusy()
+        elif self._driver is not None and self._attendance.is_present():
+            self._attendance.step_back(self._driver)
+
+    def resolves_here(self) -> bool:
+        return get_ident() == self._ident or self._crew.gone
 
     def close(self) -> None:
         thread = self._thread
@@ -258,6 +288,7 @@ class ProcessBackend:
     # --- the loop (driver thread) -----------------------------------------------------------------
 
     def _run(self, driver: Driver) -> None:
+        self._ident = get_ident()
         try:
             while not self._over(driver):
                 self._round(driver)
@@ -267,6 +298,9 @@ class ProcessBackend:
                 raise
         finally:
             self._clear_away(driver)
+            driver._tell()
+            if driver.closed:
+                driver.drop_waiting()
 
     def _over(self, driver: Driver) -> bool:
         if driver.dispatcher.closing:
@@ -274,14 +308,35 @@ class ProcessBackend:
             return not self._crew.links
         return False
 
-    def _round(self, driver: Driver) -> None:
+    def _round(self, driver: Driver, until_ns: int | None = None) -> None:
+        """Wait for something to happen, until `until_ns` at most, and deal with it."""
         crew = self._crew
         with driver.guard:
             self._launch_waiting(driver)
             alarm = self._next_alarm(driver)
+            if until_ns is not None:
+                alarm = min(until_ns, alarm or until_ns)
             driver.sleeps_until = alarm if alarm is not None else (1 << 62)
         timeout = None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9)
+        self._rounds += 1
+        rounds = self._rounds
         ready = crew.poller.wait(timeout)
+        outermost = deferral.enter()
+        if rounds != self._rounds:
+            # A finalizer has waited right here, and the loop went on meanwhile: what is still ready will be told again.
+            ready = []
+        self._busy = True
+        try:
+            self._deal(driver, ready)
+        finally:
+            self._busy = False
+            if outermost:
+                deferral.leave()
+        driver._tell()
+
+    def _deal(self, driver: Driver, ready: list[tuple[object, int]]) -> None:
+        """Read what has come, and tell the dispatcher. Nothing on this thread may wait meanwhile."""
+        crew = self._crew
         with driver.guard:
             # From here on nobody may begin to attend to a pipe that is read here.
             self._mailroom.reading = True
@@ -314,10 +369,9 @@ class ProcessBackend:
                 self._deaths.sample_memory(driver, self._limits.memory_per_worker, now)
             driver.dispatcher.tick(now)
             crew.signal_due(now)
-            told = driver._obey()
+            driver._obey()
             if crew.freight is not None:
                 crew.freight.sweep()
-        driver._tell(told)
 
     def _launch_waiting(self, driver: Driver) -> None:
         crew = self._crew
@@ -344,7 +398,7 @@ class ProcessBackend:
             self._crew.kill_launcher()
 
     def _next_alarm(self, driver: Driver) -> int | None:
-        alarms = [driver.dispatcher.next_alarm_ns, self._crew.next_signal_ns]
+        alarms = [driver.next_ns, self._crew.next_signal_ns]
         if self._mailroom.to_peek:
             return 0
         if self._deaths.must_look():

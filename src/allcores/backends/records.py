@@ -70,7 +70,7 @@ class Records:
         while (found := self._queue.get()) is not None:
             worker, kind, body = found
             # A filter or handler that raises must not silence the others.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 (self._print if kind else self._log)(worker, body)
             if self._dropped and self._queue.empty():
                 self._complain()

@@ -102,6 +102,12 @@ class SerialBackend(Here):
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         pass
 
+    def step_back(self) -> None:
+        pass
+
+    def resolves_here(self) -> bool:
+        return True
+
     def close(self) -> None:
         self.close_freight()
         bench, self._bench = self._bench, None

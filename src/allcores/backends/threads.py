@@ -6,9 +6,10 @@ unseen: its results are dropped, and a new thread takes its place.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from allcores.backends import Preparation
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 #: seconds that closing waits for a thread that is in the middle of an item
 CLOSE_S = 2.0
+#: how long the minder, when a callback on its thread waits, sleeps between two looks, ns
+PUMP_NS = 5_000_000
 
 
 class _Worker:
@@ -61,7 +64,8 @@ class ThreadBackend(Here):
         self._driver: Driver | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone: list[_Worker] = []
-        self._alarm = threading.Event()
+        #: what wakes the minder; a queue, since a signal's handler may ring in the middle of another ring
+        self._alarm: SimpleQueue[None] = SimpleQueue()
         self._closing = False
         self._minder: threading.Thread | None = None
 
@@ -95,7 +99,7 @@ class ThreadBackend(Here):
                 if isinstance(order, Kill):
                     # Reported by the minder: the dispatcher is in the middle of a decision.
                     self._gone.append(found)
-                    self._alarm.set()
+                    self._alarm.put(None)
 
     def glance(self, worker: int) -> Glance | None:
         found = self._workers.get(worker)
@@ -106,10 +110,21 @@ class ThreadBackend(Here):
         return found.bench.work if found is not None else None
 
     def wake(self) -> None:
-        self._alarm.set()
+        self._alarm.put(None)
 
     def pump(self) -> bool:
-        return False
+        return self._is_minder() and self._go_on(None)
+
+    def _is_minder(self) -> bool:
+        return threading.current_thread() is self._minder
+
+    def _go_on(self, until_ns: int | None) -> bool:
+        """A callback on the minder's thread waits: meanwhile it goes on minding. False if it is over."""
+        if self._closing:
+            return False
+        soon = monotonic_ns() + PUMP_NS
+        self._mind_once(soon if until_ns is None else min(soon, until_ns))
+        return True
 
     def _work(self, worker: _Worker) -> None:
         driver, bench = self._driver, worker.bench
@@ -137,16 +152,23 @@ class ThreadBackend(Here):
         driver = self._driver
         assert driver is not None
         while not self._closing:
-            with driver.guard:
-                alarm = driver.dispatcher.next_alarm_ns
-                driver.sleeps_until = alarm if alarm is not None else (1 << 62)
-            self._alarm.wait(None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9))
-            self._alarm.clear()
-            driver.sleeps_until = None
-            gone, self._gone = self._gone, []
-            for worker in gone:
-                self._forget(worker)
-            driver.turn(lambda dispatcher, now: dispatcher.tick(now))
+            self._mind_once(None)
+        driver._tell()
+
+    def _mind_once(self, until_ns: int | None) -> None:
+        driver = self._driver
+        assert driver is not None
+        with driver.guard:
+            alarm = driver.next_ns
+            if until_ns is not None:
+                alarm = min(until_ns, alarm or until_ns)
+            driver.sleeps_until = alarm if alarm is not None else (1 << 62)
+        with contextlib.suppress(Empty):
+            self._alarm.get(timeout=None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9))
+        driver.sleeps_until = None
+        while self._gone:
+            self._forget(self._gone.pop(0))
+        driver.turn(lambda dispatcher, now: dispatcher.tick(now))
 
     def _forget(self, worker: _Worker) -> None:
         driver = self._driver
@@ -157,12 +179,20 @@ class ThreadBackend(Here):
         driver.turn(lambda dispatcher, now: dispatcher.gone(event, now))
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        while self._is_minder() and not done() and (until_ns is None or monotonic_ns() < until_ns):
+            if not self._go_on(until_ns):
+                return
+
+    def step_back(self) -> None:
         pass
+
+    def resolves_here(self) -> bool:
+        return self._closing or self._is_minder()
 
     def close(self) -> None:
         self.close_freight()
         self._closing = True
-        self._alarm.set()
+        self._alarm.put(None)
         current = threading.current_thread()
         until = monotonic_ns() + int(CLOSE_S * 1e9)
         for worker in list(self._workers.values()):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 import warnings
 import weakref
 from collections import deque
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
+from allcores import deferral
 from allcores.backends import Backend
 from allcores.clock import monotonic_ns
 from allcores.engine.chronicle import Chronicle
@@ -41,8 +41,8 @@ from allcores.transport import pickling
 from allcores.transport.parcels import Parcel
 
 Observer = Callable[[News], None]
-#: what a turn has to tell once the lock is released: settled calls, and news
-Told = tuple[list[tuple[Flow, list[Segment]]], list[News]]
+#: what a future gets: its outcome, or the error that no outcome will come for
+Due = tuple[Any, "Segment | BaseException"]
 
 #: drivers of this process; a forked copy of it must let go of their descriptors
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
@@ -50,6 +50,10 @@ _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
 MOST_FUNCTIONS = 256
 #: news of progress at most this often per flow, ns
 PROGRESS_NS = 50_000_000
+
+
+#: pause between two attempts to give a future its outcome whose lock is held, ns
+BLOCKED_NS = 1_000_000
 
 
 def _abandon_all() -> None:
@@ -71,12 +75,12 @@ class Driver:
         self.workers = workers
         self.limits = limits
         self.backend = backend
-        self.lock = threading.Lock()
-        #: the same lock, safe from Ctrl-C: for every section that changes something
-        self.guard = Guard(self.lock)
+        self.guard = Guard()
         self.dispatcher = Dispatcher(workers, limits, backend.glance, describe=describe)
         self.pid = os.getpid()
         self.closed = False
+        #: observers know that it is over
+        self._ended = False
         self._observers: list[Observer] = list(observers)
         self._wakers: dict[Flow, Callable[[], None]] = {}
         self._told_ns: dict[Flow, int] = {}
@@ -89,11 +93,17 @@ class Driver:
         self.sleeps_until: int | None = None
         #: flows behind `submit`, by what was asked of them
         self._calls: dict[object, Flow] = {}
-        self._calls_lock = threading.Lock()
         #: futures without an outcome yet
         self._waiting: set[Any] = set()
         #: flows that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[Flow] = deque()
+        #: what is to be told once the lock is released, by whoever comes first: futures' outcomes, and news
+        self._due: deque[Due] = deque()
+        self._news: deque[News] = deque()
+        #: outcomes that the pool's own thread is to hand out
+        self._aside: deque[Due] = deque()
+        #: outcomes of futures whose own lock is held by somebody; to be tried again soon
+        self._blocked: deque[Due] = deque()
         #: somebody wants to know of all work; an observer whose attribute `sees_work` is False does not
         self.tells_work = any(getattr(observer, "sees_work", True) for observer in self._observers)
         if self.tells_work:
@@ -102,10 +112,15 @@ class Driver:
             self.notify(PoolOpened(name, backend.name, workers))
         backend.start(self)
         _drivers.add(self)
-        with self.guard:
-            self.dispatcher.fill(monotonic_ns())
-            self._obey()
-        backend.started()
+        try:
+            with self.guard:
+                self.dispatcher.fill(monotonic_ns())
+                self._obey()
+            backend.started()
+        except BaseException:
+            # A signal's handler raised: nobody would have the pool, nor close it.
+            self.close()
+            raise
 
     # --- turns: each takes the lock, lets the dispatcher decide, obeys, and tells ---
 
@@ -113,33 +128,42 @@ class Driver:
         """Let `step` talk to the dispatcher, then carry out what it ordered."""
         if self.closed and self.pid != os.getpid():
             return
-        with self.guard:
-            step(self.dispatcher, monotonic_ns())
-            told = self._obey()
-        self._tell(told)
+        try:
+            with self.guard:
+                step(self.dispatcher, monotonic_ns())
+                self._obey()
+        finally:
+            self._tell()
 
     def add(self, chunk: Chunk) -> None:
         """Hand a chunk of fresh items to the dispatcher."""
-        with self.guard:
-            self._check_open()
-            self.dispatcher.add(chunk, monotonic_ns())
-            told = self._obey()
-        self._tell(told)
+        try:
+            with self.guard:
+                self._check_open()
+                if chunk.future is not None:
+                    self._waiting.add(chunk.future)
+                self.dispatcher.add(chunk, monotonic_ns())
+                self._obey()
+        finally:
+            self._tell()
 
     def add_all(self, flow: Flow, parts: Iterable[Chunk | Segment]) -> None:
         """Hand over freshly pulled items in one turn; those that could not be pickled come settled."""
-        with self.guard:
-            self._check_open()
-            now = monotonic_ns()
-            for part in parts:
-                if isinstance(part, Chunk):
-                    self.dispatcher.add(part, now)
-                else:
-                    self.dispatcher.refuse(flow, part)
-            told = self._obey()
-        self._tell(told)
+        try:
+            with self.guard:
+                self._check_open()
+                now = monotonic_ns()
+                for part in parts:
+                    if isinstance(part, Chunk):
+                        self.dispatcher.add(part, now)
+                    else:
+                        self.dispatcher.refuse(flow, part)
+                self._obey()
+        finally:
+            self._tell()
 
-    def _obey(self) -> Told:
+    def _obey(self) -> None:
+        """Carry out what the dispatcher ordered; with the lock held. `_tell` is to follow once it is released."""
         dispatcher = self.dispatcher
         while self._given_up:
             self._drop(self._given_up.popleft())
@@ -147,13 +171,10 @@ class Driver:
             orders: Sequence[Order] = dispatcher.orders
             dispatcher.orders = []
             self.backend.obey(orders)
-        calls: list[tuple[Flow, list[Segment]]] = []
         if dispatcher.touched:
             for flow in dispatcher.touched:
                 if flow.calls:
-                    segments = list(iter(flow.take, None))
-                    if segments or flow.broken is not None:
-                        calls.append((flow, segments))
+                    self._note_calls(flow)
                     continue
                 waker = self._wakers.get(flow)
                 # Also when it can bring new work: behind a straggler nothing is ready, and workers idle.
@@ -162,16 +183,29 @@ class Driver:
                 if self._observers:
                     self._note_progress(flow)
             dispatcher.touched.clear()
-        news: list[News] = []
         if dispatcher.chronicle is not None:
             dispatcher.chronicle.tell(dispatcher.news)
         if dispatcher.news:
-            news, dispatcher.news = dispatcher.news, []
+            if self._observers:
+                self._news.extend(dispatcher.news)
+            dispatcher.news = []
         alarm = dispatcher.next_alarm_ns
         if self.sleeps_until is not None and alarm is not None and alarm < self.sleeps_until:
             self.sleeps_until = None
             self.backend.wake()
-        return calls, news
+
+    def _note_calls(self, flow: Flow) -> None:
+        """Submitted calls are settled, or never will be; with the lock held."""
+        if self.closed:
+            # Closing cancels them.
+            return
+        while (segment := flow.take()) is not None:
+            self._waiting.discard(segment.future)
+            self._due.append((segment.future, segment))
+        if flow.broken is not None:
+            for future in list(self._waiting):
+                self._waiting.discard(future)
+                self._due.append((future, flow.broken))
 
     def _note_progress(self, flow: Flow) -> None:
         now = monotonic_ns()
@@ -179,24 +213,62 @@ class Driver:
             self._told_ns[flow] = now
             self.dispatcher.news.append(Progress(flow.number, flow.settled, flow.failed, flow.total))
 
-    def _tell(self, told: Told) -> None:
-        """Resolve futures and tell observers, with the lock released: both run foreign code."""
-        calls, news = told
-        for flow, segments in calls:
-            for segment in segments:
-                self._waiting.discard(segment.future)
-                segment.future._settle(segment)
-            if flow.broken is not None:
-                for future in list(self._waiting):
-                    self._waiting.discard(future)
-                    future._fail(flow.broken)
-        if news and self._observers:
-            for each in news:
-                self.notify(each)
+    def _tell(self) -> None:
+        """Resolve futures and tell observers, with the lock released: both run foreign code.
+
+        Whatever that raises, nothing is lost: what is left here, the next one tells.
+        """
+        if self._due or self._aside or self._blocked:
+            self._resolve()
+        while self._news:
+            try:
+                news = self._news.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            self.notify(news)
+
+    def _resolve(self) -> None:
+        """Give futures their outcomes."""
+        here = self.backend.resolves_here()
+        if here and self._blocked:
+            for _ in range(len(self._blocked)):
+                self._aside.append(self._blocked.popleft())
+        while self._due or (here and self._aside):
+            self._resolve_one(self._due or self._aside, here=here)
+
+    def _resolve_one(self, due: deque[Due], *, here: bool) -> None:
+        """Those for which others than `result()` wait are left to the pool's thread, which holds no foreign lock; and
+        to a later round, if a thread holds their own."""
+        future = None
+        try:
+            outermost = deferral.enter()
+            try:
+                try:
+                    future, outcome = due.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                aside = None
+                if not here and not future.is_simple():
+                    aside = self._aside
+                elif not future.resolve(outcome, wait=self.backend.runs_on_caller):
+                    aside = self._blocked
+                if aside is not None:
+                    aside.append((future, outcome))
+                    future = None
+                    if not here:
+                        self.backend.wake()
+            finally:
+                if outermost:
+                    deferral.leave()
+        finally:
+            if future is not None:
+                future.call_back()
 
     def notify(self, news: News) -> None:
         """Tell the observers; one that raises is dropped, with a warning."""
         for observer in list(self._observers):
+            # In a section: what a signal's handler raises is not the observer's mistake.
+            outermost = deferral.enter()
             try:
                 observer(news)
             except Exception as error:
@@ -209,6 +281,9 @@ class Driver:
                         RuntimeWarning,
                         stacklevel=2,
                     )
+            finally:
+                if outermost:
+                    deferral.leave()
 
     @property
     def observed(self) -> bool:
@@ -229,24 +304,24 @@ class Driver:
             self.notify(FlowStarted(flow.number, flow.total))
         return flow
 
-    def end(self, flow: Flow, *, wait: bool = False) -> None:
+    def end(self, flow: Flow) -> None:
         """The consumer is done with a flow, or gives it up: what is left of it is cancelled.
 
-        Without `wait` it may be called by the garbage collector in the middle of one of our own turns: then the lock
-        cannot be taken, and whoever holds it does this at the end of its turn or the next.
+        It may be called in the middle of one of our own turns, by the end of an object that was dropped there: then it
+        is done at the end of that turn.
         """
         if flow not in self._wakers or (self.closed and self.pid != os.getpid()):
             return
-        if not self.guard.enter(wait=wait):
+        if self.guard.mine:
             self._given_up.append(flow)
-            self.backend.wake()
             return
         try:
-            self._drop(flow)
-            told: Any = self._obey() if not self.closed else ([], [])
+            with self.guard:
+                self._drop(flow)
+                if not self.closed:
+                    self._obey()
         finally:
-            self.guard.__exit__()
-        self._tell(told)
+            self._tell()
 
     def _drop(self, flow: Flow) -> None:
         if self._wakers.pop(flow, None) is None:
@@ -264,14 +339,30 @@ class Driver:
             self.dispatcher.news.append(Progress(flow.number, flow.settled, flow.failed, flow.total))
             self.dispatcher.news.append(FlowEnded(flow.number, flow.settled, flow.failed, cancelled))
 
-    def call(self, key: object, make: Callable[[int], Flow], future: Any) -> Flow:
-        """The flow behind all `submit`s with the same options; `future` waits for one of its chunks."""
+    def call(self, key: object, make: Callable[[int], Flow]) -> Flow:
+        """The flow behind all `submit`s with the same options."""
         flow = self._calls.get(key)
         if flow is None:
-            with self._calls_lock:
-                flow = self._calls.get(key) or self._calls.setdefault(key, self.open(make))
-        self._waiting.add(future)
+            with self.guard:
+                self._check_open()
+                flow = self._calls.get(key)
+                if flow is None:
+                    flow = self._calls[key] = make(next(self._numbers))
+                    self.dispatcher.open(flow)
         return flow
+
+    def waiting(self) -> list[Any]:
+        """Futures of calls that have no outcome yet."""
+        return list(self._waiting)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the pool's own thread has something to do, if nothing else happens. With the lock held."""
+        alarm = self.dispatcher.next_alarm_ns
+        if not self._blocked:
+            return alarm
+        soon = monotonic_ns() + BLOCKED_NS
+        return soon if alarm is None else min(soon, alarm)
 
     def uncall(self, future: Any) -> None:
         """A future that got its outcome elsewhere."""
@@ -304,10 +395,12 @@ class Driver:
             # What it shares must be free to go when nobody uses it: workers drop it with its last chunk.
             weakref.finalize(function, self.dropped.append, function.number).atexit = False
             return function
+        oldest = None
         with self.guard:
             if len(self._functions) >= MOST_FUNCTIONS:
-                oldest = next(iter(self._functions))
-                self.dropped.append(self._functions.pop(oldest).number)
+                # It ends with the lock released: what it refers to may have finalizers.
+                oldest = self._functions.pop(next(iter(self._functions)))
+                self.dropped.append(oldest.number)
             self._functions[key] = function
         return function
 
@@ -351,49 +444,75 @@ class Driver:
 
     def fail_everything(self, error: BaseException) -> None:
         """The loop itself failed: everybody who waits is told, nobody is left waiting."""
-        told: Told
-        with self.guard:
-            self.dispatcher.break_off(
-                InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
-            )
-            self.dispatcher.closing = True
-            for waker in self._wakers.values():
-                waker()
-            told = ([(flow, []) for flow in self._calls.values()], self.dispatcher.news)
-            self.dispatcher.news = []
-        self._tell(told)
+        mistake = InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
+        mistake.__cause__ = error
+        try:
+            with self.guard:
+                self.dispatcher.break_off(mistake)
+                self.dispatcher.closing = True
+                for waker in self._wakers.values():
+                    waker()
+                for flow in self._calls.values():
+                    self._note_calls(flow)
+                self._news.extend(self.dispatcher.news)
+                self.dispatcher.news = []
+        finally:
+            self._tell()
 
     def close(self) -> None:
         """End everything: what runs has the grace period of `Limits.grace_s`. Idempotent."""
         if self.pid != os.getpid():
             return
-        with self.guard:
+        self.backend.step_back()
+        try:
+            with self.guard:
+                if self.closed:
+                    return
+                self.closed = True
+                self._close()
+        finally:
+            # Also if a signal's handler has raised: what was begun is ended.
             if self.closed:
-                return
-            self.closed = True
-            now = monotonic_ns()
-            error = PoolClosed(f"Pool {self.name!r} was closed.")
-            for flow in [*self._wakers, *self._calls.values()]:
-                if self._observers and not flow.calls:
-                    ended = FlowEnded(flow.number, flow.settled, flow.failed, not flow.finished or flow.cancelled)
-                    self.dispatcher.news.append(ended)
-                if not flow.finished:
-                    flow.broken = flow.broken or error
-                self.dispatcher.cancel(flow, now)
-                waker = self._wakers.get(flow)
-                if waker is not None:
-                    waker()
-            self.dispatcher.close()
-            told = self._obey()
-            self.backend.wake()
-        self._tell(([], told[1]))
-        for future in list(self._waiting):
-            self._waiting.discard(future)
-            future._drop()
-        self.backend.close()
-        _drivers.discard(self)
-        if self._observers:
+                self._let_go()
+
+    def _close(self) -> None:
+        """Cancel all that is out; with the lock held."""
+        now = monotonic_ns()
+        error = PoolClosed(f"Pool {self.name!r} was closed.")
+        for flow in [*self._wakers, *self._calls.values()]:
+            if self._observers and not flow.calls:
+                ended = FlowEnded(flow.number, flow.settled, flow.failed, not flow.finished or flow.cancelled)
+                self.dispatcher.news.append(ended)
+            if not flow.finished:
+                flow.broken = flow.broken or error
+            self.dispatcher.cancel(flow, now)
+            waker = self._wakers.get(flow)
+            if waker is not None:
+                waker()
+        self.dispatcher.close()
+        self._obey()
+        self.backend.wake()
+
+    def _let_go(self) -> None:
+        """The end of closing: nobody waits any more, and no worker is left."""
+        try:
+            self._tell()
+            self.drop_waiting()
+        finally:
+            self.backend.close()
+            _drivers.discard(self)
+        if self._observers and not self._ended:
+            self._ended = True
             self.notify(PoolEnded(self.name))
+
+    def drop_waiting(self) -> None:
+        """Cancel every future that has no outcome yet: none will come."""
+        while self._waiting:
+            try:
+                future = self._waiting.pop()
+            except KeyError:  # another thread was quicker
+                return
+            future._drop()
 
     def flows(self) -> list[Flow]:
         """All flows that are open now."""
@@ -403,8 +522,7 @@ class Driver:
         """In a forked child: this pool is the parent's."""
         self.closed = True
         # The thread that held the lock at that moment does not exist here.
-        self.lock = threading.Lock()
-        self.guard = Guard(self.lock)
+        self.guard = Guard()
         error = PoolClosed(f"Pool {self.name!r} belongs to process {self.pid}, which this one was forked from.")
         for flow in self.flows():
             flow.broken = error

@@ -86,7 +86,7 @@ class Readings:
     sees_work = False
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards all below: news and questions come from any thread
+        self._lock = threading.RLock()  # guards all below: news and questions come from any thread
         self._pools: list[_Seen] = []
         self._began: dict[Hashable, float] = {}
         self._causes: dict[str, int] = {}

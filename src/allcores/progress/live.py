@@ -98,7 +98,7 @@ class LiveView:
         self._console = Console(stderr=True) if console is None else console
         #: True if it draws, False if it writes plain lines
         self.visible = self._console.is_jupyter or (self._console.is_terminal and not self._console.is_dumb_terminal)
-        self._lock = threading.Lock()  # guards what news changes: it comes from any thread
+        self._lock = threading.RLock()  # guards what news changes: it comes from any thread
         self._maps: dict[Hashable, _Map] = {}
         self._causes: dict[str, int] = {}
         self._ended: threading.Event | None = None

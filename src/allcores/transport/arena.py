@@ -10,8 +10,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import threading
 
+from allcores import deferral
 from allcores.supervision import system
 from allcores.transport.blocks import Allocator, Block
 
@@ -65,7 +65,7 @@ class Arena:
         self._file = os.fstat(descriptor).st_ino
         self._open = True
         # What is collected as garbage in here may come back to us on the same thread.
-        self._lock = threading.RLock()
+        self._lock = deferral.Lock()
         self._maps: dict[Block, _Mapping] = {}
         #: private mappings that nothing refers to any more
         self._private: dict[Block, _Mapping] = {}

@@ -14,6 +14,7 @@ import pickle
 import threading
 from collections import deque
 
+from allcores import deferral
 from allcores.transport import noticing, pickling
 from allcores.transport.arena import Arena
 from allcores.transport.blocks import Allocator, Block
@@ -110,7 +111,7 @@ class Packer:
         self._allocator = Allocator(start, span, budget)
         #: offsets of blocks that came back; appended to by anybody, at any time
         self._returned: deque[int] = deque()
-        self._lock = threading.RLock()
+        self._lock = deferral.Lock()
         #: what goes to many receivers; None where there is one only
         self.noticed: noticing.Noticed | None = None
         #: None if nothing is shared

@@ -9,11 +9,11 @@ import contextlib
 import ctypes
 import fcntl
 import pickle
-import threading
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from allcores import deferral
 from allcores.errors import NotSupported
 from allcores.transport import parcels, pickling
 from allcores.transport.arena import Arena
@@ -36,7 +36,7 @@ class Shelf:
         self._packer = Packer(arena, start, span, span, LEAST)
         #: first address, address after the last, block, access: sorted, they do not overlap
         self._known: list[tuple[int, int, tuple[int, int], int]] = []
-        self._lock = threading.RLock()
+        self._lock = deferral.Lock()
 
     def find(self, raw: memoryview) -> tuple[Place, object] | None:
         """The place of bytes that lie in a shared block."""
@@ -162,7 +162,7 @@ class _Word:
         self._value = ctypes.c_int64.from_buffer(view)
         self._descriptor = descriptor
         self._place = place
-        self._lock = threading.Lock()
+        self._lock = deferral.Lock()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[ctypes.c_int64]:

@@ -1,0 +1,186 @@
+"""Short sections that no foreign code interrupts: signal handlers and finalizers run after them.
+
+Two things run on a thread between any two bytecodes, without having been called. On the main thread signal handlers:
+they may raise (Ctrl-C, a time limit by SIGALRM) and tear a decision in two, or use the very pool whose lock the thread
+holds. On every thread the garbage collector, with finalizers and weak references' callbacks that may do the same.
+So for as long as a section lasts
+
+- on the main thread, signals that have a handler in Python are noted, and their handlers are called at the end,
+  whatever they raise;
+- no automatic collection begins in this process. It follows at the end: what was allocated is counted on.
+
+Sections nest. In a section nothing waits for long and no foreign code is called on purpose.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+# The C functions behind `signal.signal` and `signal.getsignal`: their wrappers turn numbers into enums,
+# which costs 5 µs a call, and this is in the path of every submitted call.
+from _signal import SIGINT, SIGKILL, SIGSTOP, getsignal, signal, valid_signals  # type: ignore[import-not-found]
+from gc import get_threshold, set_threshold
+from threading import get_ident
+from time import monotonic_ns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+#: Threshold of the youngest generation while automatic collections are held off. Not 0, which a program may set itself.
+HELD_OFF = 2_000_000_011
+#: Handlers that the program has set since are looked for this often, ns: a look at all signals takes microseconds.
+LOOK_NS = 1_000_000
+
+_signals = tuple(sorted(valid_signals() - {SIGKILL, SIGSTOP}))
+_main = threading.main_thread().ident
+#: threads that are in a section
+_inside: set[int] = set()
+#: the program's own threshold
+_threshold = gc.get_threshold()[0]
+#: signals that have had a handler in Python, and when they were looked for
+_handled: tuple[int, ...] = (SIGINT,)
+_looked_ns = 0
+#: handlers that stand back now, by their signals, or did so last
+_handlers: dict[int, Any] = {}
+#: signals that came meanwhile, and where
+_noted: dict[int, FrameType | None] = {}
+#: the main thread is in a section: signals are noted
+_noting = False
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    if _noting:
+        _noted[number] = frame
+        return
+    # The handlers are being exchanged.
+    handler = _handlers.get(number)
+    if callable(handler):
+        handler(number, frame)
+
+
+def enter() -> bool:
+    """Begin a section; False if this thread is in one already, and is to end nothing."""
+    me = get_ident()
+    if me in _inside:
+        return False
+    if me == _main:
+        _stand_back()
+    _inside.add(me)
+    threshold = get_threshold()[0]
+    if threshold != HELD_OFF:
+        global _threshold
+        _threshold = threshold
+        if threshold:
+            set_threshold(HELD_OFF)
+    return True
+
+
+def leave() -> None:
+    """End the section of an `enter` that was True. Raises what the handlers of noted signals raise."""
+    me = get_ident()
+    _inside.discard(me)
+    # If the program has set a threshold meanwhile, that is the one.
+    if not _inside and get_threshold()[0] == HELD_OFF:
+        set_threshold(_threshold)
+    if me == _main:
+        global _noting
+        _noting = False
+        try:
+            _give_back()
+        finally:
+            if _noted:
+                _deliver()
+
+
+def inside() -> bool:
+    """This thread is in a section."""
+    return get_ident() in _inside
+
+
+def _stand_back() -> None:
+    global _handled, _looked_ns, _noting
+    now = monotonic_ns()
+    if now - _looked_ns > LOOK_NS:
+        _looked_ns = now
+        found = [number for number in _signals if number not in _handled and callable(getsignal(number))]
+        if found:
+            _handled = (*_handled, *found)
+    for number in _handled:
+        handler = getsignal(number)
+        if callable(handler) and handler is not _note:
+            # First, for from the next line on it may be asked for; and a handler of another signal, which may run at
+            # each of these lines, may set new ones.
+            _handlers[number] = handler
+            before = signal(number, _note)
+            if before is not handler and before is not _note:
+                _handlers[number] = before
+    _noting = True
+
+
+def _give_back() -> None:
+    """Set the program's handlers again. Those that are back may run, use a pool, and raise, before the others are."""
+    try:
+        for number in _handled:
+            if getsignal(number) is _note:
+                signal(number, _handlers[number])
+    except BaseException:
+        _give_back()
+        raise
+
+
+def _deliver() -> None:
+    """Call the handlers of the signals that came, all of them, whatever they raise."""
+    try:
+        while _noted:
+            number, frame = _noted.popitem()
+            handler = getsignal(number)
+            if callable(handler):
+                handler(number, frame)
+    finally:
+        if _noted:
+            _deliver()
+
+
+def _after_fork() -> None:
+    """In a forked child the one thread that is left is the main thread, and in no section."""
+    global _main, _noting
+    _main = get_ident()
+    _inside.clear()
+    _noted.clear()
+    _noting = False
+    if get_threshold()[0] == HELD_OFF:
+        set_threshold(_threshold)
+    _give_back()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Lock:
+    """A reentrant lock, held in a section."""
+
+    __slots__ = ("_depth", "_lock", "_outermost")
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._outermost = False
+
+    def __enter__(self) -> None:
+        outermost = enter()
+        self._lock.acquire()
+        if not self._depth:
+            self._outermost = outermost
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        outermost = self._outermost and not self._depth
+        self._lock.release()
+        if outermost:
+            leave()

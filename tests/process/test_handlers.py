@@ -1,0 +1,246 @@
+"""What runs on a thread without having been called, in the middle of our own lines: signal handlers and finalizers.
+
+Each may raise, wait for other calls, or close the pool. No decision is torn, nothing hangs, and every handler is given
+back.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+from tests.process import crimes
+
+import allcores
+from allcores import Pool, deferral
+
+#: moments that are tried per verb; 10_000 tries every line
+MOST = 60
+OURS = os.path.dirname(allcores.__file__)
+
+
+class Late(Exception):
+    """What a time limit by SIGALRM raises."""
+
+
+class At:
+    """Raises a signal before a line of ours runs, the one with this number of all that a block runs on this thread."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self.number = number
+        self.lines = 0
+
+    def _trace(self, frame: FrameType, what: str, _: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        if what == "line":
+            self.lines += 1
+            if self.lines == self.number:
+                signal.raise_signal(signal.SIGALRM)
+        return self._trace
+
+    def __enter__(self) -> At:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+
+@pytest.fixture
+def on_alarm() -> Iterator[Callable[[Callable[[], Any]], None]]:
+    """Sets what is done on SIGALRM."""
+    came: list[Callable[[], Any]] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        came[-1]()
+
+    before = signal.signal(signal.SIGALRM, handler)
+    traced = sys.gettrace()
+    yield came.append
+    sys.settrace(traced)
+    assert signal.getsignal(signal.SIGALRM) is handler, "the handler was not given back"
+    assert not deferral.inside()
+    assert gc.get_threshold()[0] < deferral.HELD_OFF
+    signal.signal(signal.SIGALRM, before)
+
+
+def late() -> None:
+    raise Late
+
+
+VERBS: dict[str, Callable[[Pool], Any]] = {
+    "submit": lambda pool: pool.submit(crimes.run, 1).result(),
+    "map": lambda pool: pool.map(crimes.run, range(4))[0],
+    "imap": lambda pool: max(pool.imap(crimes.run, iter(range(4)))),
+    "outcomes": lambda pool: next(iter(pool.outcomes(crimes.run, [1, 2]))).value,
+}
+
+
+@pytest.fixture
+def warm() -> Iterator[Pool]:
+    with Pool(2) as pool:
+        assert pool.map(crimes.run, [1]) == [2]
+        yield pool
+
+
+def moments(pool: Pool, verb: Callable[[Pool], Any], most: int = MOST) -> range:
+    """Numbers of lines that a call runs, spread over all of it."""
+    verb(pool)
+    with At() as count:
+        verb(pool)
+    return range(1, count.lines + 1, max(1, count.lines // most))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestAtAnyLine:
+    def test_a_handler_that_raises_tears_nothing(self, warm: Pool, on_alarm: Any, verb: str) -> None:
+        on_alarm(late)
+        expected = VERBS[verb](warm)
+        raised = 0
+        for moment in moments(warm, VERBS[verb]):
+            try:
+                with At(moment):
+                    VERBS[verb](warm)
+            except Late:
+                raised += 1
+            except StopIteration:
+                # It came where the end of a generator was to be told.
+                raised += 1
+        assert raised
+        assert VERBS[verb](warm) == expected
+        assert not warm._driver.guard.owner
+        # Of a call whose future nobody got the outcome comes all the same.
+        assert not concurrent.futures.wait(warm._driver.waiting(), 20).not_done
+
+    def test_a_handler_that_waits_for_a_call_gets_it(self, warm: Pool, on_alarm: Any, verb: str) -> None:
+        on_alarm(lambda: got.append(warm.submit(crimes.run, 21).result(30)))
+        expected = VERBS[verb](warm)
+        got: list[int] = []
+        for moment in moments(warm, VERBS[verb]):
+            with At(moment):
+                assert VERBS[verb](warm) == expected
+        assert got
+        assert set(got) == {42}
+
+    def test_a_handler_that_closes_the_pool_ends_the_call(self, on_alarm: Any, verb: str) -> None:
+        closing = lambda: pool.close()  # noqa: E731
+        on_alarm(closing)
+        for share in (0.3, 0.6, 0.9):
+            with Pool(1) as pool:
+                lines = moments(pool, VERBS[verb])
+                with At(int(lines.stop * share)) as at:
+                    with contextlib.suppress(allcores.PoolClosed, concurrent.futures.CancelledError):
+                        VERBS[verb](pool)
+                # Now and then a call takes fewer lines.
+                assert pool.closed or at.lines < (at.number or 0)
+
+
+class Final:
+    """Garbage in a cycle, whose end uses a pool."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.itself = self
+        self.act = act
+
+    def __del__(self) -> None:
+        self.act()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_finalizer_may_use_the_pool_wherever_the_collector_runs(
+    warm: Pool, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[int] = []
+    failed: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    made = 40
+    threshold = gc.get_threshold()
+    was_on = gc.isenabled()
+    gc.enable()
+    gc.set_threshold(30)
+    try:
+        for _ in range(made):
+            Final(lambda: got.append(warm.submit(crimes.run, 21).result(30)))
+            VERBS[verb](warm)
+    finally:
+        gc.set_threshold(*threshold)
+        if not was_on:
+            gc.disable()
+    gc.collect()
+    # Another thread may be in the middle of a collection.
+    for _ in range(1000):
+        if len(got) == made:
+            break
+        threading.Event().wait(0.01)
+        gc.collect()
+    assert not failed
+    assert got == [42] * made
+
+
+def test_code_that_a_decision_runs_gets_an_error_at_once(warm: Pool) -> None:
+    with warm._driver.guard, pytest.raises(allcores.PoolBusy, match="it would wait for itself"):
+        warm.submit(crimes.run, 1)
+    with warm._driver.guard, pytest.raises(allcores.PoolBusy):
+        warm.map(crimes.run, [1])
+    with warm._driver.guard, pytest.raises(allcores.PoolBusy):
+        warm.close()
+    assert warm.submit(crimes.run, 1).result() == 2
+
+
+def test_all_signals_that_came_meanwhile_are_told_whatever_their_handlers_raise() -> None:
+    came: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise Late(number)
+
+    numbers = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        deferral._looked_ns = 0
+        assert deferral.enter()
+        for number in numbers:
+            signal.raise_signal(number)
+        assert not came
+        with pytest.raises(Late):
+            deferral.leave()
+        assert sorted(came) == sorted(numbers)
+        assert all(signal.getsignal(number) is handler for number in numbers)
+    finally:
+        for number, each in before.items():
+            signal.signal(number, each)
+
+
+def test_a_threshold_that_the_program_sets_meanwhile_stays() -> None:
+    before = gc.get_threshold()
+    try:
+        assert deferral.enter()
+        gc.set_threshold(1234)
+        deferral.leave()
+        assert gc.get_threshold()[0] == 1234
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_a_fork_in_a_section_leaves_the_child_with_its_handlers_and_its_collector() -> None:
+    threshold, handler = gc.get_threshold(), signal.getsignal(signal.SIGINT)
+    assert deferral.enter()
+    try:
+        child = os.fork()
+        if not child:
+            right = gc.get_threshold() == threshold and signal.getsignal(signal.SIGINT) is handler
+            os._exit(0 if right else 1)
+    finally:
+        deferral.leave()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
