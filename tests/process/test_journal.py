@@ -201,6 +201,76 @@ def test_a_log_that_lost_its_end(folder: Path) -> None:
     assert (folder / "out.jsonl").read_text() == wanted()
 
 
+FLIPPED = [
+    "UPDATE records SET start = start + 1 WHERE start = (SELECT min(start) FROM records)",
+    "UPDATE records SET count = count - 1 WHERE start = (SELECT min(start) FROM records)",
+    "UPDATE records SET offset = offset + 8 WHERE start = (SELECT max(start) FROM records)",
+    "DELETE FROM records WHERE start = (SELECT max(start) FROM records)",
+    "UPDATE failures SET record = replace(record, 'index', 'imdex')",
+    "UPDATE failures SET slot = slot + 1",
+    "DELETE FROM failures",
+    "UPDATE anchors SET place = replace(place, '[', '[1')",
+    "UPDATE anchors SET items = items - 1",
+    "UPDATE keys SET slot = slot + 1 WHERE slot = (SELECT max(slot) FROM keys)",
+    "UPDATE keys SET digest = x'00'",
+    "DELETE FROM keys",
+    "UPDATE run SET total = 3",
+    "UPDATE run SET sessions = 'x'",
+    "UPDATE run SET identity = replace(identity, 'module', 'modul')",
+]
+
+
+@pytest.mark.parametrize("kind", ["file", "keyed"])
+def test_a_catalogue_that_is_not_as_it_was_written(pool: allcores.Pool, here: Path, kind: str) -> None:
+    """A flipped bit costs items that run again, or the run is refused in a sentence; no output is wrong."""
+    Path("in.jsonl").write_text("".join(f'{{"k": "{n}", "n": {n}}}\n' for n in range(10)))
+
+    def number(row: dict[str, Any]) -> int:
+        if row["n"] in (3, 7):
+            raise ValueError(f"no {row['n']}")
+        return int(row["n"])
+
+    def again(**options: Any) -> allcores.RunResult:
+        kept = journal(fsync="never", commit_s=0.001, **({"key": "k"} if kind == "keyed" else {}), **options)
+        return pool.run(number, "in.jsonl", "out.jsonl", journal=kept, on_error="record")
+
+    def published() -> list[tuple[Any, ...]]:
+        return [(line["index"], line.get("value"), line.get("message")) for line in lines()]
+
+    run = Path(again().journal or "")
+    right, before = published(), {path.name: path.read_bytes() for path in run.iterdir()}
+    refused = 0
+
+    def check() -> None:
+        nonlocal refused
+        Path("out.jsonl").unlink(missing_ok=True)
+        try:
+            result = again()
+        except allcores.JournalError as error:
+            assert run.name in str(error) and not Path("out.jsonl").exists()
+            refused += 1
+        else:
+            assert (published(), result.ok, result.failed, result.journal) == (right, 8, 2, f"{run.resolve()}")
+        for path in run.iterdir():
+            path.unlink()
+        for name, content in before.items():
+            (run / name).write_bytes(content)
+
+    for change in FLIPPED:
+        with contextlib.closing(sqlite3.connect(run / "catalogue.sqlite")) as db:
+            db.execute(change)
+            db.commit()
+        check()
+    assert refused == 3  # those to the row of the run itself
+    chance = random.Random(kind)
+    raw = before["catalogue.sqlite"]
+    for place in chance.sample([place for place, byte in enumerate(raw) if byte], 15):
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << chance.randrange(8)
+        (run / "catalogue.sqlite").write_bytes(damaged)
+        check()
+
+
 # --- the same work? -------------------------------------------------------------------------------
 
 

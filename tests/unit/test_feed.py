@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from allcores.errors import RunChanged
 from allcores.journal import feed as module
-from allcores.journal.catalogue import Catalogue, put_anchors
+from allcores.journal.catalogue import Catalogue
 from allcores.journal.feed import Feed
 from allcores.journal.ranges import RangeSet
+from allcores.journal.rows import put_anchors
 from allcores.streams.sources import Chain, source_of
 
 ITEMS = 60

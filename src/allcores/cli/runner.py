@@ -28,9 +28,9 @@ from allcores.errors import (
     SetupError,
     UsageError,
 )
-from allcores.journal.catalogue import Facts
 from allcores.journal.options import Journal, RunResult
 from allcores.journal.record import Run
+from allcores.journal.rows import Facts
 from allcores.journal.verb import without_journal
 from allcores.journal.work import Control, Work
 from allcores.limits import Limits

@@ -72,8 +72,7 @@ def show(given: str | None, run_id: str, runs_dir: str | None, as_machine: bool)
             {"kind": kind, "cause": cause, "count": count, "first": _record(catalogue, first)}
             for kind, cause, count, first in catalogue.causes()
         ]
-        bad = catalogue.rows("SELECT message FROM bad_records ORDER BY path, line LIMIT 20")
-        bad_count = catalogue.rows("SELECT count(*) FROM bad_records")[0][0]
+        bad_count, bad = catalogue.bad_records(20)
     finally:
         catalogue.close()
     if as_machine:
@@ -87,7 +86,7 @@ def show(given: str | None, run_id: str, runs_dir: str | None, as_machine: bool)
         show_text(f"      first: item {first['index']} {shortened(json.dumps(first['item'], ensure_ascii=False))}")
     if bad_count:
         show_text(f"  {bad_count:,} bad records were left out")
-        for (message,) in bad:
+        for message in bad:
             show_text(safe_line(f"      {message}"))
 
 

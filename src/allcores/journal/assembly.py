@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge
 
-from allcores.journal.catalogue import Catalogue, FailureRow
+from allcores.errors import JournalError
+from allcores.journal.catalogue import Catalogue
 from allcores.journal.log import Damaged, Log, Record, Row
+from allcores.journal.rows import FailureRow
 from allcores.streams.outputs import Block, Lost
 
 
@@ -27,6 +29,25 @@ def entries(catalogue: Catalogue, log: Log) -> Iterator[Block | Lost]:
         return
     for position, count, slot in places:
         yield from _moved(catalogue, log, position, count, slot)
+
+
+def whole(given: Iterable[Block | Lost], total: int | None, run: str) -> Iterator[Block | Lost]:
+    """The same entries, each item once and in order up to `total`. Raises: JournalError before what is not so."""
+    item = 0
+    for entry in given:
+        start = entry.start if isinstance(entry, Block) else entry.index
+        if start != item:
+            break
+        item += entry.count if isinstance(entry, Block) else 1
+        yield entry
+    else:
+        if item == total:
+            return
+    raise JournalError(
+        f"the journal of run {run} does not add up: at item {item} of {total} something is missing, or there twice."
+        f" Nothing was published. Resume the run, or export what there is (allcores runs export {run} -o FILE)",
+        run=run,
+    )
 
 
 def _by_slot(catalogue: Catalogue, log: Log) -> Iterator[Block | Lost]:

@@ -13,21 +13,33 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Literal
 
 from allcores import own_files
 from allcores.errors import JournalError
 from allcores.journal.faults import fault
 from allcores.journal.log import Row
-from allcores.journal.ranges import RangeSet
+from allcores.journal.rows import (
+    ANCHOR,
+    FAILURE,
+    KEY,
+    RECORD,
+    RUN,
+    RUN_COLUMNS,
+    TABLES,
+    Anchor,
+    Facts,
+    FailureRow,
+    put_keys,
+    set_columns,
+)
+from allcores.journal.seals import is_sealed, right_shape, schema, sealed, shape
 
 FILE = "catalogue.sqlite"
 #: number of the layout; a run of another one is refused
-FORMAT = 1
+FORMAT = 2
 #: commits between two checkpoints. More lets the write-ahead log grow, fewer write pages again and again.
 CHECKPOINT_COMMITS = 200
 #: seconds for which another connection's lock is waited for
@@ -41,6 +53,9 @@ class NotBegun(JournalError):
 
 
 Durability = Literal["commit", "end", "never"]
+
+#: what SQLite raises; UnicodeError where the very text of an error is damaged
+_ERRORS = (sqlite3.Error, UnicodeError)
 
 #: connections of this process that a forked child must neither use nor close
 _open: set[sqlite3.Connection] = set()
@@ -57,64 +72,6 @@ _inherited: list[sqlite3.Connection] = []
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """The row of table `run`."""
-
-    id: str
-    state: str
-    created: float
-    updated: float
-    seconds: float
-    sessions: int
-    round: int
-    identity: dict[str, Any]
-    request: dict[str, Any]
-    boot: str | None
-    fsync: str
-    log_size: int
-    total: int | None
-    ok: int
-    failed: int
-    timed_out: int
-    worker_lost: int
-    error: str | None
-
-    @property
-    def failures(self) -> int:
-        """Items that were tried and did not return."""
-        return self.failed + self.timed_out + self.worker_lost
-
-    @property
-    def settled(self) -> int:
-        """Items with an outcome."""
-        return self.ok + self.failures
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """The input is known up to here. place: where a cursor can go on, None if it cannot be told.
-
-    digest: of the input between item `base` and item `items`; an anchor whose digest starts a new one has
-    items == base of those behind it.
-    """
-
-    items: int
-    place: Any
-    digest: str
-    base: int
-
-
-@dataclass(frozen=True, slots=True)
-class FailureRow:
-    """A failure as it is kept; `record` is JSON text."""
-
-    slot: int
-    kind: str
-    cause: str
-    record: str
 
 
 class Catalogue:
@@ -137,18 +94,19 @@ class Catalogue:
             self._db = sqlite3.connect(
                 f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False
             )
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise JournalError(f"cannot open {self.path}: {error}") from error
         _open.add(self._db)
         try:
+            # Text that is not UTF-8 is a damaged row, which its seal tells, and no reason to read none at all.
+            self._db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
             self._db.execute("PRAGMA wal_autocheckpoint = 0")
             if writable:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             if create:
-                script = resources.files("allcores.journal").joinpath("schema.sql").read_text("utf-8")
-                self._db.executescript(script)
-        except sqlite3.Error as error:
+                self._db.executescript(schema())
+        except _ERRORS as error:
             self.close()
             raise self._trouble(error) from error
 
@@ -169,7 +127,7 @@ class Catalogue:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                     raise
-            except (sqlite3.Error, OSError) as error:
+            except (*_ERRORS, OSError) as error:
                 raise self._trouble(error) from error
             fault("commit.after")
             self._commits += 1
@@ -182,7 +140,7 @@ class Catalogue:
             fault("checkpoint.before")
             try:
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 raise self._trouble(error) from error
             fault("checkpoint.after")
 
@@ -195,6 +153,9 @@ class Catalogue:
                 " VALUES (1, ?, ?, 'running', ?, ?, ?, ?, ?)",
                 (FORMAT, name, now, now, json.dumps(identity), json.dumps(request), fsync),
             )
+            set_columns(db)
+        # In the database itself: should the write-ahead log be damaged, the run is known all the same.
+        self.checkpoint()
 
     def update(self, **columns: Any) -> None:
         """Set columns of the run's row."""
@@ -214,45 +175,52 @@ class Catalogue:
         """
         with self.transaction() as db:
             db.execute("DELETE FROM places")
-            set_columns(db, total=total)
-            if places is None:
-                return
-            db.executemany("INSERT INTO places VALUES (?, ?, ?)", places)
-            counts: dict[str, int] = {}
-            for _, count, slot in places:
+            db.executemany("INSERT INTO places VALUES (?, ?, ?, ?)", map(sealed, places or ()))
+            counts = dict.fromkeys(("failed", "timed_out", "worker_lost"), 0)
+            for _, count, slot in places or [(0, total, 0)]:
                 for kind, number in db.execute(
                     "SELECT kind, count(*) FROM failures WHERE slot >= ? AND slot < ? GROUP BY kind",
                     (slot, slot + count),
                 ):
-                    counts[kind] = counts.get(kind, 0) + number
-            failed = {name: counts.get(name, 0) for name in ("failed", "timed_out", "worker_lost")}
-            set_columns(db, ok=total - sum(failed.values()), **failed)
+                    counts[kind] += number
+            number_of_places = None if places is None else len(places)
+            set_columns(db, total=total, places=number_of_places, ok=total - sum(counts.values()), **counts)
 
     def put_keys(self, rows: Sequence[tuple[bytes, int, bytes, int]]) -> None:
         """Write down which slot a key has, and for which item."""
         with self.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", rows)
+            put_keys(db, rows)
 
     # --- reading ---
 
     def facts(self) -> Facts:
         """The run's row. Raises: JournalError if there is none, or one of another format."""
-        names = (*(name for name in Facts.__slots__), "format")
         try:
-            rows = self.rows(f"SELECT {', '.join(names)} FROM run")
+            rows = self.rows("SELECT format FROM run")
         except JournalError as error:
-            if "no such table: run" in str(error.__cause__):
-                rows = []
-            else:
+            if "no such table: run" not in str(error.__cause__):
                 raise
+            rows = []
         if not rows:
             raise NotBegun(f"{self.path} has no run in it: it was ended before it began")
-        values = dict(zip(names, rows[0], strict=True))
-        if values.pop("format") != FORMAT:
-            raise JournalError(f"{self.path} was written by another version of allcores: start the run anew")
+        if rows[0][0] != FORMAT:
+            raise JournalError(f"{self.path} was written by another version of allcores: begin a new run")
+        row = self.rows(f"SELECT {RUN}, seal FROM run")[0]
+        if not is_sealed(row):
+            raise self.damaged("what makes it the same work")
+        values = dict(zip(RUN_COLUMNS, row, strict=False))
         values["identity"] = json.loads(values["identity"])
         values["request"] = json.loads(values["request"])
-        return Facts(**values)
+        return Facts(**{name: values[name] for name in Facts.__slots__})
+
+    def damaged(self, what: str) -> JournalError:
+        """What to raise if something is not as it was written."""
+        name = os.path.basename(os.path.dirname(self.path))
+        return JournalError(
+            f"the journal of run {name} is damaged: {self.path} is not as it was written ({what}). What is left of its"
+            f" outcomes can be exported (allcores runs export {name} -o FILE), or begin a new run",
+            run=name,
+        )
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -260,7 +228,7 @@ class Catalogue:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
-            except sqlite3.Error as error:
+            except _ERRORS as error:
                 raise self._trouble(error) from error
 
     def paged(self, query: str, key: int = -1) -> Iterator[tuple[Any, ...]]:
@@ -270,70 +238,101 @@ class Catalogue:
         """
         while True:
             rows = self.rows(f"{query} LIMIT {PAGE}", (key,))
-            yield from rows
+            for row in rows:
+                if not is_sealed(row) or row[0] <= key:
+                    raise self.damaged("a row")
+                key = row[0]
+                yield row[:-1]
             if len(rows) < PAGE:
                 return
-            key = rows[-1][0]
 
     def records(self) -> Iterator[Row]:
         """Where the outcomes lie, by slot."""
-        for row in self.paged("SELECT start, count, offset, size, crc FROM records WHERE start > ? ORDER BY start"):
+        for row in self.paged(f"SELECT {RECORD}, seal FROM records WHERE start > ? ORDER BY start"):
             yield Row(*row)
 
     def record_of(self, slot: int) -> Row | None:
         """The record that holds a slot."""
-        query = "SELECT start, count, offset, size, crc FROM records WHERE start <= ? ORDER BY start DESC LIMIT 1"
+        query = f"SELECT {RECORD}, seal FROM records WHERE start <= ? ORDER BY start DESC LIMIT 1"
         rows = self.rows(query, (slot,))
-        row = Row(*rows[0]) if rows else None
-        return row if row is not None and slot < row.start + row.count else None
+        if not rows:
+            return None
+        if not is_sealed(rows[0]):
+            raise self.damaged("a row")
+        row = Row(*rows[0][:-1])
+        return row if slot < row.start + row.count else None
 
     def failures(self, *, before_round: int | None = None, after: int = -1) -> Iterator[FailureRow]:
         """Failures by slot; those that were not tried again since `before_round` began."""
         extra = "" if before_round is None else f"AND round < {before_round} "
-        query = f"SELECT slot, kind, cause, record FROM failures WHERE slot > ? {extra}ORDER BY slot"
-        for row in self.paged(query, after):
-            yield FailureRow(*row)
+        query = f"SELECT {FAILURE}, seal FROM failures WHERE slot > ? {extra}ORDER BY slot"
+        for slot, kind, cause, record, _ in self.paged(query, after):
+            yield FailureRow(slot, kind, cause, record)
 
     def anchors(self) -> Iterator[Anchor]:
         """What is known of the input, from its start on."""
         for items, place, digest, base in self.paged(
-            "SELECT items, place, digest, base FROM anchors WHERE items > ? ORDER BY items"
+            f"SELECT {ANCHOR}, seal FROM anchors WHERE items > ? ORDER BY items"
         ):
             yield Anchor(items, None if place is None else json.loads(place), digest, base)
 
     def anchor_before(self, items: int) -> Anchor | None:
         """The last anchor at or before an item from which the input's digest can be gone on with."""
         query = (
-            "SELECT items, place, digest, base FROM anchors WHERE items <= ? AND place IS NOT NULL AND"
+            f"SELECT {ANCHOR}, seal FROM anchors WHERE items <= ? AND place IS NOT NULL AND"
             " (items IN (SELECT DISTINCT base FROM anchors) OR items = (SELECT max(items) FROM anchors))"
             " ORDER BY items DESC LIMIT 1"
         )
         rows = self.rows(query, (items,))
+        if rows and not is_sealed(rows[0]):
+            raise self.damaged("a row")
         return Anchor(rows[0][0], json.loads(rows[0][1]), rows[0][2], rows[0][3]) if rows else None
 
     def places(self) -> Iterator[tuple[int, int, int]] | None:
         """Where the items of the input are in the journal, as (position, count, slot); None if each is at its index."""
-        if not self.rows("SELECT 1 FROM places LIMIT 1"):
+        expected = self.facts().places
+        if expected is None:
             return None
+        if self.rows("SELECT count(*) FROM places")[0][0] != expected:
+            raise self.damaged("rows are missing")
         rows: Iterator[Any] = self.paged(
-            "SELECT position, count, slot FROM places WHERE position > ? ORDER BY position"
+            "SELECT position, count, slot, seal FROM places WHERE position > ? ORDER BY position"
         )
         return rows
 
-    def settled(self) -> list[tuple[int, int]]:
+    def keys(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, bytes, int]]:
+        """Of those keys that are known: slot, digest and the last session that met them."""
+        marks = ", ".join("?" * len(keys))
+        rows = self.rows(f"SELECT {KEY}, seal FROM keys WHERE key IN ({marks})", keys)
+        if not all(map(is_sealed, rows)):
+            raise self.damaged("a row")
+        return {key: (slot, digest, session) for key, slot, digest, session, _ in rows}
+
+    def last_slot_of_keys(self) -> int:
+        """The highest slot that a key has; -1 if there is none."""
+        rows = self.rows(f"SELECT {KEY}, seal FROM keys ORDER BY slot DESC LIMIT 1")
+        if rows and not is_sealed(rows[0]):
+            raise self.damaged("a row")
+        return int(rows[0][1]) if rows else -1
+
+    def bad_records(self, limit: int) -> tuple[int, list[str]]:
+        """How many bad records of the input were left out, and what the first ones are."""
+        rows = self.rows("SELECT path, line, message, seal FROM bad_records ORDER BY path, line LIMIT ?", (limit,))
+        return int(self.rows("SELECT count(*) FROM bad_records")[0][0]), [row[2] for row in rows if is_sealed(row)]
+
+    def settled(self) -> Iterator[tuple[int, int]]:
         """What is settled, as (start, stop)."""
-        return [(int(start), int(stop)) for start, stop in self.rows("SELECT start, stop FROM settled ORDER BY start")]
+        for row in self.records():
+            yield row.start, row.start + row.count
+        for failure in self.failures():
+            yield failure.slot, failure.slot + 1
 
     def unsettle(self, rows: Sequence[Row]) -> None:
         """Forget records: what was in them runs again."""
-        settled = RangeSet(self.settled())
-        for row in rows:
-            settled.discard(row.start, row.start + row.count)
         with self.transaction() as db:
             db.executemany("DELETE FROM records WHERE start = ?", [(row.start,) for row in rows])
-            db.execute("DELETE FROM settled")
-            db.executemany("INSERT INTO settled VALUES (?, ?)", list(settled))
             db.execute("UPDATE run SET ok = ok - ?", (sum(row.count for row in rows),))
+            set_columns(db)
 
     def causes(self) -> list[tuple[str, str, int, int]]:
         """Failures grouped: (kind, cause, how many, the first one's slot), most first."""
@@ -344,6 +343,45 @@ class Catalogue:
             )
         ]
 
+    def mend(self) -> None:
+        """Look at all rows; those that are not as they were written go, so that their items run again.
+
+        Raises: JournalError if there is more damage than that.
+        """
+        try:
+            if self.rows("PRAGMA quick_check(1)") != [("ok",)] or shape(self._db) != right_shape():
+                raise self.damaged("its structure")
+        except _ERRORS as error:
+            raise self._trouble(error) from error
+        self.facts()
+        gone = {table: list(self._bad_rows(table, columns)) for table, columns in TABLES.items()}
+        if not any(gone.values()):
+            return
+        with self.transaction() as db:
+            for table, keys in gone.items():
+                first = TABLES[table].partition(",")[0]
+                db.executemany(f"DELETE FROM {table} WHERE {first} IS ?", keys)
+            if gone["anchors"]:  # those behind it go on with its digest
+                db.execute("DELETE FROM anchors WHERE items > ?", (min(key[0] for key in gone["anchors"]),))
+            counts = dict(db.execute("SELECT kind, count(*) FROM failures GROUP BY kind").fetchall())
+            ok = db.execute("SELECT coalesce(sum(count), 0) FROM records").fetchone()[0]
+            set_columns(db, ok=ok, **{kind: counts.get(kind, 0) for kind in ("failed", "timed_out", "worker_lost")})
+
+    def _bad_rows(self, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+        """The keys of rows that are not as they were written, or of records that overlap."""
+        end = -1
+        with self._lock:
+            try:
+                for row in self._db.execute(f"SELECT {columns}, seal FROM {table} ORDER BY 1"):
+                    if not is_sealed(row):
+                        yield row[:1]
+                    elif table == "records":
+                        if row[0] < end:
+                            yield row[:1]
+                        end = max(end, row[0] + row[1])
+            except _ERRORS as error:
+                raise self._trouble(error) from error
+
     def close(self) -> None:
         """Close; the holder's connection leaves no write-ahead log behind. Idempotent."""
         if self._pid != os.getpid():
@@ -353,7 +391,7 @@ class Catalogue:
             try:
                 if self._writable:
                     self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            except sqlite3.Error:
+            except _ERRORS:
                 pass  # a full disk, a reader: the log stays, and is read at the next opening
             self._db.close()
 
@@ -361,34 +399,12 @@ class Catalogue:
         if self._pid != os.getpid():
             raise JournalError("this run was opened by another process: a forked child cannot use it")
 
-    def _trouble(self, error: sqlite3.Error | OSError) -> JournalError:
+    def _trouble(self, error: Exception) -> JournalError:
         text = getattr(error, "strerror", None) or str(error)
         if isinstance(error, sqlite3.Error) and "full" in text:
             text = "No space left on device"
+        if isinstance(error, UnicodeError):
+            return self.damaged("text that is none")
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self.damaged(text)
         return JournalError(f"cannot use {self.path}: {text}")
-
-
-def set_columns(db: sqlite3.Connection, **columns: Any) -> None:
-    """Set columns of the run's row, inside of a transaction."""
-    columns = {"updated": time.time(), **columns}
-    db.execute(f"UPDATE run SET {', '.join(f'{name} = ?' for name in columns)}", tuple(columns.values()))
-
-
-def put_rows(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Add records."""
-    db.executemany(
-        "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)",
-        [(row.start, row.count, row.offset, row.size, row.crc) for row in rows],
-    )
-
-
-def put_anchors(db: sqlite3.Connection, anchors: Sequence[Anchor]) -> None:
-    """Add anchors; of those with one base only the last is of use, so the others go."""
-    for anchor in anchors:
-        db.execute(
-            "DELETE FROM anchors WHERE base = ? AND items < ? AND items > ?", (anchor.base, anchor.items, anchor.base)
-        )
-        place = None if anchor.place is None else json.dumps(anchor.place)
-        db.execute(
-            "INSERT OR REPLACE INTO anchors VALUES (?, ?, ?, ?)", (anchor.items, place, anchor.digest, anchor.base)
-        )

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from allcores.errors import RunChanged
-from allcores.journal.catalogue import Anchor, Catalogue, put_anchors
+from allcores.journal.catalogue import Catalogue
 from allcores.journal.ranges import RangeSet
+from allcores.journal.rows import Anchor, put_anchors
 from allcores.outcome import Outcome
 from allcores.streams.cursors import Cursor, Report, open_cursor
 from allcores.streams.digests import Digest

@@ -14,8 +14,9 @@ from typing import Any
 
 from allcores import own_files
 from allcores.errors import JournalError, RunInUse, RunNotFound
-from allcores.journal.catalogue import FILE, Catalogue, Facts, NotBegun
+from allcores.journal.catalogue import FILE, Catalogue, NotBegun
 from allcores.journal.lock import LOCK, RunLock, is_locked
+from allcores.journal.rows import Facts
 from allcores.streams.outputs import remove_unfinished
 
 LOG = "outcomes.log"

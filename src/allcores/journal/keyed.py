@@ -83,8 +83,7 @@ class KeyedFeed:
     def open(self, session: int) -> None:
         """Stand before the first item. session: its number, higher than any before."""
         self._session = session
-        row = self._catalogue.rows("SELECT max(slot) FROM keys")[0]
-        self._next_slot = max(0 if row[0] is None else row[0] + 1, self._settled.end)
+        self._next_slot = max(self._catalogue.last_slot_of_keys() + 1, self._settled.end)
         self._cursor = open_cursor(self._source, report=self.report)
         self._items = iter(self._guard(self._cursor))
 
@@ -135,13 +134,7 @@ class KeyedFeed:
         assert self._cursor is not None
         position = self._cursor.items - len(block)
         keys = [item_digest(self._key_of(item, position + offset)) for offset, item in enumerate(block)]
-        marks = ", ".join("?" * len(keys))
-        known = {
-            key: (slot, digest, session)
-            for key, slot, digest, session in self._catalogue.rows(
-                f"SELECT key, slot, digest, pass FROM keys WHERE key IN ({marks})", keys
-            )
-        }
+        known = self._catalogue.keys(keys)
         for item, key in zip(block, keys, strict=True):
             digest = self._digest(item)
             row = known.get(key)

@@ -10,22 +10,14 @@ from collections.abc import Iterable, Iterator
 
 
 class RangeSet:
-    """Numbers from 0 on, kept as sorted half-open ranges that neither touch nor overlap.
-
-    Remembers which ranges appeared and vanished since `changes()` was last asked, so that a table of them can
-    be kept up without writing it anew.
-    """
+    """Numbers from 0 on, kept as sorted half-open ranges that neither touch nor overlap."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         """ranges: (start, stop), in any order."""
         self._starts: list[int] = []
         self._stops: list[int] = []
-        self._gone: set[int] = set()
-        self._come: set[int] = set()
         for start, stop in ranges:
             self.add(start, stop)
-        self._gone.clear()
-        self._come.clear()
 
     def add(self, start: int, stop: int) -> None:
         """Take in the numbers start … stop - 1; those that are in already do no harm."""
@@ -34,18 +26,13 @@ class RangeSet:
         starts, stops = self._starts, self._stops
         if stops and stops[-1] == start:  # by far the most frequent: the last range grows
             stops[-1] = stop
-            self._come.add(starts[-1])
             return
         first = bisect_left(stops, start)
         last = bisect_right(starts, stop)
         if first < last:
             start, stop = min(start, starts[first]), max(stop, stops[last - 1])
-            for old in starts[first:last]:
-                self._come.discard(old)
-                self._gone.add(old)
         starts[first:last] = [start]
         stops[first:last] = [stop]
-        self._come.add(start)
 
     def discard(self, start: int, stop: int) -> None:
         """Take out the numbers start … stop - 1."""
@@ -56,26 +43,12 @@ class RangeSet:
         first = bisect_right(stops, start)
         last = bisect_left(starts, stop)
         for old, end in zip(starts[first:last], stops[first:last], strict=True):
-            self._come.discard(old)
-            self._gone.add(old)
             if old < start:
                 kept.append((old, start))
             if end > stop:
                 kept.append((stop, end))
         starts[first:last] = [old for old, _ in kept]
         stops[first:last] = [end for _, end in kept]
-        self._come.update(old for old, _ in kept)
-
-    def changes(self) -> tuple[list[int], list[tuple[int, int]]]:
-        """Starts of ranges that are gone, and ranges that are new or longer, since the last call."""
-        gone = [start for start in self._gone if start not in self._come]
-        come = []
-        for start in self._come:
-            place = bisect_left(self._starts, start)
-            come.append((start, self._stops[place]))
-        self._gone.clear()
-        self._come.clear()
-        return gone, come
 
     def __contains__(self, number: int) -> bool:
         place = bisect_right(self._starts, number) - 1

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from allcores.errors import JournalError, RunChanged
 from allcores.journal import folders
-from allcores.journal.assembly import DamagedRecords, damaged_rows, entries
-from allcores.journal.catalogue import Catalogue, Facts
+from allcores.journal.assembly import DamagedRecords, damaged_rows, entries, whole
+from allcores.journal.catalogue import Catalogue
 from allcores.journal.faults import fault
 from allcores.journal.feed import CountedFeed, Feed
 from allcores.journal.identity import differences
@@ -21,6 +21,7 @@ from allcores.journal.lock import RunLock
 from allcores.journal.log import Log, sync_folder
 from allcores.journal.options import Journal, RunResult
 from allcores.journal.ranges import RangeSet
+from allcores.journal.rows import Facts
 from allcores.journal.work import Control, Work, count_of
 from allcores.journal.writer import Writer, storable
 from allcores.outcome import Kind
@@ -93,12 +94,15 @@ class Run:
             self.name, self.folder = known.name, known.folder
             self._lock()
             self._catalogue = self._opened(create=False)
+            self._catalogue.mend()
         facts = self._catalogue.facts()
         self.resumed = facts.settled
         if known is not None:
             self._check_same(facts)
         try:
-            self._log = Log(os.path.join(self.folder, folders.LOG), facts.log_size)
+            # What lies behind the last record that counts was not committed.
+            size = max((row.offset + row.size for row in self._catalogue.records()), default=0)
+            self._log = Log(os.path.join(self.folder, folders.LOG), size)
         except OSError as error:
             raise JournalError(f"cannot open the log of run {self.name}: {error.strerror}", run=self.name) from None
         self._stack.callback(self._log.close)
@@ -147,7 +151,6 @@ class Run:
             rows = damaged_rows(self._catalogue, self._log)
             self._catalogue.unsettle(rows)
             self._log.cut(max((row.offset + row.size for row in self._catalogue.records()), default=0))
-            self._catalogue.update(log_size=self._log.size)
 
     # --- working ---
 
@@ -310,9 +313,10 @@ class Run:
 
     def _publish(self) -> None:
         sink, catalogue, log = self._work.sink, self._catalogue, self._log
+        total = catalogue.facts().total
         try:
             sink.publish(
-                lambda: entries(catalogue, log),
+                lambda: whole(entries(catalogue, log), total, self.name),
                 mark=self.name,
                 sync=self._journal.fsync != "never",
                 moment=lambda name: fault(f"publish.{name}"),
@@ -334,7 +338,7 @@ class Run:
             state=state, error=None if sentence is None else storable(sentence), seconds=facts.seconds + seconds
         )
         fault("finish.after")
-        skipped = int(self._catalogue.rows("SELECT count(*) FROM bad_records")[0][0])
+        skipped, _ = self._catalogue.bad_records(0)
         return RunResult(
             id=self.name,
             output=output,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
-from allcores.journal.catalogue import Facts
 from allcores.journal.identity import identity_of_function, identity_of_source
+from allcores.journal.rows import Facts
 from allcores.limits import Retry
 from allcores.outcome import Outcome
 from allcores.streams.destination import check_inputs_survive

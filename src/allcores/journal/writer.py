@@ -18,12 +18,22 @@ from traceback import format_exception
 from typing import Any
 
 from allcores.errors import JournalError
-from allcores.journal.catalogue import Anchor, Catalogue, FailureRow, put_anchors, put_rows, set_columns
+from allcores.journal.catalogue import Catalogue
 from allcores.journal.faults import fault
 from allcores.journal.feed import Feed
 from allcores.journal.keyed import KeyedFeed, KeyRow
 from allcores.journal.log import RECORD_BYTES, Log, Record
 from allcores.journal.ranges import RangeSet
+from allcores.journal.rows import (
+    Anchor,
+    FailureRow,
+    put_anchors,
+    put_bad_records,
+    put_failures,
+    put_keys,
+    put_rows,
+    set_columns,
+)
 from allcores.outcome import Kind, Outcome
 from allcores.streams.jsontext import to_json
 from allcores.streams.sinks import failure_record
@@ -176,30 +186,17 @@ class Writer:
             self._settled.add(record.start, record.start + record.count)
         for outcome, _ in failures:
             self._settled.add(outcome.index, outcome.index + 1)
-        gone, come = self._settled.changes()
         with self._catalogue.transaction() as db:
             put_rows(db, rows)
-            if failures:
-                db.executemany(
-                    "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
-                    [(row.slot, row.kind, row.cause, row.record, self._round) for _, row in failures],
-                )
+            put_failures(db, [row for _, row in failures], self._round)
             if self._round:
                 for record in records:
                     db.execute(
                         "DELETE FROM failures WHERE slot >= ? AND slot < ?", (record.start, record.start + record.count)
                     )
-            db.executemany("DELETE FROM settled WHERE start = ?", [(start,) for start in gone])
-            db.executemany("INSERT OR REPLACE INTO settled VALUES (?, ?)", come)
             put_anchors(db, [each for each in news if isinstance(each, Anchor)])
-            db.executemany(
-                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)",
-                [(each.key, each.slot, each.digest, each.session) for each in keys],
-            )
-            db.executemany(
-                "INSERT OR IGNORE INTO bad_records VALUES (?, ?, ?)",
-                [(storable(each.path), each.line or 0, storable(str(each))) for each in bad],
-            )
+            put_keys(db, [(each.key, each.slot, each.digest, each.session) for each in keys])
+            put_bad_records(db, [(storable(each.path), each.line or 0, storable(str(each))) for each in bad])
             self._count(db, sum(record.count for record in records), [outcome.kind for outcome, _ in failures])
         if keys:
             self._feed.committed(keys)
@@ -211,7 +208,6 @@ class Writer:
             db.execute("UPDATE run SET ok = ok + ?", (ok,))
             set_columns(
                 db,
-                log_size=self._log.size,
                 **{kind.value: counts.get(kind.value, 0) for kind in (Kind.FAILED, Kind.TIMED_OUT, Kind.WORKER_LOST)},
             )
             return
@@ -219,7 +215,7 @@ class Writer:
             "UPDATE run SET ok = ok + ?, failed = failed + ?, timed_out = timed_out + ?, worker_lost = worker_lost + ?",
             (ok, kinds.count(Kind.FAILED), kinds.count(Kind.TIMED_OUT), kinds.count(Kind.WORKER_LOST)),
         )
-        set_columns(db, log_size=self._log.size)
+        set_columns(db)
 
     def _trouble(self, error: BaseException) -> JournalError:
         if isinstance(error, JournalError):
