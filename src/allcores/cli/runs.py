@@ -23,7 +23,7 @@ from allcores.journal import folders
 from allcores.journal.catalogue import Catalogue
 from allcores.journal.folders import KnownRun
 from allcores.streams.destination import check_file
-from allcores.streams.outputs import published
+from allcores.streams.outputs import published, sink_of
 from allcores.streams.sinks import STDOUT
 from allcores.terminal_text import safe_json, safe_line
 
@@ -135,6 +135,39 @@ def _open_output(output: str) -> Iterator[Callable[[str], Any]]:
     check_file(output)
     with published(output, mark=secrets.token_hex(4), sync=False) as file:
         yield lambda text: file.write(text.encode())
+
+
+@command.command()
+@click.argument("run_id", metavar="ID")
+@click.option(
+    "-o", "--output", metavar="OUT", required=True, help="File to (over)write, in the format that its name says."
+)
+@click.option("--records", is_flag=True, help="A full record of each item, also of those that failed (JSON Lines).")
+@_runs_dir
+@_json
+@click.pass_obj
+def export(given: str | None, run_id: str, output: str, records: bool, runs_dir: str | None, as_machine: bool) -> int:
+    """Write the outcomes that a run has, complete or not, to a file: in another format, or out of a damaged journal."""
+    from allcores.journal.export import export as exported
+
+    runs = folders.runs_folder(runs_dir or given)
+    name = _find(runs, run_id).name if run_id == "latest" else run_id
+    if output == STDOUT:
+        raise CommandError("outcomes are exported as a whole: name a file with -o")
+    sink = sink_of(output, records=records)
+    sink.check()
+    done = exported(runs, name, sink)
+    if as_machine:
+        found = {"id": name, "output": output, "ok": done.ok, "failures": done.failures, "missing": done.missing}
+        write_json({**found, "complete": done.whole and not done.missing})
+    else:
+        failed = f", and {done.failures:,} that failed" * bool(done.failures and sink.takes_failures)
+        say(f"{output}: {done.ok:,} items that returned{failed}")
+    if not done.whole:
+        complain(f"the catalogue of run {name} is damaged: failures, and perhaps more, are left out")
+    elif done.missing:
+        complain(f"{done.missing:,} items of run {name} are damaged in its journal, and left out")
+    return Exit.OK if done.whole and not done.missing else Exit.SOME_FAILED
 
 
 @command.command()

@@ -246,9 +246,13 @@ class Catalogue:
             if len(rows) < PAGE:
                 return
 
-    def records(self) -> Iterator[Row]:
+    def hold(self) -> None:
+        """See the catalogue as it is now until it is closed, whatever the run's holder writes."""
+        self.rows("BEGIN")
+
+    def records(self, after: int = -1) -> Iterator[Row]:
         """Where the outcomes lie, by slot."""
-        for row in self.paged(f"SELECT {RECORD}, seal FROM records WHERE start > ? ORDER BY start"):
+        for row in self.paged(f"SELECT {RECORD}, seal FROM records WHERE start > ? ORDER BY start", after):
             yield Row(*row)
 
     def record_of(self, slot: int) -> Row | None:

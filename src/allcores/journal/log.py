@@ -15,7 +15,7 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from allcores.errors import JournalError
@@ -165,6 +165,33 @@ class Log:
             left -= len(part)
             at += len(part)
         return decode_record(parts[0] if len(parts) == 1 else b"".join(parts), row)
+
+    def scan(self) -> Iterator[Row]:
+        """The records that a log holds, told by the log alone; what is damaged is passed over."""
+        end, at = os.fstat(self._fd).st_size, 0
+        while at + HEADER_BYTES <= end:
+            magic, _, start, count, size, crc, _ = _HEADER.unpack(_read_at(self._fd, HEADER_BYTES, at))
+            row = Row(start, count, at, HEADER_BYTES + size, crc)
+            try:
+                if magic != MAGIC or at + row.size > end:
+                    raise Damaged
+                self.read(row)
+            except Damaged:
+                at = self._next_magic(at + 1, end)
+                continue
+            yield row
+            at += row.size
+
+    def _next_magic(self, at: int, end: int) -> int:
+        while at < end:
+            part = _read_at(self._fd, 1 << 20, at)
+            found = part.find(MAGIC)
+            if found >= 0:
+                return at + found
+            if len(part) < len(MAGIC):
+                return end
+            at += len(part) - len(MAGIC) + 1
+        return end
 
     def cut(self, size: int) -> None:
         """Forget what lies behind `size` bytes: a batch that was not committed."""

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from allcores.errors import JournalError, RunChanged
+from allcores.errors import JournalError, RunChanged, UsageError
 from allcores.journal import folders
 from allcores.journal.assembly import DamagedRecords, damaged_rows, entries, whole
 from allcores.journal.catalogue import Catalogue
+from allcores.journal.disk import is_full
 from allcores.journal.faults import fault
 from allcores.journal.feed import CountedFeed, Feed
 from allcores.journal.identity import differences
@@ -321,12 +322,17 @@ class Run:
                 sync=self._journal.fsync != "never",
                 moment=lambda name: fault(f"publish.{name}"),
             )
+        except UsageError as error:
+            raise UsageError(f"{error}. {self._kept()}, which takes any value") from error
         except OSError as error:
+            remedy = f"Make room and resume run {self.name}" if is_full(error) else f"{self._kept()}, or resume it"
             raise JournalError(
-                f"cannot write {sink.path}: {error.strerror or error}. All outcomes are in the journal: make room and"
-                f" resume run {self.name}",
+                f"cannot write {sink.path}: {error.strerror or error}. All outcomes are in the journal. {remedy}",
                 run=self.name,
             ) from error
+
+    def _kept(self) -> str:
+        return f"Write the outcomes of the run elsewhere with: allcores runs export {self.name} -o FILE.jsonl"
 
     def _left(self, state: str, output: str | None, error: BaseException | None = None) -> RunResult:
         """Write down how the session ended."""

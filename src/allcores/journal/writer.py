@@ -19,6 +19,7 @@ from typing import Any
 
 from allcores.errors import JournalError
 from allcores.journal.catalogue import Catalogue
+from allcores.journal.disk import is_full
 from allcores.journal.faults import fault
 from allcores.journal.feed import Feed
 from allcores.journal.keyed import KeyedFeed, KeyRow
@@ -224,9 +225,8 @@ class Writer:
             sentence = f"cannot write {self._log.path}: {error.strerror or error}"
         else:
             sentence = f"the journal failed: {type(error).__name__}: {error}"
-        made = JournalError(
-            f"{sentence}. What is committed stays: make room and resume run {self._name}", run=self._name
-        )
+        remedy = "make room and resume" if is_full(error) else "when that is mended, resume"
+        made = JournalError(f"{sentence}. What is committed stays: {remedy} run {self._name}", run=self._name)
         made.__cause__ = error
         return made
 

@@ -1,0 +1,177 @@
+"""`allcores runs export`: what a run has done is never locked up in its journal."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allcores
+from allcores.cli.exits import Exit
+from allcores.cli.main import main
+from allcores.journal import catalogue, folders
+
+
+@pytest.fixture
+def pool() -> Iterator[allcores.Pool]:
+    with allcores.Pool(backend="serial") as pool:
+        yield pool
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def begin(pool: allcores.Pool, function: Any, items: Any, output: str, **journal: Any) -> Path:
+    """A run that comes to some end; its folder."""
+    pool.run(function, items, output, journal=allcores.Journal(folder="runs", **journal), on_error="skip")
+    return max((each for each in Path("runs").iterdir() if each.is_dir()), key=lambda each: each.name)
+
+
+def export(run: Path, output: str, *words: str) -> int:
+    return main(["runs", "--runs-dir", "runs", "export", run.name, "-o", output, *words])
+
+
+def lines(path: str) -> list[Any]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def picky(n: int) -> dict[str, Any]:
+    if n == 5:
+        raise ValueError("not five")
+    return {"n": n}
+
+
+def second(row: dict[str, str]) -> str:
+    return row["v"]
+
+
+def test_a_run_that_cannot_be_published(
+    pool: allcores.Pool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its values do not fit the format that was asked for: the sentence names the way out, and it works."""
+    values = [1, {"n": 2}, {"n": "three"}]
+    with pytest.raises(allcores.UsageError, match="runs export") as caught:
+        pool.run(values.__getitem__, range(3), "out.csv", journal=allcores.Journal(folder="runs"))
+    (run,) = (each for each in Path("runs").iterdir() if each.is_dir())
+    assert run.name in str(caught.value) and "make room" not in str(caught.value).lower()
+    assert export(run, "out.jsonl", "--json") == Exit.OK
+    assert json.loads(capsys.readouterr().out) == {
+        "id": run.name, "output": "out.jsonl", "ok": 3, "failures": 0, "missing": 0, "complete": True
+    }  # fmt: skip
+    assert lines("out.jsonl") == values
+
+
+@pytest.mark.parametrize("output", ["e.jsonl", "e.csv", "e.db:t", "e/", "e.jsonl.gz"])
+def test_a_run_that_is_not_complete(pool: allcores.Pool, here: Path, output: str) -> None:
+    """What is settled of it, in any format, in input order; the run can still be resumed."""
+
+    with pytest.raises(ValueError, match="not five"):
+        pool.run(picky, range(9), "out.jsonl", journal=allcores.Journal(folder="runs"))
+    (run,) = (each for each in Path("runs").iterdir() if each.is_dir())
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert export(run, output) == Exit.OK
+    numbers = [0, 1, 2, 3, 4]
+    if output == "e.jsonl":
+        assert lines(output) == [{"n": n} for n in numbers]
+    elif output == "e.csv":
+        assert list(csv.reader(Path(output).read_text().splitlines())) == [["n"], *([str(n)] for n in numbers)]
+    elif output == "e.db:t":
+        db = sqlite3.connect("e.db")
+        assert db.execute("SELECT n FROM t").fetchall() == [(n,) for n in numbers]
+        db.close()
+    elif output == "e/":
+        assert {each.name: json.loads(each.read_text()) for each in Path("e").glob("*.txt")} == {
+            f"{n:08}.txt": {"n": n} for n in numbers
+        }
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert export(run, "records.jsonl", "--records") == Exit.OK
+    assert [(each["index"], each["kind"]) for each in lines("records.jsonl")] == [
+        (n, "failed" if n == 5 else "ok") for n in range(6)
+    ]
+    resumed = allcores.Journal(folder="runs", resume=run.name)
+    result = pool.run(picky, range(9), "out.jsonl", journal=resumed, on_error="skip")
+    assert (result.resumed, result.ok) == (6, 8)
+
+
+def test_files_become_rows(pool: allcores.Pool, here: Path) -> None:
+    """Of a run that writes a folder: name and content."""
+    values = ["a", ("named", "ä"), b"\xff"]
+    run = begin(pool, values.__getitem__, range(3), "out/")
+    assert export(run, "e.jsonl") == Exit.OK
+    assert lines("e.jsonl") == [
+        {"name": "00000000", "text": "a"}, {"name": "named", "text": "ä"}, {"name": "00000002", "base64": "/w=="}
+    ]  # fmt: skip
+    assert export(run, "again/") == Exit.OK
+    assert (here / "again" / "named").read_text() == "ä" and len(os.listdir("again")) == 4
+
+
+def test_items_with_keys_come_in_the_order_of_the_input(pool: allcores.Pool, here: Path) -> None:
+    """As it was last read."""
+    rows = [{"k": name, "v": name * 2} for name in "abc"]
+    begin(pool, second, rows, "out.jsonl", key="k", resume=True)
+    run = begin(pool, second, rows[::-1], "out.jsonl", key="k", resume=True)
+    assert export(run, "e.jsonl") == Exit.OK and lines("e.jsonl") == ["cc", "bb", "aa"]
+
+
+@pytest.mark.parametrize("damage", ["catalogue", "row", "log"])
+def test_a_damaged_journal(pool: allcores.Pool, here: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left of it, and a sentence on what is not."""
+    run = begin(pool, str, range(6), "out.jsonl")
+    path = run / (folders.LOG if damage == "log" else catalogue.FILE)
+    raw = bytearray(path.read_bytes())
+    if damage == "catalogue":
+        raw[:2000] = b"x" * 2000
+    elif damage == "row":
+        raw[raw.rindex(b'"function"') + 1] ^= 1
+    else:
+        again = allcores.Journal(folder="runs", resume=run.name, accept_changes=True)
+        pool.run(str, range(9), "out.jsonl", journal=again)
+        raw = bytearray(path.read_bytes())
+        raw[40] ^= 1
+    path.write_bytes(raw)
+    assert export(run, "e.jsonl") == Exit.SOME_FAILED
+    assert lines("e.jsonl") == [str(n) for n in (range(6, 9) if damage == "log" else range(6))]
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported_is_said(pool: allcores.Pool, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a sentence; the journal is no place for an output."""
+    run = begin(pool, str, range(3), "out.jsonl")
+    for output, code in [
+        (f"{run}/outcomes.log", Exit.USAGE),
+        ("runs/x.jsonl", Exit.USAGE),
+        ("out.csv", Exit.USAGE),
+        ("-", Exit.USAGE),
+        ("nowhere/x.jsonl", Exit.USAGE),
+    ]:
+        assert export(run, output) == code, output
+        assert capsys.readouterr().err.startswith("allcores: ")
+    assert main(["runs", "--runs-dir", "runs", "export", "20000101-000000-0000000", "-o", "e.jsonl"]) == Exit.USAGE
+
+
+def test_make_room_is_said_of_a_full_disk_alone(
+    pool: allcores.Pool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else cannot be written needs another remedy."""
+    from allcores.streams import outputs
+
+    for number, said in ((28, True), (122, True), (27, True), (13, False), (5, False), (36, False)):
+
+        def refuse(*_: Any, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(outputs, "wrap_to_write", refuse)
+            patched.setattr("allcores.streams.outputs.JsonLinesFile.check", lambda _: None)
+            with pytest.raises(allcores.JournalError, match=r"resume") as caught:
+                pool.run(str, range(3), "out.jsonl", journal=allcores.Journal(folder="runs"))
+        assert ("ake room" in str(caught.value)) == said, str(caught.value)
