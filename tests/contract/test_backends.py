@@ -36,7 +36,7 @@ from allcores import (
 from allcores.engine import events
 
 PROCESSES = ("template", "fork", "spawn", "forkserver")
-PLACES = (*PROCESSES, "threads", "serial")
+PLACES = (pytest.param("template", marks=pytest.mark.quick), *PROCESSES[1:], "threads", "serial")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning"),

@@ -145,6 +145,7 @@ def test_slices_are_arguments(pool: Pool, tmp_path: Path) -> None:
     assert pool.map(tasks.itself, [[1], (2, 3)]) == [[1], (2, 3)]
 
 
+@pytest.mark.quick
 def test_the_setup_value_comes_first(tmp_path: Path) -> None:
     """As for any item."""
     with Pool(1, setup=int, setup_args=("5",)) as pool:

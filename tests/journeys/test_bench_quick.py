@@ -78,6 +78,7 @@ def test_crimes_are_judged(tmp_path: Path) -> None:
     assert table["segmentation fault"]["multiprocessing"] == "hangs"
 
 
+@pytest.mark.quick
 def test_an_unknown_row_gets_one_clear_sentence() -> None:
     """A typing error names the rows that there are."""
     done = bench("--only", "imapp")

@@ -60,6 +60,7 @@ def run(folder: Path, *words: str, stdin: str | None = None) -> subprocess.Compl
     )
 
 
+@pytest.mark.quick
 def test_lines_of_a_file_through_a_function_of_a_script(folder: Path) -> None:
     """Values come out in input order, one a line, and a summary tells how it went."""
     done = run(folder, "run", "work.py:double", "numbers.txt", "-o", "out.jsonl")
@@ -120,7 +121,7 @@ def test_failures_stop_are_skipped_or_recorded(folder: Path, choice: str, code: 
 
 def test_an_item_that_hangs_costs_itself(folder: Path) -> None:
     """--timeout ends one item; --json tells of it for machines."""
-    words = ("--timeout", "0.5", "--on-error", "skip", "--json", "-o", "out.jsonl")
+    words = ("--timeout", "2", "--on-error", "skip", "--json", "-o", "out.jsonl")
     done = run(folder, "run", "work.py:slow", "numbers.txt", *words)
     assert done.returncode == Exit.SOME_FAILED, done.stderr
     assert "timed_out" in json.dumps(json.loads(done.stdout))

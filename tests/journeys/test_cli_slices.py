@@ -82,6 +82,7 @@ def test_values_of_slices(folder: Path, words: list[str], values: list[object]) 
     assert [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()] == values
 
 
+@pytest.mark.quick
 def test_the_suffix_can_be_overruled(folder: Path) -> None:
     """By --format, for files with names of their own, and with colons in them."""
     os.rename(folder / "big.npy", folder / "12:30")

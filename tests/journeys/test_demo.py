@@ -89,6 +89,7 @@ def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.quick
 def test_demo_says_when_it_cannot_write(tmp_path: Path) -> None:
     """An output that can't be written is one sentence and exit code 4."""
     with start_demo("--limit", "3", "--output", str(tmp_path / "no" / "out.jsonl"), folder=tmp_path) as demo:

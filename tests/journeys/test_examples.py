@@ -62,6 +62,7 @@ def test_stream_hashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.quick
 def test_model(tmp_path: Path) -> None:
     """The 10 MB model is loaded at most once per worker; nothing stays in the temporary folder."""
     first, second = run_example("model.py", tmp_path).splitlines()

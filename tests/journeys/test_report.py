@@ -84,6 +84,7 @@ def test_each_session_of_a_resumed_run_has_a_timeline(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.quick
 def test_a_run_leaves_a_timeline_from_which_report_and_trace_are_made(folder: Path) -> None:
     """All of them tell of the same run."""
     recorded(folder)

@@ -72,6 +72,7 @@ def numbers(count: int = 40) -> str:
     return "".join(f"{n}\n" for n in range(count))
 
 
+@pytest.mark.quick
 def test_killed_and_resumed(folder: Path) -> None:
     """The worker kills the program and itself; --resume goes on, and the output is whole."""
     words = ("run", "work.py:kills_all", "in.txt", "-o", "out.jsonl", "--chunk", "1")

@@ -80,6 +80,7 @@ def top(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.quick
 def test_a_snapshot_for_machines(program: Program) -> None:
     """Whose pool it is, how far it is, and what each worker runs, without a word from the pool."""
     done = top("--json", str(program.pid))

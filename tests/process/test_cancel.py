@@ -389,6 +389,7 @@ class TestClose:
         assert not closing.is_alive()
         assert lines(tmp_path / "book") == ["done"]
 
+    @pytest.mark.quick
     def test_from_many_threads(self, bell: Bell) -> None:
         pool = Pool(2, limits=QUICK)
         pool.submit(crimes.ring_and_hang, bell.path)

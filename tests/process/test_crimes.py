@@ -415,6 +415,7 @@ def test_a_result_that_refuses_to_be_pickled(pool: Pool, watcher: Watcher) -> No
 # --- many of them ---------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_every_item_is_a_crime(pool: Pool, watcher: Watcher) -> None:
     """A pool that loses a worker with each item still comes to the end."""
     names = ["segfault", "exit_at_once", "kill_itself", "abort"] * 4
@@ -432,6 +433,7 @@ def test_one_crime_in_ten_in_a_long_unordered_stream(pool: Pool, watcher: Watche
     check_unharmed(pool, watcher)
 
 
+@pytest.mark.quick
 def test_map_raises_what_happened_and_the_pool_goes_on(pool: Pool, watcher: Watcher) -> None:
     with pytest.raises(WorkerLost, match="SIGSEGV"):
         pool.map(crimes.run, [1, 2, "segfault", 4])

@@ -244,6 +244,7 @@ class TestAsDocumented:
 
         assert asyncio.run(main()) == [number * 2 for number in range(20)]
 
+    @pytest.mark.quick
     def test_callbacks_may_submit(self, make: Make) -> None:
         with make(1) as executor:
             later: cf.Future[cf.Future[Any]] = cf.Future()

@@ -162,6 +162,7 @@ def test_parent_and_workers_killed_at_random(folder: Path, start_method: str) ->
 # --- what a journal can meet on its disk ----------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_a_torn_tail_and_damage_in_the_middle(folder: Path) -> None:
     """Rubbish behind the committed part is cut off; a record that changed costs its items, which run again."""
     code, first = session(folder, kill=["publish.begin", 0], pause=0.0002)

@@ -165,6 +165,7 @@ def test_many_workers_stay_within_the_screen(tmp_path: Path) -> None:
             reader.join()
 
 
+@pytest.mark.quick
 def test_where_nobody_looks_it_writes_plain_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Now and then, without control characters."""
     view = LiveView("pages", console=Console(file=io.StringIO()), plain_s=0.01)

@@ -80,6 +80,7 @@ def test_kill_9_of_the_parent_while_workers_are_stuck(tmp_path: Path, bell: Bell
         wait_gone(pids)
 
 
+@pytest.mark.quick
 def test_kill_9_of_the_parent_of_nested_pools(tmp_path: Path, bell: Bell) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -231,7 +232,7 @@ def test_ctrl_c_twice_stops_now(
         assert bell.hear() == [(process.pid, "interrupted")]
         # A second key while the first one's handler still runs would be one KeyboardInterrupt, not two:
         # a person is slower than that.
-        threading.Event().wait(0.3)
+        threading.Event().wait(1.0)
         os.write(terminal[0], b"\x03")
         assert bell.hear() == [(process.pid, "interrupted")]
         ending = scripts.finish(process)
@@ -260,6 +261,7 @@ def test_ctrl_c_that_nobody_catches(tmp_path: Path, bell: Bell, gate: Gate) -> N
     assert ending.err.rstrip().splitlines()[-1].startswith(("allcores.errors.Interrupted", "KeyboardInterrupt"))
 
 
+@pytest.mark.quick
 def test_ctrl_c_while_a_future_is_awaited(tmp_path: Path, bell: Bell, gate: Gate) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -346,6 +348,7 @@ class TestForks:
             assert future.result() == 2
             assert pool.map(crimes.run, range(10)) == [number * 2 for number in range(10)]
 
+    @pytest.mark.quick
     def test_a_forked_process_makes_a_pool_of_its_own(self) -> None:
         with Pool(2) as pool:
             assert pool.map(crimes.run, [1]) == [2]

@@ -160,6 +160,7 @@ def test_a_message_that_does_not_fit_its_arguments_is_not_lost() -> None:
     assert "do not fit" in notebook.records[0].getMessage()
 
 
+@pytest.mark.quick
 def test_last_words_arrive() -> None:
     """What was said before a worker died is handled, and the pool itself says how it died."""
     with listening("app") as notebook, listening("allcores") as own:

@@ -232,6 +232,7 @@ class TestExceptions:
             pool.map(crimes.raise_something, ["chain"])
         assert "KeyError: 'the cause'" in str(caught.value.__cause__)
 
+    @pytest.mark.quick
     def test_the_stand_in_may_be_retried_by_the_types_it_has(self, pool: Pool) -> None:
         (outcome,) = pool.outcomes(crimes.raise_something, ["CannotBeBuiltAgain"], retries=Retry(1, wait_s=0))
         assert outcome.attempts == 2

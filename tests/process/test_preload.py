@@ -55,6 +55,7 @@ class TestShared:
             assert len(lines(book)) == 1 and all(loader != user for loader, user in found)
             assert (os.getpid() in loaders) == (method == "fork")
 
+    @pytest.mark.quick
     def test_a_worker_that_replaces_a_lost_one_has_it_already(self, book: str) -> None:
         with Pool(1, preload=preloads.load, preload_args=(book,)) as pool:
             found = list(pool.outcomes(preloads.commit, [None, "exit_at_once", None, "segfault", None]))

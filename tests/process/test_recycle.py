@@ -42,6 +42,7 @@ def test_one_item_per_worker() -> None:
     assert len(set(pids)) == 10
 
 
+@pytest.mark.quick
 def test_failures_count_too() -> None:
     with Pool(1, limits=Limits(items_per_worker=2)) as pool:
         found = list(pool.outcomes(crimes.run, ["fork_and_raise", 1, 2, "exit_in_python", 4, 5], chunk=6))

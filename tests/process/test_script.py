@@ -79,6 +79,7 @@ EXPECTED = [
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.quick
 def test_a_script_without_a_main_guard(tmp_path: Path, method: str) -> None:
     """It is run once, not once per worker."""
     ending = scripts.run(SCRIPT, tmp_path, method)

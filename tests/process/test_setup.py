@@ -221,6 +221,7 @@ def test_one_that_cannot_travel_is_refused_at_once(options: dict[str, Any]) -> N
         Pool(1, **options)
 
 
+@pytest.mark.quick
 def test_it_runs_again_in_a_worker_that_replaces_a_lost_one(tmp_path: Path) -> None:
     book = tmp_path / "book"
     watcher = Watcher()

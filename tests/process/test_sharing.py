@@ -58,6 +58,7 @@ class TestShare:
         assert pool.map(partial(np.take, big), [5, 6]) == [5, 6]
         assert pool.submit(cargo.first, big[7:8]).result() == 7.0
 
+    @pytest.mark.quick
     def test_what_the_setup_is_given_is_there_once(self) -> None:
         """The pool itself shares it: workers that are replaced get the same copy. What one writes, no other sees."""
         big = np.full(1 << 20, 3.0)

@@ -161,6 +161,7 @@ def test_a_slice_that_kills_its_reader(start_method: str, tmp_path: Path) -> Non
     assert isinstance(outcomes[2].error, WorkerLost) and outcomes[2].error.signal == "SIGKILL"
 
 
+@pytest.mark.quick
 def test_a_slice_that_exits(tmp_path: Path) -> None:
     """As if the function had done it."""
     with Pool(1) as pool:
@@ -174,7 +175,7 @@ def test_reading_counts_as_the_items_own_time(tmp_path: Path) -> None:
     with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
         source = hard_to_read(tmp_path, "hang", bell.path, gate.path)
         with Pool(1) as pool:
-            outcomes = list(pool.outcomes(slicing.itself, source, chunk=6, timeout=1))
+            outcomes = list(pool.outcomes(slicing.itself, source, chunk=6, timeout=2))
         bell.hear()
     assert [outcome.value for outcome in outcomes] == [0, 1, None, 3, 4, 5]
     assert isinstance(outcomes[2].error, TaskTimeout)

@@ -170,6 +170,7 @@ def test_workers_die_while_the_consumer_is_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, None])
+@pytest.mark.quick
 def test_a_straggler_in_front_leaves_nobody_idle(tmp_path: Path, chunk: int | None) -> None:
     """Ordered, nothing can be handed over; the other worker goes on all the same, as far as the limit allows."""
     with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:

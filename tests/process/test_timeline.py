@@ -56,6 +56,7 @@ def drip(count: int) -> Iterator[float]:
 
 @pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
 @pytest.mark.parametrize("verb", ["imap", "imap_unordered", "outcomes"])
+@pytest.mark.quick
 def test_every_attempt_is_recorded_once(backend: str, verb: str) -> None:
     """On each backend: in spans, in the histogram, in the counts; failures with their cause and first item."""
     timeline = allcores.Timeline()

@@ -100,6 +100,7 @@ def test_the_program_is_killed_there(point: str, tmp_path: Path) -> None:
     assert (tmp_path / "killed").exists()
 
 
+@pytest.mark.quick
 def test_every_moment_comes(tmp_path: Path) -> None:
     """Those of the list are those of a transfer, in the program and in its workers."""
     here: set[str] = set()

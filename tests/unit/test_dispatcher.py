@@ -1493,6 +1493,7 @@ def test_a_broken_pool_starts_nothing_more() -> None:
 many = settings(max_examples=max(400, settings().max_examples))
 
 
+@pytest.mark.slow
 @many
 @given(st.binary(max_size=1200))
 @example(b"")
@@ -1507,6 +1508,7 @@ def test_every_world_comes_to_a_good_end(data: bytes) -> None:
     world_of(data).run()
 
 
+@pytest.mark.slow
 @many
 @given(st.integers(0, 2**32 - 1), st.sampled_from([100, 400, 1500]))
 def test_every_wild_world_comes_to_a_good_end(seed: int, size: int) -> None:
@@ -1595,6 +1597,7 @@ def test_a_starved_stream_takes_work_back() -> None:
     world.settle()
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([100, 400, 1500]))
 def test_whatever_happens_while_memory_is_short(seed: int, size: int) -> None:
