@@ -111,8 +111,9 @@ class Inventory:
             shared_blocks=frozenset(name for name in _listdir("/dev/shm") if not _OF_PEERS.search(name)),
         )
 
-    def more_than(self, before: Inventory) -> Inventory:
-        blocks = self.shared_blocks - before.shared_blocks
+    def more_than(self, before: Inventory, blocks: frozenset[str] | None = None) -> Inventory:
+        """blocks: those of shared memory that may be ours; others of the machine make and remove theirs meanwhile."""
+        blocks = self.shared_blocks - before.shared_blocks if blocks is None else self.shared_blocks & blocks
         return Inventory(
             frozenset(),
             self.processes - before.processes,
@@ -207,7 +208,9 @@ def _wait_until_gone(before: Inventory) -> Inventory:
     pause = threading.Event()
     pause_s = 0.002
     collected = False
-    while left := Inventory.take(before).more_than(before):
+    blocks: frozenset[str] | None = None
+    while left := Inventory.take(before).more_than(before, blocks):
+        blocks = left.shared_blocks
         if not collected and (pause_s > 0.02 or not left.processes):
             gc.collect()  # once, and only when something is left that does not end by itself: it takes long
             collected = True
