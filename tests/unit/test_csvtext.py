@@ -15,7 +15,9 @@ from allcores.errors import UsageError
 from allcores.streams import csvtext
 from allcores.streams.cursors import open_cursor
 from allcores.streams.digests import Digest
+from allcores.streams.outputs import Block
 from allcores.streams.sources import Csv, from_inputs
+from allcores.streams.tables import CsvFile
 from allcores.streams.text import BadInput
 
 
@@ -66,7 +68,7 @@ def test_a_bad_record_is_left_out_as_a_whole(
         given = content.replace(b"\n", ends)
         expected = [[value.replace("\n", ends.decode()) for value in row] for row in rows]
         assert rows_of(tmp_path, b"n,text" + ends + given) == (expected, lines)
-    with pytest.raises(BadInput, match=f"rows.csv, line {lines[0]}: "):
+    with pytest.raises(BadInput, match=f"rows.csv, line {lines[0]}: (not CSV|byte|3 fields)"):
         list(from_inputs([str(tmp_path / "rows.csv")]))
 
 
@@ -74,6 +76,18 @@ def test_line_ends_in_quotes_stay(tmp_path: Path) -> None:
     """Each as it is: what is in quotes is the field."""
     rows, _ = rows_of(tmp_path, b'n,text\r\n1,"a\r\nb\nc\rd"\r\n2,"e\n\r\n"')
     assert rows == [["1", "a\r\nb\nc\rd"], ["2", "e\n\r\n"]]
+
+
+CELLS = st.text(st.sampled_from('a",\n\r \u3000\x85'), max_size=6)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+    """Quotes, separators and every kind of line end in a cell come back as they were."""
+    path = tmp_path_factory.getbasetemp() / "written.csv"
+    lines = "".join(json.dumps({"n": n, "text": text}) + "\n" for n, text in rows).encode()
+    CsvFile(path).publish(lambda: [Block(0, len(rows), lines, None)], mark="test", sync=False)
+    assert [tuple(row.values()) for row in Csv(str(path))] == rows
 
 
 def test_long_cells(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from allcores.errors import UsageError
-from allcores.streams.compression import open_to_read
 from allcores.streams.folders import FolderOfFiles
 from allcores.streams.outputs import Block, Entries, JsonLinesFile, Lost, WholeSink, sink_of
 from allcores.streams.sources import from_inputs
 from allcores.streams.tables import CsvFile, SqliteTable
+from allcores.streams.text import opened
 
 ROWS: list[dict[str, Any]] = [
     {"n": 1, "text": 'ä, "quoted"\nline'},
@@ -62,7 +62,7 @@ def test_json_lines_compressed_as_named(tmp_path: Path, name: str) -> None:
     publish(sink_of(other), ROWS)
     assert list(from_inputs([one])) == ROWS
     assert Path(one).read_bytes() == Path(other).read_bytes()
-    with open_to_read(one) as file:
+    with opened(one) as (file, _):
         assert len(file.read().splitlines()) == 3
 
 

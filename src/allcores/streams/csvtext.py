@@ -63,6 +63,8 @@ class Record:
     line: int
     fields: list[str]
     trouble: BadInput | None = None
+    #: it is no CSV, so where it ends is not known
+    broken: bool = False
 
 
 class CsvRecords:
@@ -116,6 +118,8 @@ class CsvRecords:
                     record.trouble = bad_line(self._path, record.line, found)
                 if self._doubt is not None:
                     self._judge(record)
+                elif record.broken:
+                    self._doubt = record.line
                 yield record
 
     def _check_header(self, record: Record) -> None:
@@ -192,7 +196,7 @@ class CsvRecords:
         if broken is not None:
             self._reader = self._new_reader()
             self._give_back(record)
-            self._doubt = self._doubt or record.line
+            record.broken = True
             advice = "is a quote missing, or one inside of quotes not doubled?"
             record.trouble = bad_line(self._path, record.line, f"not CSV ({broken}); {advice}")
             if is_too_long(record.raws[0]):

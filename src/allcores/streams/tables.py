@@ -50,20 +50,24 @@ class CsvFile:
         """See `WholeSink`."""
         names = field_names(entries, self.path)
         with published(self.path, mark=mark, sync=sync, moment=moment) as file:
-            writer = csv.writer(_Text(file), delimiter=self.separator, lineterminator="\n")
+            # With this line end Python 3.12 and older put quotes around a carriage return, too.
+            writer = csv.writer(_Text(file), delimiter=self.separator, lineterminator=_LINE_END)
             writer.writerow(names)
             for row in rows_of(entries, self.path):
                 writer.writerow([_cell(row.get(name)) for name in names])
 
 
+_LINE_END = "\r\n"
+
+
 class _Text:
-    """A stream of bytes that takes text."""
+    """A stream of bytes that takes rows as text; they end with a newline alone."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def write(self, text: str) -> int:
-        return self._file.write(text.encode("utf-8", "surrogatepass"))
+        return self._file.write((text.removesuffix(_LINE_END) + "\n").encode("utf-8", "surrogatepass"))
 
 
 def _cell(value: Any) -> Any:
