@@ -11,7 +11,7 @@ from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver
 from allcores.engine.flow import Flow, Function, Segment
 from allcores.feeder import Feeder
-from allcores.stream import Reading
+from allcores.stream import LOGS_ASIDE_S, Reading
 
 R = TypeVar("R")
 
@@ -92,12 +92,14 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
                 self._feeder.feed()
             with guard:
                 segment = flow.take()
-                if segment is not None:
-                    return segment
-                if flow.broken is not None:
-                    raise flow.broken
-                if flow.finished:
-                    return None
+                broken, finished = flow.broken, flow.finished
+            if segment is not None or broken is not None:
+                self._driver.backend.settle_logs(LOGS_ASIDE_S)
+                if segment is None and broken is not None:
+                    raise broken
+                return segment
+            if finished:
+                return None
             if self._driver.backend.pump():
                 await asyncio.sleep(0)
                 continue

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.clock import monotonic_ns
 from allcores.engine.flow import Chunk, Segment
 from allcores.errors import PoolClosed
-from allcores.stream import open_segment
+from allcores.stream import LOGS_ASIDE_S, LOGS_S, open_segment
 from allcores.transport import unpacking
 
 if TYPE_CHECKING:
@@ -70,11 +70,17 @@ class CallFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """What the call returned; its exception raised. TimeoutError after `timeout` seconds."""
-        return super().result(self._wait(self._attend(timeout)))
+        try:
+            return super().result(self._wait(self._attend(timeout)))
+        finally:
+            self._settle_logs(LOGS_S)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The call's exception, None if it returned. TimeoutError after `timeout` seconds."""
-        return super().exception(self._wait(self._attend(timeout)))
+        try:
+            return super().exception(self._wait(self._attend(timeout)))
+        finally:
+            self._settle_logs(LOGS_S)
 
     def _wait(self, timeout: float | None) -> float | None:
         """Wait as the base class does, but without its lock: a signal's handler that runs here may wait for other
@@ -124,6 +130,8 @@ class CallFuture(Future[Any]):
     def resolve(self, outcome: Segment | BaseException, *, wait: bool = False) -> bool:
         """Set its outcome; `call_back` is to follow. False if another thread has the future's lock, which it may hold
         for long: a signal's handler may run there, and wait for another call. With `wait` that is waited for."""
+        if self._driver is not None and not self.is_simple():
+            self._driver.backend.settle_logs(LOGS_ASIDE_S)
         if not self._condition.acquire(blocking=wait):
             return False
         self._quiet = True
@@ -164,6 +172,11 @@ class CallFuture(Future[Any]):
                     logging.getLogger("concurrent.futures").exception("exception calling callback for %r", self)
         if interrupt is not None:
             raise interrupt
+
+    def _settle_logs(self, seconds: float) -> None:
+        """Wait until what the call has logged is handled, if it is done."""
+        if self._driver is not None and self._is_settled():
+            self._driver.backend.settle_logs(seconds)
 
     def _settle(self, segment: Segment) -> None:
         """The call's outcome is here."""

@@ -27,6 +27,10 @@ R = TypeVar("R")
 #: Small segments are handed over without another look at input and pool for so long, ns. Longer: workers may wait for
 #: input. Shorter: each costs a turn of the lock.
 LOOK_NS = 200_000
+#: Longest wait until what was logged on the way to results is handled, before these are handed out, seconds.
+LOGS_S = 1.0
+#: The same on a thread that others wait for: the pool's own, or an event loop's.
+LOGS_ASIDE_S = 0.2
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
 
@@ -188,11 +192,13 @@ class _Reader(Reading[R]):
                         taken.clear()
                     broken, finished = flow.broken, flow.finished
                 if broken is not None and not taken:
+                    driver.backend.settle_logs(LOGS_S)
                     raise broken
                 # With a slow input, what is ready goes first.
                 if not flow.exhausted and not (self.feeder.slow and taken):
                     self.feeder.feed()
                 if taken:
+                    driver.backend.settle_logs(LOGS_S)
                     break
                 if finished:
                     return None

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from tests.process.waiting import Bell, Gate, ring, wait_at
 
-from allcores import Logs, NotSupported, Pool, UsageError
+from allcores import Logs, NotSupported, Pool, UsageError, stream
 from allcores.logs import PoolLog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,8 +210,9 @@ class Stuck(Notebook):
         super().emit(record)
 
 
-def test_a_handler_that_waits_stops_no_worker(tmp_path: Path) -> None:
+def test_a_handler_that_waits_stops_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records wait in the parent up to a bound; what is above is dropped, counted, and said."""
+    monkeypatch.setattr(stream, "LOGS_S", 0.01)
     stuck, logger = Stuck(), logging.getLogger("app")
     logger.addHandler(stuck)
     logger.propagate = False

@@ -133,3 +133,21 @@ def test_a_forked_copy_writes_nothing(ends: tuple[socket.socket, socket.socket])
         os._exit(1 if outlet.note(b"never") else 0)
     assert os.waitpid(pid, 0)[1] == 0
     assert drain(ends[1]) == []
+
+
+def test_notes_that_wait_go_before_the_next_frame(ends: tuple[socket.socket, socket.socket]) -> None:
+    """What an item has logged is there before its result, also when the pipe was full in between."""
+    outlet = Outlet(ends[0], fail)
+    note = frames.frame(frames.LOG, 0, b"x" * 5000)
+    while not outlet.behind():
+        assert outlet.note(note)
+    assert outlet.note(note)
+    sender = threading.Thread(target=outlet.send, args=(frames.frame(frames.RESULTS, 0),))
+    sender.start()
+    inbox, found = frames.Inbox(), list[tuple[int, int, bytes]]()
+    while not found or found[-1][0] != frames.RESULTS:
+        found += inbox.feed(ends[1].recv(1 << 16))
+    sender.join()
+    assert [kind for kind, _, _ in found[:-1]] == [frames.LOG] * (len(found) - 1)
+    assert not outlet.behind()
+    assert drain(ends[1]) == []

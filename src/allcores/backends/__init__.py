@@ -93,6 +93,9 @@ class Backend(Protocol):
     def resolves_here(self) -> bool:
         """Whether this thread may run what a program has attached to futures: it holds no lock of the program's."""
 
+    def settle_logs(self, seconds: float) -> None:
+        """Wait, so long at most, until what workers have logged before the results that are here is handled."""
+
     def close(self) -> None:
         """Wait until nothing is left; bounded. The dispatcher was told to close before."""
 

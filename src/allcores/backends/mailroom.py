@@ -22,6 +22,8 @@ Found = Results | tuple[str, Link, Any]
 
 #: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
 READ_BYTES = 65_536
+#: reads from one pipe before its worker's outbox is looked into: more than it holds
+MOST_READS = 16
 #: seconds between the end of a worker's pipe and its process: after that it is ended
 LINGER_S = 0.2
 
@@ -103,4 +105,8 @@ class Mailroom:
             copy = bytes(crew.board.outbox(link.slot)[: crew.board.used(link.slot)])
             whole = crew.board.glance(link.slot) == before and crew.board.word(link.slot, DONE) == sealed
             if copy and whole:
+                # What these items have logged is in the pipe by now, and comes first.
+                for _ in range(MOST_READS):
+                    if not self.read(driver, link, found):
+                        break
                 self.take_records(driver, link, copy, found)

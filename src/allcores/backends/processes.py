@@ -275,6 +275,11 @@ class ProcessBackend:
     def resolves_here(self) -> bool:
         return get_ident() == self._ident or self._crew.gone
 
+    def settle_logs(self, seconds: float) -> None:
+        records = self._crew.records
+        if records is not None:
+            records.settle(seconds)
+
     def close(self) -> None:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():

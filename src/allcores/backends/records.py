@@ -2,6 +2,9 @@
 
 Handlers are foreign code: they may wait, for a lock that somebody holds who waits for this very pool. So they
 run on a thread of their own, behind a queue with a bound; the thread begins with the first record.
+
+Whoever hands out results waits, boundedly, until the records that came before them are handled: a program that has a
+result finds what was logged on the way to it.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections import deque
 from queue import SimpleQueue
 from typing import Any
 
@@ -31,8 +35,13 @@ class Records:
         self._name = name
         self._records = records
         self._prints = prints
-        self._queue: SimpleQueue[tuple[int, int, bytes] | None] = SimpleQueue()
+        #: what is not handled yet, and the marks of those who wait until it is; the first is being handled
+        self._waiting: deque[tuple[int, int, bytes] | threading.Event] = deque()
+        #: an entry for each of them; False is the end
+        self._entries: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        #: somebody has waited in vain: nobody else does before all is handled
+        self._behind = False
         self._dropped = 0
 
     def greeting(self) -> bytes:
@@ -45,35 +54,58 @@ class Records:
         if kind == 2:
             self._dropped += int(body)
             return
-        if self._queue.qsize() >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING:
             self._dropped += 1
             return
-        self._queue.put((worker, kind, body))
+        self._waiting.append((worker, kind, body))
+        self._entries.put(True)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"allcores-logs-{self._name}", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError:  # the program ends, and no thread can be had: said here, before it is lost
-                self._queue.put(None)
+                self._entries.put(False)
                 self._run()
+
+    def settle(self, seconds: float) -> None:
+        """Wait until everything that was taken so far is handled.
+
+        Args:
+            seconds: At most. Handlers that need longer, or that wait for the caller, delay only the first who waits:
+                until they have caught up, all others go on without.
+        """
+        if not self._waiting or self._behind or threading.current_thread() is self._thread:
+            return
+        mark = threading.Event()
+        self._waiting.append(mark)
+        self._entries.put(True)
+        if not mark.wait(seconds):
+            self._behind = True
 
     def close(self) -> None:
         """Wait, boundedly, until everything is handled."""
         thread = self._thread
         if thread is None:
             return
-        self._queue.put(None)
+        self._entries.put(False)
         if thread.is_alive() and thread is not threading.current_thread():
             thread.join(CLOSE_S)
 
     def _run(self) -> None:
-        while (found := self._queue.get()) is not None:
-            worker, kind, body = found
-            # A filter or handler that raises must not silence the others.
-            with contextlib.suppress(BaseException):
-                (self._print if kind else self._log)(worker, body)
-            if self._dropped and self._queue.empty():
-                self._complain()
+        while self._entries.get():
+            found = self._waiting[0]
+            if isinstance(found, threading.Event):
+                found.set()
+            else:
+                worker, kind, body = found
+                # A filter or handler that raises must not silence the others.
+                with contextlib.suppress(BaseException):
+                    (self._print if kind else self._log)(worker, body)
+            self._waiting.popleft()
+            if not self._waiting:
+                self._behind = False
+                if self._dropped:
+                    self._complain()
         if self._dropped:
             self._complain()
 

@@ -108,6 +108,9 @@ class SerialBackend(Here):
     def resolves_here(self) -> bool:
         return True
 
+    def settle_logs(self, seconds: float) -> None:
+        """Tasks log where they run, in this process: all of it is handled."""
+
     def close(self) -> None:
         self.close_freight()
         bench, self._bench = self._bench, None

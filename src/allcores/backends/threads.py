@@ -189,6 +189,9 @@ class ThreadBackend(Here):
     def resolves_here(self) -> bool:
         return self._closing or self._is_minder()
 
+    def settle_logs(self, seconds: float) -> None:
+        """Tasks log where they run, in this process: all of it is handled."""
+
     def close(self) -> None:
         self.close_freight()
         self._closing = True

@@ -163,7 +163,15 @@ def _serve(
                 send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
                 return 1
             outbox = board.outbox(slot_number)
-            runner = Runner(send, slot, outbox, items_limit=items_limit, growth_limit=growth_limit, hold=hold)
+            runner = Runner(
+                send,
+                slot,
+                outbox,
+                items_limit=items_limit,
+                growth_limit=growth_limit,
+                hold=hold,
+                behind=outlet.behind,
+            )
             runner.state = state if value is None else (value,)
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE

@@ -1,7 +1,8 @@
 """The worker's way out through its pipe: whole frames, whoever writes and from whichever thread.
 
 Results wait until the pipe takes them. Notes (log records, printed lines) never wait: what the pipe does not
-take at once is kept, up to a bound, and goes with the next frame; what is above the bound is counted and dropped.
+take at once is kept, up to a bound, and goes before the next frame: what an item has logged is there before its result.
+What is above the bound is counted and dropped.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class Outlet:
                 if self._rest:
                     self._pipe.sendall(self._rest)
                     self._rest = b""
+                # Those that are here now: other threads may go on adding some.
+                for _ in range(len(self._notes)):
+                    self._pipe.sendall(self._notes.popleft())
                 for part in parts:
                     self._pipe.sendall(part)
             except OSError as error:
@@ -54,6 +58,10 @@ class Outlet:
         moment("frame.after")
         if self._notes or self.dropped:
             self._pass_on()
+
+    def behind(self) -> bool:
+        """Notes wait for the pipe."""
+        return bool(self._notes or self._rest)
 
     def note(self, data: bytes) -> bool:
         """Write a frame without waiting, from any thread; False in a process that a task forked."""

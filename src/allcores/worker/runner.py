@@ -73,10 +73,13 @@ class Runner:
         items_limit: int | None = None,
         growth_limit: int | None = None,
         hold: Hold | None = None,
+        behind: Callable[[], bool] | None = None,
     ) -> None:
         self._hold = hold
         self._loads = loads if hold is None else hold.loads
         self._send = send
+        #: whether something that was logged waits for the pipe
+        self._behind = behind
         self._slot = slot
         self._outbox = outbox
         self._used = 0
@@ -296,6 +299,9 @@ class Runner:
     def _put(self, record: bytes, payload: bytes) -> None:
         """Into the outbox if it fits, else straight into the pipe."""
         used, length = self._used, len(record) + len(payload)
+        if self._behind is not None and self._behind():
+            # The parent may read the outbox at any moment, and what was logged comes first.
+            self._send()
         if used + length > OUTBOX_BYTES:
             self.flush()
             used = 0
