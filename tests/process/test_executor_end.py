@@ -114,8 +114,8 @@ class TestShutdown:
         futures = [executor.submit(crimes.run, number) for number in range(50)]
         executor.shutdown(cancel_futures=True)
         assert all(future.done() for future in futures)
-        done = [future for future in futures if not future.cancelled()]
-        assert [future.result(0) for future in done] == [number * 2 for number in range(len(done))]
+        done = [number for number, future in enumerate(futures) if not future.cancelled()]
+        assert [futures[number].result(0) for number in done] == [number * 2 for number in done]
         assert 2 <= len(done) < 50 or method == "fork"
 
     def test_by_several_threads(self, bell: Bell, gate: Gate) -> None:
