@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.process.waiting import note, ring, wait_at
@@ -216,6 +219,18 @@ def fork_a_child_that_ignores_signals(bell: str) -> str:
     return "forked"
 
 
+def fork_ring_and_exit(bell: str) -> None:
+    """Leaves a child that hangs, and goes."""
+    read, write = os.pipe()
+    if os.fork() == 0:
+        ring(bell)
+        os.write(write, b"!")
+        while True:
+            signal.pause()
+    os.read(read, 1)
+    os._exit(3)
+
+
 def fork_and_return() -> int:
     """The child returns, too: it must not answer in the parent's name."""
     os.fork()
@@ -261,8 +276,18 @@ def set_signal_handlers() -> str:
 
 
 def leave_an_alarm() -> str:
-    signal.setitimer(signal.ITIMER_REAL, 100)
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 100)
     return "set"
+
+
+def disturb_signals() -> str:
+    """Handlers, ignored and blocked signals of all kinds, and faulthandler switched off."""
+    faulthandler.disable()
+    for number in set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN if number % 2 else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD})
+    return "disturbed"
 
 
 def change_umask_and_priority() -> str:
@@ -298,11 +323,23 @@ def leave_a_thread() -> str:
 def look_around() -> dict[str, Any]:
     return {
         "folder": os.getcwd(),
-        "alarm": signal.getitimer(signal.ITIMER_REAL),
-        "SIGTERM": signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
-        "SIGALRM": signal.getsignal(signal.SIGALRM) is signal.SIG_DFL,
+        "timers": [
+            signal.getitimer(timer) for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+        ],
         "pid": os.getpid(),
+        "faulthandler": faulthandler.is_enabled(),
+        # As the kernel has them: blocked, ignored and caught signals, and the umask.
+        "kernel": [
+            line
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith(("SigBlk", "SigIgn", "SigCgt", "Umask"))
+        ],
     }
+
+
+def fail_in_a_child() -> int:
+    """The exit code of a command that fails."""
+    return subprocess.run([sys.executable, "-S", "-c", "raise SystemExit(3)"]).returncode
 
 
 def who(item: object) -> int:

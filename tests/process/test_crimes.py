@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -255,17 +256,85 @@ def test_printing_megabytes(watcher: Watcher, capfd: pytest.CaptureFixture[str])
     assert (err.count("e"), err.count("E")) == (4_000_000, 4_000_000)
 
 
-def test_the_next_task_finds_the_process_as_it_should_be(tmp_path: Path) -> None:
-    """Folder, signal handlers and alarm of one task are not the next one's."""
-    with Pool(1) as pool:
-        (clean,) = pool.map(crimes.run, ["look_around"])
-        for crime in ("change_folder", "set_signal_handlers", "leave_an_alarm"):
-            assert pool.map(crimes.run, [crime])
-            assert pool.map(crimes.run, ["look_around"]) == [clean]
-        folder_crime = ("change_folder_to_one_that_is_removed", str(tmp_path / "removed"))
-        assert pool.map(crimes.run, [folder_crime]) == ["gone"]
-        assert pool.map(crimes.run, ["look_around"]) == [clean]
+@pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+@pytest.mark.parametrize("method", ["template", "fork", "spawn"])
+def test_each_task_finds_the_same_process(method: str, tmp_path: Path) -> None:
+    """Folder, umask, signals and timers are not the last task's, nor the program's, whichever task it is."""
+    changed = {signal.SIGCHLD: signal.SIG_IGN, signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: lambda *_: None}
+    before = {number: signal.signal(number, handler) for number, handler in changed.items()}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR2})
+    try:
+        with Pool(1, start_method=method) as pool:
+            (clean,) = pool.map(crimes.run, ["look_around"])
+            assert pool.map(crimes.run, ["fail_in_a_child"]) == [3]
+            for crime in (
+                "change_folder",
+                "set_signal_handlers",
+                "leave_an_alarm",
+                "disturb_signals",
+                "change_umask_and_priority",
+                ("change_folder_to_one_that_is_removed", str(tmp_path / "removed")),
+            ):
+                assert pool.map(crimes.run, [crime])
+                assert pool.map(crimes.run, ["look_around"]) == [clean]
+            assert pool.map(crimes.run, ["fail_in_a_child"]) == [3]
+            (lost,) = pool.outcomes(crimes.run, ["segfault"])
+            assert "string_at" in str(lost.error), "faulthandler has told where"
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert clean["folder"] == os.getcwd()
+    blocked, ignored = (int(line.split()[1], 16) for line in clean["kernel"] if line.startswith(("SigBlk", "SigIgn")))
+    assert blocked == 0
+    assert not ignored & (1 << (signal.SIGCHLD - 1) | 1 << (signal.SIGHUP - 1))
+
+
+@pytest.fixture(params=["ignored", "collected", "blocked"])
+def children_of_the_program(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What the program does about its children: nothing that it owes to anybody."""
+
+    def collect(number: int, frame: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+    before = signal.getsignal(signal.SIGCHLD)
+    if request.param == "blocked":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    else:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN if request.param == "ignored" else collect)
+    yield request.param
+    signal.signal(signal.SIGCHLD, before)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+@pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+@pytest.mark.parametrize("method", ["template", "fork", "spawn"])
+@pytest.mark.parametrize("pidfd", [True, False], ids=["", "no pidfd"])
+def test_deaths_are_noticed_whoever_collects_the_dead(
+    method: str, pidfd: bool, children_of_the_program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where SIGCHLD is ignored, blocked, or handled by somebody who collects every child."""
+    if not pidfd:
+        if method != "fork":
+            pytest.skip("the template has no use for pidfds")
+        monkeypatch.setattr("allcores.supervision.launcher.ForkLauncher.blind", True)
+    with Pool(1, start_method=method) as pool:
+        lost, fine = pool.outcomes(crimes.run, ["exit_at_once", 1], chunk=1)
+        assert (lost.kind, fine.value) == (Kind.WORKER_LOST, 2)
+        # What the dead one had forked is ended with it, as ever.
+        with Bell(tmp_path / "bell") as bell:
+            (lost,) = pool.outcomes(crimes.run, [("fork_ring_and_exit", bell.path)])
+            assert lost.kind is Kind.WORKER_LOST
+            wait_gone(bell.pids())
+        if method == "fork":
+            assert children_of_the_program != "ignored" or "how could not be told" in str(lost.error)
+        else:
+            # The template's own end is noticed as well.
+            launcher = pool._driver.backend._crew.launcher  # type: ignore[attr-defined]
+            os.kill(launcher.pid, signal.SIGKILL)
+        assert pool.map(crimes.run, range(3)) == [0, 2, 4]
 
 
 def test_a_fork_that_returns(pool: Pool, watcher: Watcher) -> None:

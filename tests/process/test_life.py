@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import multiprocessing
@@ -457,6 +458,31 @@ class TestForks:
         wait_gone(pids)
         gate.open()
         os.waitpid(pid, 0)
+
+    @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+    @pytest.mark.parametrize("method", METHODS)
+    def test_a_fork_of_a_fork_closes_nothing_twice(self, method: str) -> None:
+        """The numbers of what its parent has let go of may belong to somebody else by then."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with Pool(1, start_method=method) as pool:
+                assert pool.map(abs, [1]) == [1]
+                pid = os.fork()
+                if pid == 0:
+                    # Every number that is free now is taken.
+                    null = os.open(os.devnull, os.O_RDONLY)
+                    taken = [os.dup(null) for _ in range(100)]
+                    taken += [fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, 400) for _ in range(100)]
+                    grandchild = os.fork()
+                    if grandchild == 0:
+                        try:
+                            for descriptor in taken:
+                                os.fstat(descriptor)
+                        except OSError:
+                            os._exit(9)
+                        os._exit(0)
+                    os._exit(os.waitstatus_to_exitcode(os.waitpid(grandchild, 0)[1]))
+                assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
     def test_a_forked_process_ends_normally_with_pools_at_work(self, tmp_path: Path, bell: Bell) -> None:
         """Its exit handlers do not wait for futures that are its parent's."""

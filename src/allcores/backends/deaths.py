@@ -34,6 +34,10 @@ _SENT = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")
 
 #: seconds between two looks at the workers' memory, when it is limited
 SAMPLE_S = 0.05
+#: pause between two looks for a dead worker where nothing tells of it, after the end of a pipe, ns
+LOOK_NS = 10_000_000
+#: the same if no pipe has ended, ns
+LOOK_IDLY_NS = 250_000_000
 #: templates that end without any item done in between, until the pool is called broken
 MOST_TEMPLATES = 5
 #: the same if the last was killed from outside, before it had loaded anything
@@ -121,10 +125,17 @@ class Deaths:
         self._oom_kills = kills
         return kills is not None and before is not None and kills > before
 
+    @property
     def must_look(self) -> bool:
-        """Where no descriptor tells of a forked worker's death, the end of its pipe is a reason to look."""
+        """No descriptor tells of a forked worker's death: it has to be looked for."""
         launcher = self._crew.launcher
-        return launcher is not None and launcher.blind and any(link.ended for link in self._crew.links.values())
+        return launcher is not None and launcher.blind and bool(self._crew.links)
+
+    @property
+    def look_ns(self) -> int:
+        """Until the next such look: soon after the end of a pipe, which what a worker forked may hold open."""
+        ended = any(link.ended for link in self._crew.links.values())
+        return LOOK_NS if ended else LOOK_IDLY_NS
 
     def take_postponed(self, driver: Driver, found: list[Found]) -> None:
         """Deaths of workers that nobody attends to: what they left counts before their death does."""

@@ -35,7 +35,7 @@ def lost(
         item = describe(chunk, min(glance.position, len(chunk.items) - 1))
         index = None if chunk.future is not None else chunk.first + glance.position
     if status is None:
-        death = postmortem.Death(worker, None, None, None, None, reason=reason)
+        death = postmortem.Death(worker, None, None, None, stack, reason=reason)
     else:
         death = postmortem.from_wait_status(worker, status, memory or 0, stack, oom_killed)
         if reason is not None:

@@ -64,8 +64,6 @@ CLOSE_S = 15.0
 FORK_S = 5.0
 #: how long the pool's own thread, when it reads a stream, waits for news between two looks at it, ns
 PUMP_NS = 50_000_000
-#: pause between two looks for a dead worker where nothing tells of it, ns
-LOOK_NS = 10_000_000
 #: how far its maps are is written on the board this often, ns: it walks through them
 NOTE_NS = 100_000_000
 
@@ -360,7 +358,7 @@ class ProcessBackend:
             else:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
-        if notices or self._deaths.must_look():
+        if notices or self._deaths.must_look:
             self._deaths.take_notices(driver, found)
         if self._mailroom.to_peek:
             self._mailroom.peek(driver, found)
@@ -406,8 +404,8 @@ class ProcessBackend:
         alarms = [driver.next_ns, self._crew.next_signal_ns]
         if self._mailroom.to_peek:
             return 0
-        if self._deaths.must_look():
-            alarms.append(monotonic_ns() + LOOK_NS)
+        if self._deaths.must_look:
+            alarms.append(monotonic_ns() + self._deaths.look_ns)
         if self._limits.memory_per_worker is not None and any(d.chunks for d in driver.dispatcher.desks.values()):
             alarms.append(self._deaths.sample_at)
         return min((when for when in alarms if when is not None), default=None)

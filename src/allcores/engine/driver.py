@@ -58,6 +58,8 @@ BLOCKED_NS = 1_000_000
 
 def _abandon_all() -> None:
     for driver in list(_drivers):
+        # A fork of this fork must not close the same numbers again: by then they may be somebody else's.
+        _drivers.discard(driver)
         driver.abandon()
 
 

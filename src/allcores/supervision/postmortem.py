@@ -231,7 +231,7 @@ def _cause_and_advice(death: Death, limit: int | None) -> tuple[str, str]:
         return _of_signal(death, limit)
     code = death.exitcode
     if code is None:
-        return "and how could not be told", ""
+        return f"and how could not be told{_place(death.stack)}", ""
     if code in _WINDOWS:
         return _WINDOWS[code][1:]
     if code in _EXITS:

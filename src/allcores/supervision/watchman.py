@@ -55,10 +55,12 @@ class Watchman:
 
     def close(self) -> None:
         """End it; everything it was told of is gone."""
-        os.close(self._write)
+        self.abandon()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
     def abandon(self) -> None:
         """In a forked copy of its maker: a copy of our end would hide the maker's death."""
-        os.close(self._write)
+        descriptor, self._write = self._write, -1
+        if descriptor >= 0:
+            os.close(descriptor)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
-import signal
 import socket
 import sys
 
@@ -20,7 +19,7 @@ from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.lookout import Lookout, readable
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
-from allcores.worker import inherited
+from allcores.worker import inherited, tidying
 from allcores.worker.hold import Hold
 from allcores.worker.outlet import Outlet
 from allcores.worker.runner import Runner
@@ -66,12 +65,7 @@ def _guard(notes_descriptor: int, parent: int) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     system.die_with_parent(parent)
-    signal.set_wakeup_fd(-1)
-    for name in ("SIGTERM", "SIGCHLD", "SIGALRM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-    # Ctrl-C is the parent's to handle; it ends workers when it wants to.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tidying.begin()
     notes = lift(notes_descriptor)
     faulthandler.enable(notes, all_threads=False)
     return notes
@@ -85,7 +79,7 @@ def _serve(
     parent: int,
     preloaded: tuple[Any, ...] | None,
 ) -> int:
-    _guard(notes_descriptor, parent)
+    notes = _guard(notes_descriptor, parent)
     inherited.begin()
     if preloaded is not None:
         _reseed()
@@ -171,6 +165,7 @@ def _serve(
                 growth_limit=growth_limit,
                 hold=hold,
                 behind=outlet.behind,
+                notes=notes,
             )
             runner.state = state if value is None else (value,)
             slot[STARTED] = 0

@@ -62,6 +62,7 @@ class Runner:
 
     send: takes a frame for the pipe, in parts. slot, outbox: this worker's part of the board.
     state: what the setup function returned; () or a tuple of one, put before every call's arguments.
+    notes: where faulthandler writes.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Runner:
         growth_limit: int | None = None,
         hold: Hold | None = None,
         behind: Callable[[], bool] | None = None,
+        notes: int = -1,
     ) -> None:
         self._hold = hold
         self._loads = loads if hold is None else hold.loads
@@ -84,7 +86,7 @@ class Runner:
         self._outbox = outbox
         self._used = 0
         self._flushed_ns = monotonic_ns()
-        self._tidying = Tidying()
+        self._tidying = Tidying(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
         self._files = OpenFiles()

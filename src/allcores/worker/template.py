@@ -28,7 +28,7 @@ from allcores.supervision.system import bury, lift
 from allcores.transport import authkey
 from allcores.transport.board import Board
 from allcores.transport.pickling import dumps, pack_error
-from allcores.worker import inherited
+from allcores.worker import inherited, tidying
 from allcores.worker import main as worker_main
 
 TYPE_CHECKING = False
@@ -103,9 +103,10 @@ class _Template:
 
     def _listen(self) -> None:
         """Handle signals; also after the preload function, which may have done so, too."""
+        # What the program ignores or blocks came along: nobody would tell of a child's end.
+        tidying.begin()
         signal.set_wakeup_fd(self._alarm_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         # The parent's children are its to end; a polite request must not orphan them. A handler, not SIG_IGN, which
         # programs that the preload function starts would inherit.
         signal.signal(signal.SIGTERM, lambda *_: None)
