@@ -14,6 +14,7 @@ import pytest
 
 from allcores.errors import UsageError
 from allcores.streams.folders import FolderOfFiles
+from allcores.streams.jsontext import NotJson
 from allcores.streams.outputs import Block, Entries, JsonLinesFile, Lost, WholeSink, sink_of
 from allcores.streams.sources import from_inputs
 from allcores.streams.tables import CsvFile, SqliteTable
@@ -94,7 +95,7 @@ def test_csv_has_all_names(tmp_path: Path) -> None:
         {"n": "2", "text": "", "more": '[1, {"a": null}]', "yes": ""},
         {"n": "3", "text": "", "more": "", "yes": "true"},
     ]
-    with pytest.raises(UsageError, match="item 1 gave a list"):
+    with pytest.raises(NotJson, match="value is a list, but"):
         publish(sink, [{"n": 1}, [2]])
     assert (tmp_path / "o.csv").read_text().startswith("n,text")
 

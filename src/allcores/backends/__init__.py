@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from allcores.engine.events import Glance, Order, Work
-from allcores.errors import NotSupported, UsageError
+from allcores.errors import BrokenPool, NotSupported, UsageError
 from allcores.limits import Limits
 
 if TYPE_CHECKING:
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from allcores.engine.driver import Driver
     from allcores.engine.flow import Chunk
     from allcores.transport.parcels import Parcel
+
+
+#: what to do about limits that keep a pool from starting
+_REMEDIES = {
+    errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "; raise the limit on open files (ulimit -n)",
+}
 
 
 class Preparation(NamedTuple):
@@ -125,7 +133,13 @@ def create(
             raise NotSupported(
                 "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here."
             )
-        return ProcessBackend(workers, preparation, limits, start_method or "template", share, records)
+        try:
+            return ProcessBackend(workers, preparation, limits, start_method or "template", share, records)
+        except OSError as error:
+            remedy = _REMEDIES.get(error.errno or 0, "")
+            raise BrokenPool(
+                f"The system refuses what worker processes need: {error.strerror or error}{remedy}."
+            ) from error
     if start_method is not None:
         raise NotSupported(f"start_method={start_method!r} is for backend='processes', not for {name!r}.")
     for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):

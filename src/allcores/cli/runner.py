@@ -55,6 +55,10 @@ class Ending:
 
 def run(options: RunOptions) -> int:
     """Do what `allcores run` does; the exit code."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise CommandError(f"the working folder is gone ({error.strerror}): change to one that is there") from None
     with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
         try:
             options = with_stdout_named(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import reprlib
@@ -197,7 +198,10 @@ def _place(traceback: str | None) -> str | None:
     if not frames or frames[-1][0].startswith((_OWN_FOLDER, "<")):
         return None  # it happened in our code, so a line of theirs would mislead
     file, line = frames[-1]
-    return f"{os.path.relpath(file) if file.startswith(os.getcwd() + os.sep) else file}:{line}"
+    with contextlib.suppress(OSError):  # the working folder is gone
+        here = os.getcwd() + os.sep
+        file = file.removeprefix(here)
+    return f"{file}:{line}"
 
 
 def _counted(count: int, noun: str, plural: str | None = None) -> str:

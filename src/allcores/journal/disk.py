@@ -5,8 +5,16 @@ from __future__ import annotations
 import errno
 import sqlite3
 
-#: a file that may not grow any more (ulimit -f) is full, too
-_FULL = (errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
+_FULL = (errno.ENOSPC, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else []))
+
+
+def is_limited(error: BaseException | None) -> bool:
+    """True if an error, or what caused it, says that a file may not grow any more (ulimit -f)."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            return True
+        error = error.__cause__
+    return False
 
 
 def is_full(error: BaseException | None) -> bool:

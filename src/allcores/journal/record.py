@@ -27,6 +27,7 @@ from allcores.journal.work import Control, Work, count_of
 from allcores.journal.writer import Writer, storable
 from allcores.outcome import Kind
 from allcores.streams.cursors import is_read_once
+from allcores.streams.outputs import Block, Lost
 
 if TYPE_CHECKING:
     from allcores.pool import Pool
@@ -293,6 +294,7 @@ class Run:
         ok, cancelled = Kind.OK, Kind.CANCELLED
         put, settled = writer.put, control.settled
         looked_at = type(control).settled is not Control.settled
+        once = work.names_once(self._settled_entries())
         stream = pool.outcomes(
             work.sink.wrap(work.fn), feed, timeout=work.timeout, retries=work.retries, chunk=work.chunk, ordered=False
         )
@@ -300,6 +302,8 @@ class Run:
             control.started(stream)
             writer.when_lost(stream.stop)
             for outcome in stream:
+                if once is not None:
+                    outcome = once(outcome)
                 kind = outcome.kind
                 if kind is cancelled:
                     continue
@@ -309,6 +313,11 @@ class Run:
                 if raising and kind is not ok:
                     assert outcome.error is not None
                     raise outcome.error
+
+    def _settled_entries(self) -> Iterator[Block | Lost]:
+        """What earlier sessions settled, as far as it can be read: what is damaged is found when it is published."""
+        with contextlib.suppress(DamagedRecords):
+            yield from entries(self._catalogue, self._log)
 
     # --- the end ---
 

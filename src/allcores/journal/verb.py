@@ -79,17 +79,22 @@ def without_journal(pool: Pool, work: Work, control: Control) -> RunResult:
     )
     control.started(stream)
     with stream, contextlib.ExitStack() as stack:
-        live = _live(stream, work, control, counts)
+        live = _told_apart(_live(stream, work, control, counts))
         entries: Callable[[], Iterable[Block | Lost]]
-        if work.sink.looks_twice:
-            rows, log = _spooled(live, stack)
-            entries = lambda: map(_block_of, map(log.read, rows))  # noqa: E731
-        else:
-            entries = lambda: live  # noqa: E731
+        failed: OSError | None = None
         try:
+            if work.sink.looks_twice:
+                rows, log = _spooled(live, stack)
+                entries = lambda: map(_block_of, map(log.read, rows))  # noqa: E731
+            else:
+                entries = lambda: live  # noqa: E731
             work.sink.publish(entries, mark=secrets.token_hex(4), sync=True, moment=nothing)
+        except _FromItems as found:
+            failed = found.error
         except OSError as error:
             raise JournalError(f"cannot write {work.sink.path}: {error.strerror or error}") from error
+        if failed is not None:
+            raise failed
     return RunResult(
         id="",
         output=work.sink.path,
@@ -104,12 +109,30 @@ def without_journal(pool: Pool, work: Work, control: Control) -> RunResult:
     )
 
 
+class _FromItems(Exception):
+    """An OSError that the input or an item raised, which has nothing to do with the output."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _told_apart(live: Iterable[Block | Lost]) -> Iterator[Block | Lost]:
+    try:
+        yield from live
+    except OSError as error:
+        raise _FromItems(error) from None
+
+
 def _live(
     stream: Iterable[Outcome[str]], work: Work, control: Control, counts: dict[Kind, int]
 ) -> Iterator[Block | Lost]:
     """Outcomes in input order, as they come."""
     waiting: list[Outcome[str]] = []
+    once = work.names_once(())
     for outcome in stream:
+        if once is not None:
+            outcome = once(outcome)
         counts[outcome.kind] += 1
         control.settled(outcome)
         if outcome.kind is Kind.CANCELLED:

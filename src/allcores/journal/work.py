@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
 from allcores.journal.identity import identity_of_function, identity_of_source
 from allcores.journal.rows import Facts
 from allcores.limits import Retry
-from allcores.outcome import Outcome
+from allcores.outcome import Kind, Outcome
 from allcores.streams.destination import check_inputs_survive
-from allcores.streams.outputs import WholeSink
+from allcores.streams.jsontext import NotJson
+from allcores.streams.outputs import Block, Lost, WholeSink
 
 if TYPE_CHECKING:
     from allcores.stream import Stream
@@ -56,6 +57,33 @@ class Work:
         check = getattr(sink, "check", None)  # a sink of somebody else may have none
         if callable(check):
             check()
+
+    def names_once(self, settled: Iterable[Block | Lost]) -> Callable[[Outcome[str]], Outcome[str]] | None:
+        """What lets an item fail if it gave a name that another item has.
+
+        Args:
+            settled: What was settled before.
+
+        Returns:
+            A function that gives an outcome back as it is, or as a failure; None if the sink has no names.
+        """
+        name_of: Callable[[str], str | None] | None = getattr(self.sink, "name_of", None)
+        if name_of is None:
+            return None
+        lines = (line for entry in settled if isinstance(entry, Block) for line in entry.lines.splitlines())
+        names = {name_of(line.decode()) for line in lines}
+
+        def once(outcome: Outcome[str]) -> Outcome[str]:
+            name = None if outcome.value is None else name_of(outcome.value)
+            if name is None:
+                return outcome
+            if name not in names:
+                names.add(name)
+                return outcome
+            error = NotJson(f"item {outcome.index} gave the name {name!r}, which an earlier item has")
+            return replace(outcome, kind=Kind.FAILED, value=None, error=error)
+
+        return once
 
     def identity(self, key: str | int | None) -> dict[str, Any]:
         """What makes it the same work, as plain JSON."""

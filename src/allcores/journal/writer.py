@@ -19,7 +19,7 @@ from typing import Any
 
 from allcores.errors import JournalError
 from allcores.journal.catalogue import Catalogue
-from allcores.journal.disk import is_full
+from allcores.journal.disk import is_full, is_limited
 from allcores.journal.faults import fault
 from allcores.journal.feed import Feed
 from allcores.journal.keyed import KeyedFeed, KeyRow
@@ -226,6 +226,8 @@ class Writer:
         else:
             sentence = f"the journal failed: {type(error).__name__}: {error}"
         remedy = "make room and resume" if is_full(error) else "when that is mended, resume"
+        if is_limited(error):
+            remedy = "raise the limit on the size of files (ulimit -f) and resume"
         made = JournalError(f"{sentence}. What is committed stays: {remedy} run {self._name}", run=self._name)
         made.__cause__ = error
         return made

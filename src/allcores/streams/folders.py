@@ -14,7 +14,7 @@ from typing import Any
 
 from allcores import own_files
 from allcores.errors import UsageError
-from allcores.partial_files import partial_path
+from allcores.partial_files import NAME_BYTES_MAX, partial_path
 from allcores.streams.destination import check_parent, looked_up, reason_of
 from allcores.streams.jsontext import NotJson
 from allcores.streams.outputs import Block, Entries, nothing, sync_names
@@ -22,14 +22,21 @@ from allcores.streams.outputs import Block, Entries, nothing, sync_names
 #: the file that says that a folder may be replaced
 MARK = ".allcores"
 _HEADER = b"Made by allcores: a run that writes here again replaces this folder. Files in it:\n"
+#: bytes of a suffix; with an index before it, it makes a name
+_SUFFIX_BYTES_MAX = 200
+#: a name that is made from the index, without its suffix
+_INDEX = re.compile(r"\d{8,}")
+_decode = json.JSONDecoder().raw_decode
 _SAFE = re.compile(r"[^\0/\\]+")
 
 
 class FileFunction:
     """`function`, but its value (the content of a file) as a line of text. Runs in the workers."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], suffix: str) -> None:
+        """suffix: of names that are made from the index."""
         self.function = function
+        self.suffix = suffix
 
     def __call__(self, *args: Any) -> str:
         value = self.function(*args)
@@ -38,6 +45,14 @@ class FileFunction:
             name, value = value
             if not _SAFE.fullmatch(name) or name in (".", "..", MARK):
                 raise NotJson(f"value[0] is {name!r}, which cannot be the name of a file: it may hold no slash")
+            if name.endswith(self.suffix) and _INDEX.fullmatch(name.removesuffix(self.suffix)):
+                raise NotJson(f"value[0] is {name!r}, a name as files get whose items give none: give another")
+            try:
+                too_long = len(os.fsencode(name)) > NAME_BYTES_MAX
+            except UnicodeEncodeError:
+                raise NotJson(f"value[0] is {name!r}, which is no text: it cannot be the name of a file") from None
+            if too_long:
+                raise NotJson(f"value[0] is {name!r}, too long for the name of a file ({NAME_BYTES_MAX} bytes)")
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogateescape")
         if not isinstance(value, (bytes, bytearray, memoryview)):
@@ -66,6 +81,8 @@ class FolderOfFiles:
     def __init__(self, path: str | os.PathLike[str], *, suffix: str = ".txt") -> None:
         given = os.fspath(path)
         self.path = given.rstrip("/" + os.sep) or given[:1]
+        if os.sep in suffix or "\0" in suffix or len(os.fsencode(suffix)) > _SUFFIX_BYTES_MAX:
+            raise UsageError(f"suffix={suffix!r} cannot end the name of a file")
         self.suffix = suffix
 
     def describe(self) -> dict[str, Any]:
@@ -76,6 +93,11 @@ class FolderOfFiles:
     def inside(self) -> str:
         """The name of a file in the folder, as they are made from the index."""
         return f"{0:08}{self.suffix}"
+
+    @staticmethod
+    def name_of(line: str) -> str | None:
+        """The name that a function gave, in a line that `FileFunction` made of its value."""
+        return None if line.startswith("[null") else str(_decode(line, 1)[0])
 
     def check(self) -> None:
         """See `WholeSink`."""
@@ -109,7 +131,7 @@ class FolderOfFiles:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
-        return FileFunction(function)
+        return FileFunction(function, self.suffix)
 
     def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
         """See `WholeSink`. Raises: UsageError if something is in the way, or two items have one name."""

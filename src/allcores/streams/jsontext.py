@@ -7,17 +7,18 @@ of the culprit, like any other exception of the function.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any
+
+from allcores.streams.plain_values import NotPlain, has_no_names, plain
 
 #: what JSON holds as it is
 _PLAIN = (str, int, type(None))
-#: methods by which numbers and arrays of libraries tell what they are in plain Python
-_PLAIN_FORMS = ("tolist", "to_pylist", "as_py")
+#: the same, for values that are exactly of these types
+_LEAVES = frozenset((str, int, float, bool, type(None)))
+_NAMES = frozenset((str,))
 
 
 class NotJson(TypeError):
@@ -40,14 +41,17 @@ class JsonFunction:
 def to_json(value: Any) -> str:
     """`value` as strict JSON in one line.
 
-    Beside what JSON has: tuples become arrays, dataclasses objects, paths strings; and whatever has a
-    `tolist()` (NumPy's arrays and numbers), a `to_pylist()` or an `as_py()` (pyarrow's) what that gives.
-    Raises: NotJson for everything else, for NaN and infinity, and for values that contain themselves.
+    Beside what JSON has: tuples become arrays, dataclasses objects, paths strings; and times and what NumPy, pandas
+    and pyarrow have becomes what `plain_values` says.
+    Raises: NotJson for everything else, for NaN and infinity, for values that contain themselves, and for dicts with
+        two keys that JSON writes alike (1 and "1").
     """
     try:
         text = _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJson(_explained(value, error)) from None
+    if type(value) not in _LEAVES and _has_ambiguous_names(value):
+        raise NotJson(_explained(value, None))
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError:  # half a surrogate pair: a file name that is no text, for one
@@ -55,24 +59,40 @@ def to_json(value: Any) -> str:
     return text
 
 
-def _plain(value: Any) -> Any:
-    """What to write in place of an object that JSON does not know."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if isinstance(value, PurePath):
-        return str(value)
-    if not isinstance(value, type):
-        for name in _PLAIN_FORMS:
-            if callable(form := getattr(value, name, None)):
-                return form()
-    raise TypeError(f"{type(value).__qualname__} is not JSON")
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=plain).encode
+_encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, default=plain).encode
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain).encode
-_encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, default=_plain).encode
+def _has_ambiguous_names(value: Any) -> bool:
+    """True if a dict in `value` has two keys with one name in JSON. It contains itself nowhere."""
+    waiting = [value]
+    for each in waiting:
+        parts: Any = each
+        if isinstance(each, dict):
+            if not set(map(type, each)) <= _NAMES and _repeated(each) is not None:
+                return True
+            parts = each.values()
+        elif not isinstance(each, (list, tuple)):
+            if isinstance(each, (*_PLAIN, float)) or has_no_names(each):
+                continue
+            parts = (plain(each),)
+        if not set(map(type, parts)) <= _LEAVES:
+            waiting += (part for part in parts if type(part) not in _LEAVES)
+    return False
 
 
-def _explained(value: Any, error: Exception) -> str:
+def _repeated(value: dict[Any, Any]) -> str | None:
+    """A name that JSON would write twice."""
+    seen: set[str] = set()
+    for key in value:
+        name = str(key) if isinstance(key, str) else _encode({key: 0})[2:-5]
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _explained(value: Any, error: Exception | None) -> str:
     """One sentence: which part of `value` is to blame, and what to do."""
     try:
         path, reason = _culprit(value, "value", ()) or ("value", str(error))
@@ -94,9 +114,12 @@ def _culprit(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str] 
         return path, "contains itself"
     inside = (*inside, id(value))
     if isinstance(value, dict):
-        for key, part in value.items():
+        for key in value:
             if not isinstance(key, (*_PLAIN, float)):
                 return path, f"has a key of type {type(key).__qualname__}"
+        if (name := _repeated(value)) is not None:
+            return path, f"has two keys that are {name!r} as text"
+        for key, part in value.items():
             if found := _culprit(part, f"{path}[{key!r}]", inside):
                 return found
         return None
@@ -106,7 +129,9 @@ def _culprit(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str] 
                 return found
         return None
     try:
-        plain = _plain(value)
+        form = plain(value)
+    except NotPlain as error:
+        return path, str(error)
     except Exception:
         return path, f"is a {type(value).__qualname__}"
-    return _culprit(plain, path, inside)
+    return _culprit(form, path, inside)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from allcores import own_files
-from allcores.errors import UsageError
+from allcores.errors import AllcoresError, UsageError
 from allcores.outcome import Kind
 from allcores.partial_files import create_nameless, create_partial, give_name, partial_path
 from allcores.streams.compression import without_compression, wrap_to_write
@@ -214,6 +214,17 @@ def field_names(entries: Entries, path: str) -> list[str]:
         if row.keys() - names.keys():
             names.update(dict.fromkeys(row))
     return list(names)
+
+
+@contextlib.contextmanager
+def values_fit(path: str) -> Iterator[None]:
+    """Turns what is raised for a value that `path` cannot hold into a sentence; workers have looked at most of them."""
+    try:
+        yield
+    except AllcoresError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{path}: a value cannot be written there: {error}") from error
 
 
 def sink_of(target: Any, *, records: bool = False) -> WholeSink:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.streams.destination import check_file
-from allcores.streams.jsontext import JsonFunction
-from allcores.streams.outputs import Entries, nothing, published, rows_of
+from allcores.streams.outputs import Entries, nothing, published, rows_of, values_fit
+from allcores.streams.rows import RowFunction, RowRules
 from allcores.streams.text import STDIN, BadInput, check_names, names_read_once, reason_of
 
 #: rows that are turned into columns at once
@@ -121,21 +123,31 @@ class ParquetFile:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
-        return JsonFunction(function)
+        return RowFunction(function, self.path, RowRules("Parquet", integers_64=True))
 
     def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
         """See `WholeSink`. Raises: UsageError if a column has values of types that do not go together."""
         arrow = _pyarrow(self.path)
+        with values_fit(self.path):
+            self._write(arrow, entries, lambda: published(self.path, mark=mark, sync=sync, moment=moment))
+
+    def _write(self, arrow: Any, entries: Entries, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
         try:
             schema = arrow.schema([])
             for rows in _batches(rows_of(entries, self.path)):
                 part = arrow.Table.from_pylist(rows, schema=_names(arrow, rows)).schema
                 schema = arrow.unify_schemas([schema, part], promote_options="permissive")
+            # Objects without any name cannot be in a Parquet file: such a column is JSON text.
+            as_text = [field.name for field in schema if _has_nameless(arrow, field.type)]
+            for name in as_text:
+                schema = schema.set(schema.get_field_index(name), arrow.field(name, arrow.string()))
             with (
-                published(self.path, mark=mark, sync=sync, moment=moment) as file,
+                opened() as file,
                 arrow.parquet.ParquetWriter(file, schema) as writer,
             ):
                 for rows in _batches(rows_of(entries, self.path)):
+                    for row in rows if as_text else ():
+                        row.update((name, _as_json(row[name])) for name in as_text if name in row)
                     writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
         except arrow.ArrowException as error:
             raise UsageError(f"{self.path}: the values do not make one column each: {error}") from None
@@ -147,6 +159,17 @@ def _names(arrow: Any, rows: list[dict[str, Any]]) -> Any:
     for row in rows:
         names.update(dict.fromkeys(row))
     return arrow.schema([(name, arrow.array([row.get(name) for row in rows]).type) for name in names])
+
+
+def _has_nameless(arrow: Any, kind: Any) -> bool:
+    """True if a type is, or has within it, an object without names."""
+    if arrow.types.is_struct(kind) and not kind.num_fields:
+        return True
+    return any(_has_nameless(arrow, kind.field(number).type) for number in range(kind.num_fields))
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

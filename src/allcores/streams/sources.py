@@ -155,7 +155,11 @@ class Files:
         if os.path.isdir(self.pattern):
             return f"{self.pattern} is a folder: for the files in it, write '{all_inside(self.pattern)}'"
         kind = "matches" if has_wildcard(self.pattern) else "is called"
-        return f"no file {kind} '{self.pattern}' (in {os.getcwd()})"
+        try:
+            place = f"in {os.getcwd()}"
+        except OSError:
+            place = "the working folder is gone"
+        return f"no file {kind} '{self.pattern}' ({place})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import sqlite3
@@ -14,8 +15,11 @@ from typing import IO, Any
 from allcores.errors import UsageError
 from allcores.streams.compression import without_compression
 from allcores.streams.destination import check_file
-from allcores.streams.jsontext import JsonFunction
-from allcores.streams.outputs import Entries, field_names, nothing, published, rows_of
+from allcores.streams.outputs import Entries, field_names, nothing, published, rows_of, values_fit
+from allcores.streams.rows import SQLITE_COLUMNS_MAX, RowFunction, RowRules, sql_name
+
+#: of the writer of CSV, which quotes what has one of these characters in it; a newline takes its place in the file
+_LINE_END = "\r\n"
 
 
 class CsvFile:
@@ -33,6 +37,8 @@ class CsvFile:
         self.path = os.fspath(path)
         tabbed = without_compression(self.path).lower().endswith(".tsv")
         self.separator = separator or ("\t" if tabbed else ",")
+        if len(self.separator) != 1 or self.separator in '\r\n"':
+            raise UsageError(f"separator={separator!r} must be one character, and no quote or line end")
 
     def describe(self) -> dict[str, Any]:
         """See `WholeSink`."""
@@ -44,20 +50,19 @@ class CsvFile:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
-        return JsonFunction(function)
+        return RowFunction(function, self.path, RowRules("CSV"))
 
     def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
         """See `WholeSink`."""
         names = field_names(entries, self.path)
-        with published(self.path, mark=mark, sync=sync, moment=moment) as file:
-            # With this line end Python 3.12 and older put quotes around a carriage return, too.
+        with values_fit(self.path), published(self.path, mark=mark, sync=sync, moment=moment) as file:
+            if not names:
+                return  # an empty file: a line without a name would be no header
+            # The writer quotes what has a character of its line end in it, so a lone carriage return is quoted, too.
             writer = csv.writer(_Text(file), delimiter=self.separator, lineterminator=_LINE_END)
             writer.writerow(names)
             for row in rows_of(entries, self.path):
                 writer.writerow([_cell(row.get(name)) for name in names])
-
-
-_LINE_END = "\r\n"
 
 
 class _Text:
@@ -67,7 +72,7 @@ class _Text:
         self._file = file
 
     def write(self, text: str) -> int:
-        return self._file.write((text.removesuffix(_LINE_END) + "\n").encode("utf-8", "surrogatepass"))
+        return self._file.write(text.removesuffix(_LINE_END).encode() + b"\n")
 
 
 def _cell(value: Any) -> Any:
@@ -80,7 +85,7 @@ class SqliteTable:
     """A table in an SQLite database: a row for each item that returned a dict, a column for each name.
 
     path: the database; other tables in it stay as they are. table: replaced in one transaction. Lists and dicts
-    are kept as JSON text.
+    are kept as JSON text, whole numbers of more than 64 bits as text. Names that differ in case are one column.
     """
 
     looks_twice = True
@@ -116,12 +121,21 @@ class SqliteTable:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
-        return JsonFunction(function)
+        return RowFunction(function, self.path, RowRules("SQLite", sql_names=True))
 
     def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
         """See `WholeSink`. Raises: OSError if the database cannot be written."""
         where = f"{self.path}:{self.table}"
-        names = field_names(entries, where)
+        # Names that differ in case are one column, called as the first of them.
+        columns: dict[str, str] = {}
+        for name in field_names(entries, where):
+            columns.setdefault(sql_name(name), name)
+        names = list(columns.values()) or ["nothing"]
+        if len(names) > SQLITE_COLUMNS_MAX:
+            raise UsageError(
+                f"all items together gave {len(names):,} names, and a table of SQLite has at most"
+                f" {SQLITE_COLUMNS_MAX:,} columns: {where} cannot be written; a .csv or .jsonl file can"
+            )
         moment("begin")
         table, marks = _quoted(self.table), ", ".join("?" * len(names))
         try:
@@ -131,9 +145,10 @@ class SqliteTable:
                 db.execute("BEGIN IMMEDIATE")
                 try:
                     db.execute(f"DROP TABLE IF EXISTS {table}")
-                    db.execute(f"CREATE TABLE {table} ({', '.join(map(_quoted, names)) or 'nothing'})")
-                    rows = ([_stored(row.get(name)) for name in names] for row in rows_of(entries, where))
-                    db.executemany(f"INSERT INTO {table} VALUES ({marks or 'NULL'})", rows)
+                    with values_fit(where):
+                        db.execute(f"CREATE TABLE {table} ({', '.join(map(_quoted, names))})")
+                        rows = (_stored_row(row, columns) for row in rows_of(entries, where))
+                        db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
                     moment("rename.before")
                     db.execute("COMMIT")
                     moment("rename.after")
@@ -142,8 +157,18 @@ class SqliteTable:
                         db.execute("ROLLBACK")
             finally:
                 db.close()
+        except (sqlite3.ProgrammingError, sqlite3.DataError) as error:
+            raise UsageError(f"{where}: a value cannot be written there: {error}") from error
         except sqlite3.Error as error:
-            raise OSError(0, str(error)) from error
+            full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            raise OSError(errno.ENOSPC if full else 0, str(error)) from error
+
+
+def _stored_row(row: dict[str, Any], columns: dict[str, str]) -> list[Any]:
+    if not columns:
+        return [None]
+    values = {sql_name(name): value for name, value in row.items()}
+    return [_stored(values.get(key)) for key in columns]
 
 
 def _quoted(name: str) -> str:

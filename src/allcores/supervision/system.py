@@ -29,16 +29,20 @@ def can_fork() -> bool:
 
 def anonymous_file(name: str, size: int = 0) -> int:
     """Descriptor of a file in memory that has no name and leaves nothing behind."""
+    descriptor = -1
     if LINUX and hasattr(os, "memfd_create"):
         with contextlib.suppress(OSError):
             descriptor = os.memfd_create(f"allcores-{name}", os.MFD_CLOEXEC)
-            os.truncate(descriptor, size)
-            return descriptor
-    import tempfile
+    if descriptor < 0:
+        import tempfile
 
-    descriptor, path = tempfile.mkstemp(prefix=f"allcores-{name}-")
-    os.unlink(path)
-    os.truncate(descriptor, size)
+        descriptor, path = tempfile.mkstemp(prefix=f"allcores-{name}-")
+        os.unlink(path)
+    try:
+        os.truncate(descriptor, size)
+    except BaseException:  # a limit on the size of files
+        os.close(descriptor)
+        raise
     return descriptor
 
 

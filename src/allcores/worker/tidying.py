@@ -64,7 +64,9 @@ class Tidying:
 
     def __init__(self, notes: int = -1) -> None:
         self._notes = notes
-        self._home = os.getcwd()
+        self._home: str | None = None
+        with contextlib.suppress(OSError):  # it is gone already: there is none to return to
+            self._home = os.getcwd()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._mask = frozenset(pthread_sigmask(SIG_BLOCK, ()))
@@ -92,7 +94,7 @@ class Tidying:
             moved = os.getcwd() != self._home
         except OSError:  # its folder was removed
             moved = True
-        if moved:
+        if moved and self._home is not None:
             # Its first folder may be gone as well: then there is none to go back to.
             with contextlib.suppress(OSError):
                 os.chdir(self._home)
