@@ -61,7 +61,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     type=click.Choice(["fatal", "skip"]),
     default="fatal",
     show_default=True,
-    help="At a line of INPUT that cannot be read: end; or leave it out and report it.",
+    help="At a record of INPUT that cannot be read (a line; of CSV all its lines): end; or leave it out and report it.",
 )
 @click.option(
     "-o",
