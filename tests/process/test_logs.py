@@ -11,10 +11,11 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
-from tests.process.waiting import Bell, Gate, ring, wait_at
+from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at
 
 from allcores import Logs, NotSupported, Pool, UsageError, stream
 from allcores.logs import PoolLog
@@ -220,7 +221,13 @@ def test_a_handler_that_waits_stops_no_worker(tmp_path: Path, monkeypatch: pytes
         with Bell(tmp_path / "bell") as bell, listening("allcores", logging.WARNING) as own:
             with Pool(2) as pool:
                 assert pool.map(flood, [(bell.path, 8000)] * 2, chunk=1) == [8000, 8000]
+                records = pool._driver.backend._crew.records  # type: ignore[attr-defined]
+                until = monotonic() + PATIENCE_S
+                # One is with the handler. What workers could not send at once comes with their next results.
+                while records._queue.qsize() + records._dropped < 15_999 and monotonic() < until:
+                    pool.map(abs, range(8), chunk=1)
                 stuck.go.set()
+                own.wait_for(1)
             said = [record.getMessage() for record in own.records]
             dropped = sum(int(text.split()[2]) for text in said if "dropped" in text)
             assert dropped > 0 and len(stuck.records) <= 12_001
