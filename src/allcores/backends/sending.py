@@ -9,6 +9,7 @@ from allcores.backends.deaths import SAMPLE_S
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Failure, Results
 from allcores.engine.flow import Chunk
+from allcores.errors import NotPicklable
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.transport import frames
@@ -39,7 +40,10 @@ class Sending:
         if payload is None:
             try:
                 payload = crew.pack(chunk.items)
-            except Exception as error:
+            except BaseException as error:
+                if not isinstance(error, Exception):
+                    # This may be the pool's own thread, which it must not end.
+                    error = NotPicklable(f"An item could not be pickled again: {type(error).__name__}: {error}")
                 failures = [Failure(n, Kind.FAILED, error) for n in range(len(chunk.items))]
                 driver.dispatcher.results(
                     Results(worker, chunk.sequence, 0, len(failures), 0, values=[], failures=failures, ended=True),

@@ -88,7 +88,8 @@ class Driver:
         self._told_ns: dict[Flow, int] = {}
         self._numbers = count(1)
         self._function_numbers = count(1)
-        self._functions: dict[tuple[int, str], Function] = {}
+        #: functions whose bytes are kept, by their ids and how they are called
+        self._functions: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
         #: functions that workers may drop; the backend collects them
         self.dropped: deque[int] = deque()
         #: the time until which the backend's thread sleeps; None while it is awake
@@ -379,32 +380,43 @@ class Driver:
 
     def function(self, target: Callable[..., Any], style: str) -> Function:
         """`target` as the pipes know it; its bytes are made once. Raises NotPicklable."""
+        name = getattr(target, "__qualname__", type(target).__name__)
+        if not self.backend.needs_bytes:
+            return Function(next(self._function_numbers), target, b"", style, name)
         key = (id(target), style)
         known = self._functions.get(key)
-        if known is not None and known.target is target:
-            return known
-        name = getattr(target, "__qualname__", type(target).__name__)
-        payload = b""
+        if known is not None and known[0]() is target:
+            return known[1]
+        # With the search path as it is now: it may have grown since the workers were started.
+        packed: bytes | Parcel = pickling.dump_named(target, name, self.backend.pack_for_all)
         leases: dict[int, object] = {}
-        if self.backend.needs_bytes:
-            # With the search path as it is now: it may have grown since the workers were started.
-            packed: bytes | Parcel = pickling.dump_named(target, name, self.backend.pack_for_all)
-            if isinstance(packed, Parcel):
-                leases, packed = packed.leases, packed.data
-            payload = pickling.dumps((style, packed, list(sys.path)))
-        function = Function(next(self._function_numbers), target, payload, style, name, leases)
-        if leases:
-            # What it shares must be free to go when nobody uses it: workers drop it with its last chunk.
-            weakref.finalize(function, self.dropped.append, function.number).atexit = False
-            return function
-        oldest = None
-        with self.guard:
-            if len(self._functions) >= MOST_FUNCTIONS:
-                # It ends with the lock released: what it refers to may have finalizers.
-                oldest = self._functions.pop(next(iter(self._functions)))
-                self.dropped.append(oldest.number)
-            self._functions[key] = function
+        if isinstance(packed, Parcel):
+            leases, packed = packed.leases, packed.data
+        payload = pickling.dumps((style, packed, list(sys.path)))
+        # Without the target: it may be a method of something large, which must be free to go.
+        function = Function(next(self._function_numbers), None, payload, style, name, leases)
+        # When nobody uses it any more workers drop it: after its last chunk, or with the target.
+        weakref.finalize(function, self.dropped.append, function.number).atexit = False
+        if not leases:
+            self._keep(key, target, function)
         return function
+
+    def _keep(self, key: tuple[int, str], target: Callable[..., Any], function: Function) -> None:
+        """Keep the bytes of a function for as long as the function itself is there."""
+        functions = self._functions
+
+        def forget(gone: weakref.ref[Any]) -> None:
+            known = functions.get(key)
+            if known is not None and known[0] is gone:
+                functions.pop(key, None)
+
+        try:
+            there = weakref.ref(target, forget)
+        except TypeError:  # of a kind that takes no weak references
+            return
+        if len(functions) >= MOST_FUNCTIONS:
+            functions.pop(next(iter(list(functions)), key), None)
+        functions[key] = there, function
 
     # --- life ---
 

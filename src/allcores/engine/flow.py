@@ -32,6 +32,7 @@ class Function:
     """A function as the pipes know it: a number, and bytes that travel once per worker.
 
     style: how a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
+    target: the function, where it is called in this process; None if workers have it from its bytes.
     """
 
     __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target")
