@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+
+#: the exit code of a program that Ctrl-C ended
+_INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
+        code = _run()
+    except KeyboardInterrupt:  # while modules were imported, or one more while the first was told of
+        _be_quiet()
+        os.write(2, b"allcores: interrupted\n")
+        code = _INTERRUPTED
+    _be_quiet()
+    sys.exit(code)
+
+
+def _run() -> int | str:
+    try:
         import click  # noqa: F401
     except ImportError:
-        sys.exit("allcores: the command line needs click: pip install 'allcores[cli]'")
+        return "allcores: the command line needs click: pip install 'allcores[cli]'"
     from allcores.cli.main import main as run_command
 
-    sys.exit(run_command())
+    return run_command()
+
+
+def _be_quiet() -> None:
+    """The next Ctrl-C ends the process at once, without a traceback: all that is left is to end."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

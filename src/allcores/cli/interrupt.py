@@ -43,6 +43,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        #: True once a signal has raised StopNow: whatever is raised from then on comes of that
+        self.stopping = False
         #: what the first signal calls; None while there is nothing to finish
         self._stop: Callable[[], object] | None = None
         #: True while the main thread waits for input
@@ -89,7 +91,9 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            # In a command that is ending one more Ctrl-C has nothing to say: it ends it without a traceback.
+            quiet = self.stopping and handler is signal.default_int_handler
+            signal.signal(number, signal.SIG_DFL if quiet else handler)
         if self._stopper is not None:
             self._stopper.join(1.0)
 
@@ -100,6 +104,7 @@ class Interrupts:
         if not first or self._stop is None:
             for each in self._before:
                 signal.signal(each, signal.SIG_DFL)
+            self.stopping = True
             raise StopNow
         with contextlib.suppress(OSError):
             os.write(2, _NOTICE)

@@ -61,32 +61,41 @@ def run(options: RunOptions) -> int:
         raise CommandError(f"the working folder is gone ({error.strerror}): change to one that is there") from None
     with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
         try:
-            options = with_stdout_named(options)
-            source = source_of(options)
-            functions = functions_of(options)
-            sink = check_outputs(options, source, functions, stdout_fd)
-            work = None if sink is None else _work(options, functions, source, sink)
-            if work is not None:
-                work.check()
+            return _run(options, stdout_fd, interrupts)
         except StopNow:
             raise CommandError("interrupted", interrupts.exit or Exit.INTERRUPTED) from None
-        journalled = options.journal and options.ordered and options.output != STDOUT
-        with Recorder(options.timeline, options.trace, journalled=journalled) as recorder:
-            runner = _Runner(options, interrupts, stdout_fd, recorder)
-            runner.run(functions, source, work)
-        summary, ending = runner.summary(), runner.ending
-        if options.json:
-            _report(summary, stdout_fd, ending)
-        elif not options.quiet and ending.exit is not Exit.READER_LEFT and not summary.is_empty:
-            say(summary.as_text())
-        if ending.details:
-            say(ending.details)
-        if ending.error is not None:
-            complain(ending.error)
-        name = runner.run_name
-        if name is not None and (runner.result is None or runner.result.output is None) and not options.quiet:
-            say(f"what is done is kept: the same command with --resume goes on, or allcores runs resume {name}")
-        return ending.exit
+        except Exception:
+            if not interrupts.stopping:
+                raise
+            # Whoever was interrupted may have made another error of it.
+            raise CommandError("interrupted", interrupts.exit or Exit.INTERRUPTED) from None
+
+
+def _run(options: RunOptions, stdout_fd: int, interrupts: Interrupts) -> int:
+    options = with_stdout_named(options)
+    source = source_of(options)
+    functions = functions_of(options)
+    sink = check_outputs(options, source, functions, stdout_fd)
+    work = None if sink is None else _work(options, functions, source, sink)
+    if work is not None:
+        work.check()
+    journalled = options.journal and options.ordered and options.output != STDOUT
+    with Recorder(options.timeline, options.trace, journalled=journalled) as recorder:
+        runner = _Runner(options, interrupts, stdout_fd, recorder)
+        runner.run(functions, source, work)
+    summary, ending = runner.summary(), runner.ending
+    if options.json:
+        _report(summary, stdout_fd, ending)
+    elif not options.quiet and ending.exit is not Exit.READER_LEFT and not summary.is_empty:
+        say(summary.as_text())
+    if ending.details:
+        say(ending.details)
+    if ending.error is not None:
+        complain(ending.error)
+    name = runner.run_name
+    if name is not None and (runner.result is None or runner.result.output is None) and not options.quiet:
+        say(f"what is done is kept: the same command with --resume goes on, or allcores runs resume {name}")
+    return ending.exit
 
 
 def _work(options: RunOptions, functions: Functions, source: Source[Any], sink: WholeSink) -> Work:
@@ -201,6 +210,9 @@ class _Runner:
         except UsageError as error:  # an option that this backend cannot do, or an input that cannot be read
             self.ending = Ending(Exit.USAGE, str(error))
         self.seconds = self.seconds or perf_counter() - started
+        if self.interrupts.stopping and self.ending.exit in (Exit.INTERNAL, Exit.NO_WORKERS):
+            # Whoever was interrupted by the second signal may have made another error of it.
+            self.ending = Ending(Exit.INTERRUPTED, "stopped; what was running is lost")
         self._judge()
 
     def _pool(self, functions: Functions) -> Pool:
