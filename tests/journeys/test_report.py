@@ -104,7 +104,7 @@ def test_mistakes_cost_one_sentence(folder: Path) -> None:
     assert run(folder, "report", "work.py", code=2).startswith("allcores: 'work.py' is no timeline")
     assert "'none.jsonl' cannot be read: No such file" in run(folder, "report", "none.jsonl", code=2)
     said = run(folder, "run", "work.py:picky", "numbers.txt", "--timeline", "no/such/folder.jsonl", code=2)
-    assert "cannot be written: No such file" in said
+    assert "cannot write no/such/folder.jsonl: there is no folder" in said
     assert len(said.splitlines()) == 1
     (folder / "t.jsonl").write_text('{"format": "allcores.timeline", "version": 1}\n')
     assert "cannot be written" in run(folder, "trace", "t.jsonl", "-o", "no/trace.json", code=2)
