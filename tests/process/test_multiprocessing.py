@@ -68,3 +68,187 @@ def test_proxies_of_managers(tmp_path: Path, method: str) -> None:
         "[6]",
         "{0: 0, 1: 1, 2: 2}",
     ]
+
+
+SHARED = """
+import functools, multiprocessing, os, sys, warnings
+import allcores
+from allcores import Limits
+warnings.simplefilter("ignore")  # that this program has threads, and memory not shared
+method = None if sys.argv[1] == "template" else sys.argv[1]
+context = multiprocessing.get_context(sys.argv[2])
+
+def give(*args): return args
+
+def work(state, n):
+    value, array, lock, rlock, some, bounded, condition, event, queue, simple, joinable, barrier, (_, end), raw = state
+    for _ in range(100):
+        with value: value.value += 1
+    array[n] = n
+    with lock, rlock, some, bounded: raw[0] += 1
+    with condition: condition.notify_all()
+    for each in (queue, simple, joinable): each.put(n)
+    end.send(n)
+    assert event.wait(30)
+    barrier.wait(30)
+
+def die(state, n): os._exit(3)
+
+def seen(state, n): return state[2].acquire(timeout=0.01), state[7].is_set()
+
+def free(state, n):
+    with state[2]: return n
+
+def nested(state, n):
+    with allcores.Pool(1, start_method=method, setup=give, setup_args=state) as pool:
+        return pool.map(free if n else seen, [1])
+
+objects = (context.Value("i", 0), context.Array("d", 3), context.Lock(), context.RLock(), context.Semaphore(2),
+    context.BoundedSemaphore(2), context.Condition(), context.Event(), context.Queue(), context.SimpleQueue(),
+    context.JoinableQueue(), context.Barrier(2), context.Pipe(False), context.RawArray("i", 1))
+value, array, lock, *_, event, queue, simple, joinable, _, (reader, _), raw = objects
+event.set()
+with allcores.Pool(2, start_method=method, setup=give, setup_args=objects) as pool:
+    for total in (200, 400):
+        pool.map(work, [1, 2], chunk=1)
+        assert (value.value, list(array), raw[0]) == (total, [0, 1, 2], total // 100)
+        for get in (queue.get, simple.get, joinable.get, reader.recv):
+            assert sorted(get() for _ in range(2)) == [1, 2]
+        # The second time it is done by workers that took the place of these.
+        assert not any(outcome.ok for outcome in pool.outcomes(die, range(2)))
+    lock.acquire()
+    event.clear()
+    assert pool.map(seen, [1]) == [(False, False)]
+    assert pool.submit(nested, 0).result() == [(False, False)]
+    lock.release()
+    event.set()
+    assert pool.submit(nested, 1).result() == [1]
+    assert pool.map(free, [1]) == [1]
+its_context = multiprocessing.get_context(method) if method else None
+with allcores.Executor(1, initializer=give, initargs=objects, mp_context=its_context) as executor:
+    assert executor.submit(abs, -1).result() == 1
+with allcores.Pool(1, start_method=method, preload=give, preload_args=objects) as pool:
+    assert pool.map(seen, [1]) == [(True, True)]
+    lock.release()
+with allcores.Pool(1, start_method=method, setup=give, setup_args=objects, limits=Limits(items_per_worker=1)) as pool:
+    assert pool.map(free, range(3)) == [0, 1, 2]
+print("fine")
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "context"), [("template", "fork"), ("template", "spawn"), ("fork", "fork"), ("spawn", "fork")]
+)
+def test_objects_that_are_inherited(tmp_path: Path, method: str, context: str) -> None:
+    """By setup, preload and initializer: in the first workers, in those that replace them, and in nested pools."""
+    with scripts.running(["-c", SHARED, method, context], folder=tmp_path) as process:
+        ending = scripts.finish(process)
+    assert (ending.out, ending.err, ending.code) == ("fine\n", "", 0)
+
+
+MEMORY = """
+import functools, sys, warnings
+import allcores
+from allcores import Limits
+warnings.simplefilter("ignore")
+method = None if sys.argv[1] == "template" else sys.argv[1]
+
+def fill(memory, n): memory.buf[n] = n + 1
+
+def fill_named(name, n):
+    from multiprocessing.shared_memory import SharedMemory
+    memory = SharedMemory(name)
+    memory.buf[n] = n + 1
+    memory.close()
+
+def make(n):
+    from multiprocessing.shared_memory import SharedMemory
+    memory = SharedMemory(create=True, size=100)
+    memory.buf[0] = 7
+    return memory
+
+def set_one(numbers, n): numbers[n] = n
+
+def in_a_process(name, n):
+    import multiprocessing
+    process = multiprocessing.get_context("fork").Process(target=fill_named, args=(name, n))
+    process.start()
+    process.join()
+
+def give(value): return value
+
+def first(memory, n): return memory.buf[0]
+
+with allcores.Pool(1, start_method=method, limits=Limits(items_per_worker=1)) as pool:
+    made = pool.submit(make, 1).result()  # before this program has a tracker
+    assert made.buf[0] == 7
+    from multiprocessing.shared_memory import SharedMemory, ShareableList
+    memory, numbers = SharedMemory(create=True, size=100), ShareableList([9, 9])
+    pool.map(functools.partial(fill, memory), [0])
+    pool.map(functools.partial(fill_named, memory.name), [1])
+    pool.submit(in_a_process, memory.name, 2).result()
+    assert bytes(memory.buf[:3]) == bytes([1, 2, 3])
+    pool.map(functools.partial(set_one, numbers), [0, 1])
+    assert list(numbers) == [0, 1]
+    for method_args in ({"setup": give, "setup_args": (memory,)}, {"preload": give, "preload_args": (memory,)}):
+        with allcores.Pool(1, start_method=method, limits=Limits(items_per_worker=1), **method_args) as other:
+            assert other.map(first, range(2)) == [1, 1]
+for each in (memory, made, numbers.shm):
+    SharedMemory(each.name).close()  # all of it is still there
+    each.close()
+    each.unlink()
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shared_memory(tmp_path: Path, method: str) -> None:
+    """No worker's end removes it, whoever made it, and nobody complains of what is left."""
+    ending = scripts.run(MEMORY, tmp_path, method)
+    assert (ending.out, ending.err, ending.code) == ("fine\n", "", 0)
+
+
+REFUSED = """
+import functools, multiprocessing, sys
+import allcores
+context = multiprocessing.get_context("fork")
+
+def give(*args): return args
+
+def put(state, n): state[0].put("x" * n)
+
+def send(end): end.send(1)
+
+def tell(call):
+    try:
+        call()
+    except allcores.NotPicklable as error:
+        print(error)
+
+with allcores.Pool(1) as pool:
+    tell(lambda: pool.map(functools.partial(give, context.Lock()), [1]))
+    tell(lambda: pool.map(give, [context.Value("i")]))
+    reader, writer = context.Pipe(False)
+    tell(lambda: pool.map(functools.partial(give, writer), [1]))
+    pool.map(send, [writer, writer])
+    print(reader.recv(), reader.recv())
+queue = context.Queue()
+process = context.Process(target=queue.get)
+process.start()
+tell(lambda: allcores.Pool(1, setup=give, setup_args=(queue,)))
+queue.put(1)
+process.join()
+with allcores.Pool(1, setup=give, setup_args=(queue,), limits=allcores.Limits(items_per_worker=1)) as pool:
+    waiting = pool.submit(put, 200_000)
+    print(len(queue.get()), waiting.result())
+"""
+
+
+def test_what_cannot_be_shared_says_what_to_do(tmp_path: Path) -> None:
+    """In items and functions; what a process has that was forked before. What a task has put arrives."""
+    ending = scripts.run(REFUSED, tmp_path)
+    assert (ending.err, ending.code) == ("", 0)
+    function, item, connection, sent, shared, put = ending.lines
+    assert all("give it to setup= by setup_args=" in each for each in (function, item, connection))
+    assert "setup[1][0] is a multiprocessing.queues.Queue" in shared and "get_context('spawn')" in shared
+    assert (sent, put) == ("1 1", "200000 None")

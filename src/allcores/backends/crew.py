@@ -19,7 +19,7 @@ from allcores.clock import monotonic_ns
 from allcores.engine.events import Glance
 from allcores.supervision import forks, poller, system
 from allcores.supervision.launcher import ForkLauncher, Launcher, TemplateLauncher
-from allcores.transport import frames, pickling
+from allcores.transport import frames, inheritance, pickling, tracker
 from allcores.transport.arena import RANGE
 from allcores.transport.board import Board, size
 from allcores.transport.parcels import Parcel
@@ -44,6 +44,8 @@ class Crew:
         self._start_method = start_method
         #: what a worker does first; set before the first is started
         self.preparation: bytes | Parcel = b""
+        #: ... and what goes along with that
+        self.legacy = inheritance.Legacy(forks=start_method == "fork")
         #: where what workers log and print goes; None if they keep it
         self.records: Records | None = None
         self._share = share
@@ -132,6 +134,7 @@ class Crew:
             spawn=spawn,
             logs=self.records is not None,
             preload=preload.payload if preload is not None and not spawn else None,
+            descriptors=preload.legacy.descriptors if preload is not None and not spawn else (),
             modules=preload.modules if preload is not None else (),
         )
 
@@ -178,6 +181,10 @@ class Crew:
         theirs.close()
         self.write(link, link.introduction())
         preparation = self.preparation
+        link.hand_over(0, tracker.descriptors())
+        if self.preload is not None and self.preload.per_worker:
+            link.hand_over(frames.PRELOAD, self.preload.legacy.descriptors)
+        link.hand_over(frames.SETUP, self.legacy.descriptors)
         if self.freight is not None:
             link.delivery = self.freight.deliver(worker)
             self.write(link, self.freight.allow(worker))
@@ -262,11 +269,18 @@ class Crew:
                 os.close(link.pipe.detach())
         if self.launcher is not None:
             self.launcher.abandon()
+        for legacy in self._legacies():
+            legacy.abandon()
         with contextlib.suppress(OSError):
             self.poller.close()
 
+    def _legacies(self) -> list[inheritance.Legacy]:
+        return [self.legacy] if self.preload is None else [self.legacy, self.preload.legacy]
+
     def close(self) -> None:
         """Let go of everything; no worker is left."""
+        for legacy in self._legacies():
+            legacy.close()
         self.poller.close()
         for descriptor in self._notes.values():
             os.close(descriptor)

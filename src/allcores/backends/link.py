@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from allcores.transport import authkey, frames
+from allcores.transport import authkey, frames, inheritance
 from allcores.transport.lookout import readable
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class Link:
             del progress[next(iter(progress))]
         progress[sequence] = OVER if flags & frames.ENDED else start + count
         return True
+
+    def hand_over(self, kind: int, descriptors: Sequence[int]) -> None:
+        """Send descriptors for a frame of this kind, before all else. Raises OSError."""
+        for start in range(0, len(descriptors), inheritance.MOST_AT_ONCE):
+            part = descriptors[start : start + inheritance.MOST_AT_ONCE]
+            socket.send_fds(self.pipe, [frames.frame(frames.INHERIT, len(part), bytes([kind]))], part)
 
     def introduction(self) -> bytes:
         """A frame to go before others if multiprocessing's key has changed, or was made, since the last."""

@@ -10,7 +10,7 @@ from allcores.backends.link import Link
 from allcores.clock import monotonic_ns
 from allcores.engine.events import Results
 from allcores.engine.watch import PEEK_NS
-from allcores.transport import frames
+from allcores.transport import frames, tracker
 from allcores.transport.board import DONE
 from allcores.transport.marks import PHASE_RUNNING
 
@@ -56,6 +56,8 @@ class Mailroom:
                 found.append(("released", link, body))
             elif kind == frames.LOG and self._crew.records is not None:
                 self._crew.records.take(link.number, number, body)
+            elif kind == frames.TRACK:
+                tracker.pass_on(body)
             elif kind == frames.READY:
                 found.append(("ready", link, None))
             elif kind == frames.SETUP_FAILED:

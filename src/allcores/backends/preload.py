@@ -20,7 +20,7 @@ from allcores.backends.shared import SharedValue
 from allcores.errors import SetupError
 from allcores.supervision import postmortem
 from allcores.supervision.launcher import PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
-from allcores.transport import pickling
+from allcores.transport import inheritance, pickling
 
 if TYPE_CHECKING:
     from allcores.supervision.launcher import Launcher
@@ -45,9 +45,12 @@ class Preload:
         #: with start_method="fork": what the workers are forked with
         self.here: tuple[Any, ...] | None = None
         self.payload = b""
+        #: ... and what goes along with it
+        self.legacy = inheritance.Legacy()
         if start_method != "fork":
             work = (preparation.preload, preparation.preload_args)
-            self.payload = pickling.dump_named(work, "preload")
+            with inheritance.to_new_processes(self.legacy):
+                self.payload = pickling.dump_named(work, "preload")
 
     @property
     def modules(self) -> list[str]:

@@ -48,7 +48,7 @@ from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError, Usag
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import poller, system
-from allcores.transport import frames, pickling
+from allcores.transport import frames, inheritance, pickling
 from allcores.transport.board import BUSY, DONE, PID
 from allcores.transport.parcels import PRIVATE, Parcel
 
@@ -96,6 +96,8 @@ class ProcessBackend:
         self._start_method = start_method
         self._limits = limits
         orders_to_worker = (*preparation[:3], limits.items_per_worker, limits.growth_per_worker)
+        # Workers to come must find what it refers to: the names of semaphores end with their objects.
+        self._preparation = preparation
         self._preload = Preload(preparation, start_method) if preparation.preload is not None else None
         self._crew = Crew(
             workers,
@@ -107,7 +109,8 @@ class ProcessBackend:
         )
         self._crew.records = records
         try:
-            self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
+            with inheritance.to_new_processes(self._crew.legacy):
+                self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)
         except BaseException:
             self._crew.close()
             raise
@@ -141,7 +144,8 @@ class ProcessBackend:
 
     def pack_for_all(self, obj: object) -> bytes | Parcel:
         freight = self._crew.freight
-        return freight.packer.dumps(obj, PRIVATE) if freight is not None else pickling.dumps(obj)
+        with inheritance.to_many():
+            return freight.packer.dumps(obj, PRIVATE) if freight is not None else pickling.dumps(obj)
 
     def freight(self, *, create: bool = True) -> Freight | None:
         return self._crew.freight

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from allcores import budget
 from allcores.supervision import system
 from allcores.supervision.watchman import Watchman
-from allcores.transport import authkey, origins
+from allcores.transport import authkey, origins, tracker
 from allcores.transport.board import Board
 from allcores.worker.template import (
     BORN,
@@ -85,6 +85,7 @@ class TemplateLauncher:
     """Workers are forked from a clean process ("template"), or are fresh interpreters ("spawn").
 
     preload: what the template loads before it forks, as bytes; None: nothing. modules: what it imports before.
+    descriptors: what goes along with that.
     """
 
     blind = False
@@ -100,6 +101,7 @@ class TemplateLauncher:
         logs: bool = False,
         preload: bytes | None = None,
         modules: Sequence[str] = (),
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._kind = SPAWN if spawn else FORK
         self.ready = preload is None
@@ -129,6 +131,7 @@ class TemplateLauncher:
         )
         self.pid = self._process.pid
         theirs.close()
+        tracked = tracker.descriptors() if preload is not None else []
         settings = pickle.dumps(
             {
                 "path": list(sys.path),
@@ -140,19 +143,20 @@ class TemplateLauncher:
                 "modules": list(modules),
                 "logs": logs,
                 "authkey": authkey.current(),
+                "tracked": len(tracked),
             }
         )
-        descriptors = [board_descriptor]
+        files = [board_descriptor]
         if preload is not None:
             # In a file: what is handed over may be large, and a template that has yet to start reads nothing.
-            descriptors += (_file_with(preload), system.anonymous_file("report"))
-            self._report = descriptors[2]
+            files += (_file_with(preload), system.anonymous_file("report"))
+            self._report = files[2]
         # One that ended at once shows as end of file in notices(), like one that is lost later.
         with contextlib.suppress(OSError):
             ours.sendall(struct.pack("<Q", len(settings)) + settings)
-            socket.send_fds(ours, [b"b"], descriptors)
+            socket.send_fds(ours, [b"b"], [*files, *tracked, *descriptors])
         if preload is not None:
-            os.close(descriptors[1])
+            os.close(files[1])
         ours.setblocking(False)
         self._control = ours
         self._rest = b""

@@ -280,7 +280,7 @@ _ADVICE_FOR = {
         psycopg2.extensions.connection pymongo.mongo_client.MongoClient redis.client.Redis
         sqlalchemy.engine.base.Engine sqlalchemy.engine.base.Connection botocore.client.BaseClient
         socket.socket _socket.socket ssl.SSLContext _ssl._SSLContext http.client.HTTPConnection
-        select.epoll select.poll selectors._BaseSelectorImpl multiprocessing.connection._ConnectionBase""",
+        select.epoll select.poll selectors._BaseSelectorImpl""",
     _LOCK: """
         _thread.lock _thread.RLock threading.Condition threading.Event threading.Semaphore
         threading.Barrier""",
@@ -295,9 +295,12 @@ _ADVICE_FOR = {
         concurrent.futures._base.Executor multiprocessing.pool.Pool asyncio.events.AbstractEventLoop
         allcores.pool.Pool""",
     "wait for its result and send that": "concurrent.futures._base.Future",
-    "let the function return its values in place of sharing them": """
-        queue.Queue _queue.SimpleQueue multiprocessing.queues.Queue multiprocessing.queues.SimpleQueue
-        multiprocessing.synchronize.SemLock""",
+    "let the function return its values in place of sharing them": "queue.Queue _queue.SimpleQueue",
+    "give it to setup= by setup_args=, and setup's value is the function's first argument": """
+        multiprocessing.queues.Queue multiprocessing.queues.SimpleQueue multiprocessing.synchronize.SemLock
+        multiprocessing.synchronize.Condition multiprocessing.synchronize.Event
+        multiprocessing.synchronize.Barrier multiprocessing.sharedctypes.SynchronizedBase
+        multiprocessing.connection._ConnectionBase""",
     "set up logging in setup=": "logging.Handler",
     "import it inside the function": "module",
     "send bytes(view), or the array that it views": "memoryview",

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 HEADER = struct.Struct("<QB3xI")
 
 # parent -> worker
-SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD, LOGS, AUTHKEY = range(1, 11)
+SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD, LOGS, AUTHKEY, INHERIT = range(1, 12)
 # worker -> parent; a SETUP_FAILED's number is the kind of the frame over which it failed
-READY, SETUP_FAILED, RESULTS, RELEASED, LOG = range(11, 16)
+READY, SETUP_FAILED, RESULTS, RELEASED, LOG, TRACK = range(21, 27)
 
+#: AUTHKEY is multiprocessing's key. INHERIT says that so many (number) of the descriptors that come along belong to
+#: the next frame of the kind (u8) in its body; 0 is the resource tracker's.
+#: TRACK is a line for the program's resource tracker, which knows the names of shared memory and removes what is left.
 #: LOGS says what to send by LOG: number 0 is a log record, 1 are printed lines, 2 is
 #: how many of these were dropped (worker.logs, worker.outlet, backends.records).
 #: body of BLOCKS: beginning of the worker's range of the arena, bytes of memory it may keep. RETURNED and

@@ -6,13 +6,16 @@ process: lambdas, closures, and everything that was defined in `__main__`.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import pickle
 
+from allcores.transport import inheritance
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import CodeType
     from typing import Any, TypeVar
 
@@ -28,11 +31,21 @@ _MAIN = b"__main__"
 
 
 def cloud_dumps(
-    obj: object, collect: Callable[[pickle.PickleBuffer], bool] | None = None, *, to_parent: bool = False
+    obj: object,
+    collect: Callable[[pickle.PickleBuffer], bool] | None = None,
+    *,
+    to_parent: bool = False,
+    reducers: Mapping[Any, Any] | None = None,
 ) -> bytes:
-    """Bytes of anything that cloudpickle can carry. to_parent: for the process that this one works for."""
+    """Bytes of anything that cloudpickle can carry. to_parent: for the process that this one works for.
+
+    reducers: by type, for what has ways of its own.
+    """
     buffer = io.BytesIO()
-    pickler: Any = _cloud_pickler()(buffer, protocol=PROTOCOL, buffer_callback=collect)
+    kind: Any = _cloud_pickler()
+    if reducers is not None:
+        kind = type(kind.__name__, (kind,), {"dispatch_table": kind.dispatch_table.new_child(reducers)})
+    pickler = kind(buffer, protocol=PROTOCOL, buffer_callback=collect)
     pickler.to_parent = to_parent
     pickler.dump(obj)
     return buffer.getvalue()
@@ -115,8 +128,15 @@ def dumps(
     collect: takes out-of-band buffers; what it returns True for stays in the bytes. again: called before a
     second try, which collects anew. to_parent: see `transport.origins`. Raises whatever pickling raises.
     """
+    reducers = inheritance.reducers()
     try:
-        data = pickle.dumps(obj, PROTOCOL, buffer_callback=collect)
+        if reducers is None:
+            data = pickle.dumps(obj, PROTOCOL, buffer_callback=collect)
+            reducers = inheritance.reducers(data)
+        if reducers is not None:
+            if again is not None:
+                again()
+            data = _dump_with(reducers, obj, collect)
         # A reference to __main__ names this program's main module, which a worker does not have.
         if _MAIN not in data:
             return data
@@ -124,7 +144,18 @@ def dumps(
         pass
     if again is not None:
         again()
-    return cloud_dumps(obj, collect, to_parent=to_parent)
+    return cloud_dumps(obj, collect, to_parent=to_parent, reducers=reducers)
+
+
+def _dump_with(
+    reducers: Mapping[Any, Any], obj: object, collect: Callable[[pickle.PickleBuffer], bool] | None
+) -> bytes:
+    """Plain pickle, with ways of its own for some types."""
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, PROTOCOL, buffer_callback=collect)
+    pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
+    pickler.dump(obj)
+    return buffer.getvalue()
 
 
 loads = pickle.loads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from allcores.transport import authkey
+from allcores.transport import authkey, tracker
 from allcores.worker.imports import when_imported
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ def begin() -> None:
     if not _begun:
         _begun = True
         when_imported("multiprocessing.process", _process)
+        when_imported("multiprocessing.resource_tracker", tracker.join)
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         # As in a process that multiprocessing forks: what is here is a copy, and another process uses the original.

@@ -14,12 +14,13 @@ import sys
 
 from allcores.supervision import system
 from allcores.supervision.system import lift
-from allcores.transport import authkey, frames
+from allcores.transport import authkey, frames, inheritance, tracker
 from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.lookout import Lookout, readable
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
 from allcores.worker import inherited, tidying
+from allcores.worker.arrivals import Arrivals
 from allcores.worker.hold import Hold
 from allcores.worker.outlet import Outlet
 from allcores.worker.runner import Runner
@@ -96,12 +97,14 @@ def _serve(
 
     outlet = Outlet(pipe, lost)
     send = outlet.send
+    tracker.report(lambda line: outlet.note(frames.frame(frames.TRACK, 0, line)))
     inbox = frames.Inbox()
     waiting: list[tuple[int, int, bytes]] = []
     teardown: Any = None
     runner: Runner | None = None
     hold: Hold | None = None
     lookout = Lookout()
+    arrivals = Arrivals()
     pollable = readable(pipe.fileno())
     while True:
         if not waiting:
@@ -109,7 +112,7 @@ def _serve(
             if prompt and pollable is not None:
                 lookout.look(pollable)
             try:
-                data = pipe.recv(READ_BYTES)
+                data = pipe.recv(READ_BYTES) if runner is not None else arrivals.receive(pipe, READ_BYTES)
             except OSError:
                 return EXIT_LOST_PIPE
             if not data:
@@ -142,7 +145,8 @@ def _serve(
             slot[STARTED] = 1
             slot[PHASE] = PHASE_SETUP
             try:
-                state = preload.load(body)
+                with inheritance.opening(arrivals.of(kind)):
+                    state = preload.load(body)
             except BaseException as error:
                 packed = dumps(pack_error(error, skip_frames=preload.FRAMES))
                 send(frames.frame(frames.SETUP_FAILED, frames.PRELOAD, packed))
@@ -151,7 +155,8 @@ def _serve(
             slot[STARTED] = 1
             slot[PHASE] = PHASE_SETUP
             try:
-                setup, args, teardown, items_limit, growth_limit = (loads if hold is None else hold.loads)(body)
+                with inheritance.opening(arrivals.of(kind)):
+                    setup, args, teardown, items_limit, growth_limit = (loads if hold is None else hold.loads)(body)
                 value = setup(*state, *args) if setup is not None else None
             except BaseException as error:
                 send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
@@ -173,6 +178,10 @@ def _serve(
             send(frames.frame(frames.READY, 0))
         elif kind == frames.AUTHKEY:
             authkey.adopt(bytes(body))
+        elif kind == frames.INHERIT:
+            arrivals.sort(body[0], number)
+            if body[0] == 0:
+                tracker.share(arrivals.of(0))
         elif kind == frames.LOGS:
             from allcores.worker import logs
 

@@ -25,7 +25,7 @@ from importlib import import_module
 
 from allcores.supervision import system
 from allcores.supervision.system import bury, lift
-from allcores.transport import authkey
+from allcores.transport import authkey, inheritance, tracker
 from allcores.transport.board import Board
 from allcores.transport.pickling import dumps, pack_error
 from allcores.worker import inherited, tidying
@@ -68,7 +68,7 @@ class _Template:
         import pickle
 
         settings: dict[str, Any] = pickle.loads(self._read(length))
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 3)
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 253)
         self._board_descriptor, *files = map(lift, descriptors)
         self._slots: int = settings["slots"]
         #: of the parent's interpreter, for fresh ones
@@ -91,11 +91,14 @@ class _Template:
         if settings["logs"]:
             import_module("allcores.worker.logs")
         if files:
+            payload, report, *handed = files
+            inherited.begin()
             if settings["authkey"] is not None:
-                inherited.begin()
                 authkey.adopt(bytes(settings["authkey"]))
-            payload, report = files
-            self._preload(payload, report, settings["modules"], settings["parent"])
+            tracker.share(handed[: settings["tracked"]])
+            del handed[: settings["tracked"]]
+            with inheritance.opening(handed):
+                self._preload(payload, report, settings["modules"], settings["parent"])
         gc.collect()
         gc.freeze()
         if files:
