@@ -340,6 +340,75 @@ def test_changed_source_bindings_and_setup_are_noticed(pool: allcores.Pool, here
         pool.run(scale(3), "in.txt", "out.jsonl", journal=journal())
 
 
+SAME_WORK = """
+import functools, pathlib, re
+from dataclasses import dataclass, field
+import allcores
+
+WORDS = frozenset({"alpha", "beta", "gamma", "delta", "epsilon", "zeta"})
+
+class Tags(set):
+    pass
+
+@dataclass
+class Rules:
+    tags: set = field(default_factory=lambda: set(WORDS))
+    place: pathlib.Path = pathlib.Path("x")
+
+class Counting:
+    def __init__(self):
+        self.rules, self.pattern = Rules(), [re.compile("a+"), {"deep": Tags(WORDS)}]
+    def __call__(self, item):
+        return len(item[1])
+
+def bound(words, path, item, *, rules):
+    item[1].clear()  # without processes it is the very item
+    item.append("changed")
+    return 1
+
+def closure():
+    words, pattern = WORDS, re.compile("b")
+    return lambda item: len(words & item[1]) + bool(pattern)
+
+exec("def no_source(item): return any(each in {'alpha', 'beta', 'gamma', 'delta'} for each in item[1])")
+
+def setup(words, thing):
+    pass
+
+class Thing:  # its repr has an address
+    def __init__(self):
+        self.words = [set(WORDS), pathlib.Path("y")]
+
+def items():
+    return [[n, set(WORDS), pathlib.Path("z"), {"a": n}] for n in range(30)]
+
+FUNCTIONS = {
+    "partial": functools.partial(bound, WORDS, [WORDS, pathlib.Path("p")], rules={"r": Rules()}),
+    "object": Counting(), "closure": closure(), "source": no_source,
+}
+for backend in ("serial", "threads"):
+    with allcores.Pool(2, backend=backend, setup=setup, setup_args=(WORDS, Thing())) as pool:
+        for name, function in FUNCTIONS.items():
+            journal = allcores.Journal(folder="runs", resume=True, fsync="never")
+            for number, given in enumerate((items(), iter(items()))):
+                pool.run(function, given, f"{backend}-{name}-{number}.jsonl", journal=journal)
+"""
+
+
+def test_the_same_work_is_the_same_in_another_process(here: Path) -> None:
+    """Whatever its hash seed: sets beside paths and patterns, in arguments, closures, objects, code, setup and items.
+
+    And though the function changes its item, which without processes is the very one of the input.
+    """
+    Path("same.py").write_text(SAME_WORK)
+    for seed in "123":
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "same.py"], env=environment, capture_output=True, text=True, timeout=50)
+        assert done.returncode == 0, done.stderr
+    assert len(list(folders.known_runs("runs"))) == 16
+    assert {run.facts.sessions for run in folders.known_runs("runs")} == {3}
+
+
 @pytest.mark.parametrize("change", ["edited", "cut", "grown", "touched"])
 def test_a_changed_input_is_noticed(pool: allcores.Pool, here: Path, change: str) -> None:
     """Edited, cut short, grown; not if only its time changed."""

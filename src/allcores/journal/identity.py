@@ -13,6 +13,9 @@ from allcores.streams.cursors import facts_of
 from allcores.streams.digests import item_digest
 from allcores.streams.sources import Chain
 
+#: characters of an argument that are shown as they are
+_STATED = 200
+
 
 def identity_of_function(function: Callable[..., Any] | None) -> dict[str, Any] | None:
     """Module, qualified name and a hash of the source (without one: of the compiled code).
@@ -124,8 +127,21 @@ def _source_hash(function: Any) -> str | None:
         code = getattr(function, "__code__", None)
         if code is None:
             return None
-        text = repr((code.co_code, [each for each in code.co_consts if not hasattr(each, "co_code")], code.co_names))
+        return item_digest(_code_facts(code)).hex()
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _code_facts(code: Any) -> Any:
+    """What compiled code does, where it lies in files left out; functions in it are looked into."""
+    constants = [_code_facts(each) if hasattr(each, "co_code") else each for each in code.co_consts]
+    return [code.co_code, constants, code.co_names, code.co_varnames]
+
+
+def stated(value: Any) -> str:
+    """A value in words that are the same in each process: addresses and the order of sets are not."""
+    if isinstance(value, (str, bytes, int, float, complex, type(None))) and len(text := repr(value)) <= _STATED:
+        return text
+    return f"{type(value).__qualname__} {item_digest(_state(value)).hex()[:16]}"
 
 
 def _content(cell: Any) -> Any:

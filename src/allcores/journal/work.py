@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
-from allcores.journal.identity import identity_of_function, identity_of_source
+from allcores.journal.identity import identity_of_function, identity_of_source, stated
 from allcores.journal.rows import Facts
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
@@ -92,8 +92,8 @@ class Work:
             "setup": identity_of_function(self.setup),
             "preload": identity_of_function(self.preload),
             "options": {
-                "setup_args": [repr(each) for each in self.setup_args],
-                "preload_args": [repr(each) for each in self.preload_args],
+                "setup_args": list(map(stated, self.setup_args)),
+                "preload_args": list(map(stated, self.preload_args)),
                 "key": key,
             },
             "sink": self.sink.describe(),

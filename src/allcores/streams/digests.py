@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import marshal
 import pickle
+import types
 from typing import Any
 
 #: bytes; larger would not tell more inputs apart
@@ -14,6 +16,8 @@ _SIZE = 16
 _PIECES = 2_048
 #: items that are turned into bytes in one call
 _BLOCK = 256
+#: types of which no task can change a value, so that their bytes may be made later, many at once
+_FIXED = frozenset({str, bytes, int, float, complex, bool, type(None)})
 
 
 class Digest:
@@ -31,18 +35,28 @@ class Digest:
 
     def add(self, piece: bytes) -> None:
         """Take in bytes. How they are cut into pieces does not matter."""
+        self._end_block()
         self._pieces.append(piece)
         if len(self._pieces) >= _PIECES:
             self._flush()
 
     def add_item(self, item: Any) -> None:
-        """Take in an item of any kind, as its bytes would travel."""
-        self._items.append(item)
-        if len(self._items) >= _BLOCK:
-            self._pieces.append(_as_bytes(self._items))
+        """Take in an item of any kind, as its bytes would travel, and as it is now: a task may change it."""
+        if type(item) not in _FIXED:
+            self._end_block()
+            self._pieces.append(as_bytes([item]))
+        else:
+            self._items.append(item)
+            if len(self._items) < _BLOCK:
+                return
+            self._end_block()
+        if len(self._pieces) >= 16:
+            self._flush()
+
+    def _end_block(self) -> None:
+        if self._items:
+            self._pieces.append(as_bytes(self._items))
             self._items = []
-            if len(self._pieces) >= 16:
-                self._flush()
 
     def value(self) -> str:
         """The digest of all that was taken in, in hexadecimal."""
@@ -50,7 +64,7 @@ class Digest:
         if not self._items:
             return self._hash.hexdigest()
         copy = self._hash.copy()
-        copy.update(_as_bytes(self._items))
+        copy.update(as_bytes(self._items))
         return copy.hexdigest()
 
     def _flush(self) -> None:
@@ -60,26 +74,44 @@ class Digest:
 
 def item_digest(item: Any) -> bytes:
     """The digest of one item."""
-    return hashlib.blake2b(_as_bytes([item]), digest_size=_SIZE).digest()
+    return hashlib.blake2b(as_bytes([item]), digest_size=_SIZE).digest()
 
 
-def _as_bytes(items: list[Any]) -> bytes:
+def as_bytes(items: list[Any]) -> bytes:
+    """Items as bytes that are the same in each process, whatever its hash seed."""
     try:
-        # Version 2 knows no references: equal items give equal bytes, whether or not they are the same object.
+        # Version 2 knows no references: equal items give equal bytes, whether or not they are the same object. It sorts
+        # sets.
         return marshal.dumps(items, 2)
     except (ValueError, TypeError):
         return b"".join(map(_pickled, items))
 
 
+class _Pickler(pickle.Pickler):
+    """Pickles sets in an order of their own, and what has no bytes but a name by that name."""
+
+    def persistent_id(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is set or kind is frozenset:
+            return kind.__name__, sorted(map(item_digest, value))
+        if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
+            name = getattr(value, "__qualname__", value.__name__)
+            return kind.__name__, getattr(value, "__module__", None), name
+        return None
+
+    def reducer_override(self, value: Any) -> Any:
+        # Sets of a subclass hand out their elements in the order of the hashes, too.
+        if isinstance(value, (set, frozenset)):
+            return tuple, (type(value).__qualname__, sorted(map(item_digest, value)), getattr(value, "__dict__", None))
+        return NotImplemented
+
+
 def _pickled(item: Any) -> bytes:
-    file = io.BytesIO()
-    try:
-        pickler = pickle.Pickler(file, 5)
-        pickler.fast = True  # no references, as above
-        pickler.dump(item)
-    except Exception:  # contains itself, or cannot be pickled: the pool will have more to say about that
-        try:
-            return pickle.dumps(item, 5)
-        except Exception:
-            return f"<{type(item).__module__}.{type(item).__qualname__}>".encode()
-    return file.getvalue()
+    for fast in (True, False):  # fast: no references, as above; it does not end at what contains itself
+        file = io.BytesIO()
+        pickler = _Pickler(file, 5)
+        pickler.fast = fast
+        with contextlib.suppress(Exception):  # cannot be pickled: the pool will have more to say about that
+            pickler.dump(item)
+            return file.getvalue()
+    return f"<{type(item).__module__}.{type(item).__qualname__}>".encode()
