@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allcores.cli.exits import Exit
+from allcores.cli.main import main
 from allcores.clock import monotonic_ns
 from allcores.engine.chronicle import WORK_NS, Chronicle
 from allcores.engine.chunker import Chunker
@@ -30,7 +33,7 @@ from allcores.engine.events import (
 from allcores.engine.flow import Chunk, Flow, Function
 from allcores.errors import UsageError
 from allcores.outcome import Kind, Outcome
-from allcores.timeline import Timeline, recorder
+from allcores.timeline import Timeline, file, recorder
 from allcores.timeline.account import account
 from allcores.timeline.recording import Recording
 from allcores.timeline.report import as_html
@@ -45,6 +48,7 @@ from allcores.timeline.tally import (
     bucket_ns,
     name_of,
 )
+from allcores.timeline.trace import trace_events
 from allcores.worker import runner
 
 MS = 1_000_000
@@ -246,6 +250,90 @@ def test_what_is_no_timeline_is_refused_in_a_sentence(tmp_path: Path, content: s
     with pytest.raises(UsageError, match=sentence) as raised:
         Recording.load(path)
     assert str(path) in str(raised.value)
+
+
+HEAD = '{"format": "allcores.timeline", "version": 1}\n'
+WHOLE = HEAD + '["pool", 0, "p", "processes", 2]\n["worker", 5, 1, 1, 77]\n["flow", 6, 1, 10]\n'
+DAMAGED = [
+    HEAD.replace("}", ', "created": "yesterday"}'),
+    HEAD.replace("}", ', "created": 1e300}'),
+    HEAD.replace("}", ', "cores": [2]}'),
+    HEAD.replace("}", ', "cores": 1e999}'),
+    HEAD + '["pool", 0, "p", "processes", 1000000000]\n',
+    HEAD + '["pool", 0, "p", "processes", "two"]\n',
+    HEAD + '["pool", NaN, "p", "processes", 2]\n',
+    WHOLE + '["span", "one", 1, 1, 5, 9, 1, 1, 1, 0, 1]\n',
+    WHOLE + '["span", 1, 1, 1, 5, 1e999, 1, 1, 1, 0, 1]\n',
+    WHOLE + '["span", -1, 1, 1, 5, 9, 1, 1, 1, 0, 1]\n',
+    WHOLE + '["fail", 7, 1, 1, 1, ["failed"], 5]\n',
+    WHOLE + '["gone", 7, 1, 1]\n',
+    WHOLE + '["memory", 7, "much", 1, 1, 1]\n',
+    WHOLE + '["done", 7, [1], 1, 0, false]\n',
+    WHOLE + '["totals", 7, {"histogram": [[1000000000, 1]]}]\n',
+    WHOLE + '["totals", 7, {"histogram": [["x", 1]]}]\n',
+    WHOLE + '["totals", 7, {"histogram": 5}]\n',
+    WHOLE + '["totals", 7, {"slowest": [[1]]}]\n',
+    WHOLE + '["totals", 7, {"causes": [["failed", "x", "many", 0, 1, 1, 1, ""]]}]\n',
+    WHOLE + '["totals", 7, []]\n',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damage_is_told_in_a_sentence(tmp_path: Path, content: str) -> None:
+    """At the shell as well, with exit code 2; it takes no memory and no time."""
+    path = tmp_path / "x.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match="damaged"):
+        Recording.load(path)
+    assert main(["trace", str(path), "-o", str(tmp_path / "out.json")]) == Exit.USAGE
+
+
+def test_flipped_bits_are_read_or_told_of(tmp_path: Path) -> None:
+    """Whatever the place: a report of what is left, or a sentence."""
+    path = tmp_path / "x.jsonl"
+    recorded(FlowStarted(1, 10), report(1, 5 * MS, 20 * MS), FlowEnded(1, 10, 0, False), path=path)
+    raw = path.read_bytes()
+    told = 0
+    for place in range(0, len(raw), 3):
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = Recording.load(path)
+            account(found)
+            list(trace_events(found))
+        except UsageError:
+            told += 1
+    assert told
+
+
+@pytest.mark.parametrize("line", [b"\n", b'["end", 1]\n', b" ", b'["end", 1]' + b" " * 50_000 + b"\n"])
+def test_a_small_file_that_unpacks_to_much_is_not_read(
+    tmp_path: Path, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one that has a line without an end: neither memory nor time goes into it."""
+    monkeypatch.setattr(file, "MOST_BYTES", 4_000_000)
+    monkeypatch.setattr(file, "MOST_LINE_BYTES", 1_000_000)
+    monkeypatch.setattr(file, "MOST_LINES", 10_000)
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(HEAD.encode() + line * (8_000_000 // len(line))))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match=r"more than .* (MB|bytes|lines)"):
+            Recording.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 12_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_report_never_replaces_its_timeline(tmp_path: Path) -> None:
+    """Whatever it is called."""
+    path = tmp_path / "x.jsonl"
+    path.write_text(WHOLE)
+    (tmp_path / "link").symlink_to(path)
+    for command in ("report", "trace"):
+        assert main([command, str(path), "-o", str(tmp_path / "link")]) == Exit.USAGE
+    assert path.read_text() == WHOLE
 
 
 def test_rows_of_later_versions_are_left_out(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from allcores.cli.output import complain
 from allcores.engine.events import News
 from allcores.errors import RunNotFound, UsageError
+
+if TYPE_CHECKING:
+    from allcores.timeline.recording import Recording
 
 #: the timelines in a run's folder, one for each session
 _FILE = re.compile(r"timeline-(\d+)\.jsonl\.gz")
@@ -63,6 +68,27 @@ class Recorder:
         except (OSError, UsageError) as failure:
             # The run itself is done, and its outcomes are written.
             complain(f"the recording is not complete: {failure}")
+
+
+@contextlib.contextmanager
+def shown(path: str, output: str) -> Iterator[Recording]:
+    """The recording of a timeline, to be shown in the file `output`.
+
+    Raises: UsageError if it cannot be read, if what it says cannot be true, or if `output` is the timeline itself.
+    """
+    from allcores.timeline.recording import Recording
+
+    with contextlib.suppress(OSError):
+        if os.path.samefile(path, output):
+            raise UsageError(f"{output} is the timeline itself, and would be overwritten: choose another output (-o)")
+    recording = Recording.load(path)
+    try:
+        yield recording
+    except UsageError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # Its rows are whole, but no recorder writes such figures.
+        raise UsageError(f"The timeline {recording.name!r} is damaged: {type(error).__name__}: {error}.") from error
 
 
 def sessions(folder: str) -> dict[int, str]:

@@ -6,7 +6,7 @@ import click
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import say
-from allcores.cli.recorder import place
+from allcores.cli.recorder import place, shown
 
 
 @click.command("report")
@@ -17,16 +17,15 @@ from allcores.cli.recorder import place
 def command(timeline: str, output: str, session: int | None, runs_dir: str | None) -> None:
     """Show where the cores' time went: TIMELINE (of `allcores run --timeline`, or a run's name) as one HTML file."""
     from allcores.timeline.account import account
-    from allcores.timeline.recording import Recording
 
     path, others = place(timeline, runs_dir, session)
-    recording = Recording.load(path)
-    try:
-        from allcores.timeline.report import save_report
+    with shown(path, output) as recording:
+        try:
+            from allcores.timeline.report import save_report
 
-        save_report(recording, output)
-    except ImportError as error:
-        raise CommandError(str(error)) from None
-    summed = account(recording)
+            save_report(recording, output)
+        except ImportError as error:
+            raise CommandError(str(error)) from None
+        summed = account(recording)
     part = f"{100 * summed.efficiency:.0f} %"
     say(f"{output}: {part} of the {summed.whose} time was spent in the function. {summed.limit}{others}")

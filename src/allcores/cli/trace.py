@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from allcores.cli.output import say
-from allcores.cli.recorder import place
+from allcores.cli.recorder import place, shown
 
 
 @click.command("trace")
@@ -15,9 +15,9 @@ from allcores.cli.recorder import place
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
 def command(timeline: str, output: str, session: int | None, runs_dir: str | None) -> None:
     """Turn TIMELINE (of `allcores run --timeline`, or a run's name) into a trace for ui.perfetto.dev."""
-    from allcores.timeline.recording import Recording
     from allcores.timeline.trace import save_trace
 
     path, others = place(timeline, runs_dir, session)
-    save_trace(Recording.load(path), output)
+    with shown(path, output) as recording:
+        save_trace(recording, output)
     say(f"{output}: open it in https://ui.perfetto.dev or chrome://tracing.{others}")

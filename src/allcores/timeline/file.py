@@ -8,13 +8,24 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from allcores import own_files
 from allcores.errors import UsageError
 
 FORMAT = "allcores.timeline"
 VERSION = 1
+#: bytes of a timeline, unpacked, its lines, and bytes of a line: far more than a recorder writes. Rows are bounded.
+#: Larger would let a small file take all memory, or hours.
+MOST_BYTES = 128 * 1024 * 1024
+MOST_LINES = 2_000_000
+MOST_LINE_BYTES = 8 * 1024 * 1024
+#: bytes that are read or unpacked at a time
+PIECE_BYTES = 256 * 1024
+#: lanes, and the size of a number
+MOST_LANES = 65_536
+MOST = 1 << 62
 #: wbits of zlib for the format of gzip
 _GZIP = 31
 
@@ -25,7 +36,8 @@ class Lines:
     Raises: UsageError if the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, *, private: bool = False) -> None:
+        """private: the file must not be there yet, and nobody else may read it."""
         self.path = None if path is None else os.fspath(path)
         self._waiting: list[str] = []
         self._kept: list[bytes] = []
@@ -33,15 +45,14 @@ class Lines:
         self._descriptor: int | None = None
         if self.path is not None:
             try:
-                self._descriptor = os.open(
-                    self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666
-                )
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
+                self._descriptor = own_files.create(self.path) if private else os.open(self.path, flags, 0o666)
             except OSError as error:
                 raise UsageError(f"The timeline {self.path!r} cannot be written: {error.strerror}.") from None
 
     def move(self, path: str | os.PathLike[str]) -> None:
-        """From memory into a file, gzipped, what was written so far included. Raises: UsageError, OSError."""
-        file = Lines(path)
+        """From memory into a new file, gzipped, what was written so far included. Raises: UsageError, OSError."""
+        file = Lines(path, private=True)
         self.path, self._descriptor = file.path, file._descriptor
         kept, self._kept = self._kept, []
         assert self._descriptor is not None
@@ -91,26 +102,21 @@ class Lines:
         return b"".join(self._kept)
 
 
-def rows_of(content: bytes, name: str) -> Iterator[Any]:
-    """The rows in a timeline's bytes, gzipped or not; a torn end is left out.
+def rows_of(pieces: Iterable[bytes], name: str) -> Iterator[Any]:
+    """The rows in a timeline's bytes, gzipped or not, which come in pieces; a torn end is left out.
 
-    Raises: UsageError if it is not a timeline, or of a later version.
+    Raises: UsageError if it is not a timeline, of a later version, or larger than any.
     """
-    if content[:2] == b"\x1f\x8b":
-        content = _unzipped(content)
-    lines = content.split(b"\n")
-    # What comes after the last line break is torn, or nothing.
-    lines.pop()
     header: Any = None
-    for number, line in enumerate(lines):
+    for line in _lines(_unpacked(pieces, name), name):
         try:
             row = json.loads(line)
-        except ValueError:
-            if number == 0:
+        except (ValueError, RecursionError):
+            if header is None:
                 break
             # A disk that was full in the middle of a line: what follows is whole again.
             continue
-        if number == 0:
+        if header is None:
             header = row
             _check_header(header, name)
         yield row
@@ -118,9 +124,55 @@ def rows_of(content: bytes, name: str) -> Iterator[Any]:
         raise UsageError(f"{name!r} is no timeline of allcores: record one with Pool(observers=[Timeline({name!r})]).")
 
 
+def _lines(pieces: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Whole lines; what comes after the last line break is torn, or nothing."""
+    rest, count = b"", 0
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        count += len(lines)
+        if count > MOST_LINES or len(rest) > MOST_LINE_BYTES:
+            what = f"more than {MOST_LINES} lines" if count > MOST_LINES else f"a line of more than {len(rest)} bytes"
+            raise UsageError(f"{name!r} has {what}, and no timeline has: it is not read.")
+        yield from lines
+
+
+def _unpacked(pieces: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The same bytes, gunzipped if need be, and no more than `MOST_BYTES`: some kilobytes may unpack to terabytes."""
+    total = 0
+    for piece in _gunzipped(pieces):
+        total += len(piece)
+        if total > MOST_BYTES:
+            raise UsageError(
+                f"{name!r} has more than {MOST_BYTES >> 20} MB, and no timeline is that long: it is not read."
+                " Allcores did not write it, or it was damaged."
+            )
+        yield piece
+
+
+def _gunzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    unpacker: Any = None
+    for number, piece in enumerate(pieces):
+        if number == 0 and piece[:2] == b"\x1f\x8b":
+            unpacker = zlib.decompressobj(wbits=_GZIP)
+        if unpacker is None:
+            yield piece
+            continue
+        try:
+            while piece and not unpacker.eof:
+                yield unpacker.decompress(piece, PIECE_BYTES)
+                piece = unpacker.unconsumed_tail
+        except zlib.error:
+            return  # what comes before a damaged place is kept
+
+
 def _check_header(header: Any, name: str) -> None:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise UsageError(f"{name!r} is no timeline of allcores: its first line does not say so.")
+    created, cores = header.get("created"), header.get("cores")
+    if not (created is None or (is_number(created) and 0 <= created < 1e11)) or not (
+        cores is None or (is_number(cores) and 0 <= cores <= MOST_LANES)
+    ):
+        raise UsageError(f"The timeline {name!r} has a damaged first line.")
     if header.get("version") != VERSION:
         raise UsageError(
             f"{name!r} is a timeline of version {header.get('version')}, and this allcores reads version {VERSION}: "
@@ -128,16 +180,9 @@ def _check_header(header: Any, name: str) -> None:
         )
 
 
-def _unzipped(content: bytes) -> bytes:
-    unpacker = zlib.decompressobj(wbits=_GZIP)
-    parts: list[bytes] = []
-    try:
-        # In pieces: what comes before a damaged place is kept.
-        for start in range(0, len(content), 65_536):
-            parts.append(unpacker.decompress(content[start : start + 65_536]))
-    except zlib.error:
-        pass
-    return b"".join(parts)
+def is_number(value: Any) -> bool:
+    """True for what a timeline may have as a number; JSON as Python reads it has infinite ones, too."""
+    return isinstance(value, (int, float)) and -MOST <= value <= MOST
 
 
 def find(path: str | os.PathLike[str]) -> str:
@@ -154,11 +199,18 @@ def find(path: str | os.PathLike[str]) -> str:
     raise UsageError(f"The folder {given!r} has no timeline.jsonl: the run in it was not recorded.")
 
 
-def load(path: str | os.PathLike[str]) -> tuple[str, bytes]:
-    """Name and bytes of a timeline. Raises: UsageError if it cannot be read."""
+def load(path: str | os.PathLike[str]) -> tuple[str, Iterator[bytes]]:
+    """Name and bytes of a timeline, read as they are asked for. Raises: UsageError if it cannot be read, then, too."""
     name = find(path)
+    return name, _read(name)
+
+
+def _read(name: str) -> Iterator[bytes]:
     try:
         with open(name, "rb") as file:
-            return name, file.read()
-    except OSError as error:
-        raise UsageError(f"The timeline {name!r} cannot be read: {error.strerror}.") from None
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"The timeline {name!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from None

@@ -374,7 +374,7 @@ class Timeline:
         with self._lock:
             if not self._closed:
                 self._flush(monotonic_ns())
-            return Recording.of(rows_of(self._lines.content(), "memory"), "memory")
+            return Recording.of(rows_of([self._lines.content()], "memory"), "memory")
 
     def save_report(self, path: str | os.PathLike[str]) -> None:
         """Write the report, one HTML file. Needs the extra `report`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from allcores.errors import UsageError
-from allcores.timeline.file import load, rows_of
+from allcores.timeline.file import MOST, MOST_LANES, is_number, load, rows_of
 
 
 class Span(NamedTuple):
@@ -166,8 +166,8 @@ class Recording:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recording:
         """Read a timeline's file, or the one in a run's folder. Raises: UsageError if there is none, or it is none."""
-        name, content = load(path)
-        return cls.of(rows_of(content, name), name)
+        name, pieces = load(path)
+        return cls.of(rows_of(pieces, name), name)
 
     @classmethod
     def of(cls, rows: Iterable[Any], name: str) -> Recording:
@@ -178,9 +178,13 @@ class Recording:
             take = _TAKES.get(row[0]) if isinstance(row, list) and row else None
             if take is not None:
                 try:
+                    if not _fits(row):
+                        raise ValueError("values of other types than the format has")
                     take(recording, *row[1:])
-                except (TypeError, ValueError, IndexError, KeyError) as error:
-                    raise UsageError(f"The timeline {name!r} has a damaged row: {row!r}.") from error
+                except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+                    shown = repr(row)
+                    shown = shown if len(shown) <= 200 else f"{shown[:199]}…"
+                    raise UsageError(f"The timeline {name!r} has a damaged row: {shown}.") from error
         recording._finish()
         return recording
 
@@ -246,10 +250,21 @@ class Recording:
 
     def _totals(self, us: int, totals: dict[str, Any], *_: Any) -> None:
         self._seen(us)
-        self.histogram = {int(bucket): int(count) for bucket, count in totals.get("histogram", ())}
-        self.slowest = [Slow(entry[0] / 1e9, *entry[1:6]) for entry in totals.get("slowest", ())]
-        self.causes = [Cause(*entry[:8]) for entry in totals.get("causes", ())]
-        self.counts = {key: value for key, value in totals.items() if isinstance(value, int)}
+        self.histogram = {_bounded(bucket, 256): _bounded(count) for bucket, count in totals.get("histogram", ())}
+        self.slowest = [
+            Slow(_bounded(ns) / 1e9, _bounded(flow), _bounded(first), _bounded(items), _bounded(worker), str(name))
+            for ns, flow, first, items, worker, name in (entry[:6] for entry in totals.get("slowest", ()))
+        ]
+        self.causes = [
+            Cause(
+                str(kind), str(text), _bounded(failures), _bounded(retries), _bounded(flow), _bounded(item),
+                None if worker is None else _bounded(worker), str(name),
+            )
+            for kind, text, failures, retries, flow, item, worker, name in (
+                entry[:8] for entry in totals.get("causes", ())
+            )
+        ]  # fmt: skip
+        self.counts = {key: _bounded(value) for key, value in totals.items() if isinstance(value, int)}
 
     def _end(self, us: int, *_: Any) -> None:
         self._seen(us)
@@ -290,6 +305,37 @@ def _set_straight(spans: list[Span]) -> None:
 def named(name: str) -> str:
     """An item's name behind its index, if it has one."""
     return f" ({name})" if name else ""
+
+
+#: the values of each row: a number (n), a lane (l), text (s), an object (d); capitals may be null
+_SHAPES = {
+    "pool": "nssl", "worker": "nlnN", "gone": "nlns", "flow": "nnN", "input": "nn", "done": "nnnnn",
+    "span": "lnnnnnnnnn", "read": "nnnnnnn", "fail": "nnnLss", "retry": "nnnnssn", "memory": "nnnnn",
+    "totals": "nd", "end": "n",
+}  # fmt: skip
+
+
+def _fits(row: list[Any]) -> bool:
+    """True if a row has the values that it should, as far as types and sizes go."""
+    shape = _SHAPES[row[0]]
+    return len(row) > len(shape) and all(map(_is, shape, row[1:]))
+
+
+def _is(shape: str, value: Any) -> bool:
+    if value is None:
+        return shape.isupper()
+    if shape in "lL":
+        return isinstance(value, int) and 0 <= value <= MOST_LANES
+    if shape in "nN":
+        return is_number(value)
+    return isinstance(value, str if shape == "s" else dict)
+
+
+def _bounded(value: Any, most: int = MOST) -> int:
+    """`value` if it is a whole number of no more than that. Raises: ValueError."""
+    if not isinstance(value, int) or not -most <= value <= most:
+        raise ValueError(f"{value!r} is no such number")
+    return value
 
 
 _TAKES: dict[str, Any] = {
