@@ -28,6 +28,7 @@ class Here:
     """Base of the backends whose workers are this very process: nothing has to travel."""
 
     _freight: Freight | None = None
+    _freight_closed = False
 
     def pack(self, obj: object) -> bytes:
         """See Backend: it is never asked for."""
@@ -44,8 +45,9 @@ class Here:
         return self._freight
 
     def close_freight(self) -> None:
-        """Let go of what holds the shared memory, if there is any."""
-        if self._freight is not None:
+        """Let go of what holds the shared memory, if there is any. Once: a number may be somebody else's by then."""
+        if self._freight is not None and not self._freight_closed:
+            self._freight_closed = True
             self._freight.close_alone()
 
 
