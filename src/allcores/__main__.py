@@ -12,13 +12,15 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _once)
     try:
         code = _run()
-    except KeyboardInterrupt:  # while modules were imported, or one more while the first was told of
-        _be_quiet()
+    except KeyboardInterrupt:  # while modules were imported, for one
         os.write(2, b"allcores: interrupted\n")
         code = _INTERRUPTED
-    _be_quiet()
+    if signal.getsignal(signal.SIGINT) is _once:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # all that is left is to end
     sys.exit(code)
 
 
@@ -32,10 +34,10 @@ def _run() -> int | str:
     return run_command()
 
 
-def _be_quiet() -> None:
-    """The next Ctrl-C ends the process at once, without a traceback: all that is left is to end."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _once(number: int, frame: object) -> None:
+    """The first Ctrl-C ends the command with a sentence; one more ends the process at once, without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -31,6 +31,26 @@ def stat(pid: int) -> ProcessStat | None:
     return ProcessStat(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), int(fields[19]))
 
 
+def waited_s(pid: int) -> float | None:
+    """Seconds for which a process was ready to run and had no processor (its main thread); None if unknown."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def machine_busy_s() -> float | None:
+    """Processor seconds that the machine has spent on anything so far; None if unknown."""
+    try:
+        with open("/proc/stat", "rb") as file:
+            fields = [int(field) for field in file.readline().split()[1:9]]
+        # user, nice, system, idle, waiting for disks, interrupts (2), taken by other machines
+        return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 class Gauge:
     """Processor use between two looks at a set of processes."""
 

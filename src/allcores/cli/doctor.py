@@ -38,6 +38,8 @@ LIBRARIES = {
 SQLITE_WITHOUT_RESET_BUG = (3, 51, 3)
 #: descriptors that a worker costs the parent (pipe, notes, death), and those that a program has anyway
 DESCRIPTORS_PER_WORKER, DESCRIPTORS_ELSEWHERE = 3, 64
+#: load as part of the machine's cores from which on it is in the way
+LOADED_SHARE = 0.75
 #: bytes; Docker gives a container a /dev/shm of this size unless told otherwise
 SMALL_SHM_BYTES = 64 * 1024 * 1024
 
@@ -71,11 +73,19 @@ class Diagnosis:
     libraries: dict[str, str | None]
     thread_variables: dict[str, str | None]
     worker_thread_variables: dict[str, str]
+    #: tasks that ran or waited for a processor, on average over the last minute; None if unknown
+    load: float | None = None
+    machine_cores: int = 1
 
     @property
     def warnings(self) -> list[str]:
         """What is in the way, in sentences."""
         found = [limit.bites for limit in self.limits if limit.bites]
+        if self.load is not None and self.load > LOADED_SHARE * self.machine_cores:
+            found.append(
+                f"other programs keep this machine busy (load {self.load:.1f} on {self.machine_cores} cores):"
+                " workers wait for processors"
+            )
         if self.default_start_method is None:
             found.append("this system cannot fork: use --backend threads")
         if self.memory.available is not None:
@@ -119,7 +129,16 @@ def diagnose() -> Diagnosis:
         worker_thread_variables={
             name: value for name, value in thread_environment(1).items() if not name.startswith("ALLCORES_")
         },
+        load=_load(),
+        machine_cores=os.cpu_count() or 1,
     )
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):  # Windows
+        return None
 
 
 def _reserve(memory: Memory) -> int | None:

@@ -26,12 +26,16 @@ class Usage:
     """Of a run so far.
 
     cpu_s: processor seconds of parent and workers. peak_bytes: largest sum of resident memory seen;
-    peak_worker_bytes: the largest single worker's; 0 where it cannot be told.
+    peak_worker_bytes: the largest single worker's; 0 where it cannot be told. waited_s: seconds for which workers
+    were ready to run, and no processor was free. others_s: processor seconds of everything else on the machine, None if
+    that is not known.
     """
 
     cpu_s: float
     peak_bytes: int
     peak_worker_bytes: int
+    waited_s: float = 0.0
+    others_s: float | None = None
 
 
 class Meter:
@@ -44,6 +48,11 @@ class Meter:
         #: pid -> processor seconds when last seen; numbers of ended workers stay
         self._workers: dict[int, float] = {}
         self._alive: set[int] = set()
+        #: of each worker, seconds without a processor: as it was ready, and when last seen
+        self._waited: dict[int, tuple[float, float]] = {}
+        self._waited_gone_s = 0.0
+        self._busy_start_s = procfs.machine_busy_s()
+        self._busy_s = self._busy_start_s
         self._peak_bytes = 0
         self._peak_worker_bytes = 0
         self._own_start_s = time.process_time()
@@ -59,6 +68,10 @@ class Meter:
                     self._workers[-len(self._workers)] = self._workers.pop(news.pid)  # the pid is used again
                 self._workers.setdefault(news.pid, 0.0)
                 self._alive.add(news.pid)
+                before = self._waited.pop(news.pid, (0.0, 0.0))
+                self._waited_gone_s += before[1] - before[0]
+                waited = procfs.waited_s(news.pid) or 0.0
+                self._waited[news.pid] = (waited, waited)
 
     def sample(self) -> None:
         """Measure now. To be called before the pool is closed: workers that are gone tell nothing."""
@@ -74,7 +87,12 @@ class Meter:
                 self._workers[pid] = max(found.cpu_s, self._workers[pid])
                 self._peak_worker_bytes = max(self._peak_worker_bytes, found.resident)
                 total += found.resident
+                waited = procfs.waited_s(pid)
+                if waited is not None and pid in self._waited:
+                    start, last = self._waited[pid]
+                    self._waited[pid] = (start, max(last, waited))
             self._own_s = own
+            self._busy_s = procfs.machine_busy_s()
             self._peak_bytes = max(self._peak_bytes, total)
 
     def usage(self) -> Usage:
@@ -82,7 +100,12 @@ class Meter:
         if not procfs.AVAILABLE:
             return Usage(self._own_s + _children_s() - self._children_start_s, *_peaks())
         with self._lock:
-            return Usage(self._own_s + sum(self._workers.values()), self._peak_bytes, self._peak_worker_bytes)
+            cpu_s = self._own_s + sum(self._workers.values())
+            waited_s = self._waited_gone_s + sum(last - start for start, last in self._waited.values())
+            others_s = None
+            if self._busy_s is not None and self._busy_start_s is not None:
+                others_s = max(0.0, self._busy_s - self._busy_start_s - cpu_s)
+            return Usage(cpu_s, self._peak_bytes, self._peak_worker_bytes, waited_s, others_s)
 
     def __enter__(self) -> Meter:
         self._thread.start()

@@ -20,6 +20,8 @@ from allcores.terminal_text import safe_line
 
 #: failures of each kind that are shown; more would push the numbers off the screen
 EXAMPLES = 3
+#: share of the time in the function that is spent waiting for a processor, from which on the summary says so
+WAITED_SHARE = 0.1
 
 _WORDS = {Kind.FAILED: "failed", Kind.TIMED_OUT: "timed out", Kind.WORKER_LOST: "lost their worker"}
 _FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
@@ -93,12 +95,24 @@ class Summary:
 
     @property
     def speed_up(self) -> float:
-        """Seconds that workers spent in the function for each second of the run.
+        """Seconds that workers spent in the function for each second of the run, without those for which they waited
+        for a processor that others had.
 
         What a serial run would have taken is not measured: items that share a core's caches, or a core,
         take longer than they would alone, and then this is too high.
         """
-        return self.busy_s / self.seconds if self.seconds else 0.0
+        return max(0.0, self.busy_s - self.usage.waited_s) / self.seconds if self.seconds else 0.0
+
+    @property
+    def waited(self) -> float:
+        """Share of the seconds in the function for which its worker had no processor, 0 to 1."""
+        return min(1.0, self.usage.waited_s / self.busy_s) if self.busy_s else 0.0
+
+    @property
+    def others(self) -> float | None:
+        """Cores that other programs kept busy meanwhile; None if unknown."""
+        others_s = self.usage.others_s
+        return None if others_s is None or not self.seconds else others_s / self.seconds
 
     @property
     def core_use(self) -> float:
@@ -126,6 +140,8 @@ class Summary:
             "seconds": round(self.seconds, 6),
             "items_per_second": round(self.tally.items / self.seconds, 3) if self.seconds else 0.0,
             "busy_seconds": round(self.busy_s, 6),
+            "waited_seconds": round(self.usage.waited_s, 6),
+            "other_cores": None if self.others is None else round(self.others, 3),
             "speed_up": round(self.speed_up, 3),
             "workers": self.workers,
             "cores": self.cores,
@@ -156,6 +172,9 @@ class Summary:
             f"{pace} · speed-up {self.speed_up:.2f} with {_counted(self.workers, 'worker')}"
             f" (seconds in the function ÷ seconds of the run)"
         )
+        if self.waited >= WAITED_SHARE:
+            others = f": other programs kept {self.others:.1f} cores busy" if self.others else ""
+            lines.append(f"the machine was busy: for {self.waited:.0%} of that time workers had no processor{others}")
         memory = f"peak memory {human_size(self.usage.peak_bytes)}" if self.usage.peak_bytes else ""
         if self.usage.peak_worker_bytes:
             memory += f" (largest worker {human_size(self.usage.peak_worker_bytes)})"

@@ -1,0 +1,62 @@
+"""The summary of a run tells work from waiting for a processor."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from allcores import procfs
+from allcores.cli.doctor import diagnose
+from allcores.cli.exits import Exit
+from allcores.cli.meter import Usage
+from allcores.cli.summary import Summary, Tally
+
+
+def summary(**usage: float) -> Summary:
+    """Ten seconds, in which two workers were in the function all the time."""
+    facts = {"cpu_s": 13.0, "peak_bytes": 0, "peak_worker_bytes": 0, **usage}
+    return Summary(
+        function="f",
+        output="-",
+        exit=Exit.OK,
+        error=None,
+        tally=Tally(),
+        seconds=10.0,
+        busy_s=20.0,
+        workers=2,
+        cores=2,
+        retries=0,
+        workers_lost=0,
+        usage=Usage(**facts),  # type: ignore[arg-type]
+    )
+
+
+def test_waiting_for_a_processor_is_no_work() -> None:
+    """Speed-up and core use agree when others had the processors, and the reason is told."""
+    busy = summary(waited_s=7.0, others_s=6.9)
+    assert busy.speed_up == pytest.approx(1.3) and busy.core_use == pytest.approx(0.65)
+    assert "for 35% of that time workers had no processor: other programs kept 0.7 cores busy" in busy.as_text()
+    assert (busy.as_json()["waited_seconds"], busy.as_json()["other_cores"]) == (7.0, 0.69)
+
+
+def test_waiting_for_anything_else_is() -> None:
+    """A function that sleeps or reads is in parallel without a processor."""
+    quiet = summary(cpu_s=0.1, waited_s=0.2, others_s=0.0)
+    assert quiet.speed_up == pytest.approx(1.98)
+    assert "busy" not in quiet.as_text()
+    assert summary(waited_s=50.0).speed_up == 0.0
+
+
+@pytest.mark.skipif(not procfs.AVAILABLE, reason="reads /proc")
+def test_the_kernel_tells() -> None:
+    """What the figures come from."""
+    assert (procfs.machine_busy_s() or 0) > 0
+    assert procfs.waited_s(-1) is None
+
+
+def test_doctor_tells_of_a_loaded_machine() -> None:
+    """Before a run, too."""
+    found = dataclasses.replace(diagnose(), load=3.0, machine_cores=2)
+    assert any("load 3.0 on 2 cores" in warning for warning in found.warnings)
+    assert not any("load" in warning for warning in dataclasses.replace(found, load=0.5).warnings)
