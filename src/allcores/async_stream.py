@@ -24,13 +24,20 @@ class _Bell:
         self.event = asyncio.Event()
 
     def ring(self) -> None:
-        """There is something to read. A loop that is closed wants no news."""
+        """There is something to read."""
+        self.call(self.event.set)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the loop call something. One that is closed wants no news."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.event.set)
+            self._loop.call_soon_threadsafe(function)
 
 
 class AsyncStream(Reading[R], AsyncIterator[R]):
-    """The same for `async for`. Leaving the loop, or cancelling its task, ends what runs."""
+    """The same for `async for`. Leaving the loop, or cancelling its task, ends what runs once the stream is dropped.
+
+    A wait that is cancelled (a time limit on `__anext__()`) takes nothing: the next one goes on where it was.
+    """
 
     def __init__(
         self,
@@ -61,81 +68,85 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
         return self
 
     async def __anext__(self) -> R:
-        if self._over:
-            raise StopAsyncIteration
-        try:
-            for value in self._open:
-                return value
-            while True:
-                segment = await self._next_segment()
-                if segment is None:
-                    await self.aclose()
-                    if self._feeder.error is not None:
-                        raise self._feeder.error
-                    raise StopAsyncIteration
-                self._open = iter(self._unfold(segment))
+        while not self._over:
+            try:
                 for value in self._open:
                     return value
-        except StopAsyncIteration:
-            raise
-        except BaseException:
-            await self.aclose()
-            raise
-
-    async def _next_segment(self) -> Segment | None:
-        flow, guard = self._flow, self._driver.guard
-        if self._source is not None and self._puller is None:
-            self._puller = asyncio.create_task(self._pull_async())
-        while True:
-            self._bell.event.clear()
-            if self._source is None and not flow.exhausted:
-                self._feeder.feed()
-            with guard:
-                segment = flow.take()
-                broken, finished = flow.broken, flow.finished
-            if segment is not None or broken is not None:
-                self._driver.backend.settle_logs(LOGS_ASIDE_S)
-                if segment is None and broken is not None:
-                    raise broken
-                return segment
+                self._bell.event.clear()
+                segment = self._look()
+                if segment is not None:
+                    self._open = iter(self._unfold(segment))
+                    continue
+                finished = self._flow.finished
+                pumped = not finished and self._driver.backend.pump()
+            except BaseException:
+                self._end()
+                raise
             if finished:
-                return None
-            if self._driver.backend.pump():
+                self._end()
+                if self._feeder.error is not None:
+                    raise self._feeder.error
+            # Nothing was taken by who waits: if this is cancelled, the next one goes on.
+            elif pumped:
                 await asyncio.sleep(0)
-                continue
-            await self._bell.event.wait()
+            else:
+                await self._bell.event.wait()
+        raise StopAsyncIteration
 
-    async def _pull_async(self) -> None:
-        """Feed from an async input, one item at a time: such inputs are slow by nature."""
+    def _look(self) -> Segment | None:
+        """The next segment, if it is there; first what is wanted of the input is pulled."""
         flow = self._flow
-        assert self._source is not None
-        asked_ns = monotonic_ns()
-        try:
-            async for item in self._source:
-                self._feeder.send([item], asked_ns)
-                # Where reading is what runs tasks (backend="serial"), the reader has to know.
-                self._bell.event.set()
-                while not flow.exhausted and not flow.cancelled:
-                    with self._driver.guard:
-                        if self._driver.dispatcher.room(flow) > 0 and flow.credit > 0:
-                            break
-                    await asyncio.sleep(0.001)
-                asked_ns = monotonic_ns()
-        except Exception as error:
-            self._feeder.error = error
-        finally:
-            if not flow.cancelled:
-                self._feeder.stop()
+        if self._source is None:
+            if not flow.exhausted:
+                self._feeder.feed()
+        elif self._puller is None:
+            # It does not hold the stream, which must be able to end when nobody else does.
+            pulling = _pull(self._source, self._driver, flow, self._feeder, self._bell)
+            self._puller = asyncio.create_task(pulling)
+        with self._driver.guard:
+            segment = flow.take()
+            broken = flow.broken
+        if segment is not None or broken is not None:
+            self._driver.backend.settle_logs(LOGS_ASIDE_S)
+        if segment is None and broken is not None:
+            raise broken
+        return segment
 
     async def aclose(self) -> None:
         """Cancel what is left; running tasks end after the grace period."""
+        self._end()
+
+    def _end(self) -> None:
         if not self._over:
             self._over = True
-            if self._puller is not None:
-                self._puller.cancel()
             self._driver.end(self._flow)
+            if self._puller is not None and not self._puller.done():
+                self._bell.call(self._puller.cancel)
 
     def __del__(self) -> None:
         if not getattr(self, "_over", True):
-            self._over = True
-            self._driver.end(self._flow)
+            self._end()
+
+
+async def _pull(source: AsyncIterator[Any], driver: Driver, flow: Flow, feeder: Feeder, bell: _Bell) -> None:
+    """Feed from an async input, one item at a time: such inputs are slow by nature."""
+    asked_ns = monotonic_ns()
+    try:
+        async for item in source:
+            feeder.send([item], asked_ns)
+            # Where reading is what runs tasks (backend="serial"), the reader has to know.
+            bell.event.set()
+            while not flow.exhausted and not flow.cancelled:
+                with driver.guard:
+                    if driver.dispatcher.room(flow) > 0 and flow.credit > 0:
+                        break
+                await asyncio.sleep(0.001)
+            asked_ns = monotonic_ns()
+    except BaseException as error:
+        # Whatever it is, CancelledError too: the input has not come to its end. Raised after the outcomes before it.
+        feeder.error = error
+        if not isinstance(error, (Exception, asyncio.CancelledError)):
+            raise
+    finally:
+        if not flow.cancelled:
+            feeder.stop()

@@ -210,7 +210,8 @@ class Pool(Sharing):
         """Results for `async for`; the input may be sync or async. Call it inside a running event loop.
 
         A sync input is pulled on the loop's thread, so it should not wait. Leaving the loop closes
-        the stream when it is dropped; `aclose()` does so at once.
+        the stream when it is dropped; `aclose()` does so at once. A wait for the next result may be
+        cancelled or timed out: it takes nothing, and the stream goes on.
         """
         from allcores.async_stream import AsyncStream
 

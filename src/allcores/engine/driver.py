@@ -180,8 +180,11 @@ class Driver:
                     self._note_calls(flow)
                     continue
                 waker = self._wakers.get(flow)
+                if waker is None:
+                    # Its reader has left: nothing is noted of it any more.
+                    continue
                 # Also when it can bring new work: behind a straggler nothing is ready, and workers idle.
-                if waker is not None and (flow.ready or flow.finished or dispatcher.wants_input(flow)):
+                if flow.ready or flow.finished or dispatcher.wants_input(flow):
                     waker()
                 if self._observers:
                     self._note_progress(flow)

@@ -1,0 +1,117 @@
+"""`async for` over results: waits that are cancelled, inputs that end in other ways than by their end, streams left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from allcores import Pool
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with Pool(2, backend="threads") as pool:
+        yield pool
+
+
+def double(item: int) -> int:
+    return item * 2
+
+
+async def numbers(count: int, *, then: type[BaseException] | None = None) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+    if then is not None:
+        raise then
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, ValueError, GeneratorExit])
+def test_what_the_input_raises_comes_after_the_outcomes_before_it(pool: Pool, kind: type[BaseException]) -> None:
+    async def read() -> list[int]:
+        got: list[int] = []
+        with pytest.raises(kind):
+            async for value in pool.aimap(double, numbers(10, then=kind)):
+                got.append(value)
+        return got
+
+    assert asyncio.run(read()) == [number * 2 for number in range(10)]
+
+
+def test_a_task_that_raises_the_same_ends_the_stream(pool: Pool) -> None:
+    def cancelled(item: int) -> int:
+        raise asyncio.CancelledError
+
+    async def read() -> None:
+        stream = pool.aimap(cancelled, [1])
+        with pytest.raises(BaseException, match="CancelledError"):
+            await anext(stream)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+
+    asyncio.run(read())
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("way", ["wait_for", "timeout", "task"])
+def test_a_wait_that_is_cancelled_takes_nothing(pool: Pool, way: str, asynchronous: bool) -> None:
+    gate = threading.Event()
+
+    def gated(item: int) -> int:
+        gate.wait(20)
+        return item * 2
+
+    async def cancelled_wait(stream: Any) -> None:
+        if way == "wait_for":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(stream), 0.001)
+        elif way == "timeout":
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.001):
+                    await anext(stream)
+        else:
+            task = asyncio.ensure_future(anext(stream))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    async def read() -> list[int]:
+        stream = pool.aimap(gated, numbers(5) if asynchronous else range(5))
+        for _ in range(3):
+            await cancelled_wait(stream)
+        gate.set()
+        return [value async for value in stream]
+
+    assert asyncio.run(read()) == [number * 2 for number in range(5)]
+
+
+def test_a_loop_that_is_left_ends_its_input(pool: Pool) -> None:
+    """Also where the input waits at that moment, and would hold the stream."""
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def read() -> None:
+        stream = pool.aimap(double, endless())
+        async for value in stream:
+            assert value == 2
+            break
+        gone = weakref.ref(stream)
+        del stream
+        gc.collect()
+        assert gone() is None
+        await asyncio.wait_for(ended.wait(), 20)
+
+    asyncio.run(read())
+    assert not pool._driver.flows()
