@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver
 from allcores.engine.flow import Flow, Function, Segment
+from allcores.errors import again
 from allcores.feeder import Feeder
 from allcores.stream import LOGS_ASIDE_S, Reading
 
@@ -109,7 +110,7 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
         if segment is not None or broken is not None:
             self._driver.backend.settle_logs(LOGS_ASIDE_S)
         if segment is None and broken is not None:
-            raise broken
+            raise again(broken)
         return segment
 
     async def aclose(self) -> None:

@@ -51,6 +51,18 @@ def _rebuild(kind: type[AllcoresError], args: tuple[Any, ...], facts: dict[str, 
     return error
 
 
+def again(error: BaseException) -> BaseException:
+    """An error that many get: a copy for each, if it is one of ours.
+
+    One object that is raised again and again gathers tracebacks, and with them all that their frames hold.
+    """
+    if not isinstance(error, AllcoresError):
+        return error
+    copy = _rebuild(type(error), error.args, error.__dict__.copy())
+    copy.__cause__, copy.__suppress_context__ = error.__cause__, error.__suppress_context__
+    return copy
+
+
 class UsageError(AllcoresError, ValueError):
     """An option or argument makes no sense; the message says which and what is allowed."""
 

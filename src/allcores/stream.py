@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from allcores.clock import monotonic_ns
 from allcores.engine.driver import Driver
 from allcores.engine.flow import Flow, Function, Segment
+from allcores.errors import again
 from allcores.feeder import Feeder
 from allcores.outcome import Kind, Outcome
 from allcores.transport import pickling
@@ -193,7 +194,7 @@ class _Reader(Reading[R]):
                     broken, finished = flow.broken, flow.finished
                 if broken is not None and not taken:
                     driver.backend.settle_logs(LOGS_S)
-                    raise broken
+                    raise again(broken)
                 # With a slow input, what is ready goes first.
                 if not flow.exhausted and not (self.feeder.slow and taken):
                     self.feeder.feed()

@@ -27,6 +27,9 @@ from allcores.transport.parcels import Parcel
 #: Most bytes of a fatal signal's stack that are read.
 NOTES_BYTES = 16_384
 
+#: pause between two looks whether a worker that is to end is stopped, ns
+STOPPED_LOOK_NS = 100_000_000
+
 
 class Crew:
     """See the module. share: cores that one worker and its nested pools may use."""
@@ -217,6 +220,7 @@ class Crew:
         link.reason = reason
         if link.pid and not at_once:
             system.end_group(link.pid, signal.SIGTERM)
+            self._look_later(worker)
         self.signal_later(self._terminate_s if link.pid and not at_once else 0.0, worker)
 
     def is_stopped(self, worker: int) -> bool:
@@ -226,6 +230,18 @@ class Crew:
         if not pid and self.launcher is not None:
             pid = self.launcher.pid
         return bool(pid) and system.is_stopped(pid)
+
+    def stop(self, worker: int, seconds: float) -> None:
+        """Let a worker end by itself, and see that it does within `seconds`."""
+        link = self.links.get(worker)
+        if link is not None:
+            self.write(link, frames.frame(frames.STOP, 0))
+            self.signal_later(seconds, worker)
+            self._look_later(worker)
+
+    def _look_later(self, worker: int) -> None:
+        """Whoever is to end and is stopped sees neither a frame nor SIGTERM before somebody lets it go on."""
+        heapq.heappush(self._to_signal, (monotonic_ns() + STOPPED_LOOK_NS, worker, 0))
 
     def signal_later(self, seconds: float, worker: int) -> None:
         """SIGKILL for a worker's process group, unless it is gone by then."""
@@ -242,6 +258,13 @@ class Crew:
             _, worker, number = heapq.heappop(self._to_signal)
             link = self.links.get(worker)
             if link is None:
+                continue
+            if not number:
+                if self.is_stopped(worker):
+                    link.reason = link.reason or "it was stopped"
+                    self.signal_later(0.0, worker)
+                else:
+                    self._look_later(worker)
                 continue
             if link.pid:
                 if link.ended and link.reason is None:

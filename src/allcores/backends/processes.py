@@ -48,7 +48,7 @@ from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError, Usag
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.supervision import poller, system
-from allcores.transport import frames, inheritance, pickling
+from allcores.transport import inheritance, pickling
 from allcores.transport.board import BUSY, DONE, PID
 from allcores.transport.parcels import PRIVATE, Parcel
 
@@ -227,9 +227,8 @@ class ProcessBackend:
                 crew.to_launch.append(order.worker)
             elif isinstance(order, Kill):
                 crew.end(order.worker, order.reason, at_once=order.at_once)
-            elif isinstance(order, Stop) and link is not None:
-                crew.write(link, frames.frame(frames.STOP, 0))
-                crew.signal_later(TEARDOWN_S, order.worker)
+            elif isinstance(order, Stop):
+                crew.stop(order.worker, TEARDOWN_S)
         if wake and threading.current_thread() is not self._thread:
             self.wake()
 

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from allcores.backends import Preparation
-from allcores.errors import SetupError
+from allcores.errors import SetupError, again
 
 
 class SharedValue:
@@ -25,7 +25,7 @@ class SharedValue:
             return ()
         with self._lock:
             if self._error is not None:
-                raise self._error
+                raise again(self._error)
             if self._state is None:
                 try:
                     value = function(*self._preparation.preload_args)

@@ -30,7 +30,7 @@ from allcores.engine.flow import Chunk, Flow, Segment
 from allcores.engine.roster import DEPTH, DEPTH_SHORT, Roster
 from allcores.engine.stealing import Stealing
 from allcores.engine.valve import Valve
-from allcores.engine.watch import PEEK_NS, START_NS, Watch
+from allcores.engine.watch import BEGIN_NS, PEEK_NS, START_NS, Watch
 from allcores.errors import BrokenPool, SetupError
 from allcores.limits import Limits
 from allcores.outcome import Kind
@@ -160,6 +160,9 @@ class Dispatcher(Roster):
         dropped = sum(len(chunk.items) for chunk in flow.pending)
         self.by_kind[Kind.CANCELLED] += dropped
         flow.cancel()
+        if flow.retry.times:
+            for chunk in self.drop_retries(flow):
+                self.settle_cancelled(chunk)
         self.touched.add(flow)
         for desk in list(self.desks.values()):
             if any(chunk.flow is flow for chunk in desk.chunks):
@@ -180,14 +183,8 @@ class Dispatcher(Roster):
         for chunk in list(flow.pending):
             self.give_up(chunk, 0, len(chunk.items))
         flow.pending.clear()
-        kept = []
-        for alarm in self.alarms:
-            if alarm[2] == "retry" and alarm[3].flow is flow:
-                self.give_up(alarm[3], 0, 1)
-            else:
-                kept.append(alarm)
-        heapq.heapify(kept)
-        self.alarms = kept
+        for chunk in self.drop_retries(flow):
+            self.give_up(chunk, 0, 1)
         for desk in self.desks.values():
             mine = [chunk for chunk in desk.chunks if chunk.flow is flow]
             if not mine:
@@ -376,7 +373,7 @@ class Dispatcher(Roster):
                 self._watch.expect(desk, now + chunk.flow.timeout_ns)
             if not desk.start_watched:
                 desk.start_watched = True
-                self.alarm(now + START_NS, "start", desk)
+                self.alarm(now + min(START_NS, BEGIN_NS), "start", desk)
             if len(desk.chunks) > 1:
                 self._stealing.watch(desk, now)
             if len(chunk.items) > 1:

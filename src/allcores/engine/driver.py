@@ -35,7 +35,7 @@ from allcores.engine.events import (
 )
 from allcores.engine.flow import Chunk, Flow, Function, Segment, describe
 from allcores.engine.guard import Guard
-from allcores.errors import InternalError, PoolClosed
+from allcores.errors import InternalError, PoolClosed, again
 from allcores.limits import Limits
 from allcores.transport import pickling
 from allcores.transport.parcels import Parcel
@@ -211,7 +211,7 @@ class Driver:
         if flow.broken is not None:
             for future in list(self._waiting):
                 self._waiting.discard(future)
-                self._due.append((future, flow.broken))
+                self._due.append((future, again(flow.broken)))
 
     def _note_progress(self, flow: Flow) -> None:
         now = monotonic_ns()
@@ -432,7 +432,7 @@ class Driver:
                 )
             raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
         if self.dispatcher.broken is not None:
-            raise self.dispatcher.broken
+            raise again(self.dispatcher.broken)
 
     def check_open(self) -> None:
         """Raises PoolClosed, or the error that broke the pool."""

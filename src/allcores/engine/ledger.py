@@ -13,7 +13,7 @@ from collections import deque
 from typing import Any
 
 from allcores.engine.chronicle import Chronicle
-from allcores.engine.desk import Desk
+from allcores.engine.desk import Desk, Life
 from allcores.engine.events import Failure, News, Results, TaskPostponed, TaskRetried
 from allcores.engine.flow import Chunk, Flow, Segment
 from allcores.engine.pressure import MOST_POSTPONED
@@ -22,6 +22,8 @@ from allcores.outcome import Kind
 
 #: a worker reports at most 2**64 ns
 TIME_BUCKETS = 65
+#: alarms among which those without a meaning are let be
+MOST_ALARMS = 32
 
 
 class Ledger:
@@ -34,6 +36,8 @@ class Ledger:
         #: (when ns, tie breaker, what, subject), a heap
         self.alarms: list[tuple[int, int, str, Any]] = []
         self._ties = itertools.count()
+        #: so many may be set until those without a meaning are dropped
+        self._most_alarms = MOST_ALARMS
         #: flows that have something for their consumers
         self.touched: set[Flow] = set()
         self.news: list[News] = []
@@ -303,6 +307,34 @@ class Ledger:
     def alarm(self, when: int, what: str, subject: Any) -> None:
         """Have `tick` deal with `subject` at `when`."""
         heapq.heappush(self.alarms, (when, next(self._ties), what, subject))
+        if len(self.alarms) > self._most_alarms:
+            self.drop_alarms()
+
+    def drop_alarms(self) -> None:
+        """Forget the alarms that have nothing to say any more: of workers that are gone or did what was watched."""
+        self.alarms = [alarm for alarm in self.alarms if self.alarm_matters(alarm[0], alarm[2], alarm[3])]
+        heapq.heapify(self.alarms)
+        # So seldom that each alarm pays for about one look at another.
+        self._most_alarms = max(MOST_ALARMS, 2 * len(self.alarms))
+
+    def alarm_matters(self, when: int, what: str, subject: Any) -> bool:
+        """Whether `tick` would have anything to do about it."""
+        if what == "peek":
+            desk, sequence = subject
+            return desk.life is not Life.GONE and desk.find(sequence) is not None
+        if not isinstance(subject, Desk):
+            return True
+        if subject.life is Life.GONE or (what == "setup" and subject.life is not Life.STARTING):
+            return False
+        return what != "deadline" or subject.deadline_ns == when
+
+    def drop_retries(self, flow: Flow) -> list[Chunk]:
+        """Forget the attempts of a flow that are due later; returns them."""
+        dropped = [alarm[3] for alarm in self.alarms if alarm[2] == "retry" and alarm[3].flow is flow]
+        if dropped:
+            self.alarms = [alarm for alarm in self.alarms if alarm[2] != "retry" or alarm[3].flow is not flow]
+            heapq.heapify(self.alarms)
+        return dropped
 
     @property
     def next_alarm_ns(self) -> int | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A worker that has not begun what it was given after this long was stopped while it was idle, ns.
 START_NS = 10_000_000_000
+#: After this long it is asked whether it is stopped, ns.
+BEGIN_NS = 500_000_000
 #: How long finished items of a chunk may wait, unsent, behind one that takes long, ns.
 PEEK_NS = 50_000_000
 #: A look at a deadline comes this much late rather than early: an early one would only have to come again, ns.
@@ -123,6 +125,9 @@ class Watch:
             timeouts = [c.flow.timeout_ns for c in desk.chunks if c.flow.timeout_ns is not None]
             if not timeouts:
                 return
+            if chunk is None and self._dispatcher.is_stopped(desk.worker):
+                self._give_up_beginning(desk, now)
+                return
             due = now + min(timeouts)
         self.expect(desk, due + LATE_NS)
 
@@ -140,17 +145,19 @@ class Watch:
         head = desk.chunks[0]
         glance = self._dispatcher.glance(desk.worker)
         if glance is not None and not glance.started_ns and glance.sequence < head.sequence:
-            if head.sent_ns + START_NS <= now:
-                error = WorkerLost(f"Worker {desk.worker} did not begin what it was given.", worker=desk.worker)
-                self._dispatcher.doom(
-                    desk, Doom(Kind.WORKER_LOST, error, "it did not begin what it was given", 0, 0), now
-                )
+            if head.sent_ns + START_NS <= now or self._dispatcher.is_stopped(desk.worker):
+                self._give_up_beginning(desk, now)
                 return
-            due = head.sent_ns + START_NS
+            due = min(head.sent_ns + START_NS, now + BEGIN_NS)
         else:
-            due = now + START_NS
+            due = now + min(START_NS, BEGIN_NS)
         desk.start_watched = True
         self._dispatcher.alarm(due, "start", desk)
+
+    def _give_up_beginning(self, desk: Desk, now: int) -> None:
+        """It has not begun what it was given, and never will: its items are put back."""
+        error = WorkerLost(f"Worker {desk.worker} did not begin what it was given.", worker=desk.worker)
+        self._dispatcher.doom(desk, Doom(Kind.WORKER_LOST, error, "it did not begin what it was given", 0, 0), now)
 
     def grace(self, desk: Desk, now: int) -> None:
         """Its grace is over: does it still run something that was cancelled?"""

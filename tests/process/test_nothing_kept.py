@@ -1,0 +1,115 @@
+"""What a long life leaves in the program: nothing of streams that were left, workers that are gone, failed calls."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import traceback
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.process import crimes
+
+from allcores import BrokenPool, Limits, Pool, SetupError
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with Pool(2) as pool:
+        yield pool
+
+
+class Item:
+    """An item, and a result, that can be followed."""
+
+
+def echo(item: Any) -> Any:
+    return item
+
+
+@pytest.mark.parametrize("way", ["close", "break", "drop"])
+def test_streams_left_midway(pool: Pool, way: str) -> None:
+    driver = pool._driver
+    for _ in range(30):
+        stream = pool.imap(crimes.run, range(1000))
+        if way == "break":
+            for _ in stream:
+                break
+        else:
+            next(stream)
+        if way == "close":
+            stream.close()
+        del stream
+    assert pool.map(crimes.run, range(100)) == [item * 2 for item in range(100)]
+    while pool.statistics().items_in_flight:
+        pool.map(crimes.run, [1])
+    with driver.guard:
+        assert not (driver._wakers or driver._told_ns or driver._given_up or driver.dispatcher._flows)
+        assert not driver.dispatcher.touched
+
+
+def fails(*_: object) -> None:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("verb", ["submit", "map", "imap"])
+def test_the_error_of_a_broken_pool_gathers_nothing(verb: str) -> None:
+    with Pool(1, setup=fails) as pool:
+        depths = set()
+        for _ in range(5):
+            with pytest.raises((SetupError, BrokenPool)) as raised:
+                if verb == "submit":
+                    pool.submit(crimes.run, 1).result()
+                else:
+                    list(getattr(pool, verb)(crimes.run, [1]))
+            depths.add(len(traceback.extract_tb(raised.value.__traceback__)))
+            assert raised.value.__cause__ is not None
+        # Before the pool knows it, and after.
+        assert len(depths) <= 2
+        broken = pool._driver.dispatcher.broken
+        assert broken is not None
+        assert broken.__traceback__ is None
+
+
+def test_alarms_of_replaced_workers() -> None:
+    with Pool(1, limits=Limits(items_per_worker=1)) as pool:
+        for _ in range(25):
+            assert pool.submit(crimes.run, 1).result() == 2
+        with pool._driver.guard:
+            assert len(pool._driver.dispatcher.alarms) <= 36
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads"])
+def test_items_and_results(backend: str) -> None:
+    with Pool(1, backend=backend) as pool:
+        item = Item()
+        known = [weakref.ref(item)]
+        future = pool.submit(echo, item)
+        known.append(weakref.ref(future.result()))
+        del future
+        known += [weakref.ref(value) for value in pool.map(echo, [item])]
+        stream = pool.imap(echo, iter([item, item]))
+        known.append(weakref.ref(next(stream)))
+        stream.close()
+        known.append(weakref.ref(next(iter(pool.outcomes(echo, [item]))).value))
+        del stream, item
+        # The one call after the last, for whoever still has the last in its hands.
+        assert pool.submit(crimes.run, 1).result() == 2
+        gc.collect()
+        assert [ref() for ref in known] == [None] * len(known)
+
+
+def test_a_stopped_idle_worker_delays_nothing() -> None:
+    pool = Pool(1)
+    pid = pool.submit(os.getpid).result()
+    os.kill(pid, signal.SIGSTOP)
+    assert pool.submit(crimes.run, 1).result(8) == 2, "its item was given to another"
+    os.kill(pool.submit(os.getpid).result(), signal.SIGSTOP)
+    with pool._driver.guard:
+        (link,) = pool._driver.backend._crew.links.values()  # type: ignore[attr-defined]
+    pool.close()
+    # Not by the time that a teardown has.
+    assert link.reason == "it was stopped"
