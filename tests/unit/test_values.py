@@ -305,3 +305,13 @@ def test_errors_of_the_function_are_its_own(pool: allcores.Pool, name: str, jour
 
     with pytest.raises(FileNotFoundError, match="the function's own"):
         pool.run(call, ["a"], name, journal=journal)
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o/"])
+def test_a_misfit_has_no_traceback_of_ours(place: Path, name: str) -> None:
+    """Its sentence says all there is to say: the frames would be allcores' own."""
+    with allcores.Pool(1) as pool:
+        pool.run(set, ["a"], name, on_error="skip")
+    assert main(["runs", "failures", "latest", "-o", "failures.jsonl"]) == 0
+    record = json.loads((place / "failures.jsonl").read_text())
+    assert record["error"].endswith("NotJson") and "traceback" not in record

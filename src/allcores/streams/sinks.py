@@ -26,8 +26,12 @@ FLUSH_S = 0.1
 #: characters; a flush comes early when this much waits
 FLUSH_CHARACTERS = 256 * 1024
 
-#: a frame of `JsonFunction` in a traceback: its first line, and the indented ones that show the code
-_OWN_FRAME = re.compile(rf'^  File "{re.escape(jsontext.__file__)}".*\n(?:    .*\n)*', re.MULTILINE)
+#: a frame of what encodes values, in a traceback: its first line, and the indented ones that show the code
+_OWN_FRAME = re.compile(
+    rf'^  File "{re.escape(os.path.dirname(jsontext.__file__) + os.sep)}(?:folders|jsontext|plain_values|rows)\.py".*\n'
+    r"(?:    .*\n)*",
+    re.MULTILINE,
+)
 
 
 class Sink(Protocol):
