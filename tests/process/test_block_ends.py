@@ -14,7 +14,8 @@ from tests.process.waiting import PATIENCE_S
 
 from allcores import Limits, Pool
 
-LARGE = 300_000
+#: more than the status board, of which not all pages are touched, could hide
+LARGE = 2_000_000
 
 
 class Failure(Exception):
@@ -110,7 +111,7 @@ def test_a_result_that_is_kept_keeps_its_own_memory_only() -> None:
     """Not what else its worker had, neither while the pool goes on nor when it is closed."""
     numpy = pytest.importorskip("numpy")
     with Pool(1, limits=Limits(items_per_worker=4)) as pool:
-        first, *others = pool.starmap(numpy.full, [(LARGE, 1.0), *[(10 * LARGE, 1.0)] * 3])
+        first, *others = pool.starmap(numpy.full, [(LARGE // 8, 1.0), *[(LARGE // 4, 1.0)] * 3])
         del others
         gc.collect()
         until = monotonic() + PATIENCE_S
@@ -118,7 +119,7 @@ def test_a_result_that_is_kept_keeps_its_own_memory_only() -> None:
             pool.map(abs, range(4))
         assert 0 < pool.statistics().block_bytes < 2 * first.nbytes
         descriptor = os.dup(pool._driver.backend.freight().arena.descriptor)  # type: ignore[union-attr]
-        others = pool.starmap(numpy.full, [(LARGE, 1.0), (10 * LARGE, 1.0)])
+        others = pool.starmap(numpy.full, [(LARGE // 8, 1.0), (LARGE // 4, 1.0)])
         del others
         gc.collect()
     try:
