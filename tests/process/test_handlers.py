@@ -249,3 +249,60 @@ def test_a_fork_in_a_section_leaves_the_child_with_its_handlers_and_its_collecto
     finally:
         deferral.leave()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class TestCallbacks:
+    """Of futures. They run on the pool's own thread, which has nobody else to wait for."""
+
+    @pytest.mark.parametrize("backend", ["processes", "threads"])
+    def test_every_verb_works_in_one(self, backend: str) -> None:
+        done = threading.Event()
+        got: list[Any] = []
+
+        def use(future: concurrent.futures.Future[Any]) -> None:
+            got.append(pool.submit(crimes.run, 21).result(20))
+            got.append(pool.map(crimes.run, range(10)))
+            got.append(max(pool.imap_unordered(crimes.run, iter(range(5)))))
+            got.append([outcome.value for outcome in pool.outcomes(crimes.run, [1])])
+            got.append(pool.submit(crimes.run, 1).exception())
+            done.set()
+
+        with Pool(2, backend=backend) as pool:
+            first = pool.submit(crimes.run, 1)
+            # Whether it is added before or after the outcome is here makes no difference.
+            first.add_done_callback(use)
+            assert first.result(20) == 2
+            assert done.wait(20)
+        assert got == [42, list(range(0, 20, 2)), 8, [2], None]
+
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
+    def test_what_one_raises_harms_nobody(self, warm: Pool, kind: type[BaseException]) -> None:
+        def end(_: object) -> None:
+            raise kind
+
+        called = threading.Event()
+        futures = [warm.submit(crimes.run, number) for number in range(20)]
+        with contextlib.suppress(BaseException):
+            # On a future that is done already the standard library calls it here.
+            futures[-1].add_done_callback(end)
+        futures[-1].add_done_callback(lambda _: called.set())
+        assert [future.result(20) for future in futures] == list(range(0, 40, 2))
+        assert called.wait(20)
+        assert warm.submit(crimes.run, 1).result(20) == 2
+
+    def test_one_may_close_the_pool_and_one_may_shut_an_executor_down(self) -> None:
+        with Pool(1) as pool:
+            pool.submit(crimes.run, 1).add_done_callback(lambda _: pool.close())
+            pool._driver.backend._thread.join(20)  # type: ignore[attr-defined]
+            assert pool.closed
+        with allcores.Executor(1) as executor:
+            shut = threading.Event()
+            last = [executor.submit(crimes.run, number) for number in range(5)]
+
+            def shut_down(_: object) -> None:
+                executor.shutdown()
+                shut.set()
+
+            last[0].add_done_callback(shut_down)
+            assert [future.result(20) for future in last] == [0, 2, 4, 6, 8]
+            assert shut.wait(20)
