@@ -146,9 +146,13 @@ class _Calls:
             # Whoever shuts down at this moment may be waiting for it.
             Future.cancel(future)
             broken = as_broken(error)
-            if broken is error:
-                raise
-            raise broken from error.__cause__
+            try:
+                if broken is error:
+                    raise
+                raise broken from error.__cause__
+            finally:
+                # Its traceback has this frame: a cycle otherwise, which would keep the executor.
+                del broken
         finally:
             self.entering.pop(future, None)
         return future

@@ -74,6 +74,8 @@ class CallFuture(Future[Any]):
             return super().result(self._wait(self._attend(timeout)))
         finally:
             self._settle_logs(LOGS_S)
+            # The exception's traceback has this frame, and the future has the exception: a cycle otherwise.
+            del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The call's exception, None if it returned. TimeoutError after `timeout` seconds."""
@@ -81,6 +83,8 @@ class CallFuture(Future[Any]):
             return super().exception(self._wait(self._attend(timeout)))
         finally:
             self._settle_logs(LOGS_S)
+            # The exception's traceback has this frame, and the future has the exception: a cycle otherwise.
+            del self
 
     def _wait(self, timeout: float | None) -> float | None:
         """Wait as the base class does, but without its lock: a signal's handler that runs here may wait for other

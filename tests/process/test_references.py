@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -115,3 +117,29 @@ def test_a_function_that_is_kept_is_sent_once() -> None:
         assert not functions
         assert pool.map(abs, [-1]) == [1]
         assert pool.map(thing.double, [1]) == [2]
+
+
+def stumble(number: int) -> None:
+    raise ValueError(number)
+
+
+def test_failed_calls_leave_no_cycles() -> None:
+    """What has failed is gone with the last reference, without the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        executor = Executor(1)
+        future = executor.submit(stumble, 1)
+        gone = weakref.ref(future)
+        with contextlib.suppress(ValueError):
+            future.result(20)
+        del future
+        assert gone() is None
+        executor.shutdown()
+        calls = weakref.ref(executor._calls)
+        with contextlib.suppress(RuntimeError):
+            executor.submit(stumble, 1)
+        del executor
+        assert calls() is None
+    finally:
+        gc.enable()
