@@ -140,6 +140,8 @@ class _Calls:
         try:
             if self.over:
                 raise RuntimeError(f"cannot schedule new futures after {self.over}")
+            # Not there in a forked process, until it is used there.
+            _open.add(self)
             self.pool._call(future, fn, args, kwargs)
         except BaseException as error:
             self.pending.pop(future, None)
@@ -188,7 +190,7 @@ class _Calls:
 
     def dropped(self) -> None:
         """Nobody has the executor any more."""
-        if self.pool._driver.pid == os.getpid() and not self.pool.closed:
+        if self.pool._current.pid == os.getpid() and not self.pool.closed:
             self.over = self.over or "shutdown"
             self.close_later()
 
@@ -347,7 +349,7 @@ class Executor(BaseExecutor):
             cancel_futures: Cancel the calls that no worker has begun. Workers that are just starting have, one each.
         """
         calls = self._calls
-        if self._pool._driver.pid != os.getpid():
+        if self._pool._current.pid != os.getpid():
             return
         calls.over = calls.over or "shutdown"
         if cancel_futures:
@@ -371,7 +373,7 @@ class Executor(BaseExecutor):
         self._end_workers("kill_workers", at_once=True)
 
     def _end_workers(self, how: str, *, at_once: bool) -> None:
-        if self._pool._driver.pid == os.getpid():
+        if self._pool._current.pid == os.getpid():
             self._calls.end_workers(how, at_once=at_once)
 
 
@@ -424,9 +426,16 @@ def _flattened(batches: Iterator[list[R]]) -> Iterator[R]:
         batches.close()  # type: ignore[attr-defined]
 
 
-if hasattr(os, "register_at_fork"):
+def _after_fork() -> None:
     # A forked process waits for nobody's futures: they are its parent's.
-    os.register_at_fork(after_in_child=_open.clear)
+    for calls in _open:
+        calls.pending.clear()
+        calls.entering.clear()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _at_exit() -> None:

@@ -57,7 +57,8 @@ class Pool(Sharing):
     name: for messages and thread names.
 
     Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
-    used from many threads; it may not be used in a process forked from its own.
+    used from many threads. In a process forked from its own (a server's worker, say) it starts anew at its first use
+    there, with the same settings; streams and futures of the first process give results in that one alone.
 
     Raises: UsageError for options that make no sense, NotPicklable if `setup` or `preload` cannot travel.
     """
@@ -93,25 +94,48 @@ class Pool(Sharing):
         logs = Logs.of(logs)
         if logs.prints and backend != "processes":
             raise NotSupported(f"Logs(prints=True) needs backend='processes': {backend!r} prints as this process does.")
-        wanted = logs.records or logs.prints
-        preparation = Preparation(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
-        place = backends.create(
-            backend,
-            workers=workers,
-            preparation=preparation,
-            limits=self.limits,
-            start_method=start_method,
-            share=budget,
-            records=Records(name, records=logs.records, prints=logs.prints) if wanted else None,
-        )
-        self._preparation = preparation
-        observers = (*observers, PoolLog(name)) if logs.records else tuple(observers)
-        self._driver = Driver(workers, self.limits, place, observers, name)
-        # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
-        self._finalizer = weakref.finalize(self, _close_dropped, self._driver)
-        for observer in observers:
+        self._backend = backend
+        self._start_method = start_method
+        self._logs = logs
+        self._preparation = Preparation(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
+        self._observers: tuple[Observer, ...] = (*observers, PoolLog(name)) if logs.records else tuple(observers)
+        self._current = self._start()
+        #: it was closed in a forked process that has not used it
+        self._closed_unused = False
+        for observer in self._observers:
             if hasattr(observer, "attach"):
                 observer.attach(self)
+
+    def _start(self) -> Driver:
+        """Make the workers, and what drives them."""
+        logs, wanted = self._logs, self._logs.records or self._logs.prints
+        place = backends.create(
+            self._backend,
+            workers=self.workers,
+            preparation=self._preparation,
+            limits=self.limits,
+            start_method=self._start_method,
+            share=core_budget().workers,
+            records=Records(self.name, records=logs.records, prints=logs.prints) if wanted else None,
+        )
+        driver = Driver(self.workers, self.limits, place, self._observers, self.name)
+        # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
+        self._finalizer = weakref.finalize(self, _close_dropped, driver)
+        return driver
+
+    @property
+    def _driver(self) -> Driver:
+        """What drives the workers. In a process that was forked from the pool's, the first to ask starts it anew."""
+        driver = self._current
+        return driver if driver.inherited is None else self._start_anew(driver.inherited)
+
+    def _start_anew(self, lock: threading.RLock) -> Driver:
+        with lock:
+            driver = self._current
+            if driver.inherited is not None and not self._closed_unused:
+                self._finalizer.detach()
+                driver = self._current = self._start()
+            return driver
 
     # --- verbs ------------------------------------------------------------------------------------
 
@@ -268,32 +292,34 @@ class Pool(Sharing):
 
     def statistics(self) -> Statistics:
         """What the pool has done and is doing."""
-        return statistics_of(self._driver, self._memory())
+        return statistics_of(self._current, self._memory())
 
     def item_times(self) -> list[tuple[float, int]]:
         """How long items took: (seconds, items that took less than that but not less than half of it), ascending.
 
         All attempts since the pool began. Quick items are measured together, and each counts with their mean.
         """
-        with self._driver.guard:
-            counts = list(self._driver.dispatcher.by_time)
+        with self._current.guard:
+            counts = list(self._current.dispatcher.by_time)
         return [((1 << bucket) / 1e9, number) for bucket, number in enumerate(counts) if number]
 
     def lanes(self) -> list[Lane]:
         """What each worker does at this moment, from any thread: no worker is asked or waited for."""
         from allcores import lanes
 
-        return lanes.lanes(self._driver)
+        return lanes.lanes(self._current)
 
     @property
     def closed(self) -> bool:
         """It takes no work any more."""
-        return self._driver.closed
+        driver = self._current
+        return driver.closed if driver.inherited is None else self._closed_unused
 
     def close(self) -> None:
         """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""
+        self._closed_unused = True
         self._finalizer.detach()
-        self._driver.close()
+        self._current.close()
 
     def __enter__(self) -> Pool:
         return self
@@ -304,7 +330,7 @@ class Pool(Sharing):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._driver.closed else self._driver.backend.name
+        state = "closed" if self.closed else self._current.backend.name
         return f"<allcores.Pool {self.name!r} {state}, {self.workers} workers>"
 
     # --- how verbs become flows -------------------------------------------------------------------

@@ -19,7 +19,12 @@ T = TypeVar("T")
 class Sharing:
     """Base of `Pool`."""
 
-    _driver: Driver
+    #: as it is; `_driver` starts it anew in a forked process
+    _current: Driver
+
+    @property
+    def _driver(self) -> Driver:
+        raise NotImplementedError
 
     def share(self, obj: T) -> T:
         """A read-only copy of `obj` that is never copied again: workers that are given it see the same memory.
@@ -81,7 +86,7 @@ class Sharing:
         return flag
 
     def _memory(self) -> Usage:
-        freight = self._driver.backend.freight(create=False) if not self._driver.closed else None
+        freight = self._current.backend.freight(create=False) if not self._current.closed else None
         return Usage(0, 0, 0) if freight is None else freight.usage()
 
     def _freight(self, what: str) -> Freight:

@@ -33,12 +33,12 @@ def shared() -> Pool:
         pool = _shared
         usable = (
             pool is not None
-            and not pool._driver.closed
-            and pool._driver.pid == os.getpid()
-            and pool._driver.dispatcher.broken is None
+            and not pool._current.closed
+            and pool._current.pid == os.getpid()
+            and pool._current.dispatcher.broken is None
         )
         if pool is None or not usable:
-            if pool is not None and pool._driver.pid == os.getpid():
+            if pool is not None and pool._current.pid == os.getpid():
                 pool.close()
             pool = _shared = Pool(name="shared")
         return pool

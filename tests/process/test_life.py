@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import gc
 import logging
 import multiprocessing
@@ -320,34 +321,82 @@ def fork(child: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def assert_equal(one: object, other: object) -> None:
+    """For a lambda."""
+    assert one == other
+
+
 class TestForks:
-    @pytest.mark.parametrize("options", [{}, {"start_method": "fork"}, {"backend": "threads"}], ids=str)
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"start_method": "fork"}, {"start_method": "spawn"}, {"backend": "threads"}, {"backend": "serial"}],
+        ids=str,
+    )
     @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
-    def test_a_forked_process_may_not_use_its_parents_pool(self, options: dict[str, Any]) -> None:
-        with Pool(2, **options) as pool:
-            assert pool.map(crimes.run, range(10)) == [number * 2 for number in range(10)]
-            stream = pool.imap(crimes.run, iter(range(1000)))
-            future = pool.submit(crimes.run, 1)
+    def test_a_pool_starts_anew_in_a_forked_process(self, options: dict[str, Any]) -> None:
+        """With workers and settings of its own; streams and calls of the parent's are the parent's."""
+        with Pool(2, setup=functools.partial(int, 5), limits=Limits(items_in_flight=77), **options) as pool:
+            assert pool.map(pow, range(10)) == [5**number for number in range(10)]
+            stream = pool.imap(pow, iter(range(1000)))
+            future = pool.submit(pow, 1)
             next(stream)
 
             def child() -> None:
-                for use in (
-                    lambda: pool.map(crimes.run, [1]),
-                    lambda: pool.submit(crimes.run, 1),
-                    lambda: pool.outcomes(crimes.run, [1]),
-                ):
+                assert not pool.closed
+                with pytest.raises(PoolClosed, match="forked"):
+                    list(stream)
+                if not future.done():
                     with pytest.raises(PoolClosed, match="forked"):
-                        use()
+                        future.result()
                 future.cancel()
                 stream.close()
+                assert pool.map(pow, range(10)) == [5**number for number in range(10)]
+                assert pool.submit(pow, 2).result() == 25
+                assert [each.value for each in pool.outcomes(pow, [1])] == [5]
+                if not options:
+                    # And once more, in a fork of the fork.
+                    assert fork(lambda: assert_equal(pool.map(pow, [2]), [25])) == 0
                 pool.close()
-                pool.__exit__(None, None, None)
+                assert pool.closed
+                with pytest.raises(PoolClosed):
+                    pool.map(pow, [1])
                 gc.collect()
 
             assert fork(child) == 0
-            assert list(stream) == [number * 2 for number in range(1, 1000)]
-            assert future.result() == 2
-            assert pool.map(crimes.run, range(10)) == [number * 2 for number in range(10)]
+            assert list(stream) == [5**number for number in range(1, 1000)]
+            assert future.result() == 5
+            assert pool.map(pow, range(10)) == [5**number for number in range(10)]
+
+    def test_a_forked_process_that_closes_an_unused_pool_starts_nothing(self) -> None:
+        """Leaving the block in the copy, say."""
+        with Pool(2) as pool:
+            assert pool.map(crimes.run, [1]) == [2]
+
+            def child() -> None:
+                pool.close()
+                assert pool.closed
+                with pytest.raises(PoolClosed):
+                    pool.map(crimes.run, [1])
+
+            assert fork(child) == 0
+            assert pool.map(crimes.run, [1]) == [2]
+        assert fork(lambda: assert_equal(pool.closed, True)) == 0
+
+    def test_an_executor_starts_anew_in_a_forked_process(self) -> None:
+        """As a module-level one does in the workers of a server."""
+        with allcores.Executor(1) as executor:
+            parents = executor.submit(crimes.run, 1)
+
+            def child() -> None:
+                assert executor.submit(crimes.run, 2).result() == 4
+                assert list(executor.map(crimes.run, [3])) == [6]
+                if not parents.done():
+                    with pytest.raises(PoolClosed):
+                        parents.result()
+                executor.shutdown()
+
+            assert fork(child) == 0
+            assert parents.result() == 2
 
     @pytest.mark.quick
     def test_a_forked_process_makes_a_pool_of_its_own(self) -> None:
@@ -387,10 +436,10 @@ class TestForks:
                 thread.start()
 
             def child() -> None:
-                with pytest.raises(PoolClosed):
-                    pool.map(crimes.run, [1])
                 pool.statistics()
                 pool.close()
+                with pytest.raises(PoolClosed):
+                    pool.map(crimes.run, [1])
 
             try:
                 assert [fork(child) for _ in range(10)] == [0] * 10
@@ -429,7 +478,7 @@ class TestForks:
         assert (ending.out, ending.err, ending.code) == ("[2] True\n", "", 0)
 
     def test_a_process_of_multiprocessing(self) -> None:
-        """Forked by the standard library: its own pool works, the inherited one says why it does not."""
+        """Forked by the standard library: its own pool works, and so does the inherited one."""
         with Pool(1) as pool:
             pool.map(crimes.run, [1])
             context = multiprocessing.get_context("fork")
@@ -438,7 +487,7 @@ class TestForks:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process = context.Process(target=use_in_process, args=(pool, theirs))
                 process.start()
-            assert ours.recv() == ("PoolClosed", [2, 4])
+            assert ours.recv() == ([2], [2, 4])
             process.join()
             assert process.exitcode == 0
             process.close()
@@ -544,13 +593,10 @@ class TestForks:
 
 
 def use_in_process(pool: Pool, pipe: Any) -> None:
-    try:
-        pool.map(crimes.run, [1])
-        name = "nothing"
-    except PoolClosed as error:
-        name = type(error).__name__
+    inherited = pool.map(crimes.run, [1])
     with Pool(1) as own:
-        pipe.send((name, own.map(crimes.run, [1, 2])))
+        pipe.send((inherited, own.map(crimes.run, [1, 2])))
+    pool.close()
 
 
 # --- pools that nobody closes ---------------------------------------------------------------------

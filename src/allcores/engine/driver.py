@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import warnings
 import weakref
 from collections import deque
@@ -80,6 +81,8 @@ class Driver:
         self.guard = Guard()
         self.dispatcher = Dispatcher(workers, limits, backend.glance, describe=describe)
         self.pid = os.getpid()
+        #: in a process that was forked from the driver's: for whoever makes another in its place; None: this is its own
+        self.inherited: threading.RLock | None = None
         self.closed = False
         #: observers know that it is over
         self._ended = False
@@ -427,8 +430,8 @@ class Driver:
         if self.closed:
             if self.pid != os.getpid():
                 raise PoolClosed(
-                    f"This process was forked from process {self.pid}, whose pool {self.name!r} it cannot use: "
-                    "make a Pool of its own here."
+                    f"This process was forked from process {self.pid}, whose stream or call of pool {self.name!r} "
+                    "it cannot use: that process alone gets the outcome. A new call is run by workers of this process."
                 )
             raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
         if self.dispatcher.broken is not None:
@@ -538,6 +541,7 @@ class Driver:
     def abandon(self) -> None:
         """In a forked child: this pool is the parent's."""
         self.closed = True
+        self.inherited = threading.RLock()
         # The thread that held the lock at that moment does not exist here.
         self.guard = Guard()
         error = PoolClosed(f"Pool {self.name!r} belongs to process {self.pid}, which this one was forked from.")
