@@ -46,6 +46,8 @@ class Sharing:
         except (OSError, NotSupported):
             raise
         except Exception as error:
+            if pickling.pickles(obj):
+                raise  # a signal's handler raised in the middle of it
             raise pickling.explain_with_path(obj, "obj", error) from error
 
     def empty_shared(self, shape: int | tuple[int, ...], dtype: Any = float) -> SharedArray:

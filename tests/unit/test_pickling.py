@@ -155,6 +155,32 @@ def test_a_function_that_will_not_travel_says_why() -> None:
     assert caught.value.__cause__ is not None
 
 
+class Interrupted:
+    """Pickled when a signal arrives whose handler raises: the first time it fails, and never again."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        self.times += 1
+        if self.times == 1:
+            raise TimeoutError("time is up")
+        return int, (self.times,)
+
+    def __call__(self, item: int) -> int:
+        return item
+
+
+def _dump_plainly(obj: object) -> bytes:
+    return pickle.dumps(obj)
+
+
+def test_what_a_handler_raises_is_not_the_functions_fault() -> None:
+    """A time limit by SIGALRM that rings while a function is pickled is raised as it is."""
+    with pytest.raises(TimeoutError, match="time is up"):
+        pickling.dump_named(Interrupted(), "f", _dump_plainly)
+
+
 def test_the_path_leads_to_the_culprit() -> None:
     """Items are named as the caller would write them."""
     item = {"db": [1, threading.Lock()]}

@@ -177,7 +177,20 @@ def dump_named(obj: object, name: str, dumps: Callable[[object], T] = dumps) -> 
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if pickles(obj):
+            raise  # a signal's handler raised in the middle of it: no fault of the object's
         raise explain_with_path(obj, name, error) from error
+
+
+def pickles(obj: object) -> bool:
+    """True if `obj` can be pickled after all. Raises KeyboardInterrupt alone."""
+    try:
+        dumps(obj)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return False
+    return True
 
 
 _SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
