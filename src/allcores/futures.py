@@ -218,6 +218,7 @@ class CallFuture(Future[Any]):
         """The pool is broken: no outcome will come."""
         if self.set_running_or_notify_cancel_once():
             self._set(error=self._translate(error))
+        self._chunk = self._owner = None
 
     def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
         """What the future has for `error`; `unpickling`: it was raised on the way, not by the function."""
