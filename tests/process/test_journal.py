@@ -24,6 +24,7 @@ import allcores
 from allcores.journal import folders
 from allcores.journal.catalogue import Catalogue
 from allcores.journal.faults import POINTS
+from allcores.streams.sources import JsonLines
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 600
@@ -551,6 +552,36 @@ def test_blank_lines_of_any_kind_and_a_resumed_run(pool: allcores.Pool, here: Pa
     (here / "mended").touch()
     pool.run(refused_unless_mended, path, "out.jsonl", journal=journal(retry_failed=True), on_error="skip")
     assert lines() == [str(n) for n in range(400)]
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.csv"])
+def test_a_bad_record_ends_the_resumed_run_as_well(pool: allcores.Pool, here: Path, name: str) -> None:
+    """Until it is mended: a run that ended at it has not read it, and must not go on behind it."""
+    head, bad = (b"n\n", b"1,2") if name == "in.csv" else (b"", b"\xff")
+    before, after = (b"".join(b"%d\n" % n for n in part) for part in (range(20), range(21, 40)))
+
+    def number(item: Any) -> int:
+        return int(item["n"] if isinstance(item, dict) else item)
+
+    Path(name).write_bytes(head + before + bad + b"\n" + after)
+    for kept in (journal(), journal(), journal(retry_failed=True)):
+        with pytest.raises(allcores.UsageError, match=rf"{name}, line 2[12]: "):
+            pool.run(number, name, "out.jsonl", journal=kept, on_error="skip")
+    Path(name).write_bytes(head + before + b"20\n" + after)
+    assert pool.run(number, name, "out.jsonl", journal=journal()).resumed == 20 and lines() == list(range(40))
+
+
+@pytest.mark.parametrize("ending", ["\n\n", "{\n"])
+def test_a_pipe_that_ends_with_no_item_is_the_same_when_resumed(pool: allcores.Pool, here: Path, ending: str) -> None:
+    """What stands behind the last item was read before the run ended, or was not: that makes no other input."""
+    os.mkfifo("fifo")
+    source = JsonLines("fifo", bad_records="skip")
+
+    for expected in ([0, 1, 2], [0, 1, 2, 3, 4]):
+        with Feeding("fifo", ["0", "1", "2", "3", "4", ending]):
+            pool.run(picky, source, "out.jsonl", journal=journal(retry_failed=True), on_error="skip")
+        assert lines() == expected
+        Path("mended").touch()
 
 
 def test_items_known_by_a_key_are_found_where_they_are(pool: allcores.Pool, here: Path) -> None:

@@ -160,14 +160,65 @@ def test_a_line_that_is_too_long_is_left_out_whole(
     for module in (cursors, text):
         monkeypatch.setattr(module, "LINE_BYTES_MAX", 16)
     path = tmp_path / name
-    path.write_bytes(good + b"\n" + bad + b"\n" + good + b"\n" + bad)
+    path.write_bytes(good + b"\n" + bad + b"\n" + good + b"\n" + bad + b"\n" + good)
     reports: list[BadInput] = []
     source = from_inputs([str(path)], bad_records="skip")
     cursor = open_cursor(source, report=reports.append)
     items = list(cursor)
-    assert len(items) == (1 if name == "x.csv" else 2)
-    assert [each.line for each in reports] == [2, 4] and cursor.place()[:2] == [path.stat().st_size, 4]
+    assert len(items) == (2 if name == "x.csv" else 3)
+    assert [each.line for each in reports] == [2, 4] and cursor.place()[:2] == [path.stat().st_size, 5]
     cursor.close()
+
+
+BAD_BEHIND_TWO = {
+    "x.txt": b"1\n2\n\xff\n3\n",
+    "x.jsonl": b"1\n2\n\n{\n3\n",
+    "y.jsonl": b"1\n2\n\xff\n3\n",
+    "x.csv": b"n\n1\n2\n\n3,4\n5\n",
+    "y.csv": b'n\n1\n2\n"3"4\n5\n',
+}
+
+
+@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize("name", BAD_BEHIND_TWO)
+def test_a_record_that_ended_the_reading_ends_the_next_one(tmp_path: Path, name: str, chained: bool) -> None:
+    """The place of a reading that ended is before the record that ended it: it is never passed over in silence."""
+    path = tmp_path / name
+    path.write_bytes(BAD_BEHIND_TWO[name])
+    source: Any = from_inputs([str(path)])
+    if chained:
+        source = Chain([Lines(write(tmp_path, "empty.txt", "")), source])
+    first = open_cursor(source)
+    with pytest.raises(BadInput):
+        list(first)
+    again = open_cursor(source, place=json.loads(json.dumps(first.place())), items=first.items)
+    again.digest = Digest(first.digest.value())
+    with pytest.raises(BadInput):
+        list(again)
+    assert first.items == again.items == 2 and first.place() == again.place()
+    first.close()
+    again.close()
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv"])
+def test_what_follows_the_last_item_is_not_in_its_digest(tmp_path: Path, name: str) -> None:
+    """A mark at the end is met by a reading that stops at the last item, as one of a pipe does that is compared."""
+    bad = "{" if name == "x.jsonl" else "3,4"
+    path = write(tmp_path, name, f"1\n2\n\n3\n\n\n{bad}\n\n")
+    blank = write(tmp_path, "blank.jsonl", "\n\n")
+    single: Any = from_inputs([path], bad_records="skip")
+    for source in (single, Chain([single, JsonLines(blank)]), Chain([single, JsonLines(blank), single])):
+        whole, stopped = open_cursor(source), open_cursor(source)
+        count = len(list(whole))
+        reading = iter(stopped)
+        for _ in range(count):
+            next(reading)
+        assert whole.items == stopped.items == count
+        assert whole.place() == stopped.place() and whole.digest.value() == stopped.digest.value()
+        again = open_cursor(source, place=whole.place(), items=count)
+        assert list(again) == []
+        for cursor in (whole, stopped, again):
+            cursor.close()
 
 
 def test_a_pipe_is_read_once_whatever_its_name(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ from allcores.streams.text import (
 
 #: what is told of a record that is bad and is skipped
 Report = Callable[[BadInput], None]
+#: a line makes no item
+_NO_ITEM = object()
 
 
 class Cursor(Protocol):
@@ -129,11 +131,13 @@ class _FileCursor(ItemCursor):
 
 
 class _LineCursor:
-    """A reading of a file of lines, JSON Lines or CSV; its place is the byte behind the last item."""
+    """A reading of a file of lines, JSON Lines or CSV; its place and its digest go as far as the last item."""
 
     def __init__(self, source: Lines | JsonLines | Csv, place: Any, items: int, report: Report | None) -> None:
         self.items = items
-        self.digest = Digest()
+        self._digest = Digest()
+        #: place and digest of the last item, while lines behind it were read that make none
+        self._behind: tuple[list[Any], Digest] | None = None
         self._source = source
         self._report = report
         #: bytes and lines read so far; the names in the first line of a CSV file
@@ -164,20 +168,37 @@ class _LineCursor:
         source = self._source
         if isinstance(source, Csv) or source.bad_records != "fatal":
             return sum(1 for _ in islice(iter(self), count))
-        # What makes an item is asked of the same generators that reading asks; only the values are not made.
-        done = sum(1 for _ in islice(self._raw() if isinstance(source, Lines) else self._documents(), count))
+        # What makes an item is asked of the same function that reading asks; only the values are not made.
+        make = _line_seen if isinstance(source, Lines) else self._document
+        done = sum(1 for _ in islice(self._made(make), count))
         self.items += done
         return done
 
     def place(self) -> Any:
-        return None if self.one_shot else [self._offset, self._line, self._header]
+        if self.one_shot:
+            return None
+        return self._here() if self._behind is None else self._behind[0]
+
+    @property
+    def digest(self) -> Digest:
+        """Of the input up to the last item, as the place is."""
+        return self._digest if self._behind is None else self._behind[1]
+
+    @digest.setter
+    def digest(self, digest: Digest) -> None:
+        self._digest = digest
+        self._behind = None
+
+    def _here(self) -> list[Any]:
+        return [self._offset, self._line, self._header]
 
     def forward(self, place: Any, items: int) -> bool:
         """Go to a place without looking at lines, only taking the bytes into the digest; False if it is not there."""
         offset, line, header = place
-        if not self._pass(offset - self._offset, self.digest.add):
+        if not self._pass(offset - self._offset, self._digest.add):
             return False
         self._offset, self._line, self._header, self.items = offset, line, header, items
+        self._behind = None
         return True
 
     def close(self) -> None:
@@ -214,49 +235,57 @@ class _LineCursor:
         except Exception as error:
             raise read_trouble(self._source.path, self._line + 1, error) from None
 
-    def _take(self, raw: bytes) -> None:
-        """Count a line, and take it into the digest; all of it, where only its beginning was read."""
+    def _take(self, raws: Iterable[bytes]) -> None:
+        """Count the lines of an item, and take them into the digest."""
+        for raw in raws:
+            self._line += 1
+            self._count(raw)
+            while len(raw) >= LINE_BYTES_MAX and is_too_long(raw):  # only its beginning was read
+                raw = self._readline()
+                self._count(raw)
+        self._behind = None
+
+    def _leave(self, raws: Iterable[bytes]) -> None:
+        """Count lines that make no item, as above. Where the last item ended is kept: that is the place."""
+        behind = self._behind or (self._here(), self._digest.copy())
+        self._take(raws)
+        self._behind = behind
+
+    def _count(self, raw: bytes) -> None:
         self._offset += len(raw)
-        self._line += 1
-        self.digest.add(raw)
-        while len(raw) >= LINE_BYTES_MAX and is_too_long(raw):
-            raw = self._readline()
-            self._offset += len(raw)
-            self.digest.add(raw)
+        self._digest.add(raw)
 
-    def _raw(self) -> Iterator[bytes]:
-        """Lines as bytes; counts them, and takes them into the digest."""
+    def _made(self, make: Callable[[int, bytes], Any]) -> Iterator[Any]:
+        """What `make` makes of each line and its number, but for what is `_NO_ITEM`."""
         while raw := self._readline():
-            self._take(raw)
-            yield raw
-
-    def _texts(self) -> Iterator[str]:
-        source = self._source
-        path, encoding = source.path, source.encoding
-        for raw in self._raw():
             try:
-                yield decoded(path, self._line, raw, encoding)
+                item = make(self._line + 1, raw)
             except BadInput as error:
                 self._bad(error)
+                item = _NO_ITEM
+            if item is _NO_ITEM:
+                self._leave((raw,))
+                continue
+            self._take((raw,))
+            yield item
 
-    def _documents(self) -> Iterator[str]:
-        """Lines of JSON Lines that hold something."""
-        return (text for text in self._texts() if not is_blank(text))
+    def _text(self, number: int, raw: bytes) -> str:
+        return decoded(self._source.path, number, raw, self._source.encoding)
+
+    def _document(self, number: int, raw: bytes) -> Any:
+        """A line of JSON Lines that holds something."""
+        text = self._text(number, raw)
+        return _NO_ITEM if is_blank(text) else text
+
+    def _value(self, number: int, raw: bytes) -> Any:
+        text = self._document(number, raw)
+        return text if text is _NO_ITEM else json_item(self._source.path, number, text)
 
     def _parsed(self) -> Iterator[Any]:
         source = self._source
-        if isinstance(source, Lines):
-            yield from self._texts()
-        elif isinstance(source, JsonLines):
-            for text in self._documents():
-                try:
-                    item = json_item(source.path, self._line, text)
-                except BadInput as error:
-                    self._bad(error)
-                    continue
-                yield item
-        else:
-            yield from self._rows(source)
+        if isinstance(source, Csv):
+            return self._rows(source)
+        return self._made(self._text if isinstance(source, Lines) else self._value)
 
     def records(self, source: Csv) -> CsvRecords:
         """The records of a CSV file, from here on."""
@@ -266,20 +295,27 @@ class _LineCursor:
     def _rows(self, source: Csv) -> Iterator[Any]:
         records = self.records(source)
         for record in records:
-            for raw in record.raws:
-                self._take(raw)
-            self._header = header = records.header
             if record.trouble is not None:
                 self._bad(record.trouble)
-            elif record.fields:
-                assert header is not None
-                yield dict(zip(header, record.fields, strict=True))
+            if record.trouble is not None or not record.fields:
+                self._leave(record.raws)
+                self._header = records.header
+                continue
+            self._take(record.raws)
+            assert records.header is not None
+            yield dict(zip(records.header, record.fields, strict=True))
 
     def _bad(self, error: BadInput) -> None:
+        """End, or go on. The lines are not counted yet: who goes on at the place of a reading that ended meets them."""
         if self._source.bad_records == "fatal":
             raise error
         if self._report is not None:
             self._report(error)
+
+
+def _line_seen(number: int, raw: bytes) -> bool:
+    """A line that is only counted."""
+    return True
 
 
 def check_header(source: Csv) -> None:
@@ -301,6 +337,8 @@ class _ChainCursor:
         self.items = items
         self.one_shot = is_read_once(source)
         self._digest = Digest()
+        #: place and digest of the last item, while its part was left and no other item was read
+        self._behind: tuple[Any, Digest] | None = None
         self._parts = list(source.parts)
         self._report = report
         number, inner, before = (0, None, 0) if place is None else place
@@ -312,11 +350,12 @@ class _ChainCursor:
 
     @property
     def digest(self) -> Digest:
-        return self._digest
+        return self._cursor.digest if self._behind is None else self._behind[1]
 
     @digest.setter
     def digest(self, digest: Digest) -> None:
         self._digest = digest
+        self._behind = None
         self._cursor.digest = digest
 
     def __iter__(self) -> Iterator[Any]:
@@ -324,6 +363,7 @@ class _ChainCursor:
             cursor = self._cursor
             for item in cursor:
                 self.items += 1
+                self._behind = None
                 yield item
                 if cursor is not self._cursor:
                     break  # meanwhile `skip` went on to another part
@@ -333,13 +373,18 @@ class _ChainCursor:
     def skip(self, count: int) -> int:
         done = 0
         while done < count:
-            done += self._cursor.skip(count - done)
+            passed = self._cursor.skip(count - done)
+            if passed:
+                self._behind = None
+            done += passed
             self.items = self._before + self._cursor.items
             if done < count and not self._next_part():
                 break
         return done
 
     def place(self) -> Any:
+        if self._behind is not None:
+            return self._behind[0]
         inner = self._cursor.place()
         return None if inner is None else [self._number, inner, self._before]
 
@@ -349,6 +394,8 @@ class _ChainCursor:
     def _next_part(self) -> bool:
         if self._number + 1 >= len(self._parts):
             return False
+        if self._behind is None:
+            self._behind = (self.place(), self.digest.copy())
         self._cursor.close()
         self._number += 1
         self._before += self._cursor.items

@@ -67,6 +67,13 @@ class Digest:
         copy.update(as_bytes(self._items))
         return copy.hexdigest()
 
+    def copy(self) -> Digest:
+        """Another one that goes on by itself."""
+        self._flush()
+        other = Digest()
+        other._hash, other._items = self._hash.copy(), list(self._items)
+        return other
+
     def _flush(self) -> None:
         self._hash.update(b"".join(self._pieces))
         self._pieces.clear()
