@@ -108,6 +108,7 @@ class Pool(Sharing):
 
     def _start(self) -> Driver:
         """Make the workers, and what drives them."""
+        backends.keep_standard()
         logs, wanted = self._logs, self._logs.records or self._logs.prints
         place = backends.create(
             self._backend,

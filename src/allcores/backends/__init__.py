@@ -111,6 +111,13 @@ class Backend(Protocol):
         """In a forked copy of this process: let go of descriptors, touch nothing else."""
 
 
+def keep_standard() -> None:
+    """See `supervision.system`."""
+    from allcores.supervision import system
+
+    system.keep_standard()
+
+
 def create(
     name: str,
     *,

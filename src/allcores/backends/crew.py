@@ -114,6 +114,8 @@ class Crew:
     def launch_waiting(self) -> None:
         """Start the workers that were ordered, as far as slots are free. Raises OSError."""
         while self.to_launch and self._free:
+            # The program may have closed them since.
+            system.keep_standard()
             # Until all is in its place, where abandon() finds it.
             with forks.Undisturbed():
                 if self.launcher is None:

@@ -12,6 +12,7 @@ import click
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import complain, say
 from allcores.errors import JournalError, RunChanged, RunInUse, RunNotFound, UsageError
+from allcores.supervision.system import keep_standard
 
 
 class _LateCommands(click.Group):
@@ -56,6 +57,7 @@ def group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. `arguments` defaults to those of this process."""
+    keep_standard()
     try:
         code = group.main(args=arguments, prog_name="allcores", standalone_mode=False)
         return int(code) if isinstance(code, int) else int(Exit.OK)

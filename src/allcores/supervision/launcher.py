@@ -116,8 +116,11 @@ class TemplateLauncher:
         import subprocess  # 7 ms that only this start method needs
 
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        # What we import comes from where Python keeps it: not from the working folder, and from the folder of
+        # allcores only allcores itself. Functions of the program find theirs once its sys.path is there.
         code = (
-            f"import sys; sys.path.insert(0, {package!r}); "
+            "import sys; sys.flags.safe_path or sys.path.pop(0); "
+            f"sys.path.insert(0, {package!r}); import allcores; sys.path.pop(0); "
             f"from allcores.worker.template import run; run({theirs.fileno()})"
         )
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -274,6 +277,7 @@ class ForkLauncher:
                 # The parent's ends of all pipes were closed by the at-fork hook of engine.driver:
                 # a worker that kept one would hide the parent's death from the others.
                 os.environ["ALLCORES_BUDGET"] = str(self._share)
+                system.keep_standard()
                 null = os.open(os.devnull, os.O_RDONLY)
                 os.dup2(null, 0)
                 os.close(null)

@@ -112,6 +112,20 @@ def punch(descriptor: int, offset: int, size: int) -> None:
     ctypes.CDLL(None).fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(size))
 
 
+def keep_standard() -> None:
+    """Open the null device as each of the descriptors 0 to 2 that is missing.
+
+    Where a program was started without them (`>&-`, some daemons), whatever is opened next gets their numbers, and what
+    anybody prints goes there: into our shared memory, pipes and databases.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def lift(descriptor: int) -> int:
     """Move a descriptor out of the way of those that tasks (and preload functions) open and close."""
     try:

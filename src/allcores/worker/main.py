@@ -66,6 +66,7 @@ def _guard(notes_descriptor: int, parent: int) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     system.die_with_parent(parent)
+    system.keep_standard()
     tidying.begin()
     notes = lift(notes_descriptor)
     faulthandler.enable(notes, all_threads=False)

@@ -49,6 +49,7 @@ PRELOADING, PRELOADED, PRELOAD_FAILED, THREADED = 21, 22, 23, 24
 
 def run(control_descriptor: int) -> None:
     """Be the template until the parent closes its end. Never returns."""
+    system.keep_standard()
     # Out of the way of what the preload function opens and closes, and not for the programs that it starts.
     control = socket.socket(fileno=lift(control_descriptor))
     template = _Template(control)
@@ -233,9 +234,12 @@ class _Template:
             for descriptor in numbers:
                 os.set_inheritable(descriptor, True)
             words = [*map(str, numbers), str(self._slots), str(slot), str(template)]
+            package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+            # As the template itself was started: see `supervision.launcher`.
             code = (
-                f"import sys; sys.path[:] = {sys.path!r}; sys.argv[1:] = []; "
-                f"from allcores.worker.main import spawned; spawned({words!r})"
+                "import sys; sys.flags.safe_path or sys.path.pop(0); "
+                f"sys.path.insert(0, {package!r}); import allcores; sys.path.pop(0); sys.argv[1:] = []; "
+                f"from allcores.worker.main import spawned; sys.path[:] = {sys.path!r}; spawned({words!r})"
             )
             os.execv(sys.executable, [sys.executable, *self._flags, "-c", code])
         finally:

@@ -25,6 +25,8 @@ from _signal import (  # type: ignore[import-not-found]
 from _signal import signal as set_handler
 from time import monotonic_ns
 
+from allcores.supervision.system import keep_standard
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -90,6 +92,7 @@ class Tidying:
         if self._mask != pthread_sigmask(SIG_BLOCK, ()):
             pthread_sigmask(SIG_SETMASK, self._mask)
         os.umask(self._umask)
+        keep_standard()
         try:
             moved = os.getcwd() != self._home
         except OSError:  # its folder was removed
