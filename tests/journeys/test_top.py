@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tests.process.waiting import Bell, Gate
 
 from allcores import Pool
 from allcores.cli.exits import Exit
+from allcores.cli.top import Top
 from allcores.errors import NotSupported
 from allcores.supervision import boards
 
@@ -173,6 +175,28 @@ def test_a_board_of_another_version_is_not_read(program: Program, monkeypatch: p
     (place,), _ = boards.find(program.pid)
     with pytest.raises(NotSupported, match="version 1, this allcores reads version 99"):
         boards.read(place)
+
+
+@pytest.mark.parametrize("error", [NotSupported("of version 99"), struct.error("too short"), OverflowError("too long")])
+def test_a_board_that_cannot_be_read_hides_no_other(
+    error: Exception, program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said, once; the others are shown."""
+    places, hidden = boards.find(program.pid)
+    strange = boards.Place(1, 3, (0, 0))
+    read = boards.read
+
+    def read_or_fail(place: boards.Place) -> boards.PoolSeen | None:
+        if place == strange:
+            raise error
+        return read(place)
+
+    monkeypatch.setattr(boards, "find", lambda pid: ([strange, *places], hidden))
+    monkeypatch.setattr(boards, "read", read_or_fail)
+    view = Top(None)
+    assert [row.pid for row in view.look()] == [program.pid]
+    assert [row.pid for row in view.look()] == [program.pid]
+    assert capsys.readouterr().err.count(str(error)) == 1
 
 
 def test_looking_leaves_no_memory_behind(program: Program) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import time
 from collections import deque
@@ -38,6 +39,8 @@ class Top:
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
         self._places: list[boards.Place] = []
+        #: boards that cannot be read, and that was said
+        self._unreadable: set[tuple[int, int]] = set()
         self._found_s = -FIND_S
         self._gauge = Gauge()
         #: identity of a board -> when it was read, and items done then; the last PACE_LOOKS times
@@ -52,7 +55,7 @@ class Top:
         if now - self._found_s >= FIND_S:
             self._found_s = now
             self._places, self.hidden = boards.find(self._pid)
-        seen = [(place, pool) for place in self._places if (pool := boards.read(place)) is not None]
+        seen = [(place, pool) for place in self._places if (pool := self._read(place)) is not None]
         pids = [pool.pid for _, pool in seen]
         self._gauge.look(pids + [each.pid for _, pool in seen for each in pool.workers if each.pid], now)
         rows = []
@@ -63,6 +66,19 @@ class Top:
             rows.append(self._rows(pool, pace))
             self.last[place.identity] = rows[-1]
         return rows
+
+    def _read(self, place: boards.Place) -> boards.PoolSeen | None:
+        """What a board says; one that cannot be read is told of, once, and takes nothing from the others."""
+        try:
+            return boards.read(place)
+        except NotSupported as error:
+            why = str(error)
+        except (OSError, OverflowError, ValueError, struct.error) as error:
+            why = f"The status board of process {place.pid} is damaged ({error}): it is not shown."
+        if place.identity not in self._unreadable:
+            self._unreadable.add(place.identity)
+            say(why)
+        return None
 
     def _rows(self, pool: boards.PoolSeen, pace: float | None) -> PoolRows:
         gauge = self._gauge
