@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from tests.process import crimes
 
-from allcores import Kind, NotPicklable, Pool, RemoteError, Retry
+from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +237,24 @@ class TestExceptions:
     def test_the_stand_in_may_be_retried_by_the_types_it_has(self, pool: Pool) -> None:
         (outcome,) = pool.outcomes(crimes.raise_something, ["CannotBeBuiltAgain"], retries=Retry(1, wait_s=0))
         assert outcome.attempts == 2
+
+
+class Exits:
+    """Its pickling ends the interpreter, by an exception or for good."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __reduce__(self) -> Any:
+        if self.how == "raise":
+            raise SystemExit(3)
+        os._exit(3)
+
+
+def test_a_result_that_exits_as_it_is_pickled_is_named() -> None:
+    """SystemExit is told as such, and ends no worker; os._exit ends one, and it is said over what."""
+    with Pool(1) as pool:
+        first, second = pool.outcomes(Exits, ["raise", "end"], chunk=1)
+        assert pool.map(abs, [-1]) == [1]
+    assert isinstance(first.error, TaskExited) and "SystemExit(3)" in str(first.error)
+    assert second.kind is Kind.WORKER_LOST and "while pickling the result of items[1]" in str(second.error)
