@@ -6,6 +6,7 @@ import functools
 import os
 import sqlite3
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,13 @@ ON_TOP: list[tuple[Any, Any]] = [
     (slices.lines, "in/"),
     (["d.txt", "in/1.txt"], "in/1.txt"),
     ((Path("d.txt"), Path("symbolic.txt")), "in/2.txt"),
+    ({"d.txt"}, "d.txt"),
+    ({"d.txt": 1}, "d.txt"),
+    ({"d.txt": 1}.keys(), "d.txt"),
+    (deque(["d.txt"]), "d.txt"),
+    ([b"d.txt"], "d.txt"),
+    ([("d.txt", 1)], "d.txt"),
+    ([{"id": 1, "path": Path("symbolic.txt")}], "in/2.txt"),
 ]
 
 
@@ -110,6 +118,25 @@ def test_no_input_is_replaced(place: Path, pool: allcores.Pool, source: Any, out
     assert "input" in sentence and "choose" in sentence and "\n" not in sentence
     assert contents(place) == before
     assert not os.path.exists(os.environ["ALLCORES_HOME"])
+
+
+@pytest.mark.parametrize("journal", [True, False])
+@pytest.mark.parametrize("give", [lambda: (name for name in ["in/1.txt", "d.txt"]), lambda: Path().glob("d.*")])
+def test_what_an_iterator_gives_is_no_output(
+    place: Path, pool: allcores.Pool, give: Callable[[], Any], journal: bool
+) -> None:
+    """It cannot be looked at beforehand, so the run ends at the item; nothing was published then."""
+    before = contents(place)
+    sentence = refused(pool, give(), "d.txt", str, journal=journal)
+    assert "d.txt is an input" in sentence and contents(place) == before
+    assert pool.run(str, give(), "new.txt", journal=journal).ok == 2
+
+
+@pytest.mark.parametrize("fd", [False, True])
+def test_an_open_file_is_an_input(place: Path, pool: allcores.Pool, fd: bool) -> None:
+    """By its name, or as an open file if it has none."""
+    with open("d.txt") as file, open(file.fileno() if fd else "d.txt", closefd=not fd) as source:
+        assert "input" in refused(pool, source, "d.txt")
 
 
 def test_slices_in_a_list(place: Path, pool: allcores.Pool) -> None:

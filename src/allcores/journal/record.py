@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from allcores.errors import JournalError, RunChanged, UsageError
 from allcores.journal import folders
@@ -218,12 +218,16 @@ class Run:
     def _map(self, pool: Pool, control: Control, round: int, settled: RangeSet, wanted: Iterator[int] | None) -> None:
         journal = self._journal
         feed: Feed | KeyedFeed
+
+        def guarded(items: Iterable[Any]) -> Iterator[Any]:
+            return control.guarded(self._work.looked_at(items))
+
         if self._keyed:
-            feed = KeyedFeed(self._work.source, journal.key, self._catalogue, settled, control.guarded)
+            feed = KeyedFeed(self._work.source, journal.key, self._catalogue, settled, guarded)
         else:
             total = None if wanted is not None else count_of(self._work.source)
             kind = Feed if total is None else CountedFeed
-            feed = kind(self._work.source, settled, wanted=wanted, guard=control.guarded)
+            feed = kind(self._work.source, settled, wanted=wanted, guard=guarded)
             if isinstance(feed, CountedFeed) and total is not None:
                 feed.count = max(0, total - settled.count)
         writer = Writer(

@@ -72,7 +72,7 @@ def without_journal(pool: Pool, work: Work, control: Control) -> RunResult:
     counts = dict.fromkeys(Kind, 0)
     stream = pool.outcomes(
         work.sink.wrap(work.fn),
-        control.guarded(work.source),
+        control.guarded(work.looked_at(work.source)),
         timeout=work.timeout,
         retries=work.retries,
         chunk=work.chunk,

@@ -12,7 +12,7 @@ from allcores.journal.identity import identity_of_function, identity_of_source, 
 from allcores.journal.rows import Facts
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
-from allcores.streams.destination import check_inputs_survive
+from allcores.streams.destination import are_looked_at, check_inputs_survive, items_survive
 from allcores.streams.jsontext import NotJson
 from allcores.streams.outputs import Block, Lost, WholeSink
 
@@ -57,6 +57,11 @@ class Work:
         check = getattr(sink, "check", None)  # a sink of somebody else may have none
         if callable(check):
             check()
+
+    def looked_at(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items of a reading; an iterator's end the run if they name what would be replaced."""
+        path = getattr(self.sink, "path", None)
+        return items if not path or are_looked_at(self.source) else items_survive(os.fspath(path), items)
 
     def names_once(self, settled: Iterable[Block | Lost]) -> Callable[[Outcome[str]], Outcome[str]] | None:
         """What lets an item fail if it gave a name that another item has.

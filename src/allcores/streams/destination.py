@@ -13,7 +13,9 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from itertools import islice
 from typing import Any
 
 from allcores.errors import UsageError
@@ -27,6 +29,10 @@ from allcores.streams.text import STDIN
 
 #: items of a list that are looked at for being the output's file; more would cost a noticeable time before the start
 ITEMS_MAX = 100_000
+#: parts of an item, likewise: a row has few, a vector many
+_PARTS_MAX = 16
+#: what can be looked at before it is read, and costs nothing to look at
+_COLLECTIONS = (list, tuple, set, frozenset, dict, KeysView, ValuesView, ItemsView, deque)
 
 
 # --- can it be written? ---
@@ -145,15 +151,42 @@ def check_inputs_survive(
             continue
         for name in _files_of(part):
             if output.covers(name):
-                shown = "standard input" if name == STDIN else name
-                raise UsageError(
-                    f"{path} is an input, and would be overwritten: choose another output"
-                    + (f" ({shown} is the same file)" if os.path.normpath(shown) != os.path.normpath(path) else "")
-                )
+                raise _overwritten(path, name)
     for function in functions:
         file = _file_of(function)
         if file is not None and output.covers(file):
             raise UsageError(f"{path} is the file of the function, and would be overwritten: choose another output")
+
+
+def items_survive(path: str, items: Iterable[Any]) -> Iterator[Any]:
+    """The items of an iterator, looked at as they come, for nobody can look at them beforehand.
+
+    Raises:
+        UsageError: One of the first `ITEMS_MAX` names what would be replaced by writing `path`.
+    """
+    output = _Output(path)
+    reading = iter(items)
+    for item in reading if output.there is None else islice(reading, ITEMS_MAX):
+        for name in _files_of_item(item) if output.there is not None else ():
+            if output.covers(name):
+                raise _overwritten(path, name)
+        yield item
+    yield from reading
+
+
+def are_looked_at(source: Iterable[Any]) -> bool:
+    """True if `check_inputs_survive` knows what a source reads; False if only the items can tell."""
+    if isinstance(source, (Chain, Files, Slices, SlicedInput, range, io.IOBase, *_COLLECTIONS)):
+        return True
+    return isinstance(getattr(source, "path", None), (str, os.PathLike)) or hasattr(source, "database")
+
+
+def _overwritten(path: str, name: str) -> UsageError:
+    shown = "standard input" if name == STDIN else name
+    return UsageError(
+        f"{path} is an input, and would be overwritten: choose another output"
+        + (f" ({shown} is the same file)" if os.path.normpath(shown) != os.path.normpath(path) else "")
+    )
 
 
 def check_not_appended(descriptor: int, source: Iterable[Any]) -> None:
@@ -222,8 +255,16 @@ def _files_of(part: Any) -> Iterator[str]:
         part = part.slices
     if isinstance(part, Slices):
         yield part.file.stamp.path
-    elif isinstance(part, (list, tuple)):
-        yield from (each for item in part[:ITEMS_MAX] if (each := _file_of_item(item)) is not None)
+    elif isinstance(part, _COLLECTIONS):
+        for item in islice(part, ITEMS_MAX):
+            yield from _files_of_item(item)
+    elif isinstance(part, io.IOBase):
+        name = getattr(part, "name", None)
+        if isinstance(name, (str, bytes)) and os.path.lexists(name):
+            yield os.fsdecode(name)
+        else:
+            with contextlib.suppress(OSError, ValueError):  # it has no descriptor
+                yield f"/dev/fd/{part.fileno()}"
     else:
         database = getattr(part, "database", None)
         for found in (getattr(part, "path", None), database() if callable(database) else None):
@@ -231,11 +272,16 @@ def _files_of(part: Any) -> Iterator[str]:
                 yield os.fspath(found)
 
 
-def _file_of_item(item: Any) -> str | None:
-    """The file that an item of a list is likely to name."""
-    if isinstance(item, Slice):
-        return item.file.stamp.path
-    return os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+def _files_of_item(item: Any) -> Iterator[str]:
+    """The files that an item is likely to name: itself, or one of its parts."""
+    if isinstance(item, (str, bytes, os.PathLike)):
+        yield os.fsdecode(item)
+    elif isinstance(item, Slice):
+        yield item.file.stamp.path
+    elif isinstance(item, (tuple, list, dict)):
+        for part in islice(item.values() if isinstance(item, dict) else item, _PARTS_MAX):
+            if isinstance(part, (str, bytes, os.PathLike)):
+                yield os.fsdecode(part)
 
 
 def _file_of(function: Callable[..., Any] | None) -> str | None:
