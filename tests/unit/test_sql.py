@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import allcores
 from allcores.journal.identity import differences, identity_of_source
 from allcores.streams.text import BadInput
 
@@ -71,3 +72,29 @@ def test_a_query_that_returns_no_rows_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(BadInput, match="cannot read from sqlite"):
         list(SqlQuery(f"sqlite:///{tmp_path}/rows.db", "CREATE TABLE rows (n)"))
+
+
+def fails_at_5(row: dict[str, int]) -> int:
+    if row["n"] == 5:
+        raise KeyError(row["n"])
+    return row["n"]
+
+
+@pytest.mark.parametrize("query", ["SELECT n FROM rows ORDER BY n", "SELECT n, n FROM rows"])
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_database_is_free_when_the_run_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, journal: bool
+) -> None:
+    """Also if it ended midway: a statement with rows left would lock it as long as somebody holds the exception."""
+    from allcores.streams.sql import SqlQuery
+
+    monkeypatch.setenv("ALLCORES_HOME", str(tmp_path))
+    path = tmp_path / "rows.db"
+    db = sqlite3.connect(path, timeout=0)
+    db.execute("CREATE TABLE rows (n)")
+    db.executemany("INSERT INTO rows VALUES (?)", [(n,) for n in range(3_000)])
+    db.commit()
+    with allcores.Pool(1, backend="serial") as pool, pytest.raises((KeyError, BadInput)):
+        pool.run(fails_at_5, SqlQuery(f"sqlite:///{path}", query), tmp_path / "out.jsonl", journal=journal)
+    db.execute("DROP TABLE rows")
+    db.close()

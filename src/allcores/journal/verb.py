@@ -19,6 +19,7 @@ from allcores.journal.work import Control, OnError, Work
 from allcores.journal.writer import sorted_out
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
+from allcores.streams.cursors import close_reading
 from allcores.streams.outputs import Block, Lost, nothing, sink_of
 from allcores.streams.sources import source_of
 
@@ -70,15 +71,17 @@ def without_journal(pool: Pool, work: Work, control: Control) -> RunResult:
     """Map and publish, remembering nothing: what is done is lost with the program."""
     started = monotonic()
     counts = dict.fromkeys(Kind, 0)
+    reading = iter(work.source)
     stream = pool.outcomes(
         work.sink.wrap(work.fn),
-        control.guarded(work.looked_at(work.source)),
+        control.guarded(work.looked_at(reading)),
         timeout=work.timeout,
         retries=work.retries,
         chunk=work.chunk,
     )
     control.started(stream)
-    with stream, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as last, stream, contextlib.ExitStack() as stack:
+        last.callback(close_reading, reading, unless=work.source)
         live = _told_apart(_live(stream, work, control, counts))
         entries: Callable[[], Iterable[Block | Lost]]
         failed: OSError | None = None

@@ -8,6 +8,7 @@ The digest is of the input as it was read: bytes of a file, or items where there
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -96,6 +97,7 @@ class ItemCursor:
     def __init__(self, source: Iterable[Any]) -> None:
         self.items = 0
         self.digest = Digest()
+        self._source = source
         self._iterator = iter(source)
         self.one_shot = self._iterator is source
 
@@ -112,7 +114,20 @@ class ItemCursor:
         return None
 
     def close(self) -> None:
-        pass
+        close_reading(self._iterator, unless=self._source)
+
+
+def close_reading(reading: Iterator[Any], *, unless: Iterable[Any]) -> None:
+    """End a reading that was left midway, so that it lets go of files and databases now; not of one given to us.
+
+    Args:
+        reading: What was iterated over.
+        unless: The source. If it is the reading itself, it is somebody else's, who may want to go on.
+    """
+    close = getattr(reading, "close", None)
+    if reading is not unless and callable(close):
+        with contextlib.suppress(ValueError):  # it is being read at this moment, by a thread that is left behind
+            close()
 
 
 class _FileCursor(ItemCursor):

@@ -61,6 +61,8 @@ class SqlQuery:
         stack.callback(engine.dispose)
         connection = stack.enter_context(engine.connect().execution_options(stream_results=True, yield_per=ROWS))
         result = connection.execute(sql.text(self.query), self.parameters)
+        # A statement with rows left locks the database as long as it lives, be its connection closed or not.
+        stack.callback(result.close)
         return list(result.keys()), iter(result)
 
     def _reading(self, read: Callable[[], T]) -> T:
