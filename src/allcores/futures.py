@@ -66,6 +66,7 @@ class CallFuture(Future[Any]):
         driver.uncall(self)
         if chunk is not None:
             driver.cancel_call(chunk)
+        self._chunk = self._owner = None
         return True
 
     def result(self, timeout: float | None = None) -> Any:
@@ -232,6 +233,7 @@ class CallFuture(Future[Any]):
             self._state = "PENDING"
         if super().cancel():
             self.set_running_or_notify_cancel()
+        self._chunk = self._owner = None
 
 
 __all__ = ["CallFuture", "CancelledError"]

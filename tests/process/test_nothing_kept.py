@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
+import time
 import traceback
 import weakref
 from collections.abc import Iterator
@@ -113,3 +115,70 @@ def test_a_stopped_idle_worker_delays_nothing() -> None:
     pool.close()
     # Not by the time that a teardown has.
     assert link.reason == "it was stopped"
+
+
+def load(*_: object) -> Item:
+    return Item()
+
+
+def slow(*arguments: Any) -> Any:
+    time.sleep(0.005)
+    return arguments[-1]
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+@pytest.mark.parametrize("way", ["quiet", "stream", "calls"])
+def test_a_closed_pool_keeps_nothing(backend: str, way: str) -> None:
+    known: list[weakref.ref[Item]] = []
+
+    def followed() -> Item:
+        item = Item()
+        known.append(weakref.ref(item))
+        return item
+
+    pool = Pool(1, backend=backend, preload=load, preload_args=(followed(),), setup=load, setup_args=(followed(),))
+    function = functools.partial(slow, followed())
+    left: Any = None
+    if way == "quiet":
+        pool.map(function, [followed()])
+    elif way == "stream":
+        left = pool.imap(function, [followed() for _ in range(20)])
+        next(left)
+    else:
+        left = [pool.submit(function, followed()) for _ in range(20)]
+        left[-1].cancel()
+        left[0].result()
+    gc.disable()
+    try:
+        pool.close()
+        del pool, left, function
+        # At once, and not with the next collection of cycles: what is shared by name is waited for.
+        assert [ref() for ref in known] == [None] * len(known)
+    finally:
+        gc.enable()
+
+
+def test_a_closed_pool_that_broke_keeps_nothing() -> None:
+    item = Item()
+    known = weakref.ref(item)
+    pool = Pool(1, setup=fails, setup_args=(item,))
+    with pytest.raises(SetupError):
+        pool.submit(crimes.run, 1).result()
+    gc.disable()
+    try:
+        pool.close()
+        del pool, item
+        assert known() is None
+    finally:
+        gc.enable()
+
+
+def test_a_cancelled_call_keeps_nothing(pool: Pool) -> None:
+    item = Item()
+    known = weakref.ref(item)
+    future = pool.submit(echo, item)
+    cancelled = future.cancel()
+    del item
+    assert pool.map(crimes.run, [1]) == [2]
+    gc.collect()
+    assert not cancelled or known() is None

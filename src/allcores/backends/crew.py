@@ -306,6 +306,7 @@ class Crew:
         """Let go of everything; no worker is left."""
         for legacy in self._legacies():
             legacy.close()
+        self.preparation = b""
         self.poller.close()
         for descriptor in self._notes.values():
             os.close(descriptor)

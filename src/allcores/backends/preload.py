@@ -71,6 +71,12 @@ class Preload:
                 stacklevel=stacklevel + 1,
             )
 
+    def forget(self) -> None:
+        """No worker will be started any more: what the program has handed over is its own again."""
+        self._preparation = Preparation()
+        self.here = None
+        self.payload = b""
+
     def unshare(self, report: bytes) -> None:
         """It left threads behind, which no forked process would have: from now on each worker loads for itself."""
         first, self.per_worker = not self.per_worker, True

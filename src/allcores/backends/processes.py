@@ -454,7 +454,13 @@ class ProcessBackend:
             self._let_go()
 
     def _let_go(self) -> None:
-        """Close every descriptor; no worker is left."""
+        """Close every descriptor, and keep nothing of the program's; no worker is left, and none will be started.
+
+        This object and the driver refer to each other, so they may stay for a while after the pool.
+        """
+        self._preparation = Preparation()
+        if self._preload is not None:
+            self._preload.forget()
         os.close(self._wake_read)
         os.close(self._wake_write)
         # A number that is never a descriptor: waking a pool that is gone is no mistake.

@@ -116,6 +116,10 @@ class SerialBackend(Here):
         bench, self._bench = self._bench, None
         if bench is not None and self._is_set_up:
             bench.tear_down()
+        # This object and the driver refer to each other; what the program has handed over is not to wait for that.
+        self._preparation = Preparation()
+        self._shared.forget()
+        self._chunks.clear()
 
     def abandon(self) -> None:
         pass

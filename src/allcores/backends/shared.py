@@ -18,6 +18,11 @@ class SharedValue:
         self._state: tuple[Any, ...] | None = None
         self._error: SetupError | None = None
 
+    def forget(self) -> None:
+        """Nobody will need it any more."""
+        self._preparation = Preparation()
+        self._state = None
+
     def get(self) -> tuple[Any, ...]:
         """() if there is none, else a tuple of one. Raises SetupError, again and again the same one."""
         function = self._preparation.preload

@@ -205,6 +205,10 @@ class ThreadBackend(Here):
         for thread in [*threads, self._minder]:
             if thread is not None and thread is not current:
                 thread.join(max(0.0, (until - monotonic_ns()) / 1e9))
+        # This object and the driver refer to each other; what the program has handed over is not to wait for that.
+        self._preparation = Preparation()
+        self._shared.forget()
+        self._workers.clear()
 
     def abandon(self) -> None:
         pass

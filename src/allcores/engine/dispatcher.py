@@ -88,6 +88,12 @@ class Dispatcher(Roster):
         """A flow is over for its consumer."""
         self._flows.pop(flow.number, None)
 
+    def forget_all(self) -> None:
+        """All is over, and nobody waits for anything: nothing is kept of what workers had."""
+        for desk in self.desks.values():
+            desk.chunks.clear()
+        self.alarms.clear()
+
     def room(self, flow: Flow) -> int:
         """Chunks that this flow should pull now, so that nobody waits for input."""
         if self.valve.narrow:

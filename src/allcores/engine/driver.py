@@ -521,6 +521,9 @@ class Driver:
         finally:
             self.backend.close()
             _drivers.discard(self)
+            with self.guard:
+                self.dispatcher.forget_all()
+            self._functions.clear()
         if self._observers and not self._ended:
             self._ended = True
             self.notify(PoolEnded(self.name))
