@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
+
+from allcores import own_imports
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    sys.path.pop(0)  # the working folder, which may be anybody's
+own_imports.install()
+
+import os  # noqa: E402
+import signal  # noqa: E402
 
 #: the exit code of a program that Ctrl-C ended
 _INTERRUPTED = 130

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from allcores import own_imports
+
 METHODS = ("template", "fork", "spawn")
 NAMES = (
     "ctypes", "faulthandler", "functools", "io", "json", "logging", "pickle", "random", "select", "selectors", "signal",
@@ -64,3 +66,82 @@ def test_missing_standard_descriptors_are_the_null_device(method: str, close: tu
     """Never our shared memory, pipes or databases: what anybody writes there would change them."""
     for _, places in run(method, tmp_path, close=close, cwd=tmp_path):  # type: ignore[misc]
         assert all(places[number] == os.devnull for number in close), places
+
+
+# --- files of a script's folder that have the names of modules of ours -----------------------------
+
+WORK = """
+import statistics
+from beside import value
+
+def look(item):
+    import calendar
+    if item == "1":
+        raise ValueError("one")
+    return {"found": [value, statistics.value, calendar.value]}
+"""
+#: what the interpreter itself has loaded before a program's folder is on its path, and the script's own
+KEPT = {"os", "sys", "builtins", "statistics", "calendar"}
+
+
+@pytest.fixture
+def full_folder(tmp_path: Path) -> Path:
+    """A folder with a script, three modules that it imports, and impostors of everything that we might import."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in {*NAMES, *sys.stdlib_module_names, *own_imports.PACKAGES} - KEPT:
+        (folder / f"{name}.py").write_text(f"import sys; sys.stderr.write('impostor {name}'); raise SystemExit(9)")
+    (folder / "work.py").write_text(WORK)
+    for name in ("beside", "statistics", "calendar"):
+        (folder / f"{name}.py").write_text("value = __name__\n")
+    (folder / "in.txt").write_text("1\n2\n3\n")
+    return folder
+
+
+def command(folder: Path, *words: str) -> str:
+    """What the command line prints that is run in `folder`."""
+    environment = {**os.environ, "ALLCORES_HOME": str(folder.parent / "home")}
+    arguments = [sys.executable, "-P", "-m", "allcores", *words]
+    ended = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
+    assert ended.returncode in (0, 1), ended.stderr
+    assert "impostor" not in ended.stderr + ended.stdout
+    return ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("method", "target"), [("template", "work.py:look"), ("fork", "work:look"), ("spawn", "work:look")]
+)
+def test_a_script_imports_its_neighbours_and_we_do_not(full_folder: Path, method: str, target: str) -> None:
+    """Also those with names of the standard library; the imports of ours that come late find Python's."""
+    options = ("--start-method", method, "--workers", "1", "--on-error", "skip", "--output", "-", "--no-journal")
+    printed = command(full_folder, "run", target, "in.txt", *options)
+    assert printed.replace(" ", "") == 2 * '{"found":["beside","statistics","calendar"]}\n'
+
+
+def test_no_command_runs_files_of_the_working_folder(full_folder: Path) -> None:
+    for name in ("out.db", "out.jsonl.gz"):
+        command(full_folder, "run", "work.py:look", "in.txt", "--on-error", "skip", "-o", name, "--timeline", "t.jsonl")
+    for words in ("runs list", "doctor", "top --once", "report t.jsonl -o t.html", "trace t.jsonl -o t.json"):
+        command(full_folder, *words.split())
+
+
+LATE = """
+import sys, allcores
+method, folder = sys.argv[1:]
+with allcores.Pool(1, start_method=method) as pool:
+    pool.map(abs, [1])
+sys.path.insert(0, folder)
+from work import look
+with allcores.Pool(1, start_method=method) as pool:
+    print(pool.map(look, [2]))
+"""
+
+
+@pytest.mark.parametrize(("method", "flags"), [("template", []), ("spawn", ["-P"]), ("forkserver", ["-I"])], ids=str)
+def test_workers_of_a_program_with_such_a_folder_on_its_path(full_folder: Path, method: str, flags: list[str]) -> None:
+    """What the program itself has loaded under such a name is what its workers load."""
+    script = full_folder.parent / "late.py"
+    script.write_text(LATE)
+    arguments = [sys.executable, *flags, str(script), method, str(full_folder)]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=50)
+    assert (ended.stdout, ended.stderr) == ("[{'found': ['beside', 'statistics', 'calendar']}]\n", "")

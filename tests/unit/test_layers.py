@@ -23,6 +23,7 @@ WORDS = {
     "clock",
     "deferral",
     "own_files",
+    "own_imports",
     "partial_files",
     "terminal_text",
     "transport.marks",
@@ -56,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": {"errors"},
     "kernel_files": set(),
     "own_files": set(),
+    "own_imports": set(),
     "partial_files": {"own_files"},
     "terminal_text": set(),
     "budget": {"errors", "kernel_files"},
@@ -95,7 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "timeline",
     },
     "demo": {"", "streams"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "own_imports"},
 }
 
 #: outside libraries and their homes

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from allcores import own_imports
 from allcores.cli.exits import CommandError
 
 #: what to write; shown wherever a name makes no sense
@@ -95,7 +96,8 @@ def _names_in(folder: str) -> list[str]:
 
 
 def _put_on_path(folder: str) -> None:
-    """Make `folder` the first place where modules are looked for."""
+    """Make `folder` the first place where modules of the program are looked for."""
+    own_imports.install()
     if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
 

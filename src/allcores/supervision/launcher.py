@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from allcores import budget
+from allcores import budget, own_imports
 from allcores.supervision import system
 from allcores.supervision.watchman import Watchman
 from allcores.transport import authkey, origins, tracker
@@ -118,9 +118,11 @@ class TemplateLauncher:
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         # What we import comes from where Python keeps it: not from the working folder, and from the folder of
         # allcores only allcores itself. Functions of the program find theirs once its sys.path is there.
+        foreign = own_imports.foreign()
         code = (
             "import sys; sys.flags.safe_path or sys.path.pop(0); "
-            f"sys.path.insert(0, {package!r}); import allcores; sys.path.pop(0); "
+            f"sys.path.insert(0, {package!r}); from allcores import own_imports; sys.path.pop(0); "
+            f"own_imports.install({foreign!r}); "
             f"from allcores.worker.template import run; run({theirs.fileno()})"
         )
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -142,6 +144,7 @@ class TemplateLauncher:
                 "folder": _folder(),
                 "slots": slots,
                 "flags": flags,
+                "theirs": foreign,
                 "parent": os.getpid(),
                 "modules": list(modules),
                 "logs": logs,

@@ -74,6 +74,8 @@ class _Template:
         self._slots: int = settings["slots"]
         #: of the parent's interpreter, for fresh ones
         self._flags: list[str] = settings["flags"]
+        #: see `allcores.own_imports`
+        self._theirs: list[str] = settings["theirs"]
         self._board = Board(self._board_descriptor, self._slots)
         sys.path[:] = settings["path"]
         sys.argv[:] = settings["argv"]
@@ -238,7 +240,8 @@ class _Template:
             # As the template itself was started: see `supervision.launcher`.
             code = (
                 "import sys; sys.flags.safe_path or sys.path.pop(0); "
-                f"sys.path.insert(0, {package!r}); import allcores; sys.path.pop(0); sys.argv[1:] = []; "
+                f"sys.path.insert(0, {package!r}); from allcores import own_imports; sys.path.pop(0); "
+                f"own_imports.install({self._theirs!r}); sys.argv[1:] = []; "
                 f"from allcores.worker.main import spawned; sys.path[:] = {sys.path!r}; spawned({words!r})"
             )
             os.execv(sys.executable, [sys.executable, *self._flags, "-c", code])
