@@ -172,10 +172,12 @@ with allcores.Pool(1, start_method=method, logs=True) as pool:
     assert type(shared[0]) is Config and shared[1] is nameless
     unchanged()
     # Defined anew, as a notebook does: what comes back is what has the name now.
-    waiting = pool.submit(build, "objects")
+    waiting, old = pool.submit(build, "objects"), Config()
     class Config:
         level = 7
     assert type(waiting.result()[0]) is Config and Config.level == 7
+    # An object of the class that has lost its name keeps its class.
+    assert type(pool.submit(echo, old).result()) is type(old) is not Config
 assert [type(each).__name__ for each in kept] == ["Config"]
 print("fine")
 """

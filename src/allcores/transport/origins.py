@@ -168,6 +168,9 @@ def class_there(token: str, name: Name | None, make: Callable[..., Any], argumen
         known = make(*arguments)
         _know(known, token)
         _copies[known] = name
+    elif known in _copies:
+        # The name may be another's by now: a notebook's cell was run again, but objects of the first class are left.
+        _copies[known] = name
     return known
 
 
