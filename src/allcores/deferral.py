@@ -101,6 +101,34 @@ def inside() -> bool:
     return get_ident() in _inside
 
 
+def raised_by_handler(error: BaseException) -> bool:
+    """True if a signal's handler raised `error` in the middle of what this thread did: no fault of the code there.
+
+    Told by the frames that it came through, so for handlers that are written in Python.
+    """
+    trace = error.__traceback__
+    # The first is whoever asks.
+    trace = trace.tb_next if trace is not None else None
+    if trace is None or get_ident() != _main:
+        return False
+    codes = {_code_of(handler) for handler in (*_handlers.values(), *map(getsignal, _signals)) if callable(handler)}
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _code_of(handler: Any) -> Any:
+    """What runs when a handler is called: a function, a method, a partial of them, an object with `__call__`."""
+    for _ in range(10):
+        code = getattr(handler, "__code__", None)
+        if code is not None:
+            return code
+        handler = getattr(handler, "__func__", None) or getattr(handler, "func", None) or type(handler).__call__
+    return None
+
+
 def _stand_back() -> None:
     global _handled, _looked_ns, _noting
     now = monotonic_ns()

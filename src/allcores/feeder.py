@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
+from allcores import deferral
 from allcores.clock import monotonic_ns
 from allcores.engine.chronicle import InputChronicle
 from allcores.engine.driver import Driver
@@ -148,6 +149,8 @@ class Feeder:
             raise
         except BaseException as error:
             self._ended(error)
+            if deferral.raised_by_handler(error):
+                raise  # a time limit is not to wait for what runs
         taken = monotonic_ns() - begun
         self._notes.pull_ns += taken
         self.slow = taken > SLOW_PULL_NS
@@ -211,6 +214,8 @@ def encode(
     except KeyboardInterrupt:
         raise
     except BaseException as cause:
+        if deferral.raised_by_handler(cause):
+            raise
         bad: list[tuple[int, NotPicklable]] = []
         for position, item in enumerate(items):
             try:
@@ -218,6 +223,8 @@ def encode(
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
+                if deferral.raised_by_handler(error):
+                    raise
                 explained = pickling.explain_with_path(item, f"items[{first + position}]", error)
                 explained.__cause__ = error
                 bad.append((position, explained))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from allcores import deferral
 from allcores.backends import Usage
 from allcores.errors import NotSupported, UsageError
 
@@ -46,7 +47,7 @@ class Sharing:
         except (OSError, NotSupported):
             raise
         except Exception as error:
-            if pickling.pickles(obj):
+            if deferral.raised_by_handler(error) or pickling.pickles(obj):
                 raise  # a signal's handler raised in the middle of it
             raise pickling.explain_with_path(obj, "obj", error) from error
 

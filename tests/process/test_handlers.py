@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -149,6 +151,82 @@ class TestAtAnyLine:
                         VERBS[verb](pool)
                 # Now and then a call takes fewer lines.
                 assert pool.closed or at.lines < (at.number or 0)
+
+
+class Ringing:
+    """Its first pickling meets a signal; the second would not."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __reduce__(self) -> tuple[type[int], tuple[int]]:
+        self.times += 1
+        if self.times == 1:
+            signal.raise_signal(signal.SIGALRM)
+        return int, (1,)
+
+
+IN_FOREIGN_CODE: dict[str, Callable[[Pool], Any]] = {
+    "item": lambda pool: pool.map(crimes.run, [1, Ringing()]),
+    "skipped item": lambda pool: list(pool.imap(crimes.run, [Ringing()], on_error="skip")),
+    "outcome": lambda pool: list(pool.outcomes(crimes.run, [Ringing()])),
+    "call": lambda pool: pool.submit(crimes.run, Ringing()).result(),
+    "function": lambda pool: pool.map(functools.partial(max, Ringing()), [1]),
+    "setup": lambda pool: Pool(1, setup=crimes.run, setup_args=[Ringing()]),
+}
+
+
+@pytest.mark.parametrize("where", IN_FOREIGN_CODE)
+def test_what_a_handler_raises_in_foreign_code_is_not_taken_for_its_mistake(
+    warm: Pool, on_alarm: Any, where: str
+) -> None:
+    """Nor lost, because the object can be pickled in another way."""
+    on_alarm(late)
+    with pytest.raises(Late):
+        IN_FOREIGN_CODE[where](warm)
+    assert warm.map(crimes.run, [1]) == [2]
+
+
+def test_what_a_handler_raises_in_the_input_does_not_wait_for_tasks(warm: Pool, on_alarm: Any) -> None:
+    """What the input itself raises comes after the outcomes before it."""
+
+    def items() -> Iterator[float]:
+        yield 5
+        signal.raise_signal(signal.SIGALRM)
+        yield 0
+
+    on_alarm(late)
+    done: list[None] = []
+    with pytest.raises(Late):
+        done.extend(warm.imap(time.sleep, items()))
+    assert not done
+
+
+@pytest.mark.parametrize("kind", ["function", "method", "partial", "object"])
+def test_handlers_of_each_kind_are_known(kind: str) -> None:
+    class Handler:
+        def __call__(self, *_: Any) -> None:
+            raise Late
+
+        def method(self, *_: Any) -> None:
+            raise Late
+
+    handlers = {
+        "function": lambda *_: late(),
+        "method": Handler().method,
+        "partial": functools.partial(Handler().method, 1),
+        "object": Handler(),
+    }
+    before = signal.signal(signal.SIGALRM, handlers[kind])
+    try:
+        with pytest.raises(Late) as caught:
+            signal.raise_signal(signal.SIGALRM)
+        assert deferral.raised_by_handler(caught.value)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with pytest.raises(Late) as caught:
+        late()
+    assert not deferral.raised_by_handler(caught.value)
 
 
 class Final:

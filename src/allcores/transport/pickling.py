@@ -11,6 +11,7 @@ import functools
 import io
 import pickle
 
+from allcores import deferral
 from allcores.transport import inheritance
 
 TYPE_CHECKING = False
@@ -140,8 +141,9 @@ def dumps(
         # A reference to __main__ names this program's main module, which a worker does not have.
         if _MAIN not in data:
             return data
-    except Exception:
-        pass
+    except Exception as error:
+        if deferral.raised_by_handler(error):
+            raise
     if again is not None:
         again()
     return cloud_dumps(obj, collect, to_parent=to_parent, reducers=reducers)
@@ -177,8 +179,8 @@ def dump_named(obj: object, name: str, dumps: Callable[[object], T] = dumps) -> 
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if pickles(obj):
-            raise  # a signal's handler raised in the middle of it: no fault of the object's
+        if deferral.raised_by_handler(error) or pickles(obj):
+            raise  # no fault of the object's
         raise explain_with_path(obj, name, error) from error
 
 
