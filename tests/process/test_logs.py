@@ -223,8 +223,13 @@ def test_a_handler_that_waits_stops_no_worker(tmp_path: Path, monkeypatch: pytes
                 assert pool.map(flood, [(bell.path, 8000)] * 2, chunk=1) == [8000, 8000]
                 records = pool._driver.backend._crew.records  # type: ignore[attr-defined]
                 until = monotonic() + PATIENCE_S
-                # One is with the handler. What workers could not send at once comes with their next results.
-                while records._queue.qsize() + records._dropped < 15_999 and monotonic() < until:
+
+                def arrived() -> int:
+                    waiting = records._waiting.copy()
+                    return sum(isinstance(entry, tuple) for entry in waiting) + records._dropped
+
+                # What workers could not send at once comes with their next results.
+                while arrived() < 16_000 and monotonic() < until:
                     pool.map(abs, range(8), chunk=1)
                 stuck.go.set()
                 own.wait_for(1)

@@ -20,6 +20,7 @@ WORDS = {
     "errors",
     "outcome",
     "limits",
+    "caller",
     "clock",
     "deferral",
     "own_files",
@@ -52,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # words
     "errors": set(),
     "outcome": set(),
+    "caller": set(),
     "clock": set(),
     "deferral": set(),
     "limits": {"errors"},

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 from collections import deque
 from typing import TYPE_CHECKING
 
-from allcores import budget
+from allcores import budget, caller
 from allcores.backends import Usage
 from allcores.limits import Limits
 from allcores.supervision import system
@@ -123,11 +122,9 @@ class Freight:
         packed = self.packer.dumps(obj)
         if self.packer.failed is not None and not self._told:
             self._told = True
-            warnings.warn(
+            caller.warn(
                 f"No shared memory could be had for a large item ({self.packer.failed}); such items are copied through "
-                "pipes instead. See `allcores doctor` for what limits memory here.",
-                RuntimeWarning,
-                stacklevel=2,
+                "pipes instead. See `allcores doctor` for what limits memory here."
             )
         return packed
 

@@ -11,9 +11,9 @@ By start method, or backend:
 from __future__ import annotations
 
 import contextlib
-import warnings
 from typing import TYPE_CHECKING, Any
 
+from allcores import caller
 from allcores.backends import Preparation
 from allcores.backends.decoding import setup_error
 from allcores.backends.shared import SharedValue
@@ -59,16 +59,14 @@ class Preload:
         names = (getattr(function, "__module__", None) for function in functions if function is not None)
         return [name for name in names if isinstance(name, str) and name != "__main__"]
 
-    def begin(self, *, stacklevel: int) -> None:
+    def begin(self) -> None:
         """Before the first worker, on the thread that makes the pool. Raises SetupError."""
         if self._start_method == "fork":
             self.here = SharedValue(self._preparation).get()
         elif self.per_worker:
-            warnings.warn(
+            caller.warn(
                 "start_method='spawn' has no memory in common: preload= runs in each worker, and each has a copy of "
-                "its own. start_method='template' shares one.",
-                RuntimeWarning,
-                stacklevel=stacklevel + 1,
+                "its own. start_method='template' shares one."
             )
 
     def forget(self) -> None:
@@ -83,12 +81,10 @@ class Preload:
         if first:
             # On the driver's thread: where warnings are errors, this one must not end it.
             with contextlib.suppress(Warning):
-                warnings.warn(
+                caller.warn(
                     f"preload= left {report.decode('utf-8', 'replace')} running, and a process with threads cannot be "
                     "forked safely. So each worker is started afresh and runs preload itself: one copy per worker, "
-                    f"and a slow replacement. {_WAY_OUT}",
-                    RuntimeWarning,
-                    stacklevel=2,
+                    f"and a slow replacement. {_WAY_OUT}"
                 )
 
     def raised(self, report: bytes) -> SetupError:

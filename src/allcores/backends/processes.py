@@ -12,12 +12,11 @@ import importlib
 import os
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from allcores import budget, deferral
+from allcores import budget, caller, deferral
 from allcores.backends import Preparation
 from allcores.backends.attendance import Attendance
 from allcores.backends.crew import Crew
@@ -144,8 +143,7 @@ class ProcessBackend:
 
     def pack_for_all(self, obj: object) -> bytes | Parcel:
         freight = self._crew.freight
-        with inheritance.to_many():
-            return freight.packer.dumps(obj, PRIVATE) if freight is not None else pickling.dumps(obj)
+        return freight.packer.dumps(obj, PRIVATE) if freight is not None else pickling.dumps(obj)
 
     def freight(self, *, create: bool = True) -> Freight | None:
         return self._crew.freight
@@ -164,11 +162,9 @@ class ProcessBackend:
         if self._start_method == "fork":
             if system.has_other_threads():
                 try:
-                    warnings.warn(
+                    caller.warn(
                         "start_method='fork' copies a process that has other threads: locks they hold stay locked in "
-                        "the workers. The default start method, 'template', does not have this problem.",
-                        RuntimeWarning,
-                        stacklevel=4,
+                        "the workers. The default start method, 'template', does not have this problem."
                     )
                 except RuntimeWarning:  # where warnings are errors
                     self._let_go()
@@ -193,7 +189,7 @@ class ProcessBackend:
     def _begin_preload(self, driver: Driver, preload: Preload) -> None:
         driver.dispatcher.setup_step = preload.step
         try:
-            preload.begin(stacklevel=5)
+            preload.begin()
         except SetupError as error:
             # Like any other: whoever uses the pool is told.
             driver.dispatcher.break_off(error)

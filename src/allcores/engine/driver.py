@@ -11,14 +11,13 @@ import contextlib
 import os
 import sys
 import threading
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from allcores import deferral
+from allcores import caller, deferral
 from allcores.backends import Backend
 from allcores.clock import monotonic_ns
 from allcores.engine.chronicle import Chronicle
@@ -284,11 +283,9 @@ class Driver:
                 self._observers.remove(observer)
                 # Where warnings are errors, this one must not end the driver's thread.
                 with contextlib.suppress(Warning):
-                    warnings.warn(
+                    caller.warn(
                         f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told "
-                        "any more.",
-                        RuntimeWarning,
-                        stacklevel=2,
+                        "any more."
                     )
             finally:
                 if outermost:

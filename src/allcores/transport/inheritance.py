@@ -128,9 +128,7 @@ def to_many() -> Iterator[None]:
 
 
 def _refuse(connection: object) -> tuple[Any, ...]:
-    from allcores.errors import NotSupported
-
-    raise NotSupported(f"a {type(connection).__name__} can be handed over once; give it to setup= by setup_args=")
+    raise TypeError(f"{type(connection).__name__} objects can be handed over once")
 
 
 @contextlib.contextmanager

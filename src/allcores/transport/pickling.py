@@ -173,15 +173,17 @@ def explain_with_path(obj: object, name: str, error: BaseException) -> NotPickla
 
 
 def dump_named(obj: object, name: str, dumps: Callable[[object], T] = dumps) -> T:  # type: ignore[assignment]
-    """Bytes of a function or of what is called `name`. Raises NotPicklable with the path to the culprit."""
-    try:
-        return dumps(obj)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        if deferral.raised_by_handler(error) or pickles(obj):
-            raise  # no fault of the object's
-        raise explain_with_path(obj, name, error) from error
+    """Bytes of a function or of what is called `name`, for all workers. Raises NotPicklable with the culprit's path."""
+    # The search for what is at fault goes by the same rules.
+    with inheritance.to_many():
+        try:
+            return dumps(obj)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if deferral.raised_by_handler(error) or pickles(obj):
+                raise  # no fault of the object's
+            raise explain_with_path(obj, name, error) from error
 
 
 def pickles(obj: object) -> bool:
