@@ -296,15 +296,23 @@ def _is_of_pytest(thread: threading.Thread) -> bool:
 
 
 def _is_used_by_others(path: str) -> bool:
-    """True if a process that is not part of this test run has `path` open or mapped."""
+    """True if a process that is not part of this test run has `path` open or mapped.
+
+    Told by the file, not by its name: the C library makes a semaphore under another name, maps it, and renames it.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return True  # it is gone
+    inode = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x} {found.st_ino} ".encode()
     for name in _listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid() or _is_ours(int(name)):
             continue
-        if path.encode() in _read(f"/proc/{name}/maps"):
+        if inode in _read(f"/proc/{name}/maps"):
             return True
         for descriptor in _listdir(f"/proc/{name}/fd"):
             with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{name}/fd/{descriptor}").startswith(path):
+                if os.path.samestat(os.stat(f"/proc/{name}/fd/{descriptor}"), found):
                     return True
     return False
 

@@ -46,6 +46,10 @@ def test_leaks_a_pipe():
 def test_leaks_shared_memory():
     open(f"/dev/shm/allcores-leak-check-{os.getppid()}", "w").close()
 
+def test_innocent_beside_another_program():
+    open("go", "w").close()  # waits for whoever opens the other end
+    open("made").close()
+
 def test_innocent_since_it_ends_soon():
     process = subprocess.Popen(["sleep", "0.1"])
     threading.Timer(0.1, process.wait).start()
@@ -68,6 +72,15 @@ def test_innocent_with_a_cycle():
     files.append(files)
 """
 
+#: makes a named semaphore during the test of that name, and keeps it
+PEER = """
+import multiprocessing, sys
+open("go").close()
+lock = multiprocessing.get_context("spawn").Lock()
+open("made", "w").close()
+sys.stdin.read()
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -78,6 +91,9 @@ def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(checker)
     (tmp_path / "test_it.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = leaks_allowed: none\n")
+    os.mkfifo(tmp_path / "go")
+    os.mkfifo(tmp_path / "made")
+    peer = subprocess.Popen([sys.executable, "-c", PEER], cwd=tmp_path, stdin=subprocess.PIPE)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-rE", "-p", "no:cacheprovider", "test_it.py"],
@@ -89,6 +105,11 @@ def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
             timeout=120,
         )
     finally:
+        try:
+            peer.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            peer.kill()
+            peer.communicate()
         Path(f"/dev/shm/allcores-leak-check-{os.getpid()}").unlink(missing_ok=True)
     blamed = re.findall(r"^ERROR test_it.py::(\w+)", done.stdout, re.MULTILINE)
     assert blamed == re.findall(r"test_leaks\w+", TESTS), done.stdout
