@@ -188,6 +188,8 @@ class Feeder:
         if payload is not None:
             self._index += len(items)
             return [Chunk(self._flow, self._function, first, items, payload=payload)]
+        if not bad:
+            return [part for item in items for part in self._pack([item])]
         parts: list[Chunk | Segment] = []
         start = 0
         for position, error in bad:
@@ -207,6 +209,7 @@ def encode(
 ) -> tuple[bytes | Parcel | None, list[tuple[int, NotPicklable]]]:
     """Bytes of a chunk's items, or None and the items that will not pickle with their errors.
 
+    None and no error: each can be pickled, but not all together (they nest too deep, say). A single item has an error.
     An item whose __reduce__ raises SystemExit fails like any other: it is not the caller who wants to end.
     """
     try:
@@ -228,7 +231,23 @@ def encode(
                 explained = pickling.explain_with_path(item, f"items[{first + position}]", error)
                 explained.__cause__ = error
                 bad.append((position, explained))
-        if not bad:
+        if not bad and _packs(items, pack):
             # A signal's handler has raised in the middle of it.
             raise cause
+        if not bad and len(items) == 1:
+            # Plain pickle can do it, and packing cannot.
+            failed = NotPicklable(f"items[{first}] could not be packed: {type(cause).__name__}: {cause}")
+            failed.__cause__ = cause
+            bad.append((0, failed))
         return None, bad
+
+
+def _packs(items: list[Any], pack: Callable[[object], bytes | Parcel]) -> bool:
+    """Whether it can be done after all."""
+    try:
+        pack(items)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return False
+    return True
