@@ -44,6 +44,8 @@ _threshold = gc.get_threshold()[0]
 #: signals that have had a handler in Python, and when they were looked for
 _handled: tuple[int, ...] = (SIGINT,)
 _looked_ns = 0
+#: of each signal, whether it had one then
+_callable: list[bool] = []
 #: handlers that stand back now, by their signals, or did so last
 _handlers: dict[int, Any] = {}
 #: signals that came meanwhile, and where
@@ -64,11 +66,24 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 def enter() -> bool:
     """Begin a section; False if this thread is in one already, and is to end nothing."""
+    # Written out in one piece, like `leave`: three of each are in the path of every submitted call.
     me = get_ident()
     if me in _inside:
         return False
     if me == _main:
-        _stand_back()
+        global _noting
+        if monotonic_ns() - _looked_ns > LOOK_NS:
+            _look()
+        for number in _handled:
+            handler = getsignal(number)
+            if callable(handler) and handler is not _note:
+                # First, for from the next line on it may be asked for; and a handler of another signal, which may run
+                # at each of these lines, may set new ones.
+                _handlers[number] = handler
+                before = signal(number, _note)
+                if before is not handler and before is not _note:
+                    _handlers[number] = before
+        _noting = True
     _inside.add(me)
     threshold = get_threshold()[0]
     if threshold != HELD_OFF:
@@ -90,7 +105,12 @@ def leave() -> None:
         global _noting
         _noting = False
         try:
+            for number in _handled:
+                if getsignal(number) is _note:
+                    signal(number, _handlers[number])
+        except BaseException:
             _give_back()
+            raise
         finally:
             if _noted:
                 _deliver()
@@ -129,24 +149,15 @@ def _code_of(handler: Any) -> Any:
     return None
 
 
-def _stand_back() -> None:
-    global _handled, _looked_ns, _noting
-    now = monotonic_ns()
-    if now - _looked_ns > LOOK_NS:
-        _looked_ns = now
-        found = [number for number in _signals if number not in _handled and callable(getsignal(number))]
-        if found:
-            _handled = (*_handled, *found)
-    for number in _handled:
-        handler = getsignal(number)
-        if callable(handler) and handler is not _note:
-            # First, for from the next line on it may be asked for; and a handler of another signal, which may run at
-            # each of these lines, may set new ones.
-            _handlers[number] = handler
-            before = signal(number, _note)
-            if before is not handler and before is not _note:
-                _handlers[number] = before
-    _noting = True
+def _look() -> None:
+    """Look for handlers that the program has set since the last look."""
+    global _callable, _handled, _looked_ns
+    _looked_ns = monotonic_ns()
+    found = list(map(callable, map(getsignal, _signals)))
+    if found != _callable:
+        new = [number for number, handled in zip(_signals, found, strict=True) if handled and number not in _handled]
+        _handled = (*_handled, *new)
+        _callable = found
 
 
 def _give_back() -> None:

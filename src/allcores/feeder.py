@@ -248,6 +248,8 @@ def _packs(items: list[Any], pack: Callable[[object], bytes | Parcel]) -> bool:
         pack(items)
     except KeyboardInterrupt:
         raise
-    except BaseException:
+    except BaseException as error:
+        if deferral.raised_by_handler(error):
+            raise
         return False
     return True

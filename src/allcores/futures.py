@@ -72,9 +72,15 @@ class CallFuture(Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """What the call returned; its exception raised. TimeoutError after `timeout` seconds."""
         try:
-            return super().result(self._wait(self._attend(timeout)))
+            if self._state in _UNSETTLED:
+                timeout = self._wait(self._attend(timeout))
+            if self._state == "FINISHED" and self._exception is None:
+                # As the base class does it, but without its lock: the state is set after the result.
+                return self._result
+            return super().result(timeout)
         finally:
-            self._settle_logs(LOGS_S)
+            if self._driver is not None and self._driver.backend.unhandled:
+                self._settle_logs(LOGS_S)
             # The exception's traceback has this frame, and the future has the exception: a cycle otherwise.
             del self
 
@@ -83,7 +89,8 @@ class CallFuture(Future[Any]):
         try:
             return super().exception(self._wait(self._attend(timeout)))
         finally:
-            self._settle_logs(LOGS_S)
+            if self._driver is not None and self._driver.backend.unhandled:
+                self._settle_logs(LOGS_S)
             # The exception's traceback has this frame, and the future has the exception: a cycle otherwise.
             del self
 
@@ -112,7 +119,6 @@ class CallFuture(Future[Any]):
             raise PoolClosed(
                 "This call was submitted by the process that this one was forked from; it alone gets the outcome."
             )
-        driver.backend.step_back()
         until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
         driver.backend.attend(chunk, until, self._is_settled)
         return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
@@ -135,7 +141,7 @@ class CallFuture(Future[Any]):
     def resolve(self, outcome: Segment | BaseException, *, wait: bool = False) -> bool:
         """Set its outcome; `call_back` is to follow. False if another thread has the future's lock, which it may hold
         for long: a signal's handler may run there, and wait for another call. With `wait` that is waited for."""
-        if self._driver is not None and not self.is_simple():
+        if self._driver is not None and self._driver.backend.unhandled and not self.is_simple():
             self._driver.backend.settle_logs(LOGS_ASIDE_S)
         if not self._condition.acquire(blocking=wait):
             return False
@@ -151,7 +157,7 @@ class CallFuture(Future[Any]):
         return True
 
     def _invoke_callbacks(self) -> None:
-        for waker in list(self._wakers):
+        for waker in list(self._wakers) if self._wakers else ():
             with contextlib.suppress(RuntimeError):  # it was woken already
                 waker.release()
         if not self._quiet:
@@ -162,6 +168,9 @@ class CallFuture(Future[Any]):
 
         Only Ctrl-C, which is nobody's mistake, is passed on in the end.
         """
+        if not self._done_callbacks:
+            # What is added from now on is called by whoever adds it.
+            return
         with self._condition:
             callbacks: list[Any] = self._done_callbacks
             self._done_callbacks: list[Any] = []

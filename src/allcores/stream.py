@@ -199,7 +199,8 @@ class _Reader(Reading[R]):
                 if not flow.exhausted and not (self.feeder.slow and taken):
                     self.feeder.feed()
                 if taken:
-                    driver.backend.settle_logs(LOGS_S)
+                    if driver.backend.unhandled:
+                        driver.backend.settle_logs(LOGS_S)
                     break
                 if finished:
                     return None

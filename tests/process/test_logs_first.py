@@ -187,7 +187,7 @@ def test_a_handler_that_waits_for_the_reader_delays_one_result(monkeypatch: pyte
             assert handler.count == 0
             assert waits.count(0.05) == 1
         records.settle(20)
-        while records._waiting:
+        while records.unhandled:
             records._behind = False
             records.settle(20)
         assert handler.count == 23

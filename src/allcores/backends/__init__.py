@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from allcores.engine.events import Glance, Order, Work
@@ -57,6 +57,8 @@ class Backend(Protocol):
     needs_bytes: bool
     #: tasks run in `pump`, on the thread that wants results
     runs_on_caller: bool
+    #: what workers have logged and is not handled yet
+    unhandled: Sized
 
     def pack(self, obj: object) -> bytes | Parcel:
         """Bytes of what goes to one worker, where `needs_bytes`. Any thread. Raises whatever pickling raises."""
@@ -90,7 +92,8 @@ class Backend(Protocol):
         which has nobody else to wait for. False if there is nothing to run here."""
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        """Wait for a call on this thread, if this backend can; may return before it is done.
+        """Wait for a call on this thread, if this backend can; may return before it is done. It steps back from the
+        call that it attends to, further down its stack.
 
         Raises PoolBusy on the pool's own thread in the middle of a decision.
         """

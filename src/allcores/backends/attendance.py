@@ -54,6 +54,8 @@ class Attendance:
         if not poller.CHANGES_REACH_WAIT:
             return
         me = get_ident()
+        if me in self._attended:
+            self.step_back(driver)
         lookout: Lookout | None = None
         try:
             with driver.guard:

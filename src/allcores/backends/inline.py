@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
 from allcores.backends import Preparation
@@ -27,6 +27,8 @@ REPORT_NS = 20_000_000
 class Here:
     """Base of the backends whose workers are this very process: nothing has to travel."""
 
+    #: tasks log where they run, in this process: all of it is handled
+    unhandled: Sized = ()
     _freight: Freight | None = None
     _freight_closed = False
 

@@ -12,7 +12,7 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from threading import get_ident
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,7 @@ class ProcessBackend:
             self._preload,
         )
         self._crew.records = records
+        self.unhandled: Sized = records.unhandled if records is not None else ()
         try:
             with inheritance.to_new_processes(self._crew.legacy):
                 self._crew.preparation = pickling.dump_named(orders_to_worker, "setup", self.pack_for_all)

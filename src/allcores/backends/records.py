@@ -36,7 +36,7 @@ class Records:
         self._records = records
         self._prints = prints
         #: what is not handled yet, and the marks of those who wait until it is; the first is being handled
-        self._waiting: deque[tuple[int, int, bytes] | threading.Event] = deque()
+        self.unhandled: deque[tuple[int, int, bytes] | threading.Event] = deque()
         #: an entry for each of them; False is the end
         self._entries: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -54,10 +54,10 @@ class Records:
         if kind == 2:
             self._dropped += int(body)
             return
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self.unhandled) >= MOST_WAITING:
             self._dropped += 1
             return
-        self._waiting.append((worker, kind, body))
+        self.unhandled.append((worker, kind, body))
         self._entries.put(True)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"allcores-logs-{self._name}", daemon=True)
@@ -74,10 +74,10 @@ class Records:
             seconds: At most. Handlers that need longer, or that wait for the caller, delay only the first who waits:
                 until they have caught up, all others go on without.
         """
-        if not self._waiting or self._behind or threading.current_thread() is self._thread:
+        if not self.unhandled or self._behind or threading.current_thread() is self._thread:
             return
         mark = threading.Event()
-        self._waiting.append(mark)
+        self.unhandled.append(mark)
         self._entries.put(True)
         if not mark.wait(seconds):
             self._behind = True
@@ -93,7 +93,7 @@ class Records:
 
     def _run(self) -> None:
         while self._entries.get():
-            found = self._waiting[0]
+            found = self.unhandled[0]
             if isinstance(found, threading.Event):
                 found.set()
             else:
@@ -101,8 +101,8 @@ class Records:
                 # A filter or handler that raises must not silence the others.
                 with contextlib.suppress(BaseException):
                     (self._print if kind else self._log)(worker, body)
-            self._waiting.popleft()
-            if not self._waiting:
+            self.unhandled.popleft()
+            if not self.unhandled:
                 self._behind = False
                 if self._dropped:
                     self._complain()

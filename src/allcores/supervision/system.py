@@ -120,7 +120,8 @@ def keep_standard() -> None:
     """
     for number in range(3):
         try:
-            os.fstat(number)
+            # The cheapest question: workers ask it after each chunk.
+            os.get_inheritable(number)
         except OSError:
             # The lowest number that is free is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

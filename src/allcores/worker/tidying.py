@@ -13,6 +13,7 @@ import signal
 
 # Without the enums of the module signal: a tenth of its time.
 from _signal import (  # type: ignore[import-not-found]
+    ITIMER_REAL,
     SIG_BLOCK,
     SIG_DFL,
     SIG_IGN,
@@ -40,7 +41,11 @@ _SIGNALS = tuple(sorted(int(each) for each in valid_signals() if each not in (si
 _IGNORED = {int(getattr(signal, name)) for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ") if hasattr(signal, name)}
 #: those whose handler is faulthandler's, which `getsignal` does not know of
 _FATAL = {int(getattr(signal, name)) for name in ("SIGSEGV", "SIGFPE", "SIGABRT", "SIGBUS", "SIGILL")}
-_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+#: those of them with a name of their own, and the real-time signals
+_USUAL = tuple(number for number in _SIGNALS if number < 32)
+_RARE = tuple(number for number in _SIGNALS if number >= 32)
+#: Timers that stand still while the worker waits.
+_CPU_TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 def begin() -> None:
@@ -72,8 +77,11 @@ class Tidying:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._mask = frozenset(pthread_sigmask(SIG_BLOCK, ()))
-        self._handlers: list[Any] = list(map(getsignal, _SIGNALS))
+        self._usual: list[Any] = list(map(getsignal, _USUAL))
+        self._rare: list[Any] = list(map(getsignal, _RARE))
         self._tidied_ns = 0
+        #: something is left to be looked at
+        self._owed = False
 
     @property
     def due(self) -> bool:
@@ -81,18 +89,39 @@ class Tidying:
         return monotonic_ns() - self._tidied_ns > TIDY_NS
 
     def tidy(self) -> None:
-        """Undo it."""
+        """Undo it, all of it."""
         self._tidied_ns = monotonic_ns()
-        for timer in _TIMERS:
+        self._owed = False
+        self._tidy_quickly()
+        for timer in _CPU_TIMERS:
             setitimer(timer, 0)
-        fatal = list(map(getsignal, _SIGNALS)) != self._handlers and self._handle_again()
+        if list(map(getsignal, _RARE)) != self._rare:
+            self._handle_again()
+        if self._mask != pthread_sigmask(SIG_BLOCK, ()):
+            pthread_sigmask(SIG_SETMASK, self._mask)
+        keep_standard()
+
+    def tidy_between(self) -> None:
+        """Undo it between two chunks that follow each other: what is rarely changed and slow to look at waits until it
+        is due, or until the worker has nothing to do."""
+        if self.due:
+            self.tidy()
+        else:
+            self._owed = True
+            self._tidy_quickly()
+
+    def tidy_before_waiting(self) -> None:
+        """Undo what `tidy_between` has left."""
+        if self._owed:
+            self.tidy()
+
+    def _tidy_quickly(self) -> None:
+        setitimer(ITIMER_REAL, 0)
+        fatal = list(map(getsignal, _USUAL)) != self._usual and self._handle_again()
         if self._notes >= 0 and (fatal or not faulthandler.is_enabled()):
             faulthandler.disable()
             faulthandler.enable(self._notes, all_threads=False)
-        if self._mask != pthread_sigmask(SIG_BLOCK, ()):
-            pthread_sigmask(SIG_SETMASK, self._mask)
         os.umask(self._umask)
-        keep_standard()
         try:
             moved = os.getcwd() != self._home
         except OSError:  # its folder was removed
@@ -105,7 +134,7 @@ class Tidying:
     def _handle_again(self) -> bool:
         """Set the handlers as they were; whether one of a fatal signal was among those that were not."""
         fatal = False
-        for number, handler in zip(_SIGNALS, self._handlers, strict=True):
+        for number, handler in zip(_SIGNALS, self._usual + self._rare, strict=True):
             # None: native code's, which cannot be set from here.
             if handler is not None and getsignal(number) is not handler:
                 set_handler(number, handler)

@@ -1,0 +1,74 @@
+"""What a task leaves in its process is undone: the usual after each chunk, all of it before the worker waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allcores.worker import tidying
+from allcores.worker.tidying import Tidying
+
+
+@pytest.fixture
+def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tidying]:
+    """This process's own state is the one to come back to."""
+    # Nothing is due because of the time that has passed.
+    monkeypatch.setattr(tidying, "TIDY_NS", 1 << 62)
+    tidy = Tidying()
+    tidy.tidy()
+    yield tidy
+    tidy.tidy()
+
+
+def usual() -> list[Any]:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return [os.getcwd(), umask, signal.getitimer(signal.ITIMER_REAL)[0] > 0, signal.getsignal(signal.SIGUSR1)]
+
+
+def rare() -> list[Any]:
+    timers = [signal.getitimer(timer)[0] > 0 for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)]
+    return [timers, signal.getsignal(signal.SIGRTMIN), signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+
+
+def disturb(folder: Path) -> None:
+    os.chdir(folder)
+    os.umask(0o033)
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        signal.setitimer(timer, 1000)
+    for number in (signal.SIGUSR1, signal.SIGRTMIN):
+        signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+
+
+def test_all_of_it_is_undone(state: Tidying, tmp_path: Path) -> None:
+    clean = usual(), rare()
+    disturb(tmp_path)
+    assert usual() != clean[0]
+    assert rare() != clean[1]
+    state.tidy()
+    assert (usual(), rare()) == clean
+
+
+def test_between_chunks_the_usual_is_undone_and_the_rest_before_waiting(state: Tidying, tmp_path: Path) -> None:
+    clean = usual(), rare()
+    disturb(tmp_path)
+    state.tidy_between()
+    assert usual() == clean[0]
+    state.tidy_before_waiting()
+    assert (usual(), rare()) == clean
+
+
+def test_between_chunks_all_of_it_is_undone_when_it_is_due(
+    state: Tidying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = usual(), rare()
+    monkeypatch.setattr(tidying, "TIDY_NS", -1)
+    disturb(tmp_path)
+    state.tidy_between()
+    assert (usual(), rare()) == clean
