@@ -145,3 +145,32 @@ def test_workers_of_a_program_with_such_a_folder_on_its_path(full_folder: Path, 
     arguments = [sys.executable, *flags, str(script), method, str(full_folder)]
     ended = subprocess.run(arguments, capture_output=True, text=True, timeout=50)
     assert (ended.stdout, ended.stderr) == ("[{'found': ['beside', 'statistics', 'calendar']}]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "closing", "sentence"),
+    [
+        (("in.txt", "-o", "-"), ">&-", "standard output is closed"),
+        (("in.txt", "-o", "/dev/stdout"), ">&-", "standard output is closed"),
+        (("in.txt", "-o", "out.jsonl", "--json"), ">&-", "standard output is closed"),
+        (("-", "-o", "-"), "<&-", "standard input is closed"),
+        (("/dev/stdin", "-o", "-"), "<&-", "standard input is closed"),
+        (("in.txt", "-o", "-"), "<&- 2>&-", ""),
+        (("in.txt", "-o", "out.jsonl", "--timeline", "t.jsonl"), "<&- >&- 2>&-", ""),
+    ],
+    ids=str,
+)
+def test_the_command_line_without_standard_descriptors(
+    given: tuple[str, ...], closing: str, sentence: str, tmp_path: Path
+) -> None:
+    """What would be lost is refused in a sentence; what needs none of them works."""
+    (tmp_path / "work.py").write_text("import os\ndef add(line):\n    os.write(1, b'!')\n    return int(line) + 1\n")
+    (tmp_path / "in.txt").write_text("1\n2\n")
+    words = ["-m", "allcores", "run", "work.py:add", *given, "--quiet", "--runs-dir", str(tmp_path / "runs")]
+    line = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, *words]
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert ended.returncode == (2 if sentence else 0), ended.stderr
+    assert sentence in ended.stderr and len(ended.stderr.splitlines()) == bool(sentence)
+    if not sentence:
+        written = tmp_path / "out.jsonl"
+        assert (written.read_text() if written.exists() else ended.stdout) == "2\n3\n"

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import click
 
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import complain, say
+from allcores.cli.output import complain, keep_standard, say
 from allcores.errors import JournalError, RunChanged, RunInUse, RunNotFound, UsageError
-from allcores.supervision.system import keep_standard
 
 
 class _LateCommands(click.Group):

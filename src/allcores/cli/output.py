@@ -12,7 +12,9 @@ from typing import Any
 
 import click
 
+from allcores.cli.exits import CommandError
 from allcores.errors import UsageError
+from allcores.supervision import system
 from allcores.terminal_text import safe_json, safe_text
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
@@ -57,8 +59,27 @@ def shortened(text: str, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+#: those of the descriptors 0 to 2 that the command was started without; they are the null device now
+missing: set[int] = set()
+
+
+def keep_standard() -> None:
+    """Open what is missing, before a file of ours gets its number; what is printed there goes nowhere."""
+    missing.update(system.keep_standard())
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
+
+
+def check_stdout() -> None:
+    """Raise CommandError if nobody would get what is written on standard output."""
+    if 1 in missing:
+        raise CommandError("standard output is closed, and that is where this goes: give it, or name a file with -o")
+
+
 def show(text: str) -> None:
     """Write for people what they asked for: lines on standard output."""
+    check_stdout()
     click.echo(safe_text(text))
 
 
@@ -75,6 +96,7 @@ def complain(sentence: str) -> None:
 
 def write_json(value: Any, *, fd: int | None = None) -> None:
     """Write for machines: one JSON document on standard output (or the descriptor that stands for it)."""
+    check_stdout()
     text = safe_json(json.dumps(value, indent=2)) + "\n"
     if fd is None:
         click.echo(text, nl=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from allcores.cli.exits import CommandError
+from allcores.cli.output import check_stdout, missing
 from allcores.cli.target import check_arguments, resolve
 from allcores.errors import UsageError
 from allcores.streams.compression import compression_of
@@ -18,6 +19,8 @@ from allcores.streams.sources import BadRecords, Chain, Files, Format, Source, f
 
 #: paths that mean standard output
 _STDOUT_PATHS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", f"/proc/{os.getpid()}/fd/1")
+#: and standard input
+_STDIN_PATHS = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", f"/proc/{os.getpid()}/fd/0")
 #: links that are followed to find out; as many as systems follow
 _LINKS_MAX = 40
 
@@ -144,15 +147,28 @@ def _check_journal(options: RunOptions) -> None:
 
 def with_stdout_named(options: RunOptions) -> RunOptions:
     """The options, with standard output as "-" where it was named by its path (/dev/stdout)."""
-    path = os.path.normpath(options.output) if options.output else ""
+    return replace(options, output=STDOUT) if _leads_to(options.output, _STDOUT_PATHS) else options
+
+
+def check_standard(options: RunOptions) -> None:
+    """Raise CommandError if what is to be read or written was closed when the command was started."""
+    if options.output == STDOUT or options.json:
+        check_stdout()
+    if 0 in missing and any(_leads_to(path, _STDIN_PATHS) for path in options.inputs):
+        raise CommandError("standard input is closed: give it, or name a file")
+
+
+def _leads_to(path: str, places: tuple[str, ...]) -> bool:
+    """Whether a path, or a link on its way, is one of these."""
+    path = os.path.normpath(path) if path else ""
     for _ in range(_LINKS_MAX):
-        if path in _STDOUT_PATHS:
-            return replace(options, output=STDOUT)
+        if path in places:
+            return True
         try:
             path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
         except (OSError, ValueError):
             break
-    return options
+    return False
 
 
 def check_outputs(options: RunOptions, source: Source[Any], functions: Functions, stdout_fd: int) -> WholeSink | None:

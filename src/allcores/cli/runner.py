@@ -15,7 +15,15 @@ from allcores.cli.interrupt import CountedSource, GuardedSource, Interrupts, Sto
 from allcores.cli.meter import Meter
 from allcores.cli.output import complain, reserved_stdout, say, write_json
 from allcores.cli.recorder import Recorder
-from allcores.cli.request import Functions, RunOptions, check_outputs, functions_of, source_of, with_stdout_named
+from allcores.cli.request import (
+    Functions,
+    RunOptions,
+    check_outputs,
+    check_standard,
+    functions_of,
+    source_of,
+    with_stdout_named,
+)
 from allcores.cli.summary import Summary, Tally, example_text
 from allcores.engine.events import News
 from allcores.errors import (
@@ -73,6 +81,7 @@ def run(options: RunOptions) -> int:
 
 def _run(options: RunOptions, stdout_fd: int, interrupts: Interrupts) -> int:
     options = with_stdout_named(options)
+    check_standard(options)
     source = source_of(options)
     functions = functions_of(options)
     sink = check_outputs(options, source, functions, stdout_fd)

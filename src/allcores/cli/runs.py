@@ -14,7 +14,7 @@ import click
 
 from allcores.budget import human_size
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import complain, say, seconds_text, shortened, write_json
+from allcores.cli.output import check_stdout, complain, say, seconds_text, shortened, write_json
 from allcores.cli.output import show as show_text
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
@@ -128,6 +128,7 @@ def failures(
 def _open_output(output: str) -> Iterator[Callable[[str], Any]]:
     """What takes the text of an output: standard output, or a file that appears whole."""
     if output == STDOUT:
+        check_stdout()
         with click.open_file(output, "w", encoding="utf-8") as stream:
             terminal = stream.isatty()
             yield lambda text: stream.write(safe_json(text) if terminal else text)

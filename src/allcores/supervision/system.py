@@ -112,12 +112,13 @@ def punch(descriptor: int, offset: int, size: int) -> None:
     ctypes.CDLL(None).fallocate(descriptor, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_int64(offset), ctypes.c_int64(size))
 
 
-def keep_standard() -> None:
-    """Open the null device as each of the descriptors 0 to 2 that is missing.
+def keep_standard() -> frozenset[int]:
+    """Open the null device as each of the descriptors 0 to 2 that is missing; which were missing.
 
     Where a program was started without them (`>&-`, some daemons), whatever is opened next gets their numbers, and what
     anybody prints goes there: into our shared memory, pipes and databases.
     """
+    missing = set()
     for number in range(3):
         try:
             # The cheapest question: workers ask it after each chunk.
@@ -125,6 +126,8 @@ def keep_standard() -> None:
         except OSError:
             # The lowest number that is free is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            missing.add(number)
+    return frozenset(missing)
 
 
 def lift(descriptor: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from allcores import own_files
 from allcores.errors import UsageError
+from allcores.supervision import system
 
 FORMAT = "allcores.timeline"
 VERSION = 1
@@ -46,6 +47,7 @@ class Lines:
         if self.path is not None:
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
+                system.keep_standard()
                 self._descriptor = own_files.create(self.path) if private else os.open(self.path, flags, 0o666)
             except OSError as error:
                 raise UsageError(f"The timeline {self.path!r} cannot be written: {error.strerror}.") from None
