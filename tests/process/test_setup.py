@@ -18,6 +18,7 @@ from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength
 from allcores import BrokenPool, Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError
 from allcores.backends.link import Link
 from allcores.engine.dispatcher import MOST_FAILED_STARTS, MOST_KILLED_STARTS
+from allcores.supervision.launcher import TemplateLauncher
 
 METHODS = ("template", "fork", "spawn", "forkserver")
 
@@ -171,6 +172,30 @@ def test_a_worker_struck_before_its_setup_is_replaced(
         assert len(struck) >= 1
         assert pool.statistics().workers_started > 2
         assert pool.map(abs, range(100)) == list(range(100))
+
+
+@pytest.mark.parametrize("patience_ns", [0, 1 << 62])
+def test_templates_struck_in_quick_succession(patience_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills from outside end the pool by their number only if they go on for long."""
+    monkeypatch.setattr("allcores.backends.deaths.MOST_TEMPLATES_KILLED", 2)
+    monkeypatch.setattr("allcores.backends.deaths.KILLED_NS", patience_ns)
+    struck: list[int] = []
+
+    class Struck(TemplateLauncher):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            if len(struck) < 4:
+                struck.append(self.pid)
+                os.kill(self.pid, signal.SIGKILL)
+
+    monkeypatch.setattr("allcores.backends.crew.TemplateLauncher", Struck)
+    with Pool(1) as pool:
+        if patience_ns:
+            assert pool.map(abs, range(10)) == list(range(10))
+            assert len(struck) == 4
+        else:
+            with pytest.raises(BrokenPool, match="ended 2 times"):
+                pool.map(abs, range(10))
 
 
 def test_closing_a_pool_does_not_wait_for_a_setup_that_hangs(tmp_path: Path) -> None:

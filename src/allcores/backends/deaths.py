@@ -42,6 +42,8 @@ LOOK_IDLY_NS = 250_000_000
 MOST_TEMPLATES = 5
 #: the same if the last was killed from outside, before it had loaded anything
 MOST_TEMPLATES_KILLED = 30
+#: ... and at least so long after the first of them: many kills in a moment say little of the next, ns
+KILLED_NS = 30_000_000_000
 
 
 class Deaths:
@@ -73,6 +75,8 @@ class Deaths:
         self.sample_at = 0
         self._templates_lost = 0
         self._done_at_loss = -1
+        #: since when nothing was done between the ends of templates
+        self._lost_since_ns = 0
         self._oom_kills = budget.oom_kills()
 
     def take_notices(self, driver: Driver, found: list[Found]) -> None:
@@ -175,10 +179,13 @@ class Deaths:
             if link.dead is None:
                 link.dead = (None, None)
                 self.postponed.append(link)
-        done = driver.dispatcher.items_done
-        self._templates_lost = self._templates_lost + 1 if done == self._done_at_loss else 1
+        done, now = driver.dispatcher.items_done, monotonic_ns()
+        if done != self._done_at_loss:
+            self._templates_lost, self._lost_since_ns = 0, now
+        self._templates_lost += 1
         self._done_at_loss = done
-        if self._templates_lost >= most:
+        soon = most == MOST_TEMPLATES_KILLED and now - self._lost_since_ns < KILLED_NS
+        if self._templates_lost >= most and not soon:
             if error is None:
                 error = BrokenPool(f"The template process ended {self._templates_lost} times without an item done.")
             with driver.guard:
