@@ -10,10 +10,12 @@ import time
 import traceback
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process import crimes
+from tests.process.waiting import Bell, ring
 
 from allcores import BrokenPool, Limits, Pool, SetupError
 
@@ -182,3 +184,44 @@ def test_a_cancelled_call_keeps_nothing(pool: Pool) -> None:
     assert pool.map(crimes.run, [1]) == [2]
     gc.collect()
     assert not cancelled or known() is None
+
+
+class Followed:
+    """Tells the test of its end in a worker; it can be made to refuse to travel."""
+
+    def __init__(self, path: str, home: int, fault: str = "") -> None:
+        self.path, self.home, self.fault = path, home, fault
+
+    def __reduce__(self) -> Any:
+        if self.fault == "pickle":
+            raise ValueError("it stays")
+        return (Followed, (self.path, self.home, self.fault)) if self.fault != "unpickle" else (fails, (self.path,))
+
+    def __del__(self) -> None:
+        if os.getpid() != self.home:
+            ring(self.path, self.fault)
+
+
+def answer(fault: str, item: Followed) -> Any:
+    if fault == "raise":
+        raise ValueError("no")
+    return [1, {"in": Followed(item.path, item.home, fault)}, [2]]
+
+
+def collect_no_cycles() -> None:
+    gc.disable()
+
+
+@pytest.mark.parametrize("fault", ["", "raise", "pickle", "unpickle"])
+@pytest.mark.parametrize("verb", ["submit", "map"])
+def test_an_idle_worker_keeps_nothing(verb: str, fault: str, tmp_path: Path) -> None:
+    """Neither its last item nor what became of it, however that went, and without a collection of cycles."""
+    with Bell(tmp_path / "bell") as bell, Pool(1, setup=collect_no_cycles) as pool:
+        item = Followed(bell.path, os.getpid())
+        function = functools.partial(answer, fault)
+        if verb == "submit":
+            pool.submit(function, item).exception()
+        else:
+            pool.map(function, [item], on_error="skip")
+        # The item and its result, if there was one: before the worker gets anything else to do.
+        bell.hear(1 if fault == "raise" else 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import gc
 import io
 import pickle
 import queue
@@ -12,6 +13,7 @@ import socket
 import sqlite3
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -566,3 +568,17 @@ def test_sentence_about_the_object_itself() -> None:
     """When the object itself is the culprit, its path is not repeated."""
     text = explain(generator(), "items[3]", TypeError("whatever"), plain)
     assert text.startswith("items[3] cannot be pickled: it is a generator (cannot pickle 'generator' object)")
+
+
+@pytest.mark.parametrize("dumps", [plain, cloud])
+@pytest.mark.parametrize("find", [find_culprit, lambda obj, name, dumps: explain(obj, name, ValueError("no"), dumps)])
+def test_nothing_is_kept_of_what_was_searched(dumps: Callable[[Any], bytes], find: Callable[..., Any]) -> None:
+    obj = Plain(fine=[1, 2], parts=[1, {"lock": LOCK, "file": sqlite3}, LOCK])
+    known = weakref.ref(obj)
+    gc.disable()
+    try:
+        assert find([0, (obj, LOCK)], "x", dumps) is not None
+        del obj
+        assert known() is None
+    finally:
+        gc.enable()

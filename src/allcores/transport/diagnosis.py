@@ -74,6 +74,7 @@ def find_culprit(
         # _Spent, or an object that turned on us: what was found so far is the answer.
         pass
     found = search.best
+    search.forget()
     if found is None:
         return None
     try:
@@ -160,6 +161,14 @@ class _Search:
         self.best: _Node | None = None
         #: id to object of every part followed; holding the object keeps its id from being reused
         self.seen: dict[int, Any] = {}
+        self.opened: list[_Node] = []
+
+    def forget(self) -> None:
+        """Nodes refer to themselves by their iterators: what was searched would be kept until the next collection of
+        cycles."""
+        for node in self.opened:
+            node.pending = iter(())
+        self.opened.clear()
 
     @functools.cached_property
     def by_value(self) -> bool:
@@ -183,7 +192,7 @@ class _Search:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            return error
+            return _bare(error)
         return None
 
     def run(self, obj: Any, name: str) -> None:
@@ -227,6 +236,7 @@ class _Search:
     def open(self, node: _Node) -> None:
         """Note a failing node and prepare its parts, unless the whole of it is what must not travel."""
         self.seen[id(node.obj)] = node.obj
+        self.opened.append(node)
         node.advice = _known(node.obj)
         if node.advice is None:
             node.pending = self.failing_parts(node)
@@ -255,6 +265,16 @@ class _Search:
         error = self.probe(value)
         if error is not None:
             yield label, value, error
+
+
+def _bare(error: BaseException) -> BaseException:
+    """The error without tracebacks: their frames lead to all callers, and one of those that keeps the error is a cycle,
+    which keeps the object."""
+    cause: BaseException | None = error
+    while cause is not None and cause.__traceback__ is not None:
+        cause.__traceback__ = None
+        cause = cause.__context__
+    return error
 
 
 def _too_deep(error: BaseException) -> bool:

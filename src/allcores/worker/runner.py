@@ -189,6 +189,8 @@ class Runner:
             count = min(len(items), max(0, slot[LIMIT] - base))
             failures = list(enumerate([pack_error(broken)] * count))
             self._seal(sequence, 0, count, [], failures, None, 0, ended=True, unloadable=True)
+            # Its traceback has this frame: a cycle otherwise.
+            broken = None
         self._rest()
 
     def _run_items(
