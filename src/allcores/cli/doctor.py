@@ -11,7 +11,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 
 import click
@@ -255,6 +254,8 @@ def _python() -> dict[str, Any]:
 
 
 def _version(name: str) -> str | None:
+    from importlib import metadata  # the module takes its time
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

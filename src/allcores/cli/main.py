@@ -6,6 +6,7 @@ import importlib
 import io
 import traceback
 from collections.abc import Sequence
+from typing import ClassVar
 
 import click
 
@@ -15,12 +16,24 @@ from allcores.errors import JournalError, RunChanged, RunInUse, RunNotFound, Usa
 
 
 class _LateCommands(click.Group):
-    """Imports a command's file when it is asked for: `--version` need not wait for all of them."""
+    """Imports a command's file when it is asked for: `--version` and `--help` need not wait for all of them."""
 
-    names = ("doctor", "report", "run", "runs", "top", "trace")
+    #: the commands, and the beginnings of their help texts
+    names: ClassVar = {
+        "doctor": "Show what this machine gives: cores, memory, start methods, limits, versions, and why.",
+        "report": "Show where the cores' time went.",
+        "run": "Call FUNCTION with each item of INPUT, on all cores.",
+        "runs": "Runs that keep a journal: list them, newest first, or look at one.",
+        "top": "Show the pools that run on this machine.",
+        "trace": "Turn TIMELINE (of `allcores run --timeline`, or a run's name) into a trace for ui.perfetto.dev.",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.names)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.names.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.names:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from typing import Any
 
 #: the column that holds the seal; the last one of each table
@@ -33,6 +32,8 @@ def is_sealed(row: Sequence[Any]) -> bool:
 
 def schema() -> str:
     """What makes the tables."""
+    from importlib import resources  # it takes its time, and a new catalogue alone needs it
+
     return resources.files("allcores.journal").joinpath("schema.sql").read_text("utf-8")
 
 
