@@ -12,7 +12,7 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any
 
 from allcores.clock import monotonic_ns
-from allcores.engine.flow import Chunk, Segment
+from allcores.engine.flow import Chunk, Segment, describe
 from allcores.errors import PoolClosed
 from allcores.stream import LOGS_ASIDE_S, LOGS_S, open_segment
 from allcores.transport import unpacking
@@ -204,7 +204,8 @@ class CallFuture(Future[Any]):
                 self._set(value=open_segment(segment)[0])
         except BaseException as error:
             error.add_note("allcores: the result could not be unpickled")
-            self._set(error=self._translate(unpacking.tame(error), unpickling=True))
+            what = "the call" if self._chunk is None else describe(self._chunk, 0)
+            self._set(error=self._translate(unpacking.tame(error, what), unpickling=True))
         self._chunk = self._owner = None
 
     def set_running_or_notify_cancel_once(self) -> bool:

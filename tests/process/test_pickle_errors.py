@@ -256,5 +256,54 @@ def test_a_result_that_exits_as_it_is_pickled_is_named() -> None:
     with Pool(1) as pool:
         first, second = pool.outcomes(Exits, ["raise", "end"], chunk=1)
         assert pool.map(abs, [-1]) == [1]
-    assert isinstance(first.error, TaskExited) and "SystemExit(3)" in str(first.error)
+    assert isinstance(first.error, TaskExited)
+    assert "Pickling the result of items[0]" in str(first.error) and "SystemExit(3)" in str(first.error)
     assert second.kind is Kind.WORKER_LOST and "while pickling the result of items[1]" in str(second.error)
+
+
+def leave(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
+    os._exit(3)
+
+
+class ExitsLater:
+    """Its unpickling ends the interpreter, by an exception or for good."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return leave, (self.error,)
+
+    def __call__(self, item: object) -> None:
+        raise AssertionError("it cannot be unpickled")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_what_exits_as_it_is_unpickled_is_named(pool: Pool, error: BaseException) -> None:
+    """The step and the item, in the worker and in the parent; no neighbour in the chunk is harmed."""
+    items = [1, ExitsLater(error), 3]
+    first, second, third = pool.outcomes(crimes.run_any, items, chunk=3)
+    assert first.ok and third.ok
+    assert isinstance(second.error, TaskExited) and str(second.error).startswith("Unpickling items[1] (")
+    first, second, third = pool.outcomes(ExitsLater, [error, error, error], chunk=3)
+    for number, outcome in enumerate((first, second, third)):
+        assert str(outcome.error).startswith(f"Unpickling the result of items[{number}] (")
+    assert "Unpickling the result of" in str(pool.submit(ExitsLater, error).exception())
+    (outcome,) = pool.outcomes(ExitsLater(error), [1])
+    assert str(outcome.error).startswith("Unpickling the function for items[0] (")
+    assert pool.map(abs, [-1]) == [1]
+
+
+def test_a_process_that_ends_as_an_item_is_unpickled() -> None:
+    with Pool(1) as pool:
+        first, second, third = pool.outcomes(crimes.run_any, [1, ExitsLater(None), 3], chunk=3)
+    assert first.ok and third.ok
+    assert second.kind is Kind.WORKER_LOST and "while unpickling items[1] (" in str(second.error)
+
+
+def test_an_item_that_exits_as_it_is_pickled_says_so(pool: Pool) -> None:
+    first, second = pool.outcomes(crimes.run_any, [1, Exits("raise")])
+    assert first.ok and isinstance(second.error, NotPicklable)
+    assert "items[1] cannot be pickled" in str(second.error) and "SystemExit: 3" in str(second.error)

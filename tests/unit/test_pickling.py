@@ -387,11 +387,11 @@ def test_garbage_is_no_exception() -> None:
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration(), GeneratorExit(), Base("x")])
 def test_tamed_errors_end_nothing(error: BaseException) -> None:
     """Raised while something is unpickled in the caller, they are wrapped; ordinary ones stay as they are."""
-    tamed = tame(error)
+    tamed = tame(error, "the call")
     assert isinstance(tamed, TaskExited)
     assert tamed.__cause__ is error
     ordinary = ValueError("x")
-    assert tame(ordinary) is ordinary
+    assert tame(ordinary, "the call") is ordinary
 
 
 def test_code_keeps_the_name_of_its_file() -> None:

@@ -98,8 +98,9 @@ def open_mixed(
             try:
                 loaded.append(loads(data, unpacker))
             except BaseException as error:
-                error.add_note(f"allcores: the result of {describe(chunk, offset)} could not be unpickled")
-                failures.append(Failure(offset, Kind.FAILED, unpacking.tame(error), unpickling=True))
+                what = describe(chunk, offset)
+                error.add_note(f"allcores: the result of {what} could not be unpickled")
+                failures.append(Failure(offset, Kind.FAILED, unpacking.tame(error, what), unpickling=True))
         values = loaded
         failures.sort(key=lambda failure: failure.offset)
     if unpacker is not None:

@@ -118,6 +118,8 @@ def one_line(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     text = lines[0].rstrip(".")
+    if not isinstance(error, Exception):
+        text = f"{type(error).__name__}: {text}"
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -162,6 +162,11 @@ def _dump_with(
 
 loads = pickle.loads
 
+#: Notes on exceptions that say at which step, other than the function's run, they came up in a worker.
+FUNCTION_UNREAD = "allcores: the function could not be unpickled in the worker"
+ITEM_UNREAD = "allcores: the item could not be unpickled in the worker"
+RESULT_UNWRITTEN = "allcores: the result could not be pickled in the worker"
+
 
 def explain_with_path(obj: object, name: str, error: BaseException) -> NotPicklable:
     """The error for something that will not pickle: where the culprit sits, and the way out."""

@@ -6,10 +6,17 @@ from typing import Any
 
 from allcores.errors import RemoteError, RemoteTraceback, TaskExited
 from allcores.outcome import Kind
-from allcores.transport.pickling import loads
+from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD, RESULT_UNWRITTEN, loads
 
 #: exceptions that would end the caller's loop or program instead of being seen as a failure
 ENDERS = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
+
+#: notes of exceptions that the function has not raised -> how the sentence about them begins
+STEPS = {
+    FUNCTION_UNREAD: "Unpickling the function for ",
+    ITEM_UNREAD: "Unpickling ",
+    RESULT_UNWRITTEN: "Pickling the result of ",
+}
 
 
 def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
@@ -34,11 +41,12 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
     kind = Kind.FAILED
     cause: BaseException = RemoteTraceback(text)
     if isinstance(error, ENDERS) or not isinstance(error, Exception):
+        step = next((STEPS[note] for note in getattr(error, "__notes__", ()) if note in STEPS), "")
         code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
         if isinstance(error, SystemExit):
             kind = Kind.WORKER_LOST
         ended = TaskExited(
-            f"{what} raised {name}({message}){code}: a task that does this would end its caller; return or raise "
+            f"{step}{what} raised {name}({message}){code}: a task that does this would end its caller; return or raise "
             "another exception instead.",
             **facts,
         )
@@ -56,10 +64,16 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
     return kind, error
 
 
-def tame(error: BaseException) -> BaseException:
-    """`error`, or a stand-in if seeing it raised would end the caller's loop or program."""
+def tame(error: BaseException, what: str) -> BaseException:
+    """`error`, or a stand-in if seeing it raised would end the caller's loop or program.
+
+    It came up when the result of `what` was unpickled.
+    """
     if isinstance(error, Exception) and not isinstance(error, ENDERS):
         return error
-    stand_in = TaskExited(f"unpickling raised {type(error).__name__}: {error}")
+    stand_in = TaskExited(
+        f"Unpickling the result of {what} raised {type(error).__name__}({error}): what does this would end its caller; "
+        "raise another exception instead."
+    )
     stand_in.__cause__ = error
     return stand_in

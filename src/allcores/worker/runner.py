@@ -29,7 +29,15 @@ from allcores.transport.board import (
 )
 from allcores.transport.marks import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.parcels import LARGE_STREAM
-from allcores.transport.pickling import dump_values, dumps, loads, pack_error
+from allcores.transport.pickling import (
+    FUNCTION_UNREAD,
+    ITEM_UNREAD,
+    RESULT_UNWRITTEN,
+    dump_values,
+    dumps,
+    loads,
+    pack_error,
+)
 from allcores.transport.references import Arrivals, OpenFiles
 from allcores.worker.tidying import Tidying
 
@@ -119,6 +127,8 @@ class Runner:
         try:
             self._functions[number] = (style, self._loads(payload), None)
         except BaseException as error:
+            if not isinstance(error, Exception):
+                error.add_note(FUNCTION_UNREAD)
             self._functions[number] = (style, None, error)
 
     def forget(self, number: int) -> None:
@@ -174,7 +184,7 @@ class Runner:
                 self._put(frames.RECORD.pack(sequence, 0, 0, frames.ENDED | frames.UNLOADABLE, 0, 0), b"")
                 self._rest()
                 return
-            error.add_note("allcores: the item could not be unpickled in the worker")
+            error.add_note(ITEM_UNREAD)
             items, broken = [None], error
         slot[STARTED] = monotonic_ns()
         slot[PHASE] = PHASE_RUNNING
@@ -355,7 +365,7 @@ class Runner:
         from allcores.transport.pickling import explain_with_path
 
         if not isinstance(error, Exception):
-            error.add_note("allcores: the result could not be pickled in the worker")
+            error.add_note(RESULT_UNWRITTEN)
             return error
         try:
             return explain_with_path(value, "result", error)
