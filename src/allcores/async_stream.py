@@ -146,8 +146,8 @@ async def _pull(source: AsyncIterator[Any], driver: Driver, flow: Flow, feeder: 
     except BaseException as error:
         # Whatever it is, CancelledError too: the input has not come to its end. Raised after the outcomes before it.
         feeder.error = error
-        if not isinstance(error, (Exception, asyncio.CancelledError)):
-            raise
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise  # of a task, these end the loop
     finally:
         if not flow.cancelled:
             feeder.stop()

@@ -33,7 +33,10 @@ async def numbers(count: int, *, then: type[BaseException] | None = None) -> Asy
 
 @pytest.mark.parametrize("kind", [asyncio.CancelledError, ValueError, GeneratorExit])
 def test_what_the_input_raises_comes_after_the_outcomes_before_it(pool: Pool, kind: type[BaseException]) -> None:
+    told: list[object] = []
+
     async def read() -> list[int]:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
         got: list[int] = []
         with pytest.raises(kind):
             async for value in pool.aimap(double, numbers(10, then=kind)):
@@ -41,6 +44,8 @@ def test_what_the_input_raises_comes_after_the_outcomes_before_it(pool: Pool, ki
         return got
 
     assert asyncio.run(read()) == [number * 2 for number in range(10)]
+    gc.collect()
+    assert not told, "it is raised once, and not told to the loop as well"
 
 
 def test_a_task_that_raises_the_same_ends_the_stream(pool: Pool) -> None:
