@@ -90,12 +90,18 @@ def strike(process: subprocess.Popen[bytes], who: str, chance: random.Random) ->
 STOPPED_S = 0.2
 
 
-def strike_pool(kills: int, chance: random.Random, struck: Counter[str], over: threading.Event) -> None:
+#: between two strikes a pool could start so often, at most
+STARTS = 4
+
+
+def strike_pool(
+    kills: int, chance: random.Random, struck: Counter[str], over: threading.Event, most_s: float = 1.0
+) -> None:
     """Strike processes of this program's pool at random moments, half of them as soon as they are seen."""
     known: set[int] = set()
     while struck.total() < kills and not over.is_set():
         fresh = chance.random() < 0.5
-        until = time.monotonic() + chance.uniform(0.0, 1.0)
+        until = time.monotonic() + chance.uniform(0.0, most_s)
         family: list[int] = []
         while not over.is_set():
             family = children(os.getpid())
@@ -126,11 +132,16 @@ def soak_pool(method: str, kills: int, chance: random.Random) -> int:
     roster.STOPPED_NS = watch.STOPPED_NS = watch.START_NS = dispatcher.START_NS = int(STOPPED_S * 1e9)
     struck: Counter[str] = Counter()
     over = threading.Event()
-    killer = threading.Thread(target=strike_pool, args=(kills, chance, struck, over), daemon=True)
-    maps, started = 0, time.monotonic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
+        began = time.monotonic()
+        with Pool(2, start_method=method) as pool:
+            assert pool.map(square, range(10)) == [number**2 for number in range(10)]
+        # On a machine that is slower or busy, no pool can do anything between strikes that are quicker than a start.
+        most_s = max(1.0, STARTS * (time.monotonic() - began))
         pool = Pool(2, start_method=method)
+    killer = threading.Thread(target=strike_pool, args=(kills, chance, struck, over, most_s), daemon=True)
+    maps, started = 0, time.monotonic()
     try:
         with pool:
             killer.start()
