@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from allcores.cli.exits import Exit
+from allcores.cli.main import main
 
 h5py = pytest.importorskip("h5py")
 pa = pytest.importorskip("pyarrow")
@@ -131,12 +132,15 @@ def test_a_slice_that_fails_is_recorded(folder: Path) -> None:
         (["total", "big.h5:/images", "-o", "big.h5"], "big.h5 is an input, and would be overwritten"),
     ],
 )
-def test_an_input_that_cannot_be_sliced(folder: Path, words: list[str], sentence: str) -> None:
+def test_an_input_that_cannot_be_sliced(
+    folder: Path, words: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """One sentence, exit code 2, and the output is left alone."""
-    done = run(folder, f"work.py:{words[0]}", *words[1:])
-    assert done.returncode == Exit.USAGE
-    assert sentence in done.stderr and len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
+    monkeypatch.chdir(folder)
+    assert main(["run", f"work.py:{words[0]}", *words[1:]]) == Exit.USAGE
+    out, err = capfd.readouterr()
+    assert sentence in err and len(err.splitlines()) == 1
+    assert out == ""
 
 
 def test_a_value_that_json_cannot_hold(folder: Path) -> None:

@@ -36,12 +36,12 @@ def start_demo(*options: str, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_demo_measures_and_compares(tmp_path: Path) -> None:
-    """60 modules: a JSON line each, equal to what a plain call returns; the table, and the speed-up."""
-    with start_demo("--limit", "60", "--workers", "2", folder=tmp_path) as demo:
+    """24 modules: a JSON line each, equal to what a plain call returns; the table, and the speed-up."""
+    with start_demo("--limit", "24", "--workers", "2", folder=tmp_path) as demo:
         out, err = demo.communicate(timeout=120)
     assert demo.returncode == 0, err
     lines = [json.loads(line) for line in (tmp_path / "allcores-demo.jsonl").read_text().splitlines()]
-    assert [line["index"] for line in lines] == list(range(60))
+    assert [line["index"] for line in lines] == list(range(24))
     measures = [line["value"] for line in lines if line["kind"] == "ok"]
     assert all(one == measure(one["path"]) for one in measures)
     for line in lines:
@@ -49,7 +49,7 @@ def test_demo_measures_and_compares(tmp_path: Path) -> None:
             assert (line["kind"], line["error"]) == ("failed", "SyntaxError")
             with pytest.raises(SyntaxError):
                 measure(line["item"])
-    assert "60 modules" in out
+    assert "24 modules" in out
     for sentence in (
         r"All cores: \d+\.\d\d s",
         r"One core: +\d+\.\d\d s",

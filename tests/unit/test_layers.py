@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import allcores
 
 ROOT = Path(allcores.__file__).parent
@@ -167,40 +165,49 @@ def within(name: str, places: set[str]) -> bool:
     return name in places or any(place and name.startswith(place + ".") for place in places)
 
 
-ALL = list(modules())
-
-
-@pytest.mark.parametrize(("name", "tree"), ALL, ids=[name or PACKAGE for name, _ in ALL])
-def test_imports_go_downwards(name: str, tree: ast.Module) -> None:
+def above(name: str, imported: set[str]) -> Iterator[str]:
     """Each room imports only rooms below it, as drawn."""
     rule = max((place for place in MAY_IMPORT if within(name, {place}) or place == name), key=len, default=None)
-    assert rule is not None, f"{name} has no place in the picture"
-    allowed = MAY_IMPORT[rule]
+    if rule is None:
+        yield f"{name} has no place in the picture"
+        return
     room = name.split(".")[0]
-    for imported in imports(tree):
-        target = ours(imported)
+    for each in sorted(imported):
+        target = ours(each)
         if target is None or (target.split(".")[0] == room and within(target, {room}) and target not in HUB):
             continue
-        assert within(target, allowed), f"{name or PACKAGE} imports {imported}, which is not below it"
+        if not within(target, MAY_IMPORT[rule]):
+            yield f"{name or PACKAGE} imports {each}, which is not below it"
 
 
-@pytest.mark.parametrize(("name", "tree"), ALL, ids=[name or PACKAGE for name, _ in ALL])
-def test_outside_libraries_have_one_home(name: str, tree: ast.Module) -> None:
+def away(name: str, imported: set[str]) -> Iterator[str]:
     """Everything but the standard library is imported in one place, so that it can be replaced there."""
-    for imported in imports(tree):
-        top = imported.split(".")[0]
-        if top != PACKAGE and top not in sys.stdlib_module_names:
-            assert within(name, HOMES.get(top, set())), f"{name} imports {imported}"
+    for each in sorted(imported):
+        top = each.split(".")[0]
+        if top != PACKAGE and top not in sys.stdlib_module_names and not within(name, HOMES.get(top, set())):
+            yield f"{name} imports {each}, which has another home"
 
 
-@pytest.mark.parametrize(
-    ("name", "tree"), [(name, tree) for name, tree in ALL if within(name, {"engine"}) and name not in HUB]
-)
-def test_decisions_are_pure(name: str, tree: ast.Module) -> None:
+def impure(name: str, imported: set[str]) -> Iterator[str]:
     """The deciding half of the engine reads no clock, file or process, so that a test can play any schedule."""
-    for imported in imports(tree):
-        if ours(imported) is None:
-            assert imported.split(".")[0] in PURE, f"{name} imports {imported}"
+    if within(name, {"engine"}) and name not in HUB:
+        for each in sorted(imported):
+            if ours(each) is None and each.split(".")[0] not in PURE:
+                yield f"{name} imports {each}, which is not pure"
+
+
+def test_imports_are_as_drawn() -> None:
+    """All modules in one test: some two hundred files are read once, not by every process that collects tests."""
+    found = {name: set(imports(tree)) for name, tree in modules()}
+    assert len(found) > 150
+    assert [text for rule in (above, away, impure) for each in found.items() for text in rule(*each)] == []
+
+
+def test_what_is_not_as_drawn_is_told() -> None:
+    assert list(above("errors", {"allcores.pool"})) == ["errors imports allcores.pool, which is not below it"]
+    assert list(above("nowhere", set())) == ["nowhere has no place in the picture"]
+    assert list(away("pool", {"numpy.linalg"})) == ["pool imports numpy.linalg, which has another home"]
+    assert list(impure("engine.flow", {"time"})) == ["engine.flow imports time, which is not pure"]
 
 
 def loaded_by(statement: str) -> set[str]:
