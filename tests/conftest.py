@@ -142,10 +142,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """For `-n auto`: tests wait for each other's processes much of the time, so more than there are cores."""
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """For `-n auto`: tests wait for each other's processes much of the time, so more than there are cores.
+
+    Not so the quick ones; and each process more takes seconds to collect all tests.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, 2 * cores)
+    return min(16, cores if config.option.markexpr == "quick" else 2 * cores)
 
 
 @pytest.fixture(autouse=True, scope="session")

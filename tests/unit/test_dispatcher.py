@@ -1490,7 +1490,7 @@ def test_a_broken_pool_starts_nothing_more() -> None:
 
 
 #: more than usual, and as many as HYPOTHESIS_PROFILE=search asks for
-many = settings(max_examples=max(400, settings().max_examples))
+many = settings(max_examples=max(200, settings().max_examples))
 
 
 @pytest.mark.slow
@@ -1598,7 +1598,7 @@ def test_a_starved_stream_takes_work_back() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=max(150, settings().max_examples))
 @given(st.integers(0, 2**32 - 1), st.sampled_from([100, 400, 1500]))
 def test_whatever_happens_while_memory_is_short(seed: int, size: int) -> None:
     """Tasks are put back and come again, one at least always runs, and the outcomes are those of any other day."""
