@@ -60,6 +60,8 @@ class Delivery:
 
     def returned(self) -> list[int]:
         """Blocks that nobody here needs any more, since the last call; with the driver's lock held."""
+        if not self._dead and not self._opened:
+            return []
         # Each of these was opened before: what dies from here on is looked at next time.
         count = len(self._dead)
         while self._opened:

@@ -383,13 +383,13 @@ class Driver:
 
     def function(self, target: Callable[..., Any], style: str) -> Function:
         """`target` as the pipes know it; its bytes are made once. Raises NotPicklable."""
-        name = getattr(target, "__qualname__", type(target).__name__)
-        if not self.backend.needs_bytes:
-            return Function(next(self._function_numbers), target, b"", style, name)
         key = (id(target), style)
         known = self._functions.get(key)
         if known is not None and known[0]() is target:
             return known[1]
+        name = getattr(target, "__qualname__", type(target).__name__)
+        if not self.backend.needs_bytes:
+            return Function(next(self._function_numbers), target, b"", style, name)
         # With the search path as it is now: it may have grown since the workers were started.
         packed: bytes | Parcel = pickling.dump_named(target, name, self.backend.pack_for_all)
         leases: dict[int, object] = {}

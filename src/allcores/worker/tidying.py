@@ -104,7 +104,7 @@ class Tidying:
     def tidy_between(self) -> None:
         """Undo it between two chunks that follow each other: what is rarely changed and slow to look at waits until it
         is due, or until the worker has nothing to do."""
-        if self.due:
+        if monotonic_ns() - self._tidied_ns > TIDY_NS:
             self.tidy()
         else:
             self._owed = True
