@@ -17,7 +17,7 @@ import pytest
 from tests.process import crimes
 from tests.process.waiting import Bell, ring
 
-from allcores import BrokenPool, Limits, Pool, SetupError
+from allcores import BrokenPool, Pool, SetupError
 
 
 @pytest.fixture
@@ -76,14 +76,6 @@ def test_the_error_of_a_broken_pool_gathers_nothing(verb: str) -> None:
         broken = pool._driver.dispatcher.broken
         assert broken is not None
         assert broken.__traceback__ is None
-
-
-def test_alarms_of_replaced_workers() -> None:
-    with Pool(1, limits=Limits(items_per_worker=1)) as pool:
-        for _ in range(25):
-            assert pool.submit(crimes.run, 1).result() == 2
-        with pool._driver.guard:
-            assert len(pool._driver.dispatcher.alarms) <= 36
 
 
 @pytest.mark.parametrize("backend", ["processes", "threads"])

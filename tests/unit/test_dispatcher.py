@@ -40,6 +40,7 @@ from allcores.engine.events import (
     WorkerGone,
 )
 from allcores.engine.flow import Chunk, Flow, Function, Segment
+from allcores.engine.ledger import MOST_ALARMS
 from allcores.engine.roster import STOPPED_NS
 from allcores.engine.stealing import CONFIRM_NS, SOON_NS
 from allcores.engine.watch import PEEK_NS, START_NS
@@ -586,6 +587,15 @@ def test_an_innocent_death_charges_nobody() -> None:
             assert [chunk.attempt for chunk in flow.pending] == [1]
             desks.ready(deaths + 1)
     assert take_all(flow) == [(0, 1, [Kind.WORKER_LOST])]
+
+
+def test_alarms_of_workers_that_are_gone_are_dropped() -> None:
+    """However many are replaced, before any of their alarms is due."""
+    desks = Desks(1)
+    for worker in range(1, 10 * MOST_ALARMS):
+        desks.gone(worker, idle=True)
+        desks.ready(worker + 1)
+    assert len(desks.dispatcher.alarms) <= MOST_ALARMS + 2
 
 
 # --- starting -------------------------------------------------------------------------------------
