@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from tests.contract import tasks
-from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength
+from tests.process.waiting import Bell, Gate, Watcher, begin_records, lines, wait_full_strength
 
 import allcores
 from allcores import (
@@ -63,6 +63,7 @@ def pool(place: str) -> Iterator[Pool]:
             pool.map(abs, [1])
         else:
             wait_full_strength(pool, watcher)
+        begin_records(pool)
         yield pool
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.contract import slice_tasks as tasks
-from tests.process.waiting import Watcher, wait_full_strength
+from tests.process.waiting import Watcher, begin_records, wait_full_strength
 
 from allcores import Kind, Pool, SliceError, slices
 from allcores.slices import Slices
@@ -38,6 +38,7 @@ def workers(place: str) -> Iterator[Pool | None]:
     watcher = Watcher()
     with Pool(2, start_method=place, observers=[watcher]) as pool:
         wait_full_strength(pool, watcher)
+        begin_records(pool)
         yield pool
 
 

@@ -18,11 +18,12 @@ from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    from tests.process.waiting import Watcher, wait_full_strength
+    from tests.process.waiting import Watcher, begin_records, wait_full_strength
 
     watcher = Watcher()
     with Pool(2, observers=[watcher]) as pool:
         wait_full_strength(pool, watcher)
+        begin_records(pool)
         yield pool
 
 

@@ -7,6 +7,7 @@ are files, so that a worker needs nothing but the path, whatever way it was star
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import select
 import threading
@@ -144,6 +145,12 @@ class Watcher:
         with self._condition:
             if not self._condition.wait_for(condition, seconds):
                 raise AssertionError(f"not within {seconds:g} s; the news were {self.news}")
+
+
+def begin_records(pool: Pool) -> None:
+    """Of a pool that several tests use: its thread for records begins with the first, and none shall be blamed."""
+    logger = logging.getLogger("tests")
+    pool.submit(logger.warning, "ready").result()
 
 
 def wait_full_strength(pool: Pool, watcher: Watcher) -> None:
