@@ -7,7 +7,6 @@ are files, so that a worker needs nothing but the path, whatever way it was star
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import select
 import threading
@@ -149,6 +148,8 @@ class Watcher:
 
 def begin_records(pool: Pool) -> None:
     """Of a pool that several tests use: its thread for records begins with the first, and none shall be blamed."""
+    import logging  # workers import this module, and may have no use for it
+
     logger = logging.getLogger("tests")
     pool.submit(logger.warning, "ready").result()
 
