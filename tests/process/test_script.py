@@ -247,3 +247,52 @@ def test_functions_in_wrappers_of_functools(method: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=ROOT)
     assert done.stderr == ""
     assert done.stdout == "16 8 16 12 16 7 16\nTrue 16\n"
+
+
+GLOBALS = """
+import sys
+import allcores
+
+MODEL = None
+CACHE = {}
+LIMIT = 1
+
+class Settings:
+    level = 0
+
+def prepare(value):
+    global MODEL, MADE
+    MODEL = MADE = value
+    CACHE["model"] = value
+    Settings.level = value
+
+def helper():
+    return CACHE["model"], Settings.level
+
+def look(item):
+    return MODEL, MADE, *helper()
+
+def limit(item):
+    return LIMIT
+
+method = None if sys.argv[1] == "template" else sys.argv[1]
+with allcores.Pool(1, start_method=method, setup=prepare, setup_args=(5,)) as pool:
+    print(pool.map(look, [1]), pool.map(lambda item: MODEL, [1]), pool.submit(look, 1).result())
+    LIMIT = 2
+    print(pool.map(limit, [1]))
+if method != "spawn":
+    with allcores.Pool(1, start_method=method, preload=prepare, preload_args=(6,)) as pool:
+        print(pool.map(look, [1]))
+with allcores.Executor(1, initializer=prepare, initargs=(7,)) as executor:
+    print(list(executor.map(look, [1])))
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_setup_binds_the_tasks_of_a_script_see(tmp_path: Path, method: str) -> None:
+    """Globals that are bound or filled, and attributes of classes, as if workers had imported the script."""
+    ending = scripts.run(GLOBALS, tmp_path, method)
+    expected = ["[(5, 5, 5, 5)] [5] (5, 5, 5, 5)", "[2]", "[(6, 6, 6, 6)]", "[(7, 7, 7, 7)]"]
+    if method == "spawn":
+        del expected[2]
+    assert (ending.lines, ending.err, ending.code) == (expected, "", 0)

@@ -21,6 +21,8 @@ from types import FunctionType
 from uuid import uuid4
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
+from allcores.transport import script_globals
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,6 +182,7 @@ def set_class_there(made: Any, state: Any) -> Any:
         from cloudpickle import cloudpickle
 
         cloudpickle._class_setstate(made, state)
+        script_globals.class_arrived(made)
     return made
 
 
@@ -198,6 +201,8 @@ def set_function_there(made: Any, state: Any) -> Any:
     """The same as `set_class_there`."""
     if made in _copies:
         _set(made, state)
+        if isinstance(made, FunctionType):
+            script_globals.arrived(made)
     return made
 
 

@@ -14,7 +14,7 @@ import sys
 
 from allcores.supervision import system
 from allcores.supervision.system import lift
-from allcores.transport import authkey, frames, inheritance, tracker
+from allcores.transport import authkey, frames, inheritance, script_globals, tracker
 from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.lookout import Lookout, readable
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
@@ -160,7 +160,8 @@ def _serve(
             try:
                 with inheritance.opening(arrivals.of(kind)):
                     setup, args, teardown, items_limit, growth_limit = (loads if hold is None else hold.loads)(body)
-                value = setup(*state, *args) if setup is not None else None
+                with script_globals.binding():
+                    value = setup(*state, *args) if setup is not None else None
             except BaseException as error:
                 send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
                 return 1

@@ -13,6 +13,7 @@ import threading
 import warnings
 
 from allcores.supervision import system
+from allcores.transport import script_globals
 from allcores.transport.pickling import loads
 
 TYPE_CHECKING = False
@@ -29,7 +30,8 @@ FRAMES = 2
 def load(payload: bytes | bytearray | memoryview) -> tuple[Any, ...]:
     """Call the preload function: () if it returned None, else a tuple of what it returned."""
     function, arguments = loads(payload)
-    value = function(*arguments)
+    with script_globals.binding():
+        value = function(*arguments)
     return () if value is None else (value,)
 
 
