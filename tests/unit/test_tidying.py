@@ -1,4 +1,4 @@
-"""What a task leaves in its process is undone: the usual after each chunk, all of it before the worker waits."""
+"""What a task leaves in its process is undone after each chunk."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from typing import Any
 
 import pytest
 
-from allcores.worker import tidying
 from allcores.worker.tidying import Tidying
 
 
 @pytest.fixture
-def state(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tidying]:
+def state() -> Iterator[Tidying]:
     """This process's own state is the one to come back to."""
-    # Nothing is due because of the time that has passed.
-    monkeypatch.setattr(tidying, "TIDY_NS", 1 << 62)
     tidy = Tidying()
     tidy.tidy()
     yield tidy
@@ -52,23 +49,4 @@ def test_all_of_it_is_undone(state: Tidying, tmp_path: Path) -> None:
     assert usual() != clean[0]
     assert rare() != clean[1]
     state.tidy()
-    assert (usual(), rare()) == clean
-
-
-def test_between_chunks_the_usual_is_undone_and_the_rest_before_waiting(state: Tidying, tmp_path: Path) -> None:
-    clean = usual(), rare()
-    disturb(tmp_path)
-    state.tidy_between()
-    assert usual() == clean[0]
-    state.tidy_before_waiting()
-    assert (usual(), rare()) == clean
-
-
-def test_between_chunks_all_of_it_is_undone_when_it_is_due(
-    state: Tidying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clean = usual(), rare()
-    monkeypatch.setattr(tidying, "TIDY_NS", -1)
-    disturb(tmp_path)
-    state.tidy_between()
     assert (usual(), rare()) == clean

@@ -109,8 +109,6 @@ def _serve(
     pollable = readable(pipe.fileno())
     while True:
         if not waiting:
-            if runner is not None:
-                runner.before_waiting()
             prompt = runner is not None and runner.prompt
             if prompt and pollable is not None:
                 lookout.look(pollable)
@@ -127,7 +125,7 @@ def _serve(
         kind, number, body = waiting.pop(0)
         if kind == frames.CHUNK:
             assert runner is not None
-            runner.run(number, body, more=bool(waiting))
+            runner.run(number, body)
             if runner.leaving:
                 return _leave(teardown, runner, outlet)
         elif kind == frames.FUNCTION:

@@ -102,8 +102,6 @@ class Runner:
         self._growth_limit = growth_limit
         self._rss_at_start = resident_bytes() if growth_limit is not None else 0
         self.leaving = False
-        #: there is something to do after this chunk
-        self._more = False
         #: the last chunk was a call that is likely to be followed by another at once
         self.prompt = False
         #: becomes non-empty in a process that a task forked: it must never answer for us
@@ -158,9 +156,8 @@ class Runner:
 
     # --- chunks ---
 
-    def run(self, sequence: int, body: bytes, *, more: bool = False) -> None:
-        """Run a chunk and send what came of it. more: another frame is here already."""
-        self._more = more
+    def run(self, sequence: int, body: bytes) -> None:
+        """Run a chunk and send what came of it."""
         slot = self._slot
         base = sequence << 32
         slot[STARTED] = monotonic_ns()
@@ -392,18 +389,11 @@ class Runner:
         slot[PHASE] = PHASE_IDLE
         self.flush()
         # After the results are on their way: nobody waits for this.
-        if self._more:
-            self._tidying.tidy_between()
-        else:
-            self._tidying.tidy()
+        self._tidying.tidy()
         if sys.stdout is not None:
             # A task may have closed it, or its reader may be gone: that is the task's affair.
             with contextlib.suppress(OSError, ValueError):
                 sys.stdout.flush()
-
-    def before_waiting(self) -> None:
-        """The worker has nothing to do."""
-        self._tidying.tidy_before_waiting()
 
     def _used_up(self) -> bool:
         if self._items_left is not None and self._items_left <= 0:

@@ -41,11 +41,7 @@ _SIGNALS = tuple(sorted(int(each) for each in valid_signals() if each not in (si
 _IGNORED = {int(getattr(signal, name)) for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ") if hasattr(signal, name)}
 #: those whose handler is faulthandler's, which `getsignal` does not know of
 _FATAL = {int(getattr(signal, name)) for name in ("SIGSEGV", "SIGFPE", "SIGABRT", "SIGBUS", "SIGILL")}
-#: those of them with a name of their own, and the real-time signals
-_USUAL = tuple(number for number in _SIGNALS if number < 32)
-_RARE = tuple(number for number in _SIGNALS if number >= 32)
-#: Timers that stand still while the worker waits.
-_CPU_TIMERS = (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_TIMERS = (ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
 
 def begin() -> None:
@@ -77,11 +73,8 @@ class Tidying:
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._mask = frozenset(pthread_sigmask(SIG_BLOCK, ()))
-        self._usual: list[Any] = list(map(getsignal, _USUAL))
-        self._rare: list[Any] = list(map(getsignal, _RARE))
+        self._handlers: list[Any] = list(map(getsignal, _SIGNALS))
         self._tidied_ns = 0
-        #: something is left to be looked at
-        self._owed = False
 
     @property
     def due(self) -> bool:
@@ -91,33 +84,13 @@ class Tidying:
     def tidy(self) -> None:
         """Undo it, all of it."""
         self._tidied_ns = monotonic_ns()
-        self._owed = False
-        self._tidy_quickly()
-        for timer in _CPU_TIMERS:
+        for timer in _TIMERS:
             setitimer(timer, 0)
-        if list(map(getsignal, _RARE)) != self._rare:
-            self._handle_again()
+        # In C, one comparison for all signals: this is done after each chunk.
+        fatal = list(map(getsignal, _SIGNALS)) != self._handlers and self._handle_again()
         if self._mask != pthread_sigmask(SIG_BLOCK, ()):
             pthread_sigmask(SIG_SETMASK, self._mask)
         keep_standard()
-
-    def tidy_between(self) -> None:
-        """Undo it between two chunks that follow each other: what is rarely changed and slow to look at waits until it
-        is due, or until the worker has nothing to do."""
-        if monotonic_ns() - self._tidied_ns > TIDY_NS:
-            self.tidy()
-        else:
-            self._owed = True
-            self._tidy_quickly()
-
-    def tidy_before_waiting(self) -> None:
-        """Undo what `tidy_between` has left."""
-        if self._owed:
-            self.tidy()
-
-    def _tidy_quickly(self) -> None:
-        setitimer(ITIMER_REAL, 0)
-        fatal = list(map(getsignal, _USUAL)) != self._usual and self._handle_again()
         if self._notes >= 0 and (fatal or not faulthandler.is_enabled()):
             faulthandler.disable()
             faulthandler.enable(self._notes, all_threads=False)
@@ -134,7 +107,7 @@ class Tidying:
     def _handle_again(self) -> bool:
         """Set the handlers as they were; whether one of a fatal signal was among those that were not."""
         fatal = False
-        for number, handler in zip(_SIGNALS, self._usual + self._rare, strict=True):
+        for number, handler in zip(_SIGNALS, self._handlers, strict=True):
             # None: native code's, which cannot be set from here.
             if handler is not None and getsignal(number) is not handler:
                 set_handler(number, handler)
