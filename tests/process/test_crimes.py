@@ -444,7 +444,7 @@ def test_a_result_that_raises_when_it_is_unpickled(pool: Pool, watcher: Watcher,
         outcome = commit(pool, result, way, crimes.return_something, lambda number: number)
         assert outcome.kind is Kind.FAILED
         assert isinstance(outcome.error, Exception)
-        assert "unpickl" in "\n".join([str(outcome.error), *getattr(outcome.error, "__notes__", ())])
+        assert "unpickl" in "\n".join([str(outcome.error), *getattr(outcome.error, "__notes__", ())]).lower()
         with pytest.raises(Exception, match="boom"):
             pool.map(crimes.return_something, [result])
         with pytest.raises(Exception, match="boom"):

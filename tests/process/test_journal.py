@@ -204,7 +204,7 @@ def test_a_log_that_lost_its_end(folder: Path) -> None:
 
 
 FLIPPED = [
-    "UPDATE records SET start = start + 1 WHERE start = (SELECT min(start) FROM records)",
+    "UPDATE records SET start = start + 1 WHERE start = (SELECT max(start) FROM records)",
     "UPDATE records SET count = count - 1 WHERE start = (SELECT min(start) FROM records)",
     "UPDATE records SET offset = offset + 8 WHERE start = (SELECT max(start) FROM records)",
     "DELETE FROM records WHERE start = (SELECT max(start) FROM records)",

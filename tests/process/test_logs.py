@@ -225,7 +225,7 @@ def test_a_handler_that_waits_stops_no_worker(tmp_path: Path, monkeypatch: pytes
                 until = monotonic() + PATIENCE_S
 
                 def arrived() -> int:
-                    waiting = records._waiting.copy()
+                    waiting = records.unhandled.copy()
                     return sum(isinstance(entry, tuple) for entry in waiting) + records._dropped
 
                 # What workers could not send at once comes with their next results.
