@@ -10,6 +10,7 @@ import fcntl
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import monotonic
@@ -140,10 +141,12 @@ class Watcher:
         return self.of(kind)
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-        """Look at `condition` with each piece of news until it holds."""
+        """Look at `condition` with each piece of news, and between them, until it holds: not every change is news."""
+        end = time.monotonic() + seconds
         with self._condition:
-            if not self._condition.wait_for(condition, seconds):
-                raise AssertionError(f"not within {seconds:g} s; the news were {self.news}")
+            while not self._condition.wait_for(condition, 0.05):
+                if time.monotonic() > end:
+                    raise AssertionError(f"not within {seconds:g} s; the news were {self.news}")
 
 
 def begin_records(pool: Pool) -> None:
