@@ -20,7 +20,7 @@ help:
 
 demo:
 	@.ci/venv $(VENV) cli
-	@$(RUN) -m allcores.demo $(ARGS)
+	@$(RUN) examples/standard_library.py $(ARGS)
 
 test:
 	@.ci/venv $(VENV) dev

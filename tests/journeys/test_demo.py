@@ -15,15 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from allcores.demo.modules import measure, module_name, standard_library
+from source_measures import measure, module_name, standard_library
 
 SOURCES = Path(__file__).parents[2] / "src"
+DEMO = Path(__file__).parents[2] / "examples" / "standard_library.py"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(SOURCES), "COLUMNS": "120"}
 
 
 def start_demo(*options: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "allcores.demo", *options],
+        [sys.executable, "-W", "error", str(DEMO), *options],
         cwd=folder,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,

@@ -96,7 +96,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "supervision.system",
         "timeline",
     },
-    "demo": {"", "streams"},
     "__main__": {"cli", "own_imports"},
 }
 

@@ -1,6 +1,6 @@
 """Measures every module of the standard library on all cores, then once more on one.
 
-python -m allcores.demo --help
+python examples/standard_library.py --help    (or `make demo`)
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from pathlib import Path
 from time import perf_counter
 
 import allcores
-from allcores.demo.modules import Measures, measure, module_name, standard_library
-from allcores.streams.sinks import failure_record
+from source_measures import Measures, measure, module_name, standard_library
 
 #: exit codes; the last two are those of `allcores run`
 DONE, DISAGREEMENT, CANNOT_WRITE, INTERRUPTED = 0, 1, 4, 130
@@ -77,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m allcores.demo", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python examples/standard_library.py", description=__doc__.split("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("allcores-demo.jsonl"), help="default: %(default)s")
     parser.add_argument("-w", "--workers", type=_count, help="default: the core budget")
     parser.add_argument("--limit", type=_count, metavar="N", help="measure only N modules, evenly spread")
@@ -115,7 +114,13 @@ def _measure_on_all_cores(paths: list[str], workers: int, output: Path, report: 
                     continue  # after Ctrl-C: not started, and nothing to tell
                 else:
                     report.not_python[outcome.item] = _reason(outcome.error)
-                    record = failure_record(outcome)
+                    record = {
+                        "index": outcome.index,
+                        "kind": outcome.kind.value,
+                        "item": outcome.item,
+                        "error": type(outcome.error).__name__,
+                        "message": str(outcome.error),
+                    }
                 file.write(json.dumps(record) + "\n")
         report.seconds = perf_counter() - started
 

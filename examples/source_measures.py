@@ -1,6 +1,6 @@
-"""Measures Python source files: the demo's work, and a plain function like any user's.
+"""Measures Python source files: the work of `standard_library.py`, and a plain function like any user's.
 
-    allcores run allcores.demo.modules:measure --files 'src/**/*.py' -o measures.jsonl
+    allcores run examples/source_measures.py:measure --files 'src/**/*.py' -o measures.jsonl
 
 A file is tokenised (for lines and tokens) and parsed (for structure). Cyclomatic complexity is
 McCabe's (1976): one more than the number of decisions. A decision is each `if`, `elif`, loop, `except`,

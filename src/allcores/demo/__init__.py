@@ -1,1 +1,0 @@
-"""The first job: every module of the standard library, measured on all cores. `python -m allcores.demo`."""
