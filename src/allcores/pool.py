@@ -23,6 +23,7 @@ from allcores.outcome import Outcome
 from allcores.sharing import Sharing
 from allcores.statistics import Statistics, statistics_of
 from allcores.stream import Stream
+from allcores.transport import process_role
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -59,8 +60,11 @@ class Pool(Sharing):
     Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
     used from many threads. In a process forked from its own (a server's worker, say) it starts anew at its first use
     there, with the same settings; streams and futures of the first process give results in that one alone.
+    One that is made in a worker, or while `multiprocessing` imports the main module for a new process, starts at its
+    first use there: a pool that stands in a module costs nothing in processes that only import it.
 
-    Raises: UsageError for options that make no sense, NotPicklable if `setup` or `preload` cannot travel.
+    Raises: UsageError for options that make no sense, NotPicklable if `setup` or `preload` cannot travel; some of it
+    at the first use, where it starts then.
     """
 
     def __init__(
@@ -99,8 +103,8 @@ class Pool(Sharing):
         self._logs = logs
         self._preparation = Preparation(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
         self._observers: tuple[Observer, ...] = (*observers, PoolLog(name)) if logs.records else tuple(observers)
-        self._current = self._start()
-        #: it was closed in a forked process that has not used it
+        self._current = self._wait_for_use() if process_role.only_imports() else self._start()
+        #: it was closed in a process that has not used it: one that was forked, or where it starts at first use
         self._closed_unused = False
         for observer in self._observers:
             if hasattr(observer, "attach"):
@@ -124,9 +128,19 @@ class Pool(Sharing):
         self._finalizer = weakref.finalize(self, _close_dropped, driver)
         return driver
 
+    def _wait_for_use(self) -> Driver:
+        """A driver of no workers, which the first use replaces by one that has them."""
+        place = backends.create(
+            "serial", workers=0, preparation=Preparation(), limits=Limits(), start_method=None, share=1
+        )
+        driver = Driver(0, Limits(), place, (), self.name)
+        driver.inherited = threading.RLock()
+        self._finalizer = weakref.finalize(self, _close_dropped, driver)
+        return driver
+
     @property
     def _driver(self) -> Driver:
-        """What drives the workers. In a process that was forked from the pool's, the first to ask starts it anew."""
+        """What drives the workers. Where it has not started in this process, the first to ask starts it."""
         driver = self._current
         return driver if driver.inherited is None else self._start_anew(driver.inherited)
 
@@ -134,8 +148,10 @@ class Pool(Sharing):
         with lock:
             driver = self._current
             if driver.inherited is not None and not self._closed_unused:
-                self._finalizer.detach()
+                finalizer, at_exit = self._finalizer, self._finalizer.atexit
                 driver = self._current = self._start()
+                finalizer.detach()
+                self._finalizer.atexit = at_exit
             return driver
 
     # --- verbs ------------------------------------------------------------------------------------
@@ -331,7 +347,7 @@ class Pool(Sharing):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else self._current.backend.name
+        state = "closed" if self.closed else self._backend
         return f"<allcores.Pool {self.name!r} {state}, {self.workers} workers>"
 
     # --- how verbs become flows -------------------------------------------------------------------

@@ -80,7 +80,8 @@ class Driver:
         self.guard = Guard()
         self.dispatcher = Dispatcher(workers, limits, backend.glance, describe=describe)
         self.pid = os.getpid()
-        #: in a process that was forked from the driver's: for whoever makes another in its place; None: this is its own
+        #: for whoever makes another in its place: in a process that was forked from this one's, and where a pool waits
+        #: for its first use; None: it is used itself
         self.inherited: threading.RLock | None = None
         self.closed = False
         #: observers know that it is over

@@ -14,7 +14,7 @@ import sys
 
 from allcores.supervision import system
 from allcores.supervision.system import lift
-from allcores.transport import authkey, frames, inheritance, script_globals, tracker
+from allcores.transport import authkey, frames, inheritance, process_role, script_globals, tracker
 from allcores.transport.board import PHASE, PID, STARTED, Board
 from allcores.transport.lookout import Lookout, readable
 from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
@@ -67,6 +67,7 @@ def _guard(notes_descriptor: int, parent: int) -> int:
         os.setpgid(0, 0)
     system.die_with_parent(parent)
     system.keep_standard()
+    process_role.become_worker()
     tidying.begin()
     notes = lift(notes_descriptor)
     faulthandler.enable(notes, all_threads=False)

@@ -25,7 +25,7 @@ from importlib import import_module
 
 from allcores.supervision import system
 from allcores.supervision.system import bury, lift
-from allcores.transport import authkey, inheritance, tracker
+from allcores.transport import authkey, inheritance, process_role, tracker
 from allcores.transport.board import Board
 from allcores.transport.pickling import dumps, pack_error
 from allcores.worker import inherited, tidying
@@ -50,6 +50,7 @@ PRELOADING, PRELOADED, PRELOAD_FAILED, THREADED = 21, 22, 23, 24
 def run(control_descriptor: int) -> None:
     """Be the template until the parent closes its end. Never returns."""
     system.keep_standard()
+    process_role.become_worker()
     # Out of the way of what the preload function opens and closes, and not for the programs that it starts.
     control = socket.socket(fileno=lift(control_descriptor))
     template = _Template(control)

@@ -1,0 +1,27 @@
+"""What this process is for: whether a pool that is made here is made to be used.
+
+Modules hold pools (`pool = Pool()` below the imports). Processes that do another's work import the same modules, for
+the functions in them, and so make these pools, too; nearly always nobody uses them there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+_is_worker = False
+
+
+def become_worker() -> None:
+    """This process, and what is forked from it, does the work of another: it is a worker, or a template of workers."""
+    global _is_worker
+    _is_worker = True
+
+
+def only_imports() -> bool:
+    """Whether a pool that is made now may wait for its first use: in a worker, or while multiprocessing imports the
+    main module of a program for a process that is being made."""
+    if _is_worker:
+        return True
+    process = sys.modules.get("multiprocessing.process")
+    # Its own word for that time; set in a process of "spawn", and in the server of "forkserver".
+    return process is not None and getattr(process.current_process(), "_inheriting", False)

@@ -1,0 +1,132 @@
+"""Pools that stand in a module: processes that only import it start no workers for them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.process import scripts
+
+from allcores import Pool, PoolClosed
+from allcores.transport import process_role
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts children in /proc")
+
+#: imported by the program and, for its functions, by the processes that do its work
+MODULE = """
+import os
+import allcores
+
+pool = allcores.Pool(1)
+executor = allcores.Executor(1)
+
+def double(number):
+    return 2 * number
+
+def started(*_):
+    "How many workers the two have started in this process, and its children of whatever kind."
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        children = file.read().split()
+    assert pool.closed or repr(pool) == "<allcores.Pool 'pool' processes, 1 workers>", pool
+    return [each.statistics().workers_started for each in (pool, executor._pool)], len(children)
+
+def at_preload():
+    # A template has a child that watches over it.
+    return started()[0]
+
+def before_and_after(preloaded):
+    return preloaded, started(), use()
+
+def use():
+    "In whichever process, they work when they are used."
+    return pool.map(double, [1, 2]), executor.submit(double, 3).result()
+
+def close():
+    "What was not used can be closed all the same, and then it starts no more."
+    executor.shutdown()
+    pool.close()
+    try:
+        pool.map(double, [1])
+    except allcores.PoolClosed:
+        return started()
+"""
+
+#: where the module is imported in workers and templates of ours
+WORKERS = """
+import sys
+import warnings
+import allcores
+import work
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # spawned workers load for themselves
+    with allcores.Pool(1, preload=work.at_preload, start_method=sys.argv[1]) as pool:
+        print(pool.submit(work.before_and_after).result())
+    with allcores.Pool(1, start_method=sys.argv[1]) as pool:
+        print(pool.submit(work.close).result())
+    print(work.started()[0])
+"""
+
+#: where it is, or is imported by, the main module, which multiprocessing imports for each of its processes
+PROCESSES = """
+import multiprocessing
+import sys
+import work
+
+def show(queue):
+    queue.put((work.started(), work.use()))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    queue = context.SimpleQueue()
+    process = context.Process(target=show, args=(queue,))
+    process.start()
+    print(queue.get())
+    process.join()
+    print(process.exitcode, work.started()[0])
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "work.py").write_text(MODULE)
+    return tmp_path
+
+
+@linux
+@pytest.mark.parametrize("method", ["template", "spawn"])
+def test_in_workers_and_templates(folder: Path, method: str) -> None:
+    """Imported for the functions in it, it starts none; used in a worker, it works there."""
+    script = folder / "script.py"
+    script.write_text(WORKERS)
+    with scripts.running([str(script), method], folder=folder) as process:
+        ending = scripts.finish(process)
+    assert ending.lines == ["([0, 0], ([0, 0], 0), ([2, 4], 6))", "([0, 0], 0)", "[1, 1]"], ending
+    assert ending.code == 0
+
+
+@linux
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_in_processes_of_multiprocessing(folder: Path, method: str) -> None:
+    """Whose import of the main module is not a program's own."""
+    script = folder / "script.py"
+    script.write_text(PROCESSES)
+    with scripts.running([str(script), method], folder=folder) as process:
+        ending = scripts.finish(process)
+    assert ending.lines == ["(([0, 0], 0), ([2, 4], 6))", "0 [1, 1]"], ending
+    assert ending.code == 0
+
+
+@pytest.mark.quick
+def test_what_it_says_before_its_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that may be asked of a pool, without a worker; closed, it takes no work."""
+    monkeypatch.setattr(process_role, "_is_worker", True)
+    with Pool(3, name="idle") as pool:
+        statistics = pool.statistics()
+        assert (statistics.workers, statistics.workers_started, statistics.items_done) == (0, 0, 0)
+        assert (pool.lanes(), pool.item_times(), pool.closed, pool.workers) == ([], [], False, 3)
+    assert pool.closed
+    with pytest.raises(PoolClosed, match="is closed"):
+        pool.submit(abs, 1)
+    assert pool.statistics().workers_started == 0
