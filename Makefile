@@ -1,4 +1,5 @@
 # Each target makes its own environment first, from `python3` (3.11 or newer); nothing else needs to be set up.
+# Nothing is installed or written outside of this folder: that is for .ci/run, which prepares the machine.
 # Another Python: make test PYTHON=/usr/bin/python3.12
 # Another folder: make test VENV=/tmp/allcores-venv
 
@@ -6,6 +7,8 @@ VENV ?= .venv
 PYTHON ?=
 RUN := $(VENV)/bin/python
 export PYTHON
+# an advertisement that every build would print
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: help demo test quick check format bench docs clean
 
@@ -13,7 +16,7 @@ help:
 	@echo "make demo    measure every module of the standard library, on all cores (about a minute)"
 	@echo "make test    the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
 	@echo "make quick   its quick part, in less than a minute: after each change"
-	@echo "make check   ruff, mypy --strict, and the examples of the docs"
+	@echo "make check   ruff, mypy --strict, the site built strictly, and the examples of the docs"
 	@echo "make format  let ruff lay out the code"
 	@echo "make bench   allcores beside its peers; writes docs/benchmarks.md"
 	@echo "make docs    the documentation, into site/"
@@ -34,7 +37,8 @@ check:
 	@.ci/venv $(VENV) dev
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check --quiet . || { echo "Lines are not laid out as ruff does: make format"; exit 1; }
-	@$(RUN) -m mypy --strict src tests/typing examples
+	@$(RUN) -m mypy
+	@$(RUN) -m mkdocs build --strict --quiet --site-dir $(VENV)/site
 	@$(RUN) -m pytest -q tests/docs
 
 format:
@@ -52,4 +56,4 @@ docs:
 	@echo "site/index.html"
 
 clean:
-	rm -rf $(VENV) $(VENV).lock $(VENV)-docs $(VENV)-docs.lock site build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV).lock $(VENV)-docs $(VENV)-docs.lock .venv-pip-cache site build dist .pytest_cache .mypy_cache .ruff_cache

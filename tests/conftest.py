@@ -18,8 +18,10 @@ import mmap
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 import uuid
@@ -68,6 +70,14 @@ def _mark_memory() -> mmap.mmap | None:
 
 _page = _mark_memory()
 
+# What tests and the programs that they start keep for a user (journals of runs, a browser's settings and caches) is
+# not kept among that of the user who runs them.
+_home = tempfile.mkdtemp(prefix="allcores-tests-home-")
+os.environ["HOME"] = _home
+os.environ["ALLCORES_HOME"] = os.path.join(_home, "allcores")
+for _name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+    os.environ.pop(_name, None)
+
 # A shell that starts us in the background has SIGINT ignored, and programs that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -78,6 +88,12 @@ sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" not in os.environ:
     for folder in ("src", "tests"):
         compileall.compile_dir(Path(__file__).parents[1] / folder, quiet=2)
+
+
+def pytest_unconfigure() -> None:
+    """Removes the tests' home. A browser may still write to it, hence no complaint."""
+    shutil.rmtree(_home, ignore_errors=True)
+
 
 _passed_key = pytest.StashKey[bool]()
 
@@ -149,12 +165,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, cores if config.option.markexpr == "quick" else 2 * cores)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Runs that tests begin are not kept among the user's own."""
-    os.environ["ALLCORES_HOME"] = str(tmp_path_factory.mktemp("allcores-home"))
 
 
 @pytest.fixture(autouse=True)
