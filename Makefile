@@ -10,16 +10,17 @@ export PYTHON
 # an advertisement that every build would print
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test quick check format bench docs clean
+.PHONY: help demo test quick check coverage format bench docs clean
 
 help:
-	@echo "make demo    measure every module of the standard library, on all cores (about a minute)"
-	@echo "make test    the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
-	@echo "make quick   its quick part, in less than a minute: after each change"
-	@echo "make check   ruff, mypy --strict, the site built strictly, and the examples of the docs"
-	@echo "make format  let ruff lay out the code"
-	@echo "make bench   allcores beside its peers; writes docs/benchmarks.md"
-	@echo "make docs    the documentation, into site/"
+	@echo "make demo      measure every module of the standard library, on all cores (about a minute)"
+	@echo "make test      the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
+	@echo "make quick     its quick part, in less than a minute: after each change"
+	@echo "make check     ruff, mypy --strict, the site built strictly, and the examples of the docs"
+	@echo "make coverage  what tests/unit and tests/contract run of the library, also in workers; there is a floor"
+	@echo "make format    let ruff lay out the code"
+	@echo "make bench     allcores beside its peers; writes docs/benchmarks.md"
+	@echo "make docs      the documentation, into site/"
 
 demo:
 	@.ci/venv $(VENV) cli
@@ -41,6 +42,13 @@ check:
 	@$(RUN) -m mkdocs build --strict --quiet --site-dir $(VENV)/site
 	@$(RUN) -m pytest -q tests/docs
 
+coverage:
+	@.ci/venv $(VENV) dev
+	@rm -rf .coverage
+	@$(RUN) -m coverage run -m pytest -q -p no:cacheprovider -n auto --dist worksteal tests/unit tests/contract $(ARGS)
+	@$(RUN) -m coverage combine --quiet
+	@$(RUN) -m coverage report
+
 format:
 	@.ci/venv $(VENV) dev
 	@$(RUN) -m ruff check --fix --quiet . || true
@@ -56,4 +64,4 @@ docs:
 	@echo "site/index.html"
 
 clean:
-	rm -rf $(VENV) $(VENV).lock $(VENV)-docs $(VENV)-docs.lock .venv-pip-cache site build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV).lock $(VENV)-docs $(VENV)-docs.lock .venv-pip-cache site build dist .coverage .pytest_cache .mypy_cache .ruff_cache

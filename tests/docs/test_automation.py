@@ -52,7 +52,7 @@ def promised() -> list[str]:
 def test_workflows_call_what_exists() -> None:
     """Nothing but make targets and scripts of .ci, so that all that a workflow does can be done here, too."""
     targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
-    assert {"make test", "make check", "make docs"} <= set(commands())
+    assert {"make test", "make check", "make docs", "make coverage"} <= set(commands())
     for command in commands():
         if made := re.fullmatch(r"make ([a-z]+)", command):
             assert made[1] in targets, command
