@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.process.warm import Interpreter
 
 settings.register_profile(
     # The same examples in every run, and no deadlines: a busy machine must not fail a test.
@@ -165,6 +166,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, cores if config.option.markexpr == "quick" else 2 * cores)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Interpreter]:
+    """For programs that need no fresh interpreter of their own: see there."""
+    with contextlib.closing(Interpreter()) as interpreter:
+        yield interpreter
 
 
 @pytest.fixture(autouse=True)

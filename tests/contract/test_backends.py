@@ -36,7 +36,11 @@ from allcores import (
 from allcores.engine import events
 
 PROCESSES = ("template", "fork", "spawn", "forkserver")
-PLACES = (pytest.param("template", marks=pytest.mark.quick), *PROCESSES[1:], "threads", "serial")
+PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", "serial")
+
+#: for what may depend on how a worker was started: what it finds there, what it is given and sends, and its end. All
+#: else is the same for each worker that has started. "forkserver" is another name of "template": it is tried here only.
+each_start_method = pytest.mark.parametrize("place", [*PLACES, *PROCESSES[1:]], indirect=True, scope="module")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning"),
@@ -85,6 +89,7 @@ def endless(pulled: list[int]) -> Iterator[int]:
 
 
 class TestVerbs:
+    @each_start_method
     def test_map_gives_a_list_in_input_order(self, pool: Pool) -> None:
         assert pool.map(tasks.double, range(1000)) == [number * 2 for number in range(1000)]
 
@@ -109,6 +114,7 @@ class TestVerbs:
     def test_starmap_spreads_each_item(self, pool: Pool) -> None:
         assert pool.starmap(tasks.add, [(1, 2), [3, 4], ["a", "b"]]) == [3, 7, "ab"]
 
+    @each_start_method
     @pytest.mark.parametrize("ordered", [True, False])
     def test_outcomes_tell_all_about_each_item(self, pool: Pool, ordered: bool) -> None:
         found = list(pool.outcomes(tasks.refuse_sevens, range(100, 120), ordered=ordered))
@@ -126,6 +132,7 @@ class TestVerbs:
         with pytest.raises(ValueError, match="no 107"):
             found[7].result()
 
+    @each_start_method
     def test_submit_passes_positions_and_keywords(self, pool: Pool) -> None:
         future = pool.submit(tasks.describe_call, 1, "two", fn=3, self=4)
         assert isinstance(future, Future)
@@ -151,11 +158,13 @@ class TestVerbs:
     def test_call_takes_arguments_as_a_tuple_and_a_dictionary(self, pool: Pool) -> None:
         assert pool.call(tasks.describe_call, (1,), {"a": 2}).result() == ((1,), {"a": 2})
 
+    @each_start_method
     def test_large_items_and_results_pass(self, pool: Pool) -> None:
         # Larger than any pipe or buffer in between.
         items = [bytes([number]) * 3_000_000 for number in range(6)]
         assert pool.map(bytes.upper, items) == [item.upper() for item in items]
 
+    @each_start_method
     def test_items_of_any_type_pass(self, pool: Pool) -> None:
         items = [None, 1.5, "ä", b"\0", (1, [2, {3: {4}}]), Ellipsis, int, tasks.double, tasks.Scale(4), 1 << 100]
         assert pool.map(tasks.describe_call, items) == [((item,), {}) for item in items]
@@ -224,6 +233,7 @@ class TestAsync:
 
         assert asyncio.run(main()) == [number * 2 for number in range(30)]
 
+    @each_start_method
     def test_leaving_the_loop_of_an_endless_input(self, pool: Pool) -> None:
         async def main() -> list[int]:
             values = []
@@ -381,6 +391,7 @@ class TestLaziness:
         inner = pool.imap(tasks.double, range(200))
         assert list(pool.imap(tasks.double, inner)) == [number * 4 for number in range(200)]
 
+    @each_start_method
     def test_two_items_run_at_the_same_time(self, pool: Pool, place: str, tmp_path: Path) -> None:
         if place == "serial":
             pytest.skip("one item after the other")
@@ -399,6 +410,7 @@ class TestFailures:
             values.extend(pool.imap(tasks.refuse_sevens, range(50), chunk=chunk))
         assert values == list(range(7))
 
+    @each_start_method
     def test_map_raises_the_original_type_with_its_facts(self, pool: Pool) -> None:
         with pytest.raises(tasks.Overdrawn) as caught:
             pool.map(tasks.overdraw, [5])
@@ -411,6 +423,7 @@ class TestFailures:
         assert "items[7] (7)" in note
         assert f"worker {outcome.worker}" in note
 
+    @each_start_method
     def test_the_line_that_failed_is_shown(self, pool: Pool) -> None:
         import traceback
 
@@ -429,6 +442,7 @@ class TestFailures:
         assert sorted(unordered) == good
         assert pool.starmap(tasks.refuse_sevens, zip(range(50)), on_error="skip", chunk=chunk) == good
 
+    @each_start_method
     @pytest.mark.parametrize(
         ("fn", "original"),
         [
@@ -538,6 +552,7 @@ def refuse(number):
 )
 
 
+@each_start_method
 class TestFunctions:
     def test_a_lambda(self, pool: Pool) -> None:
         assert pool.map(lambda number: number + 1, [1, 2]) == [2, 3]
@@ -600,6 +615,7 @@ class TestFunctions:
             assert pool.map(lambda item, number=number: item + number, [1]) == [number + 1]
 
 
+@each_start_method
 class TestState:
     def test_what_setup_returns_comes_first(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool(1, setup=tasks.open_account, setup_args=(5,)) as pool:
@@ -762,6 +778,7 @@ class TestMistakes:
             pool.map(tasks.add, [1])
 
 
+@each_start_method
 class TestEnd:
     def test_a_closed_pool_refuses_every_verb(self, make_pool: Callable[..., Pool]) -> None:
         pool = make_pool()
@@ -838,6 +855,7 @@ class TestEnd:
 
 
 class TestStatistics:
+    @each_start_method
     def test_outcomes_are_counted_by_kind(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool() as pool:
             before = pool.statistics()
@@ -899,6 +917,7 @@ class TestObservers:
             (ended,) = watcher.wait_for(events.FlowEnded)
             assert ended.cancelled
 
+    @each_start_method
     def test_workers_are_announced(self, make_pool: Callable[..., Pool], place: str) -> None:
         if place == "serial":
             pytest.skip("its only worker is the caller")
@@ -944,6 +963,7 @@ class TestObservers:
 
 
 class TestManyAtOnce:
+    @each_start_method
     def test_threads_share_a_pool(self, pool: Pool) -> None:
         def work(start: int) -> None:
             if start % 3 == 0:
@@ -979,6 +999,7 @@ class TestManyAtOnce:
             assert sorted(future.result() for future in futures) == [number * 2 for number in range(8)]
             assert pool.statistics().items_in_flight == 0
 
+    @each_start_method
     def test_pools_live_side_by_side(self, make_pool: Callable[..., Pool]) -> None:
         pools = [make_pool(1) for _ in range(3)]
         streams = [pool.imap(tasks.double, range(start, start + 100)) for start, pool in enumerate(pools)]
@@ -986,6 +1007,7 @@ class TestManyAtOnce:
         for pool in pools:
             pool.close()
 
+    @each_start_method
     @pytest.mark.parametrize("inner", ["processes", "threads", "serial"])
     def test_a_task_has_a_pool_of_its_own(self, pool: Pool, inner: str) -> None:
         assert pool.map(tasks.sum_by_pool, [(inner, 20), (inner, 30)]) == [20 * 19, 30 * 29]

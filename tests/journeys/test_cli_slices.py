@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.process.scripts import Ending
+from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
@@ -50,16 +54,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *words: str, site: str | None = None) -> subprocess.CompletedProcess[str]:
-    path = str(ROOT / "src") if site is None else f"{site}{os.pathsep}{ROOT / 'src'}"
-    return subprocess.run(
-        [sys.executable, "-m", "allcores", "run", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+Run = Callable[..., Ending]
+
+
+@pytest.fixture
+def run(warm: Interpreter, folder: Path) -> Run:
+    """`python -m allcores run` with words, in the folder."""
+    return functools.partial(warm.run, "run", folder=folder)
 
 
 @pytest.mark.parametrize(
@@ -76,27 +77,27 @@ def run(folder: Path, *words: str, site: str | None = None) -> subprocess.Comple
         ),
     ],
 )
-def test_values_of_slices(folder: Path, words: list[str], values: list[object]) -> None:
+def test_values_of_slices(run: Run, folder: Path, words: list[str], values: list[object]) -> None:
     """The function gets arrays and tables; what it returns of theirs is written as plain JSON."""
-    done = run(folder, f"work.py:{words[0]}", *words[1:], "-o", "out.jsonl")
-    assert done.returncode == Exit.OK, done.stderr
+    done = run(f"work.py:{words[0]}", *words[1:], "-o", "out.jsonl")
+    assert done.code == Exit.OK, done.err
     assert [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()] == values
 
 
 @pytest.mark.quick
-def test_the_suffix_can_be_overruled(folder: Path) -> None:
+def test_the_suffix_can_be_overruled(run: Run, folder: Path) -> None:
     """By --format, for files with names of their own, and with colons in them."""
     os.rename(folder / "big.npy", folder / "12:30")
-    done = run(folder, "work.py:total", "12:30", "--format", "npy", "--quiet")
-    assert (done.returncode, done.stdout) == (Exit.OK, "45\n"), done.stderr
+    done = run("work.py:total", "12:30", "--format", "npy", "--quiet")
+    assert (done.code, done.out) == (Exit.OK, "45\n"), done.err
 
 
-def test_a_slice_that_fails_is_recorded(folder: Path) -> None:
+def test_a_slice_that_fails_is_recorded(run: Run, folder: Path) -> None:
     """Its record says which slice it was, and one that cannot be read shows a sentence, no traceback."""
     words = ["work.py:picky", "big.npy", "--rows", "5", "--on-error", "record"]
-    done = run(folder, *words, "--quiet")
-    assert done.returncode == Exit.SOME_FAILED
-    records = [json.loads(line) for line in done.stdout.splitlines()]
+    done = run(*words, "--quiet")
+    assert done.code == Exit.SOME_FAILED
+    records = [json.loads(line) for line in done.out.splitlines()]
     assert [record["kind"] for record in records] == ["failed", "ok"]
     assert records[0]["item"] == "big.npy[0:5]" and "ZeroDivisionError" in records[0]["error"]
     assert "runner.py" not in records[0]["traceback"]
@@ -107,9 +108,9 @@ def test_a_slice_that_fails_is_recorded(folder: Path) -> None:
     with open(packed, "r+b") as raw:
         raw.seek(place)
         raw.write(b"\xff")
-    done = run(folder, "work.py:total", "packed.h5", "--rows", "2", "--quiet")
-    assert done.returncode == Exit.STOPPED
-    assert "packed.h5:/images[0:2] cannot be read" in done.stderr and "Traceback" not in done.stderr
+    done = run("work.py:total", "packed.h5", "--rows", "2", "--quiet")
+    assert done.code == Exit.STOPPED
+    assert "packed.h5:/images[0:2] cannot be read" in done.err and "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -143,17 +144,19 @@ def test_an_input_that_cannot_be_sliced(
     assert out == ""
 
 
-def test_a_value_that_json_cannot_hold(folder: Path) -> None:
+def test_a_value_that_json_cannot_hold(run: Run, folder: Path) -> None:
     """Is a failure of its slice, in one sentence."""
-    done = run(folder, "work.py:hashed", "big.npy")
-    assert done.returncode == Exit.STOPPED
-    assert "value['first'] is a set" in done.stderr and "Traceback" not in done.stderr
+    done = run("work.py:hashed", "big.npy")
+    assert done.code == Exit.STOPPED
+    assert "value['first'] is a set" in done.err and "Traceback" not in done.err
 
 
 def test_a_missing_library_names_the_extra(folder: Path) -> None:
     """As the command's one sentence."""
     (folder / "without").mkdir()
     (folder / "without" / "h5py.py").write_text("raise ModuleNotFoundError('No module named h5py', name='h5py')")
-    done = run(folder, "work.py:total", "big.h5:/images", site=str(folder / "without"))
+    environment = {**os.environ, "PYTHONPATH": f"{folder / 'without'}{os.pathsep}{ROOT / 'src'}"}
+    command = [sys.executable, "-m", "allcores", "run", "work.py:total", "big.h5:/images"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == Exit.USAGE
     assert "needs h5py: pip install 'allcores[hdf5]'" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -9,9 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.process.warm import Interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,89 +35,94 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *words: str, code: int = 0, blocked: str = "") -> str:
-    """What the command says on standard error. blocked: a library that cannot be imported."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "XDG_STATE_HOME": str(folder / "state")}
-    start = ["-m", "allcores"]
-    if blocked:
-        hide = f"import sys; sys.modules[{blocked!r}] = None; from allcores.cli.main import main; sys.exit(main())"
-        start = ["-c", hide]
-    command = [sys.executable, *start, *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == code, done.stderr
-    return done.stderr
+Run = Callable[..., str]
 
 
-def recorded(folder: Path, name: str = "run.jsonl.gz") -> None:
+@pytest.fixture
+def run(warm: Interpreter, folder: Path) -> Run:
+    """What `python -m allcores` with words says on standard error, in the folder, when it exits with the code."""
+
+    def run(*words: str, code: int = 0) -> str:
+        done = warm.run(*words, folder=folder, environ={"XDG_STATE_HOME": str(folder / "state")})
+        assert done.code == code, done.err
+        return done.err
+
+    return run
+
+
+def recorded(run: Run, name: str = "run.jsonl.gz") -> None:
     run(
-        folder, "run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "skip", "--timeline", name,
+        "run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "skip", "--timeline", name,
         "--trace", "trace.json", "--workers", "2", code=1,
     )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_run_with_a_journal_is_reported_by_its_name(folder: Path) -> None:
+def test_a_run_with_a_journal_is_reported_by_its_name(run: Run, folder: Path) -> None:
     """It records into its own folder, without being asked."""
     where = ["--runs-dir", "runs"]
-    run(folder, "run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "skip", *where, code=1)
+    run("run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "skip", *where, code=1)
     (name,) = os.listdir(folder / "runs")
     for wanted in (name, "latest"):
-        assert "of the" in run(folder, "report", wanted, "-o", f"{wanted}.html", *where)
+        assert "of the" in run("report", wanted, "-o", f"{wanted}.html", *where)
         assert "no price for article" in (folder / f"{wanted}.html").read_text()
-    assert "ui.perfetto.dev" in run(folder, "trace", "latest", *where)
+    assert "ui.perfetto.dev" in run("trace", "latest", *where)
     assert len(json.loads((folder / "trace.json").read_text())["traceEvents"]) > 400 / 20
-    assert "there is no run 'other'" in run(folder, "report", "other", *where, code=2)
+    assert "there is no run 'other'" in run("report", "other", *where, code=2)
 
 
 @pytest.mark.slow
-def test_each_session_of_a_resumed_run_has_a_timeline(folder: Path) -> None:
+def test_each_session_of_a_resumed_run_has_a_timeline(run: Run, folder: Path) -> None:
     """The last one in which something was run is shown, and how to see the others."""
     words = ["run", "work.py:picky", "numbers.txt", "-o", "out.jsonl", "--on-error", "record", "--runs-dir", "runs"]
     where = ["latest", "--runs-dir", "runs"]
-    run(folder, *words, code=1)
-    assert "session" not in run(folder, "report", *where)
-    run(folder, *words, "--resume", "--retry-failed", code=1)
-    run(folder, *words, "--resume", code=1)
-    assert "This is session 2; --session shows another (1)." in run(folder, "report", *where)
+    run(*words, code=1)
+    assert "session" not in run("report", *where)
+    run(*words, "--resume", "--retry-failed", code=1)
+    run(*words, "--resume", code=1)
+    assert "This is session 2; --session shows another (1)." in run("report", *where)
     assert "<dt>items tried</dt><dd>20</dd>" in (folder / "report.html").read_text()
-    run(folder, "report", *where, "--session", "1")
+    run("report", *where, "--session", "1")
     assert "<dt>items tried</dt><dd>400</dd>" in (folder / "report.html").read_text()
-    assert "session 3: it has 1, 2" in run(folder, "trace", *where, "--session", "3", code=2)
+    assert "session 3: it has 1, 2" in run("trace", *where, "--session", "3", code=2)
 
 
 @pytest.mark.slow
 @pytest.mark.quick
-def test_a_run_leaves_a_timeline_from_which_report_and_trace_are_made(folder: Path) -> None:
+def test_a_run_leaves_a_timeline_from_which_report_and_trace_are_made(run: Run, folder: Path) -> None:
     """All of them tell of the same run."""
-    recorded(folder)
-    said = run(folder, "report", "run.jsonl.gz")
+    recorded(run)
+    said = run("report", "run.jsonl.gz")
     assert "report.html: " in said
     report = (folder / "report.html").read_text()
     assert "<dt>items tried</dt><dd>400</dd>" in report
     assert "ValueError: no price for article 3" in report
-    run(folder, "trace", "run.jsonl.gz", "-o", "again.json")
+    run("trace", "run.jsonl.gz", "-o", "again.json")
     first, again = (json.loads((folder / name).read_text()) for name in ("trace.json", "again.json"))
     assert [event for event in first["traceEvents"] if event["ph"] == "X"]
     assert len(first["traceEvents"]) == len(again["traceEvents"])
 
 
-def test_mistakes_cost_one_sentence(folder: Path) -> None:
+def test_mistakes_cost_one_sentence(run: Run, folder: Path) -> None:
     """What is no timeline, what cannot be written, what is not installed."""
-    assert run(folder, "report", "work.py", code=2).startswith("allcores: 'work.py' is no timeline")
-    assert "'none.jsonl' cannot be read: No such file" in run(folder, "report", "none.jsonl", code=2)
-    said = run(folder, "run", "work.py:picky", "numbers.txt", "--timeline", "no/such/folder.jsonl", code=2)
+    assert run("report", "work.py", code=2).startswith("allcores: 'work.py' is no timeline")
+    assert "'none.jsonl' cannot be read: No such file" in run("report", "none.jsonl", code=2)
+    said = run("run", "work.py:picky", "numbers.txt", "--timeline", "no/such/folder.jsonl", code=2)
     assert "cannot write no/such/folder.jsonl: there is no folder" in said
     assert len(said.splitlines()) == 1
     (folder / "t.jsonl").write_text('{"format": "allcores.timeline", "version": 1}\n')
-    assert "cannot be written" in run(folder, "trace", "t.jsonl", "-o", "no/trace.json", code=2)
-    said = run(folder, "report", "t.jsonl", code=2, blocked="jinja2")
-    assert said == "allcores: reports need Jinja2: pip install 'allcores[report]'\n"
+    assert "cannot be written" in run("trace", "t.jsonl", "-o", "no/trace.json", code=2)
+    hide = "import sys; sys.modules['jinja2'] = None; from allcores.cli.main import main; sys.exit(main())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", hide, "report", "t.jsonl"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, "allcores: reports need Jinja2: pip install 'allcores[report]'\n")
 
 
-def test_report_refers_to_nothing_outside(folder: Path) -> None:
+def test_report_refers_to_nothing_outside(run: Run, folder: Path) -> None:
     """No script, no address, and the page itself forbids both."""
     (folder / "t.jsonl").write_text('{"format": "allcores.timeline", "version": 1}\n')
-    run(folder, "report", "t.jsonl")
+    run("report", "t.jsonl")
     report = (folder / "report.html").read_text()
     assert "<script" not in report
     assert "://" not in report
@@ -170,10 +177,10 @@ frame.onload = () => {
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-def test_report_in_a_browser(folder: Path) -> None:
+def test_report_in_a_browser(run: Run, folder: Path) -> None:
     """Every chart has content, nothing is asked for or complained of, and a phone need not scroll sideways."""
-    recorded(folder)
-    run(folder, "report", "run.jsonl.gz")
+    recorded(run)
+    run("report", "run.jsonl.gz")
     report = folder / "report.html"
     _, complaints, asked = browse(folder, report)
     assert complaints == ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
 
@@ -55,17 +56,27 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def call(folder: Path, *words: str) -> tuple[int, str, str]:
-    process = start(folder, *words)
-    out, err = process.communicate(timeout=120)
-    assert "Traceback" not in err or "ValueError" in err, err
-    return process.returncode, out, err
+class Shell:
+    """In the folder."""
+
+    def __init__(self, warm: Interpreter, folder: Path) -> None:
+        self._warm = warm
+        self._folder = folder
+
+    def call(self, *words: str) -> tuple[int, str, str]:
+        done = self._warm.run(*words, folder=self._folder, environ={"ALLCORES_HOME": str(self._folder / "home")})
+        assert "Traceback" not in done.err or "ValueError" in done.err, done.err
+        return done.code, done.out, done.err
+
+    def as_json(self, *words: str) -> Any:
+        code, out, err = self.call(*words, "--json")
+        assert code == 0, err
+        return json.loads(out)
 
 
-def as_json(folder: Path, *words: str) -> Any:
-    code, out, err = call(folder, *words, "--json")
-    assert code == 0, err
-    return json.loads(out)
+@pytest.fixture
+def shell(warm: Interpreter, folder: Path) -> Shell:
+    return Shell(warm, folder)
 
 
 def numbers(count: int = 40) -> str:
@@ -73,21 +84,22 @@ def numbers(count: int = 40) -> str:
 
 
 @pytest.mark.quick
-def test_killed_and_resumed(folder: Path) -> None:
+def test_killed_and_resumed(shell: Shell, folder: Path) -> None:
     """The worker kills the program and itself; --resume goes on, and the output is whole."""
     words = ("run", "work.py:kills_all", "in.txt", "-o", "out.jsonl", "--chunk", "1")
-    code, _, _ = call(folder, *words)
-    assert code == -signal.SIGKILL and not (folder / "out.jsonl").exists()
-    (run,) = as_json(folder, "runs")
+    killed = start(folder, *words)
+    killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL and not (folder / "out.jsonl").exists()
+    (run,) = shell.as_json("runs")
     assert run["state"] == "interrupted"
-    code, _, err = call(folder, *words, "--resume")
+    code, _, err = shell.call(*words, "--resume")
     assert (code, (folder / "out.jsonl").read_text()) == (Exit.OK, numbers()), err
     assert run["id"] in err or run["settled"] == 0
-    (run,) = as_json(folder, "runs", "list")
+    (run,) = shell.as_json("runs", "list")
     assert (run["state"], run["ok"], run["total"], run["sessions"]) == ("finished", 40, 40, 2)
 
 
-def test_ctrl_c_is_resumed(folder: Path) -> None:
+def test_ctrl_c_is_resumed(shell: Shell, folder: Path) -> None:
     """What was running is kept, and the way on is told."""
     reading, writing = os.pipe()
     process = subprocess.Popen(
@@ -100,7 +112,7 @@ def test_ctrl_c_is_resumed(folder: Path) -> None:
     )
     os.close(reading)
     given = 0
-    while not any(run["settled"] for run in as_json(folder, "runs")):
+    while not any(run["settled"] for run in shell.as_json("runs")):
         # One by one: while the input is waited for, what is finished waits, too.
         os.write(writing, f"{given}\n".encode())
         given += 1
@@ -109,38 +121,38 @@ def test_ctrl_c_is_resumed(folder: Path) -> None:
     os.close(writing)
     assert process.returncode == Exit.INTERRUPTED and "allcores runs resume" in err
     words = ("run", "work.py:slow", "in.txt", "-o", "out.jsonl", "--resume")
-    code, _, err = call(folder, *words)
+    code, _, err = shell.call(*words)
     assert code == Exit.USAGE and "the input was Lines - " in err and "--accept-changes" in err
-    code, _, err = call(folder, *words, "--accept-changes")
+    code, _, err = shell.call(*words, "--accept-changes")
     assert (code, (folder / "out.jsonl").read_text()) == (Exit.OK, numbers()), err
 
 
-def test_failures_are_shown_exported_and_retried(folder: Path) -> None:
+def test_failures_are_shown_exported_and_retried(shell: Shell, folder: Path) -> None:
     """Grouped by cause, with the first item of each; retried, only they run."""
-    code, _, _ = call(folder, "run", "work.py:picky", "in.txt", "-o", "out.csv", "--on-error", "skip")
+    code, _, _ = shell.call("run", "work.py:picky", "in.txt", "-o", "out.csv", "--on-error", "skip")
     assert code == Exit.SOME_FAILED and len((folder / "out.csv").read_text().splitlines()) == 39
-    shown = as_json(folder, "runs", "show", "latest")
+    shown = shell.as_json("runs", "show", "latest")
     (group,) = shown["failures_by_cause"]
     assert (group["cause"], group["count"], group["first"]["index"]) == ("ValueError: no N", 2, 3)
-    assert "2 × failed: ValueError: no N" in call(folder, "runs", "show", "latest")[1]
-    exported = [json.loads(line) for line in call(folder, "runs", "failures", shown["id"])[1].splitlines()]
+    assert "2 × failed: ValueError: no N" in shell.call("runs", "show", "latest")[1]
+    exported = [json.loads(line) for line in shell.call("runs", "failures", shown["id"])[1].splitlines()]
     assert [each["item"] for each in exported] == ["3", "30"] and "Traceback" in exported[0]["traceback"]
-    assert as_json(folder, "runs", "failures", "latest", "--kind", "timed_out") == []
+    assert shell.as_json("runs", "failures", "latest", "--kind", "timed_out") == []
     (folder / "mended").touch()
-    code, out, err = call(folder, "runs", "resume", "latest", "--retry-failed", "--json")
+    code, out, err = shell.call("runs", "resume", "latest", "--retry-failed", "--json")
     assert code == Exit.OK, err
     assert (json.loads(out)["items"], json.loads(out)["resumed"]) == (2, 40)
     assert len((folder / "out.csv").read_text().splitlines()) == 41
 
 
-def test_runs_are_removed(folder: Path) -> None:
+def test_runs_are_removed(shell: Shell, folder: Path) -> None:
     """Their journals, not their outputs; what is not there is said."""
-    call(folder, "run", "work.py:slow", "in.txt", "-o", "out.jsonl", "--quiet")
-    name = as_json(folder, "runs")[0]["id"]
-    assert as_json(folder, "runs", "rm", name) == {"removed": [name]}
-    assert (folder / "out.jsonl").read_text() == numbers() and as_json(folder, "runs") == []
+    shell.call("run", "work.py:slow", "in.txt", "-o", "out.jsonl", "--quiet")
+    name = shell.as_json("runs")[0]["id"]
+    assert shell.as_json("runs", "rm", name) == {"removed": [name]}
+    assert (folder / "out.jsonl").read_text() == numbers() and shell.as_json("runs") == []
     for words in (("show", name), ("resume", "latest"), ("rm",)):
-        code, _, err = call(folder, "runs", *words)
+        code, _, err = shell.call("runs", *words)
         assert code == Exit.USAGE and err.startswith("allcores: ") and err.count("\n") == 1
 
 
@@ -153,25 +165,25 @@ def test_runs_are_removed(folder: Path) -> None:
         (["-o", "out.csv", "--on-error", "record"], "JSON lines"),
     ],
 )
-def test_options_that_make_no_sense(folder: Path, words: list[str], sentence: str) -> None:
+def test_options_that_make_no_sense(shell: Shell, folder: Path, words: list[str], sentence: str) -> None:
     """One sentence with the way out; nothing is begun."""
-    code, _, err = call(folder, "run", "work.py:slow", "in.txt", *words)
+    code, _, err = shell.call("run", "work.py:slow", "in.txt", *words)
     assert code == Exit.USAGE and sentence in err and not (folder / "home").exists()
 
 
-def test_without_a_journal_nothing_is_kept(folder: Path) -> None:
+def test_without_a_journal_nothing_is_kept(shell: Shell, folder: Path) -> None:
     """The output is the same, and published whole, too."""
-    code, _, err = call(folder, "run", "work.py:slow", "in.txt", "-o", "out.jsonl", "--no-journal")
+    code, _, err = shell.call("run", "work.py:slow", "in.txt", "-o", "out.jsonl", "--no-journal")
     assert (code, (folder / "out.jsonl").read_text()) == (Exit.OK, numbers()), err
     assert not (folder / "home").exists()
 
 
-def test_bad_records_are_left_out_and_reported(folder: Path) -> None:
+def test_bad_records_are_left_out_and_reported(shell: Shell, folder: Path) -> None:
     """By line, in the run's report."""
     (folder / "in.jsonl").write_text("1\n{oops\n3\n")
     words = ("run", "work.py:slow", "in.jsonl", "-o", "out.jsonl")
-    code, _, err = call(folder, *words)
+    code, _, err = shell.call(*words)
     assert code == Exit.USAGE and "line 2" in err
-    code, _, err = call(folder, *words, "--bad-records", "skip")
+    code, _, err = shell.call(*words, "--bad-records", "skip")
     assert code == Exit.OK and (folder / "out.jsonl").read_text() == "1\n3\n"
-    assert "1 bad record" in err and "in.jsonl, line 2" in call(folder, "runs", "show", "latest")[1]
+    assert "1 bad record" in err and "in.jsonl, line 2" in shell.call("runs", "show", "latest")[1]

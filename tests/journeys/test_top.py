@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pty
@@ -10,18 +11,21 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pyte
 import pytest
-from tests.process.waiting import Bell, Gate
+from tests.process.scripts import Ending
+from tests.process.waiting import PATIENCE_S, Bell, Gate
+from tests.process.warm import Interpreter
 
 from allcores import Pool
+from allcores.cli import top as top_command
 from allcores.cli.exits import Exit
-from allcores.cli.top import Top
 from allcores.errors import NotSupported
 from allcores.supervision import boards
 
@@ -62,12 +66,26 @@ class Program:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Iterator[Program]:
-    script = tmp_path / "script.py"
+def ending_program(tmp_path: Path) -> Iterator[Program]:
+    """For a test that ends it."""
+    with running(tmp_path) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """For tests that only look."""
+    with running(tmp_path_factory.mktemp("program")) as program:
+        yield program
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Program]:
+    script = folder / "script.py"
     script.write_text(SCRIPT)
-    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+    with Bell(folder / "bell") as bell, Gate(folder / "gate") as gate:
         command = [sys.executable, str(script), bell.path, gate.path]
-        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT)
+        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT)
         try:
             bell.hear(3)
             yield Program(process, gate)
@@ -77,17 +95,21 @@ def program(tmp_path: Path) -> Iterator[Program]:
             process.wait()
 
 
-def top(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "allcores", "top", *words]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+Top = Callable[..., Ending]
+
+
+@pytest.fixture
+def top(warm: Interpreter, tmp_path: Path) -> Top:
+    """`python -m allcores top` with words."""
+    return functools.partial(warm.run, "top", folder=tmp_path)
 
 
 @pytest.mark.quick
-def test_a_snapshot_for_machines(program: Program) -> None:
+def test_a_snapshot_for_machines(top: Top, program: Program) -> None:
     """Whose pool it is, how far it is, and what each worker runs, without a word from the pool."""
     done = top("--json", str(program.pid))
-    assert done.returncode == Exit.OK, done.stderr
-    (pool,) = json.loads(done.stdout)["pools"]
+    assert done.code == Exit.OK, done.err
+    (pool,) = json.loads(done.out)["pools"]
     assert (pool["pid"], pool["name"], pool["size"]) == (program.pid, "crew", 2)
     assert (pool["done"], pool["failed"], pool["memory_per_worker"]) == (100, 0, 10**9)
     assert "script.py" in pool["command"]
@@ -96,13 +118,13 @@ def test_a_snapshot_for_machines(program: Program) -> None:
     assert {worker["state"] for worker in workers} == {"running"}
     assert sum(worker["done"] for worker in workers) == 100
     assert all(worker["resident"] > 1 << 20 and worker["cores"] >= 0 for worker in workers)
-    assert all(0 < worker["seconds"] < 60 for worker in workers)
+    assert all(0 < worker["seconds"] < 3600 for worker in workers)
 
 
-def test_a_snapshot_for_people(program: Program) -> None:
+def test_a_snapshot_for_people(top: Top, program: Program) -> None:
     done = top("--once", str(program.pid))
-    assert done.returncode == Exit.OK, done.stderr
-    lines = done.stdout.splitlines()
+    assert done.code == Exit.OK, done.err
+    lines = done.out.splitlines()
     assert lines[0].startswith(f"crew · process {program.pid} · ")
     assert "100 items done" in lines[1]
     assert "2 of 2 workers busy" in lines[2]
@@ -110,21 +132,21 @@ def test_a_snapshot_for_people(program: Program) -> None:
     assert len([line for line in lines[4:] if "items[" in line]) == 2
 
 
-def test_all_pools_of_the_user_are_found(program: Program) -> None:
-    pools = json.loads(top("--json").stdout)["pools"]
+def test_all_pools_of_the_user_are_found(top: Top, program: Program) -> None:
+    pools = json.loads(top("--json").out)["pools"]
     assert [pool["name"] for pool in pools if pool["pid"] == program.pid] == ["crew"]
 
 
-def test_it_ends_with_the_pool(program: Program) -> None:
+def test_it_ends_with_the_pool(ending_program: Program) -> None:
     """In a terminal it draws until the pool is gone, then says so and ends with 0."""
     descriptor, theirs = pty.openpty()
-    command = [sys.executable, "-m", "allcores", "top", str(program.pid), "--interval", "0.2"]
+    command = [sys.executable, "-m", "allcores", "top", str(ending_program.pid), "--interval", "0.2"]
     environment = ENVIRONMENT | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     shown = subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     screen = pyte.Screen(100, 30)
     stream = pyte.ByteStream(screen)
-    until, opened = monotonic() + 40, False
+    until, opened = monotonic() + PATIENCE_S, False
     try:
         while monotonic() < until and select.select([descriptor], [], [], until - monotonic())[0]:
             try:
@@ -133,7 +155,7 @@ def test_it_ends_with_the_pool(program: Program) -> None:
                 break
             if not opened and sum("items[" in line for line in screen.display) == 2:
                 opened = True
-                program.end()
+                ending_program.end()
     finally:
         os.close(descriptor)
         if not opened:
@@ -141,13 +163,13 @@ def test_it_ends_with_the_pool(program: Program) -> None:
         status = shown.wait(120)
     assert opened
     assert status == Exit.OK
-    assert any(f"pool 'crew' of process {program.pid} has ended" in line for line in screen.display)
+    assert any(f"pool 'crew' of process {ending_program.pid} has ended" in line for line in screen.display)
 
 
-def test_a_pool_that_is_gone_is_not_shown(program: Program) -> None:
-    (place,), _ = boards.find(program.pid)
+def test_a_pool_that_is_gone_is_not_shown(ending_program: Program) -> None:
+    (place,), _ = boards.find(ending_program.pid)
     assert boards.read(place) is not None
-    program.end()
+    ending_program.end()
     assert boards.read(place) is None
 
 
@@ -156,12 +178,12 @@ def test_a_pool_that_is_gone_is_not_shown(program: Program) -> None:
     [(os.getpid(), "has no pool of worker processes"), (2**22 + 7, "there is no process")],
     ids=["no pool", "no process"],
 )
-def test_where_there_is_nothing_it_says_so(pid: int, sentence: str) -> None:
+def test_where_there_is_nothing_it_says_so(top: Top, pid: int, sentence: str) -> None:
     done = top(str(pid))
-    assert done.returncode == Exit.NO_POOL
-    assert sentence in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert json.loads(top("--json", str(pid)).stdout) == {"pools": []}
+    assert done.code == Exit.NO_POOL
+    assert sentence in done.err
+    assert len(done.err.splitlines()) == 1
+    assert json.loads(top("--json", str(pid)).out) == {"pools": []}
 
 
 def test_another_system_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +215,7 @@ def test_a_board_that_cannot_be_read_hides_no_other(
 
     monkeypatch.setattr(boards, "find", lambda pid: ([strange, *places], hidden))
     monkeypatch.setattr(boards, "read", read_or_fail)
-    view = Top(None)
+    view = top_command.Top(None)
     assert [row.pid for row in view.look()] == [program.pid]
     assert [row.pid for row in view.look()] == [program.pid]
     assert capsys.readouterr().err.count(str(error)) == 1

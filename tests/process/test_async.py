@@ -68,7 +68,7 @@ def test_a_wait_that_is_cancelled_takes_nothing(pool: Pool, way: str, asynchrono
     gate = threading.Event()
 
     def gated(item: int) -> int:
-        gate.wait(20)
+        gate.wait(120)
         return item * 2
 
     async def cancelled_wait(stream: Any) -> None:

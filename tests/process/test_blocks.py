@@ -22,7 +22,7 @@ from allcores import Kind, Limits, Pool, Retry
 np = pytest.importorskip("numpy")
 
 MEGABYTE = 1 << 20
-METHODS = ["template", "spawn", "forkserver", "fork"]
+METHODS = ["template", "spawn", "fork"]
 
 
 def array(number: int, size: int = MEGABYTE) -> Any:

@@ -125,7 +125,7 @@ def test_a_process_that_ends(pool: Pool, watcher: Watcher, fatal: Fatal) -> None
         assert pool.statistics().retries == outcome.attempts - 1
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 def test_the_same_under_every_start_method(watcher: Watcher, method: str) -> None:
     with Pool(2, start_method=method, limits=QUICK, observers=[watcher]) as pool:
@@ -541,7 +541,7 @@ def wait_for_workers(watcher: Watcher, started: int) -> None:
     watcher.wait_for(events.WorkerStarted, started)
 
 
-@pytest.mark.parametrize("method", ["template", "fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["template", "fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 def test_workers_that_die_while_idle_are_replaced(watcher: Watcher, method: str) -> None:
     with Pool(2, start_method=method, observers=[watcher]) as pool:
@@ -592,7 +592,7 @@ def test_a_worker_that_is_killed_from_outside_while_it_is_being_ended(watcher: W
 
 
 @pytest.mark.parametrize("chunk", [None, 11])
-@pytest.mark.parametrize("method", ["template", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["template", "spawn"])
 def test_a_task_that_kills_the_template(watcher: Watcher, tmp_path: Path, method: str, chunk: int | None) -> None:
     """A new template and new workers take over; work that was under way runs again."""
     with Pool(2, start_method=method, limits=QUICK, observers=[watcher]) as pool:

@@ -168,7 +168,7 @@ def test_what_the_culprit_forked_goes_with_it(pool: Pool, tmp_path: Path) -> Non
         wait_gone(bell.pids(2))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 def test_every_start_method(watcher: Watcher, tmp_path: Path, method: str) -> None:
     book = str(tmp_path / "book")

@@ -57,7 +57,7 @@ class TestDropped:
     def test_with_results_unread(self, method: str | None) -> None:
         """An iterator that is kept keeps neither executor nor workers, and all its results come."""
         executor = Executor(2, mp_context=context(method))
-        pids = {executor.submit(crimes.who, 0).result(20)}
+        pids = {executor.submit(crimes.who, 0).result(120)}
         gone = weakref.ref(executor)
         results = executor.map(crimes.run, range(6))
         chunks = executor.map(crimes.run, range(6), chunksize=4)
@@ -75,7 +75,7 @@ class TestDropped:
         del executor
         assert gone() is None
         gate.open()
-        assert [future.result(20) for future in futures] == [pid] * 3
+        assert [future.result(120) for future in futures] == [pid] * 3
         wait_gone([pid])
 
 
@@ -99,7 +99,7 @@ class TestReferences:
     def test_the_executor_is_not_kept_by_its_futures(self) -> None:
         executor = Executor(1)
         future = executor.submit(crimes.run, 1)
-        assert future.result(20) == 2
+        assert future.result(120) == 2
         gone = weakref.ref(executor)
         del executor
         assert gone() is None
@@ -161,7 +161,7 @@ class TestShutdown:
             shut.set()
 
         executor.submit(crimes.run, 1).add_done_callback(callback)
-        assert shut.wait(20)
+        assert shut.wait(120)
         with pytest.raises(RuntimeError, match="after shutdown"):
             executor.submit(crimes.run, 1)
         executor.shutdown()
@@ -203,14 +203,14 @@ def test_kill_leaves_no_time() -> None:
     executor = Executor(1)
     with_handler = executor.submit(signal.signal, signal.SIGTERM, signal.SIG_IGN)
     assert with_handler.exception(20) is None
-    pid = executor.submit(crimes.who, 0).result(20)
+    pid = executor.submit(crimes.who, 0).result(120)
     executor.kill_workers()
     wait_gone([pid])
 
 
 class TestTheProgramsEnd:
     def run(self, program: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
 
     def test_a_dropped_executor_finishes_its_calls(self) -> None:
         done = self.run(

@@ -85,7 +85,7 @@ class TestUnpickling:
             assert isinstance(error, BrokenProcessPool), what
             assert type(error.__cause__) is (kind if what != "result" else SystemExit), what
             assert "boom" in str(error)
-        assert executor.submit(crimes.run, 1).result(20) == 2
+        assert executor.submit(crimes.run, 1).result(120) == 2
 
     def test_in_a_pool_it_is_what_was_raised(self) -> None:
         with Pool(1) as pool:
@@ -134,7 +134,7 @@ class TestBroken:
         context = multiprocessing.get_context(method) if method else None
         executor = Executor(1, mp_context=context, initializer=setups.raise_at_once)
         with pytest.raises(BrokenProcessPool):
-            executor.submit(crimes.run, 1).result(20)
+            executor.submit(crimes.run, 1).result(120)
         with pytest.raises(BrokenProcessPool):
             executor.submit(crimes.run, 1)
         executor.shutdown()
@@ -184,7 +184,7 @@ class TestFuturesByThemselves:
 
 
 def test_keywords_of_any_name_reach_the_function(executor: Executor) -> None:
-    assert executor.submit(dict, self=1, fn=2, args=3, kwargs=4).result(20) == {
+    assert executor.submit(dict, self=1, fn=2, args=3, kwargs=4).result(120) == {
         "self": 1,
         "fn": 2,
         "args": 3,

@@ -131,7 +131,7 @@ class TestAtAnyLine:
         assert not concurrent.futures.wait(warm._driver.waiting(), 20).not_done
 
     def test_a_handler_that_waits_for_a_call_gets_it(self, warm: Pool, on_alarm: Any, verb: str) -> None:
-        on_alarm(lambda: got.append(warm.submit(crimes.run, 21).result(30)))
+        on_alarm(lambda: got.append(warm.submit(crimes.run, 21).result(120)))
         expected = VERBS[verb](warm)
         got: list[int] = []
         for moment in moments(warm, VERBS[verb]):
@@ -254,7 +254,7 @@ def test_a_finalizer_may_use_the_pool_wherever_the_collector_runs(
     gc.set_threshold(30)
     try:
         for _ in range(made):
-            Final(lambda: got.append(warm.submit(crimes.run, 21).result(30)))
+            Final(lambda: got.append(warm.submit(crimes.run, 21).result(120)))
             VERBS[verb](warm)
     finally:
         gc.set_threshold(*threshold)
@@ -338,7 +338,7 @@ class TestCallbacks:
         got: list[Any] = []
 
         def use(future: concurrent.futures.Future[Any]) -> None:
-            got.append(pool.submit(crimes.run, 21).result(20))
+            got.append(pool.submit(crimes.run, 21).result(120))
             got.append(pool.map(crimes.run, range(10)))
             got.append(max(pool.imap_unordered(crimes.run, iter(range(5)))))
             got.append([outcome.value for outcome in pool.outcomes(crimes.run, [1])])
@@ -349,8 +349,8 @@ class TestCallbacks:
             first = pool.submit(crimes.run, 1)
             # Whether it is added before or after the outcome is here makes no difference.
             first.add_done_callback(use)
-            assert first.result(20) == 2
-            assert done.wait(20)
+            assert first.result(120) == 2
+            assert done.wait(120)
         assert got == [42, list(range(0, 20, 2)), 8, [2], None]
 
     @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, ValueError])
@@ -364,14 +364,14 @@ class TestCallbacks:
             # On a future that is done already the standard library calls it here.
             futures[-1].add_done_callback(end)
         futures[-1].add_done_callback(lambda _: called.set())
-        assert [future.result(20) for future in futures] == list(range(0, 40, 2))
-        assert called.wait(20)
-        assert warm.submit(crimes.run, 1).result(20) == 2
+        assert [future.result(120) for future in futures] == list(range(0, 40, 2))
+        assert called.wait(120)
+        assert warm.submit(crimes.run, 1).result(120) == 2
 
     def test_one_may_close_the_pool_and_one_may_shut_an_executor_down(self) -> None:
         with Pool(1) as pool:
             pool.submit(crimes.run, 1).add_done_callback(lambda _: pool.close())
-            pool._driver.backend._thread.join(20)  # type: ignore[attr-defined]
+            pool._driver.backend._thread.join(120)  # type: ignore[attr-defined]
             assert pool.closed
         with allcores.Executor(1) as executor:
             shut = threading.Event()
@@ -382,5 +382,5 @@ class TestCallbacks:
                 shut.set()
 
             last[0].add_done_callback(shut_down)
-            assert [future.result(20) for future in last] == [0, 2, 4, 6, 8]
-            assert shut.wait(20)
+            assert [future.result(120) for future in last] == [0, 2, 4, 6, 8]
+            assert shut.wait(120)

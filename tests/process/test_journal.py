@@ -404,7 +404,7 @@ def test_the_same_work_is_the_same_in_another_process(here: Path) -> None:
     Path("same.py").write_text(SAME_WORK)
     for seed in "123":
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, "same.py"], env=environment, capture_output=True, text=True, timeout=50)
+        done = subprocess.run([sys.executable, "same.py"], env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
     assert len(list(folders.known_runs("runs"))) == 16
     assert {run.facts.sessions for run in folders.known_runs("runs")} == {3}

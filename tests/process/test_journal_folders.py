@@ -322,7 +322,7 @@ def test_a_kill_without_a_journal_leaves_nothing(here: Path, output: str, before
         (here / output).write_text("before")
     (here / "killed.py").write_text(KILLED)
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(here / "tmp")}
-    done = subprocess.run([sys.executable, "killed.py", output], env=environment, timeout=50)
+    done = subprocess.run([sys.executable, "killed.py", output], env=environment, timeout=120)
     assert done.returncode == -signal.SIGKILL
     assert sorted(os.listdir()) == sorted(["killed.py", "tmp", *[output] * before]) and os.listdir("tmp") == []
 

@@ -25,7 +25,7 @@ from tests.process.waiting import Bell, Gate, Watcher, wait_at, wait_full_streng
 import allcores
 from allcores import BrokenPool, Limits, Pool, PoolClosed
 
-METHODS = ["template", "spawn", "forkserver", "fork"]
+METHODS = ["template", "spawn", "fork"]
 
 
 @pytest.fixture

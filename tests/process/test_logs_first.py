@@ -86,7 +86,7 @@ def one_by_one(call: Callable[[Pool], Iterator[Any]]) -> Callable[[Pool, Slow], 
 def by_callback(pool: Pool, handler: Slow) -> None:
     seen: cf.Future[int] = cf.Future()
     pool.submit(speak, 1).add_done_callback(lambda _: seen.set_result(handler.count))
-    assert seen.result(20) == 1
+    assert seen.result(120) == 1
 
 
 def by_await(pool: Pool, handler: Slow) -> None:
@@ -116,7 +116,7 @@ VERBS: dict[str, Callable[[Pool, Slow], None]] = {
     "unordered": one_by_one(lambda pool: pool.imap_unordered(speak, range(5), chunk=1)),
     "outcomes": one_by_one(lambda pool: pool.outcomes(speak, range(5))),
     "outbox": one_by_one(lambda pool: pool.imap(speak_and_linger, range(3), chunk=3)),
-    "submit": whole(lambda pool: [pool.submit(speak, 1).result(20)]),
+    "submit": whole(lambda pool: [pool.submit(speak, 1).result(120)]),
     "wait": whole(lambda pool: cf.wait([pool.submit(speak, 1)], 20).done),
     "callback": by_callback,
     "await": by_await,
@@ -140,7 +140,7 @@ def test_records_first_in_an_executor() -> None:
     handler = Slow()
     with Executor(1) as executor, handled_by(handler):
         assert len(list(executor.map(speak, range(4), chunksize=3))) == handler.count
-        assert executor.submit(speak, 1).result(20) == 1
+        assert executor.submit(speak, 1).result(120) == 1
         assert handler.count == 5
 
 
@@ -185,7 +185,7 @@ def test_a_handler_that_waits_for_the_reader_delays_one_result(monkeypatch: pyte
         monkeypatch.setattr(threading.Event, "wait", counting(threading.Event.wait, waits))
         with held:
             assert pool.map(speak, range(3)) == [0, 1, 2]
-            assert [pool.submit(speak, number).result(20) for number in range(20)] == list(range(20))
+            assert [pool.submit(speak, number).result(120) for number in range(20)] == list(range(20))
             assert handler.count == 0
             assert waits.count(0.05) == 1
         records.settle(20)

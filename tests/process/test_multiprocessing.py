@@ -89,8 +89,8 @@ def work(state, n):
     with condition: condition.notify_all()
     for each in (queue, simple, joinable): each.put(n)
     end.send(n)
-    assert event.wait(30)
-    barrier.wait(30)
+    assert event.wait(120)
+    barrier.wait(120)
 
 def die(state, n): os._exit(3)
 

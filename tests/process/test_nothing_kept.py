@@ -102,7 +102,7 @@ def test_a_stopped_idle_worker_delays_nothing() -> None:
     pool = Pool(1)
     pid = pool.submit(os.getpid).result()
     os.kill(pid, signal.SIGSTOP)
-    assert pool.submit(crimes.run, 1).result(8) == 2, "its item was given to another"
+    assert pool.submit(crimes.run, 1).result(120) == 2, "its item was given to another"
     os.kill(pool.submit(os.getpid).result(), signal.SIGSTOP)
     with pool._driver.guard:
         (link,) = pool._driver.backend._crew.links.values()  # type: ignore[attr-defined]

@@ -19,8 +19,7 @@ from allcores import Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError, U
 from allcores.backends.deaths import MOST_TEMPLATES
 from allcores.engine.events import WorkerEnded
 
-TEMPLATES = ("template", "forkserver")
-METHODS = (*TEMPLATES, "fork", "spawn")
+METHODS = ("template", "fork", "spawn")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning"),
@@ -211,7 +210,6 @@ class TestFailures:
                     pool.submit(abs, 1).result(timeout=120)
         assert lines(book) == ["preload"]
 
-    @pytest.mark.parametrize("method", TEMPLATES)
     @pytest.mark.parametrize(
         ("crime", "sign"),
         [
@@ -220,8 +218,8 @@ class TestFailures:
             ("segfault", "killed by SIGSEGV .* at string_at"),
         ],
     )
-    def test_one_that_ends_its_process(self, method: str, crime: str, sign: str, book: str) -> None:
-        with Pool(2, preload=preloads.note_and_commit, preload_args=(book, crime), start_method=method) as pool:
+    def test_one_that_ends_its_process(self, crime: str, sign: str, book: str) -> None:
+        with Pool(2, preload=preloads.note_and_commit, preload_args=(book, crime)) as pool:
             with pytest.raises(SetupError, match=sign) as caught:
                 pool.map(abs, [1, 2])
             assert "while running preload" in str(caught.value)

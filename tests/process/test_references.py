@@ -70,7 +70,7 @@ def test_functions_are_not_kept(pool: Pool) -> None:
         thing = Thing()
         there, gone = watched(thing)
         assert pool.map(function_of(thing), range(3)) == [0, 2, 4], name
-        assert pool.submit(function_of(thing), 4).result(20) == 8, name
+        assert pool.submit(function_of(thing), 4).result(120) == 8, name
         del thing
         assert gone.wait(PATIENCE_S), name
 
@@ -88,7 +88,11 @@ def test_items_and_results_are_not_kept(pool: Pool) -> None:
     pool.submit(isinstance, thing, Thing)
     del thing
     assert gone.wait(PATIENCE_S)
-    for calls in (lambda: pool.map(make, [1]), lambda: [pool.submit(make, 1).result(20)], lambda: pool.imap(make, [1])):
+    for calls in (
+        lambda: pool.map(make, [1]),
+        lambda: [pool.submit(make, 1).result(120)],
+        lambda: pool.imap(make, [1]),
+    ):
         for thing in calls():
             _, gone = watched(thing)
         del thing
@@ -110,7 +114,7 @@ def test_a_function_that_is_kept_is_sent_once() -> None:
         double = thing.double
         for _ in range(3):
             assert pool.map(double, [1]) == [2]
-        assert [pool.submit(double, 1).result(20) for _ in range(3)] == [2, 2, 2]
+        assert [pool.submit(double, 1).result(120) for _ in range(3)] == [2, 2, 2]
         functions: Any = pool._driver._functions
         assert len(functions) == 2  # as map calls it, and as submit does
         del double
@@ -132,7 +136,7 @@ def test_failed_calls_leave_no_cycles() -> None:
         future = executor.submit(stumble, 1)
         gone = weakref.ref(future)
         with contextlib.suppress(ValueError):
-            future.result(20)
+            future.result(120)
         del future
         assert gone() is None
         executor.shutdown()

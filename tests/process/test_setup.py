@@ -20,7 +20,7 @@ from allcores.backends.link import Link
 from allcores.engine.dispatcher import MOST_FAILED_STARTS, MOST_KILLED_STARTS
 from allcores.supervision.launcher import TemplateLauncher
 
-METHODS = ("template", "fork", "spawn", "forkserver")
+METHODS = ("template", "fork", "spawn")
 
 pytestmark = pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 

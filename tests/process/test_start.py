@@ -44,7 +44,9 @@ def run(method: str, tmp_path: Path, *, close: tuple[int, ...] = (), cwd: Path |
     closing = " ".join(f"{number}>&-" for number in close)
     command = f'exec "$@" {closing}'
     arguments = [sys.executable, str(home / "program.py"), method, str(tmp_path / "found")]
-    ended = subprocess.run(["sh", "-c", command, "sh", *arguments], cwd=cwd, capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(
+        ["sh", "-c", command, "sh", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
+    )
     assert ended.returncode == 0, ended.stderr
     found: list[object] = eval((tmp_path / "found").read_text())
     return found
@@ -102,7 +104,7 @@ def command(folder: Path, *words: str) -> str:
     """What the command line prints that is run in `folder`."""
     environment = {**os.environ, "ALLCORES_HOME": str(folder.parent / "home")}
     arguments = [sys.executable, "-P", "-m", "allcores", *words]
-    ended = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     assert ended.returncode in (0, 1), ended.stderr
     assert "impostor" not in ended.stderr + ended.stdout
     return ended.stdout
@@ -143,7 +145,7 @@ def test_workers_of_a_program_with_such_a_folder_on_its_path(full_folder: Path, 
     script = full_folder.parent / "late.py"
     script.write_text(LATE)
     arguments = [sys.executable, *flags, str(script), method, str(full_folder)]
-    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert (ended.stdout, ended.stderr) == ("[{'found': ['beside', 'statistics', 'calendar']}]\n", "")
 
 
@@ -168,7 +170,7 @@ def test_the_command_line_without_standard_descriptors(
     (tmp_path / "in.txt").write_text("1\n2\n")
     words = ["-m", "allcores", "run", "work.py:add", *given, "--quiet", "--runs-dir", str(tmp_path / "runs")]
     line = ["sh", "-c", f'exec "$@" {closing}', "sh", sys.executable, *words]
-    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    ended = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.returncode == (2 if sentence else 0), ended.stderr
     assert sentence in ended.stderr and len(ended.stderr.splitlines()) == bool(sentence)
     if not sentence:

@@ -1,0 +1,130 @@
+"""Programs that are run in a fork of an interpreter that has imported allcores already, instead of in a fresh one.
+
+To import allcores and its command line takes most of the time of a short program. Where a test is about what a program
+prints, writes and exits with, a fork will do. A test of how a program starts, of signals, terminals or of imports runs
+a fresh one, see `tests.process.scripts`.
+
+Each program is a process of its own with its own folder, environment and standard descriptors, and ends as Python ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from tests.process.scripts import PATHS, Ending
+from tests.process.waiting import PATIENCE_S
+
+#: what programs import: of each command, and of a pool with processes
+MODULES = (
+    "allcores.pool", "allcores.executor", "allcores.shortcuts", "allcores.backends.processes", "allcores.cli.doctor",
+    "allcores.cli.main", "allcores.cli.report", "allcores.cli.run", "allcores.cli.runner", "allcores.cli.runs",
+    "allcores.cli.top", "allcores.cli.trace", "allcores.journal.verb", "allcores.streams.text", "cloudpickle",
+)  # fmt: skip
+_LENGTH = struct.Struct("<Q")
+_STATUS = struct.Struct("<i")
+
+
+class Interpreter:
+    """A process that forks; one program at a time. To be closed."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        code = f"from tests.process import warm; warm.serve({theirs.fileno()})"
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code], env=environ, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
+            )
+        self._socket.settimeout(PATIENCE_S)
+
+    def run(self, *arguments: str, folder: Path, stdin: str = "", environ: dict[str, str] | None = None) -> Ending:
+        """Run `python -m allcores` with `arguments` to its end.
+
+        Args:
+            *arguments: As the shell would give them.
+            folder: It is run in this one.
+            stdin: What it reads.
+            environ: What it has in its environment beside what this process has.
+        """
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            request = pickle.dumps((arguments, str(folder), {**os.environ, **(environ or {})}))
+            self._socket.sendall(_LENGTH.pack(len(request)) + request)
+            socket.send_fds(self._socket, [b"f"], [given.fileno(), out.fileno(), err.fileno()])
+            pid = _STATUS.unpack(_receive(self._socket, _STATUS.size))[0]
+            try:
+                status = _STATUS.unpack(_receive(self._socket, _STATUS.size))[0]
+            except BaseException:
+                os.kill(pid, signal.SIGKILL)
+                raise
+            for file in (out, err):
+                file.seek(0)
+            return Ending(os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode())
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+        self._process.wait(PATIENCE_S)
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = connection.recv(count - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+# --- in the other process -------------------------------------------------------------------------
+
+
+def serve(descriptor: int) -> None:
+    """Fork a process for each program. Returns in none but these, with what is to be run."""
+    for name in MODULES:
+        import_module(name)
+    with socket.socket(fileno=descriptor) as connection:
+        while True:
+            try:
+                (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
+            except EOFError:
+                os._exit(0)
+            request = pickle.loads(_receive(connection, length))
+            _, descriptors, _, _ = socket.recv_fds(connection, 1, 3)
+            pid = os.fork()
+            if pid == 0:
+                break
+            for each in descriptors:
+                os.close(each)
+            connection.sendall(_STATUS.pack(pid))
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(_STATUS.pack(os.waitpid(pid, 0)[1]))
+    for number, each in enumerate(descriptors):
+        os.dup2(each, number)
+        os.close(each)
+    _become(*request)
+
+
+def _become(arguments: Sequence[str], folder: str, environ: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    # As `python -m` has it, with the folder of the source instead of `tests`.
+    sys.path[0] = folder
+    sys.argv[:] = ["allcores", *arguments]
+    del sys.modules["tests"], sys.modules["tests.process"]
+    runpy.run_module("allcores", run_name="__main__", alter_sys=True)
