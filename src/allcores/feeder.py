@@ -58,7 +58,9 @@ class Feeder:
         while not flow.exhausted:
             with driver.guard:
                 room = driver.dispatcher.room(flow)
-                wanted = flow.want(driver.workers) if room > 0 else 0
+                wanted = 0
+                if room > 0:
+                    wanted = flow.want(driver.workers, brief=driver.dispatcher.crowded(monotonic_ns()))
                 if self.slow and not driver.dispatcher.hungry:
                     wanted = 0
                 starved = room > 0 and not wanted and flow.credit <= 0

@@ -41,7 +41,7 @@ def open_segment(segment: Segment) -> list[Any]:
     if segment.values is None:
         values: list[Any] = []
         for payload in segment.payloads:
-            values = values + pickling.loads(payload) if values else pickling.loads(payload)
+            values.extend(pickling.loads(payload))
         segment.values = values
         segment.payloads = ()
     return segment.values

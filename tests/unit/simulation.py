@@ -54,7 +54,7 @@ from allcores.transport.marks import (
     PHASE_SETUP,
     mark,
 )
-from allcores.worker.runner import BURST_NS, FLUSH_NS, GROUP, MANY, MOST_STRIDE, SEAL_NS
+from allcores.worker.runner import BURST_NS, GROUP, MANY, MOST_STRIDE, SEAL_NS
 
 MICRO, MILLI = 1_000, 1_000_000
 #: time does not jump further than this while somebody could move, ns
@@ -172,7 +172,7 @@ class SimulatedWorker:
         self.claimed = 0
         self.limit = NO_LIMIT
         # --- pipe and outbox ---
-        self.inbox: deque[tuple[int, list[Task], bool, bool]] = deque()
+        self.inbox: deque[tuple[int, list[Task], bool, bool, int]] = deque()
         self.told_to_stop = False
         self.pipe: deque[Results | str] = deque()
         self.outbox: list[Results] = []
@@ -189,6 +189,7 @@ class SimulatedWorker:
         self._items_left = items_limit
         self._leaving = False
         self._flushed = world.clock
+        self._report_ns = 0
         self._life = self._live()
 
     # --- seen from the world ---
@@ -248,7 +249,8 @@ class SimulatedWorker:
                 yield FOREVER
         yield from self._flush()
 
-    def _run(self, sequence: int, items: list[Task], detailed: bool, untimed: bool) -> Iterator[int]:
+    def _run(self, sequence: int, items: list[Task], detailed: bool, untimed: bool, report_ns: int) -> Iterator[int]:
+        self._report_ns = report_ns
         only = items[0] if len(items) == 1 else None
         base = mark(sequence, 0)
         self.started = self.world.clock
@@ -406,7 +408,7 @@ class SimulatedWorker:
     def _put(self, event: Results) -> Iterator[int]:
         self.outbox.append(event)
         yield 0
-        if self.world.clock - self._flushed > FLUSH_NS:
+        if self.world.clock - self._flushed > self._report_ns:
             yield from self._flush()
 
     def _flush(self) -> Iterator[int]:
@@ -719,7 +721,8 @@ class World:
             assert order.chunk.attempt <= order.chunk.flow.retry.times + 1, f"{order} is one attempt too many"
             flow = order.chunk.flow
             untimed = flow.timeout_ns is None and not flow.detailed
-            worker.inbox.append((order.chunk.sequence, list(order.chunk.items), flow.detailed, untimed))
+            report_ns = flow.chunker.target_ns
+            worker.inbox.append((order.chunk.sequence, list(order.chunk.items), flow.detailed, untimed, report_ns))
             worker.wake()
         elif isinstance(order, SetLimit):
             worker.limit = order.limit

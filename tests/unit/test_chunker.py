@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.engine.chunker import MOST_BYTES, MOST_ITEMS, TAIL_NS, TARGET_NS, Chunker
+from allcores.engine.chunker import (
+    EACH_WORKER_NS,
+    MOST_BYTES,
+    MOST_ITEMS,
+    MOST_NS,
+    PARTS,
+    TAIL_NS,
+    TAIL_PARTS,
+    TARGET_NS,
+    Chunker,
+)
 
 MICRO, MILLI, SECOND = 1_000, 1_000_000, 1_000_000_000
 
@@ -46,7 +56,39 @@ def test_chunks_aim_at_the_same_work(ns: int) -> None:
     assert size == pytest.approx(min(MOST_ITEMS, TARGET_NS / ns), rel=0.5)
 
 
-@pytest.mark.parametrize("ns", [TARGET_NS, SECOND, 30 * SECOND])
+def test_chunks_grow_with_the_run() -> None:
+    """Short at first, then a share of the time so far, then no longer than MOST_NS: reports cost as much each."""
+    chunker = Chunker()
+    seconds, sizes = 0.0, {}
+    while seconds < 5:
+        count = chunker.size(workers=4)
+        sizes[round(seconds, 1)] = count
+        # Four workers report one chunk each.
+        for _ in range(4):
+            chunker.observe(count, count * 100 * MICRO, 0)
+        seconds += count * 100e-6
+    assert sizes[0.1] * 100 * MICRO == pytest.approx(TARGET_NS, rel=0.1)
+    assert sizes[0.5] * 100 * MICRO == pytest.approx(0.5 * SECOND / PARTS, rel=0.2)
+    assert sizes[4.0] * 100 * MICRO == pytest.approx(MOST_NS, rel=0.1)
+
+
+def test_many_workers_report_less_often() -> None:
+    """There is one parent, whose time for reports does not grow with the workers."""
+    chunker = Chunker()
+    chunker.observe(1_000, 10_000 * SECOND, 0)
+    chunker.size(workers=128)
+    assert chunker.target_ns == 128 * EACH_WORKER_NS > MOST_NS
+
+
+def test_chunks_are_short_while_others_wait() -> None:
+    """However long the run: another flow's work must not wait for ours."""
+    chunker = learned(MICRO * 100, rounds=1_000)
+    assert chunker.size(workers=2, brief=True) * 100 * MICRO == pytest.approx(TARGET_NS, rel=0.1)
+    assert chunker.target_ns == TARGET_NS
+    assert chunker.size(workers=2) * 100 * MICRO == pytest.approx(MOST_NS, rel=0.1)
+
+
+@pytest.mark.parametrize("ns", [MOST_NS, SECOND, 30 * SECOND])
 def test_long_items_travel_alone(ns: int) -> None:
     """An item that is as long as a chunk should be is a chunk."""
     assert learned(ns).size(workers=2) == 1
@@ -58,7 +100,7 @@ def test_a_load_that_changes_is_followed() -> None:
     for _ in range(3):
         count = chunker.size(workers=2)
         chunker.observe(count, count * 50 * MILLI, 0)
-    assert chunker.size(workers=2) == 1
+    assert chunker.size(workers=2) * 50 * MILLI <= 4 * MOST_NS
     for _ in range(40):
         count = chunker.size(workers=2)
         chunker.observe(count, count * 300, 0)
@@ -90,7 +132,8 @@ def test_a_chunk_is_never_empty_nor_beyond_its_bounds(
     assert 1 <= size <= min(MOST_ITEMS, credit)
     assert size == 1 or size * chunker.mean_bytes <= MOST_BYTES
     if chunker.mean_ns is not None:
-        assert size == 1 or size * chunker.mean_ns <= TARGET_NS * 1.001
+        assert size == 1 or size * chunker.mean_ns <= chunker.target_ns * 1.001
+        assert TARGET_NS <= chunker.target_ns <= max(MOST_NS, workers * EACH_WORKER_NS)
 
 
 @given(measurements, st.integers(1, 64), st.integers(1, 100_000))
@@ -101,7 +144,7 @@ def test_chunks_shrink_towards_the_end(seen: list[tuple[int, int, int]], workers
         chunker.observe(count, total_ns, size_bytes)
     size = chunker.size(workers=workers, remaining=remaining)
     share = -(-remaining // (2 * workers))
-    assert size <= share or size * (chunker.mean_ns or 1) <= TAIL_NS
+    assert size <= share or size * (chunker.mean_ns or 1) <= max(TAIL_NS, chunker.target_ns / TAIL_PARTS)
     assert size <= chunker.size(workers=workers)
 
 

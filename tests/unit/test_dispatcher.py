@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
 
 from allcores.engine.chronicle import Chronicle
-from allcores.engine.chunker import Chunker
+from allcores.engine.chunker import MOST_NS, Chunker
 from allcores.engine.desk import Doom, Life
 from allcores.engine.dispatcher import (
+    CROWDED_NS,
     DEPTH,
     MOST_FAILED_STARTS,
     MOST_FAILED_STARTS_LATER,
@@ -313,6 +314,54 @@ def test_a_chunk_that_takes_long_is_looked_into() -> None:
     desks.orders()
     desks.pass_time(SECOND)
     assert desks.orders(peeks=True) == []
+
+
+def test_rare_reports_are_not_looked_for_early() -> None:
+    """Where chunks are long, nobody is woken to look for what they do not report yet."""
+    desks = Desks(1)
+    flow = desks.flow(chunker=Chunker())
+    flow.chunker.observe(1_000, 100 * SECOND, 0)
+    flow.chunker.size(workers=1)
+    assert flow.chunker.target_ns == MOST_NS
+    for sequence in range(1, 8):
+        desks.add(flow, 3)
+        desks.pass_time(MOST_NS)
+        desks.results(1, sequence, 0, 3)
+    assert Peek(1) not in desks.orders(peeks=True)
+    desks.add(flow, 3)
+    desks.pass_time(3 * MOST_NS)
+    assert Peek(1) in desks.orders(peeks=True)
+
+
+@pytest.mark.parametrize("calls", [True, False])
+def test_new_work_does_not_wait_for_long_chunks_of_others(calls: bool) -> None:
+    """What a worker has not started of another flow's long chunk is taken back, and the new work goes first."""
+    desks = Desks(1)
+    long = desks.flow(chunker=Chunker())
+    long.chunker.observe(100, 100 * MILLI, 0)
+    desks.add(long, 100)
+    desks.board[1] = Glance(1, 9, desks.now, PHASE_RUNNING, mark(1, 10))
+    desks.orders()
+    new = desks.flow(calls=calls)
+    desks.add(new)
+    assert SetLimit(1, mark(1, 10)) in desks.orders()
+    desks.pass_time(CONFIRM_NS)
+    desks.results(1, 1, 0, 10)
+    desks.results(1, 2, 0, 0)
+    assert [order.chunk.flow for order in desks.orders() if isinstance(order, Send)] == [new, long]
+    assert desks.dispatcher.crowded(desks.now)
+    assert not desks.dispatcher.crowded(desks.now + CROWDED_NS)
+
+
+def test_short_chunks_of_others_are_waited_for() -> None:
+    """Taking back costs more than waiting for a few milliseconds does."""
+    desks = Desks(1)
+    short = desks.flow(chunker=Chunker())
+    short.chunker.observe(100, 100 * MILLI, 0)
+    desks.add(short, 20)
+    desks.orders()
+    desks.add(desks.flow(calls=True))
+    assert not [order for order in desks.orders() if isinstance(order, SetLimit)]
 
 
 def test_an_idle_pool_sleeps() -> None:

@@ -52,8 +52,12 @@ def joined(event: Results, record: frames.Record) -> bool:
     if flags & (frames.MIXED | frames.UNLOADABLE) or payload[:1] == MARK:
         return False
     if count:
-        event.payloads = [*event.payloads, payload]
-        event.parts = [*(event.parts or [(event.count, event.total_ns)]), (count, total_ns)]
+        # Lists of its own, which grow in place: some 50 records may be joined.
+        payloads = event.payloads if isinstance(event.payloads, list) else list(event.payloads)
+        parts = event.parts if isinstance(event.parts, list) else [(event.count, event.total_ns)]
+        payloads.append(payload)
+        parts.append((count, total_ns))
+        event.payloads, event.parts = payloads, parts
     event.count += count
     event.total_ns += total_ns
     event.size_bytes += len(payload)

@@ -66,7 +66,8 @@ class Sending:
         if chunk.future is not None and len(driver.dispatcher.idle) > driver.workers - self._cores:
             flags |= frames.PROMPT
         first = chunk.first if chunk.future is None else NO_INDEX
-        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), first)
+        report_us = chunk.flow.chunker.target_ns // 1000
+        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), report_us, first)
         if not isinstance(payload, bytes):
             assert crew.freight is not None
             payload = crew.freight.lend(link, payload)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-#: Seconds of work per chunk, in ns. Smaller: the parent's cost per chunk (some 0.15 ms) shows.
-#: Larger: cancelling, taking back and the end of the input feel it.
+#: Work per chunk at first, and between two reports, ns. Smaller: the parent's cost per report (0.15 to 1 ms of a
+#: core, whatever is in it) shows. Larger: the first results come later.
 TARGET_NS = 20_000_000
-#: At the end of an input of known length chunks shrink, but not below this much work.
+#: It grows with the run, to the time so far divided by this. Smaller: results come in larger bursts.
+PARTS = 10
+#: ... and to this at most, ns. With 20 ms the parent took 5 to 7 % of two cores, with 100 ms 2 %. Larger: results
+#: are seen to come in bursts, and what is taken back or cancelled has more to give up.
+MOST_NS = 100_000_000
+#: ... or to this for each worker, ns, if that is more: it bounds how many reports a second the parent has to read.
+EACH_WORKER_NS = 2_000_000
+#: At the end of an input of known length chunks shrink, but not below this much work, ns,
 TAIL_NS = 1_000_000
+#: nor below this part of the work per chunk. Smaller: the end is out of balance. Larger: it has many reports.
+TAIL_PARTS = 20
 #: Items per chunk at most: bounds memory and the time between two looks at the input.
 MOST_ITEMS = 8_192
 #: Pickled bytes per chunk at most, unless a single item is larger.
@@ -25,7 +34,7 @@ class Chunker:
     "Chunks", for the rest.
     """
 
-    __slots__ = ("_bytes", "_ceiling", "_items", "_ns", "fixed")
+    __slots__ = ("_bytes", "_ceiling", "_items", "_ns", "_worked_ns", "fixed", "target_ns")
 
     def __init__(self, fixed: int | None = None) -> None:
         self.fixed = fixed
@@ -34,6 +43,10 @@ class Chunker:
         self._ns = 0.0
         self._bytes = 0.0
         self._ceiling = 1
+        #: all work that was reported
+        self._worked_ns = 0
+        #: work per chunk and report, as of the last `size`
+        self.target_ns = TARGET_NS
 
     @property
     def mean_ns(self) -> float | None:
@@ -51,25 +64,35 @@ class Chunker:
             return
         self._items = self._items * MEMORY + count
         self._ns = self._ns * MEMORY + total_ns
+        self._worked_ns += total_ns
         self._bytes = self._bytes * MEMORY + size_bytes
         self._ceiling = min(MOST_ITEMS, max(self._ceiling, count * GROWTH))
 
-    def size(self, *, workers: int, remaining: int | None = None, credit: int = MOST_ITEMS) -> int:
+    def size(self, *, workers: int, remaining: int | None = None, credit: int = MOST_ITEMS, brief: bool = False) -> int:
         """Items for the next chunk, at least 1.
 
-        remaining: items left in the input, None if unknown. credit: items that may still be pulled.
+        Args:
+            workers: How many there are.
+            remaining: Items left in the input, None if unknown.
+            credit: Items that may still be pulled.
+            brief: Others wait for the same workers: chunks are as short as at first.
         """
+        self.target_ns = target = TARGET_NS
+        if not brief:
+            # Work of all workers over their number: the time so far, without a clock.
+            so_far = self._worked_ns // workers
+            self.target_ns = target = min(max(target, so_far // PARTS), max(MOST_NS, workers * EACH_WORKER_NS))
         if self.fixed is not None:
             return max(1, min(self.fixed, credit))
         mean_ns = self.mean_ns
         if mean_ns is None:
             return 1
         mean_ns = max(mean_ns, 1.0)
-        size = min(self._ceiling, int(TARGET_NS / mean_ns) or 1)
+        size = min(self._ceiling, int(target / mean_ns) or 1)
         size = min(size, max(1, credit))
         if self._bytes:
             size = min(size, int(MOST_BYTES / max(self.mean_bytes, 1.0)) or 1)
         if remaining is not None:
-            floor = int(TAIL_NS / mean_ns) or 1
+            floor = int(max(TAIL_NS, target / TAIL_PARTS) / mean_ns) or 1
             size = min(size, max(floor, -(-remaining // (2 * workers))))
         return max(1, size)

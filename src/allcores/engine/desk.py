@@ -71,9 +71,11 @@ class Desk:
         "deadline_ns",
         "doom",
         "failed_starts_before",
+        "heard_ns",
         "last_sequence",
         "life",
         "limit",
+        "peek_watched",
         "seen_ns",
         "start_watched",
         "started_ns",
@@ -87,6 +89,8 @@ class Desk:
         self.started_ns = started_ns
         #: when it last reported work; kept only while somebody observes
         self.seen_ns = 0
+        #: when it last reported anything
+        self.heard_ns = 0
         self.life = Life.STARTING
         #: what it holds, in the order in which it will run them
         self.chunks: deque[Chunk] = deque()
@@ -99,6 +103,8 @@ class Desk:
         self.deadline_ns: int | None = None
         #: an alarm that asks whether what waits behind its running item waits too long is set
         self.behind_watched = False
+        #: an alarm that asks whether it has finished items that it does not report is set
+        self.peek_watched = False
         #: an alarm that asks whether it has begun what it was given is set
         self.start_watched = False
         self.doom: Doom | None = None

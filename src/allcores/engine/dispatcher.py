@@ -38,6 +38,8 @@ from allcores.transport.marks import PHASE_IDLE, PHASE_RUNNING, mark
 
 #: A chunk that takes less than this, ns, is a short one: of those a worker holds more.
 SHORT_NS = 5_000_000
+#: So long after two flows had work at the same time chunks stay short, ns: who came second may come again.
+CROWDED_NS = 1_000_000_000
 #: Chunks pulled ahead of need, at most: the driver hands them out while the consumer is busy.
 RESERVE = 64
 #: An item that ran while its worker was ended through no fault that is known (its template died, say) is put
@@ -71,6 +73,7 @@ class Dispatcher(Roster):
         self._stealing = Stealing(self)
         self.valve = Valve(self)
         self.taken_back = 0
+        self._crowded_until = 0
 
     # --- flows ------------------------------------------------------------------------------------
 
@@ -137,12 +140,20 @@ class Dispatcher(Roster):
         """Somebody has nothing to do."""
         return bool(self.idle) or not self.items_done
 
+    def crowded(self, now: int) -> bool:
+        """Whether several flows have work for the workers, or had so a moment ago."""
+        return now < self._crowded_until
+
     def add(self, chunk: Chunk, now: int) -> None:
         """Freshly pulled items."""
         flow = chunk.flow
         if flow.cancelled:
             return
         flow.add(chunk)
+        if len(self._flows) > 1 and any(
+            other.pulled > other.settled for other in self._flows.values() if other is not flow
+        ):
+            self._crowded_until = now + CROWDED_NS
         if flow.stopped:
             # Pulled while somebody else's thread stopped the stream.
             flow.pending.remove(chunk)
@@ -150,6 +161,8 @@ class Dispatcher(Roster):
             return
         self.enlist(flow)
         self.assign(now, seek=False)
+        if now < self._crowded_until:
+            self._stealing.make_room(chunk, now)
 
     def refuse(self, flow: Flow, segment: Segment) -> None:
         """Items that cannot travel: settled without an attempt."""
@@ -321,6 +334,7 @@ class Dispatcher(Roster):
         desk = self.desks.get(event.worker)
         if desk is None:
             return
+        desk.heard_ns = now
         if event.leaving and desk.life is Life.READY:
             desk.move(Life.LEAVING)
             self.shut(desk)
@@ -382,8 +396,9 @@ class Dispatcher(Roster):
                 self.alarm(now + min(START_NS, BEGIN_NS), "start", desk)
             if len(desk.chunks) > 1:
                 self._stealing.watch(desk, now)
-            if len(chunk.items) > 1:
-                self.alarm(now + PEEK_NS, "peek", (desk, chunk.sequence))
+            if len(chunk.items) > 1 and not desk.peek_watched:
+                desk.peek_watched = True
+                self.alarm(now + _patience_ns(PEEK_NS, flow), "peek", desk)
             self.orders.append(Send(desk.worker, chunk))
             self.valve.expect(now)
         if self.valve.narrow:
@@ -413,12 +428,22 @@ class Dispatcher(Roster):
             elif what == "preload":
                 self._watch.preload(subject, now)
             elif what == "peek":
-                desk, sequence = subject
-                if desk.doom is None and desk.find(sequence) is not None:
-                    self.orders.append(Peek(desk.worker))
-                    self.alarm(now + PEEK_NS, "peek", subject)
+                self._peek(subject, now)
             else:
                 self._watch.ring(what, subject, when, now)
+
+    def _peek(self, desk: Desk, now: int) -> None:
+        """Has this worker finished items that it does not report, behind one that takes long?"""
+        desk.peek_watched = False
+        if desk.doom is not None or not any(len(chunk.items) > 1 for chunk in desk.chunks):
+            return
+        wait_ns = _patience_ns(PEEK_NS, desk.chunks[0].flow)
+        due = max(desk.heard_ns, desk.chunks[0].sent_ns) + wait_ns
+        if due <= now:
+            self.orders.append(Peek(desk.worker))
+            due = now + PEEK_NS
+        desk.peek_watched = True
+        self.alarm(due, "peek", desk)
 
     def _retry_now(self, chunk: Chunk, now: int) -> None:
         if chunk.flow.cancelled or chunk.cancelled:
@@ -431,6 +456,11 @@ class Dispatcher(Roster):
     def recall(self, desk: Desk, now: int) -> None:
         """Take back what this worker has not started, without asking who could have it."""
         self._stealing.recall(desk, now)
+
+
+def _patience_ns(least_ns: int, flow: Flow) -> int:
+    """How long nothing need be heard of a chunk: `least_ns`, or longer if its reports are that rare."""
+    return max(least_ns, 2 * flow.chunker.target_ns)
 
 
 def _is_new(flow: Flow) -> bool:

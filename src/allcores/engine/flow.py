@@ -296,8 +296,8 @@ class Flow:
         """Chunks that were pulled and are not settled, while the first ones are."""
         return -(-(self.pulled - self.settled) // (self.chunker.fixed or 1))
 
-    def want(self, workers: int) -> int:
-        """Items for the next chunk; 0 if the input has ended or there is no credit."""
+    def want(self, workers: int, *, brief: bool = False) -> int:
+        """Items for the next chunk; 0 if the input has ended or there is no credit. brief: others wait for workers."""
         if self.exhausted or self.cancelled:
             return 0
         credit = self.credit
@@ -306,7 +306,7 @@ class Flow:
         remaining = None if self.total is None else max(1, self.total - self.pulled)
         # So that every worker can hold several chunks within the limit.
         share = max(1, self.items_limit // (4 * workers))
-        return min(credit, self.chunker.size(workers=workers, remaining=remaining, credit=share))
+        return min(credit, self.chunker.size(workers=workers, remaining=remaining, credit=share, brief=brief))
 
     def add(self, chunk: Chunk) -> None:
         """Take a chunk of freshly pulled items."""

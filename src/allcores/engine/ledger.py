@@ -319,9 +319,6 @@ class Ledger:
 
     def alarm_matters(self, when: int, what: str, subject: Any) -> bool:
         """Whether `tick` would have anything to do about it."""
-        if what == "peek":
-            desk, sequence = subject
-            return desk.life is not Life.GONE and desk.find(sequence) is not None
         if not isinstance(subject, Desk):
             return True
         if subject.life is Life.GONE or (what == "setup" and subject.life is not Life.STARTING):

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allcores.engine.chunker import TARGET_NS
 from allcores.engine.desk import Desk, Life
 from allcores.engine.events import Glance
-from allcores.engine.flow import Chunk
+from allcores.engine.flow import Chunk, Flow
 from allcores.transport.marks import NO_LIMIT, PHASE_RUNNING, mark
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ SOON_NS = 500_000
 HOPE_NS = 10_000_000
 #: How long a chunk may wait behind an item that takes long before it is given to another worker, ns.
 BEHIND_NS = 50_000_000
+#: Work of other flows that a flow's new chunk may have before it, ns; what is more is taken back.
+AHEAD_NS = 2 * TARGET_NS
 #: Unstarted work worth the trouble of taking it back, in ns.
 WORTH_NS = 1_000_000
 #: An item that has run this long makes everything behind it worth taking, in ns.
@@ -97,7 +100,9 @@ class Stealing:
         """Something waits behind what this worker runs: see that it does not wait for ever."""
         if not desk.behind_watched:
             desk.behind_watched = True
-            self._dispatcher.alarm(now + BEHIND_NS, "behind", desk)
+            # As long as the worker is likely to be over it anyway, nobody need be woken.
+            ahead_ns = sum(chunk.flow.chunker.target_ns for chunk in desk.chunks)
+            self._dispatcher.alarm(now + max(BEHIND_NS, ahead_ns), "behind", desk)
 
     def free_what_waits(self, desk: Desk, now: int) -> None:
         """The alarm of `watch`: behind an item that takes long nothing waits, even while nobody is idle."""
@@ -114,6 +119,14 @@ class Stealing:
         desk.confirming = True
         self._dispatcher.limit(desk, mark(head.sequence, max(head.done, glance.unstarted_from(head.sequence))))
         self._dispatcher.alarm(now + CONFIRM_NS, "confirm", desk)
+
+    def make_room(self, chunk: Chunk, now: int) -> None:
+        """Let a new chunk not wait for long chunks of other flows: take back what is before it and not started."""
+        held = self._dispatcher.desks.get(chunk.worker)
+        desks = [held] if held is not None else self._dispatcher.desks.values()
+        longest = max(desks, key=lambda desk: _ahead_ns(desk, chunk.flow), default=None)
+        if longest is not None and _ahead_ns(longest, chunk.flow) > AHEAD_NS:
+            self.recall(longest, now)
 
     def recall(self, desk: Desk, now: int) -> None:
         """Take back all that this worker has not started; there need not be anybody who could have it."""
@@ -157,6 +170,12 @@ class Stealing:
             del chunk.items[kept:]
             chunk.cut = True
         self._dispatcher.assign(now)
+
+
+def _ahead_ns(desk: Desk, flow: Flow) -> float:
+    """Work of other flows that `desk` has, as far as it is known."""
+    others = (chunk for chunk in desk.chunks if chunk.flow is not flow)
+    return sum((chunk.flow.chunker.mean_ns or 0.0) * (len(chunk.items) - chunk.done) for chunk in others)
 
 
 def spoils(desk: Desk, glance: Glance | None, now: int) -> tuple[float, int] | None:

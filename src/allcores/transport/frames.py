@@ -33,8 +33,9 @@ READY, SETUP_FAILED, RESULTS, RELEASED, LOG, TRACK = range(21, 27)
 #: RELEASED list the offsets (u64) of blocks that the sender of the frame needs no more.
 RANGE = struct.Struct("<QQ")
 
-#: body of a CHUNK before the pickled items: function number, flags, number of items, index of the first
-CHUNK_HEAD = struct.Struct("<IIIQ")
+#: body of a CHUNK before the pickled items: function number, flags, number of items, µs of work between two reports,
+#: index of the first
+CHUNK_HEAD = struct.Struct("<IIIIQ")
 #: report seconds per item
 DETAILED = 1
 #: items have a deadline each

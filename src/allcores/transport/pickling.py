@@ -203,6 +203,8 @@ def pickles(obj: object) -> bool:
 
 
 _SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
+#: so many values are not looked through before they are pickled: it would cost more than `_Watching` does
+MANY_VALUES = 256
 
 
 class _Watching(pickle.Pickler):
@@ -225,7 +227,7 @@ def dump_values(values: list[Any]) -> tuple[bytes, bool]:
 
     Raises whatever pickling raises.
     """
-    if len(values) < 8 and all(type(value) in _SCALARS for value in values):
+    if len(values) < MANY_VALUES and _SCALARS.issuperset(map(type, values)):
         return pickle.dumps(values, PROTOCOL), True
     buffer = io.BytesIO()
     # Buffers belong to objects that are complex: they are not copied for nothing.

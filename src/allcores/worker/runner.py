@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 #: Finished work that may have to run again after a crash, ns. A seal takes some 8 µs here, and as much in the parent:
 #: with 200 µs it took 5 % of the cores from items of 100 µs.
 SEAL_NS = 1_000_000
+#: The same where a seal takes long: so many times what the last one took, ...
+SEAL_TIMES = 100
+#: ... but no more than this, ns: less than it takes to replace the worker that crashed.
+SEAL_MOST_NS = 3_000_000
 #: Items that are started without another look at the board take no longer than this, ns, and one item.
 BURST_NS = 50_000
 #: ... and are no more than this.
@@ -59,8 +63,6 @@ MOST_STRIDE = 256
 #: takes at most the rest of its group along. Not where items have deadlines or report their seconds.
 MANY = 64
 GROUP = 8
-#: Sealed results are sent at least this often, ns: the consumer's latency inside a chunk.
-FLUSH_NS = 20_000_000
 
 _GLOBALS = globals()
 
@@ -94,6 +96,10 @@ class Runner:
         self._outbox = outbox
         self._used = 0
         self._flushed_ns = monotonic_ns()
+        #: sealed results are sent at least this often inside of a chunk, as the parent wants it
+        self._report_ns = 0
+        #: finished work until it is sealed
+        self._seal_ns = SEAL_NS
         self._tidying = Tidying(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
@@ -171,7 +177,8 @@ class Runner:
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
             self._rest()
             return
-        number, flags, count, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
+        number, flags, count, report_us, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
+        self._report_ns = report_us * 1000
         self.prompt = bool(flags & frames.PROMPT)
         style, function, broken = self._functions[number]
         try:
@@ -259,14 +266,16 @@ class Runner:
                 now = clock()
             # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
             stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
-            if now - begun > SEAL_NS and position < last:
+            if now - begun > self._seal_ns and position < last:
                 self._seal(sequence, first, position - first, values, failures, durations, now - begun)
                 values.clear()
                 failures.clear()
                 if durations is not None:
                     durations.clear()
                 first = position
-                begun = now = clock()
+                begun, then = clock(), now
+                now = begun
+                self._seal_ns = min(max(SEAL_NS, SEAL_TIMES * (now - then)), SEAL_MOST_NS)
         self._seal(sequence, first, position - first, values, failures, durations, now - begun, ended=True)
 
     def _quota(self, count: int) -> int:
@@ -326,7 +335,7 @@ class Runner:
         self._outbox[used + len(record) : used + length] = payload
         # Only now does it count: the parent reads no further than this.
         self._used = self._slot[USED] = used + length
-        if monotonic_ns() - self._flushed_ns > FLUSH_NS:
+        if monotonic_ns() - self._flushed_ns > self._report_ns:
             self.flush()
 
     def _pack(
