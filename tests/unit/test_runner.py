@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import pytest
 
 from allcores.transport import board, frames, pickling
 from allcores.transport.marks import NO_LIMIT
 from allcores.worker import runner
-from allcores.worker.runner import SEAL_MOST_NS, SEAL_NS, SEAL_TIMES, Runner
+from allcores.worker.runner import SEAL_NS, Runner
 
 MILLI = 1_000_000
 
 
 class Clock:
-    """Time stands still but for what items and seals take."""
+    """Time stands still but for what items take."""
 
     def __init__(self) -> None:
         self.now = 1_000 * MILLI
@@ -26,27 +25,22 @@ class Clock:
 
 
 class Worker:
-    """A runner whose items take `item_ns` and whose seals take `seal_ns`."""
+    """A runner whose items take `item_ns`."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.item_ns = self.seal_ns = 0
+        self.item_ns = 0
         #: of each frame, the items of each of its records
         self.sent: list[list[int]] = []
         slot = (ctypes.c_uint64 * board.SLOT_WORDS)()
         slot[board.LIMIT] = NO_LIMIT
         self.runner = Runner(self._send, slot, memoryview(bytearray(board.OUTBOX_BYTES)))
         self.runner._functions[1] = ("one", self._item, None)
-        self._pack, self.runner._pack = self.runner._pack, self._seal  # type: ignore[method-assign]
         self._sequence = 0
 
     def _item(self, item: object) -> object:
         self.clock.now += self.item_ns
         return item
-
-    def _seal(self, *arguments: Any) -> tuple[int, bytes]:
-        self.clock.now += self.seal_ns
-        return self._pack(*arguments)
 
     def _send(self, *parts: bytes) -> None:
         data = b"".join(parts)
@@ -80,16 +74,6 @@ def test_what_is_sealed_is_sent_as_often_as_the_parent_wants_it(worker: Worker) 
 
 
 def test_finished_work_is_sealed_after_a_millisecond(worker: Worker) -> None:
-    """Where sealing is quick, less than SEAL_NS and the item that runs has to run again after a crash."""
+    """Less than SEAL_NS and the item that runs has to run again after a crash."""
     worker.item_ns = SEAL_NS // 4
     assert set(worker.run(50, report_ns=1_000 * MILLI)[0]) <= {5, 50 % 5}
-
-
-@pytest.mark.parametrize(("seal_ns", "apart_ns"), [(SEAL_NS // 50, SEAL_TIMES * SEAL_NS // 50), (MILLI, SEAL_MOST_NS)])
-def test_sealing_takes_a_small_part_of_the_time(worker: Worker, seal_ns: int, apart_ns: int) -> None:
-    """Where it is slow it is done less often, but never so seldom that much has to run again."""
-    worker.item_ns, worker.seal_ns = SEAL_NS // 10, seal_ns
-    first, *others, last = worker.run(500, report_ns=1_000 * MILLI)[0]
-    assert first == 11
-    assert {count * worker.item_ns for count in others} == {apart_ns + worker.item_ns}
-    assert last * worker.item_ns <= apart_ns + worker.item_ns

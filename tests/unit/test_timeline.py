@@ -492,5 +492,5 @@ def test_a_report_of_nothing_says_so() -> None:
 
 def test_what_is_assumed_of_workers_is_so() -> None:
     """Times of single items are estimated from what a worker seals at once, and times together."""
-    assert ROUTINE_NS == runner.SEAL_MOST_NS + runner.BURST_NS
+    assert ROUTINE_NS == runner.SEAL_NS + runner.BURST_NS
     assert GROUP == runner.GROUP

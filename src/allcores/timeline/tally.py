@@ -14,7 +14,7 @@ from allcores.engine.events import WorkRecord, WorkReported
 from allcores.outcome import Kind
 
 #: time of the items in a record before the last few: what a worker seals at once, and a burst, ns
-ROUTINE_NS = 3_050_000
+ROUTINE_NS = 1_050_000
 #: items that a worker may time together
 GROUP = 8
 #: of many items quicker than this, ns, one in so many is counted for all

@@ -202,7 +202,8 @@ def pickles(obj: object) -> bool:
     return True
 
 
-_SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
+#: values that are pickled and unpickled without any code but the interpreter's
+SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
 #: so many values are not looked through before they are pickled: it would cost more than `_Watching` does
 MANY_VALUES = 256
 
@@ -227,7 +228,7 @@ def dump_values(values: list[Any]) -> tuple[bytes, bool]:
 
     Raises whatever pickling raises.
     """
-    if len(values) < MANY_VALUES and _SCALARS.issuperset(map(type, values)):
+    if len(values) < MANY_VALUES and SCALARS.issuperset(map(type, values)):
         return pickle.dumps(values, PROTOCOL), True
     buffer = io.BytesIO()
     # Buffers belong to objects that are complex: they are not copied for nothing.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pickle import dumps as pickle_dumps
 from time import monotonic_ns
 
 from allcores.supervision import system
@@ -32,14 +33,17 @@ from allcores.transport.parcels import LARGE_STREAM
 from allcores.transport.pickling import (
     FUNCTION_UNREAD,
     ITEM_UNREAD,
+    MANY_VALUES,
+    PROTOCOL,
     RESULT_UNWRITTEN,
+    SCALARS,
     dump_values,
     dumps,
     loads,
     pack_error,
 )
 from allcores.transport.references import Arrivals, OpenFiles
-from allcores.worker.tidying import Tidying
+from allcores.worker.tidying import TIDY_NS, Tidying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,10 +55,6 @@ if TYPE_CHECKING:
 #: Finished work that may have to run again after a crash, ns. A seal takes some 8 µs here, and as much in the parent:
 #: with 200 µs it took 5 % of the cores from items of 100 µs.
 SEAL_NS = 1_000_000
-#: The same where a seal takes long: so many times what the last one took, ...
-SEAL_TIMES = 100
-#: ... but no more than this, ns: less than it takes to replace the worker that crashed.
-SEAL_MOST_NS = 3_000_000
 #: Items that are started without another look at the board take no longer than this, ns, and one item.
 BURST_NS = 50_000
 #: ... and are no more than this.
@@ -98,8 +98,6 @@ class Runner:
         self._flushed_ns = monotonic_ns()
         #: sealed results are sent at least this often inside of a chunk, as the parent wants it
         self._report_ns = 0
-        #: finished work until it is sealed
-        self._seal_ns = SEAL_NS
         self._tidying = Tidying(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
@@ -266,16 +264,15 @@ class Runner:
                 now = clock()
             # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
             stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
-            if now - begun > self._seal_ns and position < last:
-                self._seal(sequence, first, position - first, values, failures, durations, now - begun)
+            if now - begun > SEAL_NS and position < last:
+                if failures or durations is not None or not self._seal_plain(sequence, first, values, now - begun, now):
+                    self._seal(sequence, first, position - first, values, failures, durations, now - begun)
                 values.clear()
                 failures.clear()
                 if durations is not None:
                     durations.clear()
                 first = position
-                begun, then = clock(), now
-                now = begun
-                self._seal_ns = min(max(SEAL_NS, SEAL_TIMES * (now - then)), SEAL_MOST_NS)
+                begun = now = clock()
         self._seal(sequence, first, position - first, values, failures, durations, now - begun, ended=True)
 
     def _quota(self, count: int) -> int:
@@ -283,6 +280,38 @@ class Runner:
         return count if self._items_left is None else min(count, self._items_left)
 
     # --- results ---
+
+    def _seal_plain(self, sequence: int, start: int, values: list[Any], total_ns: int, now: int) -> bool:
+        """Seal scalars in the midst of a chunk; False if `_seal` must do it.
+
+        Written out in one piece: after a millisecond of somebody else's work the caches are cold, and each call of a
+        function costs several times what it usually does.
+        """
+        count = len(values)
+        if count > MANY_VALUES or not SCALARS.issuperset(map(type, values)):
+            return False
+        slot = self._slot
+        slot[PHASE] = PHASE_SEALING
+        payload = pickle_dumps(values, PROTOCOL)
+        used = self._used
+        begin = used + frames.RECORD.size
+        end = begin + len(payload)
+        if end > OUTBOX_BYTES or (self._behind is not None and self._behind()):
+            return False
+        if now - self._tidying.tidied_ns > TIDY_NS:
+            self._tidying.tidy()
+        slot[DONE] += count
+        slot[BUSY] += total_ns
+        if self._items_left is not None:
+            self._items_left -= count
+        frames.RECORD.pack_into(self._outbox, used, sequence, start, count, frames.PLAIN, total_ns, len(payload))
+        self._outbox[begin:end] = payload
+        # Only now does it count: the parent reads no further than this.
+        self._used = slot[USED] = end
+        if now - self._flushed_ns > self._report_ns:
+            self.flush()
+        slot[PHASE] = PHASE_RUNNING
+        return True
 
     def _seal(
         self,
@@ -300,7 +329,7 @@ class Runner:
         slot = self._slot
         slot[PHASE] = PHASE_SEALING
         if count:
-            if not ended and self._tidying.due:
+            if not ended and monotonic_ns() - self._tidying.tidied_ns > TIDY_NS:
                 self._tidying.tidy()
             slot[DONE] += count
             slot[BUSY] += total_ns

@@ -75,16 +75,12 @@ class Tidying:
         os.umask(self._umask)
         self._mask = frozenset(pthread_sigmask(SIG_BLOCK, ()))
         self._handlers: list[Any] = list(map(getsignal, _SIGNALS))
-        self._tidied_ns = 0
-
-    @property
-    def due(self) -> bool:
-        """It was not done for TIDY_NS."""
-        return monotonic_ns() - self._tidied_ns > TIDY_NS
+        #: when it was done last
+        self.tidied_ns = 0
 
     def tidy(self) -> None:
         """Undo it, all of it."""
-        self._tidied_ns = monotonic_ns()
+        self.tidied_ns = monotonic_ns()
         for timer in _TIMERS:
             setitimer(timer, 0)
         # In C, one comparison for all signals: this is done after each chunk.
