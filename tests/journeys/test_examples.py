@@ -14,10 +14,15 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 SOURCES = Path(__file__).parents[2] / "src"
 
 
+#: those of the docs, which the others replace: with the standard library alone
+PLAIN = Path(__file__).parents[2] / "docs" / "examples"
+
+
 def run_example(name: str, folder: Path) -> str:
-    """What `python examples/NAME` prints, run from another folder, with warnings as errors."""
+    """What `python examples/NAME` prints, run from another folder, with warnings as errors; plain_X: of the docs."""
+    path = (PLAIN if name.startswith("plain_") else EXAMPLES) / name
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-W", "error", str(path)],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(SOURCES), "TMPDIR": str(folder)},
         stdin=subprocess.DEVNULL,
@@ -41,15 +46,17 @@ def count_primes(limit: int) -> int:
 
 
 @pytest.mark.slow
-def test_primes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["primes.py", "plain_primes.py"])
+def test_primes(name: str, tmp_path: Path) -> None:
     """Each limit's count is right and stands in the order of the limits."""
     limits = [100_000, 120_000, 140_000, 160_000]
     expected = "".join(f"{count_primes(limit)} primes below {limit}\n" for limit in limits)
-    assert run_example("primes.py", tmp_path) == expected
+    assert run_example(name, tmp_path) == expected
 
 
 @pytest.mark.slow
-def test_stream_hashes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["stream_hashes.py", "plain_stream_hashes.py"])
+def test_stream_hashes(name: str, tmp_path: Path) -> None:
     """All 10,000 records arrive in order: the hash of the hashes is the one of a plain loop."""
     together = hashlib.sha256()
     for number in range(10_000):
@@ -58,14 +65,14 @@ def test_stream_hashes(tmp_path: Path) -> None:
             data = hashlib.sha256(data).digest()
         together.update(data.hex().encode())
     expected = f"10000 records hashed; together {together.hexdigest()}\n"
-    assert run_example("stream_hashes.py", tmp_path) == expected
+    assert run_example(name, tmp_path) == expected
 
 
 @pytest.mark.slow
-@pytest.mark.quick
-def test_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [pytest.param("model.py", marks=pytest.mark.quick), "plain_model.py"])
+def test_model(name: str, tmp_path: Path) -> None:
     """The 10 MB model is loaded at most once per worker; nothing stays in the temporary folder."""
-    first, second = run_example("model.py", tmp_path).splitlines()
+    first, second = run_example(name, tmp_path).splitlines()
     # weight number i is i, and prediction x adds up the weights x % 1000 + 1000 * k for k below 1250
     total = 2 * sum(1250 * x + 1000 * sum(range(1250)) for x in range(1000))
     assert first == f"2000 predictions, sum {total}"

@@ -93,7 +93,7 @@ ENDS = {
     "submit": submit_all,
     "mixed": outcomes_of(mixed),
     "crash": outcomes_of(crash),
-    "timeout": outcomes_of(linger, timeout=0.1),
+    "timeout": outcomes_of(linger, timeout=1.0),
     "left": leave,
     "cancel": cancel,
     "forgotten": forget,

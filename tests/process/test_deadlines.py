@@ -37,8 +37,13 @@ def pool(watcher: Watcher) -> Iterator[Pool]:
         yield pool
 
 
-@pytest.mark.parametrize("crime", HANGS + ENDS)
-@pytest.mark.parametrize("position", [0, 5, 11])
+@pytest.mark.parametrize(
+    ("position", "crime"),
+    [
+        *((5, crime) for crime in HANGS + ENDS),
+        *((position, crime) for position in (0, 11) for crime in ("hold_the_interpreter", "exit_at_once")),
+    ],
+)
 def test_finished_items_are_kept_and_none_is_run_twice(pool: Pool, tmp_path: Path, crime: str, position: int) -> None:
     """A chunk of twelve items of 2 ms, one of which is the culprit: eleven results, twelve runs."""
     book = str(tmp_path / "book")
@@ -104,24 +109,24 @@ def test_setup_is_not_part_of_an_items_time(tmp_path: Path) -> None:
 @pytest.mark.quick
 def test_each_verb_has_deadlines(pool: Pool) -> None:
     with pytest.raises(TaskTimeout):
-        pool.map(crimes.run, ["spin"], timeout=TIMEOUT_S)
+        pool.map(crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S)
     with pytest.raises(TaskTimeout):
-        next(pool.imap_unordered(crimes.run, ["spin"], timeout=TIMEOUT_S))
+        next(pool.imap_unordered(crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S))
     with pytest.raises(TaskTimeout):
-        pool.starmap(crimes.run, [("spin",)], timeout=TIMEOUT_S)
+        pool.starmap(crimes.run, [("hold_the_interpreter",)], timeout=TIMEOUT_S)
     with pytest.raises(TimeoutError):
-        pool.call(crimes.run, ["spin"], timeout=TIMEOUT_S).result()
+        pool.call(crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S).result()
 
     async def main() -> list[Any]:
-        stream = pool.aimap(crimes.run, [1, "spin", 3], timeout=TIMEOUT_S, on_error="skip")
+        stream = pool.aimap(crimes.run, [1, "hold_the_interpreter", 3], timeout=TIMEOUT_S, on_error="skip")
         return [value async for value in stream]
 
     assert asyncio.run(main()) == [2, 6]
-    assert pool.map(crimes.run, [1, "spin", 3], timeout=TIMEOUT_S, on_error="skip") == [2, 6]
+    assert pool.map(crimes.run, [1, "hold_the_interpreter", 3], timeout=TIMEOUT_S, on_error="skip") == [2, 6]
 
 
 def test_a_call_that_timed_out_says_which(pool: Pool) -> None:
-    future = pool.call(crimes.run, ["spin"], timeout=TIMEOUT_S)
+    future = pool.call(crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S)
     error = future.exception()
     assert isinstance(error, TaskTimeout)
     assert error.timeout == TIMEOUT_S
@@ -134,19 +139,21 @@ def test_a_call_that_timed_out_says_which(pool: Pool) -> None:
 
 def test_calls_beside_one_that_hangs(pool: Pool) -> None:
     futures = [pool.submit(crimes.run, number) for number in range(10)]
-    late = pool.call(crimes.run, ["spin"], timeout=TIMEOUT_S)
+    late = pool.call(crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S)
     futures += [pool.submit(crimes.run, number) for number in range(10, 20)]
     assert [future.result() for future in futures] == [number * 2 for number in range(20)]
     assert isinstance(late.exception(), TaskTimeout)
 
 
 def test_timeouts_may_be_left_out_of_retries(pool: Pool) -> None:
-    (outcome,) = pool.outcomes(crimes.run, ["spin"], timeout=TIMEOUT_S, retries=Retry(3, on_timeout=False))
+    (outcome,) = pool.outcomes(
+        crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S, retries=Retry(3, on_timeout=False)
+    )
     assert (outcome.kind, outcome.attempts) == (Kind.TIMED_OUT, 1)
 
 
 def test_every_attempt_has_the_full_time(pool: Pool, watcher: Watcher) -> None:
-    (outcome,) = pool.outcomes(crimes.run, ["spin"], timeout=TIMEOUT_S, retries=Retry(1, wait_s=0))
+    (outcome,) = pool.outcomes(crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S, retries=Retry(1, wait_s=0))
     assert (outcome.kind, outcome.attempts) == (Kind.TIMED_OUT, 2)
     (retried,) = watcher.of(events.TaskRetried)
     assert (retried.kind, retried.attempt, retried.index) == (Kind.TIMED_OUT, 1, 0)

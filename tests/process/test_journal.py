@@ -147,7 +147,7 @@ def test_a_file_system_that_takes_no_more(folder: Path) -> None:
 def test_parent_and_workers_killed_at_random(folder: Path, start_method: str) -> None:
     """Real processes; kill -9 of the parent at any size of its log."""
     chance = random.Random(start_method)
-    for _ in range(4):
+    for _ in range(3):
         wanted_bytes = log_bytes(folder) + chance.randint(1, 4_000)
         process = start(folder, backend="processes", pause=0.001)
         while log_bytes(folder) < wanted_bytes and process.poll() is None:

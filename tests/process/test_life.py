@@ -645,26 +645,33 @@ class TestDropped:
             assert pool.map(crimes.run, [1]) == [2]
 
 
-@pytest.mark.parametrize("method", METHODS)
+#: what workers do when the interpreter ends
+AT_THE_END = {
+    "idle": "pool = Pool(2); pool.map(crimes.run, range(10))",
+    "busy": "pool = Pool(2); stream = pool.imap_unordered(crimes.run, itertools.count()); next(stream)",
+    "deaf": "pool = Pool(2); futures = [pool.submit(crimes.run, 'catch_everything') for _ in range(5)]",
+    "in setup": "pool = Pool(2, setup=time.sleep, setup_args=(1000,))",
+}
+#: who holds the pool then
+HOLDERS = [
+    "pool = Pool(2)",
+    "allcores.map(crimes.run, range(10))",
+    "stream = Pool(2).imap(crimes.run, itertools.count()); next(stream)",
+    "stream = allcores.imap(crimes.run, [1, ('catch_everything',)], chunk=1); next(stream)",
+    "pool = Pool(2); sys.exit()",
+    "pool = Pool(2); pool.map(crimes.run, [1]); cycle = [pool]; cycle.append(cycle); del pool, cycle",
+]
+
+
 @pytest.mark.parametrize(
-    "open_things",
+    ("method", "open_things"),
     [
-        "pool = Pool(2); pool.map(crimes.run, range(10))",
-        "pool = Pool(2)",
-        "allcores.map(crimes.run, range(10))",
-        "stream = Pool(2).imap(crimes.run, itertools.count()); next(stream)",
-        "pool = Pool(2); stream = pool.imap_unordered(crimes.run, itertools.count()); next(stream)",
-        "pool = Pool(2); futures = [pool.submit(crimes.run, 'catch_everything') for _ in range(5)]",
-        "stream = allcores.imap(crimes.run, [1, ('catch_everything',)], chunk=1); next(stream)",
-        "pool = Pool(2, setup=time.sleep, setup_args=(1000,))",
-        "pool = Pool(2); sys.exit()",
-        "pool = Pool(2); pool.map(crimes.run, [1]); cycle = [pool]; cycle.append(cycle); del pool, cycle",
+        *(pytest.param(method, AT_THE_END[what], id=f"{method}-{what}") for method in METHODS for what in AT_THE_END),
+        *(("template", holder) for holder in HOLDERS),
     ],
 )
 def test_an_interpreter_ends_whatever_is_open(tmp_path: Path, method: str, open_things: str) -> None:
     """Unclosed pools, running streams, idle or busy: none keeps a program alive, none complains."""
-    if method != "template" and ("allcores." in open_things or "sys.exit" in open_things):
-        pytest.skip("the same for all")
     source = (
         "import itertools, sys, time, functools, allcores\n"
         "from tests.process import crimes\n"

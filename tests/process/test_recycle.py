@@ -13,8 +13,9 @@ from allcores import Kind, Limits, Pool
 from allcores.engine import events
 
 
-@pytest.mark.parametrize("method", ["template", "fork", "spawn"])
-@pytest.mark.parametrize("chunk", [None, 1, 7])
+@pytest.mark.parametrize(
+    ("chunk", "method"), [(None, "template"), (1, "template"), (7, "template"), (7, "fork"), (7, "spawn")]
+)
 @pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 def test_no_worker_runs_more_items_than_allowed(method: str, chunk: int | None) -> None:
     with Pool(2, start_method=method, limits=Limits(items_per_worker=4)) as pool:

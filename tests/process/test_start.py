@@ -62,8 +62,11 @@ def test_modules_in_the_working_folder_are_not_taken_for_pythons_own(method: str
     assert [value for value, _ in run(method, tmp_path, cwd=folder)] == ["beside"] * 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("close", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("method", "close"),
+    [*((method, (0, 1, 2)) for method in METHODS), *(("template", (number,)) for number in range(3))],
+    ids=str,
+)
 def test_missing_standard_descriptors_are_the_null_device(method: str, close: tuple[int, ...], tmp_path: Path) -> None:
     """Never our shared memory, pipes or databases: what anybody writes there would change them."""
     for _, places in run(method, tmp_path, close=close, cwd=tmp_path):  # type: ignore[misc]

@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -58,10 +59,24 @@ class Interpreter:
             stdin: What it reads.
             environ: What it has in its environment beside what this process has.
         """
+        return self._run(None, arguments, folder, stdin, environ)
+
+    def script(self, program: Path, folder: Path, environ: dict[str, str] | None = None) -> Ending:
+        """Run `python -W error` with a file to its end. See `run`."""
+        return self._run(str(program), (), folder, "", environ)
+
+    def _run(
+        self,
+        program: str | None,
+        arguments: Sequence[str],
+        folder: Path,
+        stdin: str,
+        environ: dict[str, str] | None,
+    ) -> Ending:
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             given.write(stdin.encode())
             given.seek(0)
-            request = pickle.dumps((arguments, str(folder), {**os.environ, **(environ or {})}))
+            request = pickle.dumps((program, arguments, str(folder), {**os.environ, **(environ or {})}))
             self._socket.sendall(_LENGTH.pack(len(request)) + request)
             socket.send_fds(self._socket, [b"f"], [given.fileno(), out.fileno(), err.fileno()])
             pid = _STATUS.unpack(_receive(self._socket, _STATUS.size))[0]
@@ -119,12 +134,24 @@ def serve(descriptor: int) -> None:
     _become(*request)
 
 
-def _become(arguments: Sequence[str], folder: str, environ: dict[str, str]) -> None:
+def _become(program: str | None, arguments: Sequence[str], folder: str, environ: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
-    # As `python -m` has it, with the folder of the source instead of `tests`.
-    sys.path[0] = folder
-    sys.argv[:] = ["allcores", *arguments]
-    del sys.modules["tests"], sys.modules["tests.process"]
-    runpy.run_module("allcores", run_name="__main__", alter_sys=True)
+    if program is None:
+        # As `python -m` has it.
+        sys.path[0] = folder
+        sys.argv[:] = ["allcores", *arguments]
+        runpy.run_module("allcores", run_name="__main__", alter_sys=True)
+        return
+    sys.path[0] = os.path.dirname(program)
+    sys.argv[:] = [program]
+    sys.warnoptions[:] = ["error"]
+    warnings.resetwarnings()
+    warnings.simplefilter("error")
+    # In the module that has been the main one from the start, as a script is, to the very end of the interpreter.
+    main = sys.modules["__main__"].__dict__
+    for name in [name for name in main if not name.startswith("__")]:
+        del main[name]
+    main["__file__"] = program
+    exec(compile(Path(program).read_bytes(), program, "exec"), main)
