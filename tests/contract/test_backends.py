@@ -890,14 +890,16 @@ class TestObservers:
         watcher = Watcher()
         with make_pool(1, observers=[watcher]) as pool:
             assert pool.map(tasks.refuse_sevens, range(10), on_error="skip")
-            (started,) = watcher.of(events.FlowStarted)
+            (started,) = watcher.wait_for(events.FlowStarted)
             (ended,) = watcher.wait_for(events.FlowEnded)
-            (failed,) = watcher.of(events.TaskFailed)
+            (failed,) = watcher.wait_for(events.TaskFailed)
             assert started.total == 10
             assert started.flow == ended.flow == failed.flow
             assert (ended.done, ended.failed, ended.cancelled) == (10, 1, False)
             assert isinstance(failed.outcome, Outcome)
             assert failed.outcome.index == 7
+            # Which of the threads tells of it is not said, nor that it does so before the others.
+            watcher.wait_until(lambda: any(each.done == 10 for each in watcher.of(events.Progress)))
             progress = watcher.of(events.Progress)
             assert [each.done for each in progress] == sorted(each.done for each in progress)
             assert (progress[-1].done, progress[-1].failed, progress[-1].total) == (10, 1, 10)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes
-from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone
+from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone, wait_until
 
 from allcores import Limits, Pool, PoolClosed, TaskExited
 from allcores.engine import events
@@ -102,7 +102,7 @@ class TestFutures:
             assert behind[1].cancel()
             assert future.cancel()
             assert [behind[n].result() for n in (0, 2, 3, 4)] == [0, 4, 6, 8]
-            assert pool.statistics().cancelled == 2
+            wait_until(lambda: pool.statistics().cancelled == 2)
 
     def test_a_call_that_ends_within_its_grace_costs_no_worker(self, bell: Bell, gate: Gate, tmp_path: Path) -> None:
         with Pool(1, limits=Limits(grace_s=30)) as pool:
@@ -203,10 +203,18 @@ def leave_by_generator(stream: Any) -> None:
 
 
 class TestStreams:
-    @pytest.mark.parametrize("verb", ["imap", "imap_unordered", "outcomes"])
     @pytest.mark.parametrize(
-        "leave",
-        [leave_by_break, leave_by_exception, leave_by_return, leave_by_close, leave_by_block, leave_by_generator],
+        ("verb", "leave"),
+        [
+            ("imap", leave_by_break),
+            ("imap_unordered", leave_by_break),
+            ("outcomes", leave_by_break),
+            ("imap", leave_by_exception),
+            ("imap", leave_by_return),
+            ("imap", leave_by_close),
+            ("imap", leave_by_block),
+            ("imap", leave_by_generator),
+        ],
     )
     def test_leaving_ends_what_runs(
         self, pool: Pool, watcher: Watcher, bell: Bell, verb: str, leave: Callable[[Any], None]

@@ -346,7 +346,7 @@ def test_a_fork_that_returns(pool: Pool, watcher: Watcher) -> None:
         outcome = commit(pool, "fork_and_return", way)
         assert outcome.kind is Kind.OK
         # The pid is that of the worker itself.
-        assert outcome.value in {news.pid for news in watcher.of(events.WorkerStarted)}
+        watcher.wait_until(lambda pid=outcome.value: pid in pids_of(watcher))  # type: ignore[misc]
         check_unharmed(pool, watcher)
 
 

@@ -155,7 +155,7 @@ def test_timeouts_may_be_left_out_of_retries(pool: Pool) -> None:
 def test_every_attempt_has_the_full_time(pool: Pool, watcher: Watcher) -> None:
     (outcome,) = pool.outcomes(crimes.run, ["hold_the_interpreter"], timeout=TIMEOUT_S, retries=Retry(1, wait_s=0))
     assert (outcome.kind, outcome.attempts) == (Kind.TIMED_OUT, 2)
-    (retried,) = watcher.of(events.TaskRetried)
+    (retried,) = watcher.wait_for(events.TaskRetried)
     assert (retried.kind, retried.attempt, retried.index) == (Kind.TIMED_OUT, 1, 0)
 
 

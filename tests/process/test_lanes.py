@@ -13,7 +13,7 @@ from pathlib import Path
 import pyte
 import pytest
 from rich.console import Console
-from tests.process.waiting import Bell, Gate, ring, wait_at
+from tests.process.waiting import Bell, Gate, ring, wait_at, wait_until
 
 import allcores
 from allcores import Lane, LiveView, Pool
@@ -60,7 +60,7 @@ def test_a_lane_says_what_runs_where(tmp_path: Path, backend: str) -> None:
             assert {lane.pid for lane in lanes} == {None}
         gate.open()
         reader.join()
-        assert running(pool) == []
+        wait_until(lambda: running(pool) == [])
     assert pool.lanes() == []
 
 
@@ -142,11 +142,12 @@ def test_the_live_view_shows_a_run_and_leaves_its_sum(tmp_path: Path) -> None:
         screen.wait_for(lambda lines: any("cores" in line and "memory" in line for line in lines))
         gate.open()
         reader.join()
-        assert screen.lines()[-1].startswith("pages ━━━")
-        assert "2 of 2 · 100 %" in screen.lines()[-1]
-        assert not any("worker" in line for line in screen.lines())
+        # Which thread tells the view of the end, this one or the pool's, is not said.
+        lines = screen.wait_for(lambda lines: lines[-1].startswith("pages ━━━"))
+        assert "2 of 2 · 100 %" in lines[-1]
+        assert not any("worker" in line for line in lines)
         list(pool.outcomes(fail, range(9)))
-        assert screen.lines()[-1].strip() == "3 failed: 3 ValueError"
+        screen.wait_for(lambda lines: lines[-1].strip() == "3 failed: 3 ValueError")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("allcores")]
 
 
@@ -191,7 +192,7 @@ def test_a_map_that_is_given_up_ends_the_view() -> None:
     next(stream)
     pool.close()
     stream.close()
-    assert any("stopped" in line for line in screen.lines())
+    screen.wait_for(lambda lines: any("stopped" in line for line in lines))
 
 
 def test_an_observer_that_wants_it_is_given_the_pool() -> None:

@@ -118,6 +118,18 @@ def wait_gone(pids: Iterable[int], seconds: float = PATIENCE_S) -> None:
             os.close(descriptor)
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    """For what another process or thread brings about a little after what the test has seen already.
+
+    A worker sends its results first and notes then that it is idle, say.
+    """
+    until = monotonic() + seconds
+    while not condition():
+        if monotonic() > until:
+            raise AssertionError(f"not within {seconds:g} s")
+        threading.Event().wait(0.005)
+
+
 class Watcher:
     """An observer that remembers its news and can be waited on."""
 
