@@ -22,10 +22,10 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 import allcores
-from allcores.journal.record import Run
-from allcores.journal.work import Control, Work
-from allcores.streams.outputs import sink_of
-from allcores.streams.sources import source_of
+from allcores.runs.session import Run
+from allcores.runs.spec import Control, Work
+from allcores.sinks.json_lines import sink_of
+from allcores.sources.text_files import source_of
 from benchmarks.processes import RUN, environment
 from benchmarks.rows import Row, in_turn
 from benchmarks.settings import Settings
@@ -127,13 +127,13 @@ def resumed(folder: str) -> dict[str, float]:
     return found
 
 
-def resume_facts(items: int, *, touched: bool) -> dict[str, float]:
+def resume_facts(items: int, *, dirty_maps: bool) -> dict[str, float]:
     """Of one run that stopped before its last item. touched: its input has another time, so it has to be compared."""
     with tempfile.TemporaryDirectory(prefix="allcores-bench-") as folder:
         subprocess.run(
             [sys.executable, __file__, "build", folder, str(items)], env=environment(RUN), timeout=900, check=True
         )
-        if touched:
+        if dirty_maps:
             os.utime(os.path.join(folder, "in.txt"), (1, 1))
         found = resumed(folder)
     assert found["items"] == items, "items are missing"
@@ -196,9 +196,9 @@ def _resume_row(settings: Settings) -> Row:
         comparable=False,
     )
     facts: dict[str, dict[str, float]] = {}
-    for count, touched in ((small, False), (large, False), (large, True)):
-        name = f"{count:,} items" + (", file touched" if touched else "")
-        found = facts[name] = resume_facts(count, touched=touched)
+    for count, dirty_maps in ((small, False), (large, False), (large, True)):
+        name = f"{count:,} items" + (", file touched" if dirty_maps else "")
+        found = facts[name] = resume_facts(count, dirty_maps=dirty_maps)
         row.samples[name] = [found["s"]]
         row.notes[name] = f"{found['mb']:.0f} MB at most; the output again whole after {found['whole_s']:.1f} s"
     first, *long = facts.values()

@@ -183,11 +183,11 @@ LIVES: dict[str, tuple[Callable[[str], Iterator[None]], int]] = {
 
 def live(name: str, method: str, share: float) -> int:
     """One life, in this program; exit code 0 if nothing grew."""
-    life, turns = LIVES[name]
+    lifecycle, turns = LIVES[name]
     turns = max(5, int(turns * share))
     begun = time.monotonic()
     looks: list[Look] = []
-    going = life(method)
+    going = lifecycle(method)
     for turn, _ in enumerate(going, 1):
         if turn >= turns * LOOKS[len(looks)]:
             looks.append(look())

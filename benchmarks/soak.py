@@ -127,9 +127,9 @@ def square(number: int) -> int:
 def soak_pool(method: str, kills: int, chance: random.Random) -> int:
     """Exit code 0 if no map lost a result, and the pool is well at the end."""
     from allcores import Pool
-    from allcores.engine import dispatcher, roster, watch
+    from allcores.scheduler import scheduler, timeouts, workers
 
-    roster.STOPPED_NS = watch.STOPPED_NS = watch.START_NS = dispatcher.START_NS = int(STOPPED_S * 1e9)
+    workers.STOPPED_NS = timeouts.STOPPED_NS = timeouts.START_NS = scheduler.START_NS = int(STOPPED_S * 1e9)
     struck: Counter[str] = Counter()
     over = threading.Event()
     with warnings.catch_warnings():

@@ -217,7 +217,7 @@ def pytest_runtest_makereport(
 
 def _close_shared_pool() -> None:
     """Ends the warm pool of the module-level verbs, if a test used them."""
-    shortcuts = sys.modules.get("allcores.shortcuts")
+    shortcuts = sys.modules.get("allcores.pool.default_pool")
     shutdown = getattr(shortcuts, "shutdown_shared", None)
     if shutdown is not None:
         shutdown()

@@ -5,7 +5,7 @@ import os
 import threading
 
 import allcores
-from allcores.engine.events import TaskFailed, WorkerEnded
+from allcores.events import TaskFailed, WorkerEnded
 
 
 class Diary:
@@ -39,4 +39,4 @@ with allcores.Pool(2, observers=[diary]) as pool:
     pool.map(work, range(8), on_error="skip")
 print("items that failed:", diary.failures)
 print("workers lost:", sum("code 1" in reason for reason in diary.ends))
-print("maps:", diary.counts["FlowStarted"], "started,", diary.counts["FlowEnded"], "ended")
+print("maps:", diary.counts["MapStarted"], "started,", diary.counts["MapEnded"], "ended")

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from allcores import metrics, slices
-    from allcores.async_stream import AsyncStream
-    from allcores.budget import Budget, core_budget
     from allcores.errors import (
         AllcoresError,
         BrokenPool,
@@ -38,25 +36,27 @@ if TYPE_CHECKING:
         UsageError,
         WorkerLost,
     )
-    from allcores.executor import Executor
-    from allcores.journal.options import Journal, RunResult
-    from allcores.lanes import Lane
     from allcores.limits import Limits, Retry
-    from allcores.logs import Logs
+    from allcores.monitoring import LiveView, ProgressBar
     from allcores.outcome import Kind, Outcome
-    from allcores.pool import Pool
-    from allcores.progress import LiveView, ProgressBar
-    from allcores.shortcuts import aimap, imap, imap_unordered, map, outcomes, run, starmap, submit
-    from allcores.statistics import Statistics
-    from allcores.stream import Stream
+    from allcores.pool.async_stream import AsyncStream
+    from allcores.pool.default_pool import aimap, imap, imap_unordered, map, outcomes, run, starmap, submit
+    from allcores.pool.executor import Executor
+    from allcores.pool.pool import Pool
+    from allcores.pool.pool_log import Logs
+    from allcores.pool.result_stream import Stream
+    from allcores.pool.statistics import Statistics
+    from allcores.pool.worker_status import WorkerStatus
+    from allcores.runs.options import Journal, RunResult
+    from allcores.shared_memory.objects import Counter, Flag, SharedBytes
+    from allcores.system.cores import Budget, core_budget
     from allcores.timeline import Timeline
-    from allcores.transport.sharing import Counter, Flag, SharedBytes
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "async_stream": ("AsyncStream",),
-    "budget": ("Budget", "core_budget"),
+    "pool.async_stream": ("AsyncStream",),
+    "system.cores": ("Budget", "core_budget"),
     "errors": (
         "AllcoresError",
         "BrokenPool",
@@ -80,19 +80,19 @@ _HOMES = {
         "UsageError",
         "WorkerLost",
     ),
-    "executor": ("Executor",),
-    "journal.options": ("Journal", "RunResult"),
-    "lanes": ("Lane",),
+    "pool.executor": ("Executor",),
+    "runs.options": ("Journal", "RunResult"),
+    "pool.worker_status": ("WorkerStatus",),
     "limits": ("Limits", "Retry"),
-    "logs": ("Logs",),
+    "pool.pool_log": ("Logs",),
     "outcome": ("Kind", "Outcome"),
-    "pool": ("Pool",),
-    "statistics": ("Statistics",),
-    "progress": ("LiveView", "ProgressBar"),
-    "shortcuts": ("aimap", "imap", "imap_unordered", "map", "outcomes", "run", "starmap", "submit"),
-    "stream": ("Stream",),
+    "pool.pool": ("Pool",),
+    "pool.statistics": ("Statistics",),
+    "monitoring": ("LiveView", "ProgressBar"),
+    "pool.default_pool": ("aimap", "imap", "imap_unordered", "map", "outcomes", "run", "starmap", "submit"),
+    "pool.result_stream": ("Stream",),
     "timeline": ("Timeline",),
-    "transport.sharing": ("Counter", "Flag", "SharedBytes"),
+    "shared_memory.objects": ("Counter", "Flag", "SharedBytes"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -109,7 +109,6 @@ __all__ = [
     "Journal",
     "JournalError",
     "Kind",
-    "Lane",
     "Limits",
     "LiveView",
     "Logs",
@@ -138,6 +137,7 @@ __all__ = [
     "Timeline",
     "UsageError",
     "WorkerLost",
+    "WorkerStatus",
     "aimap",
     "core_budget",
     "imap",

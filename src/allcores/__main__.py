@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from allcores import own_imports
+from allcores.system import own_imports
 
 if __name__ == "__main__" and not sys.flags.safe_path:
     sys.path.pop(0)  # the working folder, which may be anybody's

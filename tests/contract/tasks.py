@@ -60,9 +60,9 @@ def stop_async_iteration(number: int) -> int:
 class Overdrawn(Exception):
     """An exception with a constructor of its own and with facts, which still pickles."""
 
-    def __init__(self, account: str, cents: int) -> None:
-        super().__init__(account, cents)
-        self.account = account
+    def __init__(self, breakdown: str, cents: int) -> None:
+        super().__init__(breakdown, cents)
+        self.breakdown = breakdown
         self.cents = cents
 
 
@@ -116,30 +116,30 @@ def swap_meeting(paths: tuple[str, str]) -> bool:
 # --- state ---
 
 
-def open_account(start: int = 100, path: str | None = None) -> dict[str, Any]:
+def open_breakdown(start: int = 100, path: str | None = None) -> dict[str, Any]:
     if path is not None:
         note(path, "opened")
     return {"balance": start, "thread": threading.get_ident(), "path": path}
 
 
-def pay_in(account: dict[str, Any], amount: int) -> dict[str, Any]:
-    return {**account, "balance": account["balance"] + amount}
+def pay_in(breakdown: dict[str, Any], amount: int) -> dict[str, Any]:
+    return {**breakdown, "balance": breakdown["balance"] + amount}
 
 
-def look_at(account: dict[str, Any]) -> None:
-    assert account["balance"]
+def look_at(breakdown: dict[str, Any]) -> None:
+    assert breakdown["balance"]
 
 
-def close_account(account: dict[str, Any]) -> None:
-    note(account["path"], "closed")
+def close_breakdown(breakdown: dict[str, Any]) -> None:
+    note(breakdown["path"], "closed")
 
 
-def balance_plus(account: dict[str, Any], amount: int) -> int:
-    return int(account["balance"] + amount)
+def balance_plus(breakdown: dict[str, Any], amount: int) -> int:
+    return int(breakdown["balance"] + amount)
 
 
-def balance_plus_two(account: dict[str, Any], first: int, second: int) -> int:
-    return int(account["balance"] + first + second)
+def balance_plus_two(breakdown: dict[str, Any], first: int, second: int) -> int:
+    return int(breakdown["balance"] + first + second)
 
 
 def falsy_state() -> int:

@@ -32,8 +32,8 @@ from allcores import (
     SetupError,
     TaskExited,
     UsageError,
+    events,
 )
-from allcores.engine import events
 
 PROCESSES = ("template", "fork", "spawn", "forkserver")
 PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", "serial")
@@ -414,7 +414,7 @@ class TestFailures:
     def test_map_raises_the_original_type_with_its_facts(self, pool: Pool) -> None:
         with pytest.raises(tasks.Overdrawn) as caught:
             pool.map(tasks.overdraw, [5])
-        assert (caught.value.account, caught.value.cents) == ("savings", 5)
+        assert (caught.value.breakdown, caught.value.cents) == ("savings", 5)
 
     def test_a_note_names_the_item(self, pool: Pool) -> None:
         (outcome,) = [each for each in pool.outcomes(tasks.refuse_sevens, range(10)) if not each.ok]
@@ -511,7 +511,7 @@ class TestRetries:
         with make_pool(observers=[watcher]) as pool:
             assert pool.map(tasks.fail_until_third_try, [(str(tmp_path / "tries"), 5)], retries=retry) == [5]
             assert pool.statistics().retries == 2
-        assert [news.wait_s for news in watcher.of(events.TaskRetried)] == [0.01, 0.02]
+        assert [event.wait_s for event in watcher.of(events.TaskRetried)] == [0.01, 0.02]
 
     def test_a_call_has_retries_too(self, pool: Pool, tmp_path: Path) -> None:
         future = pool.call(tasks.fail_until_third_try, [(str(tmp_path / "tries"), 5)], retries=Retry(2, wait_s=0))
@@ -618,7 +618,7 @@ class TestFunctions:
 @each_start_method
 class TestState:
     def test_what_setup_returns_comes_first(self, make_pool: Callable[..., Pool]) -> None:
-        with make_pool(1, setup=tasks.open_account, setup_args=(5,)) as pool:
+        with make_pool(1, setup=tasks.open_breakdown, setup_args=(5,)) as pool:
             assert pool.map(tasks.balance_plus, [1, 2]) == [6, 7]
             assert list(pool.imap_unordered(tasks.balance_plus, [1])) == [6]
             assert pool.starmap(tasks.balance_plus_two, [(1, 2)]) == [8]
@@ -638,7 +638,7 @@ class TestState:
 
     def test_what_preload_returns_comes_first(self, make_pool: Callable[..., Pool], place: str, tmp_path: Path) -> None:
         path = str(tmp_path / "book")
-        with make_pool(preload=tasks.open_account, preload_args=(5, path)) as pool:
+        with make_pool(preload=tasks.open_breakdown, preload_args=(5, path)) as pool:
             assert pool.map(tasks.balance_plus, range(100)) == list(range(5, 105))
             assert pool.starmap(tasks.balance_plus_two, [(1, 2)]) == [8]
             assert pool.submit(tasks.balance_plus, amount=4).result() == 9
@@ -649,15 +649,15 @@ class TestState:
         self, make_pool: Callable[..., Pool], tmp_path: Path
     ) -> None:
         path = str(tmp_path / "book")
-        account = {"preload": tasks.open_account, "preload_args": (5, path)}
-        with make_pool(1, **account, setup=tasks.pay_in, setup_args=(2,), teardown=tasks.close_account) as pool:
+        breakdown = {"preload": tasks.open_breakdown, "preload_args": (5, path)}
+        with make_pool(1, **breakdown, setup=tasks.pay_in, setup_args=(2,), teardown=tasks.close_breakdown) as pool:
             assert pool.map(tasks.balance_plus, [1, 2]) == [8, 9]
         assert "closed" in lines(path)
-        with make_pool(1, **account, setup=tasks.look_at, teardown=tasks.close_account) as pool:
+        with make_pool(1, **breakdown, setup=tasks.look_at, teardown=tasks.close_breakdown) as pool:
             assert pool.map(tasks.balance_plus, [1, 2]) == [6, 7]
 
     def test_none_of_preload_is_no_argument_but_zero_is(self, make_pool: Callable[..., Pool]) -> None:
-        with make_pool(1, preload=tasks.no_state, setup=tasks.open_account, setup_args=(1,)) as pool:
+        with make_pool(1, preload=tasks.no_state, setup=tasks.open_breakdown, setup_args=(1,)) as pool:
             assert pool.map(tasks.balance_plus, [1]) == [2]
         with make_pool(1, preload=tasks.falsy_state) as pool:
             assert pool.map(tasks.describe_call, [1]) == [((0, 1), {})]
@@ -675,7 +675,7 @@ class TestState:
         path = tmp_path / "book"
         watcher = Watcher()
         with make_pool(
-            setup=tasks.open_account, setup_args=(1, str(path)), teardown=tasks.close_account, observers=[watcher]
+            setup=tasks.open_breakdown, setup_args=(1, str(path)), teardown=tasks.close_breakdown, observers=[watcher]
         ) as pool:
             if place != "serial":
                 wait_full_strength(pool, watcher)
@@ -890,11 +890,11 @@ class TestObservers:
         watcher = Watcher()
         with make_pool(1, observers=[watcher]) as pool:
             assert pool.map(tasks.refuse_sevens, range(10), on_error="skip")
-            (started,) = watcher.wait_for(events.FlowStarted)
-            (ended,) = watcher.wait_for(events.FlowEnded)
+            (started,) = watcher.wait_for(events.MapStarted)
+            (ended,) = watcher.wait_for(events.MapEnded)
             (failed,) = watcher.wait_for(events.TaskFailed)
             assert started.total == 10
-            assert started.flow == ended.flow == failed.flow
+            assert started.map_number == ended.map_number == failed.map_number
             assert (ended.done, ended.failed, ended.cancelled) == (10, 1, False)
             assert isinstance(failed.outcome, Outcome)
             assert failed.outcome.index == 7
@@ -908,7 +908,7 @@ class TestObservers:
         watcher = Watcher()
         with make_pool(1, observers=[watcher]) as pool:
             next(pool.imap(tasks.double, itertools.count()))
-        assert watcher.of(events.FlowStarted)[0].total is None
+        assert watcher.of(events.MapStarted)[0].total is None
 
     def test_a_cancelled_flow_says_so(self, make_pool: Callable[..., Pool]) -> None:
         watcher = Watcher()
@@ -916,7 +916,7 @@ class TestObservers:
             stream = pool.imap(tasks.double, itertools.count())
             next(stream)
             stream.close()
-            (ended,) = watcher.wait_for(events.FlowEnded)
+            (ended,) = watcher.wait_for(events.MapEnded)
             assert ended.cancelled
 
     @each_start_method
@@ -926,16 +926,16 @@ class TestObservers:
         watcher = Watcher()
         with make_pool(observers=[watcher]):
             started = watcher.wait_for(events.WorkerStarted, 2)
-        assert len({news.worker for news in started}) == 2
+        assert len({event.worker for event in started}) == 2
         if place in PROCESSES:
-            assert all(news.pid for news in started)
-            assert os.getpid() not in {news.pid for news in started}
+            assert all(event.pid for event in started)
+            assert os.getpid() not in {event.pid for event in started}
 
     def test_one_that_fails_is_dropped_with_a_warning(self, make_pool: Callable[..., Pool]) -> None:
         told: list[Any] = []
 
-        def fails(news: Any) -> None:
-            told.append(news)
+        def fails(event: Any) -> None:
+            told.append(event)
             raise RuntimeError("the screen is gone")
 
         watcher = Watcher()
@@ -944,13 +944,13 @@ class TestObservers:
             with make_pool(1, observers=[fails, watcher]) as pool:
                 assert pool.map(tasks.double, range(10)) == [number * 2 for number in range(10)]
         assert len(told) == 1
-        assert watcher.of(events.FlowEnded)
+        assert watcher.of(events.MapEnded)
         shown = [str(warning.message) for warning in caught if "observer" in str(warning.message)]
         assert len(shown) == 1
         assert "the screen is gone" in shown[0]
 
     def test_one_that_fails_does_no_harm_where_warnings_are_errors(self, make_pool: Callable[..., Pool]) -> None:
-        def fails(news: Any) -> None:
+        def fails(event: Any) -> None:
             raise RuntimeError("the screen is gone")
 
         with warnings.catch_warnings():
@@ -1024,7 +1024,7 @@ class TestSharedPool:
             pytest.skip("one kind of pool only")
 
     def test_all_verbs_work_on_one_warm_pool(self, tmp_path: Path) -> None:
-        from allcores.shortcuts import shared
+        from allcores.pool.default_pool import shared
 
         assert allcores.map(tasks.double, range(10)) == [number * 2 for number in range(10)]
         warm = shared()

@@ -16,8 +16,7 @@ from tests.docs.pages import PAGES, ROOT, Block, blocks, cross_references, headi
 from tests.process.warm import Interpreter
 
 import allcores
-from allcores import errors
-from allcores.engine import events
+from allcores import errors, events
 
 DOCS = ROOT / "docs"
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
@@ -129,8 +128,8 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def test_every_event_is_in_the_reference() -> None:
     """All news that an observer may get."""
-    found = re.findall(r"^::: allcores\.engine\.events\.(\w+)$", REFERENCE, re.MULTILINE)
-    assert set(found) == {each.__name__ for each in events.News.__args__} | {"WorkRecord"}
+    found = re.findall(r"^::: allcores\.events\.(\w+)$", REFERENCE, re.MULTILINE)
+    assert set(found) == {each.__name__ for each in events.PoolEvent.__args__} | {"WorkRecord"}
 
 
 def test_every_public_name_has_a_docstring() -> None:
@@ -198,7 +197,7 @@ def test_every_error_has_a_section(kind: type[BaseException]) -> None:
 def test_errors_page_has_no_section_for_what_is_not_there() -> None:
     """A class that is renamed takes its section along."""
     titles = {title for heading in sections(DOCS / "errors.md") for title in heading.split(", ")} - {"Warnings"}
-    executor = importlib.import_module("allcores.executor")
+    executor = importlib.import_module("allcores.pool.executor")
     known = {kind.__name__ for kind in error_classes()}
     assert titles == known | {each for each in vars(executor) if each.endswith("InExecutor")}
 
@@ -225,10 +224,10 @@ def test_error_tree_is_the_one_of_the_source() -> None:
     assert seen == {kind.__name__ for kind in error_classes()} - {"RemoteTraceback"}
 
 
-@pytest.mark.parametrize("module", ["flow", "desk"])
+@pytest.mark.parametrize("module", ["map_state", "worker_state"])
 def test_states_are_drawn_as_in_the_source(module: str) -> None:
     """design.md repeats the drawings of the states."""
-    drawing = [line.strip() for line in _doc(f"allcores.engine.{module}").splitlines() if re.search("[─│┘└]", line)]
+    drawing = [line.strip() for line in _doc(f"allcores.scheduler.{module}").splitlines() if re.search("[─│┘└]", line)]
     design = (DOCS / "design.md").read_text()
     assert drawing
     for line in drawing:
@@ -264,11 +263,11 @@ def test_constant_is_what_design_says(constant: str, text: str) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     """Files and headings of this repository that a page links to exist."""
     for target in links(page):
-        path, _, anchor = target.partition("#")
+        path, _, checkpoint = target.partition("#")
         there = (page.parent / path).resolve() if path else page
         assert there.exists(), target
-        if anchor and there.suffix == ".md":
-            assert anchor in headings(there), target
+        if checkpoint and there.suffix == ".md":
+            assert checkpoint in headings(there), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -277,9 +276,9 @@ def test_cross_references_lead_somewhere(page: Path) -> None:
     for target in cross_references(page):
         public = target.removeprefix("allcores.")
         thing: object = allcores
-        for part in public.removeprefix("engine.events.").split("."):
-            thing = getattr(events if public.startswith("engine.events.") and thing is allcores else thing, part)
-        head = public.split(".")[0] if not public.startswith("engine") else public
+        for part in public.removeprefix("events.").split("."):
+            thing = getattr(events if public.startswith("events.") and thing is allcores else thing, part)
+        head = public.split(".")[0] if not public.startswith("events.") else public
         assert re.search(rf"^::: allcores\.{re.escape(head)}$", REFERENCE, re.MULTILINE), target
 
 

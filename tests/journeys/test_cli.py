@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.process.scripts import Ending
+from tests.process.scripts import RunExit
 from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
 
-Run = Callable[..., Ending]
+Run = Callable[..., RunExit]
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = """

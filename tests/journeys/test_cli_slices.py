@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.process.scripts import Ending
+from tests.process.scripts import RunExit
 from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-Run = Callable[..., Ending]
+Run = Callable[..., RunExit]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ CODE = """
 import sys
 from allcores.cli.main import group
 group.main(["--help"], standalone_mode=False)
-slow = {"importlib.metadata", "importlib.resources", "sqlite3", "allcores.pool", "allcores.cli.run"}
+slow = {"importlib.metadata", "importlib.resources", "sqlite3", "allcores.pool.pool", "allcores.cli.run"}
 sys.exit(", ".join(sorted(slow & set(sys.modules))) or 0)
 """
 

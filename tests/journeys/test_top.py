@@ -19,7 +19,7 @@ from typing import Any
 
 import pyte
 import pytest
-from tests.process.scripts import Ending
+from tests.process.scripts import RunExit
 from tests.process.waiting import PATIENCE_S, Bell, Gate, wait_until
 from tests.process.warm import Interpreter
 
@@ -27,7 +27,7 @@ from allcores import Pool
 from allcores.cli import top as top_command
 from allcores.cli.exits import Exit
 from allcores.errors import NotSupported
-from allcores.supervision import boards
+from allcores.monitoring import other_pools
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -95,7 +95,7 @@ def running(folder: Path) -> Iterator[Program]:
             process.wait()
 
 
-Top = Callable[..., Ending]
+Top = Callable[..., RunExit]
 
 
 @pytest.fixture
@@ -167,10 +167,10 @@ def test_it_ends_with_the_pool(ending_program: Program) -> None:
 
 
 def test_a_pool_that_is_gone_is_not_shown(ending_program: Program) -> None:
-    (place,), _ = boards.find(ending_program.pid)
-    assert boards.read(place) is not None
+    (place,), _ = other_pools.find(ending_program.pid)
+    assert other_pools.read(place) is not None
     ending_program.end()
-    assert boards.read(place) is None
+    assert other_pools.read(place) is None
 
 
 @pytest.mark.parametrize(
@@ -187,16 +187,16 @@ def test_where_there_is_nothing_it_says_so(top: Top, pid: int, sentence: str) ->
 
 
 def test_another_system_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boards, "LINUX", False)
+    monkeypatch.setattr(other_pools, "LINUX", False)
     with pytest.raises(NotSupported, match="Linux only"):
-        boards.find()
+        other_pools.find()
 
 
 def test_a_board_of_another_version_is_not_read(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allcores.transport.board.VERSION", 99)
-    (place,), _ = boards.find(program.pid)
+    monkeypatch.setattr("allcores.transport.status_board.VERSION", 99)
+    (place,), _ = other_pools.find(program.pid)
     with pytest.raises(NotSupported, match="version 1, this allcores reads version 99"):
-        boards.read(place)
+        other_pools.read(place)
 
 
 @pytest.mark.parametrize("error", [NotSupported("of version 99"), struct.error("too short"), OverflowError("too long")])
@@ -204,17 +204,17 @@ def test_a_board_that_cannot_be_read_hides_no_other(
     error: Exception, program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is said, once; the others are shown."""
-    places, hidden = boards.find(program.pid)
-    strange = boards.Place(1, 3, (0, 0))
-    read = boards.read
+    places, hidden = other_pools.find(program.pid)
+    strange = other_pools.Place(1, 3, (0, 0))
+    read = other_pools.read
 
-    def read_or_fail(place: boards.Place) -> boards.PoolSeen | None:
+    def read_or_fail(place: other_pools.Place) -> other_pools.PoolSeen | None:
         if place == strange:
             raise error
         return read(place)
 
-    monkeypatch.setattr(boards, "find", lambda pid: ([strange, *places], hidden))
-    monkeypatch.setattr(boards, "read", read_or_fail)
+    monkeypatch.setattr(other_pools, "find", lambda pid: ([strange, *places], hidden))
+    monkeypatch.setattr(other_pools, "read", read_or_fail)
     view = top_command.Top(None)
     assert [row.pid for row in view.look()] == [program.pid]
     assert [row.pid for row in view.look()] == [program.pid]
@@ -223,11 +223,11 @@ def test_a_board_that_cannot_be_read_hides_no_other(
 
 def test_looking_leaves_no_memory_behind(program: Program) -> None:
     """A look gives memory to no page of the board that nobody wrote, and keeps nothing open."""
-    (place,), _ = boards.find(program.pid)
+    (place,), _ = other_pools.find(program.pid)
     before = blocks(place)
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
-        assert boards.read(place) is not None
+        assert other_pools.read(place) is not None
     assert blocks(place) == before
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
@@ -246,10 +246,10 @@ def test_workers_that_are_gone_are_not_shown() -> None:
     with Pool(1) as pool:
         assert not next(pool.outcomes(hang, [60], timeout=0.2)).ok
         pids = pool.map(hang, [0])
-        (place,), _ = boards.find(os.getpid())
+        (place,), _ = other_pools.find(os.getpid())
 
         def only_the_new_one_is_shown() -> bool:
-            seen = boards.read(place)
+            seen = other_pools.read(place)
             assert seen is not None
             shown = [(worker.worker, worker.pid) for worker in seen.workers]
             return (shown, seen.done, seen.failed) == ([(2, pids[0])], 2, 1)

@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.process.waiting import wait_at
 
-from allcores.transport import moments
-from allcores.worker.runner import SEAL_NS
+from allcores import failpoints
+from allcores.worker.chunk_runner import SEAL_NS
 
 #: what a task keeps although it should not
 kept: list[Any] = []
@@ -141,7 +141,7 @@ def die_with_state(state: Any, _: Any) -> None:
 
 def arm(point: str, flag: str) -> None:
     """As setup: the first worker that comes to `point` for the second time is killed there."""
-    moments.install(killing(point, flag))
+    failpoints.install(killing(point, flag))
 
 
 def killing(point: str, flag: str) -> Callable[[str], None]:
@@ -166,4 +166,4 @@ def note_moments(path: str) -> None:
         with open(path, "a") as file:
             file.write(f"{name}\n")
 
-    moments.install(hook)
+    failpoints.install(hook)

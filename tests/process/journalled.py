@@ -13,7 +13,7 @@ from collections import Counter
 from typing import Any
 
 import allcores
-from allcores.journal import catalogue, faults
+from allcores.runs import failpoints, index
 
 SETTINGS: dict[str, Any] = {
     "source": "in.txt",
@@ -61,8 +61,8 @@ def hook_for(settings: dict[str, Any]) -> Any:
 def main() -> None:
     """One session; prints what became of it."""
     settings = SETTINGS | json.loads(sys.argv[1])
-    faults.install(hook_for(settings))
-    catalogue.CHECKPOINT_COMMITS = 2
+    failpoints.install(hook_for(settings))
+    index.CHECKPOINT_COMMITS = 2
     if settings["file_bytes"]:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (settings["file_bytes"], resource.RLIM_INFINITY))

@@ -18,7 +18,7 @@ PATHS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "src")]
 
 
 @dataclass(frozen=True)
-class Ending:
+class Ended:
     """How a program ended."""
 
     code: int
@@ -66,13 +66,13 @@ def running(
                 stream.close()
 
 
-def finish(process: subprocess.Popen[bytes], text: str | None = None) -> Ending:
+def finish(process: subprocess.Popen[bytes], text: str | None = None) -> Ended:
     """Wait for the end, which has to come in time."""
     out, err = process.communicate(text.encode() if text is not None else None, timeout=PATIENCE_S)
-    return Ending(process.returncode, out.decode(), err.decode())
+    return Ended(process.returncode, out.decode(), err.decode())
 
 
-def run(source: str, folder: Path, *arguments: str) -> Ending:
+def run(source: str, folder: Path, *arguments: str) -> Ended:
     """A script file, run to its end."""
     script = folder / "script.py"
     script.write_text(source)

@@ -119,4 +119,4 @@ def test_a_loop_that_is_left_ends_its_input(pool: Pool) -> None:
         await asyncio.wait_for(ended.wait(), 20)
 
     asyncio.run(read())
-    assert not pool._driver.flows()
+    assert not pool._driver.maps()

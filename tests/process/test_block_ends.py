@@ -118,7 +118,7 @@ def test_a_result_that_is_kept_keeps_its_own_memory_only() -> None:
         while pool.statistics().block_bytes > 2 * first.nbytes and monotonic() < until:
             pool.map(abs, range(4))
         assert 0 < pool.statistics().block_bytes < 2 * first.nbytes
-        descriptor = os.dup(pool._driver.backend.freight().arena.descriptor)  # type: ignore[union-attr]
+        descriptor = os.dup(pool._driver.backend.parent_memory().arena.descriptor)  # type: ignore[union-attr]
         others = pool.starmap(numpy.full, [(LARGE // 8, 1.0), (LARGE // 4, 1.0)])
         del others
         gc.collect()

@@ -173,12 +173,12 @@ def test_a_view_outlives_its_worker(pool: Pool) -> None:
         others = [alone.map(cargo.make, [number])[0] for number in range(5)]
         assert (result == 4.0).all()
         assert [other[0] for other in others] == [0.0, 1.0, 2.0, 3.0, 4.0]
-        freight = alone._driver.backend.freight()
-        assert freight is not None
-        assert freight._orphans
+        parent_memory = alone._driver.backend.parent_memory()
+        assert parent_memory is not None
+        assert parent_memory._orphans
         del result
         alone.map(abs, [1])
-        assert not freight._orphans
+        assert not parent_memory._orphans
 
 
 @pytest.mark.parametrize("crime", [cargo.die_if, cargo.return_and_die])

@@ -16,8 +16,7 @@ import pytest
 from tests.process import crimes
 from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone, wait_until
 
-from allcores import Limits, Pool, PoolClosed, TaskExited
-from allcores.engine import events
+from allcores import Limits, Pool, PoolClosed, TaskExited, events
 
 QUICK = Limits(grace_s=0.02, terminate_s=0.05)
 
@@ -225,7 +224,7 @@ class TestStreams:
             leave(getattr(pool, verb)(crimes.run, items, chunk=1))
             # The first item is done; one of those that hang runs, or will never. The news come at once,
             # or from the thread that held the pool's lock at that moment.
-            (ended,) = watcher.wait_for(events.FlowEnded)
+            (ended,) = watcher.wait_for(events.MapEnded)
             assert ended.cancelled
         finally:
             gc.enable()
@@ -322,7 +321,7 @@ class TestAsync:
                 await consume()
 
         asyncio.run(main())
-        watcher.wait_for(events.FlowEnded)
+        watcher.wait_for(events.MapEnded)
         check_unharmed(pool, watcher)
 
     def test_a_loop_that_ends_in_the_middle(self, pool: Pool, watcher: Watcher, bell: Bell) -> None:
@@ -431,8 +430,8 @@ class TestClose:
         pool: Pool
         closed = threading.Event()
 
-        def close(news: object) -> None:
-            if isinstance(news, events.WorkerStarted):
+        def close(event: object) -> None:
+            if isinstance(event, events.WorkerStarted):
                 pool.close()
                 closed.set()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from allcores.kernel_files import KernelFiles
+from allcores.system.cgroups import KernelFiles
 
 ROOT = Path(__file__).parents[2]
 MB = 1_000_000
@@ -23,8 +23,8 @@ import fcntl, json, os, sys
 with open(sys.argv[1] + "/cgroup.procs", "w") as file:
     file.write(str(os.getpid()))
 from allcores import Limits, Pool
-from allcores.budget import machine_memory
-from allcores.engine.events import TaskPostponed
+from allcores.system.cores import machine_memory
+from allcores.events import TaskPreempted
 
 path = sys.argv[2]
 gate = os.open(path, os.O_RDWR | os.O_CREAT)
@@ -41,7 +41,7 @@ def task(number):
     return number + len(parts)
 
 def watch(news):
-    if isinstance(news, TaskPostponed):
+    if isinstance(news, TaskPreempted):
         fcntl.flock(gate, fcntl.LOCK_UN)
 
 with Pool(4, limits=Limits(memory_reserve=250_000_000), observers=[watch]) as pool:
@@ -51,7 +51,7 @@ print(json.dumps({
     "limit": machine_memory().limit,
     "values": [outcome.value for outcome in found],
     "attempts": [outcome.attempts for outcome in found],
-    "postponed": statistics.postponed,
+    "preempted": statistics.preempted,
     "lost": statistics.workers_lost,
 }))
 """
@@ -96,7 +96,7 @@ def test_a_container_is_not_filled(container: Path, tmp_path: Path) -> None:
     assert abs(found["limit"] - 800 * MB) < MB
     assert found["values"] == [number + 17 for number in range(6)]
     assert found["attempts"] == [1] * 6
-    assert found["postponed"] >= 1 and found["lost"] == 0
+    assert found["preempted"] >= 1 and found["lost"] == 0
     for name in ("memory.events", "memory.oom_control"):
         if (container / name).exists():
             assert "oom_kill 0" in (container / name).read_text().splitlines()

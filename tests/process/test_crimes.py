@@ -17,8 +17,7 @@ import pytest
 from tests.process import crimes
 from tests.process.waiting import Bell, Watcher, ring, wait_full_strength, wait_gone
 
-from allcores import Kind, Limits, NotPicklable, Outcome, Pool, Retry, TaskExited, TaskTimeout, WorkerLost
-from allcores.engine import events
+from allcores import Kind, Limits, NotPicklable, Outcome, Pool, Retry, TaskExited, TaskTimeout, WorkerLost, events
 
 #: for crimes that hang, and for the quick items beside them: a machine that is busy with others may stop one for long
 TIMEOUT_S = 1.0
@@ -322,7 +321,7 @@ def test_deaths_are_noticed_whoever_collects_the_dead(
     if not pidfd:
         if method != "fork":
             pytest.skip("the template has no use for pidfds")
-        monkeypatch.setattr("allcores.supervision.launcher.ForkLauncher.blind", True)
+        monkeypatch.setattr("allcores.backends.processes.launchers.ForkLauncher.blind", True)
     with Pool(1, start_method=method) as pool:
         lost, fine = pool.outcomes(crimes.run, ["exit_at_once", 1], chunk=1)
         assert (lost.kind, fine.value) == (Kind.WORKER_LOST, 2)
@@ -335,7 +334,7 @@ def test_deaths_are_noticed_whoever_collects_the_dead(
             assert children_of_the_program != "ignored" or "how could not be told" in str(lost.error)
         else:
             # The template's own end is noticed as well.
-            launcher = pool._driver.backend._crew.launcher  # type: ignore[attr-defined]
+            launcher = pool._driver.backend._worker_table.launcher  # type: ignore[attr-defined]
             os.kill(launcher.pid, signal.SIGKILL)
         assert pool.map(crimes.run, range(3)) == [0, 2, 4]
 
@@ -537,7 +536,7 @@ def test_lost_workers_may_be_left_out_of_retries(pool: Pool) -> None:
 
 
 def pids_of(watcher: Watcher) -> list[int]:
-    return [news.pid for news in watcher.of(events.WorkerStarted)]
+    return [event.pid for event in watcher.of(events.WorkerStarted)]
 
 
 def wait_for_workers(watcher: Watcher, started: int) -> None:
@@ -574,8 +573,8 @@ def test_a_worker_that_is_stopped_while_idle(
     watcher: Watcher, timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it was given and does not begin is run by another."""
-    for module in ("watch", "dispatcher"):
-        monkeypatch.setattr(f"allcores.engine.{module}.START_NS", 300_000_000)
+    for module in ("timeouts", "scheduler"):
+        monkeypatch.setattr(f"allcores.scheduler.{module}.START_NS", 300_000_000)
     with Pool(1, limits=QUICK, observers=[watcher]) as pool:
         wait_for_workers(watcher, 1)
         os.kill(pids_of(watcher)[0], signal.SIGSTOP)

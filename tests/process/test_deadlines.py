@@ -13,8 +13,7 @@ import pytest
 from tests.process import crimes
 from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone
 
-from allcores import Kind, Limits, Pool, Retry, TaskTimeout
-from allcores.engine import events
+from allcores import Kind, Limits, Pool, Retry, TaskTimeout, events
 
 #: the quick items beside those that hang have it, too, on a machine that is busy with others
 TIMEOUT_S = 1.0

@@ -15,7 +15,7 @@ import pytest
 import allcores
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
-from allcores.journal import catalogue, folders
+from allcores.runs import directory, index
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_items_with_keys_come_in_the_order_of_the_input(pool: allcores.Pool, her
 def test_a_damaged_journal(pool: allcores.Pool, here: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What is left of it, and a sentence on what is not."""
     run = begin(pool, str, range(6), "out.jsonl")
-    path = run / (folders.LOG if damage == "log" else catalogue.FILE)
+    path = run / (directory.LOG if damage == "log" else index.FILE)
     raw = bytearray(path.read_bytes())
     if damage == "catalogue":
         raw[:2000] = b"x" * 2000
@@ -165,7 +165,7 @@ def test_make_room_is_said_of_a_full_disk_alone(
     pool: allcores.Pool, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever else cannot be written needs another remedy."""
-    from allcores.streams import outputs
+    from allcores.sinks import json_lines
 
     for number, said in ((28, True), (122, True), (13, False), (5, False), (36, False)):
 
@@ -173,8 +173,8 @@ def test_make_room_is_said_of_a_full_disk_alone(
             raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patched:
-            patched.setattr(outputs, "wrap_to_write", refuse)
-            patched.setattr("allcores.streams.outputs.JsonLinesFile.check", lambda _: None)
+            patched.setattr(json_lines, "wrap_to_write", refuse)
+            patched.setattr("allcores.sinks.json_lines.JsonLinesFile.check", lambda _: None)
             with pytest.raises(allcores.JournalError, match=r"resume") as caught:
                 pool.run(str, range(3), "out.jsonl", journal=allcores.Journal(folder="runs"))
         assert ("ake room" in str(caught.value)) == said, str(caught.value)

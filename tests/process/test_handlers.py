@@ -23,7 +23,8 @@ import pytest
 from tests.process import crimes
 
 import allcores
-from allcores import Pool, deferral
+from allcores import Pool
+from allcores.system import deferral
 
 #: moments that are tried per verb; 10_000 tries every line
 MOST = 60
@@ -126,7 +127,7 @@ class TestAtAnyLine:
                 raised += 1
         assert raised
         assert VERBS[verb](warm) == expected
-        assert not warm._driver.guard.owner
+        assert not warm._driver.lock.owner
         # Of a call whose future nobody got the outcome comes all the same.
         assert not concurrent.futures.wait(warm._driver.waiting(), 20).not_done
 
@@ -272,11 +273,11 @@ def test_a_finalizer_may_use_the_pool_wherever_the_collector_runs(
 
 
 def test_code_that_a_decision_runs_gets_an_error_at_once(warm: Pool) -> None:
-    with warm._driver.guard, pytest.raises(allcores.PoolBusy, match="it would wait for itself"):
+    with warm._driver.lock, pytest.raises(allcores.PoolBusy, match="it would wait for itself"):
         warm.submit(crimes.run, 1)
-    with warm._driver.guard, pytest.raises(allcores.PoolBusy):
+    with warm._driver.lock, pytest.raises(allcores.PoolBusy):
         warm.map(crimes.run, [1])
-    with warm._driver.guard, pytest.raises(allcores.PoolBusy):
+    with warm._driver.lock, pytest.raises(allcores.PoolBusy):
         warm.close()
     assert warm.submit(crimes.run, 1).result() == 2
 

@@ -415,7 +415,7 @@ class TestForks:
 
         def child() -> None:
             assert allcores.map(crimes.run, range(20)) == [number * 2 for number in range(20)]
-            from allcores.shortcuts import shutdown_shared
+            from allcores.pool.default_pool import shutdown_shared
 
             shutdown_shared()
 
@@ -726,7 +726,7 @@ def test_a_pool_is_closed_at_exit_though_its_lock_is_taken_for_a_moment() -> Non
     taken = threading.Event()
 
     def take_a_turn() -> None:
-        with driver.guard:
+        with driver.lock:
             taken.set()
             threading.Event().wait(0.05)
 

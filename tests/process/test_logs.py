@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at
 
-from allcores import Logs, NotSupported, Pool, UsageError, stream
-from allcores.logs import PoolLog
+from allcores import Logs, NotSupported, Pool, UsageError
+from allcores.pool import result_stream
+from allcores.pool.pool_log import PoolLog
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("template", "fork", "spawn")
@@ -213,7 +214,7 @@ class Stuck(Notebook):
 
 def test_a_handler_that_waits_stops_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Records wait in the parent up to a bound; what is above is dropped, counted, and said."""
-    monkeypatch.setattr(stream, "LOGS_S", 0.01)
+    monkeypatch.setattr(result_stream, "LOGS_S", 0.01)
     stuck, logger = Stuck(), logging.getLogger("app")
     logger.addHandler(stuck)
     logger.propagate = False
@@ -221,7 +222,7 @@ def test_a_handler_that_waits_stops_no_worker(tmp_path: Path, monkeypatch: pytes
         with Bell(tmp_path / "bell") as bell, listening("allcores", logging.WARNING) as own:
             with Pool(2) as pool:
                 assert pool.map(flood, [(bell.path, 8000)] * 2, chunk=1) == [8000, 8000]
-                records = pool._driver.backend._crew.records  # type: ignore[attr-defined]
+                records = pool._driver.backend._worker_table.records  # type: ignore[attr-defined]
                 until = monotonic() + PATIENCE_S
 
                 def arrived() -> int:
@@ -343,7 +344,7 @@ def misspell_setup() -> None:
 
 def test_a_program_without_logging_sees_nothing_of_it(capfd: pytest.CaptureFixture[str]) -> None:
     """The library's logger has a NullHandler."""
-    from allcores.engine.events import WorkerEnded
+    from allcores.events import WorkerEnded
 
     PoolLog("crew")(WorkerEnded(1, "a reason"))
     assert any(isinstance(each, logging.NullHandler) for each in logging.getLogger("allcores").handlers)

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from allcores import Executor, Logs, Pool, async_stream, futures, stream
+from allcores import Executor, Logs, Pool
+from allcores.pool import async_stream, call_future, result_stream
 
 METHODS = ("template", "fork", "spawn")
 pytestmark = pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
@@ -168,7 +169,7 @@ def test_printed_lines_first(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_handler_that_waits_for_the_reader_delays_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets what it waits for only after the program has its results: these come, and nothing is lost in the end."""
-    for module in (stream, futures, async_stream):
+    for module in (result_stream, call_future, async_stream):
         for name in ("LOGS_S", "LOGS_ASIDE_S"):
             monkeypatch.setattr(module, name, 0.05, raising=False)
     held = threading.Lock()
@@ -181,7 +182,7 @@ def test_a_handler_that_waits_for_the_reader_delays_one_result(monkeypatch: pyte
     waits: list[float] = []
     handler = Needs()
     with Pool(1) as pool, handled_by(handler):
-        records = pool._driver.backend._crew.records  # type: ignore[attr-defined]
+        records = pool._driver.backend._worker_table.records  # type: ignore[attr-defined]
         monkeypatch.setattr(threading.Event, "wait", counting(threading.Event.wait, waits))
         with held:
             assert pool.map(speak, range(3)) == [0, 1, 2]

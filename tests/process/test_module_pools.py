@@ -125,7 +125,7 @@ def test_what_it_says_before_its_first_use(monkeypatch: pytest.MonkeyPatch) -> N
     with Pool(3, name="idle") as pool:
         statistics = pool.statistics()
         assert (statistics.workers, statistics.workers_started, statistics.items_done) == (0, 0, 0)
-        assert (pool.lanes(), pool.item_times(), pool.closed, pool.workers) == ([], [], False, 3)
+        assert (pool.worker_status(), pool.item_times(), pool.closed, pool.workers) == ([], [], False, 3)
     assert pool.closed
     with pytest.raises(PoolClosed, match="is closed"):
         pool.submit(abs, 1)

@@ -50,9 +50,9 @@ def test_streams_left_midway(pool: Pool, way: str) -> None:
     assert pool.map(crimes.run, range(100)) == [item * 2 for item in range(100)]
     while pool.statistics().items_in_flight:
         pool.map(crimes.run, [1])
-    with driver.guard:
-        assert not (driver._wakers or driver._told_ns or driver._given_up or driver.dispatcher._flows)
-        assert not driver.dispatcher.touched
+    with driver.lock:
+        assert not (driver._wakers or driver._told_ns or driver._given_up or driver.scheduler._maps)
+        assert not driver.scheduler.dirty_maps
 
 
 def fails(*_: object) -> None:
@@ -73,7 +73,7 @@ def test_the_error_of_a_broken_pool_gathers_nothing(verb: str) -> None:
             assert raised.value.__cause__ is not None
         # Before the pool knows it, and after.
         assert len(depths) <= 2
-        broken = pool._driver.dispatcher.broken
+        broken = pool._driver.scheduler.broken
         assert broken is not None
         assert broken.__traceback__ is None
 
@@ -104,8 +104,8 @@ def test_a_stopped_idle_worker_delays_nothing() -> None:
     os.kill(pid, signal.SIGSTOP)
     assert pool.submit(crimes.run, 1).result(120) == 2, "its item was given to another"
     os.kill(pool.submit(os.getpid).result(), signal.SIGSTOP)
-    with pool._driver.guard:
-        (link,) = pool._driver.backend._crew.links.values()  # type: ignore[attr-defined]
+    with pool._driver.lock:
+        (link,) = pool._driver.backend._worker_table.connections.values()  # type: ignore[attr-defined]
     pool.close()
     # Not by the time that a teardown has.
     assert link.reason == "it was stopped"

@@ -16,8 +16,8 @@ from tests.process import preloads, scripts
 from tests.process.waiting import Bell, Watcher, lines, wait_full_strength, wait_gone
 
 from allcores import Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError, UsageError
-from allcores.backends.deaths import MOST_TEMPLATES
-from allcores.engine.events import WorkerEnded
+from allcores.backends.processes.exits import MOST_TEMPLATES
+from allcores.events import WorkerEnded
 
 METHODS = ("template", "fork", "spawn")
 
@@ -246,8 +246,8 @@ class TestFailures:
         self, number: signal.Signals, bell: Bell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Another template loads, and the work goes on. SIGTERM alone ends no template."""
-        monkeypatch.setattr("allcores.engine.roster.STOPPED_NS", 50_000_000)
-        monkeypatch.setattr("allcores.engine.watch.STOPPED_NS", 50_000_000)
+        monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 50_000_000)
+        monkeypatch.setattr("allcores.scheduler.timeouts.STOPPED_NS", 50_000_000)
         preload = functools.partial(preloads.spin_once, bell.path, str(tmp_path / "flag"))
         with Pool(1, preload=preload) as pool:
             stream = pool.imap(preloads.second, [1])
@@ -259,17 +259,17 @@ class TestFailures:
 
     @pytest.mark.parametrize("hang", ["catch_everything", "hold_the_interpreter"])
     def test_one_that_hangs_is_ended(self, hang: str, bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("allcores.engine.roster.STOPPED_NS", 20_000_000)
+        monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 20_000_000)
         with Pool(2, preload=preloads.ring_and_commit, preload_args=(bell.path, hang)) as pool:
             pids = bell.pids()
-            pool._driver.dispatcher.limits = Limits(setup_s=0.01)
+            pool._driver.scheduler.limits = Limits(setup_s=0.01)
             with pytest.raises(SetupError, match=r"preload function was not done after 0\.01 s"):
                 pool.map(abs, [1])
             wait_gone(pids)
 
     @pytest.mark.parametrize("hang", ["catch_everything", "hold_the_interpreter", "stop_itself"])
     def test_closing_does_not_wait_for_it(self, hang: str, bell: Bell, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("allcores.supervision.launcher.TEMPLATE_END_S", 1000.0)
+        monkeypatch.setattr("allcores.backends.processes.launchers.TEMPLATE_END_S", 1000.0)
         pool = Pool(2, preload=preloads.ring_and_commit, preload_args=(bell.path, hang))
         pids = bell.pids()
         stream = pool.imap(abs, [1])
@@ -340,7 +340,7 @@ class TestNothingIsLeft:
         pids = bell.pids(2)
         if setting == "crashed":
             for pid in pids:
-                if b"template" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
         else:
             pool.close()

@@ -9,8 +9,7 @@ import pytest
 from tests.process import crimes
 from tests.process.waiting import Watcher, wait_full_strength
 
-from allcores import Kind, Limits, Pool
-from allcores.engine import events
+from allcores import Kind, Limits, Pool, events
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_the_end_of_a_worker_is_told() -> None:
     with Pool(1, limits=Limits(items_per_worker=1), observers=[watcher]) as pool:
         pool.map(crimes.who, range(3))
         ended = watcher.wait_for(events.WorkerEnded, 3)
-    assert all(isinstance(news.reason, str) and news.reason for news in ended)
+    assert all(isinstance(event.reason, str) and event.reason for event in ended)
 
 
 def test_an_unordered_endless_stream_over_short_lives() -> None:

@@ -16,9 +16,9 @@ from tests.process import setups
 from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength, wait_gone
 
 from allcores import BrokenPool, Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError
-from allcores.backends.link import Link
-from allcores.engine.dispatcher import MOST_FAILED_STARTS, MOST_KILLED_STARTS
-from allcores.supervision.launcher import TemplateLauncher
+from allcores.backends.processes.connection import WorkerConnection
+from allcores.backends.processes.launchers import TemplateLauncher
+from allcores.scheduler.scheduler import MOST_FAILED_STARTS, MOST_KILLED_STARTS
 
 METHODS = ("template", "fork", "spawn")
 
@@ -117,13 +117,13 @@ def test_one_that_raises_what_would_end_the_caller(ender: type[BaseException]) -
 
 @pytest.mark.parametrize("hang", ["catch_everything", "hold_the_interpreter"])
 def test_one_that_hangs_is_ended(hang: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allcores.engine.roster.STOPPED_NS", 20_000_000)
+    monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 20_000_000)
     with Bell(tmp_path / "bell") as bell:
         setup: Callable[..., Any] = functools.partial(setups.ring_and_commit, bell.path, hang)
         with Pool(1, setup=setup) as pool:
             pids = bell.pids()
             # Only now: a busy machine may need any time to come this far.
-            pool._driver.dispatcher.limits = Limits(setup_s=0.01, terminate_s=0.05)
+            pool._driver.scheduler.limits = Limits(setup_s=0.01, terminate_s=0.05)
             with pytest.raises(SetupError, match=r"not ready after 0\.01 s"):
                 pool.map(abs, [1])
             wait_gone(pids)
@@ -135,7 +135,7 @@ def test_a_worker_struck_in_its_setup_is_replaced(
     method: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By somebody else, and beside nobody who is well: one failed start, and the work goes on."""
-    monkeypatch.setattr("allcores.engine.roster.STOPPED_NS", 50_000_000)
+    monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 50_000_000)
     with Bell(tmp_path / "bell") as bell:
         spin_once = functools.partial(setups.spin_once, bell.path, str(tmp_path / "flag"))
         with Pool(1, start_method=method, setup=spin_once, limits=Limits(terminate_s=0.05)) as pool:
@@ -152,10 +152,10 @@ def test_a_worker_struck_before_its_setup_is_replaced(
     method: str, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the moment it is born, with no setup function at all, two times in a row and beside healthy ones."""
-    monkeypatch.setattr("allcores.engine.roster.STOPPED_NS", 50_000_000)
+    monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 50_000_000)
     struck: list[int] = []
 
-    class Striker(Link):
+    class Striker(WorkerConnection):
         """Strikes each worker with an odd number as soon as its pid is known."""
 
         def __setattr__(self, name: str, value: Any) -> None:
@@ -164,7 +164,7 @@ def test_a_worker_struck_before_its_setup_is_replaced(
                 struck.append(value)
                 os.kill(value, number)
 
-    monkeypatch.setattr("allcores.backends.crew.Link", Striker)
+    monkeypatch.setattr("allcores.backends.processes.worker_table.WorkerConnection", Striker)
     watcher = Watcher()
     with Pool(2, start_method=method, limits=Limits(terminate_s=0.05), observers=[watcher]) as pool:
         assert pool.map(abs, range(100)) == list(range(100))
@@ -177,8 +177,8 @@ def test_a_worker_struck_before_its_setup_is_replaced(
 @pytest.mark.parametrize("patience_ns", [0, 1 << 62])
 def test_templates_struck_in_quick_succession(patience_ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kills from outside end the pool by their number only if they go on for long."""
-    monkeypatch.setattr("allcores.backends.deaths.MOST_TEMPLATES_KILLED", 2)
-    monkeypatch.setattr("allcores.backends.deaths.KILLED_NS", patience_ns)
+    monkeypatch.setattr("allcores.backends.processes.exits.MOST_TEMPLATES_KILLED", 2)
+    monkeypatch.setattr("allcores.backends.processes.exits.KILLED_NS", patience_ns)
     struck: list[int] = []
 
     class Struck(TemplateLauncher):
@@ -188,7 +188,7 @@ def test_templates_struck_in_quick_succession(patience_ns: int, monkeypatch: pyt
                 struck.append(self.pid)
                 os.kill(self.pid, signal.SIGKILL)
 
-    monkeypatch.setattr("allcores.backends.crew.TemplateLauncher", Struck)
+    monkeypatch.setattr("allcores.backends.processes.worker_table.TemplateLauncher", Struck)
     with Pool(1) as pool:
         if patience_ns:
             assert pool.map(abs, range(10)) == list(range(10))
@@ -285,7 +285,7 @@ class TestTeardown:
         assert "the end went wrong" in capfd.readouterr().err
 
     def test_one_that_hangs_is_ended(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        monkeypatch.setattr("allcores.backends.processes.TEARDOWN_S", 0.2)
+        monkeypatch.setattr("allcores.backends.processes.backend.TEARDOWN_S", 0.2)
         with Bell(tmp_path / "bell") as bell:
             teardown: Callable[..., Any] = functools.partial(setups.ring_and_commit, bell.path, "catch_everything")
             with Pool(1, teardown=teardown) as pool:

@@ -17,7 +17,7 @@ from allcores import Executor, Kind, Pool, SliceError, TaskExited, TaskTimeout, 
 from allcores.slices import Slices
 from allcores.slices.source import Stamp
 from allcores.transport.references import MOST_OPEN
-from allcores.worker.runner import resident_bytes
+from allcores.worker.chunk_runner import resident_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

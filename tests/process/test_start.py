@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from allcores import own_imports
+from allcores.system import own_imports
 
 METHODS = ("template", "fork", "spawn")
 NAMES = (

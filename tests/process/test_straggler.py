@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from allcores import Pool
-from allcores import stream as stream_module
+from allcores.pool import result_stream as stream_module
 
 
 def wait_for_later_items(job: tuple[str, int]) -> int:

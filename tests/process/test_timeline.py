@@ -17,10 +17,10 @@ import pytest
 from tests.process.waiting import Bell, Gate, ring, wait_at
 
 import allcores
-from allcores.engine.events import InputRead, News, WorkReported
-from allcores.timeline.account import account
-from allcores.timeline.recording import Recording
-from allcores.timeline.trace import trace_events
+from allcores.events import InputRead, PoolEvent, WorkReported
+from allcores.timeline.breakdown import breakdown
+from allcores.timeline.perfetto import trace_events
+from allcores.timeline.reader import Recording
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,8 +71,8 @@ def test_every_attempt_is_recorded_once(backend: str, verb: str) -> None:
     assert sum(recording.histogram.values()) == 500
     (cause,) = recording.causes
     assert (cause.failures, cause.item) == (50, 3) or verb == "imap_unordered"
-    assert recording.flows[1].done == 500
-    assert {flow.input_end is not None for flow in recording.flows.values()} == {True}
+    assert recording.maps[1].done == 500
+    assert {one_map.input_end is not None for one_map in recording.maps.values()} == {True}
 
 
 def test_seconds_go_where_they_were_spent(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_seconds_go_where_they_were_spent(tmp_path: Path) -> None:
             gate.open()
             assert list(stream) == [gate.path]
     recording = timeline.recording()
-    summed = account(recording)
+    summed = breakdown(recording)
     uses = {use.key: use.seconds for use in summed.uses}
     assert summed.busy == pytest.approx(sum(span.busy for lane in recording.lanes.values() for span in lane.spans))
     # Each worker waits for the input of the first map 0.4 s, less what its naps take.
@@ -102,7 +102,7 @@ def test_seconds_go_where_they_were_spent(tmp_path: Path) -> None:
     assert sum(uses.values()) == pytest.approx(
         2 * summed.seconds + max(0, recording.cores - 2) * summed.seconds, rel=0.02
     )
-    slow = next(each for each in recording.slowest if each.flow == max(recording.flows))
+    slow = next(each for each in recording.slowest if each.map_number == max(recording.maps))
     assert (slow.first, slow.items) == (0, 1)
     assert slow.seconds >= 0.5 and slow.name.startswith("(")
 
@@ -152,18 +152,18 @@ def test_what_was_recorded_survives_kill(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     recording = Recording.load(path)
     assert not recording.complete
-    assert len(recording.flows) == 1
+    assert len(recording.maps) == 1
     assert sum(span.items for lane in recording.lanes.values() for span in lane.spans) > 20
-    assert account(recording).busy > 0
+    assert breakdown(recording).busy > 0
 
 
 def test_news_of_work_can_be_had_by_any_observer() -> None:
     """Attempts and input, in few pieces however many items there are."""
-    news: list[News] = []
-    with allcores.Pool(2, observers=[news.append]) as pool:
+    events: list[PoolEvent] = []
+    with allcores.Pool(2, observers=[events.append]) as pool:
         pool.map(abs, range(100_000))
-    work = [each for each in news if isinstance(each, WorkReported)]
-    read = [each for each in news if isinstance(each, InputRead)]
+    work = [each for each in events if isinstance(each, WorkReported)]
+    read = [each for each in events if isinstance(each, InputRead)]
     assert sum(each.attempts for each in work) == 100_000 == sum(each.items for each in read)
     assert all(each.begin_ns <= each.end_ns for each in work)
     assert [each.ended for each in read][-1]

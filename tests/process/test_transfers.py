@@ -13,9 +13,8 @@ import pytest
 from tests.process import cargo, scripts
 from tests.process.waiting import PATIENCE_S, Bell, Watcher, wait_full_strength, wait_gone
 
-from allcores import Kind, Limits, Pool
-from allcores.transport import moments
-from allcores.transport.moments import POINTS
+from allcores import Kind, Limits, Pool, failpoints
+from allcores.failpoints import POINTS
 
 np = pytest.importorskip("numpy")
 
@@ -75,14 +74,14 @@ def test_the_program_is_killed_there(point: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, numpy, allcores\n"
-        "from allcores.transport import moments\n"
+        "from allcores import failpoints\n"
         "from tests.process import cargo, crimes\n"
         "from tests.process.waiting import ring\n"
         "pool = allcores.Pool(2)\n"
         "for pid in set(pool.map(crimes.who, range(20), chunk=1)):\n"
         "    ring(sys.argv[1], pid)\n"
         "ring(sys.argv[1], 'ready')\n"
-        "moments.install(cargo.killing(sys.argv[2], sys.argv[3]))\n"
+        "failpoints.install(cargo.killing(sys.argv[2], sys.argv[3]))\n"
         "while True:\n"
         "    shared = pool.share(numpy.ones(1 << 15))\n"
         "    for result in pool.imap(cargo.same, (numpy.ones(1 << 15) for _ in range(12)), chunk=1):\n"
@@ -105,7 +104,7 @@ def test_every_moment_comes(tmp_path: Path) -> None:
     """Those of the list are those of a transfer, in the program and in its workers."""
     here: set[str] = set()
     noted = tmp_path / "moments"
-    moments.install(here.add)
+    failpoints.install(here.add)
     try:
         with Pool(2, setup=cargo.note_moments, setup_args=(str(noted),)) as pool:
             for _ in range(2):
@@ -113,6 +112,6 @@ def test_every_moment_comes(tmp_path: Path) -> None:
                 pool.map(cargo.same, [*arrays(8), shared], chunk=1)
                 del shared
     finally:
-        moments.install(None)
+        failpoints.install(None)
     assert here == set(POINTS)
     assert set(noted.read_text().split()) == set(POINTS) - set(SHARERS)

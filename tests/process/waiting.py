@@ -134,18 +134,18 @@ class Watcher:
     """An observer that remembers its news and can be waited on."""
 
     def __init__(self) -> None:
-        self.news: list[Any] = []
+        self.new_events: list[Any] = []
         self._condition = threading.Condition()  # its lock is reentrant: conditions may ask `of`
 
-    def __call__(self, news: Any) -> None:
+    def __call__(self, event: Any) -> None:
         with self._condition:
-            self.news.append(news)
+            self.new_events.append(event)
             self._condition.notify_all()
 
     def of(self, kind: type) -> list[Any]:
         """All news of one kind so far."""
         with self._condition:
-            return [each for each in self.news if isinstance(each, kind)]
+            return [each for each in self.new_events if isinstance(each, kind)]
 
     def wait_for(self, kind: type, count: int = 1) -> list[Any]:
         """All news of one kind once there are so many. They may come later than the results that they are about."""
@@ -158,7 +158,7 @@ class Watcher:
         with self._condition:
             while not self._condition.wait_for(condition, 0.05):
                 if time.monotonic() > end:
-                    raise AssertionError(f"not within {seconds:g} s; the news were {self.news}")
+                    raise AssertionError(f"not within {seconds:g} s; the news were {self.new_events}")
 
 
 def begin_records(pool: Pool) -> None:

@@ -24,14 +24,15 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from tests.process.scripts import PATHS, Ending
+from tests.process.scripts import PATHS, Ended
 from tests.process.waiting import PATIENCE_S
 
 #: what programs import: of each command, and of a pool with processes
 MODULES = (
-    "allcores.pool", "allcores.executor", "allcores.shortcuts", "allcores.backends.processes", "allcores.cli.doctor",
-    "allcores.cli.main", "allcores.cli.report", "allcores.cli.run", "allcores.cli.runner", "allcores.cli.runs",
-    "allcores.cli.top", "allcores.cli.trace", "allcores.journal.verb", "allcores.streams.text", "cloudpickle",
+    "allcores.backends.processes.backend", "allcores.cli.doctor", "allcores.cli.main", "allcores.cli.report",
+    "allcores.cli.run", "allcores.cli.runner", "allcores.cli.runs", "allcores.cli.top", "allcores.cli.trace",
+    "allcores.pool.default_pool", "allcores.pool.executor", "allcores.pool.pool", "allcores.runs.run",
+    "allcores.sources.text", "cloudpickle",
 )  # fmt: skip
 _LENGTH = struct.Struct("<Q")
 _STATUS = struct.Struct("<i")
@@ -50,7 +51,7 @@ class Interpreter:
             )
         self._socket.settimeout(PATIENCE_S)
 
-    def run(self, *arguments: str, folder: Path, stdin: str = "", environ: dict[str, str] | None = None) -> Ending:
+    def run(self, *arguments: str, folder: Path, stdin: str = "", environ: dict[str, str] | None = None) -> Ended:
         """Run `python -m allcores` with `arguments` to its end.
 
         Args:
@@ -61,7 +62,7 @@ class Interpreter:
         """
         return self._run(None, arguments, folder, stdin, environ)
 
-    def script(self, program: Path, folder: Path, environ: dict[str, str] | None = None) -> Ending:
+    def script(self, program: Path, folder: Path, environ: dict[str, str] | None = None) -> Ended:
         """Run `python -W error` with a file to its end. See `run`."""
         return self._run(str(program), (), folder, "", environ)
 
@@ -72,7 +73,7 @@ class Interpreter:
         folder: Path,
         stdin: str,
         environ: dict[str, str] | None,
-    ) -> Ending:
+    ) -> Ended:
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             given.write(stdin.encode())
             given.seek(0)
@@ -87,7 +88,7 @@ class Interpreter:
                 raise
             for file in (out, err):
                 file.seek(0)
-            return Ending(os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode())
+            return Ended(os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode())
 
     def close(self) -> None:
         """End it."""

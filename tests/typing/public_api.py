@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import allcores
-from allcores.engine import events
+from allcores import events
 
 
 def length(text: str) -> int:
@@ -141,22 +141,22 @@ def setup() -> None:
 class Watcher:
     """An observer may be any callable."""
 
-    def __call__(self, news: events.News) -> None:
-        if isinstance(news, events.TaskFailed):
-            assert_type(news.outcome, allcores.Outcome[Any])
-        elif isinstance(news, events.Progress):
-            assert_type(news.total, int | None)
+    def __call__(self, event: events.PoolEvent) -> None:
+        if isinstance(event, events.TaskFailed):
+            assert_type(event.outcome, allcores.Outcome[Any])
+        elif isinstance(event, events.Progress):
+            assert_type(event.total, int | None)
 
 
 def observers_and_limits() -> None:
-    def watch(news: events.News) -> None:
-        assert_type(news.worker if isinstance(news, events.WorkerStarted) else 0, int)
+    def watch(event: events.PoolEvent) -> None:
+        assert_type(event.worker if isinstance(event, events.WorkerStarted) else 0, int)
 
     limits = allcores.Limits(memory_per_worker=10**9, items_per_worker=100, setup_s=1, grace_s=0)
     assert_type(limits.setup_s, float)
     allcores.Pool(limits=limits, observers=[watch, Watcher(), allcores.ProgressBar("pages", transient=True)])
     with allcores.Pool(observers=[allcores.LiveView("pages", lanes=4)], logs=allcores.Logs(prints=True)) as pool:
-        assert_type(pool.lanes(), list[allcores.Lane])
+        assert_type(pool.worker_status(), list[allcores.WorkerStatus])
         assert_type(pool.item_times(), list[tuple[float, int]])
         assert_type(pool.closed, bool)
     allcores.Pool(logs=False, observers=[allcores.metrics.Prometheus(), allcores.metrics.OpenTelemetry()])

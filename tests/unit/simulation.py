@@ -1,4 +1,4 @@
-"""A whole pool without a process: workers that do what worker/runner.py does, store by store, on a clock of our own.
+"""A whole pool without a process: workers that do what the real ones do, store by store, on a manual clock.
 
 The dispatcher and its flows are the real ones. Everything they talk to is here: workers, pipes, outboxes, the
 status board, deaths, consumers that pull input and take outcomes. A worker may be stopped between any two
@@ -19,12 +19,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from allcores.engine.chunker import Chunker
-from allcores.engine.desk import Life
-from allcores.engine.dispatcher import Dispatcher
-from allcores.engine.events import (
+from allcores.errors import TaskTimeout, WorkerLost
+from allcores.events import TaskPreempted, TaskRetried
+from allcores.limits import Limits, Retry
+from allcores.outcome import Kind
+from allcores.pool.input_reader import MOST_CHUNKS
+from allcores.pool.result_stream import open_segment
+from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
+from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
+from allcores.scheduler.messages import (
     Failure,
-    Glance,
     Kill,
     Launch,
     Peek,
@@ -32,20 +37,14 @@ from allcores.engine.events import (
     Send,
     SetLimit,
     Stop,
-    TaskPostponed,
-    TaskRetried,
     WorkerGone,
+    WorkerProgress,
 )
-from allcores.engine.flow import Chunk, Flow, Function, Segment
-from allcores.engine.pressure import MOST_POSTPONED
-from allcores.engine.roster import DEPTH_SHORT
-from allcores.engine.watch import PEEK_NS
-from allcores.errors import TaskTimeout, WorkerLost
-from allcores.feeder import MOST_CHUNKS
-from allcores.limits import Limits, Retry
-from allcores.outcome import Kind
-from allcores.stream import open_segment
-from allcores.transport.marks import (
+from allcores.scheduler.scheduler import Scheduler
+from allcores.scheduler.timeouts import PEEK_NS
+from allcores.scheduler.worker_state import Lifecycle
+from allcores.scheduler.workers import DEPTH_SHORT
+from allcores.transport.positions import (
     NO_LIMIT,
     PHASE_IDLE,
     PHASE_LOADING,
@@ -54,7 +53,7 @@ from allcores.transport.marks import (
     PHASE_SETUP,
     mark,
 )
-from allcores.worker.runner import BURST_NS, GROUP, MANY, MOST_STRIDE, SEAL_NS
+from allcores.worker.chunk_runner import BURST_NS, GROUP, MANY, MOST_STRIDE, SEAL_NS
 
 MICRO, MILLI = 1_000, 1_000_000
 #: time does not jump further than this while somebody could move, ns
@@ -94,7 +93,7 @@ class Task:
     result_bytes: int = 10
     executions: int = 0
     #: how often it was put back for want of memory
-    postponed: int = 0
+    preempted: int = 0
     #: the worker that is in the middle of it
     runs_in: int | None = None
     #: it returned, and its result is safe
@@ -156,7 +155,7 @@ class Script:
 
 
 class SimulatedWorker:
-    """What worker/main.py and worker/runner.py do, as a generator: each `yield` is a place to be interrupted at.
+    """What worker/main.py and worker/chunk_runner.py do, as a generator: each `yield` is a place to be interrupted at.
 
     A yielded number is how long the step takes, in ns.
     """
@@ -181,7 +180,7 @@ class SimulatedWorker:
         self.condemned = False
         #: the parent wants to look into its outbox
         self.peeked_at = False
-        self.innocent = False
+        self.unattributed = False
         self.wakes_at = world.clock + setup_ns
         #: who may be charged if the process ended now
         self.to_blame: Task | None = None
@@ -190,7 +189,7 @@ class SimulatedWorker:
         self._leaving = False
         self._flushed = world.clock
         self._report_ns = 0
-        self._life = self._live()
+        self._lifecycle = self._live()
 
     # --- seen from the world ---
 
@@ -207,7 +206,7 @@ class SimulatedWorker:
         if self.wakes_at == FOREVER:
             return
         try:
-            self.wakes_at = min(FOREVER, self.world.clock + next(self._life))
+            self.wakes_at = min(FOREVER, self.world.clock + next(self._lifecycle))
         except StopIteration:
             self.die()
 
@@ -431,11 +430,11 @@ def value_of(task: Task) -> tuple[str, int]:
 
 
 class Client:
-    """Who called a verb: pulls input as a `Feeder` does, takes outcomes as a `Stream` does, and checks them."""
+    """Who called a verb: pulls input as a `InputReader` does, takes outcomes as a `Stream` does, and checks them."""
 
-    def __init__(self, world: World, flow: Flow, tasks: list[Task]) -> None:
+    def __init__(self, world: World, map_state: MapState, tasks: list[Task]) -> None:
         self.world = world
-        self.flow = flow
+        self.map_state = map_state
         self.tasks = tasks
         #: calls that were submitted, by task
         self.chunks: dict[int, Chunk] = {}
@@ -453,45 +452,47 @@ class Client:
         """It has all that it will get."""
         if self.given_up:
             return True
-        if self.flow.calls:
+        if self.map_state.calls:
             waiting = [task for task in self.tasks if task.outcome is None and task.index not in self.cancelled_calls]
             return not waiting
-        return self.flow.finished
+        return self.map_state.finished
 
     @property
     def may_consume(self) -> bool:
-        if self.asleep or self.flow.calls or self.given_up:
+        if self.asleep or self.map_state.calls or self.given_up:
             return False
-        return bool(self.flow.ready) or not (self.over or self.may_pull)
+        return bool(self.map_state.ready) or not (self.over or self.may_pull)
 
     @property
     def may_pull(self) -> bool:
-        flow = self.flow
-        if self.asleep or self.given_up or flow.exhausted or flow.broken is not None:
+        map_state = self.map_state
+        if self.asleep or self.given_up or map_state.exhausted or map_state.broken is not None:
             return False
-        if flow.calls:
+        if map_state.calls:
             return True
-        return self.world.dispatcher.room(flow) > 0 and flow.want(self.world.dispatcher.workers) > 0
+        return self.world.scheduler.room(map_state) > 0 and map_state.want(self.world.scheduler.workers) > 0
 
     def pull(self, at_most: int | None = None) -> None:
         """One chunk of input, or one submitted call."""
-        flow, dispatcher = self.flow, self.world.dispatcher
-        wanted = 1 if flow.calls else flow.want(dispatcher.workers)
-        if not flow.calls:
-            lone = flow.pulled == flow.consumed
-            assert lone or flow.bytes_out < flow.bytes_limit, f"pulls although {flow.bytes_out} bytes are out"
+        map_state, scheduler = self.map_state, self.world.scheduler
+        wanted = 1 if map_state.calls else map_state.want(scheduler.workers)
+        if not map_state.calls:
+            lone = map_state.pulled == map_state.consumed
+            assert lone or map_state.bytes_out < map_state.bytes_limit, (
+                f"pulls although {map_state.bytes_out} bytes are out"
+            )
         number = wanted if at_most is None else min(wanted, at_most)
         chunks = []
-        index = flow.pulled
-        room = 1 if flow.calls else min(dispatcher.room(flow), MOST_CHUNKS, max(1, flow.credit // wanted))
+        index = map_state.pulled
+        room = 1 if map_state.calls else min(scheduler.room(map_state), MOST_CHUNKS, max(1, map_state.credit // wanted))
         for _ in range(room if at_most is None else 1):
             items = self.tasks[index : index + number]
             if items:
-                chunk = Chunk(flow, FUNCTION, index, items, future=items[0] if flow.calls else None)
+                chunk = Chunk(map_state, FUNCTION, index, items, future=items[0] if map_state.calls else None)
                 chunk.size_bytes = sum(task.size_bytes for task in items)
                 chunks.append(chunk)
                 index += len(items)
-                if flow.calls:
+                if map_state.calls:
                     self.chunks[items[0].index] = chunk
             if len(items) < number:
                 break
@@ -499,37 +500,39 @@ class Client:
 
             def add(now: int) -> None:
                 for chunk in chunks:
-                    dispatcher.add(chunk, now)
+                    scheduler.add(chunk, now)
 
             self.world.turn(add)
-        if len(items) < number or (flow.calls and flow.pulled == len(self.tasks)):
-            flow.exhausted = True
-            dispatcher.touched.add(flow)
+        if len(items) < number or (map_state.calls and map_state.pulled == len(self.tasks)):
+            map_state.exhausted = True
+            scheduler.dirty_maps.add(map_state)
             self.world.turn(lambda now: None)
-        self._weigh()
+        self._resident_tree_bytes()
 
-    def _weigh(self) -> None:
-        flow = self.flow
-        self.peak_items = max(self.peak_items, flow.pulled - flow.consumed)
-        self.peak_bytes = max(self.peak_bytes, flow.bytes_out)
-        assert flow.calls or self.peak_items <= flow.items_limit, "more items are out than there is credit for"
+    def _resident_tree_bytes(self) -> None:
+        map_state = self.map_state
+        self.peak_items = max(self.peak_items, map_state.pulled - map_state.consumed)
+        self.peak_bytes = max(self.peak_bytes, map_state.bytes_out)
+        assert map_state.calls or self.peak_items <= map_state.items_limit, (
+            "more items are out than there is credit for"
+        )
 
     def consume(self) -> None:
         """Take what is ready, or fall asleep."""
-        segment = self.flow.take()
+        segment = self.map_state.take()
         if segment is not None:
             self.check(segment)
             return
-        flow, dispatcher = self.flow, self.world.dispatcher
-        if not flow.exhausted and flow.credit <= 0 and dispatcher.room(flow) > 0:
-            self.world.turn(dispatcher.starved)
-        self.asleep = not self.over and not self.may_pull and not flow.ready
+        map_state, scheduler = self.map_state, self.world.scheduler
+        if not map_state.exhausted and map_state.credit <= 0 and scheduler.room(map_state) > 0:
+            self.world.turn(scheduler.starved)
+        self.asleep = not self.over and not self.may_pull and not map_state.ready
         # A stream does not wait then, it looks again.
-        assert not (self.asleep and dispatcher.starving(flow)), f"the reader of flow {flow.number} spins"
+        assert not (self.asleep and scheduler.starving(map_state)), f"the reader of flow {map_state.number} spins"
 
     def check(self, segment: Segment) -> None:
         """The promises about outcomes."""
-        flow = self.flow
+        map_state = self.map_state
         assert segment.count == len(segment.items), f"{segment.count} outcomes for {segment.items}"
         values = list(open_segment(segment))
         failures = {failure.offset: failure for failure in segment.failures or ()}
@@ -538,8 +541,8 @@ class Client:
         assert segment.durations is None or len(segment.durations) == segment.count, "seconds are missing"
         for offset, task in enumerate(segment.items):
             assert task.outcome is None, f"{task} has two outcomes"
-            assert flow.calls or task.index == segment.start + offset, f"{task} got the index of another item"
-            if flow.ordered and not flow.calls and task.index:
+            assert map_state.calls or task.index == segment.start + offset, f"{task} got the index of another item"
+            if map_state.ordered and not map_state.calls and task.index:
                 assert self.tasks[task.index - 1].outcome is not None, f"{task} came before its turn"
             failure = failures.get(offset)
             if failure is None:
@@ -549,8 +552,8 @@ class Client:
             else:
                 task.outcome = failure.kind
                 self.check_charge(task, failure.kind, failure.error)
-            assert segment.attempt <= flow.retry.times + 1, f"{task} was tried {segment.attempt} times"
-            assert flow.calls is (segment.future is not None)
+            assert segment.attempt <= map_state.retry.times + 1, f"{task} was tried {segment.attempt} times"
+            assert map_state.calls is (segment.future is not None)
             assert segment.future is None or segment.future is task
 
     def check_charge(self, task: Task, kind: Kind, error: BaseException) -> None:
@@ -559,26 +562,26 @@ class Client:
             assert isinstance(error, Raised) and error.task is task, f"{task} is charged for {error!r}"
         elif kind is Kind.WORKER_LOST:
             if isinstance(error, WorkerLost):
-                assert "memory ran out" in str(error) and task.postponed == MOST_POSTPONED
+                assert "memory ran out" in str(error) and task.preempted == MAX_PREEMPTIONS
                 return
             assert isinstance(error, Lost), f"{task} is charged for {error!r}"
             assert error.to_blame is task, f"{task} is charged, but {error.to_blame} is to blame"
         elif kind is Kind.TIMED_OUT:
-            assert isinstance(error, TaskTimeout) and self.flow.timeout_ns is not None
-            assert error.index == (None if self.flow.calls else task.index), (
+            assert isinstance(error, TaskTimeout) and self.map_state.timeout_ns is not None
+            assert error.index == (None if self.map_state.calls else task.index), (
                 f"{task} is charged for the time of items[{error.index}]"
             )
             longest = max((end - start for start, end in task.spans), default=0)
             # The time on the board is that of a burst of quick items.
-            assert longest >= self.flow.timeout_ns - BURST_NS, f"{task} is charged for {longest} ns"
+            assert longest >= self.map_state.timeout_ns - BURST_NS, f"{task} is charged for {longest} ns"
         else:
-            assert kind is Kind.CANCELLED and self.flow.stopped, f"{task} ended as {kind}"
+            assert kind is Kind.CANCELLED and self.map_state.stopped, f"{task} ended as {kind}"
 
     def cancel(self) -> None:
         """Give the whole flow up."""
         self.given_up = True
-        self.world.note(f"flow {self.flow.number} is cancelled")
-        self.world.turn(lambda now: self.world.dispatcher.cancel(self.flow, now))
+        self.world.note(f"flow {self.map_state.number} is cancelled")
+        self.world.turn(lambda now: self.world.scheduler.cancel(self.map_state, now))
 
     def cancel_call(self, index: int) -> None:
         """Give one call up, as its future's `cancel` does."""
@@ -587,12 +590,12 @@ class Client:
         self.cancelled_calls.add(index)
         self.world.note(f"call {index} is cancelled")
         chunk = self.chunks[index]
-        self.world.turn(lambda now: self.world.dispatcher.cancel_chunk(chunk, now))
+        self.world.turn(lambda now: self.world.scheduler.cancel_chunk(chunk, now))
 
     def stop(self) -> None:
         """Start nothing more, as `Stream.stop` does."""
-        self.world.note(f"flow {self.flow.number} is stopped")
-        self.world.turn(lambda now: self.world.dispatcher.stop(self.flow, now))
+        self.world.note(f"flow {self.map_state.number} is stopped")
+        self.world.turn(lambda now: self.world.scheduler.stop(self.map_state, now))
 
 
 class World:
@@ -621,7 +624,7 @@ class World:
     ) -> None:
         self.script = script or Script(b"")
         self.clock = 1_000_000_000
-        self.dispatcher = Dispatcher(workers, limits or Limits(), self.glance, rng=random.Random(1))
+        self.scheduler = Scheduler(workers, limits or Limits(), self.progress, rng=random.Random(1))
         self.workers: dict[int, SimulatedWorker] = {}
         self.clients: list[Client] = []
         self.story: list[str] = []
@@ -631,34 +634,34 @@ class World:
         self._squeezes = 200 if squeezes == -1 else squeezes or 0
         self._filled = squeezes == -1
         if squeezes is not None:
-            self.dispatcher.valve.watch(self._read_memory, self._weigh)
+            self.scheduler.admission.watch(self._read_memory, self._resident_tree_bytes)
         self._setup_ns = setup_ns
         self._items_limit = items_limit
         self._in_turn = False
         self._turns = 0
-        self.turn(lambda now: self.dispatcher.fill(now))
+        self.turn(lambda now: self.scheduler.fill(now))
 
     # --- the cast ---
 
     def map(self, tasks: list[Task], *, chunk: int | None = None, total: bool = True, **options: Any) -> Client:
         """A flow over `tasks`, and its consumer."""
-        flow = Flow(
+        map_state = MapState(
             len(self.clients) + 1,
             chunker=Chunker(chunk),
             total=len(tasks) if total else None,
             **options,
         )
-        return self._welcome(flow, tasks)
+        return self._on_ready(map_state, tasks)
 
     def calls(self, tasks: list[Task], *, timeout_ns: int | None = None, retry: Retry | None = None) -> Client:
         """A flow of submitted calls."""
-        flow = Flow(len(self.clients) + 1, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry)
-        return self._welcome(flow, tasks)
+        map_state = MapState(len(self.clients) + 1, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry)
+        return self._on_ready(map_state, tasks)
 
-    def _welcome(self, flow: Flow, tasks: list[Task]) -> Client:
-        client = Client(self, flow, tasks)
+    def _on_ready(self, map_state: MapState, tasks: list[Task]) -> Client:
+        client = Client(self, map_state, tasks)
         self.clients.append(client)
-        self.dispatcher.open(flow)
+        self.scheduler.open(map_state)
         return client
 
     def note(self, text: str) -> None:
@@ -671,38 +674,38 @@ class World:
         assert not self._in_turn
         self._in_turn = True
         step(self.clock)
-        while self.dispatcher.orders:
-            orders, self.dispatcher.orders = self.dispatcher.orders, []
-            for order in orders:
-                self._obey(order)
+        while self.scheduler.commands:
+            commands, self.scheduler.commands = self.scheduler.commands, []
+            for order in commands:
+                self._execute(order)
         self._in_turn = False
-        for flow in list(self.dispatcher.touched):
+        for map_state in list(self.scheduler.dirty_maps):
             for client in self.clients:
-                if client.flow is flow:
+                if client.map_state is map_state:
                     self._wake(client)
-        self.dispatcher.touched.clear()
-        news, self.dispatcher.news = self.dispatcher.news, []
-        for each in news:
-            if isinstance(each, TaskPostponed):
-                task = self.clients[each.flow - 1].tasks[each.index]
-                task.postponed += 1
-                assert each.times == task.postponed <= MOST_POSTPONED and not task.sealed
+        self.scheduler.dirty_maps.clear()
+        events, self.scheduler.new_events = self.scheduler.new_events, []
+        for each in events:
+            if isinstance(each, TaskPreempted):
+                task = self.clients[each.map_number - 1].tasks[each.index]
+                task.preempted += 1
+                assert each.times == task.preempted <= MAX_PREEMPTIONS and not task.sealed
             elif isinstance(each, TaskRetried):
-                client = self.clients[each.flow - 1]
-                assert each.attempt <= client.flow.retry.times
+                client = self.clients[each.map_number - 1]
+                assert each.attempt <= client.map_state.retry.times
                 client.check_charge(client.tasks[each.index], each.kind, each.error)
-                assert 0 <= each.wait_s <= client.flow.retry.wait_max_s
-        self._check_desks()
+                assert 0 <= each.wait_s <= client.map_state.retry.wait_max_s
+        self._check_worker_states()
 
     def _wake(self, client: Client) -> None:
-        if client.flow.calls:
-            while (segment := client.flow.take()) is not None:
+        if client.map_state.calls:
+            while (segment := client.map_state.take()) is not None:
                 assert segment.items[0].index not in client.cancelled_calls, "a cancelled call has an outcome"
                 client.check(segment)
-        elif client.flow.ready or client.flow.finished or self.dispatcher.wants_input(client.flow):
+        elif client.map_state.ready or client.map_state.finished or self.scheduler.wants_input(client.map_state):
             client.asleep = False
 
-    def _obey(self, order: Any) -> None:
+    def _execute(self, order: Any) -> None:
         self.note(f"order {order}")
         if isinstance(order, Launch):
             assert order.worker not in self.workers
@@ -715,45 +718,45 @@ class World:
         if isinstance(order, Send):
             assert worker.limit == NO_LIMIT, f"{order} to a worker that has a limit"
             assert not worker.condemned and not worker.told_to_stop, f"{order} to a worker that is to end"
-            assert self.dispatcher.desks[order.worker].life is Life.READY
+            assert self.scheduler.worker_states[order.worker].lifecycle is Lifecycle.READY
             assert order.chunk.items and not order.chunk.done, f"{order} is not whole"
-            assert not order.chunk.flow.cancelled and not order.chunk.cancelled, f"{order} that nobody wants"
-            assert order.chunk.attempt <= order.chunk.flow.retry.times + 1, f"{order} is one attempt too many"
-            flow = order.chunk.flow
-            untimed = flow.timeout_ns is None and not flow.detailed
-            report_ns = flow.chunker.target_ns
-            worker.inbox.append((order.chunk.sequence, list(order.chunk.items), flow.detailed, untimed, report_ns))
+            assert not order.chunk.map_state.cancelled and not order.chunk.cancelled, f"{order} that nobody wants"
+            assert order.chunk.attempt <= order.chunk.map_state.retry.times + 1, f"{order} is one attempt too many"
+            map_state = order.chunk.map_state
+            untimed = map_state.timeout_ns is None and not map_state.detailed
+            report_ns = map_state.chunker.target_ns
+            worker.inbox.append((order.chunk.sequence, list(order.chunk.items), map_state.detailed, untimed, report_ns))
             worker.wake()
         elif isinstance(order, SetLimit):
             worker.limit = order.limit
         elif isinstance(order, Peek):
             worker.peeked_at = True
         elif isinstance(order, Kill):
-            doom = self.dispatcher.desks[order.worker].doom
-            if "memory" in order.reason and doom is not None and not doom.postponed:
-                others = [desk for desk in self.dispatcher.desks.values() if desk.chunks]
-                assert [desk.worker for desk in others] == [order.worker], f"it was not alone: {others}"
+            termination = self.scheduler.worker_states[order.worker].termination
+            if "memory" in order.reason and termination is not None and not termination.preempted:
+                others = [worker_state for worker_state in self.scheduler.worker_states.values() if worker_state.chunks]
+                assert [worker_state.worker for worker_state in others] == [order.worker], f"it was not alone: {others}"
             worker.condemned = True
         elif isinstance(order, Stop):
             assert not worker.inbox
             worker.told_to_stop = True
             worker.wake()
 
-    def _check_desks(self) -> None:
+    def _check_worker_states(self) -> None:
         ready = 0
-        for desk in self.dispatcher.desks.values():
-            assert len(desk.chunks) <= DEPTH_SHORT, f"{desk} holds more than {DEPTH_SHORT} chunks"
-            sequences = [chunk.sequence for chunk in desk.chunks]
-            assert sequences == sorted(set(sequences)), f"{desk} holds chunks out of order"
-            ready += desk.life in (Life.STARTING, Life.READY) and desk.doom is None
-        if not self.dispatcher.closing and self.dispatcher.broken is None:
-            waiting = [client for client in self.clients if client.flow.pending and not client.flow.cancelled]
-            busy = any(desk.chunks for desk in self.dispatcher.desks.values())
-            held = self.dispatcher.valve.narrow and busy
-            assert held or not (waiting and self.dispatcher.idle), (
-                f"{list(self.dispatcher.idle)} idle while chunks wait"
+        for worker_state in self.scheduler.worker_states.values():
+            assert len(worker_state.chunks) <= DEPTH_SHORT, f"{worker_state} holds more than {DEPTH_SHORT} chunks"
+            sequences = [chunk.sequence for chunk in worker_state.chunks]
+            assert sequences == sorted(set(sequences)), f"{worker_state} holds chunks out of order"
+            ready += (
+                worker_state.lifecycle in (Lifecycle.STARTING, Lifecycle.READY) and worker_state.termination is None
             )
-            assert ready == self.dispatcher.workers, f"{ready} of {self.dispatcher.workers} workers"
+        if not self.scheduler.closing and self.scheduler.broken is None:
+            waiting = [client for client in self.clients if client.map_state.pending and not client.map_state.cancelled]
+            busy = any(worker_state.chunks for worker_state in self.scheduler.worker_states.values())
+            held = self.scheduler.admission.narrow and busy
+            assert held or not (waiting and self.scheduler.idle), f"{list(self.scheduler.idle)} idle while chunks wait"
+            assert ready == self.scheduler.workers, f"{ready} of {self.scheduler.workers} workers"
 
     def _read_memory(self) -> tuple[int, int]:
         """A reading of the memory, as the script will have it."""
@@ -764,10 +767,10 @@ class World:
         self.note(f"{share} % of the memory are available")
         return share * self.TOTAL // 100, self.TOTAL
 
-    def _weigh(self, worker: int) -> int:
+    def _resident_tree_bytes(self, worker: int) -> int:
         return 0 if not self._squeezes and self._filled else self.script.pick(self.RESERVE, 0, self.RESERVE // 3)
 
-    def glance(self, number: int) -> Glance | None:
+    def progress(self, number: int) -> WorkerProgress | None:
         """The worker's slot, read word by word as the board does, while the worker may go on."""
         worker = self.workers.get(number)
         if worker is None:
@@ -783,7 +786,7 @@ class World:
         self._meanwhile(worker, haste, 3)
         started = worker.started
         self._meanwhile(worker, haste, 4)
-        return Glance(sequence, position, started, phase, claimed)
+        return WorkerProgress(sequence, position, started, phase, claimed)
 
     def _meanwhile(self, worker: SimulatedWorker, haste: int, bit: int) -> None:
         """The worker makes some steps, and may be quicker than our idea of the time."""
@@ -805,7 +808,7 @@ class World:
         event = FOREVER
         for worker in self.workers.values():
             if not worker.alive:
-                found.append(("bury", worker))
+                found.append(("reap", worker))
                 continue
             if worker.pipe:
                 found.append(("deliver", worker))
@@ -817,7 +820,7 @@ class World:
                 event = worker.wakes_at
             if worker.condemned:
                 steps.append(("reap", worker))
-        alarm = self.dispatcher.next_alarm_ns
+        alarm = self.scheduler.next_alarm_ns
         if alarm is not None:
             if alarm <= clock:
                 found.append(("tick", None))
@@ -832,7 +835,7 @@ class World:
             if client.asleep or client.given_up:
                 continue
             may_pull = client.may_pull
-            if not client.flow.calls and (client.flow.ready or not (may_pull or client.over)):
+            if not client.map_state.calls and (client.map_state.ready or not (may_pull or client.over)):
                 found.append(("consume", client))
             if may_pull:
                 found.append(("pull", client))
@@ -843,7 +846,7 @@ class World:
     def next_event(self) -> int | None:
         """When something can happen by itself; None if never."""
         times = [worker.wakes_at for worker in self.workers.values() if worker.alive and worker.wakes_at < FOREVER]
-        alarm = self.dispatcher.next_alarm_ns
+        alarm = self.scheduler.next_alarm_ns
         if alarm is not None:
             times.append(alarm)
         later = [time for time in times if time > self.clock]
@@ -853,12 +856,12 @@ class World:
         """Make one move."""
         if move == "deliver":
             self._deliver(subject)
-        elif move == "bury":
-            self._bury(subject)
+        elif move == "reap":
+            self._reap(subject)
         elif move == "peek":
             self._peek(subject)
         elif move == "tick":
-            self.turn(self.dispatcher.tick)
+            self.turn(self.scheduler.tick)
         elif move == "step":
             subject.step()
         elif move == "reap":
@@ -880,9 +883,9 @@ class World:
         message = worker.pipe.popleft()
         self.note(f"worker {worker.number} says {_brief(message)}")
         if isinstance(message, Results):
-            self.turn(lambda now: self.dispatcher.results(message, now))
+            self.turn(lambda now: self.scheduler.results(message, now))
         else:
-            self.turn(lambda now: self.dispatcher.ready(worker.number, now))
+            self.turn(lambda now: self.scheduler.ready(worker.number, now))
 
     def _peek(self, worker: SimulatedWorker) -> None:
         """Read what waits in the outbox, as ProcessBackend does: a copy, which repeats what comes through the pipe."""
@@ -890,22 +893,22 @@ class World:
         if worker.started and worker.phase == PHASE_RUNNING and self.clock - worker.started >= PEEK_NS // 2:
             for event in list(worker.outbox):
                 self.note(f"worker {worker.number} is seen to have {_brief(event)}")
-                self.turn(lambda now, event=event: self.dispatcher.results(event, now))
+                self.turn(lambda now, event=event: self.scheduler.results(event, now))
 
-    def _bury(self, worker: SimulatedWorker) -> None:
+    def _reap(self, worker: SimulatedWorker) -> None:
         worker.close_span()
         while worker.pipe:
             self._deliver(worker)
         for event in worker.outbox:
             self.note(f"worker {worker.number} has left {_brief(event)}")
-            self.turn(lambda now, event=event: self.dispatcher.results(event, now))
-        glance = Glance(worker.sequence, worker.current, worker.started, worker.phase, worker.claimed)
-        running = glance if glance.started_ns and glance.phase >= PHASE_LOADING else None
-        to_blame = None if worker.innocent else worker.to_blame
-        death = WorkerGone(worker.number, running, Kind.WORKER_LOST, Lost(to_blame), "it died", worker.innocent)
+            self.turn(lambda now, event=event: self.scheduler.results(event, now))
+        progress = WorkerProgress(worker.sequence, worker.current, worker.started, worker.phase, worker.claimed)
+        running = progress if progress.started_ns and progress.phase >= PHASE_LOADING else None
+        to_blame = None if worker.unattributed else worker.to_blame
+        death = WorkerGone(worker.number, running, Kind.WORKER_LOST, Lost(to_blame), "it died", worker.unattributed)
         self.note(f"worker {worker.number} is gone at {running}, to blame is {to_blame}")
         del self.workers[worker.number]
-        self.turn(lambda now: self.dispatcher.gone(death, now))
+        self.turn(lambda now: self.scheduler.gone(death, now))
 
     # --- runs ---
 
@@ -949,7 +952,7 @@ class World:
             self.templates -= 1
             self.note("the template is lost")
             for worker in alive:
-                worker.innocent = True
+                worker.unattributed = True
                 worker.die()
         elif kind == 3:
             self.cancel_something(byte // 4)
@@ -960,10 +963,10 @@ class World:
         if not willing:
             return
         client = willing[choice % len(willing)]
-        if client.flow.calls:
+        if client.map_state.calls:
             if client.chunks:
                 client.cancel_call(list(client.chunks)[choice // len(willing) % len(client.chunks)])
-        elif choice & 1 and not client.flow.stopped:
+        elif choice & 1 and not client.map_state.stopped:
             client.stop()
         else:
             client.cancel()
@@ -992,7 +995,7 @@ class World:
         """The fickle lose patience; False if there is nobody to lose it."""
         for client in self.clients:
             if client.fickle and not client.over:
-                if not client.flow.calls:
+                if not client.map_state.calls:
                     client.cancel()
                     return True
                 for task in client.tasks:
@@ -1009,7 +1012,7 @@ class World:
             return bool(subject.may_consume)
         if move == "deliver":
             return subject.alive and bool(subject.pipe)
-        if move == "bury":
+        if move == "reap":
             return subject.number in self.workers
         if move in ("step", "reap", "peek"):
             return bool(subject.alive)
@@ -1020,34 +1023,37 @@ class World:
         """Everybody has got what they came for, and all workers are back."""
         return (
             all(client.over for client in self.clients)
-            and not any(desk.chunks or desk.life is not Life.READY for desk in self.dispatcher.desks.values())
+            and not any(
+                worker_state.chunks or worker_state.lifecycle is not Lifecycle.READY
+                for worker_state in self.scheduler.worker_states.values()
+            )
             and not any(worker.pipe or not worker.alive for worker in self.workers.values())
-            and not self.dispatcher.waiting_for_time
+            and not self.scheduler.waiting_for_time
         )
 
     def check_end(self) -> None:
         """What must hold when everything is over."""
-        dispatcher = self.dispatcher
+        scheduler = self.scheduler
         for client in self.clients:
-            flow = client.flow
-            assert not flow.pending, f"flow {flow.number} has left {list(flow.pending)}"
+            map_state = client.map_state
+            assert not map_state.pending, f"flow {map_state.number} has left {list(map_state.pending)}"
             if client.given_up:
                 continue
-            assert not client.asleep, f"nobody woke the reader of flow {flow.number}"
-            assert flow.settled == flow.pulled, f"{flow.settled} of {flow.pulled} settled"
-            assert flow.calls or flow.consumed == flow.pulled
-            assert flow.bytes_out == 0, f"{flow.bytes_out} bytes of credit are lost"
-            if not flow.stopped:
-                assert flow.pulled == len(client.tasks)
-            for task in client.tasks[: flow.pulled]:
+            assert not client.asleep, f"nobody woke the reader of flow {map_state.number}"
+            assert map_state.settled == map_state.pulled, f"{map_state.settled} of {map_state.pulled} settled"
+            assert map_state.calls or map_state.consumed == map_state.pulled
+            assert map_state.bytes_out == 0, f"{map_state.bytes_out} bytes of credit are lost"
+            if not map_state.stopped:
+                assert map_state.pulled == len(client.tasks)
+            for task in client.tasks[: map_state.pulled]:
                 assert task.outcome is not None or task.index in client.cancelled_calls, f"{task} has no outcome"
-        pulled = sum(client.flow.pulled for client in self.clients)
-        kinds = {kind.value: dispatcher.count(kind) for kind in Kind}
+        pulled = sum(client.map_state.pulled for client in self.clients)
+        kinds = {kind.value: scheduler.count(kind) for kind in Kind}
         assert sum(kinds.values()) == pulled, f"{kinds} for {pulled} items"
-        desks = list(dispatcher.desks.values())
-        assert len(desks) == dispatcher.workers, f"{len(desks)} of {dispatcher.workers} workers are left"
-        assert all(desk.open for desk in desks), f"some cannot be given work: {desks}"
-        assert dispatcher.hungry
+        worker_states = list(scheduler.worker_states.values())
+        assert len(worker_states) == scheduler.workers, f"{len(worker_states)} of {scheduler.workers} workers are left"
+        assert all(worker_state.open for worker_state in worker_states), f"some cannot be given work: {worker_states}"
+        assert scheduler.hungry
 
 
 def _brief(message: Results | str) -> str:

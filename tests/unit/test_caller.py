@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 import allcores
-from allcores import caller
+from allcores.system import caller
 
 SOURCES = sorted(Path(allcores.__file__).parent.rglob("*.py"))
 
 
-def inside(depth: int, name: str = "pool.py") -> types.FunctionType:
+def inside(depth: int, name: str = "pool/pool.py") -> types.FunctionType:
     """A function of a file of ours that warns from `depth` calls further inside."""
     code = "def go(depth):\n    return go(depth - 1) if depth else warn('said')\n"
     names = {"warn": caller.warn}
-    exec(compile(code, str(Path(allcores.__file__).with_name(name)), "exec"), names)
+    exec(compile(code, str(Path(allcores.__file__).parent / name), "exec"), names)
     go = names["go"]
     assert isinstance(go, types.FunctionType)
     return go

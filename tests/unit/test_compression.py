@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from allcores.streams.compression import SUFFIXES, decompressing, wrap_to_write
-from allcores.streams.sources import Lines, from_inputs
-from allcores.streams.text import BadInput
+from allcores.sources.compression import SUFFIXES, decompressing, wrap_to_write
+from allcores.sources.text import BadInput
+from allcores.sources.text_files import Lines, from_inputs
 
 zstandard = pytest.importorskip("zstandard")
 

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.errors import NotSupported, UsageError
-from allcores.journal.identity import differences, identity_of_source
-from allcores.streams import cursors, text
-from allcores.streams.cursors import facts_of, is_read_once, open_cursor
-from allcores.streams.digests import Digest
-from allcores.streams.parquet import Parquet
-from allcores.streams.sources import Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
-from allcores.streams.text import BadInput
+from allcores.runs.fingerprint import differences, fingerprint_of_source
+from allcores.sources import cursors, text
+from allcores.sources.cursors import facts_of, is_read_once, open_cursor
+from allcores.sources.digest import Digest
+from allcores.sources.parquet import Parquet
+from allcores.sources.text import BadInput
+from allcores.sources.text_files import Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
 
 TEXT = {
     "lines.txt": "a\n\nb\r\nß\nlast",
@@ -328,7 +328,7 @@ def test_another_way_of_reading_is_another_input() -> None:
         (Parquet("x.parquet"), Parquet("x.parquet", ("a",))),
         (Parquet("x.parquet", ("a", "b")), Parquet("x.parquet", ("b", "a"))),
     ]:
-        before, now = ({"source": identity_of_source(each)} for each in (one, other))
+        before, now = ({"source": fingerprint_of_source(each)} for each in (one, other))
         assert len(differences(before, now, keyed=False)) == 1
         assert differences(before, before, keyed=False) == []
 

@@ -1,4 +1,4 @@
-"""backends/decoding.py: what a worker sent, as the dispatcher understands it."""
+"""backends/processes/decoding.py: what a worker sent, as the dispatcher understands it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pickle
 
 import pytest
 
-from allcores.backends.decoding import joined, results_of
-from allcores.engine.flow import Segment
-from allcores.stream import open_segment
+from allcores.backends.processes.decoding import joined, results_of
+from allcores.pool.result_stream import open_segment
+from allcores.scheduler.map_state import Segment
+from allcores.shared_memory.buffers import MARK
 from allcores.transport import frames
-from allcores.transport.parcels import MARK
 
 
 def record(start: int, values: list[int], flags: int = 0, *, sequence: int = 1) -> frames.Record:

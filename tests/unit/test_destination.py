@@ -17,10 +17,10 @@ import allcores
 from allcores import slices
 from allcores.cli.main import main
 from allcores.errors import UsageError
-from allcores.streams.folders import FolderOfFiles
-from allcores.streams.sources import Chain, Files, JsonLines, Lines
-from allcores.streams.tables import SqliteTable
-from allcores.streams.text import STDIN
+from allcores.sinks.directory import FolderOfFiles
+from allcores.sinks.tables import SqliteTable
+from allcores.sources.text import STDIN
+from allcores.sources.text_files import Chain, Files, JsonLines, Lines
 
 TEXT = '{"n": 1}\n{"n": 2}\n'
 SCRIPT = "def call(item):\n    raise SystemError('an item ran')\n"
@@ -149,7 +149,7 @@ def test_slices_in_a_list(place: Path, pool: allcores.Pool) -> None:
 def test_a_database_is_an_input_too(place: Path, pool: allcores.Pool, url: str) -> None:
     """A database that a query reads is neither written to nor replaced."""
     pytest.importorskip("sqlalchemy")
-    from allcores.streams.sql import SqlQuery
+    from allcores.sources.sql import SqlQuery
 
     path = place / "rows.db"
     db = sqlite3.connect(path)

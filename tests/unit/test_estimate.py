@@ -1,4 +1,4 @@
-"""progress/estimate.py: what is left, from what was measured, and how sure that is."""
+"""monitoring/estimate.py: what is left, from what was measured, and how sure that is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.progress.estimate import Estimate, Estimator, clock_text, eta_text, pace_text
+from allcores.monitoring.estimate import Estimate, Estimator, clock_text, eta_text, pace_text
 
 
 def watched(times: list[float], each: float = 0.05) -> tuple[Estimator, float]:
@@ -98,10 +98,10 @@ def test_work_that_becomes_slower_is_followed() -> None:
 def test_the_end_waits_for_the_last_items() -> None:
     """With several workers the last ones are waited for, while others have nothing left to do."""
     estimator, now = watched([float(n) for n in range(1, 20)])
-    alone, crew = estimator.estimate(now, 1), estimator.estimate(now, 1, item_s=8.0, workers=8)
+    alone, worker_table = estimator.estimate(now, 1), estimator.estimate(now, 1, item_s=8.0, workers=8)
     assert alone is not None
-    assert crew is not None
-    assert crew.middle_s == pytest.approx(alone.middle_s + 4)
+    assert worker_table is not None
+    assert worker_table.middle_s == pytest.approx(alone.middle_s + 4)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from allcores.cli import runner
 from allcores.cli.main import main
 from allcores.cli.recorder import Recorder
 from allcores.errors import BrokenPool, InternalError
-from allcores.journal.record import Run
+from allcores.runs.session import RunSession
 
 
 @pytest.fixture(autouse=True)
@@ -56,9 +56,9 @@ PLACES: list[tuple[Any, str, Callable[..., Any]]] = [
     (runner, "source_of", lambda *_: twice()),
     (runner, "Recorder", lambda *_, **__: twice()),
     (Recorder, "keep", lambda *_: twice()),
-    (Run, "_open", lambda *_: twice()),
-    (Run, "_publish", lambda *_: twice()),
-    (Run, "_publish", raising(lambda: InternalError("a mistake; please report it"))),
+    (RunSession, "_open", lambda *_: twice()),
+    (RunSession, "_publish", lambda *_: twice()),
+    (RunSession, "_publish", raising(lambda: InternalError("a mistake; please report it"))),
     (runner._Runner, "_pool", raising(lambda: BrokenPool("no workers"))),
     (runner._Runner, "summary", lambda *_: twice()),
     (runner, "Recorder", raising(lambda: RuntimeError("made of it"))),

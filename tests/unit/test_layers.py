@@ -14,107 +14,59 @@ import allcores
 ROOT = Path(allcores.__file__).parent
 PACKAGE = "allcores"
 
-WORDS = {
-    "errors",
-    "outcome",
-    "limits",
-    "caller",
-    "clock",
-    "deferral",
-    "own_files",
-    "own_imports",
-    "partial_files",
-    "terminal_text",
-    "transport.marks",
-}
-#: files of the engine that are not pure: they know threads and locks
-HUB = {"engine.driver", "engine.guard"}
-#: and those that are
-ENGINE = {f"engine.{path.stem}" for path in (ROOT / "engine").glob("*.py")} - HUB - {"engine.__init__"}
-VERBS = {
-    "feeder",
-    "lanes",
-    "logs",
-    "sharing",
-    "statistics",
-    "stream",
-    "async_stream",
-    "futures",
-    "pool",
-    "executor",
-    "shortcuts",
-}
+WORDS = {"errors", "events", "outcome", "limits", "failpoints", "system"}
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": VERBS | WORDS | {"budget", "journal.options", "metrics", "progress", "slices", "timeline"},
+    "": WORDS | {"pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"},
     # words
     "errors": set(),
     "outcome": set(),
-    "caller": set(),
-    "clock": set(),
-    "deferral": set(),
+    "events": {"outcome"},
+    "failpoints": set(),
     "limits": {"errors"},
-    "kernel_files": set(),
-    "own_files": set(),
-    "own_imports": set(),
-    "partial_files": {"own_files"},
-    "terminal_text": set(),
-    "budget": {"errors", "kernel_files"},
+    "system": {"errors"},
     # columns
-    "transport": WORDS | {"supervision.system"},
-    "worker": WORDS | {"transport", "supervision.system", "supervision.watchman"},
-    "supervision": WORDS | {"budget", "transport", "worker"},
+    "transport": WORDS,
+    "shared_memory": WORDS | {"transport"},
+    "worker": WORDS | {"shared_memory", "transport"},
     "slices": WORDS | {"transport.references"},
-    "streams": WORDS | {"slices"},
-    "engine": WORDS,
-    # hub: where the columns meet
-    "backends": WORDS | ENGINE | {"budget", "supervision", "transport"},
-    "engine.driver": WORDS | {"engine", "backends", "transport.pickling", "transport.parcels"},
-    # verbs
-    **dict.fromkeys(VERBS, VERBS | WORDS | {"backends", "engine", "budget", "transport"}),
-    "pool": VERBS | WORDS | {"backends", "engine", "budget", "transport", "journal.verb", "journal.options"},
+    "sources": WORDS | {"slices"},
+    "sinks": WORDS | {"slices", "sources"},
+    "scheduler": WORDS | {"transport.positions"},
+    # where they meet
+    "backends": WORDS | {"scheduler", "shared_memory", "transport", "worker"},
+    "pool": WORDS | {"backends", "scheduler", "shared_memory", "transport"},
+    "pool.pool": WORDS | {"backends", "scheduler", "shared_memory", "transport", "runs.run", "runs.options"},
     # memory: around the verbs, which the pool's one verb for it opens late
-    "journal": VERBS | WORDS | {"streams"},
-    "procfs": set(),
-    # observers see news, and what a pool tells of itself
-    "progress": {"engine.events", "budget", "outcome", "procfs", "terminal_text"},
-    "metrics": {"engine.events", "outcome"},
+    "runs": WORDS | {"pool", "sinks", "sources"},
+    # observers see events, and what a pool tells of itself
+    "monitoring": WORDS | {"pool", "transport"},
+    "metrics": WORDS | {"monitoring"},
     # it is also read without a pool
-    "timeline": WORDS | {"engine.events", "budget", "supervision.system"},
+    "timeline": WORDS,
     # faces
-    "cli": VERBS
-    | WORDS
-    | {
-        "budget",
-        "engine.events",
-        "journal",
-        "procfs",
-        "progress",
-        "streams",
-        "supervision.boards",
-        "supervision.system",
-        "timeline",
-    },
-    "__main__": {"cli", "own_imports"},
+    "cli": WORDS | {"monitoring", "pool", "runs", "sinks", "sources", "timeline"},
+    "demo": {"", "sinks"},
+    "__main__": {"cli", "system"},
 }
 
 #: outside libraries and their homes
 HOMES = {
     "cloudpickle": {"transport.pickling", "transport.origins"},
-    "rich": {"progress"},
-    "jinja2": {"timeline.report"},
+    "rich": {"monitoring"},
+    "jinja2": {"timeline.html_report"},
     "click": {"cli", "__main__"},
-    "prometheus_client": {"metrics.prometheus"},
-    "opentelemetry": {"metrics.opentelemetry"},
-    "numpy": {"slices.array_file", "transport.arrays"},
+    "prometheus_client": {"monitoring.prometheus"},
+    "opentelemetry": {"monitoring.opentelemetry"},
+    "numpy": {"slices.array_file", "shared_memory.arrays"},
     "h5py": {"slices.hdf5_file"},
-    "pyarrow": {"slices.parquet_file", "streams.parquet"},
-    "sqlalchemy": {"streams.sql"},
-    "zstandard": {"streams.compression"},
+    "pyarrow": {"slices.parquet_file", "sinks.parquet", "sources.parquet"},
+    "sqlalchemy": {"sources.sql"},
+    "zstandard": {"sources.compression"},
 }
 
-#: what the pure half of the engine may use of the standard library: nothing that waits, reads or starts anything
+#: what the scheduler may use of the standard library: nothing that waits, reads or starts anything
 PURE = {
     "__future__", "collections", "dataclasses", "enum", "functools", "heapq", "itertools", "math", "operator",
     "random", "reprlib", "typing",
@@ -173,7 +125,7 @@ def above(name: str, imported: set[str]) -> Iterator[str]:
     room = name.split(".")[0]
     for each in sorted(imported):
         target = ours(each)
-        if target is None or (target.split(".")[0] == room and within(target, {room}) and target not in HUB):
+        if target is None or (target.split(".")[0] == room and within(target, {room})):
             continue
         if not within(target, MAY_IMPORT[rule]):
             yield f"{name or PACKAGE} imports {each}, which is not below it"
@@ -188,8 +140,8 @@ def away(name: str, imported: set[str]) -> Iterator[str]:
 
 
 def impure(name: str, imported: set[str]) -> Iterator[str]:
-    """The deciding half of the engine reads no clock, file or process, so that a test can play any schedule."""
-    if within(name, {"engine"}) and name not in HUB:
+    """The scheduler reads no clock, file or process, so that a test can play any schedule."""
+    if within(name, {"scheduler"}):
         for each in sorted(imported):
             if ours(each) is None and each.split(".")[0] not in PURE:
                 yield f"{name} imports {each}, which is not pure"
@@ -206,7 +158,7 @@ def test_what_is_not_as_drawn_is_told() -> None:
     assert list(above("errors", {"allcores.pool"})) == ["errors imports allcores.pool, which is not below it"]
     assert list(above("nowhere", set())) == ["nowhere has no place in the picture"]
     assert list(away("pool", {"numpy.linalg"})) == ["pool imports numpy.linalg, which has another home"]
-    assert list(impure("engine.flow", {"time"})) == ["engine.flow imports time, which is not pure"]
+    assert list(impure("scheduler.map_state", {"time"})) == ["scheduler.map_state imports time, which is not pure"]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -237,8 +189,8 @@ def test_a_pool_needs_no_heavy_library() -> None:
 
 
 def test_workers_start_light() -> None:
-    """What runs in a worker knows nothing of the engine: each start pays for every import."""
+    """What runs in a worker knows nothing of the scheduler: each start pays for every import."""
     loaded = loaded_by("import allcores.worker.main")
     rooms = {name.split(".")[1] for name in loaded if name.startswith(PACKAGE + ".")}
-    assert rooms == {"deferral", "supervision", "transport", "worker"}
+    assert rooms == {"failpoints", "shared_memory", "system", "transport", "worker"}
     assert not loaded & {"typing", "dataclasses", "inspect", "random", "logging", "subprocess", "cloudpickle"}

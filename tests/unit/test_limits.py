@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.engine.dispatcher import Dispatcher
 from allcores.errors import UsageError
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
+from allcores.scheduler.scheduler import Scheduler
 
 NAN, INFINITY = float("nan"), float("inf")
 ITEMS = ("items_in_flight", "items_per_worker")
@@ -66,9 +66,9 @@ def test_patience_without_end_works_or_is_refused(name: str) -> None:
         limits = Limits(**{name: INFINITY})
     except UsageError:
         return
-    dispatcher = Dispatcher(1, limits, lambda worker: None)
-    dispatcher.fill(0)
-    assert dispatcher.orders
+    scheduler = Scheduler(1, limits, lambda worker: None)
+    scheduler.fill(0)
+    assert scheduler.commands
 
 
 def test_limits_that_may_be_absent() -> None:

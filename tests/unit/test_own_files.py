@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from allcores import own_files
 from allcores.errors import UsageError
-from allcores.streams import outputs
-from allcores.streams.folders import MARK, FolderOfFiles
-from allcores.streams.outputs import Block, Entries, JsonLinesFile, published, remove_unfinished
+from allcores.sinks import json_lines
+from allcores.sinks.directory import MARK, FolderOfFiles
+from allcores.sinks.json_lines import Block, Entries, JsonLinesFile, published, remove_unfinished
+from allcores.system import own_files
 
 
 def mode_of(path: Path) -> int:
@@ -31,7 +31,7 @@ def no_umask() -> Iterator[None]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With files that have no name until they are complete, and where a file system has none."""
     if request.param == "named":
-        monkeypatch.setattr(outputs, "create_nameless", lambda *_: None)
+        monkeypatch.setattr(json_lines, "create_nameless", lambda *_: None)
     return str(request.param)
 
 

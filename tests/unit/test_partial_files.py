@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from allcores.partial_files import create_partial, partial_path
-from allcores.streams import outputs
-from allcores.streams.folders import FolderOfFiles
-from allcores.streams.outputs import Block, published
+from allcores.sinks import json_lines
+from allcores.sinks.directory import FolderOfFiles
+from allcores.sinks.json_lines import Block, published
+from allcores.system.partial_files import create_partial, partial_path
 
 
 @pytest.fixture(autouse=True)
 def no_nameless_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on file systems that have none."""
-    monkeypatch.setattr(outputs, "create_nameless", lambda *_: None)
+    monkeypatch.setattr(json_lines, "create_nameless", lambda *_: None)
 
 
 def mode_of(path: Path | str) -> int:

@@ -21,7 +21,7 @@ from allcores.errors import NotPicklable, RemoteError, RemoteTraceback, TaskExit
 from allcores.outcome import Kind
 from allcores.transport import pickling
 from allcores.transport.pickling import dump_named, dump_values, dumps, explain_with_path, loads, pack_error
-from allcores.transport.unpacking import ENDERS, tame, unpack_error
+from allcores.transport.remote_errors import EXITING, as_exception, unpack_error
 
 plain_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -337,7 +337,7 @@ def test_other_base_exceptions_arrive_wrapped() -> None:
     assert (kind, type(error), type(error.__cause__)) == (Kind.FAILED, TaskExited, Base)
 
 
-@pytest.mark.parametrize("ender", ENDERS)
+@pytest.mark.parametrize("ender", EXITING)
 def test_what_would_end_the_caller_is_wrapped(ender: type[BaseException]) -> None:
     """SystemExit and its like mean something else in the caller; they come inside a TaskExited."""
     kind, error = there_and_back(ender("x"))
@@ -387,11 +387,11 @@ def test_garbage_is_no_exception() -> None:
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration(), GeneratorExit(), Base("x")])
 def test_tamed_errors_end_nothing(error: BaseException) -> None:
     """Raised while something is unpickled in the caller, they are wrapped; ordinary ones stay as they are."""
-    tamed = tame(error, "the call")
+    tamed = as_exception(error, "the call")
     assert isinstance(tamed, TaskExited)
     assert tamed.__cause__ is error
     ordinary = ValueError("x")
-    assert tame(ordinary, "the call") is ordinary
+    assert as_exception(ordinary, "the call") is ordinary
 
 
 def test_code_keeps_the_name_of_its_file() -> None:

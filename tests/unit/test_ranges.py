@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.journal.ranges import RangeSet
+from allcores.runs.ranges import RangeSet
 
 MOVES = st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(0, 8)), max_size=40)
 

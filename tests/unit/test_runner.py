@@ -1,4 +1,4 @@
-"""worker/runner.py: when finished values are sealed, and when they are sent."""
+"""worker/chunk_runner.py: when finished values are sealed, and when they are sent."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ctypes
 
 import pytest
 
-from allcores.transport import board, frames, pickling
-from allcores.transport.marks import NO_LIMIT
-from allcores.worker import runner
-from allcores.worker.runner import SEAL_NS, Runner
+from allcores.transport import frames, pickling, status_board
+from allcores.transport.positions import NO_LIMIT
+from allcores.worker import chunk_runner
+from allcores.worker.chunk_runner import SEAL_NS, ChunkRunner
 
 MILLI = 1_000_000
 
@@ -32,9 +32,9 @@ class Worker:
         self.item_ns = 0
         #: of each frame, the items of each of its records
         self.sent: list[list[int]] = []
-        slot = (ctypes.c_uint64 * board.SLOT_WORDS)()
-        slot[board.LIMIT] = NO_LIMIT
-        self.runner = Runner(self._send, slot, memoryview(bytearray(board.OUTBOX_BYTES)))
+        slot = (ctypes.c_uint64 * status_board.SLOT_WORDS)()
+        slot[status_board.LIMIT] = NO_LIMIT
+        self.runner = ChunkRunner(self._send, slot, memoryview(bytearray(status_board.OUTBOX_BYTES)))
         self.runner._functions[1] = ("one", self._item, None)
         self._sequence = 0
 
@@ -58,7 +58,7 @@ class Worker:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     clock = Clock()
-    monkeypatch.setattr(runner, "monotonic_ns", clock)
+    monkeypatch.setattr(chunk_runner, "monotonic_ns", clock)
     return Worker(clock)
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 import allcores
-from allcores.journal.identity import differences, identity_of_source
-from allcores.streams.text import BadInput
+from allcores.runs.fingerprint import differences, fingerprint_of_source
+from allcores.sources.text import BadInput
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
 
 def test_rows_are_dicts_and_streamed(tmp_path: Path) -> None:
     """In the query's order, again and again; parameters by name."""
-    from allcores.streams.sql import SqlQuery
+    from allcores.sources.sql import SqlQuery
 
     path = tmp_path / "rows.db"
     db = sqlite3.connect(path)
@@ -35,11 +35,11 @@ def test_rows_are_dicts_and_streamed(tmp_path: Path) -> None:
 
 def test_the_password_is_not_written_down() -> None:
     """A run's catalogue names the database, and another query is another input."""
-    from allcores.streams.sql import SqlQuery
+    from allcores.sources.sql import SqlQuery
 
-    one = identity_of_source(SqlQuery("postgresql://me:secret@host/db", "SELECT 1 ORDER BY 1"))
+    one = fingerprint_of_source(SqlQuery("postgresql://me:secret@host/db", "SELECT 1 ORDER BY 1"))
     assert "secret" not in str(one) and "host" in str(one)
-    other = identity_of_source(SqlQuery("postgresql://me:secret@host/db", "SELECT 2 ORDER BY 1"))
+    other = fingerprint_of_source(SqlQuery("postgresql://me:secret@host/db", "SELECT 2 ORDER BY 1"))
     assert len(differences({"source": one}, {"source": other}, keyed=False)) == 1
 
 
@@ -55,7 +55,7 @@ def test_the_password_is_not_written_down() -> None:
 )
 def test_rows_that_cannot_be_items(query: str, parameters: dict[str, object], sentence: str) -> None:
     """A sentence before the first of them, whatever the library or the driver below it raises."""
-    from allcores.streams.sql import SqlQuery
+    from allcores.sources.sql import SqlQuery
 
     with pytest.raises(BadInput, match=sentence) as caught:
         next(iter(SqlQuery("sqlite://", query, parameters)))
@@ -68,7 +68,7 @@ def test_rows_that_cannot_be_items(query: str, parameters: dict[str, object], se
 
 def test_a_query_that_returns_no_rows_at_all(tmp_path: Path) -> None:
     """Such as one that changes a table: it is no input."""
-    from allcores.streams.sql import SqlQuery
+    from allcores.sources.sql import SqlQuery
 
     with pytest.raises(BadInput, match="cannot read from sqlite"):
         list(SqlQuery(f"sqlite:///{tmp_path}/rows.db", "CREATE TABLE rows (n)"))
@@ -86,7 +86,7 @@ def test_a_database_is_free_when_the_run_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, journal: bool
 ) -> None:
     """Also if it ended midway: a statement with rows left would lock it as long as somebody holds the exception."""
-    from allcores.streams.sql import SqlQuery
+    from allcores.sources.sql import SqlQuery
 
     monkeypatch.setenv("ALLCORES_HOME", str(tmp_path))
     path = tmp_path / "rows.db"

@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 
-from allcores import procfs
 from allcores.cli.doctor import diagnose
 from allcores.cli.exits import Exit
 from allcores.cli.meter import Usage
 from allcores.cli.summary import Summary, Tally
+from allcores.system import process_stats
 
 
 def summary(**usage: float) -> Summary:
@@ -48,11 +48,11 @@ def test_waiting_for_anything_else_is() -> None:
     assert summary(waited_s=50.0).speed_up == 0.0
 
 
-@pytest.mark.skipif(not procfs.AVAILABLE, reason="reads /proc")
+@pytest.mark.skipif(not process_stats.AVAILABLE, reason="reads /proc")
 def test_the_kernel_tells() -> None:
     """What the figures come from."""
-    assert (procfs.machine_busy_s() or 0) > 0
-    assert procfs.waited_s(-1) is None
+    assert (process_stats.machine_busy_s() or 0) > 0
+    assert process_stats.waited_s(-1) is None
 
 
 def test_doctor_tells_of_a_loaded_machine() -> None:

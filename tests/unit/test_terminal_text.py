@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from allcores.cli.main import main
-from allcores.cli.output import complain, say, show, write_json
+from allcores.cli.output import print_error, say, show, write_json
 from allcores.cli.summary import example_text
-from allcores.engine.events import PoolBroken
-from allcores.logs import PoolLog
+from allcores.events import PoolBroken
 from allcores.outcome import Kind, Outcome
-from allcores.streams.sinks import JsonLinesSink
-from allcores.terminal_text import safe_json, safe_line, safe_text
+from allcores.pool.pool_log import PoolLog
+from allcores.sinks.base import JsonLinesSink
+from allcores.system.terminal_text import safe_json, safe_line, safe_text
 
 #: clipboard, title, C1 forms of CSI and OSC, cursor, reversed writing, deleted text, a byte that is no text
 TEXT = "\x1b]52;c;aGk=\x07 \x1b]0;title\x1b\\ \x9b2J \x9d52;c;eA==\x9c \x1b[2J\r\b\x7f \u202egnp.exe \u2066x\u2069"
@@ -62,7 +62,7 @@ def test_json_stays_the_same_value() -> None:
 def test_what_the_command_says(capfd: pytest.CaptureFixture[str]) -> None:
     """Each way to write: sentences, text, JSON, an example of a failure, and click's own complaints."""
     say(BAD)
-    complain(BAD)
+    print_error(BAD)
     show(BAD)
     write_json({BAD: BAD})
     kind = type(f"Odd{TEXT}", (Exception,), {})
@@ -78,9 +78,9 @@ def test_what_the_command_says(capfd: pytest.CaptureFixture[str]) -> None:
 def test_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Live view, bar and `allcores top` are drawn by rich, which hands on what it gets."""
     console = pytest.importorskip("rich.console")
-    from allcores.engine.events import FlowStarted
-    from allcores.progress import ProgressBar
-    from allcores.progress.live import styled
+    from allcores.events import MapStarted
+    from allcores.monitoring import ProgressBar
+    from allcores.monitoring.live_view import styled
 
     file = io.StringIO()
     screen = console.Console(file=file, width=200, force_terminal=False)
@@ -88,7 +88,7 @@ def test_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = console.Console(file=file, width=300, force_terminal=True, color_system=None)
     bar = ProgressBar(f"[red]{BAD}", console=screen)
     try:
-        bar(FlowStarted(1, 3))
+        bar(MapStarted(1, 3))
     finally:
         bar.close()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", file.getvalue())

@@ -13,16 +13,13 @@ from hypothesis import strategies as st
 
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
-from allcores.clock import monotonic_ns
-from allcores.engine.chronicle import WORK_NS, Chronicle
-from allcores.engine.chunker import Chunker
-from allcores.engine.desk import Desk
-from allcores.engine.events import (
-    FlowEnded,
-    FlowStarted,
+from allcores.errors import UsageError
+from allcores.events import (
     InputRead,
-    News,
+    MapEnded,
+    MapStarted,
     PoolEnded,
+    PoolEvent,
     PoolOpened,
     TaskFailed,
     WorkerEnded,
@@ -30,14 +27,14 @@ from allcores.engine.events import (
     WorkRecord,
     WorkReported,
 )
-from allcores.engine.flow import Chunk, Flow, Function
-from allcores.errors import UsageError
 from allcores.outcome import Kind, Outcome
+from allcores.scheduler.activity import WORK_NS, ActivityBatcher
+from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.map_state import Chunk, Function, MapState
+from allcores.scheduler.worker_state import WorkerState
+from allcores.system.clock import monotonic_ns
 from allcores.timeline import Timeline, file, recorder
-from allcores.timeline.account import account
-from allcores.timeline.recording import Recording
-from allcores.timeline.report import as_html
-from allcores.timeline.tally import (
+from allcores.timeline.aggregates import (
     GROUP,
     MOST_CAUSES,
     MOST_SLOWEST,
@@ -48,24 +45,29 @@ from allcores.timeline.tally import (
     bucket_ns,
     name_of,
 )
-from allcores.timeline.trace import trace_events
-from allcores.worker import runner
+from allcores.timeline.breakdown import breakdown
+from allcores.timeline.html_report import as_html
+from allcores.timeline.perfetto import trace_events
+from allcores.timeline.reader import Recording
+from allcores.worker import chunk_runner
 
 MS = 1_000_000
 
 
-def report(worker: int, begin_ns: int, end_ns: int, items: int = 1, *, first: int = 0, flow: int = 1) -> WorkReported:
+def report(
+    worker: int, begin_ns: int, end_ns: int, items: int = 1, *, first: int = 0, map_state: int = 1
+) -> WorkReported:
     record = WorkRecord(first, items, end_ns - begin_ns, None, range(items), 0)
-    return WorkReported(worker, flow, items, 0, begin_ns, end_ns, end_ns - begin_ns, 10 * items, [record])
+    return WorkReported(worker, map_state, items, 0, begin_ns, end_ns, end_ns - begin_ns, 10 * items, [record])
 
 
 def rows(path: Path) -> list[object]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def recorded(*news: News, path: Path | None = None) -> Recording:
+def recorded(*events: PoolEvent, path: Path | None = None) -> Recording:
     timeline = Timeline(path, memory=False)
-    for each in (PoolOpened("pool", "processes", 2), *news, PoolEnded("pool")):
+    for each in (PoolOpened("pool", "processes", 2), *events, PoolEnded("pool")):
         timeline(each)
     return timeline.recording()
 
@@ -147,7 +149,7 @@ def test_spans_are_merged_as_a_run_grows(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "day.jsonl"
     timeline = Timeline(path, memory=False)
     timeline(PoolOpened("pool", "processes", 1))
-    timeline(FlowStarted(1, None))
+    timeline(MapStarted(1, None))
     number, now = 20_000, monotonic_ns()
     for _ in range(number):
         timeline(report(1, now, now + 432 * MS))
@@ -164,12 +166,12 @@ def test_spans_are_merged_as_a_run_grows(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_rows_of_failures_and_workers_are_capped() -> None:
     """Counts go on where rows end."""
-    news: list[News] = []
+    events: list[PoolEvent] = []
     for number in range(1, 3001):
-        news += [WorkerStarted(number, None), WorkerEnded(number, "it was recycled")]
+        events += [WorkerStarted(number, None), WorkerEnded(number, "it was recycled")]
         outcome = Outcome(number, Kind.FAILED, error=ValueError("no"), item=number, worker=number)
-        news.append(TaskFailed(1, outcome))
-    recording = recorded(*news)
+        events.append(TaskFailed(1, outcome))
+    recording = recorded(*events)
     assert recording.counts["workers_started"] == 3000
     assert recording.causes[0].failures == 3000
     assert len(recording.lanes) == 2
@@ -179,21 +181,21 @@ def test_rows_of_failures_and_workers_are_capped() -> None:
 
 def test_reports_shortly_one_after_the_other_are_told_once() -> None:
     """Work is told when it makes up WORK_NS, when its flow or worker ends, and before a gap; never per item."""
-    chronicle, desk, flow = Chronicle(), Desk(1, 0), Flow(1, chunker=Chunker())
-    chunk = Chunk(flow, Function(1, abs, b"", "one", "abs"), 0, list(range(100)))
-    news: list[News] = []
+    activity_batcher, worker_state, map_state = ActivityBatcher(), WorkerState(1, 0), MapState(1, chunker=Chunker())
+    chunk = Chunk(map_state, Function(1, abs, b"", "one", "abs"), 0, list(range(100)))
+    events: list[PoolEvent] = []
     for number in range(40):
-        chronicle.note(desk, chunk, number, 1, 0, 1000, 10, None, (number + 1) * WORK_NS // 20)
-        chronicle.tell(news)
-    assert [each.attempts for each in news if isinstance(each, WorkReported)] == [20, 20]
-    chronicle.note(desk, chunk, 40, 1, 1, 1000, 10, None, 40 * WORK_NS // 20 + 1)
-    chronicle.tell(news)
-    assert len(news) == 2
-    chronicle.settle(flow)
-    chronicle.tell(news)
-    assert isinstance(news[2], WorkReported)
-    assert news[2].failed == 1
-    assert news[2].records[0].first == 40
+        activity_batcher.note(worker_state, chunk, number, 1, 0, 1000, 10, None, (number + 1) * WORK_NS // 20)
+        activity_batcher.tell(events)
+    assert [each.attempts for each in events if isinstance(each, WorkReported)] == [20, 20]
+    activity_batcher.note(worker_state, chunk, 40, 1, 1, 1000, 10, None, 40 * WORK_NS // 20 + 1)
+    activity_batcher.tell(events)
+    assert len(events) == 2
+    activity_batcher.settle(map_state)
+    activity_batcher.tell(events)
+    assert isinstance(events[2], WorkReported)
+    assert events[2].failed == 1
+    assert events[2].records[0].first == 40
 
 
 # --- what is read back ---
@@ -203,8 +205,8 @@ def test_reports_shortly_one_after_the_other_are_told_once() -> None:
 def test_a_file_that_was_cut_off_anywhere_can_be_read(tmp_path: Path, name: str) -> None:
     """Whole rows count, a torn one does not, and nothing else is lost."""
     path, now = tmp_path / name, monotonic_ns()
-    news = [FlowStarted(1, 10), *(report(1, now + n * 10 * MS, now + (n + 1) * 10 * MS, first=n) for n in range(10))]
-    complete = recorded(*news, path=path)
+    events = [MapStarted(1, 10), *(report(1, now + n * 10 * MS, now + (n + 1) * 10 * MS, first=n) for n in range(10))]
+    complete = recorded(*events, path=path)
     assert complete.complete
     content = path.read_bytes()
     cuts = range(len(content) // 2, len(content), 7)
@@ -228,7 +230,7 @@ def test_a_file_that_was_cut_off_anywhere_can_be_read(tmp_path: Path, name: str)
 def test_gzip_can_unpack_it(tmp_path: Path) -> None:
     """It is an ordinary gzip file of lines of JSON."""
     path = tmp_path / "run.jsonl.gz"
-    recorded(FlowStarted(1, 10), path=path)
+    recorded(MapStarted(1, 10), path=path)
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     assert json.loads(lines[0])["format"] == "allcores.timeline"
     assert json.loads(lines[-1])[0] == "end"
@@ -292,7 +294,7 @@ def test_damage_is_told_in_a_sentence(tmp_path: Path, content: str) -> None:
 def test_flipped_bits_are_read_or_told_of(tmp_path: Path) -> None:
     """Whatever the place: a report of what is left, or a sentence."""
     path = tmp_path / "x.jsonl"
-    recorded(FlowStarted(1, 10), report(1, 5 * MS, 20 * MS), FlowEnded(1, 10, 0, False), path=path)
+    recorded(MapStarted(1, 10), report(1, 5 * MS, 20 * MS), MapEnded(1, 10, 0, False), path=path)
     raw = path.read_bytes()
     told = 0
     for place in range(0, len(raw), 3):
@@ -301,7 +303,7 @@ def test_flipped_bits_are_read_or_told_of(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         try:
             found = Recording.load(path)
-            account(found)
+            breakdown(found)
             list(trace_events(found))
         except UsageError:
             told += 1
@@ -340,18 +342,18 @@ def test_a_report_never_replaces_its_timeline(tmp_path: Path) -> None:
 def test_rows_of_later_versions_are_left_out(tmp_path: Path) -> None:
     """A row that is not known, or has more values, does no harm."""
     path = tmp_path / "x.jsonl"
-    recorded(FlowStarted(1, 10), path=path)
+    recorded(MapStarted(1, 10), path=path)
     lines = path.read_text().splitlines()
     lines.insert(2, '["weather", 5, "sunny"]')
     lines = [line.replace('["flow",', '["flow",').replace(",1,10]", ',1,10,"more"]') for line in lines]
     path.write_text("\n".join(lines) + "\n")
-    assert Recording.load(path).flows[1].total == 10
+    assert Recording.load(path).maps[1].total == 10
 
 
 def test_a_folder_stands_for_the_timeline_in_it(tmp_path: Path) -> None:
     """And one without says so."""
-    recorded(FlowStarted(1, 10), path=tmp_path / "timeline.jsonl")
-    assert Recording.load(tmp_path).flows[1].total == 10
+    recorded(MapStarted(1, 10), path=tmp_path / "timeline.jsonl")
+    assert Recording.load(tmp_path).maps[1].total == 10
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="was not recorded"):
         Recording.load(tmp_path / "empty")
@@ -407,7 +409,7 @@ def test_time_is_accounted_for_exactly_once(tmp_path: Path) -> None:
         ["totals", 10 * SECOND, {"attempts": 40, "failed": 0}],
         ["end", 12 * SECOND],
     )
-    summed = account(recording)
+    summed = breakdown(recording)
     assert summed.seconds == 10
     assert {use.key: pytest.approx(use.seconds, abs=0.05) for use in summed.uses} == {
         "function": 11,
@@ -428,7 +430,7 @@ def test_more_workers_than_cores_are_measured_by_what_they_could_do(tmp_path: Pa
         tmp_path, ["flow", 0, 1, None], span(1, 0, 4, 4), span(2, 0, 4, 2), ["done", 4 * SECOND, 1, 20, 0, False]
     )
     recording.header["cores"] = 1
-    summed = account(recording)
+    summed = breakdown(recording)
     assert (summed.efficiency, summed.whose) == (pytest.approx(0.75), "workers'")
 
 
@@ -453,14 +455,14 @@ def test_idle_workers_have_a_reason(tmp_path: Path, read: list[object], words: s
         ["done", 10 * SECOND, 1, 10, 0, False],
         ["end", 10 * SECOND],
     )
-    assert words in account(recording).limit
+    assert words in breakdown(recording).limit
 
 
 def test_a_report_seen_late_takes_no_time_from_the_next(tmp_path: Path) -> None:
     """The parent saw the first report late: the second item's seconds are its own, and none counts twice."""
     now = monotonic_ns()
     recording = recorded(
-        FlowStarted(1, 2),
+        MapStarted(1, 2),
         WorkerStarted(1, None),
         InputRead(1, 2, now, now, 0, 0, 0, True),
         # 100 ms of work each, back to back; the first one's report was seen 80 ms late.
@@ -468,7 +470,7 @@ def test_a_report_seen_late_takes_no_time_from_the_next(tmp_path: Path) -> None:
         WorkReported(
             1, 1, 1, 0, now + 180 * MS, now + 200 * MS, 100 * MS, 0, [WorkRecord(1, 1, 100 * MS, None, "ab", 0)]
         ),
-        FlowEnded(1, 2, 0, False),
+        MapEnded(1, 2, 0, False),
     )
     spans = recording.lanes[1].spans
     assert [span.occupied for span in spans] == pytest.approx([0.1, 0.1], abs=1e-5)
@@ -478,7 +480,7 @@ def test_a_report_seen_late_takes_no_time_from_the_next(tmp_path: Path) -> None:
 def test_a_report_has_only_what_is_in_it() -> None:
     """Texts of items and errors are shown, never taken for HTML."""
     outcome = Outcome(3, Kind.FAILED, error=ValueError("<script>alert(1)</script>\x00"), item="<b>", worker=1)
-    html = as_html(recorded(FlowStarted(1, 10), WorkerStarted(1, None), TaskFailed(1, outcome)))
+    html = as_html(recorded(MapStarted(1, 10), WorkerStarted(1, None), TaskFailed(1, outcome)))
     assert "<script" not in html
     assert "\x00" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
@@ -492,5 +494,5 @@ def test_a_report_of_nothing_says_so() -> None:
 
 def test_what_is_assumed_of_workers_is_so() -> None:
     """Times of single items are estimated from what a worker seals at once, and times together."""
-    assert ROUTINE_NS == runner.SEAL_NS + runner.BURST_NS
-    assert GROUP == runner.GROUP
+    assert ROUTINE_NS == chunk_runner.SEAL_NS + chunk_runner.BURST_NS
+    assert GROUP == chunk_runner.GROUP

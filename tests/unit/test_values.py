@@ -19,9 +19,9 @@ import pytest
 import allcores
 from allcores.cli.main import main
 from allcores.errors import JournalError, UsageError
-from allcores.journal import faults
-from allcores.streams.jsontext import NotJson, to_json
-from allcores.streams.sources import from_inputs
+from allcores.runs import failpoints
+from allcores.sinks.json_text import NotJson, to_json
+from allcores.sources.text_files import from_inputs
 
 HALF = "name\udcff.txt"
 
@@ -288,7 +288,7 @@ def test_make_room_only_where_there_is_none(pool: allcores.Pool, monkeypatch: py
         if moment == "publish.rename.before":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(faults, "_hook", refuse)
+    monkeypatch.setattr(failpoints, "_hook", refuse)
     with pytest.raises(JournalError, match="Read-only file system") as caught:
         pool.run(str, ["a"], "o.jsonl")
     assert "room" not in str(caught.value)

@@ -60,7 +60,7 @@ class TestCached:
         assert there_and_back(functools.cache(more))(4) == 9
 
     def test_one_that_a_module_has_travels_by_name(self) -> None:
-        from allcores.budget import core_budget  # noqa: F401
+        from allcores.system.cores import core_budget  # noqa: F401
         from allcores.transport.pickling import _cloud_pickler
 
         assert there_and_back(_cloud_pickler) is _cloud_pickler

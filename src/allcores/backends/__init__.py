@@ -6,16 +6,16 @@ import errno
 from collections.abc import Callable, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from allcores.engine.events import Glance, Order, Work
 from allcores.errors import BrokenPool, NotSupported, UsageError
 from allcores.limits import Limits
+from allcores.scheduler.messages import Order, Work, WorkerProgress
 
 if TYPE_CHECKING:
-    from allcores.backends.freight import Freight
-    from allcores.backends.records import Records
-    from allcores.engine.driver import Driver
-    from allcores.engine.flow import Chunk
-    from allcores.transport.parcels import Parcel
+    from allcores.backends.processes.worker_logs import WorkerLogReceiver
+    from allcores.pool.driver import Driver
+    from allcores.scheduler.map_state import Chunk
+    from allcores.shared_memory.buffers import BufferedPickle
+    from allcores.shared_memory.parent_side import ParentMemory
 
 
 #: what to do about limits that keep a pool from starting
@@ -25,7 +25,7 @@ _REMEDIES = {
 }
 
 
-class Preparation(NamedTuple):
+class WorkerInit(NamedTuple):
     """What a worker does before its first task and after its last; and what is done once for all of them."""
 
     setup: Callable[..., Any] | None = None
@@ -35,18 +35,10 @@ class Preparation(NamedTuple):
     preload_args: tuple[Any, ...] = ()
 
 
-class Usage(NamedTuple):
-    """Shared memory of a pool: see `Statistics`."""
-
-    blocks: int
-    block_bytes: int
-    shared_bytes: int
-
-
 class Backend(Protocol):
     """What a place that runs tasks has to offer.
 
-    `obey` and `glance` are called with the driver's lock held and must not wait.
+    `execute` and `progress` are called with the driver's lock held and must not wait.
     """
 
     #: its name in `Pool(backend=...)`
@@ -60,13 +52,13 @@ class Backend(Protocol):
     #: what workers have logged and is not handled yet
     unhandled: Sized
 
-    def pack(self, obj: object) -> bytes | Parcel:
+    def pack(self, obj: object) -> bytes | BufferedPickle:
         """Bytes of what goes to one worker, where `needs_bytes`. Any thread. Raises whatever pickling raises."""
 
-    def pack_for_all(self, obj: object) -> bytes | Parcel:
+    def pack_for_all(self, obj: object) -> bytes | BufferedPickle:
         """The same for what goes to every worker."""
 
-    def freight(self, *, create: bool = True) -> Freight | None:
+    def parent_memory(self, *, create: bool = True) -> ParentMemory | None:
         """What holds its shared memory; None where there can be none, or without `create` is none yet."""
 
     def start(self, driver: Driver) -> None:
@@ -75,10 +67,10 @@ class Backend(Protocol):
     def started(self) -> None:
         """The first orders were given; may wait, boundedly, until they are carried out."""
 
-    def obey(self, orders: Sequence[Order]) -> None:
+    def execute(self, commands: Sequence[Order]) -> None:
         """Carry out the dispatcher's orders."""
 
-    def glance(self, worker: int) -> Glance | None:
+    def progress(self, worker: int) -> WorkerProgress | None:
         """Where a worker is; None if it is unknown."""
 
     def work(self, worker: int) -> Work | None:
@@ -115,36 +107,36 @@ class Backend(Protocol):
 
 
 def keep_standard() -> None:
-    """See `supervision.system`."""
-    from allcores.supervision import system
+    """See `system.posix`."""
+    from allcores.system import posix
 
-    system.keep_standard()
+    posix.keep_standard()
 
 
 def create(
     name: str,
     *,
     workers: int,
-    preparation: Preparation,
+    worker_init: WorkerInit,
     limits: Limits,
     start_method: str | None,
     share: int,
-    records: Records | None = None,
+    records: WorkerLogReceiver | None = None,
 ) -> Backend:
     """The backend called `name`. records: where what worker processes log and print goes.
 
     Raises: UsageError for an unknown name, NotSupported if it cannot run here.
     """
     if name == "processes":
-        from allcores.backends.processes import ProcessBackend
-        from allcores.supervision.system import can_fork
+        from allcores.backends.processes.backend import ProcessBackend
+        from allcores.system.posix import can_fork
 
         if not can_fork():
             raise NotSupported(
                 "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here."
             )
         try:
-            return ProcessBackend(workers, preparation, limits, start_method or "template", share, records)
+            return ProcessBackend(workers, worker_init, limits, start_method or "template", share, records)
         except OSError as error:
             remedy = _REMEDIES.get(error.errno or 0, "")
             raise BrokenPool(
@@ -160,9 +152,9 @@ def create(
     if name == "threads":
         from allcores.backends.threads import ThreadBackend
 
-        return ThreadBackend(preparation)
+        return ThreadBackend(worker_init)
     if name == "serial":
         from allcores.backends.serial import SerialBackend
 
-        return SerialBackend(preparation)
+        return SerialBackend(worker_init)
     raise UsageError(f"backend={name!r} is not one of 'processes', 'threads', 'serial'.")

@@ -11,19 +11,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from allcores.backends import Preparation
-from allcores.backends.inline import Bench, Here
-from allcores.backends.shared import SharedValue
-from allcores.clock import monotonic_ns
-from allcores.engine.events import Glance, Kill, Launch, Order, Results, Send, SetLimit, Stop, Work
-from allcores.engine.flow import Chunk
+from allcores.backends import WorkerInit
+from allcores.backends.in_process import InProcessBackend, InProcessWorker
+from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError
+from allcores.scheduler.map_state import Chunk
+from allcores.scheduler.messages import Kill, Launch, Order, Results, Send, SetLimit, Stop, Work, WorkerProgress
+from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from allcores.engine.driver import Driver
+    from allcores.pool.driver import Driver
 
 
-class SerialBackend(Here):
+class SerialBackend(InProcessBackend):
     """One worker: whoever reads."""
 
     name = "serial"
@@ -31,11 +31,11 @@ class SerialBackend(Here):
     needs_bytes = False
     runs_on_caller = True
 
-    def __init__(self, preparation: Preparation) -> None:
-        self._preparation = preparation
-        self._shared = SharedValue(preparation)
+    def __init__(self, worker_init: WorkerInit) -> None:
+        self._worker_init = worker_init
+        self._shared = SharedValue(worker_init)
         self._driver: Driver | None = None
-        self._bench: Bench | None = None
+        self._in_process_worker: InProcessWorker | None = None
         self._is_set_up = False
         self._chunks: deque[Chunk] = deque()
 
@@ -45,59 +45,59 @@ class SerialBackend(Here):
     def started(self) -> None:
         pass
 
-    def obey(self, orders: Sequence[Order]) -> None:
+    def execute(self, commands: Sequence[Order]) -> None:
         assert self._driver is not None
-        for order in orders:
+        for order in commands:
             if isinstance(order, Launch):
-                self._bench = Bench(order.worker, self._preparation, self._shared)
-                self._driver.dispatcher.ready(order.worker, monotonic_ns())
+                self._in_process_worker = InProcessWorker(order.worker, self._worker_init, self._shared)
+                self._driver.scheduler.ready(order.worker, monotonic_ns())
             elif isinstance(order, Send):
                 self._chunks.append(order.chunk)
-            elif isinstance(order, SetLimit) and self._bench is not None:
-                self._bench.limit = order.limit
+            elif isinstance(order, SetLimit) and self._in_process_worker is not None:
+                self._in_process_worker.limit = order.limit
             elif isinstance(order, (Kill, Stop)):
                 self._chunks.clear()
 
-    def glance(self, worker: int) -> Glance | None:
-        return self._bench.at if self._bench is not None else None
+    def progress(self, worker: int) -> WorkerProgress | None:
+        return self._in_process_worker.at if self._in_process_worker is not None else None
 
     def work(self, worker: int) -> Work | None:
-        return self._bench.work if self._bench is not None else None
+        return self._in_process_worker.work if self._in_process_worker is not None else None
 
     def wake(self) -> None:
         pass
 
     def pump(self) -> bool:
-        driver, bench = self._driver, self._bench
+        driver, in_process_worker = self._driver, self._in_process_worker
         assert driver is not None
-        if bench is None:
+        if in_process_worker is None:
             return False
         if not self._is_set_up:
             self._is_set_up = True
             try:
-                bench.set_up()
+                in_process_worker.set_up()
             except SetupError as error:
                 failure = error
-                driver.turn(lambda dispatcher, now: dispatcher.setup_failed(failure))
+                driver.turn(lambda scheduler, now: scheduler.setup_failed(failure))
                 return True
         if self._chunks:
             chunk = self._chunks.popleft()
-            bench.passes_interrupts = threading.current_thread() is threading.main_thread()
-            bench.run(chunk, self._report)
+            in_process_worker.passes_interrupts = threading.current_thread() is threading.main_thread()
+            in_process_worker.run(chunk, self._report)
             return True
-        with driver.guard:
-            alarm = driver.dispatcher.next_alarm_ns
-            waiting = driver.dispatcher.waiting_for_time
+        with driver.lock:
+            alarm = driver.scheduler.next_alarm_ns
+            waiting = driver.scheduler.waiting_for_time
         if alarm is None or not waiting:
             return False
         # Nothing runs anywhere else: the next thing that can happen is a retry that falls due.
         time.sleep(max(0.0, (alarm - monotonic_ns()) / 1e9))
-        driver.turn(lambda dispatcher, now: dispatcher.tick(now))
+        driver.turn(lambda scheduler, now: scheduler.tick(now))
         return True
 
     def _report(self, results: Results) -> None:
         assert self._driver is not None
-        self._driver.turn(lambda dispatcher, now: dispatcher.results(results, now))
+        self._driver.turn(lambda scheduler, now: scheduler.results(results, now))
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         pass
@@ -112,12 +112,12 @@ class SerialBackend(Here):
         """Tasks log where they run, in this process: all of it is handled."""
 
     def close(self) -> None:
-        self.close_freight()
-        bench, self._bench = self._bench, None
-        if bench is not None and self._is_set_up:
-            bench.tear_down()
+        self.close_parent_memory()
+        in_process_worker, self._in_process_worker = self._in_process_worker, None
+        if in_process_worker is not None and self._is_set_up:
+            in_process_worker.tear_down()
         # This object and the driver refer to each other; what the program has handed over is not to wait for that.
-        self._preparation = Preparation()
+        self._worker_init = WorkerInit()
         self._shared.forget()
         self._chunks.clear()
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from allcores.backends import Preparation
-from allcores.backends.inline import Bench, Here
-from allcores.backends.shared import SharedValue
-from allcores.clock import monotonic_ns
-from allcores.engine.events import (
-    Glance,
+from allcores.backends import WorkerInit
+from allcores.backends.in_process import InProcessBackend, InProcessWorker
+from allcores.backends.shared_value import SharedValue
+from allcores.errors import SetupError, WorkerLost
+from allcores.events import WorkerStarted
+from allcores.outcome import Kind
+from allcores.scheduler.map_state import Chunk
+from allcores.scheduler.messages import (
     Kill,
     Launch,
     Order,
@@ -27,14 +29,12 @@ from allcores.engine.events import (
     Stop,
     Work,
     WorkerGone,
-    WorkerStarted,
+    WorkerProgress,
 )
-from allcores.engine.flow import Chunk
-from allcores.errors import SetupError, WorkerLost
-from allcores.outcome import Kind
+from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from allcores.engine.driver import Driver
+    from allcores.pool.driver import Driver
 
 #: seconds that closing waits for a thread that is in the middle of an item
 CLOSE_S = 2.0
@@ -43,14 +43,14 @@ PUMP_NS = 5_000_000
 
 
 class _Worker:
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, in_process_worker: InProcessWorker) -> None:
+        self.in_process_worker = in_process_worker
         self.queue: SimpleQueue[Chunk | None] = SimpleQueue()
         self.thread: threading.Thread | None = None
         self.stopped = False
 
 
-class ThreadBackend(Here):
+class ThreadBackend(InProcessBackend):
     """One thread per worker, and one that minds the time."""
 
     name = "threads"
@@ -58,9 +58,9 @@ class ThreadBackend(Here):
     needs_bytes = False
     runs_on_caller = False
 
-    def __init__(self, preparation: Preparation) -> None:
-        self._preparation = preparation
-        self._shared = SharedValue(preparation)
+    def __init__(self, worker_init: WorkerInit) -> None:
+        self._worker_init = worker_init
+        self._shared = SharedValue(worker_init)
         self._driver: Driver | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone: list[_Worker] = []
@@ -77,10 +77,10 @@ class ThreadBackend(Here):
     def started(self) -> None:
         pass
 
-    def obey(self, orders: Sequence[Order]) -> None:
-        for order in orders:
+    def execute(self, commands: Sequence[Order]) -> None:
+        for order in commands:
             if isinstance(order, Launch):
-                worker = _Worker(Bench(order.worker, self._preparation, self._shared))
+                worker = _Worker(InProcessWorker(order.worker, self._worker_init, self._shared))
                 self._workers[order.worker] = worker
                 name = f"allcores-worker-{order.worker}"
                 worker.thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
@@ -92,7 +92,7 @@ class ThreadBackend(Here):
             if isinstance(order, Send):
                 found.queue.put(order.chunk)
             elif isinstance(order, SetLimit):
-                found.bench.limit = order.limit
+                found.in_process_worker.limit = order.limit
             elif isinstance(order, (Kill, Stop)):
                 found.stopped = True
                 found.queue.put(None)
@@ -101,13 +101,13 @@ class ThreadBackend(Here):
                     self._gone.append(found)
                     self._alarm.put(None)
 
-    def glance(self, worker: int) -> Glance | None:
+    def progress(self, worker: int) -> WorkerProgress | None:
         found = self._workers.get(worker)
-        return found.bench.at if found is not None else None
+        return found.in_process_worker.at if found is not None else None
 
     def work(self, worker: int) -> Work | None:
         found = self._workers.get(worker)
-        return found.bench.work if found is not None else None
+        return found.in_process_worker.work if found is not None else None
 
     def wake(self) -> None:
         self._alarm.put(None)
@@ -127,38 +127,38 @@ class ThreadBackend(Here):
         return True
 
     def _work(self, worker: _Worker) -> None:
-        driver, bench = self._driver, worker.bench
+        driver, in_process_worker = self._driver, worker.in_process_worker
         assert driver is not None
         try:
-            bench.set_up()
+            in_process_worker.set_up()
         except SetupError as error:
             failure = error
-            driver.turn(lambda dispatcher, now: dispatcher.setup_failed(failure))
+            driver.turn(lambda scheduler, now: scheduler.setup_failed(failure))
             return
-        driver.turn(lambda dispatcher, now: dispatcher.ready(bench.number, now))
+        driver.turn(lambda scheduler, now: scheduler.ready(in_process_worker.number, now))
         if driver.observed:
-            driver.notify(WorkerStarted(bench.number, None))
+            driver.notify(WorkerStarted(in_process_worker.number, None))
 
         def report(results: Results) -> None:
             if not worker.stopped:
-                driver.turn(lambda dispatcher, now: dispatcher.results(results, now))
+                driver.turn(lambda scheduler, now: scheduler.results(results, now))
 
         while (chunk := worker.queue.get()) is not None:
-            bench.run(chunk, report)
+            in_process_worker.run(chunk, report)
             del chunk
-        bench.tear_down()
+        in_process_worker.tear_down()
 
     def _mind(self) -> None:
         driver = self._driver
         assert driver is not None
         while not self._closing:
             self._mind_once(None)
-        driver._tell()
+        driver._notify()
 
     def _mind_once(self, until_ns: int | None) -> None:
         driver = self._driver
         assert driver is not None
-        with driver.guard:
+        with driver.lock:
             alarm = driver.next_ns
             if until_ns is not None:
                 alarm = min(until_ns, alarm or until_ns)
@@ -168,15 +168,15 @@ class ThreadBackend(Here):
         driver.sleeps_until = None
         while self._gone:
             self._forget(self._gone.pop(0))
-        driver.turn(lambda dispatcher, now: dispatcher.tick(now))
+        driver.turn(lambda scheduler, now: scheduler.tick(now))
 
     def _forget(self, worker: _Worker) -> None:
         driver = self._driver
         assert driver is not None
-        number = worker.bench.number
+        number = worker.in_process_worker.number
         self._workers.pop(number, None)
         event = WorkerGone(number, None, Kind.CANCELLED, WorkerLost("cancelled"), "what it ran was cancelled")
-        driver.turn(lambda dispatcher, now: dispatcher.gone(event, now))
+        driver.turn(lambda scheduler, now: scheduler.gone(event, now))
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         while self._is_minder() and not done() and (until_ns is None or monotonic_ns() < until_ns):
@@ -193,7 +193,7 @@ class ThreadBackend(Here):
         """Tasks log where they run, in this process: all of it is handled."""
 
     def close(self) -> None:
-        self.close_freight()
+        self.close_parent_memory()
         self._closing = True
         self._alarm.put(None)
         current = threading.current_thread()
@@ -206,7 +206,7 @@ class ThreadBackend(Here):
             if thread is not None and thread is not current:
                 thread.join(max(0.0, (until - monotonic_ns()) / 1e9))
         # This object and the driver refer to each other; what the program has handed over is not to wait for that.
-        self._preparation = Preparation()
+        self._worker_init = WorkerInit()
         self._shared.forget()
         self._workers.clear()
 

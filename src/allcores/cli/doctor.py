@@ -15,10 +15,10 @@ from typing import Any
 
 import click
 
-from allcores.budget import Budget, Memory, core_budget, human_size, machine_memory, thread_environment
 from allcores.cli.output import show, write_json
 from allcores.limits import reserve_of
-from allcores.supervision.system import can_fork
+from allcores.system.cores import Budget, Memory, core_budget, human_size, machine_memory, thread_environment
+from allcores.system.posix import can_fork
 
 #: what allcores uses, or what people use beside it, and what for
 LIBRARIES = {

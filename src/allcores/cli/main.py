@@ -11,7 +11,7 @@ from typing import ClassVar
 import click
 
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import complain, keep_standard, say
+from allcores.cli.output import keep_standard, print_error, say
 from allcores.errors import JournalError, RunChanged, RunInUse, RunNotFound, UsageError
 
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return int(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        complain("interrupted")
+        print_error("interrupted")
         return Exit.INTERRUPTED
     except click.UsageError as error:
         text = io.StringIO()
@@ -84,25 +84,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(text.getvalue().rstrip("\n"))
         return Exit.USAGE
     except click.ClickException as error:
-        complain(error.format_message())
+        print_error(error.format_message())
         return Exit.USAGE
     except CommandError as error:
         if error.details:
             say(error.details.rstrip("\n"))
-        complain(str(error))
+        print_error(str(error))
         return error.exit
     except (UsageError, RunChanged, RunNotFound) as error:
-        complain(str(error))
+        print_error(str(error))
         return Exit.USAGE
     except RunInUse as error:
-        complain(str(error))
+        print_error(str(error))
         return Exit.IN_USE
     except JournalError as error:
-        complain(str(error))
+        print_error(str(error))
         return Exit.OUTPUT
     except BrokenPipeError:
         return Exit.READER_LEFT
     except Exception:
         say(traceback.format_exc().rstrip("\n"))
-        complain("this should not have happened: please report it with the lines above")
+        print_error("this should not have happened: please report it with the lines above")
         return Exit.INTERNAL

@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 
-from allcores import procfs
-from allcores.engine.events import News, WorkerStarted
+from allcores.events import PoolEvent, WorkerStarted
+from allcores.system import process_stats
 
 #: seconds between samples. Larger misses short peaks, smaller costs time (20 µs per worker and sample).
 SAMPLE_S = 0.2
@@ -51,7 +51,7 @@ class Meter:
         #: of each worker, seconds without a processor: as it was ready, and when last seen
         self._waited: dict[int, tuple[float, float]] = {}
         self._waited_gone_s = 0.0
-        self._busy_start_s = procfs.machine_busy_s()
+        self._busy_start_s = process_stats.machine_busy_s()
         self._busy_s = self._busy_start_s
         self._peak_bytes = 0
         self._peak_worker_bytes = 0
@@ -61,43 +61,43 @@ class Meter:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep_sampling, name="allcores-meter", daemon=True)
 
-    def __call__(self, news: News) -> None:
-        if isinstance(news, WorkerStarted) and news.pid is not None and news.pid != os.getpid():
+    def __call__(self, event: PoolEvent) -> None:
+        if isinstance(event, WorkerStarted) and event.pid is not None and event.pid != os.getpid():
             with self._lock:
-                if news.pid in self._workers and news.pid not in self._alive:
-                    self._workers[-len(self._workers)] = self._workers.pop(news.pid)  # the pid is used again
-                self._workers.setdefault(news.pid, 0.0)
-                self._alive.add(news.pid)
-                before = self._waited.pop(news.pid, (0.0, 0.0))
+                if event.pid in self._workers and event.pid not in self._alive:
+                    self._workers[-len(self._workers)] = self._workers.pop(event.pid)  # the pid is used again
+                self._workers.setdefault(event.pid, 0.0)
+                self._alive.add(event.pid)
+                before = self._waited.pop(event.pid, (0.0, 0.0))
                 self._waited_gone_s += before[1] - before[0]
-                waited = procfs.waited_s(news.pid) or 0.0
-                self._waited[news.pid] = (waited, waited)
+                waited = process_stats.waited_s(event.pid) or 0.0
+                self._waited[event.pid] = (waited, waited)
 
     def sample(self) -> None:
         """Measure now. To be called before the pool is closed: workers that are gone tell nothing."""
         own = time.process_time() - self._own_start_s
-        me = procfs.stat(os.getpid())
+        me = process_stats.stat(os.getpid())
         total = me.resident if me is not None else 0
         with self._lock:
             for pid in list(self._alive):
-                found = procfs.stat(pid)
+                found = process_stats.stat(pid)
                 if found is None:
                     self._alive.discard(pid)
                     continue
                 self._workers[pid] = max(found.cpu_s, self._workers[pid])
                 self._peak_worker_bytes = max(self._peak_worker_bytes, found.resident)
                 total += found.resident
-                waited = procfs.waited_s(pid)
+                waited = process_stats.waited_s(pid)
                 if waited is not None and pid in self._waited:
                     start, last = self._waited[pid]
                     self._waited[pid] = (start, max(last, waited))
             self._own_s = own
-            self._busy_s = procfs.machine_busy_s()
+            self._busy_s = process_stats.machine_busy_s()
             self._peak_bytes = max(self._peak_bytes, total)
 
     def usage(self) -> Usage:
         """What was measured."""
-        if not procfs.AVAILABLE:
+        if not process_stats.AVAILABLE:
             return Usage(self._own_s + _children_s() - self._children_start_s, *_peaks())
         with self._lock:
             cpu_s = self._own_s + sum(self._workers.values())

@@ -14,8 +14,8 @@ import click
 
 from allcores.cli.exits import CommandError
 from allcores.errors import UsageError
-from allcores.supervision import system
-from allcores.terminal_text import safe_json, safe_text
+from allcores.system import posix
+from allcores.system.terminal_text import safe_json, safe_text
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -65,7 +65,7 @@ missing: set[int] = set()
 
 def keep_standard() -> None:
     """Open what is missing, before a file of ours gets its number; what is printed there goes nowhere."""
-    missing.update(system.keep_standard())
+    missing.update(posix.keep_standard())
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w", encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
@@ -89,7 +89,7 @@ def say(text: str) -> None:
         click.echo(safe_text(text), err=True)
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """The one sentence that tells why a command ended."""
     say(f"allcores: {sentence}")
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from allcores.cli.output import complain
-from allcores.engine.events import News
+from allcores.cli.output import print_error
 from allcores.errors import RunNotFound, UsageError
+from allcores.events import PoolEvent
 
 if TYPE_CHECKING:
-    from allcores.timeline.recording import Recording
+    from allcores.timeline.reader import Recording
 
 #: the timelines in a run's folder, one for each session
 _FILE = re.compile(r"timeline-(\d+)\.jsonl\.gz")
@@ -29,7 +29,7 @@ class Recorder:
     def __init__(self, timeline: str | None, trace: str | None, *, journalled: bool = False) -> None:
         self._trace = trace
         #: for the pool
-        self.observers: tuple[Callable[[News], None], ...] = ()
+        self.observers: tuple[Callable[[PoolEvent], None], ...] = ()
         self._for_folder = journalled and timeline is None
         #: the file in the run's folder
         self._path: str | None = None
@@ -48,7 +48,7 @@ class Recorder:
                 self._path = os.path.join(folder, f"timeline-{number}.jsonl.gz")
                 self._timeline.write_to(self._path)
             except (OSError, UsageError) as failure:
-                complain(f"there will be no timeline of this run: {failure}")
+                print_error(f"there will be no timeline of this run: {failure}")
 
     def __enter__(self) -> Recorder:
         return self
@@ -67,7 +67,7 @@ class Recorder:
                 os.unlink(self._path)
         except (OSError, UsageError) as failure:
             # The run itself is done, and its outcomes are written.
-            complain(f"the recording is not complete: {failure}")
+            print_error(f"the recording is not complete: {failure}")
 
 
 @contextlib.contextmanager
@@ -76,7 +76,7 @@ def shown(path: str, output: str) -> Iterator[Recording]:
 
     Raises: UsageError if it cannot be read, if what it says cannot be true, or if `output` is the timeline itself.
     """
-    from allcores.timeline.recording import Recording
+    from allcores.timeline.reader import Recording
 
     with contextlib.suppress(OSError):
         if os.path.samefile(path, output):
@@ -104,13 +104,13 @@ def place(name: str, runs_dir: str | None, session: int | None = None) -> tuple[
     """
     folder = name
     if not (os.path.exists(name) or os.sep in name or "." in name):  # no run's name has a dot
-        from allcores.journal import folders
+        from allcores.runs import directory
 
-        runs = folders.runs_folder(runs_dir)
+        runs = directory.runs_folder(runs_dir)
         if name == "latest":
-            folder = next((known.folder for known in folders.known_runs(runs)), name)
+            folder = next((known.folder for known in directory.known_runs(runs)), name)
         else:
-            folder = folders.look_up(runs, name).folder
+            folder = directory.look_up(runs, name).folder
     known = sessions(folder) if os.path.isdir(folder) else {}
     if session is not None and session not in known:
         have = f"it has {', '.join(map(str, known))}" if known else "it has none"

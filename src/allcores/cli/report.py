@@ -16,16 +16,16 @@ from allcores.cli.recorder import place, shown
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
 def command(timeline: str, output: str, session: int | None, runs_dir: str | None) -> None:
     """Show where the cores' time went: TIMELINE (of `allcores run --timeline`, or a run's name) as one HTML file."""
-    from allcores.timeline.account import account
+    from allcores.timeline.breakdown import breakdown
 
     path, others = place(timeline, runs_dir, session)
     with shown(path, output) as recording:
         try:
-            from allcores.timeline.report import save_report
+            from allcores.timeline.html_report import save_report
 
             save_report(recording, output)
         except ImportError as error:
             raise CommandError(str(error)) from None
-        summed = account(recording)
+        summed = breakdown(recording)
     part = f"{100 * summed.efficiency:.0f} %"
     say(f"{output}: {part} of the {summed.whose} time was spent in the function. {summed.limit}{others}")

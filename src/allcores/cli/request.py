@@ -11,11 +11,11 @@ from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
 from allcores.cli.target import check_arguments, resolve
 from allcores.errors import UsageError
-from allcores.streams.compression import compression_of
-from allcores.streams.destination import check_file, check_inputs_survive, check_not_appended
-from allcores.streams.outputs import JsonLinesFile, WholeSink, sink_of
-from allcores.streams.sinks import STDOUT
-from allcores.streams.sources import BadRecords, Chain, Files, Format, Source, from_inputs
+from allcores.sinks.base import STDOUT
+from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
+from allcores.sinks.json_lines import JsonLinesFile, WholeSink, sink_of
+from allcores.sources.compression import compression_of
+from allcores.sources.text_files import BadRecords, Chain, Files, Format, Source, from_inputs
 
 #: paths that mean standard output
 _STDOUT_PATHS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", f"/proc/{os.getpid()}/fd/1")

@@ -9,11 +9,10 @@ from time import perf_counter
 from traceback import format_exception
 from typing import Any
 
-from allcores.budget import core_budget
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.interrupt import CountedSource, GuardedSource, Interrupts, StopNow
 from allcores.cli.meter import Meter
-from allcores.cli.output import complain, reserved_stdout, say, write_json
+from allcores.cli.output import print_error, reserved_stdout, say, write_json
 from allcores.cli.recorder import Recorder
 from allcores.cli.request import (
     Functions,
@@ -25,7 +24,6 @@ from allcores.cli.request import (
     with_stdout_named,
 )
 from allcores.cli.summary import Summary, Tally, example_text
-from allcores.engine.events import News
 from allcores.errors import (
     BrokenPool,
     InternalError,
@@ -36,24 +34,26 @@ from allcores.errors import (
     SetupError,
     UsageError,
 )
-from allcores.journal.options import Journal, RunResult
-from allcores.journal.record import Run
-from allcores.journal.rows import Facts
-from allcores.journal.verb import without_journal
-from allcores.journal.work import Control, Work
+from allcores.events import PoolEvent
 from allcores.limits import Limits
-from allcores.logs import Logs
 from allcores.outcome import Kind, Outcome
-from allcores.pool import Pool
-from allcores.stream import Stream
-from allcores.streams.jsontext import JsonFunction
-from allcores.streams.outputs import WholeSink
-from allcores.streams.sinks import STDOUT, JsonLinesSink, OutputError, remote_traceback
-from allcores.streams.sources import Source
+from allcores.pool.pool import Pool
+from allcores.pool.pool_log import Logs
+from allcores.pool.result_stream import Stream
+from allcores.runs.options import Journal, RunResult
+from allcores.runs.rows import RunRow
+from allcores.runs.run import without_journal
+from allcores.runs.session import RunSession
+from allcores.runs.spec import RunHooks, RunSpec
+from allcores.sinks.base import STDOUT, JsonLinesSink, OutputError, remote_traceback
+from allcores.sinks.json_lines import WholeSink
+from allcores.sinks.json_text import JsonFunction
+from allcores.sources.text_files import Source
+from allcores.system.cores import core_budget
 
 
 @dataclass(slots=True)
-class Ending:
+class RunExit:
     """How a run ended: its exit code, a sentence unless all is well, and more lines for people."""
 
     exit: Exit = Exit.OK
@@ -100,16 +100,16 @@ def _run(options: RunOptions, stdout_fd: int, interrupts: Interrupts) -> int:
     if ending.details:
         say(ending.details)
     if ending.error is not None:
-        complain(ending.error)
+        print_error(ending.error)
     name = runner.run_name
     if name is not None and (runner.result is None or runner.result.output is None) and not options.quiet:
         say(f"what is done is kept: the same command with --resume goes on, or allcores runs resume {name}")
     return ending.exit
 
 
-def _work(options: RunOptions, functions: Functions, source: Source[Any], sink: WholeSink) -> Work:
+def _work(options: RunOptions, functions: Functions, source: Source[Any], sink: WholeSink) -> RunSpec:
     """What is to be done, for an output that is published whole."""
-    return Work(
+    return RunSpec(
         functions.function,
         source,
         sink,
@@ -133,7 +133,7 @@ class StoppedAt(Exception):
         self.outcome = outcome
 
 
-class LooksOn(Control):
+class CliHooks(RunHooks):
     """Counts what comes, stops at failures and at Ctrl-C."""
 
     def __init__(self, runner: _Runner, interrupts: Interrupts) -> None:
@@ -145,10 +145,10 @@ class LooksOn(Control):
     def stopped(self) -> bool:
         return self._interrupts.received is not None
 
-    def opened(self, facts: Facts, resumed: int) -> None:
+    def opened(self, run_row: RunRow, resumed: int) -> None:
         self._runner.resumed = resumed
         if resumed and not self._runner.options.quiet:
-            say(f"resuming run {facts.id}: {resumed:,} items are done")
+            say(f"resuming run {run_row.id}: {resumed:,} items are done")
 
     def started(self, stream: Stream[Any]) -> None:
         self._interrupts.stop_with(stream.stop)
@@ -170,7 +170,7 @@ class _Runner:
         self.recorder = recorder
         self.stdout_fd = stdout_fd
         self.interrupts = interrupts
-        self.ending = Ending()
+        self.ending = RunExit()
         self.tally = Tally()
         self.meter = Meter()
         self.seconds = 0.0
@@ -182,7 +182,7 @@ class _Runner:
         self.retries = self.workers_lost = 0
         self.busy_s = 0.0
 
-    def run(self, functions: Functions, source: Source[Any], work: Work | None) -> None:
+    def run(self, functions: Functions, source: Source[Any], work: RunSpec | None) -> None:
         """Map and write until the input, or the will, is at its end; sets `ending`."""
         started = perf_counter()
         try:
@@ -199,30 +199,30 @@ class _Runner:
                     self.retries, self.workers_lost = statistics.retries, statistics.workers_lost
                     self.busy_s = statistics.busy_seconds
         except StopNow:
-            self.ending = Ending(Exit.INTERRUPTED, "stopped; what was running is lost")
+            self.ending = RunExit(Exit.INTERRUPTED, "stopped; what was running is lost")
         except StoppedAt as error:
             self._stop_at(error.outcome)
         except JournalError as error:
-            self.ending = Ending(Exit.OUTPUT, str(error))
+            self.ending = RunExit(Exit.OUTPUT, str(error))
         except RunInUse as error:
-            self.ending = Ending(Exit.IN_USE, str(error))
+            self.ending = RunExit(Exit.IN_USE, str(error))
         except (RunChanged, RunNotFound) as error:
-            self.ending = Ending(Exit.USAGE, str(error))
+            self.ending = RunExit(Exit.USAGE, str(error))
         except OutputError as error:
-            self.ending = Ending(Exit.OUTPUT, str(error))
+            self.ending = RunExit(Exit.OUTPUT, str(error))
             if error.reader_left:
-                self.ending = Ending(Exit.READER_LEFT)
+                self.ending = RunExit(Exit.READER_LEFT)
         except (SetupError, BrokenPool) as error:
-            self.ending = Ending(Exit.NO_WORKERS, str(error), remote_traceback(error) or "")
+            self.ending = RunExit(Exit.NO_WORKERS, str(error), remote_traceback(error) or "")
         except InternalError as error:
-            self.ending = Ending(Exit.INTERNAL, str(error), "".join(format_exception(error)))
+            self.ending = RunExit(Exit.INTERNAL, str(error), "".join(format_exception(error)))
         except UsageError as error:  # an option that this backend cannot do, or an input that cannot be read
-            self.ending = Ending(Exit.USAGE, str(error))
+            self.ending = RunExit(Exit.USAGE, str(error))
         self.seconds = self.seconds or perf_counter() - started
         if self.interrupts.stopping and self.ending.exit in (Exit.INTERNAL, Exit.NO_WORKERS):
             # Whoever was interrupted by the second signal may have made another error of it.
-            self.ending = Ending(Exit.INTERRUPTED, "stopped; what was running is lost")
-        self._judge()
+            self.ending = RunExit(Exit.INTERRUPTED, "stopped; what was running is lost")
+        self._set_exit_code()
 
     def _pool(self, functions: Functions) -> Pool:
         options = self.options
@@ -242,11 +242,11 @@ class _Runner:
             logs=Logs(prints=drawn and options.backend == "processes"),
         )
 
-    def _progress(self) -> list[Callable[[News], None]]:
+    def _progress(self) -> list[Callable[[PoolEvent], None]]:
         if self.options.quiet or not self.options.progress:
             return []
         try:
-            from allcores.progress import LiveView
+            from allcores.monitoring import LiveView
 
             return [LiveView(transient=True)]
         except ImportError:
@@ -276,10 +276,10 @@ class _Runner:
                     stream.close()
                     return
 
-    def _map_whole(self, pool: Pool, work: Work) -> None:
+    def _map_whole(self, pool: Pool, work: RunSpec) -> None:
         """Into a file that is published whole; with a journal, if that is wanted."""
         options = self.options
-        looks_on = LooksOn(self, self.interrupts)
+        looks_on = CliHooks(self, self.interrupts)
         if not options.journal:
             self.result = without_journal(pool, work, looks_on)
             return
@@ -291,16 +291,16 @@ class _Runner:
             key=options.key,
             fsync=options.fsync,
         )
-        with Run(work, journal) as opened:
+        with RunSession(work, journal) as opened:
             self.run_name = opened.name
             self.recorder.keep(opened.folder)
             self.result = opened.work(pool, looks_on)
 
     def _stop_at(self, outcome: Outcome[str]) -> None:
         sentence = f"stopped at {example_text(outcome)}; --on-error skip or record would go on"
-        self.ending = Ending(Exit.STOPPED, sentence, remote_traceback(outcome.error) or "")
+        self.ending = RunExit(Exit.STOPPED, sentence, remote_traceback(outcome.error) or "")
 
-    def _judge(self) -> None:
+    def _set_exit_code(self) -> None:
         """The exit code of a run that came to its end, or was asked to."""
         if self.interrupts.exit is not None:
             if self.ending.exit in (Exit.OK, Exit.INTERRUPTED):
@@ -329,7 +329,7 @@ class _Runner:
         )
 
 
-def _report(summary: Summary, stdout_fd: int, ending: Ending) -> None:
+def _report(summary: Summary, stdout_fd: int, ending: RunExit) -> None:
     try:
         write_json(summary.as_json(), fd=stdout_fd)
     except OSError as error:

@@ -12,20 +12,20 @@ from typing import Any
 
 import click
 
-from allcores.budget import human_size
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import check_stdout, complain, say, seconds_text, shortened, write_json
+from allcores.cli.output import check_stdout, print_error, say, seconds_text, shortened, write_json
 from allcores.cli.output import show as show_text
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
 from allcores.errors import JournalError
-from allcores.journal import folders
-from allcores.journal.catalogue import Catalogue
-from allcores.journal.folders import KnownRun
-from allcores.streams.destination import check_file
-from allcores.streams.outputs import published, sink_of
-from allcores.streams.sinks import STDOUT
-from allcores.terminal_text import safe_json, safe_line
+from allcores.runs import directory
+from allcores.runs.directory import KnownRun
+from allcores.runs.index import RunIndex
+from allcores.sinks.base import STDOUT
+from allcores.sinks.destination import check_file
+from allcores.sinks.json_lines import published, sink_of
+from allcores.system.cores import human_size
+from allcores.system.terminal_text import safe_json, safe_line
 
 _HELP = """Runs that keep a journal: list them, newest first, or look at one.
 
@@ -46,7 +46,7 @@ def command(ctx: click.Context, runs_dir: str | None, as_machine: bool) -> None:
     """List runs, unless a subcommand is named."""
     ctx.obj = runs_dir
     if ctx.invoked_subcommand is None:
-        _list(folders.runs_folder(runs_dir), as_machine)
+        _list(directory.runs_folder(runs_dir), as_machine)
 
 
 @command.command("list")
@@ -55,7 +55,7 @@ def command(ctx: click.Context, runs_dir: str | None, as_machine: bool) -> None:
 @click.pass_obj
 def list_(given: str | None, runs_dir: str | None, as_machine: bool) -> None:
     """List runs, newest first."""
-    _list(folders.runs_folder(runs_dir or given), as_machine)
+    _list(directory.runs_folder(runs_dir or given), as_machine)
 
 
 @command.command()
@@ -66,18 +66,18 @@ def list_(given: str | None, runs_dir: str | None, as_machine: bool) -> None:
 def show(given: str | None, run_id: str, runs_dir: str | None, as_machine: bool) -> None:
     """Show a run: state, figures, failures grouped by cause with the first item of each."""
     known = _find(runs_dir or given, run_id)
-    catalogue = Catalogue(known.folder)
+    run_index = RunIndex(known.folder)
     try:
         causes = [
-            {"kind": kind, "cause": cause, "count": count, "first": _record(catalogue, first)}
-            for kind, cause, count, first in catalogue.causes()
+            {"kind": kind, "cause": cause, "count": count, "first": _record(run_index, first)}
+            for kind, cause, count, first in run_index.causes()
         ]
-        bad_count, bad = catalogue.bad_records(20)
+        bad_count, bad = run_index.bad_records(20)
     finally:
-        catalogue.close()
+        run_index.close()
     if as_machine:
         found = {**_as_json(known), "failures_by_cause": causes, "bad_records": bad_count}
-        write_json({**found, "identity": known.facts.identity, "request": known.facts.request})
+        write_json({**found, "identity": known.run_row.identity, "request": known.run_row.request})
         return
     show_text(_as_text(known))
     for each in causes:
@@ -102,10 +102,10 @@ def failures(
 ) -> None:
     """Export the failures of a run: a record in a line of JSON for each."""
     known = _find(runs_dir or given, run_id)
-    catalogue = Catalogue(known.folder)
+    run_index = RunIndex(known.folder)
 
     def lines() -> Iterator[str]:
-        for row in catalogue.failures():
+        for row in run_index.failures():
             if kind is None or row.kind == kind:
                 yield row.record
 
@@ -121,7 +121,7 @@ def failures(
             raise
         raise CommandError(f"cannot write {output}: {error.strerror}", Exit.OUTPUT) from None
     finally:
-        catalogue.close()
+        run_index.close()
 
 
 @contextlib.contextmanager
@@ -149,9 +149,9 @@ def _open_output(output: str) -> Iterator[Callable[[str], Any]]:
 @click.pass_obj
 def export(given: str | None, run_id: str, output: str, records: bool, runs_dir: str | None, as_machine: bool) -> int:
     """Write the outcomes that a run has, complete or not, to a file: in another format, or out of a damaged journal."""
-    from allcores.journal.export import export as exported
+    from allcores.runs.export import export as exported
 
-    runs = folders.runs_folder(runs_dir or given)
+    runs = directory.runs_folder(runs_dir or given)
     name = _find(runs, run_id).name if run_id == "latest" else run_id
     if output == STDOUT:
         raise CommandError("outcomes are exported as a whole: name a file with -o")
@@ -165,9 +165,9 @@ def export(given: str | None, run_id: str, output: str, records: bool, runs_dir:
         failed = f", and {done.failures:,} that failed" * bool(done.failures and sink.takes_failures)
         say(f"{output}: {done.ok:,} items that returned{failed}")
     if not done.whole:
-        complain(f"the catalogue of run {name} is damaged: failures, and perhaps more, are left out")
+        print_error(f"the catalogue of run {name} is damaged: failures, and perhaps more, are left out")
     elif done.missing:
-        complain(f"{done.missing:,} items of run {name} are damaged in its journal, and left out")
+        print_error(f"{done.missing:,} items of run {name} are damaged in its journal, and left out")
     return Exit.OK if done.whole and not done.missing else Exit.SOME_FAILED
 
 
@@ -180,17 +180,17 @@ def export(given: str | None, run_id: str, output: str, records: bool, runs_dir:
 def rm(given: str | None, run_ids: tuple[str, ...], finished: bool, runs_dir: str | None, as_machine: bool) -> None:
     """Remove runs: their journals, not their outputs."""
     runs = runs_dir or given
-    place = folders.runs_folder(runs)
+    place = directory.runs_folder(runs)
     chosen = [_find(runs, name).name if name == "latest" else name for name in run_ids]
     if finished:
-        chosen += [known.name for known in folders.known_runs(place) if known.state == "finished"]
+        chosen += [known.name for known in directory.known_runs(place) if known.state == "finished"]
     if not chosen and not finished:
         raise CommandError("which? name runs, or --finished")
     chosen = list(dict.fromkeys(chosen))
     for name in chosen:
-        folders.find_folder(place, name)  # all of them are there, or none goes
+        directory.find_folder(place, name)  # all of them are there, or none goes
     for name in chosen:
-        folders.remove(place, name)
+        directory.remove(place, name)
     if as_machine:
         write_json({"removed": chosen})
     else:
@@ -213,7 +213,7 @@ def resume(
 ) -> int:
     """Go on with a run: the command that began it, in the folder in which it was given."""
     known = _find(runs_dir or given, run_id)
-    request = known.facts.request
+    request = known.run_row.request
     if "options" not in request:
         raise CommandError(f"run {known.name} was begun by a program (Pool.run): run that again, with resume")
     options = {**request["options"], **{name: value for name, value in changed.items() if value is not None}}
@@ -231,36 +231,36 @@ def resume(
 
 
 def _find(runs_dir: str | None, name: str) -> KnownRun:
-    runs = folders.runs_folder(runs_dir)
+    runs = directory.runs_folder(runs_dir)
     if name == "latest":
-        known = next(folders.known_runs(runs), None)
+        known = next(directory.known_runs(runs), None)
         if known is None:
             raise CommandError(f"there are no runs in {runs}")
         return known
-    return folders.look_up(runs, name)
+    return directory.look_up(runs, name)
 
 
 def _list(runs: str, as_machine: bool) -> None:
-    for name, error in folders.unreadable_runs(runs):
-        complain(f"run {name} is left out: {error}")
+    for name, error in directory.unreadable_runs(runs):
+        print_error(f"run {name} is left out: {error}")
     if as_machine:
-        write_json([_as_json(known) for known in folders.known_runs(runs)])
+        write_json([_as_json(known) for known in directory.known_runs(runs)])
         return
     empty = True
-    for known in folders.known_runs(runs):
+    for known in directory.known_runs(runs):
         if empty:
             show_text(f"{'ID':<26} {'STATE':<12} {'OK':>12} {'FAILED':>8} {'SECONDS':>9}  WORK")
         empty = False
-        facts = known.facts
+        run_row = known.run_row
         work = f"{_function(known)} → {_output(known)}"
-        figures = f"{facts.ok:>12,} {facts.failures:>8,} {facts.seconds:>9,.1f}"
+        figures = f"{run_row.ok:>12,} {run_row.failures:>8,} {run_row.seconds:>9,.1f}"
         show_text(safe_line(f"{known.name:<26} {known.state:<12} {figures}  {work}"))
     if empty:
-        complain(f"there are no runs in {runs}")
+        print_error(f"there are no runs in {runs}")
 
 
-def _record(catalogue: Catalogue, slot: int) -> dict[str, Any]:
-    row = next(catalogue.failures(after=slot - 1), None)
+def _record(run_index: RunIndex, slot: int) -> dict[str, Any]:
+    row = next(run_index.failures(after=slot - 1), None)
     if row is None or row.slot != slot:
         raise JournalError(f"the failure of item {slot} is gone: the run is at work, ask again")
     record: dict[str, Any] = json.loads(row.record)
@@ -268,45 +268,45 @@ def _record(catalogue: Catalogue, slot: int) -> dict[str, Any]:
 
 
 def _as_json(known: KnownRun) -> dict[str, Any]:
-    facts = known.facts
+    run_row = known.run_row
     return {
         "id": known.name,
         "state": known.state,
-        "error": facts.error,
+        "error": run_row.error,
         "function": _function(known),
         "output": _output(known),
-        "created": facts.created,
-        "updated": facts.updated,
-        "seconds": round(facts.seconds, 3),
-        "sessions": facts.sessions,
-        "total": facts.total,
-        "settled": facts.settled,
-        "ok": facts.ok,
-        "failures": {"failed": facts.failed, "timed_out": facts.timed_out, "worker_lost": facts.worker_lost},
-        "fsync": facts.fsync,
+        "created": run_row.created,
+        "updated": run_row.updated,
+        "seconds": round(run_row.seconds, 3),
+        "sessions": run_row.sessions,
+        "total": run_row.total,
+        "settled": run_row.settled,
+        "ok": run_row.ok,
+        "failures": {"failed": run_row.failed, "timed_out": run_row.timed_out, "worker_lost": run_row.worker_lost},
+        "fsync": run_row.fsync,
         "folder": known.folder,
         "bytes": known.bytes,
     }
 
 
 def _as_text(known: KnownRun) -> str:
-    facts = known.facts
-    of = f" of {facts.total:,}" if facts.total is not None else ""
+    run_row = known.run_row
+    of = f" of {run_row.total:,}" if run_row.total is not None else ""
     lines = [
-        f"Run {known.name}: {known.state}" + (f" ({facts.error})" if facts.error else ""),
+        f"Run {known.name}: {known.state}" + (f" ({run_row.error})" if run_row.error else ""),
         f"  {_function(known)} → {_output(known)}",
-        f"  {facts.settled:,}{of} items settled: {facts.ok:,} ok, {facts.failures:,} failed",
-        f"  {seconds_text(facts.seconds)} in {facts.sessions} session{'' if facts.sessions == 1 else 's'},"
-        f" begun {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(facts.created))}",
+        f"  {run_row.settled:,}{of} items settled: {run_row.ok:,} ok, {run_row.failures:,} failed",
+        f"  {seconds_text(run_row.seconds)} in {run_row.sessions} session{'' if run_row.sessions == 1 else 's'},"
+        f" begun {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run_row.created))}",
         f"  journal {known.folder} ({human_size(known.bytes)})",
     ]
     return "\n".join(map(safe_line, lines))
 
 
 def _function(known: KnownRun) -> str:
-    function = known.facts.identity.get("function") or {}
+    function = known.run_row.identity.get("function") or {}
     return f"{function.get('module')}:{function.get('name')}"
 
 
 def _output(known: KnownRun) -> str:
-    return str((known.facts.identity.get("sink") or {}).get("path"))
+    return str((known.run_row.identity.get("sink") or {}).get("path"))

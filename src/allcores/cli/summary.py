@@ -9,14 +9,14 @@ import reprlib
 from dataclasses import dataclass
 from typing import Any
 
-from allcores.budget import human_size
 from allcores.cli.exits import Exit
 from allcores.cli.meter import Usage
 from allcores.cli.output import seconds_text, shortened
+from allcores.monitoring import pace_text
 from allcores.outcome import Kind, Outcome
-from allcores.progress import pace_text
-from allcores.streams.sinks import error_name, failure_record, remote_traceback
-from allcores.terminal_text import safe_line
+from allcores.sinks.base import error_name, failure_record, remote_traceback
+from allcores.system.cores import human_size
+from allcores.system.terminal_text import safe_line
 
 #: failures of each kind that are shown; more would push the numbers off the screen
 EXAMPLES = 3

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from allcores import own_imports
 from allcores.cli.exits import CommandError
+from allcores.system import own_imports
 
 #: what to write; shown wherever a name makes no sense
 FORM = "write package.module:function, or path/to/script.py:function"

@@ -17,11 +17,11 @@ from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import say, shortened, write_json
 from allcores.cli.output import show as show_text
 from allcores.errors import NotSupported
-from allcores.procfs import Gauge
-from allcores.progress.overview import PoolRows, WorkerRow, as_text, overview, show
-from allcores.progress.panel import Line
-from allcores.supervision import boards
-from allcores.terminal_text import safe_line
+from allcores.monitoring import other_pools
+from allcores.monitoring.live_lines import Line
+from allcores.monitoring.top_view import PoolRows, WorkerRow, as_text, overview, show
+from allcores.system.process_stats import Gauge
+from allcores.system.terminal_text import safe_line
 
 #: seconds between two looks for new pools: it lists the descriptors of every process
 FIND_S = 3.0
@@ -38,7 +38,7 @@ class Top:
 
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
-        self._places: list[boards.Place] = []
+        self._places: list[other_pools.Place] = []
         #: boards that cannot be read, and that was said
         self._unreadable: set[tuple[int, int]] = set()
         self._found_s = -FIND_S
@@ -54,7 +54,7 @@ class Top:
         now = time.monotonic()
         if now - self._found_s >= FIND_S:
             self._found_s = now
-            self._places, self.hidden = boards.find(self._pid)
+            self._places, self.hidden = other_pools.find(self._pid)
         seen = [(place, pool) for place in self._places if (pool := self._read(place)) is not None]
         pids = [pool.pid for _, pool in seen]
         self._gauge.look(pids + [each.pid for _, pool in seen for each in pool.workers if each.pid], now)
@@ -67,10 +67,10 @@ class Top:
             self.last[place.identity] = rows[-1]
         return rows
 
-    def _read(self, place: boards.Place) -> boards.PoolSeen | None:
+    def _read(self, place: other_pools.Place) -> other_pools.PoolSeen | None:
         """What a board says; one that cannot be read is told of, once, and takes nothing from the others."""
         try:
-            return boards.read(place)
+            return other_pools.read(place)
         except NotSupported as error:
             why = str(error)
         except (OSError, OverflowError, ValueError, struct.error) as error:
@@ -80,7 +80,7 @@ class Top:
             say(why)
         return None
 
-    def _rows(self, pool: boards.PoolSeen, pace: float | None) -> PoolRows:
+    def _rows(self, pool: other_pools.PoolSeen, pace: float | None) -> PoolRows:
         gauge = self._gauge
         known = gauge.cores is not None
         workers = [

@@ -15,7 +15,7 @@ from allcores.cli.recorder import place, shown
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
 def command(timeline: str, output: str, session: int | None, runs_dir: str | None) -> None:
     """Turn TIMELINE (of `allcores run --timeline`, or a run's name) into a trace for ui.perfetto.dev."""
-    from allcores.timeline.trace import save_trace
+    from allcores.timeline.perfetto import save_trace
 
     path, others = place(timeline, runs_dir, session)
     with shown(path, output) as recording:

@@ -11,9 +11,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from allcores import own_files
 from allcores.errors import UsageError
-from allcores.supervision import system
+from allcores.system import own_files, posix
 
 FORMAT = "allcores.timeline"
 VERSION = 1
@@ -42,12 +41,12 @@ class Lines:
         self.path = None if path is None else os.fspath(path)
         self._waiting: list[str] = []
         self._kept: list[bytes] = []
-        self._packer = zlib.compressobj(6, wbits=_GZIP) if path is None or str(self.path).endswith(".gz") else None
+        self._encoder = zlib.compressobj(6, wbits=_GZIP) if path is None or str(self.path).endswith(".gz") else None
         self._descriptor: int | None = None
         if self.path is not None:
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
-                system.keep_standard()
+                posix.keep_standard()
                 self._descriptor = own_files.create(self.path) if private else os.open(self.path, flags, 0o666)
             except OSError as error:
                 raise UsageError(f"The timeline {self.path!r} cannot be written: {error.strerror}.") from None
@@ -75,8 +74,8 @@ class Lines:
         """Write what waits. Raises OSError."""
         waiting, self._waiting = self._waiting, []
         data = "".join(f"{line}\n" for line in waiting).encode()
-        if self._packer is not None and (data or last):
-            data = self._packer.compress(data) + self._packer.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
+        if self._encoder is not None and (data or last):
+            data = self._encoder.compress(data) + self._encoder.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
         if self._descriptor is None:
             if self.path is None and data:
                 self._kept.append(data)
@@ -152,17 +151,17 @@ def _unpacked(pieces: Iterable[bytes], name: str) -> Iterator[bytes]:
 
 
 def _gunzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    unpacker: Any = None
+    decoder: Any = None
     for number, piece in enumerate(pieces):
         if number == 0 and piece[:2] == b"\x1f\x8b":
-            unpacker = zlib.decompressobj(wbits=_GZIP)
-        if unpacker is None:
+            decoder = zlib.decompressobj(wbits=_GZIP)
+        if decoder is None:
             yield piece
             continue
         try:
-            while piece and not unpacker.eof:
-                yield unpacker.decompress(piece, PIECE_BYTES)
-                piece = unpacker.unconsumed_tail
+            while piece and not decoder.eof:
+                yield decoder.decompress(piece, PIECE_BYTES)
+                piece = decoder.unconsumed_tail
         except zlib.error:
             return  # what comes before a damaged place is kept
 

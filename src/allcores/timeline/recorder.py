@@ -14,14 +14,13 @@ import time
 from types import TracebackType
 from typing import Any
 
-from allcores.budget import core_budget
-from allcores.clock import NANO, monotonic_ns
-from allcores.engine.events import (
-    FlowEnded,
-    FlowStarted,
+from allcores.errors import UsageError
+from allcores.events import (
     InputRead,
-    News,
+    MapEnded,
+    MapStarted,
     PoolEnded,
+    PoolEvent,
     PoolOpened,
     TaskFailed,
     TaskRetried,
@@ -29,11 +28,12 @@ from allcores.engine.events import (
     WorkerStarted,
     WorkReported,
 )
-from allcores.errors import UsageError
+from allcores.system.clock import NANO, monotonic_ns
+from allcores.system.cores import core_budget
+from allcores.timeline.aggregates import Aggregates, name_of
 from allcores.timeline.file import FORMAT, VERSION, Lines, rows_of
-from allcores.timeline.recording import Recording
+from allcores.timeline.reader import Recording
 from allcores.timeline.sampling import Sampler
-from allcores.timeline.tally import Tally, name_of
 
 #: spans and gaps of a lane shorter than this are merged, ns; smaller shows more and costs more
 FINEST_NS = 2_000_000
@@ -88,7 +88,7 @@ class Timeline:
         self._pids: dict[int, int] = {}
         #: the reading thread's span: [flow, begin, end, items, pull, pack, held]
         self._feed: list[int] | None = None
-        self._tally = Tally()
+        self._aggregates = Aggregates()
         self._rows: dict[str, int] = {}
         self._resolution_ns = FINEST_NS
         self._totals_due_ns = self._origin + TOTALS_NS
@@ -110,19 +110,19 @@ class Timeline:
 
     # --- news ---
 
-    def __call__(self, news: News) -> None:
+    def __call__(self, event: PoolEvent) -> None:
         """Take one piece of news. What it does not know, it ignores."""
         if self._closed or os.getpid() != self._pid:
             return
-        if isinstance(news, PoolEnded):
+        if isinstance(event, PoolEnded):
             # Without the lock: it waits for the sampling thread, which needs it.
             self.close()
             return
         with self._lock:
-            take = _TAKES.get(type(news))
+            take = _TAKES.get(type(event))
             if take is None:
                 return
-            take(self, news)
+            take(self, event)
             now = monotonic_ns()
             if now >= self._flush_due_ns and not self._closed:
                 try:
@@ -136,35 +136,35 @@ class Timeline:
         self._over.set()
         self._lines.abandon()
 
-    def _opened(self, news: PoolOpened) -> None:
+    def _opened(self, event: PoolOpened) -> None:
         if self._name is not None:
             raise UsageError(f"A Timeline watches one pool, and this one had {self._name!r}: make another.")
-        self._name = news.name
-        self._add("pool", self._now(), news.name, news.backend, news.workers)
+        self._name = event.name
+        self._add("pool", self._now(), event.name, event.backend, event.workers)
         # Their places stand from now on: until they are ready is start-up.
-        self._free = [_Lane(number) for number in range(news.workers, 0, -1)]
-        self._seats = news.workers
+        self._free = [_Lane(number) for number in range(event.workers, 0, -1)]
+        self._seats = event.workers
         if self._sampler is None:
             self._sampler = threading.Thread(target=self._keep_sampling, name="allcores-timeline", daemon=True)
             self._sampler.start()
 
-    def _started(self, news: WorkerStarted) -> None:
-        self._tally.counts["workers_started"] += 1
-        lane = self._seat(news.worker)
-        if news.pid is not None and news.pid != self._pid:
-            self._pids[news.worker] = news.pid
-        self._add_some("worker", self._now(), lane.number, news.worker, news.pid)
+    def _started(self, event: WorkerStarted) -> None:
+        self._aggregates.counts["workers_started"] += 1
+        lane = self._seat(event.worker)
+        if event.pid is not None and event.pid != self._pid:
+            self._pids[event.worker] = event.pid
+        self._add_some("worker", self._now(), lane.number, event.worker, event.pid)
 
-    def _gone(self, news: WorkerEnded) -> None:
-        self._tally.counts["workers_ended"] += 1
-        lane = self._lanes.pop(news.worker, None)
+    def _gone(self, event: WorkerEnded) -> None:
+        self._aggregates.counts["workers_ended"] += 1
+        lane = self._lanes.pop(event.worker, None)
         if lane is None:
             return
         self._end_span(lane)
         lane.worker = None
         self._free.append(lane)
         self._free.sort(key=lambda free: -free.number)
-        self._add_some("gone", self._now(), lane.number, news.worker, news.reason)
+        self._add_some("gone", self._now(), lane.number, event.worker, event.reason)
 
     def _seat(self, worker: int) -> _Lane:
         lane = self._lanes.get(worker)
@@ -179,40 +179,40 @@ class Timeline:
             self._lanes[worker] = lane
         return lane
 
-    def _flow_started(self, news: FlowStarted) -> None:
-        self._add_some("flow", self._now(), news.flow, news.total)
+    def _map_started(self, event: MapStarted) -> None:
+        self._add_some("flow", self._now(), event.map_number, event.total)
 
-    def _flow_ended(self, news: FlowEnded) -> None:
-        self._add_some("done", self._now(), news.flow, news.done, news.failed, news.cancelled)
+    def _map_ended(self, event: MapEnded) -> None:
+        self._add_some("done", self._now(), event.map_number, event.done, event.failed, event.cancelled)
 
-    def _read(self, news: InputRead) -> None:
+    def _read(self, event: InputRead) -> None:
         feed = self._feed
-        begin = news.begin_ns - news.held_ns
+        begin = event.begin_ns - event.held_ns
         if (
             feed is not None
-            and feed[0] == news.flow
+            and feed[0] == event.map_number
             and begin - feed[2] < self._resolution_ns
             and feed[2] - feed[1] < self._resolution_ns
         ):
-            feed[2] = news.end_ns
+            feed[2] = event.end_ns
         else:
             self._end_feed()
-            feed = self._feed = [news.flow, begin, news.end_ns, 0, 0, 0, 0]
-        feed[3] += news.items
-        feed[4] += news.pull_ns
-        feed[5] += news.pack_ns
-        feed[6] += news.held_ns
-        if news.ended:
+            feed = self._feed = [event.map_number, begin, event.end_ns, 0, 0, 0, 0]
+        feed[3] += event.items
+        feed[4] += event.pull_ns
+        feed[5] += event.pack_ns
+        feed[6] += event.held_ns
+        if event.ended:
             self._end_feed()
-            self._add_some("input", self._at(news.end_ns), news.flow)
+            self._add_some("input", self._at(event.end_ns), event.map_number)
 
-    def _reported(self, news: WorkReported) -> None:
-        worker, flow, count, failed, begin, end, busy, size, _ = news
+    def _reported(self, event: WorkReported) -> None:
+        worker, map_number, count, failed, begin, end, busy, size, _ = event
         lane = self._lanes.get(worker) or self._seat(worker)
         span, resolution = lane.span, self._resolution_ns
         if (
             span is not None
-            and span[0] == flow
+            and span[0] == map_number
             and (gap := begin - span[2]) < resolution
             and span[2] - span[1] < resolution
         ):
@@ -227,24 +227,26 @@ class Timeline:
                 self._end_span(lane)
                 if end - self._origin > FINEST_NS * PARTS // self._seats:
                     self._resolution_ns = (end - self._origin) * self._seats // PARTS
-            lane.span = [flow, begin, end, busy, 0, count, failed, size]
-        self._tally.add(news)
+            lane.span = [map_number, begin, end, busy, 0, count, failed, size]
+        self._aggregates.add(event)
 
-    def _task_failed(self, news: TaskFailed) -> None:
-        outcome, now = news.outcome, self._now()
+    def _task_failed(self, event: TaskFailed) -> None:
+        outcome, now = event.outcome, self._now()
         name = name_of(outcome.item)
-        text = self._tally.causes.add(
-            outcome.kind, outcome.error, news.flow, outcome.index, outcome.worker, name, retry=False
+        text = self._aggregates.causes.add(
+            outcome.kind, outcome.error, event.map_number, outcome.index, outcome.worker, name, retry=False
         )
         lane = self._lanes.get(outcome.worker or 0)
         place = None if lane is None else lane.number
-        self._add_some("fail", now, news.flow, outcome.index, place, outcome.kind.value, text, name)
+        self._add_some("fail", now, event.map_number, outcome.index, place, outcome.kind.value, text, name)
 
-    def _retried(self, news: TaskRetried) -> None:
-        self._tally.counts["retries"] += 1
-        text = self._tally.causes.add(news.kind, news.error, news.flow, news.index, None, "", retry=True)
-        wait_us = int(news.wait_s * 1e6)
-        self._add_some("retry", self._now(), news.flow, news.index, news.attempt, news.kind.value, text, wait_us)
+    def _retried(self, event: TaskRetried) -> None:
+        self._aggregates.counts["retries"] += 1
+        text = self._aggregates.causes.add(event.kind, event.error, event.map_number, event.index, None, "", retry=True)
+        wait_us = int(event.wait_s * 1e6)
+        self._add_some(
+            "retry", self._now(), event.map_number, event.index, event.attempt, event.kind.value, text, wait_us
+        )
 
     # --- rows; times in the file are µs since the origin ---
 
@@ -265,21 +267,23 @@ class Timeline:
     def _end_span(self, lane: _Lane) -> None:
         span, lane.span = lane.span, None
         if span is not None:
-            flow, begin, end, busy, idle, items, failed, size = span
+            map_number, begin, end, busy, idle, items, failed, size = span
             worker = lane.worker or 0
             self._add(
-                "span", lane.number, worker, flow, self._at(begin), self._at(end), busy // 1000, idle // 1000, items,
-                failed, size,
+                "span", lane.number, worker, map_number, self._at(begin), self._at(end), busy // 1000, idle // 1000,
+                items, failed, size,
             )  # fmt: skip
 
     def _end_feed(self) -> None:
         feed, self._feed = self._feed, None
         if feed is not None:
-            flow, begin, end, items, pull, pack, held = feed
-            self._add("read", flow, self._at(begin), self._at(end), items, pull // 1000, pack // 1000, held // 1000)
+            map_number, begin, end, items, pull, pack, held = feed
+            self._add(
+                "read", map_number, self._at(begin), self._at(end), items, pull // 1000, pack // 1000, held // 1000
+            )
 
     def _add_totals(self) -> None:
-        self._add("totals", self._now(), {**self._tally.snapshot(), "lanes": self._seats, "rows": self._rows})
+        self._add("totals", self._now(), {**self._aggregates.snapshot(), "lanes": self._seats, "rows": self._rows})
 
     def _flush(self, now: int) -> None:
         if now >= self._totals_due_ns:
@@ -326,7 +330,7 @@ class Timeline:
     @property
     def attempts(self) -> int:
         """Attempts that were recorded so far."""
-        return self._tally.counts["attempts"]
+        return self._aggregates.counts["attempts"]
 
     def write_to(self, path: str | os.PathLike[str]) -> None:
         """Go on in a file, gzipped, with all that was recorded so far; only if none was named before.
@@ -381,13 +385,13 @@ class Timeline:
 
         Raises: ImportError without Jinja2; UsageError if the file cannot be written.
         """
-        from allcores.timeline.report import save_report
+        from allcores.timeline.html_report import save_report
 
         save_report(self.recording(), path)
 
     def save_trace(self, path: str | os.PathLike[str]) -> None:
         """Write the timeline for Perfetto or chrome://tracing. Raises: UsageError if the file cannot be written."""
-        from allcores.timeline.trace import save_trace
+        from allcores.timeline.perfetto import save_trace
 
         save_trace(self.recording(), path)
 
@@ -396,8 +400,8 @@ _TAKES: dict[type, Any] = {
     PoolOpened: Timeline._opened,
     WorkerStarted: Timeline._started,
     WorkerEnded: Timeline._gone,
-    FlowStarted: Timeline._flow_started,
-    FlowEnded: Timeline._flow_ended,
+    MapStarted: Timeline._map_started,
+    MapEnded: Timeline._map_ended,
     InputRead: Timeline._read,
     WorkReported: Timeline._reported,
     TaskFailed: Timeline._task_failed,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from allcores.supervision.system import resident_bytes
+from allcores.system.posix import resident_bytes
 
 
 class Sample(NamedTuple):

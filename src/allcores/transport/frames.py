@@ -28,7 +28,7 @@ READY, SETUP_FAILED, RESULTS, RELEASED, LOG, TRACK = range(21, 27)
 #: the next frame of the kind (u8) in its body; 0 is the resource tracker's.
 #: TRACK is a line for the program's resource tracker, which knows the names of shared memory and removes what is left.
 #: LOGS says what to send by LOG: number 0 is a log record, 1 are printed lines, 2 is
-#: how many of these were dropped (worker.logs, worker.outlet, backends.records).
+#: how many of these were dropped (worker.log_forwarding, worker.frame_writer, backends.processes.worker_logs).
 #: body of BLOCKS: beginning of the worker's range of the arena, bytes of memory it may keep. RETURNED and
 #: RELEASED list the offsets (u64) of blocks that the sender of the frame needs no more.
 RANGE = struct.Struct("<QQ")
@@ -40,7 +40,7 @@ CHUNK_HEAD = struct.Struct("<IIIIQ")
 DETAILED = 1
 #: items have a deadline each
 TIMED = 2
-#: a call, and there is a core for its worker to look out for the next one on (transport.lookout)
+#: a call, and there is a core for its worker to look out for the next one on (transport.spin_wait)
 PROMPT = 4
 
 #: sequence, start, count, flags, total ns, length of the payload

@@ -11,7 +11,7 @@ import functools
 import io
 import pickle
 
-from allcores import deferral
+from allcores.system import deferral
 from allcores.transport import inheritance
 
 TYPE_CHECKING = False
@@ -171,10 +171,12 @@ RESULT_UNWRITTEN = "allcores: the result could not be pickled in the worker"
 def explain_with_path(obj: object, name: str, error: BaseException) -> NotPicklable:
     """The error for something that will not pickle: where the culprit sits, and the way out."""
     from allcores.errors import NotPicklable
-    from allcores.transport import diagnosis
+    from allcores.transport import pickle_diagnosis
 
-    culprit = diagnosis.find_culprit(obj, name, dumps)
-    return NotPicklable(diagnosis.describe(culprit, name, error), path=culprit.path if culprit is not None else None)
+    culprit = pickle_diagnosis.find_unpicklable(obj, name, dumps)
+    return NotPicklable(
+        pickle_diagnosis.describe(culprit, name, error), path=culprit.path if culprit is not None else None
+    )
 
 
 def dump_named(obj: object, name: str, dumps: Callable[[object], T] = dumps) -> T:  # type: ignore[assignment]

@@ -84,7 +84,7 @@ class OpenFiles:
         return thing.load(self) if isinstance(thing, Reference) else thing
 
     def loaded(self, style: str, item: Any) -> Any:
-        """What a worker calls its function with in place of `item`; style: see `engine.flow.Function`."""
+        """What a worker calls its function with in place of `item`; style: see `scheduler.map_state.Function`."""
         load = self.load
         if style == "one":
             return load(item)

@@ -19,7 +19,7 @@ from multiprocessing import synchronize
 from typing import Any
 
 from allcores.errors import NotSupported
-from allcores.supervision import system
+from allcores.system import posix
 from allcores.transport import inheritance
 
 _PAGE = mmap.PAGESIZE
@@ -56,7 +56,7 @@ class _File:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.descriptor = system.lift(system.anonymous_file("semaphores", _PAGE * _PAGES))
+        self.descriptor = posix.move_fd_high(posix.anonymous_file("semaphores", _PAGE * _PAGES))
         self.used = 0
         #: semaphores in it that live
         self.alive = 0
@@ -135,9 +135,9 @@ def _rebuild(kind: Any, place: tuple[int, int], *facts: int) -> Any:
     address = _received.get(file)
     if address is None:
         # For as long as this process lives: what was made of it may be anywhere.
-        address, _ = system.map_memory(descriptor, 0, status.st_size, mmap.MAP_SHARED)
+        address, _ = posix.map_memory(descriptor, 0, status.st_size, mmap.MAP_SHARED)
         _received[file] = address
-        own = system.lift(os.dup(descriptor))
+        own = posix.move_fd_high(os.dup(descriptor))
         _places.update({address + start: (own, start) for start in range(0, status.st_size, _PAGE)})
     semaphore = kind.__new__(kind)
     semaphore.__setstate__((address + offset, *facts, None))
@@ -147,7 +147,7 @@ def _rebuild(kind: Any, place: tuple[int, int], *facts: int) -> Any:
 def _move(semaphore: Any, page: int, legacy: inheritance.Legacy) -> None:
     """Put the page of a semaphore into our file."""
     global _file
-    if not (system.LINUX and sys.maxsize > 1 << 32 and sys.byteorder == "little" and "glibc" in _libc_version()):
+    if not (posix.LINUX and sys.maxsize > 1 << 32 and sys.byteorder == "little" and "glibc" in _libc_version()):
         raise NotSupported(f"one of the fork context cannot be shared with workers here; {_ADVICE}")
     maps = _maps("self")
     here = next((each for each in maps if each.start <= page < each.end), None)

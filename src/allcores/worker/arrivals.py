@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 
-from allcores.supervision.system import lift
+from allcores.system.posix import move_fd_high
 
 #: the kernel sends no more of them in one message
 MOST = 253
@@ -22,7 +22,7 @@ class Arrivals:
         """As `pipe.recv(size)`, with the descriptors that come along."""
         flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
         data, descriptors, _, _ = socket.recv_fds(pipe, size, MOST, flags)
-        self._new.extend(map(lift, descriptors))
+        self._new.extend(map(move_fd_high, descriptors))
         return data
 
     def sort(self, kind: int, count: int) -> None:

@@ -12,18 +12,18 @@ import os
 import socket
 import sys
 
-from allcores.supervision import system
-from allcores.supervision.system import lift
+from allcores.shared_memory.worker_side import WorkerMemory
+from allcores.system import posix
+from allcores.system.posix import move_fd_high
 from allcores.transport import authkey, frames, inheritance, process_role, script_globals, tracker
-from allcores.transport.board import PHASE, PID, STARTED, Board
-from allcores.transport.lookout import Lookout, readable
-from allcores.transport.marks import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.pickling import dumps, loads, pack_error
-from allcores.worker import inherited, tidying
+from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
+from allcores.transport.spin_wait import SpinWait, readable
+from allcores.transport.status_board import PHASE, PID, STARTED, Board
+from allcores.worker import inherited, process_reset
 from allcores.worker.arrivals import Arrivals
-from allcores.worker.hold import Hold
-from allcores.worker.outlet import Outlet
-from allcores.worker.runner import Runner
+from allcores.worker.chunk_runner import ChunkRunner
+from allcores.worker.frame_writer import FrameWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def serve(
 def _guard(notes_descriptor: int, parent: int) -> int:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
-    system.die_with_parent(parent)
-    system.keep_standard()
+    posix.die_with_parent(parent)
+    posix.keep_standard()
     process_role.become_worker()
-    tidying.begin()
-    notes = lift(notes_descriptor)
+    process_reset.begin()
+    notes = move_fd_high(notes_descriptor)
     faulthandler.enable(notes, all_threads=False)
     return notes
 
@@ -87,7 +87,7 @@ def _serve(
     if preloaded is not None:
         _reseed()
     state = preloaded or ()
-    pipe = socket.socket(fileno=lift(pipe_descriptor))
+    pipe = socket.socket(fileno=move_fd_high(pipe_descriptor))
     # Open until the very end: it closes with the process.
     _kept.append(pipe)
     slot = board.slot(slot_number)
@@ -97,49 +97,49 @@ def _serve(
         # EPIPE: the parent is gone. Anything else: a task closed the pipe. Sealed results are safe.
         os._exit(0 if isinstance(error, (BrokenPipeError, ConnectionResetError)) else EXIT_LOST_PIPE)
 
-    outlet = Outlet(pipe, lost)
-    send = outlet.send
-    tracker.report(lambda line: outlet.note(frames.frame(frames.TRACK, 0, line)))
+    frame_writer = FrameWriter(pipe, lost)
+    send = frame_writer.send
+    tracker.report(lambda line: frame_writer.note(frames.frame(frames.TRACK, 0, line)))
     inbox = frames.Inbox()
     waiting: list[tuple[int, int, bytes]] = []
     teardown: Any = None
-    runner: Runner | None = None
-    hold: Hold | None = None
-    lookout = Lookout()
+    chunk_runner: ChunkRunner | None = None
+    worker_memory: WorkerMemory | None = None
+    spin_wait = SpinWait()
     arrivals = Arrivals()
     pollable = readable(pipe.fileno())
     while True:
         if not waiting:
-            prompt = runner is not None and runner.prompt
+            prompt = chunk_runner is not None and chunk_runner.prompt
             if prompt and pollable is not None:
-                lookout.look(pollable)
+                spin_wait.look(pollable)
             try:
-                data = pipe.recv(READ_BYTES) if runner is not None else arrivals.receive(pipe, READ_BYTES)
+                data = pipe.recv(READ_BYTES) if chunk_runner is not None else arrivals.receive(pipe, READ_BYTES)
             except OSError:
                 return EXIT_LOST_PIPE
             if not data:
                 return 0
             if prompt:
-                lookout.answered()
+                spin_wait.answered()
             waiting = inbox.feed(data)
             continue
         kind, number, body = waiting.pop(0)
         if kind == frames.CHUNK:
-            assert runner is not None
-            runner.run(number, body)
-            if runner.leaving:
-                return _leave(teardown, runner, outlet)
+            assert chunk_runner is not None
+            chunk_runner.run(number, body)
+            if chunk_runner.leaving:
+                return _leave(teardown, chunk_runner, frame_writer)
         elif kind == frames.FUNCTION:
-            assert runner is not None
-            runner.learn(number, body)
+            assert chunk_runner is not None
+            chunk_runner.learn(number, body)
         elif kind == frames.FORGET:
-            assert runner is not None
-            runner.forget(number)
+            assert chunk_runner is not None
+            chunk_runner.forget(number)
         elif kind == frames.RETURNED:
-            assert hold is not None
-            hold.returned(body)
+            assert worker_memory is not None
+            worker_memory.returned(body)
         elif kind == frames.BLOCKS:
-            hold = Hold(lift(os.dup(board.descriptor)), *frames.RANGE.unpack(body))
+            worker_memory = WorkerMemory(move_fd_high(os.dup(board.descriptor)), *frames.RANGE.unpack(body))
         elif kind == frames.PRELOAD:
             # Nobody could do it for all workers.
             from allcores.worker import preload
@@ -158,24 +158,26 @@ def _serve(
             slot[PHASE] = PHASE_SETUP
             try:
                 with inheritance.opening(arrivals.of(kind)):
-                    setup, args, teardown, items_limit, growth_limit = (loads if hold is None else hold.loads)(body)
+                    setup, args, teardown, items_limit, growth_limit = (
+                        loads if worker_memory is None else worker_memory.loads
+                    )(body)
                 with script_globals.binding():
                     value = setup(*state, *args) if setup is not None else None
             except BaseException as error:
                 send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
                 return 1
             outbox = board.outbox(slot_number)
-            runner = Runner(
+            chunk_runner = ChunkRunner(
                 send,
                 slot,
                 outbox,
                 items_limit=items_limit,
                 growth_limit=growth_limit,
-                hold=hold,
-                behind=outlet.behind,
+                worker_memory=worker_memory,
+                behind=frame_writer.behind,
                 notes=notes,
             )
-            runner.state = state if value is None else (value,)
+            chunk_runner.state = state if value is None else (value,)
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE
             send(frames.frame(frames.READY, 0))
@@ -186,11 +188,11 @@ def _serve(
             if body[0] == 0:
                 tracker.share(arrivals.of(0))
         elif kind == frames.LOGS:
-            from allcores.worker import logs
+            from allcores.worker import log_forwarding
 
-            logs.install(outlet, body)
+            log_forwarding.install(frame_writer, body)
         elif kind == frames.STOP:
-            return _leave(teardown, runner, outlet)
+            return _leave(teardown, chunk_runner, frame_writer)
 
 
 def _reseed() -> None:
@@ -201,18 +203,18 @@ def _reseed() -> None:
             numbers.seed()
 
 
-def _leave(teardown: Any, runner: Runner | None, outlet: Outlet) -> int:
+def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameWriter) -> int:
     try:
-        if runner is not None:
-            runner.flush()
+        if chunk_runner is not None:
+            chunk_runner.flush()
             if teardown is not None:
-                teardown(*runner.state)
+                teardown(*chunk_runner.state)
         inherited.end()
     finally:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "finish"):
                 stream.finish()
-        outlet.finish()
+        frame_writer.finish()
     return 0
 
 

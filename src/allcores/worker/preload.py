@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 
-from allcores.supervision import system
+from allcores.system import posix
 from allcores.transport import script_globals
 from allcores.transport.pickling import loads
 
@@ -50,7 +50,7 @@ def leaves_threads() -> bool:
     Some libraries (OpenBLAS is one) end their threads at a fork and start them again when they need them. So
     it is tried: a child that ends at once tells.
     """
-    if not system.has_other_threads():
+    if not posix.has_other_threads():
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -59,7 +59,7 @@ def leaves_threads() -> bool:
         os._exit(0)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, 0)
-    return system.has_other_threads()
+    return posix.has_other_threads()
 
 
 def describe_threads(modules_before: Iterable[str]) -> str:
@@ -69,7 +69,7 @@ def describe_threads(modules_before: Iterable[str]) -> str:
     }
     own = threading.get_native_id()
     python = [name for number, name in named.items() if number != own]
-    native = max(0, system.threads_alive() - 1 - len(python))
+    native = max(0, posix.threads_alive() - 1 - len(python))
     parts = [f"the Python thread {name!r}" for name in python[:MOST_NAMES]]
     if len(python) > MOST_NAMES:
         parts.append(f"{len(python) - MOST_NAMES} more")

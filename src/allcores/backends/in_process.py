@@ -1,0 +1,167 @@
+"""Runs a chunk in this very interpreter, for the backends that have no process between."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sized
+from typing import TYPE_CHECKING, Any
+
+from allcores.backends import WorkerInit
+from allcores.backends.shared_value import SharedValue
+from allcores.errors import SetupError, TaskExited
+from allcores.outcome import Kind
+from allcores.scheduler.map_state import Chunk, describe
+from allcores.scheduler.messages import Failure, Results, Work, WorkerProgress
+from allcores.system.clock import monotonic_ns
+from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
+from allcores.transport.references import OpenFiles
+from allcores.transport.remote_errors import EXITING
+
+if TYPE_CHECKING:
+    from allcores.shared_memory.parent_side import ParentMemory
+
+#: Finished items are reported at least this often, ns.
+REPORT_NS = 20_000_000
+
+
+class InProcessBackend:
+    """Base of the backends whose workers are this very process: nothing has to travel."""
+
+    #: tasks log where they run, in this process: all of it is handled
+    unhandled: Sized = ()
+    _parent_memory: ParentMemory | None = None
+    _parent_memory_closed = False
+
+    def pack(self, obj: object) -> bytes:
+        """See Backend: it is never asked for."""
+        return b""
+
+    pack_for_all = pack
+
+    def parent_memory(self, *, create: bool = True) -> ParentMemory | None:
+        """See Backend."""
+        if self._parent_memory is None and create:
+            from allcores.shared_memory import parent_side as parent_memory
+
+            self._parent_memory = parent_memory.alone()
+        return self._parent_memory
+
+    def close_parent_memory(self) -> None:
+        """Let go of what holds the shared memory, if there is any. Once: a number may be somebody else's by then."""
+        if self._parent_memory is not None and not self._parent_memory_closed:
+            self._parent_memory_closed = True
+            self._parent_memory.close_alone()
+
+
+class InProcessWorker:
+    """A worker that is a thread, or the caller: where it is, and how it runs a chunk."""
+
+    def __init__(self, number: int, worker_init: WorkerInit, shared: SharedValue) -> None:
+        self.number = number
+        self.shared = shared
+        self.worker_init = worker_init
+        self.state: tuple[Any, ...] = ()
+        self._files = OpenFiles()
+        #: it runs on the main thread, where Ctrl-C arrives
+        self.passes_interrupts = False
+        self.limit = (1 << 64) - 1
+        self.at = WorkerProgress(0, 0, 0, PHASE_IDLE)
+        self.work = Work(None, 0, 0)
+
+    def set_up(self) -> None:
+        """Run the setup function, and the preload function if nobody did so yet. Raises SetupError."""
+        self.state = self.shared.get()
+        if self.worker_init.setup is None:
+            return
+        try:
+            value = self.worker_init.setup(*self.state, *self.worker_init.setup_args)
+        except BaseException as error:
+            raise SetupError(f"The setup function raised {type(error).__name__}: {error}") from error
+        if value is not None:
+            self.state = (value,)
+
+    def tear_down(self) -> None:
+        """Run the teardown function."""
+        if self.worker_init.teardown is not None:
+            self.worker_init.teardown(*self.state)
+
+    def call(self, chunk: Chunk, item: Any) -> Any:
+        """One call, in the function's style."""
+        function, style = chunk.function.target, chunk.function.style
+        item = self._files.loaded(style, item)
+        if style == "one":
+            return function(*self.state, item)
+        if style == "star":
+            return function(*self.state, *item)
+        return function(*self.state, *item[0], **item[1])
+
+    def run(self, chunk: Chunk, report: Callable[[Results], None]) -> None:
+        """Run a chunk; `report` gets the results as they gather."""
+        sequence = chunk.sequence
+        items = list(chunk.items)
+        values: list[Any] = []
+        failures: list[Failure] = []
+        durations: list[int] = []
+        first = position = 0
+        begun = now = monotonic_ns()
+
+        def send(*, ended: bool) -> None:
+            nonlocal values, failures, durations, first, begun
+            if ended:
+                self._files.close()  # before the program goes on, and may want to write to them
+            self.work = Work(None, self.work.done + position - first, self.work.busy_ns + now - begun)
+            report(
+                Results(
+                    self.number,
+                    sequence,
+                    first,
+                    position - first,
+                    now - begun,
+                    values=values,
+                    failures=failures or None,
+                    durations=durations,
+                    ended=ended,
+                )
+            )
+            values, failures, durations = [], [], []
+            first, begun = position, monotonic_ns()
+
+        for item in items:
+            self.at = WorkerProgress(sequence, position, now, PHASE_RUNNING)
+            if mark(sequence, position) >= self.limit:
+                break
+            try:
+                values.append(self.call(chunk, item))
+            except KeyboardInterrupt:
+                if self.passes_interrupts:
+                    # Ctrl-C of the person at the keyboard, not the task's own doing: the item was not finished.
+                    self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+                    send(ended=True)
+                    raise
+                failures.append(self._failure(chunk, position, KeyboardInterrupt()))
+            except BaseException as error:
+                failures.append(self._failure(chunk, position, error))
+            position += 1
+            then, now = now, monotonic_ns()
+            durations.append(now - then)
+            if now - begun > REPORT_NS and position < len(items):
+                send(ended=False)
+        self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+        send(ended=True)
+
+    def _failure(self, chunk: Chunk, position: int, error: BaseException) -> Failure:
+        index = None if chunk.future is not None else chunk.first + position
+        facts: dict[str, Any] = {"index": index, "attempts": chunk.attempt, "worker": self.number}
+        what = describe(chunk, min(position, len(chunk.items) - 1) if chunk.items else 0)
+        if isinstance(error, EXITING) or not isinstance(error, Exception):
+            kind = Kind.WORKER_LOST if isinstance(error, SystemExit) else Kind.FAILED
+            exited = TaskExited(
+                f"{what} raised {type(error).__name__}({error}): a task that does this would end its caller; "
+                "return or raise another exception instead.",
+                **facts,
+            )
+            exited.__cause__ = error
+            return Failure(position, kind, exited)
+        with contextlib.suppress(Exception):  # a frozen exception takes no note
+            error.add_note(f"allcores: {what} failed in worker {self.number}, attempt {chunk.attempt}")
+        return Failure(position, Kind.FAILED, error)

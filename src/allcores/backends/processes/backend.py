@@ -1,0 +1,463 @@
+"""Tasks run in worker processes. The one loop that owns pipes, deaths and deadlines.
+
+The driver thread waits on a persistent selector: a pipe per worker, the launcher's notices, and a
+wake-up. It alone reads, launches, ends and buries. Anybody who holds the driver's lock may write to
+a worker's pipe; writing never waits, what the pipe does not take is kept and written by the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence, Sized
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from allcores.backends import WorkerInit
+from allcores.backends.processes.caller_wait import CallerWait
+from allcores.backends.processes.connection import WorkerConnection
+from allcores.backends.processes.decoding import setup_error
+from allcores.backends.processes.exits import Exits
+from allcores.backends.processes.preload import Preload
+from allcores.backends.processes.receiver import Found, Receiver
+from allcores.backends.processes.sender import Sender
+from allcores.backends.processes.worker_logs import WorkerLogReceiver
+from allcores.backends.processes.worker_table import WorkerTable
+from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError, UsageError
+from allcores.events import WorkerStarted
+from allcores.limits import Limits
+from allcores.outcome import Kind
+from allcores.scheduler.map_state import Chunk
+from allcores.scheduler.messages import Kill, Launch, Order, Peek, Results, Send, SetLimit, Stop, Work, WorkerProgress
+from allcores.shared_memory.buffers import PRIVATE, BufferedPickle
+from allcores.shared_memory.parent_side import ParentMemory, block_bytes
+from allcores.system import caller, cores, deferral, poller, posix
+from allcores.system.clock import monotonic_ns
+from allcores.transport import inheritance, pickling
+from allcores.transport.status_board import BUSY, DONE, PID
+
+if TYPE_CHECKING:
+    from allcores.pool.driver import Driver
+
+START_METHODS = ("template", "fork", "spawn", "forkserver")
+#: seconds that a teardown function may take
+TEARDOWN_S = 5.0
+#: seconds that closing may take in all before the driver thread is given up
+CLOSE_S = 15.0
+#: seconds that Pool() waits until the first workers of start_method="fork" are forked
+FORK_S = 5.0
+#: how long the pool's own thread, when it reads a stream, waits for news between two looks at it, ns
+PUMP_NS = 50_000_000
+#: how far its maps are is written on the board this often, ns: it walks through them
+NOTE_NS = 100_000_000
+
+
+class ProcessBackend:
+    """See the module."""
+
+    name = "processes"
+    can_end_tasks = True
+    needs_bytes = True
+    runs_on_caller = False
+
+    def __init__(
+        self,
+        workers: int,
+        worker_init: WorkerInit,
+        limits: Limits,
+        start_method: str,
+        share: int,
+        records: WorkerLogReceiver | None = None,
+    ) -> None:
+        if start_method not in START_METHODS:
+            raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
+        for option in ("memory_per_worker", "growth_per_worker"):
+            if getattr(limits, option) is not None and posix.resident_bytes(os.getpid()) is None:
+                raise NotSupported(f"Limits({option}=...) needs /proc/PID/statm, which this system does not have.")
+        self._gauge = cores.MemoryGauge()
+        if isinstance(limits.memory_reserve, int) and self._gauge() is None:
+            raise NotSupported("Limits(memory_reserve=...) needs /proc/meminfo, which this system does not have.")
+        self._start_method = start_method
+        self._limits = limits
+        commands_to_worker = (*worker_init[:3], limits.items_per_worker, limits.growth_per_worker)
+        # Workers to come must find what it refers to: the names of semaphores end with their objects.
+        self._worker_init = worker_init
+        self._preload = Preload(worker_init, start_method) if worker_init.preload is not None else None
+        self._worker_table = WorkerTable(
+            workers,
+            start_method,
+            max(1, share // workers),
+            limits.terminate_s,
+            block_bytes(limits),
+            self._preload,
+        )
+        self._worker_table.records = records
+        self.unhandled: Sized = records.unhandled if records is not None else ()
+        try:
+            with inheritance.to_new_processes(self._worker_table.legacy):
+                self._worker_table.worker_init = pickling.dump_named(commands_to_worker, "setup", self.pack_for_all)
+        except BaseException:
+            self._worker_table.close()
+            raise
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._worker_table.poller.register(self._wake_read, None)
+        self._receiver = Receiver(self._worker_table)
+        self._exits = Exits(
+            self._worker_table,
+            self._receiver,
+            limits,
+            self._preload,
+            has_setup=worker_init.setup is not None,
+            follows_launcher=start_method == "fork",
+        )
+        self._caller_wait = CallerWait(self._worker_table, self._receiver, self._apply, share)
+        self._sender = Sender(self._worker_table, limits, share)
+        self._note_maps_at = 0
+        self._driver: Driver | None = None
+        self._thread: threading.Thread | None = None
+        #: the same by its number, and whether it is in the middle of a round
+        self._ident = 0
+        self._busy = False
+        self._rounds = 0
+        #: the first workers were started
+        self._launched = threading.Event()
+
+    def pack(self, obj: object) -> bytes | BufferedPickle:
+        return self._worker_table.pack(obj)
+
+    def pack_for_all(self, obj: object) -> bytes | BufferedPickle:
+        parent_memory = self._worker_table.parent_memory
+        return parent_memory.encoder.dumps(obj, PRIVATE) if parent_memory is not None else pickling.dumps(obj)
+
+    def parent_memory(self, *, create: bool = True) -> ParentMemory | None:
+        return self._worker_table.parent_memory
+
+    # --- the contract -----------------------------------------------------------------------------
+
+    def start(self, driver: Driver) -> None:
+        self._driver = driver
+        if self._gauge() is not None:
+            driver.scheduler.admission.watch(self._gauge, self._exits.resident_tree_bytes)
+        driver.scheduler.is_stopped = self._worker_table.is_stopped
+        if self._preload is not None:
+            self._begin_preload(driver, self._preload)
+        memory_limit = self._limits.memory_per_worker or 0
+        self._worker_table.board.introduce(os.getpid(), driver.workers, monotonic_ns(), memory_limit, driver.name)
+        if self._start_method == "fork":
+            if posix.has_other_threads():
+                try:
+                    caller.warn(
+                        "start_method='fork' copies a process that has other threads: locks they hold stay locked in "
+                        "the workers. The default start method, 'template', does not have this problem."
+                    )
+                except RuntimeWarning:  # where warnings are errors
+                    self._let_go()
+                    raise
+            # A module that is being imported at the moment of the fork stays locked for ever in the child.
+            for late in (
+                "cloudpickle",
+                "ctypes",
+                "traceback",
+                "allcores.transport.pickle_diagnosis",
+                "allcores.worker.main",
+            ):
+                importlib.import_module(late)
+            if self._worker_table.records is not None:
+                importlib.import_module("allcores.worker.log_forwarding")
+        # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
+        self._thread = threading.Thread(target=self._run, args=(driver,), name=f"allcores-{driver.name}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            # No thread can be had: a limit of the machine, or an interpreter that is ending.
+            self._let_go()
+            raise BrokenPool(
+                f"The pool's thread cannot be started: {error}. If the program's main thread has ended, make the pool "
+                "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
+            ) from error
+
+    def _begin_preload(self, driver: Driver, preload: Preload) -> None:
+        driver.scheduler.setup_step = preload.step
+        try:
+            preload.begin()
+        except SetupError as error:
+            # Like any other: whoever uses the pool is told.
+            driver.scheduler.break_off(error)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def started(self) -> None:
+        if self._start_method == "fork" and self._driver is not None and self._driver.scheduler.broken is None:
+            # For the same reason the constructing thread does nothing else while the first workers are forked.
+            self._launched.wait(FORK_S)
+
+    def execute(self, commands: Sequence[Order]) -> None:
+        worker_table, driver = self._worker_table, self._driver
+        assert driver is not None
+        wake = False
+        for order in commands:
+            if isinstance(order, Send):
+                self._sender.send(driver, order.worker, order.chunk)
+                continue
+            connection = worker_table.connections.get(order.worker)
+            if isinstance(order, Peek):
+                self._receiver.to_peek.append(order.worker)
+                continue
+            if isinstance(order, SetLimit):
+                if connection is not None:
+                    worker_table.board.set_limit(connection.slot, order.limit)
+                continue
+            wake = True
+            if isinstance(order, Launch):
+                worker_table.to_launch.append(order.worker)
+            elif isinstance(order, Kill):
+                worker_table.end(order.worker, order.reason, at_once=order.at_once)
+            elif isinstance(order, Stop):
+                worker_table.stop(order.worker, TEARDOWN_S)
+        if wake and threading.current_thread() is not self._thread:
+            self.wake()
+
+    def progress(self, worker: int) -> WorkerProgress | None:
+        return self._worker_table.progress(worker)
+
+    def work(self, worker: int) -> Work | None:
+        connection = self._worker_table.connections.get(worker)
+        if connection is None:
+            return None
+        board = self._worker_table.board
+        return Work(connection.pid or None, board.word(connection.slot, DONE), board.word(connection.slot, BUSY))
+
+    def wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"!")
+
+    def pump(self) -> bool:
+        return get_ident() == self._ident and self._go_on(monotonic_ns() + PUMP_NS)
+
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        if get_ident() == self._ident:
+            while not done() and (until_ns is None or monotonic_ns() < until_ns) and self._go_on(until_ns):
+                pass
+        elif self._driver is not None:
+            self._caller_wait.attend(self._driver, chunk, until_ns, done)
+
+    def _go_on(self, until_ns: int | None) -> bool:
+        """A callback or a finalizer on the pool's own thread waits: meanwhile the loop goes on. False if it is over."""
+        driver = self._driver
+        if self._busy:
+            raise PoolBusy()
+        if driver is None or self._worker_table.gone or self._over(driver):
+            return False
+        self._round(driver, until_ns)
+        return True
+
+    def step_back(self) -> None:
+        if get_ident() == self._ident:
+            if self._busy:
+                raise PoolBusy()
+        elif self._driver is not None and self._caller_wait.is_present():
+            self._caller_wait.step_back(self._driver)
+
+    def resolves_here(self) -> bool:
+        return get_ident() == self._ident or self._worker_table.gone
+
+    def settle_logs(self, seconds: float) -> None:
+        records = self._worker_table.records
+        if records is not None:
+            records.settle(seconds)
+
+    def close(self) -> None:
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_S)
+        if self._worker_table.records is not None:
+            self._worker_table.records.close()
+
+    def abandon(self) -> None:
+        self._worker_table.abandon()
+
+    # --- the loop (driver thread) -----------------------------------------------------------------
+
+    def _run(self, driver: Driver) -> None:
+        self._ident = get_ident()
+        try:
+            while not self._over(driver):
+                self._round(driver)
+        except BaseException as error:
+            driver.fail_everything(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._clear_away(driver)
+            driver._notify()
+            if driver.closed:
+                driver.drop_waiting()
+
+    def _over(self, driver: Driver) -> bool:
+        if driver.scheduler.closing:
+            self._worker_table.to_launch.clear()
+            return not self._worker_table.connections
+        return False
+
+    def _round(self, driver: Driver, until_ns: int | None = None) -> None:
+        """Wait for something to happen, until `until_ns` at most, and deal with it."""
+        worker_table = self._worker_table
+        with driver.lock:
+            self._launch_waiting(driver)
+            alarm = self._next_alarm(driver)
+            if until_ns is not None:
+                alarm = min(until_ns, alarm or until_ns)
+            driver.sleeps_until = alarm if alarm is not None else (1 << 62)
+        timeout = None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9)
+        self._rounds += 1
+        rounds = self._rounds
+        ready = worker_table.poller.wait(timeout)
+        outermost = deferral.enter()
+        if rounds != self._rounds:
+            # A finalizer has waited right here, and the loop went on meanwhile: what is still ready will be told again.
+            ready = []
+        self._busy = True
+        try:
+            self._deal(driver, ready)
+        finally:
+            self._busy = False
+            if outermost:
+                deferral.leave()
+        driver._notify()
+
+    def _deal(self, driver: Driver, ready: list[tuple[object, int]]) -> None:
+        """Read what has come, and tell the dispatcher. Nothing on this thread may wait meanwhile."""
+        worker_table = self._worker_table
+        with driver.lock:
+            # From here on nobody may begin to attend to a pipe that is read here.
+            self._receiver.reading = True
+            driver.sleeps_until = None
+        found: list[Found] = []
+        notices = False
+        for connection, mask in ready:
+            if isinstance(connection, WorkerConnection):
+                if mask & poller.READ and not connection.attended:
+                    self._receiver.read(driver, connection, found)
+                if mask & poller.WRITE:
+                    with driver.lock:
+                        worker_table.write_more(connection)
+            elif connection is worker_table:
+                notices = True
+            else:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_read, 4096)
+        if notices or self._exits.must_look:
+            self._exits.take_notices(driver, found)
+        if self._receiver.to_peek:
+            self._receiver.peek(driver, found)
+        if self._exits.preempted:
+            self._exits.take_postponed(driver, found)
+        with driver.lock:
+            self._receiver.reading = False
+            now = monotonic_ns()
+            self._apply(driver, found, now)
+            if self._limits.memory_per_worker is not None and now >= self._exits.sample_at:
+                self._exits.sample_memory(driver, self._limits.memory_per_worker, now)
+            driver.scheduler.tick(now)
+            worker_table.signal_due(now)
+            driver._execute()
+            if worker_table.parent_memory is not None:
+                worker_table.parent_memory.sweep()
+
+    def _launch_waiting(self, driver: Driver) -> None:
+        worker_table = self._worker_table
+        if driver.scheduler.broken is not None and worker_table.to_launch:
+            self._launch_no_more(driver)
+            return
+        try:
+            worker_table.launch_waiting()
+        except OSError as error:
+            driver.scheduler.break_off(
+                BrokenPool(f"A worker could not be started: {error}. `allcores doctor` shows the limits here.")
+            )
+            self._launch_no_more(driver)
+            driver._execute()
+        if worker_table.connections:
+            self._launched.set()
+
+    def _launch_no_more(self, driver: Driver) -> None:
+        """Workers that were ordered and not started yet will not be."""
+        self._worker_table.to_launch.clear()
+        for worker in [w for w in driver.scheduler.worker_states if w not in self._worker_table.connections]:
+            del driver.scheduler.worker_states[worker]
+        if self._worker_table.launcher is not None and not self._worker_table.launcher.ready:
+            self._worker_table.kill_launcher()
+
+    def _next_alarm(self, driver: Driver) -> int | None:
+        alarms = [driver.next_ns, self._worker_table.next_signal_ns]
+        if self._receiver.to_peek:
+            return 0
+        if self._exits.must_look:
+            alarms.append(monotonic_ns() + self._exits.look_ns)
+        if self._limits.memory_per_worker is not None and any(
+            d.chunks for d in driver.scheduler.worker_states.values()
+        ):
+            alarms.append(self._exits.sample_at)
+        return min((when for when in alarms if when is not None), default=None)
+
+    def _apply(self, driver: Driver, found: list[Found], now: int) -> None:
+        for event in found:
+            if isinstance(event, Results):
+                driver.scheduler.results(event, now)
+                continue
+            what, connection, detail = event
+            if what == "released":
+                # With the lock held: a send may lend the same block again at this moment.
+                ParentMemory.take_back(connection, detail)
+            elif what == "ready":
+                driver.scheduler.ready(connection.number, now)
+                driver.scheduler.new_events.append(
+                    WorkerStarted(connection.number, self._worker_table.board.word(connection.slot, PID))
+                )
+            elif what == "setup failed":
+                connection.reason = f"its {detail[0]} function raised"
+                driver.scheduler.setup_failed(setup_error(detail[1], detail[0]))
+            elif what == "not born":
+                self._exits.reap(driver, connection, now, reason=f"it could not be started: {detail}")
+            elif connection.number in self._worker_table.connections:
+                self._exits.reap(driver, connection, now)
+        scheduler, board = driver.scheduler, self._worker_table.board
+        board.note(scheduler.items_done, scheduler.items_done - scheduler.count(Kind.OK), scheduler.retries)
+        if now >= self._note_maps_at:
+            self._note_maps_at = now + NOTE_NS
+            maps = [map_state for map_state in driver.maps() if not map_state.calls]
+            unknown = any(map_state.total is None for map_state in maps)
+            board.note_maps(sum(f.settled for f in maps), 0 if unknown else sum(f.total or 0 for f in maps))
+
+    def _clear_away(self, driver: Driver) -> None:
+        worker_table = self._worker_table
+        with driver.lock:
+            driver.scheduler.closing = True
+            for connection in list(worker_table.connections.values()):
+                if connection.pid:
+                    posix.end_group(connection.pid, signal.SIGKILL)
+                worker_table.forget(connection)
+            worker_table.gone = True
+        worker_table.drop_launcher()
+        with driver.lock:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close every descriptor, and keep nothing of the program's; no worker is left, and none will be started.
+
+        This object and the driver refer to each other, so they may stay for a while after the pool.
+        """
+        self._worker_init = WorkerInit()
+        if self._preload is not None:
+            self._preload.forget()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        # A number that is never a descriptor: waking a pool that is gone is no mistake.
+        self._wake_write = -1
+        self._worker_table.close()

@@ -1,0 +1,163 @@
+"""What workers log and print, on its way to the parent's own logging and streams.
+
+Handlers are foreign code: they may wait, for a lock that somebody holds who waits for this very pool. So they
+run on a thread of their own, behind a queue with a bound; the thread begins with the first record.
+
+Whoever hands out results waits, boundedly, until the records that came before them are handled: a program that has a
+result finds what was logged on the way to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections import deque
+from queue import SimpleQueue
+from typing import Any
+
+from allcores.transport import frames, pickling
+
+#: records that wait for the parent's handlers; what comes then is counted and dropped
+MOST_WAITING = 10_000
+#: seconds that closing waits for handlers that are slow
+CLOSE_S = 3.0
+#: `logging.WARNING`, which nobody has to import for this
+_WARNING = 30
+#: what `logging` defines last: with it, the module is whole
+_LAST_NAME = "captureWarnings"
+
+
+class WorkerLogReceiver:
+    """name: of the pool. records, prints: what is wanted of the workers."""
+
+    def __init__(self, name: str, *, records: bool, prints: bool) -> None:
+        self._name = name
+        self._records = records
+        self._prints = prints
+        #: what is not handled yet, and the marks of those who wait until it is; the first is being handled
+        self.unhandled: deque[tuple[int, int, bytes] | threading.Event] = deque()
+        #: an entry for each of them; False is the end
+        self._entries: SimpleQueue[bool] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        #: somebody has waited in vain: nobody else does before all is handled
+        self._behind = False
+        self._dropped = 0
+
+    def greeting(self) -> bytes:
+        """The frame that tells a new worker what to send: levels are those of this moment."""
+        levels = _levels() if self._records else None
+        return frames.frame(frames.LOGS, 0, pickling.dumps((levels, _disabled(), self._prints)))
+
+    def take(self, worker: int, kind: int, body: bytes) -> None:
+        """A record (kind 0), lines (kind 1), or how many of these were dropped (kind 2). Never waits."""
+        if kind == 2:
+            self._dropped += int(body)
+            return
+        if len(self.unhandled) >= MOST_WAITING:
+            self._dropped += 1
+            return
+        self.unhandled.append((worker, kind, body))
+        self._entries.put(True)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"allcores-logs-{self._name}", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the program ends, and no thread can be had: said here, before it is lost
+                self._entries.put(False)
+                self._run()
+
+    def settle(self, seconds: float) -> None:
+        """Wait until everything that was taken so far is handled.
+
+        Args:
+            seconds: At most. Handlers that need longer, or that wait for the caller, delay only the first who waits:
+                until they have caught up, all others go on without.
+        """
+        if not self.unhandled or self._behind or threading.current_thread() is self._thread:
+            return
+        mark = threading.Event()
+        self.unhandled.append(mark)
+        self._entries.put(True)
+        if not mark.wait(seconds):
+            self._behind = True
+
+    def close(self) -> None:
+        """Wait, boundedly, until everything is handled."""
+        thread = self._thread
+        if thread is None:
+            return
+        self._entries.put(False)
+        if thread.is_alive() and thread is not threading.current_thread():
+            thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while self._entries.get():
+            found = self.unhandled[0]
+            if isinstance(found, threading.Event):
+                found.set()
+            else:
+                worker, kind, body = found
+                # A filter or handler that raises must not silence the others.
+                with contextlib.suppress(BaseException):
+                    (self._print if kind else self._log)(worker, body)
+            self.unhandled.popleft()
+            if not self.unhandled:
+                self._behind = False
+                if self._dropped:
+                    self._complain()
+        if self._dropped:
+            self._complain()
+
+    def _complain(self) -> None:
+        import logging
+
+        number, self._dropped = self._dropped, 0
+        logging.getLogger("allcores").warning(
+            "pool %s: %d log records of workers were dropped: they came faster than they were handled",
+            self._name,
+            number,
+        )
+
+    def _log(self, worker: int, body: bytes) -> None:
+        import logging
+
+        facts, extra = pickling.loads(body)
+        if extra:
+            with contextlib.suppress(Exception):  # of a class that the parent cannot import
+                facts |= pickling.loads(extra)
+        facts["processName"], facts["worker"] = f"{self._name}-worker-{worker}", worker
+        record = logging.makeLogRecord(facts)
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+
+    def _print(self, worker: int, body: bytes) -> None:
+        stream, lines = pickling.loads(body)
+        text = "".join(f"[{self._name}-worker-{worker}] {line}\n" for line in lines)
+        to: Any = getattr(sys, stream)
+        if to is not None:
+            to.write(text)
+            to.flush()
+
+
+def _levels() -> dict[str, int]:
+    """Name -> level of all loggers that have one of their own; "" is the root."""
+    logging = sys.modules.get("logging")
+    # Nobody has set a level as long as it is not there, or another thread is in the middle of importing it.
+    if logging is None or not hasattr(logging, _LAST_NAME):
+        return {"": _WARNING}
+    levels = {"": logging.getLogger().level}
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if not isinstance(logger, logging.Logger):
+            continue
+        if logger.disabled:
+            levels[name] = logging.CRITICAL + 1
+        elif logger.level:
+            levels[name] = logger.level
+    return levels
+
+
+def _disabled() -> int:
+    logging: Any = sys.modules.get("logging")
+    return logging.root.manager.disable if hasattr(logging, _LAST_NAME) else 0

@@ -1,0 +1,200 @@
+"""What observers of a pool are told: frozen events, in the past tense.
+
+Times are monotonic nanoseconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from allcores.outcome import Kind, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class MapStarted:
+    """A map began. total: items, None if unknown."""
+
+    map_number: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Items of a flow that are settled so far."""
+
+    map_number: int
+    done: int
+    failed: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """An item got an outcome that is not ok."""
+
+    map_number: int
+    outcome: Outcome[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetried:
+    """An attempt failed and another will follow after `wait_s` seconds."""
+
+    map_number: int
+    index: int
+    attempt: int
+    kind: Kind
+    error: BaseException
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class MapEnded:
+    """A map is over: finished, cancelled or failed."""
+
+    map_number: int
+    done: int
+    failed: int
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """A worker is ready."""
+
+    worker: int
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """A worker is gone; reason in words."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryHeld:
+    """Memory is short: nothing new is started as long as anything runs. available, reserve: bytes."""
+
+    available: int
+    reserve: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReleased:
+    """There is memory again, and work goes on. available, reserve: bytes. seconds: how long it was held."""
+
+    available: int
+    reserve: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPreempted:
+    """A running task was ended because memory ran out, and put back: not an attempt. times: so far."""
+
+    map_number: int
+    index: int
+    times: int
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBroken:
+    """No outcome can be had any more; error: what everybody who waits gets."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOpened:
+    """A pool is about to start its workers. backend: "processes", "threads" or "serial"."""
+
+    name: str
+    backend: str
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEnded:
+    """A pool is closed, and its workers are gone."""
+
+    name: str
+
+
+# The two that come often are tuples: they are made in a quarter of a frozen dataclass's time.
+
+
+class WorkRecord(NamedTuple):
+    """Consecutive items that a worker finished, as it reported them.
+
+    first: index of the first. attempts: how many. busy_ns: time in the function, of all of them.
+    durations: of each, if workers report them (`outcomes()`, threads, serial).
+    items: of the whole chunk; these begin at `offset`. Neither list may be changed, or kept.
+    """
+
+    first: int
+    attempts: int
+    busy_ns: int
+    durations: Sequence[int] | None
+    items: Sequence[Any]
+    offset: int
+
+
+class WorkReported(NamedTuple):
+    """What a worker reported: attempts that ended. Reports within a few milliseconds are told as one.
+
+    attempts, failed: how many, and how many of these did not return. begin_ns, end_ns: from when it had this work to
+    when its report was seen; busy_ns: of that, in the function. size_bytes: of items and results, pickled.
+    """
+
+    worker: int
+    map_number: int
+    attempts: int
+    failed: int
+    begin_ns: int
+    end_ns: int
+    busy_ns: int
+    size_bytes: int
+    records: Sequence[WorkRecord]
+
+
+class InputRead(NamedTuple):
+    """Items were pulled from the input and handed over, by the thread that reads the results.
+
+    items: how many. begin_ns, end_ns: when. pull_ns: of that, in the input's own iterator; pack_ns: pickling and
+    handing over. held_ns: how long before this nothing could be pulled, since results waited for an earlier one or
+    to be read. ended: the input is at its end.
+    """
+
+    map_number: int
+    items: int
+    begin_ns: int
+    end_ns: int
+    pull_ns: int
+    pack_ns: int
+    held_ns: int
+    ended: bool
+
+
+PoolEvent = (
+    MapStarted
+    | Progress
+    | TaskFailed
+    | TaskRetried
+    | TaskPreempted
+    | MapEnded
+    | WorkerStarted
+    | WorkerEnded
+    | MemoryHeld
+    | MemoryReleased
+    | PoolBroken
+    | PoolOpened
+    | PoolEnded
+    | WorkReported
+    | InputRead
+)

@@ -1,0 +1,9 @@
+"""What a pool does now: a progress bar, a live view, metrics for Prometheus and OpenTelemetry. The home of rich."""
+
+from __future__ import annotations
+
+from allcores.monitoring.estimate import pace_text
+from allcores.monitoring.live_view import LiveView
+from allcores.monitoring.progress_bar import ProgressBar
+
+__all__ = ["LiveView", "ProgressBar", "pace_text"]

@@ -1,0 +1,182 @@
+"""What a live view shows, as lines of styled text: pure, so that it is made and tested without a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from allcores.monitoring.estimate import Estimate, clock_text, eta_text, pace_text
+from allcores.system.cores import human_size
+
+if TYPE_CHECKING:
+    from allcores.pool.worker_status import WorkerStatus
+
+#: pieces of one line, each with its style in rich's words
+Line = list[tuple[str, str]]
+
+BAR_CELLS = 24
+#: causes of failures that are named
+MOST_CAUSES = 4
+#: what runs shorter than this is not worth reading: its text would only flicker
+READABLE_S = 0.5
+#: a step that takes longer is shown in another colour
+LONG_S = 10.0
+
+
+@dataclass(slots=True)
+class MapView:
+    """One map that runs, or has just ended. done, failed, total: items; seconds: since it began."""
+
+    description: str
+    done: int
+    failed: int
+    total: int | None
+    seconds: float
+    pace: float
+    estimate: Estimate | None = None
+    ended: bool = False
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class PoolView:
+    """What is known of a pool. causes: failures by name. cores: in use now, None if that is not known.
+
+    budget: cores that it may use. resident, largest: bytes of all processes, and of the largest worker.
+    memory, memory_per_worker: what these may be, None if that is not known or not limited.
+    """
+
+    maps: list[MapView]
+    lanes: list[WorkerStatus] = field(default_factory=list)
+    causes: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    cores: float | None = None
+    budget: int = 1
+    resident: int = 0
+    largest: int = 0
+    memory: int | None = None
+    memory_per_worker: int | None = None
+
+
+def panel(view: PoolView, width: int, lanes: int) -> list[Line]:
+    """All lines of a live view. width: cells of a line; lanes: most lanes that are shown."""
+    found = [_map_line(each, width) for each in view.maps]
+    trouble = failures_text(view)
+    if trouble:
+        found.append([("  ", ""), (trouble, "red")])
+    means = resources(view)
+    if means:
+        found.append([("  ", ""), *means])
+    found += lane_lines(view.lanes, width, lanes)
+    return found
+
+
+def _map_line(each: MapView, width: int) -> Line:
+    share = each.done / each.total if each.total else None
+    line: Line = [(f"{each.description} ", "bold")]
+    count = f"{each.done:,}" if each.total is None else f"{each.done:,} of {each.total:,}"
+    parts = [count]
+    if share is not None:
+        parts.append(f"{int(share * 100)} %")
+    if each.pace:
+        parts.append(pace_text(each.pace))
+    parts.append(clock_text(each.seconds))
+    if each.cancelled:
+        parts.append("stopped")
+    elif not each.ended and each.total is not None:
+        parts.append(eta_text(each.estimate) + " left" if each.estimate is not None else "…")
+    text = " · ".join(parts)
+    room = width - len(each.description) - len(text) - 4
+    if share is not None and room >= 8:
+        cells = min(BAR_CELLS, room)
+        full = round(cells * min(1.0, share))
+        line += [("━" * full, "green" if each.ended else "cyan"), ("─" * (cells - full), "dim"), (" ", "")]
+    return [*line, (text, "")]
+
+
+def failures_text(view: PoolView) -> str:
+    """ "3 failed: 2 ValueError, 1 timed out · 4 retries", or nothing. Causes are known once outcomes are read."""
+    failed = sum(each.failed for each in view.maps)
+    parts = []
+    if failed:
+        causes = sorted(view.causes.items(), key=lambda cause: -cause[1])
+        named = [f"{count:,} {cause}" for cause, count in causes[:MOST_CAUSES]]
+        if len(causes) > MOST_CAUSES:
+            named.append(f"{len(causes) - MOST_CAUSES} other causes")
+        parts.append(f"{failed:,} failed" + (f": {', '.join(named)}" if named else ""))
+    if view.retries:
+        parts.append("1 retry" if view.retries == 1 else f"{view.retries:,} retries")
+    return " · ".join(parts)
+
+
+def resources(view: PoolView) -> Line:
+    """Cores in use against the budget, memory against its limits."""
+    line: Line = []
+    if view.cores is not None:
+        line += [("cores ", "dim"), (f"{view.cores:.1f} of {view.budget}", "")]
+    if view.resident:
+        memory = human_size(view.resident)
+        if view.memory is not None:
+            memory += f" of {human_size(view.memory)}"
+        line += [(" · memory " if line else "memory ", "dim"), (memory, "")]
+        if view.largest:
+            limit, near = view.memory_per_worker, False
+            text = f"largest worker {human_size(view.largest)}"
+            if limit is not None:
+                text += f" of {human_size(limit)}"
+                near = view.largest > 0.9 * limit
+            line += [(" · ", "dim"), (text, "yellow" if near else "")]
+    return line
+
+
+def lane_lines(lanes: Sequence[WorkerStatus], width: int, most: int) -> list[Line]:
+    """A line per worker; where there are too many, those whose step takes longest, and how many do what."""
+    if most <= 0 or not lanes:
+        return []
+    shown = list(lanes)
+    rest: list[WorkerStatus] = []
+    if len(shown) > most:
+        # One line is for the rest. Busy ones first, the longest at the top.
+        shown.sort(key=lambda lane: (lane.state == "idle", -lane.seconds, lane.worker))
+        shown, rest = shown[: most - 1], shown[most - 1 :]
+    digits = max(len(str(lane.worker)) for lane in shown)
+    counts = max(len(f"{lane.done:,}") for lane in shown)
+    lines = [_lane_line(lane, width, digits, counts) for lane in shown]
+    if rest:
+        lines.append([(f"  … {len(rest):,} more workers: {_states(rest)}", "dim")])
+    return lines
+
+
+def _lane_line(lane: WorkerStatus, width: int, digits: int, counts: int) -> Line:
+    line: Line = [(f"  worker {lane.worker:>{digits}} ", "dim"), (f"{lane.done:>{counts},} done  ", "dim")]
+    if lane.state == "idle":
+        return [*line, (f"{'':>7}  idle", "dim")]
+    if lane.state != "running":
+        return [*line, (f"{clock_text(lane.seconds):>7}  ", ""), (lane.state, "yellow")]
+    if lane.seconds < READABLE_S:
+        text = f"items[{lane.index}]" if lane.index is not None else lane.text
+        return [*line, (f"{'':>7}  {text}", "dim")]
+    text = lane.text + (f" (attempt {lane.attempt})" if lane.attempt > 1 else "")
+    room = max(8, width - sum(len(piece) for piece, _ in line) - 10)
+    text = text if len(text) <= room else text[: room - 1] + "…"
+    return [*line, (f"{clock_text(lane.seconds):>7}  ", "yellow" if lane.seconds >= LONG_S else "cyan"), (text, "")]
+
+
+def _states(lanes: Iterable[WorkerStatus]) -> str:
+    counts: dict[str, int] = {}
+    for lane in lanes:
+        counts[lane.state] = counts.get(lane.state, 0) + 1
+    return ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items(), key=lambda each: -each[1]))
+
+
+def plain(view: PoolView) -> str:
+    """The same in one line, for a log."""
+    parts = ["".join(text for text, _ in _map_line(each, 0)) for each in view.maps]
+    trouble = failures_text(view)
+    if trouble:
+        parts.append(trouble)
+    longest = max(view.lanes, key=lambda lane: lane.seconds, default=None)
+    if longest is not None and longest.state == "running" and longest.seconds >= LONG_S:
+        parts.append(f"longest: {longest.text} for {clock_text(longest.seconds)}")
+    return " · ".join(parts)

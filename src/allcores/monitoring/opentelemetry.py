@@ -1,0 +1,66 @@
+"""Figures for OpenTelemetry. The home of opentelemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from allcores.monitoring.readings import METRICS, Metric, Readings
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+
+
+class OpenTelemetry(Readings):
+    """An observer that shows pools to OpenTelemetry; one may watch any number of pools.
+
+    meter: what the instruments are made with; None takes that of the global meter provider.
+    Names begin with `allcores.`. Pools are told apart by the attribute `pool`, their name; give them different ones.
+    Seconds per item come as counters, one per attribute `le` with the items that took at most so many seconds, since
+    a histogram cannot be observed from outside.
+    Raises: ImportError if opentelemetry is not installed.
+    """
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        try:
+            from opentelemetry import metrics
+        except ImportError as error:
+            raise ImportError("OpenTelemetry metrics need opentelemetry-api: pip install 'allcores[otel]'") from error
+        super().__init__()
+        meter = metrics.get_meter("allcores") if meter is None else meter
+        for metric in METRICS:
+            make: Any = meter.create_observable_counter if metric.kind == "counter" else meter.create_observable_gauge
+            make(
+                f"allcores.{metric.name}",
+                callbacks=[self._callback(metric)],
+                unit={"seconds": "s", "bytes": "By"}.get(metric.unit, "1"),
+                description=metric.text,
+            )
+        meter.create_observable_counter(
+            "allcores.items_by_seconds",
+            callbacks=[self._by_seconds],
+            description="Items that took at most `le` seconds",
+        )
+        self._maps_taken = meter.create_histogram("allcores.map_seconds", unit="s", description="How long maps took")
+
+    def _map_took(self, seconds: float) -> None:
+        self._maps_taken.record(seconds)
+
+    def _callback(self, metric: Metric) -> Callable[[Any], Iterable[Any]]:
+        from opentelemetry.metrics import Observation
+
+        def observe(_: Any) -> list[Any]:
+            return [Observation(value, dict(labels)) for labels, value in self.samples(metric)]
+
+        return observe
+
+    def _by_seconds(self, _: Any) -> list[Any]:
+        from opentelemetry.metrics import Observation
+
+        found = []
+        for labels, histogram in self.items().items():
+            sum_ = 0
+            for bound, count in zip([*map(str, histogram.bounds), "+Inf"], histogram.counts, strict=True):
+                sum_ += count
+                found.append(Observation(sum_, {**dict(labels), "le": bound}))
+        return found

@@ -1,0 +1,144 @@
+"""What `allcores top` shows, as lines of styled text, and the screen that shows them again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from allcores.monitoring.estimate import clock_text, pace_text
+from allcores.monitoring.live_lines import LONG_S, Line
+from allcores.monitoring.live_view import styled
+from allcores.monitoring.progress_bar import need_rich
+from allcores.system.cores import human_size
+
+#: lines of the screen that are not for workers
+MARGIN = 2
+
+
+@dataclass(slots=True)
+class WorkerRow:
+    """One worker. cores: in use, None if unknown; resident: bytes."""
+
+    worker: int
+    pid: int | None
+    state: str
+    seconds: float
+    index: int | None
+    done: int
+    cores: float | None
+    resident: int
+
+
+@dataclass(slots=True)
+class PoolRows:
+    """One pool. pace: items per second since the last look, None at the first."""
+
+    pid: int
+    name: str
+    command: str
+    size: int
+    seconds: float
+    done: int
+    failed: int
+    retries: int
+    map_done: int
+    map_total: int | None
+    pace: float | None
+    cores: float | None
+    resident: int
+    memory_per_worker: int | None
+    workers: list[WorkerRow] = field(default_factory=list)
+
+
+def overview(pools: Sequence[PoolRows], width: int, height: int | None) -> list[Line]:
+    """All pools. height: lines that there are; None for as many as it takes."""
+    lines: list[Line] = []
+    room = None if height is None else max(1, (height - MARGIN) // max(1, len(pools)) - 4)
+    for number, pool in enumerate(pools):
+        if number:
+            lines.append([])
+        lines += _pool(pool, width, room)
+    return lines
+
+
+def _pool(pool: PoolRows, width: int, room: int | None) -> list[Line]:
+    busy = sum(1 for each in pool.workers if each.state not in ("idle", "starting"))
+    head: Line = [(pool.name, "bold"), (f" · process {pool.pid}", "")]
+    if pool.command:
+        left = max(10, width - len(pool.name) - len(str(pool.pid)) - 16)
+        command = pool.command if len(pool.command) <= left else pool.command[: left - 1] + "…"
+        head.append((f" · {command}", "dim"))
+    parts = [f"up {clock_text(pool.seconds)}", f"{pool.done:,} items done"]
+    if pool.failed:
+        parts.append(f"{pool.failed:,} failed")
+    if pool.retries:
+        parts.append("1 retry" if pool.retries == 1 else f"{pool.retries:,} retries")
+    if pool.pace is not None:
+        parts.append(pace_text(pool.pace))
+    if busy and pool.map_total:
+        parts.append(f"{pool.map_done:,} of {pool.map_total:,} of its maps ({pool.map_done * 100 // pool.map_total} %)")
+    means = [f"{busy} of {len(pool.workers)} workers busy"]
+    if pool.cores is not None:
+        means.append(f"{pool.cores:.1f} cores")
+    means.append(f"memory {human_size(pool.resident)}")
+    if pool.memory_per_worker:
+        means.append(f"limit {human_size(pool.memory_per_worker)} per worker")
+    lines: list[Line] = [head, [("  " + " · ".join(parts), "")], [("  " + " · ".join(means), "")]]
+    shown = list(pool.workers)
+    rest = 0
+    if room is not None and len(shown) > room:
+        shown.sort(key=lambda each: (each.state == "idle", -each.seconds, each.worker))
+        rest = len(shown) - max(0, room - 1)
+        shown = shown[: max(0, room - 1)]
+    if shown:
+        columns = ("worker", "pid", "done", "cores", "memory", "for", "what")
+        cells = [columns, *(_cells(each) for each in shown)]
+        widths = [max(len(row[column]) for row in cells) for column in range(6)]
+        for row, each in zip(cells, [None, *shown], strict=True):
+            text = "  " + "  ".join(f"{cell:>{size}}" for cell, size in zip(row, widths, strict=False)) + "  " + row[6]
+            quiet = each is None or each.state == "idle"
+            lines.append([(text, "dim" if quiet else "yellow" if each is not None and each.seconds >= LONG_S else "")])
+    if rest:
+        lines.append([(f"  … {rest} more workers", "dim")])
+    return lines
+
+
+def _cells(each: WorkerRow) -> tuple[str, ...]:
+    what = each.state if each.index is None else f"items[{each.index}]"
+    if each.index is not None and each.state != "running":
+        what += f" ({each.state})"
+    return (
+        str(each.worker),
+        str(each.pid or ""),
+        f"{each.done:,}",
+        "" if each.cores is None else f"{each.cores:.2f}",
+        human_size(each.resident) if each.resident else "",
+        clock_text(each.seconds) if each.state != "idle" else "",
+        what,
+    )
+
+
+def as_text(lines: list[Line]) -> str:
+    """Without styles."""
+    return "\n".join("".join(piece for piece, _ in line) for line in lines)
+
+
+def show(look: Callable[[int, int], list[Line] | None], interval_s: float) -> None:
+    """Draw on standard output what `look(width, height)` gives, until it gives None, or Ctrl-C.
+
+    Raises: ImportError if rich is not installed.
+    """
+    need_rich()
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=console, auto_refresh=False, transient=False) as live,
+    ):
+        while (lines := look(console.size[0] - 1, console.size[1])) is not None:
+            live.update(styled(lines), refresh=True)
+            time.sleep(interval_s)

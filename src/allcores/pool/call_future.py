@@ -1,0 +1,249 @@
+"""The future of one submitted call: a `concurrent.futures.Future` that can end running work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from _thread import LockType, allocate_lock
+from concurrent.futures import CancelledError, Future
+from threading import TIMEOUT_MAX
+from typing import TYPE_CHECKING, Any
+
+from allcores.errors import PoolClosed
+from allcores.pool.result_stream import LOGS_ASIDE_S, LOGS_S, open_segment
+from allcores.scheduler.map_state import Chunk, Segment, describe
+from allcores.system.clock import monotonic_ns
+from allcores.transport import remote_errors
+
+if TYPE_CHECKING:
+    from allcores.pool.driver import Driver
+
+
+_UNSETTLED = ("PENDING", "RUNNING")
+
+
+class CallFuture(Future[Any]):
+    """What `Pool.submit` returns.
+
+    Differs from its base in one thing: `cancel()` also ends a call that is running already, after
+    `Limits.grace_s`, and returns True. One that is made without a driver belongs to no call and is like its base.
+    """
+
+    #: whether cancel() may end a running call
+    ends_running_calls = True
+
+    def __init__(self, driver: Driver | None = None) -> None:
+        super().__init__()
+        self._driver = driver
+        self._chunk: Chunk | None = None
+        #: the pool, which must not close itself before the outcome is here
+        self._owner: object = None
+        #: its outcome is being set; callbacks come later
+        self._quiet = False
+        #: locks that threads in `result()` wait for
+        self._wakers: list[LockType] = []
+
+    def cancel(self) -> bool:
+        """Take the call back, or end it if it runs. False only if it is finished already."""
+        chunk, driver = self._chunk, self._driver
+        if driver is None:
+            return super().cancel()
+        if self.ends_running_calls:
+            with self._condition:
+                if self.done():
+                    return self.cancelled()
+                # The base class refuses once a call is running; ours can still be taken back.
+                self._state = "PENDING"
+        elif chunk is not None and chunk.sequence:
+            return self.cancelled()
+        if not super().cancel():
+            return False
+        if self._state == "CANCELLED":
+            # Nobody else will tell those who wait() for it: an executor does when it meets the call.
+            self.set_running_or_notify_cancel()
+        driver.untrack(self)
+        if chunk is not None:
+            driver.cancel_call(chunk)
+        self._chunk = self._owner = None
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the call returned; its exception raised. TimeoutError after `timeout` seconds."""
+        try:
+            if self._state in _UNSETTLED:
+                timeout = self._wait(self._attend(timeout))
+            if self._state == "FINISHED" and self._exception is None:
+                # As the base class does it, but without its lock: the state is set after the result.
+                return self._result
+            return super().result(timeout)
+        finally:
+            if self._driver is not None and self._driver.backend.unhandled:
+                self._settle_logs(LOGS_S)
+            # The exception's traceback has this frame, and the future has the exception: a cycle otherwise.
+            del self
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The call's exception, None if it returned. TimeoutError after `timeout` seconds."""
+        try:
+            return super().exception(self._wait(self._attend(timeout)))
+        finally:
+            if self._driver is not None and self._driver.backend.unhandled:
+                self._settle_logs(LOGS_S)
+            # The exception's traceback has this frame, and the future has the exception: a cycle otherwise.
+            del self
+
+    def _wait(self, timeout: float | None) -> float | None:
+        """Wait as the base class does, but without its lock: a signal's handler that runs here may wait for other
+        calls, and the pool's thread must be able to settle this one. Returns how long the base class is to wait."""
+        if self._driver is None or self._state not in _UNSETTLED:
+            return timeout
+        waker = allocate_lock()
+        waker.acquire()
+        self._wakers.append(waker)
+        try:
+            # Asked again: whoever settles it changes the state first, and looks for wakers then.
+            if self._state in _UNSETTLED:
+                waker.acquire(timeout=-1 if timeout is None else min(timeout, TIMEOUT_MAX))
+        finally:
+            self._wakers.remove(waker)
+        return 0.0
+
+    def _attend(self, timeout: float | None) -> float | None:
+        """Wait on this thread as long as that is possible; returns the seconds that are left."""
+        chunk, driver = self._chunk, self._driver
+        if driver is None or chunk is None or self._state not in _UNSETTLED:
+            return timeout
+        if driver.closed and driver.pid != os.getpid():
+            raise PoolClosed(
+                "This call was submitted by the process that this one was forked from; it alone gets the outcome."
+            )
+        until = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
+        driver.backend.attend(chunk, until, self._is_settled)
+        return None if until is None else max(0.0, (until - monotonic_ns()) / 1e9)
+
+    def _is_settled(self) -> bool:
+        # done() without its lock: one attribute, read once.
+        return self._state not in _UNSETTLED
+
+    def running(self) -> bool:
+        """A worker has the call."""
+        chunk = self._chunk
+        if chunk is None:
+            return super().running()
+        return not self.done() and chunk.sequence > 0
+
+    def is_simple(self) -> bool:
+        """Nobody waits for it but in `result()`: to settle it runs no foreign code and takes no foreign lock."""
+        return not self._done_callbacks and not self._waiters
+
+    def resolve(self, outcome: Segment | BaseException, *, wait: bool = False) -> bool:
+        """Set its outcome; `call_back` is to follow. False if another thread has the future's lock, which it may hold
+        for long: a signal's handler may run there, and wait for another call. With `wait` that is waited for."""
+        if self._driver is not None and self._driver.backend.unhandled and not self.is_simple():
+            self._driver.backend.settle_logs(LOGS_ASIDE_S)
+        if not self._condition.acquire(blocking=wait):
+            return False
+        self._quiet = True
+        try:
+            if isinstance(outcome, BaseException):
+                self._fail(outcome)
+            else:
+                self._settle(outcome)
+        finally:
+            self._quiet = False
+            self._condition.release()
+        return True
+
+    def _invoke_callbacks(self) -> None:
+        for waker in list(self._wakers) if self._wakers else ():
+            with contextlib.suppress(RuntimeError):  # it was woken already
+                waker.release()
+        if not self._quiet:
+            self.call_back()
+
+    def call_back(self) -> None:
+        """Call what was added with `add_done_callback`, each once. One that raises is logged, and the others go on.
+
+        Only Ctrl-C, which is nobody's mistake, is passed on in the end.
+        """
+        if not self._done_callbacks:
+            # What is added from now on is called by whoever adds it.
+            return
+        with self._condition:
+            callbacks: list[Any] = self._done_callbacks
+            self._done_callbacks: list[Any] = []
+        interrupt: KeyboardInterrupt | None = None
+        for callback in callbacks:
+            try:
+                callback(self)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                    interrupt = error
+                else:
+                    # As the base class does for Exception. SystemExit and the like would end whoever has the outcome.
+                    logging.getLogger("concurrent.futures").exception("exception calling callback for %r", self)
+        if interrupt is not None:
+            raise interrupt
+
+    def _settle_logs(self, seconds: float) -> None:
+        """Wait until what the call has logged is handled, if it is done."""
+        if self._driver is not None and self._is_settled():
+            self._driver.backend.settle_logs(seconds)
+
+    def _settle(self, segment: Segment) -> None:
+        """The call's outcome is here."""
+        if not self.set_running_or_notify_cancel_once():
+            return
+        try:
+            if segment.failures:
+                failure = segment.failures[0]
+                self._set(error=self._translate(failure.error, unpickling=failure.unpickling))
+            else:
+                self._set(value=open_segment(segment)[0])
+        except BaseException as error:
+            error.add_note("allcores: the result could not be unpickled")
+            what = "the call" if self._chunk is None else describe(self._chunk, 0)
+            self._set(error=self._translate(remote_errors.as_exception(error, what), unpickling=True))
+        self._chunk = self._owner = None
+
+    def set_running_or_notify_cancel_once(self) -> bool:
+        """False if the future was cancelled; may be called when it already was told so."""
+        if self._state not in _UNSETTLED:
+            return False
+        return self._state == "RUNNING" or self.set_running_or_notify_cancel()
+
+    def _set(self, value: Any = None, error: BaseException | None = None) -> None:
+        # A cancel() may win the race; then the outcome has no taker.
+        try:
+            if error is not None:
+                self.set_exception(error)
+            else:
+                self.set_result(value)
+        except Exception:
+            if not self.cancelled():
+                raise
+
+    def _fail(self, error: BaseException) -> None:
+        """The pool is broken: no outcome will come."""
+        if self.set_running_or_notify_cancel_once():
+            self._set(error=self._translate(error))
+        self._chunk = self._owner = None
+
+    def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
+        """What the future has for `error`; `unpickling`: it was raised on the way, not by the function."""
+        return error
+
+    def _drop(self) -> None:
+        """The pool is closed: nothing will come."""
+        if self.done():
+            return
+        with self._condition:
+            self._state = "PENDING"
+        if super().cancel():
+            self.set_running_or_notify_cancel()
+        self._chunk = self._owner = None
+
+
+__all__ = ["CallFuture", "CancelledError"]

@@ -1,0 +1,107 @@
+"""The verbs at module level: each works on one warm pool that is shared by the whole process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from allcores.outcome import Outcome
+from allcores.pool.pool import Pool
+from allcores.pool.result_stream import Stream
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from allcores.pool.async_stream import AsyncStream
+    from allcores.runs.options import RunResult
+
+R = TypeVar("R")
+
+
+#: the pool behind these verbs; the lock is reentrant, since a signal's handler may use them too
+_shared: Pool | None = None
+_shared_lock = threading.RLock()
+
+
+def shared() -> Pool:
+    """The warm pool behind the module-level verbs; made at the first call, closed at exit."""
+    global _shared
+    with _shared_lock:
+        pool = _shared
+        usable = (
+            pool is not None
+            and not pool._current.closed
+            and pool._current.pid == os.getpid()
+            and pool._current.scheduler.broken is None
+        )
+        if pool is None or not usable:
+            if pool is not None and pool._current.pid == os.getpid():
+                pool.close()
+            pool = _shared = Pool(name="shared")
+        return pool
+
+
+def shutdown_shared() -> None:
+    """Close the shared pool, if there is one; the next module-level call makes a new one."""
+    global _shared
+    with _shared_lock:
+        pool, _shared = _shared, None
+    if pool is not None:
+        pool.close()
+
+
+def _after_fork() -> None:
+    global _shared, _shared_lock
+    _shared = None
+    _shared_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(shutdown_shared)
+
+
+# --- the verbs ---------------------------------------------------------------------------------
+
+
+def map(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> list[R]:
+    """`Pool.map` on the shared pool."""
+    return shared().map(fn, items, **options)
+
+
+def imap(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> Stream[R]:
+    """`Pool.imap` on the shared pool."""
+    return shared().imap(fn, items, **options)
+
+
+def imap_unordered(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> Stream[R]:
+    """`Pool.imap_unordered` on the shared pool."""
+    return shared().imap_unordered(fn, items, **options)
+
+
+def starmap(fn: Callable[..., R], items: Iterable[Iterable[Any]], **options: Any) -> list[R]:
+    """`Pool.starmap` on the shared pool."""
+    return shared().starmap(fn, items, **options)
+
+
+def outcomes(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> Stream[Outcome[R]]:
+    """`Pool.outcomes` on the shared pool."""
+    return shared().outcomes(fn, items, **options)
+
+
+def aimap(fn: Callable[..., R], items: Iterable[Any] | AsyncIterable[Any], **options: Any) -> AsyncStream[R]:
+    """`Pool.aimap` on the shared pool."""
+    return shared().aimap(fn, items, **options)
+
+
+def run(fn: Callable[..., Any], source: Any, sink: Any, **options: Any) -> RunResult:
+    """`Pool.run` on the shared pool."""
+    return shared().run(fn, source, sink, **options)
+
+
+def submit(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+    """`Pool.submit` on the shared pool."""
+    return shared().submit(fn, *args, **kwargs)

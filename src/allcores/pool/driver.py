@@ -1,0 +1,548 @@
+"""Where the columns meet: one lock around the dispatcher, its orders carried out, its news told.
+
+Whoever has something to say (a consumer with new items, the backend's thread with results) calls in,
+the dispatcher decides, the orders are carried out at once, on that same thread. So a submitted call
+reaches its worker without waking anybody else first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+from typing import Any
+
+from allcores.backends import Backend
+from allcores.errors import InternalError, PoolClosed, again
+from allcores.events import MapEnded, MapStarted, PoolEnded, PoolEvent, PoolOpened, Progress, TaskFailed
+from allcores.limits import Limits
+from allcores.pool.interrupt_lock import InterruptSafeLock
+from allcores.scheduler.activity import ActivityBatcher
+from allcores.scheduler.map_state import Chunk, Function, MapState, Segment, describe
+from allcores.scheduler.messages import Kill, Order
+from allcores.scheduler.scheduler import Scheduler
+from allcores.shared_memory.buffers import BufferedPickle
+from allcores.system import caller, deferral
+from allcores.system.clock import monotonic_ns
+from allcores.transport import pickling
+
+Observer = Callable[[PoolEvent], None]
+#: what a future gets: its outcome, or the error that no outcome will come for
+Due = tuple[Any, "Segment | BaseException"]
+
+#: drivers of this process; a forked copy of it must let go of their descriptors
+_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+#: functions whose bytes are kept, per pool
+MOST_FUNCTIONS = 256
+#: news of progress at most this often per flow, ns
+PROGRESS_NS = 50_000_000
+
+
+#: pause between two attempts to give a future its outcome whose lock is held, ns
+BLOCKED_NS = 1_000_000
+
+
+def _abandon_all() -> None:
+    for driver in list(_drivers):
+        # A fork of this fork must not close the same numbers again: by then they may be somebody else's.
+        _drivers.discard(driver)
+        driver.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+class Driver:
+    """One pool's loop, without its thread: the thread, if any, is the backend's."""
+
+    def __init__(
+        self, workers: int, limits: Limits, backend: Backend, observers: Iterable[Observer], name: str
+    ) -> None:
+        self.name = name
+        self.workers = workers
+        self.limits = limits
+        self.backend = backend
+        self.lock = InterruptSafeLock()
+        self.scheduler = Scheduler(workers, limits, backend.progress, describe=describe)
+        self.pid = os.getpid()
+        #: for whoever makes another in its place: in a process that was forked from this one's, and where a pool waits
+        #: for its first use; None: it is used itself
+        self.inherited: threading.RLock | None = None
+        self.closed = False
+        #: observers know that it is over
+        self._ended = False
+        self._observers: list[Observer] = list(observers)
+        self._wakers: dict[MapState, Callable[[], None]] = {}
+        self._told_ns: dict[MapState, int] = {}
+        self._numbers = count(1)
+        self._function_numbers = count(1)
+        #: functions whose bytes are kept, by their ids and how they are called
+        self._functions: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
+        #: functions that workers may drop; the backend collects them
+        self.dropped: deque[int] = deque()
+        #: the time until which the backend's thread sleeps; None while it is awake
+        self.sleeps_until: int | None = None
+        #: flows behind `submit`, by what was asked of them
+        self._calls: dict[object, MapState] = {}
+        #: futures without an outcome yet
+        self._waiting: set[Any] = set()
+        #: flows that were given up where the lock could not be taken (by the garbage collector, say)
+        self._given_up: deque[MapState] = deque()
+        #: what is to be told once the lock is released, by whoever comes first: futures' outcomes, and news
+        self._due: deque[Due] = deque()
+        self._new_events: deque[PoolEvent] = deque()
+        #: outcomes that the pool's own thread is to hand out
+        self._aside: deque[Due] = deque()
+        #: outcomes of futures whose own lock is held by somebody; to be tried again soon
+        self._blocked: deque[Due] = deque()
+        #: somebody wants to know of all work; an observer whose attribute `sees_work` is False does not
+        self.wants_activity = any(getattr(observer, "sees_work", True) for observer in self._observers)
+        if self.wants_activity:
+            self.scheduler.activity_batcher = ActivityBatcher()
+        if self._observers:
+            self.notify(PoolOpened(name, backend.name, workers))
+        backend.start(self)
+        _drivers.add(self)
+        try:
+            with self.lock:
+                self.scheduler.fill(monotonic_ns())
+                self._execute()
+            backend.started()
+        except BaseException:
+            # A signal's handler raised: nobody would have the pool, nor close it.
+            self.close()
+            raise
+
+    # --- turns: each takes the lock, lets the dispatcher decide, obeys, and tells ---
+
+    def turn(self, step: Callable[[Scheduler, int], None]) -> None:
+        """Let `step` talk to the dispatcher, then carry out what it ordered."""
+        if self.closed and self.pid != os.getpid():
+            return
+        try:
+            with self.lock:
+                step(self.scheduler, monotonic_ns())
+                self._execute()
+        finally:
+            self._notify()
+
+    def add(self, chunk: Chunk) -> None:
+        """Hand a chunk of fresh items to the dispatcher."""
+        try:
+            with self.lock:
+                self._check_open()
+                if chunk.future is not None:
+                    self._waiting.add(chunk.future)
+                self.scheduler.add(chunk, monotonic_ns())
+                self._execute()
+        finally:
+            self._notify()
+
+    def add_all(self, map_state: MapState, parts: Iterable[Chunk | Segment]) -> None:
+        """Hand over freshly pulled items in one turn; those that could not be pickled come settled."""
+        try:
+            with self.lock:
+                self._check_open()
+                now = monotonic_ns()
+                for part in parts:
+                    if isinstance(part, Chunk):
+                        self.scheduler.add(part, now)
+                    else:
+                        self.scheduler.refuse(map_state, part)
+                self._execute()
+        finally:
+            self._notify()
+
+    def _execute(self) -> None:
+        """Carry out what the dispatcher ordered; with the lock held. `_tell` is to follow once it is released."""
+        scheduler = self.scheduler
+        while self._given_up:
+            self._drop(self._given_up.popleft())
+        while scheduler.commands:
+            commands: Sequence[Order] = scheduler.commands
+            scheduler.commands = []
+            self.backend.execute(commands)
+        if scheduler.dirty_maps:
+            for map_state in scheduler.dirty_maps:
+                if map_state.calls:
+                    self._note_calls(map_state)
+                    continue
+                waker = self._wakers.get(map_state)
+                if waker is None:
+                    # Its reader has left: nothing is noted of it any more.
+                    continue
+                # Also when it can bring new work: behind a straggler nothing is ready, and workers idle.
+                if map_state.ready or map_state.finished or scheduler.wants_input(map_state):
+                    waker()
+                if self._observers:
+                    self._note_progress(map_state)
+            scheduler.dirty_maps.clear()
+        if scheduler.activity_batcher is not None:
+            scheduler.activity_batcher.tell(scheduler.new_events)
+        if scheduler.new_events:
+            if self._observers:
+                self._new_events.extend(scheduler.new_events)
+            scheduler.new_events = []
+        alarm = scheduler.next_alarm_ns
+        if self.sleeps_until is not None and alarm is not None and alarm < self.sleeps_until:
+            self.sleeps_until = None
+            self.backend.wake()
+
+    def _note_calls(self, map_state: MapState) -> None:
+        """Submitted calls are settled, or never will be; with the lock held."""
+        if self.closed:
+            # Closing cancels them.
+            return
+        while (segment := map_state.take()) is not None:
+            self._waiting.discard(segment.future)
+            self._due.append((segment.future, segment))
+        if map_state.broken is not None:
+            for future in list(self._waiting):
+                self._waiting.discard(future)
+                self._due.append((future, again(map_state.broken)))
+
+    def _note_progress(self, map_state: MapState) -> None:
+        now = monotonic_ns()
+        if map_state.finished or now - self._told_ns.get(map_state, 0) > PROGRESS_NS:
+            self._told_ns[map_state] = now
+            self.scheduler.new_events.append(
+                Progress(map_state.number, map_state.settled, map_state.failed, map_state.total)
+            )
+
+    def _notify(self) -> None:
+        """Resolve futures and tell observers, with the lock released: both run foreign code.
+
+        Whatever that raises, nothing is lost: what is left here, the next one tells.
+        """
+        if self._due or self._aside or self._blocked:
+            self._resolve()
+        while self._new_events:
+            try:
+                event = self._new_events.popleft()
+            except IndexError:  # another thread was quicker
+                break
+            self.notify(event)
+
+    def _resolve(self) -> None:
+        """Give futures their outcomes."""
+        here = self.backend.resolves_here()
+        if here and self._blocked:
+            for _ in range(len(self._blocked)):
+                self._aside.append(self._blocked.popleft())
+        while self._due or (here and self._aside):
+            self._resolve_one(self._due or self._aside, here=here)
+
+    def _resolve_one(self, due: deque[Due], *, here: bool) -> None:
+        """Those for which others than `result()` wait are left to the pool's thread, which holds no foreign lock; and
+        to a later round, if a thread holds their own."""
+        future = None
+        try:
+            outermost = deferral.enter()
+            try:
+                try:
+                    future, outcome = due.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                aside = None
+                if not here and not future.is_simple():
+                    aside = self._aside
+                elif not future.resolve(outcome, wait=self.backend.runs_on_caller):
+                    aside = self._blocked
+                if aside is not None:
+                    aside.append((future, outcome))
+                    future = None
+                    if not here:
+                        self.backend.wake()
+            finally:
+                if outermost:
+                    deferral.leave()
+        finally:
+            if future is not None:
+                future.call_back()
+
+    def notify(self, event: PoolEvent) -> None:
+        """Tell the observers; one that raises is dropped, with a warning."""
+        for observer in list(self._observers):
+            # In a section: what a signal's handler raises is not the observer's mistake.
+            outermost = deferral.enter()
+            try:
+                observer(event)
+            except Exception as error:
+                self._observers.remove(observer)
+                # Where warnings are errors, this one must not end the driver's thread.
+                with contextlib.suppress(Warning):
+                    caller.warn(
+                        f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told "
+                        "any more."
+                    )
+            finally:
+                if outermost:
+                    deferral.leave()
+
+    @property
+    def observed(self) -> bool:
+        """Somebody listens."""
+        return bool(self._observers)
+
+    # --- flows ---
+
+    def open(self, make: Callable[[int], MapState], waker: Callable[[], None] | None = None) -> MapState:
+        """Begin a flow; `waker` is called, with the lock held, when it has something for its consumer."""
+        with self.lock:
+            self._check_open()
+            map_state = make(next(self._numbers))
+            if waker is not None:
+                self._wakers[map_state] = waker
+            self.scheduler.open(map_state)
+        if self._observers and not map_state.calls:
+            self.notify(MapStarted(map_state.number, map_state.total))
+        return map_state
+
+    def end(self, map_state: MapState) -> None:
+        """The consumer is done with a flow, or gives it up: what is left of it is cancelled.
+
+        It may be called in the middle of one of our own turns, by the end of an object that was dropped there: then it
+        is done at the end of that turn.
+        """
+        if map_state not in self._wakers or (self.closed and self.pid != os.getpid()):
+            return
+        if self.lock.mine:
+            self._given_up.append(map_state)
+            return
+        try:
+            with self.lock:
+                self._drop(map_state)
+                if not self.closed:
+                    self._execute()
+        finally:
+            self._notify()
+
+    def _drop(self, map_state: MapState) -> None:
+        if self._wakers.pop(map_state, None) is None:
+            return
+        cancelled = not map_state.finished or map_state.cancelled
+        self._told_ns.pop(map_state, None)
+        if not map_state.finished and not self.closed:
+            self.scheduler.cancel(map_state, monotonic_ns())
+        self.scheduler.forget(map_state)
+        if self._observers:
+            activity_batcher = self.scheduler.activity_batcher
+            if activity_batcher is not None:
+                activity_batcher.settle(map_state)
+                activity_batcher.tell(self.scheduler.new_events)
+            self.scheduler.new_events.append(
+                Progress(map_state.number, map_state.settled, map_state.failed, map_state.total)
+            )
+            self.scheduler.new_events.append(MapEnded(map_state.number, map_state.settled, map_state.failed, cancelled))
+
+    def call(self, key: object, make: Callable[[int], MapState]) -> MapState:
+        """The flow behind all `submit`s with the same options."""
+        map_state = self._calls.get(key)
+        if map_state is None:
+            with self.lock:
+                self._check_open()
+                map_state = self._calls.get(key)
+                if map_state is None:
+                    map_state = self._calls[key] = make(next(self._numbers))
+                    self.scheduler.open(map_state)
+        return map_state
+
+    def waiting(self) -> list[Any]:
+        """Futures of calls that have no outcome yet."""
+        return list(self._waiting)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the pool's own thread has something to do, if nothing else happens. With the lock held."""
+        alarm = self.scheduler.next_alarm_ns
+        if not self._blocked:
+            return alarm
+        soon = monotonic_ns() + BLOCKED_NS
+        return soon if alarm is None else min(soon, alarm)
+
+    def untrack(self, future: Any) -> None:
+        """A future that got its outcome elsewhere."""
+        self._waiting.discard(future)
+
+    def report_failure(self, map_state: MapState, outcome: Any) -> None:
+        """Tell observers of an item that is not ok."""
+        if self._observers:
+            self.notify(TaskFailed(map_state.number, outcome))
+
+    # --- functions ---
+
+    def function(self, target: Callable[..., Any], style: str) -> Function:
+        """`target` as the pipes know it; its bytes are made once. Raises NotPicklable."""
+        key = (id(target), style)
+        known = self._functions.get(key)
+        if known is not None and known[0]() is target:
+            return known[1]
+        name = getattr(target, "__qualname__", type(target).__name__)
+        if not self.backend.needs_bytes:
+            return Function(next(self._function_numbers), target, b"", style, name)
+        # With the search path as it is now: it may have grown since the workers were started.
+        packed: bytes | BufferedPickle = pickling.dump_named(target, name, self.backend.pack_for_all)
+        leases: dict[int, object] = {}
+        if isinstance(packed, BufferedPickle):
+            leases, packed = packed.leases, packed.data
+        payload = pickling.dumps((style, packed, list(sys.path)))
+        # Without the target: it may be a method of something large, which must be free to go.
+        function = Function(next(self._function_numbers), None, payload, style, name, leases)
+        # When nobody uses it any more workers drop it: after its last chunk, or with the target.
+        weakref.finalize(function, self.dropped.append, function.number).atexit = False
+        if not leases:
+            self._keep(key, target, function)
+        return function
+
+    def _keep(self, key: tuple[int, str], target: Callable[..., Any], function: Function) -> None:
+        """Keep the bytes of a function for as long as the function itself is there."""
+        functions = self._functions
+
+        def forget(gone: weakref.ref[Any]) -> None:
+            known = functions.get(key)
+            if known is not None and known[0] is gone:
+                functions.pop(key, None)
+
+        try:
+            there = weakref.ref(target, forget)
+        except TypeError:  # of a kind that takes no weak references
+            return
+        if len(functions) >= MOST_FUNCTIONS:
+            functions.pop(next(iter(list(functions)), key), None)
+        functions[key] = there, function
+
+    # --- life ---
+
+    def _check_open(self) -> None:
+        if self.closed:
+            if self.pid != os.getpid():
+                raise PoolClosed(
+                    f"This process was forked from process {self.pid}, whose stream or call of pool {self.name!r} "
+                    "it cannot use: that process alone gets the outcome. A new call is run by workers of this process."
+                )
+            raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
+        if self.scheduler.broken is not None:
+            raise again(self.scheduler.broken)
+
+    def check_open(self) -> None:
+        """Raises PoolClosed, or the error that broke the pool."""
+        self._check_open()
+
+    def cancel_call(self, chunk: Chunk) -> None:
+        """Take back one submitted call; running work is ended after the grace period."""
+        if not self.closed and self.pid == os.getpid():
+            self.turn(lambda scheduler, now: scheduler.cancel_chunk(chunk, now))
+
+    def end_workers(self, reason: str, *, at_once: bool) -> None:
+        """End all workers, whatever they run, and start no others; `close` is to follow.
+
+        Args:
+            reason: Why, for the log.
+            at_once: Give them no time.
+        """
+        if self.closed or self.pid != os.getpid():
+            return
+
+        def step(scheduler: Scheduler, now: int) -> None:
+            scheduler.closing = True
+            scheduler.commands += [Kill(worker, reason, at_once) for worker in scheduler.worker_states]
+
+        self.turn(step)
+
+    def fail_everything(self, error: BaseException) -> None:
+        """The loop itself failed: everybody who waits is told, nobody is left waiting."""
+        mistake = InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
+        mistake.__cause__ = error
+        try:
+            with self.lock:
+                self.scheduler.break_off(mistake)
+                self.scheduler.closing = True
+                for waker in self._wakers.values():
+                    waker()
+                for map_state in self._calls.values():
+                    self._note_calls(map_state)
+                self._new_events.extend(self.scheduler.new_events)
+                self.scheduler.new_events = []
+        finally:
+            self._notify()
+
+    def close(self) -> None:
+        """End everything: what runs has the grace period of `Limits.grace_s`. Idempotent."""
+        if self.pid != os.getpid():
+            return
+        self.backend.step_back()
+        try:
+            with self.lock:
+                if self.closed:
+                    return
+                self.closed = True
+                self._close()
+        finally:
+            # Also if a signal's handler has raised: what was begun is ended.
+            if self.closed:
+                self._let_go()
+
+    def _close(self) -> None:
+        """Cancel all that is out; with the lock held."""
+        now = monotonic_ns()
+        error = PoolClosed(f"Pool {self.name!r} was closed.")
+        for map_state in [*self._wakers, *self._calls.values()]:
+            if self._observers and not map_state.calls:
+                ended = MapEnded(
+                    map_state.number, map_state.settled, map_state.failed, not map_state.finished or map_state.cancelled
+                )
+                self.scheduler.new_events.append(ended)
+            if not map_state.finished:
+                map_state.broken = map_state.broken or error
+            self.scheduler.cancel(map_state, now)
+            waker = self._wakers.get(map_state)
+            if waker is not None:
+                waker()
+        self.scheduler.close()
+        self._execute()
+        self.backend.wake()
+
+    def _let_go(self) -> None:
+        """The end of closing: nobody waits any more, and no worker is left."""
+        try:
+            self._notify()
+            self.drop_waiting()
+        finally:
+            self.backend.close()
+            _drivers.discard(self)
+            with self.lock:
+                self.scheduler.forget_all()
+            self._functions.clear()
+        if self._observers and not self._ended:
+            self._ended = True
+            self.notify(PoolEnded(self.name))
+
+    def drop_waiting(self) -> None:
+        """Cancel every future that has no outcome yet: none will come."""
+        while self._waiting:
+            try:
+                future = self._waiting.pop()
+            except KeyError:  # another thread was quicker
+                return
+            future._drop()
+
+    def maps(self) -> list[MapState]:
+        """All flows that are open now."""
+        return [*self._wakers, *self._calls.values()]
+
+    def abandon(self) -> None:
+        """In a forked child: this pool is the parent's."""
+        self.closed = True
+        self.inherited = threading.RLock()
+        # The thread that held the lock at that moment does not exist here.
+        self.lock = InterruptSafeLock()
+        error = PoolClosed(f"Pool {self.name!r} belongs to process {self.pid}, which this one was forked from.")
+        for map_state in self.maps():
+            map_state.broken = error
+        self.backend.abandon()

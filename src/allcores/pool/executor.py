@@ -1,0 +1,449 @@
+"""`concurrent.futures.Executor` on an allcores pool.
+
+The constructor and the meaning of every method are `ProcessPoolExecutor`'s, except that a worker that
+dies fails its own future only. That future's exception is both a `WorkerLost`, which says what
+happened, and a `BrokenProcessPool`, so that old `except` clauses still work.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import Executor as BaseExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from allcores.errors import AllcoresError, BrokenPool, InternalError, SetupError, TaskExited, UsageError, WorkerLost
+from allcores.limits import Limits
+from allcores.pool.call_future import CallFuture
+from allcores.pool.pool import Pool
+from allcores.system.clock import monotonic_ns
+from allcores.transport.references import OpenFiles
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+
+R = TypeVar("R")
+
+#: what of each executor has to end before the interpreter does
+_open: set[_Calls] = set()
+
+
+class WorkerLostInExecutor(WorkerLost, BrokenProcessPool):
+    """`WorkerLost` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class SetupFailedInExecutor(SetupError, BrokenProcessPool):
+    """`SetupError` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class BrokenPoolInExecutor(BrokenPool, BrokenProcessPool):
+    """`BrokenPool` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class InternalErrorInExecutor(InternalError, BrokenProcessPool):
+    """`InternalError` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class UnpicklingFailedInExecutor(AllcoresError, BrokenProcessPool):
+    """The function, its arguments or its result could not be unpickled; `__cause__` is what that raised.
+
+    `ProcessPoolExecutor` breaks over it, so it is a `BrokenProcessPool`; here it fails its own future only.
+    """
+
+
+_AS_BROKEN: dict[type[AllcoresError], type[AllcoresError]] = {
+    WorkerLost: WorkerLostInExecutor,
+    SetupError: SetupFailedInExecutor,
+    BrokenPool: BrokenPoolInExecutor,
+    InternalError: InternalErrorInExecutor,
+}
+
+
+def as_broken(error: BaseException) -> BaseException:
+    """`error`, as also a BrokenProcessPool if it tells of a lost worker or a broken pool."""
+    kind = next((_AS_BROKEN[base] for base in type(error).__mro__ if base in _AS_BROKEN), None)
+    if kind is None or isinstance(error, BrokenProcessPool):
+        return error
+    again = kind.__new__(kind)
+    again.args = error.args
+    again.__dict__.update(error.__dict__)
+    again.__cause__ = error.__cause__
+    return again
+
+
+class _ExecutorFuture(CallFuture):
+    """A future as Python documents it: a call that runs cannot be cancelled."""
+
+    ends_running_calls = False
+
+    def __init__(self, calls: _Calls | None = None) -> None:
+        super().__init__(calls.pool._driver if calls is not None else None)
+        self._calls = calls
+
+    def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
+        if isinstance(error, TaskExited) and error.__cause__ is not None:
+            error = error.__cause__
+        if not unpickling:
+            return as_broken(error)
+        broken = UnpicklingFailedInExecutor(
+            f"A call or its result could not be unpickled: {type(error).__name__}: {error}"
+        )
+        broken.__cause__ = error
+        return broken
+
+    def _invoke_callbacks(self) -> None:
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.pending.pop(self, None)
+        super()._invoke_callbacks()
+
+
+class _Calls:
+    """The calls of one executor that have no outcome yet, and the pool that runs them.
+
+    It stands apart from the executor, so that calls in flight do not keep that alive. It takes no lock: its methods are
+    also called by handlers of signals and by the garbage collector, in the middle of one another. Single operations on
+    dictionaries are enough: a call is noted before it is asked whether the executor takes any, and shutting down looks
+    for calls after it has said that none is taken.
+
+    Attributes:
+        pending: Futures without an outcome, in the order of their calls.
+        entering: Those that are still being handed to the pool, with the thread that does it.
+        over: After what no call is taken any more, in words; empty as long as calls are taken.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.pending: dict[Future[Any], None] = {}
+        self.entering: dict[Future[Any], int] = {}
+        self.over = ""
+
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        """Hand a call to the pool.
+
+        Raises:
+            RuntimeError: No call is taken any more.
+            BrokenProcessPool: The pool is broken.
+        """
+        future = _ExecutorFuture(self)
+        self.entering[future] = get_ident()
+        self.pending[future] = None
+        try:
+            if self.over:
+                raise RuntimeError(f"cannot schedule new futures after {self.over}")
+            # Not there in a forked process, until it is used there.
+            _open.add(self)
+            self.pool._call(future, fn, args, kwargs)
+        except BaseException as error:
+            self.pending.pop(future, None)
+            # Whoever shuts down at this moment may be waiting for it.
+            Future.cancel(future)
+            broken = as_broken(error)
+            try:
+                if broken is error:
+                    raise
+                raise broken from error.__cause__
+            finally:
+                # Its traceback has this frame: a cycle otherwise, which would keep the executor.
+                del broken
+        finally:
+            self.entering.pop(future, None)
+        return future
+
+    def cancel(self, *, starting: int) -> None:
+        """Cancel the calls that no worker has.
+
+        Args:
+            starting: The first of them that are left alone.
+        """
+        waiting = [future for future in list(self.pending) if not future.running()]
+        # The last first: workers go on with the first meanwhile.
+        for future in reversed(waiting[max(0, starting) :]):
+            future.cancel()
+
+    def close(self) -> None:
+        """End the pool once every call has its outcome, save what this very thread is in the middle of handing over."""
+        this = get_ident()
+        for future in list(self.pending):
+            if self.entering.get(future) != this:
+                with contextlib.suppress(CancelledError):
+                    future.exception()
+        self.pool.close()
+        _open.discard(self)
+
+    def close_later(self) -> None:
+        """The same, without waiting for it."""
+        closer = threading.Thread(target=self.close, name="allcores-shutdown", daemon=True)
+        try:
+            closer.start()
+        except RuntimeError:  # the program ends, and no thread can be had
+            self.close()
+
+    def dropped(self) -> None:
+        """Nobody has the executor any more."""
+        if self.pool._current.pid == os.getpid() and not self.pool.closed:
+            self.over = self.over or "shutdown"
+            self.close_later()
+
+    def end_workers(self, how: str, *, at_once: bool) -> None:
+        """End all workers; what they run fails, everything else is cancelled.
+
+        Args:
+            how: The method that was called, for the error of what runs.
+            at_once: By SIGKILL, without giving them time.
+        """
+        self.over = self.over or "shutdown"
+        for future in list(self.pending):
+            if not future.cancel() and isinstance(future, CallFuture):
+                future._fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
+        self.pool._current.end_workers(f"{how}() of the executor was called", at_once=at_once)
+        self.close_later()
+
+
+class _Initialize:
+    """Runs the initializer and drops what it returns: an executor's function gets no extra argument."""
+
+    def __init__(self, initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> None:
+        self.initializer = initializer
+        self.initargs = initargs
+
+    def __call__(self) -> None:
+        try:
+            self.initializer(*self.initargs)
+        except BaseException:
+            import logging
+
+            # Where ProcessPoolExecutor says it, and in the same words: programs listen there.
+            logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+            raise
+
+
+class _Batch:
+    """Calls a function on the arguments of several items: one future for a chunk, as `chunksize=` asks."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.fn = fn
+
+    def __call__(self, batch: list[tuple[Any, ...]]) -> list[Any]:
+        # Arguments in a batch are too deep for the worker to see that they are references.
+        files = OpenFiles()
+        try:
+            return [self.fn(*files.loaded("star", arguments)) for arguments in batch]
+        finally:
+            files.close()
+
+
+class Executor(BaseExecutor):
+    """Drop-in for `concurrent.futures.ProcessPoolExecutor`.
+
+    max_workers: None takes the core budget.
+    mp_context: a multiprocessing context; its start method is used ("fork", "spawn", "forkserver").
+        None uses the template.
+    initializer, initargs: run once in each worker.
+    max_tasks_per_child: a worker is replaced after that many calls; not with "fork".
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: int | None = None,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise UsageError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        method = mp_context.get_start_method() if mp_context is not None else None
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise UsageError("max_tasks_per_child must be >= 1")
+            if method == "fork":
+                raise UsageError("max_tasks_per_child is incompatible with the 'fork' start method")
+        self._pool = Pool(
+            max_workers,
+            setup=_Initialize(initializer, initargs) if initializer is not None else None,
+            start_method=method,
+            limits=Limits(items_per_worker=max_tasks_per_child),
+            name="executor",
+        )
+        # At exit the futures come first, then the pool: see _at_exit.
+        self._pool._finalizer.atexit = False
+        #: dask reads it
+        self._max_workers = self._pool.workers
+        self._calls = _Calls(self._pool)
+        _open.add(self._calls)
+        weakref.finalize(self, self._calls.dropped).atexit = False
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        """Have `fn(*args, **kwargs)` called in a worker.
+
+        Returns:
+            Its future.
+
+        Raises:
+            RuntimeError: The executor was shut down.
+            BrokenProcessPool: No worker can be started.
+        """
+        return self._calls.submit(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]:
+        """Results of `fn` over the zipped iterables, in order, as Python documents it.
+
+        Args:
+            fn: Takes as many arguments as there are iterables.
+            *iterables: Read up to the end of the shortest one; at once, unless there is a `buffersize`.
+            timeout: Seconds from this call until a result has to be there.
+            chunksize: Items per call.
+            buffersize: Calls whose results are not yet read, at most; None submits everything at once. The iterator
+                does not keep the executor: one that nobody else has takes no further calls.
+
+        Returns:
+            An iterator. It has a `close()`, which cancels what waits.
+
+        Raises:
+            TimeoutError: By the iterator, when the time is up.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end_ns = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
+        arguments = zip(*iterables, strict=False)
+        calls: Iterator[tuple[Any, ...]] = arguments
+        call: Callable[..., Any] = fn
+        if chunksize > 1:
+            calls = ((batch,) for batch in iter(lambda: list(islice(arguments, chunksize)), []))
+            call = _Batch(fn)
+        futures = deque(self.submit(call, *args) for args in islice(calls, buffersize))
+        results = _results(futures, end_ns, _Refill(self, call, calls) if buffersize is not None else None)
+        return _flattened(results) if chunksize > 1 else results
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and end the workers after the last one.
+
+        Args:
+            wait: Return when all calls are done and every worker is gone; at once otherwise.
+            cancel_futures: Cancel the calls that no worker has begun. Workers that are just starting have, one each.
+        """
+        calls = self._calls
+        if self._pool._current.pid != os.getpid():
+            return
+        calls.over = calls.over or "shutdown"
+        if cancel_futures:
+            busy = sum(future.running() for future in list(calls.pending))
+            calls.cancel(starting=self._pool.workers - busy)
+        if wait:
+            calls.close()
+        else:
+            calls.close_later()
+
+    def terminate_workers(self) -> None:
+        """End all workers at once, by SIGTERM, and after a while by SIGKILL; take no more calls, wait for nothing.
+
+        The futures of calls that run raise a `BrokenProcessPool`, all others are cancelled. As in Python 3.14, on every
+        Python version.
+        """
+        self._end_workers("terminate_workers", at_once=False)
+
+    def kill_workers(self) -> None:
+        """Like `terminate_workers`, by SIGKILL."""
+        self._end_workers("kill_workers", at_once=True)
+
+    def _end_workers(self, how: str, *, at_once: bool) -> None:
+        if self._pool._current.pid == os.getpid():
+            self._calls.end_workers(how, at_once=at_once)
+
+
+class _Refill:
+    """Submits the next call of a `map` with a buffer, for as long as somebody has the executor."""
+
+    def __init__(self, executor: Executor, fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]]) -> None:
+        self._executor = weakref.ref(executor)
+        self._fn = fn
+        self._calls = calls
+
+    def __call__(self) -> list[Future[Any]]:
+        executor = self._executor()
+        args = next(self._calls, None) if executor is not None else None
+        if executor is None or args is None:
+            return []
+        return [executor.submit(self._fn, *args)]
+
+    def end(self) -> None:
+        """After the last result: was that all? The standard library's map would leave out the rest without a word."""
+        if self._executor() is None and next(self._calls, None) is not None:
+            raise RuntimeError("cannot schedule new futures after shutdown: nobody has the executor any more")
+
+
+def _results(futures: deque[Future[Any]], end_ns: int | None, refill: _Refill | None) -> Iterator[Any]:
+    """The futures' results, in order. It keeps no reference to what it has given away."""
+    try:
+        while futures:
+            left = None if end_ns is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
+            futures[0].result(left)
+            first = [futures.popleft()]
+            if refill is not None:
+                futures.extend(refill())
+            yield first.pop().result()
+        if refill is not None:
+            refill.end()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _flattened(batches: Iterator[list[R]]) -> Iterator[R]:
+    """The results of all batches; it keeps none that it has given away."""
+    try:
+        for batch in batches:
+            batch.reverse()
+            while batch:
+                yield batch.pop()
+    finally:
+        batches.close()  # type: ignore[attr-defined]
+
+
+def _after_fork() -> None:
+    # A forked process waits for nobody's futures: they are its parent's.
+    for calls in _open:
+        calls.pending.clear()
+        calls.entering.clear()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _at_exit() -> None:
+    # As documented: the interpreter waits for pending futures before it ends.
+    for calls in list(_open):
+        calls.over = calls.over or "interpreter shutdown"
+    for calls in list(_open):
+        calls.close()
+
+
+atexit.register(_at_exit)

@@ -1,0 +1,257 @@
+"""Pulls a stream's input, on the thread that reads the stream, and makes chunks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Protocol, runtime_checkable
+
+from allcores.errors import NotPicklable
+from allcores.outcome import Kind
+from allcores.pool.driver import Driver
+from allcores.scheduler.activity import InputActivityBatcher
+from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
+from allcores.scheduler.messages import Failure
+from allcores.shared_memory.buffers import BufferedPickle
+from allcores.system import deferral
+from allcores.system.clock import monotonic_ns
+from allcores.transport import pickling
+
+#: A pull that takes longer than this is handed over at once: a slow input must not be waited for, ns.
+SLOW_PULL_NS = 2_000_000
+#: Chunks that are handed over in one turn, at most.
+MOST_CHUNKS = 64
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """An input that numbers its items itself, for it leaves some out. For streams that need no order."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def upcoming(self) -> tuple[int, int]:
+        """The next item's index, and how many items from there on follow each other without a gap."""
+
+
+class InputReader:
+    """Pulls items for one flow, in chunks that the flow asks for, without waiting long for any."""
+
+    def __init__(self, driver: Driver, map_state: MapState, function: Function, items: Iterable[Any]) -> None:
+        self._driver = driver
+        self._map_state = map_state
+        self._function = function
+        self._numbered = items if isinstance(items, Numbered) else None
+        self._iterator: Iterator[Any] | None = iter(items)
+        #: items that one pull may take at first; grows while the input is quick
+        self._stride = 1
+        #: index of the next item
+        self._index = 0
+        self.slow = False
+        #: what observers are told
+        self._notes = InputActivityBatcher(map_state.number)
+        #: what the input raised, if it did
+        self.error: BaseException | None = None
+
+    def feed(self) -> None:
+        """Pull as much as is wanted now."""
+        map_state, driver = self._map_state, self._driver
+        while not map_state.exhausted:
+            with driver.lock:
+                room = driver.scheduler.room(map_state)
+                wanted = 0
+                if room > 0:
+                    wanted = map_state.want(driver.workers, brief=driver.scheduler.crowded(monotonic_ns()))
+                if self.slow and not driver.scheduler.hungry:
+                    wanted = 0
+                starved = room > 0 and not wanted and map_state.credit <= 0
+                bytes_left = map_state.bytes_left
+                if wanted:
+                    room = min(room, MOST_CHUNKS, max(1, map_state.credit // wanted))
+            if not wanted:
+                if starved:
+                    self._notes.held_since_ns = self._notes.held_since_ns or monotonic_ns()
+                    driver.turn(lambda scheduler, now: scheduler.starved(now))
+                return
+            self._pull_chunks(room, wanted, bytes_left)
+            if self.slow and map_state.ready:
+                return
+
+    def _pull_chunks(self, count: int, size: int, bytes_left: int) -> None:
+        """Pull up to `count` chunks of `size` items and hand them over in one turn.
+
+        No more once they have taken `bytes_left`: how large items are is known only when they are pickled.
+        """
+        parts: list[Chunk | Segment] = []
+        if self._driver.wants_activity:
+            self._note_begin(monotonic_ns())
+        try:
+            for _ in range(count):
+                items: list[Any] = []
+                wanted = size
+                if self._numbered is not None:
+                    self._index, row = self._numbered.upcoming()
+                    wanted = min(size, row)
+                try:
+                    self._pull(wanted, items)
+                finally:
+                    # Ctrl-C may come while the input is asked: what was pulled is handed over all the same.
+                    if items:
+                        then = monotonic_ns()
+                        packed = self._pack(items)
+                        parts += packed
+                        self._notes.pack_ns += monotonic_ns() - then
+                        bytes_left -= sum(part.size_bytes for part in packed)
+                if self._iterator is None or self.slow or bytes_left <= 0:
+                    break
+        finally:
+            if parts:
+                then = monotonic_ns()
+                self._driver.add_all(self._map_state, parts)
+                self._notes.pack_ns += monotonic_ns() - then
+        if self._iterator is None:
+            self._driver.turn(lambda scheduler, now: scheduler.input_ended(self._map_state, now))
+        if self._driver.wants_activity:
+            self._note_end()
+
+    def _note_begin(self, now: int) -> None:
+        """Somebody observes, and a pull begins."""
+        event = self._notes.begin(now, self._index)
+        if event is not None:
+            self._driver.notify(event)
+
+    def _note_end(self) -> None:
+        event = self._notes.end(monotonic_ns(), self._index, ended=self._iterator is None)
+        if event is not None:
+            self._driver.notify(event)
+
+    def _pull(self, wanted: int, items: list[Any]) -> None:
+        """Append up to `wanted` items; fewer if the input is slow or ends."""
+        iterator = self._iterator
+        assert iterator is not None
+        begun = then = monotonic_ns()
+        try:
+            while len(items) < wanted:
+                stride = min(self._stride, wanted - len(items))
+                before = len(items)
+                # extend keeps what came before an exception of the iterator
+                items.extend(islice(iterator, stride))
+                if len(items) - before < stride:
+                    self._ended(None)
+                    break
+                now = monotonic_ns()
+                if now - then < SLOW_PULL_NS // 4:
+                    self._stride = min(self._stride * 4, 1 << 16)
+                else:
+                    self._stride = max(1, self._stride // 4)
+                then = now
+                if now - begun > SLOW_PULL_NS:
+                    break
+        except KeyboardInterrupt:
+            # Not the input's own failure: the stream stops.
+            raise
+        except BaseException as error:
+            self._ended(error)
+            if deferral.raised_by_handler(error):
+                raise  # a time limit is not to wait for what runs
+        taken = monotonic_ns() - begun
+        self._notes.pull_ns += taken
+        self.slow = taken > SLOW_PULL_NS
+
+    def _ended(self, error: BaseException | None) -> None:
+        self._iterator = None
+        self.error = error
+
+    def stop(self) -> None:
+        """Pull nothing more."""
+        self._iterator = None
+        self._driver.turn(lambda scheduler, now: scheduler.input_ended(self._map_state, now))
+        if self._driver.wants_activity:
+            self._note_begin(monotonic_ns())
+            self._note_end()
+
+    def send(self, items: list[Any], asked_ns: int) -> None:
+        """Hand over a chunk of pulled items, for which the input was asked at `asked_ns`."""
+        observed, then = self._driver.wants_activity, monotonic_ns()
+        if observed:
+            self._note_begin(asked_ns)
+            self._notes.pull_ns += then - asked_ns
+        self._driver.add_all(self._map_state, self._pack(items))
+        if observed:
+            self._notes.pack_ns += monotonic_ns() - then
+            self._note_end()
+
+    def _pack(self, items: list[Any]) -> list[Chunk | Segment]:
+        """Items as chunks with their bytes; those that will not pickle are settled already."""
+        first = self._index
+        if not self._driver.backend.needs_bytes:
+            self._index += len(items)
+            return [Chunk(self._map_state, self._function, first, items)]
+        payload, bad = encode(items, first, self._driver.backend.pack)
+        if payload is not None:
+            self._index += len(items)
+            return [Chunk(self._map_state, self._function, first, items, payload=payload)]
+        if not bad:
+            return [part for item in items for part in self._pack([item])]
+        parts: list[Chunk | Segment] = []
+        start = 0
+        for position, error in bad:
+            if items[start:position]:
+                parts += self._pack(items[start:position])
+            failure = Failure(0, Kind.FAILED, error)
+            parts.append(Segment(self._index, 1, [items[position]], values=[], failures=[failure], attempt=0))
+            self._index += 1
+            start = position + 1
+        if items[start:]:
+            parts += self._pack(items[start:])
+        return parts
+
+
+def encode(
+    items: list[Any], first: int, pack: Callable[[object], bytes | BufferedPickle]
+) -> tuple[bytes | BufferedPickle | None, list[tuple[int, NotPicklable]]]:
+    """Bytes of a chunk's items, or None and the items that will not pickle with their errors.
+
+    None and no error: each can be pickled, but not all together (they nest too deep, say). A single item has an error.
+    An item whose __reduce__ raises SystemExit fails like any other: it is not the caller who wants to end.
+    """
+    try:
+        return pack(items), []
+    except KeyboardInterrupt:
+        raise
+    except BaseException as cause:
+        if deferral.raised_by_handler(cause):
+            raise
+        bad: list[tuple[int, NotPicklable]] = []
+        for position, item in enumerate(items):
+            try:
+                pickling.dumps(item)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                if deferral.raised_by_handler(error):
+                    raise
+                explained = pickling.explain_with_path(item, f"items[{first + position}]", error)
+                explained.__cause__ = error
+                bad.append((position, explained))
+        if not bad and _packs(items, pack):
+            # A signal's handler has raised in the middle of it.
+            raise cause
+        if not bad and len(items) == 1:
+            # Plain pickle can do it, and packing cannot.
+            failed = NotPicklable(f"items[{first}] could not be packed: {type(cause).__name__}: {cause}")
+            failed.__cause__ = cause
+            bad.append((0, failed))
+        return None, bad
+
+
+def _packs(items: list[Any], pack: Callable[[object], bytes | BufferedPickle]) -> bool:
+    """Whether it can be done after all."""
+    try:
+        pack(items)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if deferral.raised_by_handler(error):
+            raise
+        return False
+    return True

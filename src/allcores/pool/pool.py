@@ -1,0 +1,494 @@
+"""The verbs: `Pool`, and the same verbs at module level on one warm pool."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from allcores import backends
+from allcores.backends import WorkerInit
+from allcores.backends.processes.worker_logs import WorkerLogReceiver
+from allcores.errors import Interrupted, NotSupported, PoolBusy, UsageError
+from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
+from allcores.outcome import Outcome
+from allcores.pool.driver import Driver, Observer
+from allcores.pool.input_reader import encode
+from allcores.pool.pool_log import Logs, PoolLog
+from allcores.pool.result_stream import Stream
+from allcores.pool.sharing import Sharing
+from allcores.pool.statistics import Statistics, statistics_of
+from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.map_state import Chunk, Function, MapState
+from allcores.system import deferral
+from allcores.system.cores import core_budget
+from allcores.transport import process_role
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from allcores.pool.async_stream import AsyncStream
+    from allcores.pool.worker_status import WorkerStatus
+    from allcores.runs.options import Journal, RunResult
+
+T = TypeVar("T")
+R = TypeVar("R")
+OnError = Literal["raise", "skip"]
+
+
+class Pool(Sharing):
+    """Workers that run a function over items: streamed, in chunks that size themselves, crash-proof.
+
+    workers: how many; None takes the core budget (`allcores.core_budget()`).
+    preload, preload_args: run once for all workers, before the first of them starts. What `preload`
+        returns, unless None, exists once in memory and is given to the function as its first argument.
+    setup, setup_args: run once in each worker before its first task; with what `preload` returned, if
+        anything, as first argument. What `setup` returns, unless None, is the function's first argument instead.
+    teardown: run in each worker at its normal end, with that same first argument.
+    backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), or
+        "serial" (on the caller's thread, for debugging).
+    start_method: of processes. "template" (default): forked from a clean process with one thread;
+        "forkserver": the same; "spawn": a fresh interpreter each; "fork": from this process.
+    limits: what the pool may use and how patient it is, see `Limits`.
+    observers: callables that get frozen events (`allcores.events`); one that raises is dropped. One that has a
+        method `attach` is given the pool with it.
+    logs: True has log records of worker processes handled by this process's logging, and the pool's own events
+        logged (logger "allcores"); False leaves logging alone; a `Logs` also takes what workers print.
+    name: for messages and thread names.
+
+    Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
+    used from many threads. In a process forked from its own (a server's worker, say) it starts anew at its first use
+    there, with the same settings; streams and futures of the first process give results in that one alone.
+    One that is made in a worker, or while `multiprocessing` imports the main module for a new process, starts at its
+    first use there: a pool that stands in a module costs nothing in processes that only import it.
+
+    Raises: UsageError for options that make no sense, NotPicklable if `setup` or `preload` cannot travel; some of it
+    at the first use, where it starts then.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        preload: Callable[..., Any] | None = None,
+        preload_args: Iterable[Any] = (),
+        setup: Callable[..., Any] | None = None,
+        setup_args: Iterable[Any] = (),
+        teardown: Callable[..., Any] | None = None,
+        backend: str = "processes",
+        start_method: str | None = None,
+        limits: Limits | None = None,
+        observers: Iterable[Observer] = (),
+        logs: bool | Logs = True,
+        name: str = "pool",
+    ) -> None:
+        budget = core_budget().workers
+        if workers is None:
+            workers = budget
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise UsageError(f"workers={workers!r} must be a whole number, 1 or more, or None for the core budget.")
+        if backend == "serial":
+            workers = 1
+        self.workers = workers
+        self.limits = limits or Limits()
+        self.name = name
+        if preload is not None and not callable(preload):
+            raise UsageError(f"preload={preload!r} cannot be called; it is the function that loads.")
+        logs = Logs.of(logs)
+        if logs.prints and backend != "processes":
+            raise NotSupported(f"Logs(prints=True) needs backend='processes': {backend!r} prints as this process does.")
+        self._backend = backend
+        self._start_method = start_method
+        self._logs = logs
+        self._worker_init = WorkerInit(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
+        self._observers: tuple[Observer, ...] = (*observers, PoolLog(name)) if logs.records else tuple(observers)
+        self._current = self._wait_for_use() if process_role.only_imports() else self._start()
+        #: it was closed in a process that has not used it: one that was forked, or where it starts at first use
+        self._closed_unused = False
+        for observer in self._observers:
+            if hasattr(observer, "attach"):
+                observer.attach(self)
+
+    def _start(self) -> Driver:
+        """Make the workers, and what drives them."""
+        backends.keep_standard()
+        logs, wanted = self._logs, self._logs.records or self._logs.prints
+        place = backends.create(
+            self._backend,
+            workers=self.workers,
+            worker_init=self._worker_init,
+            limits=self.limits,
+            start_method=self._start_method,
+            share=core_budget().workers,
+            records=WorkerLogReceiver(self.name, records=logs.records, prints=logs.prints) if wanted else None,
+        )
+        driver = Driver(self.workers, self.limits, place, self._observers, self.name)
+        # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
+        self._finalizer = weakref.finalize(self, _close_dropped, driver)
+        return driver
+
+    def _wait_for_use(self) -> Driver:
+        """A driver of no workers, which the first use replaces by one that has them."""
+        place = backends.create(
+            "serial", workers=0, worker_init=WorkerInit(), limits=Limits(), start_method=None, share=1
+        )
+        driver = Driver(0, Limits(), place, (), self.name)
+        driver.inherited = threading.RLock()
+        self._finalizer = weakref.finalize(self, _close_dropped, driver)
+        return driver
+
+    @property
+    def _driver(self) -> Driver:
+        """What drives the workers. Where it has not started in this process, the first to ask starts it."""
+        driver = self._current
+        return driver if driver.inherited is None else self._start_anew(driver.inherited)
+
+    def _start_anew(self, lock: threading.RLock) -> Driver:
+        with lock:
+            driver = self._current
+            if driver.inherited is not None and not self._closed_unused:
+                finalizer, at_exit = self._finalizer, self._finalizer.atexit
+                driver = self._current = self._start()
+                finalizer.detach()
+                self._finalizer.atexit = at_exit
+            return driver
+
+    # --- verbs ------------------------------------------------------------------------------------
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> list[R]:
+        """Results of `fn(item)` for all items, as a list in input order.
+
+        timeout: seconds per item and attempt; the item that uses them up is ended, the others go on.
+        retries: further attempts for an item that fails, or a `Retry` with the details.
+        chunk: items that travel together; None sizes chunks by measurement.
+        on_error: "raise" the first failure in input order, or "skip" failed items.
+        Raises: what the function raised; TaskTimeout, WorkerLost, NotPicklable; Interrupted on Ctrl-C,
+            with the results of the leading items in `done`.
+        """
+        stream = self.imap(fn, items, timeout=timeout, retries=retries, chunk=chunk, on_error=on_error)
+        return _collect(stream)
+
+    def imap(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Stream[R]:
+        """Results in input order, one by one, in bounded memory; the input may be endless.
+
+        The input is pulled on the thread that reads the stream, and only as far ahead as `Limits`
+        allow. An exception of the input arrives after the results of the items before it. Leaving
+        the loop cancels what is left. Arguments as for `map`.
+        """
+        return self._stream(fn, "one", items, timeout, retries, chunk, check_on_error(on_error), ordered=True)
+
+    def imap_unordered(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Stream[R]:
+        """Results as they are finished. Arguments as for `map`."""
+        return self._stream(fn, "one", items, timeout, retries, chunk, check_on_error(on_error), ordered=False)
+
+    def starmap(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Iterable[Any]],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+    ) -> list[R]:
+        """Like `map` for functions of several arguments: results of `fn(*item)`."""
+        return _collect(
+            self._stream(fn, "star", items, timeout, retries, chunk, check_on_error(on_error), ordered=True)
+        )
+
+    def outcomes(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        ordered: bool = True,
+    ) -> Stream[Outcome[R]]:
+        """An `Outcome` for each item, never an exception for one: value or error, attempts, seconds, worker."""
+        return self._stream(fn, "one", items, timeout, retries, chunk, None, ordered=ordered)
+
+    def aimap(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+        ordered: bool = True,
+    ) -> AsyncStream[R]:
+        """Results for `async for`; the input may be sync or async. Call it inside a running event loop.
+
+        A sync input is pulled on the loop's thread, so it should not wait. Leaving the loop closes
+        the stream when it is dropped; `aclose()` does so at once. A wait for the next result may be
+        cancelled or timed out: it takes nothing, and the stream goes on.
+        """
+        from allcores.pool.async_stream import AsyncStream
+
+        check_on_error(on_error)
+        make, function = self._plan(fn, "one", items, timeout, retries, chunk, ordered, False)
+        return AsyncStream(self._driver, make, function, items, on_error, self)
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        source: Any,
+        sink: Any,
+        *,
+        journal: Journal | bool = True,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: Literal["raise", "skip", "record"] = "raise",
+    ) -> RunResult:
+        """Map a source into a sink, so that it can go on after anything; the output appears whole, in input order.
+
+        source: a path (.jsonl, .csv, .parquet, lines), a pattern or folder of files, or anything that can be
+            iterated. sink: a path (.jsonl, .csv, .parquet, `out.db:table`, `folder/`), or one of the sinks.
+        journal: True keeps a journal with its defaults, a `Journal` says how, False keeps none.
+        on_error: "raise" the first failure, which a resumed run tries again; "skip" failed items; "record" them in
+            the output (JSON Lines), where each line is a record then.
+        timeout, retries, chunk: as for `map`.
+        Raises: RunChanged, RunInUse, RunNotFound, JournalError; and what `map` raises.
+        """
+        from allcores.runs.run import run
+
+        check_timeout(timeout)
+        return run(self, fn, source, sink, journal, timeout, retries, chunk, on_error)
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        """A `concurrent.futures.Future` for `fn(*args, **kwargs)`. Its `cancel()` ends running work."""
+        return self.call(fn, args, kwargs)
+
+    def call(
+        self,
+        fn: Callable[..., R],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+    ) -> Future[R]:
+        """Like `submit`, with a deadline in seconds and retries."""
+        future: Future[R] = _new_future(self._driver)
+        self._call(future, fn, args, kwargs, timeout, retries)
+        return future
+
+    # --- the pool itself --------------------------------------------------------------------------
+
+    def statistics(self) -> Statistics:
+        """What the pool has done and is doing."""
+        return statistics_of(self._current, self._memory())
+
+    def item_times(self) -> list[tuple[float, int]]:
+        """How long items took: (seconds, items that took less than that but not less than half of it), ascending.
+
+        All attempts since the pool began. Quick items are measured together, and each counts with their mean.
+        """
+        with self._current.lock:
+            counts = list(self._current.scheduler.by_time)
+        return [((1 << bucket) / 1e9, number) for bucket, number in enumerate(counts) if number]
+
+    def worker_status(self) -> list[WorkerStatus]:
+        """What each worker does at this moment, from any thread: no worker is asked or waited for."""
+        from allcores.pool.worker_status import worker_status
+
+        return worker_status(self._current)
+
+    @property
+    def closed(self) -> bool:
+        """It takes no work any more."""
+        driver = self._current
+        return driver.closed if driver.inherited is None else self._closed_unused
+
+    def close(self) -> None:
+        """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""
+        self._closed_unused = True
+        self._finalizer.detach()
+        self._current.close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else self._backend
+        return f"<allcores.Pool {self.name!r} {state}, {self.workers} workers>"
+
+    # --- how verbs become flows -------------------------------------------------------------------
+
+    def _plan(
+        self,
+        fn: Callable[..., Any],
+        style: str,
+        items: Any,
+        timeout: float | None,
+        retries: int | Retry,
+        chunk: int | None,
+        ordered: bool,
+        detailed: bool,
+    ) -> tuple[Callable[[int], MapState], Function]:
+        if not callable(fn):
+            raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+        retry = Retry.of(retries)
+        timeout_ns = self._timeout_ns(timeout)
+        chunker = Chunker(check_chunk(chunk))
+        limits = self.limits
+        self._driver.check_open()
+        function = self._driver.function(fn, style)
+        total = len(items) if hasattr(items, "__len__") else None
+
+        def make(number: int) -> MapState:
+            return MapState(
+                number,
+                chunker=chunker,
+                ordered=ordered,
+                total=total,
+                timeout_ns=timeout_ns,
+                retry=retry,
+                detailed=detailed,
+                items_limit=max(limits.items_in_flight, (chunk or 1) * 2),
+                bytes_limit=limits.bytes_in_flight,
+            )
+
+        return make, function
+
+    def _timeout_ns(self, timeout: float | None) -> int | None:
+        timeout = check_timeout(timeout)
+        if timeout is None:
+            return None
+        if not self._driver.backend.can_end_tasks:
+            raise NotSupported(
+                f"timeout={timeout:g} needs backend='processes': backend={self._driver.backend.name!r} cannot end "
+                "a task that runs too long."
+            )
+        return int(timeout * 1e9)
+
+    def _stream(
+        self,
+        fn: Callable[..., Any],
+        style: str,
+        items: Iterable[Any],
+        timeout: float | None,
+        retries: int | Retry,
+        chunk: int | None,
+        on_error: str | None,
+        *,
+        ordered: bool,
+    ) -> Stream[Any]:
+        make, function = self._plan(fn, style, items, timeout, retries, chunk, ordered, on_error is None)
+        return Stream(self._driver, make, function, items, on_error, self)
+
+    def _call(
+        self,
+        future: Any,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any] | None,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+    ) -> None:
+        driver = self._driver
+        if not callable(fn):
+            raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+        driver.check_open()
+        function = driver.function(fn, "call")
+        if timeout is None and retries == 0:
+            map_state = driver.call(None, _calls_map)
+        else:
+            timeout_ns, retry = self._timeout_ns(timeout), Retry.of(retries)
+            map_state = driver.call(
+                (timeout_ns, retry),
+                lambda number: MapState(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
+            )
+        chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
+        future._chunk = chunk
+        future._owner = self
+        if driver.backend.needs_bytes:
+            payload, bad = encode(chunk.items, 0, driver.backend.pack)
+            if payload is None:
+                future._fail(bad[0][1])
+                return
+            chunk.payload = payload
+            chunk.size_bytes = len(payload)
+        driver.add(chunk)
+        if driver.backend.runs_on_caller:
+            while not future.done() and driver.backend.pump():
+                pass
+
+
+def _close_dropped(driver: Driver) -> None:
+    """Close the pool of an object that nobody holds any more, or of a program that ends."""
+    try:
+        driver.close()
+    except PoolBusy:
+        # It was dropped in the middle of one of the driver's own decisions, on this very thread.
+        threading.Thread(target=driver.close, name="allcores-close", daemon=True).start()
+
+
+def _new_future(driver: Driver) -> Future[Any]:
+    """Replaces itself. The module is loaded late, for `concurrent.futures` takes its time; and in a section, for who
+    uses it in a signal's handler must not find half of it."""
+    global _new_future
+    outermost = deferral.enter()
+    try:
+        from allcores.pool.call_future import CallFuture
+
+        _new_future = CallFuture
+    finally:
+        if outermost:
+            deferral.leave()
+    return CallFuture(driver)
+
+
+def _calls_map(number: int) -> MapState:
+    return MapState(number, chunker=Chunker(1), calls=True)
+
+
+def _collect(stream: Stream[R]) -> list[R]:
+    """All results; Ctrl-C gives those that were finished, inside the exception."""
+    results: list[R] = []
+    try:
+        stream.collect(results)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(f"interrupted after {len(results)} items", results) from interrupt
+    return results
+
+
+__all__ = ["Pool"]

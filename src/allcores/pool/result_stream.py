@@ -1,0 +1,318 @@
+"""What the verbs return: a lazy iterator that pulls its input on the thread that reads it.
+
+Reading the next value does three things, in this order: pull input while workers want some and
+there is credit, wait for the next outcome, hand it over. Nothing here runs when nobody reads: the
+pool goes on with what it has, and its driver keeps watch over deadlines and deaths.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from typing import Any, Generic, TypeVar
+
+from allcores.errors import again
+from allcores.outcome import Kind, Outcome
+from allcores.pool.driver import Driver
+from allcores.pool.input_reader import InputReader
+from allcores.scheduler.map_state import Function, MapState, Segment
+from allcores.shared_memory.buffers import unchanging
+from allcores.system.clock import monotonic_ns
+from allcores.transport import pickling
+
+R = TypeVar("R")
+
+#: Small segments are handed over without another look at input and pool for so long, ns. Longer: workers may wait for
+#: input. Shorter: each costs a turn of the lock.
+LOOK_NS = 200_000
+#: Longest wait until what was logged on the way to results is handled, before these are handed out, seconds.
+LOGS_S = 1.0
+#: The same on a thread that others wait for: the pool's own, or an event loop's.
+LOGS_ASIDE_S = 0.2
+#: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
+WAIT_S = 5.0
+
+
+def open_segment(segment: Segment) -> list[Any]:
+    """The values of a segment, one per item that returned."""
+    if segment.values is None:
+        values: list[Any] = []
+        for payload in segment.payloads:
+            values.extend(pickling.loads(payload))
+        segment.values = values
+        segment.payloads = ()
+    return segment.values
+
+
+def outcomes_of(segment: Segment) -> Iterator[Outcome[Any]]:
+    """A segment's outcomes in input order."""
+    values = iter(open_segment(segment))
+    failed = {failure.offset: failure for failure in segment.failures or ()}
+    durations = segment.durations
+    for offset in range(segment.count):
+        failure = failed.get(offset)
+        seconds = durations[offset] / 1e9 if durations is not None else 0.0
+        if failure is None:
+            yield Outcome(
+                segment.start + offset,
+                Kind.OK,
+                next(values),
+                None,
+                segment.items[offset],
+                segment.attempt,
+                seconds,
+                segment.worker,
+            )
+        else:
+            yield Outcome(
+                segment.start + offset,
+                failure.kind,
+                None,
+                failure.error,
+                segment.items[offset],
+                segment.attempt,
+                seconds,
+                segment.worker,
+            )
+
+
+class Reading(Generic[R]):
+    """What the sync and the async stream share: how a segment becomes what the consumer gets."""
+
+    def __init__(self, driver: Driver, map_state: MapState, on_error: str | None) -> None:
+        self._driver = driver
+        self._map_state = map_state
+        #: "raise", "skip", or None for outcomes
+        self._on_error = on_error
+
+    def _unfold(self, segment: Segment) -> Iterable[Any]:
+        """The results of a segment in order; raises a failure where it stands, if so asked."""
+        if segment.failures and self._driver.observed:
+            for outcome in outcomes_of(segment):
+                if not outcome.ok:
+                    self._driver.report_failure(self._map_state, outcome)
+        if self._on_error is None:
+            return outcomes_of(segment)
+        values = open_segment(segment)
+        if not segment.failures or self._on_error == "skip":
+            return values
+        return self._until_failure(segment, values)
+
+    @staticmethod
+    def _until_failure(segment: Segment, values: list[Any]) -> Iterator[Any]:
+        assert segment.failures
+        failure = segment.failures[0]
+        yield from values[: failure.offset]
+        raise failure.error
+
+
+class _Reader(Reading[R]):
+    """What a stream's generator works on. The generator holds this and not the stream, so that leaving a
+    `for` loop, which drops the generator, ends the flow at once."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        make_map: Callable[[int], MapState],
+        function: Function,
+        items: Iterable[Any],
+        on_error: str | None,
+        owner: object,
+    ) -> None:
+        #: rings when there is something to read, or to pull input for
+        self.bell = Bell()
+        # Asked before the flow is opened: what is not iterable must leave nothing behind.
+        iterator = iter(items)
+        super().__init__(driver, driver.open(make_map, self.bell.ring), on_error)
+        self.input_reader = InputReader(driver, self._map_state, function, iterator)
+        #: the pool, which must not close itself while it is read
+        self._owner = owner
+        self._interrupted: KeyboardInterrupt | None = None
+        self._stopped = False
+        #: segments whose turn comes next
+        self._taken: deque[Segment] = deque()
+        #: when the input and the pool were looked at last, ns
+        self._looked_ns = 0
+
+    def __del__(self) -> None:
+        # A generator that was never started has no end that would tell.
+        if hasattr(self, "_flow"):
+            self.end()
+
+    def end(self) -> None:
+        """The flow is not read any more."""
+        self._driver.end(self._map_state)
+
+    def stop(self) -> None:
+        """See Stream.stop."""
+        self._stopped = True
+        self.input_reader.stop()
+        self._driver.turn(lambda scheduler, now: scheduler.stop(self._map_state, now))
+
+    def read(self) -> Generator[R, None, None]:
+        """The results, one by one."""
+        for part in self.parts():
+            yield from part
+
+    def parts(self) -> Generator[Iterable[R], None, None]:
+        """The results as they came, many at a time; a part may raise where a failure stands."""
+        try:
+            while True:
+                segment = self._next_segment()
+                if segment is None:
+                    break
+                if self._stopped and _unstarted(segment):
+                    if self._map_state.ordered and self._on_error is not None:
+                        # Values have no index of their own: none may follow a gap.
+                        break
+                    continue
+                yield self._unfold(segment)
+            if self._interrupted is not None:
+                raise self._interrupted
+            if self.input_reader.error is not None:
+                raise self.input_reader.error
+        finally:
+            self.end()
+
+    def _next_segment(self) -> Segment | None:
+        taken, map_state, driver = self._taken, self._map_state, self._driver
+        if taken and not map_state.cancelled and monotonic_ns() - self._looked_ns < LOOK_NS:
+            return self._hand_over()
+        pump = driver.backend.pump
+        while True:
+            try:
+                with driver.lock:
+                    map_state.return_handed()
+                    # Kept on self: Ctrl-C is raised where the guard ends, and must not lose any.
+                    if not taken:
+                        taken.extend(map_state.take_some())
+                    elif map_state.cancelled:
+                        taken.clear()
+                    broken, finished = map_state.broken, map_state.finished
+                if broken is not None and not taken:
+                    driver.backend.settle_logs(LOGS_S)
+                    raise again(broken)
+                # With a slow input, what is ready goes first.
+                if not map_state.exhausted and not (self.input_reader.slow and taken):
+                    self.input_reader.feed()
+                if taken:
+                    if driver.backend.unhandled:
+                        driver.backend.settle_logs(LOGS_S)
+                    break
+                if finished:
+                    return None
+                if pump():
+                    continue
+                driver.backend.step_back()
+                with driver.lock:
+                    idle = not (map_state.ready or map_state.finished or driver.scheduler.starving(map_state))
+                    self.bell.expected = idle
+                if idle:
+                    self.bell.wait(WAIT_S)
+            except KeyboardInterrupt as interrupt:
+                if self._interrupted is not None:
+                    raise
+                self._interrupted = interrupt
+                self.stop()
+        # From here on Ctrl-C is raised at once: what it would make us lose is followed by nothing.
+        self._looked_ns = monotonic_ns()
+        return self._hand_over()
+
+    def _hand_over(self) -> Segment:
+        segment = self._taken.popleft()
+        self._map_state.hand_over(segment)
+        return segment
+
+
+class Bell:
+    """Wakes the one thread that reads a stream. `expected` and `ring` need the driver's lock, waiting does not."""
+
+    __slots__ = ("_lock", "expected")
+
+    def __init__(self) -> None:
+        #: held while nobody has rung
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        #: somebody waits, or is about to
+        self.expected = False
+
+    def ring(self) -> None:
+        """Wake who waits, if anybody does."""
+        if self.expected:
+            self.expected = False
+            with suppress(RuntimeError):  # a wait that was interrupted has left an earlier ring behind
+                self._lock.release()
+
+    def wait(self, seconds: float) -> None:
+        """Until it rings. It may have rung for an earlier wait, which a signal's handler has ended: look again."""
+        self._lock.acquire(timeout=seconds)
+
+
+def _unstarted(segment: Segment) -> bool:
+    """Given up before it was tried, because of stop()."""
+    return segment.attempt == 0 and segment.failures is not None and segment.failures[0].kind is Kind.CANCELLED
+
+
+class Stream(Iterator[R]):
+    """A lazy iterator over results. Also a context manager; leaving it cancels what is left.
+
+    Ctrl-C while it waits: no more input is pulled, what runs finishes and is handed over, then
+    KeyboardInterrupt is raised. A second Ctrl-C raises at once and ends what runs.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        make_map: Callable[[int], MapState],
+        function: Function,
+        items: Iterable[Any],
+        on_error: str | None,
+        owner: object = None,
+    ) -> None:
+        #: the items, if no code of the caller's runs when the input is advanced
+        self._still: Sequence[Any] | None = items if type(items) is list or type(items) is tuple else None
+        self._reader: _Reader[R] = _Reader(driver, make_map, function, items, on_error, owner)
+        self._given: weakref.ref[Generator[R, None, None]] | None = None
+        self._held: Generator[R, None, None] | None = None
+
+    def __iter__(self) -> Iterator[R]:
+        # The generator itself: a loop over it costs no Python call per item. Not held here, see _Reader.
+        values = self._held or (self._given() if self._given is not None else None)
+        if values is None:
+            values = self._reader.read()
+            self._given = weakref.ref(values)
+        return values
+
+    def __next__(self) -> R:
+        if self._held is None:
+            values = self._given() if self._given is not None else None
+            self._held = values if values is not None else self._reader.read()
+        return next(self._held)
+
+    def __enter__(self) -> Stream[R]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def collect(self, results: list[R]) -> None:
+        """Append all results; those that came before an exception are there all the same."""
+        with nullcontext() if self._still is None else unchanging(self._still):
+            for part in self._reader.parts():
+                results.extend(part)
+
+    def close(self) -> None:
+        """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""
+        self._reader._driver.end(self._reader._map_state)
+
+    def stop(self) -> None:
+        """Pull no more input and start nothing more; the iteration ends with what runs. Safe from any thread."""
+        self._reader.stop()
+
+    @property
+    def done(self) -> int:
+        """Items settled so far."""
+        return self._reader._map_state.settled

@@ -1,0 +1,86 @@
+"""A pool in numbers, at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from allcores.outcome import Kind
+
+if TYPE_CHECKING:
+    from allcores.pool.driver import Driver
+    from allcores.shared_memory.parent_side import MemoryUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A snapshot of a pool. Counts since it began; seconds and bytes.
+
+    workers: processes (or threads) that live now; busy: of these, how many hold work.
+    items: settled, by kind: ok, failed, timed_out, workers_lost, cancelled.
+    retries: attempts granted after a failure. requeues: items that went back to the front because
+    their worker ended under them. preempted: of these, running items that were ended because memory ran out.
+    memory_holds: how often nothing new was started for want of memory.
+    stolen: unstarted items moved from a busy to an idle worker.
+    busy_seconds: time that workers spent in the function. items_in_flight, bytes_in_flight: pulled
+    and not yet handed to a consumer.
+    blocks: pieces of shared memory that large items and results occupy now, on their way or in use.
+    block_bytes: memory behind these and behind those that are kept to be used again.
+    shared_bytes: memory of what was shared by `share`, `empty_shared` and their like.
+    """
+
+    workers: int
+    busy: int
+    workers_started: int
+    ok: int
+    failed: int
+    timed_out: int
+    workers_lost: int
+    cancelled: int
+    retries: int
+    requeues: int
+    preempted: int
+    memory_holds: int
+    stolen: int
+    busy_seconds: float
+    items_in_flight: int
+    bytes_in_flight: int
+    blocks: int
+    block_bytes: int
+    shared_bytes: int
+
+    @property
+    def items_done(self) -> int:
+        """Items that have an outcome, whatever it is; cancelled ones apart."""
+        return self.ok + self.failed + self.timed_out + self.workers_lost
+
+
+def statistics_of(driver: Driver, memory: MemoryUsage) -> Statistics:
+    """The snapshot of one pool."""
+    with driver.lock:
+        scheduler = driver.scheduler
+        maps = driver.maps()
+        count = scheduler.count
+        return Statistics(
+            workers=sum(
+                1 for worker_state in scheduler.worker_states.values() if worker_state.lifecycle.value == "ready"
+            ),
+            busy=sum(1 for worker_state in scheduler.worker_states.values() if worker_state.chunks),
+            workers_started=scheduler.workers_started,
+            ok=count(Kind.OK),
+            failed=count(Kind.FAILED),
+            timed_out=count(Kind.TIMED_OUT),
+            workers_lost=count(Kind.WORKER_LOST),
+            cancelled=count(Kind.CANCELLED),
+            retries=scheduler.retries,
+            requeues=scheduler.requeues,
+            preempted=scheduler.preempted,
+            memory_holds=scheduler.admission.holds,
+            stolen=scheduler.stolen,
+            busy_seconds=scheduler.busy_ns / 1e9,
+            items_in_flight=sum(map_state.in_flight for map_state in maps),
+            bytes_in_flight=sum(map_state.bytes_out for map_state in maps),
+            blocks=memory.blocks,
+            block_bytes=memory.block_bytes,
+            shared_bytes=memory.shared_bytes,
+        )

@@ -1,0 +1,123 @@
+"""What each worker of a pool does at this moment, from the status board: no message, no wait for a worker."""
+
+from __future__ import annotations
+
+import reprlib
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from allcores.pool.driver import Driver
+from allcores.scheduler.worker_state import Lifecycle
+from allcores.system.clock import monotonic_ns
+from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, PHASE_SETUP
+
+#: characters of an item that are shown
+TEXT_CHARACTERS = 60
+
+_STATES = {
+    PHASE_IDLE: "idle",
+    PHASE_SETUP: "setup",
+    PHASE_LOADING: "loading",
+    PHASE_RUNNING: "running",
+    PHASE_SEALING: "sealing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker at one moment.
+
+    pid: of its process; None for a thread of this one. state: "starting", "setup", "idle", "loading" (it
+    unpickles items), "running", "sealing" (it pickles results) or "ending".
+    seconds: how long the present step takes already; of quick items several may share one start.
+    function, index, item, attempt: what it runs; None (attempt: 0) if nothing, index None for a call of `submit`.
+    done: items it has finished; busy_seconds: time that it spent in the function. Both lag a little behind.
+    """
+
+    worker: int
+    pid: int | None
+    state: str
+    seconds: float
+    function: str | None = None
+    index: int | None = None
+    item: Any = field(default=None, repr=False)
+    attempt: int = 0
+    done: int = 0
+    busy_seconds: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The item in a few words: `items[7] 'a.png'`, or `work(...)` for a call; empty if nothing runs."""
+        if self.function is None:
+            return ""
+        if self.index is None:
+            return f"{self.function}(...)"
+        return f"items[{self.index}] {item_text(self.item)}"
+
+
+def worker_status(driver: Driver) -> list[WorkerStatus]:
+    """A lane per worker that lives, by number."""
+    found: list[WorkerStatus] = []
+    with driver.lock:
+        if driver.closed:
+            return []
+        now = monotonic_ns()
+        for worker_state in driver.scheduler.worker_states.values():
+            progress = driver.backend.progress(worker_state.worker)
+            work = driver.backend.work(worker_state.worker)
+            pid, done, busy_ns = work if work is not None else (None, 0, 0)
+            facts: dict[str, Any] = {"done": done, "busy_seconds": busy_ns / 1e9}
+            state, since = "starting", worker_state.started_ns
+            if worker_state.lifecycle is Lifecycle.LEAVING or worker_state.termination is not None:
+                state = "ending"
+            elif worker_state.lifecycle is not Lifecycle.STARTING or (
+                progress is not None and progress.phase == PHASE_SETUP
+            ):
+                state = _STATES.get(progress.phase, "idle") if progress is not None else "idle"
+            if progress is not None and progress.started_ns and state not in ("starting", "setup"):
+                since = progress.started_ns
+                chunk = worker_state.find(progress.sequence)
+                if chunk is not None and progress.position < len(chunk.items):
+                    facts["function"] = chunk.function.name
+                    facts["index"] = chunk.first + progress.position if chunk.future is None else None
+                    facts["item"] = chunk.items[progress.position]
+                    facts["attempt"] = chunk.attempt
+            elif state == "idle":
+                since = now
+            found.append(WorkerStatus(worker_state.worker, pid, state, max(0.0, (now - since) / 1e9), **facts))
+    return sorted(found, key=lambda lane: lane.worker)
+
+
+class _Short(reprlib.Repr):
+    """Looks only at what is cheap to look at: a table's repr may take longer than the table's work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = TEXT_CHARACTERS
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 3
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        if isinstance(x, (float, complex, bool, type(None), PurePath, bytes)):
+            text = repr(x[:TEXT_CHARACTERS] if isinstance(x, bytes) else x)
+            if isinstance(x, PurePath):
+                # A name may hold what moves a terminal's cursor.
+                text = str(x) if str(x).isprintable() else repr(str(x))
+            return text if len(text) <= TEXT_CHARACTERS else f"…{text[1 - TEXT_CHARACTERS :]}"
+        return f"<{type(x).__name__}>"
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Turning a huge one into digits takes long, or is refused.
+        return repr(x) if x.bit_length() < 200 else f"<int of {x.bit_length()} bits>"
+
+
+_short = _Short()
+
+
+def item_text(item: Any) -> str:
+    """A short look at an item, whatever it is; its own `__repr__` is not called."""
+    try:
+        text = _short.repr(item)
+    except Exception:
+        text = f"<{type(item).__name__}>"
+    return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1] + "…"

@@ -1,0 +1,1 @@
+"""Runs that can be resumed: a journal of outcomes, and the output made from it."""

@@ -1,0 +1,177 @@
+"""What `Pool.run` does: with a journal, and without one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from allcores.errors import JournalError, UsageError
+from allcores.limits import Retry
+from allcores.outcome import Kind, Outcome
+from allcores.runs.options import Journal, RunResult
+from allcores.runs.outcome_log import Log, Record, Row
+from allcores.runs.session import RunSession
+from allcores.runs.spec import OnError, RunHooks, RunSpec
+from allcores.runs.writer import sorted_out
+from allcores.sinks.json_lines import Block, Lost, nothing, sink_of
+from allcores.sources.cursors import close_reading
+from allcores.sources.text_files import source_of
+
+if TYPE_CHECKING:
+    from allcores.pool.pool import Pool
+
+#: items in a block of an output that needs no journal
+BLOCK = 1_000
+
+
+def run(
+    pool: Pool,
+    fn: Callable[..., Any],
+    source: Any,
+    sink: Any,
+    journal: Journal | bool,
+    timeout: float | None,
+    retries: int | Retry,
+    chunk: int | None,
+    on_error: OnError,
+) -> RunResult:
+    """See `Pool.run`."""
+    if on_error not in ("raise", "skip", "record"):
+        raise UsageError(f"on_error={on_error!r} must be 'raise', 'skip' or 'record'")
+    if not callable(fn):
+        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    worker_init = pool._worker_init
+    work = RunSpec(
+        fn,
+        source_of(source),
+        sink_of(sink, records=on_error == "record"),
+        on_error,
+        timeout,
+        retries,
+        chunk,
+        worker_init.setup,
+        worker_init.setup_args,
+        worker_init.preload,
+        worker_init.preload_args,
+    )
+    work.check()
+    if journal is False:
+        return without_journal(pool, work, RunHooks())
+    with RunSession(work, Journal() if journal is True else journal) as opened:
+        return opened.work(pool, RunHooks())
+
+
+def without_journal(pool: Pool, work: RunSpec, hooks: RunHooks) -> RunResult:
+    """Map and publish, remembering nothing: what is done is lost with the program."""
+    started = monotonic()
+    counts = dict.fromkeys(Kind, 0)
+    reading = iter(work.source)
+    stream = pool.outcomes(
+        work.sink.wrap(work.fn),
+        hooks.guarded(work.looked_at(reading)),
+        timeout=work.timeout,
+        retries=work.retries,
+        chunk=work.chunk,
+    )
+    hooks.started(stream)
+    with contextlib.ExitStack() as last, stream, contextlib.ExitStack() as stack:
+        last.callback(close_reading, reading, unless=work.source)
+        live = _told_apart(_live(stream, work, hooks, counts))
+        entries: Callable[[], Iterable[Block | Lost]]
+        failed: OSError | None = None
+        try:
+            if work.sink.looks_twice:
+                rows, log = _spooled(live, stack)
+                entries = lambda: map(_block_of, map(log.read, rows))  # noqa: E731
+            else:
+                entries = lambda: live  # noqa: E731
+            work.sink.publish(entries, mark=secrets.token_hex(4), sync=True, moment=nothing)
+        except _FromItems as found:
+            failed = found.error
+        except OSError as error:
+            raise JournalError(f"cannot write {work.sink.path}: {error.strerror or error}") from error
+        if failed is not None:
+            raise failed
+    return RunResult(
+        id="",
+        output=work.sink.path,
+        journal=None,
+        ok=counts[Kind.OK],
+        failed=counts[Kind.FAILED],
+        timed_out=counts[Kind.TIMED_OUT],
+        workers_lost=counts[Kind.WORKER_LOST],
+        skipped=0,
+        resumed=0,
+        seconds=monotonic() - started,
+    )
+
+
+class _FromItems(Exception):
+    """An OSError that the input or an item raised, which has nothing to do with the output."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _told_apart(live: Iterable[Block | Lost]) -> Iterator[Block | Lost]:
+    try:
+        yield from live
+    except OSError as error:
+        raise _FromItems(error) from None
+
+
+def _live(
+    stream: Iterable[Outcome[str]], work: RunSpec, hooks: RunHooks, counts: dict[Kind, int]
+) -> Iterator[Block | Lost]:
+    """Outcomes in input order, as they come."""
+    waiting: list[Outcome[str]] = []
+    once = work.names_once(())
+    for outcome in stream:
+        if once is not None:
+            outcome = once(outcome)
+        counts[outcome.kind] += 1
+        hooks.settled(outcome)
+        if outcome.kind is Kind.CANCELLED:
+            continue
+        if outcome.kind is not Kind.OK and work.on_error == "raise":
+            assert outcome.error is not None
+            raise outcome.error
+        waiting.append(outcome)
+        if len(waiting) >= BLOCK:
+            yield from _entries(waiting, work)
+            waiting = []
+    yield from _entries(waiting, work)
+
+
+def _entries(outcomes: list[Outcome[str]], work: RunSpec) -> Iterator[Block | Lost]:
+    records, failures = sorted_out(outcomes, details=work.sink.wants_details)
+    found: list[Block | Lost] = [Lost(row.slot, json.loads(row.record)) for _, row in failures]
+    found += map(_block_of, records)
+    yield from sorted(found, key=_first)
+
+
+def _first(entry: Block | Lost) -> int:
+    return entry.start if isinstance(entry, Block) else entry.index
+
+
+def _block_of(record: Record) -> Block:
+    return Block(record.start, record.count, record.lines, record.details)
+
+
+def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> tuple[list[Row], Log]:
+    """Blocks in a file without a name, for a sink that looks at them more than once."""
+    with tempfile.TemporaryFile(prefix="allcores-") as file:
+        log = Log("a temporary file", 0, descriptor=os.dup(file.fileno()))
+    stack.callback(log.close)
+    rows: list[Row] = []
+    for entry in live:
+        if isinstance(entry, Block):
+            rows += log.append([Record(entry.start, entry.count, entry.lines, entry.details)])
+    return rows, log

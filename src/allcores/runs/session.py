@@ -1,0 +1,386 @@
+"""A run at work: opened (begun or resumed), mapped and committed, published."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from allcores.errors import JournalError, RunChanged, UsageError
+from allcores.outcome import Kind
+from allcores.runs import directory
+from allcores.runs.disk import is_full
+from allcores.runs.failpoints import fault
+from allcores.runs.fingerprint import differences
+from allcores.runs.index import RunIndex
+from allcores.runs.lock import RunLock
+from allcores.runs.options import Journal, RunResult
+from allcores.runs.outcome_log import Log, sync_folder
+from allcores.runs.output import DamagedRecords, damaged_rows, entries, whole
+from allcores.runs.ranges import RangeSet
+from allcores.runs.remaining import RemainingByCount, RemainingItems
+from allcores.runs.remaining_by_key import RemainingByKey, is_keyed
+from allcores.runs.rows import RunRow
+from allcores.runs.spec import RunHooks, RunSpec, count_of
+from allcores.runs.writer import Writer, storable
+from allcores.sinks.json_lines import Block, Lost
+from allcores.sources.cursors import is_read_once
+
+if TYPE_CHECKING:
+    from allcores.pool.pool import Pool
+
+#: how often what turns out to be damaged is run again before the disk is given up
+MOST_REPAIRS = 3
+
+
+class RunSession:
+    """One run, open. To be closed; use it as a context manager."""
+
+    def __init__(self, work: RunSpec, journal: Journal) -> None:
+        """Begin or resume. Raises: RunNotFound, RunChanged, RunInUse, JournalError."""
+        self._work = work
+        self._journal = journal
+        self._identity = work.identity(journal.key)
+        self._stack = contextlib.ExitStack()
+        self._accepted = False
+        #: this session has begun a round of its own, or need not
+        self._fresh = False
+        self._keyed = is_keyed(work.source, journal.key)
+        self._started = monotonic()
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> RunSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the run. Idempotent."""
+        self._stack.close()
+
+    @property
+    def run_row(self) -> RunRow:
+        """What the catalogue says now."""
+        return self._run_index.run_row()
+
+    # --- opening ---
+
+    def _open(self) -> None:
+        journal = self._journal
+        runs = directory.runs_folder(journal.folder)
+        known = None
+        if isinstance(journal.resume, str):
+            known = directory.look_up(runs, journal.resume)
+        elif journal.resume:
+            known = directory.latest_for(runs, self._identity["sink"])
+        if known is None:
+            directory.prune_at_times(runs)
+            self.name, self.folder = directory.new_folder(runs)
+            fault("folder.made")
+            self._lock()
+            self._run_index = self._opened(create=True)
+            self._run_index.begin(self.name, self._identity, self._work.request, journal.fsync)
+            if journal.fsync == "commit":
+                sync_folder(runs)
+                sync_folder(self.folder)
+            fault("catalogue.made")
+        else:
+            self.name, self.folder = known.name, known.folder
+            self._lock()
+            self._run_index = self._opened(create=False)
+            self._run_index.mend()
+        run_row = self._run_index.run_row()
+        self.resumed = run_row.settled
+        if known is not None:
+            self._check_same(run_row)
+        try:
+            # What lies behind the last record that counts was not committed.
+            size = max((row.offset + row.size for row in self._run_index.records()), default=0)
+            self._log = Log(os.path.join(self.folder, directory.LOG), size)
+        except OSError as error:
+            raise JournalError(f"cannot open the log of run {self.name}: {error.strerror}", run=self.name) from None
+        self._stack.callback(self._log.close)
+        if known is not None:
+            self._repair(run_row)
+        self._run_index.update(
+            state="running",
+            error=None,
+            sessions=run_row.sessions + 1,
+            boot=_boot(),
+            fsync=journal.fsync,
+            request=json.dumps(self._work.request),
+        )
+        self._settled = RangeSet(self._run_index.settled())
+        self._facts = self._run_index.run_row()
+
+    def _lock(self) -> None:
+        lock = RunLock(self.folder, self.name)
+        self._stack.callback(lock.release)
+
+    def _opened(self, *, create: bool) -> RunIndex:
+        run_index = RunIndex(self.folder, writable=True, create=create, sync=self._journal.fsync == "commit")
+        self._stack.callback(run_index.close)
+        return run_index
+
+    def _check_same(self, run_row: RunRow) -> None:
+        found = differences(run_row.identity, self._identity, keyed=self._keyed)
+        if found and not self._journal.accept_changes:
+            raise self._changed(found)
+        if found:
+            self._accepted = True
+            source = run_row.identity["source"]
+            self._run_index.update(identity=json.dumps({**self._identity, "source": source}))
+
+    def _changed(self, found: list[str]) -> RunChanged:
+        return RunChanged(
+            f"run {self.name} was another work: {'; '.join(found)}. Go on all the same with accept_changes=True"
+            " (--accept-changes), or begin anew without resume (--resume)",
+            differences=tuple(found),
+        )
+
+    def _repair(self, run_row: RunRow) -> None:
+        """After what may have cost committed bytes of the log, look at all of it; what is damaged runs again."""
+        lost_power = run_row.boot is not None and run_row.boot != _boot() and run_row.fsync != "commit"
+        if self._log.missing or lost_power:
+            rows = damaged_rows(self._run_index, self._log)
+            self._run_index.unsettle(rows)
+            self._log.cut(max((row.offset + row.size for row in self._run_index.records()), default=0))
+
+    # --- working ---
+
+    def work(self, pool: Pool, hooks: RunHooks) -> RunResult:
+        """Map what is left and publish the whole. Raises what ends the map; what is committed stays.
+
+        Returns: the result; its `output` is None if `control` ended it before its time.
+        """
+        hooks.opened(self._facts, self.resumed)
+        damaged: DamagedRecords | None = None
+        try:
+            for _ in range(MOST_REPAIRS):
+                self._map_all(pool, hooks)
+                if hooks.stopped:
+                    return self._left("running", None)
+                try:
+                    self._publish()
+                    return self._left("finished", self._work.sink.path)
+                except DamagedRecords as error:
+                    damaged = error
+                    self._run_index.unsettle(damaged.rows)
+                    self._settled = RangeSet(self._run_index.settled())
+                    if is_read_once(self._work.source):
+                        raise JournalError(
+                            f"the log of run {self.name} is damaged, and its input cannot be read again here:"
+                            f" resume it, and {sum(row.count for row in error.rows)} items run again",
+                            run=self.name,
+                        ) from None
+            raise JournalError(f"the log of run {self.name} is damaged again and again: {damaged}", run=self.name)
+        except BaseException as error:
+            with contextlib.suppress(JournalError):
+                if isinstance(error, Exception):
+                    self._left("stopped", None, error)
+                else:  # Ctrl-C: it says that it is running and is not, so it was interrupted
+                    self._left("running", None)
+            raise
+
+    def _map_all(self, pool: Pool, hooks: RunHooks) -> None:
+        """One map over what has no outcome; and one over what failed before, if that is to run again."""
+        round = self._begin_round()
+        again = round > 0 and next(self._run_index.failures(before_round=round), None) is not None
+        together = again and (self._keyed or is_read_once(self._work.source))
+        open_now = RangeSet(self._settled)
+        if together:
+            # One reading for both: the input cannot be read twice, or has to be read from its start anyway.
+            for row in self._run_index.failures(before_round=round):
+                open_now.discard(row.slot, row.slot + 1)
+        self._map(pool, hooks, round, open_now, None)
+        if again and not together and not hooks.stopped:
+            failed = (row.slot for row in self._run_index.failures(before_round=round))
+            self._map(pool, hooks, round, open_now, failed)
+
+    def _begin_round(self) -> int:
+        """The round in which failures are settled now; those of earlier rounds run again."""
+        run_row = self._run_index.run_row()
+        again = self._journal.retry_failed or self._work.on_error == "raise"
+        if self._fresh or not (again and run_row.failures):
+            return run_row.round
+        self._fresh = True
+        self._run_index.update(round=run_row.round + 1)
+        return run_row.round + 1
+
+    def _map(self, pool: Pool, hooks: RunHooks, round: int, settled: RangeSet, wanted: Iterator[int] | None) -> None:
+        journal = self._journal
+        remaining: RemainingItems | RemainingByKey
+
+        def guarded(items: Iterable[Any]) -> Iterator[Any]:
+            return hooks.guarded(self._work.looked_at(items))
+
+        if self._keyed:
+            remaining = RemainingByKey(self._work.source, journal.key, self._run_index, settled, guarded)
+        else:
+            total = None if wanted is not None else count_of(self._work.source)
+            kind = RemainingItems if total is None else RemainingByCount
+            remaining = kind(self._work.source, settled, wanted=wanted, guard=guarded)
+            if isinstance(remaining, RemainingByCount) and total is not None:
+                remaining.count = max(0, total - settled.count)
+        writer = Writer(
+            self._run_index,
+            self._log,
+            self._settled,
+            name=self.name,
+            commit_s=journal.commit_s,
+            sync=journal.fsync == "commit",
+            details=self._work.sink.wants_details,
+            round=round,
+            remaining=remaining,
+        )
+        try:
+            try:
+                remaining.report = writer.report
+                if isinstance(remaining, RemainingItems):
+                    self._open_remaining(remaining, last=wanted is not None)
+                else:
+                    remaining.open(self._run_index.run_row().sessions)
+                self._drain(pool, remaining, writer, hooks)
+            finally:
+                remaining.close()
+        except BaseException:
+            with contextlib.suppress(JournalError):
+                writer.close()
+            raise
+        writer.close()
+        if not hooks.stopped and remaining.total is not None:
+            places = remaining.places(self._settled.end)
+            self._check_whole(places or [(0, remaining.total, 0)])
+            self._run_index.put_places(places, total=remaining.total)
+
+    def _check_whole(self, places: list[tuple[int, int, int]]) -> None:
+        """Raise JournalError unless each item has an outcome: an output with a gap must never be published."""
+        for position, count, slot in places:
+            hole, _ = self._settled.hole_from(slot)
+            if hole < slot + count:
+                raise JournalError(
+                    f"item {position + hole - slot} of run {self.name} has no outcome, and the input could not be read"
+                    " again to get it: resume the run with the whole input",
+                    run=self.name,
+                )
+
+    def _open_remaining(self, remaining: RemainingItems, *, last: bool) -> None:
+        """Compare the input with what is known of it, once; later readings of this session go straight on."""
+        run_index = self._run_index
+        run_row = run_index.run_row()
+        now = self._identity["source"]
+        unchanged = now["facts"] is not None and run_row.identity["source"]["facts"] == now["facts"]
+        if not unchanged and not last:
+            try:
+                remaining.compare(run_index.anchors())
+            except RunChanged as error:
+                if not self._journal.accept_changes:
+                    raise self._changed(list(error.differences)) from None
+                run_index.forget_input()
+                remaining.reset()
+            if now["facts"] is not None or self._accepted:
+                run_index.update(identity=json.dumps({**run_row.identity, "source": now}))
+        if not self._journal.accept_changes:
+            remaining.expected = run_row.total
+        remaining.open(run_index)
+
+    def _drain(self, pool: Pool, remaining: RemainingItems | RemainingByKey, writer: Writer, hooks: RunHooks) -> None:
+        work = self._work
+        raising = work.on_error == "raise"
+        ok, cancelled = Kind.OK, Kind.CANCELLED
+        put, settled = writer.put, hooks.settled
+        looked_at = type(hooks).settled is not RunHooks.settled
+        once = work.names_once(self._settled_entries())
+        stream = pool.outcomes(
+            work.sink.wrap(work.fn),
+            remaining,
+            timeout=work.timeout,
+            retries=work.retries,
+            chunk=work.chunk,
+            ordered=False,
+        )
+        with stream:
+            hooks.started(stream)
+            writer.when_lost(stream.stop)
+            for outcome in stream:
+                if once is not None:
+                    outcome = once(outcome)
+                kind = outcome.kind
+                if kind is cancelled:
+                    continue
+                put(outcome)
+                if looked_at:
+                    settled(outcome)
+                if raising and kind is not ok:
+                    assert outcome.error is not None
+                    raise outcome.error
+
+    def _settled_entries(self) -> Iterator[Block | Lost]:
+        """What earlier sessions settled, as far as it can be read: what is damaged is found when it is published."""
+        with contextlib.suppress(DamagedRecords):
+            yield from entries(self._run_index, self._log)
+
+    # --- the end ---
+
+    def _publish(self) -> None:
+        sink, run_index, log = self._work.sink, self._run_index, self._log
+        total = run_index.run_row().total
+        try:
+            sink.publish(
+                lambda: whole(entries(run_index, log), total, self.name),
+                mark=self.name,
+                sync=self._journal.fsync != "never",
+                moment=lambda name: fault(f"publish.{name}"),
+            )
+        except UsageError as error:
+            raise UsageError(f"{error}. {self._kept()}, which takes any value") from error
+        except OSError as error:
+            remedy = f"Make room and resume run {self.name}" if is_full(error) else f"{self._kept()}, or resume it"
+            raise JournalError(
+                f"cannot write {sink.path}: {error.strerror or error}. All outcomes are in the journal. {remedy}",
+                run=self.name,
+            ) from error
+
+    def _kept(self) -> str:
+        return f"Write the outcomes of the run elsewhere with: allcores runs export {self.name} -o FILE.jsonl"
+
+    def _left(self, state: str, output: str | None, error: BaseException | None = None) -> RunResult:
+        """Write down how the session ended."""
+        fault("finish.before")
+        seconds = monotonic() - self._started
+        run_row = self._run_index.run_row()
+        sentence = None if error is None else str(error) or type(error).__name__
+        self._run_index.update(
+            state=state, error=None if sentence is None else storable(sentence), seconds=run_row.seconds + seconds
+        )
+        fault("finish.after")
+        skipped, _ = self._run_index.bad_records(0)
+        return RunResult(
+            id=self.name,
+            output=output,
+            journal=self.folder,
+            ok=run_row.ok,
+            failed=run_row.failed,
+            timed_out=run_row.timed_out,
+            workers_lost=run_row.worker_lost,
+            skipped=skipped,
+            resumed=self.resumed,
+            seconds=seconds,
+        )
+
+
+def _boot() -> str | None:
+    """What is different after each start of the machine; None where it cannot be told."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None

@@ -1,0 +1,137 @@
+"""What is to be done, and who looks on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from allcores.errors import UsageError
+from allcores.limits import Retry
+from allcores.outcome import Kind, Outcome
+from allcores.runs.fingerprint import fingerprint_of_function, fingerprint_of_source, stated
+from allcores.runs.rows import RunRow
+from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
+from allcores.sinks.json_lines import Block, Lost, WholeSink
+from allcores.sinks.json_text import NotJson
+
+if TYPE_CHECKING:
+    from allcores.pool.result_stream import Stream
+
+OnError = Literal["raise", "skip", "record"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What is to be done. sink: where to. request: what was asked for, so that it can be asked again.
+
+    setup, preload and their arguments: of the pool, for they are part of what makes it the same work.
+    """
+
+    fn: Callable[..., Any]
+    source: Iterable[Any]
+    sink: WholeSink
+    on_error: OnError = "raise"
+    timeout: float | None = None
+    retries: int | Retry = 0
+    chunk: int | None = None
+    setup: Callable[..., Any] | None = None
+    setup_args: tuple[Any, ...] = ()
+    preload: Callable[..., Any] | None = None
+    preload_args: tuple[Any, ...] = ()
+    request: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise UsageError if the output cannot be written, has no place for failures, or would cost an input."""
+        if self.on_error == "record" and not self.sink.takes_failures:
+            raise UsageError(
+                f"failures cannot be recorded in {self.sink.path}: write to JSON Lines with records, or skip failures"
+                " and export them afterwards (allcores runs failures)"
+            )
+        sink = self.sink
+        path = getattr(sink, "path", None)
+        if path:
+            functions = (self.fn, self.setup, self.preload)
+            check_inputs_survive(os.fspath(path), self.source, *functions, inside=getattr(sink, "inside", None))
+        check = getattr(sink, "check", None)  # a sink of somebody else may have none
+        if callable(check):
+            check()
+
+    def looked_at(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items of a reading; an iterator's end the run if they name what would be replaced."""
+        path = getattr(self.sink, "path", None)
+        return items if not path or are_looked_at(self.source) else items_survive(os.fspath(path), items)
+
+    def names_once(self, settled: Iterable[Block | Lost]) -> Callable[[Outcome[str]], Outcome[str]] | None:
+        """What lets an item fail if it gave a name that another item has.
+
+        Args:
+            settled: What was settled before.
+
+        Returns:
+            A function that gives an outcome back as it is, or as a failure; None if the sink has no names.
+        """
+        name_of: Callable[[str], str | None] | None = getattr(self.sink, "name_of", None)
+        if name_of is None:
+            return None
+        lines = (line for entry in settled if isinstance(entry, Block) for line in entry.lines.splitlines())
+        names = {name_of(line.decode()) for line in lines}
+
+        def once(outcome: Outcome[str]) -> Outcome[str]:
+            name = None if outcome.value is None else name_of(outcome.value)
+            if name is None:
+                return outcome
+            if name not in names:
+                names.add(name)
+                return outcome
+            error = NotJson(f"item {outcome.index} gave the name {name!r}, which an earlier item has")
+            return replace(outcome, kind=Kind.FAILED, value=None, error=error)
+
+        return once
+
+    def identity(self, key: str | int | None) -> dict[str, Any]:
+        """What makes it the same work, as plain JSON."""
+        return {
+            "function": fingerprint_of_function(self.fn),
+            "setup": fingerprint_of_function(self.setup),
+            "preload": fingerprint_of_function(self.preload),
+            "options": {
+                "setup_args": list(map(stated, self.setup_args)),
+                "preload_args": list(map(stated, self.preload_args)),
+                "key": key,
+            },
+            "sink": self.sink.describe(),
+            "source": fingerprint_of_source(self.source),
+        }
+
+
+class RunHooks:
+    """Who looks on while a run is at work, and may end it. This one does neither."""
+
+    @property
+    def stopped(self) -> bool:
+        """It was asked to end before the input did."""
+        return False
+
+    def opened(self, run_row: RunRow, resumed: int) -> None:
+        """The run is open. resumed: items that are settled already."""
+
+    def started(self, stream: Stream[Any]) -> None:
+        """Its stream is there; `stream.stop()` ends it in peace."""
+
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Around each reading of the input; may end it."""
+        return iter(items)
+
+    def settled(self, outcome: Outcome[str]) -> None:
+        """An outcome came, and is on its way to the disk."""
+
+
+def count_of(source: Iterable[Any]) -> int | None:
+    """How many items a source has, where that can be told quickly."""
+    total = getattr(source, "total", None)
+    if callable(total):
+        count = total()
+        return count if isinstance(count, int) else None
+    return len(source) if isinstance(source, Sized) else None

@@ -1,0 +1,188 @@
+"""Who may be given work while memory is short: the dispatcher's hand that does what `MemoryPolicy` decides.
+
+As long as memory is short nothing waits in workers' queues, and input is pulled only for those who may start.
+With nobody busy one chunk may always start, so nothing stands still for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from allcores.errors import WorkerLost
+from allcores.events import MemoryHeld, MemoryReleased
+from allcores.outcome import Kind
+from allcores.scheduler.map_state import MapState
+from allcores.scheduler.memory_policy import CLOSE_NS, MAX_PREEMPTIONS, MemoryPolicy, Running
+from allcores.scheduler.worker_state import Lifecycle, Termination, WorkerState
+
+if TYPE_CHECKING:
+    from allcores.scheduler.scheduler import Scheduler
+
+#: (available, total) bytes of memory; None if they cannot be told
+Read = Callable[[], "tuple[int, int] | None"]
+#: bytes that the end of a worker would give back
+ResidentTreeBytes = Callable[[int], int]
+
+
+class AdmissionControl:
+    """The dispatcher's hand on the tap. Open unless `watch` was called."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self.memory_policy: MemoryPolicy | None = None
+        #: where readings come from
+        self.read: Read | None = None
+        self.resident_tree_bytes: ResidentTreeBytes = lambda worker: 0
+        #: not every idle worker may be given work
+        self.narrow = False
+        #: an alarm for the next look is set
+        self._watched = False
+        self._looked_ns = 0
+        self._held_ns = 0
+        #: how often work was held
+        self.holds = 0
+
+    def watch(self, read: Read, resident_tree_bytes: ResidentTreeBytes) -> None:
+        """Look at memory from now on, by `Limits(memory_reserve=...)`; None there leaves it alone."""
+        setting = self._scheduler.limits.memory_reserve
+        if setting is not None:
+            self.memory_policy = MemoryPolicy(setting)
+            self.read, self.resident_tree_bytes = read, resident_tree_bytes
+
+    # --- who may start ---
+
+    def allowance(self) -> int:
+        """Chunks that may be started now, in all."""
+        memory_policy, busy = self.memory_policy, 0
+        alone = False
+        for worker_state in self._scheduler.worker_states.values():
+            if worker_state.chunks:
+                busy += 1
+                alone = alone or any(chunk.preempted >= MAX_PREEMPTIONS for chunk in worker_state.chunks)
+        if not busy:
+            # Of those that are to run alone, one; any other makes room for the next at once.
+            if memory_policy is None or memory_policy.held or memory_policy.most is None or self._scheduler.some_alone:
+                return 1
+            return memory_policy.most
+        if alone or memory_policy is None or memory_policy.held:
+            return 0
+        return (
+            len(self._idle) if memory_policy.most is None else max(0, min(len(self._idle), memory_policy.most - busy))
+        )
+
+    @property
+    def _idle(self) -> dict[WorkerState, None]:
+        return self._scheduler.idle
+
+    def admits(self, map_state: MapState) -> bool:
+        """Whether the first chunk of `flow` may be started now."""
+        if not self._idle or not self.allowance():
+            return False
+        if self._scheduler.some_alone and map_state.pending[0].preempted >= MAX_PREEMPTIONS:
+            return not any(worker_state.chunks for worker_state in self._scheduler.worker_states.values())
+        return True
+
+    # --- looking ---
+
+    def expect(self, now: int) -> None:
+        """Work is out: see that somebody looks at the memory."""
+        if self.memory_policy is not None and not self._watched:
+            self._watched = True
+            self._scheduler.alarm(max(now + CLOSE_NS, self._looked_ns + self.memory_policy.pause_ns), "memory", None)
+
+    def look(self, now: int) -> None:
+        """The alarm of `expect`. With nobody busy there is nothing to look for: an idle pool sleeps."""
+        self._watched = False
+        busy = [worker_state for worker_state in self._scheduler.worker_states.values() if worker_state.chunks]
+        memory_policy = self.memory_policy
+        if memory_policy is None or self.read is None or not busy:
+            return
+        reading = self.read()
+        self._looked_ns = now
+        if reading is not None:
+            was_held = memory_policy.held
+            running = [each for each in map(self._running, busy) if each is not None]
+            ended = memory_policy.look(*reading, running, self.resident_tree_bytes, now, dying=self._dying)
+            memory_policy.ease(self._scheduler.workers)
+            if memory_policy.held and not was_held:
+                self._hold(memory_policy, running, now)
+            elif was_held and not memory_policy.held:
+                seconds = (now - self._held_ns) / 1e9
+                self._scheduler.new_events.append(
+                    MemoryReleased(memory_policy.available, memory_policy.reserve, seconds)
+                )
+            if ended is not None:
+                self._end(ended, now)
+            was_narrow = self.narrow
+            self.turn()
+            if was_narrow:
+                if not self.narrow:
+                    self.wake_all()
+                self._scheduler.assign(now)
+        self.expect(now)
+
+    def turn(self) -> None:
+        """Open or narrow, as far as is right now."""
+        memory_policy = self.memory_policy
+        if memory_policy is not None:
+            self.narrow = memory_policy.held or memory_policy.most is not None or self._scheduler.some_alone
+
+    def wake_all(self) -> None:
+        """Whoever reads a stream may pull input for those who may start now."""
+        self._scheduler.dirty_maps.update(self._scheduler.maps())
+
+    def _running(self, worker_state: WorkerState) -> Running | None:
+        """Since when this worker has run its item; None if it runs none, or is being ended."""
+        if worker_state.termination is not None or worker_state.lifecycle is not Lifecycle.READY:
+            return None
+        progress = self._scheduler.progress(worker_state.worker)
+        if progress is None or not progress.started_ns or worker_state.find(progress.sequence) is None:
+            return None
+        return Running(worker_state.worker, progress.started_ns)
+
+    def _dying(self, worker: int) -> bool:
+        return worker in self._scheduler.worker_states
+
+    # --- holding and ending ---
+
+    def _hold(self, memory_policy: MemoryPolicy, running: list[Running], now: int) -> None:
+        """Start nothing more. What waits at workers is taken back, but for the one that has run longest."""
+        self.holds += 1
+        self._held_ns = now
+        self._scheduler.new_events.append(MemoryHeld(memory_policy.available, memory_policy.reserve))
+        oldest = min(running, key=lambda each: each.since_ns).worker if running else None
+        for worker_state in list(self._scheduler.worker_states.values()):
+            if worker_state.worker != oldest:
+                self._scheduler.recall(worker_state, now)
+
+    def _end(self, ended: Running, now: int) -> None:
+        scheduler, memory_policy = self._scheduler, self.memory_policy
+        worker_state = scheduler.worker_states[ended.worker]
+        progress = scheduler.progress(ended.worker)
+        chunk = worker_state.find(progress.sequence) if progress is not None and progress.started_ns else None
+        if progress is None or chunk is None or memory_policy is None:
+            # It has just finished.
+            return
+        position = min(progress.position, len(chunk.items) - 1)
+        used = self.resident_tree_bytes(ended.worker)
+        what = scheduler.describe(chunk, position)
+        available, reserve = memory_policy.available / 1e6, memory_policy.reserve / 1e6
+        left = f"{available:,.0f} MB were left, {reserve:,.0f} MB are kept in reserve"
+        last = chunk.preempted >= MAX_PREEMPTIONS
+        times = f"It had been put back {chunk.preempted} times, and ran alone this time. " if last else ""
+        error = WorkerLost(
+            f"Worker {ended.worker} was ended while running {what}, because memory ran out: it used "
+            f"{used / 1e6:,.0f} MB, {left}. {times}The item needs more memory than there is here: make it smaller, or "
+            "give it a larger machine or container.",
+            signal="SIGKILL",
+            peak_memory=used,
+            index=None if chunk.future is not None else chunk.first + position,
+            attempts=chunk.attempt,
+            worker=ended.worker,
+        )
+        reason = f"memory ran out: {left}"
+        termination = Termination(
+            Kind.WORKER_LOST, error, reason, progress.sequence, position, progress.phase, preempted=not last
+        )
+        scheduler.termination(worker_state, termination, now)

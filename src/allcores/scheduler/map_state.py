@@ -1,0 +1,394 @@
+"""One call of a verb: one function over one input, with its credit, its order and its ledger.
+
+The life of a task, told by counters rather than by one record per item (a chunk of 8,192 items
+must not cost 8,192 updates):
+
+    WAITING ──► SENT ──► settled by one Outcome ──► consumed
+    (pending)   (desk)   (ready / held for order)   (credit returned)
+        ▲          │
+        └──────────┘  put back: its worker died, or it was taken back unstarted
+        ▲          │
+        └─ delayed ┘  failed, and another attempt was granted
+
+Invariant: pulled = waiting + sent + delayed + settled, and items_out = pulled - consumed.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from allcores.limits import Retry
+from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.messages import Failure
+
+if TYPE_CHECKING:
+    from allcores.shared_memory.buffers import BufferedPickle
+
+
+class Function:
+    """A function as the pipes know it: a number, and bytes that travel once per worker.
+
+    style: how a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
+    target: the function, where it is called in this process; None if workers have it from its bytes.
+    """
+
+    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target")
+
+    def __init__(
+        self, number: int, target: Any, payload: bytes, style: str, name: str, leases: dict[int, Any] | None = None
+    ) -> None:
+        #: what of it lies in shared memory: offsets of blocks, and what keeps them
+        self.leases = leases or {}
+        self.number = number
+        self.target = target
+        self.payload = payload
+        self.style = style
+        self.name = name
+
+
+#: What the consumer takes at once, beyond one segment: a part of the items that may be in flight, and bytes.
+SHARE_TAKEN = 16
+BYTES_TAKEN = 65_536
+
+
+class CancelToken:
+    """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is put back."""
+
+    __slots__ = ("cancelled",)
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+
+class Chunk:
+    """Consecutive items of one flow that travel together.
+
+    first: index of items[0]. done: leading items that are settled. attempt: of all its items.
+    worker, sequence: who has it, and its place in that queue; 0 before it is sent. requeues: how often it lost
+    its worker without being at fault. postponed: how often it was ended because memory ran out.
+    """
+
+    __slots__ = (
+        "attempt",
+        "cancel_token",
+        "cut",
+        "done",
+        "first",
+        "function",
+        "future",
+        "items",
+        "map_state",
+        "payload",
+        "preempted",
+        "requeues",
+        "sent_ns",
+        "sequence",
+        "size_bytes",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        map_state: MapState,
+        function: Function,
+        first: int,
+        items: list[Any],
+        *,
+        payload: bytes | BufferedPickle | None = None,
+        attempt: int = 1,
+        requeues: int = 0,
+        future: Any = None,
+    ) -> None:
+        self.map_state = map_state
+        self.function = function
+        self.first = first
+        self.items = items
+        self.payload = payload
+        self.size_bytes = len(payload) if payload is not None else 0
+        self.attempt = attempt
+        self.requeues = requeues
+        self.preempted = 0
+        self.future = future
+        self.done = 0
+        self.worker = 0
+        self.sequence = 0
+        #: when its worker was given it
+        self.sent_ns = 0
+        self.cancel_token = CancelToken()
+        #: some of its items were taken back from the worker that has it
+        self.cut = False
+
+    @property
+    def cancelled(self) -> bool:
+        """Nobody wants this call any more."""
+        return self.cancel_token.cancelled
+
+    def __repr__(self) -> str:
+        return f"<Chunk {self.first}+{len(self.items)} done={self.done} attempt={self.attempt}>"
+
+    def part(self, start: int, stop: int | None = None, *, requeues: int | None = None) -> Chunk:
+        """A new chunk of the items [start:stop], unsent."""
+        items = self.items[start:stop]
+        chunk = Chunk(
+            self.map_state,
+            self.function,
+            self.first + start,
+            items,
+            attempt=self.attempt,
+            requeues=self.requeues if requeues is None else requeues,
+            future=self.future,
+        )
+        chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
+        chunk.preempted = self.preempted
+        chunk.cancel_token = self.cancel_token
+        return chunk
+
+
+def describe(chunk: Chunk, position: int) -> str:
+    """Words for an item: its place and a short look at it."""
+    if chunk.future is not None:
+        return f"{chunk.function.name}(...)"
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    try:
+        text = short.repr(chunk.items[position])
+    except BaseException:
+        return f"items[{chunk.first + position}]"
+    return f"items[{chunk.first + position}] ({text})"
+
+
+class Segment:
+    """Settled outcomes of consecutive items, on their way to the consumer.
+
+    values: one per item that returned, in order; None while they are pickled, in lists: `payloads`.
+    failures: of the others, offsets counted from `start`.
+    """
+
+    __slots__ = (
+        "attempt",
+        "count",
+        "durations",
+        "failures",
+        "future",
+        "items",
+        "payloads",
+        "size_bytes",
+        "start",
+        "values",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        start: int,
+        count: int,
+        items: list[Any],
+        *,
+        payloads: Sequence[bytes | memoryview] = (),
+        values: list[Any] | None = None,
+        failures: list[Failure] | None = None,
+        durations: list[int] | None = None,
+        worker: int | None = None,
+        attempt: int = 1,
+        size_bytes: int = 0,
+        future: Any = None,
+    ) -> None:
+        self.start = start
+        self.count = count
+        self.items = items
+        self.payloads = payloads
+        self.values = values
+        self.failures = failures
+        self.durations = durations
+        self.worker = worker
+        self.attempt = attempt
+        self.size_bytes = size_bytes
+        self.future = future
+
+
+class MapState:
+    """The book of one call.
+
+    total: items of the input, None if unknown. timeout_ns: per attempt, None for no deadline.
+    detailed: whether workers report seconds per item. calls: True for the flow behind `submit`,
+    where every chunk is one call with a future and order means nothing.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        chunker: Chunker,
+        ordered: bool = True,
+        total: int | None = None,
+        timeout_ns: int | None = None,
+        retry: Retry | None = None,
+        detailed: bool = False,
+        calls: bool = False,
+        items_limit: int = 65_536,
+        bytes_limit: int = 1 << 28,
+    ) -> None:
+        self.number = number
+        self.chunker = chunker
+        self.ordered = ordered
+        self.total = total
+        self.timeout_ns = timeout_ns
+        self.retry = retry or Retry()
+        self.detailed = detailed
+        self.calls = calls
+        self.items_limit = items_limit
+        self.bytes_limit = bytes_limit
+        #: chunks that no worker has; put-backs go to the front
+        self.pending: deque[Chunk] = deque()
+        #: items pulled from the input, settled, and handed to the consumer, ever
+        self.pulled = 0
+        self.settled = 0
+        self.consumed = 0
+        self.failed = 0
+        #: items and bytes that the consumer has, whose credit was not returned yet
+        self.handed = self.handed_bytes = 0
+        #: pickled bytes of what is pulled and not consumed
+        self.bytes_out = 0
+        #: the input has ended, or may not be pulled again
+        self.exhausted = False
+        self.cancelled = False
+        #: nothing more of it is started; what runs is still wanted
+        self.stopped = False
+        #: set when nothing more can come although items are missing: a broken pool, say
+        self.broken: BaseException | None = None
+        #: the dispatcher's mark that this flow waits in its rotation
+        self.queued = False
+        #: settled segments in the order in which the consumer gets them
+        self.ready: deque[Segment] = deque()
+        self._held: dict[int, Segment] = {}
+        self._next = 0
+
+    # --- input ---
+
+    @property
+    def credit(self) -> int:
+        """Items that may be pulled now, by count and by bytes."""
+        items = self.items_limit - (self.pulled - self.consumed)
+        if items <= 0:
+            return 0
+        mean = self.chunker.mean_bytes
+        if mean > 1.0:
+            # What is out may still grow into outcomes of the mean size.
+            out = max(self.bytes_out, (self.pulled - self.consumed) * mean)
+            if out >= self.bytes_limit:
+                # One item is always allowed: an item larger than the limit must not stop the flow.
+                return 1 if self.pulled == self.consumed else 0
+            items = min(items, int((self.bytes_limit - out) / mean) or 1)
+        elif self.bytes_out >= self.bytes_limit:
+            return 1 if self.pulled == self.consumed else 0
+        return items
+
+    @property
+    def bytes_left(self) -> int:
+        """Pickled bytes that may still be pulled, as far as they are known."""
+        return self.bytes_limit - self.bytes_out
+
+    @property
+    def chunks_out(self) -> int:
+        """Chunks that were pulled and are not settled, while the first ones are."""
+        return -(-(self.pulled - self.settled) // (self.chunker.fixed or 1))
+
+    def want(self, workers: int, *, brief: bool = False) -> int:
+        """Items for the next chunk; 0 if the input has ended or there is no credit. brief: others wait for workers."""
+        if self.exhausted or self.cancelled:
+            return 0
+        credit = self.credit
+        if credit <= 0:
+            return 0
+        remaining = None if self.total is None else max(1, self.total - self.pulled)
+        # So that every worker can hold several chunks within the limit.
+        share = max(1, self.items_limit // (4 * workers))
+        return min(credit, self.chunker.size(workers=workers, remaining=remaining, credit=share, brief=brief))
+
+    def add(self, chunk: Chunk) -> None:
+        """Take a chunk of freshly pulled items."""
+        self.pulled += len(chunk.items)
+        self.bytes_out += chunk.size_bytes
+        self.pending.append(chunk)
+
+    # --- outcomes ---
+
+    def settle(self, segment: Segment) -> None:
+        """Take the outcomes of consecutive items; each item is settled exactly once."""
+        self.settled += segment.count
+        if segment.failures:
+            self.failed += len(segment.failures)
+        if self.cancelled:
+            return
+        if not self.ordered or self.calls:
+            self.ready.append(segment)
+            return
+        if segment.start != self._next:
+            self._held[segment.start] = segment
+            return
+        held = self._held
+        while True:
+            self.ready.append(segment)
+            self._next += segment.count
+            if self._next not in held:
+                return
+            segment = held.pop(self._next)
+
+    def take(self) -> Segment | None:
+        """The next segment for the consumer; its credit is returned. None if there is none yet."""
+        if not self.ready:
+            return None
+        segment = self.ready.popleft()
+        self._return(segment.count, segment.size_bytes)
+        return segment
+
+    def take_some(self) -> list[Segment]:
+        """The next segments: one, and as many more as are small. Their credit is returned by `return_handed`."""
+        ready, taken = self.ready, list[Segment]()
+        items, size = self.items_limit // SHARE_TAKEN, BYTES_TAKEN
+        while ready and (not taken or (items >= ready[0].count and size >= ready[0].size_bytes)):
+            segment = ready.popleft()
+            items -= segment.count
+            size -= segment.size_bytes
+            taken.append(segment)
+        return taken
+
+    def hand_over(self, segment: Segment) -> None:
+        """The consumer has one of the segments of `take_some`. Needs no lock: only the consumer writes these two."""
+        self.handed += segment.count
+        self.handed_bytes += segment.size_bytes
+
+    def return_handed(self) -> None:
+        """Return the credit of what was handed over."""
+        if self.handed:
+            self._return(self.handed, self.handed_bytes)
+            self.handed = self.handed_bytes = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Items that were pulled and that the consumer does not have yet."""
+        return self.pulled - self.consumed - self.handed
+
+    def _return(self, count: int, size_bytes: int) -> None:
+        self.consumed += count
+        self.bytes_out = max(0, self.bytes_out - size_bytes)
+        if self.consumed == self.pulled:
+            self.bytes_out = 0
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to hand over, and nothing will come."""
+        return not self.ready and (
+            self.cancelled or self.broken is not None or (self.exhausted and self.settled == self.pulled)
+        )
+
+    def cancel(self) -> None:
+        """Forget everything that waits; what workers hold is the dispatcher's to take back."""
+        self.cancelled = True
+        self.exhausted = True
+        self.pending.clear()
+        self.ready.clear()
+        self._held.clear()

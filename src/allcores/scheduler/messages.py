@@ -1,0 +1,162 @@
+"""What happened, what to do about it, and what the outside gets to know.
+
+Three families: events go into the dispatcher (past tense), orders come out of it (imperative), and
+news travels up to observers (frozen). Times are monotonic nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from allcores.outcome import Kind
+from allcores.transport.positions import mark
+
+if TYPE_CHECKING:
+    from allcores.scheduler.map_state import Chunk
+
+
+class WorkerProgress(NamedTuple):
+    """What a worker's slot on the status board says at one moment.
+
+    started_ns: when the current step began; 0 if the worker is between chunks.
+    phase: one of the PHASE_* numbers of `transport.positions`.
+    claimed: mark up to which it may start items without looking at its limit again; 0: up to the
+    item it runs.
+    """
+
+    sequence: int
+    position: int
+    started_ns: int
+    phase: int
+    claimed: int = 0
+
+    @property
+    def reach(self) -> int:
+        """The mark of the first item that it cannot have started."""
+        return self.claimed or mark(self.sequence, self.position) + 1
+
+    def unstarted_from(self, sequence: int) -> int:
+        """Position in chunk `sequence` from which on nothing can have been started."""
+        reach = self.reach
+        return reach & 0xFFFFFFFF if reach >> 32 == sequence else 0
+
+
+class Work(NamedTuple):
+    """What a worker has done since it began. pid: None for a thread of this process. done: items."""
+
+    pid: int | None
+    done: int
+    busy_ns: int
+
+
+class Failure(NamedTuple):
+    """One item of a chunk that did not return.
+
+    Attributes:
+        offset: Position inside the chunk.
+        unpickling: It was not the function that raised: the item, the function or the result would not unpickle.
+    """
+
+    offset: int
+    kind: Kind
+    error: BaseException
+    unpickling: bool = False
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Results:
+    """A worker finished `count` items of a chunk, from `start` on.
+
+    payloads: pickled lists of values that follow each other; none if `values` holds them already.
+    failures: sorted by offset; values has no entry for them.
+    parts: (items, ns) of each report of which this was joined, for observers; none if it is one.
+    ended: the worker holds no more of this chunk. leaving: nor will it start anything else.
+    unloadable: the chunk would not unpickle as one; nothing of it was started.
+    """
+
+    worker: int
+    sequence: int
+    start: int
+    count: int
+    total_ns: int
+    payloads: Sequence[bytes | memoryview] = ()
+    values: list[Any] | None = None
+    failures: list[Failure] | None = None
+    durations: list[int] | None = None
+    size_bytes: int = 0
+    parts: Sequence[tuple[int, int]] = ()
+    ended: bool = False
+    leaving: bool = False
+    unloadable: bool = False
+
+
+@dataclass(slots=True)
+class WorkerGone:
+    """A worker's process is gone.
+
+    running: where it was, None if it ran nothing.
+    kind, error: what the item at `running` gets. ready: whether it ever was.
+    innocent: nobody's fault (its template died, say): the item is put back instead.
+    killed: by a signal that other processes send (SIGKILL, SIGTERM), not by what it did itself.
+    in_setup: it was running the setup function, or the preload function if each worker runs that.
+    """
+
+    worker: int
+    running: WorkerProgress | None
+    kind: Kind
+    error: BaseException
+    reason: str
+    unattributed: bool = False
+    killed: bool = False
+    in_setup: bool = False
+
+
+# --- orders ---------------------------------------------------------------------------------------
+
+
+class Send(NamedTuple):
+    """Give `chunk` to `worker`."""
+
+    worker: int
+    chunk: Chunk
+
+
+class SetLimit(NamedTuple):
+    """Write on the board: start nothing at or after `limit`."""
+
+    worker: int
+    limit: int
+
+
+class Kill(NamedTuple):
+    """End `worker`; it is replaced. at_once: it gets no time to do so by itself."""
+
+    worker: int
+    reason: str
+    at_once: bool = False
+
+
+class Stop(NamedTuple):
+    """Let `worker` end by itself: it holds nothing."""
+
+    worker: int
+
+
+class Launch(NamedTuple):
+    """Start a worker with this number."""
+
+    worker: int
+
+
+class Peek(NamedTuple):
+    """Look whether `worker` has finished items of its chunk that it has not sent."""
+
+    worker: int
+
+
+Order = Peek | Send | SetLimit | Kill | Stop | Launch

@@ -1,0 +1,131 @@
+"""The book that the dispatcher keeps on one worker.
+
+STARTING ──ready──► READY ──told to stop, recycled──► LEAVING ──► GONE
+    └────────────────┴────────── died, killed ────────────────────┘
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+from allcores.outcome import Kind
+from allcores.scheduler.map_state import Chunk
+from allcores.transport.positions import NO_LIMIT, PHASE_RUNNING
+
+
+class Lifecycle(enum.Enum):
+    """What a worker can be. Only a READY one is given chunks."""
+
+    STARTING = "starting"
+    READY = "ready"
+    LEAVING = "leaving"
+    GONE = "gone"
+
+
+#: state -> the states that may follow
+MOVES: dict[Lifecycle, frozenset[Lifecycle]] = {
+    Lifecycle.STARTING: frozenset({Lifecycle.READY, Lifecycle.LEAVING, Lifecycle.GONE}),
+    Lifecycle.READY: frozenset({Lifecycle.LEAVING, Lifecycle.GONE}),
+    Lifecycle.LEAVING: frozenset({Lifecycle.GONE}),
+    Lifecycle.GONE: frozenset(),
+}
+
+
+class Termination:
+    """Why the parent decided to end a worker, and which item gets that as its outcome.
+
+    sequence, position: the item; sequence 0 if no item is to blame. phase: what it was doing then.
+    postponed: it is put back instead, and comes again when there is memory.
+    """
+
+    __slots__ = ("error", "kind", "phase", "position", "preempted", "reason", "sequence")
+
+    def __init__(
+        self,
+        kind: Kind,
+        error: BaseException,
+        reason: str,
+        sequence: int,
+        position: int,
+        phase: int = PHASE_RUNNING,
+        *,
+        preempted: bool = False,
+    ) -> None:
+        self.phase = phase
+        self.preempted = preempted
+        self.kind = kind
+        self.error = error
+        self.reason = reason
+        self.sequence = sequence
+        self.position = position
+
+
+class WorkerState:
+    """One worker as the dispatcher sees it."""
+
+    __slots__ = (
+        "behind_watched",
+        "chunks",
+        "confirming",
+        "deadline_ns",
+        "failed_starts_before",
+        "heard_ns",
+        "last_sequence",
+        "lifecycle",
+        "limit",
+        "peek_watched",
+        "seen_ns",
+        "start_watched",
+        "started_ns",
+        "termination",
+        "worker",
+    )
+
+    def __init__(self, worker: int, started_ns: int, failed_starts: int = 0) -> None:
+        self.worker = worker
+        #: starts that had failed in a row when this worker was ordered
+        self.failed_starts_before = failed_starts
+        self.started_ns = started_ns
+        #: when it last reported work; kept only while somebody observes
+        self.seen_ns = 0
+        #: when it last reported anything
+        self.heard_ns = 0
+        self.lifecycle = Lifecycle.STARTING
+        #: what it holds, in the order in which it will run them
+        self.chunks: deque[Chunk] = deque()
+        self.last_sequence = 0
+        #: mark from which on it may start nothing; while one is set, nothing is sent
+        self.limit = NO_LIMIT
+        #: a limit was set to take work back, and the board is to be read once it must be visible
+        self.confirming = False
+        #: when the next deadline alarm for this worker rings; None if none is set
+        self.deadline_ns: int | None = None
+        #: an alarm that asks whether what waits behind its running item waits too long is set
+        self.behind_watched = False
+        #: an alarm that asks whether it has finished items that it does not report is set
+        self.peek_watched = False
+        #: an alarm that asks whether it has begun what it was given is set
+        self.start_watched = False
+        self.termination: Termination | None = None
+
+    def move(self, lifecycle: Lifecycle) -> None:
+        """Change state; an illegal move is our mistake and says so."""
+        if lifecycle not in MOVES[self.lifecycle]:
+            raise AssertionError(f"worker {self.worker} cannot go from {self.lifecycle.value} to {lifecycle.value}")
+        self.lifecycle = lifecycle
+
+    def find(self, sequence: int) -> Chunk | None:
+        """The chunk with this number, if the worker holds it."""
+        for chunk in self.chunks:
+            if chunk.sequence == sequence:
+                return chunk
+        return None
+
+    @property
+    def open(self) -> bool:
+        """It may be sent a chunk."""
+        return self.lifecycle is Lifecycle.READY and self.limit == NO_LIMIT and self.termination is None
+
+    def __repr__(self) -> str:
+        return f"<Desk {self.worker} {self.lifecycle.value} {list(self.chunks)}>"

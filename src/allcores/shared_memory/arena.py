@@ -1,0 +1,175 @@
+"""Shared memory in which blocks lie: the far end of the status board's file, nameless and sparse.
+
+The file's range is far larger than any memory; only what is written takes some. Each process maps the
+blocks that it uses, one by one, so that nobody's address space is taken for what others hold (a task may
+well limit its own). Having no name, it leaves nothing behind: it is gone with the last process that holds it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+
+from allcores.shared_memory.allocator import Allocator, Block
+from allcores.system import deferral, posix
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+    from weakref import ref
+
+#: Bytes of the file's range that belong to one process: none is ever used by two.
+SPAN = 1 << 38
+#: Bytes of the file's range in all: enough for 16 million workers, one after the other.
+RANGE = 1 << 62
+#: Bytes copied at a time: between two pieces other threads get their turn.
+PIECE = 8 << 20
+#: Blocks that a process keeps mapped although nothing refers to them.
+MOST_MAPPED = 256
+#: The same for private copies, which are seldom of use again.
+MOST_PRIVATE = 8
+
+
+class _Mapping:
+    """A block in this process's memory, for as long as this object lives.
+
+    Not an `mmap.mmap`: before Python 3.13 each of those holds a descriptor of its own.
+    """
+
+    __slots__ = ("_unmap", "address", "size")
+
+    def __init__(self, descriptor: int, offset: int, size: int, flags: int) -> None:
+        self.size = 0
+        self.address, self._unmap = posix.map_memory(descriptor, offset, size, flags)
+        self.size = size
+
+    def __del__(self) -> None:
+        if self.size:
+            self._unmap(self.address, self.size)
+
+    def base(self) -> Any:
+        """An object that exports the memory and keeps it mapped."""
+        base = (ctypes.c_ubyte * self.size).from_address(self.address)
+        base.mapping = self  # type: ignore[attr-defined]
+        return base
+
+
+class Arena:
+    """The file as one process sees it. Any thread may use it; two do not write to one block at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._file = os.fstat(descriptor).st_ino
+        self._open = True
+        # What is collected as garbage in here may come back to us on the same thread.
+        self._lock = deferral.Lock()
+        self._maps: dict[Block, _Mapping] = {}
+        #: private mappings that nothing refers to any more
+        self._private: dict[Block, _Mapping] = {}
+        #: weak references to what views hold, by their own id: kept until they ring
+        self._watched: dict[int, ref[Any]] = {}
+
+    @staticmethod
+    def start(worker: int) -> int:
+        """Where a worker's range begins; the parent's is that of worker 0. The board has the first."""
+        return SPAN * (worker + 1)
+
+    def _check(self) -> None:
+        """A task may close our descriptor, and its number be given to a file of its own."""
+        if os.fstat(self.descriptor).st_ino != self._file:
+            raise OSError(f"descriptor {self.descriptor} of the shared memory was closed by a task")
+
+    def _map(self, block: Block) -> _Mapping:
+        """The memory of a block, mapped once. Raises OSError where the system refuses."""
+        with self._lock:
+            known = self._maps.get(block)
+            if known is None:
+                while len(self._maps) >= MOST_MAPPED:
+                    # Views keep what they need mapped by themselves.
+                    del self._maps[next(iter(self._maps))]
+                self._check()
+                known = self._maps[block] = _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_SHARED)
+            return known
+
+    def view(self, block: Block, died: Callable[[], None], *, private: bool = False) -> memoryview:
+        """A block's bytes, writable; `died` is called, on any thread, when nothing refers to them any more.
+
+        private: what is written stays in this process.
+        """
+        mapping = self._map_privately(block) if private else self._map(block)
+        # Whatever is made of a view (arrays, slices of it, tables) holds this object, not the view itself.
+        base = mapping.base()
+        self.watch(base, (lambda: self._keep(block, mapping, died)) if private else died)
+        return memoryview(base).cast("B")
+
+    def _map_privately(self, block: Block) -> _Mapping:
+        """A copy-on-write mapping with which nobody has done anything. Raises OSError where the system refuses."""
+        with self._lock:
+            kept = self._private.pop(block, None)
+        # The pages of one that was only read are there already: to fault them in takes longer than to read them.
+        if kept is not None and posix.is_untouched(kept.address, kept.size):
+            return kept
+        self._check()
+        return _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_PRIVATE)
+
+    def _keep(self, block: Block, mapping: _Mapping, died: Callable[[], None]) -> None:
+        """Nothing refers to a private mapping any more: the same block may be asked for again."""
+        with self._lock:
+            if self._open:
+                while len(self._private) >= MOST_PRIVATE:
+                    del self._private[next(iter(self._private))]
+                self._private[block] = mapping
+        died()
+
+    def watch(self, base: Any, died: Callable[[], None]) -> None:
+        """Have `died` called when `base` is gone."""
+        import weakref
+
+        key = id(base)
+
+        def ring(_: object) -> None:
+            self._watched.pop(key, None)
+            died()
+
+        self._watched[key] = weakref.ref(base, ring)
+
+    def write(self, block: Block, position: int, data: memoryview, *, warm: bool) -> None:
+        """Copy bytes into a block. warm: its memory was written before. Raises OSError if there is no memory.
+
+        What is warm is written where it is mapped, which is quickest. A fresh block is written as a file is: for
+        fresh pages that is quicker, and a system without memory says so, where a mapping would raise SIGBUS.
+        """
+        if warm:
+            target = memoryview(self._map(block).base()).cast("B")
+            for start in range(0, len(data), PIECE):
+                part = data[start : start + PIECE]
+                target[position + start : position + start + len(part)] = part
+            return
+        self._check()
+        at = block.offset + position
+        while len(data):
+            written = os.pwrite(self.descriptor, data[: PIECE * 8], at)
+            data = data[written:]
+            at += written
+
+    def give_up(self, start: int, size: int) -> None:
+        """No memory for this range any more, whoever wrote it."""
+        if self._open:
+            posix.punch_hole(self.descriptor, start, size)
+
+    def drop(self, allocator: Allocator) -> None:
+        """Give memory back to the system that an allocator no longer keeps."""
+        ranges, allocator.to_drop = allocator.to_drop, []
+        for block in ranges:
+            with self._lock:
+                self._maps.pop(block, None)
+            self.give_up(block.offset, block.capacity)
+
+    def close(self) -> None:
+        """Let go of what is mapped. Views stay good for as long as they live."""
+        self._open = False
+        with self._lock:
+            self._maps.clear()
+            self._private.clear()

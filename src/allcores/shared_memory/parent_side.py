@@ -1,0 +1,198 @@
+"""The parent's side of what travels through blocks: what it sent, what it was sent, what it shares.
+
+Who holds what, so that every block goes back:
+- sent to a worker: the worker's `WorkerConnection.lent`, until the worker says RELEASED or is gone;
+- sent by a worker: views in this process; when the last one dies the worker is told, or, if it is gone, the
+  memory goes back to the system. Of what it had besides, nothing stays.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from allcores.failpoints import moment
+from allcores.limits import Limits
+from allcores.shared_memory.allocator import Block
+from allcores.shared_memory.arena import RANGE, SPAN, Arena
+from allcores.shared_memory.buffers import LARGE_ITEM, BufferedPickle, Decoder, Encoder
+from allcores.shared_memory.objects import SharedObjects
+from allcores.shared_memory.repeats import RepeatCache
+from allcores.system import caller, cores, posix
+from allcores.transport import frames
+
+if TYPE_CHECKING:
+    from allcores.backends.processes.connection import WorkerConnection
+
+
+#: Blocks take this share of the memory, and no more bytes than this, unless told otherwise.
+MEMORY_SHARE = 8
+MOST_BYTES = 4 << 30
+
+
+def block_bytes(limits: Limits) -> int:
+    """Bytes of memory for blocks: what was asked for, or what suits this machine."""
+    if limits.block_bytes is not None:
+        return limits.block_bytes
+    memory = cores.machine_memory()
+    found = memory.limit or memory.total
+    return MOST_BYTES if found is None else min(MOST_BYTES, found // MEMORY_SHARE)
+
+
+class MemoryUsage(NamedTuple):
+    """Shared memory of a pool: see `Statistics`."""
+
+    blocks: int
+    block_bytes: int
+    shared_bytes: int
+
+
+class ReceivedBlocks:
+    """What one worker sent that is still viewed here."""
+
+    def __init__(self, arena: Arena, worker: int) -> None:
+        self._arena = arena
+        self._start = Arena.start(worker)
+        #: blocks of which a view was made, and offsets of those whose view died; appended to on any thread
+        self._opened: deque[Block] = deque()
+        self._dead: deque[int] = deque()
+        self.decoder = Decoder(arena, self._dead.append, self._opened.append)
+        #: offset -> (capacity, views)
+        self._views: dict[int, tuple[int, int]] = {}
+        #: the worker is gone, and only what is viewed has memory
+        self._orphaned = False
+
+    def returned(self) -> list[int]:
+        """Blocks that nobody here needs any more, since the last call; with the driver's lock held."""
+        if not self._dead and not self._opened:
+            return []
+        # Each of these was opened before: what dies from here on is looked at next time.
+        count = len(self._dead)
+        while self._opened:
+            offset, capacity = self._opened.popleft()
+            self._views[offset] = (capacity, self._views.get(offset, (0, 0))[1] + 1)
+        found = [self._dead.popleft() for _ in range(count)]
+        for offset in found:
+            moment("block.released")
+            capacity, views = self._views.pop(offset)
+            if views > 1:
+                self._views[offset] = (capacity, views - 1)
+            elif self._orphaned:
+                self._arena.give_up(offset, capacity)
+        return found
+
+    @property
+    def viewed(self) -> int:
+        """Blocks that something here still refers to, about."""
+        return len(self._views) + len(self._opened) - len(self._dead)
+
+    def orphan(self) -> bool:
+        """The worker is gone: memory for what is viewed here, and no more. False once that is nothing."""
+        self.returned()
+        if not self._orphaned:
+            self._orphaned = True
+            start = self._start
+            for offset in sorted(self._views):
+                self._arena.give_up(start, offset - start)
+                start = offset + self._views[offset][0]
+            self._arena.give_up(start, self._start + SPAN - start)
+        return bool(self._views)
+
+
+def alone() -> ParentMemory | None:
+    """For backends whose workers are this very process: nothing travels, but what is shared has to lie somewhere."""
+    descriptor = posix.sparse_file("shared", RANGE)
+    return None if descriptor is None else ParentMemory(descriptor, 0, 1, 0)
+
+
+class ParentMemory:
+    """See the module. memory: bytes of memory for blocks, in all; workers: how many share it with the parent.
+    board_bytes: of the file's beginning, which is not ours.
+    """
+
+    def __init__(self, descriptor: int, memory: int, workers: int, board_bytes: int) -> None:
+        self.arena = Arena(descriptor)
+        self.encoder = Encoder(self.arena, Arena.start(0), SPAN, memory // 2, LARGE_ITEM)
+        #: bytes of blocks that one worker may keep
+        self.share = memory // 2 // workers
+        self.shared_objects = SharedObjects(self.arena, RANGE - SPAN, SPAN)
+        self.encoder.find = self.shared_objects.find
+        self.encoder.repeat_cache = RepeatCache()
+        self._orphans: list[ReceivedBlocks] = []
+        self._deliveries: list[ReceivedBlocks] = []
+        self._board_bytes = board_bytes
+        self._told = False
+
+    def pack(self, obj: object) -> bytes | BufferedPickle:
+        """See Packer.dumps."""
+        packed = self.encoder.dumps(obj)
+        if self.encoder.failed is not None and not self._told:
+            self._told = True
+            caller.warn(
+                f"No shared memory could be had for a large item ({self.encoder.failed}); such items are copied "
+                "through pipes instead. See `allcores doctor` for what limits memory here."
+            )
+        return packed
+
+    def allow(self, worker: int) -> bytes:
+        """The frame that tells a new worker its range."""
+        return frames.frame(frames.BLOCKS, 0, frames.RANGE.pack(Arena.start(worker), self.share))
+
+    def lend(self, connection: WorkerConnection, buffered_pickle: BufferedPickle) -> bytes:
+        """The bytes to send; what they refer to lives until the worker gives it back."""
+        for offset, what in buffered_pickle.leases.items():
+            connection.lent.setdefault(offset, []).append(what)
+        return buffered_pickle.data
+
+    @staticmethod
+    def take_back(connection: WorkerConnection, body: bytes) -> None:
+        """The worker needs these blocks no more."""
+        for (offset,) in struct.iter_unpack("<Q", body):
+            held = connection.lent.get(offset)
+            if held:
+                held.pop()
+                if not held:
+                    del connection.lent[offset]
+
+    def reap(self, connection: WorkerConnection) -> None:
+        """A worker is gone: what it held goes back, what it sent stays for as long as it is viewed."""
+        connection.lent.clear()
+        if connection.received_blocks is not None:
+            self._orphans.append(connection.received_blocks)
+            self.sweep()
+
+    def deliver(self, worker: int) -> ReceivedBlocks:
+        """For what a new worker will send."""
+        received_blocks = ReceivedBlocks(self.arena, worker)
+        self._deliveries.append(received_blocks)
+        return received_blocks
+
+    def usage(self) -> MemoryUsage:
+        """What is taken now."""
+        sent, _, _ = self.encoder.figures()
+        _, shared = self.shared_objects.figures()
+        taken = os.fstat(self.arena.descriptor).st_blocks * 512 - self._board_bytes
+        viewed = sum(received_blocks.viewed for received_blocks in [*self._deliveries])
+        return MemoryUsage(sent + viewed, max(0, taken - shared), shared)
+
+    def sweep(self) -> None:
+        """No memory for what workers that are gone have sent, as soon as it is not viewed any more."""
+        if self._orphans:
+            for received_blocks in [each for each in self._orphans if not each.orphan()]:
+                self._orphans.remove(received_blocks)
+                self._deliveries.remove(received_blocks)
+
+    def close(self) -> None:
+        """No worker is left: what is still viewed keeps its memory, and nothing else does."""
+        self._orphans = list(self._deliveries)
+        self.sweep()
+        self.arena.give_up(Arena.start(0), SPAN)
+        self.shared_objects.trim()
+        self.arena.close()
+
+    def close_alone(self) -> None:
+        """The same for one that was made by `alone`."""
+        self.close()
+        os.close(self.arena.descriptor)

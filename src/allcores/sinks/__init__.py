@@ -1,0 +1,1 @@
+"""Where outcomes are written: JSON lines, CSV, Parquet, folders."""

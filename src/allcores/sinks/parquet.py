@@ -1,0 +1,91 @@
+"""Parquet files as sink (the extra `parquet`); `sources.parquet` reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import IO, Any
+
+from allcores.errors import UsageError
+from allcores.sinks.destination import check_file
+from allcores.sinks.json_lines import Entries, nothing, published, rows_of, values_fit
+from allcores.sinks.rows import RowFunction, RowRules
+from allcores.sources.parquet import ROWS, open_pyarrow
+
+
+class ParquetFile:
+    """A Parquet file with a row for each item that returned a dict; the types of columns follow the values."""
+
+    looks_twice = True
+    wants_details = False
+    takes_failures = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        open_pyarrow(self.path)
+
+    def describe(self) -> dict[str, Any]:
+        """See `WholeSink`."""
+        return {"kind": "ParquetFile", "path": os.path.abspath(self.path)}
+
+    def check(self) -> None:
+        """See `WholeSink`."""
+        check_file(self.path)
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
+        """See `WholeSink`."""
+        return RowFunction(function, self.path, RowRules("Parquet", integers_64=True))
+
+    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
+        """See `WholeSink`. Raises: UsageError if a column has values of types that do not go together."""
+        arrow = open_pyarrow(self.path)
+        with values_fit(self.path):
+            self._write(arrow, entries, lambda: published(self.path, mark=mark, sync=sync, moment=moment))
+
+    def _write(self, arrow: Any, entries: Entries, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
+        try:
+            schema = arrow.schema([])
+            for rows in _batches(rows_of(entries, self.path)):
+                part = arrow.Table.from_pylist(rows, schema=_names(arrow, rows)).schema
+                schema = arrow.unify_schemas([schema, part], promote_options="permissive")
+            # Objects without any name cannot be in a Parquet file: such a column is JSON text.
+            as_text = [field.name for field in schema if _has_nameless(arrow, field.type)]
+            for name in as_text:
+                schema = schema.set(schema.get_field_index(name), arrow.field(name, arrow.string()))
+            with (
+                opened() as file,
+                arrow.parquet.ParquetWriter(file, schema) as writer,
+            ):
+                for rows in _batches(rows_of(entries, self.path)):
+                    for row in rows if as_text else ():
+                        row.update((name, _as_json(row[name])) for name in as_text if name in row)
+                    writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+        except arrow.ArrowException as error:
+            raise UsageError(f"{self.path}: the values do not make one column each: {error}") from None
+
+
+def _names(arrow: Any, rows: list[dict[str, Any]]) -> Any:
+    """The schema of some rows; pyarrow by itself looks at the names of the first row only."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+    return arrow.schema([(name, arrow.array([row.get(name) for row in rows]).type) for name in names])
+
+
+def _has_nameless(arrow: Any, kind: Any) -> bool:
+    """True if a type is, or has within it, an object without names."""
+    if arrow.types.is_struct(kind) and not kind.num_fields:
+        return True
+    return any(_has_nameless(arrow, kind.field(number).type) for number in range(kind.num_fields))
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while batch := list(islice(rows, ROWS)):
+        yield batch

@@ -1,0 +1,105 @@
+"""Values as rows of a table: checked where they are made, in the workers, for what the table cannot hold.
+
+So an item whose value does not fit fails by itself, at once, rather than the output at the end of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from allcores.sinks.json_text import NotJson, to_json
+
+#: what SQLite takes unless it was compiled for more or fewer
+SQLITE_COLUMNS_MAX = 2_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONG_NUMBER = re.compile(r"\d{19}")
+_CAPITALS = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+
+
+@dataclass(frozen=True, slots=True)
+class RowRules:
+    """What a kind of table holds.
+
+    name: what messages call it. integers_64: no whole numbers of more than 64 bits. sql_names: names of columns are
+    those of SQL: no NUL, not told apart by case, at most `SQLITE_COLUMNS_MAX`.
+    """
+
+    name: str
+    integers_64: bool = False
+    sql_names: bool = False
+
+
+class RowFunction:
+    """`function`, but its value as a row: a line of JSON. Runs in the workers."""
+
+    def __init__(self, function: Callable[..., Any], path: str, rules: RowRules) -> None:
+        """path: of the table, for messages."""
+        self.function = function
+        self.path = path
+        self.rules = rules
+
+    def __call__(self, *args: Any) -> str:
+        text = to_json(self.function(*args))
+        rules = self.rules
+        if not text.startswith("{"):
+            kind = type(json.loads(text)).__name__
+            raise NotJson(
+                f"value is a {kind}, but {self.path} is a table: let the function return a dict, or write to a .jsonl"
+                " file"
+            )
+        if rules.sql_names:
+            _check_sql_names(json.loads(text))
+        if "\\ud" in text or (rules.integers_64 and _LONG_NUMBER.search(text)):
+            for place, part in _parts(json.loads(text), "value"):
+                if isinstance(part, str):
+                    if _SURROGATE.search(part):
+                        raise NotJson(
+                            f"{place} has half a surrogate pair, {part!r}, which {rules.name} cannot hold: return text"
+                            " that is Unicode (of a file's name: os.fsencode(name).decode('latin-1'), for one)"
+                        )
+                elif rules.integers_64 and not -(1 << 63) <= part < 1 << 63:
+                    raise NotJson(
+                        f"{place} is {part}, a whole number of more than 64 bits, which {rules.name} cannot hold:"
+                        " return it as a string or a float"
+                    )
+        return text
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def sql_name(name: str) -> str:
+    """What SQLite compares of a name: A to Z count as a to z."""
+    return name.translate(_CAPITALS)
+
+
+def _check_sql_names(row: dict[str, Any]) -> None:
+    if len(row) > SQLITE_COLUMNS_MAX:
+        raise NotJson(
+            f"value has {len(row):,} names, and a table of SQLite {SQLITE_COLUMNS_MAX:,} columns at most: put some of"
+            " them into a dict below one name"
+        )
+    seen: dict[str, str] = {}
+    for name in row:
+        if "\0" in name:
+            raise NotJson(f"value has the name {name!r}, and a column of SQLite cannot have a NUL in its name")
+        other = seen.setdefault(sql_name(name), name)
+        if other != name:
+            raise NotJson(f"value has the names {other!r} and {name!r}, which are one column in SQLite: rename one")
+
+
+def _parts(value: Any, place: str) -> Iterator[tuple[str, str | int]]:
+    """Texts (names, too) and whole numbers in a value, each with its place."""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        yield place, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield f"a name in {place}", name
+            yield from _parts(part, f"{place}[{name!r}]")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _parts(part, f"{place}[{number}]")

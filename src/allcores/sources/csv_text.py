@@ -1,0 +1,204 @@
+"""Records of CSV: where each begins and ends, its fields, and what is wrong with one that is none.
+
+A record may span lines, so it is the unit that is read, counted, or left out. Where a record ends is for `csv.reader`
+to say: nothing else here looks for quotes, but for the one case in which it cannot know. If a quote is missing or
+not doubled, what it makes of the lines behind is a guess. Then only the first line is given up, and reading goes on
+at the next one, which is believed again when it holds a record that leaves no doubt.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from allcores.sources.text import (
+    BadInput,
+    bad_line,
+    check_names,
+    first_line,
+    is_too_long,
+    place,
+    too_long,
+    undecodable,
+)
+
+#: bytes of a record, at most: a larger one is most likely a quote that is missing, and would fill the memory
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+#: bytes that a line costs while it is held, its text apart
+_LINE_COST = 40
+
+
+def _own_csv() -> Any:
+    """A second instance of the module behind `csv`, for its limit on the size of a field is one for all that use it.
+
+    The limit is ours to raise here, and not in the program that uses allcores.
+    """
+    spec = importlib.util.find_spec("_csv")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_csv = _own_csv()
+_csv.field_size_limit(RECORD_BYTES_MAX)
+
+
+class _TooLong(Exception):
+    """A record does not end."""
+
+
+@dataclass(slots=True)
+class Record:
+    """Lines of a file that belong together, as bytes, and their fields; or what is wrong with them.
+
+    line: number of the first one. fields: [] if there is nothing to give, for a blank line and for the header.
+    """
+
+    raws: list[bytes]
+    line: int
+    fields: list[str]
+    trouble: BadInput | None = None
+    #: it is no CSV, so where it ends is not known
+    broken: bool = False
+
+
+class CsvRecords:
+    """The records of a file, one after the other; iterate over it.
+
+    header: the names in the first record, once it was read. Nothing is held of the file but the record that is read,
+    and lines that were given back.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        encoding: str,
+        delimiter: str,
+        readline: Callable[[], bytes],
+        *,
+        line: int,
+        header: list[str] | None,
+    ) -> None:
+        """readline: the next line as bytes, b"" at the end. line: lines before."""
+        self.header = header
+        self._path = path
+        self._encoding = encoding
+        self._delimiter = delimiter
+        self._readline = readline
+        self._line = line
+        #: lines that were read and given back
+        self._ahead: deque[bytes] = deque()
+        #: lines of the record that is read, what they cost, and what is wrong with one
+        self._taken: list[bytes] = []
+        self._cost = 0
+        self._trouble: BadInput | None = None
+        #: the line at which quotes went wrong, until a record is believed again
+        self._doubt: int | None = None
+        self._reader = self._new_reader()
+
+    def __iter__(self) -> Iterator[Record]:
+        """Raises: BadInput for a header that is none: without it no record can be read."""
+        while (record := self._next()) is not None:
+            if record.trouble is None and not record.fields:
+                yield record
+            elif self.header is None:
+                if record.trouble is not None:
+                    raise record.trouble
+                self._check_header(record)
+                self.header, record.fields = record.fields, []
+                yield record
+            else:
+                if record.trouble is None and len(record.fields) != len(self.header):
+                    found = f"{len(record.fields)} fields where the header has {len(self.header)}"
+                    record.trouble = bad_line(self._path, record.line, found)
+                if self._doubt is not None:
+                    self._set_exit_code(record)
+                elif record.broken:
+                    self._doubt = record.line
+                yield record
+
+    def _check_header(self, record: Record) -> None:
+        where = place(self._path, record.line)
+        advice = "rename one, or read the file as lines (--format lines)"
+        check_names(record.fields, where, path=self._path, advice=advice)
+
+    def _set_exit_code(self, record: Record) -> None:
+        """Behind quotes that went wrong: believe a record that is beyond doubt, else give up its first line."""
+        if record.trouble is None and self._is_beyond_doubt(record):
+            self._doubt = None
+            return
+        self._give_back(record)
+        reason = f"left out, for it may belong to the record of line {self._doubt}, whose quotes are wrong"
+        record.trouble = bad_line(self._path, record.line, reason)
+
+    def _is_beyond_doubt(self, record: Record) -> bool:
+        """Its quotes come in pairs; if it spans lines they also stand nowhere but around fields, or doubled in them."""
+        text = b"".join(record.raws).decode(self._encoding)
+        if len(record.raws) == 1:
+            return text.count('"') % 2 == 0
+        separator = re.escape(self._delimiter)
+        field = rf'(?:"(?:[^"]|"")*+"|[^"{separator}\r\n]*+)'
+        return re.fullmatch(rf"{field}(?:{separator}{field})*+[\r\n]*", text) is not None
+
+    def _give_back(self, record: Record) -> None:
+        """Keep the first line of a record, and read the others once more."""
+        if len(record.raws) > 1:
+            self._ahead.extendleft(reversed(record.raws[1:]))
+            self._line -= len(record.raws) - 1
+            del record.raws[1:]
+
+    def _new_reader(self) -> Any:
+        return _csv.reader(self._texts(), delimiter=self._delimiter, strict=True)
+
+    def _texts(self) -> Iterator[str]:
+        """Lines with their ends, which belong to the field if they are in quotes."""
+        encoding = self._encoding
+        while True:
+            raw = self._ahead.popleft() if self._ahead else self._readline()
+            if not raw:
+                return
+            self._taken.append(raw)
+            self._cost += len(raw) + _LINE_COST
+            number = self._line + len(self._taken)
+            if number == 1:
+                raw = first_line(number, raw)
+            try:
+                text = raw.decode(encoding)
+            except UnicodeError as error:
+                # It is read on all the same, for the sake of the quotes in it: they tell where the record ends.
+                text = raw.decode(encoding, "replace")
+                self._trouble = self._trouble or undecodable(self._path, number, raw, encoding, error)
+            if is_too_long(raw) or (self._cost > RECORD_BYTES_MAX and len(self._taken) > 1):
+                raise _TooLong
+            yield text
+
+    def _next(self) -> Record | None:
+        """The next record as `csv.reader` sees it; None at the end. Of one that is none the first line is taken."""
+        self._taken, self._cost, self._trouble = [], 0, None
+        record = Record(self._taken, self._line + 1, [])
+        broken = None
+        try:
+            record.fields = next(self._reader)
+        except StopIteration:
+            return None
+        except _csv.Error as error:
+            carriage = "a carriage return in a field without quotes"
+            broken = carriage if "new-line" in str(error) else str(error)
+        except _TooLong:
+            broken = f"its end is not within {RECORD_BYTES_MAX >> 20} MB"
+        self._line += len(self._taken)
+        record.trouble = self._trouble
+        if broken is not None:
+            self._reader = self._new_reader()
+            self._give_back(record)
+            record.broken = True
+            advice = "is a quote missing, or one inside of quotes not doubled?"
+            record.trouble = bad_line(self._path, record.line, f"not CSV ({broken}); {advice}")
+            if is_too_long(record.raws[0]):
+                record.trouble = too_long(self._path, record.line)
+        return record

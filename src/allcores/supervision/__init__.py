@@ -1,1 +1,0 @@
-"""Keeps alive: processes that start, hang, die and are replaced."""

@@ -1,0 +1,29 @@
+"""Warnings that name the line of the program that called allcores, however deep inside they arise."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import warnings
+
+_HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+#: where the stack of a thread begins: no line of the program's
+_THREADS = threading.__file__
+
+
+def warn(message: str) -> None:
+    """A RuntimeWarning at the innermost line outside of this package; on a thread of ours, at the line that calls.
+
+    Python 3.12 has `skip_file_prefixes` for this. A fixed `stacklevel` is wrong as soon as a function is put between.
+    """
+    level, frame = 2, sys._getframe(1)
+    outside = 0
+    while frame is not None and not outside:
+        name = frame.f_code.co_filename
+        if name == _THREADS:
+            break
+        if not name.startswith(_HERE):
+            outside = level
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(message, RuntimeWarning, stacklevel=outside or 2)

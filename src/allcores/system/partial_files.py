@@ -1,0 +1,141 @@
+"""Files that are written beside their destination and renamed to it once they are whole.
+
+Where the file system can do that, such a file has no name until then, so a kill leaves nothing of it. Nobody else's
+file is ever opened, followed or removed here, and none of ours can be read by more users than the file it will replace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from allcores.system import own_files
+
+#: bytes of a file's name that every usual file system takes
+NAME_BYTES_MAX = 255
+
+
+def partial_path(destination: str, mark: str, suffix: str = ".partial") -> str:
+    """The hidden name beside `destination` under which it is written.
+
+    Args:
+        destination: The file or folder that is to appear.
+        mark: Tells this writer from others, the name of a run for one.
+        suffix: Ends the name.
+
+    Returns:
+        A path in the same folder whose name is no longer than file systems take, however long that of `destination` is.
+    """
+    folder, name = os.path.split(destination)
+    room = NAME_BYTES_MAX - len(os.fsencode(f"..{mark}{suffix}"))
+    short = os.fsencode(name)[:room].decode("utf-8", "ignore") if len(os.fsencode(name)) > room else name
+    return os.path.join(folder, f".{short}.{mark}{suffix}")
+
+
+def create_partial(path: str, destination: str | None = None) -> int:
+    """Create a file that was not there, and open it for writing.
+
+    What an earlier writer of the same name left (a regular file of this user, without another name) is replaced; links
+    and files of others are left alone.
+
+    Args:
+        path: The file to create.
+        destination: The file that it will replace. If that exists, the new file gets its group and its mode, and is
+            never open to more users than that, not even while it is empty. None, or one that is not there: the
+            usual mode of new files.
+
+    Returns:
+        A descriptor, which new processes do not inherit.
+
+    Raises:
+        FileExistsError: Something is there that is not ours.
+        OSError: It cannot be created.
+    """
+    there = _stat(destination)
+    try:
+        descriptor = own_files.create(path, _first_mode(there))
+    except FileExistsError:
+        if not own_files.remove_own_file(path):
+            raise
+        descriptor = own_files.create(path, _first_mode(there))
+    try:
+        _take_over_mode(descriptor, there)
+    except BaseException:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    return descriptor
+
+
+def create_nameless(destination: str) -> int | None:
+    """Create a file that has no name, and so is gone with its process, beside `destination`, and open it for writing.
+
+    Args:
+        destination: The file that it will replace; see `create_partial`.
+
+    Returns:
+        A descriptor, for `give_name`; None if the file system has no such files, or refuses for any other reason, which
+        `create_partial` will tell.
+    """
+    there = _stat(destination)
+    flag = getattr(os, "O_TMPFILE", 0)
+    if not flag or not os.path.isdir("/proc/self/fd"):
+        return None
+    try:
+        folder = os.path.dirname(destination) or "."
+        descriptor = os.open(folder, flag | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), _first_mode(there))
+    except OSError:
+        return None
+    try:
+        _take_over_mode(descriptor, there)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def give_name(descriptor: int, destination: str, partial: str) -> str:
+    """Give a nameless file its name, or `partial` if there is a file to be replaced.
+
+    Returns:
+        The name that it has.
+
+    Raises:
+        OSError: It can have neither.
+    """
+    for path in (destination, partial):
+        try:
+            # With a folder's descriptor, which is not used, for the first path is absolute: without one Python calls
+            # link(), which would name the link in /proc rather than the file.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+            return path
+        except FileExistsError:
+            if path == partial:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _stat(path: str | None) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return None if path is None else os.stat(path)
+    return None
+
+
+def _first_mode(there: os.stat_result | None) -> int:
+    return 0o666 if there is None else stat.S_IMODE(there.st_mode) & 0o600
+
+
+def _take_over_mode(descriptor: int, there: os.stat_result | None) -> None:
+    """Give a file the group and mode of another; without its group, also without what the group may do."""
+    if there is None or not hasattr(os, "fchmod"):
+        return
+    mode = stat.S_IMODE(there.st_mode)
+    if os.fstat(descriptor).st_gid != there.st_gid:
+        try:
+            os.fchown(descriptor, -1, there.st_gid)
+        except OSError:
+            mode &= ~stat.S_IRWXG
+    with contextlib.suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, mode & 0o777)

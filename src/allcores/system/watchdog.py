@@ -1,0 +1,66 @@
+"""A small process that ends process groups when its maker is gone.
+
+The kernel ends forked workers themselves (PR_SET_PDEATHSIG), but not what their tasks have forked; nor does it
+end what a preload function has started. With a template, the template does this for the workers' groups, and
+a watchman for the template's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import struct
+import warnings
+
+from allcores.system import posix
+
+
+class Watchdog:
+    """See the module. Made by the process that is watched, which tells it what to end."""
+
+    def __init__(self) -> None:
+        read, write = os.pipe()
+        self._write = posix.move_fd_high(write)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._pid = os.fork()
+        if self._pid == 0:
+            self._watch(read)
+        os.close(read)
+
+    def _watch(self, read: int) -> None:
+        """In the child: note pids (a negative one is gone) until the pipe ends; then end their groups."""
+        try:
+            os.setpgid(0, 0)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            # A copy of anybody's descriptor would keep it open for as long as we live.
+            low = os.dup2(read, 3) if read != 3 else 3
+            os.closerange(0, 3)
+            os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))
+            alive: set[int] = set()
+            while data := os.read(low, 8 * 512):
+                for (pid,) in struct.iter_unpack("<q", data):
+                    (alive.add if pid > 0 else alive.discard)(abs(pid))
+            for pid in alive:
+                posix.end_group(pid, signal.SIGKILL)
+        finally:
+            os._exit(0)
+
+    def tell(self, pid: int) -> None:
+        """A process was born, or (negative) is gone."""
+        with contextlib.suppress(OSError):
+            os.write(self._write, struct.pack("<q", pid))
+
+    def close(self) -> None:
+        """End it; everything it was told of is gone."""
+        self.abandon()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+
+    def abandon(self) -> None:
+        """In a forked copy of its maker: a copy of our end would hide the maker's death."""
+        descriptor, self._write = self._write, -1
+        if descriptor >= 0:
+            os.close(descriptor)

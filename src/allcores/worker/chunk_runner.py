@@ -1,0 +1,455 @@
+"""Runs the items of a chunk, and seals what is finished before anything can happen to it.
+
+Sealing: finished values are pickled and put into the outbox on the status board once they are worth
+more than SEAL_NS of work. If the process dies a moment later, the parent reads them there. So a crash
+costs the item that caused it, and at most SEAL_NS of finished work that runs again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pickle import dumps as pickle_dumps
+from time import monotonic_ns
+
+from allcores.shared_memory.buffers import LARGE_STREAM
+from allcores.system import posix
+from allcores.transport import frames
+from allcores.transport.pickling import (
+    FUNCTION_UNREAD,
+    ITEM_UNREAD,
+    MANY_VALUES,
+    PROTOCOL,
+    RESULT_UNWRITTEN,
+    SCALARS,
+    dump_values,
+    dumps,
+    loads,
+    pack_error,
+)
+from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
+from allcores.transport.references import Arrivals, OpenFiles
+from allcores.transport.status_board import (
+    BUSY,
+    CLAIMED,
+    CURRENT,
+    DONE,
+    FIRST,
+    LIMIT,
+    OUTBOX_BYTES,
+    PHASE,
+    SEQUENCE,
+    STARTED,
+    USED,
+)
+from allcores.worker.process_reset import TIDY_NS, ProcessReset
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from allcores.shared_memory.worker_side import WorkerMemory
+
+#: Finished work that may have to run again after a crash, ns. A seal takes some 8 µs here, and as much in the parent:
+#: with 200 µs it took 5 % of the cores from items of 100 µs.
+SEAL_NS = 1_000_000
+#: Items that are started without another look at the board take no longer than this, ns, and one item.
+BURST_NS = 50_000
+#: ... and are no more than this.
+MOST_STRIDE = 256
+#: After bursts of so many quick items the clock is read once per GROUP (a power of two): a slow one among them
+#: takes at most the rest of its group along. Not where items have deadlines or report their seconds.
+MANY = 64
+GROUP = 8
+
+_GLOBALS = globals()
+
+
+class ChunkRunner:
+    """The worker's side of chunks.
+
+    send: takes a frame for the pipe, in parts. slot, outbox: this worker's part of the board.
+    state: what the setup function returned; () or a tuple of one, put before every call's arguments.
+    notes: where faulthandler writes.
+    """
+
+    def __init__(
+        self,
+        send: Callable[..., None],
+        slot: Any,
+        outbox: memoryview,
+        *,
+        items_limit: int | None = None,
+        growth_limit: int | None = None,
+        worker_memory: WorkerMemory | None = None,
+        behind: Callable[[], bool] | None = None,
+        notes: int = -1,
+    ) -> None:
+        self._worker_memory = worker_memory
+        self._loads = loads if worker_memory is None else worker_memory.loads
+        self._send = send
+        #: whether something that was logged waits for the pipe
+        self._behind = behind
+        self._slot = slot
+        self._outbox = outbox
+        self._used = 0
+        self._flushed_ns = monotonic_ns()
+        #: sealed results are sent at least this often inside of a chunk, as the parent wants it
+        self._report_ns = 0
+        self._process_reset = ProcessReset(notes)
+        self.state: tuple[Any, ...] = ()
+        self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
+        self._files = OpenFiles()
+        self._items_left = items_limit
+        self._growth_limit = growth_limit
+        self._rss_at_start = resident_bytes() if growth_limit is not None else 0
+        self.leaving = False
+        #: the last chunk was a call that is likely to be followed by another at once
+        self.prompt = False
+        #: becomes non-empty in a process that a task forked: it must never answer for us
+        self.forked: list[bool] = []
+        #: the items that are being run
+        self._burst: list[Any] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self.forked.append(True)
+        # What the task's own copy of this process still iterates over: the running item is its last.
+        self._burst.clear()
+
+    # --- functions ---
+
+    def learn(self, number: int, body: bytes) -> None:
+        """Take in a function. One that will not load is remembered by its error."""
+        style, payload, path = loads(body)
+        sys.path.extend(entry for entry in path if entry not in sys.path)
+        try:
+            self._functions[number] = (style, self._loads(payload), None)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                error.add_note(FUNCTION_UNREAD)
+            self._functions[number] = (style, None, error)
+
+    def forget(self, number: int) -> None:
+        """Drop a function that will not be called again."""
+        self._functions.pop(number, None)
+
+    def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
+        """What to call with each item of the chunk that was just unpickled."""
+        call = self._styled(style, function)
+        if not Arrivals.seen:
+            return call
+        # There are references among the items (or were elsewhere: then this chunk is looked through for nothing).
+        Arrivals.seen = False
+        loaded = self._files.loaded
+        return lambda item: call(loaded(style, item))
+
+    def _styled(self, style: str, function: Any) -> Callable[[Any], Any]:
+        state = self.state
+        if style == "one":
+            if not state:
+                return function  # type: ignore[no-any-return]
+            (first,) = state
+            return lambda item: function(first, item)
+        if style == "star":
+            return lambda item: function(*state, *item)
+        return lambda item: function(*state, *item[0], **item[1])
+
+    # --- chunks ---
+
+    def run(self, sequence: int, body: bytes) -> None:
+        """Run a chunk and send what came of it."""
+        slot = self._slot
+        base = sequence << 32
+        slot[STARTED] = monotonic_ns()
+        slot[CURRENT] = 0
+        slot[SEQUENCE] = sequence
+        slot[PHASE] = PHASE_LOADING
+        slot[CLAIMED] = base
+        if base >= slot[LIMIT]:
+            if self._worker_memory is not None:
+                self._worker_memory.skip(memoryview(body)[frames.CHUNK_HEAD.size :])
+            self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
+            self._rest()
+            return
+        number, flags, count, report_us, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
+        self._report_ns = report_us * 1000
+        self.prompt = bool(flags & frames.PROMPT)
+        style, function, broken = self._functions[number]
+        try:
+            items = self._loads(memoryview(body)[frames.CHUNK_HEAD.size :])
+        except BaseException as error:
+            if count > 1:
+                self._put(frames.RECORD.pack(sequence, 0, 0, frames.ENDED | frames.UNLOADABLE, 0, 0), b"")
+                self._rest()
+                return
+            error.add_note(ITEM_UNREAD)
+            items, broken = [None], error
+        slot[STARTED] = monotonic_ns()
+        slot[PHASE] = PHASE_RUNNING
+        if broken is None:
+            durations: list[int] | None = [] if flags & frames.DETAILED else None
+            untimed = not flags & (frames.DETAILED | frames.TIMED)
+            self._run_items(sequence, items, self._callable(style, function), durations, untimed)
+            # What lies in blocks goes back once nobody refers to it: we do no more.
+            self._burst = items = []
+        else:
+            slot[CLAIMED] = base + len(items)
+            count = min(len(items), max(0, slot[LIMIT] - base))
+            failures = list(enumerate([pack_error(broken)] * count))
+            self._seal(sequence, 0, count, [], failures, None, 0, ended=True, unloadable=True)
+            # Its traceback has this frame: a cycle otherwise.
+            broken = None
+        self._rest()
+
+    def _run_items(
+        self,
+        sequence: int,
+        items: list[Any],
+        call: Callable[[Any], Any],
+        durations: list[int] | None,
+        untimed: bool,
+    ) -> None:
+        """The hot loop: one store per item, and one reading of the clock per item or per group of quick ones.
+
+        Items run in bursts. A burst is claimed on the board, then checked against the limit; it ends
+        after BURST_NS at the latest, so that a slow item among quick ones ends its own burst, and the
+        start time on the board is never wrong by more.
+        """
+        slot, forked, clock, current = self._slot, self.forked, monotonic_ns, CURRENT
+        base = sequence << 32
+        values: list[Any] = []
+        append = values.append
+        failures: list[tuple[int, Any]] = []
+        begun = now = clock()
+        first = position = 0
+        stride = 1
+        last = self._quota(len(items))
+        while position < last:
+            end = min(position + stride, last)
+            slot[CLAIMED] = base + end
+            limit = slot[LIMIT]
+            if base + end > limit:
+                end = max(position, limit - base)
+                if end == position:
+                    break
+            slot[STARTED] = then = now
+            until = now + BURST_NS
+            # Items that were quick for long are timed in groups: the clock costs as much as they do.
+            mask = GROUP - 1 if stride >= MANY and untimed else 0
+            self._burst = burst = items[position:end]
+            for item in burst:
+                slot[current] = position
+                try:
+                    append(call(item))
+                except BaseException as error:
+                    if forked:
+                        os._exit(0)
+                    failures.append((position, pack_error(error, skip_frames=_own_frames(error))))
+                position += 1
+                if position & mask:
+                    continue
+                now = clock()
+                if durations is not None:
+                    durations.append(now - then)
+                    then = now
+                if now > until:
+                    break
+            if forked:
+                os._exit(0)
+            if mask:
+                now = clock()
+            # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
+            stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
+            if now - begun > SEAL_NS and position < last:
+                if failures or durations is not None or not self._seal_plain(sequence, first, values, now - begun, now):
+                    self._seal(sequence, first, position - first, values, failures, durations, now - begun)
+                values.clear()
+                failures.clear()
+                if durations is not None:
+                    durations.clear()
+                first = position
+                begun = now = clock()
+        self._seal(sequence, first, position - first, values, failures, durations, now - begun, ended=True)
+
+    def _quota(self, count: int) -> int:
+        """How many of `count` items this worker may still run before it is replaced."""
+        return count if self._items_left is None else min(count, self._items_left)
+
+    # --- results ---
+
+    def _seal_plain(self, sequence: int, start: int, values: list[Any], total_ns: int, now: int) -> bool:
+        """Seal scalars in the midst of a chunk; False if `_seal` must do it.
+
+        Written out in one piece: after a millisecond of somebody else's work the caches are cold, and each call of a
+        function costs several times what it usually does.
+        """
+        count = len(values)
+        if count > MANY_VALUES or not SCALARS.issuperset(map(type, values)):
+            return False
+        slot = self._slot
+        slot[PHASE] = PHASE_SEALING
+        payload = pickle_dumps(values, PROTOCOL)
+        used = self._used
+        begin = used + frames.RECORD.size
+        end = begin + len(payload)
+        if end > OUTBOX_BYTES or (self._behind is not None and self._behind()):
+            return False
+        if now - self._process_reset.tidied_ns > TIDY_NS:
+            self._process_reset.tidy()
+        slot[DONE] += count
+        slot[BUSY] += total_ns
+        if self._items_left is not None:
+            self._items_left -= count
+        frames.RECORD.pack_into(self._outbox, used, sequence, start, count, frames.PLAIN, total_ns, len(payload))
+        self._outbox[begin:end] = payload
+        # Only now does it count: the parent reads no further than this.
+        self._used = slot[USED] = end
+        if now - self._flushed_ns > self._report_ns:
+            self.flush()
+        slot[PHASE] = PHASE_RUNNING
+        return True
+
+    def _seal(
+        self,
+        sequence: int,
+        start: int,
+        count: int,
+        values: list[Any],
+        failures: list[tuple[int, Any]],
+        durations: list[int] | None,
+        total_ns: int,
+        *,
+        ended: bool = False,
+        unloadable: bool = False,
+    ) -> None:
+        slot = self._slot
+        slot[PHASE] = PHASE_SEALING
+        if count:
+            if not ended and monotonic_ns() - self._process_reset.tidied_ns > TIDY_NS:
+                self._process_reset.tidy()
+            slot[DONE] += count
+            slot[BUSY] += total_ns
+            if self._items_left is not None:
+                self._items_left -= count
+        if ended:
+            # Before the outcomes leave, for then the program may want to write to a file that its tasks have read.
+            self._files.close()
+            if self._used_up():
+                self.leaving = True
+        flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
+        payload = b""
+        if count:
+            mode, payload = self._pack(start, values, failures, durations)
+            flags |= mode | (frames.UNLOADABLE if unloadable else 0)
+        self._put(frames.RECORD.pack(sequence, start, count, flags, total_ns, len(payload)), payload)
+        slot[PHASE] = PHASE_RUNNING
+
+    def _put(self, record: bytes, payload: bytes) -> None:
+        """Into the outbox if it fits, else straight into the pipe."""
+        used, length = self._used, len(record) + len(payload)
+        if self._behind is not None and self._behind():
+            # The parent may read the outbox at any moment, and what was logged comes first.
+            self._send()
+        if used + length > OUTBOX_BYTES:
+            self.flush()
+            used = 0
+        if length > OUTBOX_BYTES:
+            self._send(frames.HEADER.pack(length, frames.RESULTS, 0) + record, payload)
+            return
+        self._outbox[used : used + len(record)] = record
+        self._outbox[used + len(record) : used + length] = payload
+        # Only now does it count: the parent reads no further than this.
+        self._used = self._slot[USED] = used + length
+        if monotonic_ns() - self._flushed_ns > self._report_ns:
+            self.flush()
+
+    def _pack(
+        self, start: int, values: list[Any], failures: list[tuple[int, Any]], durations: list[int] | None
+    ) -> tuple[int, bytes]:
+        try:
+            payload, as_one = dump_values(values)
+        except BaseException:
+            # Also SystemExit: a __reduce__ that raises it fails its own item, like one that raises anything else.
+            payload, as_one = b"", False
+        if as_one and not failures and durations is None:
+            if self._worker_memory is not None and len(payload) >= LARGE_STREAM:
+                payload = self._worker_memory.encode(payload)
+            return frames.PLAIN, payload
+        if as_one:
+            return frames.MIXED, dumps((values, False, failures, durations))
+        each: list[bytes] = []
+        failures = list(failures)
+        failed = {offset for offset, _ in failures}
+        position = start
+        for value in values:
+            while position in failed:
+                position += 1
+            try:
+                each.append(
+                    dumps(value, to_parent=True) if self._worker_memory is None else self._worker_memory.dumps(value)
+                )
+            except BaseException as error:
+                failures.append((position, pack_error(self._explain(value, position, error))))
+            position += 1
+        failures.sort(key=lambda failure: failure[0])
+        return frames.MIXED, dumps((each, True, failures, durations))
+
+    def _explain(self, value: Any, position: int, error: BaseException) -> BaseException:
+        from allcores.transport.pickling import explain_with_path
+
+        if not isinstance(error, Exception):
+            error.add_note(RESULT_UNWRITTEN)
+            return error
+        try:
+            return explain_with_path(value, "result", error)
+        except BaseException:
+            return error
+
+    def flush(self) -> None:
+        """Send what is sealed."""
+        used = self._used
+        released = self._worker_memory.released() if self._worker_memory is not None else b""
+        if self.forked:
+            os._exit(0)
+        if released and not used:
+            self._send(released)
+        if used:
+            self._send(released + frames.HEADER.pack(used, frames.RESULTS, 0) + self._outbox[:used])
+            self._used = self._slot[USED] = 0
+        self._flushed_ns = monotonic_ns()
+
+    def _rest(self) -> None:
+        """Between chunks: send what is sealed. Never later: the next item may take hours."""
+        slot = self._slot
+        slot[STARTED] = 0
+        slot[PHASE] = PHASE_IDLE
+        self.flush()
+        # After the results are on their way: nobody waits for this.
+        self._process_reset.tidy()
+        if sys.stdout is not None:
+            # A task may have closed it, or its reader may be gone: that is the task's affair.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+
+    def _used_up(self) -> bool:
+        if self._items_left is not None and self._items_left <= 0:
+            return True
+        limit = self._growth_limit
+        return limit is not None and resident_bytes() - self._rss_at_start > limit
+
+
+def _own_frames(error: BaseException) -> int:
+    """How many frames at the start of its traceback are of this file; they say nothing about the function."""
+    count, trace = 0, error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals is _GLOBALS:
+        count, trace = count + 1, trace.tb_next
+    return count
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process's own; 0 where it cannot be told."""
+    return posix.resident_bytes(os.getpid()) or 0

@@ -1,0 +1,162 @@
+"""What a worker logs or prints, sent to the parent. Imported only where that is wanted: it takes `logging`."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+import traceback
+from typing import Any
+
+from allcores.transport import frames
+from allcores.transport.pickling import dumps, loads
+from allcores.worker.frame_writer import FrameWriter
+
+#: characters of a message, a traceback or a line that are sent
+MOST_CHARACTERS = 32_768
+#: bytes of a record's own attributes (`extra`) that are sent
+MOST_EXTRA = 65_536
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+def install(frame_writer: FrameWriter, body: bytes) -> None:
+    """Begin: from now on records go to the parent, and printed lines, if it asked for them."""
+    levels, disabled, prints = loads(body)
+    if levels is not None:
+        _configure(LogForwarder(frame_writer), levels, disabled)
+    if prints:
+        sys.stdout = Lines(frame_writer, "stdout", sys.stdout)
+        sys.stderr = Lines(frame_writer, "stderr", sys.stderr)
+
+
+def _configure(log_forwarder: LogForwarder, levels: dict[str, int], disabled: int) -> None:
+    root = logging.getLogger()
+    known = [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    for logger in (root, *known):
+        # A forked worker has copies of the parent's handlers: with them each record would come out twice.
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.disabled = False
+        # The parent decides where a record goes from here; on the way there it passes the root.
+        logger.propagate = True
+    for name, level in levels.items():
+        logging.getLogger(name or None).setLevel(level)
+    logging.disable(disabled)
+    root.addHandler(log_forwarder)
+
+
+class LogForwarder(logging.Handler):
+    """Turns records into frames. It takes no lock: a thread that logs never waits for another."""
+
+    def __init__(self, frame_writer: FrameWriter) -> None:
+        super().__init__()
+        self._frame_writer = frame_writer
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            body = pack(record)
+        except Exception:
+            self.handleError(record)
+            return
+        if self._frame_writer.note(frames.frame(frames.LOG, 0, body)):
+            return
+        last = logging.lastResort
+        if last is not None and record.levelno >= last.level:
+            last.handle(record)
+
+
+def pack(record: logging.LogRecord) -> bytes:
+    """A record as bytes: its message is made here, attributes that will not pickle become text."""
+    facts = {name: value for name, value in record.__dict__.items() if name in _STANDARD}
+    try:
+        message = record.getMessage()
+    except Exception as error:
+        message = f"{record.msg!r} (its arguments do not fit: {type(error).__name__}: {error})"
+    facts["msg"], facts["args"] = _cut(message), None
+    if record.exc_info and not record.exc_text:
+        facts["exc_text"] = _cut("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+    facts["exc_info"] = None
+    for name, value in facts.items():
+        if not isinstance(value, (str, int, float, type(None))):
+            facts[name] = repr(value)
+    extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+    return dumps((facts, _pack_extra(extra) if extra else b""))
+
+
+def _pack_extra(extra: dict[str, Any]) -> bytes:
+    try:
+        packed = dumps(extra, to_parent=True)
+    except Exception:
+        extra = {name: value if _pickles(value) else _text(value) for name, value in extra.items()}
+        packed = dumps(extra, to_parent=True)
+    return packed if len(packed) <= MOST_EXTRA else b""
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        dumps(value, to_parent=True)
+    except Exception:
+        return False
+    return True
+
+
+def _text(value: Any) -> str:
+    try:
+        return _cut(repr(value))
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… ({len(text):,} characters)"
+
+
+class Lines(io.TextIOBase):
+    """In place of sys.stdout or sys.stderr: sends whole lines. What writes to the descriptor itself passes by it."""
+
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __init__(self, frame_writer: FrameWriter, name: str, below: Any) -> None:
+        self._frame_writer = frame_writer
+        self.name = name
+        self._below = below
+        #: of each thread, what it has written of a line
+        self._begun = threading.local()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        number: int = self._below.fileno()
+        return number
+
+    def write(self, text: str) -> int:
+        *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
+        if len(rest) > MOST_CHARACTERS:
+            lines, rest = [*lines, rest], ""
+        self._begun.text = rest
+        if lines:
+            self._send(lines)
+        return len(text)
+
+    def flush(self) -> None:
+        """A line that is not finished stays: the function may go on with it."""
+
+    def finish(self) -> None:
+        """At the end of the worker: a line without an end is one, too."""
+        rest, self._begun.text = getattr(self._begun, "text", ""), ""
+        if rest:
+            self._send([rest])
+
+    def _send(self, lines: list[str]) -> None:
+        body = dumps((self.name, [_cut(line) for line in lines]))
+        if not self._frame_writer.note(frames.frame(frames.LOG, 1, body)):
+            self._below.write("\n".join([*lines, ""]))
+            self._below.flush()

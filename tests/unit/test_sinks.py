@@ -1,0 +1,190 @@
+"""Sinks that publish whole: what they write, and that nothing is there before it is all there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allcores.errors import UsageError
+from allcores.sinks.directory import FolderOfFiles
+from allcores.sinks.json_lines import Block, Entries, JsonLinesFile, Lost, WholeSink, sink_of
+from allcores.sinks.json_text import NotJson
+from allcores.sinks.tables import CsvFile, SqliteTable
+from allcores.sources.text import opened
+from allcores.sources.text_files import from_inputs
+
+ROWS: list[dict[str, Any]] = [
+    {"n": 1, "text": 'ä, "quoted"\nline'},
+    {"n": 2, "more": [1, {"a": None}]},
+    {"n": 3, "text": None, "yes": True},
+]
+
+
+def entries_of(sink: WholeSink, values: list[Any], size: int = 2) -> Entries:
+    """Values as blocks of `size`, encoded as the sink's workers would."""
+    encode = sink.wrap(lambda value: value)
+
+    def give() -> Iterator[Block]:
+        for start in range(0, len(values), size):
+            part = values[start : start + size]
+            yield Block(start, len(part), "".join(encode(value) + "\n" for value in part).encode())
+
+    return give
+
+
+def broken(entries: Entries) -> Entries:
+    """The same, but the disk fails in the middle."""
+
+    def give() -> Iterator[Block | Lost]:
+        yield next(iter(entries()))
+        raise OSError(5, "Input/output error")
+
+    return give
+
+
+def publish(sink: WholeSink, values: list[Any]) -> None:
+    sink.publish(entries_of(sink, values), mark="m", sync=True, moment=lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.jsonl.gz", "o.jsonl.bz2", "o.jsonl.xz", "o.jsonl.zst"])
+def test_json_lines_compressed_as_named(tmp_path: Path, name: str) -> None:
+    """Read back the same; the same values give the same bytes."""
+    if name.endswith(".zst"):
+        pytest.importorskip("zstandard")
+    one, other = str(tmp_path / name), str(tmp_path / f"other.{name}")
+    publish(sink_of(one), ROWS)
+    publish(sink_of(other), ROWS)
+    assert list(from_inputs([one])) == ROWS
+    assert Path(one).read_bytes() == Path(other).read_bytes()
+    with opened(one) as (file, _):
+        assert len(file.read().splitlines()) == 3
+
+
+def test_records_hold_everything(tmp_path: Path) -> None:
+    """Attempts, seconds and worker of what returned, and the failures between."""
+    sink = JsonLinesFile(tmp_path / "o.jsonl", records=True)
+    parts = [
+        Block(0, 2, b"1\n2\n", [(1, 3, 0.5), (2, -1, 0.25)]),
+        Lost(2, {"index": 2, "kind": "failed"}),
+        Block(3, 1, b'"x"\n', [(1, 0, 0.0)]),
+    ]
+    sink.publish(lambda: parts, mark="m", sync=False)
+    assert [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()] == [
+        {"index": 0, "kind": "ok", "value": 1, "attempts": 1, "seconds": 0.5, "worker": 3},
+        {"index": 1, "kind": "ok", "value": 2, "attempts": 2, "seconds": 0.25, "worker": None},
+        {"index": 2, "kind": "failed"},
+        {"index": 3, "kind": "ok", "value": "x", "attempts": 1, "seconds": 0.0, "worker": 0},
+    ]
+
+
+def test_csv_has_all_names(tmp_path: Path) -> None:
+    """Also those that only a late row has; what is nested is JSON."""
+    sink = CsvFile(tmp_path / "o.csv")
+    publish(sink, ROWS)
+    with open(tmp_path / "o.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {"n": "1", "text": ROWS[0]["text"], "more": "", "yes": ""},
+        {"n": "2", "text": "", "more": '[1, {"a": null}]', "yes": ""},
+        {"n": "3", "text": "", "more": "", "yes": "true"},
+    ]
+    with pytest.raises(NotJson, match="value is a list, but"):
+        publish(sink, [{"n": 1}, [2]])
+    assert (tmp_path / "o.csv").read_text().startswith("n,text")
+
+
+def test_a_table_of_a_database(tmp_path: Path) -> None:
+    """Replaced in one transaction; other tables stay."""
+    path = tmp_path / "o.db"
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE other (x)")
+    db.commit()
+    db.close()
+    sink = sink_of(f"{path}:found")
+    publish(sink, ROWS)
+    publish(sink, ROWS)
+    with pytest.raises(OSError, match="Input"):
+        sink.publish(broken(entries_of(sink, ROWS)), mark="m", sync=True, moment=lambda _: None)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT n, text, more, yes FROM found").fetchall() == [
+        (1, ROWS[0]["text"], None, None),
+        (2, None, '[1, {"a": null}]', None),
+        (3, None, None, 1),
+    ]
+    assert db.execute("SELECT count(*) FROM other").fetchall() == [(0,)]
+    db.close()
+
+
+def test_parquet(tmp_path: Path) -> None:
+    """Columns of all rows; and a Parquet file is a source."""
+    pytest.importorskip("pyarrow")
+    path = str(tmp_path / "o.parquet")
+    publish(sink_of(path), [{"n": 1}, {"n": 2.5, "text": "x"}, {"tags": ["a"]}])
+    assert list(from_inputs([path])) == [
+        {"n": 1.0, "text": None, "tags": None},
+        {"n": 2.5, "text": "x", "tags": None},
+        {"n": None, "text": None, "tags": ["a"]},
+    ]
+    with pytest.raises(UsageError, match="one column"):
+        publish(sink_of(path), [{"n": 1}, {"n": 2}, {"n": "three"}])
+
+
+def test_a_folder_of_files(tmp_path: Path) -> None:
+    """Named by index, or by the function; what was there is replaced only if allcores made it."""
+    sink = FolderOfFiles(tmp_path / "out", suffix=".bin")
+    publish(sink, ["text", b"\0bytes", ("named.txt", "ä")])
+    publish(sink, ["text", b"\0bytes", ("named.txt", "ä")])
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != ".allcores"}
+    assert found == {"00000000.bin": b"text", "00000001.bin": b"\0bytes", "named.txt": "ä".encode()}
+    assert os.listdir(tmp_path) == ["out"]
+    with pytest.raises(UsageError, match="an earlier item has"):
+        publish(sink, [("same", "1"), ("same", "2")])
+    assert len(os.listdir(tmp_path / "out")) == 4
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("")
+    with pytest.raises(UsageError, match="not empty"):
+        publish(FolderOfFiles(tmp_path / "mine"), ["x"])
+    with pytest.raises(TypeError, match="no slash"):
+        sink.wrap(lambda value: value)(("../up", "x"))
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.jsonl.gz", "o.csv", "o/"])
+def test_a_publication_that_fails_leaves_what_was_there(tmp_path: Path, name: str) -> None:
+    """And nothing beside it."""
+    sink = sink_of(str(tmp_path) + "/" + name)
+    values = ["a", "b", "c"] if name == "o/" else ROWS
+    publish(sink, values)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(OSError, match="Input"):
+        sink.publish(broken(entries_of(sink, values)), mark="m", sync=True, moment=lambda _: None)
+    assert sorted(os.listdir(tmp_path)) == before
+    assert list(Path(tmp_path, name).iterdir()) if name == "o/" else Path(tmp_path, name).read_bytes()
+
+
+def test_the_file_keeps_its_mode_and_a_link_its_target(tmp_path: Path) -> None:
+    """Publishing is a new file under the old name, but it should not show."""
+    target = tmp_path / "target.jsonl"
+    target.write_text("")
+    target.chmod(0o640)
+    (tmp_path / "o.jsonl").symlink_to(target)
+    publish(sink_of(tmp_path / "o.jsonl"), [1])
+    assert (tmp_path / "o.jsonl").is_symlink() and target.read_text() == "1\n"
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_path_names_its_sink() -> None:
+    """By suffix."""
+    assert isinstance(sink_of("x.csv.gz"), CsvFile) and isinstance(sink_of("x.txt"), JsonLinesFile)
+    table = sink_of("x.sqlite")
+    assert isinstance(table, SqliteTable) and table.table == "outcomes"
+    with pytest.raises(UsageError, match="JSON lines"):
+        sink_of("x.csv", records=True)
+    with pytest.raises(UsageError, match="no sink"):
+        sink_of(3)
