@@ -90,7 +90,9 @@ def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
     checker = CONFTEST.read_text().replace("PATIENCE_S = 20.0", "PATIENCE_S = 0.5").replace("|leak-check", "")
     (tmp_path / "conftest.py").write_text(checker)
     (tmp_path / "test_it.py").write_text(TESTS)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = leaks_allowed: none\n")
+    (tmp_path / "pytest.ini").write_text(
+        f"[pytest]\nmarkers = leaks_allowed: none\npythonpath = {CONFTEST.parents[1]}\n"
+    )
     os.mkfifo(tmp_path / "go")
     os.mkfifo(tmp_path / "made")
     peer = subprocess.Popen([sys.executable, "-c", PEER], cwd=tmp_path, stdin=subprocess.PIPE)
