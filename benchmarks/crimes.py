@@ -353,7 +353,7 @@ def try_crime(contender: str, crime: str, mode: str, patience: float) -> dict[st
 
 def rows(settings: Settings) -> list[Row]:
     """`crimes`."""
-    patience = float(settings.size(10, 4))
+    patience = 10.0
     row = Row(
         "crimes",
         "Sixteen ways to ruin a worker: all other items right, the culprit named, the pool of use afterwards",

@@ -120,7 +120,7 @@ def _core_use(row: Row, contender: str) -> list[float | None]:
 
 def rows(settings: Settings) -> list[Row]:
     """`primes`, `hashes`, `lognormal`."""
-    share = 0.02 if settings.quick else 1.0
+    share = 0.005 if settings.quick else 1.0
     made = []
     for name, load in loads(share).items():
         row = Row(

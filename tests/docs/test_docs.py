@@ -37,7 +37,7 @@ def run(warm: Interpreter) -> Run:
     """What a program prints, in a folder. Warnings are errors, and nothing may be said on standard error."""
 
     def run(program: Path, folder: Path) -> str:
-        done = warm.script(program, folder, {"TMPDIR": str(folder)})
+        done = warm.script(program, folder=folder, environ={"TMPDIR": str(folder)})
         assert (done.code, done.err) == (0, "")
         return done.out
 

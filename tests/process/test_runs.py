@@ -14,11 +14,12 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.warm import Interpreter
 
 import allcores
 from allcores.runs import directory
@@ -49,12 +50,19 @@ def start(folder: Path, **settings: Any) -> subprocess.Popen[str]:
     )
 
 
-def session(folder: Path, **settings: Any) -> tuple[int, dict[str, Any]]:
-    """Its exit code, negative for a signal, and what it printed."""
-    process = start(folder, **settings)
-    out, err = process.communicate(timeout=120)
-    assert "Traceback" not in err, err
-    return process.returncode, json.loads(out) if out else {}
+Session = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def session(warm: Interpreter) -> Session:
+    """One that is waited for: its exit code, negative for a signal, and what it printed."""
+
+    def session(folder: Path, **settings: Any) -> tuple[int, dict[str, Any]]:
+        done = warm.script(folder / "journalled.py", json.dumps(settings), folder=folder)
+        assert "Traceback" not in done.err, done.err
+        return done.code, json.loads(done.out) if done.out else {}
+
+    return session
 
 
 def finish(folder: Path, **settings: Any) -> allcores.RunResult:
@@ -97,7 +105,7 @@ def left_over(folder: Path) -> set[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_a_moment_and_resumed(folder: Path, point: str) -> None:
+def test_killed_at_a_moment_and_resumed(session: Session, folder: Path, point: str) -> None:
     """Whatever was on its way to the disk, the output is exact."""
     often = point.startswith(("log.", "commit."))
     code, _ = session(folder, kill=[point, 3 if often else 0], pause=0.0002)
@@ -114,7 +122,7 @@ def test_killed_at_a_moment_and_resumed(folder: Path, point: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["log.write.torn", "log.sync.before", "commit.before", "publish.write"])
-def test_a_disk_that_is_full_for_a_while(folder: Path, point: str) -> None:
+def test_a_disk_that_is_full_for_a_while(session: Session, folder: Path, point: str) -> None:
     """One sentence, what is committed stays, and with room it goes on."""
     code, result = session(folder, full=[point, 3 if point != "publish.write" else 0], pause=0.0002)
     assert (code, result["error"]) == (1, "JournalError")
@@ -126,7 +134,7 @@ def test_a_disk_that_is_full_for_a_while(folder: Path, point: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_file_system_that_takes_no_more(folder: Path) -> None:
+def test_a_file_system_that_takes_no_more(session: Session, folder: Path) -> None:
     """The kernel refuses to let a file grow: log or catalogue, whichever comes first."""
     for size in (9_000, 16_000, 40_000, 90_000):
         code, result = session(folder, file_bytes=size, pause=0.0002)
@@ -144,7 +152,7 @@ def test_a_file_system_that_takes_no_more(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["template", "fork"])
-def test_parent_and_workers_killed_at_random(folder: Path, start_method: str) -> None:
+def test_parent_and_workers_killed_at_random(session: Session, folder: Path, start_method: str) -> None:
     """Real processes; kill -9 of the parent at any size of its log."""
     chance = random.Random(start_method)
     for _ in range(3):
@@ -164,7 +172,7 @@ def test_parent_and_workers_killed_at_random(folder: Path, start_method: str) ->
 
 
 @pytest.mark.quick
-def test_a_torn_tail_and_damage_in_the_middle(folder: Path) -> None:
+def test_a_torn_tail_and_damage_in_the_middle(session: Session, folder: Path) -> None:
     """Rubbish behind the committed part is cut off; a record that changed costs its items, which run again."""
     code, first = session(folder, kill=["publish.begin", 0], pause=0.0002)
     assert code == -signal.SIGKILL
@@ -193,7 +201,7 @@ def test_damage_under_an_input_that_is_read_once(pool: allcores.Pool, here: Path
     assert lines() == [2 * n for n in range(500)]
 
 
-def test_a_log_that_lost_its_end(folder: Path) -> None:
+def test_a_log_that_lost_its_end(session: Session, folder: Path) -> None:
     """After a power loss without fsync, say: what is missing runs again."""
     session(folder, kill=["publish.begin", 0], pause=0.0002, journal={"fsync": "never"})
     (log,) = folder.glob("runs/*/outcomes.log")
@@ -439,7 +447,7 @@ def test_a_finished_run_does_nothing_again(pool: allcores.Pool, here: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl.gz", "parquet", "db", "d/"])
-def test_every_sink_is_the_same_after_a_kill(folder: Path, suffix: str) -> None:
+def test_every_sink_is_the_same_after_a_kill(session: Session, folder: Path, suffix: str) -> None:
     """Not only JSON Lines: killed while it publishes, and compared with a run that has no journal."""
     if suffix == "parquet":
         pytest.importorskip("pyarrow")

@@ -62,9 +62,9 @@ class Interpreter:
         """
         return self._run(None, arguments, folder, stdin, environ)
 
-    def script(self, program: Path, folder: Path, environ: dict[str, str] | None = None) -> Ended:
-        """Run `python -W error` with a file to its end. See `run`."""
-        return self._run(str(program), (), folder, "", environ)
+    def script(self, program: Path, *arguments: str, folder: Path, environ: dict[str, str] | None = None) -> Ended:
+        """Run `python -W error` with a file and arguments to its end. See `run`."""
+        return self._run(str(program), arguments, folder, "", environ)
 
     def _run(
         self,
@@ -146,7 +146,7 @@ def _become(program: str | None, arguments: Sequence[str], folder: str, environ:
         runpy.run_module("allcores", run_name="__main__", alter_sys=True)
         return
     sys.path[0] = os.path.dirname(program)
-    sys.argv[:] = [program]
+    sys.argv[:] = [program, *arguments]
     sys.warnoptions[:] = ["error"]
     warnings.resetwarnings()
     warnings.simplefilter("error")
