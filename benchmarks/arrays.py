@@ -62,11 +62,11 @@ def carry(contender: Contender, count: int, size: int, way: str) -> float:
     """µs per array of `size` bytes, there and back as it is. way: "auto", "pipe" (no shared memory) or "block"."""
     numpy = _numpy()
     allcores = importlib.import_module("allcores")
-    buffered_pickles = importlib.import_module("allcores.shared_memory.buffers")
-    before = buffered_pickles.LARGE_ITEM, buffered_pickles.LARGE_RESULT
+    buffers = importlib.import_module("allcores.shared_memory.buffers")
+    before = buffers.LARGE_ITEM, buffers.LARGE_RESULT
     if way == "block":
         # Only what the parent sends is forced: workers choose for their results as always.
-        buffered_pickles.LARGE_ITEM = 1
+        buffers.LARGE_ITEM = 1
     limits = allcores.Limits(block_bytes=0 if way == "pipe" else 4 << 30)
     items = [numpy.full(max(1, size // 8), float(number)) for number in range(count)]
     try:
@@ -81,7 +81,7 @@ def carry(contender: Contender, count: int, size: int, way: str) -> float:
                 taken.append((time.perf_counter() - started) / count * 1e6)
         return sorted(taken)[2]
     finally:
-        buffered_pickles.LARGE_ITEM, buffered_pickles.LARGE_RESULT = before
+        buffers.LARGE_ITEM, buffers.LARGE_RESULT = before
 
 
 def bounded(contender: Contender, count: int, size: int, block_bytes: int) -> dict[str, float]:

@@ -22,8 +22,8 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 import allcores
-from allcores.runs.session import Run
-from allcores.runs.spec import Control, Work
+from allcores.runs.session import RunSession
+from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sinks.json_lines import sink_of
 from allcores.sources.text_files import source_of
 from benchmarks.processes import RUN, environment
@@ -86,7 +86,7 @@ def build(folder: str, items: int) -> None:
     raise AssertionError("the run was to stop")
 
 
-class First(Control):
+class First(RunHooks):
     """Looks when the first outcome came."""
 
     def __init__(self) -> None:
@@ -104,8 +104,8 @@ def resume(folder: str) -> None:
     Path("go").touch()
     first = First()
     started = time.perf_counter()
-    work = Work(last_waits, source_of("in.txt"), sink_of("out.jsonl"))
-    with allcores.Pool(2) as pool, Run(work, allcores.Journal(folder="runs", resume=True)) as run:
+    spec = RunSpec(last_waits, source_of("in.txt"), sink_of("out.jsonl"))
+    with allcores.Pool(2) as pool, RunSession(spec, allcores.Journal(folder="runs", resume=True)) as run:
         result = run.work(pool, first)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     Path("go").unlink()

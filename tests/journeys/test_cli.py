@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.process.scripts import RunExit
+from tests.process.scripts import Ended
 from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
 
-Run = Callable[..., RunExit]
+Run = Callable[..., Ended]
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.process.scripts import RunExit
+from tests.process.scripts import Ended
 from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-Run = Callable[..., RunExit]
+Run = Callable[..., Ended]
 
 
 @pytest.fixture

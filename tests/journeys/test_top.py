@@ -19,7 +19,7 @@ from typing import Any
 
 import pyte
 import pytest
-from tests.process.scripts import RunExit
+from tests.process.scripts import Ended
 from tests.process.waiting import PATIENCE_S, Bell, Gate, wait_until
 from tests.process.warm import Interpreter
 
@@ -95,7 +95,7 @@ def running(folder: Path) -> Iterator[Program]:
             process.wait()
 
 
-Top = Callable[..., RunExit]
+Top = Callable[..., Ended]
 
 
 @pytest.fixture
