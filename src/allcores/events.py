@@ -6,13 +6,13 @@ Times are monotonic nanoseconds unless a name says otherwise.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from allcores.outcome import Kind, Outcome
+from allcores.system.plain_record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MapStarted:
     """A map began. total: items, None if unknown."""
 
@@ -20,7 +20,7 @@ class MapStarted:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Progress:
     """Items of a flow that are settled so far."""
 
@@ -30,7 +30,7 @@ class Progress:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskFailed:
     """An item got an outcome that is not ok."""
 
@@ -38,7 +38,7 @@ class TaskFailed:
     outcome: Outcome[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskRetried:
     """An attempt failed and another will follow after `wait_s` seconds."""
 
@@ -50,7 +50,7 @@ class TaskRetried:
     wait_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MapEnded:
     """A map is over: finished, cancelled or failed."""
 
@@ -60,7 +60,7 @@ class MapEnded:
     cancelled: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerStarted:
     """A worker is ready."""
 
@@ -68,7 +68,7 @@ class WorkerStarted:
     pid: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerEnded:
     """A worker is gone; reason in words."""
 
@@ -76,7 +76,7 @@ class WorkerEnded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemoryHeld:
     """Memory is short: nothing new is started as long as anything runs. available, reserve: bytes."""
 
@@ -84,7 +84,7 @@ class MemoryHeld:
     reserve: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MemoryReleased:
     """There is memory again, and work goes on. available, reserve: bytes. seconds: how long it was held."""
 
@@ -93,7 +93,7 @@ class MemoryReleased:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskPreempted:
     """A running task was ended because memory ran out, and put back: not an attempt. times: so far."""
 
@@ -103,14 +103,14 @@ class TaskPreempted:
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PoolBroken:
     """No outcome can be had any more; error: what everybody who waits gets."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PoolOpened:
     """A pool is about to start its workers. backend: "processes", "threads" or "serial"."""
 
@@ -119,7 +119,7 @@ class PoolOpened:
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PoolEnded:
     """A pool is closed, and its workers are gone."""
 

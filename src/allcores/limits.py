@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from allcores.errors import UsageError
+from allcores.system.plain_record import record
 
 
 def _positive(name: str, value: float | None, *, zero: bool = False) -> None:
@@ -48,7 +48,7 @@ def reserve_of(setting: int | Literal["auto"], total: int) -> int:
     return int(min(share, RESERVE_SHARE_MOST * total))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What a pool may use, and how patient it is. Seconds and bytes throughout.
 
@@ -111,7 +111,7 @@ class Limits:
             object.__setattr__(self, name, min(value, FOREVER_S))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retry:
     """When a failed task is tried again, and how long to wait before.
 

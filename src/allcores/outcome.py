@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from allcores.system.plain_record import record
 
 R = TypeVar("R")
 
@@ -23,7 +24,7 @@ class Kind(enum.Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome(Generic[R]):
     """What became of one item.
 

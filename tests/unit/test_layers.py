@@ -21,10 +21,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": WORDS | {"pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"},
     # words
     "errors": set(),
-    "outcome": set(),
-    "events": {"outcome"},
+    "outcome": {"system.plain_record"},
+    "events": {"outcome", "system.plain_record"},
     "failpoints": set(),
-    "limits": {"errors"},
+    "limits": {"errors", "system.plain_record"},
     "system": {"errors"},
     # columns
     "transport": WORDS,

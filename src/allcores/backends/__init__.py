@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from allcores.scheduler.map_state import Chunk
     from allcores.shared_memory.buffers import BufferedPickle
     from allcores.shared_memory.parent_side import ParentMemory
+    from allcores.system.bell import Bell
 
 
 #: what to do about limits that keep a pool from starting
@@ -89,6 +90,10 @@ class Backend(Protocol):
 
         Raises PoolBusy on the pool's own thread in the middle of a decision.
         """
+
+    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        """Wait for a stream's results on this thread, if this backend can, until `wanted()` (asked with the driver's
+        lock held), until the bell is rung, or for so many seconds. False if it cannot now: wait for the bell."""
 
     def step_back(self) -> None:
         """This thread is to wait for something else than the call that it attends to, further down its stack."""

@@ -21,6 +21,7 @@ from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
+    from allcores.system.bell import Bell
 
 
 class SerialBackend(InProcessBackend):
@@ -101,6 +102,9 @@ class SerialBackend(InProcessBackend):
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         pass
+
+    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        return False
 
     def step_back(self) -> None:
         pass

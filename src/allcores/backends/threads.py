@@ -35,6 +35,7 @@ from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
+    from allcores.system.bell import Bell
 
 #: seconds that closing waits for a thread that is in the middle of an item
 CLOSE_S = 2.0
@@ -182,6 +183,9 @@ class ThreadBackend(InProcessBackend):
         while self._is_minder() and not done() and (until_ns is None or monotonic_ns() < until_ns):
             if not self._go_on(until_ns):
                 return
+
+    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        return False
 
     def step_back(self) -> None:
         pass

@@ -144,8 +144,16 @@ class Driver:
         finally:
             self._notify()
 
-    def add_all(self, map_state: MapState, parts: Iterable[Chunk | Segment]) -> None:
-        """Hand over freshly pulled items in one turn; those that could not be pickled come settled."""
+    def add_all(
+        self, map_state: MapState, parts: Iterable[Chunk | Segment], then: Callable[[], None] | None = None
+    ) -> None:
+        """Hand over freshly pulled items in one turn; those that could not be pickled come settled.
+
+        Args:
+            flow: Whose items they are.
+            parts: Chunks, and segments of what could not be pickled.
+            then: Called at the end of the turn, with the lock held.
+        """
         try:
             with self.lock:
                 self._check_open()
@@ -156,6 +164,8 @@ class Driver:
                     else:
                         self.scheduler.refuse(map_state, part)
                 self._execute()
+                if then is not None:
+                    then()
         finally:
             self._notify()
 

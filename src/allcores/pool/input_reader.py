@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from allcores.errors import NotPicklable
 from allcores.outcome import Kind
@@ -33,6 +33,18 @@ class Numbered(Protocol):
         """The next item's index, and how many items from there on follow each other without a gap."""
 
 
+class _Wanted(NamedTuple):
+    """How much a flow wants of its input: chunks, of so many items each, until they have `bytes_left`.
+
+    starved: nothing, although workers could take more: what is out must be finished first.
+    """
+
+    chunks: int
+    items: int
+    bytes_left: int
+    starved: bool
+
+
 class InputReader:
     """Pulls items for one flow, in chunks that the flow asks for, without waiting long for any."""
 
@@ -49,30 +61,39 @@ class InputReader:
         self.slow = False
         #: what observers are told
         self._notes = InputActivityBatcher(map_state.number)
+        #: what `look` has found, until it is used
+        self._wanted: _Wanted | None = None
         #: what the input raised, if it did
         self.error: BaseException | None = None
+
+    def look(self) -> None:
+        """Note how much is wanted now, for the next `feed`; with the driver's lock held."""
+        map_state, driver = self._map_state, self._driver
+        room = driver.scheduler.room(map_state)
+        wanted = 0
+        if room > 0:
+            wanted = map_state.want(driver.workers, brief=driver.scheduler.crowded(monotonic_ns()))
+        if self.slow and not driver.scheduler.hungry:
+            wanted = 0
+        if wanted:
+            room = min(room, MOST_CHUNKS, max(1, map_state.credit // wanted))
+        self._wanted = _Wanted(room, wanted, map_state.bytes_left, room > 0 and not wanted and map_state.credit <= 0)
 
     def feed(self) -> None:
         """Pull as much as is wanted now."""
         map_state, driver = self._map_state, self._driver
         while not map_state.exhausted:
-            with driver.lock:
-                room = driver.scheduler.room(map_state)
-                wanted = 0
-                if room > 0:
-                    wanted = map_state.want(driver.workers, brief=driver.scheduler.crowded(monotonic_ns()))
-                if self.slow and not driver.scheduler.hungry:
-                    wanted = 0
-                starved = room > 0 and not wanted and map_state.credit <= 0
-                bytes_left = map_state.bytes_left
-                if wanted:
-                    room = min(room, MOST_CHUNKS, max(1, map_state.credit // wanted))
-            if not wanted:
-                if starved:
+            if self._wanted is None:
+                with driver.lock:
+                    self.look()
+            wanted, self._wanted = self._wanted, None
+            assert wanted is not None
+            if not wanted.items:
+                if wanted.starved:
                     self._notes.held_since_ns = self._notes.held_since_ns or monotonic_ns()
                     driver.turn(lambda scheduler, now: scheduler.starved(now))
                 return
-            self._pull_chunks(room, wanted, bytes_left)
+            self._pull_chunks(wanted.chunks, wanted.items, wanted.bytes_left)
             if self.slow and map_state.ready:
                 return
 
@@ -106,7 +127,7 @@ class InputReader:
         finally:
             if parts:
                 then = monotonic_ns()
-                self._driver.add_all(self._map_state, parts)
+                self._driver.add_all(self._map_state, parts, self.look)
                 self._notes.pack_ns += monotonic_ns() - then
         if self._iterator is None:
             self._driver.turn(lambda scheduler, now: scheduler.input_ended(self._map_state, now))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from allcores.errors import UsageError
 from allcores.events import PoolBroken, PoolEvent, TaskFailed, TaskRetried, WorkerEnded, WorkerStarted
 from allcores.outcome import Kind
+from allcores.system.plain_record import record
 from allcores.system.terminal_text import safe_line
 
 #: how a worker ends that nobody has to hear of
@@ -17,7 +17,7 @@ _QUIET = ("It was told to end.", "what it ran was cancelled", "the pool was clos
 _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Logs:
     """What a pool takes over from its workers, for `Pool(logs=...)`.
 

@@ -7,11 +7,10 @@ pool goes on with what it has, and its driver keeps watch over deadlines and dea
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 from allcores.errors import again
@@ -20,6 +19,7 @@ from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
 from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.shared_memory.buffers import unchanging
+from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 from allcores.transport import pickling
 
@@ -134,6 +134,9 @@ class _Reader(Reading[R]):
         self._stopped = False
         #: segments whose turn comes next
         self._taken: deque[Segment] = deque()
+        #: what `_collect` has found, and whether that is still to be dealt with
+        self._finished = False
+        self._collected = False
         #: when the input and the pool were looked at last, ns
         self._looked_ns = 0
 
@@ -182,19 +185,17 @@ class _Reader(Reading[R]):
         if taken and not map_state.cancelled and monotonic_ns() - self._looked_ns < LOOK_NS:
             return self._hand_over()
         pump = driver.backend.pump
+        self._collected = False
         while True:
             try:
-                with driver.lock:
-                    map_state.return_handed()
-                    # Kept on self: Ctrl-C is raised where the guard ends, and must not lose any.
-                    if not taken:
-                        taken.extend(map_state.take_some())
-                    elif map_state.cancelled:
-                        taken.clear()
-                    broken, finished = map_state.broken, map_state.finished
-                if broken is not None and not taken:
+                if not self._collected:
+                    with driver.lock:
+                        self._collect()
+                self._collected = False
+                finished = self._finished
+                if map_state.broken is not None and not taken:
                     driver.backend.settle_logs(LOGS_S)
-                    raise again(broken)
+                    raise again(map_state.broken)
                 # With a slow input, what is ready goes first.
                 if not map_state.exhausted and not (self.input_reader.slow and taken):
                     self.input_reader.feed()
@@ -207,11 +208,12 @@ class _Reader(Reading[R]):
                 if pump():
                     continue
                 driver.backend.step_back()
-                with driver.lock:
-                    idle = not (map_state.ready or map_state.finished or driver.scheduler.starving(map_state))
-                    self.bell.expected = idle
-                if idle:
-                    self.bell.wait(WAIT_S)
+                if not driver.backend.wait(self.bell, self._collect, WAIT_S):
+                    with driver.lock:
+                        if not self._collect():
+                            self.bell.expect()
+                    if not self._collected:
+                        self.bell.wait(WAIT_S)
             except KeyboardInterrupt as interrupt:
                 if self._interrupted is not None:
                     raise
@@ -221,34 +223,29 @@ class _Reader(Reading[R]):
         self._looked_ns = monotonic_ns()
         return self._hand_over()
 
+    def _collect(self) -> bool:
+        """Take what is ready, and look what is wanted of the input; with the driver's lock held, once per report.
+
+        Returns:
+            Whether there is anything to do.
+        """
+        taken, map_state = self._taken, self._map_state
+        map_state.return_handed()
+        # Kept on self: Ctrl-C is raised where the lock is released, and must not lose any.
+        if not taken:
+            taken.extend(map_state.take_some())
+        elif map_state.cancelled:
+            taken.clear()
+        self._finished = map_state.finished
+        if not map_state.exhausted:
+            self.input_reader.look()
+        self._collected = bool(taken) or map_state.finished or self._driver.scheduler.starving(map_state)
+        return self._collected
+
     def _hand_over(self) -> Segment:
         segment = self._taken.popleft()
         self._map_state.hand_over(segment)
         return segment
-
-
-class Bell:
-    """Wakes the one thread that reads a stream. `expected` and `ring` need the driver's lock, waiting does not."""
-
-    __slots__ = ("_lock", "expected")
-
-    def __init__(self) -> None:
-        #: held while nobody has rung
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        #: somebody waits, or is about to
-        self.expected = False
-
-    def ring(self) -> None:
-        """Wake who waits, if anybody does."""
-        if self.expected:
-            self.expected = False
-            with suppress(RuntimeError):  # a wait that was interrupted has left an earlier ring behind
-                self._lock.release()
-
-    def wait(self, seconds: float) -> None:
-        """Until it rings. It may have rung for an earlier wait, which a signal's handler has ended: look again."""
-        self._lock.acquire(timeout=seconds)
 
 
 def _unstarted(segment: Segment) -> bool:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from allcores.outcome import Kind
+from allcores.system.plain_record import record
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
     from allcores.shared_memory.parent_side import MemoryUsage
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Statistics:
     """A snapshot of a pool. Counts since it began; seconds and bytes.
 

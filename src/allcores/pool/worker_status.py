@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import reprlib
-from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
 from allcores.pool.driver import Driver
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.system.clock import monotonic_ns
+from allcores.system.plain_record import record
 from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, PHASE_SETUP
 
 #: characters of an item that are shown
@@ -24,7 +24,7 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerStatus:
     """One worker at one moment.
 
@@ -41,10 +41,15 @@ class WorkerStatus:
     seconds: float
     function: str | None = None
     index: int | None = None
-    item: Any = field(default=None, repr=False)
+    item: Any = None
     attempt: int = 0
     done: int = 0
     busy_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        # Without the item, which may be anything.
+        shown = {name: getattr(self, name) for name in self.__match_args__ if name != "item"}
+        return f"WorkerStatus({', '.join([f'{name}={value!r}' for name, value in shown.items()])})"
 
     @property
     def text(self) -> str:

@@ -13,7 +13,8 @@ from allcores.errors import WorkerLost
 from allcores.events import MemoryHeld, MemoryReleased
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import MapState
-from allcores.scheduler.memory_policy import CLOSE_NS, MAX_PREEMPTIONS, MemoryPolicy, Running
+from allcores.scheduler.memory_policy import CLOSE_NS, FAR_NS, MAX_PREEMPTIONS, MemoryPolicy, Running
+from allcores.scheduler.settlement import ROUGH_NS
 from allcores.scheduler.worker_state import Lifecycle, Termination, WorkerState
 
 if TYPE_CHECKING:
@@ -89,7 +90,11 @@ class AdmissionControl:
         """Work is out: see that somebody looks at the memory."""
         if self.memory_policy is not None and not self._watched:
             self._watched = True
-            self._scheduler.alarm(max(now + CLOSE_NS, self._looked_ns + self.memory_policy.pause_ns), "memory", None)
+            due = max(now + CLOSE_NS, self._looked_ns + self.memory_policy.pause_ns)
+            if self.memory_policy.pause_ns == FAR_NS:
+                # With other looks that come about then; rounded to the next would make it every second one.
+                due = max(now + CLOSE_NS, (due + ROUGH_NS // 2) // ROUGH_NS * ROUGH_NS)
+            self._scheduler.alarm(due, "memory", None)
 
     def look(self, now: int) -> None:
         """The alarm of `expect`. With nobody busy there is nothing to look for: an idle pool sleeps."""

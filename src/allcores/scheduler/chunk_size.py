@@ -6,7 +6,7 @@ from __future__ import annotations
 #: core, whatever is in it) shows. Larger: the first results come later.
 TARGET_NS = 20_000_000
 #: It grows with the run, to the time so far divided by this. Smaller: results come in larger bursts.
-PARTS = 10
+PARTS = 5
 #: ... and to this at most, ns. With 20 ms the parent took 5 to 7 % of two cores, with 100 ms 2 %. Larger: results
 #: are seen to come in bursts, and what is taken back or cancelled has more to give up.
 MOST_NS = 100_000_000

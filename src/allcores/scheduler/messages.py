@@ -7,10 +7,10 @@ news travels up to observers (frozen). Times are monotonic nanoseconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allcores.outcome import Kind
+from allcores.system.plain_record import open_record
 from allcores.transport.positions import mark
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Failure(NamedTuple):
 # --- events ---------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@open_record
 class Results:
     """A worker finished `count` items of a chunk, from `start` on.
 
@@ -95,7 +95,7 @@ class Results:
     unloadable: bool = False
 
 
-@dataclass(slots=True)
+@open_record
 class WorkerGone:
     """A worker's process is gone.
 

@@ -392,12 +392,12 @@ class Scheduler(Workers):
                 self._watch.expect(worker_state, now + chunk.map_state.timeout_ns)
             if not worker_state.start_watched:
                 worker_state.start_watched = True
-                self.alarm(now + min(START_NS, BEGIN_NS), "start", worker_state)
+                self.rough_alarm(now + min(START_NS, BEGIN_NS), "start", worker_state)
             if len(worker_state.chunks) > 1:
                 self._stealing.watch(worker_state, now)
             if len(chunk.items) > 1 and not worker_state.peek_watched:
                 worker_state.peek_watched = True
-                self.alarm(now + _patience_ns(PEEK_NS, map_state), "peek", worker_state)
+                self._peek_at(now + _patience_ns(PEEK_NS, map_state), now, worker_state)
             self.commands.append(Send(worker_state.worker, chunk))
             self.admission.expect(now)
         if self.admission.narrow:
@@ -442,7 +442,11 @@ class Scheduler(Workers):
             self.commands.append(Peek(worker_state.worker))
             due = now + PEEK_NS
         worker_state.peek_watched = True
-        self.alarm(due, "peek", worker_state)
+        self._peek_at(due, now, worker_state)
+
+    def _peek_at(self, due: int, now: int, worker_state: WorkerState) -> None:
+        alarm = self.rough_alarm if due - now > PEEK_NS else self.alarm
+        alarm(due, "peek", worker_state)
 
     def _retry_now(self, chunk: Chunk, now: int) -> None:
         if chunk.map_state.cancelled or chunk.cancelled:

@@ -23,6 +23,8 @@ from allcores.scheduler.worker_state import Lifecycle, WorkerState
 
 #: a worker reports at most 2**64 ns
 TIME_BUCKETS = 65
+#: Alarms that need not be exact come at multiples of this, ns. Longer: they come late. Shorter: each wakes a thread.
+ROUGH_NS = 100_000_000
 #: alarms among which those without a meaning are let be
 MOST_ALARMS = 32
 
@@ -312,6 +314,10 @@ class Settlement:
         heapq.heappush(self.alarms, (when, next(self._ties), what, subject))
         if len(self.alarms) > self._most_alarms:
             self.drop_alarms()
+
+    def rough_alarm(self, when: int, what: str, subject: Any) -> None:
+        """The same for what may come a little late: several that are due at about the same time wake once."""
+        self.alarm(-(-when // ROUGH_NS) * ROUGH_NS, what, subject)
 
     def drop_alarms(self) -> None:
         """Forget the alarms that have nothing to say any more: of workers that are gone or did what was watched."""

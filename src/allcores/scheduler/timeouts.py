@@ -158,7 +158,7 @@ class Timeouts:
         else:
             due = now + min(START_NS, BEGIN_NS)
         worker_state.start_watched = True
-        self._scheduler.alarm(due, "start", worker_state)
+        self._scheduler.rough_alarm(due, "start", worker_state)
 
     def _give_up_beginning(self, worker_state: WorkerState, now: int) -> None:
         """It has not begun what it was given, and never will: its items are put back."""

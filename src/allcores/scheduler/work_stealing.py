@@ -109,7 +109,8 @@ class Stealing:
             worker_state.behind_watched = True
             # As long as the worker is likely to be over it anyway, nobody need be woken.
             ahead_ns = sum(chunk.map_state.chunker.target_ns for chunk in worker_state.chunks)
-            self._scheduler.alarm(now + max(BEHIND_NS, ahead_ns), "behind", worker_state)
+            alarm = self._scheduler.rough_alarm if ahead_ns > BEHIND_NS else self._scheduler.alarm
+            alarm(now + max(BEHIND_NS, ahead_ns), "behind", worker_state)
 
     def free_what_waits(self, worker_state: WorkerState, now: int) -> None:
         """The alarm of `watch`: behind an item that takes long nothing waits, even while nobody is idle."""

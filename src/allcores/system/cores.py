@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from allcores.errors import UsageError
 from allcores.system.cgroups import KernelFiles
+from allcores.system.plain_record import record
 
 #: set by a pool in its workers: the cores that pools inside that worker may use
 BUDGET_VARIABLE = "ALLCORES_BUDGET"
@@ -29,7 +29,7 @@ OURS_VARIABLE = "ALLCORES_THREAD_VARIABLES"
 NO_LIMIT = 1 << 60
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Budget:
     """How many cores this process tree may use.
 
@@ -54,7 +54,7 @@ class Budget:
     reasons: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Memory:
     """The machine's memory, in bytes, as this process may use it.
 

@@ -49,12 +49,18 @@ class Poller:
             ready = self._poll.poll(-1 if seconds is None else seconds)
         else:
             ready = self._poll.poll(None if seconds is None else seconds * 1000)
-        data = self._data
+        # Copied: other threads may forget descriptors at any moment.
+        data = self._data.copy() if ready else {}
         return [
             (data[descriptor], mask if mask & (READ | WRITE) else READ)
             for descriptor, mask in ready
             if descriptor in data
         ]
+
+    def fileno(self) -> int:
+        """Of the kernel's object: readable when anything is (epoll only)."""
+        number: int = self._poll.fileno()
+        return number
 
     def close(self) -> None:
         """Let go of the kernel's object."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from allcores.backends import WorkerInit
 from allcores.backends.processes.caller_wait import CallerWait
 from allcores.backends.processes.connection import WorkerConnection
+from allcores.backends.processes.consumer_wait import ConsumerWait
 from allcores.backends.processes.decoding import setup_error
 from allcores.backends.processes.exits import Exits
 from allcores.backends.processes.preload import Preload
@@ -41,6 +42,7 @@ from allcores.transport.status_board import BUSY, DONE, PID
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
+    from allcores.system.bell import Bell
 
 START_METHODS = ("template", "fork", "spawn", "forkserver")
 #: seconds that a teardown function may take
@@ -115,7 +117,8 @@ class ProcessBackend:
             has_setup=worker_init.setup is not None,
             follows_launcher=start_method == "fork",
         )
-        self._caller_wait = CallerWait(self._worker_table, self._receiver, self._apply, share)
+        self._consumer = ConsumerWait(self._worker_table, self._receiver, self._apply)
+        self._caller_wait = CallerWait(self._worker_table, self._receiver, self._consumer, self._apply, share)
         self._sender = Sender(self._worker_table, limits, share)
         self._note_maps_at = 0
         self._driver: Driver | None = None
@@ -245,7 +248,12 @@ class ProcessBackend:
             while not done() and (until_ns is None or monotonic_ns() < until_ns) and self._go_on(until_ns):
                 pass
         elif self._driver is not None:
+            if self._consumer.is_present():
+                self._consumer.step_back(self._driver)
             self._caller_wait.attend(self._driver, chunk, until_ns, done)
+
+    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        return self._driver is not None and self._consumer.wait(self._driver, bell, wanted, seconds)
 
     def _go_on(self, until_ns: int | None) -> bool:
         """A callback or a finalizer on the pool's own thread waits: meanwhile the loop goes on. False if it is over."""
@@ -261,8 +269,11 @@ class ProcessBackend:
         if get_ident() == self._ident:
             if self._busy:
                 raise PoolBusy()
-        elif self._driver is not None and self._caller_wait.is_present():
-            self._caller_wait.step_back(self._driver)
+        elif self._driver is not None:
+            if self._caller_wait.is_present():
+                self._caller_wait.step_back(self._driver)
+            if self._consumer.is_present():
+                self._consumer.step_back(self._driver)
 
     def resolves_here(self) -> bool:
         return get_ident() == self._ident or self._worker_table.gone
@@ -281,6 +292,7 @@ class ProcessBackend:
 
     def abandon(self) -> None:
         self._worker_table.abandon()
+        self._consumer.close()
 
     # --- the loop (driver thread) -----------------------------------------------------------------
 
@@ -338,26 +350,26 @@ class ProcessBackend:
             # From here on nobody may begin to attend to a pipe that is read here.
             self._receiver.reading = True
             driver.sleeps_until = None
+            notices = self._exits.must_look or any(what is worker_table for what, _ in ready)
+            if notices or self._exits.preempted or self._receiver.to_peek or self._consumer.is_late():
+                self._consumer.take_back()
+            pipes_are_ours = not self._consumer.present
         found: list[Found] = []
-        notices = False
-        for connection, mask in ready:
-            if isinstance(connection, WorkerConnection):
-                if mask & poller.READ and not connection.attended:
-                    self._receiver.read(driver, connection, found)
-                if mask & poller.WRITE:
-                    with driver.lock:
-                        worker_table.write_more(connection)
-            elif connection is worker_table:
-                notices = True
-            else:
+        for what, mask in ready:
+            if what is worker_table.pipes:
+                for connection, pipe_mask in worker_table.pipes.wait(0) if pipes_are_ours else ():
+                    self._read_one(driver, connection, pipe_mask, found)
+            elif isinstance(what, WorkerConnection):
+                self._read_one(driver, what, mask, found)
+            elif what is None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
-        if notices or self._exits.must_look:
+        if notices:
             self._exits.take_notices(driver, found)
-        if self._receiver.to_peek:
+        if self._receiver.to_peek and pipes_are_ours:
             self._receiver.peek(driver, found)
         if self._exits.preempted:
-            self._exits.take_postponed(driver, found)
+            self._exits.take_postponed(driver, found, pipes_are_ours=pipes_are_ours)
         with driver.lock:
             self._receiver.reading = False
             now = monotonic_ns()
@@ -369,6 +381,14 @@ class ProcessBackend:
             driver._execute()
             if worker_table.parent_memory is not None:
                 worker_table.parent_memory.sweep()
+
+    def _read_one(self, driver: Driver, connection: WorkerConnection, mask: int, found: list[Found]) -> None:
+        """Deal with a pipe that is ready."""
+        if mask & poller.READ and not connection.attended:
+            self._receiver.read(driver, connection, found)
+        if mask & poller.WRITE:
+            with driver.lock:
+                self._worker_table.write_more(connection)
 
     def _launch_waiting(self, driver: Driver) -> None:
         worker_table = self._worker_table
@@ -396,7 +416,7 @@ class ProcessBackend:
 
     def _next_alarm(self, driver: Driver) -> int | None:
         alarms = [driver.next_ns, self._worker_table.next_signal_ns]
-        if self._receiver.to_peek:
+        if self._receiver.to_peek and not self._consumer.present:
             return 0
         if self._exits.must_look:
             alarms.append(monotonic_ns() + self._exits.look_ns)
@@ -460,4 +480,5 @@ class ProcessBackend:
         os.close(self._wake_write)
         # A number that is never a descriptor: waking a pool that is gone is no mistake.
         self._wake_write = -1
+        self._consumer.close()
         self._worker_table.close()

@@ -13,6 +13,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from allcores.backends.processes.connection import WorkerConnection
+from allcores.backends.processes.consumer_wait import ConsumerWait
 from allcores.backends.processes.receiver import Found, Receiver
 from allcores.backends.processes.worker_table import WorkerTable
 from allcores.errors import PoolBusy
@@ -37,9 +38,11 @@ class CallerWait:
         self,
         worker_table: WorkerTable,
         receiver: Receiver,
+        consumer: ConsumerWait,
         apply: Callable[[Driver, list[Found], int], None],
         cores: int,
     ) -> None:
+        self._consumer = consumer
         self._worker_table = worker_table
         self._receiver = receiver
         self._apply = apply
@@ -63,9 +66,10 @@ class CallerWait:
         try:
             with driver.lock:
                 connection = self._worker_table.connections.get(chunk.worker) if chunk.sequence and not done() else None
+                reading = self._receiver.reading or self._consumer.reading
                 if (
                     connection is None
-                    or self._receiver.reading
+                    or reading
                     or connection.attended
                     or connection.ended
                     or connection.dead is not None

@@ -140,13 +140,13 @@ class Exits:
         ended = any(connection.ended for connection in self._worker_table.connections.values())
         return LOOK_NS if ended else LOOK_IDLY_NS
 
-    def take_postponed(self, driver: Driver, found: list[Found]) -> None:
+    def take_postponed(self, driver: Driver, found: list[Found], *, pipes_are_ours: bool = True) -> None:
         """Deaths of workers that nobody attends to: what they left counts before their death does."""
         waiting, self.preempted = self.preempted, []
         for connection in waiting:
             with driver.lock:
                 attended = connection.attended
-            if attended:
+            if attended or not pipes_are_ours:
                 self.preempted.append(connection)
                 continue
             while not connection.ended and self._receiver.read(driver, connection, found):

@@ -68,7 +68,7 @@ class Receiver:
         if connection.ended:
             return
         with driver.lock:
-            self._worker_table.poller.unregister(connection.pipe.fileno())
+            self._worker_table.pipes.unregister(connection.pipe.fileno())
             connection.ended = True
             # Mostly its death follows at once. If not, a task closed our pipe: then we end it.
             self._worker_table.signal_later(LINGER_S, connection.number)

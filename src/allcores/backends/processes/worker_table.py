@@ -68,6 +68,10 @@ class WorkerTable:
         self._notes: dict[int, int] = {}
         self.connections: dict[int, WorkerConnection] = {}
         self.poller = poller.Poller()
+        #: the workers' pipes by themselves, so that somebody else than the loop can wait for them
+        self.pipes = poller.Poller() if poller.CHANGES_REACH_WAIT else self.poller
+        if self.pipes is not self.poller:
+            self.poller.register(self.pipes.fileno(), self.pipes)
         self.launcher: Launcher | None = None
         self.to_launch: list[int] = []
         #: all is over: nothing is to be listened to any more
@@ -110,7 +114,12 @@ class WorkerTable:
             return
         mask = (0 if connection.attended else poller.READ) | (poller.WRITE if connection.writing else 0)
         with contextlib.suppress(OSError, ValueError):
-            self.poller.modify(connection.pipe.fileno(), mask)
+            self.pipes.modify(connection.pipe.fileno(), mask)
+
+    def hear(self, *, loop: bool) -> None:
+        """Whether the loop is to be told of what can be read from pipes, or somebody else waits for that."""
+        with contextlib.suppress(OSError, ValueError):
+            self.poller.modify(self.pipes.fileno(), poller.READ if loop else 0)
 
     # --- starting (driver thread) ---
 
@@ -184,7 +193,7 @@ class WorkerTable:
         ours.setblocking(False)
         connection = WorkerConnection(worker, slot, ours)
         self.connections[worker] = connection
-        self.poller.register(ours.fileno(), connection)
+        self.pipes.register(ours.fileno(), connection)
         self.launcher.launch(worker, slot, theirs.fileno(), notes)
         theirs.close()
         self.write(connection, connection.introduction())
@@ -286,7 +295,7 @@ class WorkerTable:
         del self.connections[connection.number]
         self.board.identify(connection.slot, 0)
         if not connection.ended:
-            self.poller.unregister(connection.pipe.fileno())
+            self.pipes.unregister(connection.pipe.fileno())
         connection.pipe.close()
         self._free.append(connection.slot)
         if self.parent_memory is not None:
@@ -301,8 +310,9 @@ class WorkerTable:
             self.launcher.abandon()
         for legacy in self._legacies():
             legacy.abandon()
-        with contextlib.suppress(OSError):
-            self.poller.close()
+        for each in (self.poller, self.pipes):
+            with contextlib.suppress(OSError):
+                each.close()
 
     def _legacies(self) -> list[inheritance.Legacy]:
         return [self.legacy] if self.preload is None else [self.legacy, self.preload.legacy]
@@ -313,6 +323,7 @@ class WorkerTable:
             legacy.close()
         self.worker_init = b""
         self.poller.close()
+        self.pipes.close()
         for descriptor in self._notes.values():
             os.close(descriptor)
         self._notes.clear()

@@ -1,0 +1,221 @@
+"""Waiting for a stream's results on the thread that reads them: one thread to wake per report instead of two.
+
+While it waits, the consumer's thread reads what workers send, all of it, and tells the scheduler; the loop leaves the
+pipes alone. Deaths, alarms and signals stay with the loop, which takes the pipes back whenever it needs them. It may do
+so at any time but in the middle of a read, since all that is decided under the driver's lock.
+
+A signal handler or a finalizer may run on this thread while it waits. If it uses the same pool, it gives the pipes back
+first (`step_back`); if it takes long, the loop notices at its next alarm that nobody reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from allcores.backends.processes.connection import WorkerConnection
+from allcores.backends.processes.receiver import Found, Receiver
+from allcores.backends.processes.worker_table import WorkerTable
+from allcores.errors import PoolBusy
+from allcores.scheduler.messages import Results
+from allcores.system import deferral, poller
+from allcores.system.clock import monotonic_ns
+
+if TYPE_CHECKING:
+    from allcores.pool.driver import Driver
+    from allcores.system.bell import Bell
+
+#: whether this system has what is needed: a wait that another thread's changes reach, and something cheap that ends it
+POSSIBLE = poller.CHANGES_REACH_WAIT and hasattr(os, "eventfd")
+
+
+class _Wait:
+    """One wait of one thread. reading: it has read from pipes and not yet told the scheduler."""
+
+    __slots__ = ("reading", "thread", "wanted_back")
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
+        self.reading = False
+        #: the loop needs the pipes, and could not take them because of `reading`
+        self.wanted_back = False
+
+
+class ConsumerWait:
+    """Who reads the pipes instead of the loop; one thread at a time.
+
+    Args:
+        worker_table: The workers, whose `pipes` are read.
+        receiver: Reads them.
+        apply: Tells the scheduler what was found; called with the driver's lock held.
+    """
+
+    def __init__(
+        self, worker_table: WorkerTable, receiver: Receiver, apply: Callable[[Driver, list[Found], int], None]
+    ) -> None:
+        self._worker_table = worker_table
+        self._receiver = receiver
+        self._apply = apply
+        self._current: _Wait | None = None
+        #: ends its wait; None where there can be none
+        self._event: int | None = None
+        if POSSIBLE:
+            self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._poller = poller.Poller()
+            self._poller.register(self._event, None)
+            self._poller.register(worker_table.pipes.fileno(), worker_table.pipes)
+
+    @property
+    def present(self) -> bool:
+        """A consumer has the pipes. With the driver's lock held."""
+        return self._current is not None
+
+    @property
+    def reading(self) -> bool:
+        """It is in the middle of a read. With the driver's lock held."""
+        return self._current is not None and self._current.reading
+
+    def wait(self, driver: Driver, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        """Read what workers send until something is there for this consumer.
+
+        Args:
+            driver: The pool's.
+            bell: The consumer's; rung when others have found something for it.
+            wanted: Whether something is there; called with the driver's lock held.
+            seconds: How long at most.
+
+        Returns:
+            False if it cannot be done now: the caller is to wait for its bell.
+        """
+        if self._event is None:
+            return False
+        wait: _Wait | None = None
+        until = monotonic_ns() + int(seconds * 1e9)
+        try:
+            with driver.lock:
+                if wanted():
+                    return True
+                if self._current is not None or self._receiver.reading or self._worker_table.gone:
+                    return False
+                wait = self._current = _Wait()
+                bell.expect(self._wake)
+                self._worker_table.hear(loop=False)
+            while self._current is wait and (left := until - monotonic_ns()) > 0:
+                try:
+                    self._poller.wait(left / 1e9)
+                    if not self._read(driver, wait, bell, wanted):
+                        break
+                except ValueError:  # closed meanwhile: the pool is, or this is a forked copy of its process
+                    break
+        finally:
+            # Where an exception keeps this from being done, the next wait of this thread or the loop does it.
+            if wait is not None and self._current is wait:
+                with driver.lock:
+                    bell.expected = False
+                    if self._current is wait:
+                        self._leave(driver)
+        return True
+
+    def _read(self, driver: Driver, wait: _Wait, bell: Bell, wanted: Callable[[], bool]) -> bool:
+        """Take what is in the pipes; whether to go on waiting."""
+        worker_table = self._worker_table
+        outermost = deferral.enter()
+        try:
+            with driver.lock:
+                if self._current is not wait or self._event is None:
+                    return False
+                bell.expected = False
+                wait.reading = True
+                # What was rung for is asked below; a ring that is late ends a wait for nothing.
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._event)
+            found: list[Found] = []
+            ready: list[tuple[WorkerConnection, int]] = []
+            try:
+                ready = worker_table.pipes.wait(0)
+                for connection, mask in ready:
+                    if mask & poller.READ and not connection.attended:
+                        self._receiver.read(driver, connection, found)
+                    if mask & poller.WRITE:
+                        with driver.lock:
+                            worker_table.write_more(connection)
+            finally:
+                # Also what was found before an exception is told, and in one turn with giving the pipes back.
+                with driver.lock:
+                    wait.reading = False
+                    now = monotonic_ns()
+                    self._apply(driver, found, now)
+                    driver.scheduler.tick(now)
+                    driver._execute()
+                    if worker_table.parent_memory is not None:
+                        worker_table.parent_memory.sweep()
+                    # More than finished items concerns the loop: who is ready, a setup that failed, the end of a pipe.
+                    strange = any(not isinstance(event, Results) for event in found)
+                    strange = strange or any(connection.over for connection, _ in ready)
+                    over = strange or wait.wanted_back or wanted()
+                    if over:
+                        self._leave(driver, wake=strange)
+                    else:
+                        bell.expect(self._wake)
+            return not over
+        finally:
+            try:
+                if outermost:
+                    deferral.leave()
+            finally:
+                driver._notify()
+
+    def is_present(self) -> bool:
+        """This thread has the pipes."""
+        current = self._current
+        return current is not None and current.thread == get_ident()
+
+    def step_back(self, driver: Driver) -> None:
+        """This thread has the pipes no more. Raises PoolBusy while it reads: what it read must be told first."""
+        with driver.lock:
+            current = self._current
+            if current is None or current.thread != get_ident():
+                return
+            if current.reading:
+                raise PoolBusy()
+            self._leave(driver)
+
+    def take_back(self) -> bool:
+        """The loop needs the pipes; with the driver's lock held. False if it will be woken as soon as they are its."""
+        current = self._current
+        if current is None:
+            return True
+        if current.reading:
+            current.wanted_back = True
+            return False
+        self._current = None
+        self._worker_table.hear(loop=True)
+        return True
+
+    def is_late(self) -> bool:
+        """Something can be read, and who has the pipes does not: it runs a signal's handler, say. Lock held."""
+        return self._current is not None and not self._current.reading and bool(self._worker_table.pipes.wait(0))
+
+    def _leave(self, driver: Driver, *, wake: bool = False) -> None:
+        """The pipes are the loop's again; with the driver's lock held."""
+        current, self._current = self._current, None
+        if not self._worker_table.gone:
+            self._worker_table.hear(loop=True)
+        if wake or (current is not None and current.wanted_back):
+            driver.backend.wake()
+
+    def _wake(self) -> None:
+        """End the wait; with the driver's lock held."""
+        if self._event is not None:
+            os.eventfd_write(self._event, 1)
+
+    def close(self) -> None:
+        """Let go of the descriptors; with the driver's lock held, or in a forked copy of the process."""
+        event, self._event = self._event, None
+        if event is not None:
+            self._poller.close()
+            with contextlib.suppress(OSError):
+                os.close(event)

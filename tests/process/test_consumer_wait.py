@@ -1,0 +1,111 @@
+"""The thread that waits for a stream's results reads them itself; the pool's own thread stays asleep."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process import crimes
+from tests.process.waiting import Bell, Gate, Watcher, wait_at, wait_full_strength
+
+from allcores import Pool
+from allcores.backends.processes import consumer_wait
+from allcores.backends.processes.receiver import Receiver
+from allcores.errors import PoolClosed
+
+pytestmark = pytest.mark.skipif(not consumer_wait.POSSIBLE, reason="needs epoll and eventfd")
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def test_reports_do_not_wake_the_pools_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One thread is woken per report: the one that waits for it."""
+    readers: Counter[bool] = Counter()
+    read = Receiver.read
+
+    def counted(self: Receiver, *arguments: Any) -> bool:
+        readers[threading.current_thread() is threading.main_thread()] += 1
+        return read(self, *arguments)
+
+    with Gate(tmp_path / "gate") as gate, Pool(1) as pool:
+        assert list(pool.imap(same, range(10))) == list(range(10))
+        backend: Any = pool._driver.backend
+        monkeypatch.setattr(Receiver, "read", counted)
+
+        def open_when_it_waits() -> None:
+            while not backend._consumer.present:
+                time.sleep(0.001)
+            gate.open()
+
+        opener = threading.Thread(target=open_when_it_waits)
+        opener.start()
+        assert len(list(pool.imap(wait_at, [gate.path]))) == 1
+        opener.join()
+    assert readers[True] >= 1
+
+
+def test_a_handler_that_takes_long_does_not_stop_others(tmp_path: Path) -> None:
+    """It runs on the thread that has the pipes. The pool's thread notices, and takes them back."""
+    others: list[list[int]] = []
+    watcher = Watcher()
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(2, observers=[watcher]) as pool:
+        # No worker starts meanwhile: that would wake the pool's thread.
+        wait_full_strength(pool, watcher)
+        before = signal.getsignal(signal.SIGUSR1)
+        thread = threading.Thread(target=lambda: others.append(list(pool.imap(same, range(50), chunk=1))))
+
+        def handler(*_: object) -> None:
+            thread.start()
+            thread.join()
+            gate.open()
+
+        def send() -> None:
+            bell.pids()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+        signal.signal(signal.SIGUSR1, handler)
+        try:
+            sender = threading.Thread(target=send)
+            sender.start()
+            assert len(list(pool.imap(crimes.run, [("ring_and_wait", bell.path, gate.path)]))) == 1
+            sender.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+    assert others == [list(range(50))]
+
+
+def test_a_pool_that_is_closed_meanwhile_ends_the_wait(tmp_path: Path) -> None:
+    """The wait is for pipes, which closing takes away."""
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(1) as pool:
+
+        def close() -> None:
+            bell.pids()
+            pool.close()
+
+        closer = threading.Thread(target=close)
+        closer.start()
+        with pytest.raises(PoolClosed):
+            list(pool.imap(crimes.run, [("ring_and_wait", bell.path, gate.path)]))
+        closer.join()
+
+
+def test_two_that_wait_both_get_theirs() -> None:
+    """One has the pipes, and the other is rung for."""
+    found: dict[int, list[int]] = {}
+    with Pool(2) as pool:
+        threads = [
+            threading.Thread(target=lambda n=n: found.setdefault(n, list(pool.imap(same, [n] * 200, chunk=1))))
+            for n in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == {n: [n] * 200 for n in range(4)}
