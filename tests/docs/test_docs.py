@@ -226,12 +226,12 @@ def test_error_tree_is_the_one_of_the_source() -> None:
 
 @pytest.mark.parametrize("module", ["map_state", "worker_state"])
 def test_states_are_drawn_as_in_the_source(module: str) -> None:
-    """design.md repeats the drawings of the states."""
+    """The page on states repeats the drawings."""
     drawing = [line.strip() for line in _doc(f"allcores.scheduler.{module}").splitlines() if re.search("[─│┘└]", line)]
-    design = (DOCS / "design.md").read_text()
+    page = (DOCS / "design/states.md").read_text()
     assert drawing
     for line in drawing:
-        assert line in design
+        assert line in page
 
 
 def _doc(module: str) -> str:
@@ -242,8 +242,8 @@ UNITS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0, "KB": 1024.0}
 
 
 def constants() -> list[tuple[str, str]]:
-    """Rows of the table of constants in design.md."""
-    return re.findall(r"^\| `([\w.]+\.[A-Z_]+)` \| (.+?) \|$", (DOCS / "design.md").read_text(), re.MULTILINE)
+    """Rows of the table of constants."""
+    return re.findall(r"^\| `([\w.]+\.[A-Z_]+)` \| (.+?) \|$", (DOCS / "design/constants.md").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize(("constant", "text"), constants(), ids=[row[0] for row in constants()])

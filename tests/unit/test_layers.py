@@ -1,4 +1,4 @@
-"""The picture of the rooms in docs/design.md, kept true: who imports whom, and what `import allcores` costs."""
+"""The picture of the rooms in docs/design/architecture.md is true: who imports whom; what `import allcores` costs."""
 
 from __future__ import annotations
 

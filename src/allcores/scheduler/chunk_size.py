@@ -30,7 +30,7 @@ class Chunker:
     """Sizes the chunks of one flow.
 
     fixed: the caller's chunk size; None for chunks that size themselves.
-    Source: guided self-scheduling (Polychronopoulos and Kuck, 1987) for the tail; docs/design.md,
+    Source: guided self-scheduling (Polychronopoulos and Kuck, 1987) for the tail; docs/design/scheduler.md,
     "Chunks", for the rest.
     """
 

@@ -3,7 +3,7 @@
 The dispatcher writes a limit on the board ("start nothing from here on"), waits until it must be
 visible, and looks how far the worker has claimed. If not beyond the limit, it never will: it stores
 what it claims before it reads the limit. If it has, its own report tells how far it came.
-Source: the store-then-load of Dekker's algorithm; docs/design.md, "Taking back".
+Source: the store-then-load of Dekker's algorithm; docs/design/scheduler.md, "Stealing".
 """
 
 from __future__ import annotations
