@@ -1,7 +1,7 @@
 """The parent's side of what travels through blocks: what it sent, what it was sent, what it shares.
 
 Who holds what, so that every block goes back:
-- sent to a worker: the worker's `WorkerConnection.lent`, until the worker says RELEASED or is gone;
+- sent to a worker: `ParentMemory` by the worker's number, until the worker says RELEASED or is gone;
 - sent by a worker: views in this process; when the last one dies the worker is told, or, if it is gone, the
   memory goes back to the system. Of what it had besides, nothing stays.
 """
@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from allcores.failpoints import moment
 from allcores.limits import Limits
@@ -22,10 +23,6 @@ from allcores.shared_memory.objects import SharedObjects
 from allcores.shared_memory.repeats import RepeatCache
 from allcores.system import caller, cores, posix
 from allcores.transport import frames
-
-if TYPE_CHECKING:
-    from allcores.backends.processes.connection import WorkerConnection
-
 
 #: Blocks take this share of the memory, and no more bytes than this, unless told otherwise.
 MEMORY_SHARE = 8
@@ -120,6 +117,10 @@ class ParentMemory:
         self.shared_objects = SharedObjects(self.arena, RANGE - SPAN, SPAN)
         self.encoder.find = self.shared_objects.find
         self.encoder.repeat_cache = RepeatCache()
+        #: worker -> what it was sent by way of blocks and has not given back, by the blocks' offsets
+        self._lent: dict[int, dict[int, list[object]]] = {}
+        #: worker -> what it sent by way of blocks
+        self._received: dict[int, ReceivedBlocks] = {}
         self._orphans: list[ReceivedBlocks] = []
         self._deliveries: list[ReceivedBlocks] = []
         self._board_bytes = board_bytes
@@ -136,38 +137,44 @@ class ParentMemory:
             )
         return packed
 
-    def allow(self, worker: int) -> bytes:
-        """The frame that tells a new worker its range."""
+    def admit(self, worker: int) -> bytes:
+        """Keep account of a new worker; returns the frame that tells it its range."""
+        received_blocks = self._received[worker] = ReceivedBlocks(self.arena, worker)
+        self._deliveries.append(received_blocks)
+        self._lent[worker] = {}
         return frames.frame(frames.BLOCKS, 0, frames.RANGE.pack(Arena.start(worker), self.share))
 
-    def lend(self, connection: WorkerConnection, buffered_pickle: BufferedPickle) -> bytes:
-        """The bytes to send; what they refer to lives until the worker gives it back."""
-        for offset, what in buffered_pickle.leases.items():
-            connection.lent.setdefault(offset, []).append(what)
-        return buffered_pickle.data
+    def lend(self, worker: int, leases: Mapping[int, object]) -> None:
+        """What a worker is sent refers to these blocks: they live until it gives them back."""
+        lent = self._lent[worker]
+        for offset, what in leases.items():
+            lent.setdefault(offset, []).append(what)
 
-    @staticmethod
-    def take_back(connection: WorkerConnection, body: bytes) -> None:
+    def take_back(self, worker: int, body: bytes) -> None:
         """The worker needs these blocks no more."""
+        lent = self._lent.get(worker, {})
         for (offset,) in struct.iter_unpack("<Q", body):
-            held = connection.lent.get(offset)
+            held = lent.get(offset)
             if held:
                 held.pop()
                 if not held:
-                    del connection.lent[offset]
+                    del lent[offset]
 
-    def reap(self, connection: WorkerConnection) -> None:
+    def decoder(self, worker: int) -> Decoder:
+        """Opens what a worker sends."""
+        return self._received[worker].decoder
+
+    def returned(self, worker: int) -> list[int]:
+        """Blocks of a worker that nobody here needs any more, since the last call."""
+        return self._received[worker].returned()
+
+    def reap(self, worker: int) -> None:
         """A worker is gone: what it held goes back, what it sent stays for as long as it is viewed."""
-        connection.lent.clear()
-        if connection.received_blocks is not None:
-            self._orphans.append(connection.received_blocks)
+        self._lent.pop(worker, None)
+        received_blocks = self._received.pop(worker, None)
+        if received_blocks is not None:
+            self._orphans.append(received_blocks)
             self.sweep()
-
-    def deliver(self, worker: int) -> ReceivedBlocks:
-        """For what a new worker will send."""
-        received_blocks = ReceivedBlocks(self.arena, worker)
-        self._deliveries.append(received_blocks)
-        return received_blocks
 
     def usage(self) -> MemoryUsage:
         """What is taken now."""

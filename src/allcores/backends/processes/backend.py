@@ -427,6 +427,7 @@ class ProcessBackend:
         return min((when for when in alarms if when is not None), default=None)
 
     def _apply(self, driver: Driver, found: list[Found], now: int) -> None:
+        worker_table = self._worker_table
         for event in found:
             if isinstance(event, Results):
                 driver.scheduler.results(event, now)
@@ -434,7 +435,8 @@ class ProcessBackend:
             what, connection, detail = event
             if what == "released":
                 # With the lock held: a send may lend the same block again at this moment.
-                ParentMemory.take_back(connection, detail)
+                if worker_table.parent_memory is not None:
+                    worker_table.parent_memory.take_back(connection.number, detail)
             elif what == "ready":
                 driver.scheduler.ready(connection.number, now)
                 driver.scheduler.new_events.append(

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from allcores.shared_memory.buffers import Decoder
 from allcores.transport import authkey, frames, inheritance
 from allcores.transport.spin_wait import readable
-
-if TYPE_CHECKING:
-    from allcores.shared_memory.parent_side import ReceivedBlocks
-
 
 #: Chunks whose progress is remembered, per worker: many times what a worker can hold.
 MOST_PROGRESS = 64
@@ -26,10 +22,10 @@ class WorkerConnection:
         "attended",
         "authkey",
         "dead",
+        "decoder",
         "ended",
         "inbox",
         "known",
-        "lent",
         "number",
         "outgoing",
         "pid",
@@ -37,7 +33,6 @@ class WorkerConnection:
         "pollable",
         "progress",
         "reason",
-        "received_blocks",
         "slot",
         "writing",
     )
@@ -61,10 +56,8 @@ class WorkerConnection:
         self.known: set[int] = set()
         #: how far its reports on a chunk were read: sequence -> the next position, or OVER
         self.progress: dict[int, int] = {}
-        #: what it was sent by way of blocks and has not given back, by the blocks' offsets
-        self.lent: dict[int, list[object]] = {}
-        #: what it sent by way of blocks
-        self.received_blocks: ReceivedBlocks | None = None
+        #: opens what it sends by way of blocks; None where there are none
+        self.decoder: Decoder | None = None
         #: end of file was seen on its pipe
         self.ended = False
         #: why we ended it, if we did

@@ -85,8 +85,7 @@ class Receiver:
                 with driver.lock:
                     worker_state = driver.scheduler.worker_states.get(connection.number)
                     chunk = worker_state.find(record[0]) if worker_state is not None else None
-            decoder = connection.received_blocks.decoder if connection.received_blocks is not None else None
-            found.append(results_of(connection.number, record, chunk, decoder))
+            found.append(results_of(connection.number, record, chunk, connection.decoder))
 
     def peek(self, driver: Driver, found: list[Found]) -> None:
         """Finished items that wait unsent behind one that takes long: read them where they wait.

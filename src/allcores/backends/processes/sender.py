@@ -35,6 +35,7 @@ class Sender:
         if connection is None:
             # It died in the same round in which it was given this: its death has put the chunk back.
             return
+        parent_memory = worker_table.parent_memory
         function = chunk.function
         payload = chunk.payload
         if payload is None:
@@ -69,15 +70,17 @@ class Sender:
         report_us = chunk.map_state.chunker.target_ns // 1000
         head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), report_us, first)
         if not isinstance(payload, bytes):
-            assert worker_table.parent_memory is not None
-            payload = worker_table.parent_memory.lend(connection, payload)
+            assert parent_memory is not None
+            parent_memory.lend(worker, payload.leases)
+            payload = payload.data
         data = frames.frame(frames.CHUNK, chunk.sequence, head, payload)
-        if connection.received_blocks is not None and (returned := connection.received_blocks.returned()):
+        if parent_memory is not None and (returned := parent_memory.returned(worker)):
             data = frames.offsets(frames.RETURNED, returned) + data
         if function.number not in connection.known:
             connection.known.add(function.number)
-            for offset, what in function.leases.items():
-                connection.lent.setdefault(offset, []).append(what)
+            if function.leases:
+                assert parent_memory is not None
+                parent_memory.lend(worker, function.leases)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
         moment("frame.before")
         worker_table.write(connection, connection.introduction() + data)

@@ -203,13 +203,14 @@ class WorkerTable:
             connection.hand_over(frames.PRELOAD, self.preload.legacy.descriptors)
         connection.hand_over(frames.SETUP, self.legacy.descriptors)
         if self.parent_memory is not None:
-            connection.received_blocks = self.parent_memory.deliver(worker)
-            self.write(connection, self.parent_memory.allow(worker))
+            self.write(connection, self.parent_memory.admit(worker))
+            connection.decoder = self.parent_memory.decoder(worker)
         if self.records is not None:
             self.write(connection, self.records.greeting())
         if not isinstance(worker_init, bytes):
             assert self.parent_memory is not None
-            worker_init = self.parent_memory.lend(connection, worker_init)
+            self.parent_memory.lend(worker, worker_init.leases)
+            worker_init = worker_init.data
         if self.preload is not None and self.preload.per_worker:
             self.write(connection, frames.frame(frames.PRELOAD, 0, self.preload.payload))
         self.write(connection, frames.frame(frames.SETUP, 0, worker_init))
@@ -299,7 +300,7 @@ class WorkerTable:
         connection.pipe.close()
         self._free.append(connection.slot)
         if self.parent_memory is not None:
-            self.parent_memory.reap(connection)
+            self.parent_memory.reap(connection.number)
 
     def abandon(self) -> None:
         """In a forked copy of this process: let go of descriptors, touch nothing else."""
