@@ -342,6 +342,10 @@ def fail_in_a_child() -> int:
     return subprocess.run([sys.executable, "-S", "-c", "raise SystemExit(3)"]).returncode
 
 
+def has_imported(name: str) -> bool:
+    return name in sys.modules
+
+
 def who(item: object) -> int:
     """Who runs this."""
     return os.getpid()

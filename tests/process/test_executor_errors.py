@@ -37,7 +37,7 @@ class TestPickling:
     @pytest.mark.parametrize("bad", [crimes.RefusesToPickle(), crimes.LeavesWhenPickled()], ids=["raises", "exits"])
     def test_what_does_not_pickle_is_a_pickling_error(self, executor: Executor, bad: object) -> None:
         """Also if its __reduce__ raises SystemExit, which must not end whoever submits."""
-        error = executor.submit(crimes.run_any, bad).exception(20)
+        error = executor.submit(crimes.run_any, bad).exception(120)
         assert isinstance(error, NotPicklable)
         assert isinstance(error, pickle.PicklingError)
         assert isinstance(error, TypeError)
@@ -48,12 +48,12 @@ class TestPickling:
             executor.submit(lambda: bad)
 
     def test_a_result_that_does_not_pickle_is_a_pickling_error(self, executor: Executor) -> None:
-        error = executor.submit(crimes.return_something, "RefusesToPickle").exception(20)
+        error = executor.submit(crimes.return_something, "RefusesToPickle").exception(120)
         assert isinstance(error, pickle.PicklingError)
 
     def test_a_result_whose_pickling_exits_says_so(self, executor: Executor) -> None:
         """It is the exception that __reduce__ raised, not the death of a worker."""
-        error = executor.submit(crimes.return_something, "LeavesWhenPickled").exception(20)
+        error = executor.submit(crimes.return_something, "LeavesWhenPickled").exception(120)
         assert isinstance(error, SystemExit)
         assert any("could not be pickled" in note for note in error.__notes__)
         assert executor._pool.statistics().workers_started == 1
@@ -81,7 +81,7 @@ class TestUnpickling:
             "result": (crimes.return_something, "SystemExit"),
         }
         for what, call in calls.items():
-            error = executor.submit(*call).exception(20)
+            error = executor.submit(*call).exception(120)
             assert isinstance(error, BrokenProcessPool), what
             assert type(error.__cause__) is (kind if what != "result" else SystemExit), what
             assert "boom" in str(error)
@@ -90,7 +90,7 @@ class TestUnpickling:
     def test_in_a_pool_it_is_what_was_raised(self) -> None:
         with Pool(1) as pool:
             bomb = crimes.RaisesWhenLoaded(pickle.UnpicklingError)
-            assert type(pool.submit(crimes.run_any, bomb).exception(20)) is pickle.UnpicklingError
+            assert type(pool.submit(crimes.run_any, bomb).exception(120)) is pickle.UnpicklingError
 
 
 KINDS = [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, BaseException]
@@ -102,7 +102,7 @@ def test_the_functions_own_exception_arrives_as_it_was_raised(executor: Executor
     Its cause has the traceback in `tb`, where code for the standard library's looks for it; and it is shown.
     """
     for kind in KINDS:
-        error = executor.submit(raise_it, kind).exception(20)
+        error = executor.submit(raise_it, kind).exception(120)
         assert type(error) is kind
         assert error.args == (3,)
         cause: Any = error.__cause__

@@ -106,7 +106,7 @@ def by_failure(pool: Pool, handler: Slow) -> None:
     with pytest.raises(ValueError, match="1"):
         pool.map(speak_and_raise, [1])
     assert handler.count == 1
-    assert isinstance(pool.submit(speak_and_raise, 2).exception(20), ValueError)
+    assert isinstance(pool.submit(speak_and_raise, 2).exception(120), ValueError)
     assert handler.count == 2
 
 

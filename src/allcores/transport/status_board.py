@@ -37,7 +37,7 @@ MAGIC = int.from_bytes(b"allcores", sys.byteorder)
 #: to be raised with every change of what a word means
 VERSION = 1
 #: words of the head: what it is; whose; how far. MAP_DONE and MAP_TOTAL are of the maps that are open,
-#: MAP_TOTAL 0 if that is not known. Counts are items.
+#: MAP_TOTAL 0 if that is not known. Counts are items. BY_VALUE: functions of the pool travel by value.
 (
     HEAD_MAGIC,
     HEAD_VERSION,
@@ -52,7 +52,8 @@ VERSION = 1
     HEAD_MAP_TOTAL,
     HEAD_MEMORY_LIMIT,
     HEAD_NAME_BYTES,
-) = range(13)
+    HEAD_BY_VALUE,
+) = range(14)
 HEAD_WORDS = 16
 #: behind the words: the pool's name in UTF-8
 NAME_BYTES = 256
@@ -98,6 +99,15 @@ class Board:
     def note_maps(self, done: int, total: int) -> None:
         """How far the maps are that are open now, in items. total: 0 if it is unknown."""
         self._words[HEAD_MAP_DONE], self._words[HEAD_MAP_TOTAL] = done, total
+
+    @property
+    def by_value(self) -> bool:
+        """Functions of the pool travel by value: to load them, each worker needs cloudpickle."""
+        return self._words[HEAD_BY_VALUE] != 0
+
+    @by_value.setter
+    def by_value(self, value: bool) -> None:
+        self._words[HEAD_BY_VALUE] = value
 
     def identify(self, number: int, worker: int) -> None:
         """Write whose slot it is."""

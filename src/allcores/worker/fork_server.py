@@ -89,9 +89,6 @@ class _Template:
         #: what the preload function returned: () or a tuple of one; None if there is none
         self._preloaded: tuple[Any, ...] | None = None
         self._listen()
-        # Functions of __main__ and lambdas need it: 40 ms once here, or in every worker after every crash.
-        with contextlib.suppress(ImportError):
-            import_module("cloudpickle")
         if settings["logs"]:
             import_module("allcores.worker.log_forwarding")
         if files:
@@ -210,6 +207,12 @@ class _Template:
         kind, worker, slot = REQUEST.unpack(data)
         pipe, notes = descriptors
         template = os.getpid()
+        if kind == FORK and self._board.by_value and "cloudpickle" not in sys.modules:
+            # Once here, or in every worker after every crash: 40 to 80 ms, half of what a template takes to start. So
+            # only for a pool that needs it.
+            with contextlib.suppress(ImportError):
+                import_module("cloudpickle")
+            gc.freeze()
         try:
             pid = os.fork()
         except OSError as error:

@@ -135,7 +135,12 @@ class ProcessBackend:
 
     def pack_for_all(self, obj: object) -> bytes | BufferedPickle:
         parent_memory = self._worker_table.parent_memory
-        return parent_memory.encoder.dumps(obj, PRIVATE) if parent_memory is not None else pickling.dumps(obj)
+        packed: bytes | BufferedPickle
+        packed = parent_memory.encoder.dumps(obj, PRIVATE) if parent_memory is not None else pickling.dumps(obj)
+        if b"cloudpickle" in (packed if isinstance(packed, bytes) else packed.data):
+            # The template looks there before each fork: it is up much later than the first function is packed.
+            self._worker_table.board.by_value = True
+        return packed
 
     def parent_memory(self, *, create: bool = True) -> ParentMemory | None:
         return self._worker_table.parent_memory
