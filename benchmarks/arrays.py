@@ -62,7 +62,7 @@ def carry(contender: Contender, count: int, size: int, way: str) -> float:
     """µs per array of `size` bytes, there and back as it is. way: "auto", "pipe" (no shared memory) or "block"."""
     numpy = _numpy()
     allcores = importlib.import_module("allcores")
-    buffers = importlib.import_module("allcores.shared_memory.buffers")
+    buffers: Any = importlib.import_module("allcores.shared_memory.buffers")
     before = buffers.LARGE_ITEM, buffers.LARGE_RESULT
     if way == "block":
         # Only what the parent sends is forced: workers choose for their results as always.

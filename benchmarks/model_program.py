@@ -106,7 +106,7 @@ def replacement_ms(variant: str, crashes: int) -> float:
             (died,) = struct.unpack("=q", os.pread(file.fileno(), 8, 0))
             assert died, "the worker did not crash"
             taken.append((answered - died) / 1e6)
-    return statistics.median(taken)
+    return float(statistics.median(taken))
 
 
 def memory_bytes(variant: str, workers: int, *, little: bool) -> float:

@@ -29,6 +29,7 @@ import time
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
@@ -57,7 +58,8 @@ def expected(items: int) -> str:
 
 def children(pid: int) -> list[int]:
     """Descendants of a process, as far as they can be seen."""
-    found, waiting = [], [pid]
+    found: list[int] = []
+    waiting = [pid]
     while waiting:
         current = waiting.pop()
         with contextlib.suppress(OSError):
@@ -129,7 +131,11 @@ def soak_pool(method: str, kills: int, chance: random.Random) -> int:
     from allcores import Pool
     from allcores.scheduler import scheduler, timeouts, workers
 
-    workers.STOPPED_NS = timeouts.STOPPED_NS = timeouts.START_NS = scheduler.START_NS = int(STOPPED_S * 1e9)
+    modules: list[Any] = [scheduler, timeouts, workers]
+    for module in modules:
+        for name in ("STOPPED_NS", "START_NS"):
+            if hasattr(module, name):
+                setattr(module, name, int(STOPPED_S * 1e9))
     struck: Counter[str] = Counter()
     over = threading.Event()
     with warnings.catch_warnings():

@@ -98,7 +98,7 @@ def test_setup_gives_each_worker_its_value(run: Run, folder: Path) -> None:
 def test_preload_gives_all_workers_one_value(run: Run, folder: Path) -> None:
     """The preload function's value is the first argument of every call, and of the setup function."""
     expected = ["0", "10", "20", "30", "40", "50"]
-    words = ("--preload", "work.py:load", "--preload-arg", "10", "--quiet")
+    words: tuple[str, ...] = ("--preload", "work.py:load", "--preload-arg", "10", "--quiet")
     assert run("run", "work.py:scale", "numbers.txt", *words).out.split() == expected
     words = ("--preload", "work.py:load", "--preload-arg", "5", "--setup", "work.py:twice", "--quiet")
     assert run("run", "work.py:scale", "numbers.txt", *words).out.split() == expected

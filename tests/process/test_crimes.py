@@ -262,7 +262,11 @@ def test_printing_megabytes(watcher: Watcher, capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("method", ["template", "fork", "spawn"])
 def test_each_task_finds_the_same_process(method: str, tmp_path: Path) -> None:
     """Folder, umask, signals and timers are not the last task's, nor the program's, whichever task it is."""
-    changed = {signal.SIGCHLD: signal.SIG_IGN, signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: lambda *_: None}
+    changed: dict[int, Any] = {
+        signal.SIGCHLD: signal.SIG_IGN,
+        signal.SIGHUP: signal.SIG_IGN,
+        signal.SIGUSR1: lambda *_: None,
+    }
     before = {number: signal.signal(number, handler) for number, handler in changed.items()}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR2})
     try:

@@ -91,7 +91,7 @@ class TestReferences:
     def test_results_are_not_kept_by_the_iterator(self) -> None:
         with Executor(1) as executor:
             for options in ({}, {"chunksize": 3}, {"buffersize": 2}):
-                for thing in executor.map(make_thing, range(7), **options):  # type: ignore[arg-type]
+                for thing in executor.map(make_thing, range(7), **options):
                     gone = weakref.ref(thing)
                     del thing
                     assert gone() is None, options

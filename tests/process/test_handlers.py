@@ -142,10 +142,11 @@ class TestAtAnyLine:
         assert set(got) == {42}
 
     def test_a_handler_that_closes_the_pool_ends_the_call(self, on_alarm: Any, verb: str) -> None:
-        closing = lambda: pool.close()  # noqa: E731
-        on_alarm(closing)
+        pools: list[Pool] = []
+        on_alarm(lambda: pools[-1].close())
         for share in (0.3, 0.6, 0.9):
             with Pool(1) as pool:
+                pools.append(pool)
                 lines = moments(pool, VERBS[verb])
                 with At(int(lines.stop * share)) as at:
                     with contextlib.suppress(allcores.PoolClosed, concurrent.futures.CancelledError):
@@ -212,7 +213,7 @@ def test_handlers_of_each_kind_are_known(kind: str) -> None:
         def method(self, *_: Any) -> None:
             raise Late
 
-    handlers = {
+    handlers: dict[str, Any] = {
         "function": lambda *_: late(),
         "method": Handler().method,
         "partial": functools.partial(Handler().method, 1),

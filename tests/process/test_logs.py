@@ -227,7 +227,7 @@ def test_a_handler_that_waits_stops_no_worker(tmp_path: Path, monkeypatch: pytes
 
                 def arrived() -> int:
                     waiting = records.unhandled.copy()
-                    return sum(isinstance(entry, tuple) for entry in waiting) + records._dropped
+                    return sum(isinstance(entry, tuple) for entry in waiting) + int(records._dropped)
 
                 # What workers could not send at once comes with their next results.
                 while arrived() < 16_000 and monotonic() < until:

@@ -157,7 +157,7 @@ def test_printed_lines_first(capsys: pytest.CaptureFixture[str]) -> None:
             below.flush()
 
     with Pool(1, logs=Logs(prints=True)) as pool:
-        below, sys.stdout = sys.stdout, Late()  # type: ignore[assignment]
+        below, sys.stdout = sys.stdout, Late()
         try:
             pool.map(print_it, [1])
             said = capsys.readouterr().out

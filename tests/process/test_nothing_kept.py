@@ -90,8 +90,9 @@ def test_items_and_results(backend: str) -> None:
         stream = pool.imap(echo, iter([item, item]))
         known.append(weakref.ref(next(stream)))
         stream.close()
-        known.append(weakref.ref(next(iter(pool.outcomes(echo, [item]))).value))
-        del stream, item
+        value: Any = next(iter(pool.outcomes(echo, [item]))).value
+        known.append(weakref.ref(value))
+        del stream, item, value
         # The one call after the last, for whoever still has the last in its hands.
         assert pool.submit(crimes.run, 1).result() == 2
         gc.collect()

@@ -14,6 +14,7 @@ import pytest
 from tests.process import crimes
 
 from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited
+from allcores.outcome import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -285,14 +286,15 @@ class ExitsLater:
 def test_what_exits_as_it_is_unpickled_is_named(pool: Pool, error: BaseException) -> None:
     """The step and the item, in the worker and in the parent; no neighbour in the chunk is harmed."""
     items = [1, ExitsLater(error), 3]
-    first, second, third = pool.outcomes(crimes.run_any, items, chunk=3)
+    found: list[Outcome[Any]] = list(pool.outcomes(crimes.run_any, items, chunk=3))
+    first, second, third = found
     assert first.ok and third.ok
     assert isinstance(second.error, TaskExited) and str(second.error).startswith("Unpickling items[1] (")
-    first, second, third = pool.outcomes(ExitsLater, [error, error, error], chunk=3)
-    for number, outcome in enumerate((first, second, third)):
+    found = [*pool.outcomes(ExitsLater, [error, error, error], chunk=3)]
+    for number, outcome in enumerate(found):
         assert str(outcome.error).startswith(f"Unpickling the result of items[{number}] (")
     assert "Unpickling the result of" in str(pool.submit(ExitsLater, error).exception())
-    (outcome,) = pool.outcomes(ExitsLater(error), [1])
+    (outcome,) = [*pool.outcomes(ExitsLater(error), [1])]
     assert str(outcome.error).startswith("Unpickling the function for items[0] (")
     assert pool.map(abs, [-1]) == [1]
 

@@ -20,6 +20,7 @@ import allcores
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
 from allcores.runs import directory, index
+from allcores.runs.lock import RunLock
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_lines import Block, Entries
 from allcores.system import own_files
@@ -187,7 +188,7 @@ def test_a_run_that_is_removed_under_anothers_hands_is_missed(pool: allcores.Poo
     assert result.journal is not None
     directory.remove("runs", result.id)
     with pytest.raises(allcores.RunNotFound, match="removed"):
-        directory.RunLock(result.journal, result.id)
+        RunLock(result.journal, result.id)
 
 
 # --- where runs are kept --------------------------------------------------------------------------
@@ -339,7 +340,9 @@ def test_what_a_killed_session_left_of_a_folder_is_cleared_up(tmp_path: Path, mo
     sink.publish(files("a"), mark="m", sync=False)
     pid = os.fork()
     if pid == 0:
-        sink.publish(files("b", "c"), mark="killed", sync=False, moment=lambda name: name == moment and os._exit(9))
+        sink.publish(
+            files("b", "c"), mark="killed", sync=False, moment=lambda name: os._exit(9) if name == moment else None
+        )
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
     (tmp_path / ".out.mine.partial").mkdir()

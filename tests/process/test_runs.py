@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tests.process.warm import Interpreter
@@ -312,7 +312,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def journal(**options: Any) -> allcores.Journal:
-    return allcores.Journal(**{"folder": "runs", "resume": True} | options)
+    settings: dict[str, Any] = {"folder": "runs", "resume": True}
+    return allcores.Journal(**settings | options)
 
 
 def lines() -> list[Any]:
@@ -523,7 +524,7 @@ def test_a_pipe_under_a_path_is_read_once(pool: allcores.Pool, here: Path, endin
     """Each session gets the lines once; a second opening would wait for ever, a second reading would lose some."""
     os.mkfifo("fifo")
     items = [str(n) for n in range(3_000)]
-    on_error = "skip" if ending == "retried" else "raise"
+    on_error: Literal["skip", "raise"] = "skip" if ending == "retried" else "raise"
     with Feeding("fifo", items), contextlib.suppress(ValueError):
         pool.run(refused_unless_mended, "fifo", "out.jsonl", journal=journal(), on_error=on_error)
     Path("mended").touch()

@@ -80,7 +80,7 @@ class TestShare:
                 pool.map(cargo.spoil, [big])
 
     def test_objects_that_hold_arrays(self, pool: Pool) -> None:
-        box = pool.share({"box": cargo.Box("name", np.arange(50_000)), "small": [1, 2]})
+        box: Any = pool.share({"box": cargo.Box("name", np.arange(50_000)), "small": [1, 2]})
         assert box["small"] == [1, 2]
         assert not box["box"].content.flags.writeable
         assert pool.map(lambda number: int(box["box"].content[number]), [7]) == [7]
@@ -96,7 +96,7 @@ class TestShare:
         assert not frame["b"].to_numpy().flags.writeable
 
     def test_bytes(self, pool: Pool) -> None:
-        text = pool.share(b"0123456789" * 100_000)
+        text: Any = pool.share(b"0123456789" * 100_000)
         assert len(text) == 1_000_000
         assert pool.map(lambda at: bytes(text[at : at + 3]), [5, 999_997]) == [b"567", b"789"]
         assert pool.map(lambda at: text.view[at], [5]) == [ord("5")]

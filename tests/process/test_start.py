@@ -35,7 +35,9 @@ if __name__ == "__main__":
 """
 
 
-def run(method: str, tmp_path: Path, *, close: tuple[int, ...] = (), cwd: Path | None = None) -> list[object]:
+def run(
+    method: str, tmp_path: Path, *, close: tuple[int, ...] = (), cwd: Path | None = None
+) -> list[tuple[str, list[str]]]:
     """What the tasks of a program saw that is run without these descriptors."""
     home = tmp_path / "home"
     home.mkdir()
@@ -48,7 +50,7 @@ def run(method: str, tmp_path: Path, *, close: tuple[int, ...] = (), cwd: Path |
         ["sh", "-c", command, "sh", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 0, ended.stderr
-    found: list[object] = eval((tmp_path / "found").read_text())
+    found: list[tuple[str, list[str]]] = eval((tmp_path / "found").read_text())
     return found
 
 
@@ -59,7 +61,7 @@ def test_modules_in_the_working_folder_are_not_taken_for_pythons_own(method: str
     folder.mkdir()
     for name in NAMES:
         (folder / f"{name}.py").write_text(f"raise SystemExit('{name} of the working folder was run')\n")
-    assert [value for value, _ in run(method, tmp_path, cwd=folder)] == ["beside"] * 3  # type: ignore[misc]
+    assert [value for value, _ in run(method, tmp_path, cwd=folder)] == ["beside"] * 3
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_modules_in_the_working_folder_are_not_taken_for_pythons_own(method: str
 )
 def test_missing_standard_descriptors_are_the_null_device(method: str, close: tuple[int, ...], tmp_path: Path) -> None:
     """Never our shared memory, pipes or databases: what anybody writes there would change them."""
-    for _, places in run(method, tmp_path, close=close, cwd=tmp_path):  # type: ignore[misc]
+    for _, places in run(method, tmp_path, close=close, cwd=tmp_path):
         assert all(places[number] == os.devnull for number in close), places
 
 

@@ -300,7 +300,7 @@ def test_an_item_that_was_put_back_too_often_runs_alone_and_is_then_told() -> No
     chunk = harness.add(map_state)
     chunk.preempted = MAX_PREEMPTIONS - 1
     harness.add(other)
-    sent = {chunk.map_state: order.worker for order in harness.commands() if (chunk := getattr(order, "chunk", None))}
+    sent = {order.chunk.map_state: order.worker for order in harness.commands() if hasattr(order, "chunk")}
     harness.runs(sent[other], sent[map_state])
     harness.have(100)
     worker_states_after_loss(harness, sent[map_state])

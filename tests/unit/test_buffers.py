@@ -168,7 +168,7 @@ def test_within_a_spell_an_array_is_compared_once(ends: Ends, monkeypatch: pytes
     """And once more in the next one, for it may have changed between the two."""
     compared: list[int] = []
     same = repeats._same
-    monkeypatch.setattr(repeats, "_same", lambda one, other: (compared.append(1), same(one, other))[1])
+    monkeypatch.setattr(repeats, "_same", lambda one, other: compared.append(1) or same(one, other))  # type: ignore[func-returns-value]
     ends.encoder.repeat_cache = repeats.RepeatCache()
     items = [(np.ones(1 << 18), 1)] * 6
     with unchanging(items):

@@ -261,7 +261,7 @@ def test_standard_input_that_does_not_block_is_waited_for(monkeypatch: pytest.Mo
     with open(read) as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         given = iter(Lines("-"))
-        late = threading.Timer(0.05, lambda: (os.write(write_end, b"b\n"), os.close(write_end)))
+        late = threading.Timer(0.05, lambda: os.write(write_end, b"b\n") and os.close(write_end))  # type: ignore[func-returns-value]
         os.write(write_end, b"a\n")
         assert next(given) == "a"
         late.start()
@@ -322,12 +322,13 @@ def test_what_can_be_read_once() -> None:
 
 def test_another_way_of_reading_is_another_input() -> None:
     """A run that is resumed must not read the rest of a file in other columns, or cut at other characters."""
-    for one, other in [
+    pairs: list[tuple[Any, Any]] = [
         (Csv("x.csv"), Csv("x.csv", separator=";")),
         (Csv("x.csv"), Csv("x.csv", encoding="latin-1")),
         (Parquet("x.parquet"), Parquet("x.parquet", ("a",))),
         (Parquet("x.parquet", ("a", "b")), Parquet("x.parquet", ("b", "a"))),
-    ]:
+    ]
+    for one, other in pairs:
         before, now = ({"source": fingerprint_of_source(each)} for each in (one, other))
         assert len(differences(before, now, keyed=False)) == 1
         assert differences(before, before, keyed=False) == []

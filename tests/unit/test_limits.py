@@ -56,14 +56,14 @@ def test_patience_may_be_zero(name: str) -> None:
 def test_items_are_whole(name: str, value: float) -> None:
     """There is no half item: a limit of items is a whole number."""
     with pytest.raises(UsageError, match=name):
-        Limits(**{name: value})
+        Limits(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", SECONDS)
 def test_patience_without_end_works_or_is_refused(name: str) -> None:
     """Infinity, a natural way to say "no limit", does not fail later in the middle of something."""
     try:
-        limits = Limits(**{name: INFINITY})
+        limits = Limits(**{name: INFINITY})  # type: ignore[arg-type]
     except UsageError:
         return
     scheduler = Scheduler(1, limits, lambda worker: None)

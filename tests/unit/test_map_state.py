@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,10 +23,10 @@ def map_of(*, chunker: Chunker | None = None, **options: object) -> MapState:
     return MapState(1, chunker=chunker or Chunker(1), **options)  # type: ignore[arg-type]
 
 
-def chunk_of(map_state: MapState, items: int, *, size_bytes: int = 0, **options: object) -> Chunk:
+def chunk_of(map_state: MapState, items: int, *, size_bytes: int = 0, **options: Any) -> Chunk:
     chunk = Chunk(
         map_state, FUNCTION, map_state.pulled, list(range(map_state.pulled, map_state.pulled + items)), **options
-    )  # type: ignore[arg-type]
+    )
     chunk.size_bytes = size_bytes
     return chunk
 

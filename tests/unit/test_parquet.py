@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,11 @@ def test_damaged_files(tmp_path: Path) -> None:
 def check(path: str, content: bytes) -> None:
     with open(path, "wb") as file:
         file.write(content)
-    for read in (lambda: list(from_inputs([path])), lambda: [each.load() for each in slices.parquet(path)]):
+    reads: list[Callable[[], Any]] = [
+        lambda: list(from_inputs([path])),
+        lambda: [each.load() for each in slices.parquet(path)],
+    ]
+    for read in reads:
         try:
             read()
         except (UsageError, SliceError) as error:

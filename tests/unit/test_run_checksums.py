@@ -78,18 +78,18 @@ def test_nothing_wrong_is_read(original: bytes, tmp_path: Path) -> None:
         path.write_bytes(damaged)
         for left in tmp_path.glob(FILE + "-*"):
             left.unlink()
-        run_index = None
+        opened: RunIndex | None = None
         try:
-            run_index = RunIndex(str(tmp_path), writable=True, sync=False)
-            run_index.mend()
-            found = list(content(run_index))
+            opened = RunIndex(str(tmp_path), writable=True, sync=False)
+            opened.mend()
+            found = list(content(opened))
         except JournalError as error:
             assert str(tmp_path) in str(error)
             outcomes["told"] += 1
             continue
         finally:
-            if run_index is not None:
-                run_index.close()
+            if opened is not None:
+                opened.close()
         wrong = [piece for piece in found if piece not in right and piece[0] != "record of"]
         assert not wrong
         outcomes["read"] += 1

@@ -916,7 +916,8 @@ def test_the_facts_of_a_timeout() -> None:
     harness.pass_time(SECOND + MILLI)
     harness.gone(1)
     segment = lonely(map_state)
-    (failure,) = segment.failures or ()
+    assert segment.failures is not None
+    (failure,) = segment.failures
     assert isinstance(failure.error, TaskTimeout)
     facts = failure.error
     assert (facts.index, facts.timeout, facts.attempts, facts.worker) == (3, 1.0, 1, 1)

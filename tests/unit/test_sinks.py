@@ -70,7 +70,7 @@ def test_json_lines_compressed_as_named(tmp_path: Path, name: str) -> None:
 def test_records_hold_everything(tmp_path: Path) -> None:
     """Attempts, seconds and worker of what returned, and the failures between."""
     sink = JsonLinesFile(tmp_path / "o.jsonl", records=True)
-    parts = [
+    parts: list[Block | Lost] = [
         Block(0, 2, b"1\n2\n", [(1, 3, 0.5), (2, -1, 0.25)]),
         Lost(2, {"index": 2, "kind": "failed"}),
         Block(3, 1, b'"x"\n', [(1, 0, 0.0)]),

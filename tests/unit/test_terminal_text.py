@@ -66,7 +66,7 @@ def test_what_the_command_says(capfd: pytest.CaptureFixture[str]) -> None:
     show(BAD)
     write_json({BAD: BAD})
     kind = type(f"Odd{TEXT}", (Exception,), {})
-    say(example_text(Outcome(0, Kind.FAILED, None, kind(BAD), 1, 0.0, None, BAD)))
+    say(example_text(Outcome(0, Kind.FAILED, error=kind(BAD), item=BAD)))
     main(["runs", f"--{BAD}"])
     main([BAD])
     main(["runs", "show", BAD])
@@ -107,14 +107,14 @@ def test_lines_on_a_terminal() -> None:
     main_end, end = pty.openpty()
     try:
         with JsonLinesSink(os.dup(end), name="x") as sink:
-            sink.write(Outcome(0, Kind.OK, json.dumps("\x9b\u202e", ensure_ascii=False), None, 1, 0.0, None, None))
+            sink.write(Outcome(0, Kind.OK, json.dumps("\x9b\u202e", ensure_ascii=False)))
         assert json.loads(os.read(main_end, 1000)) == "\x9b\u202e"
     finally:
         os.close(main_end)
         os.close(end)
     reading, writing = os.pipe()
     with JsonLinesSink(writing, name="x") as sink:
-        sink.write(Outcome(0, Kind.OK, json.dumps("\x9b", ensure_ascii=False), None, 1, 0.0, None, None))
+        sink.write(Outcome(0, Kind.OK, json.dumps("\x9b", ensure_ascii=False)))
     assert os.read(reading, 1000).decode() == '"\x9b"\n'
     os.close(reading)
 

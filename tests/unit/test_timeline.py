@@ -6,6 +6,7 @@ import gzip
 import json
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -169,7 +170,7 @@ def test_rows_of_failures_and_workers_are_capped() -> None:
     events: list[PoolEvent] = []
     for number in range(1, 3001):
         events += [WorkerStarted(number, None), WorkerEnded(number, "it was recycled")]
-        outcome = Outcome(number, Kind.FAILED, error=ValueError("no"), item=number, worker=number)
+        outcome: Outcome[Any] = Outcome(number, Kind.FAILED, error=ValueError("no"), item=number, worker=number)
         events.append(TaskFailed(1, outcome))
     recording = recorded(*events)
     assert recording.counts["workers_started"] == 3000
@@ -205,7 +206,10 @@ def test_reports_shortly_one_after_the_other_are_told_once() -> None:
 def test_a_file_that_was_cut_off_anywhere_can_be_read(tmp_path: Path, name: str) -> None:
     """Whole rows count, a torn one does not, and nothing else is lost."""
     path, now = tmp_path / name, monotonic_ns()
-    events = [MapStarted(1, 10), *(report(1, now + n * 10 * MS, now + (n + 1) * 10 * MS, first=n) for n in range(10))]
+    events: list[Any] = [
+        MapStarted(1, 10),
+        *(report(1, now + n * 10 * MS, now + (n + 1) * 10 * MS, first=n) for n in range(10)),
+    ]
     complete = recorded(*events, path=path)
     assert complete.complete
     content = path.read_bytes()
@@ -223,7 +227,8 @@ def test_a_file_that_was_cut_off_anywhere_can_be_read(tmp_path: Path, name: str)
         assert cut_off.header == complete.header
         spans = [span for lane in cut_off.lanes.values() for span in lane.spans]
         ends = [(span.items, pytest.approx(span.end)) for span in complete.lanes[1].spans]
-        assert [(span.items, span.end) for span in spans] == ends[: len(spans)]
+        found: list[Any] = [(span.items, span.end) for span in spans]
+        assert found == ends[: len(spans)]
         assert cut_off.counts["attempts"] >= sum(span.items for span in spans)
 
 
@@ -431,7 +436,8 @@ def test_more_workers_than_cores_are_measured_by_what_they_could_do(tmp_path: Pa
     )
     recording.header["cores"] = 1
     summed = breakdown(recording)
-    assert (summed.efficiency, summed.whose) == (pytest.approx(0.75), "workers'")
+    assert summed.efficiency == pytest.approx(0.75)
+    assert summed.whose == "workers'"
 
 
 @pytest.mark.parametrize(
@@ -479,7 +485,9 @@ def test_a_report_seen_late_takes_no_time_from_the_next(tmp_path: Path) -> None:
 
 def test_a_report_has_only_what_is_in_it() -> None:
     """Texts of items and errors are shown, never taken for HTML."""
-    outcome = Outcome(3, Kind.FAILED, error=ValueError("<script>alert(1)</script>\x00"), item="<b>", worker=1)
+    outcome: Outcome[Any] = Outcome(
+        3, Kind.FAILED, error=ValueError("<script>alert(1)</script>\x00"), item="<b>", worker=1
+    )
     html = as_html(recorded(MapStarted(1, 10), WorkerStarted(1, None), TaskFailed(1, outcome)))
     assert "<script" not in html
     assert "\x00" not in html
