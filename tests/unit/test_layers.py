@@ -64,10 +64,8 @@ CIRCLES = [
     ["pool.pool", "runs.run", "runs.session"],
     ["scheduler.admission", "scheduler.scheduler", "scheduler.timeouts", "scheduler.work_stealing"],
     ["scheduler.map_state", "scheduler.messages"],
-    ["shared_memory.buffers", "shared_memory.repeats"],
     ["sinks.directory", "sinks.json_lines", "sinks.parquet", "sinks.tables"],
     ["sources.cursors", "sources.text_files"],
-    ["transport.inheritance", "transport.semaphores"],
 ]  # fmt: skip
 #: the same for rooms
 CIRCLES_OF_ROOMS = [["backends", "pool", "runs", "scheduler", "shared_memory", "worker"]]

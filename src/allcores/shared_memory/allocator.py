@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+
 #: A block larger than this part of the budget may exceed it.
 LARGE_SHARE = 4
 #: Blocks begin at multiples of this: whole pages on every machine we know.
@@ -21,6 +25,21 @@ SMALLEST_SHARE = 2
 Block = namedtuple("Block", ("offset", "capacity"))
 #: A block in new hands. warm: all that was asked for has memory already.
 Taken = namedtuple("Taken", ("block", "warm"))
+
+
+class Lease:
+    """A block that is in use; it goes back when nobody holds this object any more."""
+
+    __slots__ = ("_returned", "block", "size")
+
+    def __init__(self, block: Block, size: int, returned: deque[int]) -> None:
+        self.block = block
+        self.size = size
+        self._returned = returned
+
+    def __del__(self) -> None:
+        # May run anywhere, in the middle of anything: no lock is taken here.
+        self._returned.append(self.block.offset)
 
 
 def capacity_for(need: int) -> int:

@@ -16,7 +16,7 @@ from collections import deque
 
 from allcores.failpoints import moment
 from allcores.shared_memory import repeats
-from allcores.shared_memory.allocator import Allocator, Block
+from allcores.shared_memory.allocator import Allocator, Block, Lease
 from allcores.shared_memory.arena import Arena
 from allcores.system import deferral
 from allcores.transport import pickling
@@ -65,21 +65,6 @@ def unchanging(items: Sequence[object]) -> Iterator[None]:
         yield
     finally:
         at_work.spell = before
-
-
-class Lease:
-    """A block that is in use; it goes back when nobody holds this object any more."""
-
-    __slots__ = ("_returned", "block", "size")
-
-    def __init__(self, block: Block, size: int, returned: deque[int]) -> None:
-        self.block = block
-        self.size = size
-        self._returned = returned
-
-    def __del__(self) -> None:
-        # May run anywhere, in the middle of anything: no lock is taken here.
-        self._returned.append(self.block.offset)
 
 
 class BufferedPickle:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from allcores.shared_memory.buffers import Lease
+    from allcores.shared_memory.allocator import Lease
 
 #: Bytes from which on it pays to look.
 LEAST = 1 << 20

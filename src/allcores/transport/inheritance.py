@@ -14,8 +14,7 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from typing import Any
+    from collections.abc import Iterator, Sequence
 
 #: descriptors in one message: the kernel takes up to 253
 MOST_AT_ONCE = 200
@@ -79,13 +78,15 @@ class Handed:
         return os.dup(received(self._index))
 
 
-class _Here(threading.local):
+class _ThisThread(threading.local):
+    #: what this thread pickles is for processes that are about to start
     legacy: Legacy | None = None
+    #: what it pickles is for any number of processes, at any time
     many = False
     received: Sequence[int] = ()
 
 
-_here = _Here()
+this_thread = _ThisThread()
 _kept: dict[int, object] = {}
 
 
@@ -96,7 +97,7 @@ def kept(key: int) -> object:
 
 def received(index: int) -> int:
     """A descriptor that came with the pickle that is being opened."""
-    return _here.received[index]
+    return this_thread.received[index]
 
 
 @contextlib.contextmanager
@@ -107,66 +108,38 @@ def to_new_processes(legacy: Legacy) -> Iterator[None]:
         # Nobody can have an object of it.
         yield
         return
-    before, popen = _here.legacy, context.get_spawning_popen()
-    _here.legacy = legacy
+    before, popen = this_thread.legacy, context.get_spawning_popen()
+    this_thread.legacy = legacy
     context.set_spawning_popen(legacy)
     try:
         yield
     finally:
-        _here.legacy = before
+        this_thread.legacy = before
         context.set_spawning_popen(popen)
 
 
 @contextlib.contextmanager
 def to_many() -> Iterator[None]:
     """While this lasts, what this thread pickles is for any number of processes, at any time."""
-    before, _here.many = _here.many, True
+    before, this_thread.many = this_thread.many, True
     try:
         yield
     finally:
-        _here.many = before
-
-
-def _refuse(connection: object) -> tuple[Any, ...]:
-    raise TypeError(f"{type(connection).__name__} objects can be handed over once")
+        this_thread.many = before
 
 
 @contextlib.contextmanager
 def opening(descriptors: Sequence[int]) -> Iterator[None]:
     """In a new process, while it opens a pickle that these came along with; they are closed afterwards."""
-    _here.received = descriptors
+    this_thread.received = descriptors
     try:
         yield
     finally:
-        _here.received = ()
+        this_thread.received = ()
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 def legacy() -> Legacy | None:
     """What this thread pickles for processes that are about to start, if it does so."""
-    return _here.legacy
-
-
-def reducers(data: bytes | None = None) -> Mapping[Any, Any] | None:
-    """How to pickle what multiprocessing has ways of its own for; None where plain pickle will do.
-
-    data: what plain pickle made of it, if that was tried. It copies the number of a connection's descriptor, which
-    means something else in another process.
-    """
-    if _here.legacy is None and (
-        data is None or "multiprocessing.connection" not in sys.modules or b"multiprocessing.connection" not in data
-    ):
-        return None
-    from multiprocessing.reduction import ForkingPickler
-
-    known: Mapping[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-    if _here.legacy is None and _here.many:
-        from multiprocessing.connection import Connection
-
-        return {**known, Connection: _refuse}
-    if "multiprocessing.synchronize" not in sys.modules:
-        return known
-    from allcores.transport import semaphores
-
-    return {**known, **semaphores.REDUCERS}
+    return this_thread.legacy

@@ -13,6 +13,7 @@ import pickle
 
 from allcores.system import deferral
 from allcores.transport import inheritance
+from allcores.transport.reducers import reducers_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,11 +130,11 @@ def dumps(
     collect: takes out-of-band buffers; what it returns True for stays in the bytes. again: called before a
     second try, which collects anew. to_parent: see `transport.origins`. Raises whatever pickling raises.
     """
-    reducers = inheritance.reducers()
+    reducers = reducers_for()
     try:
         if reducers is None:
             data = pickle.dumps(obj, PROTOCOL, buffer_callback=collect)
-            reducers = inheritance.reducers(data)
+            reducers = reducers_for(data)
         if reducers is not None:
             if again is not None:
                 again()
