@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from allcores.sources.compression import SUFFIXES, decompressing, wrap_to_write
+from allcores.sources.open import from_inputs
 from allcores.sources.text import BadInput
-from allcores.sources.text_files import Lines, from_inputs
+from allcores.sources.text_files import Lines
 
 zstandard = pytest.importorskip("zstandard")
 

@@ -15,10 +15,11 @@ from allcores.errors import UsageError
 from allcores.sinks.json_lines import Block
 from allcores.sinks.tables import CsvFile
 from allcores.sources import csv_text
-from allcores.sources.cursors import open_cursor
+from allcores.sources.base import open_cursor
 from allcores.sources.digest import Digest
+from allcores.sources.open import from_inputs
 from allcores.sources.text import BadInput
-from allcores.sources.text_files import Csv, from_inputs
+from allcores.sources.text_files import Csv
 
 
 def rows_of(folder: Path, content: bytes, **options: Any) -> tuple[list[list[str]], list[int | None]]:

@@ -18,11 +18,14 @@ from hypothesis import strategies as st
 from allcores.errors import NotSupported, UsageError
 from allcores.runs.fingerprint import differences, fingerprint_of_source
 from allcores.sources import cursors, text
-from allcores.sources.cursors import facts_of, is_read_once, open_cursor
+from allcores.sources.base import open_cursor
+from allcores.sources.chain import Chain, facts_of, is_read_once
 from allcores.sources.digest import Digest
+from allcores.sources.files import Files
+from allcores.sources.open import from_inputs, source_of
 from allcores.sources.parquet import Parquet
 from allcores.sources.text import BadInput
-from allcores.sources.text_files import Chain, Csv, Files, JsonLines, Lines, from_inputs, source_of
+from allcores.sources.text_files import Csv, JsonLines, Lines
 
 TEXT = {
     "lines.txt": "a\n\nb\r\nß\nlast",

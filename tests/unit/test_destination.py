@@ -19,8 +19,10 @@ from allcores.cli.main import main
 from allcores.errors import UsageError
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.tables import SqliteTable
+from allcores.sources.chain import Chain
+from allcores.sources.files import Files
 from allcores.sources.text import STDIN
-from allcores.sources.text_files import Chain, Files, JsonLines, Lines
+from allcores.sources.text_files import JsonLines, Lines
 
 TEXT = '{"n": 1}\n{"n": 2}\n'
 SCRIPT = "def call(item):\n    raise SystemError('an item ran')\n"

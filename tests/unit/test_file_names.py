@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from allcores.sources.file_names import all_inside, escaped, matching_files
+from allcores.sources.files import Files
+from allcores.sources.open import from_inputs, source_of
 from allcores.sources.text import BadInput
-from allcores.sources.text_files import Files, from_inputs, source_of
 
 
 def names(folder: Path, pattern: str) -> list[str]:

@@ -64,7 +64,6 @@ CIRCLES = [
     ["scheduler.admission", "scheduler.scheduler", "scheduler.timeouts", "scheduler.work_stealing"],
     ["scheduler.map_state", "scheduler.messages"],
     ["sinks.directory", "sinks.json_lines", "sinks.parquet", "sinks.tables"],
-    ["sources.cursors", "sources.text_files"],
 ]  # fmt: skip
 #: the same for rooms
 CIRCLES_OF_ROOMS = [["backends", "pool", "runs"]]

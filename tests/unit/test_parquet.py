@@ -12,9 +12,9 @@ import pytest
 
 from allcores import slices
 from allcores.errors import SliceError, UsageError
+from allcores.sources.open import from_inputs
 from allcores.sources.parquet import Parquet
 from allcores.sources.text import BadInput
-from allcores.sources.text_files import from_inputs
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -18,7 +18,8 @@ from allcores.runs.index import RunIndex
 from allcores.runs.ranges import RangeSet
 from allcores.runs.remaining import RemainingItems
 from allcores.runs.rows import put_anchors
-from allcores.sources.text_files import Chain, source_of
+from allcores.sources.chain import Chain
+from allcores.sources.open import source_of
 
 ITEMS = 60
 #: of a session: items that it reads, which of them it settles, whether the input is compared first

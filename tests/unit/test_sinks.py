@@ -17,8 +17,8 @@ from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_lines import Block, Entries, JsonLinesFile, Lost, WholeSink, sink_of
 from allcores.sinks.json_text import NotJson
 from allcores.sinks.tables import CsvFile, SqliteTable
+from allcores.sources.open import from_inputs
 from allcores.sources.text import opened
-from allcores.sources.text_files import from_inputs
 
 ROWS: list[dict[str, Any]] = [
     {"n": 1, "text": 'ä, "quoted"\nline'},

@@ -21,7 +21,7 @@ from allcores.cli.main import main
 from allcores.errors import JournalError, UsageError
 from allcores.runs import failpoints
 from allcores.sinks.json_text import NotJson, to_json
-from allcores.sources.text_files import from_inputs
+from allcores.sources.open import from_inputs
 
 HALF = "name\udcff.txt"
 

@@ -14,8 +14,11 @@ from allcores.errors import UsageError
 from allcores.sinks.base import STDOUT
 from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
 from allcores.sinks.json_lines import JsonLinesFile, WholeSink, sink_of
+from allcores.sources.base import BadRecords, Source
+from allcores.sources.chain import Chain
 from allcores.sources.compression import compression_of
-from allcores.sources.text_files import BadRecords, Chain, Files, Format, Source, from_inputs
+from allcores.sources.files import Files
+from allcores.sources.open import Format, from_inputs
 
 #: paths that mean standard output
 _STDOUT_PATHS = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", f"/proc/{os.getpid()}/fd/1")

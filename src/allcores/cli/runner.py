@@ -48,7 +48,7 @@ from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sinks.base import STDOUT, JsonLinesSink, OutputError, remote_traceback
 from allcores.sinks.json_lines import WholeSink
 from allcores.sinks.json_text import JsonFunction
-from allcores.sources.text_files import Source
+from allcores.sources.base import Source
 from allcores.system.cores import core_budget
 
 

@@ -9,9 +9,8 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from allcores.sources.cursors import facts_of
+from allcores.sources.chain import Chain, facts_of
 from allcores.sources.digest import item_digest
-from allcores.sources.text_files import Chain
 
 #: characters of an argument that are shown as they are
 _STATED = 200

@@ -19,7 +19,7 @@ from allcores.outcome import Outcome
 from allcores.runs.index import RunIndex
 from allcores.runs.ranges import RangeSet
 from allcores.runs.rows import InputCheckpoint, put_anchors
-from allcores.sources.cursors import Cursor, Report, open_cursor
+from allcores.sources.base import Cursor, Report, open_cursor
 from allcores.sources.digest import Digest
 
 #: items behind which a new digest begins, so that reading can go on there another day. Smaller makes more rows,

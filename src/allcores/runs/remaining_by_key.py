@@ -20,9 +20,10 @@ from allcores.errors import UsageError
 from allcores.outcome import Outcome
 from allcores.runs.index import RunIndex
 from allcores.runs.ranges import RangeSet
-from allcores.sources.cursors import Cursor, Report, open_cursor
+from allcores.sources.base import Cursor, Report, open_cursor
+from allcores.sources.chain import Chain
 from allcores.sources.digest import item_digest
-from allcores.sources.text_files import Chain, Files
+from allcores.sources.files import Files
 
 #: rows of keys that are committed without waiting for an outcome
 MANY_ROWS = 50_000

@@ -20,8 +20,8 @@ from allcores.runs.session import RunSession
 from allcores.runs.spec import OnError, RunHooks, RunSpec
 from allcores.runs.writer import sorted_out
 from allcores.sinks.json_lines import Block, Lost, nothing, sink_of
-from allcores.sources.cursors import close_reading
-from allcores.sources.text_files import source_of
+from allcores.sources.base import close_reading
+from allcores.sources.open import source_of
 
 if TYPE_CHECKING:
     from allcores.pool.pool import Pool

@@ -27,7 +27,7 @@ from allcores.runs.rows import RunRow
 from allcores.runs.spec import RunHooks, RunSpec, count_of
 from allcores.runs.writer import Writer, storable
 from allcores.sinks.json_lines import Block, Lost
-from allcores.sources.cursors import is_read_once
+from allcores.sources.chain import is_read_once
 
 if TYPE_CHECKING:
     from allcores.pool.pool import Pool

@@ -20,11 +20,12 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.slices import Slice, Slices
+from allcores.sources.chain import Chain
 from allcores.sources.compression import wrap_to_write
 from allcores.sources.file_names import PatternError, matching_files, would_match
+from allcores.sources.files import Files
 from allcores.sources.sliced_inputs import SlicedInput
 from allcores.sources.text import STDIN
-from allcores.sources.text_files import Chain, Files
 from allcores.system.partial_files import create_partial, partial_path
 
 #: items of a list that are looked at for being the output's file; more would cost a noticeable time before the start

@@ -19,7 +19,7 @@ from allcores.outcome import Kind
 from allcores.sinks.destination import check_file
 from allcores.sinks.json_text import JsonFunction, to_json
 from allcores.sources.compression import without_compression, wrap_to_write
-from allcores.sources.text_files import CSV_SUFFIXES, PARQUET_SUFFIXES
+from allcores.sources.open import CSV_SUFFIXES, PARQUET_SUFFIXES
 from allcores.system import own_files
 from allcores.system.partial_files import create_nameless, create_partial, give_name, partial_path
 

@@ -1,0 +1,133 @@
+"""The source that a name means: by its suffix, or by the format that was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from allcores.errors import UsageError
+from allcores.sources.base import BadRecords, Source
+from allcores.sources.chain import Chain
+from allcores.sources.compression import without_compression
+from allcores.sources.file_names import all_inside, has_wildcard
+from allcores.sources.files import Files
+from allcores.sources.sliced_inputs import SlicedFormat, file_of, sliced
+from allcores.sources.sliced_inputs import format_of as sliced_format_of
+from allcores.sources.text import STDIN, BadInput, check_readable, names_read_once
+from allcores.sources.text_files import Csv, JsonLines, Lines
+
+Format = Literal["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"]
+#: suffixes of files that hold a JSON value per line
+JSONL_SUFFIXES = (".jsonl", ".ndjson")
+CSV_SUFFIXES = (".csv", ".tsv")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+#: formats that are read in slices, and what `sliced` calls them
+SLICED: dict[str, SlicedFormat] = {"npy": "npy", "hdf5": "hdf5", "row-groups": "parquet"}
+
+
+def from_inputs(
+    names: Iterable[str],
+    *,
+    format: Format | None = None,
+    encoding: str = "utf-8",
+    bad_records: BadRecords = "fatal",
+    rows: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> Source[Any]:
+    """The items of the named files, in the order given; "-" is standard input.
+
+    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines, .csv and .tsv
+        CSV, .parquet and .pq the rows of a Parquet file, .npy, .h5 and .hdf5 are read in slices, everything else,
+        and standard input, is lines. A suffix of compression (.gz, .bz2, .xz, .zst) may follow. "row-groups" reads
+        a Parquet file in slices.
+    bad_records: what becomes of a line that is none: "fatal" or "skip".
+    rows: per slice of an array; None chooses. columns: of Parquet files; None for all.
+    Raises: BadInput now if a file is missing, a folder or not readable; when iterated, for what is in it.
+        UsageError now if what is read in slices is not of its format, or `rows` or `columns` fits no input.
+    """
+    parts: list[Source[Any]] = []
+    formats: set[str] = set()
+    once: dict[tuple[int, int], str] = {}
+    for name in names:
+        what = names_read_once(name)
+        if what in once:
+            other = "" if once[what] == name else f", and {once[what]} is the same"
+            shown = "standard input (-)" if name == STDIN else name
+            raise BadInput(f"{shown} can only be read once{other}", path=name)
+        if what is not None:
+            once[what] = name
+        kind = format or format_of(name)
+        formats.add(kind)
+        if kind in SLICED:
+            parts.append(_in_slices(name, SLICED[kind], rows, columns))
+        else:
+            check_readable(name)
+            parts.append(_file(name, kind, encoding, bad_records, columns))
+    if rows is not None and not formats & {"npy", "hdf5"}:
+        raise UsageError(
+            "rows are chosen for .npy and HDF5 inputs only: there is none (a slice of Parquet is a row group)"
+        )
+    if columns is not None and not formats & {"parquet", "row-groups"}:
+        raise UsageError("columns are chosen for Parquet inputs only: there is none")
+    return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def _in_slices(name: str, format: SlicedFormat, rows: int | None, columns: Sequence[str] | None) -> Source[Any]:
+    if name == STDIN:
+        raise BadInput(
+            f"standard input cannot be read in slices: write it to a file, and name that ({format})", path=name
+        )
+    check_readable(file_of(name))
+    try:
+        return sliced(name, format, rows=rows, columns=columns)
+    except ImportError as error:
+        raise BadInput(f"cannot read {name}: {error}", path=name) from None
+
+
+def source_of(given: Any) -> Iterable[Any]:
+    """The source that a path or a pattern names; an iterable is given back as it is.
+
+    A pattern (`data/*.png`) and a folder are files, whose paths are the items; other paths are read as
+    `from_inputs` does. What is there under the very name is that, even if the name could be a pattern.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        path = os.fspath(given)
+        if os.path.isdir(path):
+            return Files(all_inside(path))
+        if has_wildcard(path) and not os.path.lexists(file_of(path)):
+            return Files(path)
+        return from_inputs([path])
+    if not isinstance(given, Iterable):
+        raise UsageError(f"{given!r} is no source: give a path, a pattern, or anything that can be iterated")
+    return given
+
+
+def format_of(name: str) -> Format:
+    """How a file holds its items, by its suffix."""
+    plain = without_compression(name).lower()
+    if plain.endswith(JSONL_SUFFIXES):
+        return "jsonl"
+    if plain.endswith(CSV_SUFFIXES):
+        return "csv"
+    if plain.endswith(PARQUET_SUFFIXES):
+        return "parquet"
+    return "lines" if name == STDIN else sliced_format_of(name) or "lines"
+
+
+def _file(
+    name: str, format: Format, encoding: str, bad_records: BadRecords, columns: Sequence[str] | None
+) -> Source[Any]:
+    """The source of a file that can be read; what can be told of it from its beginning is told now."""
+    if format == "parquet":
+        from allcores.sources.parquet import Parquet
+
+        parquet = Parquet(name, None if columns is None else tuple(columns))
+        parquet.check()
+        return parquet
+    if format == "csv":
+        source = Csv(name, encoding, bad_records)
+        if names_read_once(name) is None:
+            source.check()
+        return source
+    return (JsonLines if format == "jsonl" else Lines)(name, encoding, bad_records)
