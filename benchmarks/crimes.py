@@ -1,9 +1,9 @@
-"""Sixteen ways to ruin a worker: who survives with all other items right, and names the culprit.
+"""Sixteen ways to ruin a worker: who survives with all other items right, and names the item at fault.
 
 Forty items, two workers; item 17 commits the crime. A contender survives a crime when
 
 - each of the other 39 items gets its right result,
-- the culprit gets what is due to it, through the library and as that item's own: an error, or, for a
+- the bad item gets what is due to it, through the library and as that item's own: an error, or, for a
   crime that leaves something to return, its result (see `Crime.due`),
 - and the same pool then answers eight more items,
 
@@ -37,7 +37,7 @@ from benchmarks.processes import Program
 from benchmarks.rows import Row
 from benchmarks.settings import Settings
 
-CULPRIT = 17
+BAD = 17
 ITEMS = 40
 #: seconds that a task may take where the contender knows a time limit
 TIMEOUT = 1.0
@@ -156,12 +156,12 @@ def vandal() -> int:
     if os.fork() == 0:
         time.sleep(60)
         os._exit(0)
-    return CULPRIT * 2
+    return BAD * 2
 
 
 @dataclass(frozen=True)
 class Crime:
-    """due: what the culprit must get: "error", "result", or "either"."""
+    """due: what the bad item must get: "error", "result", or "either"."""
 
     commit: Callable[[], Any]
     due: str = "error"
@@ -188,16 +188,16 @@ CRIMES: dict[str, Crime] = {
 
 
 def act(job: tuple[str, Any]) -> Any:
-    """The task: twice the item, but for the culprit."""
+    """The task: twice the item, but for the bad item."""
     crime, item = job
-    return CRIMES[crime].commit() if item == CULPRIT else item * 2
+    return CRIMES[crime].commit() if item == BAD else item * 2
 
 
 def jobs(crime: str) -> list[tuple[str, Any]]:
     """The forty items."""
     made: list[tuple[str, Any]] = [(crime, item) for item in range(ITEMS)]
     if crime == "item does not unpickle":
-        made[CULPRIT] = (crime, Bomb())
+        made[BAD] = (crime, Bomb())
     return made
 
 
@@ -298,15 +298,15 @@ def verdict(crime: str, answers: Answers, after: Answers) -> str:
     """ "survived", or what went wrong."""
     if len(answers) != ITEMS:
         return f"{ITEMS - len(answers)} items without an answer"
-    harmed = sum(1 for item, answer in enumerate(answers) if item != CULPRIT and answer != (True, item * 2))
+    harmed = sum(1 for item, answer in enumerate(answers) if item != BAD and answer != (True, item * 2))
     if harmed:
         return f"{harmed} other items lost"
-    ok, value = answers[CULPRIT]
+    ok, value = answers[BAD]
     due = CRIMES[crime].due
-    if (due == "error" and ok) or (due == "result" and (not ok or value != CULPRIT * 2)):
-        return "culprit not named" if due == "error" else "result lost"
+    if (due == "error" and ok) or (due == "result" and (not ok or value != BAD * 2)):
+        return "item not named" if due == "error" else "result lost"
     if not ok and str(value).endswith(WRONG_ATTEMPTS):
-        return f"culprit named{WRONG_ATTEMPTS}"
+        return f"item named{WRONG_ATTEMPTS}"
     if after != [(True, item * 2) for item in range(8)]:
         return "pool of no use afterwards"
     return "survived"
@@ -326,8 +326,8 @@ def trial(contender: str, crime: str, mode: str, target: Path) -> None:
     target.with_suffix(".open").touch()
     answers = _run(run, jobs(crime))
     after = _run(run, [(crime, item) for item in range(8)])
-    text = answers[CULPRIT][1] if len(answers) > CULPRIT else ""
-    facts = {"verdict": verdict(crime, answers, after), "culprit": re.sub(r"\s+", " ", str(text))[:400]}
+    text = answers[BAD][1] if len(answers) > BAD else ""
+    facts = {"verdict": verdict(crime, answers, after), "bad_item": re.sub(r"\s+", " ", str(text))[:400]}
     target.with_suffix(".part").write_text(json.dumps(facts))
     target.with_suffix(".part").rename(target)
     # Not to be measured here: how the program ends.
@@ -348,7 +348,7 @@ def try_crime(contender: str, crime: str, mode: str, patience: float) -> dict[st
         if target.exists():
             facts: dict[str, str] = json.loads(target.read_text())
             return facts
-    return {"verdict": "hangs" if code is None else f"program ended with exit code {code}", "culprit": ""}
+    return {"verdict": "hangs" if code is None else f"program ended with exit code {code}", "bad_item": ""}
 
 
 def rows(settings: Settings) -> list[Row]:
@@ -356,9 +356,9 @@ def rows(settings: Settings) -> list[Row]:
     patience = 10.0
     row = Row(
         "crimes",
-        "Sixteen ways to ruin a worker: all other items right, the culprit named, the pool of use afterwards",
+        "Sixteen ways to ruin a worker: all other items right, the bad item named, the pool of use afterwards",
         "crime",
-        f"{ITEMS} items, two workers, item {CULPRIT} commits the crime; {patience:g} s of patience. Peers "
+        f"{ITEMS} items, two workers, item {BAD} commits the crime; {patience:g} s of patience. Peers "
         "send each "
         "item by itself, with their time limit per task where they have one; allcores sends chunks that size "
         "themselves, chunks of eight, and with one retry. What exactly counts is said in "
@@ -382,7 +382,7 @@ def rows(settings: Settings) -> list[Row]:
     for (crime, _, _, label), facts in zip(trials, found, strict=True):
         row.table.setdefault(crime, {})[label] = facts["verdict"]
         survived[label] = survived.get(label, 0) + (facts["verdict"] == "survived")
-        settings.say(f"crimes: {crime}: {label}: {facts['verdict']}; culprit: {facts['culprit'][:150]}")
+        settings.say(f"crimes: {crime}: {label}: {facts['verdict']}; bad item: {facts['bad_item'][:150]}")
     row.table[f"survived, of {len(crimes)}"] = {label: str(count) for label, count in survived.items()}
     for label, count in survived.items():
         row.samples[label] = [float(count)]

@@ -5,7 +5,7 @@ the start (shared out by known cost, the longest first) and runs it in a plain l
 than twice the serial speed: two busy cores are often slower than one.
 
 On a virtual machine even that limit moves: its cores may lose half their speed for a second to other
-guests, which no guest can see. So each task also takes its own processor time, and the share of the
+virtual machines, which none of them can see. So each task also takes its own processor time, and the share of the
 cores' time that went into tasks is told beside the wall time. It stays what it is when the cores slow down.
 """
 

@@ -92,7 +92,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 
 def pytest_unconfigure() -> None:
-    """Removes the tests' home. A browser may still write to it, hence no complaint."""
+    """Removes the tests' home. A browser may still write to it, hence errors are ignored."""
     shutil.rmtree(_home, ignore_errors=True)
 
 

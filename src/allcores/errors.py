@@ -90,7 +90,7 @@ class PoolBusy(AllcoresError, RuntimeError):
 class NotPicklable(AllcoresError, TypeError, PicklingError):
     """A function, item, result or exception cannot travel between processes.
 
-    path: where the culprit sits, e.g. "items[57].db.conn"; None if it could not be found.
+    path: where the part at fault is, e.g. "items[57].db.conn"; None if it could not be found.
     """
 
     def __init__(self, message: str, *, path: str | None = None) -> None:
@@ -125,7 +125,7 @@ class TaskTimeout(TaskError, TimeoutError):
 
 
 class WorkerLost(TaskError):
-    """The process that ran the item died; the item is the likely culprit.
+    """The process that ran the item died; the item is the likely cause.
 
     exitcode: the exit code, or None if a signal ended it.
     signal: the signal's name ("SIGSEGV"), or None.

@@ -22,7 +22,7 @@ class MapStarted:
 
 @record
 class Progress:
-    """Items of a flow that are settled so far."""
+    """Items of a map that are settled so far."""
 
     map_number: int
     done: int
@@ -95,7 +95,7 @@ class MemoryReleased:
 
 @record
 class TaskPreempted:
-    """A running task was ended because memory ran out, and put back: not an attempt. times: so far."""
+    """A running task was ended because memory ran out, and requeued: not an attempt. times: so far."""
 
     map_number: int
     index: int

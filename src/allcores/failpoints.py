@@ -17,9 +17,9 @@ POINTS = (
     "frame.before",
     "frame.after",
     # its receiver
-    "parcel.before",
-    "parcel.mapped",
-    "parcel.after",
+    "pickle.before",
+    "pickle.mapped",
+    "pickle.after",
     # once nothing refers to it there
     "block.released",
     # its sender again

@@ -59,7 +59,7 @@ class Limits:
         above it is ended and its item says so. Sampled every 50 ms, so a burst may pass it for that
         long. None: no limit.
     memory_reserve: bytes of memory, of the machine or its container, that are to stay available. Below
-        that nothing new is started; below half of it the youngest tasks are ended and put back until
+        that nothing new is started; below half of it the youngest tasks are ended and requeued until
         there is memory again, which is no attempt. "auto": 5 %, at least 200 MB and at most 4 GB, but
         no more than 10 %. None: memory is not watched.
     items_per_worker: a worker is replaced after this many items. None: never.

@@ -353,7 +353,7 @@ class TestLaziness:
             for value in stream:
                 assert len(pulled) - len(values) <= 60
                 values.append(value)
-                # Item 40 may have to be taken back from behind the first one: many others may pass meanwhile.
+                # Item 40 may have to be stolen from behind the first one: many others may pass meanwhile.
                 if len(values) >= 300 and 0 in values:
                     break
             stream.close()
@@ -886,7 +886,7 @@ class TestStatistics:
 
 
 class TestObservers:
-    def test_they_are_told_the_story_of_a_flow(self, make_pool: Callable[..., Pool], tmp_path: Path) -> None:
+    def test_they_are_told_the_story_of_a_map(self, make_pool: Callable[..., Pool], tmp_path: Path) -> None:
         watcher = Watcher()
         with make_pool(1, observers=[watcher]) as pool:
             assert pool.map(tasks.refuse_sevens, range(10), on_error="skip")
@@ -910,7 +910,7 @@ class TestObservers:
             next(pool.imap(tasks.double, itertools.count()))
         assert watcher.of(events.MapStarted)[0].total is None
 
-    def test_a_cancelled_flow_says_so(self, make_pool: Callable[..., Pool]) -> None:
+    def test_a_cancelled_map_says_so(self, make_pool: Callable[..., Pool]) -> None:
         watcher = Watcher()
         with make_pool(1, observers=[watcher]) as pool:
             stream = pool.imap(tasks.double, itertools.count())
@@ -984,7 +984,7 @@ class TestManyAtOnce:
             thread.join()
         assert results == {start: [number * 2 for number in range(start, start + 300)] for start in range(9)}
 
-    def test_first_calls_from_many_threads_are_one_flow(self, make_pool: Callable[..., Pool]) -> None:
+    def test_first_calls_from_many_threads_are_one_map(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool() as pool:
             together = threading.Barrier(8)
             futures: list[Future[int]] = []

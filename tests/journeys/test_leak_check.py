@@ -17,7 +17,7 @@ import os, pytest, subprocess, sys, threading
 
 kept = []
 
-def test_innocent_before():
+def test_clean_before():
     pass
 
 def test_leaks_a_process():
@@ -46,16 +46,16 @@ def test_leaks_a_pipe():
 def test_leaks_shared_memory():
     open(f"/dev/shm/allcores-leak-check-{os.getppid()}", "w").close()
 
-def test_innocent_beside_another_program():
+def test_clean_beside_another_program():
     open("go", "w").close()  # waits for whoever opens the other end
     open("made").close()
 
-def test_innocent_since_it_ends_soon():
+def test_clean_since_it_ends_soon():
     process = subprocess.Popen(["sleep", "0.1"])
     threading.Timer(0.1, process.wait).start()
 
 @pytest.mark.leaks_allowed
-def test_innocent_since_allowed():
+def test_clean_since_allowed():
     os.pipe()
 
 @pytest.fixture(scope="module")
@@ -64,10 +64,10 @@ def pipe():
     yield ends
     os.close(ends[0]), os.close(ends[1])
 
-def test_innocent_with_a_fixture(pipe):
+def test_clean_with_a_fixture(pipe):
     os.write(pipe[1], b"x")
 
-def test_innocent_with_a_cycle():
+def test_clean_with_a_cycle():
     files = [os.fdopen(end) for end in os.pipe()]
     files.append(files)
 """
@@ -113,9 +113,9 @@ def test_each_leak_fails_its_own_test(tmp_path: Path) -> None:
             peer.kill()
             peer.communicate()
         Path(f"/dev/shm/allcores-leak-check-{os.getpid()}").unlink(missing_ok=True)
-    blamed = re.findall(r"^ERROR test_it.py::(\w+)", done.stdout, re.MULTILINE)
-    assert blamed == re.findall(r"test_leaks\w+", TESTS), done.stdout
-    assert f"{TESTS.count('def test_')} passed, {len(blamed)} errors" in done.stdout, done.stdout
+    failed = re.findall(r"^ERROR test_it.py::(\w+)", done.stdout, re.MULTILINE)
+    assert failed == re.findall(r"test_leaks\w+", TESTS), done.stdout
+    assert f"{TESTS.count('def test_')} passed, {len(failed)} errors" in done.stdout, done.stdout
     for what in [
         "sleep 30",
         "a zombie that nobody waited for",

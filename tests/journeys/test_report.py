@@ -134,7 +134,7 @@ def test_report_refers_to_nothing_outside(run: Run, folder: Path) -> None:
 
 
 def browse(folder: Path, page: Path, *options: str) -> tuple[str, str, list[str]]:
-    """The page as the browser has it, what it complained of, and the addresses that it asked for."""
+    """The page as the browser has it, its console's messages, and the addresses that it asked for."""
     assert CHROMIUM is not None
     log = folder / "net.json"
     done = subprocess.run(
@@ -148,11 +148,11 @@ def browse(folder: Path, page: Path, *options: str) -> tuple[str, str, list[str]
         ],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    messages = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     # What Chromium asks for on its own behalf (the time, its accounts) has no origin.
     asked = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
     asked = [each for each in asked if each.get("initiator") not in (None, "not an origin")]
-    return done.stdout, "\n".join(complaints), [each["url"] for each in asked if "url" in each]
+    return done.stdout, "\n".join(messages), [each["url"] for each in asked if "url" in each]
 
 
 MEASURE = """
@@ -178,12 +178,12 @@ frame.onload = () => {
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_report_in_a_browser(run: Run, folder: Path) -> None:
-    """Every chart has content, nothing is asked for or complained of, and a phone need not scroll sideways."""
+    """Every chart has content, nothing is asked for or warned of, and a phone need not scroll sideways."""
     recorded(run)
     run("report", "run.jsonl.gz")
     report = folder / "report.html"
-    _, complaints, asked = browse(folder, report)
-    assert complaints == ""
+    _, messages, asked = browse(folder, report)
+    assert messages == ""
     assert asked == []
     # The check would see one that the page asks for.
     (folder / "asking.html").write_text('<link rel="icon" href="data:,"><img src="http://127.0.0.1:9/x.png">')
@@ -195,8 +195,8 @@ def test_report_in_a_browser(run: Run, folder: Path) -> None:
         f'<meta charset="utf-8"><iframe style="width: 390px; height: 3000px; border: 0" srcdoc="{quoted}"></iframe>'
         f"<pre></pre><script>{MEASURE}</script>"
     )
-    dom, complaints, _ = browse(folder, page, "--virtual-time-budget=5000")
-    assert complaints == ""
+    dom, messages, _ = browse(folder, page, "--virtual-time-budget=5000")
+    assert messages == ""
     found = re.search(r"<pre>(\{.*\})</pre>", dom)
     assert found is not None, dom[-2000:]
     measured = json.loads(found[1])

@@ -41,7 +41,7 @@ def wait(number):
         raise ValueError
     return number
 
-with allcores.Pool(2, name="crew", limits=allcores.Limits(memory_per_worker=10**9)) as pool:
+with allcores.Pool(2, name="crawl", limits=allcores.Limits(memory_per_worker=10**9)) as pool:
     pool.map(abs, range(100))
     ring(sys.argv[1], "ready")
     for outcome in pool.outcomes(wait, range(2), chunk=1):
@@ -110,7 +110,7 @@ def test_a_snapshot_for_machines(top: Top, program: Program) -> None:
     done = top("--json", str(program.pid))
     assert done.code == Exit.OK, done.err
     (pool,) = json.loads(done.out)["pools"]
-    assert (pool["pid"], pool["name"], pool["size"]) == (program.pid, "crew", 2)
+    assert (pool["pid"], pool["name"], pool["size"]) == (program.pid, "crawl", 2)
     assert (pool["done"], pool["failed"], pool["memory_per_worker"]) == (100, 0, 10**9)
     assert "script.py" in pool["command"]
     workers = pool["workers"]
@@ -125,7 +125,7 @@ def test_a_snapshot_for_people(top: Top, program: Program) -> None:
     done = top("--once", str(program.pid))
     assert done.code == Exit.OK, done.err
     lines = done.out.splitlines()
-    assert lines[0].startswith(f"crew · process {program.pid} · ")
+    assert lines[0].startswith(f"crawl · process {program.pid} · ")
     assert "100 items done" in lines[1]
     assert "2 of 2 workers busy" in lines[2]
     assert lines[3].split() == ["worker", "pid", "done", "cores", "memory", "for", "what"]
@@ -134,7 +134,7 @@ def test_a_snapshot_for_people(top: Top, program: Program) -> None:
 
 def test_all_pools_of_the_user_are_found(top: Top, program: Program) -> None:
     pools = json.loads(top("--json").out)["pools"]
-    assert [pool["name"] for pool in pools if pool["pid"] == program.pid] == ["crew"]
+    assert [pool["name"] for pool in pools if pool["pid"] == program.pid] == ["crawl"]
 
 
 def test_it_ends_with_the_pool(ending_program: Program) -> None:
@@ -163,7 +163,7 @@ def test_it_ends_with_the_pool(ending_program: Program) -> None:
         status = shown.wait(120)
     assert opened
     assert status == Exit.OK
-    assert any(f"pool 'crew' of process {ending_program.pid} has ended" in line for line in screen.display)
+    assert any(f"pool 'crawl' of process {ending_program.pid} has ended" in line for line in screen.display)
 
 
 def test_a_pool_that_is_gone_is_not_shown(ending_program: Program) -> None:

@@ -46,11 +46,11 @@ def pool(watcher: Watcher) -> Iterator[Pool]:
 
 
 def commit(
-    pool: Pool, culprit: Any, way: str, fn: Callable[[Any], Any] = crimes.run, honest: Any = None, **options: Any
+    pool: Pool, bad: Any, way: str, fn: Callable[[Any], Any] = crimes.run, honest: Any = None, **options: Any
 ) -> Outcome[Any]:
-    """Have the culprit run in one of the ways; everybody else must be unharmed. Its own outcome is returned."""
+    """Have the bad item run in one of the ways; all other items must be unharmed. Its own outcome is returned."""
     before, after, chunk, retries = WAYS[way]
-    items = [*before, culprit, *after]
+    items = [*before, bad, *after]
     retry = Retry(retries, wait_s=0)
     found = list(pool.outcomes(fn, items, chunk=chunk, retries=retry, **options))
     assert [outcome.index for outcome in found] == list(range(len(items)))

@@ -44,7 +44,7 @@ def pool(watcher: Watcher) -> Iterator[Pool]:
     ],
 )
 def test_finished_items_are_kept_and_none_is_run_twice(pool: Pool, tmp_path: Path, crime: str, position: int) -> None:
-    """A chunk of twelve items of 2 ms, one of which is the culprit: eleven results, twelve runs."""
+    """A chunk of twelve items of 2 ms, one of which takes too long: eleven results, twelve runs."""
     book = str(tmp_path / "book")
     items: list[Any] = [("work_and_note", book, number) for number in range(12)]
     items[position] = ("work_and_note", book, position, crime)
@@ -56,7 +56,7 @@ def test_finished_items_are_kept_and_none_is_run_twice(pool: Pool, tmp_path: Pat
 
 
 @pytest.mark.parametrize("crime", ["hold_the_interpreter", "exit_at_once"])
-def test_with_retries_only_the_culprit_runs_again(pool: Pool, tmp_path: Path, crime: str) -> None:
+def test_with_retries_only_the_late_item_runs_again(pool: Pool, tmp_path: Path, crime: str) -> None:
     book = str(tmp_path / "book")
     items: list[Any] = [("work_and_note", book, number) for number in range(12)]
     items[4] = ("work_and_note", book, 4, crime)
@@ -167,7 +167,7 @@ def test_a_deadline_works_while_nobody_reads(pool: Pool, tmp_path: Path) -> None
         assert next(stream).kind is Kind.TIMED_OUT
 
 
-def test_what_the_culprit_forked_goes_with_it(pool: Pool, tmp_path: Path) -> None:
+def test_what_the_late_item_forked_ends_with_it(pool: Pool, tmp_path: Path) -> None:
     with Bell(tmp_path / "bell") as bell:
         (outcome,) = pool.outcomes(crimes.run, [("fork_and_hang", bell.path)], timeout=TIMEOUT_S)
         assert outcome.kind is Kind.TIMED_OUT

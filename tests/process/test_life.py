@@ -671,7 +671,7 @@ HOLDERS = [
     ],
 )
 def test_an_interpreter_ends_whatever_is_open(tmp_path: Path, method: str, open_things: str) -> None:
-    """Unclosed pools, running streams, idle or busy: none keeps a program alive, none complains."""
+    """Unclosed pools, running streams, idle or busy: none keeps a program alive, none warns."""
     source = (
         "import itertools, sys, time, functools, allcores\n"
         "from tests.process import crimes\n"

@@ -126,12 +126,12 @@ def speak_and_wait(item: tuple[str, str]) -> None:
 def test_records_arrive_with_the_workers_name(method: str) -> None:
     """Message, level, place, `extra`, and who said it; what does not pickle comes as text, what is too quiet not."""
     with listening("app") as notebook:
-        with Pool(1, start_method=method, name="crew") as pool:
+        with Pool(1, start_method=method, name="crawl") as pool:
             (pid,) = pool.map(speak, [7])
         (record,) = notebook.records
     assert record.getMessage() == "item 7 of <Stubborn>"
     assert (record.levelname, record.name, record.funcName) == ("INFO", "app.part", "speak")
-    assert (record.processName, record.worker, record.process) == ("crew-worker-1", 1, pid)  # type: ignore[attr-defined]
+    assert (record.processName, record.worker, record.process) == ("crawl-worker-1", 1, pid)  # type: ignore[attr-defined]
     assert (record.stubborn, record.n) == ("<Stubborn>", [7])  # type: ignore[attr-defined]
 
 
@@ -314,12 +314,12 @@ def test_nothing_comes_twice_and_prints_have_names(method: str, tmp_path: Path) 
 def test_a_pool_logs_what_is_worth_a_line() -> None:
     """Retries, deadlines, the end of workers: with the facts as attributes."""
     with listening("allcores", logging.DEBUG) as own:
-        with Pool(1, name="crew") as pool:
+        with Pool(1, name="crawl") as pool:
             list(pool.outcomes(hang, [60], timeout=0.2, retries=1))
         events = [record.allcores["event"] for record in own.records]  # type: ignore[attr-defined]
         assert events.count("task_retried") == events.count("task_timed_out") == 1
         assert events.count("worker_ended") >= 2
-        assert all(record.getMessage().startswith("pool crew: ") for record in own.records)
+        assert all(record.getMessage().startswith("pool crawl: ") for record in own.records)
         levels = {record.allcores["event"]: record.levelno for record in own.records}  # type: ignore[attr-defined]
         assert levels["task_timed_out"] == logging.WARNING
         assert levels["worker_started"] == logging.DEBUG
@@ -346,6 +346,6 @@ def test_a_program_without_logging_sees_nothing_of_it(capfd: pytest.CaptureFixtu
     """The library's logger has a NullHandler."""
     from allcores.events import WorkerEnded
 
-    PoolLog("crew")(WorkerEnded(1, "a reason"))
+    PoolLog("crawl")(WorkerEnded(1, "a reason"))
     assert any(isinstance(each, logging.NullHandler) for each in logging.getLogger("allcores").handlers)
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""Memory that runs short: work is held, the youngest task is put back, and every result is right.
+"""Memory that runs short: work is held, the youngest task is requeued, and every result is right.
 
 The machine is pretended: its memory is what the pool's real workers really use, out of a small total.
 """
@@ -40,7 +40,7 @@ class SmallMachine:
         return available, self.total
 
 
-def test_the_youngest_is_put_back_and_runs_when_there_is_memory(tmp_path: Path) -> None:
+def test_the_youngest_is_requeued_and_runs_when_there_is_memory(tmp_path: Path) -> None:
     """Three tasks do not fit. Two go on, the third comes again; no attempt is counted."""
     watcher = Watcher()
     limits = Limits(memory_reserve=100 * MB, grace_s=0.02)
@@ -66,7 +66,7 @@ def test_the_youngest_is_put_back_and_runs_when_there_is_memory(tmp_path: Path) 
 
 
 def test_an_item_that_needs_more_than_there_is_gets_its_outcome(tmp_path: Path) -> None:
-    """It is put back so often, then runs alone, then it is told with the figures. The others are not harmed."""
+    """It is requeued so often, then runs alone, then it is told with the figures. The others are not harmed."""
     limits = Limits(memory_reserve=60 * MB, grace_s=0.02)
     with (
         Bell(tmp_path / "bell") as bell,
@@ -88,7 +88,7 @@ def test_an_item_that_needs_more_than_there_is_gets_its_outcome(tmp_path: Path) 
     assert [outcome.value for outcome in found] == [1, 4, 5, 6, 7, 8, 9]
     assert (lost.kind, lost.attempts) == (Kind.WORKER_LOST, 1)
     assert isinstance(lost.error, WorkerLost) and lost.error.index == 1
-    assert "memory ran out" in str(lost.error) and f"put back {MAX_PREEMPTIONS} times" in str(lost.error)
+    assert "memory ran out" in str(lost.error) and f"requeued {MAX_PREEMPTIONS} times" in str(lost.error)
     # It is ended while it takes memory, somewhere between the reserve and what it asks for.
     assert lost.error.peak_memory is not None and lost.error.peak_memory > 190 * MB
     assert statistics.preempted == MAX_PREEMPTIONS

@@ -203,7 +203,7 @@ print("fine")
 
 @pytest.mark.parametrize("method", METHODS)
 def test_shared_memory(tmp_path: Path, method: str) -> None:
-    """No worker's end removes it, whoever made it, and nobody complains of what is left."""
+    """No worker's end removes it, whoever made it, and nothing warns of what is left."""
     ending = scripts.run(MEMORY, tmp_path, method)
     assert (ending.out, ending.err, ending.code) == ("fine\n", "", 0)
 

@@ -100,7 +100,7 @@ class TestShared:
 
     @pytest.mark.parametrize("function", ["use_asyncio", "fork_and_return", "close_everything"])
     def test_one_that_meddles_with_its_process(self, function: str, book: str) -> None:
-        """Signals, copies, descriptors: workers are still forked and buried, and a SIGTERM ends none."""
+        """Signals, copies, descriptors: workers are still forked and reaped, and a SIGTERM ends none."""
         with Pool(2, preload=getattr(preloads, function), preload_args=(book,)) as pool:
             found = list(pool.outcomes(preloads.commit, [None, "exit_at_once", None]))
             assert [outcome.kind for outcome in found] == [Kind.OK, Kind.WORKER_LOST, Kind.OK]

@@ -26,7 +26,7 @@ from allcores.sinks.json_lines import Block, Entries
 from allcores.system import own_files
 
 ROOT = Path(__file__).resolve().parents[2]
-STILLBORN = "20260101-000000-000abcd"
+NEVER_BEGUN = "20260101-000000-000abcd"
 LONG_AGO = 1_000_000_000
 
 
@@ -66,16 +66,23 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 def test_folders_that_are_no_runs_stay(pool: allcores.Pool, here: Path) -> None:
     """Whatever their names and age; a file called .pruned is not emptied, a link to one not followed."""
     runs = here / "runs"
-    for name in ("Documents", "20260101-000000", "x" + STILLBORN, STILLBORN + "x", STILLBORN.upper(), ".removed-x"):
+    for name in (
+        "Documents",
+        "20260101-000000",
+        "x" + NEVER_BEGUN,
+        NEVER_BEGUN + "x",
+        NEVER_BEGUN.upper(),
+        ".removed-x",
+    ):
         (runs / name).mkdir(parents=True)
         (runs / name / "precious").write_text("x")
     (runs / "Documents" / "catalogue.sqlite").write_text("mine")
     (runs / "empty").mkdir()
     (here / "elsewhere").mkdir()
     (here / "elsewhere" / "lock").touch()
-    (runs / STILLBORN).symlink_to(here / "elsewhere")
-    (runs / STILLBORN.replace("0abcd", "1abcd")).mkdir()  # a run's name, but a stranger's file
-    (runs / STILLBORN.replace("0abcd", "1abcd") / "precious").write_text("x")
+    (runs / NEVER_BEGUN).symlink_to(here / "elsewhere")
+    (runs / NEVER_BEGUN.replace("0abcd", "1abcd")).mkdir()  # a run's name, but a stranger's file
+    (runs / NEVER_BEGUN.replace("0abcd", "1abcd") / "precious").write_text("x")
     (runs / ".pruned").write_text("mine")
     for path in [*runs.iterdir(), *runs.rglob("*")]:
         os.utime(path, (LONG_AGO, LONG_AGO), follow_symlinks=False)
@@ -88,7 +95,7 @@ def test_folders_that_are_no_runs_stay(pool: allcores.Pool, here: Path) -> None:
 @pytest.mark.parametrize("made", ["nothing", "lock", "empty", "tables"])
 def test_a_run_that_never_began_goes(pool: allcores.Pool, here: Path, made: str) -> None:
     """Its program was killed before it had written anything: after an hour, and if nobody holds its lock."""
-    folder = here / "runs" / STILLBORN
+    folder = here / "runs" / NEVER_BEGUN
     own_files.make_folders(str(folder))
     if made == "lock":
         (folder / "lock").touch()

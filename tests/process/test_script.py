@@ -231,11 +231,11 @@ def test_flags_of_the_interpreter(tmp_path: Path, flag: str) -> None:
 
 def test_a_task_that_fails_shows_the_line_of_the_script(tmp_path: Path) -> None:
     ending = scripts.run(
-        "import allcores\ndef invert(number):\n    return 1 / number  # the culprit\nallcores.map(invert, [1, 2, 0])\n",
+        "import allcores\ndef invert(number):\n    return 1 / number  # fails for 0\nallcores.map(invert, [1, 2, 0])\n",
         tmp_path,
     )
     assert ending.code == 1
-    assert "return 1 / number  # the culprit" in ending.err
+    assert "return 1 / number  # fails for 0" in ending.err
     assert "ZeroDivisionError" in ending.err
     assert "items[2] (0)" in ending.err
 

@@ -28,7 +28,7 @@ def wait_for_later_items(job: tuple[str, int]) -> int:
 def test_a_straggler_at_the_front_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sized: bool
 ) -> None:
-    """While the first item runs others are pulled, taken back from behind it, and run: one of them frees it."""
+    """While the first item runs others are pulled, stolen from behind it, and run: one of them frees it."""
     # The consumer's own look around would hide a wake-up that nobody sends.
     monkeypatch.setattr(stream_module, "WAIT_S", 3600.0)
     path = str(tmp_path / "gate")

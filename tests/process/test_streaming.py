@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import threading
@@ -221,3 +222,14 @@ def test_streams_read_by_turns_from_two_threads() -> None:
             reader.join()
         stream.close()
         assert values == list(range(1, 201))
+
+
+def test_a_stream_that_is_dropped_unread_ends_its_map() -> None:
+    """A generator that was never started has no end that would tell."""
+    events: list[object] = []
+    with Pool(backend="serial", observers=[events.append]) as pool:
+        stream = pool.imap(abs, [1, 2])
+        iter(stream)
+        del stream
+        gc.collect()
+        assert [type(event).__name__ for event in events if "Map" in type(event).__name__] == ["MapStarted", "MapEnded"]

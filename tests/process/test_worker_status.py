@@ -36,28 +36,28 @@ def fail(number: int) -> int:
 
 
 def running(pool: Pool) -> list[WorkerStatus]:
-    return [lane for lane in pool.worker_status() if lane.state == "running"]
+    return [status for status in pool.worker_status() if status.state == "running"]
 
 
 @pytest.mark.parametrize("backend", ["processes", "threads"])
-def test_a_lane_says_what_runs_where(tmp_path: Path, backend: str) -> None:
-    """While two items wait at a gate, their lanes name them, their function and their processes."""
+def test_a_status_says_what_runs_where(tmp_path: Path, backend: str) -> None:
+    """While two items wait at a gate, their status names them, their function and their processes."""
     with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(2, backend=backend) as pool:
         items = [(bell.path, gate.path, number) for number in range(2)]
         stream = pool.imap(wait, items, chunk=1)
         reader = threading.Thread(target=lambda: list(stream))
         reader.start()
         pids = sorted(bell.pids(2))
-        lanes = running(pool)
-        assert sorted(lane.index for lane in lanes if lane.index is not None) == [0, 1]
-        assert {lane.function for lane in lanes} == {"wait"}
-        assert {lane.attempt for lane in lanes} == {1}
-        assert sorted(lane.item[2] for lane in lanes) == [0, 1]
-        assert all(lane.seconds < 3600 and lane.text.startswith(f"items[{lane.index}] (") for lane in lanes)
+        found = running(pool)
+        assert sorted(status.index for status in found if status.index is not None) == [0, 1]
+        assert {status.function for status in found} == {"wait"}
+        assert {status.attempt for status in found} == {1}
+        assert sorted(status.item[2] for status in found) == [0, 1]
+        assert all(status.seconds < 3600 and status.text.startswith(f"items[{status.index}] (") for status in found)
         if backend == "processes":
-            assert sorted(lane.pid or 0 for lane in lanes) == pids
+            assert sorted(status.pid or 0 for status in found) == pids
         else:
-            assert {lane.pid for lane in lanes} == {None}
+            assert {status.pid for status in found} == {None}
         gate.open()
         reader.join()
         wait_until(lambda: running(pool) == [])
@@ -68,17 +68,17 @@ def test_a_call_has_no_index(tmp_path: Path) -> None:
     with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(1) as pool:
         future = pool.submit(wait, (bell.path, gate.path, 1))
         bell.hear()
-        (lane,) = running(pool)
-        assert (lane.index, lane.text) == (None, "wait(...)")
+        (status,) = running(pool)
+        assert (status.index, status.text) == (None, "wait(...)")
         gate.open()
         assert future.result() == 1
 
 
-def test_the_serial_backend_has_a_lane_too() -> None:
+def test_the_serial_backend_has_a_status_too() -> None:
     with Pool(backend="serial") as pool:
         seen: list[WorkerStatus] = []
         pool.map(lambda number: seen.extend(pool.worker_status()), [5])
-        assert [(lane.state, lane.index, lane.item) for lane in seen] == [("running", 0, 5)]
+        assert [(status.state, status.index, status.item) for status in seen] == [("running", 0, 5)]
 
 
 def test_item_times_are_counted() -> None:
@@ -128,7 +128,7 @@ class Screen:
 
 
 def test_the_live_view_shows_a_run_and_leaves_its_sum(tmp_path: Path) -> None:
-    """Lanes while it runs; afterwards the counts and the failures by cause, and no lane."""
+    """Workers while it runs; afterwards the counts and the failures by cause, and no worker."""
     screen = Screen()
     view = LiveView("pages", console=screen.console)
     with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(2, observers=[view]) as pool:
@@ -153,7 +153,7 @@ def test_the_live_view_shows_a_run_and_leaves_its_sum(tmp_path: Path) -> None:
 
 def test_many_workers_stay_within_the_screen(tmp_path: Path) -> None:
     screen = Screen(rows=12, columns=70)
-    view = LiveView(console=screen.console, lanes=50)
+    view = LiveView(console=screen.console, workers=50)
     with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
         with Pool(24, backend="threads", observers=[view]) as pool:
             items = [(bell.path, gate.path, number) for number in range(24)]
@@ -215,7 +215,7 @@ def test_an_observer_that_wants_it_is_given_the_pool() -> None:
     assert asks.seen[-1] == 2
 
 
-def test_lanes_are_there_in_a_forked_copy_too(tmp_path: Path) -> None:
+def test_status_is_there_in_a_forked_copy_too(tmp_path: Path) -> None:
     """A copy of the program has no workers, and is not stuck over it."""
     with Pool(1) as pool:
         pool.map(abs, [1])

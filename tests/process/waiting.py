@@ -162,7 +162,7 @@ class Watcher:
 
 
 def begin_records(pool: Pool) -> None:
-    """Of a pool that several tests use: its thread for records begins with the first, and none shall be blamed."""
+    """Of a pool that several tests use: its thread for records begins with the first, and none is charged with it."""
     import logging  # workers import this module, and may have no use for it
 
     logger = logging.getLogger("tests")

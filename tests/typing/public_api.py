@@ -155,7 +155,7 @@ def observers_and_limits() -> None:
     limits = allcores.Limits(memory_per_worker=10**9, items_per_worker=100, setup_s=1, grace_s=0)
     assert_type(limits.setup_s, float)
     allcores.Pool(limits=limits, observers=[watch, Watcher(), allcores.ProgressBar("pages", transient=True)])
-    with allcores.Pool(observers=[allcores.LiveView("pages", lanes=4)], logs=allcores.Logs(prints=True)) as pool:
+    with allcores.Pool(observers=[allcores.LiveView("pages", workers=4)], logs=allcores.Logs(prints=True)) as pool:
         assert_type(pool.worker_status(), list[allcores.WorkerStatus])
         assert_type(pool.item_times(), list[tuple[float, int]])
         assert_type(pool.closed, bool)

@@ -1,8 +1,8 @@
 """A whole pool without a process: workers that do what the real ones do, store by store, on a manual clock.
 
-The dispatcher and its flows are the real ones. Everything they talk to is here: workers, pipes, outboxes, the
+The scheduler and its maps are the real ones. Everything they talk to is here: workers, pipes, outboxes, the
 status board, deaths, consumers that pull input and take outcomes. A worker may be stopped between any two
-stores, also while the dispatcher reads its slot; it may be late; it may die anywhere.
+stores, also while the scheduler reads its slot; it may be late; it may die anywhere.
 
 Each choice (who moves next, who dies) is one byte of a script. When the script is used up, the world goes on
 in the most ordinary way, so every run ends, and a script that fails shrinks to a short story. The world checks
@@ -92,13 +92,13 @@ class Task:
     size_bytes: int = 10
     result_bytes: int = 10
     executions: int = 0
-    #: how often it was put back for want of memory
+    #: how often it was requeued for want of memory
     preempted: int = 0
     #: the worker that is in the middle of it
     runs_in: int | None = None
     #: it returned, and its result is safe
     sealed: bool = False
-    #: (start, end) of the times in which it alone was to blame for what its worker did
+    #: (start, end) of the times in which it alone could be charged for what its worker did
     spans: list[tuple[int, int]] = field(default_factory=list)
     outcome: Kind | None = None
 
@@ -123,11 +123,11 @@ class Raised(Exception):
 
 
 class Lost(Exception):
-    """A death. to_blame: the task that may be charged for it, None if nobody may."""
+    """A death. charged: the task that may be charged for it, None if nobody may."""
 
-    def __init__(self, to_blame: Task | None) -> None:
-        super().__init__(to_blame)
-        self.to_blame = to_blame
+    def __init__(self, charged: Task | None) -> None:
+        super().__init__(charged)
+        self.charged = charged
 
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ class SimulatedWorker:
         self.unattributed = False
         self.wakes_at = world.clock + setup_ns
         #: who may be charged if the process ended now
-        self.to_blame: Task | None = None
+        self.charged: Task | None = None
         self._span_from = 0
         self._items_left = items_limit
         self._leaving = False
@@ -219,16 +219,16 @@ class SimulatedWorker:
 
     def close_span(self) -> None:
         """The parent knows of the death only now: for it, the item ran until here."""
-        if self.to_blame is not None:
-            self.to_blame.spans.append((self._span_from, self.world.clock))
+        if self.charged is not None:
+            self.charged.spans.append((self._span_from, self.world.clock))
 
-    def _blame(self, task: Task | None, since: int | None = None) -> None:
-        """From now on `task` is to blame for what happens here."""
-        if task is self.to_blame:
+    def _charge(self, task: Task | None, since: int | None = None) -> None:
+        """From now on `task` is charged for what happens here."""
+        if task is self.charged:
             return
         self.close_span()
         self._span_from = self.world.clock if since is None else since
-        self.to_blame = task
+        self.charged = task
 
     # --- its life ---
 
@@ -253,7 +253,7 @@ class SimulatedWorker:
         only = items[0] if len(items) == 1 else None
         base = mark(sequence, 0)
         self.started = self.world.clock
-        self._blame(only if base < self.limit else None, self.started)
+        self._charge(only if base < self.limit else None, self.started)
         yield 0
         self.current = 0
         yield 0
@@ -267,13 +267,13 @@ class SimulatedWorker:
             yield from self._seal(sequence, [], 0, 0, ended=True)
             yield from self._rest()
             return
-        self._blame(only, self.started)
+        self._charge(only, self.started)
         yield 0
         bomb = next((task for task in items if task.next_deed is Deed.BOMB), None)
         if bomb is not None:
             self.world.note(f"worker {self.number} dies as it unpickles {items}")
             bomb.executions += 1
-            self._blame(bomb)
+            self._charge(bomb)
             self.die()
             yield FOREVER
         if any(task.next_deed is Deed.SPOILED for task in items):
@@ -293,7 +293,7 @@ class SimulatedWorker:
             self.started = self.world.clock
             yield 0
             self.phase = PHASE_RUNNING
-            self._blame(items[0] if base < self.limit else None, self.started)
+            self._charge(items[0] if base < self.limit else None, self.started)
             yield from self._run_items(sequence, items, detailed, untimed)
         yield from self._rest()
 
@@ -319,7 +319,7 @@ class SimulatedWorker:
             mask = GROUP - 1 if stride >= MANY and untimed else 0
             for task in items[position:end]:
                 self.current = position
-                self._blame(task, then)
+                self._charge(task, then)
                 self._begin(task)
                 yield 0
                 if task.deed is Deed.HANG:
@@ -367,7 +367,7 @@ class SimulatedWorker:
     ) -> Iterator[int]:
         self.phase = PHASE_SEALING
         if len(done) != 1:
-            self._blame(None)
+            self._charge(None)
         yield 0
         if self._items_left is not None:
             self._items_left -= len(done)
@@ -378,13 +378,13 @@ class SimulatedWorker:
             poison = next((task for task, deed, _ in done if deed is Deed.POISON), None)
             if poison is not None:
                 self.world.note(f"worker {self.number} dies as it seals {poison}")
-                self._blame(poison)
+                self._charge(poison)
                 self.die()
                 yield FOREVER
             self._pack(event, done, start, detailed)
         yield from self._put(event)
         self.phase = PHASE_RUNNING
-        self._blame(None)
+        self._charge(None)
         yield 0
 
     def _pack(self, event: Results, done: list[tuple[Task, Deed, int]], start: int, detailed: bool) -> None:
@@ -417,7 +417,7 @@ class SimulatedWorker:
         self._flushed = self.world.clock
 
     def _rest(self) -> Iterator[int]:
-        self._blame(None)
+        self._charge(None)
         self.started = 0
         yield 0
         self.phase = PHASE_IDLE
@@ -528,7 +528,7 @@ class Client:
             self.world.turn(scheduler.starved)
         self.asleep = not self.over and not self.may_pull and not map_state.ready
         # A stream does not wait then, it looks again.
-        assert not (self.asleep and scheduler.starving(map_state)), f"the reader of flow {map_state.number} spins"
+        assert not (self.asleep and scheduler.starving(map_state)), f"the reader of map {map_state.number} spins"
 
     def check(self, segment: Segment) -> None:
         """The promises about outcomes."""
@@ -565,7 +565,7 @@ class Client:
                 assert "memory ran out" in str(error) and task.preempted == MAX_PREEMPTIONS
                 return
             assert isinstance(error, Lost), f"{task} is charged for {error!r}"
-            assert error.to_blame is task, f"{task} is charged, but {error.to_blame} is to blame"
+            assert error.charged is task, f"{task} is charged instead of {error.charged}"
         elif kind is Kind.TIMED_OUT:
             assert isinstance(error, TaskTimeout) and self.map_state.timeout_ns is not None
             assert error.index == (None if self.map_state.calls else task.index), (
@@ -578,9 +578,9 @@ class Client:
             assert kind is Kind.CANCELLED and self.map_state.stopped, f"{task} ended as {kind}"
 
     def cancel(self) -> None:
-        """Give the whole flow up."""
+        """Give the whole map up."""
         self.given_up = True
-        self.world.note(f"flow {self.map_state.number} is cancelled")
+        self.world.note(f"map {self.map_state.number} is cancelled")
         self.world.turn(lambda now: self.world.scheduler.cancel(self.map_state, now))
 
     def cancel_call(self, index: int) -> None:
@@ -594,12 +594,12 @@ class Client:
 
     def stop(self) -> None:
         """Start nothing more, as `Stream.stop` does."""
-        self.world.note(f"flow {self.map_state.number} is stopped")
+        self.world.note(f"map {self.map_state.number} is stopped")
         self.world.turn(lambda now: self.world.scheduler.stop(self.map_state, now))
 
 
 class World:
-    """A dispatcher and all that it talks to.
+    """A scheduler and all that it talks to.
 
     kills, templates: how many workers may be killed from outside, and how often all of them at once.
     squeezes: how many readings of the memory say what the script says, after which there is plenty; -1: after which
@@ -644,7 +644,7 @@ class World:
     # --- the cast ---
 
     def map(self, tasks: list[Task], *, chunk: int | None = None, total: bool = True, **options: Any) -> Client:
-        """A flow over `tasks`, and its consumer."""
+        """A map over `tasks`, and its consumer."""
         map_state = MapState(
             len(self.clients) + 1,
             chunker=Chunker(chunk),
@@ -654,7 +654,7 @@ class World:
         return self._on_ready(map_state, tasks)
 
     def calls(self, tasks: list[Task], *, timeout_ns: int | None = None, retry: Retry | None = None) -> Client:
-        """A flow of submitted calls."""
+        """A map of submitted calls."""
         map_state = MapState(len(self.clients) + 1, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry)
         return self._on_ready(map_state, tasks)
 
@@ -670,7 +670,7 @@ class World:
     # --- turns of the driver ---
 
     def turn(self, step: Any) -> None:
-        """Let the dispatcher decide, then carry out what it ordered. Its time is that of the turn's beginning."""
+        """Let the scheduler decide, then carry out what it ordered. Its time is that of the turn's beginning."""
         assert not self._in_turn
         self._in_turn = True
         step(self.clock)
@@ -868,7 +868,7 @@ class World:
             self.note(f"worker {subject.number} is ended")
             subject.die()
         elif move == "kill":
-            self.note(f"worker {subject.number} is killed by a stranger at {subject.to_blame}")
+            self.note(f"worker {subject.number} is killed by a stranger at {subject.charged}")
             subject.die()
         elif move == "consume":
             subject.consume()
@@ -904,9 +904,9 @@ class World:
             self.turn(lambda now, event=event: self.scheduler.results(event, now))
         progress = WorkerProgress(worker.sequence, worker.current, worker.started, worker.phase, worker.claimed)
         running = progress if progress.started_ns and progress.phase >= PHASE_LOADING else None
-        to_blame = None if worker.unattributed else worker.to_blame
-        death = WorkerGone(worker.number, running, Kind.WORKER_LOST, Lost(to_blame), "it died", worker.unattributed)
-        self.note(f"worker {worker.number} is gone at {running}, to blame is {to_blame}")
+        charged = None if worker.unattributed else worker.charged
+        death = WorkerGone(worker.number, running, Kind.WORKER_LOST, Lost(charged), "it died", worker.unattributed)
+        self.note(f"worker {worker.number} is gone at {running}, {charged} is charged")
         del self.workers[worker.number]
         self.turn(lambda now: self.scheduler.gone(death, now))
 
@@ -1036,10 +1036,10 @@ class World:
         scheduler = self.scheduler
         for client in self.clients:
             map_state = client.map_state
-            assert not map_state.pending, f"flow {map_state.number} has left {list(map_state.pending)}"
+            assert not map_state.pending, f"map {map_state.number} has left {list(map_state.pending)}"
             if client.given_up:
                 continue
-            assert not client.asleep, f"nobody woke the reader of flow {map_state.number}"
+            assert not client.asleep, f"nobody woke the reader of map {map_state.number}"
             assert map_state.settled == map_state.pulled, f"{map_state.settled} of {map_state.pulled} settled"
             assert map_state.calls or map_state.consumed == map_state.pulled
             assert map_state.bytes_out == 0, f"{map_state.bytes_out} bytes of credit are lost"
@@ -1066,7 +1066,7 @@ def _brief(message: Results | str) -> str:
 
 # --- worlds of all kinds --------------------------------------------------------------------------
 
-#: what the items of one flow are like, the plainest first
+#: what the items of one map are like, the plainest first
 MANNERS: tuple[tuple[Deed, ...], ...] = (
     (Deed.RETURN,),
     (Deed.RETURN, Deed.RAISE),

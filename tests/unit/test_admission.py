@@ -154,11 +154,11 @@ def test_of_those_that_began_together_one_is_ended() -> None:
     assert youngest([], 10, lambda worker: 10) is None
 
 
-# --- the dispatcher's hand ------------------------------------------------------------------------
+# --- the scheduler's part ------------------------------------------------------------------------
 
 
 class Squeezed(Harness):
-    """A dispatcher whose machine has as much memory as the test says."""
+    """A scheduler whose machine has as much memory as the test says."""
 
     def __init__(self, workers: int, **limits: Any) -> None:
         super().__init__(workers, memory_reserve=RESERVE, **limits)
@@ -249,7 +249,7 @@ def test_no_input_is_pulled_while_work_is_held() -> None:
     assert harness.scheduler.room(map_state) == 1 and harness.scheduler.starving(map_state)
 
 
-def test_what_waits_at_workers_is_taken_back_but_not_from_the_oldest() -> None:
+def test_what_waits_at_workers_is_stolen_but_not_from_the_oldest() -> None:
     harness = Squeezed(2)
     map_state = harness.map_state(chunker=Chunker(3))
     for _ in range(4):
@@ -293,7 +293,7 @@ def test_the_ended_item_goes_to_the_front_and_is_no_attempt() -> None:
     assert [sent[1:] for sent in harness.sent()] == [(1, 1, 1)]
 
 
-def test_an_item_that_was_put_back_too_often_runs_alone_and_is_then_told() -> None:
+def test_an_item_that_was_requeued_too_often_runs_alone_and_is_then_told() -> None:
     """While it runs nobody else is given work, and it does not start before they are done."""
     harness = Squeezed(3)
     map_state, other = harness.map_state(), harness.map_state()

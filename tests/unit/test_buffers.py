@@ -1,4 +1,4 @@
-"""Parcels: what goes into blocks, what comes out, and when a block is free again. No process is needed."""
+"""Buffered pickles: what goes into blocks, what comes out, and when a block is free again. No process is needed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_small_things_stay_plain_pickles(ends: Ends) -> None:
     assert ends.leased() == 0
 
 
-def test_one_block_for_all_buffers_of_a_parcel(ends: Ends) -> None:
+def test_one_block_for_all_buffers_of_a_buffered_pickle(ends: Ends) -> None:
     value = [np.full(1000, number) for number in range(10)]
     buffered_pickle = ends.pack(value)
     assert len(buffered_pickle.leases) == 1
@@ -86,14 +86,14 @@ def test_one_block_for_all_buffers_of_a_parcel(ends: Ends) -> None:
     assert ends.leased() == 0
 
 
-def test_a_parcel_that_is_not_sent_gives_its_block_back(ends: Ends) -> None:
+def test_a_buffered_pickle_that_is_not_sent_gives_its_block_back(ends: Ends) -> None:
     buffered_pickle = ends.pack(np.ones(10_000))
     assert ends.leased() == 1
     del buffered_pickle
     assert ends.leased() == 0
 
 
-def test_a_parcel_that_is_not_opened_says_so(ends: Ends) -> None:
+def test_a_buffered_pickle_that_is_not_opened_says_so(ends: Ends) -> None:
     buffered_pickle = ends.pack([np.ones(10_000), np.ones(20_000)])
     ends.decoder.skip(buffered_pickle.data)
     assert ends.dead == list(buffered_pickle.leases)
@@ -164,7 +164,7 @@ def float_of(buffer: Any) -> float:
     return float(np.frombuffer(buffer)[-1])
 
 
-def test_within_a_spell_an_array_is_compared_once(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_items_are_constant_an_array_is_compared_once(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
     """And once more in the next one, for it may have changed between the two."""
     compared: list[int] = []
     same = repeats._same

@@ -82,7 +82,7 @@ def test_many_workers_report_less_often() -> None:
 
 
 def test_chunks_are_short_while_others_wait() -> None:
-    """However long the run: another flow's work must not wait for ours."""
+    """However long the run: another map's work must not wait for ours."""
     chunker = learned(MICRO * 100, rounds=1_000)
     assert chunker.size(workers=2, brief=True) * 100 * MICRO == pytest.approx(TARGET_NS, rel=0.1)
     assert chunker.target_ns == TARGET_NS

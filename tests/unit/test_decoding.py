@@ -1,4 +1,4 @@
-"""backends/processes/decoding.py: what a worker sent, as the dispatcher understands it."""
+"""backends/processes/decoding.py: what a worker sent, as the scheduler understands it."""
 
 from __future__ import annotations
 

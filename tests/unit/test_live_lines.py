@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.monitoring.estimate import Estimate
-from allcores.monitoring.live_lines import Line, MapView, PoolView, lane_lines, panel, plain
+from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain, worker_lines
 from allcores.pool.worker_status import TEXT_CHARACTERS, WorkerStatus, item_text
 
 
@@ -18,14 +18,14 @@ def text(line: Line) -> str:
     return "".join(piece for piece, _ in line)
 
 
-def lane(worker: int, seconds: float, state: str = "running", **facts: Any) -> WorkerStatus:
-    facts = {"function": "work", "index": worker * 10, "item": "x.png"} | facts if state == "running" else facts
-    return WorkerStatus(worker, 100 + worker, state, seconds, **facts)
+def status_of(worker: int, seconds: float, state: str = "running", **more: Any) -> WorkerStatus:
+    more = {"function": "work", "index": worker * 10, "item": "x.png"} | more if state == "running" else more
+    return WorkerStatus(worker, 100 + worker, state, seconds, **more)
 
 
 VIEW = PoolView(
     [MapView("pages", 30, 3, 120, 12.0, 2.5, Estimate(36, 20, 60))],
-    [lane(1, 1.5), lane(2, 0.1, "idle")],
+    [status_of(1, 1.5), status_of(2, 0.1, "idle")],
     {"ValueError": 2, "timed out": 1},
     retries=4,
     cores=1.9,
@@ -53,23 +53,25 @@ def test_a_worker_near_its_limit_stands_out() -> None:
 
 def test_of_many_workers_the_longest_running_are_shown() -> None:
     """And how many do what, of the others."""
-    lanes = [lane(number, number / 10) for number in range(1, 121)] + [lane(n, 0.0, "idle") for n in range(121, 129)]
-    lines = [text(line) for line in lane_lines(lanes, 100, 8)]
+    workers = [status_of(number, number / 10) for number in range(1, 121)] + [
+        status_of(n, 0.0, "idle") for n in range(121, 129)
+    ]
+    lines = [text(line) for line in worker_lines(workers, 100, 8)]
     assert len(lines) == 8
     assert [int(line.split()[1]) for line in lines[:7]] == [120, 119, 118, 117, 116, 115, 114]
     assert lines[7].strip() == "… 121 more workers: 113 running, 8 idle"
 
 
 @given(st.integers(40, 200), st.text(max_size=300), st.integers(0, 10**6))
-def test_no_lane_is_wider_than_the_screen(width: int, item: str, index: int) -> None:
-    for line in lane_lines([lane(1, 2.0, item=item, index=index), lane(2, 99.0, "setup")], width, 8):
+def test_no_line_is_wider_than_the_screen(width: int, item: str, index: int) -> None:
+    for line in worker_lines([status_of(1, 2.0, item=item, index=index), status_of(2, 99.0, "setup")], width, 8):
         assert len(text(line)) <= width
         assert "\n" not in text(line)
 
 
 def test_the_plain_line_is_one_line() -> None:
     """Progress, failures, and what takes long, for a log."""
-    view = PoolView(VIEW.maps, [lane(1, 15.0), lane(2, 3.0)], VIEW.causes)
+    view = PoolView(VIEW.maps, [status_of(1, 15.0), status_of(2, 3.0)], VIEW.causes)
     line = plain(view)
     assert line == (
         "pages 30 of 120 · 25 % · 2.5 items/s · 12 s · about 36 s (20–60) left · "

@@ -56,7 +56,7 @@ def cuts(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 
 @given(cuts())
-def test_ordered_flows_deliver_in_order(settled: Sequence[tuple[int, int]]) -> None:
+def test_ordered_maps_deliver_in_order(settled: Sequence[tuple[int, int]]) -> None:
     """Outcomes come in input order, each once, and as soon as all before them are there."""
     map_state = map_of()
     total = sum(count for _, count in settled)
@@ -75,7 +75,7 @@ def test_ordered_flows_deliver_in_order(settled: Sequence[tuple[int, int]]) -> N
 
 
 @given(cuts())
-def test_unordered_flows_deliver_at_once(settled: Sequence[tuple[int, int]]) -> None:
+def test_unordered_maps_deliver_at_once(settled: Sequence[tuple[int, int]]) -> None:
     """Outcomes come as they are settled, each once."""
     map_state = map_of(ordered=False)
     map_state.add(chunk_of(map_state, sum(count for _, count in settled)))
@@ -155,7 +155,7 @@ def test_bytes_hold_the_input_back() -> None:
 
 
 def test_an_item_larger_than_the_limit_still_passes() -> None:
-    """One item is always allowed when nothing is out: it must not stop the flow for ever."""
+    """One item is always allowed when nothing is out: it must not stop the map for ever."""
     map_state = map_of(bytes_limit=10)
     map_state.chunker.observe(1, 1000, 10_000)
     for index in range(3):
@@ -198,7 +198,7 @@ def test_an_input_longer_than_announced_is_read_to_its_end() -> None:
 # --- the end --------------------------------------------------------------------------------------
 
 
-def test_a_flow_ends_when_all_is_handed_over() -> None:
+def test_a_map_ends_when_all_is_handed_over() -> None:
     """Finished is: no more input, each item settled, each outcome taken."""
     map_state = map_of()
     map_state.add(chunk_of(map_state, 2))
@@ -225,7 +225,7 @@ def test_an_empty_input_is_finished_at_once() -> None:
     assert map_state.want(2) == 0
 
 
-def test_a_broken_pool_ends_a_flow_after_what_is_ready() -> None:
+def test_a_broken_pool_ends_a_map_after_what_is_ready() -> None:
     """Outcomes that are there are handed over first."""
     map_state = map_of()
     map_state.add(chunk_of(map_state, 3))
@@ -307,7 +307,7 @@ def test_a_part_of_a_chunk_keeps_what_counts() -> None:
     assert whole.part(0, 1, requeues=4).requeues == 4
 
 
-def test_a_part_of_a_call_shares_its_fate() -> None:
+def test_a_part_of_a_call_is_cancelled_with_it() -> None:
     """Cancelling a call cancels whatever was cut from it, before or after."""
     map_state = map_of(calls=True)
     call = chunk_of(map_state, 1, future="future")

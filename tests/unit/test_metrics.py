@@ -33,16 +33,16 @@ def scrape(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str]
 def test_prometheus_reads_what_pools_did() -> None:
     registry = CollectorRegistry()
     exporter = metrics.Prometheus(registry)
-    with Pool(backend="serial", observers=[exporter], name="crew") as pool:
+    with Pool(backend="serial", observers=[exporter], name="crawl") as pool:
         list(pool.outcomes(fail, range(20)))
         found = scrape(registry)
-        assert found["allcores_items_total", (("kind", "ok"), ("pool", "crew"))] == 15
-        assert found["allcores_items_total", (("kind", "failed"), ("pool", "crew"))] == 5
+        assert found["allcores_items_total", (("kind", "ok"), ("pool", "crawl"))] == 15
+        assert found["allcores_items_total", (("kind", "failed"), ("pool", "crawl"))] == 5
         assert found["allcores_failures_total", (("cause", "LookupError"),)] == 5
-        assert found["allcores_workers", (("pool", "crew"),)] == 1
+        assert found["allcores_workers", (("pool", "crawl"),)] == 1
         assert found["allcores_map_seconds_count", ()] == 1
-        assert found["allcores_item_seconds_count", (("pool", "crew"),)] == 20
-        assert found["allcores_item_seconds_bucket", (("le", "+Inf"), ("pool", "crew"))] == 20
+        assert found["allcores_item_seconds_count", (("pool", "crawl"),)] == 20
+        assert found["allcores_item_seconds_bucket", (("le", "+Inf"), ("pool", "crawl"))] == 20
     exporter.close()
     assert scrape(registry) == {}
 
@@ -51,14 +51,14 @@ def test_counters_outlive_their_pool_and_gauges_do_not() -> None:
     registry = CollectorRegistry()
     exporter = metrics.Prometheus(registry)
     for _ in range(2):
-        with Pool(1, observers=[exporter], name="crew") as pool:
+        with Pool(1, observers=[exporter], name="crawl") as pool:
             pool.map(abs, range(10))
         del pool
     found = scrape(registry)
-    assert found["allcores_items_total", (("kind", "ok"), ("pool", "crew"))] == 20
-    assert found["allcores_workers_started_total", (("pool", "crew"),)] == 2
+    assert found["allcores_items_total", (("kind", "ok"), ("pool", "crawl"))] == 20
+    assert found["allcores_workers_started_total", (("pool", "crawl"),)] == 2
     assert found["allcores_workers_ended_total", ()] == 2
-    assert found["allcores_workers", (("pool", "crew"),)] == 0
+    assert found["allcores_workers", (("pool", "crawl"),)] == 0
 
 
 def test_causes_are_bounded() -> None:
@@ -82,7 +82,7 @@ def test_opentelemetry_reads_what_pools_did() -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader])
     exporter = metrics.OpenTelemetry(provider.get_meter("test"))
-    with Pool(backend="serial", observers=[exporter], name="crew") as pool:
+    with Pool(backend="serial", observers=[exporter], name="crawl") as pool:
         list(pool.outcomes(fail, range(20)))
         points: dict[str, list[Any]] = {}
         data = reader.get_metrics_data()

@@ -1,4 +1,4 @@
-"""transport/pickle_diagnosis.py and anatomy.py: the path to what will not pickle, and the way out."""
+"""transport/pickle_diagnosis.py and object_graph.py: the path to what will not pickle, and the way out."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def cloud(obj: Any) -> bytes:
 
 
 def path_to(obj: Any, dumps: Callable[[Any], bytes] = plain, name: str = "x") -> str:
-    culprit = find_unpicklable(obj, name, dumps)
-    assert culprit is not None
-    return culprit.path
+    found = find_unpicklable(obj, name, dumps)
+    assert found is not None
+    return found.path
 
 
 LOCK = threading.Lock()
@@ -167,7 +167,7 @@ def failure_with_attribute() -> Failure:
     ],
 )
 def test_path(obj: Any, path: str) -> None:
-    """The path leads to the culprit through each kind of container, with plain pickle and cloudpickle."""
+    """The path leads to the part at fault through each kind of container, with plain pickle and cloudpickle."""
     assert path_to(obj, plain) == path
     assert path_to(obj, cloud) == path
 
@@ -196,7 +196,7 @@ def test_array_of_objects() -> None:
     assert path_to([array]) == "x[0].flat[2]"
 
 
-def test_what_pickles_has_no_culprit() -> None:
+def test_what_pickles_has_no_path() -> None:
     """For an object that pickles the answer is None, and the sentence tells the error instead."""
     assert find_unpicklable([1, "two"], "x", plain) is None
     text = explain([1], "x", TypeError("no. really"), plain)
@@ -207,7 +207,7 @@ def test_what_pickles_has_no_culprit() -> None:
 
 
 def test_function_by_reference() -> None:
-    """Where functions travel by name, the function is the culprit, not what it holds."""
+    """Where functions travel by name, the function is named, not what it holds."""
     lock = threading.Lock()
 
     def local() -> Any:
@@ -278,7 +278,7 @@ def test_defaults_and_attributes() -> None:
 
 
 def test_decorated() -> None:
-    """A decorator's wrapper does not hide the culprit."""
+    """A decorator's wrapper does not hide the part at fault."""
 
     def decorate(function: Any) -> Any:
         @functools.wraps(function)
@@ -331,7 +331,7 @@ def test_class_by_value() -> None:
 
 
 def test_local_class_by_reference() -> None:
-    """An object of a local class is the culprit where classes travel by name."""
+    """An object of a local class is named where classes travel by name."""
 
     class Local:
         pass
@@ -344,7 +344,7 @@ def test_local_class_by_reference() -> None:
 
 
 def test_method_of_importable_class() -> None:
-    """A bound method's function that travels by name is not looked into: the object is to blame."""
+    """A bound method's function that travels by name is not looked into: the object is named."""
     assert path_to(Plain(a=1, b=LOCK).method, cloud) == "x.__self__.b"
 
 
@@ -352,7 +352,7 @@ def test_method_of_importable_class() -> None:
 
 
 def test_cycles() -> None:
-    """Objects that refer to each other are looked into once, and the innocent ones are not blamed."""
+    """Objects that refer to each other are looked into once, and the others are not named."""
     own: list[Any] = []
     own.append(own)
     own.append(LOCK)
@@ -380,7 +380,7 @@ def test_cycle_with_guilty_reduce() -> None:
 
 
 def test_first_of_many() -> None:
-    """Of several culprits it is the first, also in a long input, with few trials."""
+    """Of several parts at fault it is the first, also in a long input, with few trials."""
     items: list[Any] = list(range(100_000))
     items[43_210] = items[70_000] = LOCK
     trials = 0
@@ -496,7 +496,7 @@ def test_keyboard_interrupt_passes() -> None:
 
 
 def test_parts_that_only_fail_together() -> None:
-    """When no single part fails, the container is the culprit."""
+    """When no single part fails, the container is named."""
 
     def dumps(obj: Any) -> bytes:
         if isinstance(obj, list) and len(obj) > 1:
@@ -565,7 +565,7 @@ def test_advice_by_type(case: Case) -> None:
 
 
 def test_sentence_about_the_object_itself() -> None:
-    """When the object itself is the culprit, its path is not repeated."""
+    """When the object itself is named, its path is not repeated."""
     text = explain(generator(), "items[3]", TypeError("whatever"), plain)
     assert text.startswith("items[3] cannot be pickled: it is a generator (cannot pickle 'generator' object)")
 

@@ -146,7 +146,7 @@ def test_the_text_main_is_only_text() -> None:
 
 
 def test_a_function_that_will_not_travel_says_why() -> None:
-    """The error names the path to the culprit, in the message and as an attribute; the cause is pickle's own."""
+    """The error names the path to the part at fault, in the message and as an attribute; the cause is pickle's own."""
     lock = threading.Lock()
     with pytest.raises(NotPicklable) as caught:
         dump_named(lambda x: (lock, x), "work")
@@ -181,7 +181,7 @@ def test_what_a_handler_raises_is_not_the_functions_fault() -> None:
         pickling.dump_named(Interrupted(), "f", _dump_plainly)
 
 
-def test_the_path_leads_to_the_culprit() -> None:
+def test_the_path_leads_to_the_part_at_fault() -> None:
     """Items are named as the caller would write them."""
     item = {"db": [1, threading.Lock()]}
     with pytest.raises(TypeError) as caught:

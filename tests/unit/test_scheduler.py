@@ -65,7 +65,7 @@ class Boom(Exception):
 
 
 class Harness:
-    """A dispatcher with a board that the test writes, and a clock that the test moves."""
+    """A scheduler with a board that the test writes, and a clock that the test moves."""
 
     def __init__(self, workers: int = 1, *, ready: bool = True, **limits: Any) -> None:
         self.board: dict[int, WorkerProgress] = {}
@@ -207,8 +207,8 @@ def test_the_next_chunk_waits_at_the_worker() -> None:
     assert take_all(map_state) == [(0, 1, []), (1, 1, [])]
 
 
-def test_flows_are_served_in_turn() -> None:
-    """A flow with a hundred chunks keeps another one waiting for one chunk, not for a hundred."""
+def test_maps_are_served_in_turn() -> None:
+    """A map with a hundred chunks keeps another one waiting for one chunk, not for a hundred."""
     harness = Harness(1)
     large, small, other = harness.map_state(), harness.map_state(), harness.map_state()
     for _ in range(100):
@@ -336,7 +336,7 @@ def test_rare_reports_are_not_looked_for_early() -> None:
 
 @pytest.mark.parametrize("calls", [True, False])
 def test_new_work_does_not_wait_for_long_chunks_of_others(calls: bool) -> None:
-    """What a worker has not started of another flow's long chunk is taken back, and the new work goes first."""
+    """What a worker has not started of another map's long chunk is stolen, and the new work goes first."""
     harness = Harness(1)
     long = harness.map_state(chunker=Chunker())
     long.chunker.observe(100, 100 * MILLI, 0)
@@ -355,7 +355,7 @@ def test_new_work_does_not_wait_for_long_chunks_of_others(calls: bool) -> None:
 
 
 def test_short_chunks_of_others_are_waited_for() -> None:
-    """Taking back costs more than waiting for a few milliseconds does."""
+    """Stealing costs more than waiting for a few milliseconds does."""
     harness = Harness(1)
     short = harness.map_state(chunker=Chunker())
     short.chunker.observe(100, 100 * MILLI, 0)
@@ -380,11 +380,11 @@ def test_an_idle_pool_sleeps() -> None:
     assert harness.scheduler.next_alarm_ns is None
 
 
-def test_running_items_that_were_taken_back_is_an_error() -> None:
+def test_running_items_that_were_stolen_is_an_error() -> None:
     """A worker that reports more items than its chunk holds is our mistake, and does not go unseen."""
     harness = Harness(1)
     harness.add(harness.map_state(), 2)
-    with pytest.raises(AssertionError, match="taken back"):
+    with pytest.raises(AssertionError, match="stolen"):
         harness.results(1, 1, 0, 3)
 
 
@@ -506,7 +506,7 @@ def test_lost_workers_and_timeouts_have_switches_of_their_own(lost: bool, switch
 # --- deaths ---------------------------------------------------------------------------------------
 
 
-def test_only_the_culprit_is_charged() -> None:
+def test_only_the_item_that_ran_is_charged() -> None:
     """A worker that dies loses the outcome of one item. What was sealed stays; the rest goes back to the front."""
     harness = Harness(1)
     map_state = harness.map_state(ordered=False)
@@ -531,7 +531,7 @@ def test_only_the_culprit_is_charged() -> None:
 
 
 def test_an_item_that_finished_as_its_worker_died_counts() -> None:
-    """When the death came after the sealing, nobody is to blame."""
+    """When the death came after the sealing, no item is charged."""
     harness = Harness(1)
     map_state = harness.map_state()
     harness.add(map_state, 3)
@@ -587,7 +587,7 @@ def test_an_idle_worker_that_dies_is_replaced() -> None:
     assert harness.commands() == [], "a second notice of the same death is no news"
 
 
-def test_a_chunk_that_waited_behind_a_culprit_is_not_charged() -> None:
+def test_a_chunk_that_waited_behind_the_item_that_ran_is_not_charged() -> None:
     """The second chunk of a dying worker goes back whole."""
     harness = Harness(1)
     map_state, other = harness.map_state(), harness.map_state()
@@ -600,13 +600,13 @@ def test_a_chunk_that_waited_behind_a_culprit_is_not_charged() -> None:
 
 
 def test_a_worker_that_dies_at_its_limit_was_not_running_anything() -> None:
-    """The item at the limit was never started: it is not charged, whether it was taken back already or not."""
+    """The item at the limit was never started: it is not charged, whether it was stolen already or not."""
     for confirmed in (False, True):
         harness = Harness(2)
         map_state = harness.map_state()
         harness.add(map_state, 4)
         harness.end_of_input(map_state)
-        # Worker 1 has run items[0] for long; the rest is to be taken back.
+        # Worker 1 has run items[0] for long; the rest is to be stolen.
         harness.at(1, 1, 0)
         harness.now += 100 * MILLI
         harness.gone(2, idle=True)
@@ -624,7 +624,7 @@ def test_a_worker_that_dies_at_its_limit_was_not_running_anything() -> None:
         assert map_state.failed == 0
 
 
-def test_an_innocent_death_charges_nobody() -> None:
+def test_an_unattributed_exit_charges_nobody() -> None:
     """When the template dies, the items that ran go back uncharged; but not for ever."""
     harness = Harness(1)
     map_state = harness.map_state(retry=Retry(times=0))
@@ -652,7 +652,7 @@ def test_alarms_of_workers_that_are_gone_are_dropped() -> None:
 
 
 def test_workers_that_end_before_they_are_ready_break_the_pool() -> None:
-    """A few in a row, and every flow is told once, instead of a restart loop."""
+    """A few in a row, and every map is told once, instead of a restart loop."""
     harness = Harness(1, ready=False)
     map_state = harness.map_state()
     harness.add(map_state)
@@ -1016,8 +1016,8 @@ def test_waiting_behind_a_long_item_is_not_idling() -> None:
     assert any(isinstance(order, Kill) for order in harness.commands())
 
 
-def test_a_doomed_worker_is_given_nothing() -> None:
-    """Its replacement starts at once; until it is buried, its results count, but it gets no more work."""
+def test_a_terminated_worker_is_given_nothing() -> None:
+    """Its replacement starts at once; until it is reaped, its results count, but it gets no more work."""
     harness = Harness(1)
     map_state = harness.map_state()
     harness.add(map_state)
@@ -1060,7 +1060,7 @@ def test_cancelling_ends_what_runs_after_the_grace() -> None:
     assert [type(order) for order in harness.commands()] == [Kill, Launch]
     harness.gone(1)
     harness.ready(2)
-    assert harness.sent() == [(2, 0, 2, 1)], "the other flow's items run elsewhere"
+    assert harness.sent() == [(2, 0, 2, 1)], "the other map's items run elsewhere"
     assert map_state.take() is None
     assert harness.scheduler.count(Kind.CANCELLED) == 6
 
@@ -1085,7 +1085,7 @@ def test_cancelled_work_that_ends_in_its_grace_saves_its_worker() -> None:
     assert map_state.take() is None
 
 
-def test_the_work_of_others_is_not_ended_with_a_cancelled_flow() -> None:
+def test_the_work_of_others_is_not_ended_with_a_cancelled_map() -> None:
     """When the grace is over and the worker runs somebody else's item, it goes on."""
     harness = Harness(1, grace_s=0.5)
     map_state, other = harness.map_state(), harness.map_state()
@@ -1104,7 +1104,7 @@ def test_the_work_of_others_is_not_ended_with_a_cancelled_flow() -> None:
 
 
 @pytest.mark.parametrize("chunks", [0, 1])
-def test_a_doomed_worker_with_room_is_given_nothing(chunks: int) -> None:
+def test_a_terminated_worker_with_room_is_given_nothing(chunks: int) -> None:
     """Neither one that is idle nor one that could take a second chunk."""
     harness = Harness(1)
     map_state = harness.map_state()
@@ -1144,7 +1144,7 @@ def test_a_call_is_cancelled_alone() -> None:
     assert map_state.bytes_out == 0
 
 
-def _put_back(harness: Harness, map_state: MapState) -> Chunk:
+def _requeued(harness: Harness, map_state: MapState) -> Chunk:
     harness.add(map_state)
     call = harness.add(map_state)
     harness.at(1, 1, 0)
@@ -1152,8 +1152,8 @@ def _put_back(harness: Harness, map_state: MapState) -> Chunk:
     return call
 
 
-def _put_back_and_sent(harness: Harness, map_state: MapState) -> Chunk:
-    call = _put_back(harness, map_state)
+def _requeued_and_sent(harness: Harness, map_state: MapState) -> Chunk:
+    call = _requeued(harness, map_state)
     harness.ready(2)
     harness.at(2, 1, 0)
     return call
@@ -1172,9 +1172,9 @@ def _retried_and_sent(harness: Harness, map_state: MapState) -> Chunk:
     return call
 
 
-@pytest.mark.parametrize("story", [_put_back, _put_back_and_sent, _retried, _retried_and_sent])
+@pytest.mark.parametrize("story", [_requeued, _requeued_and_sent, _retried, _retried_and_sent])
 def test_cancelling_reaches_a_call_that_moved(story: Any) -> None:
-    """A call can be cancelled by what `submit` made of it, also after it was put back or waits for a retry."""
+    """A call can be cancelled by what `submit` made of it, also after it was requeued or waits for a retry."""
     harness = Harness(1, grace_s=0)
     map_state = harness.map_state(calls=True, retry=Retry(times=1, wait_s=0.1, on_worker_lost=False))
     call = story(harness, map_state)
@@ -1197,7 +1197,7 @@ def test_cancelling_reaches_a_call_that_moved(story: Any) -> None:
     assert harness.scheduler.count(Kind.CANCELLED) == 1
 
 
-def test_cancelling_reaches_a_call_that_was_taken_back() -> None:
+def test_cancelling_reaches_a_call_that_was_stolen() -> None:
     """A call that waited behind a busy worker and went to an idle one can still be cancelled."""
     harness = Harness(2, grace_s=0)
     map_state = harness.map_state(calls=True)
@@ -1257,7 +1257,7 @@ def test_nothing_is_tried_again_after_stopping() -> None:
     assert map_state.finished
 
 
-# --- taking back ----------------------------------------------------------------------------------
+# --- stealing -----------------------------------------------------------------------------------
 
 
 def two_workers_one_busy(behind: int = 1) -> tuple[Harness, MapState]:
@@ -1275,7 +1275,7 @@ def two_workers_one_busy(behind: int = 1) -> tuple[Harness, MapState]:
 
 
 def test_observers_are_told_of_each_report_that_was_joined() -> None:
-    """One event of many reports is one turn for the dispatcher, and as many records for those who look on."""
+    """One event of many reports is one turn for the scheduler, and as many records for those who look on."""
     harness = Harness()
     harness.scheduler.activity_batcher = ActivityBatcher()
     map_state = harness.map_state(chunker=Chunker(6))
@@ -1303,7 +1303,7 @@ def test_between_two_calls_nobody_looks_for_work() -> None:
     assert "seek" in [what for _, _, what, _ in harness.scheduler.alarms]
 
 
-def test_waiting_work_is_taken_back() -> None:
+def test_waiting_work_is_stolen() -> None:
     """At the end of the input an idle worker gets what waits behind a busy one, once that is sure not to run."""
     harness, map_state = two_workers_one_busy(behind=3)
     harness.now += 30 * MILLI
@@ -1333,7 +1333,7 @@ def test_waiting_work_is_taken_back() -> None:
         WorkerProgress(2, 0, SECOND, PHASE_LOADING, mark(2, 0)),
     ],
 )
-def test_what_was_passed_is_not_taken_back(place: WorkerProgress) -> None:
+def test_what_was_passed_is_not_stolen(place: WorkerProgress) -> None:
     """A worker that was past the limit before it saw it keeps its work; its own report tells where it stopped."""
     harness, map_state = two_workers_one_busy(behind=3)
     harness.now += 30 * MILLI
@@ -1351,7 +1351,7 @@ def test_what_was_passed_is_not_taken_back(place: WorkerProgress) -> None:
     assert map_state.settled == 3
 
 
-def test_unstarted_items_of_a_running_chunk_are_taken_back() -> None:
+def test_unstarted_items_of_a_running_chunk_are_stolen() -> None:
     """Half of what a long chunk has not started goes to who is idle; split among several idle workers."""
     harness = Harness(3)
     map_state = harness.map_state(ordered=False)
@@ -1392,7 +1392,7 @@ def test_a_limit_is_never_loosened_before_all_is_back() -> None:
     assert harness.commands() == [SetLimit(1, NO_LIMIT)]
 
 
-def test_a_flow_without_credit_gets_help() -> None:
+def test_a_map_without_credit_gets_help() -> None:
     """A consumer that may pull no more has idle workers help with what is out."""
     harness = Harness(2)
     map_state = harness.map_state(items_limit=4, chunker=Chunker(4))
@@ -1419,7 +1419,7 @@ def test_little_is_taken_while_the_input_goes_on() -> None:
     assert [order for order in harness.commands() if isinstance(order, Send)]
 
 
-def test_work_that_waits_behind_a_long_item_is_taken_back() -> None:
+def test_work_that_waits_behind_a_long_item_is_stolen() -> None:
     """It is noticed in time that an item takes long, also when nothing else happens any more."""
     harness, map_state = two_workers_one_busy()
     harness.results(2, 1, 0, 1, total_ns=MICRO)
@@ -1429,7 +1429,7 @@ def test_work_that_waits_behind_a_long_item_is_taken_back() -> None:
     assert map_state.settled == 1
 
 
-def test_looking_for_work_to_take_back_ends() -> None:
+def test_looking_for_work_to_steal_ends() -> None:
     """With nothing to take, an idle worker costs no alarms; with something that cannot be taken, few."""
     harness = Harness(2)
     map_state = harness.map_state()
@@ -1462,7 +1462,7 @@ def test_a_worker_with_a_limit_is_given_nothing() -> None:
     assert map_state.pulled == 5
 
 
-def test_what_was_taken_back_may_have_been_the_bomb() -> None:
+def test_what_was_stolen_may_have_been_the_bomb() -> None:
     """A worker that dies as it unpickles a chunk dies over all that was sent to it, also what is not in it any more."""
     harness = Harness(2)
     map_state = harness.map_state(ordered=False)
@@ -1482,7 +1482,7 @@ def test_what_was_taken_back_may_have_been_the_bomb() -> None:
     harness.board[2] = WorkerProgress(2, 0, harness.now, PHASE_LOADING, mark(2, 0))
     harness.results(2, 1, 0, 1)
     harness.gone(2)
-    assert take_all(map_state) == [(1, 1, []), (0, 1, [Kind.WORKER_LOST])], "alone, it is the culprit"
+    assert take_all(map_state) == [(1, 1, []), (0, 1, [Kind.WORKER_LOST])], "alone, it is at fault"
 
 
 # --- leaving and closing --------------------------------------------------------------------------
@@ -1538,7 +1538,7 @@ def test_closing_does_not_wait_for_those_that_start() -> None:
 
 
 def test_a_broken_pool_starts_nothing_more() -> None:
-    """Once a pool is broken, its workers are given no more chunks of flows that nobody reads any more."""
+    """Once a pool is broken, its workers are given no more chunks of maps that nobody reads any more."""
     harness = Harness(2)
     map_state = harness.map_state()
     for _ in range(6):
@@ -1563,7 +1563,7 @@ many = settings(max_examples=max(200, settings().max_examples))
 @given(st.binary(max_size=1200))
 @example(b"")
 def test_every_world_comes_to_a_good_end(data: bytes) -> None:
-    """Whatever fails, dies, hangs, is late, is cancelled or taken back, at every moment and in the end:
+    """Whatever fails, dies, hangs, is late, is cancelled or stolen, at every moment and in the end:
 
     each item gets exactly one outcome, its own, in order where that was asked for; never more items or bytes
     are out than there is credit for; no item is tried more often than allowed, and none is charged for what
@@ -1585,12 +1585,12 @@ def test_every_wild_world_comes_to_a_good_end(seed: int, size: int) -> None:
 def test_a_crash_costs_one_item(data: bytes, workers: int, items: int) -> None:
     """With one item that ends its worker each time, all others return, and that one says so."""
     world = World(workers, script=Script(data))
-    culprit = len(data) % items
-    tasks = [Task(n, (Deed.CRASH if n == culprit else Deed.RETURN,), 200 * MICRO) for n in range(items)]
+    bad = len(data) % items
+    tasks = [Task(n, (Deed.CRASH if n == bad else Deed.RETURN,), 200 * MICRO) for n in range(items)]
     client = world.map(tasks, retry=Retry(times=data[0] % 3 if data else 0, wait_s=0.001))
     world.run()
-    assert [task.index for task in tasks if task.outcome is not Kind.OK] == [culprit]
-    assert tasks[culprit].executions == client.map_state.retry.times + 1
+    assert [task.index for task in tasks if task.outcome is not Kind.OK] == [bad]
+    assert tasks[bad].executions == client.map_state.retry.times + 1
     assert world.scheduler.workers_started == workers + client.map_state.retry.times + 1
 
 
@@ -1610,8 +1610,8 @@ def test_credit_bounds_what_is_out(items_limit: int, bytes_limit: int) -> None:
         assert client.peak_items <= 40
 
 
-def test_all_flows_advance_together() -> None:
-    """Flows of the same kind that are read at the same time end at about the same time."""
+def test_all_maps_advance_together() -> None:
+    """Maps of the same kind that are read at the same time end at about the same time."""
     world = World(2)
     clients = [world.map([Task(n, duration_ns=MILLI) for n in range(60)], chunk=1) for _ in range(3)]
     world.settle(until=lambda: any(client.over for client in clients))
@@ -1651,7 +1651,7 @@ def test_slow_items_among_quick_ones_are_spread() -> None:
     assert world.clock - begun < 1_250 * MILLI
 
 
-def test_a_starved_stream_takes_work_back() -> None:
+def test_a_starved_stream_steals_work() -> None:
     """With the credit used up behind a long item, what waits behind it goes to idle workers."""
     world = World(2)
     tasks = [Task(n, duration_ns=MILLI) for n in range(100)]
@@ -1666,7 +1666,7 @@ def test_a_starved_stream_takes_work_back() -> None:
 @settings(max_examples=max(150, settings().max_examples))
 @given(st.integers(0, 2**32 - 1), st.sampled_from([100, 400, 1500]))
 def test_whatever_happens_while_memory_is_short(seed: int, size: int) -> None:
-    """Tasks are put back and come again, one at least always runs, and the outcomes are those of any other day."""
+    """Tasks are requeued and come again, one at least always runs, and the outcomes are those of any other day."""
     world_of(random.Random(seed).randbytes(size), squeezed=True).run()
 
 

@@ -285,7 +285,7 @@ class Handle:
 
 @given(st.lists(st.integers(0, 12)))
 def test_open_files_are_bounded(used: list[int]) -> None:
-    """The files used last are open, each once; all others are closed, even those that complain about it."""
+    """The files used last are open, each once; all others are closed, even those that raise."""
     files, opened, closed = OpenFiles(), list[int](), list[int]()
     for position, number in enumerate(used):
 

@@ -53,7 +53,7 @@ words = st.integers(0, 2**64 - 1)
 def test_what_a_worker_writes_is_seen(
     boards: tuple[Board, Board], number: int, sequence: int, position: int, started: int, phase: int, claimed: int
 ) -> None:
-    """The parent's glance is what the worker stored in its slot, whole 64-bit words; other slots stay as they are."""
+    """What the parent reads is what the worker stored in its slot, whole 64-bit words; other slots stay as they are."""
     parent, worker = boards
     others = [parent.progress(other) for other in range(SLOTS) if other != number]
     slot = worker.slot(number)

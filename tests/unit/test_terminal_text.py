@@ -60,7 +60,7 @@ def test_json_stays_the_same_value() -> None:
 
 
 def test_what_the_command_says(capfd: pytest.CaptureFixture[str]) -> None:
-    """Each way to write: sentences, text, JSON, an example of a failure, and click's own complaints."""
+    """Each way to write: sentences, text, JSON, an example of a failure, and click's own messages."""
     say(BAD)
     print_error(BAD)
     show(BAD)

@@ -181,7 +181,7 @@ def test_rows_of_failures_and_workers_are_capped() -> None:
 
 
 def test_reports_shortly_one_after_the_other_are_told_once() -> None:
-    """Work is told when it makes up WORK_NS, when its flow or worker ends, and before a gap; never per item."""
+    """Work is told when it makes up WORK_NS, when its map or worker ends, and before a gap; never per item."""
     activity_batcher, worker_state, map_state = ActivityBatcher(), WorkerState(1, 0), MapState(1, chunker=Chunker())
     chunk = Chunk(map_state, Function(1, abs, b"", "one", "abs"), 0, list(range(100)))
     events: list[PoolEvent] = []

@@ -1,4 +1,4 @@
-"""scheduler/work_stealing.py: what can be taken back from a worker, and where a chunk is cut."""
+"""scheduler/work_stealing.py: what can be stolen from a worker, and where a chunk is cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOW = 1_000 * MILLI
 
 
 def worker_state_of(*chunks: int, mean_ns: int | None = None) -> WorkerState:
-    """A worker's desk that holds chunks of these sizes, numbered from 1."""
+    """A worker's state with chunks of these sizes, numbered from 1."""
     chunker = Chunker()
     if mean_ns is not None:
         chunker.observe(1, mean_ns, 0)
@@ -68,7 +68,7 @@ def test_half_of_a_running_chunk_is_taken() -> None:
 
 
 def test_little_work_is_left_alone() -> None:
-    """Taking back costs more than a few quick items are worth."""
+    """Stealing costs more than a few quick items are worth."""
     assert spoils(worker_state_of(10, 10, mean_ns=1000), running(0), NOW) is None
     assert spoils(worker_state_of(100, mean_ns=1000), running(0), NOW) is None
     assert spoils(worker_state_of(1, mean_ns=1000 * MILLI), running(0, ns=100 * MILLI), NOW) is None

@@ -48,7 +48,7 @@ class PoolView:
     """
 
     maps: list[MapView]
-    lanes: list[WorkerStatus] = field(default_factory=list)
+    workers: list[WorkerStatus] = field(default_factory=list)
     causes: dict[str, int] = field(default_factory=dict)
     retries: int = 0
     cores: float | None = None
@@ -59,8 +59,8 @@ class PoolView:
     memory_per_worker: int | None = None
 
 
-def panel(view: PoolView, width: int, lanes: int) -> list[Line]:
-    """All lines of a live view. width: cells of a line; lanes: most lanes that are shown."""
+def panel(view: PoolView, width: int, workers: int) -> list[Line]:
+    """All lines of a live view. width: cells of a line; workers: most workers that are shown."""
     found = [_map_line(each, width) for each in view.maps]
     trouble = failures_text(view)
     if trouble:
@@ -68,7 +68,7 @@ def panel(view: PoolView, width: int, lanes: int) -> list[Line]:
     means = resources(view)
     if means:
         found.append([("  ", ""), *means])
-    found += lane_lines(view.lanes, width, lanes)
+    found += worker_lines(view.workers, width, workers)
     return found
 
 
@@ -130,43 +130,43 @@ def resources(view: PoolView) -> Line:
     return line
 
 
-def lane_lines(lanes: Sequence[WorkerStatus], width: int, most: int) -> list[Line]:
+def worker_lines(workers: Sequence[WorkerStatus], width: int, most: int) -> list[Line]:
     """A line per worker; where there are too many, those whose step takes longest, and how many do what."""
-    if most <= 0 or not lanes:
+    if most <= 0 or not workers:
         return []
-    shown = list(lanes)
+    shown = list(workers)
     rest: list[WorkerStatus] = []
     if len(shown) > most:
         # One line is for the rest. Busy ones first, the longest at the top.
-        shown.sort(key=lambda lane: (lane.state == "idle", -lane.seconds, lane.worker))
+        shown.sort(key=lambda worker: (worker.state == "idle", -worker.seconds, worker.worker))
         shown, rest = shown[: most - 1], shown[most - 1 :]
-    digits = max(len(str(lane.worker)) for lane in shown)
-    counts = max(len(f"{lane.done:,}") for lane in shown)
-    lines = [_lane_line(lane, width, digits, counts) for lane in shown]
+    digits = max(len(str(worker.worker)) for worker in shown)
+    counts = max(len(f"{worker.done:,}") for worker in shown)
+    lines = [_worker_line(worker, width, digits, counts) for worker in shown]
     if rest:
         lines.append([(f"  … {len(rest):,} more workers: {_states(rest)}", "dim")])
     return lines
 
 
-def _lane_line(lane: WorkerStatus, width: int, digits: int, counts: int) -> Line:
-    line: Line = [(f"  worker {lane.worker:>{digits}} ", "dim"), (f"{lane.done:>{counts},} done  ", "dim")]
-    if lane.state == "idle":
+def _worker_line(worker: WorkerStatus, width: int, digits: int, counts: int) -> Line:
+    line: Line = [(f"  worker {worker.worker:>{digits}} ", "dim"), (f"{worker.done:>{counts},} done  ", "dim")]
+    if worker.state == "idle":
         return [*line, (f"{'':>7}  idle", "dim")]
-    if lane.state != "running":
-        return [*line, (f"{clock_text(lane.seconds):>7}  ", ""), (lane.state, "yellow")]
-    if lane.seconds < READABLE_S:
-        text = f"items[{lane.index}]" if lane.index is not None else lane.text
+    if worker.state != "running":
+        return [*line, (f"{clock_text(worker.seconds):>7}  ", ""), (worker.state, "yellow")]
+    if worker.seconds < READABLE_S:
+        text = f"items[{worker.index}]" if worker.index is not None else worker.text
         return [*line, (f"{'':>7}  {text}", "dim")]
-    text = lane.text + (f" (attempt {lane.attempt})" if lane.attempt > 1 else "")
+    text = worker.text + (f" (attempt {worker.attempt})" if worker.attempt > 1 else "")
     room = max(8, width - sum(len(piece) for piece, _ in line) - 10)
     text = text if len(text) <= room else text[: room - 1] + "…"
-    return [*line, (f"{clock_text(lane.seconds):>7}  ", "yellow" if lane.seconds >= LONG_S else "cyan"), (text, "")]
+    return [*line, (f"{clock_text(worker.seconds):>7}  ", "yellow" if worker.seconds >= LONG_S else "cyan"), (text, "")]
 
 
-def _states(lanes: Iterable[WorkerStatus]) -> str:
+def _states(workers: Iterable[WorkerStatus]) -> str:
     counts: dict[str, int] = {}
-    for lane in lanes:
-        counts[lane.state] = counts.get(lane.state, 0) + 1
+    for worker in workers:
+        counts[worker.state] = counts.get(worker.state, 0) + 1
     return ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items(), key=lambda each: -each[1]))
 
 
@@ -176,7 +176,7 @@ def plain(view: PoolView) -> str:
     trouble = failures_text(view)
     if trouble:
         parts.append(trouble)
-    longest = max(view.lanes, key=lambda lane: lane.seconds, default=None)
+    longest = max(view.workers, key=lambda worker: worker.seconds, default=None)
     if longest is not None and longest.state == "running" and longest.seconds >= LONG_S:
         parts.append(f"longest: {longest.text} for {clock_text(longest.seconds)}")
     return " · ".join(parts)

@@ -66,12 +66,12 @@ class LiveView:
         with allcores.Pool(observers=[allcores.LiveView()]) as pool: ...
 
     In a terminal or a notebook it draws while maps run: a line per map, failures by cause, the cores and the
-    memory in use, and a lane per worker with what it runs and for how long. Elsewhere (a log file) it writes a
+    memory in use, and a line per worker with what it runs and for how long. Elsewhere (a log file) it writes a
     plain line to standard error now and then.
     The time left comes with the range that holds four of five cases, unless it is narrow. Each pool takes a view
     of its own.
 
-    description: what stands before the count. lanes: most workers that are shown; the longest-running ones.
+    description: what stands before the count. workers: most workers that are shown; the longest-running ones.
     plain_s: seconds between two plain lines; None for none. transient: True leaves nothing on the screen.
     console: a rich Console to draw on instead of standard error.
     Raises: ImportError if rich is not installed.
@@ -83,7 +83,7 @@ class LiveView:
         self,
         description: str = "items",
         *,
-        lanes: int = 8,
+        workers: int = 8,
         plain_s: float | None = 30.0,
         transient: bool = False,
         console: Console | None = None,
@@ -92,7 +92,7 @@ class LiveView:
         from rich.console import Console
 
         self._description = description
-        self._lanes = lanes
+        self._workers = workers
         self._plain_s = plain_s
         self._transient = transient
         self._console = Console(stderr=True) if console is None else console
@@ -188,7 +188,7 @@ class LiveView:
     def _draw(self, ended: threading.Event) -> None:
         from rich.live import Live
 
-        # It erases itself: the last picture, without lanes, is printed once it is gone.
+        # It erases itself: the last picture, without workers, is printed once it is gone.
         with (
             contextlib.suppress(OSError, ValueError),  # nobody reads the terminal any more
             Live(console=self._console, auto_refresh=False, transient=True) as live,
@@ -209,7 +209,7 @@ class LiveView:
             return None
         width, height = self._console.size
         above = len(view.maps) + 3
-        return styled(panel(view, width - 1, max(0, min(self._lanes, height - above))))
+        return styled(panel(view, width - 1, max(0, min(self._workers, height - above))))
 
     def _print(self, view: PoolView) -> None:
         width = self._console.size[0]
@@ -231,17 +231,17 @@ class LiveView:
     def view(self) -> PoolView | None:
         """All that is shown now; None if no map runs."""
         pool = self._pool() if self._pool is not None else None
-        lanes = pool.worker_status() if pool is not None else []
+        workers = pool.worker_status() if pool is not None else []
         statistics = pool.statistics() if pool is not None else None
         item_s = statistics.busy_seconds / statistics.items_done if statistics and statistics.items_done else 0.0
         with self._lock:
             if not self._maps:
                 return None
-            maps = [self._view_of(each, item_s=item_s, workers=max(1, len(lanes))) for each in self._maps.values()]
-            view = PoolView(maps, lanes, dict(self._causes), statistics.retries if statistics else 0)
+            maps = [self._view_of(each, item_s=item_s, workers=max(1, len(workers))) for each in self._maps.values()]
+            view = PoolView(maps, workers, dict(self._causes), statistics.retries if statistics else 0)
         view.budget, view.memory = self._limits()
         view.memory_per_worker = pool.limits.memory_per_worker if pool is not None else None
-        self._look([lane.pid for lane in lanes if lane.pid is not None])
+        self._look([each.pid for each in workers if each.pid is not None])
         view.cores = self._gauge.cores
         view.resident = sum(self._gauge.resident.values())
         view.largest = max((b for pid, b in self._gauge.resident.items() if pid != os.getpid()), default=0)

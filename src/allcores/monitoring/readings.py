@@ -43,7 +43,7 @@ class Histogram(NamedTuple):
 ITEMS = Metric("items", "counter", "Items that have an outcome, by kind")
 FAILURES = Metric("failures", "counter", "Items whose outcome was read and is not ok, by cause")
 RETRIES = Metric("retries", "counter", "Attempts granted after a failure")
-REQUEUES = Metric("requeues", "counter", "Items put back because their worker ended under them")
+REQUEUES = Metric("requeues", "counter", "Items requeued because their worker ended under them")
 STARTED = Metric("workers_started", "counter", "Workers started")
 ENDED = Metric("workers_ended", "counter", "Workers that ended, for whatever reason")
 BUSY = Metric("busy_seconds", "counter", "Time that workers spent in functions", "seconds")

@@ -54,7 +54,7 @@ class CallFuture(Future[Any]):
             with self._condition:
                 if self.done():
                     return self.cancelled()
-                # The base class refuses once a call is running; ours can still be taken back.
+                # The base class refuses once a call is running; ours can still be cancelled.
                 self._state = "PENDING"
         elif chunk is not None and chunk.sequence:
             return self.cancelled()

@@ -34,7 +34,7 @@ class Numbered(Protocol):
 
 
 class _Wanted(NamedTuple):
-    """How much a flow wants of its input: chunks, of so many items each, until they have `bytes_left`.
+    """How much a map wants of its input: chunks, of so many items each, until they have `bytes_left`.
 
     starved: nothing, although workers could take more: what is out must be finished first.
     """
@@ -46,7 +46,7 @@ class _Wanted(NamedTuple):
 
 
 class InputReader:
-    """Pulls items for one flow, in chunks that the flow asks for, without waiting long for any."""
+    """Pulls items for one map, in chunks that the map asks for, without waiting long for any."""
 
     def __init__(self, driver: Driver, map_state: MapState, function: Function, items: Iterable[Any]) -> None:
         self._driver = driver

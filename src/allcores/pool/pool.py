@@ -351,7 +351,7 @@ class Pool(Sharing):
         state = "closed" if self.closed else self._backend
         return f"<allcores.Pool {self.name!r} {state}, {self.workers} workers>"
 
-    # --- how verbs become flows -------------------------------------------------------------------
+    # --- how methods become maps -------------------------------------------------------------------
 
     def _plan(
         self,

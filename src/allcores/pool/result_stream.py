@@ -111,7 +111,7 @@ class Reading(Generic[R]):
 
 class _Reader(Reading[R]):
     """What a stream's generator works on. The generator holds this and not the stream, so that leaving a
-    `for` loop, which drops the generator, ends the flow at once."""
+    `for` loop, which drops the generator, ends the map at once."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Reader(Reading[R]):
     ) -> None:
         #: rings when there is something to read, or to pull input for
         self.bell = Bell()
-        # Asked before the flow is opened: what is not iterable must leave nothing behind.
+        # Asked before the map is opened: what is not iterable must leave nothing behind.
         iterator = iter(items)
         super().__init__(driver, driver.open(make_map, self.bell.ring), on_error)
         self.input_reader = InputReader(driver, self._map_state, function, iterator)
@@ -142,11 +142,11 @@ class _Reader(Reading[R]):
 
     def __del__(self) -> None:
         # A generator that was never started has no end that would tell.
-        if hasattr(self, "_flow"):
+        if hasattr(self, "_map_state"):
             self.end()
 
     def end(self) -> None:
-        """The flow is not read any more."""
+        """The map is not read any more."""
         self._driver.end(self._map_state)
 
     def stop(self) -> None:

@@ -62,7 +62,7 @@ class WorkerStatus:
 
 
 def worker_status(driver: Driver) -> list[WorkerStatus]:
-    """A lane per worker that lives, by number."""
+    """The status of each worker, by number."""
     found: list[WorkerStatus] = []
     with driver.lock:
         if driver.closed:
@@ -91,7 +91,7 @@ def worker_status(driver: Driver) -> list[WorkerStatus]:
             elif state == "idle":
                 since = now
             found.append(WorkerStatus(worker_state.worker, pid, state, max(0.0, (now - since) / 1e9), **facts))
-    return sorted(found, key=lambda lane: lane.worker)
+    return sorted(found, key=lambda status: status.worker)
 
 
 class _Short(reprlib.Repr):

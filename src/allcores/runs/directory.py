@@ -280,7 +280,7 @@ def prune(runs: str, *, now: float | None = None) -> list[str]:
             run = look_up(runs, name)
         except (JournalError, RunNotFound):
             with contextlib.suppress(JournalError, RunInUse, RunNotFound, OSError):
-                _prune_stillborn(runs, name, now)
+                _prune_never_begun(runs, name, now)
             continue
         if run.active:
             continue
@@ -299,7 +299,7 @@ def prune(runs: str, *, now: float | None = None) -> list[str]:
     return gone
 
 
-def _prune_stillborn(runs: str, name: str, now: float) -> None:
+def _prune_never_begun(runs: str, name: str, now: float) -> None:
     """Remove the folder of a run that was never begun, if that is certain: before its first outcome a run has a log."""
     folder = os.path.join(runs, name)
     _check_run(folder, name)

@@ -175,7 +175,7 @@ class AdmissionControl:
         available, reserve = memory_policy.available / 1e6, memory_policy.reserve / 1e6
         left = f"{available:,.0f} MB were left, {reserve:,.0f} MB are kept in reserve"
         last = chunk.preempted >= MAX_PREEMPTIONS
-        times = f"It had been put back {chunk.preempted} times, and ran alone this time. " if last else ""
+        times = f"It had been requeued {chunk.preempted} times, and ran alone this time. " if last else ""
         error = WorkerLost(
             f"Worker {ended.worker} was ended while running {what}, because memory ran out: it used "
             f"{used / 1e6:,.0f} MB, {left}. {times}The item needs more memory than there is here: make it smaller, or "

@@ -66,7 +66,7 @@ class Settlement:
         """Items of `chunk` that are finished, by `desk`'s report."""
         map_state = chunk.map_state
         if event.start + event.count > len(chunk.items):
-            raise AssertionError(f"worker {worker_state.worker} ran items of {chunk} that were taken back from it")
+            raise AssertionError(f"worker {worker_state.worker} ran items of {chunk} that were stolen from it")
         share = chunk.size_bytes * event.count // max(1, len(chunk.items))
         size = max(share, event.size_bytes)
         map_state.chunker.observe(event.count, event.total_ns, size)

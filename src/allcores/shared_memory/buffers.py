@@ -1,6 +1,6 @@
 """Messages whose large parts lie in blocks: what travels through the pipe says where they are.
 
-A parcel is either a plain pickle (which begins with 0x80), or MARK and a pickled table: the pickle stream
+A buffered pickle is either a plain pickle (which begins with 0x80), or MARK and a pickled table: the pickle stream
 itself and the out-of-band buffers of protocol 5, each given as bytes or as a place in a block. An array
 is then copied once, by its sender; its receiver gets a view.
 
@@ -51,7 +51,7 @@ class _AtWork(threading.local):
     batch: _Batch | None = None
     decoder: Decoder | None = None
     #: what this thread sends does not change meanwhile
-    spell: repeats.ConstantItems | None = None
+    constant_items: repeats.ConstantItems | None = None
 
 
 at_work = _AtWork()
@@ -60,11 +60,11 @@ at_work = _AtWork()
 @contextlib.contextmanager
 def unchanging(items: Sequence[object]) -> Iterator[None]:
     """While this lasts, nobody changes these items, which this thread sends: each large array is looked at once."""
-    before, at_work.spell = at_work.spell, repeats.ConstantItems(items)
+    before, at_work.constant_items = at_work.constant_items, repeats.ConstantItems(items)
     try:
         yield
     finally:
-        at_work.spell = before
+        at_work.constant_items = before
 
 
 class BufferedPickle:
@@ -82,7 +82,7 @@ class BufferedPickle:
 
 
 class Encoder:
-    """Turns objects into parcels, with blocks of its own range of the arena. Thread-safe.
+    """Turns objects into buffered pickles, with blocks of its own range of the arena. Thread-safe.
 
     budget: bytes of memory for blocks, 0 for none. large: bytes from which on a buffer goes into a block.
     to_parent: all of it is for the process that this one works for.
@@ -106,7 +106,7 @@ class Encoder:
         self.failed: OSError | None = None
 
     def dumps(self, obj: object, access: int = OWN) -> bytes | BufferedPickle:
-        """A plain pickle for what is small, else a parcel. Raises whatever pickling raises.
+        """A plain pickle for what is small, else a buffered pickle. Raises whatever pickling raises.
 
         access: OWN for one receiver, PRIVATE for several, who must not see what the others write.
         """
@@ -167,7 +167,7 @@ class Encoder:
         if part.nbytes < repeats.LEAST or self.repeat_cache is None:
             return part
         with self._lock:
-            lease = self.repeat_cache.place(part, self._copy, at_work.spell)
+            lease = self.repeat_cache.place(part, self._copy, at_work.constant_items)
         if lease is None:
             return part
         batch.leases[lease.block.offset] = lease
@@ -298,7 +298,7 @@ def loads(data: bytes | memoryview, decoder: Decoder | None) -> Any:
 
 
 class Decoder:
-    """Opens parcels of others.
+    """Opens buffered pickles of others.
 
     died: called with the offset of a block when nothing refers to its bytes any more. opened: called with the block
     before, once for each time.
@@ -310,12 +310,12 @@ class Decoder:
         self._opened = opened
         #: bytes viewed in them, ever
         self.bytes_opened = 0
-        #: views of the parcel that is being opened, by block and access
+        #: views of the buffered pickle that is being opened, by block and access
         self._views: dict[tuple[int, int], memoryview] = {}
 
     def loads(self, data: bytes | memoryview) -> Any:
         """What lies in the blocks is not copied, but viewed."""
-        moment("parcel.before")
+        moment("pickle.before")
         body, places = pickle.loads(memoryview(data)[1:])
         before = at_work.decoder
         at_work.decoder = self
@@ -327,15 +327,15 @@ class Decoder:
             except OSError:
                 self._skip(body, places)
                 raise
-            moment("parcel.mapped")
+            moment("pickle.mapped")
             return pickle.loads(stream, buffers=buffers)
         finally:
-            moment("parcel.after")
+            moment("pickle.after")
             self._views = {}
             at_work.decoder = before
 
     def skip(self, data: bytes | memoryview) -> None:
-        """Nobody will open this parcel: what it refers to is free."""
+        """Nobody will open this buffered pickle: what it refers to is free."""
         if data[:1] == MARK:
             self._skip(*pickle.loads(memoryview(data)[1:]))
 
@@ -348,17 +348,17 @@ class Decoder:
                 self._died(offset)
 
     def stream(self, data: bytes | memoryview) -> bytes | memoryview:
-        """The pickle in a parcel that has no buffers, unopened."""
+        """The pickle in a buffered pickle that has no buffers, unopened."""
         body, _ = pickle.loads(memoryview(data)[1:])
         self._views = {}
         try:
             return body if isinstance(body, bytes) else self.view(body)
         finally:
-            # Or the block would be held until the next parcel of the same sender, which may never come.
+            # Or the block would be held until the next buffered pickle of the same sender, which may never come.
             self._views = {}
 
     def view(self, place: Place) -> memoryview:
-        """The bytes at a place, for as long as the parcel is being opened or they are referred to."""
+        """The bytes at a place, for as long as the buffered pickle is being opened or they are referred to."""
         offset, capacity, position, length, access = place
         whole = self._views.get((offset, access))
         if whole is None:

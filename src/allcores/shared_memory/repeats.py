@@ -49,7 +49,7 @@ class RepeatCache:
     def __init__(self) -> None:
         #: (address, bytes) -> a copy that may be given to any number of receivers; None after the first time
         self._seen: OrderedDict[tuple[int, int], tuple[Lease, memoryview] | None] = OrderedDict()
-        #: the spell in which a copy was last compared
+        #: the constant items for which a copy was last compared
         self._compared: dict[tuple[int, int], ConstantItems | None] = {}
 
     def place(
@@ -60,7 +60,7 @@ class RepeatCache:
     ) -> Lease | None:
         """A copy that others have, too; None if this is the first time, or there is no room for one.
 
-        copy: makes one, as a lease and a view of its bytes. spell: within one, what it covers is compared once.
+        copy: makes one, as a lease and a view of its bytes. constant_items: what they cover is compared once.
         """
         if constant_items is not None and not constant_items.covers(raw.obj):
             constant_items = None

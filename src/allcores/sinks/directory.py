@@ -165,7 +165,7 @@ class FolderOfFiles:
             moment("rename.after")
             remove_made(earlier)
         except BaseException:
-            _put_back(whole, earlier)
+            _restore(whole, earlier)
             remove_made(unfinished)
             raise
 
@@ -269,11 +269,11 @@ def _clear_up(whole: str) -> None:
                 continue
             with contextlib.suppress(BlockingIOError), _in_use(path):
                 if each.endswith(".earlier"):
-                    _put_back(whole, path)
+                    _restore(whole, path)
                 remove_made(path)
 
 
-def _put_back(whole: str, earlier: str) -> None:
+def _restore(whole: str, earlier: str) -> None:
     """Give the earlier output its name again, if none took its place."""
     if os.path.isdir(earlier) and not os.path.lexists(whole):
         os.rename(earlier, whole)

@@ -103,7 +103,7 @@ def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None]
                 yield out
                 moment("write")
             finally:
-                finish()  # in any case: a compressor that is left open complains when it is collected
+                finish()  # in any case: a compressor that is left open warns when it is collected
             file.flush()
             if sync:
                 moment("sync.before")

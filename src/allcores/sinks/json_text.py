@@ -2,7 +2,7 @@
 
 Values become JSON inside the workers (`JsonFunction`): encoding is work that all cores can share, a line of
 text is cheaper to carry than objects, and a value that JSON cannot hold fails its own item, with the place
-of the culprit, like any other exception of the function.
+of the part at fault, like any other exception of the function.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMES = frozenset((str,))
 
 
 class NotJson(TypeError):
-    """A value cannot be written as JSON; the message names the part that is to blame."""
+    """A value cannot be written as JSON; the message names the part at fault."""
 
 
 class JsonFunction:
@@ -93,9 +93,9 @@ def _repeated(value: dict[Any, Any]) -> str | None:
 
 
 def _explained(value: Any, error: Exception | None) -> str:
-    """One sentence: which part of `value` is to blame, and what to do."""
+    """One sentence: which part of `value` cannot be written, and what to do."""
     try:
-        path, reason = _culprit(value, "value", ()) or ("value", str(error))
+        path, reason = _find_unwritable(value, "value", ()) or ("value", str(error))
     except RecursionError:
         path, reason = "value", "is nested too deeply"
     return (
@@ -104,7 +104,7 @@ def _explained(value: Any, error: Exception | None) -> str:
     )
 
 
-def _culprit(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str] | None:
+def _find_unwritable(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str] | None:
     """The first part that JSON cannot hold, as (path, reason); None if there is none."""
     if isinstance(value, float):
         return None if math.isfinite(value) else (path, f"is {float(value)!r}")
@@ -120,12 +120,12 @@ def _culprit(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str] 
         if (name := _repeated(value)) is not None:
             return path, f"has two keys that are {name!r} as text"
         for key, part in value.items():
-            if found := _culprit(part, f"{path}[{key!r}]", inside):
+            if found := _find_unwritable(part, f"{path}[{key!r}]", inside):
                 return found
         return None
     if isinstance(value, (list, tuple)):
         for place, part in enumerate(value):
-            if found := _culprit(part, f"{path}[{place}]", inside):
+            if found := _find_unwritable(part, f"{path}[{place}]", inside):
                 return found
         return None
     try:
@@ -134,4 +134,4 @@ def _culprit(value: Any, path: str, inside: tuple[int, ...]) -> tuple[str, str] 
         return path, str(error)
     except Exception:
         return path, f"is a {type(value).__qualname__}"
-    return _culprit(form, path, inside)
+    return _find_unwritable(form, path, inside)

@@ -109,11 +109,11 @@ def too_long(path: str, number: int) -> BadInput:
 def undecodable(path: str, number: int, raw: bytes, encoding: str, error: UnicodeError) -> BadInput:
     """The bytes of a line are no text."""
     if isinstance(error, UnicodeDecodeError):
-        culprit = f"byte 0x{raw[error.start]:02x} at position {error.start + 1} is not {encoding}"
+        fault = f"byte 0x{raw[error.start]:02x} at position {error.start + 1} is not {encoding}"
     else:
-        culprit = f"not {encoding} ({error})"
+        fault = f"not {encoding} ({error})"
     advice = "if the text is in another encoding, name it (--encoding latin-1, for one)"
-    return bad_line(path, number, f"{culprit}; {advice}")
+    return bad_line(path, number, f"{fault}; {advice}")
 
 
 def json_item(path: str, number: int, text: str) -> Any:

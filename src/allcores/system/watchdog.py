@@ -2,7 +2,7 @@
 
 The kernel ends forked workers themselves (PR_SET_PDEATHSIG), but not what their tasks have forked; nor does it
 end what a preload function has started. With a template, the template does this for the workers' groups, and
-a watchman for the template's own.
+a watchdog for the template's own.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def type_name(obj: object) -> str:
 def parts(obj: Any, *, by_value: bool) -> Iterator[Part]:
     """What pickling `obj` would pickle next, each with what it adds to the path.
 
-    An object that raises while it is taken apart has no further parts: then it is the culprit.
+    An object that raises while it is taken apart has no further parts: then it is itself at fault.
     """
     try:
         yield from itertools.islice(_parts_by_type(obj, by_value), MAX_PARTS)

@@ -4,7 +4,7 @@
 the same lines as pickling takes it apart, each part is pickled by itself, and the failing part is
 followed downwards until nothing in it fails.
 
-How a path is written: see `anatomy.py`.
+How a path is written: see `object_graph.py`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from allcores.system.clock import NANO, monotonic_ns
 from allcores.transport import object_graph
 from allcores.transport.object_graph import Part, type_name
 
-#: trial picklings. More finds culprits in longer inputs; fewer answers sooner.
+#: trial picklings. More finds parts at fault in longer inputs; fewer answers sooner.
 MAX_PROBES = 10_000
 #: seconds, looked at between trials: one trial of a huge object cannot be interrupted
 MAX_S = 2.0
-#: steps from the object down to the culprit. Deeper nesting is reported from there.
+#: steps from the object down to the part at fault. Deeper nesting is reported from there.
 MAX_DEPTH = 100
 #: an object nested deeper than this, that fails for its depth, is named as a whole
 MAX_READABLE_DEPTH = 20
@@ -40,7 +40,7 @@ Dumps = Callable[[Any], bytes]
 class Unpicklable:
     """The smallest part of an object that will not pickle.
 
-    path: where it sits, in the notation of `anatomy.py`: "items[57].db.conn".
+    path: where it sits, in the notation of `object_graph.py`: "items[57].db.conn".
     type_name: its type's qualified name, without "builtins.": "sqlite3.Connection".
     reason: what pickling raised for it, on one line.
     advice: what to do, a clause without a full stop: "open it in setup= so that each worker has its own".
@@ -97,16 +97,16 @@ def explain(obj: object, name: str, error: BaseException, dumps: Dumps) -> str:
     return describe(find_unpicklable(obj, name, dumps), name, error)
 
 
-def describe(culprit: Unpicklable | None, name: str, error: BaseException) -> str:
-    """The sentence of `explain`, for a culprit that was found before."""
-    if culprit is None:
+def describe(unpicklable: Unpicklable | None, name: str, error: BaseException) -> str:
+    """The sentence of `explain`, for a part that was found before."""
+    if unpicklable is None:
         return f"{name} cannot be pickled, so it cannot travel between processes: {one_line(error)}."
-    an = "an" if culprit.type_name.startswith(tuple("aeiouAEIO")) else "a"
-    if culprit.path == name:
-        what = f"it is {an} {culprit.type_name}"
+    an = "an" if unpicklable.type_name.startswith(tuple("aeiouAEIO")) else "a"
+    if unpicklable.path == name:
+        what = f"it is {an} {unpicklable.type_name}"
     else:
-        what = f"{culprit.path} is {an} {culprit.type_name}"
-    return f"{name} cannot be pickled: {what} ({culprit.reason}); {culprit.advice}."
+        what = f"{unpicklable.path} is {an} {unpicklable.type_name}"
+    return f"{name} cannot be pickled: {what} ({unpicklable.reason}); {unpicklable.advice}."
 
 
 def one_line(error: BaseException) -> str:
@@ -139,7 +139,7 @@ class _Node:
 
     pending: its failing parts that were not looked at before, found as they are asked for.
     tangled: a part of it fails, but has been looked at before or led nowhere: so this one may be
-        innocent, part of a cycle with the culprit.
+        picklable itself, and part of a cycle with what is not.
     """
 
     def __init__(self, obj: Any, path: str, error: BaseException, *, depth: int) -> None:
@@ -198,20 +198,20 @@ class _Search:
         return None
 
     def run(self, obj: Any, name: str) -> None:
-        """Leave the culprit in `best`."""
+        """Leave the part at fault in `best`."""
         error = self.error_of(obj)
         if error is None:
             return
         root = self.best = _Node(obj, name, error, depth=0)
-        culprit = self.descend(root)
-        if _too_deep(culprit.error):
-            if culprit.depth > MAX_READABLE_DEPTH:
-                culprit = root
-            culprit.advice = _TOO_DEEP
-        self.best = culprit
+        unpicklable = self.descend(root)
+        if _too_deep(unpicklable.error):
+            if unpicklable.depth > MAX_READABLE_DEPTH:
+                unpicklable = root
+            unpicklable.advice = _TOO_DEEP
+        self.best = unpicklable
 
     def descend(self, root: _Node) -> _Node:
-        """The culprit at or below a failing node."""
+        """The part at fault at or below a failing node."""
         stack = [root]
         suspect: _Node | None = None
         self.open(root)
@@ -251,7 +251,7 @@ class _Search:
             size = min(2 * size, MAX_GROUP)
 
     def failing_among(self, node: _Node, group: list[Part]) -> Iterator[tuple[str, Any, BaseException]]:
-        """Those that fail, in order. One trial for a sound group; about log2 per culprit otherwise."""
+        """Those that fail, in order. One trial for a sound group; about log2 per part at fault otherwise."""
         fresh = [part for part in group if id(part[1]) not in self.seen]
         if len(fresh) < len(group):
             node.tangled = True
@@ -356,7 +356,7 @@ def _known(obj: Any) -> str | None:
 
 
 def _advice(obj: Any) -> str:
-    """What to do about a culprit of any other type."""
+    """What to do about a part of any other type."""
     kind = type(obj)
     if isinstance(obj, types.FunctionType):
         if obj.__name__ == "<lambda>":

@@ -170,18 +170,16 @@ RESULT_UNWRITTEN = "allcores: the result could not be pickled in the worker"
 
 
 def explain_with_path(obj: object, name: str, error: BaseException) -> NotPicklable:
-    """The error for something that will not pickle: where the culprit sits, and the way out."""
+    """The error for something that will not pickle: where the part at fault is, and the way out."""
     from allcores.errors import NotPicklable
     from allcores.transport import pickle_diagnosis
 
-    culprit = pickle_diagnosis.find_unpicklable(obj, name, dumps)
-    return NotPicklable(
-        pickle_diagnosis.describe(culprit, name, error), path=culprit.path if culprit is not None else None
-    )
+    found = pickle_diagnosis.find_unpicklable(obj, name, dumps)
+    return NotPicklable(pickle_diagnosis.describe(found, name, error), path=found.path if found is not None else None)
 
 
 def dump_named(obj: object, name: str, dumps: Callable[[object], T] = dumps) -> T:  # type: ignore[assignment]
-    """Bytes of a function or of what is called `name`, for all workers. Raises NotPicklable with the culprit's path."""
+    """Bytes of a function or of what is called `name`, for all workers. Raises NotPicklable, with the path."""
     # The search for what is at fault goes by the same rules.
     with inheritance.to_many():
         try:

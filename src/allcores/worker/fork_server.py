@@ -1,6 +1,6 @@
 """The template: a clean process with one thread, from which workers are forked in milliseconds.
 
-It does three things, in one loop: forks when the parent asks, buries its children and tells the
+It does three things, in one loop: forks when the parent asks, reaps its children and tells the
 parent how they died, and ends everything when the parent is gone. The only user code that it runs is the pool's
 preload function, once, before that loop. What it loaded is every worker's, by copy-on-write.
 
@@ -255,10 +255,10 @@ class _Template:
     def _reap(self) -> None:
         """Collect dead children, and end what they forked, before their pids can be used again."""
         while self._children:
-            buried = reap(-1)
-            if buried is None:
+            reaped = reap(-1)
+            if reaped is None:
                 return
-            pid, status, memory = buried
+            pid, status, memory = reaped
             worker = self._children.pop(pid, None)
             if worker is not None:
                 self._tell(DIED, worker, pid, status or 0, memory)
