@@ -6,6 +6,7 @@ is therefore started with a mark of its own in the environment, which all that i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -29,12 +30,20 @@ class ProgramFailed(Exception):
     """A contender's program raised, died or did not answer in time."""
 
 
-def environment(mark: str, folder: str = "") -> dict[str, str]:
+def _cloudpickle() -> str:
+    """Where cloudpickle is, for a Python that has nothing installed."""
+    spec = importlib.util.find_spec("cloudpickle")
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent.parent)
+
+
+def environment(mark: str, folder: str = "", packages: str = "") -> dict[str, str]:
     """This process's environment, with the mark and with the checkout's packages in sight.
 
+    packages: where a Python that has nothing installed finds what allcores needs.
     folder: for temporary files; joblib's would otherwise stay in /dev/shm when it is killed.
     """
-    paths = [str(ROOT), str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [str(ROOT), str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH"), packages])]
     places = {"TMPDIR": folder, "JOBLIB_TEMP_FOLDER": folder} if folder else {}
     settings = {MARK: mark, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"}
     return {**os.environ, **settings, **places}
@@ -96,16 +105,16 @@ def end_all(mark: str) -> int:
 class Program:
     """A Python process started for one contender; `python -m module arguments...`."""
 
-    def __init__(self, module: str, *arguments: str, talk: bool = False) -> None:
+    def __init__(self, module: str, *arguments: str, talk: bool = False, python: str | None = None) -> None:
         self.mark = f"{RUN}-{uuid.uuid4().hex}"
         self.folder = tempfile.mkdtemp(prefix="bench-")
         pipe = subprocess.PIPE if talk else subprocess.DEVNULL
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python or sys.executable, "-m", module, *arguments],
             stdin=pipe,
             stdout=pipe,
             stderr=None if os.environ.get("BENCHMARKS_STDERR") else subprocess.DEVNULL,
-            env=environment(self.mark, self.folder),
+            env=environment(self.mark, self.folder, packages=_cloudpickle() if python else ""),
             cwd=ROOT,
             start_new_session=True,
         )
@@ -137,13 +146,13 @@ class Program:
 class Host:
     """One contender in a program of its own, with a warm pool, measured on request.
 
-    contender: its name in contenders.py. workers: size of its pool.
+    contender: its name in contenders.py. workers: size of its pool. python: another than this one.
     """
 
-    def __init__(self, contender: str, workers: int) -> None:
+    def __init__(self, contender: str, workers: int, *, python: str | None = None) -> None:
         self.contender = contender
         self.workers = workers
-        self.program = Program("benchmarks.host", contender, str(workers), talk=True)
+        self.program = Program("benchmarks.host", contender, str(workers), talk=True, python=python)
         self._buffer = b""
         #: processes that are stopped, since it is another contender's turn
         self._frozen: list[int] = []

@@ -8,6 +8,7 @@ its median is.
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -121,8 +122,15 @@ class Row:
         return {**asdict(self), "spreads": spreads}
 
 
-def in_turn(row: Row, contenders: Mapping[str, Callable[[], float]], rounds: int, settings: Settings) -> None:
-    """Fill `row.samples`: in each round each contender is measured once.
+def in_turn(
+    row: Row,
+    contenders: Mapping[str, Callable[[], float]],
+    rounds: int,
+    settings: Settings,
+    *,
+    shuffled: bool = False,
+) -> None:
+    """Fill `row.samples`: in each round each contender is measured once, in the given order or in another each time.
 
     A contender that fails is noted and left out from then on.
     """
@@ -132,7 +140,10 @@ def in_turn(row: Row, contenders: Mapping[str, Callable[[], float]], rounds: int
     quiet, say = settings.quiet, settings.say
     quiet.seen.clear()
     for number in range(rounds):
-        for name, measure in contenders.items():
+        turns = list(contenders.items())
+        if shuffled:
+            random.shuffle(turns)
+        for name, measure in turns:
             sample: float | None = None
             if name not in failed:
                 try:

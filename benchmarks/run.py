@@ -26,6 +26,12 @@ from benchmarks.settings import Settings  # noqa: E402
 #: module of this folder -> the rows that it makes, in the order of the report
 GROUPS: dict[str, tuple[str, ...]] = {
     "streams": ("imap", "map"),
+    "efficiency": (
+        *(f"efficiency-{size}ms" for size in ("0.1", "1", "4", "20")),
+        "parent",
+        "cold-efficiency",
+        "cold-imap",
+    ),
     "submit": ("submit",),
     "loads": ("primes", "hashes", "lognormal"),
     "starts": ("first-result", "replacement"),

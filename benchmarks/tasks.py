@@ -16,6 +16,13 @@ def add_one(x: int) -> int:
     return x + 1
 
 
+def spin_for(us: int) -> None:
+    """Keep a core for so many µs."""
+    until = time.perf_counter_ns() + us * 1000
+    while time.perf_counter_ns() < until:
+        pass
+
+
 def count_primes(limit: int) -> int:
     """Number of primes below `limit`, by trial division."""
     found = 0

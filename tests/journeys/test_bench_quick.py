@@ -84,3 +84,18 @@ def test_an_unknown_row_gets_one_clear_sentence() -> None:
     done = bench("--only", "imapp")
     assert done.returncode == 2
     assert "no such row: imapp" in done.stderr and "submit" in done.stderr
+
+
+@pytest.mark.slow
+def test_efficiency_is_measured_warm_and_cold(tmp_path: Path) -> None:
+    """Each size, the parent's share, and a pool against itself."""
+    target = tmp_path / "figures.json"
+    done = bench("--only", "efficiency", "--contenders", "allcores,multiprocessing", "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    found = rows(target)
+    sizes = {f"efficiency-{size}ms" for size in ("0.1", "1", "4", "20")}
+    assert set(found) == sizes | {"parent", "cold-efficiency", "cold-imap"}
+    for name in sizes:
+        assert found[name]["notes"] == {}, done.stderr
+        assert set(found[name]["spreads"]) == {"allcores", "multiprocessing", "allcores again"}
+        assert all(0 < spread["median"] <= 1.05 for spread in found[name]["spreads"].values())
