@@ -13,7 +13,8 @@ from collections import Counter
 from typing import Any
 
 import allcores
-from allcores.runs import failpoints, index
+from allcores import failpoints
+from allcores.runs import index
 
 SETTINGS: dict[str, Any] = {
     "source": "in.txt",

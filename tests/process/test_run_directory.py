@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import allcores
+from allcores import failpoints
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
 from allcores.runs import directory, index
@@ -340,26 +341,27 @@ def files(*values: object) -> Entries:
     return lambda: [Block(0, len(values), "".join(encode(value) + "\n" for value in values).encode())]
 
 
-@pytest.mark.parametrize("moment", ["write", "rename.before", "rename.after"])
+@pytest.mark.parametrize("moment", ["publish.write", "publish.rename.before", "publish.rename.after"])
 def test_what_a_killed_session_left_of_a_folder_is_cleared_up(tmp_path: Path, moment: str) -> None:
     """By the next one, whatever its name; not what a living one is making, nor what others put there."""
     sink = FolderOfFiles(tmp_path / "out")
     sink.publish(files("a"), mark="m", sync=False)
     pid = os.fork()
     if pid == 0:
-        sink.publish(
-            files("b", "c"), mark="killed", sync=False, moment=lambda name: os._exit(9) if name == moment else None
-        )
+        failpoints.install(lambda name: os._exit(9) if name == moment else None)
+        sink.publish(files("b", "c"), mark="killed", sync=False)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
     (tmp_path / ".out.mine.partial").mkdir()
     (tmp_path / ".out.mine.partial" / "precious").touch()
 
     def other(name: str) -> None:
-        if name == "write":  # another program publishes to the same place meanwhile
+        if name == "publish.write":  # another program publishes to the same place meanwhile
+            failpoints.install(None)
             FolderOfFiles(tmp_path / "out").publish(files("o"), mark="other", sync=False)
 
-    sink.publish(files("d"), mark="new", sync=False, moment=other)
+    failpoints.install(other)
+    sink.publish(files("d"), mark="new", sync=False)
     assert sorted(os.listdir(tmp_path)) == [".out.mine.partial", "out"]
     assert (tmp_path / "out" / "00000000.txt").read_text() == "d"
     assert os.listdir(tmp_path / ".out.mine.partial") == ["precious"]

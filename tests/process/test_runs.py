@@ -22,8 +22,8 @@ import pytest
 from tests.process.warm import Interpreter
 
 import allcores
+from allcores.failpoints import RUN
 from allcores.runs import directory
-from allcores.runs.failpoints import POINTS
 from allcores.runs.index import RunIndex
 from allcores.sources.text_files import JsonLines
 
@@ -104,7 +104,7 @@ def left_over(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", RUN)
 def test_killed_at_a_moment_and_resumed(session: Session, folder: Path, point: str) -> None:
     """Whatever was on its way to the disk, the output is exact."""
     often = point.startswith(("log.", "commit."))

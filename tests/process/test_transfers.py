@@ -14,7 +14,7 @@ from tests.process import cargo, scripts
 from tests.process.waiting import PATIENCE_S, Bell, Watcher, wait_full_strength, wait_gone
 
 from allcores import Kind, Limits, Pool, failpoints
-from allcores.failpoints import POINTS
+from allcores.failpoints import TRANSFER
 
 np = pytest.importorskip("numpy")
 
@@ -41,7 +41,7 @@ def wait_until_free(pool: Pool) -> None:
     assert pool.statistics().blocks == 0
 
 
-@pytest.mark.parametrize("point", [point for point in POINTS if point not in SHARERS])
+@pytest.mark.parametrize("point", [point for point in TRANSFER if point not in SHARERS])
 def test_a_worker_is_killed_there(point: str, tmp_path: Path) -> None:
     """At most the item in hand is lost, all others are right, the pool goes on, and every block comes back."""
     flag = tmp_path / "killed"
@@ -68,7 +68,7 @@ def test_a_worker_is_killed_there(point: str, tmp_path: Path) -> None:
         wait_until_free(pool)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", TRANSFER)
 def test_the_program_is_killed_there(point: str, tmp_path: Path) -> None:
     """Its workers end at once, and no memory, file or process is left: the leak check looks."""
     script = tmp_path / "script.py"
@@ -100,7 +100,7 @@ def test_the_program_is_killed_there(point: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.quick
-def test_every_moment_comes(tmp_path: Path) -> None:
+def test_every_failpoint_is_reached(tmp_path: Path) -> None:
     """Those of the list are those of a transfer, in the program and in its workers."""
     here: set[str] = set()
     noted = tmp_path / "moments"
@@ -113,5 +113,5 @@ def test_every_moment_comes(tmp_path: Path) -> None:
                 del shared
     finally:
         failpoints.install(None)
-    assert here == set(POINTS)
-    assert set(noted.read_text().split()) == set(POINTS) - set(SHARERS)
+    assert here == set(TRANSFER)
+    assert set(noted.read_text().split()) == set(TRANSFER) - set(SHARERS)

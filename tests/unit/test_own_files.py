@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from allcores import failpoints
 from allcores.errors import UsageError
 from allcores.sinks import json_lines
 from allcores.sinks.directory import MARK, FolderOfFiles
@@ -127,7 +128,9 @@ def test_a_replaced_folder_loses_nothing_that_was_put_into_it(tmp_path: Path) ->
         FolderOfFiles(tmp_path / "other").publish(files("c"), mark="m", sync=False)
 
 
-def test_a_folder_keeps_its_mode_and_a_link_its_target(tmp_path: Path, no_umask: None) -> None:
+def test_a_folder_keeps_its_mode_and_a_link_its_target(
+    tmp_path: Path, no_umask: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And it is not open to others before it is complete."""
     (tmp_path / "real").mkdir(0o700)
     (tmp_path / "out").symlink_to(tmp_path / "real")
@@ -136,7 +139,8 @@ def test_a_folder_keeps_its_mode_and_a_link_its_target(tmp_path: Path, no_umask:
     def look(moment: str) -> None:
         seen.extend(mode_of(each) for each in tmp_path.glob(".real.*"))
 
+    monkeypatch.setattr(failpoints, "_hook", look)
     for _ in range(2):
-        FolderOfFiles(tmp_path / "out").publish(files("a"), mark="m", sync=False, moment=look)
+        FolderOfFiles(tmp_path / "out").publish(files("a"), mark="m", sync=False)
     assert (tmp_path / "out").is_symlink() and (tmp_path / "real" / "00000000.txt").read_text() == "a"
     assert set(seen) == {0o700} and mode_of(tmp_path / "real") == 0o700

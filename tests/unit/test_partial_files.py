@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from allcores import failpoints
 from allcores.sinks import json_lines
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_lines import Block, published
@@ -25,7 +26,7 @@ def mode_of(path: Path | str) -> int:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
-def test_never_open_to_more_than_the_destination(tmp_path: Path, mode: int) -> None:
+def test_never_open_to_more_than_the_destination(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the moment it exists, at each moment of a publication."""
     path = tmp_path / "out.jsonl"
     path.write_text("before")
@@ -35,14 +36,15 @@ def test_never_open_to_more_than_the_destination(tmp_path: Path, mode: int) -> N
     def look(moment: str) -> None:
         seen.extend(mode_of(found) for found in tmp_path.glob(".*.partial"))
 
-    with published(str(path), mark="m", sync=True, moment=look) as file:
+    monkeypatch.setattr(failpoints, "_hook", look)
+    with published(str(path), mark="m", sync=True) as file:
         look("open")
         file.write(b"after")
     assert seen and not any(found & ~mode for found in seen)
     assert mode_of(path) == mode and path.read_text() == "after"
 
 
-def test_a_folder_keeps_its_mode(tmp_path: Path) -> None:
+def test_a_folder_keeps_its_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A private folder that is replaced is private all the time."""
     sink = FolderOfFiles(tmp_path / "out")
     block = Block(0, 1, (sink.wrap(lambda: "text")() + "\n").encode())
@@ -53,7 +55,8 @@ def test_a_folder_keeps_its_mode(tmp_path: Path) -> None:
     def look(moment: str) -> None:
         seen.extend(mode_of(found) for found in tmp_path.glob(".*.partial"))
 
-    sink.publish(lambda: [block], mark="m", sync=False, moment=look)
+    monkeypatch.setattr(failpoints, "_hook", look)
+    sink.publish(lambda: [block], mark="m", sync=False)
     assert seen and set(seen) == {0o700} == {mode_of(tmp_path / "out")}
 
 

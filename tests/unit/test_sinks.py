@@ -50,7 +50,7 @@ def broken(entries: Entries) -> Entries:
 
 
 def publish(sink: WholeSink, values: list[Any]) -> None:
-    sink.publish(entries_of(sink, values), mark="m", sync=True, moment=lambda _: None)
+    sink.publish(entries_of(sink, values), mark="m", sync=True)
 
 
 @pytest.mark.parametrize("name", ["o.jsonl", "o.jsonl.gz", "o.jsonl.bz2", "o.jsonl.xz", "o.jsonl.zst"])
@@ -111,7 +111,7 @@ def test_a_table_of_a_database(tmp_path: Path) -> None:
     publish(sink, ROWS)
     publish(sink, ROWS)
     with pytest.raises(OSError, match="Input"):
-        sink.publish(broken(entries_of(sink, ROWS)), mark="m", sync=True, moment=lambda _: None)
+        sink.publish(broken(entries_of(sink, ROWS)), mark="m", sync=True)
     db = sqlite3.connect(path)
     assert db.execute("SELECT n, text, more, yes FROM found").fetchall() == [
         (1, ROWS[0]["text"], None, None),
@@ -163,7 +163,7 @@ def test_a_publication_that_fails_leaves_what_was_there(tmp_path: Path, name: st
     publish(sink, values)
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(OSError, match="Input"):
-        sink.publish(broken(entries_of(sink, values)), mark="m", sync=True, moment=lambda _: None)
+        sink.publish(broken(entries_of(sink, values)), mark="m", sync=True)
     assert sorted(os.listdir(tmp_path)) == before
     assert list(Path(tmp_path, name).iterdir()) if name == "o/" else Path(tmp_path, name).read_bytes()
 

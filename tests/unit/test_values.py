@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import allcores
+from allcores import failpoints
 from allcores.cli.main import main
 from allcores.errors import JournalError, UsageError
-from allcores.runs import failpoints
 from allcores.sinks.json_text import NotJson, to_json
 from allcores.sources.open import from_inputs
 

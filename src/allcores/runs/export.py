@@ -91,7 +91,7 @@ def export(runs: str, name: str, sink: WholeSink) -> Exported:
                     yield entry
 
         try:
-            sink.publish(entries, mark=secrets.token_hex(4), sync=True, moment=lambda _: None)
+            sink.publish(entries, mark=secrets.token_hex(4), sync=True)
         except OSError as error:
             raise JournalError(f"cannot write {sink.path}: {error.strerror or error}", run=name) from error
     return found

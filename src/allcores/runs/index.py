@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from allcores.errors import JournalError
+from allcores.failpoints import failpoint
 from allcores.runs.checksums import is_sealed, right_shape, schema, sealed, shape
-from allcores.runs.failpoints import fault
 from allcores.runs.outcome_log import Row
 from allcores.runs.rows import (
     CHECKPOINT,
@@ -121,7 +121,7 @@ class RunIndex:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
-                    fault("commit.before")
+                    failpoint("commit.before")
                     self._db.execute("COMMIT")
                 except BaseException:
                     if self._db.in_transaction:
@@ -129,7 +129,7 @@ class RunIndex:
                     raise
             except (*_ERRORS, OSError) as error:
                 raise self._trouble(error) from error
-            fault("commit.after")
+            failpoint("commit.after")
             self._commits += 1
             if self._commits % CHECKPOINT_COMMITS == 0:
                 self.checkpoint()
@@ -137,12 +137,12 @@ class RunIndex:
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database, as far as no reader needs it."""
         with self._lock:
-            fault("checkpoint.before")
+            failpoint("checkpoint.before")
             try:
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             except _ERRORS as error:
                 raise self._trouble(error) from error
-            fault("checkpoint.after")
+            failpoint("checkpoint.after")
 
     def begin(self, name: str, identity: dict[str, Any], request: dict[str, Any], fsync: str) -> None:
         """Write down a new run."""

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from allcores.errors import JournalError
-from allcores.runs.failpoints import fault, watched
+from allcores.failpoints import failpoint, is_watched
 from allcores.system.own_files import REOPEN
 
 MAGIC = b"ACR1"
@@ -135,23 +135,23 @@ class Log:
             parts.append(raw)
             at += len(raw)
         rest = memoryview(b"".join(parts))
-        fault("log.write.before")
+        failpoint("log.write.before")
         place = self.size
-        if watched() and len(rest) > 1:  # a write that is torn in the middle
+        if is_watched() and len(rest) > 1:  # a write that is torn in the middle
             half = len(rest) // 2
             place += _write_at(self._fd, rest[:half], place)
             rest = rest[half:]
-            fault("log.write.torn")
+            failpoint("log.write.torn")
         _write_at(self._fd, rest, place)
-        fault("log.write.after")
+        failpoint("log.write.after")
         self.size = at
         return rows
 
     def sync(self) -> None:
         """Return once the disk has it."""
-        fault("log.sync.before")
+        failpoint("log.sync.before")
         _sync(self._fd)
-        fault("log.sync.after")
+        failpoint("log.sync.after")
 
     def read(self, row: Row) -> Record:
         """One record. Raises: Damaged."""

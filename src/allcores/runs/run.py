@@ -19,7 +19,7 @@ from allcores.runs.outcome_log import Log, Record, Row
 from allcores.runs.session import RunSession
 from allcores.runs.spec import OnError, RunHooks, RunSpec
 from allcores.runs.writer import sorted_out
-from allcores.sinks.json_lines import Block, Lost, nothing, sink_of
+from allcores.sinks.json_lines import Block, Lost, sink_of
 from allcores.sources.base import close_reading
 from allcores.sources.open import source_of
 
@@ -91,7 +91,7 @@ def without_journal(pool: Pool, work: RunSpec, hooks: RunHooks) -> RunResult:
                 entries = lambda: map(_block_of, map(log.read, rows))  # noqa: E731
             else:
                 entries = lambda: live  # noqa: E731
-            work.sink.publish(entries, mark=secrets.token_hex(4), sync=True, moment=nothing)
+            work.sink.publish(entries, mark=secrets.token_hex(4), sync=True)
         except _FromItems as found:
             failed = found.error
         except OSError as error:

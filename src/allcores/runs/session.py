@@ -10,10 +10,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import JournalError, RunChanged, UsageError
+from allcores.failpoints import failpoint
 from allcores.outcome import Kind
 from allcores.runs import directory
 from allcores.runs.disk import is_full
-from allcores.runs.failpoints import fault
 from allcores.runs.fingerprint import differences
 from allcores.runs.index import RunIndex
 from allcores.runs.lock import RunLock
@@ -84,14 +84,14 @@ class RunSession:
         if known is None:
             directory.prune_at_times(runs)
             self.name, self.folder = directory.new_folder(runs)
-            fault("folder.made")
+            failpoint("folder.made")
             self._lock()
             self._run_index = self._opened(create=True)
             self._run_index.begin(self.name, self._identity, self._work.request, journal.fsync)
             if journal.fsync == "commit":
                 sync_folder(runs)
                 sync_folder(self.folder)
-            fault("catalogue.made")
+            failpoint("catalogue.made")
         else:
             self.name, self.folder = known.name, known.folder
             self._lock()
@@ -338,7 +338,6 @@ class RunSession:
                 lambda: whole(entries(run_index, log), total, self.name),
                 mark=self.name,
                 sync=self._journal.fsync != "never",
-                moment=lambda name: fault(f"publish.{name}"),
             )
         except UsageError as error:
             raise UsageError(f"{error}. {self._kept()}, which takes any value") from error
@@ -354,14 +353,14 @@ class RunSession:
 
     def _left(self, state: str, output: str | None, error: BaseException | None = None) -> RunResult:
         """Write down how the session ended."""
-        fault("finish.before")
+        failpoint("finish.before")
         seconds = monotonic() - self._started
         run_row = self._run_index.run_row()
         sentence = None if error is None else str(error) or type(error).__name__
         self._run_index.update(
             state=state, error=None if sentence is None else storable(sentence), seconds=run_row.seconds + seconds
         )
-        fault("finish.after")
+        failpoint("finish.after")
         skipped, _ = self._run_index.bad_records(0)
         return RunResult(
             id=self.name,

@@ -18,9 +18,9 @@ from traceback import format_exception
 from typing import Any
 
 from allcores.errors import JournalError
+from allcores.failpoints import failpoint
 from allcores.outcome import Kind, Outcome
 from allcores.runs.disk import is_full, is_limited
-from allcores.runs.failpoints import fault
 from allcores.runs.index import RunIndex
 from allcores.runs.outcome_log import RECORD_BYTES, Log, Record
 from allcores.runs.ranges import RangeSet
@@ -171,7 +171,7 @@ class Writer:
             return
         keys = [each for each in new_checkpoints if isinstance(each, KeyRow)]
         outcomes = self._remaining.by_slot(outcomes)
-        fault("commit.begin")
+        failpoint("commit.begin")
         records, failures = sorted_out(outcomes, details=self._details)
         rows = []
         if records:

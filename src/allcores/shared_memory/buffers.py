@@ -14,7 +14,7 @@ import pickle
 import threading
 from collections import deque
 
-from allcores.failpoints import moment
+from allcores.failpoints import failpoint
 from allcores.shared_memory import repeats
 from allcores.shared_memory.allocator import Allocator, Block, Lease
 from allcores.shared_memory.arena import Arena
@@ -142,7 +142,7 @@ class Encoder:
         lease, warm = taken
         block, position = lease.block, 0
         batch.leases[block.offset] = lease
-        moment("block.taken")
+        failpoint("block.taken")
         placed: list[Place | memoryview] = []
         body: bytes | Place = stream
         try:
@@ -159,7 +159,7 @@ class Encoder:
         except OSError as error:
             self.failed = error
             return None
-        moment("block.filled")
+        failpoint("block.filled")
         return self._wrap(body, placed, batch)
 
     def _repeat_cache(self, part: memoryview, batch: _Batch) -> Place | memoryview:
@@ -207,7 +207,7 @@ class Encoder:
         returned = self._returned
         while returned:
             self._allocator.give(returned.popleft())
-            moment("block.back")
+            failpoint("block.back")
 
     def trim(self) -> None:
         """Keep no memory that is not in use."""
@@ -315,7 +315,7 @@ class Decoder:
 
     def loads(self, data: bytes | memoryview) -> Any:
         """What lies in the blocks is not copied, but viewed."""
-        moment("pickle.before")
+        failpoint("pickle.before")
         body, places = pickle.loads(memoryview(data)[1:])
         before = at_work.decoder
         at_work.decoder = self
@@ -327,10 +327,10 @@ class Decoder:
             except OSError:
                 self._skip(body, places)
                 raise
-            moment("pickle.mapped")
+            failpoint("pickle.mapped")
             return pickle.loads(stream, buffers=buffers)
         finally:
-            moment("pickle.after")
+            failpoint("pickle.after")
             self._views = {}
             at_work.decoder = before
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import NotSupported
-from allcores.failpoints import moment
+from allcores.failpoints import failpoint
 from allcores.shared_memory import buffers as buffered_pickles
 from allcores.shared_memory.arena import Arena
 from allcores.shared_memory.buffers import LINE, READ, WRITE, Encoder
@@ -74,13 +74,13 @@ class SharedObjects:
         start = ctypes.addressof(base)
         with self._lock:
             insort(self._known, (start, start + block.capacity, block, access))
-        moment("share.made")
+        failpoint("share.made")
         return view[:size]
 
     def _forget(self, block: tuple[int, int]) -> None:
         # On any thread; a list that another thread searches is not changed, but replaced.
         self._known = [known for known in self._known if known[2] != block]
-        moment("share.gone")
+        failpoint("share.gone")
 
     def share(self, obj: Any) -> Any:
         """A copy of `obj` whose buffers are shared and read-only. Raises whatever pickling raises, and OSError."""

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from allcores.failpoints import moment
+from allcores.failpoints import failpoint
 from allcores.limits import Limits
 from allcores.shared_memory.allocator import Block
 from allcores.shared_memory.arena import RANGE, SPAN, Arena
@@ -72,7 +72,7 @@ class ReceivedBlocks:
             self._views[offset] = (capacity, self._views.get(offset, (0, 0))[1] + 1)
         found = [self._dead.popleft() for _ in range(count)]
         for offset in found:
-            moment("block.released")
+            failpoint("block.released")
             capacity, views = self._views.pop(offset)
             if views > 1:
                 self._views[offset] = (capacity, views - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 
-from allcores.failpoints import moment
+from allcores.failpoints import failpoint
 from allcores.shared_memory import buffers
 from allcores.shared_memory.arena import SPAN, Arena
 from allcores.transport import frames
@@ -66,5 +66,5 @@ class WorkerMemory:
         offsets = []
         while self._dead:
             offsets.append(self._dead.popleft())
-        moment("block.released")
+        failpoint("block.released")
         return frames.offsets(frames.RELEASED, offsets)

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.failpoints import failpoint
 from allcores.sinks.destination import check_parent, looked_up, reason_of
-from allcores.sinks.json_lines import Block, Entries, nothing, sync_names
+from allcores.sinks.json_lines import Block, Entries, sync_names
 from allcores.sinks.json_text import NotJson
 from allcores.system import own_files
 from allcores.system.partial_files import NAME_BYTES_MAX, partial_path
@@ -133,12 +134,12 @@ class FolderOfFiles:
         """See `WholeSink`."""
         return FileFunction(function, self.suffix)
 
-    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
         """See `WholeSink`. Raises: UsageError if something is in the way, or two items have one name."""
         whole = os.path.realpath(self.path)  # a link stays one
         unfinished = partial_path(whole, mark)
         earlier = partial_path(whole, mark, ".earlier")
-        moment("begin")
+        failpoint("publish.begin")
         _clear_up(whole)
         self._check_ours(whole)
         before = os.stat(whole) if os.path.isdir(whole) else None
@@ -150,8 +151,8 @@ class FolderOfFiles:
         try:
             with _Names(unfinished) as names:
                 self._fill(unfinished, entries, names, sync=sync)
-                moment("write")
-                moment("rename.before")
+                failpoint("publish.write")
+                failpoint("publish.rename.before")
                 if before is not None:
                     os.chmod(unfinished, stat.S_IMODE(before.st_mode) & 0o777)
                 if os.path.isdir(whole) and os.listdir(whole):
@@ -162,7 +163,7 @@ class FolderOfFiles:
                     os.replace(unfinished, whole)
             if sync:
                 sync_names(os.path.dirname(whole))
-            moment("rename.after")
+            failpoint("publish.rename.after")
             remove_made(earlier)
         except BaseException:
             _restore(whole, earlier)

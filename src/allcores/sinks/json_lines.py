@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from allcores.errors import AllcoresError, UsageError
+from allcores.failpoints import failpoint
 from allcores.outcome import Kind
 from allcores.sinks.destination import check_file
 from allcores.sinks.json_text import JsonFunction, to_json
@@ -70,27 +71,22 @@ class WholeSink(Protocol):
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]: ...
 
-    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None]) -> None: ...
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None: ...
 
     def check(self) -> None:
         """Raise UsageError if it could not be published, as far as can be told before a run begins."""
 
 
-def nothing(moment: str) -> None:
-    """What `publish` calls at its moments, unless somebody wants to know of them."""
-
-
 @contextlib.contextmanager
-def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> Iterator[IO[bytes]]:
+def published(path: str, *, mark: str, sync: bool) -> Iterator[IO[bytes]]:
     """A file to write that becomes `path` when the block ends, in one step; an exception leaves `path` as it was.
 
     mark: makes the name that it has for a moment, or all the time where the file system knows no nameless files. sync:
-    have the disk take the content before the name, and the name before this returns. moment: called with "write",
-    "sync.before", ... as things happen. Raises: OSError.
+    have the disk take the content before the name, and the name before this returns. Raises: OSError.
     """
     path = os.path.realpath(path)  # a link stays one
     partial = partial_path(path, mark)
-    moment("begin")
+    failpoint("publish.begin")
     own_files.remove_own_file(partial)
     descriptor = create_nameless(path)
     named = None if descriptor is not None else partial
@@ -101,22 +97,22 @@ def published(path: str, *, mark: str, sync: bool, moment: Callable[[str], None]
             out, finish = wrap_to_write(file, path)
             try:
                 yield out
-                moment("write")
+                failpoint("publish.write")
             finally:
                 finish()  # in any case: a compressor that is left open warns when it is collected
             file.flush()
             if sync:
-                moment("sync.before")
+                failpoint("publish.sync.before")
                 os.fsync(descriptor)
-                moment("sync.after")
-            moment("rename.before")
+                failpoint("publish.sync.after")
+            failpoint("publish.rename.before")
             if named is None:
                 named = give_name(descriptor, path, partial)
         if named != path:
             os.replace(partial, path)
         if sync:
             sync_names(os.path.dirname(path))
-        moment("rename.after")
+        failpoint("publish.rename.after")
     except BaseException:
         if named == partial:
             own_files.remove_own_file(partial)
@@ -176,8 +172,8 @@ class JsonLinesFile:
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         return JsonFunction(function)
 
-    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
-        with published(self.path, mark=mark, sync=sync, moment=moment) as file:
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
+        with published(self.path, mark=mark, sync=sync) as file:
             for entry in entries():
                 if isinstance(entry, Block):
                     file.write(b"".join(_records(entry)) if self.records else entry.lines)

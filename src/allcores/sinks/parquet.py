@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from allcores.errors import UsageError
 from allcores.sinks.destination import check_file
-from allcores.sinks.json_lines import Entries, nothing, published, rows_of, values_fit
+from allcores.sinks.json_lines import Entries, published, rows_of, values_fit
 from allcores.sinks.rows import RowFunction, RowRules
 from allcores.sources.parquet import ROWS, open_pyarrow
 
@@ -39,11 +39,11 @@ class ParquetFile:
         """See `WholeSink`."""
         return RowFunction(function, self.path, RowRules("Parquet", integers_64=True))
 
-    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
         """See `WholeSink`. Raises: UsageError if a column has values of types that do not go together."""
         arrow = open_pyarrow(self.path)
         with values_fit(self.path):
-            self._write(arrow, entries, lambda: published(self.path, mark=mark, sync=sync, moment=moment))
+            self._write(arrow, entries, lambda: published(self.path, mark=mark, sync=sync))
 
     def _write(self, arrow: Any, entries: Entries, opened: Callable[[], AbstractContextManager[IO[bytes]]]) -> None:
         try:

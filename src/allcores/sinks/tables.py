@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import IO, Any
 
 from allcores.errors import UsageError
+from allcores.failpoints import failpoint
 from allcores.sinks.destination import check_file
-from allcores.sinks.json_lines import Entries, field_names, nothing, published, rows_of, values_fit
+from allcores.sinks.json_lines import Entries, field_names, published, rows_of, values_fit
 from allcores.sinks.rows import SQLITE_COLUMNS_MAX, RowFunction, RowRules, sql_name
 from allcores.sources.compression import without_compression
 
@@ -52,10 +53,10 @@ class CsvFile:
         """See `WholeSink`."""
         return RowFunction(function, self.path, RowRules("CSV"))
 
-    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
         """See `WholeSink`."""
         names = field_names(entries, self.path)
-        with values_fit(self.path), published(self.path, mark=mark, sync=sync, moment=moment) as file:
+        with values_fit(self.path), published(self.path, mark=mark, sync=sync) as file:
             if not names:
                 return  # an empty file: a line without a name would be no header
             # The writer quotes what has a character of its line end in it, so a lone carriage return is quoted, too.
@@ -123,7 +124,7 @@ class SqliteTable:
         """See `WholeSink`."""
         return RowFunction(function, self.path, RowRules("SQLite", sql_names=True))
 
-    def publish(self, entries: Entries, *, mark: str, sync: bool, moment: Callable[[str], None] = nothing) -> None:
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
         """See `WholeSink`. Raises: OSError if the database cannot be written."""
         where = f"{self.path}:{self.table}"
         # Names that differ in case are one column, called as the first of them.
@@ -136,7 +137,7 @@ class SqliteTable:
                 f"all items together gave {len(names):,} names, and a table of SQLite has at most"
                 f" {SQLITE_COLUMNS_MAX:,} columns: {where} cannot be written; a .csv or .jsonl file can"
             )
-        moment("begin")
+        failpoint("publish.begin")
         table, marks = _quoted(self.table), ", ".join("?" * len(names))
         try:
             db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
@@ -149,9 +150,9 @@ class SqliteTable:
                         db.execute(f"CREATE TABLE {table} ({', '.join(map(_quoted, names))})")
                         rows = (_stored_row(row, columns) for row in rows_of(entries, where))
                         db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
-                    moment("rename.before")
+                    failpoint("publish.rename.before")
                     db.execute("COMMIT")
-                    moment("rename.after")
+                    failpoint("publish.rename.after")
                 finally:
                     if db.in_transaction:
                         db.execute("ROLLBACK")

@@ -13,7 +13,7 @@ import socket
 from _thread import allocate_lock
 from collections import deque
 
-from allcores.failpoints import moment
+from allcores.failpoints import failpoint
 from allcores.transport import frames
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ class FrameWriter:
 
     def send(self, *parts: bytes | memoryview) -> None:
         """Write a frame, in parts, and wait until it is written. The worker's main thread only."""
-        moment("frame.before")
+        failpoint("frame.before")
         with self._lock:
             try:
                 if self._rest:
@@ -55,7 +55,7 @@ class FrameWriter:
                     self._pipe.sendall(part)
             except OSError as error:
                 self._lost(error)
-        moment("frame.after")
+        failpoint("frame.after")
         if self._notes or self.dropped:
             self._pass_on()
 

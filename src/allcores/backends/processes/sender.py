@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from allcores.backends.processes.exits import SAMPLE_S
 from allcores.backends.processes.worker_table import WorkerTable
 from allcores.errors import NotPicklable
-from allcores.failpoints import moment
+from allcores.failpoints import failpoint
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import Chunk
@@ -82,9 +82,9 @@ class Sender:
                 assert parent_memory is not None
                 parent_memory.lend(worker, function.leases)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
-        moment("frame.before")
+        failpoint("frame.before")
         worker_table.write(connection, connection.introduction() + data)
-        moment("frame.after")
+        failpoint("frame.after")
         until = driver.sleeps_until
         if self._limits.memory_per_worker is not None and until and until > monotonic_ns() + int(SAMPLE_S * 1e9):
             # The loop looks at the workers' memory while work is out: it fell asleep when none was.
