@@ -17,6 +17,7 @@ from allcores import Pool
 from allcores.backends.processes import consumer_wait
 from allcores.backends.processes.receiver import Receiver
 from allcores.errors import PoolClosed
+from allcores.pool import result_stream
 
 pytestmark = pytest.mark.skipif(not consumer_wait.POSSIBLE, reason="needs epoll and eventfd")
 
@@ -109,3 +110,23 @@ def test_two_that_wait_both_get_theirs() -> None:
         for thread in threads:
             thread.join()
     assert found == {n: [n] * 200 for n in range(4)}
+
+
+def test_where_reports_come_quickly_the_pools_thread_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does so while the consumer is busy with results and input."""
+    waits: list[bool] = []
+    wait = consumer_wait.ConsumerWait.wait
+
+    def counted(self: consumer_wait.ConsumerWait, *arguments: Any) -> bool:
+        waits.append(True)
+        return wait(self, *arguments)
+
+    monkeypatch.setattr(consumer_wait.ConsumerWait, "wait", counted)
+    with Pool(1) as pool:
+        stream = pool.imap(same, range(100), chunk=1)
+        next(stream)
+        # Every wait counts as a short one from here on.
+        monkeypatch.setattr(result_stream, "BRIEF_NS", 1 << 62)
+        waits.clear()
+        assert list(stream) == list(range(1, 100))
+    assert not waits

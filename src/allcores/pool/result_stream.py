@@ -32,6 +32,9 @@ LOOK_NS = 200_000
 LOGS_S = 1.0
 #: The same on a thread that others wait for: the pool's own, or an event loop's.
 LOGS_ASIDE_S = 0.2
+#: After a wait that was shorter than this, ns, the pool's own thread reads: it does so while this one is busy with
+#: results and input, and threads that are awake anyway need not be woken. Larger: two threads wake for a report.
+BRIEF_NS = 5_000_000
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
 
@@ -137,6 +140,8 @@ class _Reader(Reading[R]):
         #: what `_collect` has found, and whether that is still to be dealt with
         self._finished = False
         self._collected = False
+        #: how long the last wait took, ns
+        self._waited_ns = BRIEF_NS
         #: when the input and the pool were looked at last, ns
         self._looked_ns = 0
 
@@ -208,12 +213,7 @@ class _Reader(Reading[R]):
                 if pump():
                     continue
                 driver.backend.step_back()
-                if not driver.backend.wait(self.bell, self._collect, WAIT_S):
-                    with driver.lock:
-                        if not self._collect():
-                            self.bell.expect()
-                    if not self._collected:
-                        self.bell.wait(WAIT_S)
+                self._wait()
             except KeyboardInterrupt as interrupt:
                 if self._interrupted is not None:
                     raise
@@ -222,6 +222,17 @@ class _Reader(Reading[R]):
         # From here on Ctrl-C is raised at once: what it would make us lose is followed by nothing.
         self._looked_ns = monotonic_ns()
         return self._hand_over()
+
+    def _wait(self) -> None:
+        """Until there is something to do; meanwhile read what workers send, unless that comes quickly."""
+        driver, begun = self._driver, monotonic_ns()
+        if self._waited_ns < BRIEF_NS or not driver.backend.wait(self.bell, self._collect, WAIT_S):
+            with driver.lock:
+                if not self._collect():
+                    self.bell.expect()
+            if not self._collected:
+                self.bell.wait(WAIT_S)
+        self._waited_ns = monotonic_ns() - begun
 
     def _collect(self) -> bool:
         """Take what is ready, and look what is wanted of the input; with the driver's lock held, once per report.
