@@ -127,7 +127,7 @@ def test_a_worker_is_measured_also_after_a_pause(monkeypatch: pytest.MonkeyPatch
         for _ in range(3):
             assert pool.submit(abs, -1).result() == 1
             until = monotonic_ns() + int(PATIENCE_S * 1e9)
-            while (driver.sleeps_until or 0) < monotonic_ns() + 10**9:
+            while (driver.backend.sleeps_until or 0) < monotonic_ns() + 10**9:
                 assert monotonic_ns() < until, "it does not fall asleep"
                 os.sched_yield()
         with pytest.raises(WorkerLost, match="memory_per_worker"):

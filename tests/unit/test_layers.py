@@ -37,9 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler": WORDS | {"transport.positions"},
     # where they meet
     "backends": WORDS | {"scheduler", "shared_memory", "transport", "worker"},
-    "pool": WORDS | {"backends", "scheduler", "shared_memory", "transport"},
-    "pool.pool": WORDS | {"backends", "scheduler", "shared_memory", "transport", "runs.run", "runs.options"},
-    "pool.default_pool": WORDS | {"backends", "runs.options"},
+    "pool": WORDS | {"backends.base", "scheduler", "shared_memory", "transport"},
+    "pool.pool": WORDS
+    | {"backends.base", "backends.open", "scheduler", "shared_memory", "transport", "runs.run", "runs.options"},
+    "pool.default_pool": WORDS | {"runs.options"},
     # memory: around the verbs, which the pool's one verb for it opens late
     "runs": WORDS | {"pool", "sinks", "sources"},
     # observers see events, and what a pool tells of itself
@@ -56,28 +57,15 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: Files that import each other, directly or through others; imports in functions and for type checkers count. To be
 #: emptied, never filled: a circle that is gone has to go from here, too.
 CIRCLES = [
-    ["backends", "backends.in_process", "backends.processes.backend", "backends.processes.caller_wait",
-     "backends.processes.consumer_wait", "backends.processes.exits", "backends.processes.preload",
-     "backends.processes.receiver", "backends.processes.sender", "backends.processes.worker_table",
-     "backends.serial", "backends.shared_value", "backends.threads", "pool.driver"],
     ["pool.pool", "runs.run", "runs.session"],
     ["scheduler.admission", "scheduler.scheduler", "scheduler.timeouts", "scheduler.work_stealing"],
     ["scheduler.map_state", "scheduler.messages"],
     ["sinks.directory", "sinks.json_lines", "sinks.parquet", "sinks.tables"],
 ]  # fmt: skip
 #: the same for rooms
-CIRCLES_OF_ROOMS = [["backends", "pool", "runs"]]
+CIRCLES_OF_ROOMS = [["pool", "runs"]]
 #: imports that are not as drawn in `MAY_IMPORT`: who, and what; to be emptied, too
 UPWARDS = {
-    ("backends", "pool.driver"),
-    ("backends.processes.backend", "pool.driver"),
-    ("backends.processes.caller_wait", "pool.driver"),
-    ("backends.processes.consumer_wait", "pool.driver"),
-    ("backends.processes.exits", "pool.driver"),
-    ("backends.processes.receiver", "pool.driver"),
-    ("backends.processes.sender", "pool.driver"),
-    ("backends.serial", "pool.driver"),
-    ("backends.threads", "pool.driver"),
     ("scheduler.map_state", "shared_memory.buffers"),
 }
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
-from allcores.backends import WorkerInit
+from allcores.backends.base import WorkerInit
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError, TaskExited
 from allcores.outcome import Kind
@@ -29,6 +29,9 @@ class InProcessBackend:
 
     #: tasks log where they run, in this process: all of it is handled
     unhandled: Sized = ()
+    setup_step = "setup"
+    memory_gauge: Callable[[], tuple[int, int] | None] | None = None
+    sleeps_until: int | None = None
     _parent_memory: ParentMemory | None = None
     _parent_memory_closed = False
 
@@ -45,6 +48,17 @@ class InProcessBackend:
 
             self._parent_memory = parent_memory.alone()
         return self._parent_memory
+
+    def forget_function(self, number: int) -> None:
+        """See Backend: nothing is kept by number."""
+
+    def is_stopped(self, worker: int) -> bool:
+        """See Backend: a thread cannot be stopped alone."""
+        return False
+
+    def resident_tree_bytes(self, worker: int) -> int:
+        """See Backend: a thread has no memory of its own."""
+        return 0
 
     def close_parent_memory(self) -> None:
         """Let go of what holds the shared memory, if there is any. Once: a number may be somebody else's by then."""

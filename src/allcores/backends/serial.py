@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from allcores.backends import WorkerInit
+from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.in_process import InProcessBackend, InProcessWorker
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError
@@ -20,7 +20,6 @@ from allcores.scheduler.messages import Kill, Launch, Order, Results, Send, SetL
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
     from allcores.system.bell import Bell
 
 
@@ -35,23 +34,23 @@ class SerialBackend(InProcessBackend):
     def __init__(self, worker_init: WorkerInit) -> None:
         self._worker_init = worker_init
         self._shared = SharedValue(worker_init)
-        self._driver: Driver | None = None
+        self._host: Host | None = None
         self._in_process_worker: InProcessWorker | None = None
         self._is_set_up = False
         self._chunks: deque[Chunk] = deque()
 
-    def start(self, driver: Driver) -> None:
-        self._driver = driver
+    def start(self, host: Host) -> None:
+        self._host = host
 
     def started(self) -> None:
         pass
 
     def execute(self, commands: Sequence[Order]) -> None:
-        assert self._driver is not None
+        assert self._host is not None
         for order in commands:
             if isinstance(order, Launch):
                 self._in_process_worker = InProcessWorker(order.worker, self._worker_init, self._shared)
-                self._driver.scheduler.ready(order.worker, monotonic_ns())
+                self._host.apply([WorkerReady(order.worker, None)], monotonic_ns())
             elif isinstance(order, Send):
                 self._chunks.append(order.chunk)
             elif isinstance(order, SetLimit) and self._in_process_worker is not None:
@@ -68,9 +67,12 @@ class SerialBackend(InProcessBackend):
     def wake(self) -> None:
         pass
 
+    def wake_by(self, when_ns: int) -> None:
+        pass
+
     def pump(self) -> bool:
-        driver, in_process_worker = self._driver, self._in_process_worker
-        assert driver is not None
+        host, in_process_worker = self._host, self._in_process_worker
+        assert host is not None
         if in_process_worker is None:
             return False
         if not self._is_set_up:
@@ -78,27 +80,26 @@ class SerialBackend(InProcessBackend):
             try:
                 in_process_worker.set_up()
             except SetupError as error:
-                failure = error
-                driver.turn(lambda scheduler, now: scheduler.setup_failed(failure))
+                host.post([SetupFailed(error)])
                 return True
         if self._chunks:
             chunk = self._chunks.popleft()
             in_process_worker.passes_interrupts = threading.current_thread() is threading.main_thread()
             in_process_worker.run(chunk, self._report)
             return True
-        with driver.lock:
-            alarm = driver.scheduler.next_alarm_ns
-            waiting = driver.scheduler.waiting_for_time
+        with host.lock:
+            alarm = host.next_timer_ns
+            waiting = host.waiting_for_time
         if alarm is None or not waiting:
             return False
         # Nothing runs anywhere else: the next thing that can happen is a retry that falls due.
         time.sleep(max(0.0, (alarm - monotonic_ns()) / 1e9))
-        driver.turn(lambda scheduler, now: scheduler.tick(now))
+        host.on_timer()
         return True
 
     def _report(self, results: Results) -> None:
-        assert self._driver is not None
-        self._driver.turn(lambda scheduler, now: scheduler.results(results, now))
+        assert self._host is not None
+        self._host.post([results])
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         pass
@@ -120,7 +121,7 @@ class SerialBackend(InProcessBackend):
         in_process_worker, self._in_process_worker = self._in_process_worker, None
         if in_process_worker is not None and self._is_set_up:
             in_process_worker.tear_down()
-        # This object and the driver refer to each other; what the program has handed over is not to wait for that.
+        # This object and its host refer to each other; what the program has handed over is not to wait for that.
         self._worker_init = WorkerInit()
         self._shared.forget()
         self._chunks.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from allcores.backends import WorkerInit
+from allcores.backends.base import WorkerInit
 from allcores.errors import SetupError, again
 
 

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from allcores.backends import WorkerInit
+from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.in_process import InProcessBackend, InProcessWorker
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError, WorkerLost
-from allcores.events import WorkerStarted
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import (
@@ -34,7 +33,6 @@ from allcores.scheduler.messages import (
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
     from allcores.system.bell import Bell
 
 #: seconds that closing waits for a thread that is in the middle of an item
@@ -62,7 +60,7 @@ class ThreadBackend(InProcessBackend):
     def __init__(self, worker_init: WorkerInit) -> None:
         self._worker_init = worker_init
         self._shared = SharedValue(worker_init)
-        self._driver: Driver | None = None
+        self._host: Host | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone: list[_Worker] = []
         #: what wakes the minder; a queue, since a signal's handler may ring in the middle of another ring
@@ -70,9 +68,9 @@ class ThreadBackend(InProcessBackend):
         self._closing = False
         self._minder: threading.Thread | None = None
 
-    def start(self, driver: Driver) -> None:
-        self._driver = driver
-        self._minder = threading.Thread(target=self._mind, name=f"allcores-{driver.name}", daemon=True)
+    def start(self, host: Host) -> None:
+        self._host = host
+        self._minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
         self._minder.start()
 
     def started(self) -> None:
@@ -98,7 +96,7 @@ class ThreadBackend(InProcessBackend):
                 found.stopped = True
                 found.queue.put(None)
                 if isinstance(order, Kill):
-                    # Reported by the minder: the dispatcher is in the middle of a decision.
+                    # Reported by the minder: the scheduler is in the middle of a decision.
                     self._gone.append(found)
                     self._alarm.put(None)
 
@@ -112,6 +110,11 @@ class ThreadBackend(InProcessBackend):
 
     def wake(self) -> None:
         self._alarm.put(None)
+
+    def wake_by(self, when_ns: int) -> None:
+        if self.sleeps_until is not None and when_ns < self.sleeps_until:
+            self.sleeps_until = None
+            self.wake()
 
     def pump(self) -> bool:
         return self._is_minder() and self._go_on(None)
@@ -128,21 +131,18 @@ class ThreadBackend(InProcessBackend):
         return True
 
     def _work(self, worker: _Worker) -> None:
-        driver, in_process_worker = self._driver, worker.in_process_worker
-        assert driver is not None
+        host, in_process_worker = self._host, worker.in_process_worker
+        assert host is not None
         try:
             in_process_worker.set_up()
         except SetupError as error:
-            failure = error
-            driver.turn(lambda scheduler, now: scheduler.setup_failed(failure))
+            host.post([SetupFailed(error)])
             return
-        driver.turn(lambda scheduler, now: scheduler.ready(in_process_worker.number, now))
-        if driver.observed:
-            driver.notify(WorkerStarted(in_process_worker.number, None))
+        host.post([WorkerReady(in_process_worker.number, None)])
 
         def report(results: Results) -> None:
             if not worker.stopped:
-                driver.turn(lambda scheduler, now: scheduler.results(results, now))
+                host.post([results])
 
         while (chunk := worker.queue.get()) is not None:
             in_process_worker.run(chunk, report)
@@ -150,34 +150,34 @@ class ThreadBackend(InProcessBackend):
         in_process_worker.tear_down()
 
     def _mind(self) -> None:
-        driver = self._driver
-        assert driver is not None
+        host = self._host
+        assert host is not None
         while not self._closing:
             self._mind_once(None)
-        driver._notify()
+        host.notify()
 
     def _mind_once(self, until_ns: int | None) -> None:
-        driver = self._driver
-        assert driver is not None
-        with driver.lock:
-            alarm = driver.next_ns
+        host = self._host
+        assert host is not None
+        with host.lock:
+            alarm = host.next_timer_ns
             if until_ns is not None:
                 alarm = min(until_ns, alarm or until_ns)
-            driver.sleeps_until = alarm if alarm is not None else (1 << 62)
+            self.sleeps_until = alarm if alarm is not None else (1 << 62)
         with contextlib.suppress(Empty):
             self._alarm.get(timeout=None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9))
-        driver.sleeps_until = None
+        self.sleeps_until = None
         while self._gone:
             self._forget(self._gone.pop(0))
-        driver.turn(lambda scheduler, now: scheduler.tick(now))
+        host.on_timer()
 
     def _forget(self, worker: _Worker) -> None:
-        driver = self._driver
-        assert driver is not None
+        host = self._host
+        assert host is not None
         number = worker.in_process_worker.number
         self._workers.pop(number, None)
         event = WorkerGone(number, None, Kind.CANCELLED, WorkerLost("cancelled"), "what it ran was cancelled")
-        driver.turn(lambda scheduler, now: scheduler.gone(event, now))
+        host.post([event])
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         while self._is_minder() and not done() and (until_ns is None or monotonic_ns() < until_ns):
@@ -209,7 +209,7 @@ class ThreadBackend(InProcessBackend):
         for thread in [*threads, self._minder]:
             if thread is not None and thread is not current:
                 thread.join(max(0.0, (until - monotonic_ns()) / 1e9))
-        # This object and the driver refer to each other; what the program has handed over is not to wait for that.
+        # This object and its host refer to each other; what the program has handed over is not to wait for that.
         self._worker_init = WorkerInit()
         self._shared.forget()
         self._workers.clear()

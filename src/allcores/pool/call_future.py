@@ -148,7 +148,7 @@ class CallFuture(Future[Any]):
         self._quiet = True
         try:
             if isinstance(outcome, BaseException):
-                self._fail(outcome)
+                self.fail(outcome)
             else:
                 self._settle(outcome)
         finally:
@@ -225,7 +225,11 @@ class CallFuture(Future[Any]):
             if not self.cancelled():
                 raise
 
-    def _fail(self, error: BaseException) -> None:
+    def bind(self, chunk: Chunk, owner: object) -> None:
+        """It is the call in this chunk. owner: what must live as long as the call does."""
+        self._chunk, self._owner = chunk, owner
+
+    def fail(self, error: BaseException) -> None:
         """The pool is broken: no outcome will come."""
         if self.set_running_or_notify_cancel_once():
             self._set(error=self._translate(error))
@@ -235,7 +239,7 @@ class CallFuture(Future[Any]):
         """What the future has for `error`; `unpickling`: it was raised on the way, not by the function."""
         return error
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
         """The pool is closed: nothing will come."""
         if self.done():
             return

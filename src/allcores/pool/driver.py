@@ -17,15 +17,18 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from allcores.backends import Backend
+from allcores.backends.base import Assignment, Backend, BackendEvent, Totals
 from allcores.errors import InternalError, PoolClosed, again
 from allcores.events import MapEnded, MapStarted, PoolEnded, PoolEvent, PoolOpened, Progress, TaskFailed
 from allcores.limits import Limits
+from allcores.outcome import Kind
+from allcores.pool.backend_events import apply_event
 from allcores.pool.interrupt_lock import InterruptSafeLock
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment, describe
-from allcores.scheduler.messages import Kill, Order
+from allcores.scheduler.messages import Kill, Order, Results
 from allcores.scheduler.scheduler import Scheduler
+from allcores.scheduler.worker_state import Lifecycle
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.system import caller, deferral
 from allcores.system.clock import monotonic_ns
@@ -84,10 +87,8 @@ class Driver:
         self._function_numbers = count(1)
         #: functions whose bytes are kept, by their ids and how they are called
         self._functions: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
-        #: functions that workers may drop; the backend collects them
-        self.dropped: deque[int] = deque()
-        #: the time until which the backend's thread sleeps; None while it is awake
-        self.sleeps_until: int | None = None
+        #: functions that no chunk will refer to any more, and workers may drop
+        self._unused_functions: deque[int] = deque()
         #: flows behind `submit`, by what was asked of them
         self._calls: dict[object, MapState] = {}
         #: futures without an outcome yet
@@ -106,13 +107,17 @@ class Driver:
         if self.wants_activity:
             self.scheduler.activity_batcher = ActivityBatcher()
         if self._observers:
-            self.notify(PoolOpened(name, backend.name, workers))
+            self.notify_observers(PoolOpened(name, backend.name, workers))
+        self.scheduler.setup_step = backend.setup_step
+        self.scheduler.is_stopped = backend.is_stopped
+        if backend.memory_gauge is not None:
+            self.scheduler.admission.watch(backend.memory_gauge, backend.resident_tree_bytes)
         backend.start(self)
         _drivers.add(self)
         try:
             with self.lock:
                 self.scheduler.fill(monotonic_ns())
-                self._execute()
+                self.execute()
             backend.started()
         except BaseException:
             # A signal's handler raised: nobody would have the pool, nor close it.
@@ -128,9 +133,9 @@ class Driver:
         try:
             with self.lock:
                 step(self.scheduler, monotonic_ns())
-                self._execute()
+                self.execute()
         finally:
-            self._notify()
+            self.notify()
 
     def add(self, chunk: Chunk) -> None:
         """Hand a chunk of fresh items to the dispatcher."""
@@ -140,9 +145,9 @@ class Driver:
                 if chunk.future is not None:
                     self._waiting.add(chunk.future)
                 self.scheduler.add(chunk, monotonic_ns())
-                self._execute()
+                self.execute()
         finally:
-            self._notify()
+            self.notify()
 
     def add_all(
         self, map_state: MapState, parts: Iterable[Chunk | Segment], then: Callable[[], None] | None = None
@@ -163,20 +168,22 @@ class Driver:
                         self.scheduler.add(part, now)
                     else:
                         self.scheduler.refuse(map_state, part)
-                self._execute()
+                self.execute()
                 if then is not None:
                     then()
         finally:
-            self._notify()
+            self.notify()
 
-    def _execute(self) -> None:
-        """Carry out what the dispatcher ordered; with the lock held. `_tell` is to follow once it is released."""
+    def execute(self) -> None:
+        """Carry out what the dispatcher ordered; with the lock held. `notify` is to follow once it is released."""
         scheduler = self.scheduler
         while self._given_up:
             self._drop(self._given_up.popleft())
         while scheduler.commands:
             commands: Sequence[Order] = scheduler.commands
             scheduler.commands = []
+            while self._unused_functions:
+                self.backend.forget_function(self._unused_functions.popleft())
             self.backend.execute(commands)
         if scheduler.dirty_maps:
             for map_state in scheduler.dirty_maps:
@@ -199,10 +206,9 @@ class Driver:
             if self._observers:
                 self._new_events.extend(scheduler.new_events)
             scheduler.new_events = []
-        alarm = scheduler.next_alarm_ns
-        if self.sleeps_until is not None and alarm is not None and alarm < self.sleeps_until:
-            self.sleeps_until = None
-            self.backend.wake()
+        sleeps_until, alarm = self.backend.sleeps_until, scheduler.next_alarm_ns
+        if sleeps_until is not None and alarm is not None and alarm < sleeps_until:
+            self.backend.wake_by(alarm)
 
     def _note_calls(self, map_state: MapState) -> None:
         """Submitted calls are settled, or never will be; with the lock held."""
@@ -225,21 +231,21 @@ class Driver:
                 Progress(map_state.number, map_state.settled, map_state.failed, map_state.total)
             )
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
         """Resolve futures and tell observers, with the lock released: both run foreign code.
 
         Whatever that raises, nothing is lost: what is left here, the next one tells.
         """
         if self._due or self._aside or self._blocked:
-            self._resolve()
+            self.resolve()
         while self._new_events:
             try:
                 event = self._new_events.popleft()
             except IndexError:  # another thread was quicker
                 break
-            self.notify(event)
+            self.notify_observers(event)
 
-    def _resolve(self) -> None:
+    def resolve(self) -> None:
         """Give futures their outcomes."""
         here = self.backend.resolves_here()
         if here and self._blocked:
@@ -276,7 +282,7 @@ class Driver:
             if future is not None:
                 future.call_back()
 
-    def notify(self, event: PoolEvent) -> None:
+    def notify_observers(self, event: PoolEvent) -> None:
         """Tell the observers; one that raises is dropped, with a warning."""
         for observer in list(self._observers):
             # In a section: what a signal's handler raises is not the observer's mistake.
@@ -300,6 +306,73 @@ class Driver:
         """Somebody listens."""
         return bool(self._observers)
 
+    # --- what a backend sees: see Host ---
+
+    def post(self, events: Sequence[BackendEvent]) -> None:
+        if self.closed and self.pid != os.getpid():
+            return
+        try:
+            with self.lock:
+                self.apply(events, monotonic_ns())
+                self.execute()
+        finally:
+            self.notify()
+
+    def on_timer(self) -> None:
+        self.turn(lambda scheduler, now: scheduler.tick(now))
+
+    def apply(self, events: Sequence[BackendEvent], now: int) -> None:
+        scheduler = self.scheduler
+        for event in events:
+            if isinstance(event, Results):
+                scheduler.results(event, now)
+            else:
+                apply_event(scheduler, event, now)
+
+    def tick(self, now: int) -> None:
+        self.scheduler.tick(now)
+
+    @property
+    def closing(self) -> bool:
+        return self.scheduler.closing
+
+    @property
+    def broken(self) -> BaseException | None:
+        return self.scheduler.broken
+
+    @property
+    def waiting_for_time(self) -> bool:
+        return self.scheduler.waiting_for_time
+
+    @property
+    def holds_work(self) -> bool:
+        return any(worker_state.chunks for worker_state in self.scheduler.worker_states.values())
+
+    @property
+    def idle_workers(self) -> int:
+        return len(self.scheduler.idle)
+
+    def assignment(self, worker: int, sequence: int) -> Assignment | None:
+        worker_state = self.scheduler.worker_states.get(worker)
+        if worker_state is None:
+            return None
+        return Assignment(
+            worker_state.find(sequence),
+            bool(worker_state.chunks),
+            worker_state.lifecycle is Lifecycle.STARTING,
+            worker_state.lifecycle is Lifecycle.LEAVING,
+            worker_state.termination is not None,
+        )
+
+    def totals(self) -> Totals:
+        scheduler = self.scheduler
+        return Totals(scheduler.items_done, scheduler.items_done - scheduler.count(Kind.OK), scheduler.retries)
+
+    def progress_of_maps(self) -> tuple[int, int]:
+        maps = [map_state for map_state in self.maps() if not map_state.calls]
+        unknown = any(map_state.total is None for map_state in maps)
+        return sum(f.settled for f in maps), 0 if unknown else sum(f.total or 0 for f in maps)
+
     # --- flows ---
 
     def open(self, make: Callable[[int], MapState], waker: Callable[[], None] | None = None) -> MapState:
@@ -311,7 +384,7 @@ class Driver:
                 self._wakers[map_state] = waker
             self.scheduler.open(map_state)
         if self._observers and not map_state.calls:
-            self.notify(MapStarted(map_state.number, map_state.total))
+            self.notify_observers(MapStarted(map_state.number, map_state.total))
         return map_state
 
     def end(self, map_state: MapState) -> None:
@@ -329,9 +402,9 @@ class Driver:
             with self.lock:
                 self._drop(map_state)
                 if not self.closed:
-                    self._execute()
+                    self.execute()
         finally:
-            self._notify()
+            self.notify()
 
     def _drop(self, map_state: MapState) -> None:
         if self._wakers.pop(map_state, None) is None:
@@ -368,8 +441,8 @@ class Driver:
         return list(self._waiting)
 
     @property
-    def next_ns(self) -> int | None:
-        """When the pool's own thread has something to do, if nothing else happens. With the lock held."""
+    def next_timer_ns(self) -> int | None:
+        """See Host."""
         alarm = self.scheduler.next_alarm_ns
         if not self._blocked:
             return alarm
@@ -383,7 +456,7 @@ class Driver:
     def report_failure(self, map_state: MapState, outcome: Any) -> None:
         """Tell observers of an item that is not ok."""
         if self._observers:
-            self.notify(TaskFailed(map_state.number, outcome))
+            self.notify_observers(TaskFailed(map_state.number, outcome))
 
     # --- functions ---
 
@@ -405,7 +478,7 @@ class Driver:
         # Without the target: it may be a method of something large, which must be free to go.
         function = Function(next(self._function_numbers), None, payload, style, name, leases)
         # When nobody uses it any more workers drop it: after its last chunk, or with the target.
-        weakref.finalize(function, self.dropped.append, function.number).atexit = False
+        weakref.finalize(function, self._unused_functions.append, function.number).atexit = False
         if not leases:
             self._keep(key, target, function)
         return function
@@ -465,8 +538,8 @@ class Driver:
 
         self.turn(step)
 
-    def fail_everything(self, error: BaseException) -> None:
-        """The loop itself failed: everybody who waits is told, nobody is left waiting."""
+    def fail(self, error: BaseException) -> None:
+        """See Host: everybody who waits is told."""
         mistake = InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
         mistake.__cause__ = error
         try:
@@ -480,7 +553,13 @@ class Driver:
                 self._new_events.extend(self.scheduler.new_events)
                 self.scheduler.new_events = []
         finally:
-            self._notify()
+            self.notify()
+
+    def finish(self) -> None:
+        """See Host."""
+        self.notify()
+        if self.closed:
+            self.drop_waiting()
 
     def close(self) -> None:
         """End everything: what runs has the grace period of `Limits.grace_s`. Idempotent."""
@@ -515,13 +594,13 @@ class Driver:
             if waker is not None:
                 waker()
         self.scheduler.close()
-        self._execute()
+        self.execute()
         self.backend.wake()
 
     def _let_go(self) -> None:
         """The end of closing: nobody waits any more, and no worker is left."""
         try:
-            self._notify()
+            self.notify()
             self.drop_waiting()
         finally:
             self.backend.close()
@@ -531,7 +610,7 @@ class Driver:
             self._functions.clear()
         if self._observers and not self._ended:
             self._ended = True
-            self.notify(PoolEnded(self.name))
+            self.notify_observers(PoolEnded(self.name))
 
     def drop_waiting(self) -> None:
         """Cancel every future that has no outcome yet: none will come."""
@@ -540,7 +619,7 @@ class Driver:
                 future = self._waiting.pop()
             except KeyError:  # another thread was quicker
                 return
-            future._drop()
+            future.drop()
 
     def maps(self) -> list[MapState]:
         """All flows that are open now."""
@@ -551,7 +630,7 @@ class Driver:
         self.closed = True
         self.inherited = threading.RLock()
         # The thread that held the lock at that moment does not exist here.
-        self.lock = InterruptSafeLock()
+        self.lock.renew()
         error = PoolClosed(f"Pool {self.name!r} belongs to process {self.pid}, which this one was forked from.")
         for map_state in self.maps():
             map_state.broken = error

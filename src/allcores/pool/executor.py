@@ -204,7 +204,7 @@ class _Calls:
         self.over = self.over or "shutdown"
         for future in list(self.pending):
             if not future.cancel() and isinstance(future, CallFuture):
-                future._fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
+                future.fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
         self.pool._current.end_workers(f"{how}() of the executor was called", at_once=at_once)
         self.close_later()
 

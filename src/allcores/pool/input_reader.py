@@ -138,12 +138,12 @@ class InputReader:
         """Somebody observes, and a pull begins."""
         event = self._notes.begin(now, self._index)
         if event is not None:
-            self._driver.notify(event)
+            self._driver.notify_observers(event)
 
     def _note_end(self) -> None:
         event = self._notes.end(monotonic_ns(), self._index, ended=self._iterator is None)
         if event is not None:
-            self._driver.notify(event)
+            self._driver.notify_observers(event)
 
     def _pull(self, wanted: int, items: list[Any]) -> None:
         """Append up to `wanted` items; fewer if the input is slow or ends."""

@@ -40,6 +40,11 @@ class InterruptSafeLock:
         if outermost:
             leave()
 
+    def renew(self) -> None:
+        """In a forked copy of this process: whoever held it does not exist here."""
+        self._lock = threading.Lock()
+        self.owner = 0
+
     @property
     def mine(self) -> bool:
         """This thread holds it."""

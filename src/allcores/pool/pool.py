@@ -8,9 +8,8 @@ from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from allcores import backends
-from allcores.backends import WorkerInit
-from allcores.backends.processes.worker_logs import WorkerLogReceiver
+from allcores.backends.base import WorkerInit
+from allcores.backends.open import open_backend
 from allcores.errors import Interrupted, NotSupported, PoolBusy, UsageError
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
 from allcores.outcome import Outcome
@@ -113,16 +112,20 @@ class Pool(Sharing):
 
     def _start(self) -> Driver:
         """Make the workers, and what drives them."""
-        backends.keep_standard()
-        logs, wanted = self._logs, self._logs.records or self._logs.prints
-        place = backends.create(
+        from allcores.system import posix
+
+        posix.keep_standard()
+        logs = self._logs
+        place = open_backend(
             self._backend,
             workers=self.workers,
             worker_init=self._worker_init,
             limits=self.limits,
             start_method=self._start_method,
             share=core_budget().workers,
-            records=WorkerLogReceiver(self.name, records=logs.records, prints=logs.prints) if wanted else None,
+            logs_as=self.name,
+            records=logs.records,
+            prints=logs.prints,
         )
         driver = Driver(self.workers, self.limits, place, self._observers, self.name)
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
@@ -131,9 +134,7 @@ class Pool(Sharing):
 
     def _wait_for_use(self) -> Driver:
         """A driver of no workers, which the first use replaces by one that has them."""
-        place = backends.create(
-            "serial", workers=0, worker_init=WorkerInit(), limits=Limits(), start_method=None, share=1
-        )
+        place = open_backend("serial", workers=0, worker_init=WorkerInit(), limits=Limits(), start_method=None, share=1)
         driver = Driver(0, Limits(), place, (), self.name)
         driver.inherited = threading.RLock()
         self._finalizer = weakref.finalize(self, _close_dropped, driver)
@@ -438,12 +439,11 @@ class Pool(Sharing):
                 lambda number: MapState(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
             )
         chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
-        future._chunk = chunk
-        future._owner = self
+        future.bind(chunk, self)
         if driver.backend.needs_bytes:
             payload, bad = encode(chunk.items, 0, driver.backend.pack)
             if payload is None:
-                future._fail(bad[0][1])
+                future.fail(bad[0][1])
                 return
             chunk.payload = payload
             chunk.size_bytes = len(payload)

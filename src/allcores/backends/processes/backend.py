@@ -1,7 +1,7 @@
-"""Tasks run in worker processes. The one loop that owns pipes, deaths and deadlines.
+"""Tasks run in worker processes. The one loop that owns pipes, exits and timers.
 
 The driver thread waits on a persistent selector: a pipe per worker, the launcher's notices, and a
-wake-up. It alone reads, launches, ends and buries. Anybody who holds the driver's lock may write to
+wake-up. It alone launches, ends and reaps. Anybody who holds the host's lock may write to
 a worker's pipe; writing never waits, what the pipe does not take is kept and written by the loop.
 """
 
@@ -16,32 +16,36 @@ from collections.abc import Callable, Sequence, Sized
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from allcores.backends import WorkerInit
+from allcores.backends.base import (
+    BackendBroken,
+    BackendEvent,
+    BackendStopped,
+    Host,
+    LaunchesEnded,
+    SetupFailed,
+    WorkerInit,
+)
 from allcores.backends.processes.caller_wait import CallerWait
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.consumer_wait import ConsumerWait
-from allcores.backends.processes.decoding import setup_error
-from allcores.backends.processes.exits import Exits
+from allcores.backends.processes.exits import SAMPLE_NS, Exits
 from allcores.backends.processes.preload import Preload
-from allcores.backends.processes.receiver import Found, Receiver
+from allcores.backends.processes.receiver import BlocksReleased, Found, ProcessEnded, Receiver
 from allcores.backends.processes.sender import Sender
 from allcores.backends.processes.worker_logs import WorkerLogReceiver
 from allcores.backends.processes.worker_table import WorkerTable
 from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError, UsageError
-from allcores.events import WorkerStarted
 from allcores.limits import Limits
-from allcores.outcome import Kind
 from allcores.scheduler.map_state import Chunk
-from allcores.scheduler.messages import Kill, Launch, Order, Peek, Results, Send, SetLimit, Stop, Work, WorkerProgress
+from allcores.scheduler.messages import Kill, Launch, Order, Peek, Send, SetLimit, Stop, Work, WorkerProgress
 from allcores.shared_memory.buffers import PRIVATE, BufferedPickle
 from allcores.shared_memory.parent_side import ParentMemory, block_bytes
 from allcores.system import caller, cores, deferral, poller, posix
 from allcores.system.clock import monotonic_ns
 from allcores.transport import inheritance, pickling
-from allcores.transport.status_board import BUSY, DONE, PID
+from allcores.transport.status_board import BUSY, DONE
 
 if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
     from allcores.system.bell import Bell
 
 START_METHODS = ("template", "fork", "spawn", "forkserver")
@@ -79,8 +83,9 @@ class ProcessBackend:
         for option in ("memory_per_worker", "growth_per_worker"):
             if getattr(limits, option) is not None and posix.resident_bytes(os.getpid()) is None:
                 raise NotSupported(f"Limits({option}=...) needs /proc/PID/statm, which this system does not have.")
-        self._gauge = cores.MemoryGauge()
-        if isinstance(limits.memory_reserve, int) and self._gauge() is None:
+        gauge = cores.MemoryGauge()
+        self.memory_gauge: Callable[[], tuple[int, int] | None] | None = gauge if gauge() is not None else None
+        if isinstance(limits.memory_reserve, int) and self.memory_gauge is None:
             raise NotSupported("Limits(memory_reserve=...) needs /proc/meminfo, which this system does not have.")
         self._start_method = start_method
         self._limits = limits
@@ -88,6 +93,8 @@ class ProcessBackend:
         # Workers to come must find what it refers to: the names of semaphores end with their objects.
         self._worker_init = worker_init
         self._preload = Preload(worker_init, start_method) if worker_init.preload is not None else None
+        self.setup_step = self._preload.step if self._preload is not None else "setup"
+        self.sleeps_until: int | None = None
         self._worker_table = WorkerTable(
             workers,
             start_method,
@@ -108,20 +115,9 @@ class ProcessBackend:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._worker_table.poller.register(self._wake_read, None)
-        self._receiver = Receiver(self._worker_table)
-        self._exits = Exits(
-            self._worker_table,
-            self._receiver,
-            limits,
-            self._preload,
-            has_setup=worker_init.setup is not None,
-            follows_launcher=start_method == "fork",
-        )
-        self._consumer = ConsumerWait(self._worker_table, self._receiver, self._apply)
-        self._caller_wait = CallerWait(self._worker_table, self._receiver, self._consumer, self._apply, share)
-        self._sender = Sender(self._worker_table, limits, share)
+        self._has_setup = worker_init.setup is not None
+        self._share = share
         self._note_maps_at = 0
-        self._driver: Driver | None = None
         self._thread: threading.Thread | None = None
         #: the same by its number, and whether it is in the middle of a round
         self._ident = 0
@@ -147,15 +143,28 @@ class ProcessBackend:
 
     # --- the contract -----------------------------------------------------------------------------
 
-    def start(self, driver: Driver) -> None:
-        self._driver = driver
-        if self._gauge() is not None:
-            driver.scheduler.admission.watch(self._gauge, self._exits.resident_tree_bytes)
-        driver.scheduler.is_stopped = self._worker_table.is_stopped
+    def start(self, host: Host) -> None:
+        worker_table = self._worker_table
+        self._host = host
+        self._receiver = Receiver(worker_table, host.lock, self._find)
+        self._exits = Exits(
+            worker_table,
+            self._receiver,
+            host,
+            self._limits,
+            self._preload,
+            has_setup=self._has_setup,
+            follows_launcher=self._start_method == "fork",
+        )
+        self._consumer = ConsumerWait(worker_table, self._receiver, host, self._apply, self.wake)
+        self._caller_wait = CallerWait(
+            worker_table, self._receiver, self._consumer, host, self._apply, self.wake, self._share
+        )
+        self._sender = Sender(worker_table, host, self._share)
         if self._preload is not None:
-            self._begin_preload(driver, self._preload)
+            self._begin_preload(self._preload)
         memory_limit = self._limits.memory_per_worker or 0
-        self._worker_table.board.introduce(os.getpid(), driver.workers, monotonic_ns(), memory_limit, driver.name)
+        self._worker_table.board.introduce(os.getpid(), host.workers, monotonic_ns(), memory_limit, host.name)
         if self._start_method == "fork":
             if posix.has_other_threads():
                 try:
@@ -178,7 +187,7 @@ class ProcessBackend:
             if self._worker_table.records is not None:
                 importlib.import_module("allcores.worker.log_forwarding")
         # PR_SET_PDEATHSIG binds to the thread that creates a process: this one lives as long as the pool.
-        self._thread = threading.Thread(target=self._run, args=(driver,), name=f"allcores-{driver.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"allcores-{host.name}", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -189,29 +198,36 @@ class ProcessBackend:
                 "before that (Python 3.12.0 to 3.12.2 start no threads later); else see `allcores doctor` for limits."
             ) from error
 
-    def _begin_preload(self, driver: Driver, preload: Preload) -> None:
-        driver.scheduler.setup_step = preload.step
+    def _find(self, worker: int, sequence: int) -> Chunk | None:
+        assignment = self._host.assignment(worker, sequence)
+        return assignment.chunk if assignment is not None else None
+
+    def _begin_preload(self, preload: Preload) -> None:
         try:
             preload.begin()
         except SetupError as error:
             # Like any other: whoever uses the pool is told.
-            driver.scheduler.break_off(error)
+            with self._host.lock:
+                self._host.apply([SetupFailed(error)], monotonic_ns())
         except BaseException:
             self._let_go()
             raise
 
     def started(self) -> None:
-        if self._start_method == "fork" and self._driver is not None and self._driver.scheduler.broken is None:
+        if self._start_method == "fork" and self._host.broken is None:
             # For the same reason the constructing thread does nothing else while the first workers are forked.
             self._launched.wait(FORK_S)
 
     def execute(self, commands: Sequence[Order]) -> None:
-        worker_table, driver = self._worker_table, self._driver
-        assert driver is not None
-        wake = False
+        worker_table = self._worker_table
+        wake = sent = False
+        unsendable: list[BackendEvent] = []
         for order in commands:
             if isinstance(order, Send):
-                self._sender.send(driver, order.worker, order.chunk)
+                sent = True
+                results = self._sender.send(order.worker, order.chunk)
+                if results is not None:
+                    unsendable.append(results)
                 continue
             connection = worker_table.connections.get(order.worker)
             if isinstance(order, Peek):
@@ -228,8 +244,22 @@ class ProcessBackend:
                 worker_table.end(order.worker, order.reason, at_once=order.at_once)
             elif isinstance(order, Stop):
                 worker_table.stop(order.worker, TEARDOWN_S)
+        if unsendable:
+            self._host.apply(unsendable, monotonic_ns())
         if wake and threading.current_thread() is not self._thread:
             self.wake()
+        elif sent and self._limits.memory_per_worker is not None:
+            # The loop looks at the workers' memory while work is out: it fell asleep when none was.
+            self.wake_by(monotonic_ns() + SAMPLE_NS)
+
+    def forget_function(self, number: int) -> None:
+        self._sender.forget(number)
+
+    def is_stopped(self, worker: int) -> bool:
+        return self._worker_table.is_stopped(worker)
+
+    def resident_tree_bytes(self, worker: int) -> int:
+        return self._exits.resident_tree_bytes(worker)
 
     def progress(self, worker: int) -> WorkerProgress | None:
         return self._worker_table.progress(worker)
@@ -245,6 +275,11 @@ class ProcessBackend:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._wake_write, b"!")
 
+    def wake_by(self, when_ns: int) -> None:
+        if self.sleeps_until is not None and when_ns < self.sleeps_until:
+            self.sleeps_until = None
+            self.wake()
+
     def pump(self) -> bool:
         return get_ident() == self._ident and self._go_on(monotonic_ns() + PUMP_NS)
 
@@ -252,33 +287,32 @@ class ProcessBackend:
         if get_ident() == self._ident:
             while not done() and (until_ns is None or monotonic_ns() < until_ns) and self._go_on(until_ns):
                 pass
-        elif self._driver is not None:
+        else:
             if self._consumer.is_present():
-                self._consumer.step_back(self._driver)
-            self._caller_wait.attend(self._driver, chunk, until_ns, done)
+                self._consumer.step_back()
+            self._caller_wait.attend(chunk, until_ns, done)
 
     def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
-        return self._driver is not None and self._consumer.wait(self._driver, bell, wanted, seconds)
+        return self._consumer.wait(bell, wanted, seconds)
 
     def _go_on(self, until_ns: int | None) -> bool:
         """A callback or a finalizer on the pool's own thread waits: meanwhile the loop goes on. False if it is over."""
-        driver = self._driver
         if self._busy:
             raise PoolBusy()
-        if driver is None or self._worker_table.gone or self._over(driver):
+        if self._worker_table.gone or self._over():
             return False
-        self._round(driver, until_ns)
+        self._round(until_ns)
         return True
 
     def step_back(self) -> None:
         if get_ident() == self._ident:
             if self._busy:
                 raise PoolBusy()
-        elif self._driver is not None:
+        else:
             if self._caller_wait.is_present():
-                self._caller_wait.step_back(self._driver)
+                self._caller_wait.step_back()
             if self._consumer.is_present():
-                self._consumer.step_back(self._driver)
+                self._consumer.step_back()
 
     def resolves_here(self) -> bool:
         return get_ident() == self._ident or self._worker_table.gone
@@ -301,36 +335,34 @@ class ProcessBackend:
 
     # --- the loop (driver thread) -----------------------------------------------------------------
 
-    def _run(self, driver: Driver) -> None:
+    def _run(self) -> None:
         self._ident = get_ident()
         try:
-            while not self._over(driver):
-                self._round(driver)
+            while not self._over():
+                self._round()
         except BaseException as error:
-            driver.fail_everything(error)
+            self._host.fail(error)
             if not isinstance(error, Exception):
                 raise
         finally:
-            self._clear_away(driver)
-            driver._notify()
-            if driver.closed:
-                driver.drop_waiting()
+            self._clear_away()
+            self._host.finish()
 
-    def _over(self, driver: Driver) -> bool:
-        if driver.scheduler.closing:
+    def _over(self) -> bool:
+        if self._host.closing:
             self._worker_table.to_launch.clear()
             return not self._worker_table.connections
         return False
 
-    def _round(self, driver: Driver, until_ns: int | None = None) -> None:
+    def _round(self, until_ns: int | None = None) -> None:
         """Wait for something to happen, until `until_ns` at most, and deal with it."""
         worker_table = self._worker_table
-        with driver.lock:
-            self._launch_waiting(driver)
-            alarm = self._next_alarm(driver)
+        with self._host.lock:
+            self._launch_waiting()
+            alarm = self._next_alarm()
             if until_ns is not None:
                 alarm = min(until_ns, alarm or until_ns)
-            driver.sleeps_until = alarm if alarm is not None else (1 << 62)
+            self.sleeps_until = alarm if alarm is not None else (1 << 62)
         timeout = None if alarm is None else max(0.0, (alarm - monotonic_ns()) / 1e9)
         self._rounds += 1
         rounds = self._rounds
@@ -341,20 +373,20 @@ class ProcessBackend:
             ready = []
         self._busy = True
         try:
-            self._deal(driver, ready)
+            self._deal(ready)
         finally:
             self._busy = False
             if outermost:
                 deferral.leave()
-        driver._notify()
+        self._host.notify()
 
-    def _deal(self, driver: Driver, ready: list[tuple[object, int]]) -> None:
-        """Read what has come, and tell the dispatcher. Nothing on this thread may wait meanwhile."""
-        worker_table = self._worker_table
-        with driver.lock:
+    def _deal(self, ready: list[tuple[object, int]]) -> None:
+        """Read what has come, and apply it. Nothing on this thread may wait meanwhile."""
+        worker_table, host = self._worker_table, self._host
+        with host.lock:
             # From here on nobody may begin to attend to a pipe that is read here.
             self._receiver.reading = True
-            driver.sleeps_until = None
+            self.sleeps_until = None
             notices = self._exits.must_look or any(what is worker_table for what, _ in ready)
             if notices or self._exits.preempted or self._receiver.to_peek or self._consumer.is_late():
                 self._consumer.take_back()
@@ -363,122 +395,111 @@ class ProcessBackend:
         for what, mask in ready:
             if what is worker_table.pipes:
                 for connection, pipe_mask in worker_table.pipes.wait(0) if pipes_are_ours else ():
-                    self._read_one(driver, connection, pipe_mask, found)
+                    self._read_one(connection, pipe_mask, found)
             elif isinstance(what, WorkerConnection):
-                self._read_one(driver, what, mask, found)
+                self._read_one(what, mask, found)
             elif what is None:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_read, 4096)
         if notices:
-            self._exits.take_notices(driver, found)
+            self._exits.take_notices(found)
         if self._receiver.to_peek and pipes_are_ours:
-            self._receiver.peek(driver, found)
+            self._receiver.peek(found)
         if self._exits.preempted:
-            self._exits.take_postponed(driver, found, pipes_are_ours=pipes_are_ours)
-        with driver.lock:
+            self._exits.take_postponed(found, pipes_are_ours=pipes_are_ours)
+        with host.lock:
             self._receiver.reading = False
             now = monotonic_ns()
-            self._apply(driver, found, now)
+            self._apply(found, now)
             if self._limits.memory_per_worker is not None and now >= self._exits.sample_at:
-                self._exits.sample_memory(driver, self._limits.memory_per_worker, now)
-            driver.scheduler.tick(now)
+                host.apply(self._exits.over_limit(self._limits.memory_per_worker, now), now)
+            host.tick(now)
             worker_table.signal_due(now)
-            driver._execute()
+            host.execute()
             if worker_table.parent_memory is not None:
                 worker_table.parent_memory.sweep()
 
-    def _read_one(self, driver: Driver, connection: WorkerConnection, mask: int, found: list[Found]) -> None:
+    def _read_one(self, connection: WorkerConnection, mask: int, found: list[Found]) -> None:
         """Deal with a pipe that is ready."""
         if mask & poller.READ and not connection.attended:
-            self._receiver.read(driver, connection, found)
+            self._receiver.read(connection, found)
         if mask & poller.WRITE:
-            with driver.lock:
+            with self._host.lock:
                 self._worker_table.write_more(connection)
 
-    def _launch_waiting(self, driver: Driver) -> None:
+    def _launch_waiting(self) -> None:
         worker_table = self._worker_table
-        if driver.scheduler.broken is not None and worker_table.to_launch:
-            self._launch_no_more(driver)
+        if self._host.broken is not None and worker_table.to_launch:
+            self._launch_no_more()
             return
         try:
             worker_table.launch_waiting()
         except OSError as error:
-            driver.scheduler.break_off(
-                BrokenPool(f"A worker could not be started: {error}. `allcores doctor` shows the limits here.")
-            )
-            self._launch_no_more(driver)
-            driver._execute()
+            broken = BrokenPool(f"A worker could not be started: {error}. `allcores doctor` shows the limits here.")
+            self._host.apply([BackendBroken(broken)], monotonic_ns())
+            self._launch_no_more()
+            self._host.execute()
         if worker_table.connections:
             self._launched.set()
 
-    def _launch_no_more(self, driver: Driver) -> None:
+    def _launch_no_more(self) -> None:
         """Workers that were ordered and not started yet will not be."""
         self._worker_table.to_launch.clear()
-        for worker in [w for w in driver.scheduler.worker_states if w not in self._worker_table.connections]:
-            del driver.scheduler.worker_states[worker]
+        self._host.apply([LaunchesEnded(frozenset(self._worker_table.connections))], monotonic_ns())
         if self._worker_table.launcher is not None and not self._worker_table.launcher.ready:
             self._worker_table.kill_launcher()
 
-    def _next_alarm(self, driver: Driver) -> int | None:
-        alarms = [driver.next_ns, self._worker_table.next_signal_ns]
+    def _next_alarm(self) -> int | None:
+        alarms = [self._host.next_timer_ns, self._worker_table.next_signal_ns]
         if self._receiver.to_peek and not self._consumer.present:
             return 0
         if self._exits.must_look:
             alarms.append(monotonic_ns() + self._exits.look_ns)
-        if self._limits.memory_per_worker is not None and any(
-            d.chunks for d in driver.scheduler.worker_states.values()
-        ):
+        if self._limits.memory_per_worker is not None and self._host.holds_work:
             alarms.append(self._exits.sample_at)
         return min((when for when in alarms if when is not None), default=None)
 
-    def _apply(self, driver: Driver, found: list[Found], now: int) -> None:
-        worker_table = self._worker_table
+    def _apply(self, found: list[Found], now: int) -> None:
+        """Apply what was found, with the host's lock held: ends of workers last, when all that they left is."""
+        host, board = self._host, self._worker_table.board
+        events: list[BackendEvent] = []
+        ended: list[ProcessEnded] = []
         for event in found:
-            if isinstance(event, Results):
-                driver.scheduler.results(event, now)
-                continue
-            what, connection, detail = event
-            if what == "released":
-                # With the lock held: a send may lend the same block again at this moment.
-                if worker_table.parent_memory is not None:
-                    worker_table.parent_memory.take_back(connection.number, detail)
-            elif what == "ready":
-                driver.scheduler.ready(connection.number, now)
-                driver.scheduler.new_events.append(
-                    WorkerStarted(connection.number, self._worker_table.board.word(connection.slot, PID))
-                )
-            elif what == "setup failed":
-                connection.reason = f"its {detail[0]} function raised"
-                driver.scheduler.setup_failed(setup_error(detail[1], detail[0]))
-            elif what == "not born":
-                self._exits.reap(driver, connection, now, reason=f"it could not be started: {detail}")
-            elif connection.number in self._worker_table.connections:
-                self._exits.reap(driver, connection, now)
-        scheduler, board = driver.scheduler, self._worker_table.board
-        board.note(scheduler.items_done, scheduler.items_done - scheduler.count(Kind.OK), scheduler.retries)
+            if isinstance(event, BlocksReleased):
+                parent_memory = self._worker_table.parent_memory
+                if parent_memory is not None:
+                    # With the lock held: a send may lend the same block again at this moment.
+                    parent_memory.take_back(event.worker, event.offsets)
+            elif isinstance(event, ProcessEnded):
+                ended.append(event)
+            else:
+                events.append(event)
+        host.apply(events, now)
+        for each in ended:
+            if each.connection.number in self._worker_table.connections:
+                host.apply([self._exits.reap(each.connection, each.reason)], now)
+        board.note(*host.totals())
         if now >= self._note_maps_at:
             self._note_maps_at = now + NOTE_NS
-            maps = [map_state for map_state in driver.maps() if not map_state.calls]
-            unknown = any(map_state.total is None for map_state in maps)
-            board.note_maps(sum(f.settled for f in maps), 0 if unknown else sum(f.total or 0 for f in maps))
+            board.note_maps(*host.progress_of_maps())
 
-    def _clear_away(self, driver: Driver) -> None:
+    def _clear_away(self) -> None:
         worker_table = self._worker_table
-        with driver.lock:
-            driver.scheduler.closing = True
+        with self._host.lock:
+            self._host.apply([BackendStopped()], monotonic_ns())
             for connection in list(worker_table.connections.values()):
                 if connection.pid:
                     posix.end_group(connection.pid, signal.SIGKILL)
                 worker_table.forget(connection)
             worker_table.gone = True
         worker_table.drop_launcher()
-        with driver.lock:
+        with self._host.lock:
             self._let_go()
 
     def _let_go(self) -> None:
         """Close every descriptor, and keep nothing of the program's; no worker is left, and none will be started.
 
-        This object and the driver refer to each other, so they may stay for a while after the pool.
+        This object and its host refer to each other, so they may stay for a while after the pool.
         """
         self._worker_init = WorkerInit()
         if self._preload is not None:

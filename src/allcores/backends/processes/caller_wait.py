@@ -12,6 +12,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from allcores.backends.base import Host
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.consumer_wait import ConsumerWait
 from allcores.backends.processes.receiver import Found, Receiver
@@ -25,27 +26,36 @@ from allcores.transport.spin_wait import SpinWait
 if TYPE_CHECKING:
     from select import poll
 
-    from allcores.pool.driver import Driver
-
 #: milliseconds that a caller waits on its call's pipe without a look around
 ATTEND_MS = 100.0
 
 
 class CallerWait:
-    """Whoever waits for a call. apply: tells the dispatcher what was found. cores: that the pool may use."""
+    """Whoever waits for a call.
+
+    Args:
+        apply: Applies what was found, with the host's lock held.
+        wake: Has the loop look again.
+        cores: How many the pool may use.
+    """
 
     def __init__(
         self,
         worker_table: WorkerTable,
         receiver: Receiver,
         consumer: ConsumerWait,
-        apply: Callable[[Driver, list[Found], int], None],
+        host: Host,
+        apply: Callable[[list[Found], int], None],
+        wake: Callable[[], None],
         cores: int,
     ) -> None:
         self._consumer = consumer
         self._worker_table = worker_table
         self._receiver = receiver
+        self._host = host
+        self._lock = host.lock
         self._apply = apply
+        self._wake = wake
         self._cores = cores
         #: which pipe is attended to by which thread
         self._attended: dict[int, WorkerConnection] = {}
@@ -54,17 +64,17 @@ class CallerWait:
         #: one of those who wait at a time may look out
         self._spin_wait = SpinWait()
 
-    def attend(self, driver: Driver, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
         """Returns when `done()`, at `until_ns`, or when there is nothing to attend to (any more): the caller then
         waits as usual."""
         if not poller.CHANGES_REACH_WAIT:
             return
         me = get_ident()
         if me in self._attended:
-            self.step_back(driver)
+            self.step_back()
         spin_wait: SpinWait | None = None
         try:
-            with driver.lock:
+            with self._lock:
                 connection = self._worker_table.connections.get(chunk.worker) if chunk.sequence and not done() else None
                 reading = self._receiver.reading or self._consumer.reading
                 if (
@@ -91,13 +101,13 @@ class CallerWait:
             ):
                 if not self._wait(pollable, until_ns, spin_wait):
                     return
-                if not self._read(driver, connection, chunk):
+                if not self._read(connection, chunk):
                     return
         finally:
             if spin_wait is not None:
                 spin_wait.taken = False
             if me in self._attended:
-                self.step_back(driver)
+                self.step_back()
 
     @staticmethod
     def _wait(pollable: poll, until_ns: int | None, spin_wait: SpinWait | None) -> bool:
@@ -114,7 +124,7 @@ class CallerWait:
             spin_wait.answered()
         return True
 
-    def _read(self, driver: Driver, connection: WorkerConnection, chunk: Chunk) -> bool:
+    def _read(self, connection: WorkerConnection, chunk: Chunk) -> bool:
         """Take what is in the pipe; False if this thread has stepped back, its call being settled or to be retried."""
         me = get_ident()
         outermost = deferral.enter()
@@ -124,45 +134,45 @@ class CallerWait:
             found: list[Found] = []
             self._reading.add(me)
             try:
-                self._receiver.read(driver, connection, found)
-                with driver.lock:
-                    self._apply(driver, found, monotonic_ns())
-                    driver._execute()
+                self._receiver.read(connection, found)
+                with self._lock:
+                    self._apply(found, monotonic_ns())
+                    self._host.execute()
                     over = bool(chunk.done) and not connection.over
                     if over:
                         # Settled, or to be tried again: stepping back here saves another turn for it.
                         self._leave(connection, me)
             finally:
                 self._reading.discard(me)
-            driver._resolve()
+            self._host.resolve()
             return not over
         finally:
             try:
                 if outermost:
                     deferral.leave()
             finally:
-                driver._notify()
+                self._host.notify()
 
     def is_present(self) -> bool:
         """This thread attends to a call."""
         return get_ident() in self._attended
 
     def _leave(self, connection: WorkerConnection, me: int) -> None:
-        """The pipe is the loop's again; with the driver's lock held."""
+        """The pipe is the loop's again; with the host's lock held."""
         del self._attended[me]
         connection.attended = False
         if not self._worker_table.gone:
             self._worker_table.listen(connection)
 
-    def step_back(self, driver: Driver) -> None:
+    def step_back(self) -> None:
         """This thread attends to no call any more. Raises PoolBusy while it reads: what it read must be told first."""
         me = get_ident()
         if me in self._reading:
             raise PoolBusy()
-        with driver.lock:
+        with self._lock:
             connection = self._attended.get(me)
             if connection is None:
                 return
             self._leave(connection, me)
         if connection.over:
-            driver.backend.wake()
+            self._wake()

@@ -2,7 +2,7 @@
 
 While it waits, the consumer's thread reads what workers send, all of it, and tells the scheduler; the loop leaves the
 pipes alone. Deaths, alarms and signals stay with the loop, which takes the pipes back whenever it needs them. It may do
-so at any time but in the middle of a read, since all that is decided under the driver's lock.
+so at any time but in the middle of a read, since all that is decided under the host's lock.
 
 A signal handler or a finalizer may run on this thread while it waits. If it uses the same pool, it gives the pipes back
 first (`step_back`); if it takes long, the loop notices at its next alarm that nobody reads.
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from allcores.backends.base import Host
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.receiver import Found, Receiver
 from allcores.backends.processes.worker_table import WorkerTable
@@ -25,7 +26,6 @@ from allcores.system import deferral, poller
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
     from allcores.system.bell import Bell
 
 #: whether this system has what is needed: a wait that another thread's changes reach, and something cheap that ends it
@@ -50,15 +50,25 @@ class ConsumerWait:
     Args:
         worker_table: The workers, whose `pipes` are read.
         receiver: Reads them.
-        apply: Tells the scheduler what was found; called with the driver's lock held.
+        host: The pool.
+        apply: Applies what was found; called with the host's lock held.
+        wake_loop: Has the loop look again.
     """
 
     def __init__(
-        self, worker_table: WorkerTable, receiver: Receiver, apply: Callable[[Driver, list[Found], int], None]
+        self,
+        worker_table: WorkerTable,
+        receiver: Receiver,
+        host: Host,
+        apply: Callable[[list[Found], int], None],
+        wake_loop: Callable[[], None],
     ) -> None:
         self._worker_table = worker_table
         self._receiver = receiver
+        self._host = host
+        self._lock = host.lock
         self._apply = apply
+        self._wake_loop = wake_loop
         self._current: _Wait | None = None
         #: ends its wait; None where there can be none
         self._event: int | None = None
@@ -70,21 +80,20 @@ class ConsumerWait:
 
     @property
     def present(self) -> bool:
-        """A consumer has the pipes. With the driver's lock held."""
+        """A consumer has the pipes. With the host's lock held."""
         return self._current is not None
 
     @property
     def reading(self) -> bool:
-        """It is in the middle of a read. With the driver's lock held."""
+        """It is in the middle of a read. With the host's lock held."""
         return self._current is not None and self._current.reading
 
-    def wait(self, driver: Driver, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
         """Read what workers send until something is there for this consumer.
 
         Args:
-            driver: The pool's.
             bell: The consumer's; rung when others have found something for it.
-            wanted: Whether something is there; called with the driver's lock held.
+            wanted: Whether something is there; called with the host's lock held.
             seconds: How long at most.
 
         Returns:
@@ -95,7 +104,7 @@ class ConsumerWait:
         wait: _Wait | None = None
         until = monotonic_ns() + int(seconds * 1e9)
         try:
-            with driver.lock:
+            with self._lock:
                 if wanted():
                     return True
                 if self._current is not None or self._receiver.reading or self._worker_table.gone:
@@ -106,25 +115,25 @@ class ConsumerWait:
             while self._current is wait and (left := until - monotonic_ns()) > 0:
                 try:
                     self._poller.wait(left / 1e9)
-                    if not self._read(driver, wait, bell, wanted):
+                    if not self._read(wait, bell, wanted):
                         break
                 except ValueError:  # closed meanwhile: the pool is, or this is a forked copy of its process
                     break
         finally:
             # Where an exception keeps this from being done, the next wait of this thread or the loop does it.
             if wait is not None and self._current is wait:
-                with driver.lock:
+                with self._lock:
                     bell.expected = False
                     if self._current is wait:
-                        self._leave(driver)
+                        self._leave()
         return True
 
-    def _read(self, driver: Driver, wait: _Wait, bell: Bell, wanted: Callable[[], bool]) -> bool:
+    def _read(self, wait: _Wait, bell: Bell, wanted: Callable[[], bool]) -> bool:
         """Take what is in the pipes; whether to go on waiting."""
         worker_table = self._worker_table
         outermost = deferral.enter()
         try:
-            with driver.lock:
+            with self._lock:
                 if self._current is not wait or self._event is None:
                     return False
                 bell.expected = False
@@ -138,18 +147,18 @@ class ConsumerWait:
                 ready = worker_table.pipes.wait(0)
                 for connection, mask in ready:
                     if mask & poller.READ and not connection.attended:
-                        self._receiver.read(driver, connection, found)
+                        self._receiver.read(connection, found)
                     if mask & poller.WRITE:
-                        with driver.lock:
+                        with self._lock:
                             worker_table.write_more(connection)
             finally:
                 # Also what was found before an exception is told, and in one turn with giving the pipes back.
-                with driver.lock:
+                with self._lock:
                     wait.reading = False
                     now = monotonic_ns()
-                    self._apply(driver, found, now)
-                    driver.scheduler.tick(now)
-                    driver._execute()
+                    self._apply(found, now)
+                    self._host.tick(now)
+                    self._host.execute()
                     if worker_table.parent_memory is not None:
                         worker_table.parent_memory.sweep()
                     # More than finished items concerns the loop: who is ready, a setup that failed, the end of a pipe.
@@ -157,7 +166,7 @@ class ConsumerWait:
                     strange = strange or any(connection.over for connection, _ in ready)
                     over = strange or wait.wanted_back or wanted()
                     if over:
-                        self._leave(driver, wake=strange)
+                        self._leave(wake=strange)
                     else:
                         bell.expect(self._wake)
             return not over
@@ -166,25 +175,25 @@ class ConsumerWait:
                 if outermost:
                     deferral.leave()
             finally:
-                driver._notify()
+                self._host.notify()
 
     def is_present(self) -> bool:
         """This thread has the pipes."""
         current = self._current
         return current is not None and current.thread == get_ident()
 
-    def step_back(self, driver: Driver) -> None:
+    def step_back(self) -> None:
         """This thread has the pipes no more. Raises PoolBusy while it reads: what it read must be told first."""
-        with driver.lock:
+        with self._lock:
             current = self._current
             if current is None or current.thread != get_ident():
                 return
             if current.reading:
                 raise PoolBusy()
-            self._leave(driver)
+            self._leave()
 
     def take_back(self) -> bool:
-        """The loop needs the pipes; with the driver's lock held. False if it will be woken as soon as they are its."""
+        """The loop needs the pipes; with the host's lock held. False if it will be woken as soon as they are its."""
         current = self._current
         if current is None:
             return True
@@ -199,21 +208,21 @@ class ConsumerWait:
         """Something can be read, and who has the pipes does not: it runs a signal's handler, say. Lock held."""
         return self._current is not None and not self._current.reading and bool(self._worker_table.pipes.wait(0))
 
-    def _leave(self, driver: Driver, *, wake: bool = False) -> None:
-        """The pipes are the loop's again; with the driver's lock held."""
+    def _leave(self, *, wake: bool = False) -> None:
+        """The pipes are the loop's again; with the host's lock held."""
         current, self._current = self._current, None
         if not self._worker_table.gone:
             self._worker_table.hear(loop=True)
         if wake or (current is not None and current.wanted_back):
-            driver.backend.wake()
+            self._wake_loop()
 
     def _wake(self) -> None:
-        """End the wait; with the driver's lock held."""
+        """End the wait; with the host's lock held."""
         if self._event is not None:
             os.eventfd_write(self._event, 1)
 
     def close(self) -> None:
-        """Let go of the descriptors; with the driver's lock held, or in a forked copy of the process."""
+        """Let go of the descriptors; with the host's lock held, or in a forked copy of the process."""
         event, self._event = self._event, None
         if event is not None:
             self._poller.close()

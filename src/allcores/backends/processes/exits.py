@@ -1,38 +1,42 @@
 """Who has died, or must: told by the launcher, by the end of a pipe, or by a look at a worker's memory.
 
 A worker's last results count before its death does, and each item that it held gets what it deserves.
-On the driver's thread; `reap` and `sample_memory` with the driver's lock held.
+On the loop's thread; `reap` and `over_limit` with the host's lock held.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
 
+from allcores.backends.base import (
+    BackendBroken,
+    BackendEvent,
+    Host,
+    MemoryExceeded,
+    PreloadBegan,
+    PreloadEnded,
+    SetupFailed,
+)
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.exit_report import lost, too_large
 from allcores.backends.processes.launchers import BORN, DIED, PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED
 from allcores.backends.processes.preload import NOTICES, Preload
-from allcores.backends.processes.receiver import Found, Receiver
+from allcores.backends.processes.receiver import Found, ProcessEnded, Receiver
 from allcores.backends.processes.worker_table import WorkerTable
 from allcores.errors import BrokenPool, SetupError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.messages import WorkerGone, WorkerProgress
-from allcores.scheduler.worker_state import Lifecycle, Termination
 from allcores.system import cores, posix
 from allcores.system.clock import monotonic_ns
 from allcores.transport.positions import PHASE_LOADING, PHASE_SEALING, PHASE_SETUP
 
-if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
-
 #: signals that one process sends to end another: a death by one of them is not the worker's own doing
 _SENT = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")
 
-#: seconds between two looks at the workers' memory, when it is limited
-SAMPLE_S = 0.05
+#: between two looks at the workers' memory, when it is limited, ns
+SAMPLE_NS = 50_000_000
 #: pause between two looks for a dead worker where nothing tells of it, after the end of a pipe, ns
 LOOK_NS = 10_000_000
 #: the same if no pipe has ended, ns
@@ -56,6 +60,7 @@ class Exits:
         self,
         worker_table: WorkerTable,
         receiver: Receiver,
+        host: Host,
         limits: Limits,
         preload: Preload | None,
         *,
@@ -65,6 +70,7 @@ class Exits:
         self._has_setup = has_setup
         self._worker_table = worker_table
         self._receiver = receiver
+        self._host = host
         self._limits = limits
         self._preload = preload
         self._follows_launcher = follows_launcher
@@ -78,17 +84,17 @@ class Exits:
         self._lost_since_ns = 0
         self._oom_kills = cores.oom_kills()
 
-    def take_notices(self, driver: Driver, found: list[Found]) -> None:
+    def take_notices(self, found: list[Found]) -> None:
         """What the launcher tells: births, deaths, and how the preload goes."""
         worker_table = self._worker_table
         assert worker_table.launcher is not None
         notices = worker_table.launcher.notices()
         if notices is None:
-            self._template_lost(driver)
+            self._template_lost(found)
             return
         for kind, worker, pid, status, memory in notices:
             if kind in NOTICES:
-                self._preload_notice(driver, kind)
+                self._preload_notice(kind, found)
                 continue
             connection = worker_table.connections.get(worker)
             if connection is None:
@@ -99,28 +105,25 @@ class Exits:
                 connection.dead = (status, memory)
                 self.preempted.append(connection)
             else:
-                found.append(("not born", connection, os.strerror(status or 0)))
+                found.append(ProcessEnded(connection, f"it could not be started: {os.strerror(status or 0)}"))
         if self._follows_launcher:
             worker_table.watch_launcher()
 
-    def _preload_notice(self, driver: Driver, kind: int) -> None:
+    def _preload_notice(self, kind: int, found: list[Found]) -> None:
         """How the preload goes in the template. No worker of it exists before it is done."""
         worker_table, preload = self._worker_table, self._preload
         assert worker_table.launcher is not None and preload is not None
         if kind == PRELOADING:
-            with driver.lock:
-                driver.scheduler.preload_began(monotonic_ns())
+            found.append(PreloadBegan())
             return
         report = worker_table.launcher.report()
         if kind != PRELOADED:
             worker_table.kill_launcher()
         if kind == THREADED:
             preload.unshare(report)
-        with driver.lock:
-            driver.scheduler.preload_ended(monotonic_ns())
-            if kind == PRELOAD_FAILED:
-                driver.scheduler.setup_failed(preload.raised(report))
-            driver.scheduler.setup_step = preload.step
+        found.append(PreloadEnded(preload.step))
+        if kind == PRELOAD_FAILED:
+            found.append(SetupFailed(preload.raised(report)))
 
     def _oom_killed(self) -> bool:
         """Whether the kernel has ended a process for want of memory since the last look."""
@@ -140,25 +143,25 @@ class Exits:
         ended = any(connection.ended for connection in self._worker_table.connections.values())
         return LOOK_NS if ended else LOOK_IDLY_NS
 
-    def take_postponed(self, driver: Driver, found: list[Found], *, pipes_are_ours: bool = True) -> None:
+    def take_postponed(self, found: list[Found], *, pipes_are_ours: bool = True) -> None:
         """Deaths of workers that nobody attends to: what they left counts before their death does."""
         waiting, self.preempted = self.preempted, []
         for connection in waiting:
-            with driver.lock:
+            with self._host.lock:
                 attended = connection.attended
             if attended or not pipes_are_ours:
                 self.preempted.append(connection)
                 continue
-            while not connection.ended and self._receiver.read(driver, connection, found):
+            while not connection.ended and self._receiver.read(connection, found):
                 pass
             used = self._worker_table.board.used(connection.slot)
-            # May repeat what came through the pipe; the ledger takes each item once.
+            # May repeat what came through the pipe; the scheduler takes each item once.
             self._receiver.take_records(
-                driver, connection, bytes(self._worker_table.board.outbox(connection.slot)[:used]), found
+                connection, bytes(self._worker_table.board.outbox(connection.slot)[:used]), found
             )
-            found.append(("died", connection, None))
+            found.append(ProcessEnded(connection))
 
-    def _template_lost(self, driver: Driver) -> None:
+    def _template_lost(self, found: list[Found]) -> None:
         """Something ended the template, and with it all its workers: start over."""
         launcher = self._worker_table.launcher
         self._worker_table.drop_launcher()
@@ -167,12 +170,11 @@ class Exits:
         if launcher is not None and launcher.preloading and self._preload is not None:
             oom_killed = self._oom_killed()
             error = self._preload.crashed(launcher, oom_killed=oom_killed)
-            with driver.lock:
-                driver.scheduler.preload_ended(monotonic_ns())
-                if not _killed(launcher.status, oom_killed):
-                    # It would do so again.
-                    driver.scheduler.setup_failed(error)
-                    return
+            found.append(PreloadEnded(self._preload.step))
+            if not _killed(launcher.status, oom_killed):
+                # It would do so again.
+                found.append(SetupFailed(error))
+                return
             most = MOST_TEMPLATES
         for connection in self._worker_table.connections.values():
             if connection.pid:
@@ -180,7 +182,9 @@ class Exits:
             if connection.dead is None:
                 connection.dead = (None, None)
                 self.preempted.append(connection)
-        done, now = driver.scheduler.items_done, monotonic_ns()
+        with self._host.lock:
+            done = self._host.totals().done
+        now = monotonic_ns()
         if done != self._done_at_loss:
             self._templates_lost, self._lost_since_ns = 0, now
         self._templates_lost += 1
@@ -189,15 +193,13 @@ class Exits:
         if self._templates_lost >= most and not soon:
             if error is None:
                 error = BrokenPool(f"The template process ended {self._templates_lost} times without an item done.")
-            with driver.lock:
-                driver.scheduler.break_off(error)
+            found.append(BackendBroken(error))
 
-    def reap(self, driver: Driver, connection: WorkerConnection, now: int, *, reason: str | None = None) -> None:
-        """Tell the dispatcher of a worker's end; with the driver's lock held."""
-        scheduler = driver.scheduler
-        worker_state = scheduler.worker_states.get(connection.number)
+    def reap(self, connection: WorkerConnection, reason: str | None) -> WorkerGone:
+        """Let go of a worker that has ended; with the host's lock held, once all that it left was applied."""
         progress = WorkerProgress(*self._worker_table.board.progress(connection.slot))
         running = progress if progress.started_ns and progress.phase >= PHASE_LOADING else None
+        assignment = self._host.assignment(connection.number, running.sequence if running is not None else 0)
         status, memory = connection.dead or (None, None)
         unattributed = connection.dead == (None, None)
         if unattributed:
@@ -207,58 +209,51 @@ class Exits:
             self._has_setup or (self._preload is not None and self._preload.per_worker)
         )
         oom_killed = False
-        if worker_state is not None and (worker_state.lifecycle is not Lifecycle.LEAVING or worker_state.chunks):
+        if assignment is not None and (not assignment.leaving or assignment.holds_work):
             oom_killed = self._oom_killed()
             error = lost(
                 connection.number,
                 progress,
-                worker_state.find(running.sequence) if running is not None else None,
+                assignment.chunk,
                 status,
                 memory,
                 stack=self._worker_table.notes(connection),
                 oom_killed=oom_killed,
-                reason=connection.reason
-                if connection.reason is not None and worker_state.termination is None
-                else reason,
+                reason=connection.reason if connection.reason is not None and not assignment.ending else reason,
                 limit=self._limits.memory_per_worker,
-                step=_step(progress.phase, in_setup=in_setup, starting=worker_state.lifecycle is Lifecycle.STARTING),
+                step=_step(progress.phase, in_setup=in_setup, starting=assignment.starting),
             )
         self._worker_table.forget(connection)
         words = connection.reason or reason or str(error)
         killed = _killed(status, oom_killed)
-        event = WorkerGone(
+        return WorkerGone(
             connection.number, running, Kind.WORKER_LOST, error, words, unattributed, killed=killed, in_setup=in_setup
         )
-        scheduler.gone(event, now)
 
     def resident_tree_bytes(self, worker: int) -> int:
         """Bytes that the end of a worker would give back, about; those of its children included."""
         connection = self._worker_table.connections.get(worker)
         return posix.tree_bytes(connection.pid) if connection is not None and connection.pid else 0
 
-    def sample_memory(self, driver: Driver, limit: int, now: int) -> None:
-        """End workers that use more than `limit` bytes; the item in hand is to blame."""
-        self.sample_at = now + int(SAMPLE_S * 1e9)
-        for worker_state in list(driver.scheduler.worker_states.values()):
-            connection = self._worker_table.connections.get(worker_state.worker)
-            if (
-                connection is None
-                or not connection.pid
-                or worker_state.termination is not None
-                or not worker_state.chunks
-            ):
+    def over_limit(self, limit: int, now: int) -> list[BackendEvent]:
+        """Workers that use more than `limit` bytes; the item in hand is to blame."""
+        self.sample_at = now + SAMPLE_NS
+        found: list[BackendEvent] = []
+        for worker, connection in self._worker_table.connections.items():
+            if not connection.pid:
+                continue
+            progress = WorkerProgress(*self._worker_table.board.progress(connection.slot))
+            assignment = self._host.assignment(worker, progress.sequence)
+            if assignment is None or assignment.ending or not assignment.holds_work:
                 continue
             used = posix.resident_bytes(connection.pid)
             if used is None or used <= limit:
                 continue
-            progress = WorkerProgress(*self._worker_table.board.progress(connection.slot))
-            chunk = worker_state.find(progress.sequence)
+            chunk = assignment.chunk
             position = min(progress.position, len(chunk.items) - 1) if chunk is not None else 0
-            error = too_large(worker_state.worker, chunk, position, used, limit)
-            termination = Termination(
-                Kind.WORKER_LOST, error, "it used more memory than allowed", progress.sequence, position
-            )
-            driver.scheduler.termination(worker_state, termination, now)
+            error = too_large(worker, chunk, position, used, limit)
+            found.append(MemoryExceeded(worker, progress.sequence, position, error))
+        return found
 
 
 def _killed(status: int | None, oom_killed: bool = False) -> bool:

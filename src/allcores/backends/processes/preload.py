@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from allcores.backends import WorkerInit
+from allcores.backends.base import WorkerInit
 from allcores.backends.processes import exit_causes
 from allcores.backends.processes.decoding import setup_error
 from allcores.backends.processes.launchers import PRELOAD_FAILED, PRELOADED, PRELOADING, THREADED

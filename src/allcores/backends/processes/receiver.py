@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
+from allcores.backends.base import BackendEvent, SetupFailed, WorkerReady
 from allcores.backends.processes.connection import WorkerConnection
-from allcores.backends.processes.decoding import joined, results_of
+from allcores.backends.processes.decoding import joined, results_of, setup_error
 from allcores.backends.processes.worker_table import WorkerTable
+from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.scheduler.timeouts import PEEK_NS
 from allcores.system.clock import monotonic_ns
 from allcores.transport import frames, tracker
 from allcores.transport.positions import PHASE_RUNNING
-from allcores.transport.status_board import DONE
+from allcores.transport.status_board import DONE, PID
 
-if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
 
-#: what reading found: finished items, or ("ready" | "released" | "setup failed" | "not born" | "died", whom, details)
-Found = Results | tuple[str, WorkerConnection, Any]
+class BlocksReleased(NamedTuple):
+    """A worker needs these blocks of shared memory no more. offsets: as they came."""
+
+    worker: int
+    offsets: bytes
+
+
+class ProcessEnded(NamedTuple):
+    """A worker's process has ended, and all that it left was read. reason: what is known better than by its status."""
+
+    connection: WorkerConnection
+    reason: str | None = None
+
+
+#: what reading found: for the host, or for the backend itself
+Found = BackendEvent | BlocksReleased | ProcessEnded
 
 #: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
 READ_BYTES = 65_536
@@ -29,16 +45,28 @@ LINGER_S = 0.2
 
 
 class Receiver:
-    """The pool's incoming side. What it finds is appended to a list, which its caller tells the dispatcher."""
+    """The pool's incoming side. What it finds is appended to a list, which its caller applies in one transaction.
 
-    def __init__(self, worker_table: WorkerTable) -> None:
+    Args:
+        lock: The host's; not held by who calls.
+        find: The chunk of a worker with this number, if it holds it; with the lock held.
+    """
+
+    def __init__(
+        self,
+        worker_table: WorkerTable,
+        lock: AbstractContextManager[None],
+        find: Callable[[int, int], Chunk | None],
+    ) -> None:
         self._worker_table = worker_table
-        #: the loop has read from pipes and not yet told the dispatcher
+        self._lock = lock
+        self._find = find
+        #: the loop has read from pipes and not applied it yet
         self.reading = False
         #: workers whose outboxes are to be looked into
         self.to_peek: list[int] = []
 
-    def read(self, driver: Driver, connection: WorkerConnection, found: list[Found]) -> bool:
+    def read(self, connection: WorkerConnection, found: list[Found]) -> bool:
         """Take what is in a worker's pipe; False if there is nothing, or the pipe has ended."""
         try:
             data = connection.pipe.recv(READ_BYTES)
@@ -47,33 +75,36 @@ class Receiver:
         except OSError:
             data = b""
         if not data:
-            self._pipe_ended(driver, connection)
+            self._pipe_ended(connection)
             return False
         for kind, number, body in connection.inbox.feed(data):
             if kind == frames.RESULTS:
-                self.take_records(driver, connection, body, found)
+                self.take_records(connection, body, found)
             elif kind == frames.RELEASED:
-                found.append(("released", connection, body))
+                found.append(BlocksReleased(connection.number, body))
             elif kind == frames.LOG and self._worker_table.records is not None:
                 self._worker_table.records.take(connection.number, number, body)
             elif kind == frames.TRACK:
                 tracker.pass_on(body)
             elif kind == frames.READY:
-                found.append(("ready", connection, None))
+                found.append(WorkerReady(connection.number, self._worker_table.board.word(connection.slot, PID)))
             elif kind == frames.SETUP_FAILED:
-                found.append(("setup failed", connection, ("preload" if number == frames.PRELOAD else "setup", body)))
+                step = "preload" if number == frames.PRELOAD else "setup"
+                connection.reason = f"its {step} function raised"
+                found.append(SetupFailed(setup_error(body, step)))
         return True
 
-    def _pipe_ended(self, driver: Driver, connection: WorkerConnection) -> None:
+    def _pipe_ended(self, connection: WorkerConnection) -> None:
         if connection.ended:
             return
-        with driver.lock:
+        with self._lock:
             self._worker_table.pipes.unregister(connection.pipe.fileno())
             connection.ended = True
             # Mostly its death follows at once. If not, a task closed our pipe: then we end it.
             self._worker_table.signal_later(LINGER_S, connection.number)
 
-    def take_records(self, driver: Driver, connection: WorkerConnection, body: bytes, found: list[Found]) -> None:
+    def take_records(self, connection: WorkerConnection, body: bytes, found: list[Found]) -> None:
+        """Records of finished items, from the pipe or from the outbox."""
         for record in frames.records(body):
             if not connection.expects(record):
                 continue
@@ -82,12 +113,11 @@ class Receiver:
                 continue
             chunk = None
             if record[3] & frames.MIXED:
-                with driver.lock:
-                    worker_state = driver.scheduler.worker_states.get(connection.number)
-                    chunk = worker_state.find(record[0]) if worker_state is not None else None
+                with self._lock:
+                    chunk = self._find(connection.number, record[0])
             found.append(results_of(connection.number, record, chunk, connection.decoder))
 
-    def peek(self, driver: Driver, found: list[Found]) -> None:
+    def peek(self, found: list[Found]) -> None:
         """Finished items that wait unsent behind one that takes long: read them where they wait.
 
         A worker touches its outbox between two items only. So a copy is whole if the worker was in
@@ -111,6 +141,6 @@ class Receiver:
             if copy and whole:
                 # What these items have logged is in the pipe by now, and comes first.
                 for _ in range(MOST_READS):
-                    if not self.read(driver, connection, found):
+                    if not self.read(connection, found):
                         break
-                self.take_records(driver, connection, copy, found)
+                self.take_records(connection, copy, found)

@@ -1,40 +1,34 @@
-"""Sends chunks to workers: with the driver's lock held, on whichever thread the decision was made."""
+"""Sends chunks to workers: with the host's lock held, on whichever thread the decision was made."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from allcores.backends.processes.exits import SAMPLE_S
+from allcores.backends.base import Host
 from allcores.backends.processes.worker_table import WorkerTable
 from allcores.errors import NotPicklable
 from allcores.failpoints import failpoint
-from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Failure, Results
-from allcores.system.clock import monotonic_ns
 from allcores.transport import frames
 from allcores.transport.status_board import NO_INDEX
-
-if TYPE_CHECKING:
-    from allcores.pool.driver import Driver
 
 
 class Sender:
     """The pool's outgoing side. cores: that the pool may use."""
 
-    def __init__(self, worker_table: WorkerTable, limits: Limits, cores: int) -> None:
+    def __init__(self, worker_table: WorkerTable, host: Host, cores: int) -> None:
         self._worker_table = worker_table
-        self._limits = limits
-        self._cores = cores
+        self._host = host
+        #: as many idle workers as there are beyond the cores, at least: more of them than this have a core to spare
+        self._most_idle = host.workers - cores
 
-    def send(self, driver: Driver, worker: int, chunk: Chunk) -> None:
-        """Write a chunk to a worker's pipe."""
+    def send(self, worker: int, chunk: Chunk) -> Results | None:
+        """Write a chunk to a worker's pipe; returns its results if they are known already: it would not pickle."""
         worker_table = self._worker_table
         connection = worker_table.connections.get(worker)
         if connection is None:
             # It died in the same round in which it was given this: its death has put the chunk back.
-            return
+            return None
         parent_memory = worker_table.parent_memory
         function = chunk.function
         payload = chunk.payload
@@ -46,25 +40,15 @@ class Sender:
                     # This may be the pool's own thread, which it must not end.
                     error = NotPicklable(f"An item could not be pickled again: {type(error).__name__}: {error}")
                 failures = [Failure(n, Kind.FAILED, error) for n in range(len(chunk.items))]
-                driver.scheduler.results(
-                    Results(worker, chunk.sequence, 0, len(failures), 0, values=[], failures=failures, ended=True),
-                    monotonic_ns(),
-                )
-                return
+                return Results(worker, chunk.sequence, 0, len(failures), 0, values=[], failures=failures, ended=True)
         if not chunk.size_bytes:
             chunk.size_bytes = len(payload)
         # The bytes have done their duty: a chunk that comes back is pickled again.
         chunk.payload = None
-        while driver.dropped:
-            number = driver.dropped.popleft()
-            for other in worker_table.connections.values():
-                if number in other.known:
-                    other.known.discard(number)
-                    worker_table.write(other, frames.frame(frames.FORGET, number))
         flags = frames.DETAILED if chunk.map_state.detailed else 0
         if chunk.map_state.timeout_ns is not None:
             flags |= frames.TIMED
-        if chunk.future is not None and len(driver.scheduler.idle) > driver.workers - self._cores:
+        if chunk.future is not None and self._host.idle_workers > self._most_idle:
             flags |= frames.PROMPT
         first = chunk.first if chunk.future is None else NO_INDEX
         report_us = chunk.map_state.chunker.target_ns // 1000
@@ -85,8 +69,11 @@ class Sender:
         failpoint("frame.before")
         worker_table.write(connection, connection.introduction() + data)
         failpoint("frame.after")
-        until = driver.sleeps_until
-        if self._limits.memory_per_worker is not None and until and until > monotonic_ns() + int(SAMPLE_S * 1e9):
-            # The loop looks at the workers' memory while work is out: it fell asleep when none was.
-            driver.sleeps_until = None
-            driver.backend.wake()
+        return None
+
+    def forget(self, number: int) -> None:
+        """No chunk will refer to this function any more: workers that have it drop it."""
+        for connection in self._worker_table.connections.values():
+            if number in connection.known:
+                connection.known.discard(number)
+                self._worker_table.write(connection, frames.frame(frames.FORGET, number))

@@ -1,0 +1,80 @@
+"""The backends by their names. It alone imports implementations, each when it is asked for."""
+
+from __future__ import annotations
+
+import errno
+
+from allcores.backends.base import Backend, WorkerInit
+from allcores.errors import BrokenPool, NotSupported, UsageError
+from allcores.limits import Limits
+
+#: what to do about limits that keep a pool from starting
+_REMEDIES = {
+    errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "; raise the limit on open files (ulimit -n)",
+}
+
+
+def open_backend(
+    name: str,
+    *,
+    workers: int,
+    worker_init: WorkerInit,
+    limits: Limits,
+    start_method: str | None,
+    share: int,
+    logs_as: str = "",
+    records: bool = False,
+    prints: bool = False,
+) -> Backend:
+    """The backend called `name`.
+
+    Args:
+        name: See `Pool(backend=...)`.
+        workers: How many there are to be.
+        worker_init: What each does first and last.
+        limits: See Limits.
+        start_method: See `Pool(start_method=...)`.
+        share: Cores that the workers and their nested pools may use.
+        logs_as: The pool's name in what worker processes log and print.
+        records: Whether their log records are handled here.
+        prints: Whether what they print is printed here.
+
+    Raises:
+        UsageError: For an unknown name.
+        NotSupported: If it cannot run here.
+        BrokenPool: If the system refuses what it needs.
+    """
+    if name == "processes":
+        from allcores.backends.processes.backend import ProcessBackend
+        from allcores.backends.processes.worker_logs import WorkerLogReceiver
+        from allcores.system.posix import can_fork
+
+        if not can_fork():
+            raise NotSupported(
+                "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here."
+            )
+        receiver = WorkerLogReceiver(logs_as, records=records, prints=prints) if records or prints else None
+        try:
+            return ProcessBackend(workers, worker_init, limits, start_method or "template", share, receiver)
+        except OSError as error:
+            remedy = _REMEDIES.get(error.errno or 0, "")
+            raise BrokenPool(
+                f"The system refuses what worker processes need: {error.strerror or error}{remedy}."
+            ) from error
+    if start_method is not None:
+        raise NotSupported(f"start_method={start_method!r} is for backend='processes', not for {name!r}.")
+    for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
+        if getattr(limits, option) is not None and name in ("threads", "serial"):
+            raise NotSupported(f"Limits({option}=...) needs backend='processes': {name!r} has no process to end.")
+    if isinstance(limits.memory_reserve, int) and name in ("threads", "serial"):
+        raise NotSupported(f"Limits(memory_reserve=...) needs backend='processes': {name!r} has no process to end.")
+    if name == "threads":
+        from allcores.backends.threads import ThreadBackend
+
+        return ThreadBackend(worker_init)
+    if name == "serial":
+        from allcores.backends.serial import SerialBackend
+
+        return SerialBackend(worker_init)
+    raise UsageError(f"backend={name!r} is not one of 'processes', 'threads', 'serial'.")
