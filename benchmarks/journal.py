@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import allcores
 from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
-from allcores.sinks.json_lines import sink_of
+from allcores.sinks.open import sink_of
 from allcores.sources.open import source_of
 from benchmarks.processes import RUN, environment
 from benchmarks.rows import Row, in_turn

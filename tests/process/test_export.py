@@ -165,7 +165,7 @@ def test_make_room_is_said_of_a_full_disk_alone(
     pool: allcores.Pool, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever else cannot be written needs another remedy."""
-    from allcores.sinks import json_lines
+    from allcores.sinks import publishing
 
     for number, said in ((28, True), (122, True), (13, False), (5, False), (36, False)):
 
@@ -173,7 +173,7 @@ def test_make_room_is_said_of_a_full_disk_alone(
             raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patched:
-            patched.setattr(json_lines, "wrap_to_write", refuse)
+            patched.setattr(publishing, "wrap_to_write", refuse)
             patched.setattr("allcores.sinks.json_lines.JsonLinesFile.check", lambda _: None)
             with pytest.raises(allcores.JournalError, match=r"resume") as caught:
                 pool.run(str, range(3), "out.jsonl", journal=allcores.Journal(folder="runs"))

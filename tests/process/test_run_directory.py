@@ -22,8 +22,8 @@ from allcores.cli.exits import Exit
 from allcores.cli.main import main
 from allcores.runs import directory, index
 from allcores.runs.lock import RunLock
+from allcores.sinks.base import Block, Entries
 from allcores.sinks.directory import FolderOfFiles
-from allcores.sinks.json_lines import Block, Entries
 from allcores.system import own_files
 
 ROOT = Path(__file__).resolve().parents[2]

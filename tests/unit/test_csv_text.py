@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.errors import UsageError
-from allcores.sinks.json_lines import Block
+from allcores.sinks.base import Block
 from allcores.sinks.tables import CsvFile
 from allcores.sources import csv_text
 from allcores.sources.base import open_cursor

@@ -60,7 +60,6 @@ CIRCLES = [
     ["pool.pool", "runs.run", "runs.session"],
     ["scheduler.admission", "scheduler.scheduler", "scheduler.timeouts", "scheduler.work_stealing"],
     ["scheduler.map_state", "scheduler.messages"],
-    ["sinks.directory", "sinks.json_lines", "sinks.parquet", "sinks.tables"],
 ]  # fmt: skip
 #: the same for rooms
 CIRCLES_OF_ROOMS = [["pool", "runs"]]

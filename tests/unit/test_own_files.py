@@ -11,9 +11,12 @@ import pytest
 
 from allcores import failpoints
 from allcores.errors import UsageError
-from allcores.sinks import json_lines
+from allcores.sinks import publishing
+from allcores.sinks.base import Block, Entries
 from allcores.sinks.directory import MARK, FolderOfFiles
-from allcores.sinks.json_lines import Block, Entries, JsonLinesFile, published, remove_unfinished
+from allcores.sinks.json_lines import JsonLinesFile
+from allcores.sinks.open import remove_unfinished
+from allcores.sinks.publishing import published
 from allcores.system import own_files
 
 
@@ -32,7 +35,7 @@ def no_umask() -> Iterator[None]:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With files that have no name until they are complete, and where a file system has none."""
     if request.param == "named":
-        monkeypatch.setattr(json_lines, "create_nameless", lambda *_: None)
+        monkeypatch.setattr(publishing, "create_nameless", lambda *_: None)
     return str(request.param)
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from allcores import failpoints
-from allcores.sinks import json_lines
+from allcores.sinks import publishing
+from allcores.sinks.base import Block
 from allcores.sinks.directory import FolderOfFiles
-from allcores.sinks.json_lines import Block, published
+from allcores.sinks.publishing import published
 from allcores.system.partial_files import create_partial, partial_path
 
 
 @pytest.fixture(autouse=True)
 def no_nameless_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on file systems that have none."""
-    monkeypatch.setattr(json_lines, "create_nameless", lambda *_: None)
+    monkeypatch.setattr(publishing, "create_nameless", lambda *_: None)
 
 
 def mode_of(path: Path | str) -> int:

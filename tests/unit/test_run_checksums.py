@@ -25,7 +25,7 @@ from allcores.runs.rows import (
     put_rows,
     set_columns,
 )
-from allcores.sinks.json_lines import Block, Lost
+from allcores.sinks.base import Block, Lost
 
 FLIPS = 120
 

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from allcores.errors import UsageError
+from allcores.sinks.base import Block, Entries, Lost, WholeSink
 from allcores.sinks.directory import FolderOfFiles
-from allcores.sinks.json_lines import Block, Entries, JsonLinesFile, Lost, WholeSink, sink_of
+from allcores.sinks.json_lines import JsonLinesFile
 from allcores.sinks.json_text import NotJson
+from allcores.sinks.open import sink_of
 from allcores.sinks.tables import CsvFile, SqliteTable
 from allcores.sources.open import from_inputs
 from allcores.sources.text import opened

@@ -22,7 +22,7 @@ from allcores.cli.summary import example_text
 from allcores.events import PoolBroken
 from allcores.outcome import Kind, Outcome
 from allcores.pool.pool_log import PoolLog
-from allcores.sinks.base import JsonLinesSink
+from allcores.sinks.json_stream import JsonLinesSink
 from allcores.system.terminal_text import safe_json, safe_line, safe_text
 
 #: clipboard, title, C1 forms of CSI and OSC, cursor, reversed writing, deleted text, a byte that is no text

@@ -11,9 +11,11 @@ from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
 from allcores.cli.target import check_arguments, resolve
 from allcores.errors import UsageError
-from allcores.sinks.base import STDOUT
+from allcores.sinks.base import WholeSink
 from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
-from allcores.sinks.json_lines import JsonLinesFile, WholeSink, sink_of
+from allcores.sinks.json_lines import JsonLinesFile
+from allcores.sinks.json_stream import STDOUT
+from allcores.sinks.open import sink_of
 from allcores.sources.base import BadRecords, Source
 from allcores.sources.chain import Chain
 from allcores.sources.compression import compression_of

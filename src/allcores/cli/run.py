@@ -10,7 +10,7 @@ from allcores.cli.exits import Exit
 from allcores.cli.output import size_option
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
-from allcores.sinks.base import STDOUT
+from allcores.sinks.json_stream import STDOUT
 
 _HELP = """Call FUNCTION with each item of INPUT, on all cores; write each value as a line of JSON.
 

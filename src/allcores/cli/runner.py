@@ -45,8 +45,8 @@ from allcores.runs.rows import RunRow
 from allcores.runs.run import without_journal
 from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
-from allcores.sinks.base import STDOUT, JsonLinesSink, OutputError, remote_traceback
-from allcores.sinks.json_lines import WholeSink
+from allcores.sinks.base import WholeSink
+from allcores.sinks.json_stream import STDOUT, JsonLinesSink, OutputError, remote_traceback
 from allcores.sinks.json_text import JsonFunction
 from allcores.sources.base import Source
 from allcores.system.cores import core_budget

@@ -21,9 +21,10 @@ from allcores.errors import JournalError
 from allcores.runs import directory
 from allcores.runs.directory import KnownRun
 from allcores.runs.index import RunIndex
-from allcores.sinks.base import STDOUT
 from allcores.sinks.destination import check_file
-from allcores.sinks.json_lines import published, sink_of
+from allcores.sinks.json_stream import STDOUT
+from allcores.sinks.open import sink_of
+from allcores.sinks.publishing import published
 from allcores.system.cores import human_size
 from allcores.system.terminal_text import safe_json, safe_line
 

@@ -14,7 +14,7 @@ from allcores.cli.meter import Usage
 from allcores.cli.output import seconds_text, shortened
 from allcores.monitoring import pace_text
 from allcores.outcome import Kind, Outcome
-from allcores.sinks.base import error_name, failure_record, remote_traceback
+from allcores.sinks.json_stream import error_name, failure_record, remote_traceback
 from allcores.system.cores import human_size
 from allcores.system.terminal_text import safe_line
 

@@ -16,7 +16,7 @@ from allcores.errors import JournalError, RunInUse, RunNotFound
 from allcores.runs.index import FILE, NotBegun, RunIndex
 from allcores.runs.lock import LOCK, RunLock, is_locked
 from allcores.runs.rows import RunRow
-from allcores.sinks.json_lines import remove_unfinished
+from allcores.sinks.open import remove_unfinished
 from allcores.system import own_files
 
 LOG = "outcomes.log"

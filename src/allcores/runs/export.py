@@ -18,8 +18,8 @@ from allcores.errors import JournalError, UsageError
 from allcores.runs.directory import LOG, find_folder
 from allcores.runs.index import NotBegun, RunIndex
 from allcores.runs.outcome_log import Damaged, Log, Record, Row
+from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.directory import FolderOfFiles
-from allcores.sinks.json_lines import Block, Lost, WholeSink
 from allcores.sinks.json_text import to_json
 
 

@@ -10,7 +10,7 @@ from allcores.errors import JournalError
 from allcores.runs.index import RunIndex
 from allcores.runs.outcome_log import Damaged, Log, Record, Row
 from allcores.runs.rows import FailureRow
-from allcores.sinks.json_lines import Block, Lost
+from allcores.sinks.base import Block, Lost
 
 
 class DamagedRecords(Exception):

@@ -19,7 +19,8 @@ from allcores.runs.outcome_log import Log, Record, Row
 from allcores.runs.session import RunSession
 from allcores.runs.spec import OnError, RunHooks, RunSpec
 from allcores.runs.writer import sorted_out
-from allcores.sinks.json_lines import Block, Lost, sink_of
+from allcores.sinks.base import Block, Lost
+from allcores.sinks.open import sink_of
 from allcores.sources.base import close_reading
 from allcores.sources.open import source_of
 

@@ -26,7 +26,7 @@ from allcores.runs.remaining_by_key import RemainingByKey, is_keyed
 from allcores.runs.rows import RunRow
 from allcores.runs.spec import RunHooks, RunSpec, count_of
 from allcores.runs.writer import Writer, storable
-from allcores.sinks.json_lines import Block, Lost
+from allcores.sinks.base import Block, Lost
 from allcores.sources.chain import is_read_once
 
 if TYPE_CHECKING:

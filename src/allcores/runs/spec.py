@@ -12,8 +12,8 @@ from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
 from allcores.runs.fingerprint import fingerprint_of_function, fingerprint_of_source, stated
 from allcores.runs.rows import RunRow
+from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
-from allcores.sinks.json_lines import Block, Lost, WholeSink
 from allcores.sinks.json_text import NotJson
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from allcores.runs.rows import (
     put_rows,
     set_columns,
 )
-from allcores.sinks.base import failure_record
+from allcores.sinks.json_stream import failure_record
 from allcores.sinks.json_text import to_json
 from allcores.sources.text import BadInput
 

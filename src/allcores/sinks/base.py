@@ -1,218 +1,64 @@
-"""Where outcomes go: JSON Lines in a file or on standard output."""
+"""Sinks that publish whole: an output appears under its name complete, or not at all.
+
+contract    wrap(fn)            what runs in the workers: fn, but its value as one line of text
+            publish(entries)    puts all entries, in input order, where they belong, in one step
+            describe()          what makes it the same output
+"""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
-import os
-import re
-import select
-import threading
-from types import TracebackType
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from allcores.errors import RemoteTraceback, SliceError
-from allcores.outcome import Kind, Outcome
-from allcores.sinks import json_text
-from allcores.sinks.json_text import NotJson, to_json
-from allcores.system.terminal_text import safe_json
 
-#: the file name that means standard output
-STDOUT = "-"
-#: seconds that a line may wait for company before it is written. Larger saves system calls, smaller shows
-#: results sooner and loses less when the parent is killed.
-FLUSH_S = 0.1
-#: characters; a flush comes early when this much waits
-FLUSH_CHARACTERS = 256 * 1024
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive items that returned. start: index of the first.
 
-#: a frame of what encodes values, in a traceback: its first line, and the indented ones that show the code
-_OWN_FRAME = re.compile(
-    rf'^  File "{re.escape(os.path.dirname(json_text.__file__) + os.sep)}'
-    r'(?:directory|json_text|plain_values|rows)\.py".*\n'
-    r"(?:    .*\n)*",
-    re.MULTILINE,
-)
-
-
-class Sink(Protocol):
-    """Takes outcomes, one after the other, on one thread."""
-
-    def write(self, outcome: Outcome[Any]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class OutputError(OSError):
-    """The output cannot be opened or written; the message is a sentence.
-
-    reader_left: True if standard output is a pipe whose reader ended (`| head`).
+    lines: their values as `wrap` encoded them, each ended by a newline. details: (attempts, worker, seconds) of
+    each, worker -1 if there was none; None unless the sink `wants_details`.
     """
 
-    def __init__(self, message: str, *, reader_left: bool = False) -> None:
-        super().__init__(message)
-        self.reader_left = reader_left
+    start: int
+    count: int
+    lines: bytes
+    details: Sequence[tuple[int, int, float]] | None = None
 
 
-def failure_record(outcome: Outcome[Any]) -> dict[str, Any]:
-    """What is written about an item that failed; all of it is plain JSON."""
-    error = outcome.error
-    record: dict[str, Any] = {
-        "index": outcome.index,
-        "kind": outcome.kind.value,
-        "error": None if error is None else error_name(error),
-        "message": None if error is None else str(error),
-        "item": _item(outcome.item),
-        **_circumstances(outcome),
-    }
-    if (traceback := remote_traceback(error)) is not None:
-        record["traceback"] = traceback
-    return record
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An item that did not return. record: everything about its outcome, as plain JSON."""
+
+    index: int
+    record: dict[str, Any]
 
 
-def error_name(error: BaseException) -> str:
-    """The type's name, with its module unless that is `builtins`."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+Entries = Callable[[], Iterable[Block | Lost]]
 
 
-def remote_traceback(error: BaseException | None) -> str | None:
-    """The worker's traceback as text, without frames of `JsonFunction`; None if nothing is left of it."""
-    if isinstance(error, SliceError):
-        return None  # all of it is ours, and its sentence says what there is to say
-    cause = None if error is None else error.__cause__
-    if not isinstance(cause, RemoteTraceback):
-        return None
-    text = _OWN_FRAME.sub("", cause.tb).strip("\n")
-    return text if '\n  File "' in text else None
+class WholeSink(Protocol):
+    """Where the outcomes of a run go.
 
-
-def _circumstances(outcome: Outcome[Any]) -> dict[str, Any]:
-    return {"attempts": outcome.attempts, "seconds": round(outcome.seconds, 6), "worker": outcome.worker}
-
-
-def _item(item: Any) -> Any:
-    try:
-        to_json(item)
-    except NotJson:
-        return repr(item)
-    return item
-
-
-class JsonLinesSink:
-    """Writes outcomes of a `JsonFunction`, a line each: the bare value, or a full record.
-
-    A record is {"index", "kind", "value", "attempts", "seconds", "worker"}; one of a failure has "error",
-    "message", "item" and, for an exception of the function, "traceback" in place of "value".
-    Without records, failures are not written.
-
-    Lines are on their way after `FLUSH_S` at the latest, also when the next outcome takes long: a small
-    thread sees to that. It uses a descriptor, no buffered file: a forked worker's copy of a file's buffer
-    would be written a second time as the worker ends.
+    path: the destination. wants_details: whether it writes attempts, workers and seconds. takes_failures: whether
+    it has a way to write an item that did not return.
     """
 
-    def __init__(self, fd: int, *, name: str, records: bool = False) -> None:
-        """fd: an open descriptor, closed by `close()`; name: what messages call it."""
-        self.records = records
-        self._fd = fd
-        self._name = name
-        #: a person looks at it
-        self._terminal = os.isatty(fd)
-        self._lines: list[str] = []
-        self._waiting = 0  # characters in _lines
-        self._error: OutputError | None = None
-        self._lock = threading.Lock()  # guards the four above
-        self._closing = threading.Event()
-        self._flusher = threading.Thread(target=self._keep_flushing, name="allcores-sink", daemon=True)
-        self._flusher.start()
+    path: str
+    #: `publish` asks for the entries more than once
+    looks_twice: bool
 
-    @classmethod
-    def open(cls, path: str, *, records: bool = False, stdout_fd: int = 1) -> JsonLinesSink:
-        """A sink that replaces the file `path`, or writes to standard output ("-").
+    @property
+    def wants_details(self) -> bool: ...
 
-        stdout_fd: the descriptor that is standard output; it is not closed.
-        """
-        try:
-            if path == STDOUT:
-                return cls(os.dup(stdout_fd), name="standard output", records=records)
-            return cls(os.open(path, _REPLACE, 0o666), name=path, records=records)
-        except (OSError, ValueError) as error:
-            raise OutputError(_sentence("standard output" if path == STDOUT else path, error)) from None
+    @property
+    def takes_failures(self) -> bool: ...
 
-    def write(self, outcome: Outcome[Any]) -> None:
-        """Take one outcome. Raises OutputError if this or an earlier one could not be written."""
-        line = self._line(outcome)
-        if line is None:
-            return
-        if self._terminal:
-            line = safe_json(line)
-        with self._lock:
-            self._lines.append(line)
-            self._waiting += len(line)
-            if self._waiting >= FLUSH_CHARACTERS:
-                self._flush()
-            self._check()
+    def describe(self) -> dict[str, Any]: ...
 
-    def close(self) -> None:
-        """Write what waits and close. Raises OutputError if something could not be written."""
-        self._closing.set()
-        self._flusher.join()
-        with self._lock:
-            if self._fd < 0:
-                return
-            self._flush()
-            fd, self._fd = self._fd, -1
-            try:
-                os.close(fd)  # a network file system may tell here that the disk is full
-            except OSError as error:
-                self._error = self._error or OutputError(_sentence(self._name, error))
-            self._check()
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., str]: ...
 
-    def __enter__(self) -> JsonLinesSink:
-        return self
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OutputError) if error is not None else contextlib.nullcontext():
-            self.close()
-
-    def _line(self, outcome: Outcome[Any]) -> str | None:
-        if outcome.ok:
-            if not self.records:
-                return f"{outcome.value}\n"
-            start = f'{{"index": {outcome.index}, "kind": "{Kind.OK.value}", "value": '
-            return f"{start}{outcome.value}, {json.dumps(_circumstances(outcome))[1:]}\n"
-        return to_json(failure_record(outcome)) + "\n" if self.records else None
-
-    def _keep_flushing(self) -> None:
-        while not self._closing.wait(FLUSH_S):
-            with self._lock:
-                self._flush()
-
-    def _flush(self) -> None:
-        """Write all lines; the lock is held. After an error nothing more is written."""
-        lines, self._lines, self._waiting = self._lines, [], 0
-        if self._error is not None or not lines:
-            return
-        rest = memoryview("".join(lines).encode())
-        try:
-            while rest:
-                try:
-                    rest = rest[os.write(self._fd, rest) :]
-                except BlockingIOError:  # another program made the pipe non-blocking, and it is full
-                    select.select([], [self._fd], [])
-        except OSError as error:
-            left = error.errno == errno.EPIPE
-            self._error = OutputError(_sentence(self._name, error), reader_left=left)
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-
-_REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-
-
-def _sentence(name: str, error: OSError | ValueError) -> str:
-    return f"cannot write {name}: {getattr(error, 'strerror', None) or error}"
+    def check(self) -> None:
+        """Raise UsageError if it could not be published, as far as can be told before a run begins."""

@@ -14,9 +14,10 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.failpoints import failpoint
+from allcores.sinks.base import Block, Entries
 from allcores.sinks.destination import check_parent, looked_up, reason_of
-from allcores.sinks.json_lines import Block, Entries, sync_names
 from allcores.sinks.json_text import NotJson
+from allcores.sinks.publishing import sync_names
 from allcores.system import own_files
 from allcores.system.partial_files import NAME_BYTES_MAX, partial_path
 

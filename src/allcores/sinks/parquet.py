@@ -10,9 +10,10 @@ from itertools import islice
 from typing import IO, Any
 
 from allcores.errors import UsageError
+from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file
-from allcores.sinks.json_lines import Entries, published, rows_of, values_fit
-from allcores.sinks.rows import RowFunction, RowRules
+from allcores.sinks.publishing import published
+from allcores.sinks.rows import RowFunction, RowRules, rows_of, values_fit
 from allcores.sources.parquet import ROWS, open_pyarrow
 
 

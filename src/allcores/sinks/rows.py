@@ -5,12 +5,15 @@ So an item whose value does not fit fails by itself, at once, rather than the ou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from allcores.errors import AllcoresError, UsageError
+from allcores.sinks.base import Block, Entries
 from allcores.sinks.json_text import NotJson, to_json
 
 #: what SQLite takes unless it was compiled for more or fewer
@@ -103,3 +106,37 @@ def _parts(value: Any, place: str) -> Iterator[tuple[str, str | int]]:
     elif isinstance(value, list):
         for number, part in enumerate(value):
             yield from _parts(part, f"{place}[{number}]")
+
+
+def rows_of(entries: Entries, path: str) -> Iterator[dict[str, Any]]:
+    """The values as rows of a table. Raises: UsageError if one is no dict with names."""
+    for entry in entries():
+        if isinstance(entry, Block):
+            for offset, line in enumerate(entry.lines.split(b"\n")[: entry.count]):
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise UsageError(
+                        f"item {entry.start + offset} gave a {type(row).__name__}, but {path} is a table:"
+                        " let the function return a dict, or write to a .jsonl file"
+                    )
+                yield row
+
+
+def field_names(entries: Entries, path: str) -> list[str]:
+    """The names of all fields, in the order in which they first appear."""
+    names: dict[str, None] = {}
+    for row in rows_of(entries, path):
+        if row.keys() - names.keys():
+            names.update(dict.fromkeys(row))
+    return list(names)
+
+
+@contextlib.contextmanager
+def values_fit(path: str) -> Iterator[None]:
+    """Turns what is raised for a value that `path` cannot hold into a sentence; workers have looked at most of them."""
+    try:
+        yield
+    except AllcoresError:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{path}: a value cannot be written there: {error}") from error

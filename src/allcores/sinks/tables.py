@@ -14,9 +14,10 @@ from typing import IO, Any
 
 from allcores.errors import UsageError
 from allcores.failpoints import failpoint
+from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file
-from allcores.sinks.json_lines import Entries, field_names, published, rows_of, values_fit
-from allcores.sinks.rows import SQLITE_COLUMNS_MAX, RowFunction, RowRules, sql_name
+from allcores.sinks.publishing import published
+from allcores.sinks.rows import SQLITE_COLUMNS_MAX, RowFunction, RowRules, field_names, rows_of, sql_name, values_fit
 from allcores.sources.compression import without_compression
 
 #: of the writer of CSV, which quotes what has one of these characters in it; a newline takes its place in the file

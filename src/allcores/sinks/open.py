@@ -1,0 +1,68 @@
+"""The sink that a path names, and what an unfinished publication left."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from allcores.errors import UsageError
+from allcores.sinks.base import WholeSink
+from allcores.sinks.directory import FolderOfFiles, remove_made
+from allcores.sinks.json_lines import JsonLinesFile
+from allcores.sources.compression import without_compression
+from allcores.sources.open import CSV_SUFFIXES, PARQUET_SUFFIXES
+from allcores.system import own_files
+from allcores.system.partial_files import partial_path
+
+
+def sink_of(target: Any, *, records: bool = False) -> WholeSink:
+    """The sink that a path names by its suffix; a sink is given back as it is.
+
+    .csv and .tsv, .parquet, .sqlite and .db (`out.db:table`), a name that ends with a slash (a folder of files);
+    everything else is JSON Lines.
+    """
+    if not isinstance(target, (str, os.PathLike)):
+        if not callable(getattr(target, "publish", None)):
+            raise UsageError(f"{target!r} is no sink: give a path, or one of allcores.sinks")
+        found: WholeSink = target
+        return found
+    path = os.fspath(target)
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if path == "-":
+        raise UsageError("- means standard output only for the command line: name a file, like out.jsonl (or ./-)")
+    plain = without_compression(path).lower()
+    table = path.rpartition(":")
+    special = True
+    sink: WholeSink
+    if path.endswith(("/", os.sep)):
+        sink = FolderOfFiles(path)
+    elif plain.endswith(CSV_SUFFIXES):
+        from allcores.sinks.tables import CsvFile
+
+        sink = CsvFile(path)
+    elif plain.endswith(PARQUET_SUFFIXES):
+        if plain != path.lower():
+            raise UsageError(f"Parquet files are compressed inside: name the output {without_compression(path)}")
+        from allcores.sinks.parquet import ParquetFile
+
+        sink = ParquetFile(path)
+    elif (table[0] or path).lower().endswith((".sqlite", ".sqlite3", ".db")):
+        from allcores.sinks.tables import SqliteTable
+
+        sink = SqliteTable(table[0] or path, table[2] if table[0] else "outcomes")
+    else:
+        special = False
+        sink = JsonLinesFile(path, records=records)
+    if special and records:
+        raise UsageError(f"records are written as JSON lines: name the output like out.jsonl rather than {path}")
+    return sink
+
+
+def remove_unfinished(path: str, *, mark: str) -> None:
+    """Remove what a publication that was killed left beside its output; what is not proven to be that stays."""
+    partial = partial_path(os.path.realpath(path.rstrip("/" + os.sep) or "/"), mark)
+    if os.path.isdir(partial) and not os.path.islink(partial):
+        remove_made(partial)
+    else:
+        own_files.remove_own_file(partial)
