@@ -37,12 +37,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler": WORDS | {"transport.positions"},
     # where they meet
     "backends": WORDS | {"scheduler", "shared_memory", "transport", "worker"},
-    "pool": WORDS | {"backends.base", "scheduler", "shared_memory", "transport"},
+    # memory: around anything that maps with outcomes, so it knows no pool
+    "runs": WORDS | {"sinks", "sources"},
+    "pool": WORDS | {"backends.base", "scheduler", "shared_memory", "transport", "runs.options"},
+    # its one verb for that opens a run late
     "pool.pool": WORDS
     | {"backends.base", "backends.open", "scheduler", "shared_memory", "transport", "runs.run", "runs.options"},
-    "pool.default_pool": WORDS | {"runs.options"},
-    # memory: around the verbs, which the pool's one verb for it opens late
-    "runs": WORDS | {"pool", "sinks", "sources"},
     # observers see events, and what a pool tells of itself
     "monitoring": WORDS | {"pool", "transport"},
     "metrics": WORDS | {"monitoring"},
@@ -57,12 +57,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: Files that import each other, directly or through others; imports in functions and for type checkers count. To be
 #: emptied, never filled: a circle that is gone has to go from here, too.
 CIRCLES = [
-    ["pool.pool", "runs.run", "runs.session"],
     ["scheduler.admission", "scheduler.scheduler", "scheduler.timeouts", "scheduler.work_stealing"],
     ["scheduler.map_state", "scheduler.messages"],
 ]  # fmt: skip
 #: the same for rooms
-CIRCLES_OF_ROOMS = [["pool", "runs"]]
+CIRCLES_OF_ROOMS: list[list[str]] = []
 #: imports that are not as drawn in `MAY_IMPORT`: who, and what; to be emptied, too
 UPWARDS = {
     ("scheduler.map_state", "shared_memory.buffers"),

@@ -39,7 +39,7 @@ from allcores.limits import Limits
 from allcores.outcome import Kind, Outcome
 from allcores.pool.pool import Pool
 from allcores.pool.pool_log import Logs
-from allcores.pool.result_stream import Stream
+from allcores.runs.base import OutcomeStream
 from allcores.runs.options import Journal, RunResult
 from allcores.runs.rows import RunRow
 from allcores.runs.run import without_journal
@@ -150,7 +150,7 @@ class CliHooks(RunHooks):
         if resumed and not self._runner.options.quiet:
             say(f"resuming run {run_row.id}: {resumed:,} items are done")
 
-    def started(self, stream: Stream[Any]) -> None:
+    def started(self, stream: OutcomeStream[Any]) -> None:
         self._interrupts.stop_with(stream.stop)
 
     def guarded(self, items: Iterable[Any]) -> Iterator[Any]:

@@ -14,9 +14,11 @@ from allcores.pool.result_stream import Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from typing import Unpack
 
     from allcores.pool.async_stream import AsyncStream
-    from allcores.runs.options import RunResult
+    from allcores.pool.call_options import AsyncMapOptions, MapOptions, OutcomeOptions, RunOptions
+    from allcores.runs.options import RunResult, SinkLike, SourceLike
 
 R = TypeVar("R")
 
@@ -67,37 +69,39 @@ atexit.register(shutdown_shared)
 # --- the verbs ---------------------------------------------------------------------------------
 
 
-def map(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> list[R]:
+def map(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> list[R]:
     """`Pool.map` on the shared pool."""
     return shared().map(fn, items, **options)
 
 
-def imap(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> Stream[R]:
+def imap(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> Stream[R]:
     """`Pool.imap` on the shared pool."""
     return shared().imap(fn, items, **options)
 
 
-def imap_unordered(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> Stream[R]:
+def imap_unordered(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> Stream[R]:
     """`Pool.imap_unordered` on the shared pool."""
     return shared().imap_unordered(fn, items, **options)
 
 
-def starmap(fn: Callable[..., R], items: Iterable[Iterable[Any]], **options: Any) -> list[R]:
+def starmap(fn: Callable[..., R], items: Iterable[Iterable[Any]], **options: Unpack[MapOptions]) -> list[R]:
     """`Pool.starmap` on the shared pool."""
     return shared().starmap(fn, items, **options)
 
 
-def outcomes(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> Stream[Outcome[R]]:
+def outcomes(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[OutcomeOptions]) -> Stream[Outcome[R]]:
     """`Pool.outcomes` on the shared pool."""
     return shared().outcomes(fn, items, **options)
 
 
-def aimap(fn: Callable[..., R], items: Iterable[Any] | AsyncIterable[Any], **options: Any) -> AsyncStream[R]:
+def aimap(
+    fn: Callable[..., R], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[AsyncMapOptions]
+) -> AsyncStream[R]:
     """`Pool.aimap` on the shared pool."""
     return shared().aimap(fn, items, **options)
 
 
-def run(fn: Callable[..., Any], source: Any, sink: Any, **options: Any) -> RunResult:
+def run(fn: Callable[..., Any], source: SourceLike, sink: SinkLike, **options: Unpack[RunOptions]) -> RunResult:
     """`Pool.run` on the shared pool."""
     return shared().run(fn, source, sink, **options)
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from allcores.pool.async_stream import AsyncStream
+    from allcores.pool.call_options import OnError
     from allcores.pool.worker_status import WorkerStatus
-    from allcores.runs.options import Journal, RunResult
+    from allcores.runs.options import Journal, RunResult, SinkLike, SourceLike
 
 T = TypeVar("T")
 R = TypeVar("R")
-OnError = Literal["raise", "skip"]
 
 
 class Pool(Sharing):
@@ -265,8 +265,8 @@ class Pool(Sharing):
     def run(
         self,
         fn: Callable[..., Any],
-        source: Any,
-        sink: Any,
+        source: SourceLike,
+        sink: SinkLike,
         *,
         journal: Journal | bool = True,
         timeout: float | None = None,
@@ -287,7 +287,22 @@ class Pool(Sharing):
         from allcores.runs.run import run
 
         check_timeout(timeout)
-        return run(self, fn, source, sink, journal, timeout, retries, chunk, on_error)
+        init = self._worker_init
+        return run(
+            self,
+            fn,
+            source,
+            sink,
+            journal=journal,
+            timeout=timeout,
+            retries=retries,
+            chunk=chunk,
+            on_error=on_error,
+            setup=init.setup,
+            setup_args=init.setup_args,
+            preload=init.preload,
+            preload_args=init.preload_args,
+        )
 
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """A `concurrent.futures.Future` for `fn(*args, **kwargs)`. Its `cancel()` ends running work."""

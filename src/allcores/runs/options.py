@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
 
+if TYPE_CHECKING:
+    from allcores.sinks.base import WholeSink
+
+    #: a path, a pattern or folder of files, or anything that can be iterated
+    SourceLike = str | os.PathLike[str] | Iterable[Any]
+    #: a path, whose suffix says what is written, or a sink
+    SinkLike = str | os.PathLike[str] | WholeSink
+
+#: what becomes of an item that fails
+OnError = Literal["raise", "skip", "record"]
 #: seconds between two commits. Larger loses more finished work to a kill, smaller writes more often.
 COMMIT_S = 0.1
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import JournalError, UsageError
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
-from allcores.runs.options import Journal, RunResult
+from allcores.runs.base import RunPool
+from allcores.runs.options import Journal, OnError, RunResult
 from allcores.runs.outcome_log import Log, Record, Row
 from allcores.runs.session import RunSession
-from allcores.runs.spec import OnError, RunHooks, RunSpec
+from allcores.runs.spec import RunHooks, RunSpec
 from allcores.runs.writer import sorted_out
 from allcores.sinks.base import Block, Lost
 from allcores.sinks.open import sink_of
@@ -25,29 +26,33 @@ from allcores.sources.base import close_reading
 from allcores.sources.open import source_of
 
 if TYPE_CHECKING:
-    from allcores.pool.pool import Pool
+    from allcores.runs.options import SinkLike, SourceLike
 
 #: items in a block of an output that needs no journal
 BLOCK = 1_000
 
 
 def run(
-    pool: Pool,
+    pool: RunPool,
     fn: Callable[..., Any],
-    source: Any,
-    sink: Any,
+    source: SourceLike,
+    sink: SinkLike,
+    *,
     journal: Journal | bool,
     timeout: float | None,
     retries: int | Retry,
     chunk: int | None,
     on_error: OnError,
+    setup: Callable[..., Any] | None,
+    setup_args: tuple[Any, ...],
+    preload: Callable[..., Any] | None,
+    preload_args: tuple[Any, ...],
 ) -> RunResult:
-    """See `Pool.run`."""
+    """See `Pool.run`. setup, preload and their arguments: of the pool."""
     if on_error not in ("raise", "skip", "record"):
         raise UsageError(f"on_error={on_error!r} must be 'raise', 'skip' or 'record'")
     if not callable(fn):
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-    worker_init = pool._worker_init
     work = RunSpec(
         fn,
         source_of(source),
@@ -56,10 +61,10 @@ def run(
         timeout,
         retries,
         chunk,
-        worker_init.setup,
-        worker_init.setup_args,
-        worker_init.preload,
-        worker_init.preload_args,
+        setup,
+        setup_args,
+        preload,
+        preload_args,
     )
     work.check()
     if journal is False:
@@ -68,7 +73,7 @@ def run(
         return opened.work(pool, RunHooks())
 
 
-def without_journal(pool: Pool, work: RunSpec, hooks: RunHooks) -> RunResult:
+def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
     """Map and publish, remembering nothing: what is done is lost with the program."""
     started = monotonic()
     counts = dict.fromkeys(Kind, 0)

@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from allcores.errors import JournalError, RunChanged, UsageError
 from allcores.failpoints import failpoint
 from allcores.outcome import Kind
 from allcores.runs import directory
+from allcores.runs.base import RunPool
 from allcores.runs.disk import is_full
 from allcores.runs.fingerprint import differences
 from allcores.runs.index import RunIndex
@@ -28,9 +29,6 @@ from allcores.runs.spec import RunHooks, RunSpec, count_of
 from allcores.runs.writer import Writer, storable
 from allcores.sinks.base import Block, Lost
 from allcores.sources.chain import is_read_once
-
-if TYPE_CHECKING:
-    from allcores.pool.pool import Pool
 
 #: how often what turns out to be damaged is run again before the disk is given up
 MOST_REPAIRS = 3
@@ -156,7 +154,7 @@ class RunSession:
 
     # --- working ---
 
-    def work(self, pool: Pool, hooks: RunHooks) -> RunResult:
+    def work(self, pool: RunPool, hooks: RunHooks) -> RunResult:
         """Map what is left and publish the whole. Raises what ends the map; what is committed stays.
 
         Returns: the result; its `output` is None if `control` ended it before its time.
@@ -190,7 +188,7 @@ class RunSession:
                     self._left("running", None)
             raise
 
-    def _map_all(self, pool: Pool, hooks: RunHooks) -> None:
+    def _map_all(self, pool: RunPool, hooks: RunHooks) -> None:
         """One map over what has no outcome; and one over what failed before, if that is to run again."""
         round = self._begin_round()
         again = round > 0 and next(self._run_index.failures(before_round=round), None) is not None
@@ -215,7 +213,7 @@ class RunSession:
         self._run_index.update(round=run_row.round + 1)
         return run_row.round + 1
 
-    def _map(self, pool: Pool, hooks: RunHooks, round: int, settled: RangeSet, wanted: Iterator[int] | None) -> None:
+    def _map(self, pool: RunPool, hooks: RunHooks, round: int, settled: RangeSet, wanted: Iterator[int] | None) -> None:
         journal = self._journal
         remaining: RemainingItems | RemainingByKey
 
@@ -292,7 +290,9 @@ class RunSession:
             remaining.expected = run_row.total
         remaining.open(run_index)
 
-    def _drain(self, pool: Pool, remaining: RemainingItems | RemainingByKey, writer: Writer, hooks: RunHooks) -> None:
+    def _drain(
+        self, pool: RunPool, remaining: RemainingItems | RemainingByKey, writer: Writer, hooks: RunHooks
+    ) -> None:
         work = self._work
         raising = work.on_error == "raise"
         ok, cancelled = Kind.OK, Kind.CANCELLED

@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from allcores.errors import UsageError
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
+from allcores.runs.base import OutcomeStream
 from allcores.runs.fingerprint import fingerprint_of_function, fingerprint_of_source, stated
+from allcores.runs.options import OnError
 from allcores.runs.rows import RunRow
 from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
 from allcores.sinks.json_text import NotJson
-
-if TYPE_CHECKING:
-    from allcores.pool.result_stream import Stream
-
-OnError = Literal["raise", "skip", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +114,7 @@ class RunHooks:
     def opened(self, run_row: RunRow, resumed: int) -> None:
         """The run is open. resumed: items that are settled already."""
 
-    def started(self, stream: Stream[Any]) -> None:
+    def started(self, stream: OutcomeStream[Any]) -> None:
         """Its stream is there; `stream.stop()` ends it in peace."""
 
     def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
