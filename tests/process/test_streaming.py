@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import queue
 import sys
 import threading
 import tracemalloc
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes
-from tests.process.waiting import Bell, Gate
+from tests.process.waiting import PATIENCE_S, Bell, Gate, wait_at, wait_until
 
 from allcores import Limits, Pool
 
@@ -233,3 +234,53 @@ def test_a_stream_that_is_dropped_unread_ends_its_map() -> None:
         del stream
         gc.collect()
         assert [type(event).__name__ for event in events if "Map" in type(event).__name__] == ["MapStarted", "MapEnded"]
+
+
+def test_a_slow_input_is_asked_again_when_the_work_of_others_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While workers are busy a slow input is not waited for. Who wakes its reader then has nothing to do with it."""
+    monkeypatch.setattr("allcores.pool.input_reader.SLOW_PULL_NS", 0)
+    monkeypatch.setattr("allcores.pool.result_stream.WAIT_S", 1000.0)
+    results: queue.Queue[int] = queue.Queue()
+
+    def read(stream: Any) -> None:
+        for value in stream:
+            results.put(value)
+
+    with Gate(tmp_path / "one") as one, Gate(tmp_path / "two") as two, Pool(1) as pool:
+        assert pool.map(crimes.run, [0]) == [0]
+        # As while another reader reads the pipes.
+        monkeypatch.setattr(pool._driver.backend, "wait", lambda *_: False)
+        calls = [pool.submit(wait_at, one.path)]
+        wait_until(calls[0].running)
+        stream = pool.imap(crimes.run, iter(range(3)), chunk=1)
+        reader = threading.Thread(target=read, args=(stream,))
+        reader.start()
+        wait_until(lambda: pool.statistics().items_in_flight == 2)
+        calls.append(pool.submit(wait_at, two.path))
+        one.open()
+        assert results.get(timeout=PATIENCE_S) == 0
+        wait_until(lambda: stream._reader.bell.expected)
+        two.open()
+        try:
+            assert [results.get(timeout=PATIENCE_S / 4) for _ in range(2)] == [2, 4]
+        finally:
+            stream.close()
+            reader.join()
+        assert [call.result() for call in calls] == [None, None]
+
+
+def test_a_stream_that_another_thread_closes_ends_for_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allcores.pool.result_stream.WAIT_S", 1000.0)
+    with Gate(tmp_path / "gate") as gate, Pool(1) as pool:
+        monkeypatch.setattr(pool._driver.backend, "wait", lambda *_: False)
+        stream = pool.imap(wait_at, [gate.path])
+        reader = threading.Thread(target=list, args=(stream,), daemon=True)
+        reader.start()
+        wait_until(lambda: stream._reader.bell.expected)
+        stream.close()
+        reader.join(PATIENCE_S / 4)
+        assert not reader.is_alive()

@@ -207,6 +207,22 @@ def test_the_next_chunk_waits_at_the_worker() -> None:
     assert take_all(map_state) == [(0, 1, []), (1, 1, [])]
 
 
+def test_whose_reader_held_back_is_woken_when_a_worker_is_idle() -> None:
+    """A slow input is not pulled while all workers are busy, with another map perhaps: its end is news for all."""
+    harness = Harness(1)
+    busy, waiting = harness.map_state(), harness.map_state()
+    harness.add(busy)
+    harness.commands()
+    harness.scheduler.dirty_maps.clear()
+    harness.results(1, 1, 0, 1)
+    assert waiting in harness.scheduler.dirty_maps and harness.scheduler.wants_input(waiting)
+    waiting.exhausted = True
+    harness.add(busy)
+    harness.scheduler.dirty_maps.clear()
+    harness.results(1, 2, 0, 1)
+    assert waiting not in harness.scheduler.dirty_maps
+
+
 def test_maps_are_served_in_turn() -> None:
     """A map with a hundred chunks keeps another one waiting for one chunk, not for a hundred."""
     harness = Harness(1)

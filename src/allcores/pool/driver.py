@@ -407,8 +407,11 @@ class Driver:
             self.notify()
 
     def _drop(self, map_state: MapState) -> None:
-        if self._wakers.pop(map_state, None) is None:
+        waker = self._wakers.pop(map_state, None)
+        if waker is None:
             return
+        # Closed by another thread, maybe, while its reader waits.
+        waker()
         cancelled = not map_state.finished or map_state.cancelled
         self._told_ns.pop(map_state, None)
         if not map_state.finished and not self.closed:

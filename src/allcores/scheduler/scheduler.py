@@ -404,8 +404,13 @@ class Scheduler(Workers):
             if not self.rotation and self.admission.allowance():
                 self.admission.wake_all()
             return
-        if seek and self.idle and not self.rotation:
-            self._stealing.seek_soon(now)
+        if self.idle and not self.rotation:
+            if len(self._maps) > 1:
+                # A reader with a slow input pulls nothing while all workers are busy, with the items of other maps
+                # perhaps: nothing of its own would wake it now.
+                self.dirty_maps.update(each for each in self._maps.values() if self.wants_input(each))
+            if seek:
+                self._stealing.seek_soon(now)
 
     # --- time -------------------------------------------------------------------------------------
 
