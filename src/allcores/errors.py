@@ -90,7 +90,8 @@ class PoolBusy(AllcoresError, RuntimeError):
 class NotPicklable(AllcoresError, TypeError, PicklingError):
     """A function, item, result or exception cannot travel between processes.
 
-    path: where the part at fault is, e.g. "items[57].db.conn"; None if it could not be found.
+    Attributes:
+        path: Where the part at fault is, e.g. "items[57].db.conn"; None if it could not be found.
     """
 
     def __init__(self, message: str, *, path: str | None = None) -> None:
@@ -101,9 +102,10 @@ class NotPicklable(AllcoresError, TypeError, PicklingError):
 class TaskError(AllcoresError):
     """One item's failure that is not an exception of the function.
 
-    index: the item's position, from 0; None for a submitted call.
-    attempts: how often it was tried, from 1.
-    worker: number of the worker of the last attempt.
+    Attributes:
+        index: The item's position, from 0; None for a submitted call.
+        attempts: How often it was tried, from 1.
+        worker: Number of the worker of the last attempt.
     """
 
     def __init__(self, message: str, *, index: int | None = None, attempts: int = 1, worker: int | None = None) -> None:
@@ -116,7 +118,8 @@ class TaskError(AllcoresError):
 class TaskTimeout(TaskError, TimeoutError):
     """The item ran longer than `timeout` and its worker was ended.
 
-    timeout: the seconds that were allowed.
+    Attributes:
+        timeout: The seconds that were allowed.
     """
 
     def __init__(self, message: str, *, timeout: float, **facts: Any) -> None:
@@ -127,10 +130,11 @@ class TaskTimeout(TaskError, TimeoutError):
 class WorkerLost(TaskError):
     """The process that ran the item died; the item is the likely cause.
 
-    exitcode: the exit code, or None if a signal ended it.
-    signal: the signal's name ("SIGSEGV"), or None.
-    peak_memory: the largest resident memory of that process, in bytes; None if unknown.
-    stack: Python stack at a fatal signal, as faulthandler wrote it; None if there is none.
+    Attributes:
+        exitcode: The exit code, or None if a signal ended it.
+        signal: The signal's name ("SIGSEGV"), or None.
+        peak_memory: The largest resident memory of that process, in bytes; None if unknown.
+        stack: Python stack at a fatal signal, as faulthandler wrote it; None if there is none.
     """
 
     def __init__(
@@ -166,7 +170,8 @@ class TaskExited(TaskError):
 class RemoteError(TaskError):
     """Stands in for an exception of the function that could not travel back.
 
-    type_name: qualified name of the original exception's type.
+    Attributes:
+        type_name: Qualified name of the original exception's type.
     """
 
     def __init__(self, message: str, *, type_name: str, **facts: Any) -> None:
@@ -177,9 +182,10 @@ class RemoteError(TaskError):
 class SliceError(AllcoresError, OSError):
     """The slice of a file that an item stands for cannot be read: the file is gone, changed or damaged.
 
-    path: the file.
-    start: where the slice begins, in rows, bytes or row groups of the file.
-    stop: where it ends; the first that is not part of it.
+    Attributes:
+        path: The file.
+        start: Where the slice begins, in rows, bytes or row groups of the file.
+        stop: Where it ends; the first that is not part of it.
     """
 
     def __init__(self, message: str, *, path: str, start: int, stop: int) -> None:
@@ -196,7 +202,8 @@ class RunNotFound(AllcoresError, LookupError):
 class RunChanged(AllcoresError, ValueError):
     """The function, its options or its input are not those of the run that is to be resumed.
 
-    differences: a sentence each.
+    Attributes:
+        differences: A sentence each.
     """
 
     def __init__(self, message: str, *, differences: tuple[str, ...] = ()) -> None:
@@ -207,8 +214,9 @@ class RunChanged(AllcoresError, ValueError):
 class RunInUse(AllcoresError, RuntimeError):
     """Another process, or another thread of this one, works on the run.
 
-    run: its name.
-    pid: the process, None if it is not known.
+    Attributes:
+        run: Its name.
+        pid: The process, None if it is not known.
     """
 
     def __init__(self, message: str, *, run: str | None = None, pid: int | None = None) -> None:
@@ -220,7 +228,8 @@ class RunInUse(AllcoresError, RuntimeError):
 class JournalError(AllcoresError, RuntimeError):
     """The journal or the output cannot be written or read: a full disk, most likely. What is committed stays.
 
-    run: the run's name, None if there is none yet.
+    Attributes:
+        run: The run's name, None if there is none yet.
     """
 
     def __init__(self, message: str, *, run: str | None = None) -> None:
@@ -243,7 +252,8 @@ class InternalError(AllcoresError, RuntimeError):
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during `map`: what was running has finished.
 
-    done: the values of the leading items that were finished, in order.
+    Attributes:
+        done: The values of the leading items that were finished, in order.
     """
 
     def __init__(self, message: str, done: list[Any]) -> None:

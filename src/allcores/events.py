@@ -1,4 +1,4 @@
-"""What observers of a pool are told: frozen events, in the past tense.
+"""What observers of a pool get: frozen events, in the past tense.
 
 Times are monotonic nanoseconds unless a name says otherwise.
 """
@@ -14,7 +14,12 @@ from allcores.system.plain_record import record
 
 @record
 class MapStarted:
-    """A map began. total: items, None if unknown."""
+    """A map began.
+
+    Attributes:
+        map_number: Numbers the maps of a pool, from 1.
+        total: Items of the input, None if unknown.
+    """
 
     map_number: int
     total: int | None
@@ -22,7 +27,13 @@ class MapStarted:
 
 @record
 class Progress:
-    """Items of a map that are settled so far."""
+    """Items of a map that are settled so far.
+
+    Attributes:
+        done: Items that have an outcome.
+        failed: Of these, not ok.
+        total: Items of the input, None if unknown.
+    """
 
     map_number: int
     done: int
@@ -78,7 +89,12 @@ class WorkerEnded:
 
 @record
 class MemoryHeld:
-    """Memory is short: nothing new is started as long as anything runs. available, reserve: bytes."""
+    """Memory is short: nothing new is started as long as anything runs.
+
+    Attributes:
+        available: Bytes of memory that can still be had.
+        reserve: Bytes that are to stay available.
+    """
 
     available: int
     reserve: int
@@ -86,7 +102,13 @@ class MemoryHeld:
 
 @record
 class MemoryReleased:
-    """There is memory again, and work goes on. available, reserve: bytes. seconds: how long it was held."""
+    """There is memory again, and work goes on.
+
+    Attributes:
+        available: Bytes of memory that can still be had.
+        reserve: Bytes that are to stay available.
+        seconds: How long nothing was started.
+    """
 
     available: int
     reserve: int
@@ -95,7 +117,11 @@ class MemoryReleased:
 
 @record
 class TaskPreempted:
-    """A running task was ended because memory ran out, and requeued: not an attempt. times: so far."""
+    """A running task was ended because memory ran out, and requeued: not an attempt.
+
+    Attributes:
+        times: How often this item was preempted so far.
+    """
 
     map_number: int
     index: int
@@ -105,14 +131,22 @@ class TaskPreempted:
 
 @record
 class PoolBroken:
-    """No outcome can be had any more; error: what everybody who waits gets."""
+    """No outcome can be had any more.
+
+    Attributes:
+        error: What all waiting callers get.
+    """
 
     error: BaseException
 
 
 @record
 class PoolOpened:
-    """A pool is about to start its workers. backend: "processes", "threads" or "serial"."""
+    """A pool is about to start its workers.
+
+    Attributes:
+        backend: "processes", "threads" or "serial".
+    """
 
     name: str
     backend: str
@@ -132,9 +166,12 @@ class PoolEnded:
 class WorkRecord(NamedTuple):
     """Consecutive items that a worker finished, as it reported them.
 
-    first: index of the first. attempts: how many. busy_ns: time in the function, of all of them.
-    durations: of each, if workers report them (`outcomes()`, threads, serial).
-    items: of the whole chunk; these begin at `offset`. Neither list may be changed, or kept.
+    Attributes:
+        first: Index of the first.
+        attempts: How many.
+        busy_ns: Time in the function, of all of them.
+        durations: Nanoseconds of each, if workers report them (`outcomes()`, threads, serial).
+        items: Of the whole chunk; these begin at `offset`. Neither list may be changed, or kept.
     """
 
     first: int
@@ -146,10 +183,15 @@ class WorkRecord(NamedTuple):
 
 
 class WorkReported(NamedTuple):
-    """What a worker reported: attempts that ended. Reports within a few milliseconds are told as one.
+    """What a worker reported: attempts that ended. Reports within a few milliseconds are one event.
 
-    attempts, failed: how many, and how many of these did not return. begin_ns, end_ns: from when it had this work to
-    when its report was seen; busy_ns: of that, in the function. size_bytes: of items and results, pickled.
+    Attributes:
+        attempts: How many.
+        failed: How many of these did not return.
+        begin_ns: When it had this work.
+        end_ns: When its report was seen.
+        busy_ns: Time of that in the function.
+        size_bytes: Of items and results, pickled.
     """
 
     worker: int
@@ -166,9 +208,14 @@ class WorkReported(NamedTuple):
 class InputRead(NamedTuple):
     """Items were pulled from the input and handed over, by the thread that reads the results.
 
-    items: how many. begin_ns, end_ns: when. pull_ns: of that, in the input's own iterator; pack_ns: pickling and
-    handing over. held_ns: how long before this nothing could be pulled, since results waited for an earlier one or
-    to be read. ended: the input is at its end.
+    Attributes:
+        items: How many.
+        begin_ns: When this began.
+        end_ns: When it ended.
+        pull_ns: Time of that in the input's own iterator.
+        pack_ns: Time of pickling and handing over.
+        held_ns: How long before this nothing could be pulled, since results waited for an earlier one or to be read.
+        ended: The input is at its end.
     """
 
     map_number: int

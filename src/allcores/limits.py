@@ -52,24 +52,24 @@ def reserve_of(setting: int | Literal["auto"], total: int) -> int:
 class Limits:
     """What a pool may use, and how patient it is. Seconds and bytes throughout.
 
-    items_in_flight: items pulled from the input and not yet handed to the consumer. Larger hides
-        a longer straggler in an ordered stream; smaller bounds memory.
-    bytes_in_flight: the same in pickled bytes (the larger of items and outcomes).
-    memory_per_worker: resident bytes of its own (shared memory and mapped files apart); a worker
-        above it is ended and its item says so. Sampled every 50 ms, so a burst may pass it for that
-        long. None: no limit.
-    memory_reserve: bytes of memory, of the machine or its container, that are to stay available. Below
-        that nothing new is started; below half of it the youngest tasks are ended and requeued until
-        there is memory again, which is no attempt. "auto": 5 %, at least 200 MB and at most 4 GB, but
-        no more than 10 %. None: memory is not watched.
-    items_per_worker: a worker is replaced after this many items. None: never.
-    growth_per_worker: a worker is replaced, between two items, once its resident memory has grown
-        by this many bytes since it was ready. None: never.
-    block_bytes: shared memory, in bytes, for large items and results on their way; what finds no room travels
-        through pipes. None: an eighth of the machine's memory, at most 4 GB. 0: none.
-    setup_s: seconds that starting a worker and its `setup` may take; before that, as many for `preload`.
-    grace_s: seconds that cancelled work may go on before it is ended.
-    terminate_s: seconds between SIGTERM and SIGKILL.
+    Attributes:
+        items_in_flight: Items pulled from the input and not yet handed to the consumer. Larger hides a longer straggler
+            in an ordered stream; smaller bounds memory.
+        bytes_in_flight: The same in pickled bytes (the larger of items and outcomes).
+        memory_per_worker: Resident bytes of its own (shared memory and mapped files apart); a worker above it is ended
+            and its item says so. Sampled every 50 ms, so a burst may pass it for that long. None: no limit.
+        memory_reserve: Bytes of memory, of the machine or its container, that are to stay available. Below that nothing
+            new is started; below half of it the youngest tasks are ended and requeued until there is memory again,
+            which is no attempt. "auto": 5 %, at least 200 MB and at most 4 GB, but no more than 10 %. None: memory is
+            not watched.
+        items_per_worker: A worker is replaced after this many items. None: never.
+        growth_per_worker: A worker is replaced, between two items, once its resident memory has grown by this many
+            bytes since it was ready. None: never.
+        block_bytes: Shared memory, in bytes, for large items and results on their way; what finds no room travels
+            through pipes. None: an eighth of the machine's memory, at most 4 GB. 0: none.
+        setup_s: Seconds that starting a worker and its `setup` may take; before that, as many for `preload`.
+        grace_s: Seconds that cancelled work may go on before it is ended.
+        terminate_s: Seconds between SIGTERM and SIGKILL.
     """
 
     items_in_flight: int = 65_536
@@ -115,14 +115,15 @@ class Limits:
 class Retry:
     """When a failed task is tried again, and how long to wait before.
 
-    times: further attempts after the first.
-    on: exception types of the function that are worth another attempt.
-    on_timeout: also after a time-out.
-    on_worker_lost: also after the worker died (a crash, out of memory).
-    wait_s: seconds before the second attempt; doubles with each attempt (times `factor`).
-    factor: growth of the wait from attempt to attempt.
-    wait_max_s: the longest wait, seconds.
-    jitter: share of the wait that is random, 0 to 1: spreads attempts that failed together.
+    Attributes:
+        times: Further attempts after the first.
+        on: Exception types of the function that are worth another attempt.
+        on_timeout: Also after a time-out.
+        on_worker_lost: Also after the worker died (a crash, out of memory).
+        wait_s: Seconds before the second attempt; doubles with each attempt (times `factor`).
+        factor: Growth of the wait from attempt to attempt.
+        wait_max_s: The longest wait, seconds.
+        jitter: Share of the wait that is random, 0 to 1: spreads attempts that failed together.
     """
 
     times: int = 0

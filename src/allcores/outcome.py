@@ -28,14 +28,15 @@ class Kind(enum.Enum):
 class Outcome(Generic[R]):
     """What became of one item.
 
-    index: position of the item in its input, counted from 0.
-    kind: how the task ended.
-    value: what the function returned; None unless `ok`.
-    error: the exception, with the worker's traceback as its cause; None if `ok`.
-    item: the input itself.
-    attempts: how many times the task was tried, counted from 1; 0 if it never started.
-    seconds: wall time of the last attempt inside the worker; 0.0 if it never started.
-    worker: number of the worker of the last attempt; None if it never started.
+    Attributes:
+        index: Position of the item in its input, counted from 0.
+        kind: How the task ended.
+        value: What the function returned; None unless `ok`.
+        error: The exception, with the worker's traceback as its cause; None if `ok`.
+        item: The input itself.
+        attempts: How many times the task was tried, counted from 1; 0 if it never started.
+        seconds: Wall time of the last attempt inside the worker; 0.0 if it never started.
+        worker: Number of the worker of the last attempt; None if it never started.
     """
 
     index: int

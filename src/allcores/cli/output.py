@@ -34,7 +34,7 @@ def parse_size(text: str) -> int:
 
 
 def size_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """click's callback of an option that is a size in bytes."""
+    """The callback, for click, of an option that is a size in bytes."""
     if value is None:
         return None
     try:

@@ -95,9 +95,9 @@ class Summary:
 
     @property
     def speed_up(self) -> float:
-        """Seconds that workers spent in the function for each second of the run, without those for which they waited
-        for a processor that others had.
+        """Seconds that workers spent in the function for each second of the run.
 
+        Without those for which they waited for a processor that other programs had.
         What a serial run would have taken is not measured: items that share a core's caches, or a core,
         take longer than they would alone, and then this is too high.
         """

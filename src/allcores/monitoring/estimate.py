@@ -68,8 +68,12 @@ class Estimator:
     def estimate(self, now_s: float, left: int, *, item_s: float = 0.0, workers: int = 1) -> Estimate | None:
         """What `left` items will take; None as long as nothing is done.
 
-        item_s: seconds that one item keeps a worker busy. At the end some of the workers have nothing left
-        to do while others finish, which no pace of the past shows.
+        Args:
+            now_s: The time now, in seconds.
+            left: Items that have no outcome yet.
+            workers: How many workers share them.
+            item_s: Seconds that one item keeps a worker busy. At the end some of the workers have nothing left to do
+                while others finish, which no pace of the past shows.
         """
         if left <= 0:
             return Estimate(0.0, 0.0, 0.0)

@@ -26,7 +26,14 @@ LONG_S = 10.0
 
 @dataclass(slots=True)
 class MapView:
-    """One map that runs, or has just ended. done, failed, total: items; seconds: since it began."""
+    """One map that runs, or has just ended.
+
+    Attributes:
+        done: Items that have an outcome.
+        failed: Of these, not ok.
+        total: Items of the input, None if unknown.
+        seconds: Since it began.
+    """
 
     description: str
     done: int
@@ -41,10 +48,16 @@ class MapView:
 
 @dataclass(slots=True)
 class PoolView:
-    """What is known of a pool. causes: failures by name. cores: in use now, None if that is not known.
+    """What is known of a pool.
 
-    budget: cores that it may use. resident, largest: bytes of all processes, and of the largest worker.
-    memory, memory_per_worker: what these may be, None if that is not known or not limited.
+    Attributes:
+        causes: Failures by name.
+        cores: In use now, None if that is not known.
+        budget: Cores that it may use.
+        resident: Bytes of all processes.
+        largest: Bytes of the largest worker.
+        memory: Bytes that all may have, None if that is not known.
+        memory_per_worker: Bytes that a worker may have, None if that is not limited.
     """
 
     maps: list[MapView]
@@ -60,7 +73,13 @@ class PoolView:
 
 
 def panel(view: PoolView, width: int, workers: int) -> list[Line]:
-    """All lines of a live view. width: cells of a line; workers: most workers that are shown."""
+    """All lines of a live view.
+
+    Args:
+        view: What is shown.
+        width: Cells of a line.
+        workers: Most workers that are shown.
+    """
     found = [_map_line(each, width) for each in view.maps]
     trouble = failures_text(view)
     if trouble:
@@ -96,7 +115,7 @@ def _map_line(each: MapView, width: int) -> Line:
 
 
 def failures_text(view: PoolView) -> str:
-    """ "3 failed: 2 ValueError, 1 timed out · 4 retries", or nothing. Causes are known once outcomes are read."""
+    """As in "3 failed: 2 ValueError, 1 timed out · 4 retries", or nothing. Causes are known once outcomes are read."""
     failed = sum(each.failed for each in view.maps)
     parts = []
     if failed:

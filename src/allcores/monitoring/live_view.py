@@ -71,10 +71,15 @@ class LiveView:
     The time left comes with the range that holds four of five cases, unless it is narrow. Each pool takes a view
     of its own.
 
-    description: what stands before the count. workers: most workers that are shown; the longest-running ones.
-    plain_s: seconds between two plain lines; None for none. transient: True leaves nothing on the screen.
-    console: a rich Console to draw on instead of standard error.
-    Raises: ImportError if rich is not installed.
+    Args:
+        description: What stands before the count.
+        workers: Most workers that are shown; the longest-running ones.
+        plain_s: Seconds between two plain lines; None for none.
+        transient: True leaves nothing on the screen.
+        console: A rich Console to draw on instead of standard error.
+
+    Raises:
+        ImportError: If rich is not installed.
     """
 
     sees_work = False

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 class OpenTelemetry(Readings):
     """An observer that shows pools to OpenTelemetry; one may watch any number of pools.
 
-    meter: what the instruments are made with; None takes that of the global meter provider.
     Names begin with `allcores.`. Pools are told apart by the attribute `pool`, their name; give them different ones.
     Seconds per item come as counters, one per attribute `le` with the items that took at most so many seconds, since
     a histogram cannot be observed from outside.
-    Raises: ImportError if opentelemetry is not installed.
+
+    Args:
+        meter: What the instruments are made with; None takes that of the global meter provider.
+
+    Raises:
+        ImportError: If opentelemetry is not installed.
     """
 
     def __init__(self, meter: Meter | None = None) -> None:

@@ -34,7 +34,11 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a board can be opened. pid: the process that made it, or another that holds it."""
+    """Where a board can be opened.
+
+    Attributes:
+        pid: The process that made it, or another that holds it.
+    """
 
     pid: int
     descriptor: int
@@ -43,7 +47,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SlotSeen:
-    """One worker. seconds: how long the present step takes; index: None if nothing runs, or a call of `submit`."""
+    """One worker.
+
+    Attributes:
+        seconds: How long the present step takes.
+        index: None if nothing runs, or a call of `submit`.
+    """
 
     worker: int
     pid: int | None
@@ -74,7 +83,8 @@ class PoolSeen:
 def find(pid: int | None = None) -> tuple[list[Place], int]:
     """Boards of this user's processes (root: of everybody's), and how many processes could not be looked into.
 
-    pid: of that process alone. Raises NotSupported where there is no /proc as Linux has it.
+    Args:
+        pid: Of that process alone. Raises NotSupported where there is no /proc as Linux has it.
     """
     if not LINUX or not os.path.isdir("/proc/self/fd"):
         raise NotSupported("Pools of other processes can be seen on Linux only: it takes /proc and memfd.")
@@ -152,7 +162,8 @@ def _head(place: Place, descriptor: int | None = None) -> tuple[int, ...] | None
 def read(place: Place) -> PoolSeen | None:
     """What a board says; None if its pool is gone, or it is not finished yet.
 
-    Raises: NotSupported if it was written by a version of allcores that means other things by it.
+    Raises:
+        NotSupported: If it was written by a version of allcores that means other things by it.
     """
     descriptor = _open(place)
     if descriptor is None:

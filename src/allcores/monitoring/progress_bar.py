@@ -26,9 +26,13 @@ class ProgressBar:
     One line per map that is running. It draws on standard error if that is a terminal, or into the notebook's
     cell, and stays quiet everywhere else: a log file gets no control characters.
 
-    description: what stands before the bar. transient: True leaves nothing on the screen afterwards.
-    console: a rich Console to draw on instead of standard error.
-    Raises: ImportError if rich is not installed.
+    Args:
+        description: What stands before the bar.
+        transient: True leaves nothing on the screen afterwards.
+        console: A rich Console to draw on instead of standard error.
+
+    Raises:
+        ImportError: If rich is not installed.
     """
 
     sees_work = False

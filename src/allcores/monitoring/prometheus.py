@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 class Prometheus(Readings):
     """An observer that shows pools to Prometheus; one may watch any number of pools.
 
-    registry: where it registers; None is the one that `prometheus_client.start_http_server` serves.
     Names begin with `allcores_`. Pools are told apart by the label `pool`, their name; give them different ones.
-    Raises: ImportError if prometheus_client is not installed.
+
+    Args:
+        registry: Where it registers; None is the one that `prometheus_client.start_http_server` serves.
+
+    Raises:
+        ImportError: If prometheus_client is not installed.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:

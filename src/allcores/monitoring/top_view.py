@@ -19,7 +19,12 @@ MARGIN = 2
 
 @dataclass(slots=True)
 class WorkerRow:
-    """One worker. cores: in use, None if unknown; resident: bytes."""
+    """One worker.
+
+    Attributes:
+        cores: In use, None if unknown.
+        resident: Bytes.
+    """
 
     worker: int
     pid: int | None
@@ -33,7 +38,11 @@ class WorkerRow:
 
 @dataclass(slots=True)
 class PoolRows:
-    """One pool. pace: items per second since the last look, None at the first."""
+    """One pool.
+
+    Attributes:
+        pace: Items per second since the last look, None at the first.
+    """
 
     pid: int
     name: str
@@ -53,7 +62,13 @@ class PoolRows:
 
 
 def overview(pools: Sequence[PoolRows], width: int, height: int | None) -> list[Line]:
-    """All pools. height: lines that there are; None for as many as it takes."""
+    """All pools.
+
+    Args:
+        pools: What is known of each.
+        width: Cells of a line.
+        height: Lines that there are; None for as many as it takes.
+    """
     lines: list[Line] = []
     room = None if height is None else max(1, (height - MARGIN) // max(1, len(pools)) - 4)
     for number, pool in enumerate(pools):
@@ -128,7 +143,8 @@ def as_text(lines: list[Line]) -> str:
 def show(look: Callable[[int, int], list[Line] | None], interval_s: float) -> None:
     """Draw on standard output what `look(width, height)` gives, until it gives None, or Ctrl-C.
 
-    Raises: ImportError if rich is not installed.
+    Raises:
+        ImportError: If rich is not installed.
     """
     need_rich()
     from rich.console import Console

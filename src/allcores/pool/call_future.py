@@ -95,8 +95,11 @@ class CallFuture(Future[Any]):
             del self
 
     def _wait(self, timeout: float | None) -> float | None:
-        """Wait as the base class does, but without its lock: a signal's handler that runs here may wait for other
-        calls, and the pool's thread must be able to settle this one. Returns how long the base class is to wait."""
+        """Wait as the base class does, but without its lock; returns how long the base class is to wait.
+
+        A signal's handler that runs here may wait for other calls, and the pool's thread must be able to settle this
+        one.
+        """
         if self._driver is None or self._state not in _UNSETTLED:
             return timeout
         waker = allocate_lock()
@@ -139,8 +142,11 @@ class CallFuture(Future[Any]):
         return not self._done_callbacks and not self._waiters
 
     def resolve(self, outcome: Segment | BaseException, *, wait: bool = False) -> bool:
-        """Set its outcome; `call_back` is to follow. False if another thread has the future's lock, which it may hold
-        for long: a signal's handler may run there, and wait for another call. With `wait` that is waited for."""
+        """Set its outcome; `call_back` is to follow. False if another thread has the future's lock.
+
+        It may hold it for long: a signal's handler may run there, and wait for another call. With `wait` that is
+        waited for.
+        """
         if self._driver is not None and self._driver.backend.unhandled and not self.is_simple():
             self._driver.backend.settle_logs(LOGS_ASIDE_S)
         if not self._condition.acquire(blocking=wait):

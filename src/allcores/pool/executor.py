@@ -245,11 +245,13 @@ class _Batch:
 class Executor(BaseExecutor):
     """Drop-in for `concurrent.futures.ProcessPoolExecutor`.
 
-    max_workers: None takes the core budget.
-    mp_context: a multiprocessing context; its start method is used ("fork", "spawn", "forkserver").
-        None uses the template.
-    initializer, initargs: run once in each worker.
-    max_tasks_per_child: a worker is replaced after that many calls; not with "fork".
+    Args:
+        max_workers: How many workers; None takes the core budget.
+        mp_context: A multiprocessing context; its start method is used ("fork", "spawn", "forkserver"). None uses the
+            template.
+        initializer: Run once in each worker.
+        initargs: Its arguments.
+        max_tasks_per_child: A worker is replaced after that many calls; not with "fork".
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The verbs: `Pool`, and the same verbs at module level on one warm pool."""
+"""The pool: `map`, `imap`, `submit` and their like, on workers of its own."""
 
 from __future__ import annotations
 
@@ -40,31 +40,37 @@ R = TypeVar("R")
 class Pool(Sharing):
     """Workers that run a function over items: streamed, in chunks that size themselves, crash-proof.
 
-    workers: how many; None takes the core budget (`allcores.core_budget()`).
-    preload, preload_args: run once for all workers, before the first of them starts. What `preload`
-        returns, unless None, exists once in memory and is given to the function as its first argument.
-    setup, setup_args: run once in each worker before its first task; with what `preload` returned, if
-        anything, as first argument. What `setup` returns, unless None, is the function's first argument instead.
-    teardown: run in each worker at its normal end, with that same first argument.
-    backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), or
-        "serial" (on the caller's thread, for debugging).
-    start_method: of processes. "template" (default): forked from a clean process with one thread;
-        "forkserver": the same; "spawn": a fresh interpreter each; "fork": from this process.
-    limits: what the pool may use and how patient it is, see `Limits`.
-    observers: callables that get frozen events (`allcores.events`); one that raises is dropped. One that has a
-        method `attach` is given the pool with it.
-    logs: True has log records of worker processes handled by this process's logging, and the pool's own events
-        logged (logger "allcores"); False leaves logging alone; a `Logs` also takes what workers print.
-    name: for messages and thread names.
-
     Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
     used from many threads. In a process forked from its own (a server's worker, say) it starts anew at its first use
     there, with the same settings; streams and futures of the first process give results in that one alone.
     One that is made in a worker, or while `multiprocessing` imports the main module for a new process, starts at its
     first use there: a pool that stands in a module costs nothing in processes that only import it.
 
-    Raises: UsageError for options that make no sense, NotPicklable if `setup` or `preload` cannot travel; some of it
-    at the first use, where it starts then.
+    Args:
+        workers: How many; None takes the core budget (`allcores.core_budget()`).
+        preload: Run once for all workers, before the first of them starts. What `preload` returns, unless None, exists
+            once in memory and is given to the function as its first argument.
+        preload_args: Its arguments.
+        setup: Run once in each worker before its first task; with what `preload` returned, if anything, as first
+            argument. What `setup` returns, unless None, is the function's first argument instead.
+        setup_args: Its arguments, after what `preload` returned.
+        teardown: Run in each worker at its normal end, with that same first argument.
+        backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), or "serial" (on
+            the caller's thread, for debugging).
+        start_method: Of processes. "template" (default): forked from a clean process with one thread; "forkserver": the
+            same; "spawn": a fresh interpreter each; "fork": from this process.
+        limits: Memory, items in flight and seconds that the pool may use, see `Limits`.
+        observers: Callables that get frozen events (`allcores.events`); one that raises is dropped. One that has a
+            method `attach` is given the pool with it.
+        logs: True has log records of worker processes handled by this process's logging, and the pool's own events
+            logged (logger "allcores"); False leaves logging alone; a `Logs` also takes what workers print.
+        name: For messages and thread names.
+
+    Raises:
+        UsageError: For options that make no sense.
+        NotPicklable: If `setup` or `preload` cannot travel.
+        NotSupported: For options that this system or backend cannot offer.
+        BrokenPool: If no worker can be started. Where the pool starts at its first use, these are raised there.
     """
 
     def __init__(
@@ -156,7 +162,7 @@ class Pool(Sharing):
                 self._finalizer.atexit = at_exit
             return driver
 
-    # --- verbs ------------------------------------------------------------------------------------
+    # --- work -------------------------------------------------------------------------------------
 
     def map(
         self,
@@ -170,12 +176,23 @@ class Pool(Sharing):
     ) -> list[R]:
         """Results of `fn(item)` for all items, as a list in input order.
 
-        timeout: seconds per item and attempt; the item that uses them up is ended, the others go on.
-        retries: further attempts for an item that fails, or a `Retry` with the details.
-        chunk: items that travel together; None sizes chunks by measurement.
-        on_error: "raise" the first failure in input order, or "skip" failed items.
-        Raises: what the function raised; TaskTimeout, WorkerLost, NotPicklable; Interrupted on Ctrl-C,
-            with the results of the leading items in `done`.
+        Args:
+            fn: The function; called as `fn(item)`, in a worker.
+            items: The input. It is pulled on the calling thread, as far ahead as `Limits` allow.
+            timeout: Seconds per item and attempt; the item that uses them up is ended, the others go on.
+            retries: Further attempts for an item that fails, or a `Retry` with the details.
+            chunk: Items that travel together; None sizes chunks by measurement.
+            on_error: "raise" the first failure in input order, or "skip" failed items.
+
+        Returns:
+            One result per item, in input order; with `on_error="skip"`, one per item that returned.
+
+        Raises:
+            Exception: What the function raised, with the worker's traceback as its cause.
+            TaskTimeout: An item used up its `timeout`.
+            WorkerLost: The process that ran an item ended.
+            NotPicklable: The function, an item or a result cannot travel.
+            Interrupted: On Ctrl-C, with the results of the leading items in `done`.
         """
         stream = self.imap(fn, items, timeout=timeout, retries=retries, chunk=chunk, on_error=on_error)
         return _collect(stream)
@@ -276,13 +293,24 @@ class Pool(Sharing):
     ) -> RunResult:
         """Map a source into a sink, so that it can go on after anything; the output appears whole, in input order.
 
-        source: a path (.jsonl, .csv, .parquet, lines), a pattern or folder of files, or anything that can be
-            iterated. sink: a path (.jsonl, .csv, .parquet, `out.db:table`, `folder/`), or one of the sinks.
-        journal: True keeps a journal with its defaults, a `Journal` says how, False keeps none.
-        on_error: "raise" the first failure, which a resumed run tries again; "skip" failed items; "record" them in
-            the output (JSON Lines), where each line is a record then.
-        timeout, retries, chunk: as for `map`.
-        Raises: RunChanged, RunInUse, RunNotFound, JournalError; and what `map` raises.
+        Args:
+            fn: The function; called as `fn(item)`, in a worker.
+            source: A path (.jsonl, .csv, .parquet, lines), a pattern or folder of files, or anything that can be
+                iterated.
+            sink: A path (.jsonl, .csv, .parquet, `out.db:table`, `folder/`), or one of the sinks.
+            journal: True keeps a journal with its defaults, a `Journal` says how, False keeps none.
+            on_error: "raise" the first failure, which a resumed run tries again; "skip" failed items; "record" them in
+                the output (JSON Lines), where each line is a record then.
+            timeout: As for `map`.
+            retries: As for `map`.
+            chunk: As for `map`.
+
+        Raises:
+            RunChanged: Function, options or input are not those of the run that is resumed.
+            RunInUse: Another process goes on with that run.
+            RunNotFound: There is no run of the name that `journal` asks for.
+            JournalError: The journal cannot be read or written.
+            Exception: What `map` raises.
         """
         from allcores.runs.run import run
 
@@ -317,7 +345,22 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
     ) -> Future[R]:
-        """Like `submit`, with a deadline in seconds and retries."""
+        """Like `submit`, with a deadline and retries.
+
+        Args:
+            fn: The function; called as `fn(*args, **kwargs)`, in a worker.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            timeout: Seconds per attempt; a call that uses them up is ended.
+            retries: Further attempts if it fails, or a `Retry` with the details.
+
+        Returns:
+            A future. Its `cancel()` also ends a call that runs already.
+
+        Raises:
+            PoolClosed: If the pool is closed.
+            BrokenPool: If no outcome can be had any more.
+        """
         future: Future[R] = _new_future(self._driver)
         self._call(future, fn, args, kwargs, timeout, retries)
         return future
@@ -478,8 +521,11 @@ def _close_dropped(driver: Driver) -> None:
 
 
 def _new_future(driver: Driver) -> Future[Any]:
-    """Replaces itself. The module is loaded late, for `concurrent.futures` takes its time; and in a section, for who
-    uses it in a signal's handler must not find half of it."""
+    """Replaces itself by the class.
+
+    The module is loaded late, since `concurrent.futures` takes its time; and in a section, since a signal handler that
+    uses it must not find half of it.
+    """
     global _new_future
     outermost = deferral.enter()
     try:

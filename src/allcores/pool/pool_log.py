@@ -21,12 +21,13 @@ _DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
 class Logs:
     """What a pool takes over from its workers, for `Pool(logs=...)`.
 
-    records: log records arrive in this process and are handled by its logging configuration, with the worker's
-        name as `processName` and its number as `worker`. Levels are those that loggers have here when a worker is
-        started; records below are not sent. Nothing waits for them: a worker keeps up to 1,000 that its pipe
-        does not take, and the parent up to 10,000 that its handlers have not taken; more are dropped, and counted.
-    prints: lines that Python code writes to sys.stdout and sys.stderr arrive, too, each behind the worker's name.
-        False leaves them as they are: each worker writes to the terminal, or file, of the program by itself.
+    Attributes:
+        records: Log records arrive in this process and are handled by its logging configuration, with the worker's name
+            as `processName` and its number as `worker`. Levels are those that loggers have here when a worker is
+            started; records below are not sent. Nothing waits for them: a worker keeps up to 1,000 that its pipe does
+            not take, and the parent up to 10,000 that its handlers have not taken; more are dropped, and counted.
+        prints: Lines that Python code writes to sys.stdout and sys.stderr arrive, too, each behind the worker's name.
+            False leaves them as they are: each worker writes to the terminal, or file, of the program by itself.
     """
 
     records: bool = True
@@ -43,9 +44,12 @@ class Logs:
 
 
 class PoolLog:
-    """An observer that writes to the logger "allcores". pool: its name.
+    """An observer that writes to the logger "allcores".
 
     Each record has an attribute `allcores`: a dictionary with the event's name, the pool and the event's facts.
+
+    Args:
+        pool: Its name.
     """
 
     #: what happens often is not worth a line

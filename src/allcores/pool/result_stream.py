@@ -113,8 +113,11 @@ class Reading(Generic[R]):
 
 
 class _Reader(Reading[R]):
-    """What a stream's generator works on. The generator holds this and not the stream, so that leaving a
-    `for` loop, which drops the generator, ends the map at once."""
+    """What a stream's generator works on.
+
+    The generator holds this and not the stream, so that leaving a `for` loop, which drops the generator, ends the map
+    at once.
+    """
 
     def __init__(
         self,

@@ -30,14 +30,19 @@ class Sharing:
     def share(self, obj: T) -> T:
         """A read-only copy of `obj` that is never copied again: workers that are given it see the same memory.
 
-        obj: an array, a table or frame (pandas, Arrow), or dicts, dataclasses and the like that hold some;
-            whatever pickles with protocol-5 buffers. `bytes` and `bytearray` become `SharedBytes`.
         What is returned is of the type of `obj`, and is given to functions like any argument: in items, closures,
         `functools.partial`, `setup_args`; to workers that run already, too. So are contiguous parts of it, and
         arrays inside of it. Writing to it raises what the library raises for read-only data. Its memory is given
         back when nothing refers to it any more, here and in the workers; after `close()` it stays readable here.
 
-        Raises: NotPicklable, NotSupported where there is no shared memory, OSError if there is not enough.
+        Args:
+            obj: An array, a table or frame (pandas, Arrow), or dicts, dataclasses and the like that hold some; whatever
+                pickles with protocol-5 buffers. `bytes` and `bytearray` become `SharedBytes`.
+
+        Raises:
+            NotPicklable: If it cannot be pickled.
+            NotSupported: Where there is no shared memory.
+            OSError: If there is not enough.
         """
         from allcores.transport import pickling
 
@@ -54,11 +59,17 @@ class Sharing:
     def empty_shared(self, shape: int | tuple[int, ...], dtype: Any = float) -> SharedArray:
         """A numpy array of zeros that all workers see and write to, as an output that they fill together.
 
-        shape, dtype: as for `numpy.zeros`; no object dtypes. It and any view of it (slices, rows, steps) travel by
-        reference. Nothing keeps two workers from writing to the same place: give each a part of its own. A task
-        that is run again, after a crash or as a retry, writes its part again.
+        It and any view of it (slices, rows, steps) travel by reference. Nothing keeps two workers from writing to the
+        same place: give each a part of its own. A task that is run again, after a crash or as a retry, writes its part
+        again.
 
-        Raises: NotSupported without numpy or shared memory, OSError if there is not enough of it.
+        Args:
+            shape: Length of each axis, as for `numpy.zeros`.
+            dtype: Of the numbers, as for `numpy.zeros`; no object dtypes.
+
+        Raises:
+            NotSupported: Without numpy or shared memory.
+            OSError: If there is not enough of it.
         """
         parent_memory = self._parent_memory("empty_shared")
         try:

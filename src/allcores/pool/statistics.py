@@ -16,17 +16,26 @@ if TYPE_CHECKING:
 class Statistics:
     """A snapshot of a pool. Counts since it began; seconds and bytes.
 
-    workers: processes (or threads) that live now; busy: of these, how many hold work.
-    items: settled, by kind: ok, failed, timed_out, workers_lost, cancelled.
-    retries: attempts granted after a failure. requeues: items that went back to the front because
-    their worker ended under them. preempted: of these, running items that were ended because memory ran out.
-    memory_holds: how often nothing new was started for want of memory.
-    stolen: unstarted items moved from a busy to an idle worker.
-    busy_seconds: time that workers spent in the function. items_in_flight, bytes_in_flight: pulled
-    and not yet handed to a consumer.
-    blocks: pieces of shared memory that large items and results occupy now, on their way or in use.
-    block_bytes: memory behind these and behind those that are kept to be used again.
-    shared_bytes: memory of what was shared by `share`, `empty_shared` and their like.
+    Attributes:
+        workers: Processes (or threads) that live now.
+        busy: Of these, how many hold work.
+        workers_started: Since the pool began.
+        ok: Items that returned.
+        failed: Items whose function raised, or that would not pickle.
+        timed_out: Items that used up their `timeout`.
+        workers_lost: Items whose process ended.
+        cancelled: Items that were cancelled.
+        retries: Attempts granted after a failure.
+        requeues: Items that went back to the front because their worker ended under them.
+        preempted: Of these, running items that were ended because memory ran out.
+        memory_holds: How often nothing new was started for want of memory.
+        stolen: Unstarted items moved from a busy to an idle worker.
+        busy_seconds: Time that workers spent in the function.
+        items_in_flight: Items pulled and not yet handed to a consumer.
+        bytes_in_flight: The same in pickled bytes.
+        blocks: Pieces of shared memory that large items and results occupy now, on their way or in use.
+        block_bytes: Bytes of memory of these and of those that are kept to be used again.
+        shared_bytes: Bytes of memory of what was shared by `share`, `empty_shared` and their like.
     """
 
     workers: int

@@ -28,11 +28,18 @@ _STATES = {
 class WorkerStatus:
     """One worker at one moment.
 
-    pid: of its process; None for a thread of this one. state: "starting", "setup", "idle", "loading" (it
-    unpickles items), "running", "sealing" (it pickles results) or "ending".
-    seconds: how long the present step takes already; of quick items several may share one start.
-    function, index, item, attempt: what it runs; None (attempt: 0) if nothing, index None for a call of `submit`.
-    done: items it has finished; busy_seconds: time that it spent in the function. Both lag a little behind.
+    Attributes:
+        worker: Its number, from 1.
+        pid: Of its process; None for a thread of this one.
+        state: "starting", "setup", "idle", "loading" (it unpickles items), "running", "sealing" (it pickles results) or
+            "ending".
+        seconds: How long the present step takes already; of quick items several may share one start.
+        function: Name of the function that it runs; None if it runs nothing.
+        index: Of the item that it runs; None for a call of `submit`.
+        item: The item itself.
+        attempt: The number of this attempt, from 1; 0 if it runs nothing.
+        done: Items it has finished.
+        busy_seconds: Time that it spent in the function. Both lag a little behind.
     """
 
     worker: int

@@ -40,4 +40,6 @@ class RunPool(Protocol):
         retries: int | Retry = 0,
         chunk: int | None = None,
         ordered: bool = True,
-    ) -> OutcomeStream[Outcome[R]]: ...
+    ) -> OutcomeStream[Outcome[R]]:
+        """The outcomes of `fn(item)` for all items. See `Pool.outcomes`."""
+        ...

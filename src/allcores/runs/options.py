@@ -27,18 +27,19 @@ COMMIT_S = 0.1
 class Journal:
     """How a map remembers what it did: where, how safely, and whether it goes on with an earlier run.
 
-    folder: where runs are kept; None takes $ALLCORES_HOME/runs, or allcores/runs in $XDG_STATE_HOME
-        (~/.local/state).
-    resume: False begins a new run. True goes on with the latest run that has the same sink, and begins one if
-        there is none. A name goes on with that run.
-    accept_changes: go on although function, options or input have changed; outcomes that are there are kept.
-    retry_failed: when resuming, run again what failed, timed out or lost its worker, and nothing that returned.
-    key: a field of the items (dicts), or the index of one (sequences), that tells them apart, so that a resumed
-        run finds them in an input that has changed. None: items are known by their index; files by their path.
-    fsync: "commit" (default): each commit is on the disk before the next, so a power loss costs what a kill does.
-        "end": only the published output is synced; after a power loss the journal is checked and what is damaged
-        runs again. "never": not even that.
-    commit_s: seconds between commits; what is finished and younger runs again after a kill.
+    Attributes:
+        folder: Where runs are kept; None takes $ALLCORES_HOME/runs, or allcores/runs in $XDG_STATE_HOME
+            (~/.local/state).
+        resume: False begins a new run. True goes on with the latest run that has the same sink, and begins one if there
+            is none. A name goes on with that run.
+        accept_changes: Go on although function, options or input have changed; outcomes that are there are kept.
+        retry_failed: When resuming, run again what failed, timed out or lost its worker, and nothing that returned.
+        key: A field of the items (dicts), or the index of one (sequences), that tells them apart, so that a resumed run
+            finds them in an input that has changed. None: items are known by their index; files by their path.
+        fsync: "commit" (default): each commit is on the disk before the next, so a power loss costs what a kill does.
+            "end": only the published output is synced; after a power loss the journal is checked and what is damaged
+            runs again. "never": not even that.
+        commit_s: Seconds between commits; what is finished and younger runs again after a kill.
     """
 
     folder: str | os.PathLike[str] | None = None
@@ -67,10 +68,18 @@ class Journal:
 class RunResult:
     """What became of a run.
 
-    id: the run's name; "" without a journal. output: path of what was published, None if nothing was.
-    journal: the run's folder, None without a journal. items: all that have an outcome, over all sessions.
-    ok, failed, timed_out, workers_lost: how many of each kind. skipped: bad records of the input that were left
-    out. resumed: items that an earlier session had settled. seconds: wall time of this session.
+    Attributes:
+        id: The run's name; "" without a journal.
+        output: Path of what was published, None if nothing was.
+        journal: The run's folder, None without a journal.
+        items: All that have an outcome, over all sessions.
+        ok: Items that returned.
+        failed: Items whose function raised.
+        timed_out: Items that used up their `timeout`.
+        workers_lost: Items whose process ended.
+        skipped: Bad records of the input that were left out.
+        resumed: Items that an earlier session had settled.
+        seconds: Wall time of this session.
     """
 
     id: str

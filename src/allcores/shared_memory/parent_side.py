@@ -105,8 +105,13 @@ def alone() -> ParentMemory | None:
 
 
 class ParentMemory:
-    """See the module. memory: bytes of memory for blocks, in all; workers: how many share it with the parent.
-    board_bytes: of the file's beginning, which is not ours.
+    """See the module.
+
+    Args:
+        descriptor: Of the file with the blocks.
+        memory: Bytes of memory for blocks, in all.
+        workers: How many share it with the parent.
+        board_bytes: Of the file's beginning, which holds the status board.
     """
 
     def __init__(self, descriptor: int, memory: int, workers: int, board_bytes: int) -> None:

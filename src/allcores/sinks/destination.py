@@ -91,7 +91,7 @@ def check_working_folder(path: str) -> None:
 
 
 def check_not_protected(path: str, there: os.stat_result | None) -> None:
-    """Raise UsageError if nobody is allowed to write the file that is there. (For root, access() allows everything.)"""
+    """Raise UsageError if the file that is there may not be written. For root, access() allows everything."""
     if there is not None and not (there.st_mode & 0o222 and os.access(path, os.W_OK)):
         raise UsageError(f"{path} is write-protected: choose another output, or make it writable (chmod u+w)")
 

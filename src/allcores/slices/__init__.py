@@ -26,10 +26,13 @@ def npy(path: str | os.PathLike[str], *, rows: int | None = None) -> Slices:
     The function gets a read-only `numpy.ndarray` of shape (rows, ...), mapped from the file: what it does not
     touch is not read. The last slice may have fewer rows.
 
-    path: the file.
-    rows: per slice; None for as many as make about 8 MB.
+    Args:
+        path: The file.
+        rows: Rows per slice; None for as many as make about 8 MB.
 
-    Raises: UsageError if it is missing or no such array, ImportError without the extra `arrays`.
+    Raises:
+        UsageError: If it is missing or no such array.
+        ImportError: Without the extra `arrays`.
     """
     return _room("array_file", "numpy", "arrays").npy(path, rows)  # type: ignore[no-any-return]
 
@@ -44,13 +47,16 @@ def memmap(
 ) -> Slices:
     """Slices of raw numbers in a file, as `numpy.memmap` sees them; what the function gets is as for `npy`.
 
-    path: the file.
-    dtype: of the numbers, like "float32".
-    shape: of the array, in C order; None for one axis as long as the file.
-    offset: bytes before the array.
-    rows: per slice; None for as many as make about 8 MB.
+    Args:
+        path: The file.
+        dtype: Of the numbers, like "float32".
+        shape: Of the array, in C order; None for one axis as long as the file.
+        offset: Bytes before the array.
+        rows: Rows per slice; None for as many as make about 8 MB.
 
-    Raises: UsageError if the file is missing or too short, ImportError without the extra `arrays`.
+    Raises:
+        UsageError: If the file is missing or too short.
+        ImportError: Without the extra `arrays`.
     """
     return _room("array_file", "numpy", "arrays").memmap(path, dtype, shape, offset, rows)  # type: ignore[no-any-return]
 
@@ -58,12 +64,15 @@ def memmap(
 def hdf5(path: str | os.PathLike[str], dataset: str | None = None, *, rows: int | None = None) -> Slices:
     """Slices of a data set in an HDF5 file, along its first axis. The function gets a `numpy.ndarray` of its own.
 
-    path: the file.
-    dataset: its name, like "/images"; None if the file has one only.
-    rows: per slice, rounded up to whole chunks of the file, since a chunk that two slices share is decompressed
-        twice; None for about 8 MB.
+    Args:
+        path: The file.
+        dataset: Its name, like "/images"; None if the file has one only.
+        rows: Per slice, rounded up to whole chunks of the file, since a chunk that two slices share is decompressed
+            twice; None for about 8 MB.
 
-    Raises: UsageError if there is no such file or data set, ImportError without the extra `hdf5`.
+    Raises:
+        UsageError: If there is no such file or data set.
+        ImportError: Without the extra `hdf5`.
     """
     return _room("hdf5_file", "h5py", "hdf5").hdf5(path, dataset, rows)  # type: ignore[no-any-return]
 
@@ -71,10 +80,13 @@ def hdf5(path: str | os.PathLike[str], dataset: str | None = None, *, rows: int 
 def parquet(path: str | os.PathLike[str], *, columns: Iterable[str] | None = None) -> Slices:
     """The row groups of a Parquet file. The function gets each as a `pyarrow.Table`.
 
-    path: the file. How many rows a group has was decided when it was written (`row_group_size=`).
-    columns: names of those that are read; None for all.
+    Args:
+        path: The file. How many rows a group has was decided when it was written (`row_group_size=`).
+        columns: Names of the columns that are read; None for all.
 
-    Raises: UsageError if there is no such file or column, ImportError without the extra `parquet`.
+    Raises:
+        UsageError: If there is no such file or column.
+        ImportError: Without the extra `parquet`.
     """
     return _room("parquet_file", "pyarrow", "parquet").parquet(path, columns)  # type: ignore[no-any-return]
 
@@ -82,11 +94,13 @@ def parquet(path: str | os.PathLike[str], *, columns: Iterable[str] | None = Non
 def lines(path: str | os.PathLike[str], *, slice_bytes: int | None = None) -> Slices:
     """Slices of whole lines. The function gets `bytes`, which end with a line; no line is cut, none comes twice.
 
-    path: a file of lines that end with the byte 10; so not UTF-16.
-    slice_bytes: about how many bytes a slice has; None for 8 MB. Where a line is longer than that, the slices
-        inside of it are b"".
+    Args:
+        path: A file of lines that end with the byte 10; so not UTF-16.
+        slice_bytes: About how many bytes a slice has; None for 8 MB. Where a line is longer than that, the slices
+            inside of it are b"".
 
-    Raises: UsageError if there is no such file.
+    Raises:
+        UsageError: If there is no such file.
     """
     return _room("line_file", "", "").lines(path, slice_bytes)  # type: ignore[no-any-return]
 

@@ -23,7 +23,10 @@ from allcores.slices.source import SlicedFile, Slices, Stamp, rows_per_slice, wh
 class ArrayFile(SlicedFile):
     """An array in a file, sliced along its first axis.
 
-    shape: at least one axis. offset: bytes before the array. fortran: the first axis varies fastest.
+    Attributes:
+        shape: At least one axis.
+        offset: Bytes before the array.
+        fortran: The first axis varies fastest.
     """
 
     stamp: Stamp

@@ -21,7 +21,11 @@ _LOCKED = "lock file"
 
 @dataclass(frozen=True, slots=True)
 class Hdf5File(SlicedFile):
-    """A data set, sliced along its first axis. dataset: its full name in the file."""
+    """A data set, sliced along its first axis.
+
+    Attributes:
+        dataset: Its full name in the file.
+    """
 
     stamp: Stamp
     dataset: str

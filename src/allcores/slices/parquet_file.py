@@ -16,7 +16,11 @@ from allcores.slices.source import SlicedFile, Slices, Stamp
 
 @dataclass(frozen=True, slots=True)
 class ParquetFile(SlicedFile):
-    """A file whose row groups are its slices. columns: those that are read; None for all."""
+    """A file whose row groups are its slices.
+
+    Attributes:
+        columns: Those that are read; None for all.
+    """
 
     stamp: Stamp
     columns: tuple[str, ...] | None

@@ -30,8 +30,11 @@ _OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE)
 class Stamp:
     """A file as it was when its source was made; any change shows in its size or its time.
 
-    path: absolute, for a function may change its worker's folder. name: as it was given, for messages.
-    size: bytes. modified_ns: time of the last change, ns.
+    Attributes:
+        path: Absolute, for a function may change its worker's folder.
+        name: As it was given, for messages.
+        size: Bytes.
+        modified_ns: Time of the last change, ns.
     """
 
     path: str
@@ -75,7 +78,8 @@ class Stamp:
 class SlicedFile(abc.ABC):
     """What a format knows: how to open a file and to read a part of it.
 
-    stamp: of the file. Everything else are a subclass's fields; all of it is small, frozen, and travels.
+    Attributes:
+        stamp: Of the file. All else are fields of a subclass; all of it is small, frozen, and travels.
     """
 
     stamp: Stamp
@@ -106,7 +110,10 @@ class SlicedFile(abc.ABC):
 class Slice(Reference):
     """One slice of a file: as an item or an argument, the function gets its data in its place.
 
-    file: which file, and how it is read. start, stop: rows, bytes or row groups of it.
+    Args:
+        file: Which file, and how it is read.
+        start: Rows, bytes or row groups of it.
+        stop: Rows, bytes or row groups of it.
     """
 
     __slots__ = ("file", "start", "stop")
@@ -119,7 +126,8 @@ class Slice(Reference):
     def load(self, files: OpenFiles | None = None) -> Any:
         """The data, read now. The pool does this in the worker; call it to look at a slice yourself.
 
-        Raises: SliceError if the file is gone, has changed since the source was made, or cannot be read there.
+        Raises:
+            SliceError: If the file is gone, has changed since the source was made, or cannot be read there.
         """
         if files is None:
             files = OpenFiles()
@@ -160,10 +168,12 @@ class Slice(Reference):
 class Slices(Sequence[Slice]):
     """A file as a sequence of slices: an input for any verb. It reads nothing; workers do.
 
-    file: which file, and how it is read. total: rows, bytes or row groups it has.
-    step: how many of them are one slice; the last may be shorter.
-
     `slices[2:5]` are fewer slices, and `itertools.chain(a, b)` is the slices of two files.
+
+    Args:
+        file: Which file, and how it is read.
+        total: Rows, bytes or row groups it has.
+        step: How many of them are one slice; the last may be shorter.
     """
 
     def __init__(self, file: SlicedFile, total: int, step: int) -> None:
@@ -194,8 +204,13 @@ class Slices(Sequence[Slice]):
 def rows_per_slice(rows: int | None, row_bytes: int, *, multiple: int = 1) -> int:
     """Rows of a slice: what was asked for, or as many as make SLICE_BYTES; then up to a multiple.
 
-    row_bytes: of one row. multiple: rows that the file keeps together.
-    Raises: UsageError unless `rows` is None or a whole number, 1 or more.
+    Args:
+        rows: What was asked for; None for as many as make SLICE_BYTES.
+        row_bytes: Bytes of one row.
+        multiple: Rows that the file keeps together.
+
+    Raises:
+        UsageError: Unless `rows` is None or a whole number, 1 or more.
     """
     if rows is None:
         # Down: a slice of the usual size is not to grow by half for the sake of the chunks.

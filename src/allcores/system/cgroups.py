@@ -71,7 +71,7 @@ class KernelFiles:
                 yield version, mount, below.rstrip("/")
 
     def _group_paths(self, controller: str) -> dict[int, str]:
-        """cgroup version to this process's path in that hierarchy, from /proc/self/cgroup."""
+        """From cgroup version to this process's path in that hierarchy, from /proc/self/cgroup."""
         paths = {}
         for line in (self.text("/proc/self/cgroup") or "").splitlines():
             # hierarchy-ID:controller-list:path; version 2 is 0 and has no list

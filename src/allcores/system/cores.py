@@ -33,17 +33,18 @@ NO_LIMIT = 1 << 60
 class Budget:
     """How many cores this process tree may use.
 
-    workers: the answer, 1 or more: the smallest of the figures below, the quota rounded up.
-    logical: logical cores of the machine.
-    affinity: cores this process may be scheduled on (taskset, cpuset, `docker --cpuset-cpus`).
-    quota: cores' worth of CPU time that the container grants (`docker --cpus`, Kubernetes
-        limits); None if there is no quota.
-    inherited: the share handed down by the pool whose worker this process is; None outside of one.
-    reasons: a sentence for each figure, for people.
-
     Why the quota is rounded up: with 1.5 cores, one worker leaves a third of them unused for ever,
     while two use them all and are merely paused for a part of each period (100 ms). Batch work wants
     throughput, and no item is served late by being paused. joblib, the JVM and Go (1.25) round up too.
+
+    Attributes:
+        workers: The answer, 1 or more: the smallest of the figures below, the quota rounded up.
+        logical: Logical cores of the machine.
+        affinity: Cores this process may be scheduled on (taskset, cpuset, `docker --cpuset-cpus`).
+        quota: Cores' worth of CPU time that the container grants (`docker --cpus`, Kubernetes limits); None if there is
+            no quota.
+        inherited: The share handed down by the pool whose worker this process is; None outside of one.
+        reasons: A sentence for each figure, for people.
     """
 
     workers: int
@@ -58,10 +59,11 @@ class Budget:
 class Memory:
     """The machine's memory, in bytes, as this process may use it.
 
-    total: of the machine; None where it cannot be told.
-    available: what can still be had without swapping, within the limit; None where it cannot be told.
-    limit: of the container, if it is below `total`; None if there is none.
-    reasons: a sentence for each figure, for people.
+    Attributes:
+        total: Of the machine; None where it cannot be told.
+        available: What can still be had without swapping, within the limit; None where it cannot be told.
+        limit: Of the container, if it is below `total`; None if there is none.
+        reasons: A sentence for each figure, for people.
     """
 
     total: int | None
@@ -84,7 +86,11 @@ def core_budget(
     A value that is no whole number above 0 is ignored, and a reason says so. Takes about half a
     millisecond and is not cached: affinity and quota can change.
 
-    root, environ, logical, affinity: for tests; by default those of this process.
+    Args:
+        root: For tests; by default those of this process.
+        environ: For tests; by default those of this process.
+        logical: For tests; by default those of this process.
+        affinity: For tests; by default those of this process.
     """
     logical = logical or os.cpu_count() or 1
     affinity = affinity or _usable_cores() or logical
@@ -171,16 +177,19 @@ _ON_THEIR_OWN = (
 def thread_environment(threads: int, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables to set so that numeric libraries start at most `threads` threads in a worker.
 
-    threads: 1 or more; workers × threads should not exceed the core budget.
-    environ: what is set already; by default os.environ. A variable that the user has set is left
-        out, and with OMP_NUM_THREADS also those that follow it, since setting them would overrule
-        the user. Variables that an outer pool has set are not the user's: OURS_VARIABLE lists them.
-
     To be set before the libraries are imported, so in processes that start clean (template, spawn,
     forkserver). In a plain fork they come too late for libraries in use, and numba raises when its
     variable changes after its threads have started: set nothing there.
     TOKENIZERS_PARALLELISM is "false" for one thread; otherwise tokenizers follows RAYON_NUM_THREADS.
-    Raises: UsageError if threads < 1.
+
+    Args:
+        threads: 1 or more; workers × threads should not exceed the core budget.
+        environ: What is set already; by default os.environ. A variable that the user has set is left out, and with
+            OMP_NUM_THREADS also those that follow it, since setting them would overrule the user. Variables that an
+            outer pool has set are not the user's: OURS_VARIABLE lists them.
+
+    Raises:
+        UsageError: If threads < 1.
     """
     if threads < 1:
         raise UsageError(f"threads={threads!r} must be 1 or more")
@@ -269,6 +278,7 @@ class MemoryGauge:
         self._groups: list[tuple[int, str]] = []
 
     def __call__(self) -> tuple[int, int] | None:
+        """Bytes that are available, and in all; None where that cannot be told."""
         files = self._files
         meminfo = files.table("/proc/meminfo")
         total, available = _kib(meminfo.get("MemTotal:")), _kib(meminfo.get("MemAvailable:"))

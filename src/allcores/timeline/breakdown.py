@@ -22,7 +22,14 @@ LONG_ENOUGH_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A part of the workers' time. key: short, stable; title, meaning: for people; seconds: of all workers."""
+    """A part of the workers' time.
+
+    Attributes:
+        key: Short, stable.
+        title: For people.
+        meaning: For people.
+        seconds: Of all workers.
+    """
 
     key: str
     title: str
@@ -52,12 +59,18 @@ USES = (
 class Breakdown:
     """The sum of a run.
 
-    begin, seconds: the time that is looked at, from the pool's opening to the end of its last work.
-    uses: where the time went, largest meaning first as in USES; those with nothing are left out.
-    available: seconds of all workers and of cores without one; efficiency: seconds in the function as part of the
-    core budget's seconds, or of the workers' if they are more; `whose` says which.
-    cpu: processor seconds of workers, None if unknown.
-    items, failed: attempts; rates: items per second, by bin of `width` seconds. limit: the sentence.
+    Attributes:
+        begin: The pool's opening.
+        seconds: From there to the end of its last work.
+        uses: Where the time went, largest meaning first as in USES; those with nothing are left out.
+        available: Seconds of all workers and of cores without one.
+        efficiency: Seconds in the function as part of the core budget's seconds, or of the workers' if they are more;
+            `whose` says which.
+        cpu: Processor seconds of workers, None if unknown.
+        items: Attempts.
+        failed: Attempts.
+        rates: Items per second, by bin of `width` seconds.
+        limit: The sentence.
     """
 
     begin: float

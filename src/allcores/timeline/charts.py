@@ -38,7 +38,11 @@ class Box:
 
 @dataclass(slots=True)
 class Strip:
-    """A lane as it is drawn. boxes: spans one by one; or paths: function, and work outside of it on top."""
+    """A lane as it is drawn.
+
+    Attributes:
+        boxes: Spans one by one; or paths: function, and work outside of it on top.
+    """
 
     number: int
     summary: str
@@ -56,7 +60,11 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar of a histogram or a Pareto chart. part: of the longest bar, 0 to 100."""
+    """A bar of a histogram or a Pareto chart.
+
+    Attributes:
+        part: Of the longest bar, 0 to 100.
+    """
 
     label: str
     count: int

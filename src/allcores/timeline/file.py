@@ -33,7 +33,8 @@ _GZIP = 31
 class Lines:
     """Where a timeline's lines go: a file, gzipped if its name ends in .gz, or compressed memory (path None).
 
-    Raises: UsageError if the file cannot be written.
+    Raises:
+        UsageError: If the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, private: bool = False) -> None:
@@ -106,7 +107,8 @@ class Lines:
 def rows_of(pieces: Iterable[bytes], name: str) -> Iterator[Any]:
     """The rows in a timeline's bytes, gzipped or not, which come in pieces; a torn end is left out.
 
-    Raises: UsageError if it is not a timeline, of a later version, or larger than any.
+    Raises:
+        UsageError: If it is not a timeline, of a later version, or larger than any.
     """
     header: Any = None
     for line in _lines(_unpacked(pieces, name), name):
@@ -189,7 +191,8 @@ def is_number(value: Any) -> bool:
 def find(path: str | os.PathLike[str]) -> str:
     """The timeline that `path` means: the file itself, or the one in a run's folder.
 
-    Raises: UsageError if there is none.
+    Raises:
+        UsageError: If there is none.
     """
     given = os.fspath(path)
     if not os.path.isdir(given):

@@ -14,7 +14,11 @@ from allcores.timeline.file import MOST, MOST_LANES, is_number, load, rows_of
 class Span(NamedTuple):
     """Work on a lane, from begin to end without a gap longer than the recorder's resolution.
 
-    busy: seconds in the function; idle: seconds in small gaps. items: attempts; size: pickled bytes.
+    Attributes:
+        busy: Seconds in the function.
+        idle: Seconds in small gaps.
+        items: Attempts.
+        size: Pickled bytes.
     """
 
     worker: int
@@ -34,7 +38,12 @@ class Span(NamedTuple):
 
 
 class Seat(NamedTuple):
-    """A worker on its lane. since: when its place was free for it; ready: when it was ready to work."""
+    """A worker on its lane.
+
+    Attributes:
+        since: When its place was free for it.
+        ready: When it was ready to work.
+    """
 
     worker: int
     pid: int | None
@@ -87,7 +96,11 @@ class Cause(NamedTuple):
 
 
 class Slow(NamedTuple):
-    """An item that took long. items: 1; more if it was one of so many; negative if so many had this mean."""
+    """An item that took long.
+
+    Attributes:
+        items: 1; more if it was one of so many; negative if so many had this mean.
+    """
 
     seconds: float
     map_number: int
@@ -99,7 +112,12 @@ class Slow(NamedTuple):
 
 @dataclass(slots=True)
 class MapFacts:
-    """A map. input_end, end: None if it did not come that far."""
+    """A map.
+
+    Attributes:
+        input_end: None if it did not come that far.
+        end: None if it did not come that far.
+    """
 
     number: int
     begin: float
@@ -126,9 +144,13 @@ class Lane:
 class Recording:
     """A timeline as it was recorded.
 
-    name: of the file. complete: it was closed; otherwise the program was ended before, or still runs.
-    workers: of the pool; cores: the core budget. counts: totals (attempts, failed, retries, workers_started, ...).
-    histogram: bucket -> items, see tally.Histogram.
+    Attributes:
+        name: Of the file.
+        complete: It was closed; otherwise the program was ended before, or still runs.
+        workers: Of the pool.
+        cores: The core budget.
+        counts: Totals (attempts, failed, retries, workers_started, ...).
+        histogram: Bucket -> items, see `timeline.aggregates.Histogram`.
     """
 
     name: str

@@ -65,12 +65,15 @@ class Timeline:
         timeline = allcores.Timeline("run.jsonl")
         with allcores.Pool(observers=[timeline]) as pool: ...
 
-    path: a file to (over)write as the run goes, gzipped if its name ends in .gz; what was recorded can be read
-    after any end of the program, but for its last half second. None keeps it in memory.
-    memory: also sample memory and processor time, by a thread of its own (Linux).
-
     It watches one pool, and is complete when that is closed.
-    Raises: UsageError if the file cannot be written.
+
+    Args:
+        path: A file to (over)write as the run goes, gzipped if its name ends in .gz; what was recorded can be read
+            after any end of the program, but for its last half second. None keeps it in memory.
+        memory: Also sample memory and processor time, by a thread of its own (Linux).
+
+    Raises:
+        UsageError: If the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, memory: bool = True) -> None:
@@ -335,7 +338,8 @@ class Timeline:
     def write_to(self, path: str | os.PathLike[str]) -> None:
         """Go on in a file, gzipped, with all that was recorded so far; only if none was named before.
 
-        Raises: UsageError if it cannot be written.
+        Raises:
+            UsageError: If it cannot be written.
         """
         with self._lock:
             if self._closed or self._lines.path is not None:
@@ -383,7 +387,9 @@ class Timeline:
     def save_report(self, path: str | os.PathLike[str]) -> None:
         """Write the report, one HTML file. Needs the extra `report`.
 
-        Raises: ImportError without Jinja2; UsageError if the file cannot be written.
+        Raises:
+            ImportError: Without Jinja2.
+            UsageError: If the file cannot be written.
         """
         from allcores.timeline.html_report import save_report
 

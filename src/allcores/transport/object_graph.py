@@ -239,7 +239,7 @@ def _state_parts(obj: Any, state: Any, own: dict[int, str]) -> Iterator[Part]:
 
 
 def _own_attributes(obj: Any) -> dict[int, str]:
-    """id of a value to the name of the attribute that holds it, for objects with a __dict__."""
+    """From the id of a value to the name of the attribute that holds it, for objects with a __dict__."""
     try:
         attributes: dict[str, Any] = vars(obj)
     except TypeError:

@@ -166,8 +166,7 @@ class _Search:
         self.opened: list[_Node] = []
 
     def forget(self) -> None:
-        """Nodes refer to themselves by their iterators: what was searched would be kept until the next collection of
-        cycles."""
+        """Break the cycles of nodes and their iterators, else it all stays until the next collection."""
         for node in self.opened:
             node.pending = iter(())
         self.opened.clear()
@@ -270,8 +269,10 @@ class _Search:
 
 
 def _bare(error: BaseException) -> BaseException:
-    """The error without tracebacks: their frames lead to all callers, and one of those that keeps the error is a cycle,
-    which keeps the object."""
+    """The error without tracebacks.
+
+    Their frames lead to all callers, and one of those that keeps the error is a cycle, which keeps the object.
+    """
     cause: BaseException | None = error
     while cause is not None and cause.__traceback__ is not None:
         cause.__traceback__ = None

@@ -55,8 +55,10 @@ def cloud_dumps(
 
 @functools.cache
 def _cloud_pickler() -> Callable[..., pickle.Pickler]:
-    """cloudpickle's pickler, with three differences: code keeps the name of its file, what travels has an origin, and
-    wrappers of `functools` travel like the functions in them.
+    """The pickler of cloudpickle, with three differences.
+
+    Code keeps the name of its file, what travels has an origin, and wrappers of `functools` travel as the functions in
+    them.
 
     cloudpickle leaves the name out since 3.1.3; a worker's traceback would then show no line of the script.
     Imported late: it costs 40 ms.

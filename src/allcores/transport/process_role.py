@@ -18,8 +18,10 @@ def become_worker() -> None:
 
 
 def only_imports() -> bool:
-    """Whether a pool that is made now may wait for its first use: in a worker, or while multiprocessing imports the
-    main module of a program for a process that is being made."""
+    """Whether a pool that is made now may wait for its first use.
+
+    So in a worker, or while multiprocessing imports the main module of a program for a process that is being made.
+    """
     if _is_worker:
         return True
     process = sys.modules.get("multiprocessing.process")
