@@ -17,7 +17,6 @@ from allcores.system.cores import (
     Budget,
     MemoryGauge,
     core_budget,
-    human_size,
     machine_memory,
     oom_kills,
     thread_environment,
@@ -421,21 +420,3 @@ def test_kills_version_1(machine: Machine) -> None:
     assert oom_kills(root=machine.root) is None
     machine.write("/sys/fs/cgroup/memory/a/memory.oom_control", "oom_kill_disable 0\noom_kill 5\n")
     assert oom_kills(root=machine.root) == 5
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [
-        (0, "0 bytes"),
-        (1023, "1023 bytes"),
-        (1024, "1 KB"),
-        (1536, "1.5 KB"),
-        (1024**2 - 1, "1 MB"),
-        (8 * GIB, "8 GB"),
-        (int(7.9 * GIB), "7.9 GB"),
-        (5000 * 1024**4, "5000 TB"),
-    ],
-)
-def test_human_size(size: int, text: str) -> None:
-    """Sizes are shown in powers of 1024, with one decimal where it says something."""
-    assert human_size(size) == text

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.monitoring.estimate import Estimate, Estimator, clock_text, eta_text, pace_text
+from allcores.monitoring.estimate import Estimate, Estimator, eta_text
 
 
 def watched(times: list[float], each: float = 0.05) -> tuple[Estimator, float]:
@@ -117,15 +117,3 @@ def test_the_end_waits_for_the_last_items() -> None:
 )
 def test_estimates_as_people_say_them(estimate: Estimate, text: str) -> None:
     assert eta_text(estimate) == text
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.44, "0.4 s"), (12.9, "12 s"), (185, "3:05"), (7800, "2:10:00")])
-def test_times_as_people_read_them(seconds: float, text: str) -> None:
-    assert clock_text(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("pace", "text"), [(0, "0 items/s"), (0.25, "4.0 s/item"), (4.21, "4.2 items/s"), (1234, "1,234 items/s")]
-)
-def test_paces_as_people_read_them(pace: float, text: str) -> None:
-    assert pace_text(pace) == text

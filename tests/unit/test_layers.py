@@ -15,7 +15,7 @@ import allcores
 ROOT = Path(allcores.__file__).parent
 PACKAGE = "allcores"
 
-WORDS = {"errors", "events", "outcome", "limits", "failpoints", "system"}
+WORDS = {"errors", "events", "outcome", "limits", "failpoints", "formatting", "system"}
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -25,8 +25,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "outcome": {"system.plain_record"},
     "events": {"outcome", "system.plain_record"},
     "failpoints": set(),
+    "formatting": set(),
     "limits": {"errors", "system.plain_record"},
-    "system": {"errors"},
+    "system": {"errors", "formatting"},
     # columns
     "transport": WORDS,
     "shared_memory": WORDS | {"transport"},

@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 from allcores.cli.output import show, write_json
+from allcores.formatting import size_text
 from allcores.limits import reserve_of
-from allcores.system.cores import Budget, Memory, core_budget, human_size, machine_memory, thread_environment
+from allcores.system.cores import Budget, Memory, core_budget, machine_memory, thread_environment
 from allcores.system.posix import can_fork
 
 #: what allcores uses, or what people use beside it, and what for
@@ -91,11 +92,11 @@ class Diagnosis:
             share = self.memory.available // self.cores.workers
             if self.memory_reserve is not None and self.memory.available < self.memory_reserve:
                 found.append(
-                    f"less than {human_size(self.memory_reserve)} of memory are available: pools run one task at a time"
+                    f"less than {size_text(self.memory_reserve)} of memory are available: pools run one task at a time"
                     " until there is more; end other programs, or see Limits(memory_reserve=...)"
                 )
             if share < 256 * 1024 * 1024:
-                found.append(f"only {human_size(share)} of memory are available for each worker: use fewer workers")
+                found.append(f"only {size_text(share)} of memory are available for each worker: use fewer workers")
         for name, value in self.thread_variables.items():
             if value and value.isdecimal() and int(value) > 1 and name.endswith("_THREADS"):
                 found.append(
@@ -177,7 +178,7 @@ def _limits(workers: int) -> Iterator[Limit]:
             space = shutil.disk_usage("/dev/shm")
         except OSError:
             return
-        small = f"/dev/shm has {human_size(space.total)}: large arrays need more (docker run --shm-size=1g)"
+        small = f"/dev/shm has {size_text(space.total)}: large arrays need more (docker run --shm-size=1g)"
         yield Limit("/dev/shm", space.total, "bytes", small if space.total <= SMALL_SHM_BYTES else None)
         yield Limit("/dev/shm free", space.free, "bytes")
 
@@ -211,7 +212,7 @@ def _resource_limits(workers: int) -> Iterator[Limit]:
         "address space (ulimit -v)",
         memory,
         "bytes",
-        None if memory is None else f"ulimit -v limits each process to {human_size(memory)} of address space",
+        None if memory is None else f"ulimit -v limits each process to {size_text(memory)} of address space",
     )
 
 
@@ -268,13 +269,11 @@ def as_text(found: Diagnosis) -> str:
     budget = "1 core" if cores.workers == 1 else f"{cores.workers} cores"
     lines = [f"Core budget: {budget}, so a pool has that many workers unless told otherwise"]
     lines += [f"  {reason}" for reason in cores.reasons]
-    available = "unknown" if memory.available is None else human_size(memory.available)
+    available = "unknown" if memory.available is None else size_text(memory.available)
     lines.append(f"Memory: {available} available")
     lines += [f"  {reason}" for reason in memory.reasons]
     if found.memory_reserve is not None:
-        lines.append(
-            f"  below {human_size(found.memory_reserve)} a pool starts nothing new, Limits(memory_reserve=...)"
-        )
+        lines.append(f"  below {size_text(found.memory_reserve)} a pool starts nothing new, Limits(memory_reserve=...)")
     lines.append(f"Start methods: {found.default_start_method or 'none'} is the default")
     lines += _table(found.start_methods)
     lines.append("Limits")
@@ -314,7 +313,7 @@ def _table(rows: dict[str, str]) -> list[str]:
 def _limit_text(limit: Limit) -> str:
     if limit.value is None:
         return "no limit"
-    return human_size(limit.value) if limit.unit == "bytes" else f"{limit.value:,}"
+    return size_text(limit.value) if limit.unit == "bytes" else f"{limit.value:,}"
 
 
 def _library_text(name: str, version: str | None) -> str:

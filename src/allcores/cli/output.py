@@ -43,16 +43,6 @@ def size_option(ctx: click.Context, param: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error), ctx, param) from None
 
 
-def seconds_text(seconds: float) -> str:
-    """Seconds as people read them: "0.42 s", "12.3 s", "3 min 05 s", "2 h 10 min"."""
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
-
-
 def shortened(text: str, limit: int = 60) -> str:
     """`text` in one line of at most `limit` characters."""
     line = " ".join(text.split())

@@ -13,11 +13,12 @@ from typing import Any
 import click
 
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import check_stdout, print_error, say, seconds_text, shortened, write_json
+from allcores.cli.output import check_stdout, print_error, say, shortened, write_json
 from allcores.cli.output import show as show_text
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
 from allcores.errors import JournalError
+from allcores.formatting import counted, seconds_text, size_text
 from allcores.runs import directory
 from allcores.runs.directory import KnownRun
 from allcores.runs.index import RunIndex
@@ -25,7 +26,6 @@ from allcores.sinks.destination import check_file
 from allcores.sinks.json_stream import STDOUT
 from allcores.sinks.open import sink_of
 from allcores.sinks.publishing import published
-from allcores.system.cores import human_size
 from allcores.system.terminal_text import safe_json, safe_line
 
 _HELP = """Runs that keep a journal: list them, newest first, or look at one.
@@ -195,7 +195,7 @@ def rm(given: str | None, run_ids: tuple[str, ...], finished: bool, runs_dir: st
     if as_machine:
         write_json({"removed": chosen})
     else:
-        say(f"removed {len(chosen)} run{'' if len(chosen) == 1 else 's'}")
+        say(f"removed {counted(len(chosen), 'run')}")
 
 
 @command.command()
@@ -297,9 +297,9 @@ def _as_text(known: KnownRun) -> str:
         f"Run {known.name}: {known.state}" + (f" ({run_row.error})" if run_row.error else ""),
         f"  {_function(known)} → {_output(known)}",
         f"  {run_row.settled:,}{of} items settled: {run_row.ok:,} ok, {run_row.failures:,} failed",
-        f"  {seconds_text(run_row.seconds)} in {run_row.sessions} session{'' if run_row.sessions == 1 else 's'},"
+        f"  {seconds_text(run_row.seconds)} in {counted(run_row.sessions, 'session')},"
         f" begun {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run_row.created))}",
-        f"  journal {known.folder} ({human_size(known.bytes)})",
+        f"  journal {known.folder} ({size_text(known.bytes)})",
     ]
     return "\n".join(map(safe_line, lines))
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from allcores.cli.exits import Exit
 from allcores.cli.meter import Usage
-from allcores.cli.output import seconds_text, shortened
-from allcores.monitoring import pace_text
+from allcores.cli.output import shortened
+from allcores.formatting import counted, pace_text, seconds_text, size_text
 from allcores.outcome import Kind, Outcome
 from allcores.sinks.json_stream import error_name, failure_record, remote_traceback
-from allcores.system.cores import human_size
 from allcores.system.terminal_text import safe_line
 
 #: failures of each kind that are shown; more would push the numbers off the screen
@@ -169,26 +168,26 @@ class Summary:
                     lines.append(f"  … and {count - len(shown):,} more that {_WORDS[kind]}")
         pace = pace_text(tally.items / self.seconds) if self.seconds else "0 items/s"
         lines.append(
-            f"{pace} · speed-up {self.speed_up:.2f} with {_counted(self.workers, 'worker')}"
+            f"{pace} · speed-up {self.speed_up:.2f} with {counted(self.workers, 'worker')}"
             f" (seconds in the function ÷ seconds of the run)"
         )
         if self.waited >= WAITED_SHARE:
             others = f": other programs kept {self.others:.1f} cores busy" if self.others else ""
             lines.append(f"the machine was busy: for {self.waited:.0%} of that time workers had no processor{others}")
-        memory = f"peak memory {human_size(self.usage.peak_bytes)}" if self.usage.peak_bytes else ""
+        memory = f"peak memory {size_text(self.usage.peak_bytes)}" if self.usage.peak_bytes else ""
         if self.usage.peak_worker_bytes:
-            memory += f" (largest worker {human_size(self.usage.peak_worker_bytes)})"
+            memory += f" (largest worker {size_text(self.usage.peak_worker_bytes)})"
         lines.append(
-            f"core use {self.core_use:.0%} of {_counted(self.cores, 'core')}" + (f" · {memory}" if memory else "")
+            f"core use {self.core_use:.0%} of {counted(self.cores, 'core')}" + (f" · {memory}" if memory else "")
         )
         if self.resumed or self.skipped:
             parts = [f"{self.resumed:,} items were done before"] if self.resumed else []
-            parts += [f"{_counted(self.skipped, 'bad record')} left out (allcores runs show {self.run})"] * bool(
+            parts += [f"{counted(self.skipped, 'bad record')} left out (allcores runs show {self.run})"] * bool(
                 self.skipped
             )
             lines.append(" · ".join(parts))
-        extra = [_counted(self.retries, "retry", "retries")] if self.retries else []
-        extra += [f"{_counted(self.workers_lost, 'worker')} lost"] if self.workers_lost else []
+        extra = [counted(self.retries, "retry", "retries")] if self.retries else []
+        extra += [f"{counted(self.workers_lost, 'worker')} lost"] if self.workers_lost else []
         if extra:
             lines.append(" · ".join(extra))
         return "\n".join(map(safe_line, lines))
@@ -221,10 +220,6 @@ def _place(traceback: str | None) -> str | None:
         here = os.getcwd() + os.sep
         file = file.removeprefix(here)
     return f"{file}:{line}"
-
-
-def _counted(count: int, noun: str, plural: str | None = None) -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 _short = reprlib.Repr()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from allcores.monitoring.estimate import pace_text
 from allcores.monitoring.live_view import LiveView
 from allcores.monitoring.progress_bar import ProgressBar
 
-__all__ = ["LiveView", "ProgressBar", "pace_text"]
+__all__ = ["LiveView", "ProgressBar"]

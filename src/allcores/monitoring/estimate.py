@@ -121,23 +121,3 @@ def eta_text(estimate: Estimate) -> str:
     if estimate.high_s - estimate.low_s < NARROW * estimate.middle_s or low == high or estimate.middle_s < 1:
         return f"about {middle} {unit}"
     return f"about {middle} {unit} ({low}–{high})"
-
-
-def pace_text(items_per_second: float) -> str:
-    """A pace as people read it: "1,234 items/s", or "4.2 s/item" when it is slow."""
-    if items_per_second >= 10:
-        return f"{items_per_second:,.0f} items/s"
-    if items_per_second >= 1:
-        return f"{items_per_second:.1f} items/s"
-    return f"{1 / items_per_second:,.1f} s/item" if items_per_second > 0 else "0 items/s"
-
-
-def clock_text(seconds: float) -> str:
-    """A time that runs: "0.4 s", "12 s", "3:05", "2:10:00"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from allcores.monitoring.estimate import Estimate, clock_text, eta_text, pace_text
-from allcores.system.cores import human_size
+from allcores.formatting import clock_text, pace_text, size_text
+from allcores.monitoring.estimate import Estimate, eta_text
 
 if TYPE_CHECKING:
     from allcores.pool.worker_status import WorkerStatus
@@ -135,15 +135,15 @@ def resources(view: PoolView) -> Line:
     if view.cores is not None:
         line += [("cores ", "dim"), (f"{view.cores:.1f} of {view.budget}", "")]
     if view.resident:
-        memory = human_size(view.resident)
+        memory = size_text(view.resident)
         if view.memory is not None:
-            memory += f" of {human_size(view.memory)}"
+            memory += f" of {size_text(view.memory)}"
         line += [(" · memory " if line else "memory ", "dim"), (memory, "")]
         if view.largest:
             limit, near = view.memory_per_worker, False
-            text = f"largest worker {human_size(view.largest)}"
+            text = f"largest worker {size_text(view.largest)}"
             if limit is not None:
-                text += f" of {human_size(limit)}"
+                text += f" of {size_text(limit)}"
                 near = view.largest > 0.9 * limit
             line += [(" · ", "dim"), (text, "yellow" if near else "")]
     return line

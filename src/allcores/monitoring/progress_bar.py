@@ -10,7 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from allcores.events import MapEnded, MapStarted, PoolEvent, Progress
-from allcores.monitoring.estimate import Estimator, eta_text, pace_text
+from allcores.formatting import pace_text
+from allcores.monitoring.estimate import Estimator, eta_text
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from allcores.monitoring.estimate import clock_text, pace_text
+from allcores.formatting import clock_text, pace_text, size_text
 from allcores.monitoring.live_lines import LONG_S, Line
 from allcores.monitoring.live_view import styled
 from allcores.monitoring.progress_bar import need_rich
-from allcores.system.cores import human_size
 
 #: lines of the screen that are not for workers
 MARGIN = 2
@@ -97,9 +96,9 @@ def _pool(pool: PoolRows, width: int, room: int | None) -> list[Line]:
     means = [f"{busy} of {len(pool.workers)} workers busy"]
     if pool.cores is not None:
         means.append(f"{pool.cores:.1f} cores")
-    means.append(f"memory {human_size(pool.resident)}")
+    means.append(f"memory {size_text(pool.resident)}")
     if pool.memory_per_worker:
-        means.append(f"limit {human_size(pool.memory_per_worker)} per worker")
+        means.append(f"limit {size_text(pool.memory_per_worker)} per worker")
     lines: list[Line] = [head, [("  " + " · ".join(parts), "")], [("  " + " · ".join(means), "")]]
     shown = list(pool.workers)
     rest = 0
@@ -129,7 +128,7 @@ def _cells(each: WorkerRow) -> tuple[str, ...]:
         str(each.pid or ""),
         f"{each.done:,}",
         "" if each.cores is None else f"{each.cores:.2f}",
-        human_size(each.resident) if each.resident else "",
+        size_text(each.resident) if each.resident else "",
         clock_text(each.seconds) if each.state != "idle" else "",
         what,
     )

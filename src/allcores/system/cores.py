@@ -17,6 +17,7 @@ import os
 from collections.abc import Mapping
 
 from allcores.errors import UsageError
+from allcores.formatting import size_text
 from allcores.system.cgroups import KernelFiles
 from allcores.system.plain_record import record
 
@@ -225,7 +226,7 @@ def machine_memory(*, root: str = "/") -> Memory:
     if total is None:
         total = _physical_memory()
     if total is not None:
-        reasons.append(f"the machine has {human_size(total)} of memory")
+        reasons.append(f"the machine has {size_text(total)} of memory")
     limit: int | None = None
     for version, group in files.groups("memory"):
         allowed, room = _room(files, version, group)
@@ -233,13 +234,13 @@ def machine_memory(*, root: str = "/") -> Memory:
             continue
         if limit is None or allowed < limit:
             limit = allowed
-            reason = f"the container's limit is {human_size(allowed)} ({group}/{_MEMORY_FILES[version][0]})"
+            reason = f"the container's limit is {size_text(allowed)} ({group}/{_MEMORY_FILES[version][0]})"
         if room is not None:
             available = room if available is None else min(available, room)
     if limit is not None:
         reasons.append(reason)
     if available is not None:
-        reasons.append(f"{human_size(available)} are available")
+        reasons.append(f"{size_text(available)} are available")
     return Memory(total, available, limit, tuple(reasons))
 
 
@@ -326,16 +327,3 @@ def _kib(text: str | None) -> int | None:
     """Bytes from a line of /proc/meminfo ("8046084 kB"; its kB are 1024 bytes)."""
     number = (text or "").split(" ")[0]
     return int(number) * 1024 if number.isdecimal() else None
-
-
-def human_size(size: int) -> str:
-    """A size for people: "7.9 GB". Units are powers of 1024, as those who write 8 * 1024**3 expect."""
-    if size < 1024:
-        return f"{size} bytes"
-    amount = float(size)
-    for unit in ("KB", "MB", "GB", "TB"):
-        amount /= 1024
-        # 1023.95 would be shown as 1024.
-        if amount < 1023.95 or unit == "TB":
-            break
-    return f"{amount:.1f}".removesuffix(".0") + f" {unit}"

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from allcores.formatting import axis_text, precise_seconds_text
 from allcores.timeline.aggregates import bucket_ns
 from allcores.timeline.breakdown import Breakdown
 from allcores.timeline.reader import Lane, Recording, Span
@@ -123,7 +124,7 @@ def _box(span: Span, summed: Breakdown) -> Box:
     seconds = span.end - span.begin
     text = (
         f"{span.items:,} item{'s' * (span.items != 1)}{failed}, map {span.map_number}, worker {span.worker}: "
-        f"{seconds_text(seconds)}, of these {seconds_text(span.busy)} in the function"
+        f"{precise_seconds_text(seconds)}, of these {precise_seconds_text(span.busy)} in the function"
     )
     width = max(0.2, end - begin)
     # As tall as the part of it that was not idle or on the way.
@@ -196,7 +197,7 @@ def bars(histogram: dict[int, int]) -> list[Bar]:
     found = []
     for group, count in sums.items():
         begin, end = bucket_ns(group * step)[0], bucket_ns(group * step + step - 1)[1]
-        label = f"{seconds_text(begin / 1e9)} – {seconds_text(end / 1e9)}"
+        label = f"{precise_seconds_text(begin / 1e9)} – {precise_seconds_text(end / 1e9)}"
         found.append(Bar(label, count, round(100 * count / most, 2)))
     return found
 
@@ -216,30 +217,6 @@ def ticks(seconds: float, most: int = 6) -> list[tuple[float, str]]:
     while number * step <= seconds * 1.0001:
         # The last one would stand beyond the edge.
         if number * step <= seconds * 0.97:
-            found.append((round(100 * number * step / seconds, 2), clock_text(number * step)))
+            found.append((round(100 * number * step / seconds, 2), axis_text(number * step)))
         number += 1
     return found
-
-
-def clock_text(seconds: float) -> str:
-    """A time on an axis: "0", "20 ms", "1.5 s", "12:30", "2:05:00"."""
-    if seconds == 0:
-        return "0"
-    if seconds < 60:
-        unit, size = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e-3)) if seconds >= s * 0.9995), ("µs", 1e-6))
-        return f"{seconds / size:.3g} {unit}"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def seconds_text(seconds: float) -> str:
-    """Seconds with a unit and three digits: "850 ns", "1.41 ms", "12.3 s", "3 min 05 s"."""
-    if seconds >= 60:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size * 0.9995:
-            value = seconds / size
-            return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:#.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
-from allcores.system.cores import human_size
+from allcores.formatting import axis_text, percent_text, precise_seconds_text, size_text
 from allcores.timeline import charts
 from allcores.timeline.breakdown import Breakdown, breakdown
 from allcores.timeline.reader import Recording
@@ -41,11 +41,11 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         count=lambda value: f"{value:,}",
-        seconds=charts.seconds_text,
-        clock=charts.clock_text,
-        size=human_size,
+        seconds=precise_seconds_text,
+        clock=axis_text,
+        size=size_text,
         clean=lambda text: _CONTROL.sub("�", str(text)),
-        percent=_percent,
+        percent=percent_text,
         rate=_rate,
     )
     return environment
@@ -146,10 +146,6 @@ def _memory(recording: Recording, summed: Breakdown) -> dict[str, Any] | None:
         "parent": charts.line([(s.time, s.parent) for s in drawn], summed, top),
         "rows": [(s.time - summed.begin, s.parent, s.workers, s.largest) for s in rows],
     }
-
-
-def _percent(part: float) -> str:
-    return f"{part:.1f} %" if 0 < part < 10 else f"{part:.0f} %"
 
 
 def _rate(value: float) -> str:

@@ -7,7 +7,7 @@ import re
 import signal as signals
 from dataclasses import dataclass
 
-from allcores.system.cores import human_size
+from allcores.formatting import size_text
 
 #: a worker ends with this code when its pipe to the parent is gone while it is still needed
 LOST_PARENT = 70
@@ -106,8 +106,8 @@ def sentence(death: Death, *, item: str = "", limit: int | None = None, who: str
         verb = "died"
     memory = ""
     if death.peak_memory:
-        of = f" of {human_size(limit)}" if limit else ""
-        memory = f" (peak memory {human_size(death.peak_memory)}{of})"
+        of = f" of {size_text(limit)}" if limit else ""
+        memory = f" (peak memory {size_text(death.peak_memory)}{of})"
     text = f"{who or f'Worker {death.worker}'} {verb} {doing}"
     text += f"{', ' if cause else ''}{cause}{memory}."
     return f"{text} {advice}" if advice else text
