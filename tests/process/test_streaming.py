@@ -7,6 +7,7 @@ import itertools
 import queue
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.process import crimes
 from tests.process.waiting import PATIENCE_S, Bell, Gate, wait_at, wait_until
 
 from allcores import Limits, Pool
+from allcores.scheduler import chunk_size
 
 
 def measured(pool: Pool, count: int, *, ordered: bool) -> int:
@@ -284,3 +286,44 @@ def test_a_stream_that_another_thread_closes_ends_for_its_reader(
         stream.close()
         reader.join(PATIENCE_S / 4)
         assert not reader.is_alive()
+
+
+class _Numbered:
+    """An input that numbers its items, as that of a run with a journal does."""
+
+    def __init__(self, count: int) -> None:
+        self._items, self._next, self._count = iter(range(count)), 0, count
+
+    def __iter__(self) -> _Numbered:
+        return self
+
+    def __next__(self) -> int:
+        self._next += 1
+        return next(self._items)
+
+    def upcoming(self) -> tuple[int, int]:
+        return self._next, max(1, self._count - self._next)
+
+
+def _nap(item: int) -> int:
+    time.sleep(0.001)
+    return item
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_runs_with_a_journal_have_early_reports(monkeypatch: pytest.MonkeyPatch, numbered: bool) -> None:
+    """However long they run: what is not reported is not committed, and would run again after a kill."""
+    monkeypatch.setattr(chunk_size, "PARTS", 1)
+    targets: set[int] = set()
+    size = chunk_size.Chunker.size
+
+    def noted(self: chunk_size.Chunker, **options: Any) -> int:
+        found = size(self, **options)
+        targets.add(self.target_ns)
+        return found
+
+    monkeypatch.setattr(chunk_size.Chunker, "size", noted)
+    with Pool(1) as pool:
+        items = _Numbered(100) if numbered else range(100)
+        assert len(list(pool.outcomes(_nap, items, ordered=False))) == 100
+    assert (targets == {chunk_size.TARGET_NS}) is numbered

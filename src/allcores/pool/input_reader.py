@@ -72,7 +72,9 @@ class InputReader:
         room = driver.scheduler.room(map_state)
         wanted = 0
         if room > 0:
-            wanted = map_state.want(driver.workers, brief=driver.scheduler.crowded(monotonic_ns()))
+            # What a run with a journal has finished is to be on the disk soon: it numbers its items.
+            brief = self._numbered is not None or driver.scheduler.crowded(monotonic_ns())
+            wanted = map_state.want(driver.workers, brief=brief)
         if self.slow and not driver.scheduler.hungry:
             wanted = 0
         if wanted:

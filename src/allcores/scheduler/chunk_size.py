@@ -75,7 +75,7 @@ class Chunker:
             workers: How many there are.
             remaining: Items left in the input, None if unknown.
             credit: Items that may still be pulled.
-            brief: Others wait for the same workers: chunks are as short as at first.
+            brief: Others wait for the same workers, or reports are to come soon: chunks are as short as at first.
         """
         self.target_ns = target = TARGET_NS
         if not brief:

@@ -297,7 +297,7 @@ class MapState:
         return -(-(self.pulled - self.settled) // (self.chunker.fixed or 1))
 
     def want(self, workers: int, *, brief: bool = False) -> int:
-        """Items for the next chunk; 0 if the input has ended or there is no credit. brief: others wait for workers."""
+        """Items for the next chunk; 0 if the input has ended or there is no credit. brief: report soon."""
         if self.exhausted or self.cancelled:
             return 0
         credit = self.credit
