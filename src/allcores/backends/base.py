@@ -33,7 +33,11 @@ class WorkerInit(NamedTuple):
 
 
 class WorkerReady(NamedTuple):
-    """A worker has started and its setup is done. pid: None for a thread of this process."""
+    """A worker has started and its setup is done.
+
+    Attributes:
+        pid: None for a thread of this process.
+    """
 
     worker: int
     pid: int | None
@@ -50,7 +54,11 @@ class PreloadBegan(NamedTuple):
 
 
 class PreloadEnded(NamedTuple):
-    """It is loaded, or will not be. setup_step: what each worker does from here on before it is ready."""
+    """It is loaded, or will not be.
+
+    Attributes:
+        setup_step: What each worker does from here on before it is ready.
+    """
 
     setup_step: str
 
@@ -196,7 +204,11 @@ class Host(Protocol):
         """How many workers hold nothing. Also within `execute`."""
 
     def assignment(self, worker: int, sequence: int) -> Assignment | None:
-        """What a worker is used for; None if nothing is known of it. sequence: of the chunk that is asked for."""
+        """What a worker is used for; None if nothing is known of it.
+
+        Args:
+            sequence: Of the chunk that is asked for.
+        """
 
     def totals(self) -> Totals:
         """How far the pool is."""
@@ -269,19 +281,29 @@ class Backend(Protocol):
         """Something is due at this time: wake up if you would sleep for longer."""
 
     def pump(self) -> bool:
-        """Run something on this thread, if that is where this backend runs tasks, or if it is the pool's own thread,
-        which has nobody else to wait for. False if there is nothing to run here."""
+        """Run something on this thread; False if there is nothing to run here.
+
+        So if this backend runs tasks on the caller's thread, or if this is the pool's own thread, for which no other
+        thread works.
+        """
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        """Wait for a call on this thread, if this backend can; may return before it is done. It steps back from the
-        call that it attends to, further down its stack.
+        """Wait for a call on this thread, if this backend can; may return before it is done.
 
-        Raises PoolBusy on the pool's own thread in the middle of a decision.
+        The thread steps back from the call that it attends to, further down its stack.
+
+        Raises:
+            PoolBusy: On the pool's own thread in the middle of a decision.
         """
 
     def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
-        """Wait for a stream's results on this thread, if this backend can, until `wanted()` (asked with the host's
-        lock held), until the bell is rung, or for so many seconds. False if it cannot now: wait for the bell."""
+        """Wait for a stream's results on this thread; False if this backend cannot now: wait for the bell.
+
+        Args:
+            bell: Ends the wait when it is rung.
+            wanted: Ends the wait when it is true; asked with the host's lock held.
+            seconds: The longest wait.
+        """
 
     def step_back(self) -> None:
         """This thread is to wait for something else than the call that it attends to, further down its stack."""

@@ -48,8 +48,10 @@ SMALL_SHM_BYTES = 64 * 1024 * 1024
 class Limit:
     """One limit of the system.
 
-    name: as people know it. value: in `unit`; None if there is no such limit here.
-    bites: a sentence if this limit is in the way, else None.
+    Attributes:
+        name: As people know it.
+        value: In `unit`; None if there is no such limit here.
+        bites: A sentence if this limit is in the way, else None.
     """
 
     name: str

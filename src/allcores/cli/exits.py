@@ -33,7 +33,8 @@ class Exit(enum.IntEnum):
 class CommandError(Exception):
     """Ends a command with one sentence for the person in front of it.
 
-    details: further lines, for standard error only; a worker's traceback, for one.
+    Args:
+        details: Further lines, for standard error only; a worker's traceback, for one.
     """
 
     def __init__(self, sentence: str, exit: Exit = Exit.USAGE, *, details: str = "") -> None:

@@ -25,10 +25,12 @@ SAMPLE_S = 0.2
 class Usage:
     """Of a run so far.
 
-    cpu_s: processor seconds of parent and workers. peak_bytes: largest sum of resident memory seen;
-    peak_worker_bytes: the largest single worker's; 0 where it cannot be told. waited_s: seconds for which workers
-    were ready to run, and no processor was free. others_s: processor seconds of everything else on the machine, None if
-    that is not known.
+    Attributes:
+        cpu_s: Processor seconds of parent and workers.
+        peak_bytes: Largest sum of resident memory seen.
+        peak_worker_bytes: The largest single worker's; 0 where it cannot be told.
+        waited_s: Seconds for which workers were ready to run, and no processor was free.
+        others_s: Processor seconds of everything else on the machine, None if that is not known.
     """
 
     cpu_s: float

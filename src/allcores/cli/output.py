@@ -24,7 +24,8 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 def parse_size(text: str) -> int:
     """Bytes from "500M", "1.5 GiB", "800kb" or "1048576". Prefixes count in 1,024.
 
-    Raises: UsageError if it is no size, or below one byte.
+    Raises:
+        UsageError: If it is no size, or below one byte.
     """
     match = _SIZE.fullmatch(text)
     size = int(float(match[1]) * 1024 ** _POWERS[match[2].lower()]) if match else 0

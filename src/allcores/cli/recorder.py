@@ -23,7 +23,10 @@ _FILE = re.compile(r"timeline-(\d+)\.jsonl\.gz")
 class Recorder:
     """Records while its `with` block runs, if that is wanted; the trace is written at its end.
 
-    timeline, trace: files to write, None for none. journalled: the run has a folder that `keep` will name.
+    Args:
+        timeline: Files to write, None for none.
+        trace: Files to write, None for none.
+        journalled: The run has a folder that `keep` will name.
     """
 
     def __init__(self, timeline: str | None, trace: str | None, *, journalled: bool = False) -> None:
@@ -74,7 +77,8 @@ class Recorder:
 def shown(path: str, output: str) -> Iterator[Recording]:
     """The recording of a timeline, to be shown in the file `output`.
 
-    Raises: UsageError if it cannot be read, if what it says cannot be true, or if `output` is the timeline itself.
+    Raises:
+        UsageError: If it cannot be read, if what it says cannot be true, or if `output` is the timeline itself.
     """
     from allcores.timeline.reader import Recording
 
@@ -100,7 +104,11 @@ def sessions(folder: str) -> dict[int, str]:
 def place(name: str, runs_dir: str | None, session: int | None = None) -> tuple[str, str]:
     """The file that is meant by TIMELINE (a path, or the name of a run, or "latest"), and a word on other sessions.
 
-    session: of a run that was resumed; None for its last. Raises: RunNotFound if there is no such run or session.
+    Args:
+        session: Of a run that was resumed; None for its last.
+
+    Raises:
+        RunNotFound: If there is no such run or session.
     """
     folder = name
     if not (os.path.exists(name) or os.sep in name or "." in name):  # no run's name has a dot

@@ -65,9 +65,13 @@ class Tally:
 class Summary:
     """A finished run, in numbers.
 
-    function, output: as they were named. cores: the core budget. seconds: wall time from before the workers
-    started to after the last outcome. busy_s: seconds that workers spent in the function, added up.
-    retries: further attempts of all items.
+    Attributes:
+        function: As they were named.
+        output: As they were named.
+        cores: The core budget.
+        seconds: Wall time from before the workers started to after the last outcome.
+        busy_s: Seconds that workers spent in the function, added up.
+        retries: Further attempts of all items.
     """
 
     function: str

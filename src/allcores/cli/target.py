@@ -27,8 +27,11 @@ FORM = "write package.module:function, or path/to/script.py:function"
 def resolve(name: str) -> Callable[..., Any]:
     """The function called `name`; its module is imported.
 
-    name: "package.module:function", "path/to/script.py:function"; the function may be dotted (Class.method).
-    Raises: CommandError with one sentence, and the closest names that do exist.
+    Args:
+        name: "package.module:function", "path/to/script.py:function"; the function may be dotted (Class.method).
+
+    Raises:
+        CommandError: With one sentence, and the closest names that do exist.
     """
     place, colon, function = name.rpartition(":")
     if not colon or not place or not function:

@@ -84,7 +84,10 @@ def find(pid: int | None = None) -> tuple[list[Place], int]:
     """Boards of this user's processes (root: of everybody's), and how many processes could not be looked into.
 
     Args:
-        pid: Of that process alone. Raises NotSupported where there is no /proc as Linux has it.
+        pid: Of that process alone.
+
+    Raises:
+        NotSupported: Where there is no /proc as Linux has it.
     """
     if not LINUX or not os.path.isdir("/proc/self/fd"):
         raise NotSupported("Pools of other processes can be seen on Linux only: it takes /proc and memfd.")

@@ -24,7 +24,12 @@ ITEM_BOUNDS_S = (1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0)
 
 
 class Metric(NamedTuple):
-    """kind: "counter" or "gauge". unit: as in the name, "" for a plain number."""
+    """A number that is exported.
+
+    Attributes:
+        kind: "counter" or "gauge".
+        unit: As in the name, "" for a plain number.
+    """
 
     name: str
     kind: str
@@ -33,7 +38,11 @@ class Metric(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """counts: items at or below each bound, and one more for what is above all."""
+    """Items by the seconds they took.
+
+    Attributes:
+        counts: Items at or below each bound, and one more for what is above all.
+    """
 
     bounds: tuple[float, ...]
     counts: list[int]

@@ -232,7 +232,12 @@ class CallFuture(Future[Any]):
                 raise
 
     def bind(self, chunk: Chunk, owner: object) -> None:
-        """It is the call in this chunk. owner: what must live as long as the call does."""
+        """It is the call in this chunk.
+
+        Args:
+            chunk: Of one item.
+            owner: What must live as long as the call does.
+        """
         self._chunk, self._owner = chunk, owner
 
     def fail(self, error: BaseException) -> None:

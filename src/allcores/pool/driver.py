@@ -1,8 +1,8 @@
-"""Where the columns meet: one lock around the dispatcher, its orders carried out, its news told.
+"""One lock around the scheduler: its commands are carried out, and its events are passed to observers.
 
-Whoever has something to say (a consumer with new items, the backend's thread with results) calls in,
-the dispatcher decides, the orders are carried out at once, on that same thread. So a submitted call
-reaches its worker without waking anybody else first.
+A thread that has an event (a consumer with new items, the backend's thread with results) takes the lock, the scheduler
+decides, and the commands are carried out at once, on that same thread. So a submitted call reaches its worker without
+waking another thread first.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Due = tuple[Any, "Segment | BaseException"]
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
 #: functions whose bytes are kept, per pool
 MOST_FUNCTIONS = 256
-#: news of progress at most this often per flow, ns
+#: between two `Progress` events of a map at least, ns
 PROGRESS_NS = 50_000_000
 
 
@@ -89,11 +89,11 @@ class Driver:
         self._functions: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
         #: functions that no chunk will refer to any more, and workers may drop
         self._unused_functions: deque[int] = deque()
-        #: flows behind `submit`, by what was asked of them
+        #: maps behind `submit`, by their options
         self._calls: dict[object, MapState] = {}
         #: futures without an outcome yet
         self._waiting: set[Any] = set()
-        #: flows that were given up where the lock could not be taken (by the garbage collector, say)
+        #: maps that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[MapState] = deque()
         #: what is to be told once the lock is released, by whoever comes first: futures' outcomes, and news
         self._due: deque[Due] = deque()
@@ -124,10 +124,10 @@ class Driver:
             self.close()
             raise
 
-    # --- turns: each takes the lock, lets the dispatcher decide, obeys, and tells ---
+    # --- rounds: each takes the lock, lets the scheduler decide, executes its commands, and notifies ---
 
     def turn(self, step: Callable[[Scheduler, int], None]) -> None:
-        """Let `step` talk to the dispatcher, then carry out what it ordered."""
+        """Let `step` call the scheduler, then execute its commands."""
         if self.closed and self.pid != os.getpid():
             return
         try:
@@ -138,7 +138,7 @@ class Driver:
             self.notify()
 
     def add(self, chunk: Chunk) -> None:
-        """Hand a chunk of fresh items to the dispatcher."""
+        """Hand a chunk of fresh items to the scheduler."""
         try:
             with self.lock:
                 self._check_open()
@@ -155,7 +155,7 @@ class Driver:
         """Hand over freshly pulled items in one turn; those that could not be pickled come settled.
 
         Args:
-            flow: Whose items they are.
+            map_state: Whose items they are.
             parts: Chunks, and segments of what could not be pickled.
             then: Called at the end of the turn, with the lock held.
         """
@@ -175,7 +175,7 @@ class Driver:
             self.notify()
 
     def execute(self) -> None:
-        """Carry out what the dispatcher ordered; with the lock held. `notify` is to follow once it is released."""
+        """Execute the scheduler's commands; with the lock held. `notify` is to follow once it is released."""
         scheduler = self.scheduler
         while self._given_up:
             self._drop(self._given_up.popleft())
@@ -255,8 +255,11 @@ class Driver:
             self._resolve_one(self._due or self._aside, here=here)
 
     def _resolve_one(self, due: deque[Due], *, here: bool) -> None:
-        """Those for which others than `result()` wait are left to the pool's thread, which holds no foreign lock; and
-        to a later round, if a thread holds their own."""
+        """Give one future its outcome.
+
+        Futures for which others than `result()` wait are left to the pool's thread, which holds no foreign lock; and to
+        a later round, if a thread holds their own.
+        """
         future = None
         try:
             outermost = deferral.enter()
@@ -373,10 +376,10 @@ class Driver:
         unknown = any(map_state.total is None for map_state in maps)
         return sum(f.settled for f in maps), 0 if unknown else sum(f.total or 0 for f in maps)
 
-    # --- flows ---
+    # --- maps ---
 
     def open(self, make: Callable[[int], MapState], waker: Callable[[], None] | None = None) -> MapState:
-        """Begin a flow; `waker` is called, with the lock held, when it has something for its consumer."""
+        """Begin a map; `waker` is called, with the lock held, when it has something for its consumer."""
         with self.lock:
             self._check_open()
             map_state = make(next(self._numbers))
@@ -388,7 +391,7 @@ class Driver:
         return map_state
 
     def end(self, map_state: MapState) -> None:
-        """The consumer is done with a flow, or gives it up: what is left of it is cancelled.
+        """The consumer is done with a map, or gives it up: what is left of it is cancelled.
 
         It may be called in the middle of one of our own turns, by the end of an object that was dropped there: then it
         is done at the end of that turn.
@@ -428,7 +431,7 @@ class Driver:
             self.scheduler.new_events.append(MapEnded(map_state.number, map_state.settled, map_state.failed, cancelled))
 
     def call(self, key: object, make: Callable[[int], MapState]) -> MapState:
-        """The flow behind all `submit`s with the same options."""
+        """The map behind all `submit`s with the same options."""
         map_state = self._calls.get(key)
         if map_state is None:
             with self.lock:
@@ -521,7 +524,7 @@ class Driver:
         self._check_open()
 
     def cancel_call(self, chunk: Chunk) -> None:
-        """Take back one submitted call; running work is ended after the grace period."""
+        """Cancel one submitted call; running work is ended after the grace period."""
         if not self.closed and self.pid == os.getpid():
             self.turn(lambda scheduler, now: scheduler.cancel_chunk(chunk, now))
 
@@ -625,7 +628,7 @@ class Driver:
             future.drop()
 
     def maps(self) -> list[MapState]:
-        """All flows that are open now."""
+        """All maps that are open now."""
         return [*self._wakers, *self._calls.values()]
 
     def abandon(self) -> None:

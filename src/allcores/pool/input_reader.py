@@ -36,7 +36,8 @@ class Numbered(Protocol):
 class _Wanted(NamedTuple):
     """How much a map wants of its input: chunks, of so many items each, until they have `bytes_left`.
 
-    starved: nothing, although workers could take more: what is out must be finished first.
+    Attributes:
+        starved: Nothing, although workers could take more: what is out must be finished first.
     """
 
     chunks: int

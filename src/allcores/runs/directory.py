@@ -52,7 +52,11 @@ def runs_folder(given: str | os.PathLike[str] | None = None) -> str:
 
 
 def new_folder(runs: str) -> tuple[str, str]:
-    """A new run's name and its folder, made. Names sort by time. Raises: JournalError."""
+    """A new run's name and its folder, made. Names sort by time.
+
+    Raises:
+        JournalError: If it cannot be read or written.
+    """
     way_out = "Name another place (--runs-dir, Journal(folder=...)), or do without (--no-journal, journal=False)"
     try:
         own_files.make_folders(runs)
@@ -152,7 +156,12 @@ def unreadable_runs(runs: str) -> Iterator[tuple[str, JournalError]]:
 
 
 def look_up(runs: str, name: str) -> KnownRun:
-    """The run of that name. Raises: RunNotFound; JournalError if its catalogue cannot be read or trusted."""
+    """The run of that name.
+
+    Raises:
+        RunNotFound: If there is no such run.
+        JournalError: If its catalogue cannot be read or trusted.
+    """
     folder = find_folder(runs, name)
     active = is_locked(folder)
     run_index = RunIndex(folder)
@@ -166,7 +175,12 @@ def look_up(runs: str, name: str) -> KnownRun:
 
 
 def find_folder(runs: str, name: str) -> str:
-    """The folder of a run, readable or not. Raises: RunNotFound; JournalError if it cannot be trusted."""
+    """The folder of a run, readable or not.
+
+    Raises:
+        RunNotFound: If there is no such run.
+        JournalError: If it cannot be trusted.
+    """
     _check_place(runs)
     folder = os.path.join(runs, name)
     if not _NAME.fullmatch(name) or not os.path.isfile(os.path.join(folder, FILE)):
@@ -181,7 +195,8 @@ def find_folder(runs: str, name: str) -> str:
 def latest_for(runs: str, sink: dict[str, Any]) -> KnownRun | None:
     """The latest run that writes to a sink; None if there is none.
 
-    Raises: JournalError if none is found, but there is one that cannot be read: it may be the one that is meant.
+    Raises:
+        JournalError: If none is found, but there is one that cannot be read: it may be the one that is meant.
     """
     for run in known_runs(runs):
         if (run.run_row.identity.get("sink") or {}).get("path") == sink.get("path"):
@@ -198,7 +213,10 @@ def latest_for(runs: str, sink: dict[str, Any]) -> KnownRun | None:
 def remove(runs: str, name: str) -> None:
     """Remove a run's folder, and what it left unfinished beside its output. Its catalogue need not be readable.
 
-    Raises: RunNotFound, RunInUse; JournalError if there is something in it that is not of the run: then nothing goes.
+    Raises:
+        RunNotFound: If there is no such run.
+        RunInUse: If another process has it.
+        JournalError: If there is something in it that is not of the run: then nothing goes.
     """
     folder = find_folder(runs, name)
     lock = RunLock(folder, name)
@@ -318,7 +336,11 @@ def _prune_never_begun(runs: str, name: str, now: float) -> None:
 
 
 def _is_begun(folder: str) -> bool:
-    """True if there is a catalogue with a run in it. Raises: JournalError if that cannot be told."""
+    """True if there is a catalogue with a run in it.
+
+    Raises:
+        JournalError: If that cannot be told.
+    """
     path = os.path.join(folder, FILE)
     if not os.path.lexists(path) or os.path.getsize(path) == 0:
         return False

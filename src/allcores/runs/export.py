@@ -27,8 +27,12 @@ from allcores.sinks.json_text import to_json
 class Exported:
     """What an export came to.
 
-    ok, failures: items with such an outcome. missing: items whose outcome is there no more. whole: False if the
-    catalogue cannot be read, so that nobody knows what else there was, and failures are not known.
+    Attributes:
+        ok: Items with such an outcome.
+        failures: Items with such an outcome.
+        missing: Items whose outcome is there no more.
+        whole: False if the catalogue cannot be read, so that nobody knows what else there was, and failures are not
+            known.
     """
 
     ok: int = 0

@@ -194,7 +194,11 @@ class RunIndex:
     # --- reading ---
 
     def run_row(self) -> RunRow:
-        """The run's row. Raises: JournalError if there is none, or one of another format."""
+        """The run's row.
+
+        Raises:
+            JournalError: If there is none, or one of another format.
+        """
         try:
             rows = self.rows("SELECT format FROM run")
         except JournalError as error:
@@ -234,7 +238,9 @@ class RunIndex:
     def paged(self, query: str, key: int = -1) -> Iterator[tuple[Any, ...]]:
         """Rows of a query whose first column rises; fetched in pages.
 
-        query: with `WHERE first_column > ?` and `ORDER BY first_column`; a LIMIT is added. key: where to start.
+        Args:
+            query: With `WHERE first_column > ?` and `ORDER BY first_column`; a LIMIT is added.
+            key: Where to start.
         """
         while True:
             rows = self.rows(f"{query} LIMIT {PAGE}", (key,))
@@ -350,7 +356,8 @@ class RunIndex:
     def mend(self) -> None:
         """Look at all rows; those that are not as they were written go, so that their items run again.
 
-        Raises: JournalError if there is more damage than that.
+        Raises:
+            JournalError: If there is more damage than that.
         """
         try:
             if self.rows("PRAGMA quick_check(1)") != [("ok",)] or shape(self._db) != right_shape():

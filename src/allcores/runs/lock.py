@@ -34,7 +34,9 @@ if hasattr(os, "register_at_fork"):
 class RunLock:
     """The lock of the run in `folder`, held from now on.
 
-    Raises: RunInUse if somebody else has it; RunNotFound if the folder is gone; JournalError.
+    Raises:
+        RunInUse: If somebody else has it.
+        RunNotFound: If the folder is gone; JournalError.
     """
 
     def __init__(self, folder: str, name: str) -> None:

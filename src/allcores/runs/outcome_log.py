@@ -33,7 +33,14 @@ RECORD_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Where a record lies, as the catalogue keeps it. start, count: its items. offset, size: in the file."""
+    """Where a record lies, as the catalogue keeps it.
+
+    Attributes:
+        start: Its items.
+        count: Its items.
+        offset: In the file.
+        size: In the file.
+    """
 
     start: int
     count: int
@@ -46,8 +53,9 @@ class Row:
 class Record:
     """Outcomes of consecutive items that returned.
 
-    lines: their values, encoded, each ended by a newline. details: (attempts, worker, seconds) of each item,
-    None if they were not wanted.
+    Attributes:
+        lines: Their values, encoded, each ended by a newline.
+        details: (attempts, worker, seconds) of each item, None if they were not wanted.
     """
 
     start: int
@@ -79,7 +87,11 @@ def encode_record(record: Record) -> tuple[bytes, int]:
 
 
 def decode_record(raw: bytes, row: Row) -> Record:
-    """The record that `row` speaks of. Raises: Damaged if these are not its bytes."""
+    """The record that `row` speaks of.
+
+    Raises:
+        Damaged: If these are not its bytes.
+    """
     if len(raw) != row.size or row.size < HEADER_BYTES:
         raise Damaged
     magic, flags, start, count, size, crc, _ = _HEADER.unpack_from(raw)
@@ -104,7 +116,9 @@ def decode_record(raw: bytes, row: Row) -> Record:
 class Log:
     """The file, open for appending (by one thread) and reading.
 
-    size: bytes that count; what lies behind is cut off. descriptor: of the file, if it is open already.
+    Args:
+        size: Bytes that count; what lies behind is cut off.
+        descriptor: Of the file, if it is open already.
     """
 
     def __init__(self, path: str, size: int, *, writable: bool = True, descriptor: int | None = None) -> None:
@@ -125,7 +139,11 @@ class Log:
             raise
 
     def append(self, records: Sequence[Record]) -> list[Row]:
-        """Write records behind what there is. Raises: OSError; then nothing of it counts."""
+        """Write records behind what there is.
+
+        Raises:
+            OSError: Then nothing of it counts.
+        """
         rows: list[Row] = []
         parts: list[bytes] = []
         at = self.size
@@ -154,7 +172,11 @@ class Log:
         failpoint("log.sync.after")
 
     def read(self, row: Row) -> Record:
-        """One record. Raises: Damaged."""
+        """One record.
+
+        Raises:
+            Damaged: If a record is not whole.
+        """
         parts = []
         left, at = row.size, row.offset
         while left:

@@ -14,7 +14,11 @@ from allcores.sinks.base import Block, Lost
 
 
 class DamagedRecords(Exception):
-    """Records of the log are not what was written. rows: which."""
+    """Records of the log are not what was written.
+
+    Args:
+        rows: Which.
+    """
 
     def __init__(self, rows: list[Row]) -> None:
         super().__init__(f"{len(rows)} records are damaged")
@@ -22,7 +26,11 @@ class DamagedRecords(Exception):
 
 
 def entries(run_index: RunIndex, log: Log) -> Iterator[Block | Lost]:
-    """All outcomes in input order. Memory is that of a record. Raises: DamagedRecords."""
+    """All outcomes in input order. Memory is that of a record.
+
+    Raises:
+        DamagedRecords: If a record is not whole.
+    """
     places = run_index.places()
     if places is None:
         yield from _by_slot(run_index, log)
@@ -32,7 +40,11 @@ def entries(run_index: RunIndex, log: Log) -> Iterator[Block | Lost]:
 
 
 def whole(given: Iterable[Block | Lost], total: int | None, run: str) -> Iterator[Block | Lost]:
-    """The same entries, each item once and in order up to `total`. Raises: JournalError before what is not so."""
+    """The same entries, each item once and in order up to `total`.
+
+    Raises:
+        JournalError: Before what is not so.
+    """
     item = 0
     for entry in given:
         start = entry.start if isinstance(entry, Block) else entry.index

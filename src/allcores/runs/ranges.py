@@ -13,7 +13,11 @@ class RangeSet:
     """Numbers from 0 on, kept as sorted half-open ranges that neither touch nor overlap."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        """ranges: (start, stop), in any order."""
+        """See the class.
+
+        Args:
+            ranges: (start, stop), in any order.
+        """
         self._starts: list[int] = []
         self._stops: list[int] = []
         for start, stop in ranges:

@@ -47,9 +47,12 @@ class RemainingItems:
         wanted: Iterable[int] | None = None,
         guard: InterruptSafeLock = iter,
     ) -> None:
-        """settled: what has an outcome, as of now. wanted: instead, the indices that are to run, rising.
+        """See the class.
 
-        guard: wrapped around each reading, and may end it early.
+        Args:
+            settled: What has an outcome, as of now.
+            wanted: Instead, the indices that are to run, rising.
+            guard: Wrapped around each reading, and may end it early.
         """
         self.total: int | None = None
         self._source = source
@@ -81,7 +84,8 @@ class RemainingItems:
     def compare(self, anchors: Iterable[InputCheckpoint]) -> None:
         """Make sure it is the same input, as far as it was read. Raises: RunChanged.
 
-        anchors: what is known of it, from its start on.
+        Args:
+            anchors: What is known of it, from its start on.
         """
         known = list(anchors)
         if not known:
@@ -298,7 +302,11 @@ class RemainingItems:
         """News were committed."""
 
     def places(self, end: int) -> list[tuple[int, int, int]] | None:
-        """Where the items are in the journal, if not at their index. end: behind the last slot that is settled."""
+        """Where the items are in the journal, if not at their index.
+
+        Args:
+            end: Behind the last slot that is settled.
+        """
         assert self.total is not None
         return [(0, self.total, 0)] if end > self.total > 0 else None
 

@@ -34,7 +34,11 @@ BLOCK_S = 0.002
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A row of the table of keys. session: the one that last met the key."""
+    """A row of the table of keys.
+
+    Attributes:
+        session: The one that last met the key.
+    """
 
     key: bytes
     slot: int
@@ -59,7 +63,12 @@ class RemainingByKey:
         settled: RangeSet,
         guard: Callable[[Iterable[Any]], Iterator[Any]] = iter,
     ) -> None:
-        """key: a field or an index; None for files, whose path it is. settled: slots that have an outcome."""
+        """See the class.
+
+        Args:
+            key: A field or an index; None for files, whose path it is.
+            settled: Slots that have an outcome.
+        """
         self.total: int | None = None
         self.report: Report | None = None
         self._source = source
@@ -82,7 +91,11 @@ class RemainingByKey:
         self._slots: list[int] = []
 
     def open(self, session: int) -> None:
-        """Stand before the first item. session: its number, higher than any before."""
+        """Stand before the first item.
+
+        Args:
+            session: Its number, higher than any before.
+        """
         self._session = session
         self._next_slot = max(self._run_index.last_slot_of_keys() + 1, self._settled.end)
         self._cursor = open_cursor(self._source, report=self.report)

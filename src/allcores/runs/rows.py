@@ -61,10 +61,12 @@ RUN = ", ".join(RUN_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class InputCheckpoint:
-    """The input is known up to here. place: where a cursor can go on, None if it cannot be told.
+    """The input is known up to here.
 
-    digest: of the input between item `base` and item `items`; an anchor whose digest starts a new one has
-    items == base of those behind it.
+    Attributes:
+        place: Where a cursor can go on, None if it cannot be told.
+        digest: Of the input between item `base` and item `items`; an anchor whose digest starts a new one has items ==
+            base of those behind it.
     """
 
     items: int

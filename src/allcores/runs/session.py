@@ -38,7 +38,14 @@ class RunSession:
     """One run, open. To be closed; use it as a context manager."""
 
     def __init__(self, work: RunSpec, journal: Journal) -> None:
-        """Begin or resume. Raises: RunNotFound, RunChanged, RunInUse, JournalError."""
+        """Begin or resume.
+
+        Raises:
+            RunNotFound: If there is no such run.
+            RunChanged: If it is not the same.
+            RunInUse: If another process has it.
+            JournalError: If it cannot be read or written.
+        """
         self._work = work
         self._journal = journal
         self._identity = work.identity(journal.key)
@@ -157,7 +164,8 @@ class RunSession:
     def work(self, pool: RunPool, hooks: RunHooks) -> RunResult:
         """Map what is left and publish the whole. Raises what ends the map; what is committed stays.
 
-        Returns: the result; its `output` is None if `control` ended it before its time.
+        Returns:
+            The result; its `output` is None if `control` ended it before its time.
         """
         hooks.opened(self._facts, self.resumed)
         damaged: DamagedRecords | None = None

@@ -21,9 +21,13 @@ from allcores.sinks.json_text import NotJson
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What is to be done. sink: where to. request: what was asked for, so that it can be asked again.
+    """What is to be done.
 
     setup, preload and their arguments: of the pool, for they are part of what makes it the same work.
+
+    Attributes:
+        sink: Where to.
+        request: What was asked for, so that it can be asked again.
     """
 
     fn: Callable[..., Any]
@@ -112,7 +116,11 @@ class RunHooks:
         return False
 
     def opened(self, run_row: RunRow, resumed: int) -> None:
-        """The run is open. resumed: items that are settled already."""
+        """The run is open.
+
+        Args:
+            resumed: Items that are settled already.
+        """
 
     def started(self, stream: OutcomeStream[Any]) -> None:
         """Its stream is there; `stream.stop()` ends it in peace."""

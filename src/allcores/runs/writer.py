@@ -68,9 +68,11 @@ class Writer:
         round: int,
         remaining: RemainingItems | RemainingByKey,
     ) -> None:
-        """feed: where items come from; it knows the input. sync: have the disk take each commit.
+        """feed: where items come from; it knows the input.
 
-        details: keep attempts, worker and seconds of items that returned.
+        Args:
+            sync: Have the disk take each commit.
+            details: Keep attempts, worker and seconds of items that returned.
         """
         self._run_index = run_index
         self._log = log
@@ -100,7 +102,11 @@ class Writer:
     # --- the consumer's side ---
 
     def put(self, outcome: Outcome[str]) -> None:
-        """Take an outcome. Raises: JournalError if an earlier one could not be committed."""
+        """Take an outcome.
+
+        Raises:
+            JournalError: If an earlier one could not be committed.
+        """
         # What is settled is never further than what is known of the input, so that a resumed run can compare it.
         new_checkpoints = self._remaining.new_checkpoints(outcome.index)
         with self._lock:
@@ -125,7 +131,11 @@ class Writer:
         self._bad.append(error)
 
     def close(self) -> None:
-        """Commit what waits and end the thread. Raises: JournalError if anything could not be committed."""
+        """Commit what waits and end the thread.
+
+        Raises:
+            JournalError: If anything could not be committed.
+        """
         self._closing = True
         self._wake.set()
         self._thread.join()

@@ -96,7 +96,8 @@ class Arena:
     def view(self, block: Block, died: Callable[[], None], *, private: bool = False) -> memoryview:
         """A block's bytes, writable; `died` is called, on any thread, when nothing refers to them any more.
 
-        private: what is written stays in this process.
+        Args:
+            private: What is written stays in this process.
         """
         mapping = self._map_privately(block) if private else self._map(block)
         # Whatever is made of a view (arrays, slices of it, tables) holds this object, not the view itself.
@@ -136,10 +137,16 @@ class Arena:
         self._watched[key] = weakref.ref(base, ring)
 
     def write(self, block: Block, position: int, data: memoryview, *, warm: bool) -> None:
-        """Copy bytes into a block. warm: its memory was written before. Raises OSError if there is no memory.
+        """Copy bytes into a block.
 
         What is warm is written where it is mapped, which is quickest. A fresh block is written as a file is: for
         fresh pages that is quicker, and a system without memory says so, where a mapping would raise SIGBUS.
+
+        Args:
+            warm: Its memory was written before.
+
+        Raises:
+            OSError: If there is no memory.
         """
         if warm:
             target = memoryview(self._map(block).base()).cast("B")

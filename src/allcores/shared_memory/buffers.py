@@ -68,7 +68,13 @@ def unchanging(items: Sequence[object]) -> Iterator[None]:
 
 
 class BufferedPickle:
-    """A message for one receiver. data: what travels. size: bytes of it all. leases: what must live meanwhile."""
+    """A message for one receiver.
+
+    Args:
+        data: What travels.
+        size: Bytes of it all.
+        leases: What must live meanwhile.
+    """
 
     __slots__ = ("data", "leases", "size")
 
@@ -84,8 +90,10 @@ class BufferedPickle:
 class Encoder:
     """Turns objects into buffered pickles, with blocks of its own range of the arena. Thread-safe.
 
-    budget: bytes of memory for blocks, 0 for none. large: bytes from which on a buffer goes into a block.
-    to_parent: all of it is for the process that this one works for.
+    Args:
+        budget: Bytes of memory for blocks, 0 for none.
+        large: Bytes from which on a buffer goes into a block.
+        to_parent: All of it is for the process that this one works for.
     """
 
     def __init__(
@@ -108,7 +116,8 @@ class Encoder:
     def dumps(self, obj: object, access: int = OWN) -> bytes | BufferedPickle:
         """A plain pickle for what is small, else a buffered pickle. Raises whatever pickling raises.
 
-        access: OWN for one receiver, PRIVATE for several, who must not see what the others write.
+        Args:
+            access: OWN for one receiver, PRIVATE for several, who must not see what the others write.
         """
         batch = _Batch(self.find, self._large, to_parent=self._to_parent)
         stream = batch.dump(obj)
@@ -300,8 +309,9 @@ def loads(data: bytes | memoryview, decoder: Decoder | None) -> Any:
 class Decoder:
     """Opens buffered pickles of others.
 
-    died: called with the offset of a block when nothing refers to its bytes any more. opened: called with the block
-    before, once for each time.
+    Args:
+        died: Called with the offset of a block when nothing refers to its bytes any more.
+        opened: Called with the block before, once for each time.
     """
 
     def __init__(self, arena: Arena, died: Callable[[int], None], opened: Callable[[Block], None]) -> None:

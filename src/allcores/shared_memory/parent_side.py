@@ -155,7 +155,7 @@ class ParentMemory:
         for offset, what in leases.items():
             lent.setdefault(offset, []).append(what)
 
-    def take_back(self, worker: int, body: bytes) -> None:
+    def release(self, worker: int, body: bytes) -> None:
         """The worker needs these blocks no more."""
         lent = self._lent.get(worker, {})
         for (offset,) in struct.iter_unpack("<Q", body):

@@ -60,7 +60,9 @@ class RepeatCache:
     ) -> Lease | None:
         """A copy that others have, too; None if this is the first time, or there is no room for one.
 
-        copy: makes one, as a lease and a view of its bytes. constant_items: what they cover is compared once.
+        Args:
+            copy: Makes one, as a lease and a view of its bytes.
+            constant_items: What they cover is compared once.
         """
         if constant_items is not None and not constant_items.covers(raw.obj):
             constant_items = None

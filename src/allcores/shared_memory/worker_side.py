@@ -20,7 +20,13 @@ def _nothing(_: object) -> None:
 
 
 class WorkerMemory:
-    """descriptor: of the file with the blocks. start: this worker's range. budget: bytes of memory it may keep."""
+    """A worker's side of the arena.
+
+    Args:
+        descriptor: Of the file with the blocks.
+        start: This worker's range.
+        budget: Bytes of memory it may keep.
+    """
 
     def __init__(self, descriptor: int, start: int, budget: int) -> None:
         arena = Arena(descriptor)

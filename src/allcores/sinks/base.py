@@ -14,10 +14,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive items that returned. start: index of the first.
+    """Consecutive items that returned.
 
-    lines: their values as `wrap` encoded them, each ended by a newline. details: (attempts, worker, seconds) of
-    each, worker -1 if there was none; None unless the sink `wants_details`.
+    Attributes:
+        start: Index of the first.
+        lines: Their values as `wrap` encoded them, each ended by a newline.
+        details: (attempts, worker, seconds) of each, worker -1 if there was none; None unless the sink `wants_details`.
     """
 
     start: int
@@ -28,7 +30,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An item that did not return. record: everything about its outcome, as plain JSON."""
+    """An item that did not return.
+
+    Attributes:
+        record: Everything about its outcome, as plain JSON.
+    """
 
     index: int
     record: dict[str, Any]
@@ -40,8 +46,9 @@ Entries = Callable[[], Iterable[Block | Lost]]
 class WholeSink(Protocol):
     """Where the outcomes of a run go.
 
-    path: the destination. wants_details: whether it writes attempts, workers and seconds. takes_failures: whether
-    it has a way to write an item that did not return.
+    Attributes:
+        path: The destination. wants_details: whether it writes attempts, workers and seconds. takes_failures: whether
+            it has a way to write an item that did not return.
     """
 
     path: str

@@ -65,7 +65,11 @@ def check_file(path: str, *, whole: bool = True) -> None:
 
 
 def looked_up(path: str) -> tuple[str, os.stat_result | None]:
-    """The path without links, and what is there; None for nothing. Raises: UsageError if it cannot be one."""
+    """The path without links, and what is there; None for nothing.
+
+    Raises:
+        UsageError: If it cannot be one.
+    """
     if not path:
         raise UsageError("the output has no name: give a path, like out.jsonl")
     check_working_folder(path)

@@ -36,7 +36,11 @@ class FileFunction:
     """`function`, but its value (the content of a file) as a line of text. Runs in the workers."""
 
     def __init__(self, function: Callable[..., Any], suffix: str) -> None:
-        """suffix: of names that are made from the index."""
+        """See the class.
+
+        Args:
+            suffix: Of names that are made from the index.
+        """
         self.function = function
         self.suffix = suffix
 
@@ -71,9 +75,10 @@ class FileFunction:
 class FolderOfFiles:
     """A folder with a file for each item that returned text or bytes, or a name and one of these.
 
-    path: the folder; it is made. One that is there already must be empty or have been made in this way (the file
-        `.allcores` in it says so, and names its files), with nothing else put into it: then it is replaced.
-    suffix: of names that are made from the index: 00000812.txt.
+    Args:
+        path: The folder; it is made. One that is there already must be empty or have been made in this way (the file
+            `.allcores` in it says so, and names its files), with nothing else put into it: then it is replaced.
+        suffix: Of names that are made from the index: 00000812.txt.
     """
 
     looks_twice = False
@@ -136,7 +141,11 @@ class FolderOfFiles:
         return FileFunction(function, self.suffix)
 
     def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
-        """See `WholeSink`. Raises: UsageError if something is in the way, or two items have one name."""
+        """See `WholeSink`.
+
+        Raises:
+            UsageError: If something is in the way, or two items have one name.
+        """
         whole = os.path.realpath(self.path)  # a link stays one
         unfinished = partial_path(whole, mark)
         earlier = partial_path(whole, mark, ".earlier")
@@ -287,7 +296,11 @@ def _is_plain_file(path: str) -> bool:
 
 @contextlib.contextmanager
 def _in_use(folder: str) -> Iterator[None]:
-    """The folder's mark is locked within the block. Raises: BlockingIOError if somebody else is making it."""
+    """The folder's mark is locked within the block.
+
+    Raises:
+        BlockingIOError: If somebody else is making it.
+    """
     descriptor = os.open(os.path.join(folder, MARK), os.O_RDWR | own_files.REOPEN)
     try:
         _lock(descriptor)

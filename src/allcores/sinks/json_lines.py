@@ -17,8 +17,9 @@ from allcores.sinks.publishing import published
 class JsonLinesFile:
     """A file with a line of JSON for each item.
 
-    records: a full record for each item, also for one that failed, rather than the value alone. A suffix of
-    compression (.gz, .zst …) is obeyed.
+    Args:
+        records: A full record for each item, also for one that failed, rather than the value alone. A suffix of
+            compression (.gz, .zst …) is obeyed.
     """
 
     looks_twice = False

@@ -46,7 +46,8 @@ class Sink(Protocol):
 class OutputError(OSError):
     """The output cannot be opened or written; the message is a sentence.
 
-    reader_left: True if standard output is a pipe whose reader ended (`| head`).
+    Args:
+        reader_left: True if standard output is a pipe whose reader ended (`| head`).
     """
 
     def __init__(self, message: str, *, reader_left: bool = False) -> None:
@@ -112,7 +113,12 @@ class JsonLinesSink:
     """
 
     def __init__(self, fd: int, *, name: str, records: bool = False) -> None:
-        """fd: an open descriptor, closed by `close()`; name: what messages call it."""
+        """See the class.
+
+        Args:
+            fd: An open descriptor, closed by `close()`.
+            name: What messages call it.
+        """
         self.records = records
         self._fd = fd
         self._name = name
@@ -130,7 +136,8 @@ class JsonLinesSink:
     def open(cls, path: str, *, records: bool = False, stdout_fd: int = 1) -> JsonLinesSink:
         """A sink that replaces the file `path`, or writes to standard output ("-").
 
-        stdout_fd: the descriptor that is standard output; it is not closed.
+        Args:
+            stdout_fd: The descriptor that is standard output; it is not closed.
         """
         try:
             if path == STDOUT:

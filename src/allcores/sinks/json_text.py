@@ -43,8 +43,10 @@ def to_json(value: Any) -> str:
 
     Beside what JSON has: tuples become arrays, dataclasses objects, paths strings; and times and what NumPy, pandas
     and pyarrow have becomes what `plain_values` says.
-    Raises: NotJson for everything else, for NaN and infinity, for values that contain themselves, and for dicts with
-        two keys that JSON writes alike (1 and "1").
+
+    Raises:
+        NotJson: For everything else, for NaN and infinity, for values that contain themselves, and for dicts with two
+            keys that JSON writes alike (1 and "1").
     """
     try:
         text = _encode(value)

@@ -41,7 +41,11 @@ class ParquetFile:
         return RowFunction(function, self.path, RowRules("Parquet", integers_64=True))
 
     def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
-        """See `WholeSink`. Raises: UsageError if a column has values of types that do not go together."""
+        """See `WholeSink`.
+
+        Raises:
+            UsageError: If a column has values of types that do not go together.
+        """
         arrow = open_pyarrow(self.path)
         with values_fit(self.path):
             self._write(arrow, entries, lambda: published(self.path, mark=mark, sync=sync))

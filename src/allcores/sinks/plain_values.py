@@ -29,7 +29,11 @@ class NotPlain(TypeError):
 
 
 def plain(value: Any) -> Any:
-    """What to write in place of an object that JSON does not know. Raises: NotPlain."""
+    """What to write in place of an object that JSON does not know.
+
+    Raises:
+        NotPlain: If it has no such form.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, PurePath):

@@ -17,8 +17,12 @@ from allcores.system.partial_files import create_nameless, create_partial, give_
 def published(path: str, *, mark: str, sync: bool) -> Iterator[IO[bytes]]:
     """A file to write that becomes `path` when the block ends, in one step; an exception leaves `path` as it was.
 
-    mark: makes the name that it has for a moment, or all the time where the file system knows no nameless files. sync:
-    have the disk take the content before the name, and the name before this returns. Raises: OSError.
+    Args:
+        mark: Makes the name that it has for a moment, or all the time where the file system knows no nameless files.
+            sync: have the disk take the content before the name, and the name before this returns.
+
+    Raises:
+        OSError: If the system refuses it.
     """
     path = os.path.realpath(path)  # a link stays one
     partial = partial_path(path, mark)

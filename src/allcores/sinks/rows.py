@@ -27,8 +27,10 @@ _CAPITALS = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvw
 class RowRules:
     """What a kind of table holds.
 
-    name: what messages call it. integers_64: no whole numbers of more than 64 bits. sql_names: names of columns are
-    those of SQL: no NUL, not told apart by case, at most `SQLITE_COLUMNS_MAX`.
+    Attributes:
+        name: What messages call it.
+        integers_64: No whole numbers of more than 64 bits.
+        sql_names: Names of columns are those of SQL: no NUL, not told apart by case, at most `SQLITE_COLUMNS_MAX`.
     """
 
     name: str
@@ -40,7 +42,11 @@ class RowFunction:
     """`function`, but its value as a row: a line of JSON. Runs in the workers."""
 
     def __init__(self, function: Callable[..., Any], path: str, rules: RowRules) -> None:
-        """path: of the table, for messages."""
+        """See the class.
+
+        Args:
+            path: Of the table, for messages.
+        """
         self.function = function
         self.path = path
         self.rules = rules
@@ -109,7 +115,11 @@ def _parts(value: Any, place: str) -> Iterator[tuple[str, str | int]]:
 
 
 def rows_of(entries: Entries, path: str) -> Iterator[dict[str, Any]]:
-    """The values as rows of a table. Raises: UsageError if one is no dict with names."""
+    """The values as rows of a table.
+
+    Raises:
+        UsageError: If one is no dict with names.
+    """
     for entry in entries():
         if isinstance(entry, Block):
             for offset, line in enumerate(entry.lines.split(b"\n")[: entry.count]):

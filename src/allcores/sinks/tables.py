@@ -28,7 +28,9 @@ class CsvFile:
     """A file of comma-separated values: a row for each item that returned a dict, and a header of all names.
 
     A value that is a list or dict is written as JSON, None as an empty field, a truth value as true or false.
-    separator: None goes by the suffix: a tabulator for .tsv, else a comma.
+
+    Args:
+        separator: None goes by the suffix: a tabulator for .tsv, else a comma.
     """
 
     looks_twice = True
@@ -86,8 +88,10 @@ def _cell(value: Any) -> Any:
 class SqliteTable:
     """A table in an SQLite database: a row for each item that returned a dict, a column for each name.
 
-    path: the database; other tables in it stay as they are. table: replaced in one transaction. Lists and dicts
-    are kept as JSON text, whole numbers of more than 64 bits as text. Names that differ in case are one column.
+    Args:
+        path: The database; other tables in it stay as they are.
+        table: Replaced in one transaction. Lists and dicts are kept as JSON text, whole numbers of more than 64 bits as
+            text. Names that differ in case are one column.
     """
 
     looks_twice = True
@@ -126,7 +130,11 @@ class SqliteTable:
         return RowFunction(function, self.path, RowRules("SQLite", sql_names=True))
 
     def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
-        """See `WholeSink`. Raises: OSError if the database cannot be written."""
+        """See `WholeSink`.
+
+        Raises:
+            OSError: If the database cannot be written.
+        """
         where = f"{self.path}:{self.table}"
         # Names that differ in case are one column, called as the first of them.
         columns: dict[str, str] = {}

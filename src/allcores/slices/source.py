@@ -44,7 +44,11 @@ class Stamp:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Stamp:
-        """The stamp of a file. Raises: UsageError if it is missing, no regular file, or not readable."""
+        """The stamp of a file.
+
+        Raises:
+            UsageError: If it is missing, no regular file, or not readable.
+        """
         name = os.fsdecode(path)
         try:
             facts = os.stat(name)
@@ -219,7 +223,11 @@ def rows_per_slice(rows: int | None, row_bytes: int, *, multiple: int = 1) -> in
 
 
 def whole(number: Any, name: str, least: int = 1) -> int:
-    """`number` as an int. Raises: UsageError unless it is a whole number, `least` or more."""
+    """`number` as an int.
+
+    Raises:
+        UsageError: Unless it is a whole number, `least` or more.
+    """
     try:
         value = operator.index(number)
     except TypeError:

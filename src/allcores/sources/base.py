@@ -36,8 +36,10 @@ class Source(Protocol[T_co]):
 class Cursor(Protocol):
     """One reading of a source.
 
-    items: how many were read or passed over, so the index of the next. digest: of the input so far; whoever
-    reads may put another one in its place. one_shot: it cannot be read a second time.
+    Attributes:
+        items: How many were read or passed over, so the index of the next.
+        digest: Of the input so far; whoever reads may put another one in its place.
+        one_shot: It cannot be read a second time.
     """
 
     items: int

@@ -34,8 +34,9 @@ def without_compression(path: str) -> str:
 def decompressing(file: io.RawIOBase, path: str) -> BinaryIO:
     """A buffered reader of an open file, decompressed as the suffix of its path says; closing it closes the file.
 
-    Raises: NotSupported if a library is missing. Reading raises what the library does for damaged data, and
-        EOFError for data that stop before the compressed stream ends.
+    Raises:
+        NotSupported: If a library is missing. Reading raises what the library does for damaged data, and EOFError for
+            data that stop before the compressed stream ends.
     """
     suffix = compression_of(path)
     raw = file if suffix is None else _Decompressing(file, suffix, _decompressors(suffix, path))
@@ -68,7 +69,11 @@ class _Decompressing(io.RawIOBase):
     """
 
     def __init__(self, file: io.RawIOBase, suffix: str, new: Callable[[], Any]) -> None:
-        """new: makes a decompressor for one stream."""
+        """See the class.
+
+        Args:
+            new: Makes a decompressor for one stream.
+        """
         self._file = file
         self._suffix = suffix
         self._new = new

@@ -56,7 +56,9 @@ class _TooLong(Exception):
 class Record:
     """Lines of a file that belong together, as bytes, and their fields; or what is wrong with them.
 
-    line: number of the first one. fields: [] if there is nothing to give, for a blank line and for the header.
+    Attributes:
+        line: Number of the first one.
+        fields: [] if there is nothing to give, for a blank line and for the header.
     """
 
     raws: list[bytes]
@@ -70,8 +72,9 @@ class Record:
 class CsvRecords:
     """The records of a file, one after the other; iterate over it.
 
-    header: the names in the first record, once it was read. Nothing is held of the file but the record that is read,
-    and lines that were given back.
+    Args:
+        header: The names in the first record, once it was read. Nothing is held of the file but the record that is
+            read, and lines that were given back.
     """
 
     def __init__(
@@ -84,7 +87,12 @@ class CsvRecords:
         line: int,
         header: list[str] | None,
     ) -> None:
-        """readline: the next line as bytes, b"" at the end. line: lines before."""
+        """See the class.
+
+        Args:
+            readline: The next line as bytes, b"" at the end.
+            line: Lines before.
+        """
         self.header = header
         self._path = path
         self._encoding = encoding
@@ -102,7 +110,11 @@ class CsvRecords:
         self._reader = self._new_reader()
 
     def __iter__(self) -> Iterator[Record]:
-        """Raises: BadInput for a header that is none: without it no record can be read."""
+        """See the class.
+
+        Raises:
+            BadInput: For a header that is none: without it no record can be read.
+        """
         while (record := self._next()) is not None:
             if record.trouble is None and not record.fields:
                 yield record

@@ -28,7 +28,11 @@ class Digest:
     """
 
     def __init__(self, seed: str = "") -> None:
-        """seed: the value of another digest, which this one goes on with."""
+        """See the class.
+
+        Args:
+            seed: The value of another digest, which this one goes on with.
+        """
         self._hash = hashlib.blake2b(seed.encode(), digest_size=_SIZE)
         self._pieces: list[bytes] = []
         self._items: list[Any] = []

@@ -46,8 +46,10 @@ def matching_files(pattern: str) -> Iterator[str]:
     starts with a dot is matched only by a pattern that does. Linked files are found, linked folders are not
     entered by `**` (they may lead in circles), and a link that leads nowhere is a file. What is there under
     the very name that stands in the pattern (`data [final].txt`) is meant, unless the pattern matches that name, too.
-    Raises: OSError if a folder that has to be listed can't be, PatternError for an empty pattern or a part
-        like `a**`.
+
+    Raises:
+        OSError: If a folder that has to be listed can't be.
+        PatternError: For an empty pattern or a part like `a**`.
     """
     folder, parts = _split(pattern)
     if parts:
@@ -103,8 +105,9 @@ def _walk(
 ) -> Iterator[str]:
     """Files below `folder` ("" is the current one).
 
-    places: parts of the pattern that the folder's names may match. All at once, as in a Thompson automaton,
-        so that a path which matches in two ways (`**/a/**/b` has such) is found once.
+    Args:
+        places: Parts of the pattern that the folder's names may match. All at once, as in a Thompson automaton, so that
+            a path which matches in two ways (`**/a/**/b` has such) is found once.
     """
     open_folders = [(folder, places, iter(_listed(folder)))]
     while open_folders:

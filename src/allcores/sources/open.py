@@ -37,14 +37,18 @@ def from_inputs(
 ) -> Source[Any]:
     """The items of the named files, in the order given; "-" is standard input.
 
-    format: how a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines, .csv and .tsv
-        CSV, .parquet and .pq the rows of a Parquet file, .npy, .h5 and .hdf5 are read in slices, everything else,
-        and standard input, is lines. A suffix of compression (.gz, .bz2, .xz, .zst) may follow. "row-groups" reads
-        a Parquet file in slices.
-    bad_records: what becomes of a line that is none: "fatal" or "skip".
-    rows: per slice of an array; None chooses. columns: of Parquet files; None for all.
-    Raises: BadInput now if a file is missing, a folder or not readable; when iterated, for what is in it.
-        UsageError now if what is read in slices is not of its format, or `rows` or `columns` fits no input.
+    Args:
+        format: How a file holds its items; None goes by the suffix: .jsonl and .ndjson are JSON Lines, .csv and .tsv
+            CSV, .parquet and .pq the rows of a Parquet file, .npy, .h5 and .hdf5 are read in slices, everything else,
+            and standard input, is lines. A suffix of compression (.gz, .bz2, .xz, .zst) may follow. "row-groups" reads
+            a Parquet file in slices.
+        bad_records: What becomes of a line that is none: "fatal" or "skip".
+        rows: Per slice of an array; None chooses.
+        columns: Of Parquet files; None for all.
+
+    Raises:
+        BadInput: Now if a file is missing, a folder or not readable; when iterated, for what is in it. UsageError now
+            if what is read in slices is not of its format, or `rows` or `columns` fits no input.
     """
     parts: list[Source[Any]] = []
     formats: set[str] = set()

@@ -52,8 +52,13 @@ def file_of(name: str) -> str:
 def sliced(name: str, format: SlicedFormat, *, rows: int | None, columns: Sequence[str] | None) -> SlicedInput:
     """The slices of a file.
 
-    rows: per slice, of arrays. columns: to read, of Parquet files. Each is left alone where it means nothing.
-    Raises: UsageError if there is no such file, or not of that format; ImportError if its library is missing.
+    Args:
+        rows: Per slice, of arrays.
+        columns: To read, of Parquet files. Each is left alone where it means nothing.
+
+    Raises:
+        UsageError: If there is no such file, or not of that format.
+        ImportError: If its library is missing.
     """
     if format == "npy":
         return SlicedInput(slices.npy(name, rows=rows))

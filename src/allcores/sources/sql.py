@@ -20,9 +20,10 @@ _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")
 class SqlQuery:
     """Each row of a query is an item: a dict by column. Rows are streamed, not gathered.
 
-    url: of the database, as SQLAlchemy writes it: "sqlite:///rows.db", "postgresql://host/name".
-    query: one that gives the rows in a fixed order (ORDER BY), or a resumed run cannot tell them apart.
-    parameters: for the query's `:names`.
+    Args:
+        url: Of the database, as SQLAlchemy writes it: "sqlite:///rows.db", "postgresql://host/name".
+        query: One that gives the rows in a fixed order (ORDER BY), or a resumed run cannot tell them apart.
+        parameters: For the query's `:names`.
     """
 
     def __init__(self, url: str, query: str, parameters: Mapping[str, Any] | None = None) -> None:

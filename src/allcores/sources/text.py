@@ -34,8 +34,9 @@ _JSON_BEGINS = frozenset(b'{["-0123456789tfn')
 class BadInput(UsageError):
     """An input cannot be read; the message names the file and, where there is one, the line.
 
-    path: the file's name as it was given, "-" for standard input.
-    line: the line, counted from 1; None if the trouble is the file as a whole.
+    Args:
+        path: The file's name as it was given, "-" for standard input.
+        line: The line, counted from 1; None if the trouble is the file as a whole.
     """
 
     def __init__(self, message: str, *, path: str, line: int | None = None) -> None:
@@ -74,12 +75,23 @@ def check_readable(path: str) -> None:
 
 
 def first_line(number: int, raw: bytes) -> bytes:
-    """A line without the byte order mark that a file may begin with. number: counted from 1."""
+    """A line without the byte order mark that a file may begin with.
+
+    Args:
+        number: Counted from 1.
+    """
     return raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
 
 
 def decoded(path: str, number: int, raw: bytes, encoding: str) -> str:
-    """A line as text, without line end and byte order mark. number: counted from 1. Raises: BadInput."""
+    """A line as text, without line end and byte order mark.
+
+    Args:
+        number: Counted from 1.
+
+    Raises:
+        BadInput: If it is not text of that encoding.
+    """
     if len(raw) >= LINE_BYTES_MAX and is_too_long(raw):
         raise too_long(path, number)
     if number == 1:
@@ -117,7 +129,11 @@ def undecodable(path: str, number: int, raw: bytes, encoding: str, error: Unicod
 
 
 def json_item(path: str, number: int, text: str) -> Any:
-    """The JSON value in a line. Raises: BadInput."""
+    """The JSON value in a line.
+
+    Raises:
+        BadInput: If the file is not of its format.
+    """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -198,7 +214,11 @@ def names_read_once(path: str) -> tuple[int, int] | None:
 
 
 def count_lines(path: str, encoding: str | None = None) -> int | None:
-    """The number of lines of a small regular file, else None. encoding: of one whose blank lines are not counted."""
+    """The number of lines of a small regular file, else None.
+
+    Args:
+        encoding: Of one whose blank lines are not counted.
+    """
     if path == STDIN or compression_of(path):
         return None
     try:

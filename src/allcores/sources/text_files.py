@@ -22,9 +22,10 @@ from allcores.sources.text import check_encoding, count_lines, is_blank, json_it
 class Lines(CursorSource):
     """Each line of a file is an item, without its line end. Empty lines are items, too.
 
-    path: the file, or "-" for standard input (which can be read once).
-    encoding: of the text; one in which a newline is the byte 10 (so not UTF-16).
-    bad_records: "fatal" (default) or "skip": what becomes of a line that will not decode.
+    Attributes:
+        path: The file, or "-" for standard input (which can be read once).
+        encoding: Of the text; one in which a newline is the byte 10 (so not UTF-16).
+        bad_records: "fatal" (default) or "skip": what becomes of a line that will not decode.
     """
 
     path: str
@@ -101,8 +102,11 @@ class _JsonLinesCursor(LineCursor):
 class Csv(CursorSource):
     """Each record of a file of comma-separated values is an item: a dict of strings, by the names of the first line.
 
-    A record may span lines, in quotes. separator: what stands between fields; None goes by the suffix: a tabulator
-    for .tsv, else a comma. bad_records: as above, and for a record with more or fewer fields than there are names.
+    A record may span lines, in quotes.
+
+    Attributes:
+        separator: What stands between fields; None goes by the suffix: a tabulator for .tsv, else a comma.
+        bad_records: As above, and for a record with more or fewer fields than there are names.
     """
 
     path: str
@@ -132,7 +136,11 @@ class Csv(CursorSource):
         return _CsvCursor(self, place, items, report)
 
     def check(self) -> None:
-        """Read no more than the header. Raises: BadInput if it is none."""
+        """Read no more than the header.
+
+        Raises:
+            BadInput: If it is none.
+        """
         cursor = _CsvCursor(self, None, 0, None)
         try:
             cursor.read_header()
@@ -146,7 +154,11 @@ class _CsvCursor(LineCursor):
         super().__init__(source, place, items, report)
 
     def read_header(self) -> None:
-        """Read records up to the one with the names. Raises: BadInput."""
+        """Read records up to the one with the names.
+
+        Raises:
+            BadInput: If the file is not of its format.
+        """
         records = self._records()
         for _ in records:
             if records.header is not None:

@@ -30,7 +30,9 @@ REOPEN = (
 def make_folders(path: str) -> None:
     """Make a folder and those above it that are missing, each open to this user alone, whatever the umask.
 
-    Raises: OSError; NotADirectoryError if a file has the name.
+    Raises:
+        OSError: If the system refuses it.
+        NotADirectoryError: If a file has the name.
     """
     try:
         os.mkdir(path, 0o700)
@@ -57,7 +59,12 @@ def _check_is_folder(path: str) -> None:
 
 
 def create(path: str, mode: int = 0o600, *, access: int = os.O_WRONLY) -> int:
-    """A descriptor of a new file. Raises: OSError; FileExistsError if anything has the name, a link for one."""
+    """A descriptor of a new file.
+
+    Raises:
+        OSError: If the system refuses it.
+        FileExistsError: If anything has the name, a link for one.
+    """
     return os.open(path, access | _CREATE, mode)
 
 
@@ -95,7 +102,11 @@ def remove_own_file(path: str) -> bool:
 def remove_own_folder(path: str, is_ours: Callable[[str], bool], *, last: str | None = None) -> bool:
     """Remove a folder's plain files that `is_ours` knows by their names, and the folder if nothing else is in it.
 
-    last: the file that goes last; it stays if the folder does. Returns: whether the folder is gone.
+    Args:
+        last: The file that goes last; it stays if the folder does.
+
+    Returns:
+        Whether the folder is gone.
     """
     if not is_own_folder(path):
         return not os.path.lexists(path)
@@ -118,8 +129,12 @@ def remove_own_folder(path: str, is_ours: Callable[[str], bool], *, last: str | 
 def why_not_trusted(path: str, *, shared: bool = False) -> str | None:
     """What speaks against believing what is in a file or folder, as the end of a sentence; None if nothing does.
 
-    shared: a folder that only holds others, each of which is looked at: it may be a link, be root's, be a sticky one
-    like /tmp, and its group may write to it. Raises: OSError.
+    Args:
+        shared: A folder that only holds others, each of which is looked at: it may be a link, be root's, be a sticky
+            one like /tmp, and its group may write to it.
+
+    Raises:
+        OSError: If the system refuses it.
     """
     there = os.stat(path) if shared else os.lstat(path)
     if stat.S_ISLNK(there.st_mode):

@@ -252,7 +252,9 @@ def wait_for(pid: int, seconds: float) -> int | None:
     """Collect a child when it ends: its wait status; None if that is lost.
 
     It is lost where the program ignores SIGCHLD, or has a handler that collects whatever child has ended.
-    Raises: TimeoutError if it still runs after `seconds`.
+
+    Raises:
+        TimeoutError: If it still runs after `seconds`.
     """
     until, pause_s = time.monotonic() + seconds, 0.0005
     while True:

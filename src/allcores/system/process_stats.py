@@ -10,7 +10,13 @@ AVAILABLE = os.path.exists("/proc/self/stat")
 
 
 class ProcessStat(NamedTuple):
-    """cpu_s: processor seconds, those of ended children included. resident: bytes. started: ticks since boot."""
+    """What /proc/PID/stat says of a process.
+
+    Attributes:
+        cpu_s: Processor seconds, those of ended children included.
+        resident: Bytes.
+        started: Ticks since boot.
+    """
 
     cpu_s: float
     resident: int

@@ -38,7 +38,11 @@ class Lines:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, private: bool = False) -> None:
-        """private: the file must not be there yet, and nobody else may read it."""
+        """See the class.
+
+        Args:
+            private: The file must not be there yet, and nobody else may read it.
+        """
         self.path = None if path is None else os.fspath(path)
         self._waiting: list[str] = []
         self._kept: list[bytes] = []
@@ -53,7 +57,12 @@ class Lines:
                 raise UsageError(f"The timeline {self.path!r} cannot be written: {error.strerror}.") from None
 
     def move(self, path: str | os.PathLike[str]) -> None:
-        """From memory into a new file, gzipped, what was written so far included. Raises: UsageError, OSError."""
+        """From memory into a new file, gzipped, what was written so far included.
+
+        Raises:
+            UsageError: If that is not possible.
+            OSError: If the system refuses it.
+        """
         file = Lines(path, private=True)
         self.path, self._descriptor = file.path, file._descriptor
         kept, self._kept = self._kept, []
@@ -204,7 +213,11 @@ def find(path: str | os.PathLike[str]) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> tuple[str, Iterator[bytes]]:
-    """Name and bytes of a timeline, read as they are asked for. Raises: UsageError if it cannot be read, then, too."""
+    """Name and bytes of a timeline, read as they are asked for.
+
+    Raises:
+        UsageError: If it cannot be read, then, too.
+    """
     name = find(path)
     return name, _read(name)
 

@@ -52,13 +52,22 @@ def _environment() -> jinja2.Environment:
 
 
 def as_html(recording: Recording) -> str:
-    """The report. Raises: ImportError without Jinja2."""
+    """The report.
+
+    Raises:
+        ImportError: Without Jinja2.
+    """
     summed = breakdown(recording)
     return _environment().get_template("report.html.j2").render(_facts(recording, summed))
 
 
 def save_report(recording: Recording, path: str | os.PathLike[str]) -> None:
-    """Write the report. Raises: ImportError without Jinja2; UsageError if the file cannot be written."""
+    """Write the report.
+
+    Raises:
+        ImportError: Without Jinja2.
+        UsageError: If the file cannot be written.
+    """
     recording.check_elsewhere(path)
     text = as_html(recording)
     try:

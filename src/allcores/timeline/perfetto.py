@@ -81,7 +81,11 @@ def _event(phase: str, name: str, category: str, time: float, pid: int, tid: int
 
 
 def save_trace(recording: Recording, path: str | os.PathLike[str]) -> None:
-    """Write a trace. Raises: UsageError if the file cannot be written."""
+    """Write a trace.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
     recording.check_elsewhere(path)
     try:
         with open(path, "w", encoding="utf-8") as file:

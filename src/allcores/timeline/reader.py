@@ -187,7 +187,11 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recording:
-        """Read a timeline's file, or the one in a run's folder. Raises: UsageError if there is none, or it is none."""
+        """Read a timeline's file, or the one in a run's folder.
+
+        Raises:
+            UsageError: If there is none, or it is none.
+        """
         name, pieces = load(path)
         return cls.of(rows_of(pieces, name), name)
 
@@ -365,7 +369,11 @@ def _is(shape: str, value: Any) -> bool:
 
 
 def _bounded(value: Any, most: int = MOST) -> int:
-    """`value` if it is a whole number of no more than that. Raises: ValueError."""
+    """`value` if it is a whole number of no more than that.
+
+    Raises:
+        ValueError: If it is not.
+    """
     if not isinstance(value, int) or not -most <= value <= most:
         raise ValueError(f"{value!r} is no such number")
     return value

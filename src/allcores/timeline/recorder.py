@@ -396,7 +396,11 @@ class Timeline:
         save_report(self.recording(), path)
 
     def save_trace(self, path: str | os.PathLike[str]) -> None:
-        """Write the timeline for Perfetto or chrome://tracing. Raises: UsageError if the file cannot be written."""
+        """Write the timeline for Perfetto or chrome://tracing.
+
+        Raises:
+            UsageError: If the file cannot be written.
+        """
         from allcores.timeline.perfetto import save_trace
 
         save_trace(self.recording(), path)

@@ -10,7 +10,15 @@ from allcores.system.posix import resident_bytes
 
 
 class Sample(NamedTuple):
-    """parent, workers, largest: resident bytes, shared memory apart; largest: of one worker. cpu_ns: of workers."""
+    """Memory and processor time at one moment.
+
+    Attributes:
+        parent: Resident bytes, shared memory apart.
+        workers: Resident bytes, shared memory apart.
+        largest: Resident bytes, shared memory apart.
+        largest: Of one worker.
+        cpu_ns: Of workers.
+    """
 
     parent: int
     workers: int

@@ -23,7 +23,8 @@ MOST_AT_ONCE = 200
 class Legacy:
     """What goes along with a pickle: to multiprocessing it is the process that is being made.
 
-    forks: the receivers are forked from this very process.
+    Args:
+        forks: The receivers are forked from this very process.
     """
 
     def __init__(self, *, forks: bool = False) -> None:

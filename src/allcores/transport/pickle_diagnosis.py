@@ -40,10 +40,11 @@ Dumps = Callable[[Any], bytes]
 class Unpicklable:
     """The smallest part of an object that will not pickle.
 
-    path: where it sits, in the notation of `object_graph.py`: "items[57].db.conn".
-    type_name: its type's qualified name, without "builtins.": "sqlite3.Connection".
-    reason: what pickling raised for it, on one line.
-    advice: what to do, a clause without a full stop: "open it in setup= so that each worker has its own".
+    Attributes:
+        path: Where it sits, in the notation of `object_graph.py`: "items[57].db.conn".
+        type_name: Its type's qualified name, without "builtins.": "sqlite3.Connection".
+        reason: What pickling raised for it, on one line.
+        advice: What to do, a clause without a full stop: "open it in setup= so that each worker has its own".
     """
 
     path: str
@@ -57,13 +58,15 @@ def find_unpicklable(
 ) -> Unpicklable | None:
     """The path to the smallest part of `obj` that `dumps` cannot pickle; None if it pickles.
 
-    name: how the caller calls `obj`; the path starts with it.
-    dumps: turns an object into bytes, or raises. It is called many times.
-    max_probes, max_s: when either is used up, the answer is the smallest failing part found so far.
-
     If several parts fail, this is the first in the order in which pickling would visit them. Cycles
     are followed once. Nothing is raised, whatever the objects do when they are pickled, save
     KeyboardInterrupt.
+
+    Args:
+        name: How the caller calls `obj`; the path starts with it.
+        dumps: Turns an object into bytes, or raises. It is called many times.
+        max_probes: Trial picklings; once they are used up, the answer is the smallest failing part found so far.
+        max_s: Seconds; the same.
     """
     search = _Search(dumps, max_probes, max_s)
     try:
@@ -91,8 +94,9 @@ def find_unpicklable(
 def explain(obj: object, name: str, error: BaseException, dumps: Dumps) -> str:
     """One sentence: what cannot be pickled, where it sits, and what to do. Raises nothing.
 
-    error: what pickling `obj` raised; told when the search finds nothing, for instance because the
-        object pickles now.
+    Args:
+        error: What pickling `obj` raised; told when the search finds nothing, for instance because the object pickles
+            now.
     """
     return describe(find_unpicklable(obj, name, dumps), name, error)
 

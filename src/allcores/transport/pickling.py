@@ -39,9 +39,11 @@ def cloud_dumps(
     to_parent: bool = False,
     reducers: Mapping[Any, Any] | None = None,
 ) -> bytes:
-    """Bytes of anything that cloudpickle can carry. to_parent: for the process that this one works for.
+    """Bytes of anything that cloudpickle can carry.
 
-    reducers: by type, for what has ways of its own.
+    Args:
+        to_parent: For the process that this one works for.
+        reducers: By type, for what has ways of its own.
     """
     buffer = io.BytesIO()
     kind: Any = _cloud_pickler()
@@ -129,8 +131,10 @@ def dumps(
 ) -> bytes:
     """Bytes of `obj`: by plain pickle if another process can read them, else by cloudpickle.
 
-    collect: takes out-of-band buffers; what it returns True for stays in the bytes. again: called before a
-    second try, which collects anew. to_parent: see `transport.origins`. Raises whatever pickling raises.
+    Args:
+        collect: Takes out-of-band buffers; what it returns True for stays in the bytes.
+        again: Called before a second try, which collects anew.
+        to_parent: See `transport.origins`. Raises whatever pickling raises.
     """
     reducers = reducers_for()
     try:

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 def reducers_for(data: bytes | None = None) -> Mapping[Any, Any] | None:
     """How to pickle what multiprocessing has ways of its own for; None where plain pickle will do.
 
-    data: what plain pickle made of it, if that was tried. It copies the number of a connection's descriptor, which
-    means something else in another process.
+    Args:
+        data: What plain pickle made of it, if that was tried. It copies the number of a connection's descriptor, which
+            means something else in another process.
     """
     if this_thread.legacy is None and (
         data is None or "multiprocessing.connection" not in sys.modules or b"multiprocessing.connection" not in data

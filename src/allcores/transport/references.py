@@ -25,7 +25,11 @@ class Reference:
     __slots__ = ()
 
     def load(self, files: OpenFiles | None = None) -> Any:
-        """The data. files: what keeps files open between two loads; without one they are closed again."""
+        """The data.
+
+        Args:
+            files: What keeps files open between two loads; without one they are closed again.
+        """
         raise NotImplementedError
 
     def arguments(self) -> tuple[Any, ...]:
@@ -84,7 +88,11 @@ class OpenFiles:
         return thing.load(self) if isinstance(thing, Reference) else thing
 
     def loaded(self, style: str, item: Any) -> Any:
-        """What a worker calls its function with in place of `item`; style: see `scheduler.map_state.Function`."""
+        """What a worker calls its function with in place of `item`.
+
+        Args:
+            style: See `scheduler.map_state.Function`.
+        """
         load = self.load
         if style == "one":
             return load(item)

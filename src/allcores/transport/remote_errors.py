@@ -22,7 +22,9 @@ STEPS = {
 def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
     """The exception as the caller gets it: its own type if possible, with the worker's traceback.
 
-    what: names the item, for the note. facts: index, attempts, worker.
+    Args:
+        what: Names the item, for the note.
+        facts: Index, attempts, worker.
     """
     name, message, text, data = packed
     error: BaseException | None = None

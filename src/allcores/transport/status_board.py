@@ -81,7 +81,11 @@ class Board:
         self._words = self._bytes.cast("Q")
 
     def introduce(self, parent: int, workers: int, started_ns: int, memory_limit: int, name: str) -> None:
-        """Write the head. memory_limit: bytes that a worker may use, 0 if that is not limited."""
+        """Write the head.
+
+        Args:
+            memory_limit: Bytes that a worker may use, 0 if that is not limited.
+        """
         text = name.encode("utf-8", "replace")[:NAME_BYTES]
         self._bytes[HEAD_WORDS * 8 : HEAD_WORDS * 8 + len(text)] = text
         words = self._words
@@ -97,7 +101,11 @@ class Board:
         words[HEAD_DONE], words[HEAD_FAILED], words[HEAD_RETRIES] = done, failed, retries
 
     def note_maps(self, done: int, total: int) -> None:
-        """How far the maps are that are open now, in items. total: 0 if it is unknown."""
+        """How far the maps are that are open now, in items.
+
+        Args:
+            total: 0 if it is unknown.
+        """
         self._words[HEAD_MAP_DONE], self._words[HEAD_MAP_TOTAL] = done, total
 
     @property

@@ -70,9 +70,11 @@ _GLOBALS = globals()
 class ChunkRunner:
     """The worker's side of chunks.
 
-    send: takes a frame for the pipe, in parts. slot, outbox: this worker's part of the board.
-    state: what the setup function returned; () or a tuple of one, put before every call's arguments.
-    notes: where faulthandler writes.
+    Args:
+        send: Takes a frame for the pipe, in parts.
+        slot: This worker's slot of the board.
+        outbox: Its outbox, there too.
+        notes: Where faulthandler writes.
     """
 
     def __init__(

@@ -27,7 +27,11 @@ FINISH_S = 1.0
 
 
 class FrameWriter:
-    """lost: called with the error when the pipe is gone; it does not return."""
+    """Writes frames to the pipe to the parent.
+
+    Args:
+        lost: Called with the error when the pipe is gone; it does not return.
+    """
 
     def __init__(self, pipe: socket.socket, lost: Callable[[OSError], None]) -> None:
         self._pipe = pipe

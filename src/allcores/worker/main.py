@@ -46,8 +46,11 @@ def serve(
 ) -> None:
     """Be a worker until the end. Never returns.
 
-    parent: pid of the process that made this one. notes_descriptor: where a fatal signal's stack goes.
-    preloaded: what that process has loaded for all its workers: () or a tuple of one, None if nothing was asked of it.
+    Args:
+        parent: Pid of the process that made this one.
+        notes_descriptor: Where a fatal signal's stack goes.
+        preloaded: What that process has loaded for all its workers: () or a tuple of one, None if nothing was asked of
+            it.
     """
     code = 1
     try:

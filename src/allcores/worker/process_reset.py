@@ -63,7 +63,8 @@ def begin() -> None:
 class ProcessReset:
     """The state with which tasks begin. Made when the setup function is done.
 
-    notes: descriptor that faulthandler writes to; -1: it is not in use.
+    Args:
+        notes: Descriptor that faulthandler writes to; -1: it is not in use.
     """
 
     def __init__(self, notes: int = -1) -> None:

@@ -389,7 +389,7 @@ class ProcessBackend:
             self.sleeps_until = None
             notices = self._exits.must_look or any(what is worker_table for what, _ in ready)
             if notices or self._exits.preempted or self._receiver.to_peek or self._consumer.is_late():
-                self._consumer.take_back()
+                self._consumer.claim_pipes()
             pipes_are_ours = not self._consumer.present
         found: list[Found] = []
         for what, mask in ready:
@@ -406,7 +406,7 @@ class ProcessBackend:
         if self._receiver.to_peek and pipes_are_ours:
             self._receiver.peek(found)
         if self._exits.preempted:
-            self._exits.take_postponed(found, pipes_are_ours=pipes_are_ours)
+            self._exits.take_exits(found, pipes_are_ours=pipes_are_ours)
         with host.lock:
             self._receiver.reading = False
             now = monotonic_ns()
@@ -469,7 +469,7 @@ class ProcessBackend:
                 parent_memory = self._worker_table.parent_memory
                 if parent_memory is not None:
                     # With the lock held: a send may lend the same block again at this moment.
-                    parent_memory.take_back(event.worker, event.offsets)
+                    parent_memory.release(event.worker, event.offsets)
             elif isinstance(event, ProcessEnded):
                 ended.append(event)
             else:

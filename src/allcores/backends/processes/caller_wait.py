@@ -65,8 +65,10 @@ class CallerWait:
         self._spin_wait = SpinWait()
 
     def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        """Returns when `done()`, at `until_ns`, or when there is nothing to attend to (any more): the caller then
-        waits as usual."""
+        """Wait until `done()`, until `until_ns`, or until there is nothing to attend to.
+
+        In the last case the caller then waits as usual.
+        """
         if not poller.CHANGES_REACH_WAIT:
             return
         me = get_ident()

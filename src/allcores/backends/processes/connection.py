@@ -108,7 +108,7 @@ class WorkerConnection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            # It is dying; its death will put back what it holds.
+            # It is exiting; then what it holds is requeued.
             return True
         if sent == len(data):
             return True

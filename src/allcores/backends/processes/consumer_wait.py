@@ -192,7 +192,7 @@ class ConsumerWait:
                 raise PoolBusy()
             self._leave()
 
-    def take_back(self) -> bool:
+    def claim_pipes(self) -> bool:
         """The loop needs the pipes; with the host's lock held. False if it will be woken as soon as they are its."""
         current = self._current
         if current is None:

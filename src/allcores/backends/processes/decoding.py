@@ -1,4 +1,4 @@
-"""What a worker sent, as the dispatcher understands it."""
+"""What a worker sent, as the scheduler understands it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from allcores.transport import frames, pickling, remote_errors
 
 
 def results_of(worker: int, record: frames.Record, chunk: Chunk | None, decoder: Decoder | None = None) -> Results:
-    """A record of finished items. chunk: theirs, needed for mixed ones; None if it is not known any more."""
+    """A record of finished items.
+
+    Args:
+        chunk: Theirs, needed for mixed ones; None if it is not known any more.
+    """
     sequence, start, count, flags, total_ns, payload = record
     event = Results(
         worker,

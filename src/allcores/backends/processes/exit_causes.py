@@ -21,14 +21,15 @@ _CUT = "\n  ..."
 class Death:
     """What is known about a worker's end.
 
-    worker: its number.
-    exitcode: what it exited with; None if a signal ended it, or if it could not be told.
-    signal: number of the signal that ended it; None if it exited.
-    peak_memory: largest resident memory of the process, in bytes; None if unknown.
-    stack: what faulthandler wrote at a fatal signal; None if nothing.
-    oom_killed: the kernel's count of out-of-memory kills rose when it died.
-    reason: what the supervisor knows and no exit status tells, as a clause ("it used more memory
-        than memory_per_worker allows"); it takes the place of guess and advice. None: guess.
+    Attributes:
+        worker: Its number.
+        exitcode: What it exited with; None if a signal ended it, or if it could not be told.
+        signal: Number of the signal that ended it; None if it exited.
+        peak_memory: Largest resident memory of the process, in bytes; None if unknown.
+        stack: What faulthandler wrote at a fatal signal; None if nothing.
+        oom_killed: The kernel's count of out-of-memory kills rose when it died.
+        reason: What the supervisor knows and no exit status tells, as a clause ("it used more memory than
+            memory_per_worker allows"); it takes the place of guess and advice. None: guess.
     """
 
     worker: int
@@ -41,7 +42,7 @@ class Death:
 
     @property
     def signal_name(self) -> str | None:
-        """ "SIGSEGV", or "signal 42" for a number without a name; None if no signal ended it."""
+        """Its name ("SIGSEGV"), or "signal 42" for a number without a name; None if no signal ended it."""
         return None if self.signal is None else signal_name(self.signal)
 
 
@@ -55,8 +56,11 @@ def from_wait_status(
 ) -> Death:
     """The death that a status of os.waitpid or os.wait4 tells of.
 
-    maxrss_bytes: bytes; note that ru_maxrss is in KiB on Linux and in bytes on macOS.
-    Raises: ValueError if the status is that of a stopped process, which is not dead.
+    Args:
+        maxrss_bytes: Bytes; note that ru_maxrss is in KiB on Linux and in bytes on macOS.
+
+    Raises:
+        ValueError: If the status is that of a stopped process, which is not dead.
     """
     return from_exitcode(worker, os.waitstatus_to_exitcode(status), maxrss_bytes, stack, oom_killed, reason)
 
@@ -88,11 +92,12 @@ def from_exitcode(
 def sentence(death: Death, *, item: str = "", limit: int | None = None, who: str = "", step: str = "running") -> str:
     """What happened, to which item, the likely cause, and what to do.
 
-    item: what it was running, as a noun ("items[812]", "setup"); empty if it was idle.
-    limit: bytes of memory that the worker could have had at most, to show beside its peak, and to
-        tell an out-of-memory kill from another; None if unknown.
-    who: what died, if it was no worker ("The template").
-    step: what it did with the item ("running", "unpickling"), or by itself ("starting").
+    Args:
+        item: What it was running, as a noun ("items[812]", "setup"); empty if it was idle.
+        limit: Bytes of memory that the worker could have had at most, to show beside its peak, and to tell an
+            out-of-memory kill from another; None if unknown.
+        who: What died, if it was no worker ("The template").
+        step: What it did with the item ("running", "unpickling"), or by itself ("starting").
     """
     doing = "while idle" if not item and step == "running" else f"while {step} {item}".rstrip()
     cause, advice = _cause_and_advice(death, limit)
@@ -114,7 +119,7 @@ def sentence(death: Death, *, item: str = "", limit: int | None = None, who: str
 
 
 def signal_name(number: int) -> str:
-    """ "SIGSEGV", or "signal 42" for a number that has no name here."""
+    """Its name ("SIGSEGV"), or "signal 42" for a number that has no name here."""
     try:
         return signals.Signals(number).name
     except ValueError:

@@ -26,9 +26,12 @@ def lost(
 ) -> WorkerLost:
     """The error of the item that `worker` died over, or a note on its death if it ran none.
 
-    status: as wait(2) gives it, None if nobody could collect it. memory: largest resident bytes.
-    reason: what we know better than the status does. limit: Limits(memory_per_worker), for the advice.
-    step: what it was doing ("running", "unpickling"), which goes before the item in the sentence.
+    Args:
+        status: As wait(2) gives it, None if nobody could collect it.
+        memory: Largest resident bytes.
+        reason: What we know better than the status does.
+        limit: Limits(memory_per_worker), for the advice.
+        step: What it was doing ("running", "unpickling"), which goes before the item in the sentence.
     """
     item, index = "", None
     if chunk is not None:

@@ -52,8 +52,9 @@ KILLED_NS = 30_000_000_000
 class Exits:
     """See the module.
 
-    has_setup: workers run a setup function. follows_launcher: the launcher's descriptors change with each worker
-    (start method "fork").
+    Args:
+        has_setup: Workers run a setup function.
+        follows_launcher: The launcher's descriptors change with each worker (start method "fork").
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Exits:
         ended = any(connection.ended for connection in self._worker_table.connections.values())
         return LOOK_NS if ended else LOOK_IDLY_NS
 
-    def take_postponed(self, found: list[Found], *, pipes_are_ours: bool = True) -> None:
+    def take_exits(self, found: list[Found], *, pipes_are_ours: bool = True) -> None:
         """Deaths of workers that nobody attends to: what they left counts before their death does."""
         waiting, self.preempted = self.preempted, []
         for connection in waiting:
@@ -236,7 +237,7 @@ class Exits:
         return posix.tree_bytes(connection.pid) if connection is not None and connection.pid else 0
 
     def over_limit(self, limit: int, now: int) -> list[BackendEvent]:
-        """Workers that use more than `limit` bytes; the item in hand is to blame."""
+        """Workers that use more than `limit` bytes; the item that runs is charged."""
         self.sample_at = now + SAMPLE_NS
         found: list[BackendEvent] = []
         for worker, connection in self._worker_table.connections.items():

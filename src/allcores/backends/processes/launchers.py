@@ -83,8 +83,10 @@ class Launcher(Protocol):
 class TemplateLauncher:
     """Workers are forked from a clean process ("template"), or are fresh interpreters ("spawn").
 
-    preload: what the template loads before it forks, as bytes; None: nothing. modules: what it imports before.
-    descriptors: what goes along with that.
+    Args:
+        preload: What the template loads before it forks, as bytes; None: nothing.
+        modules: What it imports before.
+        descriptors: What goes along with that.
     """
 
     blind = False
@@ -317,14 +319,14 @@ class ForkLauncher:
             os.read(self._wake_read, 4096)
         found, self._pending = self._pending, []
         for pid, (worker, pidfd) in list(self._children.items()):
-            buried = posix.reap(pid)
-            if buried is None:
+            reaped = posix.reap(pid)
+            if reaped is None:
                 continue
             del self._children[pid]
             self._watchdog.tell(-pid)
             if pidfd >= 0:
                 os.close(pidfd)
-            found.append((DIED, worker, *buried))
+            found.append((DIED, worker, *reaped))
         return found
 
     def close(self) -> None:

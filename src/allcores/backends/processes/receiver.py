@@ -20,14 +20,22 @@ from allcores.transport.status_board import DONE, PID
 
 
 class BlocksReleased(NamedTuple):
-    """A worker needs these blocks of shared memory no more. offsets: as they came."""
+    """A worker needs these blocks of shared memory no more.
+
+    Attributes:
+        offsets: As they came.
+    """
 
     worker: int
     offsets: bytes
 
 
 class ProcessEnded(NamedTuple):
-    """A worker's process has ended, and all that it left was read. reason: what is known better than by its status."""
+    """A worker's process has ended, and all that it left was read.
+
+    Attributes:
+        reason: What is known better than by its status.
+    """
 
     connection: WorkerConnection
     reason: str | None = None

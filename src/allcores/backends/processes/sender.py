@@ -14,7 +14,11 @@ from allcores.transport.status_board import NO_INDEX
 
 
 class Sender:
-    """The pool's outgoing side. cores: that the pool may use."""
+    """The pool's outgoing side.
+
+    Args:
+        cores: That the pool may use.
+    """
 
     def __init__(self, worker_table: WorkerTable, host: Host, cores: int) -> None:
         self._worker_table = worker_table

@@ -29,7 +29,13 @@ _LAST_NAME = "captureWarnings"
 
 
 class WorkerLogReceiver:
-    """name: of the pool. records, prints: what is wanted of the workers."""
+    """What workers log, and print if that is wanted, handled in this process.
+
+    Args:
+        name: Of the pool.
+        records: What is wanted of the workers.
+        prints: What is wanted of the workers.
+    """
 
     def __init__(self, name: str, *, records: bool, prints: bool) -> None:
         self._name = name

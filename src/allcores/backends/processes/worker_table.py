@@ -33,7 +33,11 @@ STOPPED_LOOK_NS = 100_000_000
 
 
 class WorkerTable:
-    """See the module. share: cores that one worker and its nested pools may use."""
+    """See the module.
+
+    Args:
+        share: Cores that one worker and its nested pools may use.
+    """
 
     def __init__(
         self,
@@ -222,7 +226,8 @@ class WorkerTable:
     def end(self, worker: int, reason: str, *, at_once: bool = False) -> None:
         """Ask a worker's process group to end, and see that it does; `at_once`: ask nobody.
 
-        worker: 0 is what starts the others.
+        Args:
+            worker: 0 is what starts the others.
         """
         connection = self.connections.get(worker)
         if self.launcher is not None and (
