@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tests import lock_order
 from tests.process.warm import Interpreter
 
 settings.register_profile(
@@ -95,6 +96,8 @@ def pytest_unconfigure() -> None:
     """Removes the tests' home. A browser may still write to it, hence errors are ignored."""
     shutil.rmtree(_home, ignore_errors=True)
 
+
+lock_order.install()
 
 _passed_key = pytest.StashKey[bool]()
 

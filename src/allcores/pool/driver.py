@@ -3,6 +3,17 @@
 A thread that has an event (a consumer with new items, the backend's thread with results) takes the lock, the scheduler
 decides, and the commands are carried out at once, on that same thread. So a submitted call reaches its worker without
 waking another thread first.
+
+A thread takes locks in this order, and none of the same line twice, unless it is said to be reentrant.
+`tests/lock_order.py` checks it in all tests.
+
+1. what guards the making of a pool (reentrant): `default_pool`'s lock, then `Driver.inherited`
+2. `Driver.lock` of one pool
+3. `system.fork_lock` (reentrant)
+4. those of shared memory (`system.deferral.Lock`, reentrant): `SharedObjects` or `Encoder`, then `Arena`
+
+A `Bell` and a backend's queues never wait for their locks. A future's lock is not taken while one of these is held, nor
+is foreign code called on purpose: outcomes and observers' events wait in queues until `Driver.lock` is released.
 """
 
 from __future__ import annotations

@@ -157,6 +157,11 @@ class _Reader(Reading[R]):
         """The map is not read any more."""
         self._driver.end(self._map_state)
 
+    @property
+    def settled(self) -> int:
+        """Items that have an outcome."""
+        return self._map_state.settled
+
     def stop(self) -> None:
         """See Stream.stop."""
         self._stopped = True
@@ -317,7 +322,7 @@ class Stream(Iterator[R]):
 
     def close(self) -> None:
         """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""
-        self._reader._driver.end(self._reader._map_state)
+        self._reader.end()
 
     def stop(self) -> None:
         """Pull no more input and start nothing more; the iteration ends with what runs. Safe from any thread."""
@@ -326,4 +331,4 @@ class Stream(Iterator[R]):
     @property
     def done(self) -> int:
         """Items settled so far."""
-        return self._reader._map_state.settled
+        return self._reader.settled
