@@ -129,9 +129,9 @@ def square(number: int) -> int:
 def soak_pool(method: str, kills: int, chance: random.Random) -> int:
     """Exit code 0 if no map lost a result, and the pool is well at the end."""
     from allcores import Pool
-    from allcores.scheduler import scheduler, timeouts, workers
+    from allcores.scheduler import timeouts, workers
 
-    modules: list[Any] = [scheduler, timeouts, workers]
+    modules: list[Any] = [timeouts, workers]
     for module in modules:
         for name in ("STOPPED_NS", "START_NS"):
             if hasattr(module, name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from allcores.system.plain_record import record
 
@@ -58,3 +58,19 @@ class Outcome(Generic[R]):
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
+
+
+class Failure(NamedTuple):
+    """One item of a chunk that has no value.
+
+    Attributes:
+        offset: Position of the item inside the chunk, counted from 0.
+        kind: How the attempt ended; never `Kind.OK`.
+        error: The exception, with the worker's traceback as its cause where there is one.
+        unpickling: It was not the function that raised: the item, the function or the result would not unpickle.
+    """
+
+    offset: int
+    kind: Kind
+    error: BaseException
+    unpickling: bool = False

@@ -577,8 +577,7 @@ def test_a_worker_that_is_stopped_while_idle(
     watcher: Watcher, timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it was given and does not begin is run by another."""
-    for module in ("timeouts", "scheduler"):
-        monkeypatch.setattr(f"allcores.scheduler.{module}.START_NS", 300_000_000)
+    monkeypatch.setattr("allcores.scheduler.timeouts.START_NS", 300_000_000)
     with Pool(1, limits=QUICK, observers=[watcher]) as pool:
         wait_for_workers(watcher, 1)
         os.kill(pids_of(watcher)[0], signal.SIGSTOP)

@@ -120,8 +120,8 @@ def test_a_machine_that_others_have_filled_is_worked_on_one_by_one(tmp_path: Pat
 @pytest.mark.quick
 def test_a_worker_is_measured_also_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pool's thread sleeps while no work is out; work that then comes by itself wakes it."""
-    for module in ("timeouts", "scheduler"):  # an alarm of theirs would wake the thread, too
-        monkeypatch.setattr(f"allcores.scheduler.{module}.START_NS", 3600 * 10**9)
+    # an alarm of theirs would wake the thread, too
+    monkeypatch.setattr("allcores.scheduler.timeouts.START_NS", 3600 * 10**9)
     with Pool(1, limits=Limits(memory_per_worker=100 * MB, memory_reserve=None)) as pool:
         driver = pool._driver
         for _ in range(3):

@@ -51,8 +51,8 @@ def test_streams_left_midway(pool: Pool, way: str) -> None:
     while pool.statistics().items_in_flight:
         pool.map(crimes.run, [1])
     with driver.lock:
-        assert not (driver._wakers or driver._told_ns or driver._given_up or driver.scheduler._maps)
-        assert not driver.scheduler.dirty_maps
+        assert not (driver._wakers or driver._told_ns or driver._given_up or driver.scheduler.state.maps)
+        assert not driver.scheduler.state.dirty_maps
 
 
 def fails(*_: object) -> None:
@@ -73,7 +73,7 @@ def test_the_error_of_a_broken_pool_gathers_nothing(verb: str) -> None:
             assert raised.value.__cause__ is not None
         # Before the pool knows it, and after.
         assert len(depths) <= 2
-        broken = pool._driver.scheduler.broken
+        broken = pool._driver.scheduler.state.broken
         assert broken is not None
         assert broken.__traceback__ is None
 

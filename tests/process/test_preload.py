@@ -248,7 +248,6 @@ class TestFailures:
     ) -> None:
         """Another template loads, and the work goes on. SIGTERM alone ends no template."""
         monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 50_000_000)
-        monkeypatch.setattr("allcores.scheduler.timeouts.STOPPED_NS", 50_000_000)
         preload = functools.partial(preloads.spin_once, bell.path, str(tmp_path / "flag"))
         with Pool(1, preload=preload) as pool:
             stream = pool.imap(preloads.second, [1])
@@ -263,7 +262,7 @@ class TestFailures:
         monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 20_000_000)
         with Pool(2, preload=preloads.ring_and_commit, preload_args=(bell.path, hang)) as pool:
             pids = bell.pids()
-            pool._driver.scheduler.limits = Limits(setup_s=0.01)
+            pool._driver.scheduler.state.limits = Limits(setup_s=0.01)
             with pytest.raises(SetupError, match=r"preload function was not done after 0\.01 s"):
                 pool.map(abs, [1])
             wait_gone(pids)

@@ -18,7 +18,7 @@ from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength
 from allcores import BrokenPool, Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.launchers import TemplateLauncher
-from allcores.scheduler.scheduler import MOST_FAILED_STARTS, MOST_KILLED_STARTS
+from allcores.scheduler.workers import MOST_FAILED_STARTS, MOST_KILLED_STARTS
 
 METHODS = ("template", "fork", "spawn")
 
@@ -123,7 +123,7 @@ def test_one_that_hangs_is_ended(hang: str, tmp_path: Path, monkeypatch: pytest.
         with Pool(1, setup=setup) as pool:
             pids = bell.pids()
             # Only now: a busy machine may need any time to come this far.
-            pool._driver.scheduler.limits = Limits(setup_s=0.01, terminate_s=0.05)
+            pool._driver.scheduler.state.limits = Limits(setup_s=0.01, terminate_s=0.05)
             with pytest.raises(SetupError, match=r"not ready after 0\.01 s"):
                 pool.map(abs, [1])
             wait_gone(pids)

@@ -19,17 +19,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from allcores.errors import TaskTimeout, WorkerLost
+from allcores.errors import InternalError, TaskTimeout, WorkerLost
 from allcores.events import TaskPreempted, TaskRetried
 from allcores.limits import Limits, Retry
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.pool.input_reader import MOST_CHUNKS
 from allcores.pool.result_stream import open_segment
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
 from allcores.scheduler.messages import (
-    Failure,
     Kill,
     Launch,
     Peek,
@@ -41,9 +40,9 @@ from allcores.scheduler.messages import (
     WorkerProgress,
 )
 from allcores.scheduler.scheduler import Scheduler
+from allcores.scheduler.state import DEPTH_SHORT
 from allcores.scheduler.timeouts import PEEK_NS
 from allcores.scheduler.worker_state import Lifecycle
-from allcores.scheduler.workers import DEPTH_SHORT
 from allcores.transport.positions import (
     NO_LIMIT,
     PHASE_IDLE,
@@ -470,12 +469,12 @@ class Client:
             return False
         if map_state.calls:
             return True
-        return self.world.scheduler.room(map_state) > 0 and map_state.want(self.world.scheduler.workers) > 0
+        return self.world.demand.room(map_state) > 0 and map_state.want(self.world.state.workers) > 0
 
     def pull(self, at_most: int | None = None) -> None:
         """One chunk of input, or one submitted call."""
-        map_state, scheduler = self.map_state, self.world.scheduler
-        wanted = 1 if map_state.calls else map_state.want(scheduler.workers)
+        map_state, scheduler, demand = self.map_state, self.world.scheduler, self.world.demand
+        wanted = 1 if map_state.calls else map_state.want(scheduler.state.workers)
         if not map_state.calls:
             lone = map_state.pulled == map_state.consumed
             assert lone or map_state.bytes_out < map_state.bytes_limit, (
@@ -484,7 +483,7 @@ class Client:
         number = wanted if at_most is None else min(wanted, at_most)
         chunks = []
         index = map_state.pulled
-        room = 1 if map_state.calls else min(scheduler.room(map_state), MOST_CHUNKS, max(1, map_state.credit // wanted))
+        room = 1 if map_state.calls else min(demand.room(map_state), MOST_CHUNKS, max(1, map_state.credit // wanted))
         for _ in range(room if at_most is None else 1):
             items = self.tasks[index : index + number]
             if items:
@@ -505,7 +504,7 @@ class Client:
             self.world.turn(add)
         if len(items) < number or (map_state.calls and map_state.pulled == len(self.tasks)):
             map_state.exhausted = True
-            scheduler.dirty_maps.add(map_state)
+            scheduler.state.dirty_maps.add(map_state)
             self.world.turn(lambda now: None)
         self._resident_tree_bytes()
 
@@ -523,12 +522,12 @@ class Client:
         if segment is not None:
             self.check(segment)
             return
-        map_state, scheduler = self.map_state, self.world.scheduler
-        if not map_state.exhausted and map_state.credit <= 0 and scheduler.room(map_state) > 0:
+        map_state, scheduler, demand = self.map_state, self.world.scheduler, self.world.demand
+        if not map_state.exhausted and map_state.credit <= 0 and demand.room(map_state) > 0:
             self.world.turn(scheduler.starved)
         self.asleep = not self.over and not self.may_pull and not map_state.ready
         # A stream does not wait then, it looks again.
-        assert not (self.asleep and scheduler.starving(map_state)), f"the reader of map {map_state.number} spins"
+        assert not (self.asleep and demand.starving(map_state)), f"the reader of map {map_state.number} spins"
 
     def check(self, segment: Segment) -> None:
         """The promises about outcomes."""
@@ -625,6 +624,7 @@ class World:
         self.script = script or Script(b"")
         self.clock = 1_000_000_000
         self.scheduler = Scheduler(workers, limits or Limits(), self.progress, rng=random.Random(1))
+        self.state, self.demand = self.scheduler.state, self.scheduler.demand
         self.workers: dict[int, SimulatedWorker] = {}
         self.clients: list[Client] = []
         self.story: list[str] = []
@@ -674,17 +674,17 @@ class World:
         assert not self._in_turn
         self._in_turn = True
         step(self.clock)
-        while self.scheduler.commands:
-            commands, self.scheduler.commands = self.scheduler.commands, []
+        while self.state.commands:
+            commands, self.state.commands = self.state.commands, []
             for order in commands:
                 self._execute(order)
         self._in_turn = False
-        for map_state in list(self.scheduler.dirty_maps):
+        for map_state in list(self.state.dirty_maps):
             for client in self.clients:
                 if client.map_state is map_state:
                     self._wake(client)
-        self.scheduler.dirty_maps.clear()
-        events, self.scheduler.new_events = self.scheduler.new_events, []
+        self.state.dirty_maps.clear()
+        events, self.state.events = self.state.events, []
         for each in events:
             if isinstance(each, TaskPreempted):
                 task = self.clients[each.map_number - 1].tasks[each.index]
@@ -702,7 +702,7 @@ class World:
             while (segment := client.map_state.take()) is not None:
                 assert segment.items[0].index not in client.cancelled_calls, "a cancelled call has an outcome"
                 client.check(segment)
-        elif client.map_state.ready or client.map_state.finished or self.scheduler.wants_input(client.map_state):
+        elif client.map_state.ready or client.map_state.finished or self.demand.wants_input(client.map_state):
             client.asleep = False
 
     def _execute(self, order: Any) -> None:
@@ -718,7 +718,7 @@ class World:
         if isinstance(order, Send):
             assert worker.limit == NO_LIMIT, f"{order} to a worker that has a limit"
             assert not worker.condemned and not worker.told_to_stop, f"{order} to a worker that is to end"
-            assert self.scheduler.worker_states[order.worker].lifecycle is Lifecycle.READY
+            assert self.state.worker_states[order.worker].lifecycle is Lifecycle.READY
             assert order.chunk.items and not order.chunk.done, f"{order} is not whole"
             assert not order.chunk.map_state.cancelled and not order.chunk.cancelled, f"{order} that nobody wants"
             assert order.chunk.attempt <= order.chunk.map_state.retry.times + 1, f"{order} is one attempt too many"
@@ -732,9 +732,9 @@ class World:
         elif isinstance(order, Peek):
             worker.peeked_at = True
         elif isinstance(order, Kill):
-            termination = self.scheduler.worker_states[order.worker].termination
+            termination = self.state.worker_states[order.worker].termination
             if "memory" in order.reason and termination is not None and not termination.preempted:
-                others = [worker_state for worker_state in self.scheduler.worker_states.values() if worker_state.chunks]
+                others = [worker_state for worker_state in self.state.worker_states.values() if worker_state.chunks]
                 assert [worker_state.worker for worker_state in others] == [order.worker], f"it was not alone: {others}"
             worker.condemned = True
         elif isinstance(order, Stop):
@@ -744,19 +744,19 @@ class World:
 
     def _check_worker_states(self) -> None:
         ready = 0
-        for worker_state in self.scheduler.worker_states.values():
+        for worker_state in self.state.worker_states.values():
             assert len(worker_state.chunks) <= DEPTH_SHORT, f"{worker_state} holds more than {DEPTH_SHORT} chunks"
             sequences = [chunk.sequence for chunk in worker_state.chunks]
             assert sequences == sorted(set(sequences)), f"{worker_state} holds chunks out of order"
             ready += (
                 worker_state.lifecycle in (Lifecycle.STARTING, Lifecycle.READY) and worker_state.termination is None
             )
-        if not self.scheduler.closing and self.scheduler.broken is None:
+        if not self.state.closing and self.state.broken is None:
             waiting = [client for client in self.clients if client.map_state.pending and not client.map_state.cancelled]
-            busy = any(worker_state.chunks for worker_state in self.scheduler.worker_states.values())
-            held = self.scheduler.admission.narrow and busy
-            assert held or not (waiting and self.scheduler.idle), f"{list(self.scheduler.idle)} idle while chunks wait"
-            assert ready == self.scheduler.workers, f"{ready} of {self.scheduler.workers} workers"
+            busy = any(worker_state.chunks for worker_state in self.state.worker_states.values())
+            held = self.state.narrow and busy
+            assert held or not (waiting and self.state.idle), f"{list(self.state.idle)} idle while chunks wait"
+            assert ready == self.state.workers, f"{ready} of {self.state.workers} workers"
 
     def _read_memory(self) -> tuple[int, int]:
         """A reading of the memory, as the script will have it."""
@@ -820,7 +820,7 @@ class World:
                 event = worker.wakes_at
             if worker.condemned:
                 steps.append(("reap", worker))
-        alarm = self.scheduler.next_alarm_ns
+        alarm = self.scheduler.next_timer_ns
         if alarm is not None:
             if alarm <= clock:
                 found.append(("tick", None))
@@ -846,7 +846,7 @@ class World:
     def next_event(self) -> int | None:
         """When something can happen by itself; None if never."""
         times = [worker.wakes_at for worker in self.workers.values() if worker.alive and worker.wakes_at < FOREVER]
-        alarm = self.scheduler.next_alarm_ns
+        alarm = self.scheduler.next_timer_ns
         if alarm is not None:
             times.append(alarm)
         later = [time for time in times if time > self.clock]
@@ -918,7 +918,7 @@ class World:
             while not self.script.over:
                 self._wild_step()
             self.settle()
-        except AssertionError as error:
+        except (AssertionError, InternalError) as error:
             error.add_note("\n".join(self.story))
             raise
 
@@ -1025,7 +1025,7 @@ class World:
             all(client.over for client in self.clients)
             and not any(
                 worker_state.chunks or worker_state.lifecycle is not Lifecycle.READY
-                for worker_state in self.scheduler.worker_states.values()
+                for worker_state in self.state.worker_states.values()
             )
             and not any(worker.pipe or not worker.alive for worker in self.workers.values())
             and not self.scheduler.waiting_for_time
@@ -1033,7 +1033,7 @@ class World:
 
     def check_end(self) -> None:
         """What must hold when everything is over."""
-        scheduler = self.scheduler
+        state, demand = self.state, self.demand
         for client in self.clients:
             map_state = client.map_state
             assert not map_state.pending, f"map {map_state.number} has left {list(map_state.pending)}"
@@ -1048,12 +1048,12 @@ class World:
             for task in client.tasks[: map_state.pulled]:
                 assert task.outcome is not None or task.index in client.cancelled_calls, f"{task} has no outcome"
         pulled = sum(client.map_state.pulled for client in self.clients)
-        kinds = {kind.value: scheduler.count(kind) for kind in Kind}
+        kinds = {kind.value: state.counters.count(kind) for kind in Kind}
         assert sum(kinds.values()) == pulled, f"{kinds} for {pulled} items"
-        worker_states = list(scheduler.worker_states.values())
-        assert len(worker_states) == scheduler.workers, f"{len(worker_states)} of {scheduler.workers} workers are left"
+        worker_states = list(state.worker_states.values())
+        assert len(worker_states) == state.workers, f"{len(worker_states)} of {state.workers} workers are left"
         assert all(worker_state.open for worker_state in worker_states), f"some cannot be given work: {worker_states}"
-        assert scheduler.hungry
+        assert demand.hungry
 
 
 def _brief(message: Results | str) -> str:

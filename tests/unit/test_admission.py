@@ -27,6 +27,7 @@ from allcores.scheduler.memory_policy import (
     youngest,
 )
 from allcores.scheduler.messages import Kill, SetLimit
+from allcores.scheduler.timers import Timer
 from allcores.scheduler.work_stealing import CONFIRM_NS
 
 MB = 1_000_000
@@ -176,10 +177,10 @@ class Squeezed(Harness):
         """They run the first item of what they hold, each having begun later than the one before."""
         for worker in workers:
             self.now += MILLI
-            self.at(worker, self.scheduler.worker_states[worker].chunks[0].sequence, 0)
+            self.at(worker, self.state.worker_states[worker].chunks[0].sequence, 0)
 
     def events_of(self, kind: type) -> list[Any]:
-        return [each for each in self.scheduler.new_events if isinstance(each, kind)]
+        return [each for each in self.state.events if isinstance(each, kind)]
 
     def kills(self) -> list[int]:
         return [order.worker for order in self.commands() if isinstance(order, Kill)]
@@ -220,14 +221,14 @@ def test_with_nobody_busy_one_chunk_starts_however_short_memory_is() -> None:
         harness.weights[worker] = 0
         harness.runs(worker)
         harness.have(0)
-        harness.results(worker, harness.scheduler.worker_states[worker].last_sequence, 0, 1)
+        harness.results(worker, harness.state.worker_states[worker].last_sequence, 0, 1)
     assert started == [0, 1, 2, 3]
 
 
 def worker_states_after_loss(harness: Squeezed, worker: int) -> Squeezed:
     """The worker that was ended is gone, and another is ready."""
     harness.gone(worker)
-    for each in harness.scheduler.worker_states:
+    for each in harness.state.worker_states:
         if each not in harness.board:
             harness.ready(each)
     return harness
@@ -239,14 +240,14 @@ def test_no_input_is_pulled_while_work_is_held() -> None:
     harness.add(map_state)
     [(first, *_)] = harness.sent()
     harness.runs(first)
-    assert harness.scheduler.room(map_state) > 0 and harness.scheduler.starving(map_state)
+    assert harness.scheduler.demand.room(map_state) > 0 and harness.scheduler.demand.starving(map_state)
     harness.have(900)
-    assert harness.scheduler.room(map_state) == 0
-    assert not harness.scheduler.starving(map_state) and not harness.scheduler.wants_input(map_state)
-    harness.scheduler.dirty_maps.clear()
+    assert harness.scheduler.demand.room(map_state) == 0
+    assert not harness.scheduler.demand.starving(map_state) and not harness.scheduler.demand.wants_input(map_state)
+    harness.state.dirty_maps.clear()
     harness.results(first, 1, 0, 1)
-    assert map_state in harness.scheduler.dirty_maps
-    assert harness.scheduler.room(map_state) == 1 and harness.scheduler.starving(map_state)
+    assert map_state in harness.state.dirty_maps
+    assert harness.scheduler.demand.room(map_state) == 1 and harness.scheduler.demand.starving(map_state)
 
 
 def test_what_waits_at_workers_is_stolen_but_not_from_the_oldest() -> None:
@@ -256,7 +257,7 @@ def test_what_waits_at_workers_is_stolen_but_not_from_the_oldest() -> None:
         harness.add(map_state, 3)
     held = {
         worker: [chunk.first for chunk in worker_state.chunks]
-        for worker, worker_state in harness.scheduler.worker_states.items()
+        for worker, worker_state in harness.state.worker_states.items()
     }
     old, young = sorted(held)
     harness.commands()
@@ -265,8 +266,8 @@ def test_what_waits_at_workers_is_stolen_but_not_from_the_oldest() -> None:
     assert [order.worker for order in harness.commands() if isinstance(order, SetLimit)] == [young]
     harness.now += CONFIRM_NS
     harness.scheduler.tick(harness.now)
-    assert [len(chunk.items) for chunk in harness.scheduler.worker_states[old].chunks] == [3, 3]
-    kept = harness.scheduler.worker_states[young].chunks
+    assert [len(chunk.items) for chunk in harness.state.worker_states[old].chunks] == [3, 3]
+    kept = harness.state.worker_states[young].chunks
     assert sum(len(chunk.items) for chunk in kept) == 1
     assert sum(len(chunk.items) for chunk in map_state.pending) == 5
     assert map_state.pending[0].first == held[young][0] + 1
@@ -285,7 +286,7 @@ def test_the_ended_item_goes_to_the_front_and_is_no_attempt() -> None:
     worker_states_after_loss(harness, sent[1])
     [chunk] = map_state.pending
     assert (chunk.first, chunk.attempt, chunk.preempted) == (1, 1, 1)
-    assert harness.scheduler.preempted == 1
+    assert harness.state.counters.preempted == 1
     assert harness.events_of(TaskPreempted) == [TaskPreempted(map_state.number, 1, 1, sent[1])]
     harness.have(9_000)
     assert harness.sent() == [], "one less than before may be busy"
@@ -330,17 +331,17 @@ def test_an_item_that_was_requeued_too_often_runs_alone_and_is_then_told() -> No
 def test_an_idle_pool_sleeps() -> None:
     """Looks are made while work is out only, however it was left."""
     harness = Squeezed(2)
-    assert all(alarm[2] != "memory" for alarm in harness.scheduler.alarms)
+    assert all(alarm[2] is not Timer.MEMORY for alarm in harness.state.timers.heap)
     map_state = harness.map_state()
     harness.add(map_state)
     [(first, *_)] = harness.sent()
-    assert [alarm[2] for alarm in harness.scheduler.alarms].count("memory") == 1
+    assert [alarm[2] for alarm in harness.state.timers.heap].count(Timer.MEMORY) == 1
     harness.runs(first)
     harness.have(900)
-    assert [alarm[2] for alarm in harness.scheduler.alarms].count("memory") == 1
+    assert [alarm[2] for alarm in harness.state.timers.heap].count(Timer.MEMORY) == 1
     harness.results(first, 1, 0, 1)
     harness.have(900)
-    assert all(alarm[2] != "memory" for alarm in harness.scheduler.alarms)
+    assert all(alarm[2] is not Timer.MEMORY for alarm in harness.state.timers.heap)
 
 
 def test_none_leaves_memory_alone() -> None:
@@ -348,5 +349,5 @@ def test_none_leaves_memory_alone() -> None:
     harness.scheduler.admission.watch(lambda: (0, TOTAL), lambda worker: 0)
     map_state = harness.map_state()
     harness.add(map_state)
-    assert all(alarm[2] != "memory" for alarm in harness.scheduler.alarms)
-    assert not harness.scheduler.admission.narrow
+    assert all(alarm[2] is not Timer.MEMORY for alarm in harness.state.timers.heap)
+    assert not harness.state.narrow

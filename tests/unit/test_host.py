@@ -28,7 +28,7 @@ from allcores.outcome import Kind
 from allcores.pool.driver import Driver
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState
-from allcores.scheduler.messages import Kill, Launch, Order, Results, Send, WorkerGone
+from allcores.scheduler.messages import Command, Kill, Launch, Results, Send, WorkerGone
 
 
 class ScriptedBackend(SerialBackend):
@@ -36,7 +36,7 @@ class ScriptedBackend(SerialBackend):
 
     def __init__(self) -> None:
         super().__init__(WorkerInit())
-        self.commands: list[Order] = []
+        self.commands: list[Command] = []
         self.functions_forgotten: list[int] = []
         self.woken = 0
 
@@ -44,7 +44,7 @@ class ScriptedBackend(SerialBackend):
         super().start(host)
         self.host = host
 
-    def execute(self, commands: Sequence[Order]) -> None:
+    def execute(self, commands: Sequence[Command]) -> None:
         self.commands += commands
 
     def forget_function(self, number: int) -> None:
@@ -162,10 +162,10 @@ def test_workers_that_were_never_started_are_not_waited_for(play: Play) -> None:
 
 def test_a_preload_and_its_end(play: Play) -> None:
     play.backend.post(PreloadBegan())
-    assert play.driver.scheduler.preloading_ns is not None
+    assert play.driver.scheduler.state.preloading_ns is not None
     play.backend.post(PreloadEnded("preload or setup"))
-    assert play.driver.scheduler.preloading_ns is None
-    assert play.driver.scheduler.setup_step == "preload or setup"
+    assert play.driver.scheduler.state.preloading_ns is None
+    assert play.driver.scheduler.state.setup_step == "preload or setup"
 
 
 def test_a_backend_that_has_stopped_is_asked_for_nothing(play: Play) -> None:
@@ -180,7 +180,7 @@ def test_events_within_a_command_are_part_of_the_same_transaction() -> None:
     """As the serial backend does it, whose worker is ready as soon as it is launched."""
 
     class Prompt(ScriptedBackend):
-        def execute(self, commands: Sequence[Order]) -> None:
+        def execute(self, commands: Sequence[Command]) -> None:
             super().execute(commands)
             launched = [command.worker for command in commands if isinstance(command, Launch)]
             self.host.apply([WorkerReady(worker, None) for worker in launched], 1)

@@ -68,7 +68,7 @@ def test_patience_without_end_works_or_is_refused(name: str) -> None:
         return
     scheduler = Scheduler(1, limits, lambda worker: None)
     scheduler.fill(0)
-    assert scheduler.commands
+    assert scheduler.state.commands
 
 
 def test_limits_that_may_be_absent() -> None:

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.errors import PoolClosed
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import BYTES_TAKEN, Chunk, Function, MapState, Segment, describe
-from allcores.scheduler.messages import Failure
 
 FUNCTION = Function(3, print, b"", "call", "work")
 

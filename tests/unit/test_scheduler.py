@@ -13,15 +13,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
 
-from allcores.errors import BrokenPool, SetupError, TaskTimeout
+from allcores.errors import BrokenPool, InternalError, SetupError, TaskTimeout
 from allcores.events import TaskRetried, WorkerEnded
 from allcores.limits import Limits, Retry
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.chunk_size import MOST_NS, Chunker
+from allcores.scheduler.input_demand import RESERVE
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
 from allcores.scheduler.messages import (
-    Failure,
     Kill,
     Launch,
     Peek,
@@ -32,21 +32,14 @@ from allcores.scheduler.messages import (
     WorkerGone,
     WorkerProgress,
 )
-from allcores.scheduler.scheduler import (
-    CROWDED_NS,
-    DEPTH,
-    MAX_REQUEUES,
-    MOST_FAILED_STARTS,
-    MOST_FAILED_STARTS_LATER,
-    MOST_KILLED_STARTS,
-    RESERVE,
-    Scheduler,
-)
-from allcores.scheduler.settlement import MOST_ALARMS
+from allcores.scheduler.scheduler import CROWDED_NS, Scheduler
+from allcores.scheduler.settlement import MAX_REQUEUES
+from allcores.scheduler.state import DEPTH
 from allcores.scheduler.timeouts import PEEK_NS, START_NS
+from allcores.scheduler.timers import MOST_TIMERS, Timer
 from allcores.scheduler.work_stealing import CONFIRM_NS, SOON_NS
 from allcores.scheduler.worker_state import Lifecycle, Termination
-from allcores.scheduler.workers import STOPPED_NS
+from allcores.scheduler.workers import MOST_FAILED_STARTS, MOST_FAILED_STARTS_LATER, MOST_KILLED_STARTS, STOPPED_NS
 from allcores.transport.positions import (
     NO_LIMIT,
     PHASE_IDLE,
@@ -70,18 +63,19 @@ class Harness:
     def __init__(self, workers: int = 1, *, ready: bool = True, **limits: Any) -> None:
         self.board: dict[int, WorkerProgress] = {}
         self.scheduler = Scheduler(workers, Limits(**limits), self.board.get, rng=random.Random(1))
+        self.state = self.scheduler.state
         self.now = SECOND
         self.maps = 0
         self.scheduler.fill(self.now)
         if ready:
             self.commands()
             # In reverse: of the idle, the one that came last is the first to be given work.
-            for worker in reversed(self.scheduler.worker_states):
+            for worker in reversed(self.state.worker_states):
                 self.ready(worker)
 
     def commands(self, *, peeks: bool = False) -> list[Any]:
         """What was ordered since the last look."""
-        commands, self.scheduler.commands = self.scheduler.commands, []
+        commands, self.state.commands = self.state.commands, []
         return [order for order in commands if peeks or not isinstance(order, Peek)]
 
     def sent(self) -> list[tuple[int, int, int, int]]:
@@ -143,7 +137,7 @@ class Harness:
     def pass_time(self, until_ns: int, *, alarms: int = 1000) -> None:
         """Let `until_ns` pass; ring each alarm when it is due."""
         until = self.now + until_ns
-        while (alarm := self.scheduler.next_alarm_ns) is not None and alarm <= until:
+        while (alarm := self.scheduler.next_timer_ns) is not None and alarm <= until:
             alarms -= 1
             assert alarms, "alarms without end"
             self.now = max(self.now, alarm)
@@ -213,14 +207,14 @@ def test_whose_reader_held_back_is_woken_when_a_worker_is_idle() -> None:
     busy, waiting = harness.map_state(), harness.map_state()
     harness.add(busy)
     harness.commands()
-    harness.scheduler.dirty_maps.clear()
+    harness.scheduler.state.dirty_maps.clear()
     harness.results(1, 1, 0, 1)
-    assert waiting in harness.scheduler.dirty_maps and harness.scheduler.wants_input(waiting)
+    assert waiting in harness.scheduler.state.dirty_maps and harness.scheduler.demand.wants_input(waiting)
     waiting.exhausted = True
     harness.add(busy)
-    harness.scheduler.dirty_maps.clear()
+    harness.scheduler.state.dirty_maps.clear()
     harness.results(1, 2, 0, 1)
-    assert waiting not in harness.scheduler.dirty_maps
+    assert waiting not in harness.scheduler.state.dirty_maps
 
 
 def test_maps_are_served_in_turn() -> None:
@@ -244,26 +238,26 @@ def test_there_is_room_for_everybody_and_a_reserve() -> None:
     """`room` counts chunks for whoever is idle or has space, and some more; pending ones are subtracted."""
     harness = Harness(4, ready=False)
     map_state = harness.map_state()
-    assert harness.scheduler.room(map_state) == 4, (
+    assert harness.scheduler.demand.room(map_state) == 4, (
         "nobody is ready yet: the first chunks shall wait for those who start"
     )
-    assert harness.scheduler.hungry
+    assert harness.scheduler.demand.hungry
     map_state.chunker.observe(1, 6 * MILLI, 10)
-    assert harness.scheduler.room(map_state) == 8
+    assert harness.scheduler.demand.room(map_state) == 8
     for worker in (1, 2, 3, 4):
         harness.ready(worker)
-    assert harness.scheduler.room(map_state) == 4 * DEPTH + 4
+    assert harness.scheduler.demand.room(map_state) == 4 * DEPTH + 4
     for _ in range(4 * DEPTH + 3):
         harness.add(map_state)
     assert len(map_state.pending) == 3
-    assert harness.scheduler.room(map_state) in (1, 5)
+    assert harness.scheduler.demand.room(map_state) in (1, 5)
     harness.results(1, 1, 0, 1)
-    assert harness.scheduler.room(map_state) == 2
-    assert not harness.scheduler.hungry
+    assert harness.scheduler.demand.room(map_state) == 2
+    assert not harness.scheduler.demand.hungry
     many = Harness(100, ready=False)
     known = many.map_state()
     known.chunker.observe(1, MILLI, 10)
-    assert many.scheduler.room(known) == 100 + RESERVE
+    assert many.scheduler.demand.room(known) == 100 + RESERVE
 
 
 @pytest.mark.parametrize("chunk", [None, 7])
@@ -271,12 +265,12 @@ def test_until_results_are_known_each_worker_gets_one_chunk(chunk: int | None) -
     """They may be large: what is pulled before the first is known is no more than the workers need to begin."""
     harness = Harness(4)
     map_state = harness.map_state(chunker=Chunker(chunk))
-    while harness.scheduler.room(map_state) > 0:
+    while harness.scheduler.demand.room(map_state) > 0:
         harness.add(map_state, chunk or 1)
     assert [chunk.first // (map_state.chunker.fixed or 1) for chunk in sent_chunks(harness)] == [0, 1, 2, 3]
-    assert not map_state.pending and not harness.scheduler.starving(map_state)
+    assert not map_state.pending and not harness.scheduler.demand.starving(map_state)
     harness.results(4, 1, 0, chunk or 1)
-    assert harness.scheduler.room(map_state) > 4 and harness.scheduler.starving(map_state)
+    assert harness.scheduler.demand.room(map_state) > 4 and harness.scheduler.demand.starving(map_state)
 
 
 def sent_chunks(harness: Harness) -> list[Chunk]:
@@ -297,7 +291,7 @@ def test_reports_of_strangers_are_ignored() -> None:
     harness.results(1, 1, 2, 1)
     harness.results(1, 1, 2, 1)
     assert take_all(map_state) == [(0, 2, []), (2, 1, [])]
-    assert harness.scheduler.count(Kind.OK) == 3 == harness.scheduler.items_done
+    assert harness.state.counters.count(Kind.OK) == 3 == harness.state.counters.items_done
 
 
 def test_results_that_come_too_early_wait_for_their_turn() -> None:
@@ -366,8 +360,8 @@ def test_new_work_does_not_wait_for_long_chunks_of_others(calls: bool) -> None:
     harness.results(1, 1, 0, 10)
     harness.results(1, 2, 0, 0)
     assert [order.chunk.map_state for order in harness.commands() if isinstance(order, Send)] == [new, long]
-    assert harness.scheduler.crowded(harness.now)
-    assert not harness.scheduler.crowded(harness.now + CROWDED_NS)
+    assert harness.scheduler.demand.crowded(harness.now)
+    assert not harness.scheduler.demand.crowded(harness.now + CROWDED_NS)
 
 
 def test_short_chunks_of_others_are_waited_for() -> None:
@@ -393,14 +387,14 @@ def test_an_idle_pool_sleeps() -> None:
     harness.end_of_input(map_state)
     take_all(map_state)
     harness.pass_time(60 * SECOND, alarms=50)
-    assert harness.scheduler.next_alarm_ns is None
+    assert harness.scheduler.next_timer_ns is None
 
 
 def test_running_items_that_were_stolen_is_an_error() -> None:
     """A worker that reports more items than its chunk holds is our mistake, and does not go unseen."""
     harness = Harness(1)
     harness.add(harness.map_state(), 2)
-    with pytest.raises(AssertionError, match="stolen"):
+    with pytest.raises(InternalError, match="stolen"):
         harness.results(1, 1, 0, 3)
 
 
@@ -418,7 +412,7 @@ def test_failures_stand_among_the_values() -> None:
     assert segment.values == [0, 2, 3]
     assert [(failure.offset, failure.error.args) for failure in segment.failures or ()] == [(1, (1,)), (4, (4,))]
     assert segment.durations == [1, 2, 3, 4, 5]
-    assert harness.scheduler.count(Kind.FAILED) == 2
+    assert harness.state.counters.count(Kind.FAILED) == 2
     assert map_state.failed == 2
 
 
@@ -471,10 +465,10 @@ def test_attempts_are_counted_and_end() -> None:
     segment = lonely(map_state)
     assert segment.attempt == 3
     assert [(failure.kind, failure.error.args) for failure in segment.failures or ()] == [(Kind.FAILED, (3,))]
-    retried = [event for event in harness.scheduler.new_events if isinstance(event, TaskRetried)]
+    retried = [event for event in harness.state.events if isinstance(event, TaskRetried)]
     assert [(event.index, event.attempt, event.wait_s) for event in retried] == [(0, 1, 0.1), (0, 2, 0.2)]
-    assert harness.scheduler.retries == 2
-    assert harness.scheduler.items_done == 1
+    assert harness.state.counters.retries == 2
+    assert harness.state.counters.items_done == 1
 
 
 @pytest.mark.parametrize(
@@ -541,7 +535,7 @@ def test_only_the_item_that_ran_is_charged() -> None:
         (8, 2, 1),
     ]
     assert harness.commands() == [Launch(2)]
-    assert harness.scheduler.requeues == 5
+    assert harness.state.counters.requeues == 5
     harness.ready(2)
     assert harness.sent() == [(2, 2, 1, 1), (2, 4, 2, 1)]
 
@@ -598,7 +592,7 @@ def test_an_idle_worker_that_dies_is_replaced() -> None:
     harness.gone(1, idle=True)
     assert harness.commands()[0] == Launch(3)
     assert map_state.settled == 0
-    assert [event.worker for event in harness.scheduler.new_events if isinstance(event, WorkerEnded)] == [1]
+    assert [event.worker for event in harness.state.events if isinstance(event, WorkerEnded)] == [1]
     harness.gone(1)
     assert harness.commands() == [], "a second notice of the same death is no news"
 
@@ -628,8 +622,8 @@ def test_a_worker_that_dies_at_its_limit_was_not_running_anything() -> None:
         harness.gone(2, idle=True)
         harness.ready(3)
         harness.tick(SOON_NS)
-        assert harness.scheduler.worker_states[1].limit == mark(1, 1)
-        assert harness.scheduler.worker_states[1].confirming
+        assert harness.state.worker_states[1].limit == mark(1, 1)
+        assert harness.state.worker_states[1].confirming
         if confirmed:
             harness.tick(CONFIRM_NS)
         harness.commands()
@@ -658,10 +652,10 @@ def test_an_unattributed_exit_charges_nobody() -> None:
 def test_alarms_of_workers_that_are_gone_are_dropped() -> None:
     """However many are replaced, before any of their alarms is due."""
     harness = Harness(1)
-    for worker in range(1, 10 * MOST_ALARMS):
+    for worker in range(1, 10 * MOST_TIMERS):
         harness.gone(worker, idle=True)
         harness.ready(worker + 1)
-    assert len(harness.scheduler.alarms) <= MOST_ALARMS + 2
+    assert len(harness.state.timers.heap) <= MOST_TIMERS + 2
 
 
 # --- starting -------------------------------------------------------------------------------------
@@ -679,7 +673,7 @@ def test_workers_that_end_before_they_are_ready_break_the_pool() -> None:
     harness.gone(MOST_FAILED_STARTS, idle=True)
     assert isinstance(map_state.broken, BrokenPool)
     assert map_state.finished
-    assert map_state in harness.scheduler.dirty_maps
+    assert map_state in harness.state.dirty_maps
     assert harness.commands() == [], "nobody is launched into a broken pool"
     late = harness.map_state()
     assert late.broken is map_state.broken
@@ -703,9 +697,9 @@ def test_workers_killed_as_they_start_are_replaced() -> None:
     harness = Harness(1, ready=False)
     for worker in range(1, MOST_KILLED_STARTS):
         harness.gone(worker, idle=True, killed=True, in_setup=worker % 2 == 0)
-        assert harness.scheduler.broken is None
+        assert harness.state.broken is None
     harness.gone(MOST_KILLED_STARTS, idle=True, killed=True)
-    assert isinstance(harness.scheduler.broken, BrokenPool)
+    assert isinstance(harness.state.broken, BrokenPool)
 
 
 def test_workers_that_fail_side_by_side_count_once() -> None:
@@ -713,11 +707,11 @@ def test_workers_that_fail_side_by_side_count_once() -> None:
     harness = Harness(10, ready=False)
     for worker in range(1, 11):
         harness.gone(worker, idle=True)
-    assert harness.scheduler.broken is None
-    assert harness.scheduler.failed_starts == 1
+    assert harness.state.broken is None
+    assert harness.state.failed_starts == 1
     for worker in range(11, 21):
         harness.gone(worker, idle=True)
-    assert harness.scheduler.failed_starts == 2
+    assert harness.state.failed_starts == 2
 
 
 def test_one_that_gets_ready_ends_the_row() -> None:
@@ -734,7 +728,7 @@ def test_one_that_gets_ready_ends_the_row() -> None:
     for _ in range(2 * MOST_FAILED_STARTS_LATER):
         harness.gone(worker, idle=True, unattributed=True)
         worker += 1
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
 
 
 @pytest.mark.parametrize("beside", [True, False])
@@ -749,7 +743,7 @@ def test_once_a_worker_was_ready_more_starts_may_fail(beside: bool) -> None:
     for _ in range(MOST_FAILED_STARTS_LATER - 1):
         harness.gone(worker, idle=True, in_setup=True)
         worker += 1
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
     if beside:
         harness.add(map_state)
         assert harness.sent() == [(1, 0, 1, 1)]
@@ -762,7 +756,7 @@ def test_a_worker_that_was_stopped_as_it_started_is_replaced(ready: int) -> None
     """A look every STOPPED_NS finds it; its neighbours, and the pool, are well."""
     harness = Harness(2, ready=False)
     stopped = {2}
-    harness.scheduler.is_stopped = stopped.__contains__
+    harness.state.is_stopped = stopped.__contains__
     if ready:
         harness.ready(1)
     harness.commands()
@@ -772,19 +766,19 @@ def test_a_worker_that_was_stopped_as_it_started_is_replaced(ready: int) -> None
     assert harness.commands() == [Kill(2, "it was stopped while it started"), Launch(3)]
     harness.gone(2, idle=True, killed=True)
     harness.ready(3)
-    assert harness.scheduler.broken is None
-    assert harness.scheduler.failed_starts == 0
+    assert harness.state.broken is None
+    assert harness.state.failed_starts == 0
 
 
 def test_workers_stopped_each_time_break_the_pool() -> None:
     """Some guardian stops them all: that ends, too."""
     harness = Harness(1, ready=False)
-    harness.scheduler.is_stopped = lambda worker: True
+    harness.state.is_stopped = lambda worker: True
     for worker in range(1, MOST_KILLED_STARTS + 1):
-        assert harness.scheduler.broken is None
+        assert harness.state.broken is None
         harness.pass_time(STOPPED_NS)
         harness.gone(worker, idle=True, killed=True)
-    assert isinstance(harness.scheduler.broken, BrokenPool)
+    assert isinstance(harness.state.broken, BrokenPool)
 
 
 def test_a_template_that_was_stopped_as_it_loads_is_ended() -> None:
@@ -792,10 +786,10 @@ def test_a_template_that_was_stopped_as_it_loads_is_ended() -> None:
     harness = Harness(1, ready=False)
     harness.scheduler.preload_began(harness.now)
     harness.commands()
-    harness.scheduler.is_stopped = lambda worker: worker == 0
+    harness.state.is_stopped = lambda worker: worker == 0
     harness.pass_time(STOPPED_NS)
     assert harness.commands() == [Kill(0, "it was stopped")]
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
     harness.pass_time(STOPPED_NS - 1)
     assert harness.commands() == []
 
@@ -807,7 +801,7 @@ def test_a_setup_that_hangs_beside_healthy_workers_is_a_failed_start() -> None:
     harness.commands()
     harness.pass_time(3 * SECOND)
     assert harness.commands() == [Kill(2, "its setup took too long"), Launch(3)]
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
 
 
 def test_a_setup_that_hangs_is_reported() -> None:
@@ -830,7 +824,7 @@ def test_what_is_loaded_for_all_does_not_count_as_setup() -> None:
     harness.pass_time(1 * SECOND)
     harness.scheduler.preload_began(harness.now)
     harness.pass_time(3 * SECOND - 1)
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
     harness.scheduler.preload_ended(harness.now)
     harness.pass_time(3 * SECOND - 1)
     assert map_state.broken is None and harness.commands() == []
@@ -859,11 +853,11 @@ def test_loading_that_ended_in_time_has_no_aftermath() -> None:
     harness.scheduler.preload_ended(harness.now)
     harness.scheduler.preload_began(harness.now)
     harness.pass_time(3 * SECOND - 1)
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
     harness.scheduler.preload_ended(harness.now)
     harness.ready(1)
     harness.pass_time(10 * SECOND)
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
 
 
 def test_a_setup_that_failed_is_reported_once() -> None:
@@ -883,7 +877,7 @@ def test_a_timely_setup_has_no_aftermath() -> None:
     harness.commands()
     harness.pass_time(10 * SECOND)
     assert harness.commands() == []
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
 
 
 # --- deadlines ------------------------------------------------------------------------------------
@@ -917,7 +911,7 @@ def test_a_timeout_ends_one_item() -> None:
     assert take_all(map_state)[:1] == [(0, 1, [])]
     harness.ready(2)
     assert harness.sent() == [(2, 2, 1, 1)]
-    assert harness.scheduler.count(Kind.TIMED_OUT) == 1
+    assert harness.state.counters.count(Kind.TIMED_OUT) == 1
 
 
 def test_the_facts_of_a_timeout() -> None:
@@ -978,7 +972,7 @@ def test_a_long_deadline_costs_few_looks() -> None:
     for sequence in range(1, 200):
         harness.add(map_state)
         harness.results(1, sequence, 0, 1)
-    assert len(harness.scheduler.alarms) < 10
+    assert len(harness.state.timers.heap) < 10
 
 
 def test_loading_that_takes_too_long_is_not_the_first_items_fault() -> None:
@@ -1039,8 +1033,8 @@ def test_a_terminated_worker_is_given_nothing() -> None:
     harness.add(map_state)
     harness.add(map_state)
     harness.commands()
-    worker_state = harness.scheduler.worker_states[1]
-    harness.scheduler.termination(
+    worker_state = harness.state.worker_states[1]
+    harness.scheduler.terminate(
         worker_state, Termination(Kind.WORKER_LOST, Boom(), "too much memory", 2, 0), harness.now
     )
     harness.add(map_state)
@@ -1052,7 +1046,7 @@ def test_a_terminated_worker_is_given_nothing() -> None:
     harness.gone(1)
     assert take_all(map_state) == [(1, 1, [Kind.WORKER_LOST])]
     assert harness.commands() == []
-    assert len(harness.scheduler.worker_states) == 1
+    assert len(harness.state.worker_states) == 1
 
 
 # --- cancelling -----------------------------------------------------------------------------------
@@ -1078,7 +1072,7 @@ def test_cancelling_ends_what_runs_after_the_grace() -> None:
     harness.ready(2)
     assert harness.sent() == [(2, 0, 2, 1)], "the other map's items run elsewhere"
     assert map_state.take() is None
-    assert harness.scheduler.count(Kind.CANCELLED) == 6
+    assert harness.state.counters.count(Kind.CANCELLED) == 6
 
 
 def test_cancelled_work_that_ends_in_its_grace_saves_its_worker() -> None:
@@ -1090,8 +1084,8 @@ def test_cancelled_work_that_ends_in_its_grace_saves_its_worker() -> None:
     harness.scheduler.cancel(map_state, harness.now)
     harness.commands()
     harness.results(1, 1, 0, 1)
-    assert harness.scheduler.count(Kind.CANCELLED) == 3
-    assert harness.scheduler.count(Kind.OK) == 0
+    assert harness.state.counters.count(Kind.CANCELLED) == 3
+    assert harness.state.counters.count(Kind.OK) == 0
     assert harness.commands() == [SetLimit(1, NO_LIMIT)]
     harness.add(other)
     assert harness.sent() == [(1, 0, 1, 1)]
@@ -1116,7 +1110,7 @@ def test_the_work_of_others_is_not_ended_with_a_cancelled_map() -> None:
     harness.results(1, 2, 0, 0)
     assert harness.commands() == [SetLimit(1, NO_LIMIT)]
     assert take_all(other) == [(0, 3, [])]
-    assert harness.scheduler.hungry
+    assert harness.scheduler.demand.hungry
 
 
 @pytest.mark.parametrize("chunks", [0, 1])
@@ -1127,8 +1121,8 @@ def test_a_terminated_worker_with_room_is_given_nothing(chunks: int) -> None:
     for _ in range(chunks):
         harness.add(map_state)
     harness.commands()
-    harness.scheduler.termination(
-        harness.scheduler.worker_states[1], Termination(Kind.WORKER_LOST, Boom(), "memory", 0, 0), harness.now
+    harness.scheduler.terminate(
+        harness.state.worker_states[1], Termination(Kind.WORKER_LOST, Boom(), "memory", 0, 0), harness.now
     )
     harness.add(map_state)
     assert harness.sent() == []
@@ -1200,17 +1194,17 @@ def test_cancelling_reaches_a_call_that_moved(story: Any) -> None:
     harness.pass_time(SECOND)
     commands = harness.commands()
     assert not any(isinstance(order, Send) for order in commands)
-    holders = [worker_state for worker_state in harness.scheduler.worker_states.values() if worker_state.chunks]
+    holders = [worker_state for worker_state in harness.state.worker_states.values() if worker_state.chunks]
     assert all(worker_state.termination is not None for worker_state in holders), f"it runs on: {holders}"
     for worker_state in holders:
         harness.gone(worker_state.worker)
-    for worker, worker_state in list(harness.scheduler.worker_states.items()):
+    for worker, worker_state in list(harness.state.worker_states.items()):
         if worker_state.lifecycle is Lifecycle.STARTING:
             harness.ready(worker)
     assert harness.sent() == []
     assert map_state.take() is None
     assert map_state.settled == map_state.pulled == map_state.consumed
-    assert harness.scheduler.count(Kind.CANCELLED) == 1
+    assert harness.state.counters.count(Kind.CANCELLED) == 1
 
 
 def test_cancelling_reaches_a_call_that_was_stolen() -> None:
@@ -1293,13 +1287,13 @@ def two_workers_one_busy(behind: int = 1) -> tuple[Harness, MapState]:
 def test_observers_are_told_of_each_report_that_was_joined() -> None:
     """One event of many reports is one turn for the scheduler, and as many records for those who look on."""
     harness = Harness()
-    harness.scheduler.activity_batcher = ActivityBatcher()
+    harness.state.activity_batcher = ActivityBatcher()
     map_state = harness.map_state(chunker=Chunker(6))
     harness.add(map_state, 6)
     harness.results(1, 1, 0, 6, total_ns=9, parts=[(2, 4), (1, 2), (3, 3)])
-    harness.scheduler.activity_batcher.settle(map_state)
+    harness.state.activity_batcher.settle(map_state)
     events: list[Any] = []
-    harness.scheduler.activity_batcher.tell(events)
+    harness.state.activity_batcher.tell(events)
     (report,) = events
     assert (report.attempts, report.busy_ns) == (6, 9)
     assert [(each.first, each.attempts, each.busy_ns) for each in report.records] == [(0, 2, 4), (2, 1, 2), (3, 3, 3)]
@@ -1310,13 +1304,13 @@ def test_between_two_calls_nobody_looks_for_work() -> None:
     harness = Harness(2)
     map_state = harness.map_state(calls=True)
     harness.add(map_state)
-    before = [what for _, _, what, _ in harness.scheduler.alarms]
+    before = [what for _, _, what, _ in harness.state.timers.heap]
     harness.results(1, 1, 0, 1)
-    assert [what for _, _, what, _ in harness.scheduler.alarms] == before
+    assert [what for _, _, what, _ in harness.state.timers.heap] == before
     harness.add(map_state)
     harness.add(map_state)
     harness.results(1, 2, 0, 1)
-    assert "seek" in [what for _, _, what, _ in harness.scheduler.alarms]
+    assert Timer.STEAL in [what for _, _, what, _ in harness.state.timers.heap]
 
 
 def test_waiting_work_is_stolen() -> None:
@@ -1330,7 +1324,7 @@ def test_waiting_work_is_stolen() -> None:
     assert harness.commands() == []
     harness.tick(1)
     assert harness.sent() == [(2, 2, 3, 1)]
-    assert harness.scheduler.stolen == 3
+    assert harness.state.counters.stolen == 3
     harness.results(1, 1, 0, 1)
     assert harness.commands() == []
     harness.results(1, 2, 0, 0)
@@ -1362,7 +1356,7 @@ def test_what_was_passed_is_not_stolen(place: WorkerProgress) -> None:
     harness.results(1, 1, 0, 1)
     harness.results(1, 2, 0, 1)
     assert harness.commands()[0] == SetLimit(1, NO_LIMIT)
-    assert harness.scheduler.stolen == 0
+    assert harness.state.counters.stolen == 0
     take_all(map_state)
     assert map_state.settled == 3
 
@@ -1486,9 +1480,9 @@ def test_what_was_stolen_may_have_been_the_bomb() -> None:
     harness.add(map_state, 2)
     harness.end_of_input(map_state)
     harness.board[1] = WorkerProgress(0, 0, 0, PHASE_IDLE)
-    harness.scheduler.limit(harness.scheduler.worker_states[1], mark(1, 1))
-    harness.scheduler.worker_states[1].confirming = True
-    harness.scheduler.alarm(harness.now, "confirm", harness.scheduler.worker_states[1])
+    harness.state.set_limit(harness.state.worker_states[1], mark(1, 1))
+    harness.state.worker_states[1].confirming = True
+    harness.state.timers.set(harness.now, Timer.CONFIRM, harness.state.worker_states[1])
     harness.tick()
     assert harness.sent() == [(1, 0, 1, 1), (2, 1, 1, 1)]
     harness.board[1] = WorkerProgress(1, 0, harness.now, PHASE_LOADING, mark(1, 0))
@@ -1535,7 +1529,7 @@ def test_closing_stops_the_idle_and_waits_for_the_busy() -> None:
     assert harness.commands() == [Stop(1)]
     harness.gone(1, idle=True)
     assert harness.commands() == []
-    assert harness.scheduler.worker_states == {}
+    assert harness.state.worker_states == {}
 
 
 def test_closing_does_not_wait_for_those_that_start() -> None:
@@ -1548,9 +1542,9 @@ def test_closing_does_not_wait_for_those_that_start() -> None:
     assert harness.commands() == [Stop(1)]
     for worker in (1, 2):
         harness.gone(worker, idle=True)
-    assert harness.scheduler.worker_states == {}
+    assert harness.state.worker_states == {}
     assert harness.commands() == []
-    assert harness.scheduler.broken is None
+    assert harness.state.broken is None
 
 
 def test_a_broken_pool_starts_nothing_more() -> None:
@@ -1607,7 +1601,7 @@ def test_a_crash_costs_one_item(data: bytes, workers: int, items: int) -> None:
     world.run()
     assert [task.index for task in tasks if task.outcome is not Kind.OK] == [bad]
     assert tasks[bad].executions == client.map_state.retry.times + 1
-    assert world.scheduler.workers_started == workers + client.map_state.retry.times + 1
+    assert world.state.counters.workers_started == workers + client.map_state.retry.times + 1
 
 
 @pytest.mark.parametrize("bytes_limit", [1 << 28, 2_000])
@@ -1694,4 +1688,4 @@ def test_the_first_reason_of_a_broken_pool_counts() -> None:
     harness.scheduler.break_off(first)
     harness.scheduler.break_off(second)
     assert map_state.broken is first
-    assert harness.scheduler.broken is first
+    assert harness.state.broken is first

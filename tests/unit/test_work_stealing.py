@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, Function, MapState
 from allcores.scheduler.messages import WorkerProgress
-from allcores.scheduler.work_stealing import STUCK_NS, WORTH_NS, split, spoils
-from allcores.scheduler.worker_state import MOVES, Lifecycle, WorkerState
+from allcores.scheduler.work_stealing import STUCK_NS, WORTH_NS, split, stealable
+from allcores.scheduler.worker_state import Lifecycle, WorkerState
 from allcores.transport.positions import NO_LIMIT, PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, mark
 
 FUNCTION = Function(1, None, b"", "one", "function")
@@ -44,13 +44,13 @@ def running(position: int, *, ns: int = 0, sequence: int = 1, claimed: int = 0) 
 def test_chunks_that_wait_go_first() -> None:
     """Of a busy worker that gets on, the waiting chunk is taken, not what it is in the middle of."""
     worker_state = worker_state_of(10, 10, mean_ns=MILLI)
-    assert spoils(worker_state, running(0, ns=MILLI), NOW) == (10 * MILLI, mark(2, 0))
+    assert stealable(worker_state, running(0, ns=MILLI), NOW) == (10 * MILLI, mark(2, 0))
 
 
 def test_a_long_item_loses_everything_behind_it() -> None:
     """When the current item takes long, all that is unstarted goes, of its own chunk, too."""
     worker_state = worker_state_of(10, 10, mean_ns=MILLI)
-    found = spoils(worker_state, running(3, ns=STUCK_NS + MILLI), NOW)
+    found = stealable(worker_state, running(3, ns=STUCK_NS + MILLI), NOW)
     assert found is not None
     assert found[1] == mark(1, 4)
 
@@ -58,27 +58,27 @@ def test_a_long_item_loses_everything_behind_it() -> None:
 def test_long_is_measured_by_the_others() -> None:
     """Where all items take long, one of usual length is not stuck."""
     worker_state = worker_state_of(3, mean_ns=100 * MILLI)
-    assert spoils(worker_state, running(0, ns=STUCK_NS + MILLI), NOW) == (100 * MILLI, mark(1, 2))
+    assert stealable(worker_state, running(0, ns=STUCK_NS + MILLI), NOW) == (100 * MILLI, mark(1, 2))
 
 
 def test_half_of_a_running_chunk_is_taken() -> None:
     """With nothing behind it, half of what is not started."""
     worker_state = worker_state_of(21, mean_ns=MILLI)
-    assert spoils(worker_state, running(0), NOW) == (10 * MILLI, mark(1, 11))
+    assert stealable(worker_state, running(0), NOW) == (10 * MILLI, mark(1, 11))
 
 
 def test_little_work_is_left_alone() -> None:
     """Stealing costs more than a few quick items are worth."""
-    assert spoils(worker_state_of(10, 10, mean_ns=1000), running(0), NOW) is None
-    assert spoils(worker_state_of(100, mean_ns=1000), running(0), NOW) is None
-    assert spoils(worker_state_of(1, mean_ns=1000 * MILLI), running(0, ns=100 * MILLI), NOW) is None
+    assert stealable(worker_state_of(10, 10, mean_ns=1000), running(0), NOW) is None
+    assert stealable(worker_state_of(100, mean_ns=1000), running(0), NOW) is None
+    assert stealable(worker_state_of(1, mean_ns=1000 * MILLI), running(0, ns=100 * MILLI), NOW) is None
 
 
 def test_before_anything_is_measured_time_tells() -> None:
     """Without a mean, a waiting chunk is worth taking once the first item has run for a while."""
     worker_state = worker_state_of(1, 1)
-    assert spoils(worker_state, running(0, ns=WORTH_NS - 1), NOW) is None
-    found = spoils(worker_state, running(0, ns=WORTH_NS), NOW)
+    assert stealable(worker_state, running(0, ns=WORTH_NS - 1), NOW) is None
+    found = stealable(worker_state, running(0, ns=WORTH_NS), NOW)
     assert found is not None
     assert found[1] == mark(2, 0)
 
@@ -88,7 +88,7 @@ def test_before_anything_is_measured_time_tells() -> None:
 )
 def test_a_worker_that_has_not_begun_can_be_robbed(progress: WorkerProgress | None) -> None:
     """Before it runs its first item, half of the chunk can be taken."""
-    found = spoils(worker_state_of(10, mean_ns=MILLI), progress, NOW)
+    found = stealable(worker_state_of(10, mean_ns=MILLI), progress, NOW)
     assert found is not None
     assert found[1] == mark(1, 5)
 
@@ -96,7 +96,7 @@ def test_a_worker_that_has_not_begun_can_be_robbed(progress: WorkerProgress | No
 def test_claimed_items_are_not_taken() -> None:
     """What a worker may start without looking at the board again stays with it."""
     worker_state = worker_state_of(20, mean_ns=MILLI)
-    found = spoils(worker_state, running(2, ns=STUCK_NS + MILLI, claimed=16), NOW)
+    found = stealable(worker_state, running(2, ns=STUCK_NS + MILLI, claimed=16), NOW)
     assert found is not None
     assert found[1] == mark(1, 16)
 
@@ -110,7 +110,7 @@ def test_claimed_items_are_not_taken() -> None:
     st.sampled_from([PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING]),
     st.integers(0, 25),
 )
-def test_spoils_are_never_what_may_have_started(
+def test_what_is_stealable_is_never_what_may_have_started(
     counts: list[int], mean_ns: int | None, position: int, claimed: int, ns: int, phase: int, done: int
 ) -> None:
     """Whatever the worker is at: the limit lies behind all that is done, runs, or is claimed, and something is won."""
@@ -121,7 +121,7 @@ def test_spoils_are_never_what_may_have_started(
     claimed = max(min(claimed, counts[0]), position + 1 if phase == PHASE_RUNNING else 0)
     started = 0 if phase == PHASE_IDLE else NOW - ns
     progress = WorkerProgress(1, position, started, phase, mark(1, claimed))
-    found = spoils(worker_state, progress, NOW)
+    found = stealable(worker_state, progress, NOW)
     if found is None:
         return
     won, limit = found
@@ -160,26 +160,3 @@ def test_reach_is_what_cannot_have_started(sequence: int, position: int, claimed
     assert claiming.unstarted_from(sequence) == claimed
     if other != sequence:
         assert bare.unstarted_from(other) == claiming.unstarted_from(other) == 0
-
-
-# --- a worker's life ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("before", list(Lifecycle))
-@pytest.mark.parametrize("after", list(Lifecycle))
-def test_only_legal_moves_are_made(before: Lifecycle, after: Lifecycle) -> None:
-    """A worker's life follows the table; anything else is our mistake and says so."""
-    worker_state = WorkerState(3, 0)
-    worker_state.lifecycle = before
-    if after in MOVES[before]:
-        worker_state.move(after)
-        assert worker_state.lifecycle is after
-    else:
-        with pytest.raises(AssertionError, match="worker 3 cannot go"):
-            worker_state.move(after)
-
-
-def test_the_end_is_the_end() -> None:
-    """From every state a worker can be gone, and from there nowhere."""
-    assert MOVES[Lifecycle.GONE] == frozenset()
-    assert all(Lifecycle.GONE in MOVES[lifecycle] for lifecycle in Lifecycle if lifecycle is not Lifecycle.GONE)

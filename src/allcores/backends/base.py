@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from allcores.scheduler.messages import Order, Results, Work, WorkerGone, WorkerProgress
+from allcores.scheduler.messages import Command, Results, Work, WorkerGone, WorkerProgress
 
 if TYPE_CHECKING:
     from allcores.scheduler.map_state import Chunk
@@ -256,7 +256,7 @@ class Backend(Protocol):
     def started(self) -> None:
         """The first commands were given; may wait, boundedly, until they are carried out."""
 
-    def execute(self, commands: Sequence[Order]) -> None:
+    def execute(self, commands: Sequence[Command]) -> None:
         """Carry out the scheduler's commands."""
 
     def forget_function(self, number: int) -> None:

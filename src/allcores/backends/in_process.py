@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from allcores.backends.base import WorkerInit
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError, TaskExited
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, describe
-from allcores.scheduler.messages import Failure, Results, Work, WorkerProgress
+from allcores.scheduler.messages import Results, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 from allcores.transport.references import OpenFiles

@@ -16,7 +16,7 @@ from allcores.backends.in_process import InProcessBackend, InProcessWorker
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError
 from allcores.scheduler.map_state import Chunk
-from allcores.scheduler.messages import Kill, Launch, Order, Results, Send, SetLimit, Stop, Work, WorkerProgress
+from allcores.scheduler.messages import Command, Kill, Launch, Results, Send, SetLimit, Stop, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class SerialBackend(InProcessBackend):
     def started(self) -> None:
         pass
 
-    def execute(self, commands: Sequence[Order]) -> None:
+    def execute(self, commands: Sequence[Command]) -> None:
         assert self._host is not None
         for order in commands:
             if isinstance(order, Launch):

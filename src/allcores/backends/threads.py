@@ -19,9 +19,9 @@ from allcores.errors import SetupError, WorkerLost
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import (
+    Command,
     Kill,
     Launch,
-    Order,
     Results,
     Send,
     SetLimit,
@@ -76,7 +76,7 @@ class ThreadBackend(InProcessBackend):
     def started(self) -> None:
         pass
 
-    def execute(self, commands: Sequence[Order]) -> None:
+    def execute(self, commands: Sequence[Command]) -> None:
         for order in commands:
             if isinstance(order, Launch):
                 worker = _Worker(InProcessWorker(order.worker, self._worker_init, self._shared))

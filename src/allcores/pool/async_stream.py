@@ -141,7 +141,7 @@ async def _pull(
             bell.event.set()
             while not map_state.exhausted and not map_state.cancelled:
                 with driver.lock:
-                    if driver.scheduler.room(map_state) > 0 and map_state.credit > 0:
+                    if driver.scheduler.demand.room(map_state) > 0 and map_state.credit > 0:
                         break
                 await asyncio.sleep(0.001)
             asked_ns = monotonic_ns()

@@ -27,7 +27,7 @@ def apply_event(scheduler: Scheduler, event: BackendEvent, now: int) -> None:
             scheduler.results(event, now)
         case WorkerReady():
             scheduler.ready(event.worker, now)
-            scheduler.new_events.append(WorkerStarted(event.worker, event.pid))
+            scheduler.state.events.append(WorkerStarted(event.worker, event.pid))
         case WorkerGone():
             scheduler.gone(event, now)
         case SetupFailed():
@@ -36,17 +36,17 @@ def apply_event(scheduler: Scheduler, event: BackendEvent, now: int) -> None:
             scheduler.preload_began(now)
         case PreloadEnded():
             scheduler.preload_ended(now)
-            scheduler.setup_step = event.setup_step
+            scheduler.state.setup_step = event.setup_step
         case MemoryExceeded():
-            worker_state = scheduler.worker_states.get(event.worker)
+            worker_state = scheduler.state.worker_states.get(event.worker)
             if worker_state is not None and worker_state.termination is None:
                 reason = "it used more memory than allowed"
                 termination = Termination(Kind.WORKER_LOST, event.error, reason, event.sequence, event.position)
-                scheduler.termination(worker_state, termination, now)
+                scheduler.terminate(worker_state, termination, now)
         case BackendBroken():
             scheduler.break_off(event.error)
         case LaunchesEnded():
-            for worker in [number for number in scheduler.worker_states if number not in event.started]:
-                del scheduler.worker_states[worker]
+            for worker in [number for number in scheduler.state.worker_states if number not in event.started]:
+                scheduler.launch_failed(worker)
         case BackendStopped():
-            scheduler.closing = True
+            scheduler.state.closing = True

@@ -37,7 +37,7 @@ def shared() -> Pool:
             pool is not None
             and not pool._current.closed
             and pool._current.pid == os.getpid()
-            and pool._current.scheduler.broken is None
+            and pool._current.scheduler.state.broken is None
         )
         if pool is None or not usable:
             if pool is not None and pool._current.pid == os.getpid():

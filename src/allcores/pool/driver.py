@@ -37,7 +37,7 @@ from allcores.pool.backend_events import apply_event
 from allcores.pool.interrupt_lock import InterruptSafeLock
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment, describe
-from allcores.scheduler.messages import Kill, Order, Results
+from allcores.scheduler.messages import Command, Results
 from allcores.scheduler.scheduler import Scheduler
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.shared_memory.buffers import BufferedPickle
@@ -116,11 +116,11 @@ class Driver:
         #: somebody wants to know of all work; an observer whose attribute `sees_work` is False does not
         self.wants_activity = any(getattr(observer, "sees_work", True) for observer in self._observers)
         if self.wants_activity:
-            self.scheduler.activity_batcher = ActivityBatcher()
+            self.scheduler.state.activity_batcher = ActivityBatcher()
         if self._observers:
             self.notify_observers(PoolOpened(name, backend.name, workers))
-        self.scheduler.setup_step = backend.setup_step
-        self.scheduler.is_stopped = backend.is_stopped
+        self.scheduler.state.setup_step = backend.setup_step
+        self.scheduler.state.is_stopped = backend.is_stopped
         if backend.memory_gauge is not None:
             self.scheduler.admission.watch(backend.memory_gauge, backend.resident_tree_bytes)
         backend.start(self)
@@ -178,7 +178,7 @@ class Driver:
                     if isinstance(part, Chunk):
                         self.scheduler.add(part, now)
                     else:
-                        self.scheduler.refuse(map_state, part)
+                        self.scheduler.settle_unpicklable(map_state, part)
                 self.execute()
                 if then is not None:
                     then()
@@ -187,17 +187,17 @@ class Driver:
 
     def execute(self) -> None:
         """Execute the scheduler's commands; with the lock held. `notify` is to follow once it is released."""
-        scheduler = self.scheduler
+        scheduler, state = self.scheduler, self.scheduler.state
         while self._given_up:
             self._drop(self._given_up.popleft())
-        while scheduler.commands:
-            commands: Sequence[Order] = scheduler.commands
-            scheduler.commands = []
+        while state.commands:
+            commands: Sequence[Command] = state.commands
+            state.commands = []
             while self._unused_functions:
                 self.backend.forget_function(self._unused_functions.popleft())
             self.backend.execute(commands)
-        if scheduler.dirty_maps:
-            for map_state in scheduler.dirty_maps:
+        if state.dirty_maps:
+            for map_state in state.dirty_maps:
                 if map_state.calls:
                     self._note_calls(map_state)
                     continue
@@ -206,18 +206,18 @@ class Driver:
                     # Its reader has left: nothing is noted of it any more.
                     continue
                 # Also when it can bring new work: behind a straggler nothing is ready, and workers idle.
-                if map_state.ready or map_state.finished or scheduler.wants_input(map_state):
+                if map_state.ready or map_state.finished or scheduler.demand.wants_input(map_state):
                     waker()
                 if self._observers:
                     self._note_progress(map_state)
-            scheduler.dirty_maps.clear()
-        if scheduler.activity_batcher is not None:
-            scheduler.activity_batcher.tell(scheduler.new_events)
-        if scheduler.new_events:
+            state.dirty_maps.clear()
+        if state.activity_batcher is not None:
+            state.activity_batcher.tell(state.events)
+        if state.events:
             if self._observers:
-                self._new_events.extend(scheduler.new_events)
-            scheduler.new_events = []
-        sleeps_until, alarm = self.backend.sleeps_until, scheduler.next_alarm_ns
+                self._new_events.extend(state.events)
+            state.events = []
+        sleeps_until, alarm = self.backend.sleeps_until, state.timers.next_ns
         if sleeps_until is not None and alarm is not None and alarm < sleeps_until:
             self.backend.wake_by(alarm)
 
@@ -238,7 +238,7 @@ class Driver:
         now = monotonic_ns()
         if map_state.finished or now - self._told_ns.get(map_state, 0) > PROGRESS_NS:
             self._told_ns[map_state] = now
-            self.scheduler.new_events.append(
+            self.scheduler.state.events.append(
                 Progress(map_state.number, map_state.settled, map_state.failed, map_state.total)
             )
 
@@ -348,11 +348,11 @@ class Driver:
 
     @property
     def closing(self) -> bool:
-        return self.scheduler.closing
+        return self.scheduler.state.closing
 
     @property
     def broken(self) -> BaseException | None:
-        return self.scheduler.broken
+        return self.scheduler.state.broken
 
     @property
     def waiting_for_time(self) -> bool:
@@ -360,14 +360,14 @@ class Driver:
 
     @property
     def holds_work(self) -> bool:
-        return any(worker_state.chunks for worker_state in self.scheduler.worker_states.values())
+        return any(worker_state.chunks for worker_state in self.scheduler.state.worker_states.values())
 
     @property
     def idle_workers(self) -> int:
-        return len(self.scheduler.idle)
+        return len(self.scheduler.state.idle)
 
     def assignment(self, worker: int, sequence: int) -> Assignment | None:
-        worker_state = self.scheduler.worker_states.get(worker)
+        worker_state = self.scheduler.state.worker_states.get(worker)
         if worker_state is None:
             return None
         return Assignment(
@@ -379,8 +379,8 @@ class Driver:
         )
 
     def totals(self) -> Totals:
-        scheduler = self.scheduler
-        return Totals(scheduler.items_done, scheduler.items_done - scheduler.count(Kind.OK), scheduler.retries)
+        counters = self.scheduler.state.counters
+        return Totals(counters.items_done, counters.items_done - counters.count(Kind.OK), counters.retries)
 
     def progress_of_maps(self) -> tuple[int, int]:
         maps = [map_state for map_state in self.maps() if not map_state.calls]
@@ -432,14 +432,13 @@ class Driver:
             self.scheduler.cancel(map_state, monotonic_ns())
         self.scheduler.forget(map_state)
         if self._observers:
-            activity_batcher = self.scheduler.activity_batcher
+            events = self.scheduler.state.events
+            activity_batcher = self.scheduler.state.activity_batcher
             if activity_batcher is not None:
                 activity_batcher.settle(map_state)
-                activity_batcher.tell(self.scheduler.new_events)
-            self.scheduler.new_events.append(
-                Progress(map_state.number, map_state.settled, map_state.failed, map_state.total)
-            )
-            self.scheduler.new_events.append(MapEnded(map_state.number, map_state.settled, map_state.failed, cancelled))
+                activity_batcher.tell(events)
+            events.append(Progress(map_state.number, map_state.settled, map_state.failed, map_state.total))
+            events.append(MapEnded(map_state.number, map_state.settled, map_state.failed, cancelled))
 
     def call(self, key: object, make: Callable[[int], MapState]) -> MapState:
         """The map behind all `submit`s with the same options."""
@@ -460,7 +459,7 @@ class Driver:
     @property
     def next_timer_ns(self) -> int | None:
         """See Host."""
-        alarm = self.scheduler.next_alarm_ns
+        alarm = self.scheduler.next_timer_ns
         if not self._blocked:
             return alarm
         soon = monotonic_ns() + BLOCKED_NS
@@ -527,8 +526,8 @@ class Driver:
                     "it cannot use: that process alone gets the outcome. A new call is run by workers of this process."
                 )
             raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
-        if self.scheduler.broken is not None:
-            raise again(self.scheduler.broken)
+        if self.scheduler.state.broken is not None:
+            raise again(self.scheduler.state.broken)
 
     def check_open(self) -> None:
         """Raises PoolClosed, or the error that broke the pool."""
@@ -548,12 +547,7 @@ class Driver:
         """
         if self.closed or self.pid != os.getpid():
             return
-
-        def step(scheduler: Scheduler, now: int) -> None:
-            scheduler.closing = True
-            scheduler.commands += [Kill(worker, reason, at_once) for worker in scheduler.worker_states]
-
-        self.turn(step)
+        self.turn(lambda scheduler, now: scheduler.kill_all(reason, at_once=at_once))
 
     def fail(self, error: BaseException) -> None:
         """See Host: everybody who waits is told."""
@@ -562,13 +556,13 @@ class Driver:
         try:
             with self.lock:
                 self.scheduler.break_off(mistake)
-                self.scheduler.closing = True
+                self.scheduler.state.closing = True
                 for waker in self._wakers.values():
                     waker()
                 for map_state in self._calls.values():
                     self._note_calls(map_state)
-                self._new_events.extend(self.scheduler.new_events)
-                self.scheduler.new_events = []
+                self._new_events.extend(self.scheduler.state.events)
+                self.scheduler.state.events = []
         finally:
             self.notify()
 
@@ -603,7 +597,7 @@ class Driver:
                 ended = MapEnded(
                     map_state.number, map_state.settled, map_state.failed, not map_state.finished or map_state.cancelled
                 )
-                self.scheduler.new_events.append(ended)
+                self.scheduler.state.events.append(ended)
             if not map_state.finished:
                 map_state.broken = map_state.broken or error
             self.scheduler.cancel(map_state, now)

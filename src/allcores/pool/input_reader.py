@@ -7,11 +7,10 @@ from itertools import islice
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from allcores.errors import NotPicklable
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.pool.driver import Driver
 from allcores.scheduler.activity import InputActivityBatcher
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
-from allcores.scheduler.messages import Failure
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.system import deferral
 from allcores.system.clock import monotonic_ns
@@ -70,13 +69,13 @@ class InputReader:
     def look(self) -> None:
         """Note how much is wanted now, for the next `feed`; with the driver's lock held."""
         map_state, driver = self._map_state, self._driver
-        room = driver.scheduler.room(map_state)
+        room = driver.scheduler.demand.room(map_state)
         wanted = 0
         if room > 0:
             # What a run with a journal has finished is to be on the disk soon: it numbers its items.
-            brief = self._numbered is not None or driver.scheduler.crowded(monotonic_ns())
+            brief = self._numbered is not None or driver.scheduler.demand.crowded(monotonic_ns())
             wanted = map_state.want(driver.workers, brief=brief)
-        if self.slow and not driver.scheduler.hungry:
+        if self.slow and not driver.scheduler.demand.hungry:
             wanted = 0
         if wanted:
             room = min(room, MOST_CHUNKS, max(1, map_state.credit // wanted))

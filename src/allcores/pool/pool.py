@@ -377,7 +377,7 @@ class Pool(Sharing):
         All attempts since the pool began. Quick items are measured together, and each counts with their mean.
         """
         with self._current.lock:
-            counts = list(self._current.scheduler.by_time)
+            counts = list(self._current.scheduler.state.counters.by_time)
         return [((1 << bucket) / 1e9, number) for bucket, number in enumerate(counts) if number]
 
     def worker_status(self) -> list[WorkerStatus]:

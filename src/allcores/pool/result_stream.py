@@ -258,7 +258,7 @@ class _Reader(Reading[R]):
         self._finished = map_state.finished
         if not map_state.exhausted:
             self.input_reader.look()
-        self._collected = bool(taken) or map_state.finished or self._driver.scheduler.starving(map_state)
+        self._collected = bool(taken) or map_state.finished or self._driver.scheduler.demand.starving(map_state)
         return self._collected
 
     def _hand_over(self) -> Segment:

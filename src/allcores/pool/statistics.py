@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allcores.outcome import Kind
+from allcores.scheduler.worker_state import Lifecycle
 from allcores.system.plain_record import record
 
 if TYPE_CHECKING:
@@ -67,26 +68,24 @@ class Statistics:
 def statistics_of(driver: Driver, memory: MemoryUsage) -> Statistics:
     """The snapshot of one pool."""
     with driver.lock:
-        scheduler = driver.scheduler
+        worker_states, counters = driver.scheduler.state.worker_states, driver.scheduler.state.counters
         maps = driver.maps()
-        count = scheduler.count
+        count = counters.count
         return Statistics(
-            workers=sum(
-                1 for worker_state in scheduler.worker_states.values() if worker_state.lifecycle.value == "ready"
-            ),
-            busy=sum(1 for worker_state in scheduler.worker_states.values() if worker_state.chunks),
-            workers_started=scheduler.workers_started,
+            workers=sum(1 for worker_state in worker_states.values() if worker_state.lifecycle is Lifecycle.READY),
+            busy=sum(1 for worker_state in worker_states.values() if worker_state.chunks),
+            workers_started=counters.workers_started,
             ok=count(Kind.OK),
             failed=count(Kind.FAILED),
             timed_out=count(Kind.TIMED_OUT),
             workers_lost=count(Kind.WORKER_LOST),
             cancelled=count(Kind.CANCELLED),
-            retries=scheduler.retries,
-            requeues=scheduler.requeues,
-            preempted=scheduler.preempted,
-            memory_holds=scheduler.admission.holds,
-            stolen=scheduler.stolen,
-            busy_seconds=scheduler.busy_ns / 1e9,
+            retries=counters.retries,
+            requeues=counters.requeues,
+            preempted=counters.preempted,
+            memory_holds=counters.memory_holds,
+            stolen=counters.stolen,
+            busy_seconds=counters.busy_ns / 1e9,
             items_in_flight=sum(map_state.in_flight for map_state in maps),
             bytes_in_flight=sum(map_state.bytes_out for map_state in maps),
             blocks=memory.blocks,

@@ -75,7 +75,7 @@ def worker_status(driver: Driver) -> list[WorkerStatus]:
         if driver.closed:
             return []
         now = monotonic_ns()
-        for worker_state in driver.scheduler.worker_states.values():
+        for worker_state in driver.scheduler.state.worker_states.values():
             progress = driver.backend.progress(worker_state.worker)
             work = driver.backend.work(worker_state.worker)
             pid, done, busy_ns = work if work is not None else (None, 0, 0)

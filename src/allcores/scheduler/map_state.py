@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.limits import Retry
+from allcores.outcome import Failure
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.messages import Failure
 
 if TYPE_CHECKING:
     from allcores.shared_memory.buffers import BufferedPickle

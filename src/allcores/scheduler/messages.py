@@ -7,14 +7,12 @@ news travels up to observers (frozen). Times are monotonic nanoseconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
+from allcores.scheduler.map_state import Chunk
 from allcores.system.plain_record import open_record
 from allcores.transport.positions import mark
-
-if TYPE_CHECKING:
-    from allcores.scheduler.map_state import Chunk
 
 
 class WorkerProgress(NamedTuple):
@@ -49,20 +47,6 @@ class Work(NamedTuple):
     pid: int | None
     done: int
     busy_ns: int
-
-
-class Failure(NamedTuple):
-    """One item of a chunk that did not return.
-
-    Attributes:
-        offset: Position inside the chunk.
-        unpickling: It was not the function that raised: the item, the function or the result would not unpickle.
-    """
-
-    offset: int
-    kind: Kind
-    error: BaseException
-    unpickling: bool = False
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -159,4 +143,4 @@ class Peek(NamedTuple):
     worker: int
 
 
-Order = Peek | Send | SetLimit | Kill | Stop | Launch
+Command = Peek | Send | SetLimit | Kill | Stop | Launch

@@ -1,94 +1,66 @@
-"""The ledger: what became of each item, what waits, and what is due when.
+"""What becomes of each item: results and ends of workers are taken apart into outcomes, attempts and requeued items.
 
-The half of the dispatcher that knows nothing of who is idle: it takes results and deaths apart into
-outcomes, second attempts and put-backs. Every item is settled exactly once.
+Knows nothing of which worker is idle. Every item is settled exactly once.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import random
 from collections import deque
 from typing import Any
 
-from allcores.errors import TaskCancelled
-from allcores.events import PoolEvent, TaskPreempted, TaskRetried
-from allcores.outcome import Kind
-from allcores.scheduler.activity import ActivityBatcher
+from allcores.errors import InternalError, TaskCancelled
+from allcores.events import TaskPreempted, TaskRetried
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, MapState, Segment
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
-from allcores.scheduler.messages import Failure, Results
-from allcores.scheduler.worker_state import Lifecycle, WorkerState
+from allcores.scheduler.messages import Results, WorkerGone
+from allcores.scheduler.state import SchedulerState
+from allcores.scheduler.timers import Timer
+from allcores.scheduler.worker_state import WorkerState
+from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 
-#: a worker reports at most 2**64 ns
-TIME_BUCKETS = 65
-#: Alarms that need not be exact come at multiples of this, ns. Longer: they come late. Shorter: each wakes a thread.
-ROUGH_NS = 100_000_000
-#: alarms among which those without a meaning are let be
-MOST_ALARMS = 32
+#: An unattributed item (it ran while its worker was ended by no fault that is known: its template died, say) is
+#: requeued this often; then it is given up, for it may well be the cause.
+MAX_REQUEUES = 2
 
 
 class Settlement:
-    """Base of the dispatcher. `touched`, `news` and the counters are its output."""
+    """Turns reports into outcomes, and requeues what has none."""
 
-    def __init__(self, rng: random.Random | None) -> None:
-        self._rng = rng or random.Random()
-        #: flows that have pending chunks, served in turn
-        self.rotation: deque[MapState] = deque()
-        #: (when ns, tie breaker, what, subject), a heap
-        self.alarms: list[tuple[int, int, str, Any]] = []
-        self._ties = itertools.count()
-        #: so many may be set until those without a meaning are dropped
-        self._most_alarms = MOST_ALARMS
-        #: flows that have something for their consumers
-        self.dirty_maps: set[MapState] = set()
-        self.new_events: list[PoolEvent] = []
-        # --- counters for statistics() ---
-        self.items_done = 0
-        #: outcomes that are not ok; those that are have a counter without the price of hashing an enum
-        self.by_kind: dict[Kind, int] = dict.fromkeys(Kind, 0)
-        self._ok = 0
-        self.retries = 0
-        self.requeues = 0
-        self.preempted = 0
-        #: some item was put back so often that it is to run alone
-        self.some_alone = False
-        self.busy_ns = 0
-        #: items by the seconds they took: bucket n holds those below 2**n ns. Items of one report count with its mean.
-        self.by_time: list[int] = [0] * TIME_BUCKETS
-        #: what observers are told of work; None if there are none
-        self.activity_batcher: ActivityBatcher | None = None
+    __slots__ = ("_state",)
 
-    # --- results ---
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+
+    # --- results ----------------------------------------------------------------------------------
 
     def take_results(self, worker_state: WorkerState, chunk: Chunk, event: Results, now: int) -> None:
-        """Items of `chunk` that are finished, by `desk`'s report."""
-        map_state = chunk.map_state
+        """Take the items of a chunk that its worker reports as finished."""
+        map_state, counters = chunk.map_state, self._state.counters
         if event.start + event.count > len(chunk.items):
-            raise AssertionError(f"worker {worker_state.worker} ran items of {chunk} that were stolen from it")
+            raise InternalError(f"worker {worker_state.worker} ran items of {chunk} that were stolen from it")
         share = chunk.size_bytes * event.count // max(1, len(chunk.items))
         size = max(share, event.size_bytes)
         map_state.chunker.observe(event.count, event.total_ns, size)
-        self.busy_ns += event.total_ns
+        counters.busy_ns += event.total_ns
         if event.count:
-            self.by_time[(event.total_ns // event.count).bit_length()] += event.count
+            counters.by_time[(event.total_ns // event.count).bit_length()] += event.count
         chunk.done = event.start + event.count
-        if self.activity_batcher is not None:
+        activity_batcher = self._state.activity_batcher
+        if activity_batcher is not None:
             failed, start = len(event.failures) if event.failures else 0, event.start
             for count, total_ns in event.parts or ((event.count, event.total_ns),):
                 part = size * count // max(1, event.count)
-                self.activity_batcher.note(
-                    worker_state, chunk, start, count, failed, total_ns, part, event.durations, now
-                )
+                activity_batcher.note(worker_state, chunk, start, count, failed, total_ns, part, event.durations, now)
                 start += count
         if map_state.cancelled or chunk.cancelled:
             self.settle_cancelled(chunk, event.count)
             return
         map_state.bytes_out += size - share
         if not event.failures:
-            self.items_done += event.count
-            self._ok += event.count
+            counters.items_done += event.count
+            counters.ok += event.count
             self._settle(
                 Segment(
                     chunk.first + event.start,
@@ -121,8 +93,8 @@ class Settlement:
             nonlocal run, run_failures, run_start
             number = end - run_start
             if number:
-                self.items_done += number
-                self._ok += len(run)
+                self._state.counters.items_done += number
+                self._state.counters.ok += len(run)
                 offset = run_start - event.start
                 self._settle(
                     Segment(
@@ -148,7 +120,7 @@ class Settlement:
             elif self._retry(chunk, failure, now):
                 close(position)
             else:
-                self.by_kind[failure.kind] += 1
+                self._state.counters.by_kind[failure.kind] += 1
                 run_failures.append(failure._replace(offset=position - run_start))
         close(event.start + event.count)
 
@@ -159,9 +131,9 @@ class Settlement:
             return
         if self._retry(chunk, failure, now):
             return
-        self.items_done += 1
-        self.by_kind[failure.kind] += 1
-        self.by_time[seconds_ns.bit_length()] += 1
+        self._state.counters.items_done += 1
+        self._state.counters.by_kind[failure.kind] += 1
+        self._state.counters.by_time[seconds_ns.bit_length()] += 1
         position = failure.offset
         size = chunk.size_bytes // max(1, len(chunk.items))
         self._settle(
@@ -194,39 +166,75 @@ class Settlement:
             return False
         again = chunk.part(failure.offset, failure.offset + 1)
         again.attempt += 1
-        wait_s = retry.delay_s(chunk.attempt, self._rng)
-        self.retries += 1
-        self.new_events.append(
+        wait_s = retry.delay_s(chunk.attempt, self._state.rng)
+        self._state.counters.retries += 1
+        self._state.events.append(
             TaskRetried(chunk.map_state.number, again.first, chunk.attempt, failure.kind, failure.error, wait_s)
         )
-        self.alarm(now + int(wait_s * 1e9), "retry", again)
+        self._state.timers.set(now + int(wait_s * 1e9), Timer.RETRY, again)
         return True
 
-    # --- outcomes ---
+    # --- ends of workers --------------------------------------------------------------------------
 
-    def count(self, kind: Kind) -> int:
-        """Outcomes of this kind so far."""
-        return self._ok if kind is Kind.OK else self.by_kind[kind]
+    def settle_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
+        """Settle, retry or requeue every item that an exited worker held."""
+        termination, running = worker_state.termination, event.running
+        sequence, position = (running.sequence, running.position) if running else (0, 0)
+        phase = running.phase if running else PHASE_IDLE
+        failure = Failure(0, event.kind, event.error)
+        if termination is not None:
+            failure = Failure(0, termination.kind, termination.error)
+            sequence, position, phase = termination.sequence, termination.position, termination.phase
+        preempted = 1 if termination is not None and termination.preempted else 0
+        if sequence and mark(sequence, position) >= worker_state.limit:
+            # It had stopped at its limit: the item there was never started, and may be with another worker by now.
+            sequence = 0
+        for chunk in reversed(worker_state.chunks):
+            # From the last to the first, so that what is requeued stands in its old order.
+            if chunk.sequence != sequence or position < chunk.done:
+                # Not started; or finished in the moment the worker was ended: the outcome counts, no item is charged.
+                self.requeue(chunk, chunk.done, len(chunk.items))
+            elif phase != PHASE_RUNNING and (chunk.cut or len(chunk.items) - chunk.done > 1):
+                # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
+                charged = 1 - preempted
+                self.requeue(chunk, chunk.done, len(chunk.items), charged=charged, alone=True, preempted=preempted)
+            else:
+                position = max(position, chunk.done)
+                seconds_ns = max(0, now - running.started_ns) if running else 0
+                if self._state.activity_batcher is not None:
+                    self._state.activity_batcher.note(worker_state, chunk, position, 1, 1, seconds_ns, 0, None, now)
+                self.requeue(chunk, position + 1, len(chunk.items))
+                if preempted:
+                    self.requeue(chunk, position, position + 1, preempted=1)
+                elif event.unattributed and termination is None and chunk.requeues < MAX_REQUEUES:
+                    self.requeue(chunk, position, position + 1, charged=1)
+                else:
+                    self.fail(chunk, failure._replace(offset=position), worker_state.worker, now, seconds_ns)
+                # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
+                self.requeue(chunk, chunk.done, position)
+        worker_state.chunks.clear()
+
+    # --- outcomes ---------------------------------------------------------------------------------
 
     def _settle(self, segment: Segment, map_state: MapState) -> None:
         map_state.settle(segment)
-        self.dirty_maps.add(map_state)
+        self._state.dirty_maps.add(map_state)
 
     def settle_cancelled(self, chunk: Chunk, number: int = 1) -> None:
-        """Count `number` items of `chunk` as cancelled: nobody waits for them."""
-        self.by_kind[Kind.CANCELLED] += number
+        """Count `number` items of a chunk as cancelled: no consumer waits for them."""
+        self._state.counters.by_kind[Kind.CANCELLED] += number
         map_state = chunk.map_state
         map_state.settled += number
         if map_state.calls:
             map_state.consumed += number
             share = chunk.size_bytes * number // max(1, len(chunk.items))
             map_state.bytes_out = 0 if map_state.consumed == map_state.pulled else max(0, map_state.bytes_out - share)
-        self.dirty_maps.add(chunk.map_state)
+        self._state.dirty_maps.add(chunk.map_state)
 
-    def give_up(self, chunk: Chunk, start: int, stop: int) -> None:
-        """Settle unstarted items of a stopped flow as cancelled."""
+    def settle_stopped(self, chunk: Chunk, start: int, stop: int) -> None:
+        """Settle unstarted items [start:stop] of a map that was stopped as cancelled."""
         number = stop - start
-        self.by_kind[Kind.CANCELLED] += number
+        self._state.counters.by_kind[Kind.CANCELLED] += number
         failures = [
             Failure(n, Kind.CANCELLED, TaskCancelled("it was not started: the stream was stopped"))
             for n in range(number)
@@ -244,14 +252,40 @@ class Settlement:
         )
         self._settle(segment, chunk.map_state)
 
-    # --- what waits ---
+    def settle_unpicklable(self, map_state: MapState, segment: Segment) -> None:
+        """Settle items that cannot travel, without an attempt."""
+        map_state.pulled += segment.count
+        counters = self._state.counters
+        counters.items_done += segment.count
+        for failure in segment.failures or ():
+            counters.by_kind[failure.kind] += 1
+        self._settle(segment, map_state)
+
+    # --- what is pending --------------------------------------------------------------------------
+
+    def requeue_unstarted(self, part: Chunk) -> None:
+        """Make a chunk that no worker has pending again, in front; if it is cancelled or stopped, settle it."""
+        map_state = part.map_state
+        if map_state.cancelled or part.cancelled:
+            self.settle_cancelled(part, len(part.items))
+        elif map_state.stopped:
+            self.settle_stopped(part, 0, len(part.items))
+        else:
+            map_state.pending.appendleft(part)
+            self._state.enqueue(map_state)
 
     def requeue(
-        self, chunk: Chunk, start: int, stop: int, *, blame: int, alone: bool = False, preempted: int = 0
+        self, chunk: Chunk, start: int, stop: int, *, charged: int = 0, alone: bool = False, preempted: int = 0
     ) -> None:
-        """Items [start:stop] go to the front of their flow; `alone` makes a chunk of each.
+        """Make items [start:stop] of a chunk pending again, in front of all others of their map.
 
-        postponed: 1 if it is for want of memory.
+        Args:
+            chunk: Their chunk.
+            start: Position of the first.
+            stop: Position after the last.
+            charged: 1 if this counts against MAX_REQUEUES.
+            alone: Make a chunk of each.
+            preempted: 1 if it is for want of memory.
         """
         if start >= stop:
             return
@@ -259,10 +293,10 @@ class Settlement:
             self.settle_cancelled(chunk, stop - start)
             return
         if chunk.map_state.stopped:
-            self.give_up(chunk, start, stop)
+            self.settle_stopped(chunk, start, stop)
             return
-        self.requeues += stop - start
-        requeues = chunk.requeues + blame
+        self._state.counters.requeues += stop - start
+        requeues = chunk.requeues + charged
         if alone:
             for position in range(stop - 1, start - 1, -1):
                 chunk.map_state.pending.appendleft(chunk.part(position, position + 1, requeues=requeues))
@@ -270,84 +304,23 @@ class Settlement:
             chunk.map_state.pending.appendleft(chunk.part(start, stop, requeues=requeues))
         if preempted:
             self._note_preempted(chunk, start, stop)
-        self.enqueue(chunk.map_state)
+        self._state.enqueue(chunk.map_state)
 
     def _note_preempted(self, chunk: Chunk, start: int, stop: int) -> None:
-        """The chunks of [start:stop], which were just put back, count it."""
+        """Count it in the chunks of [start:stop], which were just requeued."""
         for again in itertools.islice(chunk.map_state.pending, stop - start):
             again.preempted += 1
-            self.preempted += 1
-            self.some_alone = self.some_alone or again.preempted >= MAX_PREEMPTIONS
-            self.new_events.append(TaskPreempted(chunk.map_state.number, again.first, again.preempted, chunk.worker))
-
-    def enqueue(self, map_state: MapState) -> None:
-        """Note that a flow has chunks that wait."""
-        if not map_state.queued and map_state.pending:
-            map_state.queued = True
-            self.rotation.append(map_state)
-
-    def next_map(self) -> MapState | None:
-        """The flow whose turn it is to hand out a chunk; None if nothing waits."""
-        rotation = self.rotation
-        while rotation:
-            map_state = rotation[0]
-            if map_state.pending and not map_state.cancelled:
-                return map_state
-            rotation.popleft()
-            map_state.queued = False
-        return None
+            self._state.counters.preempted += 1
+            self._state.some_alone = self._state.some_alone or again.preempted >= MAX_PREEMPTIONS
+            self._state.events.append(TaskPreempted(chunk.map_state.number, again.first, again.preempted, chunk.worker))
 
     def next_chunk(self, map_state: MapState) -> Chunk | None:
-        """The next chunk of `flow`, whose turn is over then; None if it was cancelled while it waited."""
-        if len(self.rotation) > 1:
-            self.rotation.rotate(-1)
+        """Remove the next chunk of a map, whose turn is over then; None if it was cancelled meanwhile."""
+        rotation = self._state.rotation
+        if len(rotation) > 1:
+            rotation.rotate(-1)
         chunk = map_state.pending.popleft()
         if not chunk.cancelled:
             return chunk
         self.settle_cancelled(chunk, len(chunk.items))
         return None
-
-    # --- time ---
-
-    def alarm(self, when: int, what: str, subject: Any) -> None:
-        """Have `tick` deal with `subject` at `when`."""
-        heapq.heappush(self.alarms, (when, next(self._ties), what, subject))
-        if len(self.alarms) > self._most_alarms:
-            self.drop_alarms()
-
-    def rough_alarm(self, when: int, what: str, subject: Any) -> None:
-        """The same for what may come a little late: several that are due at about the same time wake once."""
-        self.alarm(-(-when // ROUGH_NS) * ROUGH_NS, what, subject)
-
-    def drop_alarms(self) -> None:
-        """Forget the alarms that have nothing to say any more: of workers that are gone or did what was watched."""
-        self.alarms = [alarm for alarm in self.alarms if self.alarm_matters(alarm[0], alarm[2], alarm[3])]
-        heapq.heapify(self.alarms)
-        # So seldom that each alarm pays for about one look at another.
-        self._most_alarms = max(MOST_ALARMS, 2 * len(self.alarms))
-
-    def alarm_matters(self, when: int, what: str, subject: Any) -> bool:
-        """Whether `tick` would have anything to do about it."""
-        if not isinstance(subject, WorkerState):
-            return True
-        if subject.lifecycle is Lifecycle.GONE or (what == "setup" and subject.lifecycle is not Lifecycle.STARTING):
-            return False
-        return what != "deadline" or subject.deadline_ns == when
-
-    def drop_retries(self, map_state: MapState) -> list[Chunk]:
-        """Forget the attempts of a flow that are due later; returns them."""
-        dropped = [alarm[3] for alarm in self.alarms if alarm[2] == "retry" and alarm[3].map_state is map_state]
-        if dropped:
-            self.alarms = [alarm for alarm in self.alarms if alarm[2] != "retry" or alarm[3].map_state is not map_state]
-            heapq.heapify(self.alarms)
-        return dropped
-
-    @property
-    def next_alarm_ns(self) -> int | None:
-        """When `tick` has to be called again; None if nothing is due."""
-        return self.alarms[0][0] if self.alarms else None
-
-    @property
-    def waiting_for_time(self) -> bool:
-        """A retry is due later: only time can bring it about."""
-        return any(what == "retry" for _, _, what, _ in self.alarms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 
+from allcores.errors import InternalError
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import Chunk
 from allcores.transport.positions import NO_LIMIT, PHASE_RUNNING
@@ -110,9 +111,13 @@ class WorkerState:
         self.termination: Termination | None = None
 
     def move(self, lifecycle: Lifecycle) -> None:
-        """Change state; an illegal move is our mistake and says so."""
+        """Change the state.
+
+        Raises:
+            InternalError: `MOVES` does not have this one.
+        """
         if lifecycle not in MOVES[self.lifecycle]:
-            raise AssertionError(f"worker {self.worker} cannot go from {self.lifecycle.value} to {lifecycle.value}")
+            raise InternalError(f"worker {self.worker} cannot go from {self.lifecycle.value} to {lifecycle.value}")
         self.lifecycle = lifecycle
 
     def find(self, sequence: int) -> Chunk | None:

@@ -1,195 +1,239 @@
-"""The roster: which workers there are, what each is doing with its life, and who can take a chunk.
+"""Which workers there are: started, ready, terminated, told to stop.
 
-The half of the dispatcher that knows nothing of results. Pure; its orders are left in `orders`.
+A start has its seconds: `Limits.setup_s`. Starts that fail are counted, and too many in a row break the pool.
 """
 
 from __future__ import annotations
 
 import itertools
-import random
-from collections.abc import Callable
 
-from allcores.limits import Limits
-from allcores.scheduler.messages import Kill, Launch, Order, SetLimit, Stop
-from allcores.scheduler.settlement import Settlement
+from allcores.errors import AllcoresError, BrokenPool, SetupError, WorkerLost
+from allcores.outcome import Kind
+from allcores.scheduler.messages import Kill, Launch, Stop
+from allcores.scheduler.state import SchedulerState
+from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Lifecycle, Termination, WorkerState
 from allcores.transport.positions import NO_LIMIT
 
-#: Chunks per worker: one runs, one waits, so that no worker waits for the parent.
-DEPTH = 2
-#: The same for chunks that take less than SHORT_NS: on a machine whose cores are all busy the parent may get
-#: its turn some milliseconds late.
-DEPTH_SHORT = 4
 #: A look at whether a worker that starts was stopped comes this often, ns.
 STOPPED_NS = 10_000_000_000
+#: Starts in a row that the workers themselves ended, until the pool is called broken, if none was ever ready.
+MOST_FAILED_STARTS = 3
+#: The same if the last was killed from outside: that says nothing of how the next will fare.
+MOST_KILLED_STARTS = 10
+#: The same once a worker was ready: what hinders the new ones may pass.
+MOST_FAILED_STARTS_LATER = 30
 
 
-class Workers(Settlement):
-    """Workers on top of the ledger."""
+class Workers:
+    """Moves each worker through its states."""
 
-    def __init__(self, workers: int, limits: Limits, rng: random.Random | None) -> None:
-        super().__init__(rng)
-        self.workers = workers
-        self.limits = limits
-        self.worker_states: dict[int, WorkerState] = {}
+    __slots__ = ("_numbers", "_state")
+
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
         self._numbers = itertools.count(1)
-        #: READY desks by what they hold: nothing, less than DEPTH chunks, less than DEPTH_SHORT chunks
-        self.idle: dict[WorkerState, None] = {}
-        self.spare: dict[WorkerState, None] = {}
-        self.deep: dict[WorkerState, None] = {}
-        #: starts in a row that failed; workers that were started side by side and fail together count once
-        self.failed_starts = 0
-        #: those of them that the workers' own doing ended: no signal that other processes send
-        self.own_failed_starts = 0
-        #: at least one worker of this pool was ready once
-        self.ever_ready = False
-        #: what a worker does before it is ready, for messages
-        self.setup_step = "setup"
-        #: since when something is loaded for all workers, none of which can start before; None: nothing is
-        self.preloading_ns: int | None = None
-        self.closing = False
-        self.broken: BaseException | None = None
-        #: emptied by the owner, who carries them out
-        self.commands: list[Order] = []
-        self.workers_started = 0
-        #: whether a worker's process (0: the one that loads for all) is stopped, by SIGSTOP say
-        self.is_stopped: Callable[[int], bool] = lambda worker: False
 
-    # --- lives ------------------------------------------------------------------------------------
+    # --- starts -----------------------------------------------------------------------------------
 
     def fill(self, now: int) -> None:
-        """Bring the pool to full strength."""
+        """Launch workers until there are as many as there are to be."""
+        state = self._state
+        if state.closing or state.broken is not None:
+            return
         alive = sum(
             1
-            for d in self.worker_states.values()
-            if d.lifecycle in (Lifecycle.STARTING, Lifecycle.READY) and d.termination is None
+            for worker_state in state.worker_states.values()
+            if worker_state.lifecycle in (Lifecycle.STARTING, Lifecycle.READY) and worker_state.termination is None
         )
-        if self.closing or self.broken is not None:
-            return
-        for _ in range(self.workers - alive):
-            worker_state = WorkerState(next(self._numbers), now, self.failed_starts)
-            self.worker_states[worker_state.worker] = worker_state
-            self.workers_started += 1
-            self.commands.append(Launch(worker_state.worker))
-            self.watch_start(worker_state, now)
+        for _ in range(state.workers - alive):
+            worker_state = WorkerState(next(self._numbers), now, state.failed_starts)
+            state.worker_states[worker_state.worker] = worker_state
+            state.counters.workers_started += 1
+            state.commands.append(Launch(worker_state.worker))
+            self._watch_setup(worker_state, now)
 
-    def watch_start(self, worker_state: WorkerState, now: int) -> None:
-        """Have somebody look at a starting worker: when its seconds are used up, or for whether it was stopped."""
-        left = worker_state.started_ns + int(self.limits.setup_s * 1e9) - now
-        self.alarm(now + max(0, min(left, STOPPED_NS)), "setup", worker_state)
+    def on_ready(self, worker: int) -> bool:
+        """A worker has started and its setup is done.
 
-    def on_ready(self, worker: int, now: int) -> bool:
-        """A worker has started and its setup is done; whether it may be given work."""
-        worker_state = self.worker_states.get(worker)
+        Returns:
+            Whether it may be given work.
+        """
+        state = self._state
+        worker_state = state.worker_states.get(worker)
         if worker_state is None or worker_state.lifecycle is not Lifecycle.STARTING:
             return False
-        self.failed_starts = self.own_failed_starts = 0
-        self.ever_ready = True
-        if self.closing:
+        state.failed_starts = state.own_failed_starts = 0
+        state.ever_ready = True
+        if state.closing:
             worker_state.move(Lifecycle.LEAVING)
-            self.commands.append(Stop(worker))
+            state.commands.append(Stop(worker))
             return False
         worker_state.move(Lifecycle.READY)
         if worker_state.open:
-            self.idle[worker_state] = None
+            state.list_open(worker_state)
         return True
+
+    def _watch_setup(self, worker_state: WorkerState, now: int) -> None:
+        """Look at a starting worker when its seconds are used up, and before that for whether it was stopped."""
+        left = worker_state.started_ns + int(self._state.limits.setup_s * 1e9) - now
+        self._state.timers.set(now + max(0, min(left, STOPPED_NS)), Timer.SETUP, worker_state)
+
+    def check_setup(self, worker_state: WorkerState, now: int) -> None:
+        """End a worker that was stopped while it started, or whose setup has used up its seconds.
+
+        They begin when whatever is loaded for all workers is there. A failed start, either way: another worker is
+        started. That a setup hangs in every worker shows when none is ready at that time.
+        """
+        state = self._state
+        if worker_state.lifecycle is not Lifecycle.STARTING or worker_state.termination is not None:
+            return
+        if state.preloading_ns is not None:
+            return
+        worker, limit_s = worker_state.worker, state.limits.setup_s
+        if state.is_stopped(worker):
+            lost = WorkerLost(f"Worker {worker} was stopped (SIGSTOP) while it started.", worker=worker)
+            self._end_start(worker_state, lost, "it was stopped while it started", now, killed=True)
+            return
+        if now < worker_state.started_ns + int(limit_s * 1e9):
+            self._watch_setup(worker_state, now)
+            return
+        error = SetupError(
+            f"Worker {worker} was not ready after {limit_s:g} s: its {state.setup_step} function "
+            "hangs, or needs longer than Limits(setup_s=...) allows."
+        )
+        if not state.any_ready():
+            state.break_off(error)
+        self._end_start(worker_state, error, "its setup took too long", now)
+
+    def _end_start(
+        self, worker_state: WorkerState, error: AllcoresError, reason: str, now: int, *, killed: bool = False
+    ) -> None:
+        # Counted before another is started in its place, which then belongs to the next in the row.
+        self.start_failed(worker_state, f"{reason}.", killed=killed)
+        self.terminate(worker_state, Termination(Kind.WORKER_LOST, error, reason, 0, 0), now)
+
+    def start_failed(
+        self, worker_state: WorkerState, reason: str, *, killed: bool = False, in_setup: bool = False
+    ) -> None:
+        """Count a worker that will never be ready; too many in a row break the pool.
+
+        Args:
+            worker_state: The worker.
+            reason: A sentence, for the message.
+            killed: See `WorkerGone`.
+            in_setup: See `WorkerGone`.
+        """
+        state = self._state
+        if state.closing or worker_state.failed_starts_before < state.failed_starts:
+            # Another that was started beside it has failed already: one cause, one count.
+            return
+        state.failed_starts += 1
+        state.own_failed_starts += not killed
+        if state.ever_ready:
+            too_many = state.failed_starts >= MOST_FAILED_STARTS_LATER
+        elif killed:
+            too_many = state.failed_starts >= MOST_KILLED_STARTS
+        else:
+            too_many = state.own_failed_starts >= MOST_FAILED_STARTS
+        if not too_many:
+            return
+        times = f"{state.failed_starts} times in a row"
+        if in_setup and not state.ever_ready:
+            state.break_off(
+                SetupError(
+                    f"The {state.setup_step} function ended its process {times}, and no worker was ever ready; "
+                    f"the last: {reason}"
+                )
+            )
+            return
+        state.break_off(
+            BrokenPool(
+                f"Workers ended before they were ready, {times}; the last: {reason} See what the setup function does, "
+                "and whether the machine has memory and processes left (`allcores doctor`)."
+            )
+        )
+
+    # --- what is loaded for all workers -----------------------------------------------------------
 
     def preload_began(self, now: int) -> None:
         """Something is loaded for all workers, and has as many seconds for it as a setup."""
-        self.preloading_ns = now
-        self.watch_preload(now, now)
+        self._state.preloading_ns = now
+        self._watch_preload(now, now)
 
-    def watch_preload(self, began_ns: int, now: int) -> None:
-        """The same for what is loaded for all workers, since `began_ns`."""
-        left = began_ns + int(self.limits.setup_s * 1e9) - now
-        self.alarm(now + max(0, min(left, STOPPED_NS)), "preload", began_ns)
+    def _watch_preload(self, began_ns: int, now: int) -> None:
+        left = began_ns + int(self._state.limits.setup_s * 1e9) - now
+        self._state.timers.set(now + max(0, min(left, STOPPED_NS)), Timer.PRELOAD, began_ns)
+
+    def check_preload(self, began_ns: int, now: int) -> None:
+        """The same as `check_setup` for what is loaded for all workers, if it is still the same attempt."""
+        state = self._state
+        if state.preloading_ns != began_ns:
+            return
+        if state.is_stopped(0):
+            state.commands.append(Kill(0, "it was stopped"))
+            state.timers.set(now + STOPPED_NS, Timer.PRELOAD, began_ns)
+            return
+        if now < began_ns + int(state.limits.setup_s * 1e9):
+            self._watch_preload(began_ns, now)
+            return
+        state.preloading_ns = None
+        state.break_off(
+            SetupError(
+                f"The preload function was not done after {state.limits.setup_s:g} s: it hangs, or needs "
+                "longer than Limits(setup_s=...) allows."
+            )
+        )
 
     def preload_ended(self, now: int) -> None:
         """It is loaded, or will not be: the seconds of those that start count from here."""
-        self.preloading_ns = None
-        for worker_state in self.worker_states.values():
+        self._state.preloading_ns = None
+        for worker_state in self._state.worker_states.values():
             if worker_state.lifecycle is Lifecycle.STARTING and worker_state.termination is None:
                 worker_state.started_ns = now
-                self.watch_start(worker_state, now)
+                self._watch_setup(worker_state, now)
 
-    def termination(self, worker_state: WorkerState, termination: Termination, now: int) -> None:
-        """End a worker; what becomes of its items is settled when it is gone."""
+    # --- ends -------------------------------------------------------------------------------------
+
+    def terminate(self, worker_state: WorkerState, termination: Termination, now: int) -> None:
+        """Kill a worker and launch another; its items are settled when it is gone."""
         worker_state.termination = termination
-        self.shut(worker_state)
-        self.commands.append(Kill(worker_state.worker, termination.reason))
+        self._state.unlist(worker_state)
+        self._state.commands.append(Kill(worker_state.worker, termination.reason))
         self.fill(now)
 
-    def close(self) -> None:
-        """No new workers; those that hold nothing may go."""
-        self.closing = True
-        for worker_state in self.worker_states.values():
-            if worker_state.lifecycle is Lifecycle.STARTING and worker_state.termination is None:
-                # Its setup may take for ever; nobody waits for it any more.
-                self.commands.append(Kill(worker_state.worker, "the pool was closed while it started"))
-            elif worker_state.lifecycle is Lifecycle.READY and not worker_state.chunks:
-                worker_state.move(Lifecycle.LEAVING)
-                self.shut(worker_state)
-                self.commands.append(Stop(worker_state.worker))
-
-    # --- who can take a chunk ---------------------------------------------------------------------
-
-    @property
-    def somebody_can_take(self) -> bool:
-        """A chunk, if it is a short one."""
-        return bool(self.idle or self.spare or self.deep)
-
-    def next_worker_state(self, *, short: bool) -> WorkerState | None:
-        """Whose turn it is to be given a chunk; None if nobody can take one. short: it takes little time."""
-        if self.idle:
-            # The one that worked last: its caches are warm, and so is its core.
-            worker_state, _ = self.idle.popitem()
-            self.spare[worker_state] = None
-        elif self.spare:
-            worker_state = next(iter(self.spare))
-            del self.spare[worker_state]
-            self.deep[worker_state] = None
-        elif short:
-            worker_state = next(iter(self.deep))
-            del self.deep[worker_state]
-            if len(worker_state.chunks) + 1 < DEPTH_SHORT:
-                # To the end: the others come first.
-                self.deep[worker_state] = None
-        else:
-            return None
-        return worker_state
+    def launch_failed(self, worker: int) -> None:
+        """A worker that was to be launched never will be: nothing is kept of it."""
+        worker_state = self._state.worker_states.pop(worker)
+        self._state.unlist(worker_state)
+        worker_state.move(Lifecycle.GONE)
 
     def reopen(self, worker_state: WorkerState) -> None:
-        """Its queue is shorter now: note what it can take."""
+        """A worker holds fewer chunks than before: list it by what it can take, or let it go while closing."""
+        state = self._state
         if worker_state.lifecycle is not Lifecycle.READY or worker_state.termination is not None:
             return
         if worker_state.limit != NO_LIMIT:
             if worker_state.chunks:
                 return
             worker_state.confirming = False
-            self.limit(worker_state, NO_LIMIT)
-        self.shut(worker_state)
-        if not worker_state.chunks:
-            if self.closing:
+            state.set_limit(worker_state, NO_LIMIT)
+        state.unlist(worker_state)
+        if state.closing and not worker_state.chunks:
+            worker_state.move(Lifecycle.LEAVING)
+            state.commands.append(Stop(worker_state.worker))
+        else:
+            state.list_open(worker_state)
+
+    def close(self) -> None:
+        """Start no new workers; those that hold nothing may stop."""
+        state = self._state
+        state.closing = True
+        for worker_state in state.worker_states.values():
+            if worker_state.lifecycle is Lifecycle.STARTING and worker_state.termination is None:
+                # Its setup may take for ever, and nothing depends on it any more.
+                state.commands.append(Kill(worker_state.worker, "the pool was closed while it started"))
+            elif worker_state.lifecycle is Lifecycle.READY and not worker_state.chunks:
                 worker_state.move(Lifecycle.LEAVING)
-                self.commands.append(Stop(worker_state.worker))
-            else:
-                self.idle[worker_state] = None
-        elif len(worker_state.chunks) < DEPTH:
-            self.spare[worker_state] = None
-        elif len(worker_state.chunks) < DEPTH_SHORT:
-            self.deep[worker_state] = None
-
-    def shut(self, worker_state: WorkerState) -> None:
-        """It is on none of the lists of those that can take a chunk."""
-        self.idle.pop(worker_state, None)
-        self.spare.pop(worker_state, None)
-        self.deep.pop(worker_state, None)
-
-    def limit(self, worker_state: WorkerState, limit: int) -> None:
-        """Have a worker start nothing from this mark on; NO_LIMIT lets it go on."""
-        if limit != NO_LIMIT:
-            limit = min(limit, worker_state.limit)
-            self.shut(worker_state)
-        if limit != worker_state.limit:
-            worker_state.limit = limit
-            self.commands.append(SetLimit(worker_state.worker, limit))
+                state.unlist(worker_state)
+                state.commands.append(Stop(worker_state.worker))

@@ -37,7 +37,7 @@ from allcores.backends.processes.worker_table import WorkerTable
 from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError, UsageError
 from allcores.limits import Limits
 from allcores.scheduler.map_state import Chunk
-from allcores.scheduler.messages import Kill, Launch, Order, Peek, Send, SetLimit, Stop, Work, WorkerProgress
+from allcores.scheduler.messages import Command, Kill, Launch, Peek, Send, SetLimit, Stop, Work, WorkerProgress
 from allcores.shared_memory.buffers import PRIVATE, BufferedPickle
 from allcores.shared_memory.parent_side import ParentMemory, block_bytes
 from allcores.system import caller, cores, deferral, poller, posix
@@ -218,7 +218,7 @@ class ProcessBackend:
             # For the same reason the constructing thread does nothing else while the first workers are forked.
             self._launched.wait(FORK_S)
 
-    def execute(self, commands: Sequence[Order]) -> None:
+    def execute(self, commands: Sequence[Command]) -> None:
         worker_table = self._worker_table
         wake = sent = False
         unsendable: list[BackendEvent] = []

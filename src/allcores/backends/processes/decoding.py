@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from allcores.errors import SetupError
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, describe
-from allcores.scheduler.messages import Failure, Results
+from allcores.scheduler.messages import Results
 from allcores.shared_memory.buffers import MARK, Decoder, loads
 from allcores.transport import frames, pickling, remote_errors
 

@@ -6,9 +6,9 @@ from allcores.backends.base import Host
 from allcores.backends.processes.worker_table import WorkerTable
 from allcores.errors import NotPicklable
 from allcores.failpoints import failpoint
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk
-from allcores.scheduler.messages import Failure, Results
+from allcores.scheduler.messages import Results
 from allcores.transport import frames
 from allcores.transport.status_board import NO_INDEX
 
