@@ -7,7 +7,7 @@ import sys
 from allcores.system import own_imports
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    sys.path.pop(0)  # the working folder, which may be anybody's
+    sys.path.pop(0)  # the working folder, which may hold any file
 own_imports.install()
 
 import os  # noqa: E402

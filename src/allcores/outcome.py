@@ -20,7 +20,7 @@ class Kind(enum.Enum):
     TIMED_OUT = "timed_out"
     #: the process (or interpreter) that ran the item was lost
     WORKER_LOST = "worker_lost"
-    #: somebody cancelled it, or the pool was closed, before it could finish
+    #: it was cancelled, or the pool was closed, before it could finish
     CANCELLED = "cancelled"
 
 

@@ -88,10 +88,10 @@ def test_out_of_memory() -> None:
 @pytest.mark.parametrize(
     ("death", "words"),
     [
-        (Death(0, signal=9), "by somebody, or by the kernel for want of memory"),
+        (Death(0, signal=9), "by another process, or by the kernel for want of memory"),
         (Death(0, signal=9, oom_killed=True), "most likely out of memory"),
         (Death(0, signal=9, peak_memory=95), "most likely out of memory (peak memory 95 bytes of 100 bytes)"),
-        (Death(0, signal=9, peak_memory=50), "by somebody, or by the kernel for want of memory"),
+        (Death(0, signal=9, peak_memory=50), "by another process, or by the kernel for want of memory"),
         (
             Death(0, exitcode=0),
             "exited with code 0 while running items[5], because something in it called os._exit",
@@ -127,8 +127,8 @@ POSIX_SIGNALS = {
     "SIGALRM": "alarm",
     "SIGXCPU": "CPU seconds",
     "SIGXFSZ": "file larger",
-    "SIGUSR1": "nobody handles",
-    "SIGVTALRM": "nobody handles",
+    "SIGUSR1": "has no handler",
+    "SIGVTALRM": "has no handler",
 }
 
 

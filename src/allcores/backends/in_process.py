@@ -61,7 +61,7 @@ class InProcessBackend:
         return 0
 
     def close_parent_memory(self) -> None:
-        """Let go of what holds the shared memory, if there is any. Once: a number may be somebody else's by then."""
+        """Let go of what holds the shared memory, if there is any. Once: the number may be of another file by then."""
         if self._parent_memory is not None and not self._parent_memory_closed:
             self._parent_memory_closed = True
             self._parent_memory.close_alone()

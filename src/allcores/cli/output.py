@@ -99,9 +99,9 @@ def write_json(value: Any, *, fd: int | None = None) -> None:
 
 @contextlib.contextmanager
 def reserved_stdout() -> Iterator[int]:
-    """A private descriptor of standard output; meanwhile, what anybody prints goes to standard error.
+    """A private descriptor of standard output; meanwhile, what is printed goes to standard error.
 
-    So a `print` in somebody's function, or a worker's, cannot end up between the lines of the output.
+    So a `print` in the function, or in a worker, cannot end up between the lines of the output.
     """
     sys.stdout.flush()
     private = os.dup(1)

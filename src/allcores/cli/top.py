@@ -138,7 +138,7 @@ def _command(pid: int) -> str:
 def command(**given: Any) -> int:
     """Show the pools that run on this machine: their workers, what these run and for how long.
 
-    All pools of yours (as root: of everybody), or those of process PID. The pools do not notice: it reads their
+    All pools of yours (as root: of all users), or those of process PID. The pools do not notice: it reads their
     status boards. It ends when they have ended, or with Ctrl-C. Linux only.
     """
     return _top(**given)

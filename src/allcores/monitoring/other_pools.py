@@ -1,4 +1,4 @@
-"""Status boards of other processes, found in /proc and read without disturbing anybody (Linux).
+"""Status boards of other processes, found in /proc and read without disturbing them (Linux).
 
 A board has no name in any folder: whoever holds it shows it as `/proc/PID/fd/N -> /memfd:allcores-board`.
 Only the head and the slots are read, by pread: a mapping would give memory to pages that nobody has written.
@@ -81,7 +81,7 @@ class PoolSeen:
 
 
 def find(pid: int | None = None) -> tuple[list[Place], int]:
-    """Boards of this user's processes (root: of everybody's), and how many processes could not be looked into.
+    """Boards of this user's processes (root: of all users), and how many processes could not be looked into.
 
     Args:
         pid: Of that process alone.

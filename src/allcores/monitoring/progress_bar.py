@@ -45,7 +45,7 @@ class ProgressBar:
         self._description = description
         self._transient = transient
         self._console = Console(stderr=True) if console is None else console
-        #: True if anybody would see it
+        #: True if it would be seen
         self.visible = self._console.is_jupyter or (self._console.is_terminal and not self._console.is_dumb_terminal)
         self._lock = threading.RLock()  # guards the two below: news comes from any thread
         self._display: Any = None

@@ -1,1 +1,1 @@
-"""What programs call: the pool and its verbs, result streams, futures and the executor; and the driver below."""
+"""What programs call: the pool, result streams, futures and the executor; and the driver below."""

@@ -1,4 +1,4 @@
-"""The verbs at module level: each works on one warm pool that is shared by the whole process."""
+"""The functions of the module: each works on one warm pool that is shared by the whole process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-#: the pool behind these verbs; the lock is reentrant, since a signal's handler may use them too
+#: the pool behind these functions; the lock is reentrant, since a signal's handler may use them too
 _shared: Pool | None = None
 _shared_lock = threading.RLock()
 
 
 def shared() -> Pool:
-    """The warm pool behind the module-level verbs; made at the first call, closed at exit."""
+    """The warm pool behind the functions of the module; made at the first call, closed at exit."""
     global _shared
     with _shared_lock:
         pool = _shared
@@ -66,7 +66,7 @@ if hasattr(os, "register_at_fork"):
 atexit.register(shutdown_shared)
 
 
-# --- the verbs ---------------------------------------------------------------------------------
+# --- the functions ------------------------------------------------------------------------------
 
 
 def map(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> list[R]:

@@ -63,7 +63,7 @@ BLOCKED_NS = 1_000_000
 
 def _abandon_all() -> None:
     for driver in list(_drivers):
-        # A fork of this fork must not close the same numbers again: by then they may be somebody else's.
+        # A fork of this fork must not close the same numbers again: by then they may be of other files.
         _drivers.discard(driver)
         driver.abandon()
 
@@ -111,9 +111,9 @@ class Driver:
         self._new_events: deque[PoolEvent] = deque()
         #: outcomes that the pool's own thread is to hand out
         self._aside: deque[Due] = deque()
-        #: outcomes of futures whose own lock is held by somebody; to be tried again soon
+        #: outcomes of futures whose own lock is held by a thread; to be tried again soon
         self._blocked: deque[Due] = deque()
-        #: somebody wants to know of all work; an observer whose attribute `sees_work` is False does not
+        #: an observer wants activity events; one whose attribute `sees_work` is False does not
         self.wants_activity = any(getattr(observer, "sees_work", True) for observer in self._observers)
         if self.wants_activity:
             self.scheduler.state.activity_batcher = ActivityBatcher()
@@ -317,7 +317,7 @@ class Driver:
 
     @property
     def observed(self) -> bool:
-        """Somebody listens."""
+        """There is an observer."""
         return bool(self._observers)
 
     # --- what a backend sees: see Host ---
@@ -550,7 +550,7 @@ class Driver:
         self.turn(lambda scheduler, now: scheduler.kill_all(reason, at_once=at_once))
 
     def fail(self, error: BaseException) -> None:
-        """See Host: everybody who waits is told."""
+        """See Host: all waiting callers get the error."""
         mistake = InternalError(f"allcores made a mistake ({type(error).__name__}: {error}); please report it.")
         mistake.__cause__ = error
         try:

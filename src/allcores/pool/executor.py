@@ -380,7 +380,7 @@ class Executor(BaseExecutor):
 
 
 class _Refill:
-    """Submits the next call of a `map` with a buffer, for as long as somebody has the executor."""
+    """Submits the next call of a `map` with a buffer, for as long as the executor is referred to."""
 
     def __init__(self, executor: Executor, fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]]) -> None:
         self._executor = weakref.ref(executor)

@@ -137,7 +137,7 @@ class InputReader:
             self._note_end()
 
     def _note_begin(self, now: int) -> None:
-        """Somebody observes, and a pull begins."""
+        """There is an observer, and a pull begins."""
         event = self._notes.begin(now, self._index)
         if event is not None:
             self._driver.notify_observers(event)

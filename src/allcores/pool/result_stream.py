@@ -1,4 +1,4 @@
-"""What the verbs return: a lazy iterator that pulls its input on the thread that reads it.
+"""What `imap` and its like return: a lazy iterator that pulls its input on the thread that reads it.
 
 Reading the next value does three things, in this order: pull input while workers want some and
 there is credit, wait for the next outcome, hand it over. Nothing here runs when nobody reads: the

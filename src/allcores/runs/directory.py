@@ -35,7 +35,7 @@ PRUNE_S = 3_600.0
 _NAME = re.compile(r"\d{8}-\d{6}-\d{3}[0-9a-f]{4}")
 #: a run's folder that is being removed has this before its name: it is no run any more, at once
 _REMOVED = ".removed-"
-#: what a run's folder holds; what has another name was put there by somebody else
+#: what a run's folder holds; what has another name is not ours
 _FILES = re.compile(rf"{re.escape(FILE)}(-wal|-shm|-journal)?|{re.escape(LOG)}|{LOCK}|timeline-\d+\.jsonl\.gz")
 
 
@@ -94,7 +94,7 @@ def _is_home(runs: str) -> bool:
 
 
 def _check_run(folder: str, name: str) -> None:
-    """Raise JournalError if somebody else may have written what is in a run's folder."""
+    """Raise JournalError if another user may have written what is in a run's folder."""
     try:
         for path in (folder, *(os.path.join(folder, each) for each in os.listdir(folder) if _FILES.fullmatch(each))):
             with contextlib.suppress(FileNotFoundError):  # a run at work begins and ends its write-ahead log
@@ -276,7 +276,7 @@ def prune_at_times(runs: str) -> None:
             if not os.path.isdir(runs):
                 return
         _check_place(runs)
-        # Nothing is cut: if somebody else has a file of that name, it stays as it is.
+        # Nothing is cut: if a file of that name is not ours, it stays as it is.
         descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT | own_files.REOPEN, 0o600)
         try:
             os.utime(descriptor)

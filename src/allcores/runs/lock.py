@@ -35,7 +35,7 @@ class RunLock:
     """The lock of the run in `folder`, held from now on.
 
     Raises:
-        RunInUse: If somebody else has it.
+        RunInUse: If another process has it.
         RunNotFound: If the folder is gone; JournalError.
     """
 

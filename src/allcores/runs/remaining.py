@@ -27,7 +27,7 @@ from allcores.sources.digest import Digest
 BASE_ITEMS = 200_000
 #: items to pass over, above which it pays to look for a place nearer by
 FAR_ITEMS = 10_000
-#: as many items follow each other without a gap, as far as anybody asks
+#: as many items follow each other without a gap, as far as is asked
 ENDLESS = 1 << 40
 
 InterruptSafeLock = Callable[[Iterable[Any]], Iterator[Any]]

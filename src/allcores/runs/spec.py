@@ -55,7 +55,7 @@ class RunSpec:
         if path:
             functions = (self.fn, self.setup, self.preload)
             check_inputs_survive(os.fspath(path), self.source, *functions, inside=getattr(sink, "inside", None))
-        check = getattr(sink, "check", None)  # a sink of somebody else may have none
+        check = getattr(sink, "check", None)  # a sink that is not ours may have none
         if callable(check):
             check()
 

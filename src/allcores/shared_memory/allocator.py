@@ -75,7 +75,7 @@ class Allocator:
 
     @property
     def leased(self) -> int:
-        """Blocks that are in somebody's hands."""
+        """Blocks that are in use."""
         return len(self._leased)
 
     def take(self, need: int) -> Taken | None:

@@ -103,7 +103,7 @@ class Encoder:
         self._to_parent = to_parent
         self._large = large
         self._allocator = Allocator(start, span, budget)
-        #: offsets of blocks that came back; appended to by anybody, at any time
+        #: offsets of blocks that came back; appended to by any thread, at any time
         self._returned: deque[int] = deque()
         self._lock = deferral.Lock()
         #: what goes to many receivers; None where there is one only

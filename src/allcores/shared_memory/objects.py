@@ -1,4 +1,4 @@
-"""What is shared for as long as somebody wants it: arrays, bytes, counters and flags with one copy per machine.
+"""What is shared for as long as it is referred to: arrays, bytes, counters and flags with one copy per machine.
 
 They are never copied into a message: it names their place. A receiver that refers to them keeps the block.
 """

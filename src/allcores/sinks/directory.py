@@ -299,7 +299,7 @@ def _in_use(folder: str) -> Iterator[None]:
     """The folder's mark is locked within the block.
 
     Raises:
-        BlockingIOError: If somebody else is making it.
+        BlockingIOError: If another process is making it.
     """
     descriptor = os.open(os.path.join(folder, MARK), os.O_RDWR | own_files.REOPEN)
     try:

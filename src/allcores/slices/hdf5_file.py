@@ -15,7 +15,7 @@ from allcores.slices.source import SlicedFile, Slices, Stamp, rows_per_slice
 
 #: names that a message lists at most
 MOST_NAMES = 5
-#: what the library says of a file that somebody else has locked
+#: what the library says of a file that another process has locked
 _LOCKED = "lock file"
 
 

@@ -170,7 +170,7 @@ class Slice(Reference):
 
 
 class Slices(Sequence[Slice]):
-    """A file as a sequence of slices: an input for any verb. It reads nothing; workers do.
+    """A file as a sequence of slices: an input for `map` and its like. It reads nothing; workers do.
 
     `slices[2:5]` are fewer slices, and `itertools.chain(a, b)` is the slices of two files.
 

@@ -123,7 +123,7 @@ def close_reading(reading: Iterator[Any], *, unless: Iterable[Any]) -> None:
 
     Args:
         reading: What was iterated over.
-        unless: The source. If it is the reading itself, it is somebody else's, who may want to go on.
+        unless: The source. If it is the reading itself, the caller has it, and may want to go on.
     """
     close = getattr(reading, "close", None)
     if reading is not unless and callable(close):

@@ -16,7 +16,7 @@ class Bell:
         #: held while nobody has rung
         self._lock = threading.Lock()
         self._lock.acquire()
-        #: somebody waits, or is about to
+        #: a thread waits, or is about to
         self.expected = False
         #: what ends the wait, if it is not one for `_lock`
         self._wake: Callable[[], None] | None = None
@@ -27,7 +27,7 @@ class Bell:
         self._wake = wake
 
     def ring(self) -> None:
-        """Wake who waits, if anybody does."""
+        """Wake the thread that waits, if one does."""
         if self.expected:
             self.expected = False
             if self._wake is not None:

@@ -287,7 +287,7 @@ class MemoryGauge:
             return None
         membership = files.text("/proc/self/cgroup")
         if membership != self._membership:
-            # The first look, or somebody has moved this process.
+            # The first look, or this process was moved.
             self._membership = membership
             self._groups = [each for each in files.groups("memory") if _room(files, *each)[0] is not None]
         for group in self._groups:

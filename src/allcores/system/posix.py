@@ -116,7 +116,7 @@ def keep_standard() -> frozenset[int]:
     """Open the null device as each of the descriptors 0 to 2 that is missing; which were missing.
 
     Where a program was started without them (`>&-`, some daemons), whatever is opened next gets their numbers, and what
-    anybody prints goes there: into our shared memory, pipes and databases.
+    is printed goes there: into our shared memory, pipes and databases.
     """
     missing = set()
     for number in range(3):
@@ -217,7 +217,7 @@ def maxrss_bytes(value: int) -> int:
 
 
 def end_orphans(leader: int) -> None:
-    """End what a process forked that is gone and was collected by somebody else.
+    """End what a process forked that is gone and was reaped elsewhere.
 
     As long as its group has members, its number is given to no other process. So if there is a process of that
     number again, the group is gone, too, and what has the number now is not ours.
@@ -275,7 +275,7 @@ def reap(pid: int) -> tuple[int, int | None, int] | None:
     """Collect a dead child (-1: any) as (pid, wait status, largest resident bytes); None if none is dead.
 
     What it forked is ended first, while its pid cannot be used again. The status is None if the child is gone and
-    somebody else has it: a handler of the program that collects children, or the kernel where SIGCHLD is ignored.
+    it was reaped elsewhere, by a handler of the program that collects children or the kernel where SIGCHLD is ignored.
     """
     try:
         if hasattr(os, "waitid"):

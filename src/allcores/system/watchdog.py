@@ -35,7 +35,7 @@ class Watchdog:
             os.setpgid(0, 0)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
-            # A copy of anybody's descriptor would keep it open for as long as we live.
+            # A copy of another's descriptor would keep it open for as long as we live.
             low = os.dup2(read, 3) if read != 3 else 3
             os.closerange(0, 3)
             os.closerange(low + 1, os.sysconf("SC_OPEN_MAX"))

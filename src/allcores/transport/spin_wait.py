@@ -37,7 +37,7 @@ class SpinWait:
     def __init__(self) -> None:
         self._awake = False
         self._begun_ns = 0
-        #: somebody looks out
+        #: a thread spins
         self.taken = False
 
     def look(self, pipe: select.poll) -> bool:

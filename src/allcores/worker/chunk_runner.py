@@ -286,7 +286,7 @@ class ChunkRunner:
     def _seal_plain(self, sequence: int, start: int, values: list[Any], total_ns: int, now: int) -> bool:
         """Seal scalars in the midst of a chunk; False if `_seal` must do it.
 
-        Written out in one piece: after a millisecond of somebody else's work the caches are cold, and each call of a
+        Written out in one piece: after a millisecond of the function's work the caches are cold, and each call of a
         function costs several times what it usually does.
         """
         count = len(values)

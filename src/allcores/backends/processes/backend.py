@@ -1,7 +1,7 @@
 """Tasks run in worker processes. The one loop that owns pipes, exits and timers.
 
 The driver thread waits on a persistent selector: a pipe per worker, the launcher's notices, and a
-wake-up. It alone launches, ends and reaps. Anybody who holds the host's lock may write to
+wake-up. It alone launches, ends and reaps. A thread that holds the host's lock may write to
 a worker's pipe; writing never waits, what the pipe does not take is kept and written by the loop.
 """
 

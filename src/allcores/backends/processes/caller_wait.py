@@ -3,7 +3,7 @@
 The call's pipe is muted for the loop and read here. Deaths, deadlines and all other pipes stay with the loop.
 
 A signal handler or a finalizer may run on this thread while it waits, and wait for something of the same pool itself.
-Then it steps back first: the pipe is the loop's again, and who waited for the call waits as everybody does.
+Then it steps back first: the pipe is the loop's again, and the thread that waited for the call waits for the loop.
 """
 
 from __future__ import annotations

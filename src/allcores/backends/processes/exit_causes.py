@@ -104,16 +104,16 @@ def sentence(death: Death, *, item: str = "", limit: int | None = None, who: str
     if death.reason:
         cause, advice = death.reason, ""
     if death.signal is not None:
-        verb = f"was killed by {signal_name(death.signal)}"
+        what = f"was killed by {signal_name(death.signal)}"
     elif death.exitcode is not None:
-        verb = f"exited with {_exit_name(death.exitcode)}"
+        what = f"exited with {_exit_name(death.exitcode)}"
     else:
-        verb = "died"
+        what = "died"
     memory = ""
     if death.peak_memory:
         of = f" of {size_text(limit)}" if limit else ""
         memory = f" (peak memory {size_text(death.peak_memory)}{of})"
-    text = f"{who or f'Worker {death.worker}'} {verb} {doing}"
+    text = f"{who or f'Worker {death.worker}'} {what} {doing}"
     text += f"{', ' if cause else ''}{cause}{memory}."
     return f"{text} {advice}" if advice else text
 
@@ -183,8 +183,8 @@ _SIGNALS = {
         "because it wrote a file larger than allowed (ulimit -f, RLIMIT_FSIZE)",
         "Raise that limit, or write smaller files.",
     ),
-    "SIGUSR1": ("because somebody sent that signal and nobody handles it", ""),
-    "SIGUSR2": ("because somebody sent that signal and nobody handles it", ""),
+    "SIGUSR1": ("because that signal was sent, and has no handler", ""),
+    "SIGUSR2": ("because that signal was sent, and has no handler", ""),
 }
 
 _EXITS = {
@@ -258,7 +258,7 @@ def _of_signal(death: Death, limit: int | None) -> tuple[str, str]:
         if limit and death.peak_memory and death.peak_memory >= NEARLY_FULL * limit:
             return "most likely out of memory", _FEWER
         return (
-            "by somebody, or by the kernel for want of memory",
+            "by another process, or by the kernel for want of memory",
             "If memory was short, try fewer workers; the kernel's log (dmesg) tells.",
         )
     if name == "SIGSEGV" and _is_deep(death.stack):
@@ -266,7 +266,7 @@ def _of_signal(death: Death, limit: int | None) -> tuple[str, str]:
             f"most likely because the stack overflowed by deep recursion{_place(death.stack)}",
             _RECURSION,
         )
-    cause, advice = _SIGNALS.get(name, ("because somebody sent that signal and nobody handles it", ""))
+    cause, advice = _SIGNALS.get(name, ("because that signal was sent, and has no handler", ""))
     if name == "SIGSEGV" and not top_line(death.stack):
         cause += " (or a stack overflow there)"
     return cause + _place(death.stack), advice

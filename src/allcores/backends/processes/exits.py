@@ -258,7 +258,7 @@ class Exits:
 
 
 def _killed(status: int | None, oom_killed: bool = False) -> bool:
-    """Whether somebody else ended a process, by its wait status; not if it had used up the memory."""
+    """Whether another process ended a process, by its wait status; not if it had used up the memory."""
     if status is None or not os.WIFSIGNALED(status):
         return False
     return not oom_killed and os.WTERMSIG(status) in {getattr(signal, name, None) for name in _SENT}

@@ -221,7 +221,7 @@ class TemplateLauncher:
         except TimeoutError:
             self.kill()
             self.status = posix.wait_for(self.pid, KILLED_END_S)
-        # Popen takes a child that somebody else has collected for one that ended well.
+        # Popen takes a child that was reaped elsewhere for one that ended well.
         self._process.returncode = os.waitstatus_to_exitcode(self.status) if self.status is not None else 0
         if self._report >= 0:
             self._last_report = self.report()

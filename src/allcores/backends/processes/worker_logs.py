@@ -1,6 +1,6 @@
 """What workers log and print, on its way to the parent's own logging and streams.
 
-Handlers are foreign code: they may wait, for a lock that somebody holds who waits for this very pool. So they
+Handlers are foreign code: they may wait, for a lock of a thread that waits for this very pool. So they
 run on a thread of their own, behind a queue with a bound; the thread begins with the first record.
 
 Whoever hands out results waits, boundedly, until the records that came before them are handled: a program that has a
@@ -46,7 +46,7 @@ class WorkerLogReceiver:
         #: an entry for each of them; False is the end
         self._entries: SimpleQueue[bool] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        #: somebody has waited in vain: nobody else does before all is handled
+        #: a thread has waited in vain: no other does before all is handled
         self._behind = False
         self._dropped = 0
 

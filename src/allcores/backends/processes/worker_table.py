@@ -72,7 +72,7 @@ class WorkerTable:
         self._notes: dict[int, int] = {}
         self.connections: dict[int, WorkerConnection] = {}
         self.poller = poller.Poller()
-        #: the workers' pipes by themselves, so that somebody else than the loop can wait for them
+        #: the workers' pipes by themselves, so that another thread than the loop can wait for them
         self.pipes = poller.Poller() if poller.CHANGES_REACH_WAIT else self.poller
         if self.pipes is not self.poller:
             self.poller.register(self.pipes.fileno(), self.pipes)
@@ -121,7 +121,7 @@ class WorkerTable:
             self.pipes.modify(connection.pipe.fileno(), mask)
 
     def hear(self, *, loop: bool) -> None:
-        """Whether the loop is to be told of what can be read from pipes, or somebody else waits for that."""
+        """Whether the loop is to be told of what can be read from pipes, or another thread waits for that."""
         with contextlib.suppress(OSError, ValueError):
             self.poller.modify(self.pipes.fileno(), poller.READ if loop else 0)
 
@@ -262,7 +262,7 @@ class WorkerTable:
             self._look_later(worker)
 
     def _look_later(self, worker: int) -> None:
-        """Whoever is to end and is stopped sees neither a frame nor SIGTERM before somebody lets it go on."""
+        """A worker that is to end and is stopped sees neither a frame nor SIGTERM before it is continued."""
         heapq.heappush(self._to_signal, (monotonic_ns() + STOPPED_LOOK_NS, worker, 0))
 
     def signal_later(self, seconds: float, worker: int) -> None:
