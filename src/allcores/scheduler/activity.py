@@ -1,6 +1,6 @@
 """What observers get to know of work and of input: what came shortly one after the other, put together.
 
-Only told while somebody observes. A worker may report every fraction of a millisecond; one piece of news for many
+Only told while a pool is observed. A worker may report every fraction of a millisecond; one event for many
 reports keeps watching cheap.
 """
 
@@ -19,7 +19,7 @@ WORK_NS = 5_000_000
 
 
 class _Report:
-    """News of work that still grows."""
+    """An event about work that still grows."""
 
     __slots__ = ("begin_ns", "busy_ns", "count", "end_ns", "failed", "map_state", "records", "size_bytes", "worker")
 
@@ -73,7 +73,7 @@ class ActivityBatcher:
             del self._growing[worker]
 
     def settle(self, map_state: MapState) -> None:
-        """A flow is over: nothing of it grows any more."""
+        """A map is over: no report of it grows any more."""
         for worker in [worker for worker, report in self._growing.items() if report.map_state == map_state.number]:
             self._ready.append(self._growing.pop(worker))
 
@@ -84,7 +84,7 @@ class ActivityBatcher:
             self._ready.append(report)
 
     def tell(self, events: list[PoolEvent]) -> None:
-        """Append what is ready to `news`."""
+        """Append what is ready to `events`."""
         if not self._ready:
             return
         for report in self._ready:
@@ -105,7 +105,13 @@ class ActivityBatcher:
 
 
 class InputActivityBatcher:
-    """What a flow's feeder reads. It adds to `pull_ns` and `pack_ns`; `held_since_ns`: since when it has no credit."""
+    """What the reader of a map's input reads.
+
+    Attributes:
+        pull_ns: Time spent in the input since the last event; the reader adds to it.
+        pack_ns: Time spent in pickling, likewise.
+        held_since_ns: Since when the reader has no credit; 0 if it has some.
+    """
 
     __slots__ = ("_begin_ns", "_end_ns", "_held_ns", "_map_state", "_told", "held_since_ns", "pack_ns", "pull_ns")
 
@@ -118,7 +124,7 @@ class InputActivityBatcher:
         self.held_since_ns = 0
 
     def begin(self, now: int, index: int) -> InputRead | None:
-        """A pull begins with item `index`. News of what was read before, if that is over."""
+        """A pull begins with item `index`. Returns the event about what was read before, if that is over."""
         event = None
         if self._begin_ns and (self.held_since_ns or now - self._end_ns > READ_NS):
             event = self._new_events(index, ended=False)

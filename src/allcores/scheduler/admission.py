@@ -40,7 +40,7 @@ class AdmissionControl:
         Args:
             state: The scheduler's state.
             terminate: Terminates a worker, with the time in ns.
-            recall: Takes back what a worker has not started, with the time in ns.
+            recall: Steals what a worker has not started, with the time in ns.
         """
         self._state = state
         self._terminate = terminate
@@ -162,7 +162,7 @@ class AdmissionControl:
     # --- holding and ending ---
 
     def _hold(self, memory_policy: MemoryPolicy, running: list[Running], now: int) -> None:
-        """Start nothing more. What waits at workers is taken back, but for the one that has run longest."""
+        """Start nothing more. What waits at workers is recalled, but for the one that has run longest."""
         self._state.counters.memory_holds += 1
         self._held_ns = now
         self._state.events.append(MemoryHeld(memory_policy.available, memory_policy.reserve))

@@ -8,7 +8,7 @@ TARGET_NS = 20_000_000
 #: It grows with the run, to the time so far divided by this. Smaller: results come in larger bursts.
 PARTS = 5
 #: ... and to this at most, ns. With 20 ms the parent took 5 to 7 % of two cores, with 100 ms 2 %. Larger: results
-#: are seen to come in bursts, and what is taken back or cancelled has more to give up.
+#: are seen to come in bursts, and what is stolen or cancelled has more to give up.
 MOST_NS = 100_000_000
 #: ... or to this for each worker, ns, if that is more: it bounds how many reports a second the parent has to read.
 EACH_WORKER_NS = 2_000_000
@@ -27,7 +27,7 @@ MEMORY = 0.7
 
 
 class Chunker:
-    """Sizes the chunks of one flow.
+    """Sizes the chunks of one map.
 
     fixed: the caller's chunk size; None for chunks that size themselves.
     Source: guided self-scheduling (Polychronopoulos and Kuck, 1987) for the tail; docs/design/scheduler.md,

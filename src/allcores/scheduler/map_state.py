@@ -1,12 +1,12 @@
-"""One call of a verb: one function over one input, with its credit, its order and its ledger.
+"""One map: one function over one input, with its credit, its order and its counters.
 
 The life of a task, told by counters rather than by one record per item (a chunk of 8,192 items
 must not cost 8,192 updates):
 
     WAITING ──► SENT ──► settled by one Outcome ──► consumed
-    (pending)   (desk)   (ready / held for order)   (credit returned)
+    (pending)  (worker)  (ready / held for order)   (credit returned)
         ▲          │
-        └──────────┘  put back: its worker died, or it was taken back unstarted
+        └──────────┘  requeued: its worker exited, or it was stolen unstarted
         ▲          │
         └─ delayed ┘  failed, and another attempt was granted
 
@@ -55,7 +55,7 @@ BYTES_TAKEN = 65_536
 
 
 class CancelToken:
-    """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is put back."""
+    """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is requeued."""
 
     __slots__ = ("cancelled",)
 
@@ -64,11 +64,11 @@ class CancelToken:
 
 
 class Chunk:
-    """Consecutive items of one flow that travel together.
+    """Consecutive items of one map that travel together.
 
     first: index of items[0]. done: leading items that are settled. attempt: of all its items.
     worker, sequence: who has it, and its place in that queue; 0 before it is sent. requeues: how often it lost
-    its worker without being at fault. postponed: how often it was ended because memory ran out.
+    its worker without being at fault. preempted: how often it was ended because memory ran out.
     """
 
     __slots__ = (
@@ -118,12 +118,12 @@ class Chunk:
         #: when its worker was given it
         self.sent_ns = 0
         self.cancel_token = CancelToken()
-        #: some of its items were taken back from the worker that has it
+        #: some of its items were stolen from the worker that has it
         self.cut = False
 
     @property
     def cancelled(self) -> bool:
-        """Nobody wants this call any more."""
+        """True if this call was given up."""
         return self.cancel_token.cancelled
 
     def __repr__(self) -> str:
@@ -210,10 +210,10 @@ class Segment:
 
 
 class MapState:
-    """The book of one call.
+    """The state of one map.
 
     total: items of the input, None if unknown. timeout_ns: per attempt, None for no deadline.
-    detailed: whether workers report seconds per item. calls: True for the flow behind `submit`,
+    detailed: whether workers report seconds per item. calls: True for the map behind `submit`,
     where every chunk is one call with a future and order means nothing.
     """
 
@@ -241,7 +241,7 @@ class MapState:
         self.calls = calls
         self.items_limit = items_limit
         self.bytes_limit = bytes_limit
-        #: chunks that no worker has; put-backs go to the front
+        #: chunks that no worker has; requeued ones go to the front
         self.pending: deque[Chunk] = deque()
         #: items pulled from the input, settled, and handed to the consumer, ever
         self.pulled = 0
@@ -259,7 +259,7 @@ class MapState:
         self.stopped = False
         #: set when nothing more can come although items are missing: a broken pool, say
         self.broken: BaseException | None = None
-        #: the dispatcher's mark that this flow waits in its rotation
+        #: it waits in the scheduler's rotation
         self.queued = False
         #: settled segments in the order in which the consumer gets them
         self.ready: deque[Segment] = deque()
@@ -279,7 +279,7 @@ class MapState:
             # What is out may still grow into outcomes of the mean size.
             out = max(self.bytes_out, (self.pulled - self.consumed) * mean)
             if out >= self.bytes_limit:
-                # One item is always allowed: an item larger than the limit must not stop the flow.
+                # One item is always allowed: an item larger than the limit must not stop the map.
                 return 1 if self.pulled == self.consumed else 0
             items = min(items, int((self.bytes_limit - out) / mean) or 1)
         elif self.bytes_out >= self.bytes_limit:
@@ -386,7 +386,7 @@ class MapState:
         )
 
     def cancel(self) -> None:
-        """Forget everything that waits; what workers hold is the dispatcher's to take back."""
+        """Forget everything that waits; what workers hold is revoked by the scheduler."""
         self.cancelled = True
         self.exhausted = True
         self.pending.clear()

@@ -5,7 +5,7 @@ the reserve, the memory that must stay available:
 
     available   ≥ 125 %      < 100 %             < 50 %
                 OPEN ───────► HELD ─────────────► HELD, and one task at a time is ended
-                 ▲             │                   and put back: the youngest whose end helps
+                 ▲             │                   and requeued: the youngest whose end helps
                  └── release ──┘
 """
 
@@ -31,7 +31,7 @@ GONE_NS = 1_000_000_000
 EASE_NS = 2_000_000_000
 #: ... or this many times as long as the ended task had run, if that is longer: so long it takes to show.
 EASE_FACTOR = 4
-#: An item is put back this often; the next time it runs alone, and has nothing more to wait for.
+#: An item is preempted this often; the next time it runs alone, and has nothing more to wait for.
 MAX_PREEMPTIONS = 2
 
 
@@ -60,7 +60,7 @@ class MemoryPolicy:
         self.pause_ns = CLOSE_NS
         self._ended: int | None = None
         self._ended_at = 0
-        #: nobody's end would help before that
+        #: before that no end of a worker would help
         self._measure_memory_at = 0
         self._ease_ns = EASE_NS
         self._eased_at = 0
@@ -75,7 +75,7 @@ class MemoryPolicy:
         *,
         dying: Callable[[int], bool],
     ) -> Running | None:
-        """Take in a reading, bytes; who is to be ended, if anybody. Sets `held` and `most`.
+        """Take in a reading, bytes; returns which one is to be ended, if any. Sets `held` and `most`.
 
         running: who could be ended. weigh: bytes that the end of a worker would give back.
         dying: whether a worker that was ended has not gone yet.
@@ -108,7 +108,7 @@ class MemoryPolicy:
         return ended
 
     def ease(self, workers: int) -> None:
-        """With so many workers, a bound that bounds nobody is none."""
+        """With so many workers, a bound that bounds none of them is dropped."""
         if self.most is not None and self.most >= workers:
             self.most = None
 
@@ -116,7 +116,7 @@ class MemoryPolicy:
 def youngest(running: Iterable[Running], missing: int, resident_tree_bytes: Callable[[int], int]) -> Running | None:
     """The one that began last, of those whose end would give back at least their share of `missing` bytes.
 
-    None if there is no such: then somebody else has the memory, and ending tasks would not bring it back.
+    None if there is no such: then other processes have the memory, and ending tasks would not bring it back.
     """
     running = list(running)
     for each in sorted(running, key=lambda each: each.since_ns, reverse=True):

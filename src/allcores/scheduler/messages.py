@@ -1,7 +1,7 @@
-"""What happened, what to do about it, and what the outside gets to know.
+"""What happened, and what to do about it.
 
-Three families: events go into the dispatcher (past tense), orders come out of it (imperative), and
-news travels up to observers (frozen). Times are monotonic nanoseconds.
+Two families: events go into the scheduler (past tense), commands come out of it (imperative). Times are monotonic
+nanoseconds.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class WorkerGone:
 
     running: where it was, None if it ran nothing.
     kind, error: what the item at `running` gets. ready: whether it ever was.
-    innocent: nobody's fault (its template died, say): the item is put back instead.
+    unattributed: no known fault of an item (its template died, say): the item is requeued instead.
     killed: by a signal that other processes send (SIGKILL, SIGTERM), not by what it did itself.
     in_setup: it was running the setup function, or the preload function if each worker runs that.
     """
@@ -100,7 +100,7 @@ class WorkerGone:
     in_setup: bool = False
 
 
-# --- orders ---------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 class Send(NamedTuple):

@@ -1,6 +1,6 @@
 """Timers: what the scheduler has to look at later, in the order in which it is due.
 
-Nothing here reads a clock: whoever owns the scheduler waits until `next_ns`, and then calls `Scheduler.tick`.
+Nothing here reads a clock: the owner of the scheduler waits until `next_ns`, and then calls `Scheduler.tick`.
 """
 
 from __future__ import annotations

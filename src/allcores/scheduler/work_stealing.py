@@ -155,7 +155,7 @@ class WorkStealing:
             self.recall(longest, now)
 
     def recall(self, worker_state: WorkerState, now: int) -> None:
-        """Take back all that this worker has not started, whether or not another is idle."""
+        """Steal all that this worker has not started, whether or not another is idle."""
         if not worker_state.chunks or not worker_state.open or worker_state.confirming:
             return
         head = worker_state.chunks[0]

@@ -1,4 +1,4 @@
-"""The book that the dispatcher keeps on one worker.
+"""The one record of a worker, and the table of its moves.
 
 STARTING ──ready──► READY ──told to stop, recycled──► LEAVING ──► GONE
     └────────────────┴────────── died, killed ────────────────────┘
@@ -36,8 +36,8 @@ MOVES: dict[Lifecycle, frozenset[Lifecycle]] = {
 class Termination:
     """Why the parent decided to end a worker, and which item gets that as its outcome.
 
-    sequence, position: the item; sequence 0 if no item is to blame. phase: what it was doing then.
-    postponed: it is put back instead, and comes again when there is memory.
+    sequence, position: the item; sequence 0 if no item is charged. phase: what it was doing then.
+    preempted: it is requeued instead, and comes again when there is memory.
     """
 
     __slots__ = ("error", "kind", "phase", "position", "preempted", "reason", "sequence")
@@ -63,7 +63,7 @@ class Termination:
 
 
 class WorkerState:
-    """One worker as the dispatcher sees it."""
+    """All that the scheduler knows of one worker."""
 
     __slots__ = (
         "behind_watched",
@@ -88,7 +88,7 @@ class WorkerState:
         #: starts that had failed in a row when this worker was ordered
         self.failed_starts_before = failed_starts
         self.started_ns = started_ns
-        #: when it last reported work; kept only while somebody observes
+        #: when it last reported work; kept only while the pool is observed
         self.seen_ns = 0
         #: when it last reported anything
         self.heard_ns = 0
@@ -98,15 +98,15 @@ class WorkerState:
         self.last_sequence = 0
         #: mark from which on it may start nothing; while one is set, nothing is sent
         self.limit = NO_LIMIT
-        #: a limit was set to take work back, and the board is to be read once it must be visible
+        #: a limit was set to steal work, and the board is to be read once it must be visible
         self.confirming = False
-        #: when the next deadline alarm for this worker rings; None if none is set
+        #: when its DEADLINE timer is due; None if none is set
         self.deadline_ns: int | None = None
-        #: an alarm that asks whether what waits behind its running item waits too long is set
+        #: its BEHIND timer is set
         self.behind_watched = False
-        #: an alarm that asks whether it has finished items that it does not report is set
+        #: its PEEK timer is set
         self.peek_watched = False
-        #: an alarm that asks whether it has begun what it was given is set
+        #: its BEGIN timer is set
         self.start_watched = False
         self.termination: Termination | None = None
 
@@ -133,4 +133,4 @@ class WorkerState:
         return self.lifecycle is Lifecycle.READY and self.limit == NO_LIMIT and self.termination is None
 
     def __repr__(self) -> str:
-        return f"<Desk {self.worker} {self.lifecycle.value} {list(self.chunks)}>"
+        return f"<WorkerState {self.worker} {self.lifecycle.value} {list(self.chunks)}>"
