@@ -29,9 +29,11 @@ MEMORY = 0.7
 class Chunker:
     """Sizes the chunks of one map.
 
-    fixed: the caller's chunk size; None for chunks that size themselves.
     Source: guided self-scheduling (Polychronopoulos and Kuck, 1987) for the tail; docs/design/scheduler.md,
-    "Chunks", for the rest.
+    "Chunks size themselves", for the rest.
+
+    Args:
+        fixed: The caller's chunk size; None for chunks that size themselves.
     """
 
     __slots__ = ("_bytes", "_ceiling", "_items", "_ns", "_worked_ns", "fixed", "target_ns")

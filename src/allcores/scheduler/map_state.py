@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Function:
     """A function as the pipes know it: a number, and bytes that travel once per worker.
 
-    style: how a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
-    target: the function, where it is called in this process; None if workers have it from its bytes.
+    Args:
+        style: How a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
+        target: The function, where it is called in this process; None if workers have it from its bytes.
     """
 
     __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target")
@@ -66,9 +67,14 @@ class CancelToken:
 class Chunk:
     """Consecutive items of one map that travel together.
 
-    first: index of items[0]. done: leading items that are settled. attempt: of all its items.
-    worker, sequence: who has it, and its place in that queue; 0 before it is sent. requeues: how often it lost
-    its worker without being at fault. preempted: how often it was ended because memory ran out.
+    Attributes:
+        first: Index of items[0].
+        done: Leading items that are settled.
+        attempt: Of all its items.
+        worker: The one that has it; 0 before it is sent.
+        sequence: Its place in that worker's queue; 0 before it is sent.
+        requeues: How often it lost its worker without being at fault.
+        preempted: How often it was ended because memory ran out.
     """
 
     __slots__ = (
@@ -163,8 +169,9 @@ def describe(chunk: Chunk, position: int) -> str:
 class Segment:
     """Settled outcomes of consecutive items, on their way to the consumer.
 
-    values: one per item that returned, in order; None while they are pickled, in lists: `payloads`.
-    failures: of the others, offsets counted from `start`.
+    Args:
+        values: One per item that returned, in order; None while they are pickled, in lists: `payloads`.
+        failures: Of the others, offsets counted from `start`.
     """
 
     __slots__ = (
@@ -212,9 +219,11 @@ class Segment:
 class MapState:
     """The state of one map.
 
-    total: items of the input, None if unknown. timeout_ns: per attempt, None for no deadline.
-    detailed: whether workers report seconds per item. calls: True for the map behind `submit`,
-    where every chunk is one call with a future and order means nothing.
+    Args:
+        total: Items of the input, None if unknown.
+        timeout_ns: Per attempt, None for no deadline.
+        detailed: Whether workers report seconds per item.
+        calls: True for the map behind `submit`, where every chunk is one call with a future and order means nothing.
     """
 
     def __init__(
@@ -297,7 +306,11 @@ class MapState:
         return -(-(self.pulled - self.settled) // (self.chunker.fixed or 1))
 
     def want(self, workers: int, *, brief: bool = False) -> int:
-        """Items for the next chunk; 0 if the input has ended or there is no credit. brief: report soon."""
+        """Items for the next chunk; 0 if the input has ended or there is no credit.
+
+        Args:
+            brief: Report soon.
+        """
         if self.exhausted or self.cancelled:
             return 0
         credit = self.credit

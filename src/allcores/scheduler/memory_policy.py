@@ -45,7 +45,8 @@ class Running(NamedTuple):
 class MemoryPolicy:
     """What is decided about memory, and what was.
 
-    setting: `Limits(memory_reserve=...)`.
+    Args:
+        setting: `Limits(memory_reserve=...)`.
     """
 
     def __init__(self, setting: int | Literal["auto"]) -> None:
@@ -77,8 +78,10 @@ class MemoryPolicy:
     ) -> Running | None:
         """Take in a reading, bytes; returns which one is to be ended, if any. Sets `held` and `most`.
 
-        running: who could be ended. weigh: bytes that the end of a worker would give back.
-        dying: whether a worker that was ended has not gone yet.
+        Args:
+            running: Tasks that could be ended.
+            resident_tree_bytes: Bytes that the end of a worker would free.
+            dying: Whether a worker that was ended has not gone yet.
         """
         reserve = reserve_of(self._setting, total)
         self.available, self.reserve = available, reserve

@@ -18,10 +18,10 @@ from allcores.transport.positions import mark
 class WorkerProgress(NamedTuple):
     """What a worker's slot on the status board says at one moment.
 
-    started_ns: when the current step began; 0 if the worker is between chunks.
-    phase: one of the PHASE_* numbers of `transport.positions`.
-    claimed: mark up to which it may start items without looking at its limit again; 0: up to the
-    item it runs.
+    Attributes:
+        started_ns: When the current step began; 0 if the worker is between chunks.
+        phase: One of the PHASE_* numbers of `transport.positions`.
+        claimed: Mark up to which it may start items without looking at its limit again; 0: up to the item it runs.
     """
 
     sequence: int
@@ -42,7 +42,12 @@ class WorkerProgress(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a worker has done since it began. pid: None for a thread of this process. done: items."""
+    """What a worker has done since it began.
+
+    Attributes:
+        pid: None for a thread of this process.
+        done: Items.
+    """
 
     pid: int | None
     done: int
@@ -56,11 +61,13 @@ class Work(NamedTuple):
 class Results:
     """A worker finished `count` items of a chunk, from `start` on.
 
-    payloads: pickled lists of values that follow each other; none if `values` holds them already.
-    failures: sorted by offset; values has no entry for them.
-    parts: (items, ns) of each report of which this was joined, for observers; none if it is one.
-    ended: the worker holds no more of this chunk. leaving: nor will it start anything else.
-    unloadable: the chunk would not unpickle as one; nothing of it was started.
+    Attributes:
+        payloads: Pickled lists of values that follow each other; none if `values` holds them already.
+        failures: Sorted by offset; values has no entry for them.
+        parts: (items, ns) of each report of which this was joined, for observers; none if it is one.
+        ended: The worker holds no more of this chunk.
+        leaving: Nor will it start anything else.
+        unloadable: The chunk would not unpickle as one; nothing of it was started.
     """
 
     worker: int
@@ -83,11 +90,13 @@ class Results:
 class WorkerGone:
     """A worker's process is gone.
 
-    running: where it was, None if it ran nothing.
-    kind, error: what the item at `running` gets. ready: whether it ever was.
-    unattributed: no known fault of an item (its template died, say): the item is requeued instead.
-    killed: by a signal that other processes send (SIGKILL, SIGTERM), not by what it did itself.
-    in_setup: it was running the setup function, or the preload function if each worker runs that.
+    Attributes:
+        running: Where it was, None if it ran nothing.
+        kind: What the item at `running` gets. ready: whether it ever was.
+        error: See `kind`.
+        unattributed: No known fault of an item (its template died, say): the item is requeued instead.
+        killed: By a signal that other processes send (SIGKILL, SIGTERM), not by what it did itself.
+        in_setup: It was running the setup function, or the preload function if each worker runs that.
     """
 
     worker: int
@@ -118,7 +127,11 @@ class SetLimit(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """End `worker`; it is replaced. at_once: it gets no time to do so by itself."""
+    """End `worker`; it is replaced.
+
+    Attributes:
+        at_once: It gets no time to do so by itself.
+    """
 
     worker: int
     reason: str

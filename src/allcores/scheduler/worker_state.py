@@ -36,8 +36,11 @@ MOVES: dict[Lifecycle, frozenset[Lifecycle]] = {
 class Termination:
     """Why the parent decided to end a worker, and which item gets that as its outcome.
 
-    sequence, position: the item; sequence 0 if no item is charged. phase: what it was doing then.
-    preempted: it is requeued instead, and comes again when there is memory.
+    Args:
+        sequence: The item; sequence 0 if no item is charged.
+        position: The item; sequence 0 if no item is charged.
+        phase: What it was doing then.
+        preempted: It is requeued instead, and comes again when there is memory.
     """
 
     __slots__ = ("error", "kind", "phase", "position", "preempted", "reason", "sequence")
