@@ -17,7 +17,7 @@ from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher
 
 from allcores import Kind, Limits, Pool, WorkerLost, events
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
-from allcores.system import posix
+from allcores.system import procfs
 from allcores.system.clock import monotonic_ns
 
 pytestmark = pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="needs /proc")
@@ -34,7 +34,7 @@ class SmallMachine:
             pool._driver.scheduler.admission.read = self
 
     def __call__(self) -> tuple[int, int]:
-        used = sum(max(0, posix.tree_bytes(link.pid) - 20 * MB) for link in self._links.values() if link.pid)
+        used = sum(max(0, procfs.tree_bytes(link.pid) - 20 * MB) for link in self._links.values() if link.pid)
         available = max(0, self.total - used)
         self.least = min(self.least, available)
         return available, self.total

@@ -220,6 +220,31 @@ def test_an_import_that_has_become_right_is_taken_off_the_list() -> None:
     assert {(name, target) for name, target in UPWARDS if target not in graph.get(name, ())} == set()
 
 
+#: names of standard streams, as people may give them
+STREAMS_IN_PROC = {("cli.request", path) for path in ("/proc/self/fd/0", "/proc/self/fd/1", "/proc/")}
+#: handed to the reader
+OTHER_KERNEL_FILES = {("cli.doctor", "/sys/fs/cgroup/pids.max")}
+
+
+def paths_of_the_kernel(tree: ast.Module) -> Iterator[str]:
+    """Strings in a module that are, or begin, a path below /proc or /sys."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.startswith(("/proc/", "/sys/"))
+        ):
+            yield node.value
+
+
+def test_proc_and_sys_are_read_in_one_room() -> None:
+    """What the kernel tells is read in `system` alone; the command line knows names of standard streams there."""
+    found = {(name, path) for name, tree in modules() for path in paths_of_the_kernel(tree)}
+    elsewhere = {(name, path) for name, path in found if not within(name, {"system"})}
+    assert elsewhere == STREAMS_IN_PROC | OTHER_KERNEL_FILES
+    assert found - elsewhere
+
+
 def test_late_and_type_only_imports_count() -> None:
     text = "if TYPE_CHECKING:\n    import allcores.pool.driver\ndef f():\n    from allcores.runs import run"
     assert set(imports(ast.parse(text))) == {"allcores.pool.driver", "allcores.runs.run"}

@@ -10,7 +10,7 @@ from allcores.cli.doctor import diagnose
 from allcores.cli.exits import Exit
 from allcores.cli.meter import Usage
 from allcores.cli.summary import Summary, Tally
-from allcores.system import process_stats
+from allcores.system import process_stats, procfs
 
 
 def summary(**usage: float) -> Summary:
@@ -48,7 +48,7 @@ def test_waiting_for_anything_else_is() -> None:
     assert summary(waited_s=50.0).speed_up == 0.0
 
 
-@pytest.mark.skipif(not process_stats.AVAILABLE, reason="reads /proc")
+@pytest.mark.skipif(not procfs.AVAILABLE, reason="reads /proc")
 def test_the_kernel_tells() -> None:
     """What the figures come from."""
     assert (process_stats.machine_busy_s() or 0) > 0

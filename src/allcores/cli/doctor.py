@@ -18,6 +18,7 @@ import click
 from allcores.cli.output import show, write_json
 from allcores.formatting import size_text
 from allcores.limits import reserve_of
+from allcores.system import procfs
 from allcores.system.cores import Budget, Memory, core_budget, machine_memory, thread_environment
 from allcores.system.posix import can_fork
 
@@ -166,11 +167,11 @@ def _start_methods() -> Iterator[tuple[str, str]]:
 def _limits(workers: int) -> Iterator[Limit]:
     yield from _resource_limits(workers)
     for name, path in [
-        ("pid_max", "/proc/sys/kernel/pid_max"),
-        ("threads-max", "/proc/sys/kernel/threads-max"),
+        ("pid_max", "sys/kernel/pid_max"),
+        ("threads-max", "sys/kernel/threads-max"),
         ("container's pids.max", "/sys/fs/cgroup/pids.max"),
     ]:
-        value = _number_in(path)
+        value = procfs.number(path)
         if value is None:
             continue
         tight = value < 4 * workers + 32
@@ -221,14 +222,6 @@ def _resource_limits(workers: int) -> Iterator[Limit]:
 def _finite(value: int) -> int | None:
     """None for "unlimited", which is -1 or, on macOS, the largest number."""
     return None if value < 0 or value >= 1 << 62 else value
-
-
-def _number_in(path: str) -> int | None:
-    try:
-        with open(path, encoding="ascii") as file:
-            return int(file.read())
-    except (OSError, ValueError):  # "max" is no number, and no limit
-        return None
 
 
 def _sqlite_text() -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from allcores.events import PoolEvent, WorkerStarted
-from allcores.system import process_stats
+from allcores.system import process_stats, procfs
 
 #: seconds between samples. Larger misses short peaks, smaller costs time (20 µs per worker and sample).
 SAMPLE_S = 0.2
@@ -99,7 +99,7 @@ class Meter:
 
     def usage(self) -> Usage:
         """What was measured."""
-        if not process_stats.AVAILABLE:
+        if not procfs.AVAILABLE:
             return Usage(self._own_s + _children_s() - self._children_start_s, *_peaks())
         with self._lock:
             cpu_s = self._own_s + sum(self._workers.values())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 import time
 from collections import deque
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +18,7 @@ from allcores.errors import NotSupported
 from allcores.monitoring import other_pools
 from allcores.monitoring.live_lines import Line
 from allcores.monitoring.top_view import PoolRows, WorkerRow, as_text, overview, show
+from allcores.system import procfs
 from allcores.system.process_stats import Gauge
 from allcores.system.terminal_text import safe_line
 
@@ -116,11 +115,7 @@ class Top:
 
 
 def _command(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-    except OSError:
-        return ""
-    return safe_line(shortened(" ".join(words).strip(), 200))
+    return safe_line(shortened(procfs.command(pid), 200))
 
 
 @click.command("top")
@@ -183,7 +178,7 @@ def _nothing(pid: int | None, hidden: int) -> str:
     if pid is None:
         sentence = "no pool of worker processes runs under your user"
         return sentence + (f"; {hidden} of your processes may not be looked into (ptrace rules)" if hidden else "")
-    if not os.path.isdir(f"/proc/{pid}"):
+    if not procfs.exists(pid):
         return f"there is no process {pid}"
     if hidden:
         return f"process {pid} may not be looked into: it is another user's, or protected"

@@ -17,7 +17,8 @@ from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain
 from allcores.monitoring.progress_bar import keep_from_children, need_rich
 from allcores.outcome import Kind
 from allcores.system.cores import core_budget, machine_memory
-from allcores.system.process_stats import AVAILABLE, Gauge
+from allcores.system.process_stats import Gauge
+from allcores.system.procfs import AVAILABLE
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from allcores.errors import NotSupported
+from allcores.system import procfs
 from allcores.system.clock import monotonic_ns
 from allcores.system.posix import LINUX
 from allcores.transport import status_board
@@ -89,42 +88,35 @@ def find(pid: int | None = None) -> tuple[list[Place], int]:
     Raises:
         NotSupported: Where there is no /proc as Linux has it.
     """
-    if not LINUX or not os.path.isdir("/proc/self/fd"):
+    if not LINUX or not procfs.AVAILABLE:
         raise NotSupported("Pools of other processes can be seen on Linux only: it takes /proc and memfd.")
     found: dict[tuple[int, int], Place] = {}
     hidden = 0
     me = os.geteuid()
-    for number in [pid] if pid is not None else _processes():
-        folder = f"/proc/{number}/fd"
+    for number in [pid] if pid is not None else procfs.processes():
         try:
-            if me and os.stat(f"/proc/{number}").st_uid != me and pid is None:
+            if me and procfs.owner(number) != me and pid is None:
                 continue
-            names = os.listdir(folder)
+            paths = procfs.descriptors(number)
         except PermissionError:
             hidden += 1
             continue
         except OSError:
             continue
-        for name in names:
+        for path in paths:
             try:
-                if not os.readlink(f"{folder}/{name}").startswith(_LINK):
+                if not os.readlink(path).startswith(_LINK):
                     continue
-                status = os.stat(f"{folder}/{name}")
+                status = os.stat(path)
             except OSError:
                 continue
             identity = status.st_dev, status.st_ino
-            place = Place(number, int(name), identity)
+            place = Place(number, int(os.path.basename(path)), identity)
             known = found.get(identity)
             # Workers hold it as well, and so do forked copies of the parent: the parent is the one to name.
             if known is None or _parent(place) == number:
                 found[identity] = place
     return sorted(found.values(), key=lambda each: each.pid), hidden
-
-
-def _processes() -> Iterator[int]:
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            yield int(name)
 
 
 def _parent(place: Place) -> int | None:
@@ -135,7 +127,7 @@ def _parent(place: Place) -> int | None:
 def _open(place: Place) -> int | None:
     """A descriptor of the board; None if it is gone, or its number is something else's by now."""
     try:
-        descriptor = os.open(f"/proc/{place.pid}/fd/{place.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = procfs.open_descriptor(place.pid, place.descriptor)
     except OSError:
         return None
     status = os.fstat(descriptor)
@@ -212,7 +204,7 @@ def _slot(slot: tuple[int, ...], now: int) -> SlotSeen:
     pid, started, phase = slot[status_board.PID], slot[status_board.STARTED], slot[status_board.PHASE]
     state = _STATES.get(phase, "idle") if pid else "starting"
     # 1 stands for "since it was born"
-    since = _born_ns(pid) if started == 1 else started
+    since = procfs.started_ns(pid) if started == 1 else started
     working = started > 1 and phase in (PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING)
     index = (
         slot[status_board.FIRST] + slot[status_board.CURRENT]
@@ -228,14 +220,3 @@ def _slot(slot: tuple[int, ...], now: int) -> SlotSeen:
         done=slot[status_board.DONE],
         busy_seconds=slot[status_board.BUSY] / 1e9,
     )
-
-
-def _born_ns(pid: int) -> int:
-    """When a process began, on the monotonic clock; 0 if that cannot be told."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            ticks = int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
-    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return monotonic_ns() - int(age_s * 1e9)

@@ -29,6 +29,7 @@ from allcores.runs.spec import RunHooks, RunSpec, count_of
 from allcores.runs.writer import Writer, storable
 from allcores.sinks.base import Block, Lost
 from allcores.sources.chain import is_read_once
+from allcores.system import procfs
 
 #: how often what turns out to be damaged is run again before the disk is given up
 MOST_REPAIRS = 3
@@ -119,7 +120,7 @@ class RunSession:
             state="running",
             error=None,
             sessions=run_row.sessions + 1,
-            boot=_boot(),
+            boot=procfs.boot_id(),
             fsync=journal.fsync,
             request=json.dumps(self._work.request),
         )
@@ -153,7 +154,7 @@ class RunSession:
 
     def _repair(self, run_row: RunRow) -> None:
         """After what may have cost committed bytes of the log, look at all of it; what is damaged runs again."""
-        lost_power = run_row.boot is not None and run_row.boot != _boot() and run_row.fsync != "commit"
+        lost_power = run_row.boot is not None and run_row.boot != procfs.boot_id() and run_row.fsync != "commit"
         if self._log.missing or lost_power:
             rows = damaged_rows(self._run_index, self._log)
             self._run_index.unsettle(rows)
@@ -382,12 +383,3 @@ class RunSession:
             resumed=self.resumed,
             seconds=seconds,
         )
-
-
-def _boot() -> str | None:
-    """What is different after each start of the machine; None where it cannot be told."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return None

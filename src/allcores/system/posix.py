@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from allcores.system import procfs
+
 LINUX = sys.platform.startswith("linux")
 #: the kernel's name for the option of prctl(2)
 _PR_SET_PDEATHSIG = 1
@@ -168,47 +170,14 @@ def outlive_parent(parent: int) -> None:
             os._exit(0)
 
 
-def threads_alive() -> int:
-    """Threads of this process, those of C libraries included; 1 where it cannot be told."""
-    try:
-        return len(os.listdir("/proc/self/task"))
-    except OSError:
-        import threading
-
-        return threading.active_count()
-
-
 def has_other_threads() -> bool:
     """Whether this process has threads besides the caller's; one that was just joined does not count."""
     for _ in range(20):
-        if threads_alive() <= 1:
+        if procfs.threads_alive() <= 1:
             return False
         # The kernel lists a thread for some moments after join() has returned.
         time.sleep(0.001)
     return True
-
-
-def resident_bytes(pid: int) -> int | None:
-    """Resident memory that is a process's own, shared memory and files apart; None if it cannot be told."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            _, resident, shared, *_ = map(int, file.read().split())
-            return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def tree_bytes(pid: int) -> int:
-    """Resident memory of a process and its descendants; what cannot be told counts nothing."""
-    total, waiting = 0, [pid]
-    while waiting:
-        pid = waiting.pop()
-        total += resident_bytes(pid) or 0
-        with contextlib.suppress(OSError, ValueError):
-            for thread in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                    waiting += map(int, file.read().split())
-    return total
 
 
 def maxrss_bytes(value: int) -> int:
@@ -227,16 +196,6 @@ def end_orphans(leader: int) -> None:
             os.kill(leader, 0)
         except ProcessLookupError:
             os.killpg(leader, signal.SIGKILL)
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal (SIGSTOP, SIGTSTP, ...); False where that cannot be told."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # proc(5): the state follows the name, which is in brackets and may hold brackets.
-            return file.read().rpartition(b")")[2].split()[0] == b"T"
-    except (OSError, IndexError):
-        return False
 
 
 def end_group(pid: int, number: int) -> None:

@@ -1,12 +1,11 @@
-"""What the kernel tells about a process in /proc (Linux); elsewhere nothing is known."""
+"""Processor use of processes and of the machine, from /proc (Linux); elsewhere nothing is known."""
 
 from __future__ import annotations
 
 import os
 from typing import NamedTuple
 
-#: whether there is anything to read
-AVAILABLE = os.path.exists("/proc/self/stat")
+from allcores.system import procfs
 
 
 class ProcessStat(NamedTuple):
@@ -25,13 +24,8 @@ class ProcessStat(NamedTuple):
 
 def stat(pid: int) -> ProcessStat | None:
     """Of a process; None if it is gone, or cannot be seen."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # proc(5): the second field is the name in brackets, which may hold spaces and brackets.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    if len(fields) < 22 or fields[0] == b"Z":
+    fields = procfs.stat_fields(pid)
+    if fields is None or fields[0] == b"Z":
         return None
     ticks = sum(int(field) for field in fields[11:15])
     return ProcessStat(ticks / os.sysconf("SC_CLK_TCK"), int(fields[21]) * os.sysconf("SC_PAGE_SIZE"), int(fields[19]))
@@ -40,20 +34,18 @@ def stat(pid: int) -> ProcessStat | None:
 def waited_s(pid: int) -> float | None:
     """Seconds for which a process was ready to run and had no processor (its main thread); None if unknown."""
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
+        return int((procfs.read(f"{pid}/schedstat") or b"").split()[1]) / 1e9
+    except (ValueError, IndexError):
         return None
 
 
 def machine_busy_s() -> float | None:
     """Processor seconds that the machine has spent on anything so far; None if unknown."""
     try:
-        with open("/proc/stat", "rb") as file:
-            fields = [int(field) for field in file.readline().split()[1:9]]
+        fields = [int(field) for field in (procfs.read("stat") or b"").partition(b"\n")[0].split()[1:9]]
         # user, nice, system, idle, waiting for disks, interrupts (2), taken by other machines
         return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return None
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from allcores.system.posix import resident_bytes
+from allcores.system import procfs
 
 
 class Sample(NamedTuple):
@@ -39,25 +39,15 @@ class Sampler:
 
     def take(self, pids: Iterable[int]) -> Sample | None:
         """Measure now; None where it cannot be told."""
-        parent = resident_bytes(os.getpid())
+        parent = procfs.resident_bytes(os.getpid())
         if parent is None:
             return None
         total = largest = 0
         for pid in pids:
-            resident = resident_bytes(pid) or 0
+            resident = procfs.resident_bytes(pid) or 0
             total += resident
             largest = max(largest, resident)
-            used = _cpu_ns(pid)
+            used = procfs.cpu_ns(pid)
             if used is not None:
                 self._cpu_ns[pid] = used
         return Sample(parent, total, largest, self._gone_ns + sum(self._cpu_ns.values()))
-
-
-def _cpu_ns(pid: int) -> int | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # proc(5): the second field is the name in brackets, which may hold spaces and brackets.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))

@@ -19,7 +19,7 @@ from multiprocessing import synchronize
 from typing import Any
 
 from allcores.errors import NotSupported
-from allcores.system import posix
+from allcores.system import posix, procfs
 from allcores.transport import inheritance
 
 _PAGE = mmap.PAGESIZE
@@ -64,7 +64,7 @@ class _File:
         self.gone: list[tuple[int, int]] = []
         self.free: list[int] = []
 
-    def page(self, maps: list[_Map]) -> int:
+    def page(self, maps: list[procfs.Mapping]) -> int:
         """The offset of a page that nobody uses."""
         inode = os.fstat(self.descriptor).st_ino
         # A method taken from a semaphore may outlive it, and keeps it mapped.
@@ -77,25 +77,6 @@ class _File:
             raise NotSupported(f"more than {_PAGES:,} semaphores of the fork context are in use; {_ADVICE}")
         self.used += 1
         return (self.used - 1) * _PAGE
-
-
-class _Map:
-    """A line of /proc/PID/maps."""
-
-    def __init__(self, line: str) -> None:
-        fields = line.split(None, 5)
-        self.start, self.end = (int(part, 16) for part in fields[0].split("-"))
-        self.device = fields[3]
-        self.inode = int(fields[4])
-        self.path = fields[5].strip() if len(fields) > 5 else ""
-
-
-def _maps(process: int | str) -> list[_Map]:
-    try:
-        with open(f"/proc/{process}/maps") as lines:
-            return [_Map(line) for line in lines]
-    except (OSError, ValueError):
-        return []
 
 
 _file: _File | None = None
@@ -149,7 +130,7 @@ def _move(semaphore: Any, page: int, legacy: inheritance.Legacy) -> None:
     global _file
     if not (posix.LINUX and sys.maxsize > 1 << 32 and sys.byteorder == "little" and "glibc" in _libc_version()):
         raise NotSupported(f"one of the fork context cannot be shared with workers here; {_ADVICE}")
-    maps = _maps("self")
+    maps = procfs.mappings("self")
     here = next((each for each in maps if each.start <= page < each.end), None)
     if here is None or here.end - here.start != _PAGE or not here.inode:
         raise NotSupported(f"its memory is not found; {_ADVICE}")
@@ -215,16 +196,8 @@ def _semaphores_of_others() -> dict[tuple[str, int], int]:
 
     servers = {child.pid for child in active_children() if "Manager-" in child.name}
     found: dict[tuple[str, int], int] = {}
-    for process in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
-        if process == os.getpid() or process in servers or not _is_like_us(process):
+    for process in sorted(procfs.processes()):
+        if process == os.getpid() or process in servers or not procfs.runs_the_same_program(process):
             continue
-        found.update({(each.device, each.inode): process for each in _maps(process) if "/sem." in each.path})
+        found.update({(each.device, each.inode): process for each in procfs.mappings(process) if "/sem." in each.path})
     return found
-
-
-def _is_like_us(process: int) -> bool:
-    """Whether it may be a fork of this one: it runs the same program."""
-    try:
-        return os.path.samefile(f"/proc/{process}/exe", "/proc/self/exe")
-    except OSError:
-        return False

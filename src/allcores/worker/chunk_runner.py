@@ -14,7 +14,7 @@ from pickle import dumps as pickle_dumps
 from time import monotonic_ns
 
 from allcores.shared_memory.buffers import LARGE_STREAM
-from allcores.system import posix
+from allcores.system import procfs
 from allcores.transport import frames
 from allcores.transport.pickling import (
     FUNCTION_UNREAD,
@@ -454,4 +454,4 @@ def _own_frames(error: BaseException) -> int:
 
 def resident_bytes() -> int:
     """Resident memory of this process's own; 0 where it cannot be told."""
-    return posix.resident_bytes(os.getpid()) or 0
+    return procfs.resident_bytes(os.getpid()) or 0

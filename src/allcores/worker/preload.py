@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 
-from allcores.system import posix
+from allcores.system import posix, procfs
 from allcores.transport import script_globals
 from allcores.transport.pickling import loads
 
@@ -69,7 +69,7 @@ def describe_threads(modules_before: Iterable[str]) -> str:
     }
     own = threading.get_native_id()
     python = [name for number, name in named.items() if number != own]
-    native = max(0, posix.threads_alive() - 1 - len(python))
+    native = max(0, procfs.threads_alive() - 1 - len(python))
     parts = [f"the Python thread {name!r}" for name in python[:MOST_NAMES]]
     if len(python) > MOST_NAMES:
         parts.append(f"{len(python) - MOST_NAMES} more")

@@ -40,7 +40,7 @@ from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Command, Kill, Launch, Peek, Send, SetLimit, Stop, Work, WorkerProgress
 from allcores.shared_memory.buffers import PRIVATE, BufferedPickle
 from allcores.shared_memory.parent_side import ParentMemory, block_bytes
-from allcores.system import caller, cores, deferral, poller, posix
+from allcores.system import caller, cores, deferral, poller, posix, procfs
 from allcores.system.clock import monotonic_ns
 from allcores.transport import inheritance, pickling
 from allcores.transport.status_board import BUSY, DONE
@@ -81,7 +81,7 @@ class ProcessBackend:
         if start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
         for option in ("memory_per_worker", "growth_per_worker"):
-            if getattr(limits, option) is not None and posix.resident_bytes(os.getpid()) is None:
+            if getattr(limits, option) is not None and procfs.resident_bytes(os.getpid()) is None:
                 raise NotSupported(f"Limits({option}=...) needs /proc/PID/statm, which this system does not have.")
         gauge = cores.MemoryGauge()
         self.memory_gauge: Callable[[], tuple[int, int] | None] | None = gauge if gauge() is not None else None

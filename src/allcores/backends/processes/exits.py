@@ -28,7 +28,7 @@ from allcores.errors import BrokenPool, SetupError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.messages import WorkerGone, WorkerProgress
-from allcores.system import cores, posix
+from allcores.system import cores, posix, procfs
 from allcores.system.clock import monotonic_ns
 from allcores.transport.positions import PHASE_LOADING, PHASE_SEALING, PHASE_SETUP
 
@@ -234,7 +234,7 @@ class Exits:
     def resident_tree_bytes(self, worker: int) -> int:
         """Bytes that the end of a worker would give back, about; those of its children included."""
         connection = self._worker_table.connections.get(worker)
-        return posix.tree_bytes(connection.pid) if connection is not None and connection.pid else 0
+        return procfs.tree_bytes(connection.pid) if connection is not None and connection.pid else 0
 
     def over_limit(self, limit: int, now: int) -> list[BackendEvent]:
         """Workers that use more than `limit` bytes; the item that runs is charged."""
@@ -247,7 +247,7 @@ class Exits:
             assignment = self._host.assignment(worker, progress.sequence)
             if assignment is None or assignment.ending or not assignment.holds_work:
                 continue
-            used = posix.resident_bytes(connection.pid)
+            used = procfs.resident_bytes(connection.pid)
             if used is None or used <= limit:
                 continue
             chunk = assignment.chunk

@@ -20,7 +20,7 @@ from allcores.shared_memory.arena import RANGE
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.shared_memory.parent_side import ParentMemory
 from allcores.system import fork_lock as forks
-from allcores.system import poller, posix
+from allcores.system import poller, posix, procfs
 from allcores.system.clock import monotonic_ns
 from allcores.transport import frames, inheritance, pickling, tracker
 from allcores.transport.status_board import Board, size
@@ -251,7 +251,7 @@ class WorkerTable:
         pid = connection.pid if connection is not None else 0
         if not pid and self.launcher is not None:
             pid = self.launcher.pid
-        return bool(pid) and posix.is_stopped(pid)
+        return bool(pid) and procfs.is_stopped(pid)
 
     def stop(self, worker: int, seconds: float) -> None:
         """Let a worker end by itself, and see that it does within `seconds`."""
