@@ -748,6 +748,13 @@ class World:
             assert len(worker_state.chunks) <= DEPTH_SHORT, f"{worker_state} holds more than {DEPTH_SHORT} chunks"
             sequences = [chunk.sequence for chunk in worker_state.chunks]
             assert sequences == sorted(set(sequences)), f"{worker_state} holds chunks out of order"
+            state = self.state
+            listed = [name for name in ("idle", "spare", "deep") if worker_state in getattr(state, name)]
+            where = ["idle", "spare", "deep", "deep"][len(worker_state.chunks) :][:1]
+            if worker_state.open and len(worker_state.chunks) < DEPTH_SHORT:
+                assert listed == where, f"{worker_state} is listed as {listed}"
+            else:
+                assert not listed, f"{worker_state} is listed as {listed}"
             ready += (
                 worker_state.lifecycle in (Lifecycle.STARTING, Lifecycle.READY) and worker_state.termination is None
             )

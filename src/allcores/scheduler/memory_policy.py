@@ -1,6 +1,6 @@
-"""Is there enough memory? Readings in; out come: hold, release, and whom to end.
+"""Is there enough memory? Readings in; out come: hold, release, and which worker to end.
 
-Pure: the time, what is available and what a worker weighs are arguments. Three levels, all shares of
+Pure: the time, what is available and what a worker holds are arguments. Three levels, all shares of
 the reserve, the memory that must stay available:
 
     available   ≥ 125 %      < 100 %             < 50 %
@@ -76,12 +76,18 @@ class MemoryPolicy:
         *,
         dying: Callable[[int], bool],
     ) -> Running | None:
-        """Take in a reading, bytes; returns which one is to be ended, if any. Sets `held` and `most`.
+        """Take in a reading, and set `held`, `most` and `pause_ns` by it.
 
         Args:
-            running: Tasks that could be ended.
-            resident_tree_bytes: Bytes that the end of a worker would free.
+            available: Bytes that are left.
+            total: Bytes that there are.
+            running: The workers that could be ended.
+            resident_tree_bytes: Bytes that the end of a worker would give back.
+            now: The time, ns.
             dying: Whether a worker that was ended has not gone yet.
+
+        Returns:
+            The worker that is to be ended; None if none is.
         """
         reserve = reserve_of(self._setting, total)
         self.available, self.reserve = available, reserve
@@ -106,7 +112,7 @@ class MemoryPolicy:
             self.most = max(1, len(running) - 1)
             self._ease_ns = max(EASE_NS, EASE_FACTOR * (now - ended.since_ns))
         else:
-            # Weighing many workers costs milliseconds: not at each look, on a machine that others have filled.
+            # Measuring many workers costs milliseconds: not at each look, on a machine that others have filled.
             self._measure_memory_at = now + FAR_NS
         return ended
 

@@ -19,6 +19,8 @@ class WorkerProgress(NamedTuple):
     """What a worker's slot on the status board says at one moment.
 
     Attributes:
+        sequence: The chunk it is at.
+        position: The item of it.
         started_ns: When the current step began; 0 if the worker is between chunks.
         phase: One of the PHASE_* numbers of `transport.positions`.
         claimed: Mark up to which it may start items without looking at its limit again; 0: up to the item it runs.
@@ -63,7 +65,8 @@ class Results:
 
     Attributes:
         payloads: Pickled lists of values that follow each other; none if `values` holds them already.
-        failures: Sorted by offset; values has no entry for them.
+        failures: Sorted by offset; `values` has no entry for them.
+        durations: Of each item, ns, where the map asked for them.
         parts: (items, ns) of each report of which this was joined, for observers; none if it is one.
         ended: The worker holds no more of this chunk.
         leaving: Nor will it start anything else.
@@ -91,9 +94,9 @@ class WorkerGone:
     """A worker's process is gone.
 
     Attributes:
-        running: Where it was, None if it ran nothing.
-        kind: What the item at `running` gets. ready: whether it ever was.
-        error: See `kind`.
+        running: Where it was; None if it ran nothing.
+        kind: What the item at `running` gets, with `error`.
+        reason: Why it exited, for the log.
         unattributed: No known fault of an item (its template died, say): the item is requeued instead.
         killed: By a signal that other processes send (SIGKILL, SIGTERM), not by what it did itself.
         in_setup: It was running the setup function, or the preload function if each worker runs that.

@@ -36,11 +36,13 @@ MOVES: dict[Lifecycle, frozenset[Lifecycle]] = {
 class Termination:
     """Why the parent decided to end a worker, and which item gets that as its outcome.
 
-    Args:
-        sequence: The item; sequence 0 if no item is charged.
-        position: The item; sequence 0 if no item is charged.
-        phase: What it was doing then.
-        preempted: It is requeued instead, and comes again when there is memory.
+    Attributes:
+        kind: The outcome of that item, with `error`.
+        reason: Why, for the log.
+        sequence: Its chunk; 0 if no item is charged.
+        position: Its position in the chunk.
+        phase: What the worker was doing then.
+        preempted: The item is requeued instead, and comes again when there is memory.
     """
 
     __slots__ = ("error", "kind", "phase", "position", "preempted", "reason", "sequence")
