@@ -295,3 +295,29 @@ def test_workers_start_light() -> None:
     rooms = {name.split(".")[1] for name in loaded if name.startswith(PACKAGE + ".")}
     assert rooms == {"failpoints", "shared_memory", "system", "transport", "worker"}
     assert not loaded & {"typing", "dataclasses", "inspect", "random", "logging", "subprocess", "cloudpickle"}
+
+
+def private_elsewhere(tree: ast.Module) -> Iterator[str]:
+    """Private attributes of objects whose class is in another file."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    own |= {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
+            continue
+        if (
+            ast.unparse(node.value) not in ("self", "cls", "super()", "sys", "os", "subprocess")
+            and node.attr not in own
+        ):
+            yield ast.unparse(node)
+
+
+def test_what_is_private_is_used_in_its_own_file_only() -> None:
+    found = {
+        name: list(private_elsewhere(tree)) for name, tree in modules() if name.split(".")[0] in ("backends", "pool")
+    }
+    assert {name: accesses for name, accesses in found.items() if accesses} == {}
+    assert list(private_elsewhere(ast.parse("def close(pool):\n    pool._driver.close()"))) == ["pool._driver"]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.outcome import Outcome
-from allcores.pool.pool import Pool
+from allcores.pool.pool import Pool, is_of_this_process, is_usable
 from allcores.pool.result_stream import Stream
 
 if TYPE_CHECKING:
@@ -33,14 +33,8 @@ def shared() -> Pool:
     global _shared
     with _shared_lock:
         pool = _shared
-        usable = (
-            pool is not None
-            and not pool._current.closed
-            and pool._current.pid == os.getpid()
-            and pool._current.scheduler.state.broken is None
-        )
-        if pool is None or not usable:
-            if pool is not None and pool._current.pid == os.getpid():
+        if pool is None or not is_usable(pool):
+            if pool is not None and is_of_this_process(pool):
                 pool.close()
             pool = _shared = Pool(name="shared")
         return pool

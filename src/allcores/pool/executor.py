@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from allcores.errors import AllcoresError, BrokenPool, InternalError, SetupError, TaskExited, UsageError, WorkerLost
 from allcores.limits import Limits
 from allcores.pool.call_future import CallFuture
-from allcores.pool.pool import Pool
+from allcores.pool.pool import Pool, begin_call, driver_of, end_workers, is_of_this_process, leave_open_at_exit
 from allcores.system.clock import monotonic_ns
 from allcores.transport.references import OpenFiles
 
@@ -86,7 +86,7 @@ class _ExecutorFuture(CallFuture):
     ends_running_calls = False
 
     def __init__(self, calls: _Calls | None = None) -> None:
-        super().__init__(calls.pool._driver if calls is not None else None)
+        super().__init__(driver_of(calls.pool) if calls is not None else None)
         self._calls = calls
 
     def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
@@ -142,7 +142,7 @@ class _Calls:
                 raise RuntimeError(f"cannot schedule new futures after {self.over}")
             # Not there in a forked process, until it is used there.
             _open.add(self)
-            self.pool._call(future, fn, args, kwargs)
+            begin_call(self.pool, future, fn, args, kwargs)
         except BaseException as error:
             self.pending.pop(future, None)
             # Whoever shuts down at this moment may be waiting for it.
@@ -190,7 +190,7 @@ class _Calls:
 
     def dropped(self) -> None:
         """Nobody has the executor any more."""
-        if self.pool._current.pid == os.getpid() and not self.pool.closed:
+        if is_of_this_process(self.pool) and not self.pool.closed:
             self.over = self.over or "shutdown"
             self.close_later()
 
@@ -205,7 +205,7 @@ class _Calls:
         for future in list(self.pending):
             if not future.cancel() and isinstance(future, CallFuture):
                 future.fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
-        self.pool._current.end_workers(f"{how}() of the executor was called", at_once=at_once)
+        end_workers(self.pool, f"{how}() of the executor was called", at_once=at_once)
         self.close_later()
 
 
@@ -283,7 +283,7 @@ class Executor(BaseExecutor):
             name="executor",
         )
         # At exit the futures come first, then the pool: see _at_exit.
-        self._pool._finalizer.atexit = False
+        leave_open_at_exit(self._pool)
         #: dask reads it
         self._max_workers = self._pool.workers
         self._calls = _Calls(self._pool)
@@ -351,7 +351,7 @@ class Executor(BaseExecutor):
             cancel_futures: Cancel the calls that no worker has begun. Workers that are just starting have, one each.
         """
         calls = self._calls
-        if self._pool._current.pid != os.getpid():
+        if not is_of_this_process(self._pool):
             return
         calls.over = calls.over or "shutdown"
         if cancel_futures:
@@ -375,7 +375,7 @@ class Executor(BaseExecutor):
         self._end_workers("kill_workers", at_once=True)
 
     def _end_workers(self, how: str, *, at_once: bool) -> None:
-        if self._pool._current.pid == os.getpid():
+        if is_of_this_process(self._pool):
             self._calls.end_workers(how, at_once=at_once)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
@@ -362,7 +363,7 @@ class Pool(Sharing):
             BrokenPool: If no outcome can be had any more.
         """
         future: Future[R] = _new_future(self._driver)
-        self._call(future, fn, args, kwargs, timeout, retries)
+        begin_call(self, future, fn, args, kwargs, timeout, retries)
         return future
 
     # --- the pool itself --------------------------------------------------------------------------
@@ -474,41 +475,72 @@ class Pool(Sharing):
         make, function = self._plan(fn, style, items, timeout, retries, chunk, ordered, on_error is None)
         return Stream(self._driver, make, function, items, on_error, self)
 
-    def _call(
-        self,
-        future: Any,
-        fn: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: dict[str, Any] | None,
-        timeout: float | None = None,
-        retries: int | Retry = 0,
-    ) -> None:
-        driver = self._driver
-        if not callable(fn):
-            raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-        driver.check_open()
-        function = driver.function(fn, "call")
-        if timeout is None and retries == 0:
-            map_state = driver.call(None, _calls_map)
-        else:
-            timeout_ns, retry = self._timeout_ns(timeout), Retry.of(retries)
-            map_state = driver.call(
-                (timeout_ns, retry),
-                lambda number: MapState(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
-            )
-        chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
-        future.bind(chunk, self)
-        if driver.backend.needs_bytes:
-            payload, bad = encode(chunk.items, 0, driver.backend.pack)
-            if payload is None:
-                future.fail(bad[0][1])
-                return
-            chunk.payload = payload
-            chunk.size_bytes = len(payload)
-        driver.add(chunk)
-        if driver.backend.runs_on_caller:
-            while not future.done() and driver.backend.pump():
-                pass
+
+# --- for the executor and the module's own pool: what no program needs ---
+
+
+def begin_call(
+    pool: Pool,
+    future: Any,
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any] | None,
+    timeout: float | None = None,
+    retries: int | Retry = 0,
+) -> None:
+    """Begin a call, whose outcome `future` gets. See `Pool.submit`."""
+    driver = pool._driver
+    if not callable(fn):
+        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    driver.check_open()
+    function = driver.function(fn, "call")
+    if timeout is None and retries == 0:
+        map_state = driver.call(None, _calls_map)
+    else:
+        timeout_ns, retry = pool._timeout_ns(timeout), Retry.of(retries)
+        map_state = driver.call(
+            (timeout_ns, retry),
+            lambda number: MapState(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
+        )
+    chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
+    future.bind(chunk, pool)
+    if driver.backend.needs_bytes:
+        payload, bad = encode(chunk.items, 0, driver.backend.pack)
+        if payload is None:
+            future.fail(bad[0][1])
+            return
+        chunk.payload = payload
+        chunk.size_bytes = len(payload)
+    driver.add(chunk)
+    if driver.backend.runs_on_caller:
+        while not future.done() and driver.backend.pump():
+            pass
+
+
+def driver_of(pool: Pool) -> Driver:
+    """What drives a pool's workers; it is started where it has not been in this process."""
+    return pool._driver
+
+
+def is_of_this_process(pool: Pool) -> bool:
+    """Whether a pool was made, or used, in this process, and not only in one that this was forked from."""
+    return pool._current.pid == os.getpid()
+
+
+def is_usable(pool: Pool) -> bool:
+    """Whether a pool of this process takes work: it is neither closed nor broken."""
+    driver = pool._current
+    return not driver.closed and driver.pid == os.getpid() and driver.broken is None
+
+
+def end_workers(pool: Pool, reason: str, *, at_once: bool) -> None:
+    """End all workers, whatever they run. See `Driver.end_workers`."""
+    pool._current.end_workers(reason, at_once=at_once)
+
+
+def leave_open_at_exit(pool: Pool) -> None:
+    """At the end of the program somebody else closes it."""
+    pool._finalizer.atexit = False
 
 
 def _close_dropped(driver: Driver) -> None:
