@@ -70,5 +70,5 @@ def install() -> None:
     """Check all locks of this process from now on, and of those that are forked from it."""
     for kind in PLACES:
         _watch(kind)
-    # Who held a lock while it forked goes on without it in the copy.
-    os.register_at_fork(after_in_child=held().clear)
+    # The thread that forks may hold locks (a launch does); in the copy it goes on without them.
+    os.register_at_fork(after_in_child=lambda: held().clear())
