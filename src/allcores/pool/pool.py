@@ -539,7 +539,7 @@ def end_workers(pool: Pool, reason: str, *, at_once: bool) -> None:
 
 
 def leave_open_at_exit(pool: Pool) -> None:
-    """At the end of the program somebody else closes it."""
+    """At the end of the program other code closes it."""
     pool._finalizer.atexit = False
 
 
