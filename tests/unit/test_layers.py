@@ -245,6 +245,41 @@ def test_proc_and_sys_are_read_in_one_room() -> None:
     assert found - elsewhere
 
 
+#: private names of the standard library, cloudpickle and named tuples that have no public way
+PRIVATE_OF_OTHERS = {
+    "_args_from_interpreter_flags", "_class_setstate", "_defaults", "_exit", "_extra_reducers", "_fd",
+    "_finalizer_registry", "_function_setstate", "_getframe", "_is_registered_pickle_by_value",
+    "_lookup_module_and_qualname", "_lru_cache_wrapper", "_pid", "_replace", "_resource_tracker", "_run_after_forkers",
+    "_run_finalizers", "_semlock", "_send", "_value_",
+}  # fmt: skip
+#: private names of a file that others use: who, and what; to be emptied, never filled
+PRIVATE_ACCESS: set[tuple[str, str]] = set()
+
+
+def private_access(tree: ast.Module) -> Iterator[str]:
+    """Names with an underscore that a module takes from an object, and that nothing in the module defines."""
+    taken: set[str] = set()
+    own: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__"):
+            of_itself = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            (own if of_itself else taken).add(node.attr)
+    yield from taken - own - PRIVATE_OF_OTHERS
+
+
+def test_what_is_private_is_used_in_its_own_file() -> None:
+    assert {(name, each) for name, tree in modules() for each in private_access(tree)} == PRIVATE_ACCESS
+
+
+def test_private_access_is_found() -> None:
+    assert set(private_access(ast.parse("def f(pool):\n    return pool._driver, pool.name, os._exit"))) == {"_driver"}
+    assert set(private_access(ast.parse("class A:\n    def same(self, other):\n        other._a = self._a"))) == set()
+
+
 def test_late_and_type_only_imports_count() -> None:
     text = "if TYPE_CHECKING:\n    import allcores.pool.driver\ndef f():\n    from allcores.runs import run"
     assert set(imports(ast.parse(text))) == {"allcores.pool.driver", "allcores.runs.run"}
