@@ -17,13 +17,13 @@ class Diary:
         self.failures = []
         self.ends = []
 
-    def __call__(self, news):
+    def __call__(self, event):
         with self._lock:
-            self.counts[type(news).__name__] += 1
-            if isinstance(news, TaskFailed):
-                self.failures.append(news.outcome.index)
-            elif isinstance(news, WorkerEnded):
-                self.ends.append(news.reason)
+            self.counts[type(event).__name__] += 1
+            if isinstance(event, TaskFailed):
+                self.failures.append(event.outcome.index)
+            elif isinstance(event, WorkerEnded):
+                self.ends.append(event.reason)
 
 
 def work(x):

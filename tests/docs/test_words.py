@@ -42,6 +42,7 @@ REFUSED = {
 REFUSED_IN_PRODUCT = {
     r"somebody|anybody|everybody": "the process, thread, user or caller",
     r"verbs?": "method, function",
+    r"news": "event",
 }
 #: where one of them is another library's name, on disk, or a lane of a chart
 ALLOWED = {

@@ -46,7 +46,7 @@ class Meter:
     sees_work = False
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # guards the four below: news comes from any thread
+        self._lock = threading.RLock()  # guards the four below: events come from any thread
         #: pid -> processor seconds when last seen; numbers of ended workers stay
         self._workers: dict[int, float] = {}
         self._alive: set[int] = set()

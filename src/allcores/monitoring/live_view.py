@@ -104,7 +104,7 @@ class LiveView:
         self._console = Console(stderr=True) if console is None else console
         #: True if it draws, False if it writes plain lines
         self.visible = self._console.is_jupyter or (self._console.is_terminal and not self._console.is_dumb_terminal)
-        self._lock = threading.RLock()  # guards what news changes: it comes from any thread
+        self._lock = threading.RLock()  # guards what events change: they come from any thread
         self._maps: dict[Hashable, _Map] = {}
         self._causes: dict[str, int] = {}
         self._ended: threading.Event | None = None
@@ -120,7 +120,7 @@ class LiveView:
         self._pool = weakref.ref(pool)
 
     def __call__(self, event: PoolEvent) -> None:
-        """Take one piece of news. What it does not know, it ignores."""
+        """Take one event. What it does not know, it ignores."""
         if isinstance(event, Progress):
             with self._lock:
                 found = self._maps.get(event.map_number)

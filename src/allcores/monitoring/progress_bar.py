@@ -47,13 +47,13 @@ class ProgressBar:
         self._console = Console(stderr=True) if console is None else console
         #: True if it would be seen
         self.visible = self._console.is_jupyter or (self._console.is_terminal and not self._console.is_dumb_terminal)
-        self._lock = threading.RLock()  # guards the two below: news comes from any thread
+        self._lock = threading.RLock()  # guards the two below: events come from any thread
         self._display: Any = None
         self._lines: dict[Hashable, TaskID] = {}
         self._estimators: dict[Hashable, Estimator] = {}
 
     def __call__(self, event: PoolEvent) -> None:
-        """Take one piece of news. What it does not know, it ignores."""
+        """Take one event. What it does not know, it ignores."""
         if not self.visible:
             return
         if isinstance(event, Progress):

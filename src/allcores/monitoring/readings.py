@@ -1,4 +1,4 @@
-"""What is counted, whoever exports it: one list of figures, read from pools and from their news."""
+"""What is counted, whoever exports it: one list of figures, read from pools and from their events."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Readings:
     sees_work = False
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # guards all below: news and questions come from any thread
+        self._lock = threading.RLock()  # guards all below: events and questions come from any thread
         self._pools: list[_Seen] = []
         self._began: dict[Hashable, float] = {}
         self._causes: dict[str, int] = {}
@@ -110,7 +110,7 @@ class Readings:
             self._pools.append(seen)
 
     def __call__(self, event: PoolEvent) -> None:
-        """Take one piece of news."""
+        """Take one event."""
         if isinstance(event, MapStarted):
             with self._lock:
                 self._began[event.map_number] = monotonic()

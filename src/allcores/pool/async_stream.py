@@ -29,7 +29,7 @@ class _Bell:
         self.call(self.event.set)
 
     def call(self, function: Callable[[], object]) -> None:
-        """Have the loop call something. One that is closed wants no news."""
+        """Have the loop call something. One that is closed takes no calls."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function)
 

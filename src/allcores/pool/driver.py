@@ -107,7 +107,7 @@ class Driver:
         self._waiting: set[Any] = set()
         #: maps that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[MapState] = deque()
-        #: what is to be told once the lock is released, by whoever comes first: futures' outcomes, and news
+        #: what is to be done once the lock is released, by the thread that comes first: outcomes of futures, and events
         self._due: deque[Due] = deque()
         self._new_events: deque[PoolEvent] = deque()
         #: outcomes that the pool's own thread is to hand out

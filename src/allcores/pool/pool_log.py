@@ -60,7 +60,7 @@ class PoolLog:
         self._logger: Any = None
 
     def __call__(self, event: PoolEvent) -> None:
-        """Take one piece of news. What is not worth a line, it ignores."""
+        """Take one event. What is not worth a line, it ignores."""
         # As long as nobody has imported logging, nobody has set up a handler either.
         if "logging" not in sys.modules:
             return

@@ -299,7 +299,7 @@ class RemainingItems:
         return outcomes
 
     def committed(self, keys: object) -> None:
-        """News were committed."""
+        """Outcomes were committed."""
 
     def places(self, end: int) -> list[tuple[int, int, int]] | None:
         """Where the items are in the journal, if not at their index.

@@ -312,7 +312,7 @@ class Recording:
         for lane in self.lanes.values():
             lane.spans.sort(key=lambda span: span.begin)
             _set_straight(lane.spans)
-            # It may have been given work a moment before the news of its start arrived.
+            # It may have been given work a moment before the event of its start arrived.
             first = {span.worker: span.begin for span in reversed(lane.spans)}
             lane.seats = [
                 seat._replace(ready=max(seat.since, min(seat.ready, first.get(seat.worker, seat.ready))))

@@ -78,7 +78,7 @@ class Timeline:
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, memory: bool = True) -> None:
         self._lines = Lines(path)
-        # Re-entrant: the garbage collector may end a flow, which is news, on the thread that is in here.
+        # Re-entrant: the garbage collector may end a map, which is an event, on the thread that is in here.
         self._lock = threading.RLock()
         self._origin = monotonic_ns()
         self._pid = os.getpid()
@@ -111,10 +111,10 @@ class Timeline:
             }
         )
 
-    # --- news ---
+    # --- events ---
 
     def __call__(self, event: PoolEvent) -> None:
-        """Take one piece of news. What it does not know, it ignores."""
+        """Take one event. What it does not know, it ignores."""
         if self._closed or os.getpid() != self._pid:
             return
         if isinstance(event, PoolEnded):
@@ -326,7 +326,7 @@ class Timeline:
                 return
 
     def _flush_quietly(self) -> None:
-        # What cannot be written here cannot be written at the next piece of news either, which then says so.
+        # What cannot be written here cannot be written at the next event either, which then says so.
         with contextlib.suppress(OSError):
             self._flush(monotonic_ns())
 

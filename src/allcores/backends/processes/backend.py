@@ -55,7 +55,7 @@ TEARDOWN_S = 5.0
 CLOSE_S = 15.0
 #: seconds that Pool() waits until the first workers of start_method="fork" are forked
 FORK_S = 5.0
-#: how long the pool's own thread, when it reads a stream, waits for news between two looks at it, ns
+#: how long the pool's own thread, when it reads a stream, waits for events between two looks at it, ns
 PUMP_NS = 50_000_000
 #: how far its maps are is written on the board this often, ns: it walks through them
 NOTE_NS = 100_000_000
