@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.scheduler.harness import Harness
 from tests.unit.simulation import MILLI
-from tests.unit.test_scheduler import Harness
 
 from allcores.errors import WorkerLost
 from allcores.events import MemoryHeld, MemoryReleased, TaskPreempted

@@ -1,0 +1,59 @@
+"""What the tests of all backends have in common."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+PROCESSES = ("template", "fork", "spawn", "forkserver")
+PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", "serial")
+
+#: for what may depend on how a worker was started: what it finds there, what it is given and sends, and its end. All
+#: else is the same for each worker that has started. "forkserver" is another name of "template": it is tried here only.
+each_start_method = pytest.mark.parametrize("place", [*PLACES, *PROCESSES[1:]], indirect=True, scope="module")
+
+#: of the start methods that tests ask for by name
+START_METHOD_WARNINGS = [
+    pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:start_method='spawn':RuntimeWarning"),
+]
+
+
+def endless(pulled: list[int]) -> Iterator[int]:
+    """0, 1, 2 … and a note of what was asked for."""
+    for number in itertools.count():
+        pulled.append(number)
+        yield number
+
+
+#: as in a notebook or a script: functions of a module `__main__` that no other process can import
+MAIN: dict[str, Any] = {"__name__": "__main__"}
+exec(
+    """
+from dataclasses import dataclass
+
+OFFSET = 5
+
+@dataclass
+class Point:
+    x: int
+    def moved(self):
+        return Point(shifted(self.x))
+
+def shifted(number):
+    return number + OFFSET
+
+def make(number):
+    return Point(number)
+
+class Refusal(Exception):
+    pass
+
+def refuse(number):
+    raise Refusal(number)
+""",
+    MAIN,
+)

@@ -1,0 +1,129 @@
+"""Statistics and observers, on every backend."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract import tasks
+from tests.contract.backends.support import PROCESSES, START_METHOD_WARNINGS, each_start_method, endless
+from tests.process.waiting import Watcher
+
+from allcores import Outcome, Pool, events
+
+pytestmark = START_METHOD_WARNINGS
+
+
+class TestStatistics:
+    @each_start_method
+    def test_outcomes_are_counted_by_kind(self, make_pool: Callable[..., Pool]) -> None:
+        with make_pool() as pool:
+            before = pool.statistics()
+            assert (before.items_done, before.failed, before.retries) == (0, 0, 0)
+            assert pool.map(tasks.refuse_sevens, range(100), on_error="skip")
+            assert pool.submit(tasks.double, 1).result() == 2
+            after = pool.statistics()
+        assert (after.ok, after.failed, after.timed_out, after.workers_lost, after.cancelled) == (91, 10, 0, 0, 0)
+        assert after.items_done == 101
+        assert after.items_in_flight == 0
+        assert after.bytes_in_flight == 0
+        assert after.busy_seconds > 0
+        assert after.workers_started == pool.workers
+        assert pool.statistics().workers <= pool.workers
+
+    def test_a_snapshot_is_frozen(self, pool: Pool) -> None:
+        with pytest.raises(AttributeError):
+            pool.statistics().ok = 5  # type: ignore[misc]
+
+    def test_items_in_flight_are_those_pulled_and_not_consumed(self, pool: Pool) -> None:
+        pulled: list[int] = []
+        stream = pool.imap(tasks.double, endless(pulled), chunk=1)
+        for _ in range(5):
+            next(stream)
+        assert pool.statistics().items_in_flight == len(pulled) - 5
+        stream.close()
+        assert pool.statistics().items_in_flight == 0
+
+
+class TestObservers:
+    def test_they_are_told_the_story_of_a_map(self, make_pool: Callable[..., Pool], tmp_path: Path) -> None:
+        watcher = Watcher()
+        with make_pool(1, observers=[watcher]) as pool:
+            assert pool.map(tasks.refuse_sevens, range(10), on_error="skip")
+            (started,) = watcher.wait_for(events.MapStarted)
+            (ended,) = watcher.wait_for(events.MapEnded)
+            (failed,) = watcher.wait_for(events.TaskFailed)
+            assert started.total == 10
+            assert started.map_number == ended.map_number == failed.map_number
+            assert (ended.done, ended.failed, ended.cancelled) == (10, 1, False)
+            assert isinstance(failed.outcome, Outcome)
+            assert failed.outcome.index == 7
+            # Which of the threads tells of it is not said, nor that it does so before the others.
+            watcher.wait_until(lambda: any(each.done == 10 for each in watcher.of(events.Progress)))
+            progress = watcher.of(events.Progress)
+            assert [each.done for each in progress] == sorted(each.done for each in progress)
+            assert (progress[-1].done, progress[-1].failed, progress[-1].total) == (10, 1, 10)
+
+    def test_the_length_of_a_generator_is_unknown(self, make_pool: Callable[..., Pool]) -> None:
+        watcher = Watcher()
+        with make_pool(1, observers=[watcher]) as pool:
+            next(pool.imap(tasks.double, itertools.count()))
+        assert watcher.of(events.MapStarted)[0].total is None
+
+    def test_a_cancelled_map_says_so(self, make_pool: Callable[..., Pool]) -> None:
+        watcher = Watcher()
+        with make_pool(1, observers=[watcher]) as pool:
+            stream = pool.imap(tasks.double, itertools.count())
+            next(stream)
+            stream.close()
+            (ended,) = watcher.wait_for(events.MapEnded)
+            assert ended.cancelled
+
+    @each_start_method
+    def test_workers_are_announced(self, make_pool: Callable[..., Pool], place: str) -> None:
+        if place == "serial":
+            pytest.skip("its only worker is the caller")
+        watcher = Watcher()
+        with make_pool(observers=[watcher]):
+            started = watcher.wait_for(events.WorkerStarted, 2)
+        assert len({event.worker for event in started}) == 2
+        if place in PROCESSES:
+            assert all(event.pid for event in started)
+            assert os.getpid() not in {event.pid for event in started}
+
+    def test_one_that_fails_is_dropped_with_a_warning(self, make_pool: Callable[..., Pool]) -> None:
+        told: list[Any] = []
+
+        def fails(event: Any) -> None:
+            told.append(event)
+            raise RuntimeError("the screen is gone")
+
+        watcher = Watcher()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with make_pool(1, observers=[fails, watcher]) as pool:
+                assert pool.map(tasks.double, range(10)) == [number * 2 for number in range(10)]
+        assert len(told) == 1
+        assert watcher.of(events.MapEnded)
+        shown = [str(warning.message) for warning in caught if "observer" in str(warning.message)]
+        assert len(shown) == 1
+        assert "the screen is gone" in shown[0]
+
+    def test_one_that_fails_does_no_harm_where_warnings_are_errors(self, make_pool: Callable[..., Pool]) -> None:
+        def fails(event: Any) -> None:
+            raise RuntimeError("the screen is gone")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "start_method='fork'")
+            with make_pool(1, observers=[fails]) as pool:
+                try:
+                    assert pool.map(tasks.double, [1]) == [2]
+                except RuntimeWarning:  # on the caller's thread it may be raised, as asked for
+                    pass
+                assert pool.map(tasks.double, [1]) == [2]

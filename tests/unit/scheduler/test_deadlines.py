@@ -1,0 +1,179 @@
+"""The scheduler: deadlines."""
+
+from __future__ import annotations
+
+from tests.unit.scheduler.harness import SECOND, Boom, Harness, lonely, take_all
+from tests.unit.simulation import MILLI
+
+from allcores.errors import TaskTimeout
+from allcores.outcome import Kind
+from allcores.scheduler.messages import Kill, Launch
+from allcores.scheduler.timeouts import START_NS
+from allcores.scheduler.worker_state import Termination
+from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING
+
+
+def test_a_deadline_is_for_each_item() -> None:
+    """An item has its seconds from its own start; a chunk may take longer than that."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=SECOND)
+    harness.add(map_state, 5)
+    harness.commands()
+    for position in range(5):
+        harness.at(1, 1, position)
+        harness.pass_time(SECOND * 9 // 10)
+    assert harness.commands() == []
+    harness.pass_time(SECOND * 3 // 10)
+    assert isinstance(harness.commands()[0], Kill)
+
+
+def test_a_timeout_ends_one_item() -> None:
+    """The item that used up its seconds gets TaskTimeout with the facts; the others run elsewhere, uncharged."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=SECOND, ordered=False)
+    harness.add(map_state, 3)
+    harness.at(1, 1, 1)
+    harness.commands()
+    harness.pass_time(SECOND + MILLI)
+    assert harness.commands() == [Kill(1, "items[1] timed out"), Launch(2)]
+    harness.results(1, 1, 0, 1, ended=False)
+    harness.gone(1)
+    assert take_all(map_state)[:1] == [(0, 1, [])]
+    harness.ready(2)
+    assert harness.sent() == [(2, 2, 1, 1)]
+    assert harness.state.counters.count(Kind.TIMED_OUT) == 1
+
+
+def test_the_facts_of_a_timeout() -> None:
+    """TaskTimeout carries index, seconds, attempts and worker."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=SECOND)
+    harness.add(map_state, 3)
+    harness.results(1, 1, 0, 3)
+    harness.add(map_state, 3)
+    take_all(map_state)
+    harness.at(1, 2, 0)
+    harness.pass_time(SECOND + MILLI)
+    harness.gone(1)
+    segment = lonely(map_state)
+    assert segment.failures is not None
+    (failure,) = segment.failures
+    assert isinstance(failure.error, TaskTimeout)
+    facts = failure.error
+    assert (facts.index, facts.timeout, facts.attempts, facts.worker) == (3, 1.0, 1, 1)
+    assert segment.durations == [SECOND + MILLI]
+
+
+def test_an_item_that_beats_its_end_counts() -> None:
+    """An item that is finished between the verdict and the end of its worker keeps its outcome."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=SECOND)
+    harness.add(map_state, 3)
+    harness.at(1, 1, 0)
+    harness.pass_time(SECOND + MILLI)
+    harness.results(1, 1, 0, 1, ended=False)
+    harness.at(1, 1, 1)
+    harness.gone(1)
+    assert take_all(map_state) == [(0, 1, [])]
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(1, 2, 1)]
+
+
+def test_a_short_deadline_is_kept_behind_a_long_one() -> None:
+    """A deadline is kept to the millisecond, whatever deadlines this worker was watched for before."""
+    for earlier_is_done in (True, False):
+        harness = Harness(1)
+        long, short = harness.map_state(timeout_ns=60 * SECOND), harness.map_state(timeout_ns=SECOND // 10)
+        harness.add(long)
+        if not earlier_is_done:
+            harness.add(short)
+        harness.results(1, 1, 0, 1)
+        if earlier_is_done:
+            harness.add(short)
+        harness.commands()
+        harness.at(1, 2, 0)
+        harness.pass_time(SECOND)
+        assert any(isinstance(order, Kill) for order in harness.commands()), "a second later, it still runs"
+
+
+def test_a_long_deadline_costs_few_looks() -> None:
+    """Watching a worker through many quick chunks sets no alarm per chunk."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=60 * SECOND)
+    for sequence in range(1, 200):
+        harness.add(map_state)
+        harness.results(1, sequence, 0, 1)
+    assert len(harness.state.timers.heap) < 10
+
+
+def test_loading_that_takes_too_long_is_not_the_first_items_fault() -> None:
+    """When the deadline passed while a chunk of several was unpickled, its items run one by one, uncharged."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=SECOND)
+    harness.add(map_state, 3)
+    harness.at(1, 1, 0, phase=PHASE_LOADING)
+    harness.pass_time(SECOND + MILLI)
+    # Meanwhile, before the signal reached it, it got on to the first item.
+    harness.at(1, 1, 0)
+    harness.gone(1)
+    assert take_all(map_state) == []
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [
+        (0, 1, 1),
+        (1, 1, 1),
+        (2, 1, 1),
+    ]
+
+
+def test_a_worker_that_never_starts_its_chunk_is_ended() -> None:
+    """A worker stopped while it was idle keeps its items from nobody: it is ended, and nobody is charged."""
+    harness = Harness(1)
+    map_state = harness.map_state(timeout_ns=SECOND)
+    harness.add(map_state, 2)
+    harness.at(1, 0, 0, phase=PHASE_IDLE)
+    harness.commands()
+    harness.pass_time(2 * START_NS)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+    harness.gone(1, idle=True)
+    assert take_all(map_state) == []
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(0, 2, 1)]
+
+
+def test_waiting_behind_a_long_item_is_not_idling() -> None:
+    """A worker is not ended for a chunk that it could not begin before, however long that one has waited."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.now += MILLI
+    harness.add(map_state)
+    harness.at(1, 1, 0)
+    harness.commands()
+    harness.pass_time(2 * START_NS - 2 * MILLI)
+    # The first chunk ends. Before the worker has begun the second one, the alarm rings.
+    harness.at(1, 1, 0, phase=PHASE_IDLE)
+    harness.results(1, 1, 0, 1)
+    harness.pass_time(START_NS // 2)
+    assert not any(isinstance(order, Kill) for order in harness.commands())
+    harness.pass_time(START_NS)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+
+
+def test_a_terminated_worker_is_given_nothing() -> None:
+    """Its replacement starts at once; until it is reaped, its results count, but it gets no more work."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.add(map_state)
+    harness.commands()
+    worker_state = harness.state.worker_states[1]
+    harness.scheduler.terminate(
+        worker_state, Termination(Kind.WORKER_LOST, Boom(), "too much memory", 2, 0), harness.now
+    )
+    harness.add(map_state)
+    assert harness.commands() == [Kill(1, "too much memory"), Launch(2)]
+    harness.results(1, 1, 0, 1)
+    assert harness.sent() == []
+    assert take_all(map_state) == [(0, 1, [])]
+    harness.at(1, 2, 0)
+    harness.gone(1)
+    assert take_all(map_state) == [(1, 1, [Kind.WORKER_LOST])]
+    assert harness.commands() == []
+    assert len(harness.state.worker_states) == 1

@@ -1,0 +1,255 @@
+"""The scheduler hands out chunks."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.scheduler.harness import SECOND, Harness, take_all
+from tests.unit.simulation import MILLI
+
+from allcores.errors import InternalError
+from allcores.limits import Retry
+from allcores.outcome import Kind
+from allcores.scheduler.chunk_size import MOST_NS, Chunker
+from allcores.scheduler.input_demand import RESERVE
+from allcores.scheduler.map_state import Chunk
+from allcores.scheduler.messages import Launch, Peek, Send, SetLimit, WorkerProgress
+from allcores.scheduler.scheduler import CROWDED_NS
+from allcores.scheduler.state import DEPTH
+from allcores.scheduler.timeouts import PEEK_NS
+from allcores.scheduler.work_stealing import CONFIRM_NS
+from allcores.transport.positions import PHASE_RUNNING, mark
+
+
+def test_a_pool_begins_at_full_strength() -> None:
+    """As many workers are launched as were asked for, once; none is given work before it is ready."""
+    harness = Harness(3, ready=False)
+    assert harness.commands() == [Launch(1), Launch(2), Launch(3)]
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.scheduler.fill(harness.now)
+    assert harness.commands() == []
+    harness.ready(2)
+    assert harness.sent() == [(2, 0, 1, 1)]
+
+
+def test_idle_workers_come_first() -> None:
+    """No worker gets a second chunk while another has none, and none gets more than DEPTH."""
+    harness = Harness(3)
+    map_state = harness.map_state()
+    for _ in range(3 * DEPTH + 2):
+        harness.add(map_state)
+    workers = [worker for worker, *_ in harness.sent()]
+    assert sorted(workers[:3]) == [1, 2, 3]
+    assert sorted(workers) == sorted([1, 2, 3] * DEPTH)
+    assert len(map_state.pending) == 2
+
+
+def test_the_next_chunk_waits_at_the_worker() -> None:
+    """A worker that ends a chunk gets the next at once, in the order of the input, whatever others do."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    for _ in range(4):
+        harness.add(map_state)
+    assert harness.sent() == [(1, 0, 1, 1), (1, 1, 1, 1)]
+    harness.results(1, 1, 0, 1)
+    assert harness.sent() == [(1, 2, 1, 1)]
+    harness.results(1, 2, 0, 1)
+    assert harness.sent() == [(1, 3, 1, 1)]
+    assert take_all(map_state) == [(0, 1, []), (1, 1, [])]
+
+
+def test_whose_reader_held_back_is_woken_when_a_worker_is_idle() -> None:
+    """A slow input is not pulled while all workers are busy, with another map perhaps: its end is news for all."""
+    harness = Harness(1)
+    busy, waiting = harness.map_state(), harness.map_state()
+    harness.add(busy)
+    harness.commands()
+    harness.scheduler.state.dirty_maps.clear()
+    harness.results(1, 1, 0, 1)
+    assert waiting in harness.scheduler.state.dirty_maps and harness.scheduler.demand.wants_input(waiting)
+    waiting.exhausted = True
+    harness.add(busy)
+    harness.scheduler.state.dirty_maps.clear()
+    harness.results(1, 2, 0, 1)
+    assert waiting not in harness.scheduler.state.dirty_maps
+
+
+def test_maps_are_served_in_turn() -> None:
+    """A map with a hundred chunks keeps another one waiting for one chunk, not for a hundred."""
+    harness = Harness(1)
+    large, small, other = harness.map_state(), harness.map_state(), harness.map_state()
+    for _ in range(100):
+        harness.add(large)
+    harness.commands()
+    small_chunks = [harness.add(small) for _ in range(3)]
+    other_chunks = [harness.add(other) for _ in range(3)]
+    for sequence in range(1, 12):
+        harness.results(1, sequence, 0, 1)
+    served = [order.chunk.map_state.number for order in harness.commands() if isinstance(order, Send)]
+    assert all(chunk.sequence for chunk in small_chunks + other_chunks)
+    assert served[:9] in ([1, 2, 3] * 3, [2, 3, 1] * 3)
+    assert set(served[9:]) == {1}
+
+
+def test_there_is_room_for_everybody_and_a_reserve() -> None:
+    """`room` counts chunks for whoever is idle or has space, and some more; pending ones are subtracted."""
+    harness = Harness(4, ready=False)
+    map_state = harness.map_state()
+    assert harness.scheduler.demand.room(map_state) == 4, (
+        "nobody is ready yet: the first chunks shall wait for those who start"
+    )
+    assert harness.scheduler.demand.hungry
+    map_state.chunker.observe(1, 6 * MILLI, 10)
+    assert harness.scheduler.demand.room(map_state) == 8
+    for worker in (1, 2, 3, 4):
+        harness.ready(worker)
+    assert harness.scheduler.demand.room(map_state) == 4 * DEPTH + 4
+    for _ in range(4 * DEPTH + 3):
+        harness.add(map_state)
+    assert len(map_state.pending) == 3
+    assert harness.scheduler.demand.room(map_state) in (1, 5)
+    harness.results(1, 1, 0, 1)
+    assert harness.scheduler.demand.room(map_state) == 2
+    assert not harness.scheduler.demand.hungry
+    many = Harness(100, ready=False)
+    known = many.map_state()
+    known.chunker.observe(1, MILLI, 10)
+    assert many.scheduler.demand.room(known) == 100 + RESERVE
+
+
+@pytest.mark.parametrize("chunk", [None, 7])
+def test_until_results_are_known_each_worker_gets_one_chunk(chunk: int | None) -> None:
+    """They may be large: what is pulled before the first is known is no more than the workers need to begin."""
+    harness = Harness(4)
+    map_state = harness.map_state(chunker=Chunker(chunk))
+    while harness.scheduler.demand.room(map_state) > 0:
+        harness.add(map_state, chunk or 1)
+    assert [chunk.first // (map_state.chunker.fixed or 1) for chunk in sent_chunks(harness)] == [0, 1, 2, 3]
+    assert not map_state.pending and not harness.scheduler.demand.starving(map_state)
+    harness.results(4, 1, 0, chunk or 1)
+    assert harness.scheduler.demand.room(map_state) > 4 and harness.scheduler.demand.starving(map_state)
+
+
+def sent_chunks(harness: Harness) -> list[Chunk]:
+    """What was sent since the last look."""
+    return [order.chunk for order in harness.commands() if isinstance(order, Send)]
+
+
+def test_reports_of_strangers_are_ignored() -> None:
+    """Results of a worker or a chunk that is not known change nothing, nor do those that come twice."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 3)
+    harness.results(7, 1, 0, 1)
+    harness.results(1, 9, 0, 1)
+    harness.ready(7)
+    harness.results(1, 1, 0, 2, ended=False)
+    harness.results(1, 1, 0, 2, ended=False)
+    harness.results(1, 1, 2, 1)
+    harness.results(1, 1, 2, 1)
+    assert take_all(map_state) == [(0, 2, []), (2, 1, [])]
+    assert harness.state.counters.count(Kind.OK) == 3 == harness.state.counters.items_done
+
+
+def test_results_that_come_too_early_wait_for_their_turn() -> None:
+    """What is read in an outbox while earlier results are still in the pipe makes nothing of these superfluous."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 4)
+    harness.results(1, 1, 2, 1, ended=False)
+    harness.results(1, 1, 0, 2, ended=False)
+    harness.results(1, 1, 2, 1, ended=False)
+    harness.results(1, 1, 3, 1)
+    assert take_all(map_state) == [(0, 2, []), (2, 1, []), (3, 1, [])]
+    harness.add(map_state, 2)
+    harness.results(1, 2, 1, 1)
+    harness.results(1, 2, 0, 1, ended=False)
+    harness.results(1, 2, 1, 1)
+    assert take_all(map_state) == [(4, 1, []), (5, 1, [])]
+
+
+def test_a_chunk_that_takes_long_is_looked_into() -> None:
+    """Items that are finished behind one that takes long are fetched; looking ends with the chunk."""
+    harness = Harness(1)
+    harness.add(harness.map_state(), 3)
+    harness.commands()
+    harness.pass_time(PEEK_NS)
+    assert harness.commands(peeks=True) == [Peek(1)]
+    harness.pass_time(10 * PEEK_NS, alarms=12)
+    assert set(harness.commands(peeks=True)) == {Peek(1)}
+    harness.results(1, 1, 0, 3)
+    harness.pass_time(PEEK_NS)
+    harness.commands()
+    harness.pass_time(SECOND)
+    assert harness.commands(peeks=True) == []
+
+
+def test_rare_reports_are_not_looked_for_early() -> None:
+    """Where chunks are long, nobody is woken to look for what they do not report yet."""
+    harness = Harness(1)
+    map_state = harness.map_state(chunker=Chunker())
+    map_state.chunker.observe(1_000, 100 * SECOND, 0)
+    map_state.chunker.size(workers=1)
+    assert map_state.chunker.target_ns == MOST_NS
+    for sequence in range(1, 8):
+        harness.add(map_state, 3)
+        harness.pass_time(MOST_NS)
+        harness.results(1, sequence, 0, 3)
+    assert Peek(1) not in harness.commands(peeks=True)
+    harness.add(map_state, 3)
+    harness.pass_time(3 * MOST_NS)
+    assert Peek(1) in harness.commands(peeks=True)
+
+
+@pytest.mark.parametrize("calls", [True, False])
+def test_new_work_does_not_wait_for_long_chunks_of_others(calls: bool) -> None:
+    """What a worker has not started of another map's long chunk is stolen, and the new work goes first."""
+    harness = Harness(1)
+    long = harness.map_state(chunker=Chunker())
+    long.chunker.observe(100, 100 * MILLI, 0)
+    harness.add(long, 100)
+    harness.board[1] = WorkerProgress(1, 9, harness.now, PHASE_RUNNING, mark(1, 10))
+    harness.commands()
+    new = harness.map_state(calls=calls)
+    harness.add(new)
+    assert SetLimit(1, mark(1, 10)) in harness.commands()
+    harness.pass_time(CONFIRM_NS)
+    harness.results(1, 1, 0, 10)
+    harness.results(1, 2, 0, 0)
+    assert [order.chunk.map_state for order in harness.commands() if isinstance(order, Send)] == [new, long]
+    assert harness.scheduler.demand.crowded(harness.now)
+    assert not harness.scheduler.demand.crowded(harness.now + CROWDED_NS)
+
+
+def test_short_chunks_of_others_are_waited_for() -> None:
+    """Stealing costs more than waiting for a few milliseconds does."""
+    harness = Harness(1)
+    short = harness.map_state(chunker=Chunker())
+    short.chunker.observe(100, 100 * MILLI, 0)
+    harness.add(short, 20)
+    harness.commands()
+    harness.add(harness.map_state(calls=True))
+    assert not [order for order in harness.commands() if isinstance(order, SetLimit)]
+
+
+def test_an_idle_pool_sleeps() -> None:
+    """When all is done, no alarm is left that would wake anybody up, again and again, for nothing."""
+    harness = Harness(3, setup_s=30)
+    map_state = harness.map_state(timeout_ns=SECOND, retry=Retry(times=1))
+    for sequence in (1, 2):
+        for _ in (1, 2, 3):
+            harness.add(map_state, 3)
+        for worker in (1, 2, 3):
+            harness.results(worker, sequence, 0, 3)
+    harness.end_of_input(map_state)
+    take_all(map_state)
+    harness.pass_time(60 * SECOND, alarms=50)
+    assert harness.scheduler.next_timer_ns is None
+
+
+def test_running_items_that_were_stolen_is_an_error() -> None:
+    """A worker that reports more items than its chunk holds is our mistake, and does not go unseen."""
+    harness = Harness(1)
+    harness.add(harness.map_state(), 2)
+    with pytest.raises(InternalError, match="stolen"):
+        harness.results(1, 1, 0, 3)
