@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import pytest
 
+import allcores
 from allcores.system.plain_record import open_record, record
 
 V = TypeVar("V")
@@ -101,5 +104,9 @@ def test_an_open_one_can_be_changed() -> None:
 def test_a_pool_is_imported_without_what_records_would_need() -> None:
     """dataclasses imports inspect, ast and dis: half of what the import of a pool took."""
     program = "import sys; from allcores import Pool; print(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # Without site: what is installed beside us (a tracer of coverage, say) may import something when Python starts.
+    environment = os.environ | {"PYTHONPATH": str(Path(allcores.__file__).parents[1])}
+    ran = subprocess.run(
+        [sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
     assert not {"dataclasses", "inspect", "ast", "dis"} & set(ran.stdout.split())
