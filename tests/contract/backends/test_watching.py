@@ -86,12 +86,12 @@ class TestObservers:
 
     @each_start_method
     def test_workers_are_announced(self, make_pool: Callable[..., Pool], place: str) -> None:
-        if place == "serial":
-            pytest.skip("its only worker is the caller")
         watcher = Watcher()
-        with make_pool(observers=[watcher]):
-            started = watcher.wait_for(events.WorkerStarted, 2)
-        assert len({event.worker for event in started}) == 2
+        number = 1 if place == "serial" else 2
+        with make_pool(observers=[watcher]) as pool:
+            assert pool.map(tasks.double, [1]) == [2]
+            started = watcher.wait_for(events.WorkerStarted, number)
+        assert len({event.worker for event in started}) == number
         if place in PROCESSES:
             assert all(event.pid for event in started)
             assert os.getpid() not in {event.pid for event in started}
