@@ -327,3 +327,13 @@ def test_runs_with_a_journal_have_early_reports(monkeypatch: pytest.MonkeyPatch,
         items = _Numbered(100) if numbered else range(100)
         assert len(list(pool.outcomes(_nap, items, ordered=False))) == 100
     assert (targets == {chunk_size.TARGET_NS}) is numbered
+
+
+def test_a_stop_after_the_reader_looked_ends_the_input() -> None:
+    """Another thread stops the stream, because its output failed, say, just before this one pulls."""
+    with Pool(backend="serial") as pool:
+        stream = pool.imap(abs, range(3))
+        reader = stream._reader.input_reader
+        reader.stop()
+        reader._pull_chunks(1, 1, 1_000)
+        assert list(stream) == []

@@ -150,7 +150,9 @@ class InputReader:
     def _pull(self, wanted: int, items: list[Any]) -> None:
         """Append up to `wanted` items; fewer if the input is slow or ends."""
         iterator = self._iterator
-        assert iterator is not None
+        if iterator is None:
+            # Another thread has stopped the stream after this one looked how much is wanted.
+            return
         begun = then = monotonic_ns()
         try:
             while len(items) < wanted:
