@@ -197,7 +197,7 @@ def test_every_error_has_a_section(kind: type[BaseException]) -> None:
 def test_errors_page_has_no_section_for_what_is_not_there() -> None:
     """A class that is renamed takes its section along."""
     titles = {title for heading in sections(DOCS / "errors.md") for title in heading.split(", ")} - {"Warnings"}
-    executor = importlib.import_module("allcores.pool.executor")
+    executor = importlib.import_module("allcores.pool.executor_errors")
     known = {kind.__name__ for kind in error_classes()}
     assert titles == known | {each for each in vars(executor) if each.endswith("InExecutor")}
 

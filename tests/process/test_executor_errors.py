@@ -18,7 +18,8 @@ from tests.process import crimes, setups
 from allcores import Executor, NotPicklable, Pool, SetupError, TaskExited
 from allcores.errors import BrokenPool, InternalError, WorkerLost
 from allcores.pool.call_future import CallFuture
-from allcores.pool.executor import _ExecutorFuture, as_broken
+from allcores.pool.executor import _ExecutorFuture
+from allcores.pool.executor_errors import as_broken
 
 pytestmark = pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 

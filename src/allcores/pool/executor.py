@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import Executor as BaseExecutor
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from allcores.errors import AllcoresError, BrokenPool, InternalError, SetupError, TaskExited, UsageError, WorkerLost
+from allcores.errors import TaskExited, UsageError, WorkerLost
 from allcores.limits import Limits
 from allcores.pool.call_future import CallFuture
+from allcores.pool.executor_errors import UnpicklingFailedInExecutor, as_broken
 from allcores.pool.pool import Pool, begin_call, driver_of, end_workers, is_of_this_process, leave_open_at_exit
 from allcores.system.clock import monotonic_ns
 from allcores.transport.references import OpenFiles
@@ -35,49 +35,6 @@ R = TypeVar("R")
 
 #: what of each executor has to end before the interpreter does
 _open: set[_Calls] = set()
-
-
-class WorkerLostInExecutor(WorkerLost, BrokenProcessPool):
-    """`WorkerLost` as an executor's future has it: also a `BrokenProcessPool`."""
-
-
-class SetupFailedInExecutor(SetupError, BrokenProcessPool):
-    """`SetupError` as an executor's future has it: also a `BrokenProcessPool`."""
-
-
-class BrokenPoolInExecutor(BrokenPool, BrokenProcessPool):
-    """`BrokenPool` as an executor's future has it: also a `BrokenProcessPool`."""
-
-
-class InternalErrorInExecutor(InternalError, BrokenProcessPool):
-    """`InternalError` as an executor's future has it: also a `BrokenProcessPool`."""
-
-
-class UnpicklingFailedInExecutor(AllcoresError, BrokenProcessPool):
-    """The function, its arguments or its result could not be unpickled; `__cause__` is what that raised.
-
-    `ProcessPoolExecutor` breaks over it, so it is a `BrokenProcessPool`; here it fails its own future only.
-    """
-
-
-_AS_BROKEN: dict[type[AllcoresError], type[AllcoresError]] = {
-    WorkerLost: WorkerLostInExecutor,
-    SetupError: SetupFailedInExecutor,
-    BrokenPool: BrokenPoolInExecutor,
-    InternalError: InternalErrorInExecutor,
-}
-
-
-def as_broken(error: BaseException) -> BaseException:
-    """`error`, as also a BrokenProcessPool if it tells of a lost worker or a broken pool."""
-    kind = next((_AS_BROKEN[base] for base in type(error).__mro__ if base in _AS_BROKEN), None)
-    if kind is None or isinstance(error, BrokenProcessPool):
-        return error
-    again = kind.__new__(kind)
-    again.args = error.args
-    again.__dict__.update(error.__dict__)
-    again.__cause__ = error.__cause__
-    return again
 
 
 class _ExecutorFuture(CallFuture):

@@ -1,0 +1,50 @@
+"""Errors as an executor's futures have them: also the standard library's `BrokenProcessPool`."""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+
+from allcores.errors import AllcoresError, BrokenPool, InternalError, SetupError, WorkerLost
+
+
+class WorkerLostInExecutor(WorkerLost, BrokenProcessPool):
+    """`WorkerLost` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class SetupFailedInExecutor(SetupError, BrokenProcessPool):
+    """`SetupError` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class BrokenPoolInExecutor(BrokenPool, BrokenProcessPool):
+    """`BrokenPool` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class InternalErrorInExecutor(InternalError, BrokenProcessPool):
+    """`InternalError` as an executor's future has it: also a `BrokenProcessPool`."""
+
+
+class UnpicklingFailedInExecutor(AllcoresError, BrokenProcessPool):
+    """The function, its arguments or its result could not be unpickled; `__cause__` is what that raised.
+
+    `ProcessPoolExecutor` breaks over it, so it is a `BrokenProcessPool`; here it fails its own future only.
+    """
+
+
+_AS_BROKEN: dict[type[AllcoresError], type[AllcoresError]] = {
+    WorkerLost: WorkerLostInExecutor,
+    SetupError: SetupFailedInExecutor,
+    BrokenPool: BrokenPoolInExecutor,
+    InternalError: InternalErrorInExecutor,
+}
+
+
+def as_broken(error: BaseException) -> BaseException:
+    """`error`, as also a BrokenProcessPool if it tells of a lost worker or a broken pool."""
+    kind = next((_AS_BROKEN[base] for base in type(error).__mro__ if base in _AS_BROKEN), None)
+    if kind is None or isinstance(error, BrokenProcessPool):
+        return error
+    again = kind.__new__(kind)
+    again.args = error.args
+    again.__dict__.update(error.__dict__)
+    again.__cause__ = error.__cause__
+    return again
