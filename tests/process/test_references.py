@@ -115,7 +115,7 @@ def test_a_function_that_is_kept_is_sent_once() -> None:
         for _ in range(3):
             assert pool.map(double, [1]) == [2]
         assert [pool.submit(double, 1).result(120) for _ in range(3)] == [2, 2, 2]
-        functions: Any = pool._driver._functions
+        functions: Any = pool._driver.functions._known
         assert len(functions) == 2  # as map calls it, and as submit does
         del double
         assert not functions

@@ -76,7 +76,7 @@ class Play:
     def chunk(self, *items: object) -> Chunk:
         """Open a map and hand a chunk of it to the scheduler."""
         map_state = self.driver.open(lambda number: MapState(number, chunker=Chunker(len(items))), lambda: None)
-        chunk = Chunk(map_state, self.driver.function(abs, "one"), 0, list(items))
+        chunk = Chunk(map_state, self.driver.functions.named(abs, "one"), 0, list(items))
         map_state.pulled = len(items)
         self.driver.add(chunk)
         return chunk

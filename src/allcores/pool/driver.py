@@ -19,9 +19,7 @@ queues until `Driver.lock` is released.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import threading
 import weakref
 from collections import deque
@@ -31,29 +29,22 @@ from typing import Any
 
 from allcores.backends.base import Assignment, Backend, BackendEvent, Totals
 from allcores.errors import InternalError, PoolClosed, again
-from allcores.events import MapEnded, MapStarted, PoolEnded, PoolEvent, PoolOpened, Progress, TaskFailed
+from allcores.events import MapEnded, MapStarted, PoolEnded, PoolOpened, Progress, TaskFailed
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.pool.backend_events import apply_event
+from allcores.pool.functions import Functions
 from allcores.pool.interrupt_lock import InterruptSafeLock
+from allcores.pool.notifier import Notifier, Observer
 from allcores.scheduler.activity import ActivityBatcher
-from allcores.scheduler.map_state import Chunk, Function, MapState, Segment, describe
+from allcores.scheduler.map_state import Chunk, MapState, Segment, describe
 from allcores.scheduler.messages import Command, Results
 from allcores.scheduler.scheduler import Scheduler
 from allcores.scheduler.worker_state import Lifecycle
-from allcores.shared_memory.buffers import BufferedPickle
-from allcores.system import caller, deferral
 from allcores.system.clock import monotonic_ns
-from allcores.transport import pickling
-
-Observer = Callable[[PoolEvent], None]
-#: what a future gets: its outcome, or the error that no outcome will come for
-Due = tuple[Any, "Segment | BaseException"]
 
 #: drivers of this process; a forked copy of it must let go of their descriptors
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
-#: functions whose bytes are kept, per pool
-MOST_FUNCTIONS = 256
 #: between two `Progress` events of a map at least, ns
 PROGRESS_NS = 50_000_000
 
@@ -92,33 +83,25 @@ class Driver:
         self.closed = False
         #: observers know that it is over
         self._ended = False
-        self._observers: list[Observer] = list(observers)
+        self._notifier = Notifier(backend, observers)
+        #: see Host; also `notify_observers`, for what is to be told at once. Without the lock.
+        self.notify, self.resolve = self._notifier.notify, self._notifier.resolve
+        self.notify_observers = self._notifier.tell
         self._wakers: dict[MapState, Callable[[], None]] = {}
         self._told_ns: dict[MapState, int] = {}
         self._numbers = count(1)
-        self._function_numbers = count(1)
-        #: functions whose bytes are kept, by their ids and how they are called
-        self._functions: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
-        #: functions that no chunk will refer to any more, and workers may drop
-        self._unused_functions: deque[int] = deque()
+        self.functions = Functions(backend)
         #: maps behind `submit`, by their options
         self._calls: dict[object, MapState] = {}
         #: futures without an outcome yet
         self._waiting: set[Any] = set()
         #: maps that were given up where the lock could not be taken (by the garbage collector, say)
         self._given_up: deque[MapState] = deque()
-        #: what is to be done once the lock is released, by the thread that comes first: outcomes of futures, and events
-        self._due: deque[Due] = deque()
-        self._new_events: deque[PoolEvent] = deque()
-        #: outcomes that the pool's own thread is to hand out
-        self._aside: deque[Due] = deque()
-        #: outcomes of futures whose own lock is held by a thread; to be tried again soon
-        self._blocked: deque[Due] = deque()
         #: an observer wants activity events; one whose attribute `sees_work` is False does not
-        self.wants_activity = any(getattr(observer, "sees_work", True) for observer in self._observers)
+        self.wants_activity = any(getattr(observer, "sees_work", True) for observer in self._notifier.observers)
         if self.wants_activity:
             self.scheduler.state.activity_batcher = ActivityBatcher()
-        if self._observers:
+        if self._notifier.observers:
             self.notify_observers(PoolOpened(name, backend.name, workers))
         self.scheduler.state.setup_step = backend.setup_step
         self.scheduler.state.is_stopped = backend.is_stopped
@@ -153,7 +136,7 @@ class Driver:
         """Hand a chunk of fresh items to the scheduler."""
         try:
             with self.lock:
-                self._check_open()
+                self.check_open()
                 if chunk.future is not None:
                     self._waiting.add(chunk.future)
                 self.scheduler.add(chunk, monotonic_ns())
@@ -173,7 +156,7 @@ class Driver:
         """
         try:
             with self.lock:
-                self._check_open()
+                self.check_open()
                 now = monotonic_ns()
                 for part in parts:
                     if isinstance(part, Chunk):
@@ -194,8 +177,8 @@ class Driver:
         while state.commands:
             commands: Sequence[Command] = state.commands
             state.commands = []
-            while self._unused_functions:
-                self.backend.forget_function(self._unused_functions.popleft())
+            while self.functions.unused:
+                self.backend.forget_function(self.functions.unused.popleft())
             self.backend.execute(commands)
         if state.dirty_maps:
             for map_state in state.dirty_maps:
@@ -209,14 +192,14 @@ class Driver:
                 # Also when it can bring new work: behind a straggler nothing is ready, and workers idle.
                 if map_state.ready or map_state.finished or scheduler.demand.wants_input(map_state):
                     waker()
-                if self._observers:
+                if self._notifier.observers:
                     self._note_progress(map_state)
             state.dirty_maps.clear()
         if state.activity_batcher is not None:
             state.activity_batcher.tell(state.events)
         if state.events:
-            if self._observers:
-                self._new_events.extend(state.events)
+            if self._notifier.observers:
+                self._notifier.events.extend(state.events)
             state.events = []
         sleeps_until, alarm = self.backend.sleeps_until, state.timers.next_ns
         if sleeps_until is not None and alarm is not None and alarm < sleeps_until:
@@ -229,11 +212,11 @@ class Driver:
             return
         while (segment := map_state.take()) is not None:
             self._waiting.discard(segment.future)
-            self._due.append((segment.future, segment))
+            self._notifier.due.append((segment.future, segment))
         if map_state.broken is not None:
             for future in list(self._waiting):
                 self._waiting.discard(future)
-                self._due.append((future, again(map_state.broken)))
+                self._notifier.due.append((future, again(map_state.broken)))
 
     def _note_progress(self, map_state: MapState) -> None:
         now = monotonic_ns()
@@ -243,83 +226,10 @@ class Driver:
                 Progress(map_state.number, map_state.settled, map_state.failed, map_state.total)
             )
 
-    def notify(self) -> None:
-        """Resolve futures and tell observers, with the lock released: both run foreign code.
-
-        Whatever that raises, nothing is lost: what is left here, the next one tells.
-        """
-        if self._due or self._aside or self._blocked:
-            self.resolve()
-        while self._new_events:
-            try:
-                event = self._new_events.popleft()
-            except IndexError:  # another thread was quicker
-                break
-            self.notify_observers(event)
-
-    def resolve(self) -> None:
-        """Give futures their outcomes."""
-        here = self.backend.resolves_here()
-        if here and self._blocked:
-            for _ in range(len(self._blocked)):
-                self._aside.append(self._blocked.popleft())
-        while self._due or (here and self._aside):
-            self._resolve_one(self._due or self._aside, here=here)
-
-    def _resolve_one(self, due: deque[Due], *, here: bool) -> None:
-        """Give one future its outcome.
-
-        Futures for which others than `result()` wait are left to the pool's thread, which holds no foreign lock; and to
-        a later round, if a thread holds their own.
-        """
-        future = None
-        try:
-            outermost = deferral.enter()
-            try:
-                try:
-                    future, outcome = due.popleft()
-                except IndexError:  # another thread was quicker
-                    return
-                aside = None
-                if not here and not future.is_simple():
-                    aside = self._aside
-                elif not future.resolve(outcome, wait=self.backend.runs_on_caller):
-                    aside = self._blocked
-                if aside is not None:
-                    aside.append((future, outcome))
-                    future = None
-                    if not here:
-                        self.backend.wake()
-            finally:
-                if outermost:
-                    deferral.leave()
-        finally:
-            if future is not None:
-                future.call_back()
-
-    def notify_observers(self, event: PoolEvent) -> None:
-        """Tell the observers; one that raises is dropped, with a warning."""
-        for observer in list(self._observers):
-            # In a section: what a signal's handler raises is not the observer's mistake.
-            outermost = deferral.enter()
-            try:
-                observer(event)
-            except Exception as error:
-                self._observers.remove(observer)
-                # Where warnings are errors, this one must not end the driver's thread.
-                with contextlib.suppress(Warning):
-                    caller.warn(
-                        f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told "
-                        "any more."
-                    )
-            finally:
-                if outermost:
-                    deferral.leave()
-
     @property
     def observed(self) -> bool:
         """There is an observer."""
-        return bool(self._observers)
+        return bool(self._notifier.observers)
 
     # --- what a backend sees: see Host ---
 
@@ -393,12 +303,12 @@ class Driver:
     def open(self, make: Callable[[int], MapState], waker: Callable[[], None] | None = None) -> MapState:
         """Begin a map; `waker` is called, with the lock held, when it has something for its consumer."""
         with self.lock:
-            self._check_open()
+            self.check_open()
             map_state = make(next(self._numbers))
             if waker is not None:
                 self._wakers[map_state] = waker
             self.scheduler.open(map_state)
-        if self._observers and not map_state.calls:
+        if self._notifier.observers and not map_state.calls:
             self.notify_observers(MapStarted(map_state.number, map_state.total))
         return map_state
 
@@ -432,7 +342,7 @@ class Driver:
         if not map_state.finished and not self.closed:
             self.scheduler.cancel(map_state, monotonic_ns())
         self.scheduler.forget(map_state)
-        if self._observers:
+        if self._notifier.observers:
             events = self.scheduler.state.events
             activity_batcher = self.scheduler.state.activity_batcher
             if activity_batcher is not None:
@@ -446,7 +356,7 @@ class Driver:
         map_state = self._calls.get(key)
         if map_state is None:
             with self.lock:
-                self._check_open()
+                self.check_open()
                 map_state = self._calls.get(key)
                 if map_state is None:
                     map_state = self._calls[key] = make(next(self._numbers))
@@ -461,7 +371,7 @@ class Driver:
     def next_timer_ns(self) -> int | None:
         """See Host."""
         alarm = self.scheduler.next_timer_ns
-        if not self._blocked:
+        if not self._notifier.blocked:
             return alarm
         soon = monotonic_ns() + BLOCKED_NS
         return soon if alarm is None else min(soon, alarm)
@@ -472,54 +382,13 @@ class Driver:
 
     def report_failure(self, map_state: MapState, outcome: Any) -> None:
         """Tell observers of an item that is not ok."""
-        if self._observers:
+        if self._notifier.observers:
             self.notify_observers(TaskFailed(map_state.number, outcome))
-
-    # --- functions ---
-
-    def function(self, target: Callable[..., Any], style: str) -> Function:
-        """`target` as the pipes know it; its bytes are made once. Raises NotPicklable."""
-        key = (id(target), style)
-        known = self._functions.get(key)
-        if known is not None and known[0]() is target:
-            return known[1]
-        name = getattr(target, "__qualname__", type(target).__name__)
-        if not self.backend.needs_bytes:
-            return Function(next(self._function_numbers), target, b"", style, name)
-        # With the search path as it is now: it may have grown since the workers were started.
-        packed: bytes | BufferedPickle = pickling.dump_named(target, name, self.backend.pack_for_all)
-        leases: dict[int, object] = {}
-        if isinstance(packed, BufferedPickle):
-            leases, packed = packed.leases, packed.data
-        payload = pickling.dumps((style, packed, list(sys.path)))
-        # Without the target: it may be a method of something large, which must be free to go.
-        function = Function(next(self._function_numbers), None, payload, style, name, leases)
-        # When nobody uses it any more workers drop it: after its last chunk, or with the target.
-        weakref.finalize(function, self._unused_functions.append, function.number).atexit = False
-        if not leases:
-            self._keep(key, target, function)
-        return function
-
-    def _keep(self, key: tuple[int, str], target: Callable[..., Any], function: Function) -> None:
-        """Keep the bytes of a function for as long as the function itself is there."""
-        functions = self._functions
-
-        def forget(gone: weakref.ref[Any]) -> None:
-            known = functions.get(key)
-            if known is not None and known[0] is gone:
-                functions.pop(key, None)
-
-        try:
-            there = weakref.ref(target, forget)
-        except TypeError:  # of a kind that takes no weak references
-            return
-        if len(functions) >= MOST_FUNCTIONS:
-            functions.pop(next(iter(list(functions)), key), None)
-        functions[key] = there, function
 
     # --- life ---
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises PoolClosed, or the error that broke the pool."""
         if self.closed:
             if self.pid != os.getpid():
                 raise PoolClosed(
@@ -529,10 +398,6 @@ class Driver:
             raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
         if self.scheduler.state.broken is not None:
             raise again(self.scheduler.state.broken)
-
-    def check_open(self) -> None:
-        """Raises PoolClosed, or the error that broke the pool."""
-        self._check_open()
 
     def cancel_call(self, chunk: Chunk) -> None:
         """Cancel one submitted call; running work is ended after the grace period."""
@@ -562,7 +427,7 @@ class Driver:
                     waker()
                 for map_state in self._calls.values():
                     self._note_calls(map_state)
-                self._new_events.extend(self.scheduler.state.events)
+                self._notifier.events.extend(self.scheduler.state.events)
                 self.scheduler.state.events = []
         finally:
             self.notify()
@@ -594,7 +459,7 @@ class Driver:
         now = monotonic_ns()
         error = PoolClosed(f"Pool {self.name!r} was closed.")
         for map_state in [*self._wakers, *self._calls.values()]:
-            if self._observers and not map_state.calls:
+            if self._notifier.observers and not map_state.calls:
                 ended = MapEnded(
                     map_state.number, map_state.settled, map_state.failed, not map_state.finished or map_state.cancelled
                 )
@@ -619,8 +484,8 @@ class Driver:
             _drivers.discard(self)
             with self.lock:
                 self.scheduler.forget_all()
-            self._functions.clear()
-        if self._observers and not self._ended:
+            self.functions.clear()
+        if self._notifier.observers and not self._ended:
             self._ended = True
             self.notify_observers(PoolEnded(self.name))
 

@@ -14,8 +14,9 @@ from allcores.backends.open import open_backend
 from allcores.errors import Interrupted, NotSupported, PoolBusy, UsageError
 from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
 from allcores.outcome import Outcome
-from allcores.pool.driver import Driver, Observer
+from allcores.pool.driver import Driver
 from allcores.pool.input_reader import encode
+from allcores.pool.notifier import Observer
 from allcores.pool.pool_log import Logs, PoolLog
 from allcores.pool.result_stream import Stream
 from allcores.pool.sharing import Sharing
@@ -431,7 +432,7 @@ class Pool(Sharing):
         chunker = Chunker(check_chunk(chunk))
         limits = self.limits
         self._driver.check_open()
-        function = self._driver.function(fn, style)
+        function = self._driver.functions.named(fn, style)
         total = len(items) if hasattr(items, "__len__") else None
 
         def make(number: int) -> MapState:
@@ -493,7 +494,7 @@ def begin_call(
     if not callable(fn):
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
     driver.check_open()
-    function = driver.function(fn, "call")
+    function = driver.functions.named(fn, "call")
     if timeout is None and retries == 0:
         map_state = driver.call(None, _calls_map)
     else:

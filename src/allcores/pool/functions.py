@@ -1,0 +1,77 @@
+"""Functions as workers know them: by number, with bytes that are made once."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from allcores.backends.base import Backend
+from allcores.scheduler.map_state import Function
+from allcores.shared_memory.buffers import BufferedPickle
+from allcores.transport import pickling
+
+#: functions whose bytes are kept, per pool
+MOST_FUNCTIONS = 256
+
+
+class Functions:
+    """Those of one pool.
+
+    Attributes:
+        unused: Numbers of functions that no chunk will refer to any more, and workers may drop.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.unused: deque[int] = deque()
+        self._backend = backend
+        self._numbers = count(1)
+        #: functions whose bytes are kept, by their ids and how they are called
+        self._known: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
+
+    def named(self, target: Callable[..., Any], style: str) -> Function:
+        """`target` as the pipes know it; its bytes are made once. Raises NotPicklable."""
+        key = (id(target), style)
+        known = self._known.get(key)
+        if known is not None and known[0]() is target:
+            return known[1]
+        name = getattr(target, "__qualname__", type(target).__name__)
+        if not self._backend.needs_bytes:
+            return Function(next(self._numbers), target, b"", style, name)
+        # With the search path as it is now: it may have grown since the workers were started.
+        packed: bytes | BufferedPickle = pickling.dump_named(target, name, self._backend.pack_for_all)
+        leases: dict[int, object] = {}
+        if isinstance(packed, BufferedPickle):
+            leases, packed = packed.leases, packed.data
+        payload = pickling.dumps((style, packed, list(sys.path)))
+        # Without the target: it may be a method of something large, which must be free to go.
+        function = Function(next(self._numbers), None, payload, style, name, leases)
+        # When nobody uses it any more workers drop it: after its last chunk, or with the target.
+        weakref.finalize(function, self.unused.append, function.number).atexit = False
+        if not leases:
+            self._keep(key, target, function)
+        return function
+
+    def _keep(self, key: tuple[int, str], target: Callable[..., Any], function: Function) -> None:
+        """Keep the bytes of a function for as long as the function itself is there."""
+        functions = self._known
+
+        def forget(gone: weakref.ref[Any]) -> None:
+            known = functions.get(key)
+            if known is not None and known[0] is gone:
+                functions.pop(key, None)
+
+        try:
+            there = weakref.ref(target, forget)
+        except TypeError:  # of a kind that takes no weak references
+            return
+        if len(functions) >= MOST_FUNCTIONS:
+            functions.pop(next(iter(list(functions)), key), None)
+        functions[key] = there, function
+
+    def clear(self) -> None:
+        """Keep none."""
+        self._known.clear()
