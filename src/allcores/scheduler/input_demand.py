@@ -34,8 +34,12 @@ class InputDemand:
         if state.narrow:
             return self._allowance() - len(map_state.pending)
         if _is_new(map_state):
-            # Nothing is known of how large its results are: one chunk for each worker will tell.
-            return max(state.workers - map_state.chunks_out, len(state.idle) - len(map_state.pending))
+            # Nothing is known of how large its results are: one chunk for each worker will tell. A worker that starts
+            # late takes one that waits behind another's. What waits for its next attempt is with no worker.
+            held = sum(
+                chunk.map_state is map_state for worker in state.worker_states.values() for chunk in worker.chunks
+            )
+            return state.workers - held - len(map_state.pending)
         free = len(state.idle) * DEPTH + len(state.spare)
         if is_short(map_state):
             free += (len(state.idle) + len(state.spare)) * (DEPTH_SHORT - DEPTH) + len(state.deep)
@@ -58,7 +62,7 @@ class InputDemand:
         )
 
     def _admits(self, map_state: MapState) -> bool:
-        return not self._state.narrow or self.room(map_state) > 0
+        return not (self._state.narrow or _is_new(map_state)) or self.room(map_state) > 0
 
     @property
     def hungry(self) -> bool:

@@ -300,11 +300,6 @@ class MapState:
         """Pickled bytes that may still be pulled, as far as they are known."""
         return self.bytes_limit - self.bytes_out
 
-    @property
-    def chunks_out(self) -> int:
-        """Chunks that were pulled and are not settled, while the first ones are."""
-        return -(-(self.pulled - self.settled) // (self.chunker.fixed or 1))
-
     def want(self, workers: int, *, brief: bool = False) -> int:
         """Items for the next chunk; 0 if the input has ended or there is no credit.
 

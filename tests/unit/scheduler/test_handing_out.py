@@ -8,7 +8,7 @@ from tests.unit.simulation import MILLI
 
 from allcores.errors import InternalError
 from allcores.limits import Retry
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.chunk_size import MOST_NS, Chunker
 from allcores.scheduler.input_demand import RESERVE
 from allcores.scheduler.map_state import Chunk
@@ -128,6 +128,36 @@ def test_until_results_are_known_each_worker_gets_one_chunk(chunk: int | None) -
     assert not map_state.pending and not harness.scheduler.demand.starving(map_state)
     harness.results(4, 1, 0, chunk or 1)
     assert harness.scheduler.demand.room(map_state) > 4 and harness.scheduler.demand.starving(map_state)
+
+
+def test_a_worker_that_starts_late_pulls_no_more_than_that() -> None:
+    """It gets a chunk that waits at another worker; the input is not asked for a fifth item of unknown result size."""
+    harness = Harness(4, ready=False)
+    map_state = harness.map_state()
+    for worker in (1, 2):
+        harness.ready(worker)
+    while harness.scheduler.demand.room(map_state) > 0:
+        harness.add(map_state)
+    sent = harness.sent()
+    assert sorted(worker for worker, *_ in sent) == [1, 1, 2, 2]
+    harness.ready(3)
+    assert harness.scheduler.demand.room(map_state) == 0
+    assert not harness.scheduler.demand.starving(map_state) and not harness.scheduler.demand.wants_input(map_state)
+    for worker in (1, 2):
+        harness.at(worker, 1, 0)
+    harness.pass_time(SECOND)
+    assert any(isinstance(command, SetLimit) for command in harness.commands())
+
+
+def test_what_waits_for_its_next_attempt_leaves_room() -> None:
+    """Else all workers would be idle for the pause of the first items' retries."""
+    harness = Harness(2)
+    map_state = harness.map_state(retry=Retry(times=1, wait_s=60.0))
+    for _ in range(2):
+        harness.add(map_state)
+    for worker in (1, 2):
+        harness.results(worker, 1, 0, 1, failures=[Failure(0, Kind.FAILED, ValueError())])
+    assert harness.scheduler.demand.room(map_state) > 0 and harness.scheduler.demand.starving(map_state)
 
 
 def sent_chunks(harness: Harness) -> list[Chunk]:
