@@ -20,7 +20,7 @@ from allcores.transport.pickling import dumps, loads, pack_error
 from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.spin_wait import SpinWait, readable
 from allcores.transport.status_board import PHASE, PID, STARTED, Board
-from allcores.worker import inherited, process_reset
+from allcores.worker import coverage_data, inherited, process_reset
 from allcores.worker.arrivals import Arrivals
 from allcores.worker.chunk_runner import ChunkRunner
 from allcores.worker.frame_writer import FrameWriter
@@ -217,6 +217,7 @@ def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameW
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "finish"):
                 stream.finish()
+        coverage_data.save()
         frame_writer.finish()
     return 0
 
