@@ -11,7 +11,7 @@
     │   ├── WorkerLost                     the process that ran the item died
     │   ├── TaskCancelled                  it was cancelled, or never started
     │   ├── TaskExited                     the function raised SystemExit, KeyboardInterrupt, StopIteration ...
-    │   └── RemoteError                    the function's own exception, which could not travel
+    │   └── RemoteError                    the function's own exception, whose class is not here
     ├── SliceError (OSError)               one item's: its slice of a file cannot be read
     ├── RunNotFound (LookupError)          the caller's: there is no such run
     ├── RunChanged (ValueError)            the caller's: function, options or input are not those of the run
@@ -23,8 +23,8 @@
 
     Interrupted (KeyboardInterrupt)        Ctrl-C during `map`: carries the outcomes so far
 
-An exception raised by your function is not wrapped: it arrives as the type it is, with the
-worker's traceback as its `__cause__` and a note that names the item.
+An exception raised by your function is not wrapped: it arrives as the type it is, with its attributes
+and causes, the worker's traceback as the last of these, and a note that names the item.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class TaskExited(TaskError):
 
 
 class RemoteError(TaskError):
-    """Stands in for an exception of the function that could not travel back.
+    """Stands in for an exception of the function whose class cannot be had in this process.
 
     Attributes:
         type_name: Qualified name of the original exception's type.

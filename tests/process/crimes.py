@@ -466,6 +466,16 @@ class CannotBeShown(Exception):
         raise RuntimeError("speechless")
 
 
+def raise_of_a_module_of_the_worker(words: str) -> None:
+    import sys
+    import types
+
+    module = types.ModuleType("only_in_the_worker")
+    exec("class Odd(Exception): pass", module.__dict__)
+    sys.modules["only_in_the_worker"] = module
+    raise module.Odd(words)
+
+
 def give_up(_: object) -> None:
     import asyncio
 

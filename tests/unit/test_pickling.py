@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from allcores.errors import NotPicklable, RemoteError, RemoteTraceback, TaskExited
 from allcores.outcome import Kind
 from allcores.transport import pickling
-from allcores.transport.pickling import dump_named, dump_values, dumps, explain_with_path, loads, pack_error
+from allcores.transport.exceptions import pack_error
+from allcores.transport.pickling import dump_named, dump_values, dumps, explain_with_path, loads
 from allcores.transport.remote_errors import EXITING, as_exception, unpack_error
 
 plain_values = st.recursive(
@@ -278,8 +279,8 @@ def test_an_exception_arrives_as_what_it_is() -> None:
     assert error.__notes__ == ["allcores: items[3] (7) failed in worker 5, attempt 2"]
 
 
-def test_the_chain_of_causes_is_in_the_text() -> None:
-    """What an exception was raised from does not travel, but the traceback shows it."""
+def test_the_chain_of_causes_arrives_and_ends_in_the_text() -> None:
+    """What an exception was raised from is its cause here too; the worker's traceback follows after the last cause."""
     try:
         try:
             raise KeyError("inner")
@@ -289,28 +290,39 @@ def test_the_chain_of_causes_is_in_the_text() -> None:
         outer = caught
     _, error = there_and_back(outer)
     assert isinstance(error, ValueError)
-    assert "KeyError: 'inner'" in str(error.__cause__)
-    assert "direct cause" in str(error.__cause__)
+    assert isinstance(error.__cause__, KeyError) and error.__cause__.args == ("inner",)
+    text = error.__cause__.__cause__
+    assert isinstance(text, RemoteTraceback)
+    assert "KeyError: 'inner'" in str(text) and "direct cause" in str(text)
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (Awkward(3, "text"), "Awkward: text"),
-        (Locked(), "Locked: locked"),
-        (Liar("x"), "Liar: x"),
-        (Explosive("x"), "Explosive: x"),
-    ],
-)
-def test_an_exception_that_cannot_travel_has_a_stand_in(error: Exception, words: str) -> None:
+@pytest.mark.parametrize("error", [Awkward(3, "text"), Locked(), Liar("x"), Explosive("x"), Facts(42)], ids=repr)
+def test_an_exception_that_pickle_cannot_make_anew_keeps_its_type(error: Exception) -> None:
+    """Type, arguments and attributes are there, and a note names what of them is not."""
+    kind, again = there_and_back(error)
+    assert kind is Kind.FAILED
+    assert type(again) is type(error) and again.args == error.args
+    assert {**vars(error), "__notes__": 0, "lock": 0} == {**vars(again), "__notes__": 0, "lock": 0}
+    assert isinstance(again.__cause__, RemoteTraceback) and type(error).__name__ in str(again.__cause__)
+    left_out = [note for note in again.__notes__ if "left out" in note]
+    assert len(left_out) == hasattr(error, "lock") and hasattr(again, "lock") is False
+    assert all("lock (_thread.lock" in note for note in left_out)
+
+
+def test_an_exception_whose_class_is_not_here_has_a_stand_in() -> None:
     """RemoteError says what it stands for, with the same traceback and the facts of the item."""
-    kind, stand_in = there_and_back(error)
+    module = types.ModuleType("only_there")
+    exec("class Lost(Exception): pass", module.__dict__)
+    sys.modules["only_there"] = module
+    packed = loads(dumps(pack_error(raised(module.Lost("x")))))
+    del sys.modules["only_there"]
+    kind, stand_in = unpack_error(packed, what="items[3] (7)", index=3, attempts=2, worker=5)
     assert kind is Kind.FAILED
     assert isinstance(stand_in, RemoteError)
-    assert words in str(stand_in)
-    assert stand_in.type_name.endswith(type(error).__name__)
+    assert "only_there.Lost: x" in str(stand_in)
+    assert stand_in.type_name == "only_there.Lost"
     assert (stand_in.index, stand_in.attempts, stand_in.worker) == (3, 2, 5)
-    assert type(error).__name__ in str(stand_in.__cause__)
+    assert "only_there.Lost: x" in str(stand_in.__cause__)
 
 
 def test_an_exception_that_cannot_be_shown_arrives() -> None:
@@ -324,11 +336,12 @@ def test_an_exception_that_cannot_be_shown_arrives() -> None:
 
 
 def test_an_exception_that_takes_no_attributes_arrives() -> None:
-    """A frozen exception keeps its type and fields; cause and note are for those that can carry them."""
+    """A frozen exception keeps its type and fields, and has the cause and the note as others do."""
     kind, error = there_and_back(Frozen(7))
     assert kind is Kind.FAILED
-    assert isinstance(error, Frozen | RemoteError)
-    assert not isinstance(error, Frozen) or error.code == 7
+    assert isinstance(error, Frozen) and error.code == 7
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert error.__notes__ == ["allcores: items[3] (7) failed in worker 5, attempt 2"]
 
 
 def test_other_base_exceptions_arrive_wrapped() -> None:

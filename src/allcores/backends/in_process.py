@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, describe
 from allcores.scheduler.messages import Results, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
+from allcores.transport.exceptions import add_note
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 from allcores.transport.references import OpenFiles
 from allcores.transport.remote_errors import EXITING
@@ -176,6 +176,5 @@ class InProcessWorker:
             )
             exited.__cause__ = error
             return Failure(position, kind, exited)
-        with contextlib.suppress(Exception):  # a frozen exception takes no note
-            error.add_note(f"allcores: {what} failed in worker {self.number}, attempt {chunk.attempt}")
+        add_note(error, f"allcores: {what} failed in worker {self.number}, attempt {chunk.attempt}")
         return Failure(position, Kind.FAILED, error)

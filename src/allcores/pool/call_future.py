@@ -16,6 +16,7 @@ from allcores.pool.result_stream import LOGS_ASIDE_S, LOGS_S, open_segment
 from allcores.scheduler.map_state import Chunk, Segment, describe
 from allcores.system.clock import monotonic_ns
 from allcores.transport import remote_errors
+from allcores.transport.exceptions import add_note
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
@@ -209,7 +210,7 @@ class CallFuture(Future[Any]):
             else:
                 self._set(value=open_segment(segment)[0])
         except BaseException as error:
-            error.add_note("allcores: the result could not be unpickled")
+            add_note(error, "allcores: the result could not be unpickled")
             what = "the call" if self._chunk is None else describe(self._chunk, 0)
             self._set(error=self._translate(remote_errors.as_exception(error, what), unpickling=True))
         self._chunk = self._owner = None

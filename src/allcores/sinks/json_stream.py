@@ -81,7 +81,10 @@ def remote_traceback(error: BaseException | None) -> str | None:
     """The worker's traceback as text, without frames of `JsonFunction`; None if nothing is left of it."""
     if isinstance(error, SliceError):
         return None  # all of it is ours, and its sentence says what there is to say
-    cause = None if error is None else error.__cause__
+    cause, seen = error, set[int]()
+    while cause is not None and not isinstance(cause, RemoteTraceback) and id(cause) not in seen:
+        seen.add(id(cause))
+        cause = cause.__cause__
     if not isinstance(cause, RemoteTraceback):
         return None
     text = _OWN_FRAME.sub("", cause.tb).strip("\n")

@@ -38,17 +38,21 @@ def cloud_dumps(
     *,
     to_parent: bool = False,
     reducers: Mapping[Any, Any] | None = None,
+    link: Callable[[Any], object] | None = None,
 ) -> bytes:
     """Bytes of anything that cloudpickle can carry.
 
     Args:
         to_parent: For the process that this one works for.
         reducers: By type, for what has ways of its own.
+        link: See `dump_linked`.
     """
     buffer = io.BytesIO()
     kind: Any = _cloud_pickler()
     if reducers is not None:
         kind = type(kind.__name__, (kind,), {"dispatch_table": kind.dispatch_table.new_child(reducers)})
+    if link is not None:
+        kind = type(kind.__name__, (kind,), {"persistent_id": lambda self, part: link(part)})
     pickler = kind(buffer, protocol=PROTOCOL, buffer_callback=collect)
     pickler.to_parent = to_parent
     pickler.dump(obj)
@@ -156,6 +160,28 @@ def dumps(
     return cloud_dumps(obj, collect, to_parent=to_parent, reducers=reducers)
 
 
+def dump_linked(obj: object, link: Callable[[Any], object]) -> bytes:
+    """Bytes of `obj` for the parent, in which some parts are links: what `Linked.persistent_load` makes of them there.
+
+    Args:
+        link: Called with each object; returns what stands for it, or None to have it pickled.
+    """
+    reducers = reducers_for()
+    buffer = io.BytesIO()
+    try:
+        kind = type("LinkPickler", (pickle.Pickler,), {"persistent_id": lambda self, part: link(part)})
+        pickler = kind(buffer, PROTOCOL)
+        if reducers is not None:
+            pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
+        pickler.dump(obj)
+        if _MAIN not in (data := buffer.getvalue()) and (reducers is not None or reducers_for(data) is None):
+            return data
+    except Exception as error:
+        if deferral.raised_by_handler(error):
+            raise
+    return cloud_dumps(obj, to_parent=True, reducers=reducers or reducers_for(buffer.getvalue()), link=link)
+
+
 def _dump_with(
     reducers: Mapping[Any, Any], obj: object, collect: Callable[[pickle.PickleBuffer], bool] | None
 ) -> bytes:
@@ -242,39 +268,3 @@ def dump_values(values: list[Any]) -> tuple[bytes, bool]:
     pickler = _Watching(buffer, PROTOCOL, buffer_callback=lambda _: False)
     pickler.dump(values)
     return buffer.getvalue(), not pickler.complex
-
-
-# --- failures of a task ---------------------------------------------------------------------------
-
-
-def pack_error(error: BaseException, *, skip_frames: int = 0) -> tuple[str, str, str, bytes | None]:
-    """An exception as (type name, message, traceback text, bytes or None if it will not travel).
-
-    The round trip is tried here, in the worker: what does not unpickle must not fail in the parent.
-    """
-    import traceback
-
-    tb = error.__traceback__
-    for _ in range(skip_frames):
-        if tb is not None and tb.tb_next is not None:
-            tb = tb.tb_next
-    kind = type(error)
-    name = (
-        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    )
-    try:
-        text = "".join(traceback.format_exception(kind, error, tb))
-    except BaseException as inner:  # a __str__ or __repr__ that raises
-        text = f"{name} (its traceback could not be formatted: {type(inner).__name__})\n"
-    try:
-        message = str(error)
-    except BaseException as inner:
-        message = f"<its message could not be formatted: {type(inner).__name__}>"
-    data: bytes | None
-    try:
-        data = dumps(error, to_parent=True)
-        if type(loads(data)).__name__ != kind.__name__:
-            data = None
-    except BaseException:
-        data = None
-    return name, message, text, data

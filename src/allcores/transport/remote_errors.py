@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from allcores.errors import RemoteError, RemoteTraceback, TaskExited
+from allcores.errors import RemoteTraceback, TaskExited
 from allcores.outcome import Kind
-from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD, RESULT_UNWRITTEN, loads
+from allcores.transport import exceptions, remote_exceptions
+from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD, RESULT_UNWRITTEN
 
 #: exceptions that would end the caller's loop or program instead of being seen as a failure
 EXITING = (SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration)
@@ -20,28 +21,19 @@ STEPS = {
 
 
 def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
-    """The exception as the caller gets it: its own type if possible, with the worker's traceback.
+    """The exception as the caller gets it: as it was in the worker, with the worker's traceback.
 
     Args:
+        packed: From `exceptions.pack_error`.
         what: Names the item, for the note.
         facts: Index, attempts, worker.
     """
     name, message, text, data = packed
-    error: BaseException | None = None
-    if data is not None:
-        try:
-            loaded = loads(data)
-            error = loaded if isinstance(loaded, BaseException) else None
-        except BaseException:
-            error = None
+    error = remote_exceptions.unpack(data, **facts) if data is not None else None
     if error is None:
-        error = RemoteError(
-            f"{name}: {message} (the exception itself could not be pickled, so this stands in for it)",
-            type_name=name,
-            **facts,
-        )
+        error = remote_exceptions.stand_in(name, message, **facts)
     kind = Kind.FAILED
-    cause: BaseException = RemoteTraceback(text)
+    append_traceback(error, text)
     if isinstance(error, EXITING) or not isinstance(error, Exception):
         step = next((STEPS[note] for note in getattr(error, "__notes__", ()) if note in STEPS), "")
         code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
@@ -52,18 +44,22 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
             "another exception instead.",
             **facts,
         )
-        error.__cause__ = cause
-        cause, error = error, ended
+        ended.__cause__ = error
+        error = ended
     note = f"allcores: {what} failed"
     if "worker" in facts:
         note += f" in worker {facts['worker']}, attempt {facts.get('attempts')}"
-    try:
-        error.__cause__ = cause
-        error.add_note(note)
-    except Exception:
-        # A frozen exception takes neither cause nor note: it keeps its type, and goes without.
-        error = error if isinstance(error, Exception) else RemoteError(f"{name}: {message}", type_name=name, **facts)
+    exceptions.add_note(error, note)
     return kind, error
+
+
+def append_traceback(error: BaseException, text: str) -> None:
+    """Have the worker's traceback at the end of an exception's causes, which Python prints first."""
+    seen = {id(error)}
+    while (cause := exceptions.CAUSE.__get__(error)) is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        error = cause
+    exceptions.set_cause(error, RemoteTraceback(text))
 
 
 def as_exception(error: BaseException, what: str) -> BaseException:

@@ -16,6 +16,7 @@ from time import monotonic_ns
 from allcores.shared_memory.buffers import LARGE_STREAM
 from allcores.system import procfs
 from allcores.transport import frames
+from allcores.transport.exceptions import TRACEBACK, add_note, pack_error
 from allcores.transport.pickling import (
     FUNCTION_UNREAD,
     ITEM_UNREAD,
@@ -26,7 +27,6 @@ from allcores.transport.pickling import (
     dump_values,
     dumps,
     loads,
-    pack_error,
 )
 from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
 from allcores.transport.references import Arrivals, OpenFiles
@@ -132,7 +132,7 @@ class ChunkRunner:
             self._functions[number] = (style, self._loads(payload), None)
         except BaseException as error:
             if not isinstance(error, Exception):
-                error.add_note(FUNCTION_UNREAD)
+                add_note(error, FUNCTION_UNREAD)
             self._functions[number] = (style, None, error)
 
     def forget(self, number: int) -> None:
@@ -188,7 +188,7 @@ class ChunkRunner:
                 self._put(frames.RECORD.pack(sequence, 0, 0, frames.ENDED | frames.UNLOADABLE, 0, 0), b"")
                 self._rest()
                 return
-            error.add_note(ITEM_UNREAD)
+            add_note(error, ITEM_UNREAD)
             items, broken = [None], error
         slot[STARTED] = monotonic_ns()
         slot[PHASE] = PHASE_RUNNING
@@ -404,7 +404,7 @@ class ChunkRunner:
         from allcores.transport.pickling import explain_with_path
 
         if not isinstance(error, Exception):
-            error.add_note(RESULT_UNWRITTEN)
+            add_note(error, RESULT_UNWRITTEN)
             return error
         try:
             return explain_with_path(value, "result", error)
@@ -446,7 +446,7 @@ class ChunkRunner:
 
 def _own_frames(error: BaseException) -> int:
     """How many frames at the start of its traceback are of this file; they say nothing about the function."""
-    count, trace = 0, error.__traceback__
+    count, trace = 0, TRACEBACK.__get__(error)
     while trace is not None and trace.tb_frame.f_globals is _GLOBALS:
         count, trace = count + 1, trace.tb_next
     return count

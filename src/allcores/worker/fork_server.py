@@ -26,7 +26,8 @@ from importlib import import_module
 from allcores.system import posix
 from allcores.system.posix import move_fd_high, reap
 from allcores.transport import authkey, inheritance, process_role, tracker
-from allcores.transport.pickling import dumps, pack_error
+from allcores.transport.exceptions import pack_error
+from allcores.transport.pickling import dumps
 from allcores.transport.status_board import Board
 from allcores.worker import inherited, process_reset
 from allcores.worker import main as worker_main

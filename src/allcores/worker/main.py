@@ -16,7 +16,8 @@ from allcores.shared_memory.worker_side import WorkerMemory
 from allcores.system import posix
 from allcores.system.posix import move_fd_high
 from allcores.transport import authkey, frames, inheritance, process_role, script_globals, tracker
-from allcores.transport.pickling import dumps, loads, pack_error
+from allcores.transport.exceptions import pack_error
+from allcores.transport.pickling import dumps, loads
 from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.spin_wait import SpinWait, readable
 from allcores.transport.status_board import PHASE, PID, STARTED, Board

@@ -10,6 +10,7 @@ from allcores.scheduler.map_state import Chunk, describe
 from allcores.scheduler.messages import Results
 from allcores.shared_memory.buffers import MARK, Decoder, loads
 from allcores.transport import frames, pickling, remote_errors
+from allcores.transport.exceptions import add_note
 
 
 def results_of(worker: int, record: frames.Record, chunk: Chunk | None, decoder: Decoder | None = None) -> Results:
@@ -107,7 +108,7 @@ def open_mixed(
                 loaded.append(loads(data, decoder))
             except BaseException as error:
                 what = describe(chunk, offset)
-                error.add_note(f"allcores: the result of {what} could not be unpickled")
+                add_note(error, f"allcores: the result of {what} could not be unpickled")
                 failures.append(Failure(offset, Kind.FAILED, remote_errors.as_exception(error, what), unpickling=True))
         values = loaded
         failures.sort(key=lambda failure: failure.offset)
