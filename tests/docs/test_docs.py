@@ -103,7 +103,7 @@ def test_every_example_is_shown() -> None:
     The demo is too long for a page: one names it.
     """
     shown = {block.included for page in PAGES for block in blocks(page) if block.included}
-    there = {name(path) for folder in ("examples", "docs/examples") for path in (ROOT / folder).glob("*.py")}
+    there = {name(path) for folder in ("examples", "docs/examples") for path in (ROOT / folder).rglob("*.py")}
     demo = {"examples/standard_library.py", "examples/source_measures.py"}
     assert shown == there - demo
     assert "examples/standard_library.py" in (ROOT / "README.md").read_text()
