@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from allcores import metrics, slices
     from allcores.errors import (
         AllcoresError,
+        BatchError,
         BrokenPool,
         InternalError,
         Interrupted,
@@ -59,6 +60,7 @@ _HOMES = {
     "system.cores": ("Budget", "core_budget"),
     "errors": (
         "AllcoresError",
+        "BatchError",
         "BrokenPool",
         "InternalError",
         "Interrupted",
@@ -99,6 +101,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AllcoresError",
     "AsyncStream",
+    "BatchError",
     "BrokenPool",
     "Budget",
     "Counter",

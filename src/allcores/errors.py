@@ -5,6 +5,7 @@
     │   └── NotSupported                   this backend or platform cannot keep that promise
     ├── PoolClosed (RuntimeError)          the caller's: the pool was closed before
     ├── PoolBusy (RuntimeError)            the caller's: the pool is used by code that runs inside of its own decision
+    ├── BatchError (ValueError)            the caller's: a function of batches did not return one result per item
     ├── NotPicklable (TypeError, PicklingError)  the caller's: something cannot travel to or from a worker
     ├── TaskError                          one item's; carries index, attempts, worker
     │   ├── TaskTimeout (TimeoutError)     the item used up its seconds
@@ -97,6 +98,20 @@ class NotPicklable(AllcoresError, TypeError, PicklingError):
     def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(message)
         self.path = path
+
+
+class BatchError(AllcoresError, ValueError):
+    """A function that was given a batch did not return one result for each of its items.
+
+    Attributes:
+        expected: Items of the batch.
+        returned: Results that came, one more than expected at most; None if it was no row of results at all.
+    """
+
+    def __init__(self, message: str, *, expected: int, returned: int | None) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.returned = returned
 
 
 class TaskError(AllcoresError):

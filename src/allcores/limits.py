@@ -180,6 +180,18 @@ def check_chunk(chunk: int | None) -> int | None:
     return chunk
 
 
+def check_batch(batch: int | Literal["auto"] | None) -> int | Literal["auto"] | None:
+    """`batch` in items, checked: 1 or more, "auto", or None for a function that takes one item."""
+    if batch is None or batch == "auto":
+        return batch
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise UsageError(
+            f"batch={batch!r} must be a whole number, 1 or more, or 'auto' for batches that size themselves, or None"
+            " for a function that takes one item"
+        )
+    return batch
+
+
 ON_ERROR = ("raise", "skip")
 
 

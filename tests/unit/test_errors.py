@@ -14,6 +14,7 @@ import allcores
 from allcores import errors
 from allcores.errors import (
     AllcoresError,
+    BatchError,
     Interrupted,
     NotPicklable,
     RemoteError,
@@ -103,6 +104,8 @@ def example(kind: type[BaseException]) -> BaseException:
         )
     if kind is RemoteError:
         return RemoteError("odd", type_name="work.Odd", index=7, attempts=2, worker=3)
+    if kind is BatchError:
+        return BatchError("too few", expected=3, returned=1)
     if kind is SliceError:
         return SliceError("gone", path="/data/big.npy", start=0, stop=100)
     if issubclass(kind, TaskError):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from allcores.scheduler.messages import WorkerProgress
 from allcores.system import posix
 from allcores.transport import status_board
-from allcores.transport.positions import NO_LIMIT, PHASE_IDLE, PHASE_RUNNING, mark
+from allcores.transport.positions import NO_LIMIT, PHASE_IDLE, PHASE_RUNNING, mark, together_word
 from allcores.transport.status_board import (
     CLAIMED,
     CURRENT,
@@ -48,10 +48,20 @@ def boards() -> Iterator[tuple[Board, Board]]:
 words = st.integers(0, 2**64 - 1)
 
 
-@given(st.integers(0, SLOTS - 1), words, words, words, st.integers(0, 4), words)
+halves = st.integers(0, 2**32 - 1)
+
+
+@given(st.integers(0, SLOTS - 1), words, halves, st.integers(1, 2**32), words, st.integers(0, 4), words)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_a_worker_writes_is_seen(
-    boards: tuple[Board, Board], number: int, sequence: int, position: int, started: int, phase: int, claimed: int
+    boards: tuple[Board, Board],
+    number: int,
+    sequence: int,
+    position: int,
+    together: int,
+    started: int,
+    phase: int,
+    claimed: int,
 ) -> None:
     """What the parent reads is what the worker stored in its slot, whole 64-bit words; other slots stay as they are."""
     parent, worker = boards
@@ -60,13 +70,15 @@ def test_what_a_worker_writes_is_seen(
     slot[STARTED], slot[SEQUENCE], slot[CURRENT], slot[PHASE], slot[CLAIMED] = (
         started,
         sequence,
-        position,
+        together_word(position, together),
         phase,
         claimed,
     )
     del slot
-    assert parent.progress(number) == (sequence, position, started, phase, claimed)
-    assert WorkerProgress(*parent.progress(number)) == WorkerProgress(sequence, position, started, phase, claimed)
+    assert parent.progress(number) == (sequence, position, started, phase, claimed, together)
+    assert WorkerProgress(*parent.progress(number)) == WorkerProgress(
+        sequence, position, started, phase, claimed, together
+    )
     assert [parent.progress(other) for other in range(SLOTS) if other != number] == others
 
 
@@ -88,7 +100,7 @@ def test_a_slot_is_made_fit_for_the_next_worker(boards: tuple[Board, Board]) -> 
         slot[index] = 12345
     del slot
     parent.clear(1)
-    assert parent.progress(1) == (0, 0, 0, PHASE_IDLE, 0)
+    assert parent.progress(1) == (0, 0, 0, PHASE_IDLE, 0, 1)
     assert parent.used(1) == 0
     assert parent.word(1, LIMIT) == NO_LIMIT
     assert [parent.word(1, index) for index in range(SLOT_WORDS) if index != LIMIT] == [0] * (SLOT_WORDS - 1)
@@ -104,7 +116,7 @@ def test_outboxes_lie_side_by_side(boards: tuple[Board, Board]) -> None:
     for number in range(SLOTS):
         with parent.outbox(number) as outbox:
             assert bytes(outbox) == bytes([number + 1]) * OUTBOX_BYTES
-        assert parent.progress(number) == (0, 0, 0, PHASE_IDLE, 0)
+        assert parent.progress(number) == (0, 0, 0, PHASE_IDLE, 0, 1)
 
 
 def test_an_outbox_is_never_read_beyond_its_end(boards: tuple[Board, Board]) -> None:
@@ -126,7 +138,7 @@ def test_the_head_and_the_slots_keep_apart(boards: tuple[Board, Board]) -> None:
     assert words[status_board.HEAD_SLOTS : status_board.HEAD_STARTED + 1] == (SLOTS, os.getpid(), 2, 123)
     assert words[status_board.HEAD_DONE : status_board.HEAD_MEMORY_LIMIT + 1] == (10, 2, 1, 5, 20, 456)
     assert head[status_board.HEAD_WORDS * 8 :][: words[status_board.HEAD_NAME_BYTES]].decode() == "ä" * 128
-    assert [worker.progress(number) for number in range(SLOTS)] == [(0, 0, 0, PHASE_IDLE, 0)] * SLOTS
+    assert [worker.progress(number) for number in range(SLOTS)] == [(0, 0, 0, PHASE_IDLE, 0, 1)] * SLOTS
     parent.identify(1, 77)
     assert [worker.word(number, status_board.WORKER) for number in range(SLOTS)] == [0, 77, 0]
     for number in range(SLOTS):

@@ -64,12 +64,17 @@ class PreloadEnded(NamedTuple):
 
 
 class MemoryExceeded(NamedTuple):
-    """A worker uses more memory than it may: it is to be ended, and its item at `position` gets the error."""
+    """A worker uses more memory than it may: it is to be ended, and its item at `position` gets the error.
+
+    Attributes:
+        together: Items in the call that runs, from there on: none of several is at fault by itself.
+    """
 
     worker: int
     sequence: int
     position: int
     error: BaseException
+    together: int = 1
 
 
 class BackendBroken(NamedTuple):

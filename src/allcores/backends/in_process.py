@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.shared_value import SharedValue
-from allcores.errors import SetupError, TaskExited
+from allcores.errors import BatchError, SetupError, TaskExited, again
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, describe
 from allcores.scheduler.messages import Results, Work, WorkerProgress
@@ -111,6 +111,9 @@ class InProcessWorker:
 
     def run(self, chunk: Chunk, report: Callable[[Results], None]) -> None:
         """Run a chunk; `report` gets the results as they gather."""
+        if chunk.batch:
+            self._run_batches(chunk, report)
+            return
         sequence = chunk.sequence
         items = list(chunk.items)
         values: list[Any] = []
@@ -121,22 +124,7 @@ class InProcessWorker:
 
         def send(*, ended: bool) -> None:
             nonlocal values, failures, durations, first, begun
-            if ended:
-                self._files.close()  # before the program goes on, and may want to write to them
-            self.work = Work(None, self.work.done + position - first, self.work.busy_ns + now - begun)
-            report(
-                Results(
-                    self.number,
-                    sequence,
-                    first,
-                    position - first,
-                    now - begun,
-                    values=values,
-                    failures=failures or None,
-                    durations=durations,
-                    ended=ended,
-                )
-            )
+            report(self._results(sequence, first, position, now - begun, values, failures, durations, ended=ended))
             values, failures, durations = [], [], []
             first, begun = position, monotonic_ns()
 
@@ -162,6 +150,80 @@ class InProcessWorker:
                 send(ended=False)
         self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
         send(ended=True)
+
+    def _run_batches(self, chunk: Chunk, report: Callable[[Results], None]) -> None:
+        """Run a chunk in batches. One that raises is halved until the item at fault is alone."""
+        from allcores.transport.batches import batch_call
+
+        sequence, items, base = chunk.sequence, list(chunk.items), mark(chunk.sequence, 0)
+        call = batch_call(chunk.function.style, chunk.function.target, self.state, self._files.loaded)
+        first = position = 0
+        #: where the parts of batches that have failed end, the nearest last
+        ends: list[int] = []
+        begun = now = monotonic_ns()
+        while position < len(items):
+            end = ends.pop() if ends else min(position + chunk.batch, len(items))
+            self.at = WorkerProgress(sequence, position, now, PHASE_RUNNING, together=end - position)
+            end = min(end, max(position, self.limit - base))
+            count = end - position
+            if not count:
+                break
+            values: list[Any] = []
+            failures: list[Failure] = []
+            try:
+                values = call(items[position:end])
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) and self.passes_interrupts:
+                    # Ctrl-C of the person at the keyboard: the batch was not finished.
+                    self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+                    report(self._results(sequence, first, position, 0, [], [], [], ended=True))
+                    raise
+                if count > 1 and not isinstance(error, BatchError):
+                    # No attempt of those that are not at fault: they run again with the others of their half.
+                    ends += (end, position + (count + 1) // 2)
+                    now = monotonic_ns()
+                    continue
+                failures = [self._failure(chunk, each, again(error)) for each in range(position, end)]
+            first, position = position, end
+            now = monotonic_ns()
+            durations = [(now - begun) // count] * count
+            ended = position == len(items)
+            if ended:
+                self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+            report(self._results(sequence, first, position, now - begun, values, failures, durations, ended=ended))
+            first = position
+            begun = monotonic_ns()
+        if position < len(items):
+            self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+            report(self._results(sequence, first, position, 0, [], [], [], ended=True))
+
+    def _results(
+        self,
+        sequence: int,
+        first: int,
+        position: int,
+        total_ns: int,
+        values: list[Any],
+        failures: list[Failure],
+        durations: list[int],
+        *,
+        ended: bool,
+    ) -> Results:
+        if ended:
+            self._files.close()  # before the program goes on, and may want to write to them
+        count = position - first
+        self.work = Work(None, self.work.done + count, self.work.busy_ns + total_ns)
+        return Results(
+            self.number,
+            sequence,
+            first,
+            count,
+            total_ns,
+            values=values,
+            failures=failures or None,
+            durations=durations,
+            ended=ended,
+        )
 
     def _failure(self, chunk: Chunk, position: int, error: BaseException) -> Failure:
         index = None if chunk.future is not None else chunk.first + position

@@ -8,12 +8,13 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from allcores.cli.exits import CommandError
 from allcores.errors import UsageError
+from allcores.limits import check_batch
 from allcores.system import posix
 from allcores.system.terminal_text import safe_json, safe_text
 
@@ -42,6 +43,16 @@ def size_option(ctx: click.Context, param: click.Parameter, value: str | None) -
         return parse_size(value)
     except UsageError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def batch_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | Literal["auto"] | None:
+    """The callback, for click, of the option that is the size of a batch."""
+    if value is None:
+        return None
+    try:
+        return check_batch("auto" if value == "auto" else int(value))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a whole number, 1 or more, nor auto", ctx, param) from None
 
 
 def shortened(text: str, limit: int = 60) -> str:

@@ -69,6 +69,7 @@ class RunOptions:
     progress: bool
     timeline: str | None = None
     trace: str | None = None
+    batch: int | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

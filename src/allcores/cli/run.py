@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from allcores.cli.exits import Exit
-from allcores.cli.output import size_option
+from allcores.cli.output import batch_option, size_option
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
 from allcores.sinks.json_stream import STDOUT
@@ -122,6 +122,12 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     type=click.IntRange(min=1),
     metavar="N",
     help="Items that travel together; default: sizes itself.",
+)
+@click.option(
+    "--batch",
+    metavar="N|auto",
+    callback=batch_option,
+    help="Call FUNCTION with lists of N items, of which it returns a list of as many values; auto: by time.",
 )
 @click.option(
     "--memory-per-worker",

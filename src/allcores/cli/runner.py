@@ -25,6 +25,7 @@ from allcores.cli.request import (
 )
 from allcores.cli.summary import Summary, Tally, example_text
 from allcores.errors import (
+    BatchError,
     BrokenPool,
     InternalError,
     JournalError,
@@ -46,6 +47,7 @@ from allcores.runs.run import without_journal
 from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sinks.base import WholeSink
+from allcores.sinks.batches import wrapped
 from allcores.sinks.json_stream import STDOUT, JsonLinesSink, OutputError, remote_traceback
 from allcores.sinks.json_text import JsonFunction
 from allcores.sources.base import Source
@@ -121,6 +123,7 @@ def _work(options: RunOptions, functions: Functions, source: Source[Any], sink: 
         options.setup_args,
         functions.preload,
         options.preload_args,
+        options.batch,
         request={"cwd": os.getcwd(), "options": asdict(options)},
     )
 
@@ -189,7 +192,8 @@ class _Runner:
             with self._pool(functions) as pool, self.meter:
                 try:
                     if work is None:
-                        self._map(pool, JsonFunction(functions.function), source)
+                        function = wrapped(JsonFunction, functions.function, batches=self.options.batch is not None)
+                        self._map(pool, function, source)
                     else:
                         self._map_whole(pool, work)
                 finally:
@@ -262,6 +266,7 @@ class _Runner:
             timeout=options.timeout,
             retries=options.retries,
             chunk=options.chunk,
+            batch=options.batch,
             ordered=options.ordered,
         )
         interrupts.stop_with(stream.stop)
@@ -269,9 +274,10 @@ class _Runner:
         with JsonLinesSink.open(options.output, records=options.records or recording, stdout_fd=self.stdout_fd) as sink:
             for outcome in stream:
                 self.tally.add(outcome)
-                if outcome.ok or (recording and outcome.kind is not Kind.CANCELLED):
+                stops = options.on_error == "stop" or isinstance(outcome.error, BatchError)
+                if outcome.ok or (recording and not stops and outcome.kind is not Kind.CANCELLED):
                     sink.write(outcome)
-                elif options.on_error == "stop" and outcome.kind is not Kind.CANCELLED:
+                elif stops and outcome.kind is not Kind.CANCELLED:
                     self._stop_at(outcome)
                     stream.close()
                     return
@@ -297,7 +303,9 @@ class _Runner:
             self.result = opened.work(pool, looks_on)
 
     def _stop_at(self, outcome: Outcome[str]) -> None:
-        sentence = f"stopped at {example_text(outcome)}; --on-error skip or record would go on"
+        sentence = f"stopped at {example_text(outcome)}"
+        if not isinstance(outcome.error, BatchError):
+            sentence += "; --on-error skip or record would go on"
         self.ending = RunExit(Exit.STOPPED, sentence, remote_traceback(outcome.error) or "")
 
     def _set_exit_code(self) -> None:

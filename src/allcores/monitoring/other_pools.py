@@ -16,7 +16,14 @@ from allcores.system import procfs
 from allcores.system.clock import monotonic_ns
 from allcores.system.posix import LINUX
 from allcores.transport import status_board
-from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, PHASE_SETUP
+from allcores.transport.positions import (
+    PHASE_IDLE,
+    PHASE_LOADING,
+    PHASE_RUNNING,
+    PHASE_SEALING,
+    PHASE_SETUP,
+    of_together_word,
+)
 
 _LINK = "/memfd:allcores-board"
 #: more slots than any pool has: a head that says so is no head
@@ -207,7 +214,7 @@ def _slot(slot: tuple[int, ...], now: int) -> SlotSeen:
     since = procfs.started_ns(pid) if started == 1 else started
     working = started > 1 and phase in (PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING)
     index = (
-        slot[status_board.FIRST] + slot[status_board.CURRENT]
+        slot[status_board.FIRST] + of_together_word(slot[status_board.CURRENT])[0]
         if working and slot[status_board.FIRST] != status_board.NO_INDEX
         else None
     )

@@ -41,7 +41,9 @@ def apply_event(scheduler: Scheduler, event: BackendEvent, now: int) -> None:
             worker_state = scheduler.state.worker_states.get(event.worker)
             if worker_state is not None and worker_state.termination is None:
                 reason = "it used more memory than allowed"
-                termination = Termination(Kind.WORKER_LOST, event.error, reason, event.sequence, event.position)
+                termination = Termination(
+                    Kind.WORKER_LOST, event.error, reason, event.sequence, event.position, together=event.together
+                )
                 scheduler.terminate(worker_state, termination, now)
         case BackendBroken():
             scheduler.break_off(event.error)

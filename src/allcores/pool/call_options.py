@@ -12,6 +12,7 @@ from typing import Literal, TypedDict
 from allcores.limits import Retry
 from allcores.runs.options import Journal
 from allcores.runs.options import OnError as OnErrorOfRun
+from allcores.scheduler.batch_size import Batch
 
 #: what becomes of an item that fails
 OnError = Literal["raise", "skip"]
@@ -23,6 +24,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
     retries: int | Retry
     chunk: int | None
+    batch: Batch | None
 
 
 class MapOptions(CallOptions, total=False):

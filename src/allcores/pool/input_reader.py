@@ -18,6 +18,11 @@ from allcores.transport import pickling
 
 #: A pull that takes longer than this is handed over at once: a slow input must not be waited for, ns.
 SLOW_PULL_NS = 2_000_000
+#: The same for a map with batches: an input that fills one within this time is a quick one, ns. Larger: what is ready
+#: is handed out later. Smaller: batches of a slow input are smaller than they need be.
+SLOW_FILL_NS = 20_000_000
+#: A batch is filled no longer than this while all workers are busy, ns; once one is idle, SLOW_FILL_NS.
+FILL_NS = 500_000_000
 #: Chunks that are handed over in one turn, at most.
 MOST_CHUNKS = 64
 
@@ -56,6 +61,9 @@ class InputReader:
         self._iterator: Iterator[Any] | None = iter(items)
         #: items that one pull may take at first; grows while the input is quick
         self._stride = 1
+        #: the function gets batches
+        self._fills = map_state.chunker.batch > 0
+        self._slow_ns = SLOW_FILL_NS if self._fills else SLOW_PULL_NS
         #: index of the next item
         self._index = 0
         self.slow = False
@@ -75,11 +83,11 @@ class InputReader:
             # What a run with a journal has finished is to be on the disk soon: it numbers its items.
             brief = self._numbered is not None or driver.scheduler.demand.crowded(monotonic_ns())
             wanted = map_state.want(driver.workers, brief=brief)
-        if self.slow and not driver.scheduler.demand.hungry:
+        if self.slow and not self._fills and not driver.scheduler.demand.hungry:
             wanted = 0
         if wanted:
             room = min(room, MOST_CHUNKS, max(1, map_state.credit // wanted))
-        self._wanted = _Wanted(room, wanted, map_state.bytes_left, room > 0 and not wanted and map_state.credit <= 0)
+        self._wanted = _Wanted(room, wanted, map_state.bytes_left, room > 0 and not wanted and not map_state.may_pull)
 
     def feed(self) -> None:
         """Pull as much as is wanted now."""
@@ -169,7 +177,7 @@ class InputReader:
                 else:
                     self._stride = max(1, self._stride // 4)
                 then = now
-                if now - begun > SLOW_PULL_NS:
+                if now - begun > self._slow_ns and not (self._fills and self._may_fill(now - begun)):
                     break
         except KeyboardInterrupt:
             # Not the input's own failure: the stream stops.
@@ -180,7 +188,11 @@ class InputReader:
                 raise  # a time limit is not to wait for what runs
         taken = monotonic_ns() - begun
         self._notes.pull_ns += taken
-        self.slow = taken > SLOW_PULL_NS
+        self.slow = taken > self._slow_ns
+
+    def _may_fill(self, taken_ns: int) -> bool:
+        """Whether a batch is to be filled further although its input is slow: nobody waits for it yet."""
+        return taken_ns < FILL_NS and not self._driver.scheduler.demand.hungry
 
     def _ended(self, error: BaseException | None) -> None:
         self._iterator = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
 from allcores.errors import Interrupted, NotSupported, PoolBusy, UsageError
-from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
+from allcores.limits import Limits, Retry, check_batch, check_chunk, check_on_error, check_timeout
 from allcores.outcome import Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import encode
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from allcores.pool.call_options import OnError
     from allcores.pool.worker_status import WorkerStatus
     from allcores.runs.options import Journal, RunResult, SinkLike, SourceLike
+    from allcores.scheduler.batch_size import Batch
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -174,6 +175,7 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         on_error: OnError = "raise",
     ) -> list[R]:
         """Results of `fn(item)` for all items, as a list in input order.
@@ -184,6 +186,10 @@ class Pool(Sharing):
             timeout: Seconds per item and attempt; the item that uses them up is ended, the others go on.
             retries: Further attempts for an item that fails, or a `Retry` with the details.
             chunk: Items that travel together; None sizes chunks by measurement.
+            batch: Call `fn` with a list of so many items, of which it returns one result each (a list, an array, a
+                generator); "auto" sizes batches by measured seconds. Failures, deadlines, retries and crashes still
+                concern one item: a batch that fails is run again in smaller ones, until the item at fault is alone. A
+                call may have fewer items, and a chunk holds whole batches. None: `fn` takes one item.
             on_error: "raise" the first failure in input order, or "skip" failed items.
 
         Returns:
@@ -193,10 +199,11 @@ class Pool(Sharing):
             Exception: What the function raised, with the worker's traceback as its cause.
             TaskTimeout: An item used up its `timeout`.
             WorkerLost: The process that ran an item ended.
+            BatchError: With `batch`, the function did not return one result per item; also with `on_error="skip"`.
             NotPicklable: The function, an item or a result cannot travel.
             Interrupted: On Ctrl-C, with the results of the leading items in `done`.
         """
-        stream = self.imap(fn, items, timeout=timeout, retries=retries, chunk=chunk, on_error=on_error)
+        stream = self.imap(fn, items, timeout=timeout, retries=retries, chunk=chunk, batch=batch, on_error=on_error)
         return _collect(stream)
 
     def imap(
@@ -207,6 +214,7 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         on_error: OnError = "raise",
     ) -> Stream[R]:
         """Results in input order, one by one, in bounded memory; the input may be endless.
@@ -215,7 +223,7 @@ class Pool(Sharing):
         allow. An exception of the input arrives after the results of the items before it. Leaving
         the loop cancels what is left. Arguments as for `map`.
         """
-        return self._stream(fn, "one", items, timeout, retries, chunk, check_on_error(on_error), ordered=True)
+        return self._stream(fn, "one", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
 
     def imap_unordered(
         self,
@@ -225,10 +233,11 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         on_error: OnError = "raise",
     ) -> Stream[R]:
         """Results as they are finished. Arguments as for `map`."""
-        return self._stream(fn, "one", items, timeout, retries, chunk, check_on_error(on_error), ordered=False)
+        return self._stream(fn, "one", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=False)
 
     def starmap(
         self,
@@ -238,11 +247,15 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         on_error: OnError = "raise",
     ) -> list[R]:
-        """Like `map` for functions of several arguments: results of `fn(*item)`."""
+        """Like `map` for functions of several arguments: results of `fn(*item)`.
+
+        With `batch`, `fn` gets a list for each of its arguments.
+        """
         return _collect(
-            self._stream(fn, "star", items, timeout, retries, chunk, check_on_error(on_error), ordered=True)
+            self._stream(fn, "star", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
         )
 
     def outcomes(
@@ -253,10 +266,11 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         ordered: bool = True,
     ) -> Stream[Outcome[R]]:
         """An `Outcome` for each item, never an exception for one: value or error, attempts, seconds, worker."""
-        return self._stream(fn, "one", items, timeout, retries, chunk, None, ordered=ordered)
+        return self._stream(fn, "one", items, timeout, retries, chunk, batch, None, ordered=ordered)
 
     def aimap(
         self,
@@ -266,6 +280,7 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         on_error: OnError = "raise",
         ordered: bool = True,
     ) -> AsyncStream[R]:
@@ -278,7 +293,7 @@ class Pool(Sharing):
         from allcores.pool.async_stream import AsyncStream
 
         check_on_error(on_error)
-        make, function = self._plan(fn, "one", items, timeout, retries, chunk, ordered, False)
+        make, function = self._plan(fn, "one", items, timeout, retries, chunk, batch, ordered, False)
         return AsyncStream(self._driver, make, function, items, on_error, self)
 
     def run(
@@ -291,6 +306,7 @@ class Pool(Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         on_error: Literal["raise", "skip", "record"] = "raise",
     ) -> RunResult:
         """Map a source into a sink, so that it can go on after anything; the output appears whole, in input order.
@@ -306,6 +322,7 @@ class Pool(Sharing):
             timeout: As for `map`.
             retries: As for `map`.
             chunk: As for `map`.
+            batch: As for `map`.
 
         Raises:
             RunChanged: Function, options or input are not those of the run that is resumed.
@@ -317,6 +334,7 @@ class Pool(Sharing):
         from allcores.runs.run import run
 
         check_timeout(timeout)
+        check_batch(batch)
         init = self._worker_init
         return run(
             self,
@@ -327,6 +345,7 @@ class Pool(Sharing):
             timeout=timeout,
             retries=retries,
             chunk=chunk,
+            batch=batch,
             on_error=on_error,
             setup=init.setup,
             setup_args=init.setup_args,
@@ -422,6 +441,7 @@ class Pool(Sharing):
         timeout: float | None,
         retries: int | Retry,
         chunk: int | None,
+        batch: Batch | None,
         ordered: bool,
         detailed: bool,
     ) -> tuple[Callable[[int], MapState], Function]:
@@ -429,8 +449,16 @@ class Pool(Sharing):
             raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
         retry = Retry.of(retries)
         timeout_ns = self._timeout_ns(timeout)
-        chunker = Chunker(check_chunk(chunk))
         limits = self.limits
+        chunker, least = Chunker(check_chunk(chunk)), (chunk or 1) * 2
+        batch = check_batch(batch)
+        if batch is not None:
+            from allcores.scheduler.batch_size import BatchChunker
+
+            chunker = BatchChunker(chunk, batch, limits.bytes_in_flight)
+            if batch != "auto":
+                # Each worker has one, and one waits.
+                least = max(least, 2 * batch * self.workers)
         self._driver.check_open()
         function = self._driver.functions.named(fn, style)
         total = len(items) if hasattr(items, "__len__") else None
@@ -444,7 +472,7 @@ class Pool(Sharing):
                 timeout_ns=timeout_ns,
                 retry=retry,
                 detailed=detailed,
-                items_limit=max(limits.items_in_flight, (chunk or 1) * 2),
+                items_limit=max(limits.items_in_flight, least),
                 bytes_limit=limits.bytes_in_flight,
             )
 
@@ -469,11 +497,12 @@ class Pool(Sharing):
         timeout: float | None,
         retries: int | Retry,
         chunk: int | None,
+        batch: Batch | None,
         on_error: str | None,
         *,
         ordered: bool,
     ) -> Stream[Any]:
-        make, function = self._plan(fn, style, items, timeout, retries, chunk, ordered, on_error is None)
+        make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, on_error is None)
         return Stream(self._driver, make, function, items, on_error, self)
 
 

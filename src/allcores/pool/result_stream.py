@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
-from allcores.errors import again
+from allcores.errors import BatchError, again
 from allcores.outcome import Kind, Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
@@ -100,15 +100,22 @@ class Reading(Generic[R]):
         if self._on_error is None:
             return outcomes_of(segment)
         values = open_segment(segment)
-        if not segment.failures or self._on_error == "skip":
+        if not segment.failures:
             return values
-        return self._until_failure(segment, values)
+        if self._on_error != "skip":
+            return self._until_failure(segment, values, 0)
+        # Skipped are items that fail, not all results of a function that breaks its contract.
+        for number, failure in enumerate(segment.failures):
+            if isinstance(failure.error, BatchError):
+                return self._until_failure(segment, values, number)
+        return values
 
     @staticmethod
-    def _until_failure(segment: Segment, values: list[Any]) -> Iterator[Any]:
+    def _until_failure(segment: Segment, values: list[Any], number: int) -> Iterator[Any]:
+        """The values before a segment's failure of this number, which is raised then."""
         assert segment.failures
-        failure = segment.failures[0]
-        yield from values[: failure.offset]
+        failure = segment.failures[number]
+        yield from values[: failure.offset - number]
         raise failure.error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from allcores.limits import Retry
 from allcores.outcome import Outcome
@@ -39,6 +39,7 @@ class RunPool(Protocol):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: int | Literal["auto"] | None = None,
         ordered: bool = True,
     ) -> OutcomeStream[Outcome[R]]:
         """The outcomes of `fn(item)` for all items. See `Pool.outcomes`."""

@@ -9,9 +9,9 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from allcores.errors import JournalError, UsageError
+from allcores.errors import BatchError, JournalError, UsageError
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
 from allcores.runs.base import RunPool
@@ -42,6 +42,7 @@ def run(
     timeout: float | None,
     retries: int | Retry,
     chunk: int | None,
+    batch: int | Literal["auto"] | None,
     on_error: OnError,
     setup: Callable[..., Any] | None,
     setup_args: tuple[Any, ...],
@@ -65,6 +66,7 @@ def run(
         setup_args,
         preload,
         preload_args,
+        batch,
     )
     work.check()
     if journal is False:
@@ -79,11 +81,12 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
     counts = dict.fromkeys(Kind, 0)
     reading = iter(work.source)
     stream = pool.outcomes(
-        work.sink.wrap(work.fn),
+        work.function,
         hooks.guarded(work.looked_at(reading)),
         timeout=work.timeout,
         retries=work.retries,
         chunk=work.chunk,
+        batch=work.batch,
     )
     hooks.started(stream)
     with contextlib.ExitStack() as last, stream, contextlib.ExitStack() as stack:
@@ -146,7 +149,7 @@ def _live(
         hooks.settled(outcome)
         if outcome.kind is Kind.CANCELLED:
             continue
-        if outcome.kind is not Kind.OK and work.on_error == "raise":
+        if outcome.kind is not Kind.OK and (work.on_error == "raise" or isinstance(outcome.error, BatchError)):
             assert outcome.error is not None
             raise outcome.error
         waiting.append(outcome)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
 
-from allcores.errors import JournalError, RunChanged, UsageError
+from allcores.errors import BatchError, JournalError, RunChanged, UsageError
 from allcores.failpoints import failpoint
 from allcores.outcome import Kind
 from allcores.runs import directory
@@ -309,11 +309,12 @@ class RunSession:
         looked_at = type(hooks).settled is not RunHooks.settled
         once = work.names_once(self._settled_entries())
         stream = pool.outcomes(
-            work.sink.wrap(work.fn),
+            work.function,
             remaining,
             timeout=work.timeout,
             retries=work.retries,
             chunk=work.chunk,
+            batch=work.batch,
             ordered=False,
         )
         with stream:
@@ -325,6 +326,9 @@ class RunSession:
                 kind = outcome.kind
                 if kind is cancelled:
                     continue
+                if isinstance(outcome.error, BatchError):
+                    # Not the item's failure: it is not settled, and comes again once the function is right.
+                    raise outcome.error
                 put(outcome)
                 if looked_at:
                     settled(outcome)

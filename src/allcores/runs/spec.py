@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from allcores.errors import UsageError
 from allcores.limits import Retry
@@ -15,6 +15,7 @@ from allcores.runs.fingerprint import fingerprint_of_function, fingerprint_of_so
 from allcores.runs.options import OnError
 from allcores.runs.rows import RunRow
 from allcores.sinks.base import Block, Lost, WholeSink
+from allcores.sinks.batches import wrapped
 from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
 from allcores.sinks.json_text import NotJson
 
@@ -41,7 +42,13 @@ class RunSpec:
     setup_args: tuple[Any, ...] = ()
     preload: Callable[..., Any] | None = None
     preload_args: tuple[Any, ...] = ()
+    batch: int | Literal["auto"] | None = None
     request: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """What runs in the workers: its value as one line of text, for the sink."""
+        return wrapped(self.sink.wrap, self.fn, batches=self.batch is not None)
 
     def check(self) -> None:
         """Raise UsageError if the output cannot be written, has no place for failures, or would cost an input."""

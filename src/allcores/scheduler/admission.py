@@ -198,6 +198,13 @@ class AdmissionControl:
         )
         reason = f"memory ran out: {left}"
         termination = Termination(
-            Kind.WORKER_LOST, error, reason, progress.sequence, position, progress.phase, preempted=not last
+            Kind.WORKER_LOST,
+            error,
+            reason,
+            progress.sequence,
+            position,
+            progress.phase,
+            preempted=not last,
+            together=progress.together,
         )
         self._terminate(worker_state, termination, now)

@@ -51,6 +51,11 @@ class Chunker:
         self.target_ns = TARGET_NS
 
     @property
+    def batch(self) -> int:
+        """Items that the function gets in one call; 0 if it gets them one by one."""
+        return 0
+
+    @property
     def mean_ns(self) -> float | None:
         """Recent mean of an item's run time in ns; None before the first measurement."""
         return self._ns / self._items if self._items else None

@@ -50,14 +50,14 @@ class InputDemand:
 
     def starving(self, map_state: MapState) -> bool:
         """True if a worker is idle, and this map's consumer could pull something for it."""
-        return bool(self._state.idle) and not map_state.exhausted and map_state.credit > 0 and self._admits(map_state)
+        return bool(self._state.idle) and not map_state.exhausted and map_state.may_pull and self._admits(map_state)
 
     def wants_input(self, map_state: MapState) -> bool:
         """True if workers wait for this map's consumer to pull more."""
         return (
             not map_state.exhausted
             and (bool(self._state.idle) or not map_state.pending)
-            and map_state.credit > 0
+            and map_state.may_pull
             and self._admits(map_state)
         )
 

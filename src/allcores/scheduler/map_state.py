@@ -71,6 +71,7 @@ class Chunk:
         first: Index of items[0].
         done: Leading items that are settled.
         attempt: Of all its items.
+        batch: Items that the function gets in one call; 0 if it gets them one by one.
         worker: The one that has it; 0 before it is sent.
         sequence: Its place in that worker's queue; 0 before it is sent.
         requeues: How often it lost its worker without being at fault.
@@ -79,6 +80,7 @@ class Chunk:
 
     __slots__ = (
         "attempt",
+        "batch",
         "cancel_token",
         "cut",
         "done",
@@ -116,6 +118,7 @@ class Chunk:
         self.size_bytes = len(payload) if payload is not None else 0
         self.attempt = attempt
         self.requeues = requeues
+        self.batch = map_state.chunker.batch
         self.preempted = 0
         self.future = future
         self.done = 0
@@ -148,6 +151,7 @@ class Chunk:
             future=self.future,
         )
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
+        chunk.batch = self.batch
         chunk.preempted = self.preempted
         chunk.cancel_token = self.cancel_token
         return chunk
@@ -296,6 +300,12 @@ class MapState:
         return items
 
     @property
+    def may_pull(self) -> bool:
+        """There is credit: for a whole batch, or for what there can be at most."""
+        credit = self.credit
+        return credit > 0 and (credit >= self.chunker.batch or self.pulled == self.consumed)
+
+    @property
     def bytes_left(self) -> int:
         """Pickled bytes that may still be pulled, as far as they are known."""
         return self.bytes_limit - self.bytes_out
@@ -314,7 +324,14 @@ class MapState:
         remaining = None if self.total is None else max(1, self.total - self.pulled)
         # So that every worker can hold several chunks within the limit.
         share = max(1, self.items_limit // (4 * workers))
-        return min(credit, self.chunker.size(workers=workers, remaining=remaining, credit=share, brief=brief))
+        size = self.chunker.size(workers=workers, remaining=remaining, credit=share, brief=brief)
+        if size <= credit:
+            return size
+        batch = self.chunker.batch
+        if not batch:
+            return credit
+        # Credit comes back bit by bit: a small batch now would be followed by others.
+        return credit // batch * batch or (credit if self.may_pull else 0)
 
     def add(self, chunk: Chunk) -> None:
         """Take a chunk of freshly pulled items."""

@@ -24,6 +24,7 @@ class WorkerProgress(NamedTuple):
         started_ns: When the current step began; 0 if the worker is between chunks.
         phase: One of the PHASE_* numbers of `transport.positions`.
         claimed: Mark up to which it may start items without looking at its limit again; 0: up to the item it runs.
+        together: Items in the call that runs, that item the first of them: more than one in a batch.
     """
 
     sequence: int
@@ -31,11 +32,12 @@ class WorkerProgress(NamedTuple):
     started_ns: int
     phase: int
     claimed: int = 0
+    together: int = 1
 
     @property
     def reach(self) -> int:
         """The mark of the first item that it cannot have started."""
-        return self.claimed or mark(self.sequence, self.position) + 1
+        return self.claimed or mark(self.sequence, self.position) + self.together
 
     def unstarted_from(self, sequence: int) -> int:
         """Position in chunk `sequence` from which on nothing can have been started."""

@@ -9,9 +9,10 @@ import itertools
 from collections import deque
 from typing import Any
 
-from allcores.errors import InternalError, TaskCancelled
+from allcores.errors import BatchError, InternalError, TaskCancelled
 from allcores.events import TaskPreempted, TaskRetried
 from allcores.outcome import Failure, Kind
+from allcores.scheduler.batch_size import BATCH_PARTS
 from allcores.scheduler.map_state import Chunk, MapState, Segment
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
 from allcores.scheduler.messages import Results, WorkerGone
@@ -162,6 +163,8 @@ class Settlement:
             allowed = retry.on_worker_lost
         else:
             allowed = failure.kind is Kind.FAILED and isinstance(failure.error, retry.on)
+            # What breaks its contract does so again.
+            allowed = allowed and not isinstance(failure.error, BatchError)
         if not allowed:
             return False
         again = chunk.part(failure.offset, failure.offset + 1)
@@ -179,12 +182,13 @@ class Settlement:
     def settle_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
         """Settle, retry or requeue every item that an exited worker held."""
         termination, running = worker_state.termination, event.running
-        sequence, position = (running.sequence, running.position) if running else (0, 0)
+        sequence, position, together = (running.sequence, running.position, running.together) if running else (0, 0, 1)
         phase = running.phase if running else PHASE_IDLE
         failure = Failure(0, event.kind, event.error)
         if termination is not None:
             failure = Failure(0, termination.kind, termination.error)
             sequence, position, phase = termination.sequence, termination.position, termination.phase
+            together = termination.together
         preempted = 1 if termination is not None and termination.preempted else 0
         if sequence and mark(sequence, position) >= worker_state.limit:
             # It had stopped at its limit: the item there was never started, and may be with another worker by now.
@@ -197,17 +201,22 @@ class Settlement:
             elif phase != PHASE_RUNNING and (chunk.cut or len(chunk.items) - chunk.done > 1):
                 # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
                 charged = 1 - preempted
-                self.requeue(chunk, chunk.done, len(chunk.items), charged=charged, alone=True, preempted=preempted)
+                self.requeue(chunk, chunk.done, len(chunk.items), charged=charged, size=1, preempted=preempted)
             else:
-                position = max(position, chunk.done)
+                end = min(position + together, len(chunk.items))
                 seconds_ns = max(0, now - running.started_ns) if running else 0
                 if self._state.activity_batcher is not None:
-                    self._state.activity_batcher.note(worker_state, chunk, position, 1, 1, seconds_ns, 0, None, now)
-                self.requeue(chunk, position + 1, len(chunk.items))
-                if preempted:
-                    self.requeue(chunk, position, position + 1, preempted=1)
-                elif event.unattributed and termination is None and chunk.requeues < MAX_REQUEUES:
-                    self.requeue(chunk, position, position + 1, charged=1)
+                    self._state.activity_batcher.note(
+                        worker_state, chunk, position, end - position, 1, seconds_ns, 0, None, now
+                    )
+                self.requeue(chunk, end, len(chunk.items))
+                if event.unattributed and termination is None and chunk.requeues < MAX_REQUEUES:
+                    self.requeue(chunk, position, end, charged=1)
+                elif preempted or end - position > 1:
+                    # Who of a batch is at fault is not known: smaller ones tell, and nobody is charged. Of those that
+                    # overran each runs alone, for its own deadline.
+                    size = 1 if failure.kind is Kind.TIMED_OUT else -(-(end - position) // BATCH_PARTS)
+                    self.requeue(chunk, position, end, size=size, preempted=preempted)
                 else:
                     self.fail(chunk, failure._replace(offset=position), worker_state.worker, now, seconds_ns)
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
@@ -275,7 +284,7 @@ class Settlement:
             self._state.enqueue(map_state)
 
     def requeue(
-        self, chunk: Chunk, start: int, stop: int, *, charged: int = 0, alone: bool = False, preempted: int = 0
+        self, chunk: Chunk, start: int, stop: int, *, charged: int = 0, size: int | None = None, preempted: int = 0
     ) -> None:
         """Make items [start:stop] of a chunk pending again, in front of all others of their map.
 
@@ -284,7 +293,7 @@ class Settlement:
             start: Position of the first.
             stop: Position after the last.
             charged: 1 if this counts against MAX_REQUEUES.
-            alone: Make a chunk of each.
+            size: Make a chunk of each so many, and a batch of each chunk; None keeps them together.
             preempted: 1 if it is for want of memory.
         """
         if start >= stop:
@@ -297,22 +306,27 @@ class Settlement:
             return
         self._state.counters.requeues += stop - start
         requeues = chunk.requeues + charged
-        if alone:
-            for position in range(stop - 1, start - 1, -1):
-                chunk.map_state.pending.appendleft(chunk.part(position, position + 1, requeues=requeues))
-        else:
+        parts = 1
+        if size is None:
             chunk.map_state.pending.appendleft(chunk.part(start, stop, requeues=requeues))
+        else:
+            starts = range(start, stop, size)
+            parts = len(starts)
+            for position in reversed(starts):
+                part = chunk.part(position, min(position + size, stop), requeues=requeues)
+                part.batch = min(part.batch, size)
+                chunk.map_state.pending.appendleft(part)
         if preempted:
-            self._note_preempted(chunk, start, stop)
+            self._note_preempted(chunk.map_state, parts, chunk.worker)
         self._state.enqueue(chunk.map_state)
 
-    def _note_preempted(self, chunk: Chunk, start: int, stop: int) -> None:
-        """Count it in the chunks of [start:stop], which were just requeued."""
-        for again in itertools.islice(chunk.map_state.pending, stop - start):
+    def _note_preempted(self, map_state: MapState, chunks: int, worker: int) -> None:
+        """Count it in the first `chunks` of a map, which were just requeued."""
+        for again in itertools.islice(map_state.pending, chunks):
             again.preempted += 1
             self._state.counters.preempted += 1
             self._state.some_alone = self._state.some_alone or again.preempted >= MAX_PREEMPTIONS
-            self._state.events.append(TaskPreempted(chunk.map_state.number, again.first, again.preempted, chunk.worker))
+            self._state.events.append(TaskPreempted(map_state.number, again.first, again.preempted, worker))
 
     def next_chunk(self, map_state: MapState) -> Chunk | None:
         """Remove the next chunk of a map, whose turn is over then; None if it was cancelled meanwhile."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from allcores.errors import TaskTimeout, WorkerLost
 from allcores.outcome import Kind
+from allcores.scheduler.batch_size import allowed_ns
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.messages import Peek
 from allcores.scheduler.state import SchedulerState
@@ -72,9 +73,10 @@ class Timeouts:
         progress = self._state.progress(worker_state.worker)
         chunk = worker_state.find(progress.sequence) if progress is not None and progress.started_ns else None
         if chunk is not None and progress is not None and chunk.map_state.timeout_ns is not None:
-            due = progress.started_ns + chunk.map_state.timeout_ns
+            timeout_ns, together = chunk.map_state.timeout_ns, progress.together
+            due = progress.started_ns + allowed_ns(timeout_ns, together, chunk.map_state.chunker.mean_ns)
             if due <= now:
-                seconds = chunk.map_state.timeout_ns / 1e9
+                seconds = timeout_ns / 1e9
                 what = self._state.describe(chunk, min(progress.position, len(chunk.items) - 1))
                 error = TaskTimeout(
                     f"{what} ran longer than timeout={seconds:g} s in worker {worker_state.worker}, which was ended.",
@@ -83,14 +85,26 @@ class Timeouts:
                     attempts=chunk.attempt,
                     worker=worker_state.worker,
                 )
+                reason = (
+                    f"{what} timed out" if together == 1 else f"a batch of {together} items from {what} on timed out"
+                )
                 self._terminate(
                     worker_state,
                     Termination(
-                        Kind.TIMED_OUT, error, f"{what} timed out", progress.sequence, progress.position, progress.phase
+                        Kind.TIMED_OUT,
+                        error,
+                        reason,
+                        progress.sequence,
+                        progress.position,
+                        progress.phase,
+                        together=together,
                     ),
                     now,
                 )
                 return
+            if together > 1:
+                # A part of the batch, if it fails, may have to be looked at earlier.
+                due = min(due, now + timeout_ns)
         if due is None:
             timeouts = [c.map_state.timeout_ns for c in worker_state.chunks if c.map_state.timeout_ns is not None]
             if not timeouts:

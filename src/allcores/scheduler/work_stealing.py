@@ -69,7 +69,7 @@ class WorkStealing:
     def _ends_are_near(self) -> bool:
         """Whether there is a map whose consumer will not bring more: before that stealing is of no use."""
         return any(
-            map_state.calls or map_state.exhausted or map_state.credit <= 0 for map_state in self._state.maps.values()
+            map_state.calls or map_state.exhausted or not map_state.may_pull for map_state in self._state.maps.values()
         )
 
     def on_timer(self, now: int) -> None:
@@ -97,7 +97,7 @@ class WorkStealing:
             if map_state.cancelled or map_state.stopped:
                 continue
             # While the input goes on, its consumer brings new work; stealing is for the end.
-            if not map_state.calls and not map_state.exhausted and map_state.credit > 0:
+            if not map_state.calls and not map_state.exhausted and map_state.may_pull:
                 continue
             hope = hope or len(worker_state.chunks) > 1 or len(worker_state.chunks[0].items) > 1
             found = stealable(worker_state, state.progress(worker_state.worker), now)
@@ -197,7 +197,7 @@ class WorkStealing:
             if not taken:
                 continue
             state.counters.stolen += taken
-            size = -(-taken // idle)
+            size = _whole_batches(-(-taken // idle), chunk)
             for start in range(kept + (taken - 1) // size * size, kept - 1, -size):
                 self._requeue_unstarted(chunk.part(start, min(start + size, len(chunk.items))))
             chunk.size_bytes = chunk.size_bytes * kept // len(chunk.items)
@@ -239,10 +239,15 @@ def stealable(worker_state: WorkerState, progress: WorkerProgress | None, now: i
     if behind:
         won = mean * behind
         return (won, mark(worker_state.chunks[1].sequence, 0)) if won >= WORTH_NS or elapsed >= WORTH_NS else None
-    half = unstarted // 2
-    if half and mean * half >= WORTH_NS:
+    half = len(head.items) - _whole_batches(len(head.items) - unstarted // 2, head)
+    if half > 0 and mean * half >= WORTH_NS:
         return mean * half, mark(head.sequence, len(head.items) - half)
     return None
+
+
+def _whole_batches(items: int, chunk: Chunk) -> int:
+    """So many items of a chunk, and what makes their last batch whole."""
+    return -(-items // chunk.batch) * chunk.batch if chunk.batch else items
 
 
 def split(chunk: Chunk, limit: int) -> int:

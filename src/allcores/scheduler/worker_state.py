@@ -42,10 +42,11 @@ class Termination:
         sequence: Its chunk; 0 if no item is charged.
         position: Its position in the chunk.
         phase: What the worker was doing then.
+        together: Items in the call that ran, from `position` on.
         preempted: The item is requeued instead, and comes again when there is memory.
     """
 
-    __slots__ = ("error", "kind", "phase", "position", "preempted", "reason", "sequence")
+    __slots__ = ("error", "kind", "phase", "position", "preempted", "reason", "sequence", "together")
 
     def __init__(
         self,
@@ -57,7 +58,9 @@ class Termination:
         phase: int = PHASE_RUNNING,
         *,
         preempted: bool = False,
+        together: int = 1,
     ) -> None:
+        self.together = together
         self.phase = phase
         self.preempted = preempted
         self.kind = kind

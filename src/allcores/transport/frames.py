@@ -34,8 +34,8 @@ READY, SETUP_FAILED, RESULTS, RELEASED, LOG, TRACK = range(21, 27)
 RANGE = struct.Struct("<QQ")
 
 #: body of a CHUNK before the pickled items: function number, flags, number of items, µs of work between two reports,
-#: index of the first
-CHUNK_HEAD = struct.Struct("<IIIIQ")
+#: items of a batch (0: each item is a call), index of the first
+CHUNK_HEAD = struct.Struct("<IIIIIQ")
 #: report seconds per item
 DETAILED = 1
 #: items have a deadline each

@@ -11,6 +11,20 @@ NO_LIMIT = (1 << 64) - 1
 PHASE_IDLE, PHASE_SETUP, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING = range(5)
 
 
+#: on the board the position of the item that runs is in the low half of a word, what runs with it in the high one
+POSITION_BITS = 32
+
+
+def together_word(position: int, count: int) -> int:
+    """One word for "`count` items from `position` on are in one call"; for a single one it is its position."""
+    return position | (count - 1) << POSITION_BITS
+
+
+def of_together_word(word: int) -> tuple[int, int]:
+    """Position and count in such a word."""
+    return word & 0xFFFFFFFF, (word >> POSITION_BITS) + 1
+
+
 def mark(sequence: int, position: int) -> int:
     """One number for "item `position` of chunk `sequence`": later work has a larger mark."""
     return sequence << 32 | position

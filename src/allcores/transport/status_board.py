@@ -1,6 +1,7 @@
 """The status board: one slot per worker in shared memory, written by that worker alone.
 
-A slot says which item runs and since when; it costs a worker one store per item and no message.
+A slot says which item runs and since when; it costs a worker one store per item and no message. CURRENT is the item's
+position, and above POSITION_BITS how many more are in the same call: none, unless a function gets batches.
 CLAIMED is the mark up to which the worker may start items without looking at the board again; the one
 word that the parent writes is the LIMIT: claim nothing from this mark on. Behind the slots
 lies an outbox per worker, where sealed results wait for the pipe: what is in it survives the worker.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import mmap
 import sys
 
-from allcores.transport.positions import NO_LIMIT
+from allcores.transport.positions import NO_LIMIT, of_together_word
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ HEAD_BYTES = 4096
 #: "allcores" as a word: its first byte comes first in memory
 MAGIC = int.from_bytes(b"allcores", sys.byteorder)
 #: to be raised with every change of what a word means
-VERSION = 1
+VERSION = 2
 #: words of the head: what it is; whose; how far. MAP_DONE and MAP_TOTAL are of the maps that are open,
 #: MAP_TOTAL 0 if that is not known. Counts are items. BY_VALUE: functions of the pool travel by value.
 (
@@ -139,8 +140,8 @@ class Board:
             self._words[index] = 0
         self._words[base + LIMIT] = NO_LIMIT
 
-    def progress(self, number: int) -> tuple[int, int, int, int, int]:
-        """Where the worker is: sequence, position, start time, phase, claimed.
+    def progress(self, number: int) -> tuple[int, int, int, int, int, int]:
+        """Where the worker is: sequence, position, start time, phase, claimed, items in the call that runs.
 
         Read order matters: `worker.chunk_runner` stores in the opposite one. It stores the start time first,
         so when the time that is read last is old, what was read before belongs to that time.
@@ -150,8 +151,8 @@ class Board:
         claimed = words[base + CLAIMED]
         phase = words[base + PHASE]
         sequence = words[base + SEQUENCE]
-        position = words[base + CURRENT]
-        return sequence, position, words[base + STARTED], phase, claimed
+        position, together = of_together_word(words[base + CURRENT])
+        return sequence, position, words[base + STARTED], phase, claimed, together
 
     def set_limit(self, number: int, limit: int) -> None:
         """Tell the worker to start nothing at or after `limit`."""

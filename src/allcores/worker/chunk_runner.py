@@ -28,7 +28,7 @@ from allcores.transport.pickling import (
     dumps,
     loads,
 )
-from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING
+from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, together_word
 from allcores.transport.references import Arrivals, OpenFiles
 from allcores.transport.status_board import (
     BUSY,
@@ -177,7 +177,7 @@ class ChunkRunner:
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
             self._rest()
             return
-        number, flags, count, report_us, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
+        number, flags, count, report_us, batch, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
         self._report_ns = report_us * 1000
         self.prompt = bool(flags & frames.PROMPT)
         style, function, broken = self._functions[number]
@@ -191,11 +191,17 @@ class ChunkRunner:
             add_note(error, ITEM_UNREAD)
             items, broken = [None], error
         slot[STARTED] = monotonic_ns()
+        if batch:
+            # Before it is said to run: if the process ends a moment later, no item is taken for one that ran alone.
+            slot[CURRENT] = together_word(0, min(batch, len(items)))
         slot[PHASE] = PHASE_RUNNING
         if broken is None:
             durations: list[int] | None = [] if flags & frames.DETAILED else None
-            untimed = not flags & (frames.DETAILED | frames.TIMED)
-            self._run_items(sequence, items, self._callable(style, function), durations, untimed)
+            if batch:
+                self._run_batches(sequence, items, batch, style, function, durations)
+            else:
+                untimed = not flags & (frames.DETAILED | frames.TIMED)
+                self._run_items(sequence, items, self._callable(style, function), durations, untimed)
             # What lies in blocks goes back once nobody refers to it: we do no more.
             self._burst = items = []
         else:
@@ -276,6 +282,23 @@ class ChunkRunner:
                 first = position
                 begun = now = clock()
         self._seal(sequence, first, position - first, values, failures, durations, now - begun, ended=True)
+
+    def _run_batches(
+        self,
+        sequence: int,
+        items: list[Any],
+        batch: int,
+        style: str,
+        function: Callable[..., Any],
+        durations: list[int] | None,
+    ) -> None:
+        from allcores.transport.batches import batch_call
+        from allcores.worker.batch_runner import run_batches
+
+        loaded, Arrivals.seen = self._files.loaded if Arrivals.seen else None, False
+        call = batch_call(style, function, self.state, loaded)
+        quota = self._quota(len(items))
+        run_batches(self._slot, self.forked, sequence, items, batch, call, durations, quota, self._seal, SEAL_NS)
 
     def _quota(self, count: int) -> int:
         """How many of `count` items this worker may still run before it is replaced."""

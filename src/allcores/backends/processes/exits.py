@@ -253,7 +253,7 @@ class Exits:
             chunk = assignment.chunk
             position = min(progress.position, len(chunk.items) - 1) if chunk is not None else 0
             error = too_large(worker, chunk, position, used, limit)
-            found.append(MemoryExceeded(worker, progress.sequence, position, error))
+            found.append(MemoryExceeded(worker, progress.sequence, position, error, progress.together))
         return found
 
 

@@ -56,7 +56,7 @@ class Sender:
             flags |= frames.PROMPT
         first = chunk.first if chunk.future is None else NO_INDEX
         report_us = chunk.map_state.chunker.target_ns // 1000
-        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), report_us, first)
+        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), report_us, chunk.batch, first)
         if not isinstance(payload, bytes):
             assert parent_memory is not None
             parent_memory.lend(worker, payload.leases)

@@ -1,0 +1,111 @@
+"""One call with a list of items: how it is made, and how what it returned is taken apart.
+
+Workers use it, and the backends whose workers are this very process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from itertools import islice
+
+from allcores.errors import BatchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_GLOBALS = globals()
+
+#: iterable, and yet not one result per item
+_NO_RESULTS = (str, bytes, bytearray, memoryview, Mapping, Set)
+
+
+def batch_call(
+    style: str,
+    function: Callable[..., Any],
+    state: tuple[Any, ...],
+    loaded: Callable[[str, Any], Any] | None = None,
+) -> Callable[[list[Any]], list[Any]]:
+    """What to call with a batch; it returns one result per item, or raises.
+
+    Args:
+        style: "one": `function(batch)`; "star": a list for each argument.
+        state: What the function is given before that.
+        loaded: Replaces references in an item by what they stand for; None: there are none.
+    """
+    each: Callable[[Any], Any] | None = None
+    if getattr(type(function), "__allcores_batches__", False):
+        # `sinks.batches.BatchFunction`, which this room does not know
+        each, function = function.each, function.function  # type: ignore[attr-defined]
+    name = getattr(function, "__qualname__", type(function).__name__)
+
+    def call(batch: list[Any]) -> list[Any]:
+        if loaded is not None:
+            batch = [loaded(style, item) for item in batch]
+        count = len(batch)
+        if style == "star":
+            results = results_of(function(*state, *map(list, zip(*batch, strict=True))), count, name)
+        else:
+            results = results_of(function(*state, batch), count, name)
+        return results if each is None else [each(result) for result in results]
+
+    return call
+
+
+def results_of(result: Any, count: int, name: str) -> list[Any]:
+    """The results in what a function returned for a batch; a generator is run to its end here.
+
+    Args:
+        count: How many there have to be.
+
+    Raises:
+        BatchError: There are more or fewer, or it is no row of results at all.
+    """
+    if type(result) is list:
+        values = result
+    elif isinstance(result, _NO_RESULTS) or _is_table(result):
+        raise _wrong(name, count, None, _kind(result))
+    else:
+        try:
+            iterator = iter(result)
+        except TypeError:
+            raise _wrong(name, count, None, _kind(result)) from None
+        # One more than there may be: a generator without an end is found out.
+        values = list(islice(iterator, count + 1))
+    if len(values) != count:
+        many = f"more than {count}" if values is not result and len(values) > count else str(len(values))
+        raise _wrong(name, count, len(values), f"{_kind(result)} of {many}")
+    return values
+
+
+def own_frames(error: BaseException, *others: dict[str, Any]) -> int:
+    """How many frames at the start of its traceback are of this file, or of a file with one of these globals."""
+    count, trace = 0, error.__traceback__
+    while trace is not None and any(trace.tb_frame.f_globals is each for each in (_GLOBALS, *others)):
+        count, trace = count + 1, trace.tb_next
+    return count
+
+
+def _is_table(result: Any) -> bool:
+    """A table of pandas or polars: it iterates over its columns."""
+    return hasattr(result, "columns") and hasattr(result, "shape")
+
+
+def _kind(result: Any) -> str:
+    return "None" if result is None else type(result).__name__
+
+
+def _wrong(name: str, count: int, returned: int | None, what: str) -> BatchError:
+    items = "1 item" if count == 1 else f"{count} items"
+    way_out = (
+        "let it return None, say, for an item that has no result"
+        if returned is not None
+        else "a list, an array or a generator of results will do; a function of one item is called without batch="
+    )
+    return BatchError(
+        f"{name}() was given a batch of {items}, and returned {what}: with batch= a function gets a list of items and"
+        f" returns one result for each of them, in their order ({way_out})",
+        expected=count,
+        returned=returned,
+    )
