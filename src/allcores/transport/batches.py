@@ -9,6 +9,7 @@ from collections.abc import Mapping, Set
 from itertools import islice
 
 from allcores.errors import BatchError
+from allcores.transport.exceptions import TRACEBACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def results_of(result: Any, count: int, name: str) -> list[Any]:
 
 def own_frames(error: BaseException, *others: dict[str, Any]) -> int:
     """How many frames at the start of its traceback are of this file, or of a file with one of these globals."""
-    count, trace = 0, error.__traceback__
+    count, trace = 0, TRACEBACK.__get__(error)
     while trace is not None and any(trace.tb_frame.f_globals is each for each in (_GLOBALS, *others)):
         count, trace = count + 1, trace.tb_next
     return count

@@ -11,7 +11,7 @@ from time import monotonic_ns
 
 from allcores.errors import BatchError
 from allcores.transport.batches import own_frames
-from allcores.transport.pickling import pack_error
+from allcores.transport.exceptions import pack_error
 from allcores.transport.positions import together_word
 from allcores.transport.status_board import CLAIMED, CURRENT, LIMIT, STARTED
 
