@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING := 1
 .PHONY: help demo test quick check coverage format bench docs clean
 
 help:
-	@echo "make demo      measure every module of the standard library, on all cores (about a minute)"
+	@echo "make demo      measure modules of the standard library on all cores; says how long, about a minute (ARGS=--whole: every one)"
 	@echo "make test      the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
 	@echo "make quick     its quick part, in less than a minute: after each change"
 	@echo "make check     ruff, mypy --strict, the site built strictly, and the examples of the docs"

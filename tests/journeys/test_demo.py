@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from source_measures import measure, module_name, standard_library
+from standard_library import plan
 
 SOURCES = Path(__file__).parents[2] / "src"
 DEMO = Path(__file__).parents[2] / "examples" / "standard_library.py"
@@ -69,6 +70,39 @@ def test_demo_measures_and_compares(tmp_path: Path) -> None:
         key=lambda pair: -pair[0],
     )[:10]
     assert [(int(row[1].replace(",", "")), row[0]) for row in table] == expected
+
+
+@pytest.mark.slow
+def test_demo_says_how_long_and_keeps_to_it(tmp_path: Path) -> None:
+    """With four seconds for all of it: a sample, and the speed-up that follows from a sample is named as such."""
+    with start_demo("--seconds", "4", "--workers", "2", folder=tmp_path) as demo:
+        out, err = demo.communicate(timeout=120)
+    assert demo.returncode == 0, err
+    assert re.search(r"^This is going to take about \d+ s here\.$", out, re.MULTILINE), out
+    chosen = re.search(r"^That is for ([\d,]+) of the modules, spread evenly", out, re.MULTILINE)
+    one_core = re.search(r"^One core: .* s, ([\d,]+) of these files in a plain loop$", out, re.MULTILINE)
+    assert chosen and one_core, out
+    lines = (tmp_path / "allcores-demo.jsonl").read_text().splitlines()
+    assert len(lines) == int(chosen[1].replace(",", "")) < len(standard_library())
+    assert 0 < int(one_core[1].replace(",", "")) < len(lines)
+    assert re.search(r"Speed-up \d.*\(one core's time follows from the sample, \d+% of the work\)", out), out
+
+
+@pytest.mark.parametrize(
+    ("one_core_s", "workers", "modules", "sample"),
+    [
+        (20.0, 2, 1000, 1000),  # there is time for both passes
+        (60.0, 2, 1000, 500),  # 30 s on both cores, and the rest for half of the modules
+        (600.0, 2, 130, 35),  # 39 s and 21 s: neither can have all
+        (600.0, 64, 1000, 84),  # many cores
+        (1e9, 2, 1, 1),  # never less than one
+    ],
+)
+def test_what_fits_into_a_minute(one_core_s: float, workers: int, modules: int, sample: int) -> None:
+    chosen = plan(1000, one_core_s, workers, 60.0)
+    assert (chosen.modules, chosen.sample) == (modules, sample)
+    if modules > 1:
+        assert chosen.seconds <= 60.0
 
 
 @pytest.mark.slow
