@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from allcores import metrics, slices
     from allcores.errors import (
+        ActorBusy,
+        ActorLost,
         AllcoresError,
         BatchError,
         BrokenPool,
@@ -40,8 +42,20 @@ if TYPE_CHECKING:
     from allcores.limits import Limits, Retry
     from allcores.monitoring import LiveView, ProgressBar
     from allcores.outcome import Kind, Outcome
+    from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
-    from allcores.pool.default_pool import aimap, imap, imap_unordered, map, outcomes, run, starmap, submit
+    from allcores.pool.default_pool import (
+        actor,
+        actors,
+        aimap,
+        imap,
+        imap_unordered,
+        map,
+        outcomes,
+        run,
+        starmap,
+        submit,
+    )
     from allcores.pool.executor import Executor
     from allcores.pool.pool import Pool
     from allcores.pool.pool_log import Logs
@@ -56,9 +70,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "pool.actor": ("Actor",),
     "pool.async_stream": ("AsyncStream",),
     "system.cores": ("Budget", "core_budget"),
     "errors": (
+        "ActorBusy",
+        "ActorLost",
         "AllcoresError",
         "BatchError",
         "BrokenPool",
@@ -91,7 +108,18 @@ _HOMES = {
     "pool.pool": ("Pool",),
     "pool.statistics": ("Statistics",),
     "monitoring": ("LiveView", "ProgressBar"),
-    "pool.default_pool": ("aimap", "imap", "imap_unordered", "map", "outcomes", "run", "starmap", "submit"),
+    "pool.default_pool": (
+        "actor",
+        "actors",
+        "aimap",
+        "imap",
+        "imap_unordered",
+        "map",
+        "outcomes",
+        "run",
+        "starmap",
+        "submit",
+    ),
     "pool.result_stream": ("Stream",),
     "timeline": ("Timeline",),
     "shared_memory.objects": ("Counter", "Flag", "SharedBytes"),
@@ -99,6 +127,9 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Actor",
+    "ActorBusy",
+    "ActorLost",
     "AllcoresError",
     "AsyncStream",
     "BatchError",
@@ -141,6 +172,8 @@ __all__ = [
     "UsageError",
     "WorkerLost",
     "WorkerStatus",
+    "actor",
+    "actors",
     "aimap",
     "core_budget",
     "imap",

@@ -20,6 +20,8 @@
     ├── JournalError (RuntimeError)        the machine's: the journal or the output cannot be written or read
     ├── SetupError                         the setup or preload function raised, hung or crashed
     ├── BrokenPool (RuntimeError)          the machine's: workers cannot be started
+    ├── ActorLost (RuntimeError)           an actor's object is gone, and is not built anew
+    ├── ActorBusy (RuntimeError)           the caller's: an actor's queue was full for too long
     └── InternalError (RuntimeError)       ours: please report it
 
     Interrupted (KeyboardInterrupt)        Ctrl-C during `map`: carries the outcomes so far
@@ -258,6 +260,14 @@ class SetupError(AllcoresError):
 
 class BrokenPool(AllcoresError, RuntimeError):
     """Workers die before they are ready, again and again; the message tells how."""
+
+
+class ActorLost(AllcoresError, RuntimeError):
+    """An actor has no object any more: its process ended, and it is not built anew as often as that."""
+
+
+class ActorBusy(AllcoresError, RuntimeError):
+    """An actor has as many calls without an outcome as `max_queued` allows, and had for as long as the call waited."""
 
 
 class InternalError(AllcoresError, RuntimeError):

@@ -44,6 +44,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # its one verb for that opens a run late
     "pool.pool": WORDS
     | {"backends.base", "backends.open", "scheduler", "shared_memory", "transport", "runs.run", "runs.options"},
+    # an actor's calls are tasks in a worker, on a backend of its own
+    "pool.actor": WORDS | {"worker.actor_object", "scheduler"},
+    "pool.actor_workers": WORDS
+    | {"backends.base", "backends.open", "scheduler", "shared_memory", "transport", "worker.actor_object"},
     # observers see events, and what a pool tells of itself
     "monitoring": WORDS | {"pool", "transport"},
     "metrics": WORDS | {"monitoring"},

@@ -75,6 +75,7 @@ class InProcessWorker:
         self.shared = shared
         self.worker_init = worker_init
         self.state: tuple[Any, ...] = ()
+        self._is_set_up = False
         self._files = OpenFiles()
         #: it runs on the main thread, where Ctrl-C arrives
         self.passes_interrupts = False
@@ -85,18 +86,21 @@ class InProcessWorker:
     def set_up(self) -> None:
         """Run the setup function, and the preload function if nobody did so yet. Raises SetupError."""
         self.state = self.shared.get()
-        if self.worker_init.setup is None:
-            return
+        value = None
         try:
-            value = self.worker_init.setup(*self.state, *self.worker_init.setup_args)
+            if self.worker_init.setup is not None:
+                value = self.worker_init.setup(*self.state, *self.worker_init.setup_args)
+        except SetupError:
+            raise
         except BaseException as error:
             raise SetupError(f"The setup function raised {type(error).__name__}: {error}") from error
         if value is not None:
             self.state = (value,)
+        self._is_set_up = True
 
     def tear_down(self) -> None:
-        """Run the teardown function."""
-        if self.worker_init.teardown is not None:
+        """Run the teardown function, if the setup function was not the last that could run."""
+        if self._is_set_up and self.worker_init.teardown is not None:
             self.worker_init.teardown(*self.state)
 
     def call(self, chunk: Chunk, item: Any) -> Any:

@@ -50,3 +50,15 @@ class RunOptions(CallOptions, total=False):
 
     journal: Journal | bool
     on_error: OnErrorOfRun
+
+
+class ActorOptions(TypedDict, total=False):
+    """Of `Pool.actor` and `Pool.actors`."""
+
+    timeout: float | None
+    restart: int | None
+    within: float
+    concurrent: int
+    max_queued: int | None
+    queue_timeout: float
+    cancel_running: bool

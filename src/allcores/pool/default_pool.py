@@ -14,12 +14,15 @@ from allcores.pool.result_stream import Stream
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-    from typing import Unpack
+    from typing import TypeVarTuple, Unpack
 
+    from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
-    from allcores.pool.call_options import AsyncMapOptions, MapOptions, OutcomeOptions, RunOptions
+    from allcores.pool.call_options import ActorOptions, AsyncMapOptions, MapOptions, OutcomeOptions, RunOptions
     from allcores.runs.options import RunResult, SinkLike, SourceLike
 
+    Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -103,3 +106,15 @@ def run(fn: Callable[..., Any], source: SourceLike, sink: SinkLike, **options: U
 def submit(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
     """`Pool.submit` on the shared pool."""
     return shared().submit(fn, *args, **kwargs)
+
+
+def actor(cls: Callable[[Unpack[Ts]], T], *args: *Ts, **options: Unpack[ActorOptions]) -> Actor[T]:
+    """`Pool.actor` of the shared pool."""
+    return shared().actor(cls, *args, **options)
+
+
+def actors(
+    cls: Callable[[Unpack[Ts]], T], *args: *Ts, count: int | None = None, **options: Unpack[ActorOptions]
+) -> Actor[T]:
+    """`Pool.actors` of the shared pool."""
+    return shared().actors(cls, *args, count=count, **options)

@@ -28,7 +28,7 @@ from itertools import count
 from typing import Any
 
 from allcores.backends.base import Assignment, Backend, BackendEvent, Totals
-from allcores.errors import InternalError, PoolClosed, again
+from allcores.errors import InternalError, PoolBusy, PoolClosed, again
 from allcores.events import MapEnded, MapStarted, PoolEnded, PoolOpened, Progress, TaskFailed
 from allcores.limits import Limits
 from allcores.outcome import Kind
@@ -37,6 +37,7 @@ from allcores.pool.functions import Functions
 from allcores.pool.interrupt_lock import InterruptSafeLock
 from allcores.pool.notifier import Notifier, Observer
 from allcores.scheduler.activity import ActivityBatcher
+from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.map_state import Chunk, MapState, Segment, describe
 from allcores.scheduler.messages import Command, Results
 from allcores.scheduler.scheduler import Scheduler
@@ -68,7 +69,13 @@ class Driver:
     """One pool's loop, without its thread: the thread, if any, is the backend's."""
 
     def __init__(
-        self, workers: int, limits: Limits, backend: Backend, observers: Iterable[Observer], name: str
+        self,
+        workers: int,
+        limits: Limits,
+        backend: Backend,
+        observers: Iterable[Observer],
+        name: str,
+        actor_policy: ActorPolicy | None = None,
     ) -> None:
         self.name = name
         self.workers = workers
@@ -103,6 +110,7 @@ class Driver:
             self.scheduler.state.activity_batcher = ActivityBatcher()
         if self._notifier.observers:
             self.notify_observers(PoolOpened(name, backend.name, workers))
+        self.scheduler.state.actor_policy = actor_policy
         self.scheduler.state.setup_step = backend.setup_step
         self.scheduler.state.is_stopped = backend.is_stopped
         if backend.memory_gauge is not None:
@@ -512,3 +520,12 @@ class Driver:
         for map_state in self.maps():
             map_state.broken = error
         self.backend.abandon()
+
+
+def close_dropped(driver: Driver) -> None:
+    """Close the driver of an object that nobody holds any more, or of a program that ends."""
+    try:
+        driver.close()
+    except PoolBusy:
+        # It was dropped in the middle of one of the driver's own decisions, on this very thread.
+        threading.Thread(target=driver.close, name="allcores-close", daemon=True).start()

@@ -32,15 +32,23 @@ class Functions:
         #: functions whose bytes are kept, by their ids and how they are called
         self._known: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
 
-    def named(self, target: Callable[..., Any], style: str) -> Function:
-        """`target` as the pipes know it; its bytes are made once. Raises NotPicklable."""
+    def named(self, target: Callable[..., Any], style: str, *, shows_arguments: bool = False) -> Function:
+        """`target` as the pipes know it; its bytes are made once. Raises NotPicklable.
+
+        Args:
+            target: The function.
+            style: See `Function`.
+            shows_arguments: See `Function`.
+        """
         key = (id(target), style)
         known = self._known.get(key)
         if known is not None and known[0]() is target:
             return known[1]
         name = getattr(target, "__qualname__", type(target).__name__)
         if not self._backend.needs_bytes:
-            return Function(next(self._numbers), target, b"", style, name)
+            function = Function(next(self._numbers), target, b"", style, name)
+            function.shows_arguments = shows_arguments
+            return function
         # With the search path as it is now: it may have grown since the workers were started.
         packed: bytes | BufferedPickle = pickling.dump_named(target, name, self._backend.pack_for_all)
         leases: dict[int, object] = {}
@@ -49,6 +57,7 @@ class Functions:
         payload = pickling.dumps((style, packed, list(sys.path)))
         # Without the target: it may be a method of something large, which must be free to go.
         function = Function(next(self._numbers), None, payload, style, name, leases)
+        function.shows_arguments = shows_arguments
         # When nobody uses it any more workers drop it: after its last chunk, or with the target.
         weakref.finalize(function, self.unused.append, function.number).atexit = False
         if not leases:

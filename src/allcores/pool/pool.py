@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
-from allcores.errors import Interrupted, NotSupported, PoolBusy, UsageError
+from allcores.errors import Interrupted, NotSupported, UsageError
 from allcores.limits import Limits, Retry, check_batch, check_chunk, check_on_error, check_timeout
 from allcores.outcome import Outcome
-from allcores.pool.driver import Driver
+from allcores.pool.actor_methods import ActorMethods
+from allcores.pool.driver import Driver, close_dropped
 from allcores.pool.input_reader import encode
 from allcores.pool.notifier import Observer
 from allcores.pool.pool_log import Logs, PoolLog
@@ -40,7 +41,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Pool(Sharing):
+class Pool(ActorMethods, Sharing):
     """Workers that run a function over items: streamed, in chunks that size themselves, crash-proof.
 
     Use it as a context manager: leaving the block closes it and ends what still runs. A pool may be
@@ -112,6 +113,7 @@ class Pool(Sharing):
         self._logs = logs
         self._worker_init = WorkerInit(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
         self._observers: tuple[Observer, ...] = (*observers, PoolLog(name)) if logs.records else tuple(observers)
+        self._actor_workers = weakref.WeakSet()
         self._current = self._wait_for_use() if process_role.only_imports() else self._start()
         #: it was closed in a process that has not used it: one that was forked, or where it starts at first use
         self._closed_unused = False
@@ -138,7 +140,7 @@ class Pool(Sharing):
         )
         driver = Driver(self.workers, self.limits, place, self._observers, self.name)
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
-        self._finalizer = weakref.finalize(self, _close_dropped, driver)
+        self._finalizer = weakref.finalize(self, close_dropped, driver)
         return driver
 
     def _wait_for_use(self) -> Driver:
@@ -146,7 +148,7 @@ class Pool(Sharing):
         place = open_backend("serial", workers=0, worker_init=WorkerInit(), limits=Limits(), start_method=None, share=1)
         driver = Driver(0, Limits(), place, (), self.name)
         driver.inherited = threading.RLock()
-        self._finalizer = weakref.finalize(self, _close_dropped, driver)
+        self._finalizer = weakref.finalize(self, close_dropped, driver)
         return driver
 
     @property
@@ -416,6 +418,7 @@ class Pool(Sharing):
     def close(self) -> None:
         """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""
         self._closed_unused = True
+        self._close_actors()
         self._finalizer.detach()
         self._current.close()
 
@@ -571,15 +574,6 @@ def end_workers(pool: Pool, reason: str, *, at_once: bool) -> None:
 def leave_open_at_exit(pool: Pool) -> None:
     """At the end of the program other code closes it."""
     pool._finalizer.atexit = False
-
-
-def _close_dropped(driver: Driver) -> None:
-    """Close the pool of an object that nobody holds any more, or of a program that ends."""
-    try:
-        driver.close()
-    except PoolBusy:
-        # It was dropped in the middle of one of the driver's own decisions, on this very thread.
-        threading.Thread(target=driver.close, name="allcores-close", daemon=True).start()
 
 
 def _new_future(driver: Driver) -> Future[Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.limits import Retry
@@ -36,7 +36,7 @@ class Function:
         target: The function, where it is called in this process; None if workers have it from its bytes.
     """
 
-    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target")
+    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "shows_arguments", "style", "target")
 
     def __init__(
         self, number: int, target: Any, payload: bytes, style: str, name: str, leases: dict[int, Any] | None = None
@@ -48,6 +48,8 @@ class Function:
         self.payload = payload
         self.style = style
         self.name = name
+        #: messages about a call show its arguments
+        self.shows_arguments = False
 
 
 #: What the consumer takes at once, beyond one segment: a part of the items that may be in flight, and bytes.
@@ -76,6 +78,7 @@ class Chunk:
         sequence: Its place in that worker's queue; 0 before it is sent.
         requeues: How often it lost its worker without being at fault.
         preempted: How often it was ended because memory ran out.
+        timeout_ns: Per attempt and item, None for no deadline: its map's, or that of one call.
     """
 
     __slots__ = (
@@ -95,6 +98,7 @@ class Chunk:
         "sent_ns",
         "sequence",
         "size_bytes",
+        "timeout_ns",
         "worker",
     )
 
@@ -120,6 +124,7 @@ class Chunk:
         self.requeues = requeues
         self.batch = map_state.chunker.batch
         self.preempted = 0
+        self.timeout_ns = map_state.timeout_ns
         self.future = future
         self.done = 0
         self.worker = 0
@@ -153,6 +158,7 @@ class Chunk:
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
         chunk.batch = self.batch
         chunk.preempted = self.preempted
+        chunk.timeout_ns = self.timeout_ns
         chunk.cancel_token = self.cancel_token
         return chunk
 
@@ -160,7 +166,8 @@ class Chunk:
 def describe(chunk: Chunk, position: int) -> str:
     """Words for an item: its place and a short look at it."""
     if chunk.future is not None:
-        return f"{chunk.function.name}(...)"
+        function = chunk.function
+        return call_text(function.name, *chunk.items[position]) if function.shows_arguments else f"{function.name}(...)"
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     try:
@@ -168,6 +175,46 @@ def describe(chunk: Chunk, position: int) -> str:
     except BaseException:
         return f"items[{chunk.first + position}]"
     return f"items[{chunk.first + position}] ({text})"
+
+
+class _Short(reprlib.Repr):
+    """Looks at plain values only: no code of the program runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 40
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 3
+        self.maxlevel = 2
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        if isinstance(x, (float, complex, bool, type(None))):
+            return repr(x)
+        if isinstance(x, bytes):
+            return repr(x[:40])
+        if isinstance(x, int):
+            return int.__repr__(x)
+        if type(x).__module__.startswith("pathlib"):
+            return self.repr_str(str(x), level)
+        return f"<{type(x).__name__}>"
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 200 else f"<int of {x.bit_length()} bits>"
+
+
+_short = _Short()
+#: characters of all arguments of a call that are shown
+CALL_CHARACTERS = 80
+
+
+def call_text(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """A call as it may stand in a program, with a short look at its arguments: `Index.search('word', limit=3)`."""
+    try:
+        shown = [_short.repr(value) for value in args]
+        shown += [f"{key}={_short.repr(value)}" for key, value in kwargs.items()]
+    except Exception:  # they change meanwhile
+        shown = ["..."]
+    text = ", ".join(shown)
+    return f"{name}({text if len(text) <= CALL_CHARACTERS else text[: CALL_CHARACTERS - 1] + '…'})"
 
 
 class Segment:

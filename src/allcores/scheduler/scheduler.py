@@ -241,6 +241,9 @@ class Scheduler:
         state.events.append(WorkerEnded(worker_state.worker, reason))
         if not started and termination is None and not event.unattributed:
             self._workers.start_failed(worker_state, reason, killed=event.killed, in_setup=event.in_setup)
+        if state.actor_policy is not None:
+            in_setup = event.in_setup and not started
+            self._workers.object_gone(state.actor_policy, termination, reason, now, in_setup=in_setup)
         self.fill(now)
         self.assign(now)
 
@@ -330,8 +333,8 @@ class Scheduler:
         chunk.worker = worker_state.worker
         chunk.sent_ns = now
         worker_state.chunks.append(chunk)
-        if map_state.timeout_ns is not None:
-            timeouts.watch_deadline(worker_state, now + map_state.timeout_ns)
+        if chunk.timeout_ns is not None:
+            timeouts.watch_deadline(worker_state, now + chunk.timeout_ns)
         if not worker_state.start_watched:
             timeouts.watch_begin(worker_state, now)
         if not worker_state.behind_watched and len(worker_state.chunks) > 1:

@@ -9,7 +9,7 @@ import itertools
 from collections import deque
 from typing import Any
 
-from allcores.errors import BatchError, InternalError, TaskCancelled
+from allcores.errors import BatchError, InternalError, TaskCancelled, WorkerLost
 from allcores.events import TaskPreempted, TaskRetried
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.batch_size import BATCH_PARTS
@@ -181,6 +181,9 @@ class Settlement:
 
     def settle_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
         """Settle, retry or requeue every item that an exited worker held."""
+        if self._state.actor_policy is not None:
+            self._settle_actor_exit(worker_state, event, now)
+            return
         termination, running = worker_state.termination, event.running
         sequence, position, together = (running.sequence, running.position, running.together) if running else (0, 0, 1)
         phase = running.phase if running else PHASE_IDLE
@@ -222,6 +225,37 @@ class Settlement:
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
                 self.requeue(chunk, chunk.done, position)
         worker_state.chunks.clear()
+
+    def _settle_actor_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
+        """The same for an actor's worker: what was begun is lost, whatever ended it, and never run again."""
+        termination, running = worker_state.termination, event.running
+        reached = running.sequence if running is not None else 0
+        if running is not None and mark(running.sequence, running.position) >= worker_state.limit:
+            reached -= 1  # it had stopped at its limit
+        seconds_ns = max(0, now - running.started_ns) if running is not None else 0
+        for chunk in reversed(worker_state.chunks):
+            charged = termination is not None and chunk.sequence == termination.sequence
+            if chunk.sequence > reached and not charged:
+                self.requeue(chunk, 0, 1)
+                continue
+            failure = Failure(0, event.kind, event.error)
+            if termination is not None:
+                failure = Failure(0, termination.kind, termination.error)
+            if not charged and (termination is not None or chunk.sequence != reached):
+                failure = Failure(0, Kind.WORKER_LOST, self._lost_beside(chunk, worker_state, event))
+            self.fail(chunk, failure, worker_state.worker, now, seconds_ns)
+        worker_state.chunks.clear()
+
+    def _lost_beside(self, chunk: Chunk, worker_state: WorkerState, event: WorkerGone) -> WorkerLost:
+        """The error of a call that ran when its process ended for another's sake."""
+        termination = worker_state.termination
+        reason = termination.reason if termination is not None else event.reason
+        what = self._state.describe(chunk, 0)
+        return WorkerLost(
+            f"{what} was running when its process was lost: {reason.rstrip('.')}.",
+            attempts=chunk.attempt,
+            worker=worker_state.worker,
+        )
 
     # --- outcomes ---------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from allcores.events import PoolBroken, PoolEvent
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.activity import ActivityBatcher
+from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Command, SetLimit, WorkerProgress
 from allcores.scheduler.timers import Timers
@@ -76,6 +77,7 @@ class SchedulerState:
 
     __slots__ = (
         "activity_batcher",
+        "actor_policy",
         "broken",
         "closing",
         "commands",
@@ -146,6 +148,8 @@ class SchedulerState:
         self.setup_step = "setup"
         #: since when something is loaded for all workers, none of which can start before; None: nothing is
         self.preloading_ns: int | None = None
+        #: the workers hold the object of an actor: what is different for them; None: they do not
+        self.actor_policy: ActorPolicy | None = None
         #: no more workers are started
         self.closing = False
         self.broken: BaseException | None = None

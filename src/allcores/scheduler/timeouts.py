@@ -72,8 +72,8 @@ class Timeouts:
         due: int | None = None
         progress = self._state.progress(worker_state.worker)
         chunk = worker_state.find(progress.sequence) if progress is not None and progress.started_ns else None
-        if chunk is not None and progress is not None and chunk.map_state.timeout_ns is not None:
-            timeout_ns, together = chunk.map_state.timeout_ns, progress.together
+        if chunk is not None and progress is not None and chunk.timeout_ns is not None:
+            timeout_ns, together = chunk.timeout_ns, progress.together
             due = progress.started_ns + allowed_ns(timeout_ns, together, chunk.map_state.chunker.mean_ns)
             if due <= now:
                 seconds = timeout_ns / 1e9
@@ -106,7 +106,7 @@ class Timeouts:
                 # A part of the batch, if it fails, may have to be looked at earlier.
                 due = min(due, now + timeout_ns)
         if due is None:
-            timeouts = [c.map_state.timeout_ns for c in worker_state.chunks if c.map_state.timeout_ns is not None]
+            timeouts = [c.timeout_ns for c in worker_state.chunks if c.timeout_ns is not None]
             if not timeouts:
                 return
             if chunk is None and self._state.is_stopped(worker_state.worker):

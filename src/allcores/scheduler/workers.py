@@ -9,6 +9,7 @@ import itertools
 
 from allcores.errors import AllcoresError, BrokenPool, SetupError, WorkerLost
 from allcores.outcome import Kind
+from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.messages import Kill, Launch, Stop
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
@@ -46,6 +47,9 @@ class Workers:
             for worker_state in state.worker_states.values()
             if worker_state.lifecycle in (Lifecycle.STARTING, Lifecycle.READY) and worker_state.termination is None
         )
+        if state.actor_policy is not None:
+            # Two objects never live at a time: the old one may still hold what the new one needs.
+            alive = len(state.worker_states)
         for _ in range(state.workers - alive):
             worker_state = WorkerState(next(self._numbers), now, state.failed_starts)
             state.worker_states[worker_state.worker] = worker_state
@@ -153,6 +157,26 @@ class Workers:
                 "and whether the machine has memory and processes left (`allcores doctor`)."
             )
         )
+
+    def object_gone(
+        self, policy: ActorPolicy, termination: Termination | None, reason: str, now: int, *, in_setup: bool
+    ) -> None:
+        """The object of an actor is gone with its worker: another is built, or it is not.
+
+        Args:
+            policy: The actor's.
+            termination: Why the worker was ended, if it was.
+            reason: How it ended.
+            now: The time, ns.
+            in_setup: See `WorkerGone`.
+        """
+        state = self._state
+        ordered = termination is not None and termination.kind in (Kind.TIMED_OUT, Kind.CANCELLED)
+        if state.closing or state.broken is not None or policy.grants(now, ordered=ordered):
+            return
+        state.workers -= 1
+        if not state.workers:
+            state.break_off(policy.error(reason, in_setup=in_setup))
 
     # --- what is loaded for all workers -----------------------------------------------------------
 

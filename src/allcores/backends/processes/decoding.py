@@ -123,6 +123,9 @@ def setup_error(body: bytes, what: str = "setup") -> SetupError:
     """The error for a setup (or preload) function that raised, with the traceback from where it ran."""
     packed = pickling.loads(body)
     _, cause = remote_errors.unpack_error(packed, what=what)
+    if isinstance(cause, SetupError):
+        # It says already what it was about.
+        return cause
     error = SetupError(f"The {what} function raised {packed[0]}: {packed[1]}")
     error.__cause__ = cause
     return error

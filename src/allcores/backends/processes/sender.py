@@ -50,7 +50,7 @@ class Sender:
         # The bytes have done their duty: a chunk that comes back is pickled again.
         chunk.payload = None
         flags = frames.DETAILED if chunk.map_state.detailed else 0
-        if chunk.map_state.timeout_ns is not None:
+        if chunk.timeout_ns is not None:
             flags |= frames.TIMED
         if chunk.future is not None and self._host.idle_workers > self._most_idle:
             flags |= frames.PROMPT
