@@ -105,8 +105,11 @@ class Timeouts:
             if together > 1:
                 # A part of the batch, if it fails, may have to be looked at earlier.
                 due = min(due, now + timeout_ns)
+        timeouts = [c.timeout_ns for c in worker_state.chunks if c is not chunk and c.timeout_ns is not None]
+        if due is not None and timeouts:
+            # What waits behind it may have fewer seconds, and begin at any moment.
+            due = min(due, now + min(timeouts))
         if due is None:
-            timeouts = [c.timeout_ns for c in worker_state.chunks if c.timeout_ns is not None]
             if not timeouts:
                 return
             if chunk is None and self._state.is_stopped(worker_state.worker):

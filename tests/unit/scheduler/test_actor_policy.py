@@ -96,6 +96,21 @@ def test_another_is_built_when_the_old_one_is_gone() -> None:
     assert take_all(map_state) == [(0, 1, [Kind.TIMED_OUT])]
 
 
+def test_a_short_deadline_behind_a_long_one_is_kept() -> None:
+    """Of calls of one actor, and of two maps as well."""
+    harness = Harness(1)
+    slow, quick = harness.map_state(timeout_ns=60 * SECOND), harness.map_state(timeout_ns=100 * MILLI)
+    harness.add(slow)
+    harness.at(1, 1, 0)
+    harness.add(quick)
+    harness.pass_time(SECOND)
+    harness.results(1, 1, 0, 1)
+    harness.at(1, 2, 0)
+    harness.commands()
+    harness.pass_time(300 * MILLI)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+
+
 def test_when_none_is_left_everybody_is_told() -> None:
     harness = actor(2, restart=0)
     map_state = calls(harness)
