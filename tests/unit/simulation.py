@@ -25,6 +25,7 @@ from allcores.limits import Limits, Retry
 from allcores.outcome import Failure, Kind
 from allcores.pool.input_reader import MOST_CHUNKS
 from allcores.pool.result_stream import open_segment
+from allcores.scheduler.batch_size import Batch, BatchChunker
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
@@ -165,12 +166,13 @@ class SimulatedWorker:
         # --- its slot on the board ---
         self.phase = PHASE_IDLE
         self.sequence = 0
-        self.current = 0
+        #: one word: the position of the item that runs, and how many are in its call
+        self.current = (0, 1)
         self.started = 0
         self.claimed = 0
         self.limit = NO_LIMIT
         # --- pipe and outbox ---
-        self.inbox: deque[tuple[int, list[Task], bool, bool, int]] = deque()
+        self.inbox: deque[tuple[int, list[Task], bool, bool, int, int]] = deque()
         self.told_to_stop = False
         self.pipe: deque[Results | str] = deque()
         self.outbox: list[Results] = []
@@ -247,14 +249,16 @@ class SimulatedWorker:
                 yield FOREVER
         yield from self._flush()
 
-    def _run(self, sequence: int, items: list[Task], detailed: bool, untimed: bool, report_ns: int) -> Iterator[int]:
+    def _run(
+        self, sequence: int, items: list[Task], detailed: bool, untimed: bool, report_ns: int, batch: int
+    ) -> Iterator[int]:
         self._report_ns = report_ns
         only = items[0] if len(items) == 1 else None
         base = mark(sequence, 0)
         self.started = self.world.clock
         self._charge(only if base < self.limit else None, self.started)
         yield 0
-        self.current = 0
+        self.current = (0, 1)
         yield 0
         self.sequence = sequence
         yield 0
@@ -291,9 +295,15 @@ class SimulatedWorker:
         else:
             self.started = self.world.clock
             yield 0
+            if batch:
+                self.current = (0, min(batch, len(items)))
+                yield 0
             self.phase = PHASE_RUNNING
-            self._charge(items[0] if base < self.limit else None, self.started)
-            yield from self._run_items(sequence, items, detailed, untimed)
+            self._charge(items[0] if base < self.limit and self.current[1] == 1 else None, self.started)
+            if batch:
+                yield from self._run_batches(sequence, items, batch, detailed)
+            else:
+                yield from self._run_items(sequence, items, detailed, untimed)
         yield from self._rest()
 
     def _run_items(self, sequence: int, items: list[Task], detailed: bool, untimed: bool) -> Iterator[int]:
@@ -317,7 +327,7 @@ class SimulatedWorker:
             until = now + BURST_NS
             mask = GROUP - 1 if stride >= MANY and untimed else 0
             for task in items[position:end]:
-                self.current = position
+                self.current = (position, 1)
                 self._charge(task, then)
                 self._begin(task)
                 yield 0
@@ -340,6 +350,59 @@ class SimulatedWorker:
                     break
             now = self.world.clock
             stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
+            if now - begun > SEAL_NS and position < last:
+                yield from self._seal(sequence, done, first, now - begun, detailed=detailed)
+                done = []
+                first = position
+                begun = now = self.world.clock
+        yield from self._seal(sequence, done, first, now - begun, ended=True, detailed=detailed)
+
+    def _run_batches(self, sequence: int, items: list[Task], batch: int, detailed: bool) -> Iterator[int]:
+        """What worker/batch_runner.py does."""
+        done: list[tuple[Task, Deed, int]] = []
+        base = claimed = mark(sequence, 0)
+        begun = now = self.world.clock
+        first = position = 0
+        ends: list[int] = []
+        last = len(items) if self._items_left is None else min(len(items), self._items_left)
+        while position < last:
+            end = ends.pop() if ends else min(position + batch, last)
+            if base + end > claimed:
+                self.claimed = claimed = base + end
+                yield 0
+            if base + end > self.limit:
+                end = max(position, self.limit - base)
+                if end == position:
+                    break
+            yield 0
+            count = end - position
+            self.started = then = now
+            yield 0
+            self.current = (position, count)
+            self._charge(items[position] if count == 1 else None, then)
+            for task in items[position:end]:
+                self._begin(task)
+            yield 0
+            for task in items[position:end]:
+                if task.deed is Deed.HANG:
+                    yield FOREVER
+                yield task.duration_ns
+                if task.deed is Deed.CRASH:
+                    self.world.note(f"worker {self.number} dies as it runs {task} in a batch of {count}")
+                    self.die()
+                    yield FOREVER
+                if task.deed is Deed.RAISE:
+                    break
+            raised = any(task.deed is Deed.RAISE for task in items[position:end])
+            for task in items[position:end]:
+                task.runs_in = None
+            now = self.world.clock
+            if raised and count > 1:
+                ends += [end, position + (count + 1) // 2]
+                continue
+            done += [(task, task.deed, (now - then) // count) for task in items[position:end]]
+            position = end
+            yield 0
             if now - begun > SEAL_NS and position < last:
                 yield from self._seal(sequence, done, first, now - begun, detailed=detailed)
                 done = []
@@ -523,7 +586,7 @@ class Client:
             self.check(segment)
             return
         map_state, scheduler, demand = self.map_state, self.world.scheduler, self.world.demand
-        if not map_state.exhausted and map_state.credit <= 0 and demand.room(map_state) > 0:
+        if not map_state.exhausted and not map_state.may_pull and demand.room(map_state) > 0:
             self.world.turn(scheduler.starved)
         self.asleep = not self.over and not self.may_pull and not map_state.ready
         # A stream does not wait then, it looks again.
@@ -643,11 +706,20 @@ class World:
 
     # --- the cast ---
 
-    def map(self, tasks: list[Task], *, chunk: int | None = None, total: bool = True, **options: Any) -> Client:
+    def map(
+        self,
+        tasks: list[Task],
+        *,
+        chunk: int | None = None,
+        batch: Batch | None = None,
+        total: bool = True,
+        **options: Any,
+    ) -> Client:
         """A map over `tasks`, and its consumer."""
+        bytes_limit = options.get("bytes_limit", 1 << 28)
         map_state = MapState(
             len(self.clients) + 1,
-            chunker=Chunker(chunk),
+            chunker=Chunker(chunk) if batch is None else BatchChunker(chunk, batch, bytes_limit),
             total=len(tasks) if total else None,
             **options,
         )
@@ -725,7 +797,9 @@ class World:
             map_state = order.chunk.map_state
             untimed = map_state.timeout_ns is None and not map_state.detailed
             report_ns = map_state.chunker.target_ns
-            worker.inbox.append((order.chunk.sequence, list(order.chunk.items), map_state.detailed, untimed, report_ns))
+            chunk = order.chunk
+            order_of = (chunk.sequence, list(chunk.items), map_state.detailed, untimed, report_ns, chunk.batch)
+            worker.inbox.append(order_of)
             worker.wake()
         elif isinstance(order, SetLimit):
             worker.limit = order.limit
@@ -789,11 +863,11 @@ class World:
         self._meanwhile(worker, haste, 1)
         sequence = worker.sequence
         self._meanwhile(worker, haste, 2)
-        position = worker.current
+        position, together = worker.current
         self._meanwhile(worker, haste, 3)
         started = worker.started
         self._meanwhile(worker, haste, 4)
-        return WorkerProgress(sequence, position, started, phase, claimed)
+        return WorkerProgress(sequence, position, started, phase, claimed, together)
 
     def _meanwhile(self, worker: SimulatedWorker, haste: int, bit: int) -> None:
         """The worker makes some steps, and may be quicker than our idea of the time."""
@@ -909,7 +983,8 @@ class World:
         for event in worker.outbox:
             self.note(f"worker {worker.number} has left {_brief(event)}")
             self.turn(lambda now, event=event: self.scheduler.results(event, now))
-        progress = WorkerProgress(worker.sequence, worker.current, worker.started, worker.phase, worker.claimed)
+        position, together = worker.current
+        progress = WorkerProgress(worker.sequence, position, worker.started, worker.phase, worker.claimed, together)
         running = progress if progress.started_ns and progress.phase >= PHASE_LOADING else None
         charged = None if worker.unattributed else worker.charged
         death = WorkerGone(worker.number, running, Kind.WORKER_LOST, Lost(charged), "it died", worker.unattributed)
@@ -1126,6 +1201,7 @@ def _add_client(world: World, pick: Any) -> None:
         client = world.map(
             tasks,
             chunk=pick(None, 1, 3, 8),
+            batch=pick(None, None, 2, 3, 8, "auto"),
             total=pick(True, False),
             ordered=pick(True, False),
             timeout_ns=timeout_ns,

@@ -358,9 +358,12 @@ class Settlement:
         """Count it in the first `chunks` of a map, which were just requeued."""
         for again in itertools.islice(map_state.pending, chunks):
             again.preempted += 1
-            self._state.counters.preempted += 1
+            self._state.counters.preempted += len(again.items)
             self._state.some_alone = self._state.some_alone or again.preempted >= MAX_PREEMPTIONS
-            self._state.events.append(TaskPreempted(map_state.number, again.first, again.preempted, worker))
+            self._state.events += (
+                TaskPreempted(map_state.number, again.first + position, again.preempted, worker)
+                for position in range(len(again.items))
+            )
 
     def next_chunk(self, map_state: MapState) -> Chunk | None:
         """Remove the next chunk of a map, whose turn is over then; None if it was cancelled meanwhile."""

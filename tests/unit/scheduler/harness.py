@@ -84,11 +84,19 @@ class Harness:
         self.scheduler.results(event, self.now)
 
     def at(
-        self, worker: int, sequence: int, position: int, *, since: int | None = None, phase: int = PHASE_RUNNING
+        self,
+        worker: int,
+        sequence: int,
+        position: int,
+        *,
+        since: int | None = None,
+        phase: int = PHASE_RUNNING,
+        claimed: int = 0,
+        together: int = 1,
     ) -> WorkerProgress:
         """Write a worker's slot."""
         started = 0 if phase == PHASE_IDLE else self.now if since is None else since
-        self.board[worker] = WorkerProgress(sequence, position, started, phase)
+        self.board[worker] = WorkerProgress(sequence, position, started, phase, claimed, together)
         return self.board[worker]
 
     def gone(self, worker: int, *, unattributed: bool = False, idle: bool = False, **more: bool) -> None:
