@@ -61,6 +61,41 @@ def run(folder: Path, warm: Interpreter) -> Run:
     return functools.partial(warm.run, folder=folder, environ={"ALLCORES_HOME": str(folder / "home")})
 
 
+def test_the_items_of_a_folder_are_its_files(run: Run, folder: Path) -> None:
+    """As in Python: the paths of all files in it and below, but no name with a dot."""
+    (folder / "texts" / "deep").mkdir(parents=True)
+    for name, text in (("b.txt", "bb"), ("a.txt", "a"), ("deep/c.txt", "ccc"), (".hidden", "")):
+        (folder / "texts" / name).write_text(text)
+    done = run("run", "work.py:length", "texts/")
+    assert (done.code, done.lines) == (Exit.OK, ["1", "2", "3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["texts", "numbers.txt"],
+            "texts is a folder, whose items are the paths of its files, and numbers.txt is read",
+        ),
+        (["texts", "--format", "lines"], "--format says how files are read, and the items of texts, a folder, are"),
+    ],
+)
+def test_a_folder_and_what_does_not_go_with_it(run: Run, folder: Path, words: list[str], said: str) -> None:
+    (folder / "texts").mkdir()
+    done = run("run", "work.py:length", *words)
+    assert done.code == Exit.USAGE
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_wrong_function_and_a_wrong_input_are_both_told(run: Run) -> None:
+    done = run("run", "work.py:duoble", "number.txt")
+    assert done.code == Exit.USAGE
+    assert len(done.err.splitlines()) == 1
+    assert "did you mean 'double'" in done.err
+    assert "number.txt" in done.err
+
+
 @pytest.mark.quick
 def test_lines_of_a_file_through_a_function_of_a_script(run: Run, folder: Path) -> None:
     """Values come out in input order, one a line, and a summary tells how it went."""
@@ -108,7 +143,7 @@ def test_preload_gives_all_workers_one_value(run: Run, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "code", "lines"),
-    [("skip", Exit.SOME_FAILED, 5), ("record", Exit.SOME_FAILED, 6), ("stop", Exit.STOPPED, 3)],
+    [("skip", Exit.SOME_FAILED, 5), ("record", Exit.SOME_FAILED, 6), ("raise", Exit.STOPPED, 3)],
 )
 def test_failures_stop_are_skipped_or_recorded(run: Run, folder: Path, choice: str, code: Exit, lines: int) -> None:
     """--on-error decides; what was written to standard output before stays."""

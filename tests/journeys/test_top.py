@@ -28,6 +28,7 @@ from allcores.cli import top as top_command
 from allcores.cli.exits import Exit
 from allcores.errors import NotSupported
 from allcores.monitoring import other_pools
+from allcores.transport import status_board
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
@@ -128,8 +129,8 @@ def test_a_snapshot_for_people(top: Top, program: Program) -> None:
     assert lines[0].startswith(f"crawl · process {program.pid} · ")
     assert "100 items done" in lines[1]
     assert "2 of 2 workers busy" in lines[2]
-    assert lines[3].split() == ["worker", "pid", "done", "cores", "memory", "for", "what"]
-    assert len([line for line in lines[4:] if "items[" in line]) == 2
+    assert lines[3].split() == ["worker", "pid", "items", "done", "cores", "memory", "for", "state"]
+    assert sorted(line[-16:] for line in lines[4:]) == ["running items[0]", "running items[1]"]
 
 
 def test_all_pools_of_the_user_are_found(top: Top, program: Program) -> None:
@@ -193,9 +194,10 @@ def test_another_system_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_board_of_another_version_is_not_read(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = status_board.VERSION
     monkeypatch.setattr("allcores.transport.status_board.VERSION", 99)
     (place,), _ = other_pools.find(program.pid)
-    with pytest.raises(NotSupported, match="version 1, this allcores reads version 99"):
+    with pytest.raises(NotSupported, match=f"version {now}, this allcores reads version 99"):
         other_pools.read(place)
 
 

@@ -19,7 +19,7 @@ class Exit(enum.IntEnum):
     OK = 0, "every item is ok"
     SOME_FAILED = 1, "all items were tried, some failed, and were skipped or recorded"
     USAGE = 2, "an option or the function is wrong, an input cannot be read, or a run is not the same work any more"
-    STOPPED = 3, "stopped at the first item that failed (--on-error stop)"
+    STOPPED = 3, "stopped at the first item that failed (--on-error raise)"
     OUTPUT = 4, "the output or the journal cannot be written"
     NO_WORKERS = 5, "the workers cannot be started: the setup failed, or the machine refuses"
     IN_USE = 6, "another process works on the run"

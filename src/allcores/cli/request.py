@@ -19,6 +19,7 @@ from allcores.sinks.open import sink_of
 from allcores.sources.base import BadRecords, Source
 from allcores.sources.chain import Chain
 from allcores.sources.compression import compression_of
+from allcores.sources.file_names import all_inside
 from allcores.sources.files import Files
 from allcores.sources.open import Format, from_inputs
 
@@ -43,7 +44,7 @@ class RunOptions:
     columns: str | None
     output: str
     records: bool
-    on_error: Literal["stop", "skip", "record"]
+    on_error: Literal["raise", "skip", "record"]
     ordered: bool
     timeout: float | None
     retries: int
@@ -89,7 +90,10 @@ def source_of(options: RunOptions) -> Source[Any]:
         parts = [Files(pattern) for pattern in options.files]
         return parts[0] if len(parts) == 1 else Chain(parts)
     if not options.inputs:
-        raise CommandError("no INPUT: name files, - for standard input, or --files 'PATTERN'")
+        raise CommandError("no INPUT: name files, a folder, - for standard input, or --files 'PATTERN'")
+    folders = [name for name in options.inputs if os.path.isdir(name)]
+    if folders:
+        return _files_in(folders, options)
     return from_inputs(
         options.inputs,
         format=options.format,
@@ -98,6 +102,49 @@ def source_of(options: RunOptions) -> Source[Any]:
         rows=options.rows,
         columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
     )
+
+
+def _files_in(folders: list[str], options: RunOptions) -> Source[Any]:
+    """The paths of all files in the folders, as items. Raises CommandError if something else is to be read, too."""
+    others = [name for name in options.inputs if name not in folders]
+    if others:
+        raise CommandError(
+            f"{folders[0]} is a folder, whose items are the paths of its files, and {others[0]} is read for its items:"
+            " one kind at a time"
+        )
+    asked = {"--format": options.format, "--rows": options.rows, "--columns": options.columns}
+    for name, given in asked.items():
+        if given is not None:
+            raise CommandError(
+                f"{name} says how files are read, and the items of {folders[0]}, a folder, are the paths of its files:"
+                f" leave it out, or name the files ({os.path.join(folders[0], '*')}, for the shell to expand)"
+            )
+    parts = [Files(all_inside(folder)) for folder in folders]
+    return parts[0] if len(parts) == 1 else Chain(parts)
+
+
+def resolve_both(options: RunOptions) -> tuple[Source[Any], Functions]:
+    """The input and the functions; where both are wrong, both are told of at once.
+
+    Raises:
+        CommandError: The function, an option, or both; UsageError: the input alone.
+    """
+    source: Source[Any] | None = None
+    problem: CommandError | UsageError | None = None
+    try:
+        source = source_of(options)
+    except (CommandError, UsageError) as error:
+        problem = error
+    try:
+        functions = functions_of(options)
+    except CommandError as error:
+        if problem is None:
+            raise
+        raise CommandError(f"{error}; and {problem}", error.exit, details=error.details) from None
+    if problem is not None or source is None:
+        assert problem is not None
+        raise problem
+    return source, functions
 
 
 def functions_of(options: RunOptions) -> Functions:

@@ -15,9 +15,10 @@ from allcores.sinks.json_stream import STDOUT
 _HELP = """Call FUNCTION with each item of INPUT, on all cores; write each value as a line of JSON.
 
 FUNCTION is package.module:function or path/to/script.py:function. INPUT is a file of lines (each line an
-item), a .jsonl or .ndjson file (each line a JSON value), or - for standard input; with --files the items are
-paths. A .npy, .h5 (file.h5:/dataset) or .parquet file is read in slices by the workers: each item is an array
-of some rows, or the table of a row group. Inputs are read as they are needed, whatever their size.
+item), a .jsonl or .ndjson file (each line a JSON value), or - for standard input; of a folder, and with --files,
+the items are paths of files. A .npy, .h5 (file.h5:/dataset) or .parquet file is read in slices by the workers:
+each item is an array of some rows, or the table of a row group. Inputs are read as they are needed, whatever
+their size.
 
 \b
   allcores run work.py:measure urls.txt -o out.jsonl --timeout 10 --retries 2
@@ -77,10 +78,11 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 )
 @click.option(
     "--on-error",
-    type=click.Choice(["stop", "skip", "record"]),
-    default="stop",
+    type=click.Choice(["raise", "skip", "record"]),
+    default="raise",
     show_default=True,
-    help="At an item that fails: stop; go on; or go on and write a record of it (switches --records on).",
+    help="At an item that fails: raise its error, which ends the run; go on; or go on and write a record of it"
+    " (switches --records on).",
 )
 @click.option("--ordered/--unordered", default=True, help="Output in input order (default), or as items finish.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="For each item; what takes longer is ended.")

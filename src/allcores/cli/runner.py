@@ -19,8 +19,7 @@ from allcores.cli.request import (
     RunOptions,
     check_outputs,
     check_standard,
-    functions_of,
-    source_of,
+    resolve_both,
     with_stdout_named,
 )
 from allcores.cli.summary import Summary, Tally, example_text
@@ -84,8 +83,7 @@ def run(options: RunOptions) -> int:
 def _run(options: RunOptions, stdout_fd: int, interrupts: Interrupts) -> int:
     options = with_stdout_named(options)
     check_standard(options)
-    source = source_of(options)
-    functions = functions_of(options)
+    source, functions = resolve_both(options)
     sink = check_outputs(options, source, functions, stdout_fd)
     work = None if sink is None else _work(options, functions, source, sink)
     if work is not None:
@@ -115,7 +113,7 @@ def _work(options: RunOptions, functions: Functions, source: Source[Any], sink: 
         functions.function,
         source,
         sink,
-        "raise" if options.on_error == "stop" else options.on_error,
+        options.on_error,
         options.timeout,
         options.retries,
         options.chunk,
@@ -142,7 +140,7 @@ class CliHooks(RunHooks):
     def __init__(self, runner: _Runner, interrupts: Interrupts) -> None:
         self._runner = runner
         self._interrupts = interrupts
-        self._stops = runner.options.on_error == "stop"
+        self._stops = runner.options.on_error == "raise"
 
     @property
     def stopped(self) -> bool:
@@ -274,7 +272,7 @@ class _Runner:
         with JsonLinesSink.open(options.output, records=options.records or recording, stdout_fd=self.stdout_fd) as sink:
             for outcome in stream:
                 self.tally.add(outcome)
-                stops = options.on_error == "stop" or isinstance(outcome.error, BatchError)
+                stops = options.on_error == "raise" or isinstance(outcome.error, BatchError)
                 if outcome.ok or (recording and not stops and outcome.kind is not Kind.CANCELLED):
                     sink.write(outcome)
                 elif stops and outcome.kind is not Kind.CANCELLED:

@@ -38,8 +38,8 @@ class Top:
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
         self._places: list[other_pools.Place] = []
-        #: boards that cannot be read, and that was said
-        self._unreadable: set[tuple[int, int]] = set()
+        #: what was said of boards that cannot be read: a process may have many of them
+        self._said: set[str] = set()
         self._found_s = -FIND_S
         self._gauge = Gauge()
         #: identity of a board -> when it was read, and items done then; the last PACE_LOOKS times
@@ -74,8 +74,8 @@ class Top:
             why = str(error)
         except (OSError, OverflowError, ValueError, struct.error) as error:
             why = f"The status board of process {place.pid} is damaged ({error}): it is not shown."
-        if place.identity not in self._unreadable:
-            self._unreadable.add(place.identity)
+        if why not in self._said:
+            self._said.add(why)
             say(why)
         return None
 

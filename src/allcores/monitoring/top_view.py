@@ -7,13 +7,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from allcores.formatting import clock_text, pace_text, size_text
+from allcores.formatting import clock_text, counted, pace_text, percent_text, size_text
 from allcores.monitoring.live_lines import LONG_S, Line
 from allcores.monitoring.live_view import styled
 from allcores.monitoring.progress_bar import need_rich
 
 #: lines of the screen that are not for workers
 MARGIN = 2
+#: what a worker does, in words; {} is the item
+_STATES = {
+    "setup": "in its setup function",
+    "loading": "unpickling {}",
+    "running": "running {}",
+    "sealing": "storing the result of {}",
+}
 
 
 @dataclass(slots=True)
@@ -84,16 +91,20 @@ def _pool(pool: PoolRows, width: int, room: int | None) -> list[Line]:
         left = max(10, width - len(pool.name) - len(str(pool.pid)) - 16)
         command = pool.command if len(pool.command) <= left else pool.command[: left - 1] + "…"
         head.append((f" · {command}", "dim"))
-    parts = [f"up {clock_text(pool.seconds)}", f"{pool.done:,} items done"]
+    parts = [f"open for {clock_text(pool.seconds)}", f"{counted(pool.done, 'item')} done"]
     if pool.failed:
         parts.append(f"{pool.failed:,} failed")
     if pool.retries:
         parts.append("1 retry" if pool.retries == 1 else f"{pool.retries:,} retries")
-    if pool.pace is not None:
+    if pool.pace:
         parts.append(pace_text(pool.pace))
+    elif pool.pace is not None and pool.done and pool.seconds:
+        # Nothing was finished between the looks, as with long items: that is no pace of zero.
+        parts.append(f"{pace_text(pool.done / pool.seconds)} so far")
     if busy and pool.map_total:
-        parts.append(f"{pool.map_done:,} of {pool.map_total:,} of its maps ({pool.map_done * 100 // pool.map_total} %)")
-    means = [f"{busy} of {len(pool.workers)} workers busy"]
+        share = percent_text(100 * pool.map_done / pool.map_total)
+        parts.append(f"its maps: {pool.map_done:,} of {counted(pool.map_total, 'item')} ({share})")
+    means = [f"{busy} of {counted(len(pool.workers), 'worker')} busy"]
     if pool.cores is not None:
         means.append(f"{pool.cores:.1f} cores")
     means.append(f"memory {size_text(pool.resident)}")
@@ -107,7 +118,7 @@ def _pool(pool: PoolRows, width: int, room: int | None) -> list[Line]:
         rest = len(shown) - max(0, room - 1)
         shown = shown[: max(0, room - 1)]
     if shown:
-        columns = ("worker", "pid", "done", "cores", "memory", "for", "what")
+        columns = ("worker", "pid", "items done", "cores", "memory", "for", "state")
         cells = [columns, *(_cells(each) for each in shown)]
         widths = [max(len(row[column]) for row in cells) for column in range(6)]
         for row, each in zip(cells, [None, *shown], strict=True):
@@ -120,9 +131,7 @@ def _pool(pool: PoolRows, width: int, room: int | None) -> list[Line]:
 
 
 def _cells(each: WorkerRow) -> tuple[str, ...]:
-    what = each.state if each.index is None else f"items[{each.index}]"
-    if each.index is not None and each.state != "running":
-        what += f" ({each.state})"
+    item = "a call" if each.index is None else f"items[{each.index}]"
     return (
         str(each.worker),
         str(each.pid or ""),
@@ -130,7 +139,7 @@ def _cells(each: WorkerRow) -> tuple[str, ...]:
         "" if each.cores is None else f"{each.cores:.2f}",
         size_text(each.resident) if each.resident else "",
         clock_text(each.seconds) if each.state != "idle" else "",
-        what,
+        _STATES.get(each.state, each.state).format(item),
     )
 
 
