@@ -6,6 +6,7 @@ import enum
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from allcores.system.plain_record import record
+from allcores.system.tracebacks import hide
 
 R = TypeVar("R")
 
@@ -56,7 +57,11 @@ class Outcome(Generic[R]):
     def result(self) -> R:
         """The value, or the error raised."""
         if self.error is not None:
-            raise self.error
+            try:
+                raise self.error
+            except BaseException as error:
+                hide(error, by_design=True)
+                raise
         return self.value  # type: ignore[return-value]
 
 

@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": WORDS | {"pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"},
     # words
     "errors": set(),
-    "outcome": {"system.plain_record"},
+    "outcome": {"system.plain_record", "system.tracebacks"},
     "events": {"outcome", "system.plain_record"},
     "failpoints": set(),
     "formatting": set(),

@@ -13,6 +13,7 @@ from allcores.pool.input_reader import InputReader
 from allcores.pool.result_stream import LOGS_ASIDE_S, Reading
 from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.system.clock import monotonic_ns
+from allcores.system.tracebacks import hide
 
 R = TypeVar("R")
 
@@ -69,6 +70,15 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
         return self
 
     async def __anext__(self) -> R:
+        try:
+            return await self._next()
+        except StopAsyncIteration:
+            raise
+        except BaseException as error:
+            hide(error)
+            raise
+
+    async def _next(self) -> R:
         while not self._over:
             try:
                 for value in self._open:

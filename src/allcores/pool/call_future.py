@@ -15,6 +15,7 @@ from allcores.errors import PoolClosed
 from allcores.pool.result_stream import LOGS_ASIDE_S, LOGS_S, open_segment
 from allcores.scheduler.map_state import Chunk, Segment, describe
 from allcores.system.clock import monotonic_ns
+from allcores.system.tracebacks import forget, hide
 from allcores.transport import remote_errors
 from allcores.transport.exceptions import add_note
 
@@ -79,6 +80,11 @@ class CallFuture(Future[Any]):
                 # As the base class does it, but without its lock: the state is set after the result.
                 return self._result
             return super().result(timeout)
+        except BaseException as error:
+            if error is self._exception:
+                forget(error)
+            hide(error, by_design=True)
+            raise
         finally:
             if self._driver is not None and self._driver.backend.unhandled:
                 self._settle_logs(LOGS_S)

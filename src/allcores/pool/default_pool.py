@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from allcores.outcome import Outcome
 from allcores.pool.pool import Pool, is_of_this_process, is_usable
 from allcores.pool.result_stream import Stream
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -66,31 +67,37 @@ atexit.register(shutdown_shared)
 # --- the functions ------------------------------------------------------------------------------
 
 
+@hiding
 def map(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> list[R]:
     """`Pool.map` on the shared pool."""
     return shared().map(fn, items, **options)
 
 
+@hiding
 def imap(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> Stream[R]:
     """`Pool.imap` on the shared pool."""
     return shared().imap(fn, items, **options)
 
 
+@hiding
 def imap_unordered(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> Stream[R]:
     """`Pool.imap_unordered` on the shared pool."""
     return shared().imap_unordered(fn, items, **options)
 
 
+@hiding
 def starmap(fn: Callable[..., R], items: Iterable[Iterable[Any]], **options: Unpack[MapOptions]) -> list[R]:
     """`Pool.starmap` on the shared pool."""
     return shared().starmap(fn, items, **options)
 
 
+@hiding
 def outcomes(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[OutcomeOptions]) -> Stream[Outcome[R]]:
     """`Pool.outcomes` on the shared pool."""
     return shared().outcomes(fn, items, **options)
 
 
+@hiding
 def aimap(
     fn: Callable[..., R], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[AsyncMapOptions]
 ) -> AsyncStream[R]:
@@ -98,11 +105,13 @@ def aimap(
     return shared().aimap(fn, items, **options)
 
 
+@hiding
 def run(fn: Callable[..., Any], source: SourceLike, sink: SinkLike, **options: Unpack[RunOptions]) -> RunResult:
     """`Pool.run` on the shared pool."""
     return shared().run(fn, source, sink, **options)
 
 
+@hiding
 def submit(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
     """`Pool.submit` on the shared pool."""
     return shared().submit(fn, *args, **kwargs)

@@ -26,6 +26,7 @@ from allcores.pool.call_future import CallFuture
 from allcores.pool.executor_errors import UnpicklingFailedInExecutor, as_broken
 from allcores.pool.pool import Pool, begin_call, driver_of, end_workers, is_of_this_process, leave_open_at_exit
 from allcores.system.clock import monotonic_ns
+from allcores.system.tracebacks import hide, hiding
 from allcores.transport.references import OpenFiles
 
 if TYPE_CHECKING:
@@ -247,6 +248,7 @@ class Executor(BaseExecutor):
         _open.add(self._calls)
         weakref.finalize(self, self._calls.dropped).atexit = False
 
+    @hiding
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """Have `fn(*args, **kwargs)` called in a worker.
 
@@ -259,6 +261,7 @@ class Executor(BaseExecutor):
         """
         return self._calls.submit(fn, args, kwargs)
 
+    @hiding
     def map(
         self,
         fn: Callable[..., R],
@@ -369,6 +372,9 @@ def _results(futures: deque[Future[Any]], end_ns: int | None, refill: _Refill | 
             yield first.pop().result()
         if refill is not None:
             refill.end()
+    except BaseException as error:
+        hide(error, by_design=True)
+        raise
     finally:
         for future in futures:
             future.cancel()
@@ -381,6 +387,9 @@ def _flattened(batches: Iterator[list[R]]) -> Iterator[R]:
             batch.reverse()
             while batch:
                 yield batch.pop()
+    except BaseException as error:
+        hide(error, by_design=True)
+        raise
     finally:
         batches.close()  # type: ignore[attr-defined]
 

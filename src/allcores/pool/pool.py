@@ -26,6 +26,7 @@ from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, Function, MapState
 from allcores.system import deferral
 from allcores.system.cores import core_budget
+from allcores.system.tracebacks import hiding
 from allcores.transport import process_role
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Pool(ActorMethods, Sharing):
         BrokenPool: If no worker can be started. Where the pool starts at its first use, these are raised there.
     """
 
+    @hiding
     def __init__(
         self,
         workers: int | None = None,
@@ -169,6 +171,7 @@ class Pool(ActorMethods, Sharing):
 
     # --- work -------------------------------------------------------------------------------------
 
+    @hiding
     def map(
         self,
         fn: Callable[..., R],
@@ -208,6 +211,7 @@ class Pool(ActorMethods, Sharing):
         stream = self.imap(fn, items, timeout=timeout, retries=retries, chunk=chunk, batch=batch, on_error=on_error)
         return _collect(stream)
 
+    @hiding
     def imap(
         self,
         fn: Callable[..., R],
@@ -227,6 +231,7 @@ class Pool(ActorMethods, Sharing):
         """
         return self._stream(fn, "one", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
 
+    @hiding
     def imap_unordered(
         self,
         fn: Callable[..., R],
@@ -241,6 +246,7 @@ class Pool(ActorMethods, Sharing):
         """Results as they are finished. Arguments as for `map`."""
         return self._stream(fn, "one", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=False)
 
+    @hiding
     def starmap(
         self,
         fn: Callable[..., R],
@@ -260,6 +266,7 @@ class Pool(ActorMethods, Sharing):
             self._stream(fn, "star", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
         )
 
+    @hiding
     def outcomes(
         self,
         fn: Callable[..., R],
@@ -274,6 +281,7 @@ class Pool(ActorMethods, Sharing):
         """An `Outcome` for each item, never an exception for one: value or error, attempts, seconds, worker."""
         return self._stream(fn, "one", items, timeout, retries, chunk, batch, None, ordered=ordered)
 
+    @hiding
     def aimap(
         self,
         fn: Callable[..., R],
@@ -298,6 +306,7 @@ class Pool(ActorMethods, Sharing):
         make, function = self._plan(fn, "one", items, timeout, retries, chunk, batch, ordered, False)
         return AsyncStream(self._driver, make, function, items, on_error, self)
 
+    @hiding
     def run(
         self,
         fn: Callable[..., Any],
@@ -355,10 +364,12 @@ class Pool(ActorMethods, Sharing):
             preload_args=init.preload_args,
         )
 
+    @hiding
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """A `concurrent.futures.Future` for `fn(*args, **kwargs)`. Its `cancel()` ends running work."""
         return self.call(fn, args, kwargs)
 
+    @hiding
     def call(
         self,
         fn: Callable[..., R],

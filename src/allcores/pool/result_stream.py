@@ -21,6 +21,7 @@ from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.shared_memory.buffers import unchanging
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
+from allcores.system.tracebacks import hide
 from allcores.transport import pickling
 
 R = TypeVar("R")
@@ -119,6 +120,11 @@ class Reading(Generic[R]):
         raise failure.error
 
 
+def _iterator(items: Iterable[Any]) -> Iterator[Any]:
+    __tracebackhide__ = True
+    return iter(items)
+
+
 class _Reader(Reading[R]):
     """What a stream's generator works on.
 
@@ -138,7 +144,7 @@ class _Reader(Reading[R]):
         #: rings when there is something to read, or to pull input for
         self.bell = Bell()
         # Asked before the map is opened: what is not iterable must leave nothing behind.
-        iterator = iter(items)
+        iterator = _iterator(items)
         super().__init__(driver, driver.open(make_map, self.bell.ring), on_error)
         self.input_reader = InputReader(driver, self._map_state, function, iterator)
         #: the pool, which must not close itself while it is read
@@ -177,8 +183,12 @@ class _Reader(Reading[R]):
 
     def read(self) -> Generator[R, None, None]:
         """The results, one by one."""
-        for part in self.parts():
-            yield from part
+        try:
+            for part in self.parts():
+                yield from part
+        except BaseException as error:
+            hide(error)
+            raise
 
     def parts(self) -> Generator[Iterable[R], None, None]:
         """The results as they came, many at a time; a part may raise where a failure stands."""
@@ -313,7 +323,13 @@ class Stream(Iterator[R]):
         if self._held is None:
             values = self._given() if self._given is not None else None
             self._held = values if values is not None else self._reader.read()
-        return next(self._held)
+        try:
+            return next(self._held)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            hide(error)
+            raise
 
     def __enter__(self) -> Stream[R]:
         return self

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import select
 import threading
 from types import TracebackType
@@ -14,7 +13,6 @@ from typing import Any, Protocol
 
 from allcores.errors import RemoteTraceback, SliceError
 from allcores.outcome import Kind, Outcome
-from allcores.sinks import json_text
 from allcores.sinks.json_text import NotJson, to_json
 from allcores.system.terminal_text import safe_json
 
@@ -25,14 +23,6 @@ STDOUT = "-"
 FLUSH_S = 0.1
 #: characters; a flush comes early when this much waits
 FLUSH_CHARACTERS = 256 * 1024
-
-#: a frame of what encodes values, in a traceback: its first line, and the indented ones that show the code
-_OWN_FRAME = re.compile(
-    rf'^  File "{re.escape(os.path.dirname(json_text.__file__) + os.sep)}'
-    r'(?:directory|json_text|plain_values|rows)\.py".*\n'
-    r"(?:    .*\n)*",
-    re.MULTILINE,
-)
 
 
 class Sink(Protocol):
@@ -78,7 +68,7 @@ def error_name(error: BaseException) -> str:
 
 
 def remote_traceback(error: BaseException | None) -> str | None:
-    """The worker's traceback as text, without frames of `JsonFunction`; None if nothing is left of it."""
+    """The worker's traceback as text; None if it has no line of the program's."""
     if isinstance(error, SliceError):
         return None  # all of it is ours, and its sentence says what there is to say
     cause, seen = error, set[int]()
@@ -87,7 +77,7 @@ def remote_traceback(error: BaseException | None) -> str | None:
         cause = cause.__cause__
     if not isinstance(cause, RemoteTraceback):
         return None
-    text = _OWN_FRAME.sub("", cause.tb).strip("\n")
+    text = cause.tb.strip("\n")
     return text if '\n  File "' in text else None
 
 

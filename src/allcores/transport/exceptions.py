@@ -21,6 +21,7 @@ import pickle
 from types import GetSetDescriptorType, MemberDescriptorType
 from weakref import WeakKeyDictionary
 
+from allcores.transport import traceback_text
 from allcores.transport.pickling import PROTOCOL, SCALARS, dump_linked, dumps, loads
 
 TYPE_CHECKING = False
@@ -300,16 +301,16 @@ def pack_error(error: BaseException, *, skip_frames: int = 0) -> tuple[str, str,
     Args:
         skip_frames: So many frames at the beginning of the traceback are none of the function's.
     """
-    import traceback
-
     tb = TRACEBACK.__get__(error)
     for _ in range(skip_frames):
         if tb is not None and tb.tb_next is not None:
             tb = tb.tb_next
     name = type_name(type(error))
     try:
-        text = "".join(traceback.format_exception(type(error), error, tb))
+        text = traceback_text.formatted(error, tb)
     except BaseException as inner:  # a __getattribute__ that raises
+        import traceback
+
         text = (
             f"Traceback (most recent call last):\n{''.join(traceback.format_tb(tb))}"
             f"{name} (it could not be formatted: {type(inner).__name__})\n"

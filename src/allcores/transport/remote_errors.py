@@ -6,7 +6,7 @@ from typing import Any
 
 from allcores.errors import RemoteTraceback, TaskExited
 from allcores.outcome import Kind
-from allcores.transport import exceptions, remote_exceptions
+from allcores.transport import exceptions, remote_exceptions, traceback_text
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD, RESULT_UNWRITTEN
 
 #: exceptions that would end the caller's loop or program instead of being seen as a failure
@@ -59,7 +59,7 @@ def append_traceback(error: BaseException, text: str) -> None:
     while (cause := exceptions.CAUSE.__get__(error)) is not None and id(cause) not in seen:
         seen.add(id(cause))
         error = cause
-    exceptions.set_cause(error, RemoteTraceback(text))
+    exceptions.set_cause(error, RemoteTraceback(traceback_text.completed(text)))
 
 
 def as_exception(error: BaseException, what: str) -> BaseException:
