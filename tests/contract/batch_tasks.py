@@ -5,11 +5,12 @@ from __future__ import annotations
 import array
 import itertools
 import os
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from tests.process.waiting import note
+from tests.process.waiting import note, ring, wait_at
 
 
 def double(batch: list[int]) -> list[int]:
@@ -167,3 +168,49 @@ class Flaky:
         elif self.item in batch:
             raise ValueError("with others")
         return batch
+
+
+def end_at_seven(how: str, batch: list[int]) -> list[int]:
+    """Given what `setup` returned: how the process ends."""
+    if 7 in batch:
+        if how == "exit":
+            os._exit(3)
+        elif how == "abort":
+            os.abort()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch
+
+
+def note_batches(path: str, batch: list[int]) -> list[int]:
+    """Given a file by `setup`: notes each call in it."""
+    note(path, ",".join(map(str, batch)))
+    return crash_at_seven(batch)
+
+
+def hold_memory(batch: list[int]) -> Iterator[int]:
+    """30 MB for each item, all at once."""
+    held = [b"x" * 30_000_000 for _ in batch]
+    time.sleep(0.2)
+    yield from (len(each) for each in held)
+
+
+def wait_after_the_first(path: str, batch: list[int]) -> list[int]:
+    """Given a bell by `setup`: rings, and does not return, unless it has the first item."""
+    if 0 not in batch:
+        ring(path)
+        time.sleep(1_000)
+    return batch
+
+
+def pass_gate(paths: tuple[str, str], batch: list[int]) -> list[int]:
+    """Given a bell and a gate by `setup`: rings, and waits."""
+    ring(paths[0])
+    wait_at(paths[1])
+    return batch
+
+
+def take_a_while(batch: list[int]) -> Iterator[int]:
+    """A quarter of a second each."""
+    for number in batch:
+        time.sleep(0.25)
+        yield number

@@ -27,6 +27,7 @@ SETTINGS: dict[str, Any] = {
     "file_bytes": None,  # largest size of a file
     "journal": {},
     "on_error": "skip",
+    "batch": None,
 }
 
 
@@ -38,6 +39,11 @@ def work(item: str) -> dict[str, int]:
     if number % 97 == 5 and not os.path.exists("mended"):
         raise ValueError(f"{number} is refused")
     return {"n": number, "square": number * number}
+
+
+def in_batches(items: list[str]) -> list[dict[str, int]]:
+    """The same for many; one that is refused spoils its batch."""
+    return [work(item) for item in items]
 
 
 def as_text(item: str) -> str:
@@ -71,9 +77,14 @@ def main() -> None:
     os.environ["PAUSE"] = str(settings["pause"])
     with allcores.Pool(2, backend=settings["backend"], limits=allcores.Limits(items_in_flight=200)) as pool:
         try:
-            function = as_text if settings["text"] else work
+            function = in_batches if settings["batch"] else as_text if settings["text"] else work
             result = pool.run(
-                function, settings["source"], settings["sink"], journal=journal, on_error=settings["on_error"]
+                function,
+                settings["source"],
+                settings["sink"],
+                journal=journal,
+                on_error=settings["on_error"],
+                batch=settings["batch"],
             )
         except allcores.AllcoresError as error:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))

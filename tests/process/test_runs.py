@@ -72,10 +72,12 @@ def finish(folder: Path, **settings: Any) -> allcores.RunResult:
     os.chdir(folder)
     try:
         module = importlib.import_module("journalled")
-        function = module.as_text if settings.get("text") else module.work
+        batch: int | None = settings.get("batch")
+        function = module.in_batches if batch else module.as_text if settings.get("text") else module.work
         kept: Any = journal() if settings.get("journal") is None else settings["journal"]
         with allcores.Pool(backend="serial") as pool:
-            return pool.run(function, "in.txt", settings.get("sink", "out.jsonl"), journal=kept, on_error="skip")
+            sink = settings.get("sink", "out.jsonl")
+            return pool.run(function, "in.txt", sink, journal=kept, on_error="skip", batch=batch)
     finally:
         os.chdir(here)
         sys.path.remove(str(folder))
@@ -116,6 +118,18 @@ def test_killed_at_a_moment_and_resumed(session: Session, folder: Path, point: s
     result = finish(folder)
     assert (folder / "out.jsonl").read_text() == wanted()
     assert result.resumed > 0 or not often
+    assert (result.ok, result.failed) == (wanted().count("\n"), 7)
+    assert not left_over(folder)
+
+
+def test_batches_that_are_killed_and_resumed(session: Session, folder: Path) -> None:
+    """The journal is about items: nothing is lost or done twice, although each batch has items that were settled."""
+    code, _ = session(folder, kill=["commit.before", 3], pause=0.0002, batch=32)
+    assert code == -signal.SIGKILL
+    assert not (folder / "out.jsonl").exists()
+    result = finish(folder, batch=32)
+    assert (folder / "out.jsonl").read_text() == wanted()
+    assert 0 < result.resumed < ITEMS
     assert (result.ok, result.failed) == (wanted().count("\n"), 7)
     assert not left_over(folder)
 
