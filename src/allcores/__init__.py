@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TaskError,
         TaskExited,
         TaskTimeout,
+        UnknownOption,
         UsageError,
         WorkerLost,
     )
@@ -96,6 +97,7 @@ _HOMES = {
         "TaskError",
         "TaskExited",
         "TaskTimeout",
+        "UnknownOption",
         "UsageError",
         "WorkerLost",
     ),
@@ -169,6 +171,7 @@ __all__ = [
     "TaskExited",
     "TaskTimeout",
     "Timeline",
+    "UnknownOption",
     "UsageError",
     "WorkerLost",
     "WorkerStatus",

@@ -2,6 +2,7 @@
 
     AllcoresError
     ├── UsageError (ValueError)            the caller's: an option or argument makes no sense
+    │   ├── UnknownOption (TypeError)      there is no option of that name
     │   └── NotSupported                   this backend or platform cannot keep that promise
     ├── PoolClosed (RuntimeError)          the caller's: the pool was closed before
     ├── PoolBusy (RuntimeError)            the caller's: the pool is used by code that runs inside of its own decision
@@ -68,6 +69,10 @@ def again(error: BaseException) -> BaseException:
 
 class UsageError(AllcoresError, ValueError):
     """An option or argument makes no sense; the message says which and what is allowed."""
+
+
+class UnknownOption(UsageError, TypeError):
+    """There is no option of that name, nor does the function take such an argument; the message says what is meant."""
 
 
 class NotSupported(UsageError):

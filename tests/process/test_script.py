@@ -173,10 +173,10 @@ def test_globals_of_a_notebook_are_seen_as_they_are_now() -> None:
     notebook: dict[str, object] = {"__name__": "__main__"}
     exec("RATE = 2\ndef taxed(amount):\n    return amount * RATE", notebook)
     with Pool(1) as pool:
-        assert pool.map(notebook["taxed"], [10]) == [20]  # type: ignore[arg-type]
+        assert pool.map(notebook["taxed"], [10]) == [20]  # type: ignore[call-overload]
     notebook["RATE"] = 3
     with Pool(1) as pool:
-        assert pool.map(notebook["taxed"], [10]) == [30]  # type: ignore[arg-type]
+        assert pool.map(notebook["taxed"], [10]) == [30]  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("method", METHODS)

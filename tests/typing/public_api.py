@@ -6,6 +6,8 @@ when one of them is not needed any more.
 
 from __future__ import annotations
 
+import functools
+import math
 import multiprocessing
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor, Future
@@ -42,7 +44,7 @@ def the_verbs_of_the_module() -> None:
     assert_type(allcores.aimap(length, pages()), allcores.AsyncStream[int])
     assert_type(allcores.submit(add, 1, right=2), Future[float])
     assert_type(allcores.run(length, ["a"], "out.jsonl"), allcores.RunResult)
-    assert_type(allcores.map(lambda text: text + "!", ["a"]), list[Any])
+    assert_type(allcores.map(lambda text: text + "!", ["a"]), list[str])
 
 
 def slices_of_files() -> None:
@@ -75,26 +77,95 @@ def the_verbs_of_a_pool() -> None:
         pool.close()
 
 
+def scale(number: float, factor: float = 1, *, offset: int = 0) -> float:
+    return number * factor + offset
+
+
+def three(first: int, second: str, third: float) -> str:
+    return f"{first} {second} {third}"
+
+
+def several_inputs() -> None:
+    assert_type(allcores.map(add, [1], [2]), list[float])
+    assert_type(allcores.map(three, [1], ["b"], [3.5], timeout=2), list[str])
+    assert_type(allcores.map(max, [1], [2], [3], [4]), list[Any])
+    assert_type(list(allcores.imap(add, iter([1]), range(3))), list[float])
+    assert_type(allcores.outcomes(add, [1], [2]), allcores.Stream[allcores.Outcome[float]])
+    with allcores.Pool() as pool:
+        assert_type(pool.imap_unordered(add, [1], [2], chunk=3), allcores.Stream[float])
+    allcores.map(add, [1], ["b"])  # type: ignore[arg-type]
+    allcores.map(three, [1], ["b"], ["c"])  # type: ignore[arg-type]
+    allcores.map(length, ["a"], ["b"])  # type: ignore[arg-type]
+
+
+def constants() -> None:
+    assert_type(allcores.map(scale, [1, 2], factor=3, offset=1), list[float])
+    assert_type(allcores.imap(scale, [1, 2], factor=3), allcores.Stream[float])
+    assert_type(allcores.map(functools.partial(scale, offset=3), [1, 2], timeout=3), list[float])
+    with allcores.Pool() as pool:
+        assert_type(pool.outcomes(scale, [1], offset=2), allcores.Stream[allcores.Outcome[float]])
+        pool.run(scale, [1], "out.jsonl", offset=2)
+    allcores.map(scale, [1], factor="b")  # type: ignore[call-overload]
+    allcores.map(scale, [1], factr=3)  # type: ignore[call-overload]
+    allcores.map(length, ["a"], timout=5)  # type: ignore[call-overload]
+
+
+def lengths(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+def batches() -> None:
+    assert_type(allcores.map(lengths, ["a"], batch=3, timeout=2), list[int])
+    assert_type(allcores.imap(lengths, iter(["a"]), batch="auto"), allcores.Stream[int])
+    assert_type(allcores.outcomes(lengths, ["a"], batch=3), allcores.Stream[allcores.Outcome[int]])
+    allcores.map(length, ["a"], batch=3)  # type: ignore[arg-type]
+    allcores.map(lengths, ["a"])  # type: ignore[arg-type]
+    allcores.map(lengths, ["a"], batch="some")  # type: ignore[call-overload]
+
+
+def items_fit_the_function() -> None:
+    assert_type(allcores.map(int, ["1"]), list[int])
+    assert_type(allcores.map(Path, ["a"]), list[Path])
+    assert_type(allcores.map(math.sqrt, [1, 2]), list[float])
+    assert_type(allcores.map(scale, [1, 2]), list[float])
+    allcores.map(length, [1])  # type: ignore[arg-type]
+    allcores.imap(length, [1])  # type: ignore[arg-type]
+    allcores.outcomes(length, [b"a"])  # type: ignore[arg-type]
+    allcores.starmap(add, [(1, "b")])  # type: ignore[arg-type]
+    allcores.starmap(add, [(1, 2, 3)])  # type: ignore[arg-type]
+
+
+def submitted_calls_are_checked() -> None:
+    assert_type(allcores.submit(add, 1, 2), Future[float])
+    allcores.submit(add, 1)  # type: ignore[call-arg]
+    allcores.submit(add, 1, "b")  # type: ignore[arg-type]
+    allcores.submit(add, 1, rihgt=2)  # type: ignore[call-arg]
+    with allcores.Pool() as pool:
+        assert_type(pool.submit(add, 1, 2), Future[float])
+        pool.submit(add, 1, "b")  # type: ignore[call-overload]
+        pool.submit(add, 1, 2, 3)  # type: ignore[call-overload]
+
+
 def wrong_options_are_refused() -> None:
     pool = allcores.Pool()
-    pool.map(length, ["a"], on_error="ignore")  # type: ignore[arg-type]
-    pool.map(length, ["a"], timeout="1")  # type: ignore[arg-type]
-    pool.map(length, ["a"], chunksize=1)  # type: ignore[call-arg]
-    pool.map(length, 3)  # type: ignore[arg-type]
-    pool.map("length", ["a"])  # type: ignore[arg-type]
-    pool.imap(length, pages())  # type: ignore[arg-type]
-    pool.run(length, 3, "out.jsonl")  # type: ignore[arg-type]
-    pool.run(length, ["a"], 3)  # type: ignore[arg-type]
-    pool.run(length, ["a"], "out.jsonl", on_error="ignore")  # type: ignore[arg-type]
-    allcores.map(length, ["a"], chunksize=1)  # type: ignore[call-arg]
-    allcores.map(length, ["a"], ordered=False)  # type: ignore[call-arg]
-    allcores.imap(length, ["a"], timeout="1")  # type: ignore[arg-type]
-    allcores.imap_unordered(length, ["a"], on_error="ignore")  # type: ignore[arg-type]
-    allcores.starmap(add, [(1, 2)], retry=1)  # type: ignore[call-arg]
-    allcores.outcomes(length, ["a"], on_error="skip")  # type: ignore[call-arg]
-    allcores.aimap(length, pages(), chunksize=1)  # type: ignore[call-arg]
-    allcores.run(length, ["a"], "out.jsonl", resume=True)  # type: ignore[call-arg]
-    allcores.run(length, ["a"], 3)  # type: ignore[arg-type]
+    pool.map(length, ["a"], on_error="ignore")  # type: ignore[call-overload]
+    pool.map(length, ["a"], timeout="1")  # type: ignore[call-overload]
+    pool.map(length, ["a"], chunksize=1)  # type: ignore[call-overload]
+    pool.map(length, 3)  # type: ignore[call-overload]
+    pool.map("length", ["a"])  # type: ignore[call-overload]
+    pool.imap(length, pages())  # type: ignore[call-overload]
+    pool.run(length, 3, "out.jsonl")  # type: ignore[call-overload]
+    pool.run(length, ["a"], 3)  # type: ignore[call-overload]
+    pool.run(length, ["a"], "out.jsonl", on_error="ignore")  # type: ignore[call-overload]
+    allcores.map(length, ["a"], chunksize=1)  # type: ignore[call-overload]
+    allcores.map(length, ["a"], ordered=False)  # type: ignore[call-overload]
+    allcores.imap(length, ["a"], timeout="1")  # type: ignore[call-overload]
+    allcores.imap_unordered(length, ["a"], on_error="ignore")  # type: ignore[call-overload]
+    allcores.starmap(add, [(1, 2)], retry=1)  # type: ignore[call-overload]
+    allcores.outcomes(length, ["a"], on_error="skip")  # type: ignore[call-overload]
+    allcores.aimap(length, pages(), chunksize=1)  # type: ignore[call-overload]
+    allcores.run(length, ["a"], "out.jsonl", resume=True)  # type: ignore[call-overload]
+    allcores.run(length, ["a"], 3)  # type: ignore[call-overload]
     allcores.Pool(2, load)  # type: ignore[call-arg]
     allcores.Pool(limits={"setup_s": 1})  # type: ignore[arg-type]
     allcores.Limits(items_per_worker=2).items_per_worker = 3  # type: ignore[misc]

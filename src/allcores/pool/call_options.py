@@ -12,19 +12,17 @@ from typing import Literal, TypedDict
 from allcores.limits import Retry
 from allcores.runs.options import Journal
 from allcores.runs.options import OnError as OnErrorOfRun
-from allcores.scheduler.batch_size import Batch
 
 #: what becomes of an item that fails
 OnError = Literal["raise", "skip"]
 
 
 class CallOptions(TypedDict, total=False):
-    """Of every call: see `Pool.map`."""
+    """Of every call: see `Pool.map`. Without `batch`, which changes what a function is given."""
 
     timeout: float | None
     retries: int | Retry
     chunk: int | None
-    batch: Batch | None
 
 
 class MapOptions(CallOptions, total=False):

@@ -6,9 +6,10 @@ import atexit
 import os
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from allcores.outcome import Outcome
+from allcores.pool.method_types import async_method, map_method, outcomes_method, run_method, star_method, stream_method
 from allcores.pool.pool import Pool, is_of_this_process, is_usable
 from allcores.pool.result_stream import Stream
 from allcores.system.tracebacks import hiding
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
-    from allcores.pool.call_options import ActorOptions, AsyncMapOptions, MapOptions, OutcomeOptions, RunOptions
+    from allcores.pool.call_options import ActorOptions
     from allcores.runs.options import RunResult, SinkLike, SourceLike
 
     Ts = TypeVarTuple("Ts")
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -67,52 +69,62 @@ atexit.register(shutdown_shared)
 # --- the functions ------------------------------------------------------------------------------
 
 
+@map_method
 @hiding
-def map(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> list[R]:
+def map(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> list[R]:
     """`Pool.map` on the shared pool."""
-    return shared().map(fn, items, **options)
+    return shared().map(fn, items, *more, **options)
 
 
+@stream_method
 @hiding
-def imap(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> Stream[R]:
+def imap(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Stream[R]:
     """`Pool.imap` on the shared pool."""
-    return shared().imap(fn, items, **options)
+    return shared().imap(fn, items, *more, **options)
 
 
+@stream_method
 @hiding
-def imap_unordered(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[MapOptions]) -> Stream[R]:
+def imap_unordered(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Stream[R]:
     """`Pool.imap_unordered` on the shared pool."""
-    return shared().imap_unordered(fn, items, **options)
+    return shared().imap_unordered(fn, items, *more, **options)
 
 
+@star_method
 @hiding
-def starmap(fn: Callable[..., R], items: Iterable[Iterable[Any]], **options: Unpack[MapOptions]) -> list[R]:
+def starmap(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> list[R]:
     """`Pool.starmap` on the shared pool."""
     return shared().starmap(fn, items, **options)
 
 
+@outcomes_method
 @hiding
-def outcomes(fn: Callable[..., R], items: Iterable[Any], **options: Unpack[OutcomeOptions]) -> Stream[Outcome[R]]:
+def outcomes(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Stream[Outcome[R]]:
     """`Pool.outcomes` on the shared pool."""
-    return shared().outcomes(fn, items, **options)
+    return shared().outcomes(fn, items, *more, **options)
 
 
+@async_method
 @hiding
 def aimap(
-    fn: Callable[..., R], items: Iterable[Any] | AsyncIterable[Any], **options: Unpack[AsyncMapOptions]
+    fn: Callable[..., R],
+    items: Iterable[Any] | AsyncIterable[Any],
+    *more: Iterable[Any] | AsyncIterable[Any],
+    **options: Any,
 ) -> AsyncStream[R]:
     """`Pool.aimap` on the shared pool."""
-    return shared().aimap(fn, items, **options)
+    return shared().aimap(fn, items, *more, **options)
 
 
+@run_method
 @hiding
-def run(fn: Callable[..., Any], source: SourceLike, sink: SinkLike, **options: Unpack[RunOptions]) -> RunResult:
+def run(fn: Callable[..., Any], source: SourceLike, sink: SinkLike, **options: Any) -> RunResult:
     """`Pool.run` on the shared pool."""
     return shared().run(fn, source, sink, **options)
 
 
 @hiding
-def submit(fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+def submit(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
     """`Pool.submit` on the shared pool."""
     return shared().submit(fn, *args, **kwargs)
 

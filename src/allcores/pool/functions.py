@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -44,7 +45,10 @@ class Functions:
         known = self._known.get(key)
         if known is not None and known[0]() is target:
             return known[1]
-        name = getattr(target, "__qualname__", type(target).__name__)
+        named = target
+        while isinstance(named, partial):
+            named = named.func
+        name = getattr(named, "__qualname__", type(named).__name__)
         if not self._backend.needs_bytes:
             function = Function(next(self._numbers), target, b"", style, name)
             function.shows_arguments = shows_arguments

@@ -7,16 +7,26 @@ import threading
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
 from allcores.errors import Interrupted, NotSupported, UsageError
 from allcores.limits import Limits, Retry, check_batch, check_chunk, check_on_error, check_timeout
 from allcores.outcome import Outcome
+from allcores.pool import arguments
 from allcores.pool.actor_methods import ActorMethods
 from allcores.pool.driver import Driver, close_dropped
 from allcores.pool.input_reader import encode
+from allcores.pool.method_types import (
+    async_method,
+    map_method,
+    outcomes_method,
+    run_method,
+    star_method,
+    stream_method,
+    submit_method,
+)
 from allcores.pool.notifier import Observer
 from allcores.pool.pool_log import Logs, PoolLog
 from allcores.pool.result_stream import Stream
@@ -70,8 +80,11 @@ class Pool(ActorMethods, Sharing):
         logs: True has log records of worker processes handled by this process's logging, and the pool's own events
             logged (logger "allcores"); False leaves logging alone; a `Logs` also takes what workers print.
         name: For messages and thread names.
+        **unknown: There are no others. For those of other libraries (`n_jobs`, `initializer`) the error says which of
+            these is meant.
 
     Raises:
+        UnknownOption: For a keyword that is no option.
         UsageError: For options that make no sense.
         NotPicklable: If `setup` or `preload` cannot travel.
         NotSupported: For options that this system or backend cannot offer.
@@ -94,12 +107,18 @@ class Pool(ActorMethods, Sharing):
         observers: Iterable[Observer] = (),
         logs: bool | Logs = True,
         name: str = "pool",
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            arguments.refuse(type(self), unknown)
         budget = core_budget().workers
         if workers is None:
             workers = budget
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise UsageError(f"workers={workers!r} must be a whole number, 1 or more, or None for the core budget.")
+            raise UsageError(
+                f"workers={workers!r} must be a whole number, 1 or more, or None for all cores: {budget}, the core "
+                "budget."
+            )
         if backend == "serial":
             workers = 1
         self.workers = workers
@@ -171,23 +190,27 @@ class Pool(ActorMethods, Sharing):
 
     # --- work -------------------------------------------------------------------------------------
 
+    @map_method
     @hiding
     def map(
         self,
         fn: Callable[..., R],
         items: Iterable[Any],
-        *,
+        *more: Iterable[Any],
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
         on_error: OnError = "raise",
+        **constants: Any,
     ) -> list[R]:
         """Results of `fn(item)` for all items, as a list in input order.
 
         Args:
             fn: The function; called as `fn(item)`, in a worker.
             items: The input. It is pulled on the calling thread, as far ahead as `Limits` allow.
+            *more: Further inputs, as for the built-in `map`: the function is called as `fn(item, item of the second,
+                ...)`, and the shortest input ends it. An item is a tuple then, in outcomes and messages.
             timeout: Seconds per item and attempt; the item that uses them up is ended, the others go on.
             retries: Further attempts for an item that fails, or a `Retry` with the details.
             chunk: Items that travel together; None sizes chunks by measurement.
@@ -196,6 +219,8 @@ class Pool(ActorMethods, Sharing):
                 concern one item: a batch that fails is run again in smaller ones, until the item at fault is alone. A
                 call may have fewer items, and a chunk holds whole batches. None: `fn` takes one item.
             on_error: "raise" the first failure in input order, or "skip" failed items.
+            **constants: Keyword arguments for the function, the same for all items; they travel once to each worker.
+                The names above are options: `functools.partial(fn, timeout=5)` gives the function one called so.
 
         Returns:
             One result per item, in input order; with `on_error="skip"`, one per item that returned.
@@ -206,22 +231,26 @@ class Pool(ActorMethods, Sharing):
             WorkerLost: The process that ran an item ended.
             BatchError: With `batch`, the function did not return one result per item; also with `on_error="skip"`.
             NotPicklable: The function, an item or a result cannot travel.
+            UnknownOption: A keyword is no option, and no argument of the function.
             Interrupted: On Ctrl-C, with the results of the leading items in `done`.
         """
-        stream = self.imap(fn, items, timeout=timeout, retries=retries, chunk=chunk, batch=batch, on_error=on_error)
-        return _collect(stream)
+        fn, style, items = self._combined(self.map, fn, "one", items, more, constants)
+        check_on_error(on_error)
+        return _collect(self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, ordered=True))
 
+    @stream_method
     @hiding
     def imap(
         self,
         fn: Callable[..., R],
         items: Iterable[Any],
-        *,
+        *more: Iterable[Any],
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
         on_error: OnError = "raise",
+        **constants: Any,
     ) -> Stream[R]:
         """Results in input order, one by one, in bounded memory; the input may be endless.
 
@@ -229,23 +258,28 @@ class Pool(ActorMethods, Sharing):
         allow. An exception of the input arrives after the results of the items before it. Leaving
         the loop cancels what is left. Arguments as for `map`.
         """
-        return self._stream(fn, "one", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
+        fn, style, items = self._combined(self.imap, fn, "one", items, more, constants)
+        return self._stream(fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
 
+    @stream_method
     @hiding
     def imap_unordered(
         self,
         fn: Callable[..., R],
         items: Iterable[Any],
-        *,
+        *more: Iterable[Any],
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
         on_error: OnError = "raise",
+        **constants: Any,
     ) -> Stream[R]:
         """Results as they are finished. Arguments as for `map`."""
-        return self._stream(fn, "one", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=False)
+        fn, style, items = self._combined(self.imap_unordered, fn, "one", items, more, constants)
+        return self._stream(fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=False)
 
+    @star_method
     @hiding
     def starmap(
         self,
@@ -257,42 +291,48 @@ class Pool(ActorMethods, Sharing):
         chunk: int | None = None,
         batch: Batch | None = None,
         on_error: OnError = "raise",
+        **constants: Any,
     ) -> list[R]:
         """Like `map` for functions of several arguments: results of `fn(*item)`.
 
         With `batch`, `fn` gets a list for each of its arguments.
         """
-        return _collect(
-            self._stream(fn, "star", items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
-        )
+        fn, style, items = self._combined(self.starmap, fn, "star", items, (), constants)
+        check_on_error(on_error)
+        return _collect(self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, ordered=True))
 
+    @outcomes_method
     @hiding
     def outcomes(
         self,
         fn: Callable[..., R],
         items: Iterable[Any],
-        *,
+        *more: Iterable[Any],
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
         ordered: bool = True,
+        **constants: Any,
     ) -> Stream[Outcome[R]]:
         """An `Outcome` for each item, never an exception for one: value or error, attempts, seconds, worker."""
-        return self._stream(fn, "one", items, timeout, retries, chunk, batch, None, ordered=ordered)
+        fn, style, items = self._combined(self.outcomes, fn, "one", items, more, constants)
+        return self._stream(fn, style, items, timeout, retries, chunk, batch, None, ordered=ordered)
 
+    @async_method
     @hiding
     def aimap(
         self,
         fn: Callable[..., R],
         items: Iterable[Any] | AsyncIterable[Any],
-        *,
+        *more: Iterable[Any] | AsyncIterable[Any],
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
         on_error: OnError = "raise",
         ordered: bool = True,
+        **constants: Any,
     ) -> AsyncStream[R]:
         """Results for `async for`; the input may be sync or async. Call it inside a running event loop.
 
@@ -303,9 +343,11 @@ class Pool(ActorMethods, Sharing):
         from allcores.pool.async_stream import AsyncStream
 
         check_on_error(on_error)
-        make, function = self._plan(fn, "one", items, timeout, retries, chunk, batch, ordered, False)
+        fn, style, items = self._combined(self.aimap, fn, "one", items, more, constants)
+        make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, False)
         return AsyncStream(self._driver, make, function, items, on_error, self)
 
+    @run_method
     @hiding
     def run(
         self,
@@ -319,6 +361,7 @@ class Pool(ActorMethods, Sharing):
         chunk: int | None = None,
         batch: Batch | None = None,
         on_error: Literal["raise", "skip", "record"] = "raise",
+        **constants: Any,
     ) -> RunResult:
         """Map a source into a sink, so that it can go on after anything; the output appears whole, in input order.
 
@@ -334,6 +377,7 @@ class Pool(ActorMethods, Sharing):
             retries: As for `map`.
             chunk: As for `map`.
             batch: As for `map`.
+            **constants: As for `map`. Other ones make another run.
 
         Raises:
             RunChanged: Function, options or input are not those of the run that is resumed.
@@ -346,6 +390,7 @@ class Pool(ActorMethods, Sharing):
 
         check_timeout(timeout)
         check_batch(batch)
+        fn, _, _ = self._combined(self.run, fn, "one", source, (), constants)
         init = self._worker_init
         return run(
             self,
@@ -364,6 +409,7 @@ class Pool(ActorMethods, Sharing):
             preload_args=init.preload_args,
         )
 
+    @submit_method
     @hiding
     def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
         """A `concurrent.futures.Future` for `fn(*args, **kwargs)`. Its `cancel()` ends running work."""
@@ -447,6 +493,22 @@ class Pool(ActorMethods, Sharing):
 
     # --- how methods become maps -------------------------------------------------------------------
 
+    def _combined(
+        self,
+        method: Callable[..., Any],
+        fn: Callable[..., Any],
+        style: str,
+        items: Any,
+        more: tuple[Any, ...],
+        constants: dict[str, Any],
+    ) -> tuple[Callable[..., Any], str, Any]:
+        """One function, its style, and one input: of several inputs, and with constants."""
+        if not more and not constants:
+            return fn, style, items
+        init = self._worker_init
+        has_state = init.setup is not None or init.preload is not None
+        return arguments.combined(method, fn, style, items, more, constants, has_state=has_state)
+
     def _plan(
         self,
         fn: Callable[..., Any],
@@ -475,7 +537,7 @@ class Pool(ActorMethods, Sharing):
                 least = max(least, 2 * batch * self.workers)
         self._driver.check_open()
         function = self._driver.functions.named(fn, style)
-        total = len(items) if hasattr(items, "__len__") else None
+        total = arguments.length_of(items)
 
         def make(number: int) -> MapState:
             return MapState(

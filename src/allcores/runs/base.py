@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from allcores.limits import Retry
 from allcores.outcome import Outcome
 
-R = TypeVar("R")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -31,16 +29,7 @@ class OutcomeStream(Protocol[T_co]):
 class RunPool(Protocol):
     """Whatever maps a function over items, with an outcome for each."""
 
-    def outcomes(
-        self,
-        fn: Callable[..., R],
-        items: Iterable[Any],
-        *,
-        timeout: float | None = None,
-        retries: int | Retry = 0,
-        chunk: int | None = None,
-        batch: int | Literal["auto"] | None = None,
-        ordered: bool = True,
-    ) -> OutcomeStream[Outcome[R]]:
-        """The outcomes of `fn(item)` for all items. See `Pool.outcomes`."""
+    @property
+    def outcomes(self) -> Callable[..., OutcomeStream[Outcome[Any]]]:
+        """The outcomes of `fn(item)` for all items, with those options. See `Pool.outcomes`."""
         ...

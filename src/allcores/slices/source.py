@@ -169,7 +169,7 @@ class Slice(Reference):
         return hash(self.arguments())
 
 
-class Slices(Sequence[Slice]):
+class Slices(Sequence[Any]):
     """A file as a sequence of slices: an input for `map` and its like. It reads nothing; workers do.
 
     `slices[2:5]` are fewer slices, and `itertools.chain(a, b)` is the slices of two files.

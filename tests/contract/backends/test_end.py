@@ -49,13 +49,13 @@ class TestMistakes:
 
     def test_something_that_cannot_be_called(self, pool: Pool) -> None:
         with pytest.raises(UsageError, match="5 cannot be called"):
-            pool.map(5, [1])  # type: ignore[arg-type]
+            pool.map(5, [1])  # type: ignore[call-overload]
         with pytest.raises(UsageError, match="5 cannot be called"):
-            pool.submit(5)  # type: ignore[arg-type]
+            pool.submit(5)  # type: ignore[call-overload]
 
     def test_something_that_cannot_be_iterated(self, pool: Pool) -> None:
         with pytest.raises(TypeError, match="not iterable"):
-            pool.map(tasks.double, 5)  # type: ignore[arg-type]
+            pool.map(tasks.double, 5)  # type: ignore[call-overload]
         assert pool.map(tasks.double, [1]) == [2]
 
     def test_starmap_of_items_that_cannot_be_spread(self, pool: Pool) -> None:

@@ -75,4 +75,4 @@ class TestFunctions:
 
     def test_a_changed_function_object_is_not_mistaken_for_another(self, pool: Pool) -> None:
         for number in range(50):
-            assert pool.map(lambda item, number=number: item + number, [1]) == [number + 1]
+            assert pool.map(lambda item, number=number: item + number, [1]) == [number + 1]  # type: ignore[misc]

@@ -42,7 +42,7 @@ class TestVerbs:
         with pool.imap(tasks.double, [1, 2]) as stream:
             assert [next(stream), next(stream), next(stream, "end")] == [2, 4, "end"]
 
-    def test_starmap_spreads_each_item(self, pool: Pool) -> None:
+    def test_starmap_spreads_each_item(self, pool: Any) -> None:
         assert pool.starmap(tasks.add, [(1, 2), [3, 4], ["a", "b"]]) == [3, 7, "ab"]
 
     @each_start_method
