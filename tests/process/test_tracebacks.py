@@ -116,7 +116,7 @@ def test_what_the_program_does_wrong_is_shown_at_its_line(pool: allcores.Pool) -
         calls: list[Callable[[], object]] = [
             lambda: pool.map(invert, [1], chunk=0),
             lambda: allcores.map(invert, [1], timeout=-1),
-            lambda: pool.map(invert, 5),  # type: ignore[arg-type]
+            lambda: pool.map(invert, 5),  # type: ignore[call-overload]
             lambda: pool.map(lambda number: (lock, number), [1]),
             lambda: pool.submit(lambda number: (lock, number), 1).result(),
             lambda: pool.map(invert, failing()),
