@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.errors import again
 from allcores.pool.driver import Driver
@@ -13,6 +13,9 @@ from allcores.pool.input_reader import InputReader
 from allcores.pool.result_stream import LOGS_ASIDE_S, Reading
 from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.system.clock import monotonic_ns
+
+if TYPE_CHECKING:
+    from allcores.pool.async_batches import Gatherer
 from allcores.system.tracebacks import hide
 
 R = TypeVar("R")
@@ -144,7 +147,14 @@ async def _pull(
 ) -> None:
     """Feed from an async input, one item at a time: such inputs are slow by nature."""
     asked_ns = monotonic_ns()
+    gatherer: Gatherer | None = None
     try:
+        if map_state.chunker.batch:
+            from allcores.pool.async_batches import Gatherer
+
+            gatherer = Gatherer(driver, map_state, input_reader, bell.event.set)
+            await gatherer.pull(source)
+            return
         async for item in source:
             input_reader.send([item], asked_ns)
             # Where reading is what runs tasks (backend="serial"), the reader has to know.
@@ -161,5 +171,7 @@ async def _pull(
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise  # of a task, these end the loop
     finally:
+        if gatherer is not None:
+            gatherer.hand_over()
         if not map_state.cancelled:
             input_reader.stop()

@@ -23,6 +23,8 @@ SLOW_PULL_NS = 2_000_000
 SLOW_FILL_NS = 20_000_000
 #: A batch is filled no longer than this while all workers are busy, ns; once one is idle, SLOW_FILL_NS.
 FILL_NS = 500_000_000
+FOREVER_NS = 1 << 62
+_IN_MEMORY = {type(iter([])), type(iter(())), type(iter(range(0)))}
 #: Chunks that are handed over in one turn, at most.
 MOST_CHUNKS = 64
 
@@ -63,7 +65,10 @@ class InputReader:
         self._stride = 1
         #: the function gets batches
         self._fills = map_state.chunker.batch > 0
-        self._slow_ns = SLOW_FILL_NS if self._fills else SLOW_PULL_NS
+        self._slow_ns = SLOW_PULL_NS
+        if self._fills:
+            # What is in memory is never waited for: a thread that has to wait for its turn is no slow input.
+            self._slow_ns = FOREVER_NS if type(items) in _IN_MEMORY else SLOW_FILL_NS
         #: index of the next item
         self._index = 0
         self.slow = False

@@ -59,6 +59,53 @@ class TestResults:
 
         assert asyncio.run(both()) == (doubled, doubled)
 
+    def test_an_async_input_is_gathered(self, pool: Any) -> None:
+        """Its items come one by one, and would else be batches of one."""
+
+        async def sizes() -> list[int]:
+            async def source() -> AsyncIterator[int]:
+                for number in range(150):
+                    yield number
+
+            return [size async for size in pool.aimap(batch_tasks.sizes, source(), batch=64)]
+
+        assert asyncio.run(sizes()) == [64] * 128 + [22] * 22
+
+    def test_an_async_input_that_waits_is_not_waited_for(self, pool: Any) -> None:
+        """It gives its second item once the first has its result: a whole batch would never come together."""
+
+        async def talk() -> list[int]:
+            answered = asyncio.Event()
+
+            async def source() -> AsyncIterator[int]:
+                for number in range(3):
+                    yield number
+                    await answered.wait()
+                    answered.clear()
+
+            found = []
+            async for value in pool.aimap(batch_tasks.double, source(), batch=64):
+                found.append(value)
+                answered.set()
+            return found
+
+        assert asyncio.run(talk()) == [0, 2, 4]
+
+    def test_what_an_async_input_raises_comes_after_its_items(self, pool: Any) -> None:
+        async def read() -> list[int]:
+            async def source() -> AsyncIterator[int]:
+                for number in range(10):
+                    yield number
+                raise OSError("torn")
+
+            found = []
+            with pytest.raises(OSError, match="torn"):
+                async for value in pool.aimap(batch_tasks.double, source(), batch=64):
+                    found.append(value)
+            return found
+
+        assert asyncio.run(read()) == [number * 2 for number in range(10)]
+
     def test_a_run_takes_batches(self, pool: Any, tmp_path: Path) -> None:
         """Each result is a line, also without a journal; what JSON cannot hold fails alone."""
         for journal in (True, False):
