@@ -8,7 +8,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from tests.process.waiting import note, ring, wait_at
+from tests.process.waiting import PATIENCE_S, note, ring, wait_at
 
 
 class Refused(Exception):
@@ -78,6 +78,22 @@ class Index:
 
     def _secret(self) -> None:
         raise AssertionError("it is private")
+
+
+class Meeting:
+    """Its calls wait for each other."""
+
+    def __init__(self, parties: int, book: str = "") -> None:
+        self.barrier = threading.Barrier(parties)
+        if book:
+            note(book, "built")
+
+    def meet(self, number: int) -> int:
+        self.barrier.wait(PATIENCE_S)
+        return number
+
+    def thread(self) -> str:
+        return threading.current_thread().name
 
 
 class Fussy:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.process.indexes import Diary, Fussy, Index
+from tests.process.indexes import Diary, Fussy, Index, Refused
 from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, wait_gone
 
 from allcores import (
@@ -26,6 +26,7 @@ from allcores import (
     Pool,
     PoolClosed,
     SetupError,
+    TaskExited,
     TaskTimeout,
     UsageError,
     WorkerLost,
@@ -236,6 +237,63 @@ def test_asyncio(tmp_path: Path) -> None:
 
     with Pool(1) as pool, pool.actor(Index) as index:
         asyncio.run(main(index))
+
+
+# --- several calls at a time ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_calls_that_run_beside_a_crash_are_lost_and_named(method: str, tmp_path: Path) -> None:
+    with (
+        Pool(1, start_method=method) as pool,
+        pool.actor(Index, concurrent=3) as index,
+        Bell(tmp_path / "bell") as bell,
+        Gate(tmp_path / "gate") as gate,
+    ):
+        beside = [index.wait(bell.path, gate.path, n) for n in range(2)]
+        bell.hear(2)
+        killer = index.die()
+        after = [index.add() for _ in range(9)]
+        for future in beside:
+            with pytest.raises(WorkerLost, match=r"Index\.wait\(.* was running, beside . more, when its process"):
+                future.result()
+        with pytest.raises(WorkerLost, match=r"Index\.die\(\)"):
+            killer.result()
+        lost = [future for future in after if future.exception() is not None]
+        assert len(lost) <= 1  # the third place was free before the end was seen
+        assert sorted(future.result() for future in after if future not in lost) == list(range(1, 10 - len(lost)))
+
+
+def test_a_deadline_beside_others(tmp_path: Path) -> None:
+    with Pool(1) as pool, pool.actor(Index, concurrent=3) as index, Bell(tmp_path / "bell") as bell:
+        forever = index.hang(bell.path)
+        bell.hear()
+        late = index.with_options(timeout=0.1).hang()
+        with pytest.raises(TaskTimeout, match=r"Index\.hang\(\) ran longer"):
+            late.result()
+        with pytest.raises(WorkerLost, match=r"Index\.hang\('.*was running, beside 1 more,.*hang\(\) timed out"):
+            forever.result()
+        assert index.add().result() == 1
+
+
+def test_an_answer_need_not_wait_for_a_longer_call(tmp_path: Path) -> None:
+    with (
+        Pool(1) as pool,
+        pool.actor(Index, concurrent=2) as index,
+        Bell(tmp_path / "bell") as bell,
+        Gate(tmp_path / "gate") as gate,
+    ):
+        slow = index.wait(bell.path, gate.path, "slow")
+        bell.hear()
+        for number in range(1, 300):
+            assert index.add().result() == number
+        assert index.echo(b"x" * 3_000_000).result() == b"x" * 3_000_000
+        with pytest.raises(Refused):
+            index.sync.refuse("word")
+        assert type(index.call(lambda obj: sys.exit(3)).exception()) is TaskExited
+        assert not slow.done()
+        gate.open()
+        assert slow.result() == "slow"
 
 
 # --- the queue ------------------------------------------------------------------------------------

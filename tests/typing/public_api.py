@@ -47,6 +47,40 @@ def the_verbs_of_the_module() -> None:
     assert_type(allcores.map(lambda text: text + "!", ["a"]), list[str])
 
 
+class Index:
+    def __init__(self, path: str, words: int = 3) -> None:
+        self.path = path
+
+    def search(self, word: str, limit: int = 1) -> list[int]:
+        return [1]
+
+
+def actors() -> None:
+    with allcores.Pool() as pool, pool.actor(Index, "a.txt", timeout=1.5, restart=None) as index:
+        assert_type(index, allcores.Actor[Index])
+        # By its methods: exact arguments and results, as futures.
+        assert_type(index.call(Index.search, "word"), Future[list[int]])
+        assert_type(index.call(Index.search, "word", limit=2), Future[list[int]])
+        assert_type(index.call(lambda obj: obj.path), Future[str])
+        assert_type(index.with_options(timeout=2).call(Index.search, "word"), Future[list[int]])
+        index.call(Index.search, 5)  # type: ignore[call-overload]
+        index.call(Index.search, "word", limt=2)  # type: ignore[call-arg]
+        assert_type(index.call("search", "word"), Future[Any])
+        # As the object itself: exact arguments and results, waited for.
+        assert_type(index.sync, Index)
+        assert_type(index.sync.search("word"), list[int])
+        index.sync.search(5)  # type: ignore[arg-type]
+        index.sync.serch("word")  # type: ignore[attr-defined]
+        # By name: a future of anything.
+        assert_type(index.search("word"), Future[Any])
+    assert_type(allcores.actors(Index, "a.txt", 5, count=3, max_queued=None), allcores.Actor[Index])
+    allcores.actor(Index, 5)  # type: ignore[arg-type]
+    allcores.actor(Index)  # type: ignore[arg-type]
+    allcores.actor(Index, "a.txt", restrat=3)  # type: ignore[call-arg]
+    with allcores.actor(Index, "a.txt") as other:
+        assert_type(other, allcores.Actor[Index])
+
+
 def slices_of_files() -> None:
     source = allcores.slices.npy(Path("big.npy"), rows=100)
     assert_type(source, allcores.slices.Slices)

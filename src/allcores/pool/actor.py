@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from allcores.errors import NotPicklable, NotSupported, UsageError
 from allcores.limits import FOREVER_S, check_timeout
@@ -49,7 +49,13 @@ class Actor(Generic[T]):
             self._check_method(name)
             return _ActorMethod(self, name)
 
-    def call(self, method: Callable[Concatenate[T, P], R] | str, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+    @overload
+    def call(self, method: Callable[Concatenate[T, P], R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+
+    @overload
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Future[Any]: ...
+
+    def call(self, method: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call a method with everything checked by type checkers: `actor.call(Index.search, word)`.
 
         Args:
@@ -75,7 +81,7 @@ class Actor(Generic[T]):
             name = getattr(method, "__name__", "")
             if self._cls is not None and not name.startswith("_") and getattr(self._cls, name, None) is method:
                 target = name  # so that it is the one of the object's class, if that is a subclass
-        return cast("Future[R]", self._workers.call(target, args, kwargs, self._settings))
+        return self._workers.call(target, args, kwargs, self._settings)
 
     @property
     def sync(self) -> T:
@@ -105,7 +111,7 @@ class Actor(Generic[T]):
         if queue_timeout is not None:
             queue_s = _seconds("queue_timeout", queue_timeout)
         if cancel_running is not None:
-            _check_cancel_running(cancel_running, self._workers.build.concurrent, self._workers.backend)
+            _check_cancel_running(cancel_running, self._workers.build.concurrent_calls, self._workers.backend)
             ends_running = cancel_running
         return Actor(self._workers, self._cls, CallSettings(timeout_ns, queue_s, ends_running))
 

@@ -29,7 +29,7 @@ from allcores.scheduler.map_state import Chunk, MapState, call_text
 from allcores.system.clock import monotonic_ns
 from allcores.system.cores import core_budget
 from allcores.transport import process_role
-from allcores.worker.actor_object import Apply, Build, Method, leave
+from allcores.worker.actor_object import Apply, Build, BuildTogether, Method, leave
 
 if TYPE_CHECKING:
     from allcores.pool.pool_log import Logs
@@ -158,12 +158,22 @@ class ActorWorkers:
                 "memory_reserve": None,
             }
         )
+        workers, teardown = self.count, leave
+        policy = self._policy
+        if home.backend == "threads" and build.concurrent_calls > 1:
+            # Each thread is a worker, and an object has several.
+            workers *= build.concurrent_calls
+            together = BuildTogether(build.factory, build.args, build.words, build.concurrent_calls)
+            build, teardown = together, together.leave
+            policy = ActorPolicy(build.words, restart=policy.restart, within_ns=policy.within_ns)
+        elif home.backend == "serial":
+            policy = ActorPolicy(build.words, restart=policy.restart, within_ns=policy.within_ns)
         each = max(1, core_budget().workers // home.pool.workers)
         try:
             place = open_backend(
                 home.backend,
-                workers=self.count,
-                worker_init=WorkerInit(build, (), leave, home.preload, home.preload_args),
+                workers=workers,
+                worker_init=WorkerInit(build, (), teardown, home.preload, home.preload_args),
                 limits=limits,
                 start_method=home.start_method,
                 share=each * self.count,
@@ -174,7 +184,7 @@ class ActorWorkers:
         except NotPicklable as error:
             raise NotPicklable(f"{build.words} cannot travel to its process: {error}", path=error.path) from error
         observers = (PoolLog(self.name),) if home.logs.records else ()
-        driver = Driver(self.count, limits, place, observers, self.name, self._policy)
+        driver = Driver(workers, limits, place, observers, self.name, policy)
         # The driver knows nothing of this object: an actor that nobody has any more ends its processes.
         self._finalizer = weakref.finalize(self, close_dropped, driver)
         return driver

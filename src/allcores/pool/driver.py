@@ -110,7 +110,8 @@ class Driver:
             self.scheduler.state.activity_batcher = ActivityBatcher()
         if self._notifier.observers:
             self.notify_observers(PoolOpened(name, backend.name, workers))
-        self.scheduler.state.actor_policy = actor_policy
+        if actor_policy is not None:
+            self.scheduler.state.actor_policy, self.scheduler.state.concurrent = actor_policy, actor_policy.concurrent
         self.scheduler.state.setup_step = backend.setup_step
         self.scheduler.state.is_stopped = backend.is_stopped
         if backend.memory_gauge is not None:

@@ -278,7 +278,7 @@ class Scheduler:
             if chunk.done < len(chunk.items):
                 # It stopped at its limit, or is leaving. The rest was never started.
                 settlement.requeue(chunk, chunk.done, len(chunk.items), size=1 if event.unloadable else None)
-            if worker_state.chunks:
+            if worker_state.chunks and state.concurrent == 1:
                 worker_state.chunks[0].sent_ns = now
             self._workers.reopen(worker_state)
         if event.leaving:

@@ -235,13 +235,16 @@ class Settlement:
         seconds_ns = max(0, now - running.started_ns) if running is not None else 0
         for chunk in reversed(worker_state.chunks):
             charged = termination is not None and chunk.sequence == termination.sequence
+            if not chunk.items:
+                continue  # its call was stolen before it was begun, and is with another worker
             if chunk.sequence > reached and not charged:
                 self.requeue(chunk, 0, 1)
                 continue
             failure = Failure(0, event.kind, event.error)
             if termination is not None:
                 failure = Failure(0, termination.kind, termination.error)
-            if not charged and (termination is not None or chunk.sequence != reached):
+            alone = chunk.sequence == reached and len(worker_state.chunks) == 1
+            if not charged and (termination is not None or not (alone or self._state.concurrent == 1)):
                 failure = Failure(0, Kind.WORKER_LOST, self._lost_beside(chunk, worker_state, event))
             self.fail(chunk, failure, worker_state.worker, now, seconds_ns)
         worker_state.chunks.clear()
@@ -250,9 +253,10 @@ class Settlement:
         """The error of a call that ran when its process ended for another's sake."""
         termination = worker_state.termination
         reason = termination.reason if termination is not None else event.reason
-        what = self._state.describe(chunk, 0)
+        what, together = self._state.describe(chunk, 0), len(worker_state.chunks)
+        beside = f", beside {together - 1} more," if self._state.concurrent > 1 and together > 1 else ""
         return WorkerLost(
-            f"{what} was running when its process was lost: {reason.rstrip('.')}.",
+            f"{what} was running{beside} when its process was lost: {reason.rstrip('.')}.",
             attempts=chunk.attempt,
             worker=worker_state.worker,
         )

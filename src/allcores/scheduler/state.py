@@ -81,6 +81,7 @@ class SchedulerState:
         "broken",
         "closing",
         "commands",
+        "concurrent",
         "counters",
         "crowded_until_ns",
         "deep",
@@ -148,6 +149,8 @@ class SchedulerState:
         self.setup_step = "setup"
         #: since when something is loaded for all workers, none of which can start before; None: nothing is
         self.preloading_ns: int | None = None
+        #: calls that a worker runs at a time; more than one only for actors
+        self.concurrent = 1
         #: the workers hold the object of an actor: what is different for them; None: they do not
         self.actor_policy: ActorPolicy | None = None
         #: no more workers are started
@@ -223,7 +226,11 @@ class SchedulerState:
         elif self.spare:
             worker_state = next(iter(self.spare))
             del self.spare[worker_state]
-            self.deep[worker_state] = None
+            if self.concurrent == 1:
+                self.deep[worker_state] = None
+            elif len(worker_state.chunks) + 1 < self.concurrent:
+                # To the end: the others come first.
+                self.spare[worker_state] = None
         elif short and self.deep:
             worker_state = next(iter(self.deep))
             del self.deep[worker_state]
@@ -239,6 +246,10 @@ class SchedulerState:
         held = len(worker_state.chunks)
         if not held:
             self.idle[worker_state] = None
+        elif self.concurrent > 1:
+            # What it holds it runs: nothing waits behind.
+            if held < self.concurrent:
+                self.spare[worker_state] = None
         elif held < DEPTH:
             self.spare[worker_state] = None
         elif held < DEPTH_SHORT:

@@ -25,6 +25,9 @@ PEEK_NS = 50_000_000
 #: A look at a deadline comes this much late rather than early: an early one would only have to come again, ns.
 LATE_NS = 100_000
 
+#: Between two looks at whether a call that was sent to run beside others was begun, ns.
+LOOK_NS = 10_000_000
+
 #: terminates a worker, with the time in ns
 Terminate = Callable[[WorkerState, Termination, int], None]
 
@@ -69,6 +72,9 @@ class Timeouts:
     def _check_deadline(self, worker_state: WorkerState, now: int) -> None:
         """Terminate a worker whose item has used up its timeout."""
         worker_state.deadline_ns = None
+        if self._state.concurrent > 1:
+            self._check_deadlines(worker_state, now)
+            return
         due: int | None = None
         progress = self._state.progress(worker_state.worker)
         chunk = worker_state.find(progress.sequence) if progress is not None and progress.started_ns else None
@@ -117,6 +123,31 @@ class Timeouts:
                 return
             due = now + min(timeouts)
         self.watch_deadline(worker_state, due + LATE_NS)
+
+    def _check_deadlines(self, worker_state: WorkerState, now: int) -> None:
+        """The same for a worker that runs several calls at a time, each from the moment it was sent."""
+        progress = self._state.progress(worker_state.worker)
+        begun = progress.sequence if progress is not None else 0
+        next_ns: int | None = None
+        for chunk in worker_state.chunks:
+            if chunk.timeout_ns is None:
+                continue
+            due = chunk.sent_ns + chunk.timeout_ns
+            if due <= now and chunk.sequence <= begun:
+                what, seconds = self._state.describe(chunk, 0), chunk.timeout_ns / 1e9
+                error = TaskTimeout(
+                    f"{what} ran longer than timeout={seconds:g} s in worker {worker_state.worker}, which was ended.",
+                    timeout=seconds,
+                    attempts=chunk.attempt,
+                    worker=worker_state.worker,
+                )
+                termination = Termination(Kind.TIMED_OUT, error, f"{what} timed out", chunk.sequence, 0)
+                self._terminate(worker_state, termination, now)
+                return
+            due = max(due, now + LOOK_NS)
+            next_ns = due if next_ns is None else min(next_ns, due)
+        if next_ns is not None:
+            self.watch_deadline(worker_state, next_ns + LATE_NS)
 
     # --- beginning and reporting ------------------------------------------------------------------
 

@@ -81,6 +81,8 @@ class WorkStealing:
     def seek(self, now: int) -> None:
         """A worker is idle and nothing is pending: take unstarted work from the worker that has most of it."""
         state = self._state
+        if state.concurrent > 1:
+            return  # nothing waits behind what runs
         if now < self._next_ns or not self._ends_are_near() or state.narrow:
             return
         best: tuple[float, WorkerState, int] | None = None
@@ -118,7 +120,7 @@ class WorkStealing:
 
     def watch(self, worker_state: WorkerState, now: int) -> None:
         """A chunk waits behind what this worker runs: see that it does not wait for ever."""
-        if not worker_state.behind_watched:
+        if not worker_state.behind_watched and self._state.concurrent == 1:
             worker_state.behind_watched = True
             # As long as the worker is likely to be over it anyway, the timer need not wake the owner.
             ahead_ns = sum(chunk.map_state.chunker.target_ns for chunk in worker_state.chunks)
@@ -156,7 +158,7 @@ class WorkStealing:
 
     def recall(self, worker_state: WorkerState, now: int) -> None:
         """Steal all that this worker has not started, whether or not another is idle."""
-        if not worker_state.chunks or not worker_state.open or worker_state.confirming:
+        if not worker_state.chunks or not worker_state.open or worker_state.confirming or self._state.concurrent > 1:
             return
         head = worker_state.chunks[0]
         progress = self._state.progress(worker_state.worker)

@@ -5,6 +5,8 @@ What is sent to a worker is one of these, by its name; the object itself never t
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 from allcores.errors import SetupError
 
 TYPE_CHECKING = False
@@ -37,7 +39,7 @@ class Build:
         self.factory = factory
         self.args = args
         self.words = words
-        self.concurrent = concurrent
+        self.concurrent_calls = concurrent
 
     def __call__(self, *preloaded: Any) -> Held:
         """Build it. Raises SetupError."""
@@ -50,6 +52,45 @@ class Build:
         except BaseException as error:
             raise SetupError(f"{self.words} raised {type(error).__name__}: {error}") from error
         return Held(obj, manager)
+
+
+class BuildTogether(Build):
+    """The same where workers are threads: each `concurrent` of them have an object together."""
+
+    def __init__(self, factory: Callable[..., Any], args: tuple[Any, ...], words: str, concurrent: int) -> None:
+        super().__init__(factory, args, words)
+        self._concurrent = concurrent
+        self._lock = allocate_lock()
+        self._held: Held | None = None
+        self._error: SetupError | None = None
+        #: threads that are still to get it
+        self._left = 0
+        #: threads that have it, by its id
+        self._users: dict[int, int] = {}
+
+    def __call__(self, *preloaded: Any) -> Held:
+        """Build it, or give what was built. Raises SetupError."""
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            if not self._left:
+                try:
+                    self._held, self._left = super().__call__(*preloaded), self._concurrent
+                except SetupError as error:
+                    self._error = error
+                    raise
+                self._users[id(self._held)] = self._concurrent
+            self._left -= 1
+            assert self._held is not None
+            return self._held
+
+    def leave(self, held: Held) -> None:
+        """A thread's teardown: the last one leaves the object."""
+        with self._lock:
+            self._users[id(held)] -= 1
+            last = not self._users[id(held)]
+        if last:
+            leave(held)
 
 
 def leave(held: Held) -> None:

@@ -28,6 +28,7 @@ from allcores.worker.frame_writer import FrameWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 #: The pipe is gone although the parent lives: the task closed a descriptor that was ours.
@@ -112,13 +113,14 @@ def _serve(
     spin_wait = SpinWait()
     arrivals = Arrivals()
     pollable = readable(pipe.fileno())
+    receive: Callable[[int], bytes] = pipe.recv
     while True:
         if not waiting:
             prompt = chunk_runner is not None and chunk_runner.prompt
             if prompt and pollable is not None:
                 spin_wait.look(pollable)
             try:
-                data = pipe.recv(READ_BYTES) if chunk_runner is not None else arrivals.receive(pipe, READ_BYTES)
+                data = receive(READ_BYTES) if chunk_runner is not None else arrivals.receive(pipe, READ_BYTES)
             except OSError:
                 return EXIT_LOST_PIPE
             if not data:
@@ -171,16 +173,21 @@ def _serve(
                 send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
                 return 1
             outbox = board.outbox(slot_number)
-            chunk_runner = ChunkRunner(
-                send,
-                slot,
-                outbox,
-                items_limit=items_limit,
-                growth_limit=growth_limit,
-                worker_memory=worker_memory,
-                behind=frame_writer.behind,
-                notes=notes,
-            )
+            options: dict[str, Any] = {
+                "items_limit": items_limit,
+                "growth_limit": growth_limit,
+                "worker_memory": worker_memory,
+                "behind": frame_writer.behind,
+                "notes": notes,
+            }
+            concurrent = getattr(setup, "concurrent_calls", 1)
+            if concurrent > 1:
+                from allcores.worker.concurrent_runner import ConcurrentRunner
+
+                concurrent_runner = ConcurrentRunner(concurrent, send, slot, outbox, **options)
+                chunk_runner, receive = concurrent_runner, concurrent_runner.receiving(pipe)
+            else:
+                chunk_runner = ChunkRunner(send, slot, outbox, **options)
             chunk_runner.state = state if value is None else (value,)
             slot[STARTED] = 0
             slot[PHASE] = PHASE_IDLE

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 from tests.contract.backends.support import PROCESSES, START_METHOD_WARNINGS, each_start_method
-from tests.process.indexes import Fussy, Index, Model, Refused, Visit, load_weights, nothing
+from tests.process.indexes import Fussy, Index, Meeting, Model, Refused, Visit, load_weights, nothing
 from tests.process.waiting import lines
 
 import allcores
@@ -138,6 +138,23 @@ class TestActors:
             futures = [index.add() for _ in range(200)]
             index.close(finish=120)
             assert [future.result(timeout=0) for future in futures] == list(range(1, 201))
+
+    def test_several_calls_at_a_time(self, make_pool: Callable[..., Pool], place: str, tmp_path: Path) -> None:
+        if place == "serial":
+            return  # there is one thread
+        book = str(tmp_path / "book")
+        with make_pool(1) as pool, pool.actor(Meeting, 3, book, concurrent=3) as meeting:
+            futures = [meeting.meet(number) for number in range(30)]
+            assert [future.result() for future in futures] == list(range(30))
+            with pytest.raises(AttributeError):
+                meeting.call("missing")
+            assert isinstance(meeting.call(lambda obj: 1 // 0).exception(), ZeroDivisionError)
+            assert meeting.call(lambda obj, data: data * 2, b"x" * 1_000_000).result() == b"x" * 2_000_000
+        assert lines(book) == ["built"]
+        with make_pool(1) as pool, pool.actor(Fussy, str(tmp_path / "other"), ("raise",), concurrent=2) as fussy:
+            with pytest.raises(SetupError, match="the file is damaged"):
+                fussy.number().result()
+        assert lines(tmp_path / "other") == ["built"]
 
     def test_several_share_calls(self, make_pool: Callable[..., Pool], place: str) -> None:
         with make_pool(2) as pool, pool.actors(Index, "a", count=2) as index:

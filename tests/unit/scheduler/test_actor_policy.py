@@ -84,6 +84,24 @@ def test_a_call_that_began_in_the_moment_its_process_was_ended_is_lost_too() -> 
     assert [chunk.first for chunk in map_state.pending] == [2]
 
 
+def test_a_call_that_was_stolen_is_not_lost_with_its_first_worker() -> None:
+    """Of several objects one is free, and takes what waits behind a long call."""
+    harness = actor(2)
+    map_state = calls(harness)
+    for _ in range(3):
+        harness.add(map_state)
+    for worker in (1, 2):
+        harness.at(worker, 1, 0)
+    first = next(worker for worker in (1, 2) if len(harness.state.worker_states[worker].chunks) == 2)
+    harness.commands()
+    harness.results(3 - first, 1, 0, 1)
+    harness.pass_time(SECOND)
+    assert [sent[:2] for sent in harness.sent()] == [(3 - first, 2)]
+    harness.gone(first)
+    assert sorted(start for start, *_ in take_all(map_state)) == [0, 1]
+    assert not map_state.pending
+
+
 def test_another_is_built_when_the_old_one_is_gone() -> None:
     harness = actor()
     map_state = calls(harness, timeout_ns=100 * MILLI)
