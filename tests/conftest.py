@@ -255,8 +255,8 @@ def _processes(pids: frozenset[str]) -> Iterator[tuple[int, int]]:
     if not os.path.exists(f"/proc/{me}"):
         yield from ((child.pid or 0, 0) for child in multiprocessing.active_children())
         return
-    # The resource tracker and fork server of the standard library live as long as this process.
-    kept = _fields_of_multiprocessing("_pid", "_forkserver_pid")
+    # The resource tracker and fork server of the standard library live as long as this process, as our template does.
+    kept = _fields_of_multiprocessing("_pid", "_forkserver_pid") | _of_the_template("pid")
     for pid in map(int, pids):
         if pid not in kept and (stat := _stat(pid)) and _is_ours(pid):
             yield pid, stat.started
@@ -287,7 +287,7 @@ def _is_marked(pid: int) -> bool:
 
 
 def _descriptors() -> Iterator[str]:
-    kept = _fields_of_multiprocessing("_fd", "_forkserver_alive_fd")
+    kept = _fields_of_multiprocessing("_fd", "_forkserver_alive_fd") | _of_the_template("fileno")
     for name in _listdir("/proc/self/fd"):
         if int(name) in kept:
             continue
@@ -309,6 +309,15 @@ def _fields_of_multiprocessing(*names: str) -> set[int]:
         keeper = getattr(sys.modules.get(module), name, None)
         found |= {value for field in names if isinstance(value := getattr(keeper, field, None), int)}
     return found
+
+
+def _of_the_template(what: str) -> set[int]:
+    """Pid or descriptor of the one template that all pools of this process have in common; no other may be left."""
+    module = sys.modules.get("allcores.backends.processes.templates")
+    template = module.current() if module is not None else None
+    if template is None or not _descends_from(os.getpid(), template.pid):
+        return set()
+    return {template.pid if what == "pid" else template.fileno()}
 
 
 #: names of blocks in the whole machine's /dev/shm that others make: a benchmark may run meanwhile, or the test of this

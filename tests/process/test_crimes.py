@@ -325,7 +325,7 @@ def test_deaths_are_noticed_whoever_collects_the_dead(
     if not pidfd:
         if method != "fork":
             pytest.skip("the template has no use for pidfds")
-        monkeypatch.setattr("allcores.backends.processes.launchers.ForkLauncher.blind", True)
+        monkeypatch.setattr("allcores.backends.processes.fork_launcher.ForkLauncher.blind", True)
     with Pool(1, start_method=method) as pool:
         lost, fine = pool.outcomes(crimes.run, ["exit_at_once", 1], chunk=1)
         assert (lost.kind, fine.value) == (Kind.WORKER_LOST, 2)

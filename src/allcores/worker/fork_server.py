@@ -1,8 +1,9 @@
-"""The template: a clean process with one thread, from which workers are forked in milliseconds.
+"""The template of a pool: a clean process with one thread, from which workers are forked in milliseconds.
 
-It does three things, in one loop: forks when the parent asks, reaps its children and tells the
-parent how they died, and ends everything when the parent is gone. The only user code that it runs is the pool's
-preload function, once, before that loop. What it loaded is every worker's, by copy-on-write.
+It is a copy of the program's template (`worker.shared_template`), and does three things, in one loop: forks when the
+parent asks, reaps its children and tells the parent how they died, and ends everything when the parent is gone. The
+only user code that it runs is the pool's preload function, once, before that loop. What it loaded is every worker's,
+by copy-on-write.
 
     parent ◄──PRELOADING, then PRELOADED─────── template   (or PRELOAD_FAILED, or THREADED: it must not fork)
     parent ──FORK(worker, slot, pipe, notes)──► template ──fork──► worker
@@ -16,6 +17,7 @@ import contextlib
 import ctypes  # noqa: F401  (every worker needs it: imported once, here)
 import gc
 import os
+import pickle
 import select
 import signal
 import socket
@@ -25,11 +27,11 @@ from importlib import import_module
 
 from allcores.system import posix
 from allcores.system.posix import move_fd_high, reap
-from allcores.transport import authkey, inheritance, process_role, tracker
+from allcores.transport import authkey, inheritance, tracker
 from allcores.transport.exceptions import pack_error
 from allcores.transport.pickling import dumps
 from allcores.transport.status_board import Board
-from allcores.worker import inherited, process_reset
+from allcores.worker import inherited, process_reset, starting_state
 from allcores.worker import main as worker_main
 
 TYPE_CHECKING = False
@@ -48,13 +50,15 @@ BORN, DIED, NOT_BORN = 11, 12, 13
 PRELOADING, PRELOADED, PRELOAD_FAILED, THREADED = 21, 22, 23, 24
 
 
-def run(control_descriptor: int) -> None:
-    """Be the template until the parent closes its end. Never returns."""
-    posix.keep_standard()
-    process_role.become_worker()
+def run(control_descriptor: int, parent: int) -> None:
+    """Be the template until the program closes its end. Never returns.
+
+    Args:
+        parent: Pid of the program's template, which has forked this process.
+    """
     # Out of the way of what the preload function opens and closes, and not for the programs that it starts.
     control = socket.socket(fileno=move_fd_high(control_descriptor))
-    template = _Template(control)
+    template = _Template(control, parent)
     try:
         template.serve()
     finally:
@@ -63,26 +67,20 @@ def run(control_descriptor: int) -> None:
 
 
 class _Template:
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, parent: int) -> None:
         self._control = control
         #: pid -> worker
         self._children: dict[int, int] = {}
-        length = struct.unpack("<Q", self._read(8))[0]
-        import pickle
-
-        settings: dict[str, Any] = pickle.loads(self._read(length))
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 253)
-        self._board_descriptor, *files = map(move_fd_high, descriptors)
+        given, self._board_descriptor, out, err, *folder = self._receive()
+        with open(given, "rb") as file:
+            settings: dict[str, Any] = pickle.load(file)
+        starting_state.adopt(settings, out, err, folder[0] if folder else None)
         self._slots: int = settings["slots"]
         #: of the parent's interpreter, for fresh ones
         self._flags: list[str] = settings["flags"]
         #: see `allcores.system.own_imports`
         self._theirs: list[str] = settings["theirs"]
         self._board = Board(self._board_descriptor, self._slots)
-        sys.path[:] = settings["path"]
-        sys.argv[:] = settings["argv"]
-        with contextlib.suppress(OSError):
-            os.chdir(settings["folder"])
         self._alarm_read, self._alarm_write = map(move_fd_high, os.pipe())
         os.set_blocking(self._alarm_write, False)
         os.set_blocking(self._alarm_read, False)
@@ -92,18 +90,18 @@ class _Template:
         self._listen()
         if settings["logs"]:
             import_module("allcores.worker.log_forwarding")
-        if files:
-            payload, report, *handed = files
+        if settings["preloads"]:
+            self._end_if_abandoned()
+            payload, report, *handed = self._receive()
             inherited.begin()
             if settings["authkey"] is not None:
                 authkey.adopt(bytes(settings["authkey"]))
             tracker.share(handed[: settings["tracked"]])
             del handed[: settings["tracked"]]
             with inheritance.opening(handed):
-                self._preload(payload, report, settings["modules"], settings["parent"])
-        gc.collect()
-        gc.freeze()
-        if files:
+                self._preload(payload, report, settings["modules"], parent)
+            gc.collect()
+            gc.freeze()
             self._tell(PRELOADED, 0, 0, 0, 0)
 
     def _listen(self) -> None:
@@ -176,14 +174,22 @@ class _Template:
             self.end_all()
         os._exit(0)
 
-    def _read(self, count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            more = self._control.recv(count - len(data))
-            if not more:
-                os._exit(0)
-            data += more
-        return data
+    def _receive(self) -> list[int]:
+        """The descriptors of the next message; ends this process if the program has none for it any more."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 1, 253)
+        except OSError:
+            data = b""
+        if not data:
+            os._exit(0)
+        return list(map(move_fd_high, descriptors))
+
+    def _end_if_abandoned(self) -> None:
+        """End this process if the pool was closed before it began."""
+        looking = select.poll()
+        looking.register(self._control, 0)
+        if looking.poll(0):
+            os._exit(0)
 
     def serve(self) -> None:
         poller = select.poll()
@@ -242,7 +248,7 @@ class _Template:
                 os.set_inheritable(descriptor, True)
             words = [*map(str, numbers), str(self._slots), str(slot), str(template)]
             package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-            # As the template itself was started: see `backends.processes.launchers`.
+            # As the program's template itself was started: see `backends.processes.templates`.
             code = (
                 "import sys; sys.flags.safe_path or sys.path.pop(0); "
                 f"sys.path.insert(0, {package!r}); from allcores.system import own_imports; sys.path.pop(0); "

@@ -1,4 +1,4 @@
-"""The parent's side of starting workers: through a template, or by forking itself.
+"""The parent's side of starting workers through a template; by forking itself: see `fork_launcher`.
 
 Both answer with the same notices, (kind, worker, pid, wait status or None, largest resident bytes), where
 kind is BORN, DIED or NOT_BORN of `worker.fork_server`; for worker 0 a template tells how its preload goes.
@@ -7,21 +7,20 @@ kind is BORN, DIED or NOT_BORN of `worker.fork_server`; for worker 0 a template 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import pickle
+import select
 import signal
 import socket
-import struct
 import sys
-import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from allcores.system import cores, own_imports, posix
-from allcores.system.watchdog import Watchdog
-from allcores.transport import authkey, origins, tracker
-from allcores.transport.status_board import Board
+from allcores.backends.processes import templates
+from allcores.system import cores, posix, procfs
+from allcores.system.inheritable import umask
+from allcores.transport import authkey, tracker
+from allcores.worker import shared_template
 from allcores.worker.fork_server import (
     BORN,
     DIED,
@@ -40,8 +39,10 @@ Notice = tuple[int, int, int, int | None, int]
 
 #: seconds that the template may take to go away by itself
 TEMPLATE_END_S = 2.0
-#: seconds that it may take to go once it was killed: more than a busy machine needs
+#: the same once it was killed: more than a busy machine needs
 KILLED_END_S = 60.0
+#: to open a folder that may not be read, to go there
+_AS_FOLDER = os.O_CLOEXEC | os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 class Launcher(Protocol):
@@ -55,8 +56,10 @@ class Launcher(Protocol):
     preloading: bool
     #: once it is closed: wait status, None if it is unknown
     status: int | None
-    #: of the process between this one and the workers; 0: there is none
-    pid: int
+
+    @property
+    def pid(self) -> int:
+        """Of the process between this one and the workers; 0: there is none."""
 
     def report(self) -> bytes:
         """What the preload left: a packed error, why it cannot be shared, or a fatal signal's stack."""
@@ -82,6 +85,8 @@ class Launcher(Protocol):
 
 class TemplateLauncher:
     """Workers are forked from a clean process ("template"), or are fresh interpreters ("spawn").
+
+    That process is a copy of the program's template (`templates`), which tells of its end.
 
     Args:
         preload: What the template loads before it forks, as bytes; None: nothing.
@@ -112,61 +117,88 @@ class TemplateLauncher:
         self._ended = False
         self._report = -1
         self._last_report = b""
-        ours, theirs = socket.socketpair()
-        environment = {**os.environ, **cores.thread_environment(threads), "ALLCORES_BUDGET": str(share)}
-        import subprocess  # 7 ms that only this start method needs
-
-        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-        # What we import comes from where Python keeps it: not from the working folder, and from the folder of
-        # allcores only allcores itself. Functions of the program find theirs once its sys.path is there.
-        foreign = own_imports.foreign()
-        code = (
-            "import sys; sys.flags.safe_path or sys.path.pop(0); "
-            f"sys.path.insert(0, {package!r}); from allcores.system import own_imports; sys.path.pop(0); "
-            f"own_imports.install({foreign!r}); "
-            f"from allcores.worker.fork_server import run; run({theirs.fileno()})"
-        )
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        # A group of its own: Ctrl-C in a terminal must reach the parent alone.
-        self._process = subprocess.Popen(
-            [sys.executable, *flags, "-c", code],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            process_group=0,
-        )
-        self.pid = self._process.pid
-        theirs.close()
+        #: of the pool's template, once it is known; whether it is known to be gone
+        self._pid = 0
+        self._gone = False
         tracked = tracker.descriptors() if preload is not None else []
-        settings = pickle.dumps(
-            {
-                "path": list(sys.path),
-                "argv": list(sys.argv),
-                "folder": _folder(),
-                "slots": slots,
-                "flags": flags,
-                "theirs": foreign,
-                "parent": os.getpid(),
-                "modules": list(modules),
-                "logs": logs,
-                "authkey": authkey.current(),
-                "tracked": len(tracked),
-            }
-        )
-        files = [board_descriptor]
-        if preload is not None:
-            # In a file: what is handed over may be large, and a template that has yet to start reads nothing.
-            files += (_file_with(preload), posix.anonymous_file("report"))
-            self._report = files[2]
-        # One that ended at once shows as end of file in notices(), like one that is lost later.
-        with contextlib.suppress(OSError):
-            ours.sendall(struct.pack("<Q", len(settings)) + settings)
-            socket.send_fds(ours, [b"b"], [*files, *tracked, *descriptors])
-        if preload is not None:
-            os.close(files[1])
-        ours.setblocking(False)
+        self._shared = templates.acquire()
+        settings = {
+            "path": list(sys.path),
+            "argv": list(sys.argv),
+            "folder": _folder(),
+            "umask": umask(),
+            "environ": {**os.environ, **cores.thread_environment(threads), "ALLCORES_BUDGET": str(share)},
+            "slots": slots,
+            "flags": self._shared.flags,
+            "theirs": self._shared.foreign,
+            "modules": list(modules),
+            "logs": logs,
+            "preloads": preload is not None,
+            "authkey": authkey.current(),
+            "tracked": len(tracked),
+        }
+        with contextlib.ExitStack() as kept, contextlib.ExitStack() as sent:
+            kept.callback(templates.release, self._shared)
+
+            def lend(descriptor: int) -> int:
+                sent.callback(os.close, descriptor)
+                return descriptor
+
+            # In files: they may be large, and a template that has yet to start reads nothing.
+            files = [lend(_file_with(pickle.dumps(settings))), board_descriptor, 1, 2]
+            with contextlib.suppress(OSError):
+                files.append(lend(os.open(".", _AS_FOLDER)))
+            ours, theirs = socket.socketpair()
+            sent.callback(theirs.close)
+            kept.callback(ours.close)
+            self._told, told = os.pipe()
+            lend(told)
+            kept.callback(os.close, self._told)
+            os.set_blocking(self._told, False)
+            if preload is not None:
+                self._report = posix.anonymous_file("report")
+                kept.callback(os.close, self._report)
+                loads = [lend(_file_with(preload)), self._report, *tracked, *descriptors]
+            # One that ended at once shows as end of file in notices(), like one that is lost later.
+            with contextlib.suppress(OSError):
+                socket.send_fds(ours, [b"s"], files)
+                if preload is not None:
+                    socket.send_fds(ours, [b"p"], loads)
+            by_value = shared_template.BY_VALUE if "cloudpickle" in sys.modules else 0
+            self._shared.request(by_value | (shared_template.LOGS if logs else 0), theirs.fileno(), told)
+            ours.setblocking(False)
+            kept.pop_all()
         self._control = ours
         self._rest = b""
+
+    def _listen(self, seconds: float = 0.0) -> bool:
+        """Wait for what is told of the template's beginning and end; False if nothing was, or will be."""
+        if self._told < 0:
+            return False
+        waiting = select.poll()
+        waiting.register(self._told, select.POLLIN)
+        if not waiting.poll(seconds * 1000):
+            return False
+        told = os.read(self._told, shared_template.TOLD.size)
+        if not told:
+            return False
+        kind, value = shared_template.TOLD.unpack(told)
+        if kind == shared_template.BORN:
+            self._pid = value
+        else:
+            self._gone = True
+            self.status = value if kind == shared_template.DIED else None
+            if kind == shared_template.NOT_BORN:
+                # The system refuses: one that is started anew would say why.
+                templates.retire(self._shared)
+        return True
+
+    @property
+    def pid(self) -> int:
+        """Of the template; of the program's, as long as ours is not forked."""
+        while self._listen():
+            pass
+        return self._pid or self._shared.pid
 
     def descriptors(self) -> list[int]:
         return [self._control.fileno()]
@@ -209,162 +241,55 @@ class TemplateLauncher:
 
     def kill(self) -> None:
         """End it, whatever it is doing, and what its preload has started."""
-        posix.end_group(self._process.pid, signal.SIGKILL)
+        while self._listen():
+            pass
+        if self._pid and not self._gone:
+            posix.end_group(self._pid, signal.SIGKILL)
+        elif not self._gone:
+            # What is to fork it was stopped, or is stuck.
+            self._shared.kill()
 
     def close(self) -> None:
         self._control.close()
-        if not self.ready and not self._ended:
-            # Its loop, which would see the end of the socket, is still far away.
-            self.kill()
-        try:
-            self.status = posix.wait_for(self.pid, TEMPLATE_END_S)
-        except TimeoutError:
-            self.kill()
-            self.status = posix.wait_for(self.pid, KILLED_END_S)
-        # Popen takes a child that was reaped elsewhere for one that ended well.
-        self._process.returncode = os.waitstatus_to_exitcode(self.status) if self.status is not None else 0
+        while self._listen():
+            pass
+        # One that is yet to be forked will see the end of its socket first, and do nothing.
+        if not self._gone and (self._pid or self._ended):
+            self._await_end()
+        told, self._told = self._told, -1
+        os.close(told)
+        templates.release(self._shared)
         if self._report >= 0:
             self._last_report = self.report()
             os.close(self._report)
             self._report = -1
 
+    def _await_end(self) -> None:
+        """Until the template is gone, which it is about to be."""
+        if not self.ready and not self._ended:
+            # Its loop, which would see the end of the socket, is still far away.
+            self.kill()
+        self._gone or self._listen(TEMPLATE_END_S)
+        if self._gone:
+            return
+        if self._pid:
+            posix.end_group(self._pid, signal.SIGKILL)
+            # Its end is told by the program's template alone.
+            if not procfs.is_stopped(self._shared.pid):
+                self._listen(KILLED_END_S)
+        if not self._gone:
+            # That one is gone, or stopped: nobody will tell.
+            self._shared.kill()
+            self.status = self._shared.wait()
+
     def abandon(self) -> None:
         # A copy of our end would hide the parent's death from the template.
         self._control.close()
+        os.close(self._told)
+        self._told = -1
         if self._report >= 0:
             os.close(self._report)
             self._report = -1
-
-
-class ForkLauncher:
-    """Workers are forked from this very process: they have everything it has, threads excepted."""
-
-    blind: bool = not hasattr(os, "pidfd_open")
-    ready = True
-    preloading = False
-    status: int | None = None
-    pid = 0
-
-    def __init__(self, board: Board, share: int, preloaded: tuple[Any, ...] | None = None) -> None:
-        self._board = board
-        #: what the preload function returned, in a tuple, for the workers to have in common; None: there was none
-        self._preloaded = preloaded
-        #: cores that a worker's nested pools may use
-        self._share = share
-        #: pid -> (worker, pidfd or -1)
-        self._children: dict[int, tuple[int, int]] = {}
-        self._pending: list[Notice] = []
-        self._watchdog = Watchdog()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        os.set_blocking(self._wake_read, False)
-
-    def descriptors(self) -> list[int]:
-        return [self._wake_read, *(pidfd for _, pidfd in self._children.values() if pidfd >= 0)]
-
-    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> None:
-        from allcores.worker.main import serve
-
-        parent = os.getpid()
-        try:
-            with warnings.catch_warnings():
-                # Python 3.12 warns that forking with threads may deadlock: the child runs our worker
-                # loop only, and the warning above has told the caller.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
-        except OSError as error:
-            self._pending.append((NOT_BORN, worker, 0, error.errno or 0, 0))
-            self._wake()
-            return
-        if pid == 0:
-            try:
-                # The parent's ends of all pipes were closed by the at-fork hook of pool.driver:
-                # a worker that kept one would hide the parent's death from the others.
-                os.environ["ALLCORES_BUDGET"] = str(self._share)
-                posix.keep_standard()
-                null = os.open(os.devnull, os.O_RDONLY)
-                os.dup2(null, 0)
-                os.close(null)
-                _renew_streams()
-                origins.inherit()
-                if self._preloaded is not None:
-                    # Or the first collection would write into the head of each object, and so copy its page.
-                    gc.freeze()
-                serve(os.dup(pipe), os.dup(notes), self._board, slot, parent, self._preloaded)
-            finally:
-                os._exit(127)
-        pidfd = -1
-        if not self.blind:
-            # Where SIGCHLD is ignored it may be gone already: the end of its pipe is a reason to look, then.
-            with contextlib.suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(pid)
-            self.blind = pidfd < 0
-        self._children[pid] = (worker, pidfd)
-        self._watchdog.tell(pid)
-        self._pending.append((BORN, worker, pid, 0, 0))
-        self._wake()
-
-    def report(self) -> bytes:
-        return b""
-
-    def kill(self) -> None:
-        """There is no process between."""
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_write, b"!")
-
-    def notices(self) -> list[Notice] | None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
-        found, self._pending = self._pending, []
-        for pid, (worker, pidfd) in list(self._children.items()):
-            reaped = posix.reap(pid)
-            if reaped is None:
-                continue
-            del self._children[pid]
-            self._watchdog.tell(-pid)
-            if pidfd >= 0:
-                os.close(pidfd)
-            found.append((DIED, worker, *reaped))
-        return found
-
-    def close(self) -> None:
-        for pid, (_, pidfd) in self._children.items():
-            posix.end_group(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
-            if pidfd >= 0:
-                os.close(pidfd)
-        self._children.clear()
-        self._watchdog.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
-
-    def abandon(self) -> None:
-        for _, pidfd in self._children.values():
-            if pidfd >= 0:
-                os.close(pidfd)
-        self._children.clear()
-        self._watchdog.abandon()
-
-
-def _renew_streams() -> None:
-    """In a forked worker: streams of its own.
-
-    The copies may hold text that the parent has yet to write, and a lock that another of its threads held.
-    """
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        old = getattr(sys, name)
-        if old is None:
-            continue
-        _kept.append(old)  # its end would write what it holds
-        encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", None)
-        stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False, buffering=1)  # noqa: SIM115
-        setattr(sys, name, stream)
-
-
-_kept: list[object] = []
 
 
 def _file_with(data: bytes) -> int:
@@ -392,7 +317,6 @@ __all__ = [
     "PRELOADING",
     "PRELOAD_FAILED",
     "THREADED",
-    "ForkLauncher",
     "Launcher",
     "Notice",
     "TemplateLauncher",

@@ -12,7 +12,8 @@ import signal
 import socket
 
 from allcores.backends.processes.connection import WorkerConnection
-from allcores.backends.processes.launchers import ForkLauncher, Launcher, TemplateLauncher
+from allcores.backends.processes.fork_launcher import ForkLauncher
+from allcores.backends.processes.launchers import Launcher, TemplateLauncher
 from allcores.backends.processes.preload import Preload
 from allcores.backends.processes.worker_logs import WorkerLogReceiver
 from allcores.scheduler.messages import WorkerProgress

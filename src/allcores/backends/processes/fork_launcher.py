@@ -1,0 +1,148 @@
+"""The parent's side of start_method="fork": workers are forked from this very process."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import warnings
+from typing import Any
+
+from allcores.backends.processes.launchers import BORN, DIED, NOT_BORN, Notice
+from allcores.system import posix
+from allcores.system.watchdog import Watchdog
+from allcores.transport import origins
+from allcores.transport.status_board import Board
+
+
+class ForkLauncher:
+    """Workers are forked from this very process: they have everything it has, threads excepted."""
+
+    blind: bool = not hasattr(os, "pidfd_open")
+    ready = True
+    preloading = False
+    status: int | None = None
+    pid = 0
+
+    def __init__(self, board: Board, share: int, preloaded: tuple[Any, ...] | None = None) -> None:
+        self._board = board
+        #: what the preload function returned, in a tuple, for the workers to have in common; None: there was none
+        self._preloaded = preloaded
+        #: cores that a worker's nested pools may use
+        self._share = share
+        #: pid -> (worker, pidfd or -1)
+        self._children: dict[int, tuple[int, int]] = {}
+        self._pending: list[Notice] = []
+        self._watchdog = Watchdog()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+        os.set_blocking(self._wake_read, False)
+
+    def descriptors(self) -> list[int]:
+        return [self._wake_read, *(pidfd for _, pidfd in self._children.values() if pidfd >= 0)]
+
+    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> None:
+        from allcores.worker.main import serve
+
+        parent = os.getpid()
+        try:
+            with warnings.catch_warnings():
+                # Python 3.12 warns that forking with threads may deadlock: the child runs our worker
+                # loop only, and the warning above has told the caller.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+        except OSError as error:
+            self._pending.append((NOT_BORN, worker, 0, error.errno or 0, 0))
+            self._wake()
+            return
+        if pid == 0:
+            try:
+                # The parent's ends of all pipes were closed by the at-fork hook of pool.driver:
+                # a worker that kept one would hide the parent's death from the others.
+                os.environ["ALLCORES_BUDGET"] = str(self._share)
+                posix.keep_standard()
+                null = os.open(os.devnull, os.O_RDONLY)
+                os.dup2(null, 0)
+                os.close(null)
+                _renew_streams()
+                origins.inherit()
+                if self._preloaded is not None:
+                    # Or the first collection would write into the head of each object, and so copy its page.
+                    gc.freeze()
+                serve(os.dup(pipe), os.dup(notes), self._board, slot, parent, self._preloaded)
+            finally:
+                os._exit(127)
+        pidfd = -1
+        if not self.blind:
+            # Where SIGCHLD is ignored it may be gone already: the end of its pipe is a reason to look, then.
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+            self.blind = pidfd < 0
+        self._children[pid] = (worker, pidfd)
+        self._watchdog.tell(pid)
+        self._pending.append((BORN, worker, pid, 0, 0))
+        self._wake()
+
+    def report(self) -> bytes:
+        return b""
+
+    def kill(self) -> None:
+        """There is no process between."""
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"!")
+
+    def notices(self) -> list[Notice] | None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        found, self._pending = self._pending, []
+        for pid, (worker, pidfd) in list(self._children.items()):
+            reaped = posix.reap(pid)
+            if reaped is None:
+                continue
+            del self._children[pid]
+            self._watchdog.tell(-pid)
+            if pidfd >= 0:
+                os.close(pidfd)
+            found.append((DIED, worker, *reaped))
+        return found
+
+    def close(self) -> None:
+        for pid, (_, pidfd) in self._children.items():
+            posix.end_group(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            if pidfd >= 0:
+                os.close(pidfd)
+        self._children.clear()
+        self._watchdog.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def abandon(self) -> None:
+        for _, pidfd in self._children.values():
+            if pidfd >= 0:
+                os.close(pidfd)
+        self._children.clear()
+        self._watchdog.abandon()
+
+
+def _renew_streams() -> None:
+    """In a forked worker: streams of its own.
+
+    The copies may hold text that the parent has yet to write, and a lock that another of its threads held.
+    """
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        old = getattr(sys, name)
+        if old is None:
+            continue
+        _kept.append(old)  # its end would write what it holds
+        encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", None)
+        stream = open(descriptor, "w", encoding=encoding, errors=errors, closefd=False, buffering=1)  # noqa: SIM115
+        setattr(sys, name, stream)
+
+
+_kept: list[object] = []

@@ -1,0 +1,287 @@
+"""The program's template: pools have one in common, and notice of each other nothing but the time it saves."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process import crimes, scripts
+from tests.process.waiting import Bell, wait_gone
+
+from allcores import Pool
+from allcores.backends.processes import templates
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere each pool starts its own")
+
+
+@pytest.fixture
+def bell(tmp_path: Path) -> Iterator[Bell]:
+    with Bell(tmp_path / "bell") as bell:
+        yield bell
+
+
+def surroundings(_: object = None) -> dict[str, Any]:
+    """What a process has from the one that started it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "folder": os.getcwd(),
+        "environ": dict(os.environ),
+        "path": list(sys.path),
+        "argv": list(sys.argv),
+        "umask": umask,
+        "affinity": os.sched_getaffinity(0),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "limits": resource.getrlimit(resource.RLIMIT_CORE),
+        "standard": [os.fstat(number).st_ino for number in range(3)],
+        "session": os.getsid(0),
+        "null": (sys.stdout.encoding, sys.stdout.errors, sys.stdout.line_buffering, sys.stdout.name),
+    }
+
+
+def grandparent(_: object = None) -> int:
+    """The program's template, seen from a worker."""
+    with open(f"/proc/{os.getppid()}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def shared() -> int:
+    template = templates.current()
+    assert template is not None
+    return template.pid
+
+
+def seen(**options: Any) -> dict[str, Any]:
+    with Pool(1, **options) as pool:
+        (found,) = pool.map(surroundings, [0])
+    return found
+
+
+@pytest.mark.parametrize("method", ["template", "spawn"])
+@pytest.mark.parametrize("options", [{}, {"preload": abs, "preload_args": (1,)}], ids=["plain", "preload"])
+def test_pools_have_one_in_common(method: str, options: dict[str, Any]) -> None:
+    if method == "spawn" and options:
+        pytest.skip("has nothing in common")
+    with Pool(1) as first, Pool(1, start_method=method, **options) as second:
+        found = first.map(grandparent, [1])
+        found += second.map(lambda *_: grandparent(), [1]) if options else second.map(grandparent, [1])
+    with Pool(1) as third:
+        found += third.map(grandparent, [1])
+    assert found == [shared()] * 3
+
+
+class TestWhatIsTakenOver:
+    """Each pool's workers find what they would in a process that was started when the pool was made."""
+
+    def test_folder_environment_path_and_the_like(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ALLCORES_TEST_GONE", "1")
+        assert seen()["environ"]["ALLCORES_TEST_GONE"] == "1"
+        template = shared()
+        monkeypatch.delenv("ALLCORES_TEST_GONE")
+        monkeypatch.setenv("ALLCORES_TEST_NEW", "ü=\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(sys, "argv", ["other", "words"])
+        umask = os.umask(0o027)
+        try:
+            found = seen()
+        finally:
+            os.umask(umask)
+        assert shared() == template
+        assert "ALLCORES_TEST_GONE" not in found["environ"]
+        assert found["environ"]["ALLCORES_TEST_NEW"] == "ü=\n"
+        assert found["folder"] == str(tmp_path)
+        assert found["path"] == sys.path
+        assert found["argv"] == ["other", "words"]
+        assert found["umask"] == 0o027
+
+    def test_a_folder_whose_name_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tmp_path / "before"
+        folder.mkdir()
+        (folder / "here").touch()
+        monkeypatch.chdir(folder)
+        folder.rename(tmp_path / "after")
+        with Pool(1) as pool:
+            assert pool.map(os.path.exists, ["here"]) == [True]
+
+    def test_standard_output_that_was_redirected(self, tmp_path: Path) -> None:
+        """By its descriptor, between two pools; and the former file is not kept open."""
+        first = seen()["standard"]
+        kept = os.dup(1)
+        try:
+            with open(tmp_path / "out", "wb") as file:
+                os.dup2(file.fileno(), 1)
+                inode = os.fstat(file.fileno()).st_ino
+            with Pool(1, start_method="spawn") as pool:
+                pool.map(print, ["spawned"])
+            with Pool(1) as pool:
+                pool.map(print, ["forked"])
+                assert pool.map(surroundings, [0])[0]["standard"][1] == inode
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+        assert (tmp_path / "out").read_text() == "spawned\nforked\n"
+        assert seen()["standard"] == first
+        held = [os.readlink(f"/proc/{shared()}/fd/{number}") for number in range(3)]
+        assert held == [os.devnull] * 3
+
+    def test_streams_are_those_of_a_fresh_python(self, tmp_path: Path) -> None:
+        of_stream = ", ".join(f"sys.stdout.{name}" for name in ("encoding", "errors", "line_buffering", "name"))
+        ending = scripts.run(f"import sys; print(({of_stream}))", tmp_path)
+        script = (
+            "import allcores\n"
+            "from tests.process.test_shared_template import surroundings\n"
+            "with allcores.Pool(1) as pool:\n"
+            "    print(pool.map(surroundings, [0])[0]['null'])\n"
+        )
+        assert scripts.run(script, tmp_path).out == ending.out
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})",
+            "os.nice(3)",
+            "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
+            "os.setsid()",
+            "os.environ['PYTHONHASHSEED'] = '5'",
+        ],
+    )
+    def test_what_no_copy_can_change_has_another_started(self, change: str, tmp_path: Path) -> None:
+        ending = scripts.run(
+            "import os, resource, allcores\n"
+            "from tests.process.test_shared_template import seen, shared, surroundings\n"
+            "resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))\n"
+            "os.fork() and (os.wait(), os._exit(0))\n"  # so that setsid is allowed
+            "seen()\n"
+            "former = shared()\n"
+            f"{change}\n"
+            "found, here = seen(), surroundings()\n"
+            "for name in ('affinity', 'nice', 'limits', 'session'):\n"
+            "    assert found[name] == here[name], name\n"
+            "assert found['environ'].get('PYTHONHASHSEED') == os.environ.get('PYTHONHASHSEED')\n"
+            "assert shared() != former\n"
+            "assert not os.path.exists(f'/proc/{former}'), 'nobody uses it any more'\n"
+            "print('ok', flush=True)\n",
+            tmp_path,
+        )
+        assert (ending.out, ending.err) == ("ok\n", "")
+
+
+class TestEnds:
+    def test_killed_while_pools_work(self) -> None:
+        """They have theirs; those that come later start another."""
+        with Pool(1) as first, Pool(1, preload=abs, preload_args=(1,)) as second:
+            assert first.map(crimes.run, [1]) == [2]
+            second.map(lambda *_: None, [1])
+            former = shared()
+            os.kill(former, signal.SIGKILL)
+            assert first.map(crimes.run, range(50)) == [2 * number for number in range(50)]
+            outcomes = list(first.outcomes(crimes.run, [1, "exit_at_once", 2]))
+            assert [outcome.ok for outcome in outcomes] == [True, False, True]
+            with Pool(1) as third:
+                assert third.map(crimes.run, [1]) == [2]
+            assert shared() != former
+
+    def test_the_template_of_one_pool_concerns_no_other(self) -> None:
+        with Pool(1) as first, Pool(1) as second:
+            (template,) = first.map(crimes.run, ["look_for_parent"])
+            before = second.map(crimes.who, [1])
+            os.kill(template, signal.SIGKILL)
+            assert first.map(crimes.run, [1]) == [2]
+            assert second.map(crimes.who, [1]) == before
+
+    def test_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pool that needs it has it ended, and starts another; those that have theirs go on, and can be closed."""
+        monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 20_000_000)
+        monkeypatch.setattr("allcores.backends.processes.launchers.TEMPLATE_END_S", 0.1)
+        with Pool(1) as first:
+            first.map(crimes.run, [1])
+            former = shared()
+            os.kill(former, signal.SIGSTOP)
+            with Pool(1) as second:
+                assert second.map(crimes.run, [1]) == [2]
+            assert shared() != former
+            assert first.map(crimes.run, [1]) == [2]
+
+    def test_stopped_when_its_pools_are_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("allcores.backends.processes.launchers.TEMPLATE_END_S", 0.1)
+        with Pool(1) as pool:
+            pids = pool.map(crimes.who, [1]) + pool.map(crimes.run, ["look_for_parent"])
+            former = shared()
+            os.kill(former, signal.SIGSTOP)
+        wait_gone([*pids, former])
+
+    def test_a_program_that_is_killed_between_two_pools(self, tmp_path: Path, bell: Bell) -> None:
+        script = tmp_path / "script.py"
+        script.write_text(
+            "import signal, sys\n"
+            "from tests.process.test_shared_template import seen, shared\n"
+            "from tests.process.waiting import ring\n"
+            "seen()\n"
+            "ring(sys.argv[1], shared())\n"
+            "signal.pause()\n"
+        )
+        with scripts.running([str(script), bell.path], folder=tmp_path) as process:
+            ((_, word),) = bell.hear()
+            process.kill()
+            wait_gone([int(word)])
+
+    def test_a_program_that_ends_leaves_none(self, tmp_path: Path) -> None:
+        script = "from tests.process.test_shared_template import seen, shared\nseen()\nprint(shared())\n"
+        ending = scripts.run(script, tmp_path)
+        assert not os.path.exists(f"/proc/{int(ending.out)}")
+
+    def test_a_fork_of_the_program_has_one_of_its_own(self, tmp_path: Path) -> None:
+        ending = scripts.run(
+            "import os\n"
+            "from tests.process.test_shared_template import seen, shared\n"
+            "seen()\n"
+            "former = shared()\n"
+            "if not os.fork():\n"
+            "    seen()\n"
+            "    print(shared() != former, flush=True)\n"
+            "else:\n"
+            "    os.wait()\n"
+            "    seen()\n"
+            "    print(shared() == former)\n",
+            tmp_path,
+        )
+        assert (ending.out, ending.err) == ("True\nTrue\n", "")
+
+
+def test_pools_made_by_many_threads_at_once() -> None:
+    templates.shutdown()
+    found: list[int] = []
+
+    def work() -> None:
+        with Pool(1) as pool:
+            found.extend(pool.map(grandparent, [1]))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [shared()] * 8
+
+
+def test_nothing_is_started_by_an_import_or_a_pool_of_threads(tmp_path: Path) -> None:
+    ending = scripts.run(
+        "import allcores\n"
+        "for name in allcores.__all__:\n"
+        "    getattr(allcores, name)\n"
+        "import allcores.backends.processes.backend\n"
+        "with allcores.Pool(1, backend='threads') as pool:\n"
+        "    pool.map(abs, [1])\n"
+        "import os\n"
+        "print(open(f'/proc/self/task/{os.getpid()}/children').read().split())\n",
+        tmp_path,
+    )
+    assert ending.out == "[]\n", ending
