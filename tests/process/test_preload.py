@@ -340,7 +340,7 @@ class TestNothingIsLeft:
         pids = bell.pids(2)
         if setting == "crashed":
             for pid in pids:
-                if b"fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"shared_template" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
         else:
             pool.close()
