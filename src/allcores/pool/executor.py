@@ -20,11 +20,20 @@ from itertools import islice
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from allcores.errors import TaskExited, UsageError, WorkerLost
+from allcores.errors import UsageError, WorkerLost
 from allcores.limits import Limits
 from allcores.pool.call_future import CallFuture
-from allcores.pool.executor_errors import UnpicklingFailedInExecutor, as_broken
-from allcores.pool.pool import Pool, begin_call, driver_of, end_workers, is_of_this_process, leave_open_at_exit
+from allcores.pool.executor_errors import as_broken, translated
+from allcores.pool.executor_map import ExecutorMap, all_of
+from allcores.pool.pool import (
+    Pool,
+    begin_call,
+    driver_of,
+    end_workers,
+    is_of_this_process,
+    leave_open_at_exit,
+    open_executor_map,
+)
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide, hiding
 from allcores.transport.references import OpenFiles
@@ -48,15 +57,7 @@ class _ExecutorFuture(CallFuture):
         self._calls = calls
 
     def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
-        if isinstance(error, TaskExited) and error.__cause__ is not None:
-            error = error.__cause__
-        if not unpickling:
-            return as_broken(error)
-        broken = UnpicklingFailedInExecutor(
-            f"A call or its result could not be unpickled: {type(error).__name__}: {error}"
-        )
-        broken.__cause__ = error
-        return broken
+        return translated(error, unpickling=unpickling)
 
     def _invoke_callbacks(self) -> None:
         calls, self._calls = self._calls, None
@@ -76,6 +77,7 @@ class _Calls:
     Attributes:
         pending: Futures without an outcome, in the order of their calls.
         entering: Those that are still being handed to the pool, with the thread that does it.
+        maps: Those that have items without an outcome.
         over: After what no call is taken any more, in words; empty as long as calls are taken.
     """
 
@@ -83,6 +85,7 @@ class _Calls:
         self.pool = pool
         self.pending: dict[Future[Any], None] = {}
         self.entering: dict[Future[Any], int] = {}
+        self.maps: dict[ExecutorMap, None] = {}
         self.over = ""
 
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
@@ -117,6 +120,39 @@ class _Calls:
             self.entering.pop(future, None)
         return future
 
+    def map(self, fn: Callable[..., Any], style: str, items: list[Any], chunk: int | None) -> ExecutorMap:
+        """Hand calls to the pool, one for each item.
+
+        Raises:
+            RuntimeError: No call is taken any more.
+            BrokenProcessPool: The pool is broken.
+        """
+        try:
+            made = open_executor_map(self.pool, fn, style, items, chunk, self._map_ended)
+        except BaseException as error:
+            if self.over:
+                raise RuntimeError(f"cannot schedule new futures after {self.over}") from None
+            broken = as_broken(error)
+            try:
+                if broken is error:
+                    raise
+                raise broken from error.__cause__
+            finally:
+                del broken
+        self.maps[made] = None
+        try:
+            if self.over:
+                raise RuntimeError(f"cannot schedule new futures after {self.over}")
+            _open.add(self)
+            made.start()
+        except BaseException:
+            self.maps.pop(made, None)
+            raise
+        return made
+
+    def _map_ended(self, ended: ExecutorMap) -> None:
+        self.maps.pop(ended, None)
+
     def cancel(self, *, starting: int) -> None:
         """Cancel the calls that no worker has.
 
@@ -127,6 +163,8 @@ class _Calls:
         # The last first: workers go on with the first meanwhile.
         for future in reversed(waiting[max(0, starting) :]):
             future.cancel()
+        for each in list(self.maps):
+            each.stop()
 
     def close(self) -> None:
         """End the pool once every call has its outcome, save what this very thread is in the middle of handing over."""
@@ -135,6 +173,8 @@ class _Calls:
             if self.entering.get(future) != this:
                 with contextlib.suppress(CancelledError):
                     future.exception()
+        for each in list(self.maps):
+            each.wait()
         self.pool.close()
         _open.discard(self)
 
@@ -163,6 +203,8 @@ class _Calls:
         for future in list(self.pending):
             if not future.cancel() and isinstance(future, CallFuture):
                 future.fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
+        for each in list(self.maps):
+            each.fail(WorkerLost(f"Its worker was ended: {how}() of the executor was called."))
         end_workers(self.pool, f"{how}() of the executor was called", at_once=at_once)
         self.close_later()
 
@@ -276,7 +318,8 @@ class Executor(BaseExecutor):
             fn: Takes as many arguments as there are iterables.
             *iterables: Read up to the end of the shortest one; at once, unless there is a `buffersize`.
             timeout: Seconds from this call until a result has to be there.
-            chunksize: Items per call.
+            chunksize: Items that travel together, 2 or more; with 1, as many as prove right. Items per call, with a
+                `buffersize`.
             buffersize: Calls whose results are not yet read, at most; None submits everything at once. The iterator
                 does not keep the executor: one that nobody else has takes no further calls.
 
@@ -293,6 +336,10 @@ class Executor(BaseExecutor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end_ns = None if timeout is None else monotonic_ns() + int(timeout * 1e9)
+        if buffersize is None:
+            style, items = all_of(iterables)
+            chunk = chunksize if chunksize > 1 else None
+            return self._calls.map(fn, style, items, chunk).results(end_ns)
         arguments = zip(*iterables, strict=False)
         calls: Iterator[tuple[Any, ...]] = arguments
         call: Callable[..., Any] = fn
@@ -300,7 +347,7 @@ class Executor(BaseExecutor):
             calls = ((batch,) for batch in iter(lambda: list(islice(arguments, chunksize)), []))
             call = _Batch(fn)
         futures = deque(self.submit(call, *args) for args in islice(calls, buffersize))
-        results = _results(futures, end_ns, _Refill(self, call, calls) if buffersize is not None else None)
+        results = _results(futures, end_ns, _Refill(self, call, calls))
         return _flattened(results) if chunksize > 1 else results
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -360,18 +407,16 @@ class _Refill:
             raise RuntimeError("cannot schedule new futures after shutdown: nobody has the executor any more")
 
 
-def _results(futures: deque[Future[Any]], end_ns: int | None, refill: _Refill | None) -> Iterator[Any]:
+def _results(futures: deque[Future[Any]], end_ns: int | None, refill: _Refill) -> Iterator[Any]:
     """The futures' results, in order. It keeps no reference to what it has given away."""
     try:
         while futures:
             left = None if end_ns is None else max(0.0, (end_ns - monotonic_ns()) / 1e9)
             futures[0].result(left)
             first = [futures.popleft()]
-            if refill is not None:
-                futures.extend(refill())
+            futures.extend(refill())
             yield first.pop().result()
-        if refill is not None:
-            refill.end()
+        refill.end()
     except BaseException as error:
         hide(error, by_design=True)
         raise
@@ -399,6 +444,7 @@ def _after_fork() -> None:
     for calls in _open:
         calls.pending.clear()
         calls.entering.clear()
+        calls.maps.clear()
     _open.clear()
 
 

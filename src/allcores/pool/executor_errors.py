@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
 
-from allcores.errors import AllcoresError, BrokenPool, InternalError, SetupError, WorkerLost
+from allcores.errors import AllcoresError, BrokenPool, InternalError, SetupError, TaskExited, WorkerLost
 
 
 class WorkerLostInExecutor(WorkerLost, BrokenProcessPool):
@@ -36,6 +36,22 @@ _AS_BROKEN: dict[type[AllcoresError], type[AllcoresError]] = {
     BrokenPool: BrokenPoolInExecutor,
     InternalError: InternalErrorInExecutor,
 }
+
+
+def translated(error: BaseException, *, unpickling: bool = False) -> BaseException:
+    """The error of a call as an executor has it.
+
+    Args:
+        error: What the pool has for it.
+        unpickling: It was raised on the way, not by the function.
+    """
+    if isinstance(error, TaskExited) and error.__cause__ is not None:
+        error = error.__cause__
+    if not unpickling:
+        return as_broken(error)
+    broken = UnpicklingFailedInExecutor(f"A call or its result could not be unpickled: {type(error).__name__}: {error}")
+    broken.__cause__ = error
+    return broken
 
 
 def as_broken(error: BaseException) -> BaseException:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import OnError
+    from allcores.pool.executor_map import ExecutorMap
     from allcores.pool.worker_status import WorkerStatus
     from allcores.runs.options import Journal, RunResult, SinkLike, SourceLike
     from allcores.scheduler.batch_size import Batch
@@ -621,6 +622,21 @@ def begin_call(
     if driver.backend.runs_on_caller:
         while not future.done() and driver.backend.pump():
             pass
+
+
+def open_executor_map(
+    pool: Pool,
+    fn: Callable[..., Any],
+    style: str,
+    items: list[Any],
+    chunk: int | None,
+    ended: Callable[[ExecutorMap], object],
+) -> ExecutorMap:
+    """A map for an executor, to be started. See `Executor.map`."""
+    from allcores.pool.executor_map import ExecutorMap
+
+    make, function = pool._plan(fn, style, items, None, 0, chunk, None, True, False)
+    return ExecutorMap(pool._driver, make, function, items, pool, ended)
 
 
 def driver_of(pool: Pool) -> Driver:

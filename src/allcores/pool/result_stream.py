@@ -125,7 +125,7 @@ def _iterator(items: Iterable[Any]) -> Iterator[Any]:
     return iter(items)
 
 
-class _Reader(Reading[R]):
+class Reader(Reading[R]):
     """What a stream's generator works on.
 
     The generator holds this and not the stream, so that leaving a `for` loop, which drops the generator, ends the map
@@ -307,12 +307,12 @@ class Stream(Iterator[R]):
     ) -> None:
         #: the items, if no code of the caller's runs when the input is advanced
         self._still: Sequence[Any] | None = items if type(items) is list or type(items) is tuple else None
-        self._reader: _Reader[R] = _Reader(driver, make_map, function, items, on_error, owner)
+        self._reader: Reader[R] = Reader(driver, make_map, function, items, on_error, owner)
         self._given: weakref.ref[Generator[R, None, None]] | None = None
         self._held: Generator[R, None, None] | None = None
 
     def __iter__(self) -> Iterator[R]:
-        # The generator itself: a loop over it costs no Python call per item. Not held here, see _Reader.
+        # The generator itself: a loop over it costs no Python call per item. Not held here, see Reader.
         values = self._held or (self._given() if self._given is not None else None)
         if values is None:
             values = self._reader.read()
