@@ -22,7 +22,7 @@ from allcores.system.tracebacks import hide
 
 
 class _SegmentReader(Reader[Any]):
-    """Gives segments as they are: a failure ends nothing before somebody reads it."""
+    """Gives segments as they are: a failure ends nothing before it is read."""
 
     def _unfold(self, segment: Segment) -> Any:
         if segment.failures:
