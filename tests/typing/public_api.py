@@ -148,6 +148,19 @@ def lengths(texts: list[str]) -> list[int]:
     return [len(text) for text in texts]
 
 
+def merge(left: list[int], right: list[int]) -> list[int]:
+    return left + right
+
+
+def reducing() -> None:
+    assert_type(allcores.reduce(lengths, [["a"]], merge, timeout=3), list[int])
+    assert_type(allcores.reduce(lengths, [["a"]], merge, initial=[1]), list[int])
+    assert_type(allcores.reduce(length, ["a"], max), int)
+    assert_type(allcores.Pool().reduce(scale, [1], max, factor=2), float)
+    allcores.reduce(lengths, [["a"]], merge, intial=[1])  # type: ignore[call-overload]
+    allcores.reduce(length, ["a"], merge)  # type: ignore[misc]
+
+
 def batches() -> None:
     assert_type(allcores.map(lengths, ["a"], batch=3, timeout=2), list[int])
     assert_type(allcores.imap(lengths, iter(["a"]), batch="auto"), allcores.Stream[int])

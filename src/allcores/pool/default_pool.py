@@ -9,7 +9,15 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from allcores.outcome import Outcome
-from allcores.pool.method_types import async_method, map_method, outcomes_method, run_method, star_method, stream_method
+from allcores.pool.method_types import (
+    async_method,
+    map_method,
+    outcomes_method,
+    reduce_method,
+    run_method,
+    star_method,
+    stream_method,
+)
 from allcores.pool.pool import Pool, is_of_this_process, is_usable
 from allcores.pool.result_stream import Stream
 from allcores.system.tracebacks import hiding
@@ -114,6 +122,13 @@ def aimap(
 ) -> AsyncStream[R]:
     """`Pool.aimap` on the shared pool."""
     return shared().aimap(fn, items, *more, **options)
+
+
+@reduce_method
+@hiding
+def reduce(fn: Callable[..., R], items: Iterable[Any], merge: Callable[[R, R], R], **options: Any) -> R:
+    """`Pool.reduce` on the shared pool."""
+    return shared().reduce(fn, items, merge, **options)  # type: ignore[no-any-return]
 
 
 @run_method

@@ -404,6 +404,41 @@ class SubmitMethod(Protocol):
     def __call__(self, fn: Callable[Concatenate[Any, P], R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
 
 
+class ReduceMethod(Protocol):
+    """`reduce`."""
+
+    @overload
+    def __call__(
+        self,
+        fn: Callable[[T], R],
+        items: Iterable[T],
+        merge: Callable[[R, R], R],
+        *,
+        initial: R = ...,
+        **options: Unpack[MapOptions],
+    ) -> R: ...
+    @overload
+    def __call__(
+        self,
+        fn: Callable[[Any, T], R],
+        items: Iterable[T],
+        merge: Callable[[R, R], R],
+        *,
+        initial: R = ...,
+        **options: Unpack[MapOptions],
+    ) -> R: ...
+    @overload
+    def __call__(
+        self,
+        fn: Callable[Concatenate[T, P], R],
+        items: Iterable[T],
+        merge: Callable[[R, R], R],
+        /,
+        *none: P.args,
+        **constants: P.kwargs,
+    ) -> R: ...
+
+
 class RunMethod(Protocol):
     """`run`."""
 
@@ -460,5 +495,10 @@ def submit_method(function: Callable[..., Any]) -> SubmitMethod:
 
 
 def run_method(function: Callable[..., Any]) -> RunMethod:
+    """The function itself."""
+    return function
+
+
+def reduce_method(function: Callable[..., Any]) -> ReduceMethod:
     """The function itself."""
     return function

@@ -22,6 +22,7 @@ from allcores.pool.method_types import (
     async_method,
     map_method,
     outcomes_method,
+    reduce_method,
     run_method,
     star_method,
     stream_method,
@@ -29,6 +30,7 @@ from allcores.pool.method_types import (
 )
 from allcores.pool.notifier import Observer
 from allcores.pool.pool_log import Logs, PoolLog
+from allcores.pool.reducing import MISSING, reduced
 from allcores.pool.result_stream import Stream
 from allcores.pool.sharing import Sharing
 from allcores.pool.statistics import Statistics, statistics_of
@@ -38,6 +40,7 @@ from allcores.system import deferral
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
 from allcores.transport import process_role
+from allcores.transport.reduction import Reduction
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -347,6 +350,55 @@ class Pool(ActorMethods, Sharing):
         fn, style, items = self._combined(self.aimap, fn, "one", items, more, constants)
         make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, False)
         return AsyncStream(self._driver, make, function, items, on_error, self)
+
+    @reduce_method
+    @hiding
+    def reduce(
+        self,
+        fn: Callable[..., R],
+        items: Iterable[Any],
+        merge: Callable[[R, R], R],
+        *,
+        initial: Any = MISSING,
+        timeout: float | None = None,
+        retries: int | Retry = 0,
+        chunk: int | None = None,
+        on_error: OnError = "raise",
+        **constants: Any,
+    ) -> R:
+        """The values of `fn(item)`, merged into one: in the workers first, then in the program, in bounded memory.
+
+        Values are merged in input order, but not one by one: `merge` must be associative (sums, counters, lists,
+        tables, the larger of two), and need not be commutative. Then the result is that of
+        `functools.reduce(merge, map(fn, items), initial)`, and always the same.
+
+        Args:
+            fn: The function; called as `fn(item)`, in a worker.
+            items: The input.
+            merge: Called as `merge(left, right)`, in workers and in the program; returns the value of both. It may
+                change `left` and return it.
+            initial: What the first value is merged into; the result if there are none.
+            timeout: As for `map`; merging counts.
+            retries: As for `map`.
+            chunk: As for `map`.
+            on_error: "raise" the first failure in input order, or "skip" failed items: they are not merged.
+            **constants: As for `map`: for `fn`.
+
+        Returns:
+            The merged value.
+
+        Raises:
+            TypeError: There is no value, and no `initial`.
+            UsageError: `merge` returned None for two values.
+            Interrupted: On Ctrl-C, with what was merged of the leading items in `done`, as a list of one value.
+            Exception: What `merge` raised, which is never skipped; what `map` raises.
+        """
+        if not callable(merge):
+            raise UsageError(f"merge={merge!r} cannot be called; it is the function that merges two values.")
+        fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants)
+        both = Reduction(fn, merge) if callable(fn) else fn
+        stream = self._stream(both, style, items, timeout, retries, chunk, None, check_on_error(on_error), ordered=True)
+        return reduced(stream, merge, initial)  # type: ignore[no-any-return]
 
     @run_method
     @hiding

@@ -29,6 +29,7 @@ from allcores.transport.pickling import (
     loads,
 )
 from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, together_word
+from allcores.transport.reduction import Reduction
 from allcores.transport.references import Arrivals, OpenFiles
 from allcores.transport.status_board import (
     BUSY,
@@ -43,6 +44,7 @@ from allcores.transport.status_board import (
     STARTED,
     USED,
 )
+from allcores.worker.folding import FOLD_NS, FRAMES, Fold
 from allcores.worker.process_reset import TIDY_NS, ProcessReset
 
 TYPE_CHECKING = False
@@ -201,7 +203,11 @@ class ChunkRunner:
                 self._run_batches(sequence, items, batch, style, function, durations)
             else:
                 untimed = not flags & (frames.DETAILED | frames.TIMED)
-                self._run_items(sequence, items, self._callable(style, function), durations, untimed)
+                call, fold = self._callable(style, function), None
+                if type(function) is Reduction:
+                    fold = Fold(function, call)
+                    call = fold.add
+                self._run_items(sequence, items, call, durations, untimed, fold)
             # What lies in blocks goes back once nobody refers to it: we do no more.
             self._burst = items = []
         else:
@@ -220,6 +226,7 @@ class ChunkRunner:
         call: Callable[[Any], Any],
         durations: list[int] | None,
         untimed: bool,
+        fold: Fold | None,
     ) -> None:
         """The hot loop: one store per item, and one reading of the clock per item or per group of quick ones.
 
@@ -236,6 +243,7 @@ class ChunkRunner:
         first = position = 0
         stride = 1
         last = self._quota(len(items))
+        seal_ns = SEAL_NS if fold is None else FOLD_NS
         while position < last:
             end = min(position + stride, last)
             slot[CLAIMED] = base + end
@@ -272,15 +280,21 @@ class ChunkRunner:
                 now = clock()
             # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
             stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
-            if now - begun > SEAL_NS and position < last:
-                if failures or durations is not None or not self._seal_plain(sequence, first, values, now - begun, now):
-                    self._seal(sequence, first, position - first, values, failures, durations, now - begun)
+            if now - begun > seal_ns and position < last:
+                spent = now - begun
+                if fold is not None:
+                    entries = fold.take(aligned=bool(failures))
+                    self._seal(sequence, first, position - first, entries, failures, durations, spent)
+                elif failures or durations is not None or not self._seal_plain(sequence, first, values, spent, now):
+                    self._seal(sequence, first, position - first, values, failures, durations, spent)
                 values.clear()
                 failures.clear()
                 if durations is not None:
                     durations.clear()
                 first = position
                 begun = now = clock()
+        if fold is not None:
+            values = fold.take(aligned=bool(failures))
         self._seal(sequence, first, position - first, values, failures, durations, now - begun, ended=True)
 
     def _run_batches(
@@ -468,9 +482,9 @@ class ChunkRunner:
 
 
 def _own_frames(error: BaseException) -> int:
-    """How many frames at the start of its traceback are of this file; they say nothing about the function."""
+    """How many frames at the start of its traceback are of the worker's code; they say nothing about the function."""
     count, trace = 0, TRACEBACK.__get__(error)
-    while trace is not None and trace.tb_frame.f_globals is _GLOBALS:
+    while trace is not None and any(trace.tb_frame.f_globals is each for each in (_GLOBALS, *FRAMES)):
         count, trace = count + 1, trace.tb_next
     return count
 

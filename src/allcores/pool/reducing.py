@@ -1,0 +1,51 @@
+"""The program's side of `Pool.reduce`: the merged values of runs of items are merged in input order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from allcores.errors import Interrupted
+from allcores.transport import remote_errors
+from allcores.transport.pickling import loads
+from allcores.transport.reduction import merged
+
+if TYPE_CHECKING:
+    from allcores.pool.result_stream import Stream
+
+
+class _Missing:
+    """There is no initial value."""
+
+    def __repr__(self) -> str:
+        return "no value"
+
+
+#: None is a value like any other
+MISSING: Any = _Missing()
+
+
+def reduced(stream: Stream[tuple[Any, ...]], merge: Callable[[Any, Any], Any], initial: Any) -> Any:
+    """All values of a stream of entries (see `transport.reduction`) as one.
+
+    Raises:
+        TypeError: There is no value.
+        Interrupted: On Ctrl-C, with what was merged by then.
+    """
+    result = initial
+    try:
+        with stream:
+            for entry in stream:
+                if not entry:
+                    continue
+                if len(entry) > 2:
+                    _, error = remote_errors.unpack_error(entry, what="merging values in a worker")
+                    raise error
+                value = loads(entry[0]) if len(entry) == 1 else entry[0]
+                result = value if result is MISSING else merged(merge, result, value)
+    except KeyboardInterrupt as interrupt:
+        done = [] if result is MISSING else [result]
+        raise Interrupted(f"interrupted after {stream.done} items", done) from interrupt
+    if result is MISSING:
+        raise TypeError("reduce() of no values, with no initial value: initial=... is the answer then")
+    return result

@@ -1,0 +1,93 @@
+"""Merges the values of neighbouring items in a worker, so that one value is sent for all of them.
+
+Only items that are reported together are merged, and never across one that failed: it may be tried again, and its value
+belongs between its neighbours'. So each report is whole, and is taken once or not at all, like any other.
+"""
+
+from __future__ import annotations
+
+from allcores.transport.exceptions import pack_error
+from allcores.transport.pickling import dumps, explain_with_path
+from allcores.transport.reduction import MERGED, Reduction, merged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+#: Merged values are reported at least this often inside of a chunk, ns; finished work that runs again after a crash. A
+#: chunk's values are one, mostly. Larger: more to run again. Smaller: the program merges more often, for all workers.
+FOLD_NS = 100_000_000
+
+#: of the frames that stand between a worker and a function here
+FRAMES = (globals(), vars(Reduction)["__call__"].__globals__)
+
+
+class Fold:
+    """The values of items that run one after the other.
+
+    Args:
+        reduction: The function, and how to merge.
+        call: Calls it with an item, in the chunk's style.
+    """
+
+    def __init__(self, reduction: Reduction, call: Callable[[Any], tuple[Any, None]]) -> None:
+        self._merge = reduction.merge
+        self._call = call
+        self._runs: list[tuple[tuple[Any, ...], int]] = []
+        #: items of the run, their merged value, and what merging raised
+        self._count = 0
+        self._value: Any = None
+        self._broken: tuple[Any, ...] | None = None
+
+    def add(self, item: Any) -> None:
+        """Run an item, and merge its value. Raises what the function raises."""
+        try:
+            value, _ = self._call(item)
+        except BaseException:
+            self._end_run()
+            raise
+        if not self._count:
+            self._value = value
+        elif self._broken is None:
+            try:
+                self._value = merged(self._merge, self._value, value)
+            except BaseException as error:
+                # No item's failure: the value may have been changed half.
+                self._broken = pack_error(error, skip_frames=1)
+        self._count += 1
+
+    def _end_run(self) -> None:
+        if not self._count:
+            return
+        entry = self._broken
+        if entry is None:
+            try:
+                entry = (dumps(self._value, to_parent=True),)
+            except BaseException as error:
+                entry = pack_error(_explained(self._value, error))
+        self._runs.append((entry, self._count))
+        self._count, self._value, self._broken = 0, None, None
+
+    def take(self, *, aligned: bool) -> list[tuple[Any, ...]]:
+        """The entries since the last call.
+
+        Args:
+            aligned: As many as there were items that have not failed.
+        """
+        self._end_run()
+        runs, self._runs = self._runs, []
+        if not aligned:
+            return [entry for entry, _ in runs]
+        entries: list[tuple[Any, ...]] = []
+        for entry, count in runs:
+            entries.append(entry)
+            entries.extend([MERGED] * (count - 1))
+        return entries
+
+
+def _explained(value: Any, error: BaseException) -> BaseException:
+    try:
+        return explain_with_path(value, "the merged value", error)
+    except BaseException:
+        return error

@@ -1,0 +1,119 @@
+"""Pool.reduce, on every backend: what functools.reduce over map would give, and always the same."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract import reduce_tasks as tasks
+from tests.contract.backends.support import START_METHOD_WARNINGS, each_start_method
+
+import allcores
+from allcores import Interrupted, Pool, Retry, UsageError
+
+pytestmark = START_METHOD_WARNINGS
+
+
+@each_start_method
+@pytest.mark.parametrize("merge", [tasks.concat, tasks.extend, operator.add, operator.iadd])
+def test_order_holds_for_what_is_not_commutative(pool: Pool, merge: Any) -> None:
+    assert pool.reduce(tasks.one, range(3000), merge) == list(range(3000))
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7, 5000])
+def test_the_result_does_not_depend_on_chunks(pool: Pool, chunk: int | None) -> None:
+    assert pool.reduce(tasks.one, iter(range(500)), tasks.concat, chunk=chunk) == list(range(500))
+
+
+def test_counters(pool: Pool) -> None:
+    words = ["one", "two", "three"] * 200
+    assert pool.reduce(tasks.letters, words, operator.iadd) == functools.reduce(operator.add, map(Counter, words))
+
+
+def test_initial_is_merged_once_and_first(pool: Any) -> None:
+    assert pool.reduce(tasks.one, range(300), tasks.concat, initial=[-1]) == list(range(-1, 300))
+    assert pool.reduce(tasks.times, [1, 2, 3], operator.add, initial=10, factor=2) == 22
+
+
+def test_no_items(pool: Any) -> None:
+    assert pool.reduce(tasks.one, [], tasks.concat, initial=[]) == []
+    assert pool.reduce(tasks.one, [], tasks.concat, initial=None) is None
+    with pytest.raises(TypeError, match=r"reduce\(\) of no values, with no initial value"):
+        pool.reduce(tasks.one, [], tasks.concat)
+
+
+def test_one_item_is_not_merged(pool: Pool) -> None:
+    assert pool.reduce(tasks.one, [5], tasks.refuse) == [5]
+
+
+def test_the_first_failure_is_raised(pool: Pool) -> None:
+    with pytest.raises(ValueError, match="no 107") as caught:
+        pool.reduce(tasks.one_unless_seven, range(100, 200), tasks.concat)
+    assert any("items[7] (107)" in note for note in caught.value.__notes__)
+
+
+def test_skipped_items_are_not_merged(pool: Pool) -> None:
+    found = pool.reduce(tasks.one_unless_seven, range(1000), tasks.extend, on_error="skip")
+    assert found == [number for number in range(1000) if number % 10 != 7]
+    with pytest.raises(TypeError, match="no values"):
+        pool.reduce(tasks.one_unless_seven, [7, 17], tasks.concat, on_error="skip")
+
+
+def test_items_that_are_tried_again_stand_in_their_place(pool: Pool, tmp_path: Path) -> None:
+    jobs = [(str(tmp_path / "item"), number) for number in range(60)]
+    found = pool.reduce(tasks.one_at_third_try, jobs, tasks.extend, retries=Retry(2, wait_s=0))
+    assert found == list(range(60))
+
+
+def test_what_merge_raises_ends_it_even_if_failures_are_skipped(pool: Pool) -> None:
+    with pytest.raises(RuntimeError, match="these do not go together"):
+        pool.reduce(tasks.one, range(100), tasks.refuse, on_error="skip", retries=3)
+    assert pool.reduce(tasks.one, range(5), tasks.concat) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("count", [2, 3000])
+def test_a_merge_that_returns_none_is_told_how(pool: Pool, count: int) -> None:
+    with pytest.raises(UsageError, match=r"forget\(\) merged list and list and returned None; it must return"):
+        pool.reduce(tasks.one, range(count), tasks.forget)
+
+
+def test_none_is_a_value(pool: Pool) -> None:
+    assert pool.reduce(print, [], tasks.keep_left, initial=None) is None
+    assert pool.reduce({1: None}.get, [1, 1, 1], tasks.keep_left) is None
+
+
+def test_wrong_arguments(pool: Any) -> None:
+    with pytest.raises(UsageError, match="merge=3 cannot be called"):
+        pool.reduce(tasks.one, [1], 3)
+    with pytest.raises(UsageError, match="3 cannot be called"):
+        pool.reduce(3, [1], tasks.concat)
+    with pytest.raises(allcores.UnknownOption, match="did you mean initial"):
+        pool.reduce(tasks.one, [1], tasks.concat, intial=[])
+
+
+def test_setup_gives_the_first_argument(make_pool: Any) -> None:
+    with make_pool(setup=functools.partial(int, 100)) as pool:
+        assert pool.reduce(operator.add, [1, 2], operator.add) == 203
+
+
+def test_on_the_module() -> None:
+    assert allcores.reduce(tasks.one, range(100), tasks.concat) == list(range(100))
+    assert allcores.reduce(lambda word: {word: len(word)}, ["a", "bb"], lambda left, right: left | right) == {
+        "a": 1,
+        "bb": 2,
+    }
+
+
+def test_interrupted_input_gives_what_was_merged(pool: Pool) -> None:
+    def numbers() -> Any:
+        yield from range(10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        pool.reduce(tasks.one, numbers(), tasks.concat)
+    for merged in caught.value.done:
+        assert merged == list(range(len(merged)))

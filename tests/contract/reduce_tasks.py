@@ -1,0 +1,85 @@
+"""Functions and ways to merge, for the tests of reduce. Workers import this module, so it is light."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from typing import Any
+
+from tests.process.waiting import lines, note
+
+
+def letters(word: str) -> Counter[str]:
+    return Counter(word)
+
+
+def one(number: int) -> list[int]:
+    return [number]
+
+
+def one_unless_seven(number: int) -> list[int]:
+    if number % 10 == 7:
+        raise ValueError(f"no {number}")
+    return [number]
+
+
+def times(number: int, factor: int = 1) -> int:
+    return number * factor
+
+
+def one_at_third_try(job: tuple[str, int]) -> list[int]:
+    """Every fifth item fails twice."""
+    path, number = job
+    if number % 5 == 0:
+        note(f"{path}-{number}", "try")
+        if len(lines(f"{path}-{number}")) < 3:
+            raise ValueError(f"not yet {number}")
+    return [number]
+
+
+def one_unless_killed(job: tuple[str, int]) -> list[int]:
+    """Every fortieth item kills its worker, the first time."""
+    path, number = job
+    if number % 40 == 13 and not os.path.exists(f"{path}-{number}"):
+        note(f"{path}-{number}", "killed")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [number]
+
+
+def one_or_hang(number: int) -> list[int]:
+    if number == 30:
+        time.sleep(600)
+    return [number]
+
+
+def concat(left: list[int], right: list[int]) -> list[int]:
+    return left + right
+
+
+def extend(left: list[int], right: list[int]) -> list[int]:
+    """Changes the left one."""
+    left.extend(right)
+    return left
+
+
+def forget(left: list[int], right: list[int]) -> Any:
+    left.extend(right)
+
+
+def refuse(left: list[int], right: list[int]) -> list[int]:
+    raise RuntimeError("these do not go together")
+
+
+def unpicklable(number: int) -> Any:
+    return lambda: number
+
+
+def keep_left(left: Any, right: Any) -> Any:
+    return left
+
+
+def table(number: int) -> Counter[int]:
+    """Some 20 KB, pickled."""
+    return Counter(dict.fromkeys(range(5000), number))

@@ -1,0 +1,75 @@
+"""Pool.reduce on real workers that crash and hang; what it sends."""
+
+from __future__ import annotations
+
+import operator
+import pickle
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract import reduce_tasks as tasks
+
+from allcores import Limits, NotPicklable, Pool, TaskTimeout, WorkerLost
+
+
+class Traffic:
+    """Counts entries that come from workers, and their bytes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entries = self.bytes = 0
+
+        def counted(data: bytes) -> Any:
+            self.entries += 1
+            self.bytes += len(data)
+            return pickle.loads(data)
+
+        monkeypatch.setattr("allcores.pool.reducing.loads", counted)
+
+
+@pytest.mark.quick
+def test_workers_send_merged_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 tables of 20 KB in chunks of 50: 8 tables come, or a few more where a chunk takes long, and no item's own."""
+    traffic = Traffic(monkeypatch)
+    with Pool(2) as pool:
+        whole = pool.reduce(tasks.table, range(400), operator.iadd, chunk=50)
+    assert whole == Counter({key: sum(range(400)) for key in range(5000)})
+    assert 8 <= traffic.entries <= 200
+    assert traffic.bytes <= traffic.entries * 30_000
+
+
+def test_nothing_is_lost_or_merged_twice_when_workers_are_killed(tmp_path: Path) -> None:
+    jobs = [(str(tmp_path / "item"), number) for number in range(200)]
+    with Pool(2) as pool:
+        assert pool.reduce(tasks.one_unless_killed, jobs, tasks.extend, retries=1, chunk=25) == list(range(200))
+        assert pool.statistics().retries == 5
+
+
+def test_an_item_whose_worker_dies_fails_alone(tmp_path: Path) -> None:
+    jobs = [(str(tmp_path / "item"), number) for number in range(100)]
+    with Pool(2) as pool:
+        found = pool.reduce(tasks.one_unless_killed, jobs, tasks.extend, on_error="skip", chunk=25)
+        assert found == [number for number in range(100) if number % 40 != 13]
+    jobs = [(str(tmp_path / "other"), number) for number in range(100)]
+    with Pool(2) as pool, pytest.raises(WorkerLost, match=r"items\[13\]"):
+        pool.reduce(tasks.one_unless_killed, jobs, tasks.extend, chunk=25)
+
+
+def test_deadlines_hold_for_items() -> None:
+    with Pool(2) as pool:
+        found = pool.reduce(tasks.one_or_hang, range(60), tasks.extend, timeout=2, on_error="skip", chunk=20)
+        assert found == [number for number in range(60) if number != 30]
+        with pytest.raises(TaskTimeout, match=r"items\[30\]"):
+            pool.reduce(tasks.one_or_hang, range(60), tasks.extend, timeout=2)
+
+
+def test_a_value_that_cannot_travel_ends_it() -> None:
+    with Pool(2) as pool, pytest.raises(NotPicklable, match="the merged value"):
+        pool.reduce(lambda _: threading.Lock(), [1, 2], tasks.keep_left)
+
+
+def test_workers_are_replaced_in_the_midst_of_it() -> None:
+    with Pool(2, limits=Limits(items_per_worker=30)) as pool:
+        assert pool.reduce(tasks.one, range(500), tasks.extend, chunk=50) == list(range(500))
