@@ -41,6 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # memory: around anything that maps with outcomes, so it knows no pool
     "runs": WORDS | {"sinks", "sources"},
     "pool": WORDS | {"backends.base", "scheduler", "shared_memory", "transport", "runs.options"},
+    # they start a process as early as can be
+    "pool.default_pool": WORDS | {"backends.processes.templates", "runs.options"},
     # its one verb for that opens a run late
     "pool.pool": WORDS
     | {"backends.base", "backends.open", "scheduler", "shared_memory", "transport", "runs.run", "runs.options"},

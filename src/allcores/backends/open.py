@@ -46,6 +46,11 @@ def open_backend(
         BrokenPool: If the system refuses what it needs.
     """
     if name == "processes":
+        if start_method != "fork":
+            from allcores.backends.processes import templates
+
+            # An interpreter starts there while this one imports the rest.
+            templates.start()
         from allcores.backends.processes.backend import ProcessBackend
         from allcores.backends.processes.worker_logs import WorkerLogReceiver
         from allcores.system.posix import can_fork

@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from allcores.outcome import Outcome
+from allcores.backends.processes import templates
 from allcores.pool.method_types import (
     async_method,
     map_method,
@@ -18,17 +18,18 @@ from allcores.pool.method_types import (
     star_method,
     stream_method,
 )
-from allcores.pool.pool import Pool, is_of_this_process, is_usable
-from allcores.pool.result_stream import Stream
 from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import TypeVarTuple, Unpack
 
+    from allcores.outcome import Outcome
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import ActorOptions
+    from allcores.pool.pool import Pool
+    from allcores.pool.result_stream import Stream
     from allcores.runs.options import RunResult, SinkLike, SourceLike
 
     Ts = TypeVarTuple("Ts")
@@ -47,6 +48,11 @@ def shared() -> Pool:
     global _shared
     with _shared_lock:
         pool = _shared
+        if pool is None:
+            # An interpreter starts there while this one imports the rest.
+            templates.start()
+        from allcores.pool.pool import Pool, is_of_this_process, is_usable
+
         if pool is None or not is_usable(pool):
             if pool is not None and is_of_this_process(pool):
                 pool.close()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal as signals
-from dataclasses import dataclass
 
 from allcores.formatting import size_text
+from allcores.system.plain_record import record
 
 #: a worker ends with this code when its pipe to the parent is gone while it is still needed
 LOST_PARENT = 70
@@ -17,7 +17,7 @@ NEARLY_FULL = 0.9
 _CUT = "\n  ..."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Death:
     """What is known about a worker's end.
 

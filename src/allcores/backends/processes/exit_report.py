@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 
 from allcores.backends.processes import exit_causes
@@ -40,9 +39,7 @@ def lost(
     if status is None:
         death = exit_causes.Death(worker, None, None, None, stack, reason=reason)
     else:
-        death = exit_causes.from_wait_status(worker, status, memory or 0, stack, oom_killed)
-        if reason is not None:
-            death = dataclasses.replace(death, reason=reason)
+        death = exit_causes.from_wait_status(worker, status, memory or 0, stack, oom_killed, reason)
     return WorkerLost(
         exit_causes.sentence(death, item=item, limit=limit, step=step),
         exitcode=death.exitcode,

@@ -42,7 +42,7 @@ TEMPLATE_END_S = 2.0
 #: the same once it was killed: more than a busy machine needs
 KILLED_END_S = 60.0
 #: to open a folder that may not be read, to go there
-_AS_FOLDER = os.O_CLOEXEC | os.O_DIRECTORY | getattr(os, "O_PATH", os.O_RDONLY)
+_AS_FOLDER = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", os.O_RDONLY)
 
 
 class Launcher(Protocol):

@@ -183,6 +183,17 @@ def acquire() -> SharedTemplate:
     return new
 
 
+def start() -> None:
+    """Start it, if there is none: a pool is about to be made, and it begins while that is imported.
+
+    A failure is left to the pool, which will try again and say so.
+    """
+    if _current is None and inheritable() is not None:
+        posix.keep_standard()
+        with contextlib.suppress(OSError):
+            release(acquire())
+
+
 def release(template: SharedTemplate) -> None:
     """A pool's template that was asked of it is gone."""
     with fork_lock.ForkLock():
