@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from allcores import metrics, slices
+    from allcores.cache.options import Cache, CacheStatistics
     from allcores.errors import (
         ActorBusy,
         ActorLost,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "cache.options": ("Cache", "CacheStatistics"),
     "pool.actor": ("Actor",),
     "pool.async_stream": ("AsyncStream",),
     "system.cores": ("Budget", "core_budget"),
@@ -139,6 +141,8 @@ __all__ = [
     "BatchError",
     "BrokenPool",
     "Budget",
+    "Cache",
+    "CacheStatistics",
     "Counter",
     "Executor",
     "Flag",

@@ -54,6 +54,9 @@ RUN = (
     "finish.after",
 )
 
+#: of a cache: around each commit
+CACHE = ("cache.begin", "cache.commit.before", "cache.commit.after")
+
 _hook: Callable[[str], None] | None = None
 
 

@@ -355,3 +355,14 @@ def errors() -> None:
         assert_type(error.args, tuple[Any, ...])
     except allcores.Interrupted as interrupt:
         assert_type(interrupt.done, list[Any])
+
+
+def caches(path: Path) -> None:
+    cache = allcores.Cache(path, version="1", max_bytes=None)
+    assert_type(allcores.map(length, ["a"], cache=cache), list[int])
+    assert_type(allcores.imap(length, words(), cache=True, timeout=1), allcores.Stream[int])
+    assert_type(allcores.outcomes(length, words(), cache="folder"), allcores.Stream[allcores.Outcome[int]])
+    assert_type(allcores.run(length, ["a"], "out.jsonl", cache=path), allcores.RunResult)
+    assert_type(cache.statistics(), allcores.CacheStatistics)
+    assert_type(cache.clear(length), int)
+    allcores.map(length, ["a"], cache=5)  # type: ignore[call-overload]

@@ -19,7 +19,8 @@ WORDS = {"errors", "events", "outcome", "limits", "failpoints", "formatting", "s
 
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
-    "": WORDS | {"pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"},
+    "": WORDS
+    | {"cache.options", "pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"},
     # words
     "errors": set(),
     "outcome": {"system.plain_record", "system.tracebacks"},
@@ -38,18 +39,39 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler": WORDS | {"transport.positions"},
     # where they meet
     "backends": WORDS | {"scheduler", "shared_memory", "transport", "worker"},
+    # around a function, in workers
+    "cache": WORDS | {"transport"},
     # memory: around anything that maps with outcomes, so it knows no pool
     "runs": WORDS | {"sinks", "sources"},
-    "pool": WORDS | {"backends.base", "scheduler", "shared_memory", "transport", "runs.options"},
+    "pool": WORDS | {"cache.options", "backends.base", "scheduler", "shared_memory", "transport", "runs.options"},
     # they start a process as early as can be
     "pool.default_pool": WORDS | {"backends.processes.templates", "runs.options"},
     # its one verb for that opens a run late
     "pool.pool": WORDS
-    | {"backends.base", "backends.open", "scheduler", "shared_memory", "transport", "runs.run", "runs.options"},
+    | {
+        "cache.function",
+        "cache.options",
+        "backends.base",
+        "backends.open",
+        "scheduler",
+        "shared_memory",
+        "transport",
+        "runs.run",
+        "runs.options",
+    },
     # an actor's calls are tasks in a worker, on a backend of its own
     "pool.actor": WORDS | {"worker.actor_object", "scheduler"},
     "pool.actor_workers": WORDS
-    | {"backends.base", "backends.open", "scheduler", "shared_memory", "transport", "worker.actor_object"},
+    | {
+        "cache.function",
+        "cache.options",
+        "backends.base",
+        "backends.open",
+        "scheduler",
+        "shared_memory",
+        "transport",
+        "worker.actor_object",
+    },
     # observers see events, and what a pool tells of itself
     "monitoring": WORDS | {"pool", "transport"},
     "metrics": WORDS | {"monitoring"},

@@ -12,6 +12,7 @@ from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, describe
 from allcores.scheduler.messages import Results, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
+from allcores.transport import chunk_ends
 from allcores.transport.exceptions import add_note
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 from allcores.transport.references import OpenFiles
@@ -215,6 +216,7 @@ class InProcessWorker:
     ) -> Results:
         if ended:
             self._files.close()  # before the program goes on, and may want to write to them
+            chunk_ends.run()
         count = position - first
         self.work = Work(None, self.work.done + count, self.work.busy_ns + total_ns)
         return Results(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
+from allcores.cache.options import CacheLike
 from allcores.limits import Retry
 from allcores.runs.options import Journal
 from allcores.runs.options import OnError as OnErrorOfRun
@@ -23,6 +24,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
     retries: int | Retry
     chunk: int | None
+    cache: CacheLike | None
 
 
 class MapOptions(CallOptions, total=False):

@@ -45,6 +45,7 @@ from allcores.transport.reduction import Reduction
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from allcores.cache.options import CacheLike
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import OnError
     from allcores.pool.executor_map import ExecutorMap
@@ -205,6 +206,7 @@ class Pool(ActorMethods, Sharing):
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
+        cache: CacheLike | None = None,
         on_error: OnError = "raise",
         **constants: Any,
     ) -> list[R]:
@@ -222,6 +224,8 @@ class Pool(ActorMethods, Sharing):
                 generator); "auto" sizes batches by measured seconds. Failures, deadlines, retries and crashes still
                 concern one item: a batch that fails is run again in smaller ones, until the item at fault is alone. A
                 call may have fewer items, and a chunk holds whole batches. None: `fn` takes one item.
+            cache: Keep results on the disk, and look for them there first: True for the default folder, a folder, or a
+                `Cache`. For functions whose results depend on nothing but their arguments.
             on_error: "raise" the first failure in input order, or "skip" failed items.
             **constants: Keyword arguments for the function, the same for all items; they travel once to each worker.
                 The names above are options: `functools.partial(fn, timeout=5)` gives the function one called so.
@@ -238,7 +242,7 @@ class Pool(ActorMethods, Sharing):
             UnknownOption: A keyword is no option, and no argument of the function.
             Interrupted: On Ctrl-C, with the results of the leading items in `done`.
         """
-        fn, style, items = self._combined(self.map, fn, "one", items, more, constants)
+        fn, style, items = self._combined(self.map, fn, "one", items, more, constants, cache, batch)
         check_on_error(on_error)
         return _collect(self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, ordered=True))
 
@@ -253,6 +257,7 @@ class Pool(ActorMethods, Sharing):
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
+        cache: CacheLike | None = None,
         on_error: OnError = "raise",
         **constants: Any,
     ) -> Stream[R]:
@@ -262,7 +267,7 @@ class Pool(ActorMethods, Sharing):
         allow. An exception of the input arrives after the results of the items before it. Leaving
         the loop cancels what is left. Arguments as for `map`.
         """
-        fn, style, items = self._combined(self.imap, fn, "one", items, more, constants)
+        fn, style, items = self._combined(self.imap, fn, "one", items, more, constants, cache, batch)
         return self._stream(fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
 
     @stream_method
@@ -276,11 +281,12 @@ class Pool(ActorMethods, Sharing):
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
+        cache: CacheLike | None = None,
         on_error: OnError = "raise",
         **constants: Any,
     ) -> Stream[R]:
         """Results as they are finished. Arguments as for `map`."""
-        fn, style, items = self._combined(self.imap_unordered, fn, "one", items, more, constants)
+        fn, style, items = self._combined(self.imap_unordered, fn, "one", items, more, constants, cache, batch)
         return self._stream(fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=False)
 
     @star_method
@@ -294,6 +300,7 @@ class Pool(ActorMethods, Sharing):
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
+        cache: CacheLike | None = None,
         on_error: OnError = "raise",
         **constants: Any,
     ) -> list[R]:
@@ -301,7 +308,7 @@ class Pool(ActorMethods, Sharing):
 
         With `batch`, `fn` gets a list for each of its arguments.
         """
-        fn, style, items = self._combined(self.starmap, fn, "star", items, (), constants)
+        fn, style, items = self._combined(self.starmap, fn, "star", items, (), constants, cache, batch)
         check_on_error(on_error)
         return _collect(self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, ordered=True))
 
@@ -316,11 +323,12 @@ class Pool(ActorMethods, Sharing):
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
+        cache: CacheLike | None = None,
         ordered: bool = True,
         **constants: Any,
     ) -> Stream[Outcome[R]]:
         """An `Outcome` for each item, never an exception for one: value or error, attempts, seconds, worker."""
-        fn, style, items = self._combined(self.outcomes, fn, "one", items, more, constants)
+        fn, style, items = self._combined(self.outcomes, fn, "one", items, more, constants, cache, batch)
         return self._stream(fn, style, items, timeout, retries, chunk, batch, None, ordered=ordered)
 
     @async_method
@@ -334,6 +342,7 @@ class Pool(ActorMethods, Sharing):
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
+        cache: CacheLike | None = None,
         on_error: OnError = "raise",
         ordered: bool = True,
         **constants: Any,
@@ -347,7 +356,7 @@ class Pool(ActorMethods, Sharing):
         from allcores.pool.async_stream import AsyncStream
 
         check_on_error(on_error)
-        fn, style, items = self._combined(self.aimap, fn, "one", items, more, constants)
+        fn, style, items = self._combined(self.aimap, fn, "one", items, more, constants, cache, batch)
         make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, False)
         return AsyncStream(self._driver, make, function, items, on_error, self)
 
@@ -363,6 +372,7 @@ class Pool(ActorMethods, Sharing):
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        cache: CacheLike | None = None,
         on_error: OnError = "raise",
         **constants: Any,
     ) -> R:
@@ -381,6 +391,7 @@ class Pool(ActorMethods, Sharing):
             timeout: As for `map`; merging counts.
             retries: As for `map`.
             chunk: As for `map`.
+            cache: As for `map`: what `fn` gives is kept, and merged anew.
             on_error: "raise" the first failure in input order, or "skip" failed items: they are not merged.
             **constants: As for `map`: for `fn`.
 
@@ -395,7 +406,7 @@ class Pool(ActorMethods, Sharing):
         """
         if not callable(merge):
             raise UsageError(f"merge={merge!r} cannot be called; it is the function that merges two values.")
-        fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants)
+        fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants, cache)
         both = Reduction(fn, merge) if callable(fn) else fn
         stream = self._stream(both, style, items, timeout, retries, chunk, None, check_on_error(on_error), ordered=True)
         return reduced(stream, merge, initial)  # type: ignore[no-any-return]
@@ -413,6 +424,7 @@ class Pool(ActorMethods, Sharing):
         retries: int | Retry = 0,
         chunk: int | None = None,
         batch: Batch | None = None,
+        cache: CacheLike | None = None,
         on_error: Literal["raise", "skip", "record"] = "raise",
         **constants: Any,
     ) -> RunResult:
@@ -430,6 +442,7 @@ class Pool(ActorMethods, Sharing):
             retries: As for `map`.
             chunk: As for `map`.
             batch: As for `map`.
+            cache: As for `map`.
             **constants: As for `map`. Other ones make another run.
 
         Raises:
@@ -444,6 +457,7 @@ class Pool(ActorMethods, Sharing):
         check_timeout(timeout)
         check_batch(batch)
         fn, _, _ = self._combined(self.run, fn, "one", source, (), constants)
+        called, _, _ = self._combined(self.run, fn, "one", source, (), {}, cache, batch)
         init = self._worker_init
         return run(
             self,
@@ -455,6 +469,7 @@ class Pool(ActorMethods, Sharing):
             retries=retries,
             chunk=chunk,
             batch=batch,
+            called=called,
             on_error=on_error,
             setup=init.setup,
             setup_args=init.setup_args,
@@ -554,13 +569,19 @@ class Pool(ActorMethods, Sharing):
         items: Any,
         more: tuple[Any, ...],
         constants: dict[str, Any],
+        cache: CacheLike | None = None,
+        batch: Batch | None = None,
     ) -> tuple[Callable[..., Any], str, Any]:
-        """One function, its style, and one input: of several inputs, and with constants."""
-        if not more and not constants:
-            return fn, style, items
-        init = self._worker_init
-        has_state = init.setup is not None or init.preload is not None
-        return arguments.combined(method, fn, style, items, more, constants, has_state=has_state)
+        """One function, its style, and one input: of several inputs, with constants, and one that has a cache."""
+        if more or constants:
+            init = self._worker_init
+            has_state = init.setup is not None or init.preload is not None
+            fn, style, items = arguments.combined(method, fn, style, items, more, constants, has_state=has_state)
+        if cache is not None:
+            from allcores.cache.function import cached
+
+            fn, style = cached(fn, style, cache, batches=batch is not None)
+        return fn, style, items
 
     def _plan(
         self,

@@ -35,7 +35,7 @@ from allcores.runs.rows import (
     put_keys,
     set_columns,
 )
-from allcores.system import own_files
+from allcores.system import own_files, sqlite_files
 
 FILE = "catalogue.sqlite"
 #: number of the layout; a run of another one is refused
@@ -57,22 +57,6 @@ Durability = Literal["commit", "end", "never"]
 #: what SQLite raises; UnicodeError where the very text of an error is damaged
 _ERRORS = (sqlite3.Error, UnicodeError)
 
-#: connections of this process that a forked child must neither use nor close
-_open: set[sqlite3.Connection] = set()
-
-
-def _after_fork() -> None:
-    # Closing one in the child would let go of nothing that is the child's; and the garbage collector
-    # must not do so either.
-    _inherited.extend(_open)
-    _open.clear()
-
-
-_inherited: list[sqlite3.Connection] = []
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
 
 class RunIndex:
     """One connection. Methods may be called from any thread of its process, one at a time."""
@@ -83,20 +67,15 @@ class RunIndex:
         self._lock = threading.RLock()
         self._commits = 0
         self._writable = writable
-        mode = "rw" if writable else "ro"
-        uri = "file:" + os.path.abspath(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         if create:
             try:  # before SQLite does: it would let others read it, and take what is there
                 os.close(own_files.create(self.path))
             except OSError as error:
                 raise JournalError(f"cannot make {self.path}: {error.strerror}") from error
         try:
-            self._db = sqlite3.connect(
-                f"{uri}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False
-            )
+            self._db = sqlite_files.connect(self.path, writable=writable, busy_s=BUSY_S)
         except _ERRORS as error:
             raise JournalError(f"cannot open {self.path}: {error}") from error
-        _open.add(self._db)
         try:
             # Text that is not UTF-8 is a damaged row, which its seal tells, and no reason to read none at all.
             self._db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
@@ -398,13 +377,12 @@ class RunIndex:
         if self._pid != os.getpid():
             return  # nor is the lock asked for: in a forked child it may be held by a thread that is not there
         with self._lock:
-            _open.discard(self._db)
             try:
                 if self._writable:
                     self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except _ERRORS:
                 pass  # a full disk, a reader: the log stays, and is read at the next opening
-            self._db.close()
+            sqlite_files.close(self._db)
 
     def _check(self) -> None:
         if self._pid != os.getpid():

@@ -43,13 +43,14 @@ def run(
     retries: int | Retry,
     chunk: int | None,
     batch: int | Literal["auto"] | None,
+    called: Callable[..., Any],
     on_error: OnError,
     setup: Callable[..., Any] | None,
     setup_args: tuple[Any, ...],
     preload: Callable[..., Any] | None,
     preload_args: tuple[Any, ...],
 ) -> RunResult:
-    """See `Pool.run`. setup, preload and their arguments: of the pool."""
+    """See `Pool.run`. called: what runs in the place of `fn`. setup, preload and their arguments: of the pool."""
     if on_error not in ("raise", "skip", "record"):
         raise UsageError(f"on_error={on_error!r} must be 'raise', 'skip' or 'record'")
     if not callable(fn):
@@ -67,6 +68,7 @@ def run(
         preload,
         preload_args,
         batch,
+        called=called,
     )
     work.check()
     if journal is False:

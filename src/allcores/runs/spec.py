@@ -29,6 +29,7 @@ class RunSpec:
     Attributes:
         sink: Where to.
         request: What was asked for, so that it can be asked again.
+        called: What runs in the place of `fn`, and gives what it gives, but may have kept it; None: `fn` itself.
     """
 
     fn: Callable[..., Any]
@@ -44,11 +45,12 @@ class RunSpec:
     preload_args: tuple[Any, ...] = ()
     batch: int | Literal["auto"] | None = None
     request: dict[str, Any] = field(default_factory=dict)
+    called: Callable[..., Any] | None = None
 
     @property
     def function(self) -> Callable[..., Any]:
         """What runs in the workers: its value as one line of text, for the sink."""
-        return wrapped(self.sink.wrap, self.fn, batches=self.batch is not None)
+        return wrapped(self.sink.wrap, self.called or self.fn, batches=self.batch is not None)
 
     def check(self) -> None:
         """Raise UsageError if the output cannot be written, has no place for failures, or would cost an input."""

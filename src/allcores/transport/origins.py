@@ -66,6 +66,21 @@ def _find(module: str, qualname: str) -> Any:
     return found
 
 
+def named_here(module: str, qualname: str) -> Any:
+    """What has a name in the program, as this process has it: a copy that arrived, or its own.
+
+    Raises:
+        LookupError: Nothing has the name.
+    """
+    for copy, name in list(_copies.items()):
+        if name == (module, qualname):
+            return copy
+    found = _find(module, qualname)
+    if found is None:
+        raise LookupError(f"{module}.{qualname} is not there")
+    return found
+
+
 def _is_class(obj: Any) -> bool:
     return isinstance(obj, type)
 

@@ -17,6 +17,11 @@ def become_worker() -> None:
     _is_worker = True
 
 
+def is_worker() -> bool:
+    """Whether this process does the work of another."""
+    return _is_worker
+
+
 def only_imports() -> bool:
     """Whether a pool that is made now may wait for its first use.
 

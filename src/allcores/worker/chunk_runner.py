@@ -15,7 +15,8 @@ from time import monotonic_ns
 
 from allcores.shared_memory.buffers import LARGE_STREAM
 from allcores.system import procfs
-from allcores.transport import frames
+from allcores.transport import chunk_ends, frames
+from allcores.transport.chunk_ends import waiting as at_chunk_end
 from allcores.transport.exceptions import TRACEBACK, add_note, pack_error
 from allcores.transport.pickling import (
     FUNCTION_UNREAD,
@@ -377,6 +378,8 @@ class ChunkRunner:
         if ended:
             # Before the outcomes leave, for then the program may want to write to a file that its tasks have read.
             self._files.close()
+            if at_chunk_end:
+                chunk_ends.run()
             if self._used_up():
                 self.leaving = True
         flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
