@@ -214,3 +214,15 @@ def take_a_while(batch: list[int]) -> Iterator[int]:
     for number in batch:
         time.sleep(0.25)
         yield number
+
+
+def scaled(batch: list[int], factor: int = 1, left_out: int = 0) -> list[int]:
+    return [number * factor for number in batch[left_out:]]
+
+
+def first_line(lines: Any) -> str:
+    return str(next(iter(lines)))
+
+
+def first_lines(batch: list[Any]) -> list[str]:
+    return [first_line(lines) for lines in batch]

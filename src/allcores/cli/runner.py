@@ -204,6 +204,8 @@ class _Runner:
             self.ending = RunExit(Exit.INTERRUPTED, "stopped; what was running is lost")
         except StoppedAt as error:
             self._stop_at(error.outcome)
+        except BatchError as error:
+            self.ending = RunExit(Exit.STOPPED, str(error))
         except JournalError as error:
             self.ending = RunExit(Exit.OUTPUT, str(error))
         except RunInUse as error:

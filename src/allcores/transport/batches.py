@@ -6,6 +6,7 @@ Workers use it, and the backends whose workers are this very process.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from functools import partial
 from itertools import islice
 
 from allcores.errors import BatchError
@@ -39,7 +40,7 @@ def batch_call(
     if getattr(type(function), "__allcores_batches__", False):
         # `sinks.batches.BatchFunction`, which this room does not know
         each, function = function.each, function.function  # type: ignore[attr-defined]
-    name = getattr(function, "__qualname__", type(function).__name__)
+    name = _name(function)
 
     def call(batch: list[Any]) -> list[Any]:
         if loaded is not None:
@@ -86,6 +87,12 @@ def own_frames(error: BaseException, *others: dict[str, Any]) -> int:
     while trace is not None and any(trace.tb_frame.f_globals is each for each in (_GLOBALS, *others)):
         count, trace = count + 1, trace.tb_next
     return count
+
+
+def _name(function: Any) -> str:
+    while isinstance(function, partial):  # that is where constants are
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def _is_table(result: Any) -> bool:

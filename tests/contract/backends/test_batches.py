@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from tests.contract import batch_tasks
 from tests.contract.backends.support import START_METHOD_WARNINGS, each_start_method
 from tests.process.waiting import lines
 
-from allcores import BatchError, Kind, Pool, UsageError
+from allcores import BatchError, Kind, Pool, UsageError, slices
+from allcores.pool import input_reader
 
 pytestmark = START_METHOD_WARNINGS
 
@@ -58,6 +60,40 @@ class TestResults:
             )
 
         assert asyncio.run(both()) == (doubled, doubled)
+
+    def test_several_inputs_are_several_lists(self, pool: Any) -> None:
+        assert pool.map(batch_tasks.add, range(100), range(100), batch=32) == [number * 2 for number in range(100)]
+
+    def test_constants_come_with_each_batch(self, pool: Any) -> None:
+        assert pool.map(batch_tasks.scaled, range(100), batch=32, factor=3) == [number * 3 for number in range(100)]
+        with pytest.raises(BatchError, match=r"^scaled\(\) was given a batch of 3 items, and returned list of 2:"):
+            pool.map(batch_tasks.scaled, range(3), batch=3, factor=3, left_out=1)
+
+    def test_items_that_do_not_spread_alike_fail_by_themselves(self, pool: Any) -> None:
+        """One of two arguments among 16 of two: its call says what is missing, and the others have their results."""
+        items: list[tuple[int, ...]] = [(n, n) for n in range(16)]
+        items[5] = (5,)
+        with pytest.raises(TypeError, match="missing 1 required positional argument"):
+            pool.starmap(batch_tasks.add, items, batch=16)
+        found = pool.starmap(batch_tasks.add, items, batch=16, on_error="skip")
+        assert found == [n * 2 for n in range(16) if n != 5]
+
+    def test_slices_of_files_arrive_as_what_they_stand_for(self, pool: Any, tmp_path: Path) -> None:
+        path = tmp_path / "lines.txt"
+        path.write_text("one\ntwo\nthree\n" * 50)
+        source = slices.lines(path, slice_bytes=50)
+        alone = pool.map(batch_tasks.first_line, source)
+        assert len(alone) > 3
+        assert pool.map(batch_tasks.first_lines, source, batch=4) == alone
+
+    def test_an_input_that_is_slow_fills_what_it_can(self, pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each look at the clock is a long time after the one before: a worker that is idle gets what there is."""
+        ticks = itertools.count(0, input_reader.SLOW_FILL_NS + 1)
+        monkeypatch.setattr(input_reader, "monotonic_ns", ticks.__next__)
+        found = pool.map(batch_tasks.sizes, iter([*range(100)]), batch=64)
+        assert found[0] == 64  # a list's iterator is never waited for
+        found = pool.map(batch_tasks.sizes, (number for number in range(100)), batch=64)
+        assert (found[0], len(found)) == (1, 100)
 
     def test_an_async_input_is_gathered(self, pool: Any) -> None:
         """Its items come one by one, and would else be batches of one."""
