@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from allcores.scheduler.batch_size import (
     BATCH_GROWTH,
+    BATCH_MOST_NS,
     BATCH_NS,
     BATCH_PATIENCE,
     BATCH_TAIL,
@@ -29,7 +30,7 @@ def learned(
     for _ in range(rounds):
         size = chunker.size(workers=2)
         calls = -(-size // chunker.batch)
-        chunker.observe(size, int(call_ns * calls + item_ns * size), item_bytes * size)
+        chunker.observe(size, int(call_ns * calls + item_ns * size), item_bytes * size, chunker.batch)
     return chunker
 
 
@@ -38,19 +39,38 @@ def test_batches_begin_with_one_item_and_grow_step_by_step() -> None:
     sizes = []
     for _ in range(5):
         sizes.append(chunker.size(workers=4))
-        chunker.observe(sizes[-1], sizes[-1] * MICRO, 0)
+        chunker.observe(sizes[-1], sizes[-1] * MICRO, 0, chunker.batch)
         # While they grow a chunk is one batch.
         assert chunker.batch == sizes[-1]
     assert sizes == [BATCH_GROWTH**step for step in range(5)]
 
 
-@pytest.mark.parametrize("item_ns", [10 * MICRO, 100 * MICRO, MILLI, 10 * MILLI])
-@pytest.mark.parametrize("call_ns", [0, MILLI, 10 * MILLI])
+@pytest.mark.parametrize("item_ns", [10 * MICRO, 100 * MICRO, MILLI])
+@pytest.mark.parametrize("call_ns", [0, MILLI // 10, MILLI])
 def test_a_batch_takes_as_long_as_it_should(call_ns: int, item_ns: int) -> None:
     chunker = learned(call_ns, item_ns)
     chunker.size(workers=2)
     taken = call_ns + item_ns * chunker.batch
     assert 0.7 * BATCH_NS <= taken <= BATCH_NS or chunker.batch == MOST_ITEMS
+
+
+@pytest.mark.parametrize("item_ns", [100 * MICRO, MILLI])
+@pytest.mark.parametrize("call_ns", [10 * MILLI, 70 * MILLI, 150 * MILLI])
+def test_a_call_with_a_price_of_its_own_is_shared_by_more(call_ns: int, item_ns: int) -> None:
+    """Also by one that takes longer by itself than a batch should: it would be paid for each item for ever."""
+    chunker = learned(call_ns, item_ns)
+    chunker.size(workers=2)
+    taken = call_ns + item_ns * chunker.batch
+    assert taken <= BATCH_MOST_NS
+    assert call_ns <= 0.25 * taken or chunker.batch == MOST_ITEMS
+
+
+@pytest.mark.parametrize("item_ns", [40 * MILLI, 70 * MILLI])
+def test_slow_items_that_gain_nothing_stay_in_small_batches(item_ns: int) -> None:
+    """It is tried once."""
+    chunker = learned(0, item_ns)
+    chunker.size(workers=2)
+    assert chunker.batch * item_ns <= BATCH_GROWTH * BATCH_NS
 
 
 def test_items_that_take_long_run_one_by_one() -> None:
@@ -64,7 +84,7 @@ def test_a_first_call_that_warms_up_is_forgotten() -> None:
     chunker.observe(chunker.size(workers=1), SECOND, 0)
     for _ in range(30):
         size = chunker.size(workers=1)
-        chunker.observe(size, size * MILLI, 0)
+        chunker.observe(size, size * MILLI, 0, chunker.batch)
     assert chunker.size(workers=1) >= 40
 
 
@@ -102,7 +122,7 @@ def test_whatever_was_measured_a_chunk_is_whole_batches(
 ) -> None:
     chunker = BatchChunker(chunk, batch, 1 << 28)
     for count, total_ns, size_bytes in seen:
-        chunker.observe(count, total_ns, size_bytes)
+        chunker.observe(count, total_ns, size_bytes, chunker.batch)
         size = chunker.size(workers=workers, remaining=remaining, credit=credit)
         assert size >= chunker.batch >= 1
         assert size % chunker.batch == 0

@@ -9,6 +9,13 @@ from allcores.scheduler.chunk_size import MOST_ITEMS, Chunker
 #: Work of a batch that sizes itself, ns. Smaller: what a call costs by itself (a model's 1 to 5 ms) shows. Larger: more
 #: memory and later results, and more has to run again after a failure.
 BATCH_NS = 50_000_000
+#: The same at most, where larger batches have shown to pay, ns: a call may cost more by itself than `BATCH_NS`.
+BATCH_MOST_NS = 1_000_000_000
+#: They pay if an item takes no more than this part of what it took in batches of half the size or less. Larger: noise
+#: counts as a gain.
+BATCH_GAIN = 0.8
+#: Reports of a size by which that is judged: from the first number to the second.
+BATCH_JUDGED = (2, 8)
 #: One measurement lets batches grow by this factor: five steps from 1 to 1,024.
 BATCH_GROWTH = 4
 #: At the end of an input of known length batches that size themselves shrink to this part of their size. Smaller parts:
@@ -33,7 +40,18 @@ class BatchChunker(Chunker):
         bytes_limit: Bytes of the map that may be in flight, of which each worker has its share.
     """
 
-    __slots__ = ("_batch", "_bytes_limit", "_fixed_batch", "_most")
+    __slots__ = (
+        "_batch",
+        "_batch_ns",
+        "_before_ns",
+        "_bytes_limit",
+        "_fixed_batch",
+        "_most",
+        "_top",
+        "_top_items",
+        "_top_ns",
+        "_top_reports",
+    )
 
     def __init__(self, fixed: int | None, batch: Batch, bytes_limit: int) -> None:
         super().__init__(fixed)
@@ -42,16 +60,43 @@ class BatchChunker(Chunker):
         self._bytes_limit = bytes_limit
         #: what batches may grow to, as far as is known
         self._most = 1
+        #: work of a batch that is aimed at
+        self._batch_ns = BATCH_NS
+        #: the largest batches so far: from this size to less than twice as many items, what was reported of them, and
+        #: the mean of an item in those before, None if there were none
+        self._top = 1
+        self._top_items = self._top_ns = self._top_reports = 0
+        self._before_ns: float | None = None
 
     @property
     def batch(self) -> int:
         """Items of a batch of the chunk that was sized last, at most."""
         return self._batch
 
-    def observe(self, count: int, total_ns: int, size_bytes: int) -> None:
+    def observe(self, count: int, total_ns: int, size_bytes: int, batch: int = 1) -> None:
         """See `Chunker`."""
         super().observe(count, total_ns, size_bytes)
-        self._most = min(MOST_ITEMS, max(self._most, min(count, self._batch) * BATCH_GROWTH))
+        if self._fixed_batch is not None or not 0 < batch <= count:
+            return
+        self._most = min(MOST_ITEMS, max(self._most, batch * BATCH_GROWTH))
+        if batch >= 2 * self._top:
+            if self._top_items:
+                self._before_ns = self._top_ns / self._top_items
+            self._top = batch
+            self._top_items = self._top_ns = self._top_reports = 0
+        if batch >= self._top:
+            self._top_items += count
+            self._top_ns += total_ns
+            self._top_reports += 1
+            self._judge(batch)
+
+    def _judge(self, batch: int) -> None:
+        """Aim at longer batches if those that take as long as they may have shown to pay, or nothing is known of it."""
+        first, last = BATCH_JUDGED
+        mean_ns = self._top_ns / self._top_items
+        long = first <= self._top_reports <= last and 2 * mean_ns * batch >= self._batch_ns
+        if long and (self._before_ns is None or mean_ns <= BATCH_GAIN * self._before_ns):
+            self._batch_ns = min(BATCH_MOST_NS, self._batch_ns * BATCH_GROWTH)
 
     def size(self, *, workers: int, remaining: int | None = None, credit: int = MOST_ITEMS, brief: bool = False) -> int:
         """Items for the next chunk, which is to be cut into batches of `batch`. See `Chunker`."""
@@ -68,7 +113,7 @@ class BatchChunker(Chunker):
         mean_ns = self.mean_ns
         if mean_ns is None:
             return 1
-        size = min(self._most, int(BATCH_NS / max(mean_ns, 1.0)) or 1, max(1, credit))
+        size = min(self._most, int(self._batch_ns / max(mean_ns, 1.0)) or 1, max(1, credit))
         if self.mean_bytes > 1.0:
             # So that every worker can hold several within the limit.
             size = min(size, int(self._bytes_limit / (4 * workers) / self.mean_bytes) or 1)

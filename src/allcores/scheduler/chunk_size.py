@@ -65,8 +65,8 @@ class Chunker:
         """Recent mean of an item's size in bytes, input or outcome, whichever is larger."""
         return self._bytes / self._items if self._items else 0.0
 
-    def observe(self, count: int, total_ns: int, size_bytes: int) -> None:
-        """Take in one measurement: `count` items took `total_ns` and `size_bytes` to carry."""
+    def observe(self, count: int, total_ns: int, size_bytes: int, batch: int = 1) -> None:
+        """Take in one measurement: `count` items, in batches of `batch`, took `total_ns` and `size_bytes` to carry."""
         if count <= 0:
             return
         self._items = self._items * MEMORY + count

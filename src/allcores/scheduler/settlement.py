@@ -43,7 +43,7 @@ class Settlement:
             raise InternalError(f"worker {worker_state.worker} ran items of {chunk} that were stolen from it")
         share = chunk.size_bytes * event.count // max(1, len(chunk.items))
         size = max(share, event.size_bytes)
-        map_state.chunker.observe(event.count, event.total_ns, size)
+        map_state.chunker.observe(event.count, event.total_ns, size, chunk.batch)
         counters.busy_ns += event.total_ns
         if event.count:
             counters.by_time[(event.total_ns // event.count).bit_length()] += event.count
