@@ -173,6 +173,15 @@ def check_timeout(timeout: float | None) -> float | None:
     return None if timeout is None or timeout > FOREVER_S else timeout
 
 
+def check_workers(workers: int) -> int:
+    """A number of workers, checked: 1 or more."""
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise UsageError(
+            f"workers={workers!r} must be a whole number, 1 or more, or None for all cores (allcores.core_budget())."
+        )
+    return workers
+
+
 def check_chunk(chunk: int | None) -> int | None:
     """`chunk` in items, checked: 1 or more, or None for chunks that size themselves."""
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):

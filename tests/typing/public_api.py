@@ -161,6 +161,16 @@ def reducing() -> None:
     allcores.reduce(length, ["a"], merge)  # type: ignore[misc]
 
 
+def the_pool_of_the_module() -> None:
+    allcores.configure(workers=2, limits=allcores.Limits(), preload=load, backend="threads")
+    assert_type(allcores.map(length, ["a"], workers=2, timeout=3), list[int])
+    assert_type(len(allcores.imap(length, ["a"], workers=2)), int)
+    allcores.close()
+    allcores.configure(n_jobs=2)  # type: ignore[call-arg]
+    allcores.map(length, ["a"], workers="2")  # type: ignore[call-overload]
+    allcores.Pool().map(length, ["a"], workers=2)  # type: ignore[call-overload]
+
+
 def batches() -> None:
     assert_type(allcores.map(lengths, ["a"], batch=3, timeout=2), list[int])
     assert_type(allcores.imap(lengths, iter(["a"]), batch="auto"), allcores.Stream[int])

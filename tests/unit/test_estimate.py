@@ -1,4 +1,4 @@
-"""monitoring/estimate.py: what is left, from what was measured, and how sure that is."""
+"""progress/estimate.py: what is left, from what was measured, and how sure that is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.monitoring.estimate import Estimate, Estimator, eta_text
+from allcores.progress.estimate import Estimate, Estimator, eta_text
 
 
 def watched(times: list[float], each: float = 0.05) -> tuple[Estimator, float]:

@@ -43,7 +43,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cache": WORDS | {"transport"},
     # memory: around anything that maps with outcomes, so it knows no pool
     "runs": WORDS | {"sinks", "sources"},
-    "pool": WORDS | {"cache.options", "backends.base", "scheduler", "shared_memory", "transport", "runs.options"},
+    "pool": WORDS
+    | {"cache.options", "backends.base", "progress", "scheduler", "shared_memory", "transport", "runs.options"},
     # they start a process as early as can be
     "pool.default_pool": WORDS | {"backends.processes.templates", "runs.options"},
     # its one verb for that opens a run late
@@ -73,7 +74,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "worker.actor_object",
     },
     # observers see events, and what a pool tells of itself
-    "monitoring": WORDS | {"pool", "transport"},
+    "monitoring": WORDS | {"pool", "progress", "transport"},
+    "progress": WORDS,
     "metrics": WORDS | {"monitoring"},
     # it is also read without a pool
     "timeline": WORDS,
@@ -96,7 +98,7 @@ UPWARDS = {
 #: outside libraries and their homes
 HOMES = {
     "cloudpickle": {"transport.pickling", "transport.origins"},
-    "rich": {"monitoring"},
+    "rich": {"monitoring", "progress"},
     "jinja2": {"timeline.html_report"},
     "click": {"cli", "__main__"},
     "prometheus_client": {"monitoring.prometheus"},

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.monitoring.estimate import Estimate
 from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain, worker_lines
 from allcores.pool.worker_status import TEXT_CHARACTERS, WorkerStatus, item_text
+from allcores.progress.estimate import Estimate
 
 
 def text(line: Line) -> str:

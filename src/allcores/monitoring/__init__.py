@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from allcores.monitoring.live_view import LiveView
-from allcores.monitoring.progress_bar import ProgressBar
+from allcores.progress.bar import ProgressBar
 
 __all__ = ["LiveView", "ProgressBar"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from allcores.formatting import clock_text, pace_text, size_text
-from allcores.monitoring.estimate import Estimate, eta_text
+from allcores.progress.estimate import Estimate, eta_text
 
 if TYPE_CHECKING:
     from allcores.pool.worker_status import WorkerStatus

@@ -12,10 +12,10 @@ from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
 from allcores.events import MapEnded, MapStarted, PoolEvent, Progress, TaskFailed
-from allcores.monitoring.estimate import Estimator
 from allcores.monitoring.live_lines import Line, MapView, PoolView, panel, plain
-from allcores.monitoring.progress_bar import keep_from_children, need_rich
 from allcores.outcome import Kind
+from allcores.progress.bar import keep_from_children, need_rich
+from allcores.progress.estimate import Estimator
 from allcores.system.cores import core_budget, machine_memory
 from allcores.system.process_stats import Gauge
 from allcores.system.procfs import AVAILABLE

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from allcores.formatting import clock_text, counted, pace_text, percent_text, size_text
 from allcores.monitoring.live_lines import LONG_S, Line
 from allcores.monitoring.live_view import styled
-from allcores.monitoring.progress_bar import need_rich
+from allcores.progress.bar import need_rich
 
 #: lines of the screen that are not for workers
 MARGIN = 2

@@ -16,7 +16,7 @@ _WORDS_FOR_WORKERS = (
 
 #: options of other libraries, and what they are here
 OTHER_WORDS = {
-    **dict.fromkeys(_WORDS_FOR_WORKERS, "the word is workers: allcores.Pool(workers=n)"),
+    **dict.fromkeys(_WORDS_FOR_WORKERS, "the word is workers: Pool(workers=n), or allcores.map(..., workers=n)"),
     **dict.fromkeys(
         ("chunksize", "chunk_size", "miniters_per_chunk", "n_splits"),
         "the word is chunk, items that travel together; without it chunks size themselves",
@@ -25,6 +25,7 @@ OTHER_WORDS = {
     **dict.fromkeys(
         ("initializer", "worker_init", "init"), "the word is setup: allcores.Pool(setup=f), run once in each worker"
     ),
+    "workers": "the way is allcores.Pool(workers=n), or workers=n with the functions of the module (allcores.map)",
     "initargs": "the word is setup_args: allcores.Pool(setup=f, setup_args=(...))",
     **dict.fromkeys(("worker_exit", "finalizer"), "the word is teardown: allcores.Pool(teardown=f)"),
     **dict.fromkeys(("mp_context", "context"), 'the word is start_method: allcores.Pool(start_method="spawn")'),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from allcores.errors import again
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
-from allcores.pool.result_stream import LOGS_ASIDE_S, Reading
+from allcores.pool.result_stream import LOGS_ASIDE_S, Reading, length_of
 from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.system.clock import monotonic_ns
 
@@ -68,6 +68,13 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
         self._input_reader = InputReader(driver, map_state, function, source)
         self._open: Iterator[R] = iter(())
         self._over = False
+
+    def __len__(self) -> int:
+        """Items of the input, where that has a length."""
+        return length_of(self._map_state)
+
+    def __bool__(self) -> bool:
+        return True
 
     def __aiter__(self) -> AsyncStream[R]:
         return self

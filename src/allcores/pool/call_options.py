@@ -7,10 +7,13 @@ the program runs. Nothing loads this file at run time.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypedDict
 
 from allcores.cache.options import CacheLike
-from allcores.limits import Retry
+from allcores.limits import Limits, Retry
+from allcores.pool.notifier import Observer
+from allcores.pool.pool_log import Logs
 from allcores.runs.options import Journal
 from allcores.runs.options import OnError as OnErrorOfRun
 
@@ -62,3 +65,41 @@ class ActorOptions(TypedDict, total=False):
     max_queued: int | None
     queue_timeout: float
     cancel_running: bool
+
+
+class PoolOptions(TypedDict, total=False):
+    """Of `Pool`, besides `workers`."""
+
+    preload: Callable[..., Any] | None
+    preload_args: Iterable[Any]
+    setup: Callable[..., Any] | None
+    setup_args: Iterable[Any]
+    teardown: Callable[..., Any] | None
+    backend: str
+    start_method: str | None
+    limits: Limits | None
+    observers: Iterable[Observer]
+    logs: bool | Logs
+    name: str
+
+
+class OfModule(TypedDict, total=False):
+    """Of the functions of the module, besides those of the methods of `Pool`."""
+
+    workers: int | None
+
+
+class SharedMapOptions(MapOptions, OfModule, total=False):
+    """Of `allcores.map`."""
+
+
+class SharedOutcomeOptions(OutcomeOptions, OfModule, total=False):
+    """Of `allcores.outcomes`."""
+
+
+class SharedAsyncMapOptions(AsyncMapOptions, OfModule, total=False):
+    """Of `allcores.aimap`."""
+
+
+class SharedRunOptions(RunOptions, OfModule, total=False):
+    """Of `allcores.run`."""

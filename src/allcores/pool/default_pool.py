@@ -9,14 +9,17 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from allcores.backends.processes import templates
-from allcores.pool.method_types import (
-    async_method,
-    map_method,
-    outcomes_method,
-    reduce_method,
-    run_method,
-    star_method,
-    stream_method,
+from allcores.errors import UsageError
+from allcores.limits import check_workers
+from allcores.pool import arguments
+from allcores.pool.module_types import (
+    shared_async,
+    shared_map,
+    shared_outcomes,
+    shared_reduce,
+    shared_run,
+    shared_star,
+    shared_stream,
 )
 from allcores.system.tracebacks import hiding
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from allcores.outcome import Outcome
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
-    from allcores.pool.call_options import ActorOptions
+    from allcores.pool.call_options import ActorOptions, PoolOptions
     from allcores.pool.pool import Pool
     from allcores.pool.result_stream import Stream
     from allcores.runs.options import RunResult, SinkLike, SourceLike
@@ -38,125 +41,248 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-#: the pool behind these functions; the lock is reentrant, since a signal's handler may use them too
+#: the pool behind these functions, and those of other numbers of workers that were asked for; the lock is reentrant,
+#: since a signal's handler may use them too
 _shared: Pool | None = None
+_others: dict[int, Pool] = {}
 _shared_lock = threading.RLock()
+#: what `configure` was given
+_settings: dict[str, Any] = {}
+#: threads that are just beginning something on a pool
+_entered: dict[Pool, int] = {}
 
 
-def shared() -> Pool:
-    """The warm pool behind the functions of the module; made at the first call, closed at exit."""
+def shared(workers: int | None = None) -> Pool:
+    """The warm pool behind the functions of the module; made at the first call, closed at exit.
+
+    Args:
+        workers: Of so many workers; None for what `configure` was told.
+    """
     global _shared
     with _shared_lock:
-        pool = _shared
-        if pool is None:
-            # An interpreter starts there while this one imports the rest.
-            templates.start()
-        from allcores.pool.pool import Pool, is_of_this_process, is_usable
+        if workers is None or (_shared is not None and _shared.workers == workers):
+            _shared = _usable(_shared, {})
+            return _shared
+        # Looked at first: bad ones are refused before anything is closed.
+        check_workers(workers)
+        for number in [each for each in _others if each != workers and _is_idle(_others[each])]:
+            _others.pop(number).close()
+        _others[workers] = _usable(_others.pop(workers, None), {"workers": workers})
+        return _others[workers]
 
-        if pool is None or not is_usable(pool):
-            if pool is not None and is_of_this_process(pool):
-                pool.close()
-            pool = _shared = Pool(name="shared")
+
+def _usable(pool: Pool | None, settings: dict[str, Any]) -> Pool:
+    """That pool, or a new one if it cannot be used."""
+    settings = {"name": "shared", **_settings, **settings}
+    if pool is None and settings.get("backend", "processes") == "processes" and settings.get("start_method") is None:
+        # An interpreter starts there while this one imports the rest.
+        templates.start()
+    from allcores.pool.pool import Pool, is_of_this_process, is_usable
+
+    if pool is not None and is_usable(pool):
+        return pool
+    if pool is not None and is_of_this_process(pool):
+        pool.close()
+    return Pool(**settings)
+
+
+def _is_idle(pool: Pool) -> bool:
+    from allcores.pool.pool import is_busy
+
+    return not _entered.get(pool) and not is_busy(pool)
+
+
+class _Using:
+    """A block in which a pool begins something: it is not closed meanwhile by others that find it idle."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = workers
+
+    def __enter__(self) -> Pool:
+        with _shared_lock:
+            self._pool = pool = shared(self._workers)
+            _entered[pool] = _entered.get(pool, 0) + 1
         return pool
 
+    def __exit__(self, *_: object) -> None:
+        with _shared_lock:
+            left = _entered.pop(self._pool, 1) - 1
+            if left:
+                _entered[self._pool] = left
 
-def shutdown_shared() -> None:
-    """Close the shared pool, if there is one; the next module-level call makes a new one."""
+
+@hiding
+def configure(workers: int | None = None, **options: Unpack[PoolOptions]) -> None:
+    """Say how the pool behind `allcores.map` and its like is to be: once, at the start of a program, say.
+
+    Settings take the place of all earlier ones; without arguments all are as at first. A pool that is there is closed
+    now, and the next call makes the new one. Safe from any thread; forked processes take the settings along.
+
+    Args:
+        workers: As for `Pool`.
+        **options: `preload`, `setup`, `limits`, `backend`, `observers` and the other options of `Pool`.
+
+    Raises:
+        UnknownOption: `Pool` has no option of that name.
+        UsageError: The pool is in use: a stream is open, or a call has no result yet.
+    """
+    global _settings
+    from allcores.pool.pool import Pool, is_usable
+
+    unknown = {name: value for name, value in options.items() if name not in arguments.options_of(Pool)}
+    if unknown:
+        arguments.refuse(Pool, unknown)
+    if workers is not None:
+        check_workers(workers)
+    with _shared_lock:
+        pools = [pool for pool in (_shared, *_others.values()) if pool is not None and is_usable(pool)]
+        if not all(_is_idle(pool) for pool in pools):
+            raise UsageError(
+                "configure: the pool of the module's functions is in use. Call it before they are used, or read the "
+                "open streams to their end and wait for the calls first; allcores.close() ends them."
+            )
+        close()
+        _settings = {"workers": workers, **options}
+
+
+@hiding
+def close() -> None:
+    """Close the pool behind `allcores.map` and its like, if there is one; what runs on it is ended, as by `Pool.close`.
+
+    The next call makes a new one, with the same settings. At the end of the program this is done in any case.
+    """
     global _shared
     with _shared_lock:
-        pool, _shared = _shared, None
-    if pool is not None:
+        pools = [*_others.values(), *([] if _shared is None else [_shared])]
+        _shared = None
+        _others.clear()
+    for pool in pools:
         pool.close()
+
+
+#: tests close the pool after each of them
+shutdown_shared = close
 
 
 def _after_fork() -> None:
     global _shared, _shared_lock
     _shared = None
+    _others.clear()
+    _entered.clear()
     _shared_lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(shutdown_shared)
+atexit.register(close)
 
 
 # --- the functions ------------------------------------------------------------------------------
 
 
-@map_method
+@shared_map
 @hiding
-def map(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> list[R]:
-    """`Pool.map` on the shared pool."""
-    return shared().map(fn, items, *more, **options)
+def map(
+    fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], workers: int | None = None, **options: Any
+) -> list[R]:
+    """`Pool.map` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.map(fn, items, *more, **options)
 
 
-@stream_method
+@shared_stream
 @hiding
-def imap(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Stream[R]:
-    """`Pool.imap` on the shared pool."""
-    return shared().imap(fn, items, *more, **options)
+def imap(
+    fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], workers: int | None = None, **options: Any
+) -> Stream[R]:
+    """`Pool.imap` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.imap(fn, items, *more, **options)
 
 
-@stream_method
+@shared_stream
 @hiding
-def imap_unordered(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Stream[R]:
-    """`Pool.imap_unordered` on the shared pool."""
-    return shared().imap_unordered(fn, items, *more, **options)
+def imap_unordered(
+    fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], workers: int | None = None, **options: Any
+) -> Stream[R]:
+    """`Pool.imap_unordered` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.imap_unordered(fn, items, *more, **options)
 
 
-@star_method
+@shared_star
 @hiding
-def starmap(fn: Callable[..., R], items: Iterable[Any], **options: Any) -> list[R]:
-    """`Pool.starmap` on the shared pool."""
-    return shared().starmap(fn, items, **options)
+def starmap(fn: Callable[..., R], items: Iterable[Any], *, workers: int | None = None, **options: Any) -> list[R]:
+    """`Pool.starmap` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.starmap(fn, items, **options)
 
 
-@outcomes_method
+@shared_outcomes
 @hiding
-def outcomes(fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], **options: Any) -> Stream[Outcome[R]]:
-    """`Pool.outcomes` on the shared pool."""
-    return shared().outcomes(fn, items, *more, **options)
+def outcomes(
+    fn: Callable[..., R], items: Iterable[Any], *more: Iterable[Any], workers: int | None = None, **options: Any
+) -> Stream[Outcome[R]]:
+    """`Pool.outcomes` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.outcomes(fn, items, *more, **options)
 
 
-@async_method
+@shared_async
 @hiding
 def aimap(
     fn: Callable[..., R],
     items: Iterable[Any] | AsyncIterable[Any],
     *more: Iterable[Any] | AsyncIterable[Any],
+    workers: int | None = None,
     **options: Any,
 ) -> AsyncStream[R]:
-    """`Pool.aimap` on the shared pool."""
-    return shared().aimap(fn, items, *more, **options)
+    """`Pool.aimap` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.aimap(fn, items, *more, **options)
 
 
-@reduce_method
+@shared_reduce
 @hiding
-def reduce(fn: Callable[..., R], items: Iterable[Any], merge: Callable[[R, R], R], **options: Any) -> R:
-    """`Pool.reduce` on the shared pool."""
-    return shared().reduce(fn, items, merge, **options)  # type: ignore[no-any-return]
+def reduce(
+    fn: Callable[..., R],
+    items: Iterable[Any],
+    merge: Callable[[R, R], R],
+    *,
+    workers: int | None = None,
+    **options: Any,
+) -> R:
+    """`Pool.reduce` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.reduce(fn, items, merge, **options)  # type: ignore[no-any-return]
 
 
-@run_method
+@shared_run
 @hiding
-def run(fn: Callable[..., Any], source: SourceLike, sink: SinkLike, **options: Any) -> RunResult:
-    """`Pool.run` on the shared pool."""
-    return shared().run(fn, source, sink, **options)
+def run(
+    fn: Callable[..., Any], source: SourceLike, sink: SinkLike, *, workers: int | None = None, **options: Any
+) -> RunResult:
+    """`Pool.run` on the shared pool; with `workers=`, on one of so many."""
+    with _Using(workers) as pool:
+        return pool.run(fn, source, sink, **options)
 
 
 @hiding
 def submit(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
     """`Pool.submit` on the shared pool."""
-    return shared().submit(fn, *args, **kwargs)
+    with _Using() as pool:
+        return pool.submit(fn, *args, **kwargs)
 
 
 def actor(cls: Callable[[Unpack[Ts]], T], *args: *Ts, **options: Unpack[ActorOptions]) -> Actor[T]:
     """`Pool.actor` of the shared pool."""
-    return shared().actor(cls, *args, **options)
+    with _Using() as pool:
+        return pool.actor(cls, *args, **options)
 
 
 def actors(
     cls: Callable[[Unpack[Ts]], T], *args: *Ts, count: int | None = None, **options: Unpack[ActorOptions]
 ) -> Actor[T]:
     """`Pool.actors` of the shared pool."""
-    return shared().actors(cls, *args, count=count, **options)
+    with _Using() as pool:
+        return pool.actors(cls, *args, count=count, **options)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
 from allcores.errors import Interrupted, NotSupported, UsageError
-from allcores.limits import Limits, Retry, check_batch, check_chunk, check_on_error, check_timeout
+from allcores.limits import Limits, Retry, check_batch, check_chunk, check_on_error, check_timeout, check_workers
 from allcores.outcome import Outcome
 from allcores.pool import arguments
 from allcores.pool.actor_methods import ActorMethods
@@ -116,14 +116,9 @@ class Pool(ActorMethods, Sharing):
     ) -> None:
         if unknown:
             arguments.refuse(type(self), unknown)
-        budget = core_budget().workers
         if workers is None:
-            workers = budget
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise UsageError(
-                f"workers={workers!r} must be a whole number, 1 or more, or None for all cores: {budget}, the core "
-                "budget."
-            )
+            workers = core_budget().workers
+        check_workers(workers)
         if backend == "serial":
             workers = 1
         self.workers = workers
@@ -726,6 +721,12 @@ def is_usable(pool: Pool) -> bool:
     """Whether a pool of this process takes work: it is neither closed nor broken."""
     driver = pool._current
     return not driver.closed and driver.pid == os.getpid() and driver.broken is None
+
+
+def is_busy(pool: Pool) -> bool:
+    """Whether a stream of it is open, or a call of it has no outcome yet."""
+    driver = pool._current
+    return bool(driver.waiting()) or any(not map_state.calls for map_state in driver.maps())
 
 
 def end_workers(pool: Pool, reason: str, *, at_once: bool) -> None:

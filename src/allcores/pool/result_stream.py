@@ -51,6 +51,17 @@ def open_segment(segment: Segment) -> list[Any]:
     return segment.values
 
 
+def length_of(map_state: MapState) -> int:
+    """How many items a map has.
+
+    Raises:
+        TypeError: Its input has no length.
+    """
+    if map_state.total is None:
+        raise TypeError("the input of this stream has no length, so the stream has none")
+    return map_state.total
+
+
 def outcomes_of(segment: Segment) -> Iterator[Outcome[Any]]:
     """A segment's outcomes in input order."""
     values = iter(open_segment(segment))
@@ -169,6 +180,10 @@ class Reader(Reading[R]):
     def end(self) -> None:
         """The map is not read any more."""
         self._driver.end(self._map_state)
+
+    def total(self) -> int:
+        """See Stream.__len__."""
+        return length_of(self._map_state)
 
     @property
     def settled(self) -> int:
@@ -330,6 +345,14 @@ class Stream(Iterator[R]):
         except BaseException as error:
             hide(error)
             raise
+
+    def __len__(self) -> int:
+        """Items of the input, where that has a length. As many results come, fewer where failed items are skipped."""
+        return self._reader.total()
+
+    def __bool__(self) -> bool:
+        # Of an object that is there, and not of how many results there will be.
+        return True
 
     def __enter__(self) -> Stream[R]:
         return self

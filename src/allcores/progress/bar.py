@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.events import MapEnded, MapStarted, PoolEvent, Progress
 from allcores.formatting import pace_text
-from allcores.monitoring.estimate import Estimator, eta_text
+from allcores.progress.estimate import Estimator, eta_text
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
