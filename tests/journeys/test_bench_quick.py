@@ -99,3 +99,20 @@ def test_efficiency_is_measured_warm_and_cold(tmp_path: Path) -> None:
         assert found[name]["notes"] == {}, done.stderr
         assert set(found[name]["spreads"]) == {"allcores", "multiprocessing", "allcores again"}
         assert all(0 < spread["median"] <= 1.05 for spread in found[name]["spreads"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--seconds", "10,50"]])
+def test_batches_are_measured(words: list[str]) -> None:
+    """The load that needs no library: each way is run, its results are compared, and its seconds are printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.batches", "--loads", "plain", "--texts", "40", "--rounds", "1", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    table = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert len(table) == (2 if words else 5)
+    assert all(float(cell) >= 0 for row in table for cell in row[1:])
