@@ -135,6 +135,16 @@ def test_it_is_built_anew_as_often_as_that(tmp_path: Path) -> None:
         assert lines(book) == ["built"] * 3
 
 
+def test_a_constructor_that_hangs_is_told(tmp_path: Path) -> None:
+    def hang() -> Index:
+        threading.Event().wait()
+        raise AssertionError
+
+    with Pool(1, limits=Limits(setup_s=0.5)) as pool, pool.actor(hang) as index:
+        with pytest.raises(SetupError, match=r"was not ready after 0\.5 s"):
+            index.add().result()
+
+
 def test_two_objects_never_live_at_a_time(tmp_path: Path) -> None:
     """The new one is built when the old one's process is gone, also when a deadline has ended that."""
     book = str(tmp_path / "book")
