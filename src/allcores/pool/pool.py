@@ -39,7 +39,7 @@ from allcores.scheduler.map_state import Chunk, Function, MapState
 from allcores.system import deferral
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
-from allcores.transport import process_role
+from allcores.transport import process_role, surroundings
 from allcores.transport.reduction import Reduction
 
 if TYPE_CHECKING:
@@ -607,9 +607,10 @@ class Pool(ActorMethods, Sharing):
         self._driver.check_open()
         function = self._driver.functions.named(fn, style)
         total = arguments.length_of(items)
+        around = surroundings.current() if self._driver.backend.needs_bytes else None
 
         def make(number: int) -> MapState:
-            return MapState(
+            map_state = MapState(
                 number,
                 chunker=chunker,
                 ordered=ordered,
@@ -620,6 +621,8 @@ class Pool(ActorMethods, Sharing):
                 items_limit=max(limits.items_in_flight, least),
                 bytes_limit=limits.bytes_in_flight,
             )
+            map_state.surroundings = around
+            return map_state
 
         return make, function
 
@@ -680,6 +683,7 @@ def begin_call(
     chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
     future.bind(chunk, pool)
     if driver.backend.needs_bytes:
+        chunk.surroundings = surroundings.current()
         payload, bad = encode(chunk.items, 0, driver.backend.pack)
         if payload is None:
             future.fail(bad[0][1])

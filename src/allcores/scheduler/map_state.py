@@ -79,6 +79,7 @@ class Chunk:
         requeues: How often it lost its worker without being at fault.
         preempted: How often it was ended because memory ran out.
         timeout_ns: Per attempt and item, None for no deadline: its map's, or that of one call.
+        surroundings: What its worker is to find around it (opaque here): its map's, or those of one call.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Chunk:
         "sent_ns",
         "sequence",
         "size_bytes",
+        "surroundings",
         "timeout_ns",
         "worker",
     )
@@ -126,6 +128,7 @@ class Chunk:
         self.preempted = 0
         self.timeout_ns = map_state.timeout_ns
         self.future = future
+        self.surroundings = map_state.surroundings
         self.done = 0
         self.worker = 0
         self.sequence = 0
@@ -159,6 +162,7 @@ class Chunk:
         chunk.batch = self.batch
         chunk.preempted = self.preempted
         chunk.timeout_ns = self.timeout_ns
+        chunk.surroundings = self.surroundings
         chunk.cancel_token = self.cancel_token
         return chunk
 
@@ -301,6 +305,8 @@ class MapState:
         self.calls = calls
         self.items_limit = items_limit
         self.bytes_limit = bytes_limit
+        #: see `Chunk`
+        self.surroundings: Any = None
         #: chunks that no worker has; requeued ones go to the front
         self.pending: deque[Chunk] = deque()
         #: items pulled from the input, settled, and handed to the consumer, ever

@@ -45,6 +45,7 @@ from allcores.transport.status_board import (
     STARTED,
     USED,
 )
+from allcores.worker import following
 from allcores.worker.folding import FOLD_NS, FRAMES, Fold
 from allcores.worker.process_reset import TIDY_NS, ProcessReset
 
@@ -137,6 +138,12 @@ class ChunkRunner:
             if not isinstance(error, Exception):
                 add_note(error, FUNCTION_UNREAD)
             self._functions[number] = (style, None, error)
+
+    def follow(self, data: bytes) -> None:
+        """Tasks begin with what is around the caller by now."""
+        folder = following.follow(data)
+        if folder is not None:
+            self._process_reset.go_to(folder)
 
     def forget(self, number: int) -> None:
         """Drop a function that will not be called again."""

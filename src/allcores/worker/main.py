@@ -138,6 +138,9 @@ def _serve(
         elif kind == frames.FUNCTION:
             assert chunk_runner is not None
             chunk_runner.learn(number, body)
+        elif kind == frames.SURROUNDINGS:
+            assert chunk_runner is not None
+            chunk_runner.follow(body)
         elif kind == frames.FORGET:
             assert chunk_runner is not None
             chunk_runner.forget(number)

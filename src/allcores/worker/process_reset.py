@@ -79,6 +79,10 @@ class ProcessReset:
         #: when it was done last
         self.tidied_ns = 0
 
+    def go_to(self, folder: str) -> None:
+        """From now on tasks begin in this folder, where this process is."""
+        self._home = folder
+
     def tidy(self) -> None:
         """Undo it, all of it."""
         self.tidied_ns = monotonic_ns()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from allcores.shared_memory.buffers import Decoder
 from allcores.transport import authkey, frames, inheritance
 from allcores.transport.spin_wait import readable
+from allcores.transport.surroundings import Surroundings
 
 #: Chunks whose progress is remembered, per worker: many times what a worker can hold.
 MOST_PROGRESS = 64
@@ -34,6 +35,7 @@ class WorkerConnection:
         "progress",
         "reason",
         "slot",
+        "surroundings",
         "writing",
     )
 
@@ -52,6 +54,8 @@ class WorkerConnection:
         self.pid = 0
         #: multiprocessing's key, as it was told
         self.authkey: bytes | None = None
+        #: what it has around it, and its frames will have told it
+        self.surroundings: Surroundings | None = None
         #: numbers of the functions it has
         self.known: set[int] = set()
         #: how far its reports on a chunk were read: sequence -> the next position, or OVER
@@ -92,6 +96,14 @@ class WorkerConnection:
             return b""
         self.authkey = key
         return frames.frame(frames.AUTHKEY, 0, self.authkey)
+
+    def change(self, around: Surroundings | None) -> bytes:
+        """A frame to go before a chunk that wants its worker to be somewhere else than it is."""
+        former = self.surroundings
+        if around is None or around is former or former is None:
+            return b""
+        self.surroundings = around
+        return frames.frame(frames.SURROUNDINGS, 0, around.changes_since(former))
 
     @property
     def over(self) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 from allcores.backends.processes.launchers import BORN, DIED, NOT_BORN, Notice
 from allcores.system import posix
 from allcores.system.watchdog import Watchdog
-from allcores.transport import origins
+from allcores.transport import origins, surroundings
 from allcores.transport.status_board import Board
+from allcores.transport.surroundings import Surroundings
 
 
 class ForkLauncher:
@@ -84,6 +85,9 @@ class ForkLauncher:
         self._watchdog.tell(pid)
         self._pending.append((BORN, worker, pid, 0, 0))
         self._wake()
+
+    def surroundings(self) -> Surroundings:
+        return surroundings.current().of_a_forked_process()
 
     def report(self) -> bytes:
         return b""

@@ -19,7 +19,8 @@ from typing import Protocol
 from allcores.backends.processes import templates
 from allcores.system import cores, posix, procfs
 from allcores.system.inheritable import umask
-from allcores.transport import authkey, tracker
+from allcores.transport import authkey, surroundings, tracker
+from allcores.transport.surroundings import Surroundings
 from allcores.worker import shared_template
 from allcores.worker.fork_server import (
     BORN,
@@ -63,6 +64,9 @@ class Launcher(Protocol):
 
     def report(self) -> bytes:
         """What the preload left: a packed error, why it cannot be shared, or a fatal signal's stack."""
+
+    def surroundings(self) -> Surroundings:
+        """What a worker that is launched now finds around it."""
 
     def descriptors(self) -> list[int]:
         """What to wait on for notices."""
@@ -122,6 +126,7 @@ class TemplateLauncher:
         self._gone = False
         tracked = tracker.descriptors() if preload is not None else []
         self._shared = templates.acquire()
+        self._surroundings = surroundings.current().of_a_fresh_process()
         settings = {
             "path": list(sys.path),
             "argv": list(sys.argv),
@@ -199,6 +204,10 @@ class TemplateLauncher:
         while self._listen():
             pass
         return self._pid or self._shared.pid
+
+    def surroundings(self) -> Surroundings:
+        # The template's, which has been where the program was when it was made.
+        return self._surroundings
 
     def descriptors(self) -> list[int]:
         return [self._control.fileno()]

@@ -71,7 +71,7 @@ class Sender:
                 parent_memory.lend(worker, function.leases)
             data = frames.frame(frames.FUNCTION, function.number, function.payload) + data
         failpoint("frame.before")
-        worker_table.write(connection, connection.introduction() + data)
+        worker_table.write(connection, connection.introduction() + connection.change(chunk.surroundings) + data)
         failpoint("frame.after")
         return None
 

@@ -9,7 +9,9 @@ What a process inherits and cannot change later, and what an interpreter looks a
 (`_preparation`). If it differs, or cannot be told, another is started and takes the place of the former. All else is
 sent with each request and set in the copy (`worker.starting_state`).
 
-A forked copy of the program lets go of it and starts one of its own. Locks: the registry is used in a `ForkLock`.
+A worker whose tasks make pools of their own keeps none: it ends with the last of them, so that workers which are done
+with that hold no memory for it. A forked copy of the program lets go of it and starts one of its own. Locks: the registry is
+used in a `ForkLock`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import threading
 
 from allcores.system import fork_lock, own_imports, posix
 from allcores.system.inheritable import inheritable
+from allcores.transport import process_role
 
 #: seconds that the program's template may take to take a request: it is busy for some milliseconds at most
 REQUEST_S = 10.0
@@ -188,7 +191,7 @@ def start() -> None:
 
     A failure is left to the pool, which will try again and say so.
     """
-    if _current is None and inheritable() is not None:
+    if _current is None and not process_role.is_worker() and inheritable() is not None:
         posix.keep_standard()
         with contextlib.suppress(OSError):
             release(acquire())
@@ -198,8 +201,8 @@ def release(template: SharedTemplate) -> None:
     """A pool's template that was asked of it is gone."""
     with fork_lock.ForkLock():
         template.users -= 1
-    if template.preparation is None or template.lost:
-        # No other pool may use it, or can.
+    if template.preparation is None or template.lost or process_role.is_worker():
+        # No other pool may use it, or can; nor is there one kept in each worker whose tasks have had a pool.
         retire(template)
     else:
         _end_unused(template)

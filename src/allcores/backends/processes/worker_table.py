@@ -197,6 +197,7 @@ class WorkerTable:
         os.lseek(notes, 0, os.SEEK_SET)
         ours.setblocking(False)
         connection = WorkerConnection(worker, slot, ours)
+        connection.surroundings = self.launcher.surroundings()
         self.connections[worker] = connection
         self.pipes.register(ours.fileno(), connection)
         self.launcher.launch(worker, slot, theirs.fileno(), notes)

@@ -1,0 +1,179 @@
+"""What a program's own thread finds around it, and its workers are to find, too: workers follow the caller, per map.
+
+Folder, environment, search path, locale, decimal context, warning filters. A call that begins a map takes a snapshot,
+or finds that nothing has changed since the last (some microseconds, nothing per item). A worker is told what differs
+from what it has, before the first chunk of that map. What `setup` or a task has set in a worker, and the program has
+not changed since, stays.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: a warning filter as it travels: action, message pattern, module and name of the category, module pattern, line
+Filter = tuple[str, str | None, str, str, str | None, int]
+
+#: what a fresh interpreter without options has
+_FRESH_FILTERS: list[tuple[Any, ...]] = [
+    ("default", None, DeprecationWarning, "__main__", 0),
+    ("ignore", None, DeprecationWarning, None, 0),
+    ("ignore", None, PendingDeprecationWarning, None, 0),
+    ("ignore", None, ImportWarning, None, 0),
+    ("ignore", None, ResourceWarning, None, 0),
+]
+
+
+class Surroundings:
+    """A snapshot, not to be changed. What a fresh process has by itself is None."""
+
+    __slots__ = ("decimal", "environ", "filters", "folder", "locale", "path")
+
+    def __init__(
+        self,
+        folder: str | None,
+        environ: dict[Any, Any],
+        path: list[str],
+        locale: str | None,
+        decimal: tuple[Any, ...] | None,
+        filters: list[Any] | None,
+    ) -> None:
+        self.folder = folder
+        self.environ = environ
+        self.path = path
+        self.locale = locale
+        self.decimal = decimal
+        self.filters = filters
+
+    def of_a_fresh_process(self) -> Surroundings:
+        """Those of a process that is started from here, and has yet to be told the rest."""
+        return Surroundings(self.folder, self.environ, self.path, None, None, None)
+
+    def of_a_forked_process(self) -> Surroundings:
+        """Those of one that is forked by another thread, which has a decimal context of its own."""
+        return Surroundings(self.folder, self.environ, self.path, self.locale, None, self.filters)
+
+    def changes_since(self, former: Surroundings) -> bytes:
+        """What a process has to do that has the former ones."""
+        changes: dict[str, Any] = {}
+        if self.folder != former.folder and self.folder is not None:
+            changes["folder"] = self.folder
+        if self.environ != former.environ:
+            new, old = _texts(self.environ), _texts(former.environ)
+            changes["environ"] = (
+                [name for name in old if name not in new],
+                {name: value for name, value in new.items() if old.get(name) != value},
+            )
+        if self.path != former.path:
+            changes["path"] = (_names(former.path), _names(self.path))
+        if self.locale != former.locale:
+            changes["locale"] = self.locale
+        if self.decimal != former.decimal:
+            changes["decimal"] = self.decimal
+        if self.filters != former.filters:
+            whole = None if self.filters is None else filter(_is_whole, self.filters)
+            changes["filters"] = None if whole is None else list(map(_packed, whole))
+        return pickle.dumps(changes)
+
+
+def current() -> Surroundings:
+    """Those of this thread; the very same object as long as nothing changes."""
+    global _last
+    last = _last
+    environ, path, filters = _environ(), sys.path, _filters()
+    folder, locale, decimal = _folder(), _locale(), _decimal()
+    if (
+        last is not None
+        and environ == last.environ
+        and path == last.path
+        and filters == last.filters
+        and folder == last.folder
+        and locale == last.locale
+        and decimal == last.decimal
+    ):
+        return last
+    filters = None if filters is None else list(filters)
+    _last = Surroundings(folder, dict(environ), list(path), locale, decimal, filters)
+    return _last
+
+
+_last: Surroundings | None = None
+
+
+def _environ() -> dict[Any, Any]:
+    # The mapping below os.environ, bytes by bytes: to decode it takes ten times as long as to compare it.
+    below = vars(os.environ).get("_data")
+    return below if isinstance(below, dict) else dict(os.environ)
+
+
+def _texts(environ: dict[Any, Any]) -> dict[str, str]:
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
+
+
+def _names(path: list[str]) -> list[str]:
+    return [each for each in path if isinstance(each, str)]
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _locale() -> str | None:
+    """None: only what Python sets when it starts."""
+    module = sys.modules.get("_locale")
+    if module is None:
+        return None
+    found: str = module.setlocale(module.LC_ALL, None)
+    parts = found.split(";")
+    if all(part.endswith("=C") or part.startswith("LC_CTYPE=") for part in parts) or found == "C":
+        return None
+    return found
+
+
+def _decimal() -> tuple[Any, ...] | None:
+    """None: as Python has it."""
+    module = sys.modules.get("_decimal") or sys.modules.get("_pydecimal")
+    if module is None or not hasattr(module, "getcontext"):
+        return None
+    context = module.getcontext()
+    traps = tuple([signal.__name__ for signal, trapped in context.traps.items() if trapped])
+    found = (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp, traps)
+    return None if found == _FRESH_DECIMAL else found
+
+
+_FRESH_DECIMAL = (
+    28, "ROUND_HALF_EVEN", -999999, 999999, 1, 0, ("InvalidOperation", "DivisionByZero", "Overflow"),
+)  # fmt: skip
+
+
+def _filters() -> list[Any] | None:
+    module = sys.modules.get("warnings")
+    filters = getattr(module, "filters", None)
+    if not isinstance(filters, list) or (not sys.warnoptions and filters == _FRESH_FILTERS):
+        return None
+    return filters
+
+
+def _is_whole(each: Any) -> bool:
+    """Whether a filter is as Python makes them: a program may have put anything into the list."""
+    return isinstance(each, tuple) and len(each) == 5 and isinstance(each[2], type)
+
+
+def _packed(each: Any) -> Filter:
+    action, message, category, module, line = each
+    return (
+        action,
+        getattr(message, "pattern", message),
+        category.__module__,
+        category.__qualname__,
+        getattr(module, "pattern", module),
+        line,
+    )

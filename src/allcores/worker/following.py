@@ -1,0 +1,125 @@
+"""A worker's part in following the caller: what `transport.surroundings` has found changed is set here."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import sys
+import time
+import warnings
+
+from allcores.worker.imports import when_imported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from allcores.transport.surroundings import Filter
+
+#: the locale that this process had before it was told of one
+_first_locale: str | None = None
+#: its filters, likewise
+_first_filters: list[Any] | None = None
+#: the filters that it was told of last
+_filters: list[Filter] = []
+#: modules of categories that were not loaded when a filter came
+_awaited: set[str] = set()
+
+
+def follow(data: bytes | bytearray | memoryview) -> str | None:
+    """Do as told; the folder that this process is in from now on, None if that has not changed."""
+    changes: dict[str, Any] = pickle.loads(data)
+    folder: str | None = changes.get("folder")
+    if folder is not None:
+        # It may be gone, or closed to this process: then tasks find out, as in the program.
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+    if "environ" in changes:
+        _follow_environment(*changes["environ"])
+    if "path" in changes:
+        former, new = changes["path"]
+        sys.path[:] = [*(entry for entry in sys.path if entry not in former), *new]
+        importlib.invalidate_caches()
+    if "locale" in changes:
+        _follow_locale(changes["locale"])
+    if "decimal" in changes:
+        _follow_decimal(changes["decimal"])
+    if "filters" in changes:
+        _follow_filters(changes["filters"])
+    return folder
+
+
+def _follow_environment(gone: list[str], values: dict[str, str]) -> None:
+    for name in gone:
+        os.environ.pop(name, None)
+    for name, value in values.items():
+        with contextlib.suppress(OSError, ValueError):
+            os.environ[name] = value
+    if ("TZ" in gone or "TZ" in values) and hasattr(time, "tzset"):
+        time.tzset()
+
+
+def _follow_locale(name: str | None) -> None:
+    global _first_locale
+    import locale
+
+    if _first_locale is None:
+        _first_locale = locale.setlocale(locale.LC_ALL)
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_ALL, _first_locale if name is None else name)
+
+
+def _follow_decimal(values: tuple[Any, ...] | None) -> None:
+    import decimal
+
+    if values is None:
+        decimal.setcontext(decimal.Context())
+        return
+    *numbers, names = values
+    traps = [kind for name in names if (kind := getattr(decimal, name, None)) is not None]
+    precision, rounding, least, most, capitals, clamp = numbers
+    decimal.setcontext(decimal.Context(precision, rounding, least, most, capitals, clamp, [], traps))
+
+
+def _follow_filters(filters: list[Filter] | None) -> None:
+    global _first_filters, _filters
+    if _first_filters is None:
+        _first_filters = list(warnings.filters)
+    if filters is None:
+        _filters = []
+        # Assigned in a call that tells the interpreter, which keeps a note of which warnings it has shown.
+        warnings.resetwarnings()
+        warnings.filters[:] = _first_filters  # type: ignore[index]
+        return
+    _filters = filters
+    _set_filters()
+
+
+def _set_filters() -> None:
+    """Set those that were told last, as far as their categories are loaded: none is imported for its filter."""
+    warnings.resetwarnings()
+    for action, message, module, name, where, line in _filters:
+        category = _category(module, name)
+        if category is not None:
+            with contextlib.suppress(Exception):
+                warnings.filterwarnings(
+                    action,  # type: ignore[arg-type]
+                    message or "",
+                    category,
+                    where or "",
+                    line,
+                    append=True,
+                )
+
+
+def _category(module: str, name: str) -> type[Warning] | None:
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        if module not in _awaited:
+            _awaited.add(module)
+            when_imported(module, lambda _: _set_filters() if _filters else None)
+        return None
+    found = getattr(loaded, name, None)
+    return found if isinstance(found, type) and issubclass(found, Warning) else None

@@ -1,0 +1,196 @@
+"""Workers follow the caller: a pool that is kept finds what the program's thread finds, at each map and call."""
+
+from __future__ import annotations
+
+import decimal
+import locale
+import os
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allcores
+from allcores import Pool
+from allcores.transport import surroundings
+
+pytestmark = pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
+
+METHODS = ("template", "fork", "spawn", "threads")
+
+
+def open_pool(method: str, **options: Any) -> Pool:
+    return Pool(1, backend="threads") if method == "threads" else Pool(1, start_method=method, **options)
+
+
+def look(_: object = None) -> dict[str, Any]:
+    return {
+        "folder": os.getcwd(),
+        "set": os.environ.get("ALLCORES_TEST_SET"),
+        "kept": os.environ.get("ALLCORES_TEST_KEPT"),
+        "path": list(sys.path),
+        "zone": time.localtime(0).tm_hour,
+    }
+
+
+def divide(number: int) -> str:
+    return str(decimal.Decimal(1) / number)
+
+
+def point(_: object = None) -> str:
+    return str(locale.localeconv()["decimal_point"])
+
+
+def warn(kind: type[Warning] = UserWarning) -> str:
+    try:
+        warnings.warn("look out", kind, stacklevel=1)
+    except Warning as error:
+        return f"raised {error}"
+    return "went on"
+
+
+def set_kept() -> None:
+    os.environ["ALLCORES_TEST_KEPT"] = "by setup"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_folder_environment_and_path(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ALLCORES_TEST_SET", raising=False)
+    (tmp_path / "allcores_test_found.py").write_text("value = 42\n")
+    with open_pool(method) as pool:
+        (before,) = pool.map(look, [0])
+        assert before["set"] is None
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setenv("ALLCORES_TEST_SET", "ü\n")
+            patch.setenv("TZ", "UTC+5")
+            time.tzset()
+            patch.syspath_prepend(str(tmp_path))
+            for found in (*pool.map(look, [0]), pool.submit(look).result()):
+                assert (found["folder"], found["set"], found["zone"]) == (str(tmp_path), "ü\n", 19)
+                assert found["path"][0] == str(tmp_path)
+            assert pool.map(lambda _: __import__("allcores_test_found").value, [0]) == [42]
+        time.tzset()
+        (after,) = pool.map(look, [0])
+    sys.modules.pop("allcores_test_found", None)
+    assert after == before
+
+
+def test_between_two_calls_of_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the warm pool, also from another thread than the one that has begun."""
+    allcores.map(look, [0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALLCORES_TEST_SET", "1")
+    assert {found["folder"] for found in allcores.map(look, range(20), chunk=1)} == {str(tmp_path)}
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(allcores.submit(look).result()))
+    thread.start()
+    thread.join()
+    assert found[0]["set"] == "1"
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_what_setup_has_set_stays(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the program changes the same itself."""
+    monkeypatch.delenv("ALLCORES_TEST_KEPT", raising=False)
+    with open_pool(method, setup=set_kept) as pool:
+        monkeypatch.setenv("ALLCORES_TEST_SET", "1")
+        (found,) = pool.map(look, [0])
+        assert (found["set"], found["kept"]) == ("1", "by setup")
+        monkeypatch.setenv("ALLCORES_TEST_KEPT", "by the program")
+        assert pool.map(look, [0])[0]["kept"] == "by the program"
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_a_worker_that_replaces_another(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_pool(method) as pool:
+        pool.map(look, [0])
+        monkeypatch.chdir(tmp_path)
+        (lost,) = pool.outcomes(os._exit, [3])
+        assert lost.kind is allcores.Kind.WORKER_LOST
+        assert pool.map(look, [0])[0]["folder"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_two_maps_at_once_from_different_folders(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each map's items find what was there when it was called."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    with open_pool(method) as pool:
+        streams = []
+        for folder in (first, second):
+            folder.mkdir()
+            monkeypatch.chdir(folder)
+            streams.append(pool.imap(look, range(30), chunk=1))
+        for one, other in zip(*streams, strict=True):
+            assert (one["folder"], other["folder"]) == (str(first), str(second))
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_decimal_context(method: str) -> None:
+    with open_pool(method) as pool:
+        whole = pool.map(divide, [3])
+        with decimal.localcontext() as context:
+            context.prec = 4
+            assert pool.map(divide, [3]) == ["0.3333"]
+            context.traps[decimal.Inexact] = True
+            with pytest.raises(decimal.Inexact):
+                pool.map(divide, [3])
+        assert pool.map(divide, [3]) == whole == ["0." + 28 * "3"]
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_locale(method: str) -> None:
+    former = locale.setlocale(locale.LC_ALL)
+    with open_pool(method) as pool:
+        assert pool.map(point, [0]) == ["."]
+        for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "ru_RU.UTF-8"):
+            try:
+                locale.setlocale(locale.LC_ALL, name)
+                break
+            except locale.Error:
+                continue
+        else:
+            pytest.skip("no locale with a decimal comma is installed here")
+        try:
+            assert pool.map(point, [0]) == [","]
+        finally:
+            locale.setlocale(locale.LC_ALL, former)
+        assert pool.map(point, [0]) == ["."]
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_warning_filters(method: str) -> None:
+    with warnings.catch_warnings(), open_pool(method) as pool:
+        warnings.simplefilter("ignore")
+        assert pool.map(warn, [UserWarning]) == ["went on"]
+        warnings.filterwarnings("error", "LOOK", UserWarning)
+        assert pool.map(warn, [UserWarning, FutureWarning]) == ["raised look out", "went on"]
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore", UserWarning)
+        assert pool.map(warn, [UserWarning]) == ["went on"]
+
+
+def test_nothing_is_sent_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snapshot is the same object, and a pool's worker is told once."""
+    assert surroundings.current() is surroundings.current()
+    told: list[bytes] = []
+    changes_since = surroundings.Surroundings.changes_since
+
+    def noted(self: surroundings.Surroundings, former: surroundings.Surroundings) -> bytes:
+        told.append(b"")
+        return changes_since(self, former)
+
+    monkeypatch.setattr(surroundings.Surroundings, "changes_since", noted)
+    with Pool(1) as pool:
+        pool.map(abs, range(100), chunk=1)
+        first = len(told)
+        pool.map(abs, range(100), chunk=1)
+        pool.submit(abs, 1).result()
+        assert first <= 1 and len(told) == first
+        monkeypatch.setenv("ALLCORES_TEST_SET", "2")
+        pool.map(abs, range(100), chunk=1)
+        assert len(told) == first + 1
