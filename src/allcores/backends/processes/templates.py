@@ -10,8 +10,8 @@ What a process inherits and cannot change later, and what an interpreter looks a
 sent with each request and set in the copy (`worker.starting_state`).
 
 A worker whose tasks make pools of their own keeps none: it ends with the last of them, so that workers which are done
-with that hold no memory for it. A forked copy of the program lets go of it and starts one of its own. Locks: the registry is
-used in a `ForkLock`.
+with that hold no memory for it. A forked copy of the program lets go of it and starts one of its own. Locks: the
+registry is used in a `ForkLock`.
 """
 
 from __future__ import annotations
