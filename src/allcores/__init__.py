@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         submit,
     )
     from allcores.pool.executor import Executor
+    from allcores.pool.lost_changes import LostChangeWarning
     from allcores.pool.pool import Pool
     from allcores.pool.pool_log import Logs
     from allcores.pool.result_stream import Stream
@@ -107,6 +108,7 @@ _HOMES = {
         "WorkerLost",
     ),
     "pool.executor": ("Executor",),
+    "pool.lost_changes": ("LostChangeWarning",),
     "runs.options": ("Journal", "RunResult"),
     "pool.worker_status": ("WorkerStatus",),
     "limits": ("Limits", "Retry"),
@@ -158,6 +160,7 @@ __all__ = [
     "Limits",
     "LiveView",
     "Logs",
+    "LostChangeWarning",
     "NotPicklable",
     "NotSupported",
     "Outcome",

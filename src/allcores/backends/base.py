@@ -93,6 +93,13 @@ class BackendStopped(NamedTuple):
     """Its thread has ended, and no worker is left."""
 
 
+class ChangesLost(NamedTuple):
+    """A function has changed globals of its script in a worker, where it has copies of them."""
+
+    function: str
+    names: list[str]
+
+
 #: what a backend tells its host, in the order in which it happened
 BackendEvent = (
     Results
@@ -105,6 +112,7 @@ BackendEvent = (
     | BackendBroken
     | LaunchesEnded
     | BackendStopped
+    | ChangesLost
 )
 
 

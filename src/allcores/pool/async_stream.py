@@ -105,6 +105,8 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
                 raise
             if finished:
                 self._end()
+                if self._driver.lost_changes.untold:
+                    self._driver.lost_changes.tell()
                 if self._input_reader.error is not None:
                     raise self._input_reader.error
             # Nothing was taken by who waits: if this is cancelled, the next one goes on.

@@ -86,8 +86,11 @@ class CallFuture(Future[Any]):
             hide(error, by_design=True)
             raise
         finally:
-            if self._driver is not None and self._driver.backend.unhandled:
-                self._settle_logs(LOGS_S)
+            if self._driver is not None:
+                if self._driver.backend.unhandled:
+                    self._settle_logs(LOGS_S)
+                if self._driver.lost_changes.untold:
+                    self._driver.lost_changes.tell()
             # The exception's traceback has this frame, and the future has the exception: a cycle otherwise.
             del self
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from allcores.backends.base import Assignment, Backend, BackendEvent, Totals
+from allcores.backends.base import Assignment, Backend, BackendEvent, ChangesLost, Totals
 from allcores.errors import InternalError, PoolBusy, PoolClosed, again
 from allcores.events import MapEnded, MapStarted, PoolEnded, PoolOpened, Progress, TaskFailed
 from allcores.limits import Limits
@@ -35,6 +35,7 @@ from allcores.outcome import Kind
 from allcores.pool.backend_events import apply_event
 from allcores.pool.functions import Functions
 from allcores.pool.interrupt_lock import InterruptSafeLock
+from allcores.pool.lost_changes import LostChanges
 from allcores.pool.notifier import Notifier, Observer
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.actor_policy import ActorPolicy
@@ -91,6 +92,7 @@ class Driver:
         #: observers know that it is over
         self._ended = False
         self._notifier = Notifier(backend, observers)
+        self.lost_changes = LostChanges()
         #: see Host; also `notify_observers`, for what is to be told at once. Without the lock.
         self.notify, self.resolve = self._notifier.notify, self._notifier.resolve
         self.notify_observers = self._notifier.tell
@@ -260,6 +262,8 @@ class Driver:
         for event in events:
             if isinstance(event, Results):
                 scheduler.results(event, now)
+            elif isinstance(event, ChangesLost):
+                self.lost_changes.note(event)
             else:
                 apply_event(scheduler, event, now)
 

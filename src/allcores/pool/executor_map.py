@@ -122,6 +122,8 @@ def _results(
             values.reverse()
             while values:
                 yield values.pop()
+            if reader.lost_changes.untold:
+                reader.lost_changes.tell()
             if failure is not None:
                 raise translated(failure.error, unpickling=failure.unpickling)
         if count:

@@ -17,6 +17,7 @@ from allcores.errors import BatchError, again
 from allcores.outcome import Kind, Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
+from allcores.pool.lost_changes import LostChanges
 from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.shared_memory.buffers import unchanging
 from allcores.system.bell import Bell
@@ -177,6 +178,11 @@ class Reader(Reading[R]):
         if hasattr(self, "_map_state"):
             self.end()
 
+    @property
+    def lost_changes(self) -> LostChanges:
+        """What workers have noticed."""
+        return self._driver.lost_changes
+
     def end(self) -> None:
         """The map is not read any more."""
         self._driver.end(self._map_state)
@@ -199,8 +205,11 @@ class Reader(Reading[R]):
     def read(self) -> Generator[R, None, None]:
         """The results, one by one."""
         try:
+            lost_changes = self._driver.lost_changes
             for part in self.parts():
                 yield from part
+                if lost_changes.untold:
+                    lost_changes.tell()
         except BaseException as error:
             hide(error)
             raise
@@ -365,6 +374,8 @@ class Stream(Iterator[R]):
         with nullcontext() if self._still is None else unchanging(self._still):
             for part in self._reader.parts():
                 results.extend(part)
+        if self._reader.lost_changes.untold:
+            self._reader.lost_changes.tell()
 
     def close(self) -> None:
         """Cancel what is left: unstarted items are dropped, running ones end after the grace period."""

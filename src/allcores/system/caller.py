@@ -12,8 +12,8 @@ _HERE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _THREADS = threading.__file__
 
 
-def warn(message: str) -> None:
-    """A RuntimeWarning at the innermost line outside of this package; on a thread of ours, at the line that calls.
+def warn(message: str, kind: type[Warning] = RuntimeWarning) -> None:
+    """A warning at the innermost line outside of this package; on a thread of ours, at the line that calls.
 
     Python 3.12 has `skip_file_prefixes` for this. A fixed `stacklevel` is wrong as soon as a function is put between.
     """
@@ -26,4 +26,4 @@ def warn(message: str) -> None:
         if not name.startswith(_HERE):
             outside = level
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    warnings.warn(message, RuntimeWarning, stacklevel=outside or 2)
+    warnings.warn(message, kind, stacklevel=outside or 2)

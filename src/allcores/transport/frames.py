@@ -22,12 +22,13 @@ HEADER = struct.Struct("<QB3xI")
 # parent -> worker
 SETUP, FUNCTION, CHUNK, FORGET, STOP, BLOCKS, RETURNED, PRELOAD, LOGS, AUTHKEY, INHERIT, SURROUNDINGS = range(1, 13)
 # worker -> parent; a SETUP_FAILED's number is the kind of the frame over which it failed
-READY, SETUP_FAILED, RESULTS, RELEASED, LOG, TRACK = range(21, 27)
+READY, SETUP_FAILED, RESULTS, RELEASED, LOG, TRACK, CHANGED = range(21, 28)
 
 #: AUTHKEY is multiprocessing's key. INHERIT says that so many (number) of the descriptors that come along belong to
 #: the next frame of the kind (u8) in its body; 0 is the resource tracker's.
 #: TRACK is a line for the program's resource tracker, which knows the names of shared memory and removes what is left.
 #: SURROUNDINGS holds what has changed around the caller (transport.surroundings).
+#: CHANGED: a function has changed globals of its script, here only; pickled names, of the function and of these.
 #: LOGS says what to send by LOG: number 0 is a log record, 1 are printed lines, 2 is
 #: how many of these were dropped (worker.log_forwarding, worker.frame_writer, backends.processes.worker_logs).
 #: body of BLOCKS: beginning of the worker's range of the arena, bytes of memory it may keep. RETURNED and

@@ -41,6 +41,11 @@ def arrived(function: FunctionType) -> None:
     names.update(_bound.get(str(names.get("__name__")), {}))
 
 
+def bound_in(module: str) -> frozenset[str]:
+    """Names of a module that its setup functions bound or filled here."""
+    return frozenset(_bound.get(module, ()))
+
+
 def class_arrived(made: type) -> None:
     """A copy of a class is what the original is: it keeps the attributes that were set here."""
     _classes.add(made)

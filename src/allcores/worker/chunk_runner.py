@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from allcores.shared_memory.worker_side import WorkerMemory
+    from allcores.worker.lost_changes import Watch
 
 #: Finished work that may have to run again after a crash, ns. A seal takes some 8 µs here, and as much in the parent:
 #: with 200 µs it took 5 % of the cores from items of 100 µs.
@@ -107,6 +108,9 @@ class ChunkRunner:
         self._process_reset = ProcessReset(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
+        #: those of a script that have run no chunk yet, and what one of them could change while it runs its first
+        self._unseen: set[int] = set()
+        self._watch: Watch | None = None
         self._files = OpenFiles()
         self._items_left = items_limit
         self._growth_limit = growth_limit
@@ -134,6 +138,9 @@ class ChunkRunner:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         try:
             self._functions[number] = (style, self._loads(payload), None)
+            # Of a script, or of a notebook: what it refers to has come with it.
+            if isinstance(payload, bytes) and b"__main__" in payload:
+                self._unseen.add(number)
         except BaseException as error:
             if not isinstance(error, Exception):
                 add_note(error, FUNCTION_UNREAD)
@@ -148,6 +155,7 @@ class ChunkRunner:
     def forget(self, number: int) -> None:
         """Drop a function that will not be called again."""
         self._functions.pop(number, None)
+        self._unseen.discard(number)
 
     def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
         """What to call with each item of the chunk that was just unpickled."""
@@ -206,6 +214,8 @@ class ChunkRunner:
             slot[CURRENT] = together_word(0, min(batch, len(items)))
         slot[PHASE] = PHASE_RUNNING
         if broken is None:
+            if self._unseen and number in self._unseen:
+                self._begin_watch(number, function)
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             if batch:
                 self._run_batches(sequence, items, batch, style, function, durations)
@@ -326,6 +336,25 @@ class ChunkRunner:
         """How many of `count` items this worker may still run before it is replaced."""
         return count if self._items_left is None else min(count, self._items_left)
 
+    # --- what a script's function changes in vain ---
+
+    def _begin_watch(self, number: int, function: Any) -> None:
+        from allcores.worker import lost_changes
+
+        self._unseen.discard(number)
+        with contextlib.suppress(Exception):
+            self._watch = lost_changes.watch(function)
+
+    def _end_watch(self, values: list[Any]) -> None:
+        """Before the outcomes leave: whoever reads them is told."""
+        watch, self._watch = self._watch, None
+        names = []
+        if watch is not None:
+            with contextlib.suppress(Exception):
+                names = watch.changed(returned=any(value is not None for value in values))
+        if names and watch is not None:
+            self._send(frames.frame(frames.CHANGED, 0, pickle_dumps((watch.name, names), PROTOCOL)))
+
     # --- results ---
 
     def _seal_plain(self, sequence: int, start: int, values: list[Any], total_ns: int, now: int) -> bool:
@@ -383,6 +412,8 @@ class ChunkRunner:
             if self._items_left is not None:
                 self._items_left -= count
         if ended:
+            if self._watch is not None:
+                self._end_watch(values)
             # Before the outcomes leave, for then the program may want to write to a file that its tasks have read.
             self._files.close()
             if at_chunk_end:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from allcores.backends.base import BackendEvent, SetupFailed, WorkerReady
+from allcores.backends.base import BackendEvent, ChangesLost, SetupFailed, WorkerReady
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.decoding import joined, results_of, setup_error
 from allcores.backends.processes.worker_table import WorkerTable
@@ -14,7 +14,7 @@ from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.scheduler.timeouts import PEEK_NS
 from allcores.system.clock import monotonic_ns
-from allcores.transport import frames, tracker
+from allcores.transport import frames, pickling, tracker
 from allcores.transport.positions import PHASE_RUNNING
 from allcores.transport.status_board import DONE, PID
 
@@ -94,6 +94,8 @@ class Receiver:
                 self._worker_table.records.take(connection.number, number, body)
             elif kind == frames.TRACK:
                 tracker.pass_on(body)
+            elif kind == frames.CHANGED:
+                found.append(ChangesLost(*pickling.loads(body)))
             elif kind == frames.READY:
                 found.append(WorkerReady(connection.number, self._worker_table.board.word(connection.slot, PID)))
             elif kind == frames.SETUP_FAILED:

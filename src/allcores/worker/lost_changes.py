@@ -1,0 +1,158 @@
+"""Notices a function of a script that fills or counts in a global of its own: here it does so in a copy, for nobody.
+
+    totals = []
+    def work(item):
+        totals.append(item * 2)         # of this process
+    allcores.map(work, items)           # totals of the program stays empty
+
+Looked at once per function and worker, around its first chunk: lists, sets, dicts, deques and numbers that its code
+names, or that its closure holds, are compared by identity with what they were. What a setup function has bound is this
+process's by intention. So is a cache: a plain dict that only grows while the function returns values, and whatever has
+"cache" or "memo" in its name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from types import CellType, CodeType, FunctionType, MethodType
+
+from allcores.transport import script_globals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+#: of larger containers the first so many elements are compared, and the length
+MOST_COMPARED = 1_000
+#: functions that the function calls, of its own script, are looked through: so many
+MOST_FUNCTIONS = 100
+
+_CONTAINERS = (list, set, dict, deque)
+_CACHES = ("cache", "memo")
+
+
+class Watch:
+    """What a function could change, as it was."""
+
+    def __init__(self, name: str, held: list[tuple[str, Any]]) -> None:
+        #: the function's
+        self.name = name
+        self._held = held
+        self._before = [_state(where) for _, where in held]
+
+    def changed(self, *, returned: bool) -> list[str]:
+        """Names of what is not as it was.
+
+        Args:
+            returned: The function gave back values other than None.
+        """
+        found = []
+        for (name, where), before in zip(self._held, self._before, strict=True):
+            after = _state(where)
+            if type(before[0]) is not type(after[0]) or not _differs(before, after):
+                continue
+            if returned and type(after[0]) is dict and _has_only_grown(before, after):
+                continue
+            found.append(name)
+        return found
+
+
+def watch(function: Any) -> Watch | None:
+    """What is to be watched of a function that a worker has got; None if there is nothing."""
+    first = _plain(function)
+    if first is None or first.__globals__.get("__name__") != "__main__":
+        return None
+    held = {(name, id(where[0])): (name, where) for name, where in _reachable(first)}
+    return Watch(first.__qualname__, list(held.values())) if held else None
+
+
+def _plain(function: Any) -> FunctionType | None:
+    """The function itself, whatever it is wrapped in."""
+    for _ in range(10):
+        if isinstance(function, FunctionType):
+            inside = function.__dict__.get("__wrapped__")
+            if inside is None or function.__globals__.get("__name__") == "__main__":
+                return function
+            function = inside
+            continue
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, MethodType):
+            function = function.__func__
+        else:
+            # Wrappers of `functools`, and of ours that make rows or texts of a function's values.
+            function = getattr(function, "__wrapped__", None) or getattr(function, "function", None)
+    return None
+
+
+def _reachable(first: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Names and places of containers and numbers that a function, and those of its script that it calls, refer to."""
+    waiting, seen = [first], {first}
+    names = first.__globals__
+    bound = script_globals.bound_in("__main__")
+    while waiting:
+        function = waiting.pop()
+        places: list[tuple[str, Any]] = [
+            (name, (names, name)) for name in _names(function.__code__) if name in names and name not in bound
+        ]
+        places += zip(function.__code__.co_freevars, ((cell, None) for cell in function.__closure__ or ()), strict=True)
+        for name, where in places:
+            value = _value(where)
+            if isinstance(value, FunctionType):
+                if value not in seen and value.__globals__ is names and len(seen) < MOST_FUNCTIONS:
+                    seen.add(value)
+                    waiting.append(value)
+            elif (type(value) in (int, float) or isinstance(value, _CONTAINERS)) and not any(
+                word in name.lower() for word in _CACHES
+            ):
+                yield name, where
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _names(part)
+
+
+def _value(where: Any) -> Any:
+    holder, name = where
+    if isinstance(holder, CellType):
+        try:
+            return holder.cell_contents
+        except ValueError:  # empty
+            return None
+    return holder.get(name)
+
+
+def _state(where: Any) -> tuple[Any, int, list[Any]]:
+    """What stands there: the object, how much is in it, and what; by methods of built-in types alone."""
+    value = _value(where)
+    if isinstance(value, dict):
+        parts: list[Any] = []
+        for key, part in dict.items(value):
+            parts += (key, part)
+            if len(parts) >= MOST_COMPARED:
+                break
+        return value, dict.__len__(value), parts
+    if isinstance(value, set):
+        return value, set.__len__(value), list(set.copy(value)) if set.__len__(value) <= MOST_COMPARED else []
+    if isinstance(value, (list, deque)):
+        return value, len(value), list(value)[:MOST_COMPARED]
+    return value, 0, []
+
+
+def _differs(before: tuple[Any, int, list[Any]], after: tuple[Any, int, list[Any]]) -> bool:
+    if type(after[0]) in (int, float):
+        return bool(before[0] != after[0])
+    if before[1] != after[1] or len(before[2]) != len(after[2]):
+        return True
+    if isinstance(after[0], set):
+        return {id(part) for part in before[2]} != {id(part) for part in after[2]}
+    return any(old is not new for old, new in zip(before[2], after[2], strict=True))
+
+
+def _has_only_grown(before: tuple[Any, int, list[Any]], after: tuple[Any, int, list[Any]]) -> bool:
+    return before[1] < after[1] and all(old is new for old, new in zip(before[2], after[2], strict=False))

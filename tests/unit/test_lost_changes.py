@@ -1,0 +1,151 @@
+"""worker/lost_changes.py: what a script's function fills or counts in vain is noticed, and caches are not."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from allcores.transport import script_globals
+from allcores.worker.lost_changes import watch
+
+SCRIPT = """
+import collections
+found, seen, table, words, last, count, seconds = [], set(), {}, collections.Counter(), collections.deque(), 0, 0.0
+groups, totals, known, kept_cache, MEMO, settings = collections.defaultdict(list), {"n": 0}, {}, [], {}, [1, 2]
+def append(x): found.append(x)
+def append_and_return(x): found.append(x); return x
+def add(x): seen.add(x)
+def put(x): table[x] = x
+def tally(x): words[x] += 1; return x
+def push(x): last.append(x)
+def group(x): groups[x].append(x); return x
+def total(x): totals["n"] += x; return x
+def by_number(x):
+    global count
+    count += 1
+    return x
+def by_float(x):
+    global seconds
+    seconds += 0.5
+def through_another(x): helper(x); return x
+def helper(x): found.append(x)
+def inside(x): return [found.append(x) for _ in range(1)]
+def memoized(x):
+    if x not in known: known[x] = x * 2
+    return known[x]
+def cached(x): kept_cache.append(x)
+def cached_by_name(x): MEMO[x] = x
+def read(x): return settings[0] + len(found) + count
+def local(x):
+    found = []
+    found.append(x)
+    return found
+def undone(x):
+    found.append(x)
+    found.pop()
+"""
+
+
+def script(name: str = "__main__") -> dict[str, Any]:
+    space: dict[str, Any] = {"__name__": name}
+    exec(SCRIPT, space)
+    return space
+
+
+def changed(function: Any, calls: int = 5) -> list[str]:
+    watched = watch(function)
+    values = [function(number) for number in range(calls)]
+    return watched.changed(returned=any(value is not None for value in values)) if watched is not None else []
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("append", "found"),
+        ("append_and_return", "found"),
+        ("add", "seen"),
+        ("put", "table"),
+        ("tally", "words"),
+        ("push", "last"),
+        ("group", "groups"),
+        ("total", "totals"),
+        ("by_number", "count"),
+        ("by_float", "seconds"),
+        ("through_another", "found"),
+        ("inside", "found"),
+    ],
+)
+def test_what_is_filled_or_counted_is_named(name: str, what: str) -> None:
+    assert changed(script()[name]) == [what]
+
+
+@pytest.mark.parametrize("name", ["memoized", "cached", "cached_by_name", "read", "local", "undone"])
+def test_nothing_else_is(name: str) -> None:
+    """A dict that grows while the function returns values, what is called a cache, and what is only read."""
+    assert changed(script()[name]) == []
+
+
+def test_functions_of_modules_are_left_alone() -> None:
+    """Their globals are those of a module, which may be anybody's."""
+    assert watch(script("a_module")["append"]) is None
+    assert watch(len) is None and watch(5) is None and watch(functools.lru_cache(len)) is None
+
+
+def test_what_a_setup_function_has_bound_is_the_workers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script_globals, "_bound", {"__main__": {"found": []}})
+    assert changed(script()["append"]) == []
+
+
+def test_what_a_closure_holds_is_named() -> None:
+    space = script()
+    exec(
+        "def make():\n    inner = []\n    def fill(x): inner.append(x)\n    return fill\n"
+        "def counter():\n    n = 0\n    def up(x):\n        nonlocal n\n        n += 1\n    return up\n",
+        space,
+    )
+    assert changed(space["make"]()) == ["inner"]
+    assert changed(space["counter"]()) == ["n"]
+
+
+@pytest.mark.parametrize(
+    "wrap", [functools.partial, functools.lru_cache, lambda function: functools.wraps(function)(lambda x: function(x))]
+)
+def test_wrappers_are_looked_through(wrap: Callable[[Any], Any]) -> None:
+    assert changed(wrap(script()["append"])) == ["found"]
+
+
+def test_no_code_of_the_program_is_called() -> None:
+    """Values are compared by identity, and counted by methods of built-in types."""
+
+    class Odd(collections.Counter[int]):
+        def __len__(self) -> int:
+            raise AssertionError
+
+        def items(self) -> Any:
+            raise AssertionError
+
+    class Never:
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    space = script()
+    space["words"], space["found"] = Odd(), [Never()]
+    assert changed(space["tally"]) == ["words"]
+    assert changed(space["append"]) == ["found"]
+
+
+def test_large_containers_cost_little() -> None:
+    """They are compared by their length, and the first part of what is in them."""
+    space = script()
+    space["found"], space["seen"] = list(range(100_000)), set(range(100_000))
+    space["found"] += [0]
+    assert changed(space["append"]) == ["found"]
+    assert changed(space["add"]) == [] and changed(space["add"], calls=0) == []
+    space["seen"].discard(3)
+    assert changed(space["add"]) == ["seen"]
