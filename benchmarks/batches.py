@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import random
-import resource
 import statistics
 import sys
 import time
@@ -90,35 +90,44 @@ LOADS: dict[str, tuple[Callable[[], Any], Callable[..., Any]]] = {
 # --- measuring ---
 
 
-def cpu_seconds() -> float:
-    """Of this process, and of those of its children that have ended."""
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def cpu_seconds(pids: list[int]) -> float:
+    """That these processes have used so far."""
+    ticks = 0
+    for pid in pids:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(words[11]) + int(words[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def in_pool(load: str, items: list[str], workers: int, batch: Any) -> tuple[float, list[Any]]:
-    """Seconds from the first item to the last, and the results; setup is not counted."""
+Measured = tuple[float, float, list[Any]]
+
+
+def in_pool(load: str, items: list[str], workers: int, batch: Any) -> Measured:
+    """Wall and CPU seconds from the first item to the last, and the results; setup is not counted."""
     setup, function = LOADS[load]
     with allcores.Pool(workers, setup=setup) as pool:
-        pool.map(function, items[: 2 * workers], batch=1)
-        begun = time.perf_counter()
+        while any(status.state in ("starting", "setup") for status in pool.worker_status()):
+            time.sleep(0.01)
+        pool.map(function, items[: 4 * workers], batch=1)
+        pids = [os.getpid(), *(status.pid for status in pool.worker_status() if status.pid)]
+        before, begun = cpu_seconds(pids), time.perf_counter()
         found = pool.map(function, items, batch=batch)
-        return time.perf_counter() - begun, found
+        return time.perf_counter() - begun, cpu_seconds(pids) - before, found
 
 
-def alone(load: str, items: list[str]) -> tuple[float, list[Any]]:
+def alone(load: str, items: list[str]) -> Measured:
     """The same in this process, in one call."""
     setup, function = LOADS[load]
     model = setup()
     arguments = (items,) if model is None else (model, items)
-    begun = time.perf_counter()
+    before, begun = cpu_seconds([os.getpid()]), time.perf_counter()
     found = list(function(*arguments))
-    return time.perf_counter() - begun, found
+    return time.perf_counter() - begun, cpu_seconds([os.getpid()]) - before, found
 
 
 def measure(load: str, items: list[str], workers: int, rounds: int) -> None:
     """Print a table."""
-    ways: dict[str, Callable[[], tuple[float, list[Any]]]] = {
+    ways: dict[str, Callable[[], Measured]] = {
         "one text a call (batch=1)": lambda: in_pool(load, items, workers, 1),
         "batch=32": lambda: in_pool(load, items, workers, 32),
         "batch=128": lambda: in_pool(load, items, workers, 128),
@@ -130,14 +139,13 @@ def measure(load: str, items: list[str], workers: int, rounds: int) -> None:
     expected: list[Any] | None = None
     for _ in range(rounds):
         for way, run in ways.items():
-            before = cpu_seconds()
-            taken, found = run()
-            cpu[way].append(cpu_seconds() - before)
+            taken, used, found = run()
+            cpu[way].append(used)
             wall[way].append(taken)
             expected = found if expected is None else expected
             assert len(found) == len(items), "results are missing"
             assert load == "spacy" or found == expected, "results differ"
-    print(f"\n{load}, {len(items)} texts, {workers} workers, {rounds} rounds (CPU with loading)\n")
+    print(f"\n{load}, {len(items)} texts, {workers} workers, {rounds} rounds, loading not counted\n")
     print("| | wall, s | CPU, s |\n|---|---|---|", flush=True)
     for way in ways:
         print(f"| {way} | {statistics.median(wall[way]):.2f} | {statistics.median(cpu[way]):.2f} |")
