@@ -233,7 +233,7 @@ except ZeroDivisionError as error:
     logging.exception("it failed")
     traceback.print_exception(error)
     from rich.console import Console
-    Console(stderr=True, width=200).print_exception()
+    Console(stderr=True, width=1000).print_exception(width=None)
 """
 
 
