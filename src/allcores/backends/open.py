@@ -8,6 +8,10 @@ from allcores.backends.base import Backend, WorkerInit
 from allcores.errors import BrokenPool, NotSupported, UsageError
 from allcores.limits import Limits
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from allcores.shared_memory.parent_side import ParentMemory
+
 #: what to do about limits that keep a pool from starting
 _REMEDIES = {
     errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
@@ -26,6 +30,7 @@ def open_backend(
     logs_as: str = "",
     records: bool = False,
     prints: bool = False,
+    sees: ParentMemory | None = None,
 ) -> Backend:
     """The backend called `name`.
 
@@ -39,6 +44,7 @@ def open_backend(
         logs_as: The pool's name in what worker processes log and print.
         records: Whether their log records are handled here.
         prints: Whether what they print is printed here.
+        sees: Memory of another pool, whose shared objects these workers see, too.
 
     Raises:
         UsageError: For an unknown name.
@@ -61,7 +67,7 @@ def open_backend(
             )
         receiver = WorkerLogReceiver(logs_as, records=records, prints=prints) if records or prints else None
         try:
-            return ProcessBackend(workers, worker_init, limits, start_method or "template", share, receiver)
+            return ProcessBackend(workers, worker_init, limits, start_method or "template", share, receiver, sees)
         except OSError as error:
             remedy = _REMEDIES.get(error.errno or 0, "")
             raise BrokenPool(

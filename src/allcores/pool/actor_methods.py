@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from allcores.limits import Limits
     from allcores.pool.actor import Actor
     from allcores.pool.actor_workers import ActorWorkers
+    from allcores.pool.driver import Driver
     from allcores.pool.notifier import Observer
     from allcores.pool.pool_log import Logs
 
@@ -36,6 +37,10 @@ class ActorMethods:
     _observers: tuple[Observer, ...]
     #: of actors that are open, and of some that were closed
     _actor_workers: weakref.WeakSet[ActorWorkers]
+
+    @property
+    def _driver(self) -> Driver:
+        raise NotImplementedError
 
     @property
     def closed(self) -> bool:
@@ -153,6 +158,7 @@ class ActorMethods:
         init = self._worker_init
         home = ActorHome(
             self,
+            lambda: self._driver.backend.parent_memory(),
             self._backend,
             self._start_method,
             self.limits,

@@ -33,12 +33,14 @@ from allcores.worker.actor_object import Apply, Build, BuildTogether, Method, le
 
 if TYPE_CHECKING:
     from allcores.pool.pool_log import Logs
+    from allcores.shared_memory.parent_side import ParentMemory
 
 
 class ActorHome(NamedTuple):
     """What an actor takes over from its pool."""
 
     pool: Any
+    memory: Callable[[], ParentMemory | None]
     backend: str
     start_method: str | None
     limits: Limits
@@ -180,6 +182,7 @@ class ActorWorkers:
                 logs_as=self.name,
                 records=home.logs.records,
                 prints=home.logs.prints,
+                sees=home.memory() if home.backend == "processes" else None,
             )
         except NotPicklable as error:
             raise NotPicklable(f"{build.words} cannot travel to its process: {error}", path=error.path) from error

@@ -61,7 +61,9 @@ class Arena:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._file = os.fstat(descriptor).st_ino
+        self._files = {descriptor: os.fstat(descriptor).st_ino}
+        #: of another pool's file, whose shared objects are seen here; None: there is none
+        self._elsewhere: int | None = None
         self._open = True
         # What is collected as garbage in here may come back to us on the same thread.
         self._lock = deferral.Lock()
@@ -76,10 +78,21 @@ class Arena:
         """Where a worker's range begins; the parent's is that of worker 0. The board has the first."""
         return SPAN * (worker + 1)
 
-    def _check(self) -> None:
+    def see(self, descriptor: int) -> None:
+        """Take the range of shared objects from the file of another pool."""
+        self._elsewhere = descriptor
+        self._files[descriptor] = os.fstat(descriptor).st_ino
+
+    def descriptor_of(self, offset: int) -> int:
+        """Of the file in which what is at this offset lies."""
+        elsewhere = self._elsewhere
+        return self.descriptor if elsewhere is None or offset < RANGE - SPAN else elsewhere
+
+    def _check(self, descriptor: int) -> int:
         """A task may close our descriptor, and its number be given to a file of its own."""
-        if os.fstat(self.descriptor).st_ino != self._file:
-            raise OSError(f"descriptor {self.descriptor} of the shared memory was closed by a task")
+        if os.fstat(descriptor).st_ino != self._files[descriptor]:
+            raise OSError(f"descriptor {descriptor} of the shared memory was closed by a task")
+        return descriptor
 
     def _map(self, block: Block) -> _Mapping:
         """The memory of a block, mapped once. Raises OSError where the system refuses."""
@@ -89,8 +102,8 @@ class Arena:
                 while len(self._maps) >= MOST_MAPPED:
                     # Views keep what they need mapped by themselves.
                     del self._maps[next(iter(self._maps))]
-                self._check()
-                known = self._maps[block] = _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_SHARED)
+                descriptor = self._check(self.descriptor_of(block.offset))
+                known = self._maps[block] = _Mapping(descriptor, block.offset, block.capacity, mmap.MAP_SHARED)
             return known
 
     def view(self, block: Block, died: Callable[[], None], *, private: bool = False) -> memoryview:
@@ -112,8 +125,8 @@ class Arena:
         # The pages of one that was only read are there already: to fault them in takes longer than to read them.
         if kept is not None and posix.is_untouched(kept.address, kept.size):
             return kept
-        self._check()
-        return _Mapping(self.descriptor, block.offset, block.capacity, mmap.MAP_PRIVATE)
+        descriptor = self._check(self.descriptor_of(block.offset))
+        return _Mapping(descriptor, block.offset, block.capacity, mmap.MAP_PRIVATE)
 
     def _keep(self, block: Block, mapping: _Mapping, died: Callable[[], None]) -> None:
         """Nothing refers to a private mapping any more: the same block may be asked for again."""
@@ -154,7 +167,7 @@ class Arena:
                 part = data[start : start + PIECE]
                 target[position + start : position + start + len(part)] = part
             return
-        self._check()
+        self._check(self.descriptor)
         at = block.offset + position
         while len(data):
             written = os.pwrite(self.descriptor, data[: PIECE * 8], at)

@@ -189,7 +189,7 @@ class _Word:
 def _attach(kind: type[_Word], place: Place) -> _Word:
     decoder = buffered_pickles.at_work.decoder
     assert decoder is not None
-    return kind(decoder.view(place), decoder.arena.descriptor, place)
+    return kind(decoder.view(place), decoder.arena.descriptor_of(place[0]), place)
 
 
 class Counter(_Word):

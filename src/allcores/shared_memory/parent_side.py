@@ -129,7 +129,14 @@ class ParentMemory:
         self._orphans: list[ReceivedBlocks] = []
         self._deliveries: list[ReceivedBlocks] = []
         self._board_bytes = board_bytes
+        #: descriptor of another pool's file, see `see`
+        self.elsewhere: int | None = None
         self._told = False
+
+    def see(self, other: ParentMemory) -> None:
+        """What another pool shares is shared with these workers, too: they are handed its file."""
+        self.elsewhere = other.arena.descriptor
+        self.encoder.find = other.shared_objects.find
 
     def pack(self, obj: object) -> bytes | BufferedPickle:
         """See Packer.dumps."""

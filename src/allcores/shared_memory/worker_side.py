@@ -26,10 +26,13 @@ class WorkerMemory:
         descriptor: Of the file with the blocks.
         start: This worker's range.
         budget: Bytes of memory it may keep.
+        elsewhere: Of another pool's file, whose shared objects are seen here.
     """
 
-    def __init__(self, descriptor: int, start: int, budget: int) -> None:
+    def __init__(self, descriptor: int, start: int, budget: int, elsewhere: int | None = None) -> None:
         arena = Arena(descriptor)
+        if elsewhere is not None:
+            arena.see(elsewhere)
         #: blocks of others that nothing here refers to any more
         self._dead: deque[int] = deque()
         self._decoder = buffers.Decoder(arena, self._dead.append, _nothing)

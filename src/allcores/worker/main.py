@@ -148,7 +148,8 @@ def _serve(
             assert worker_memory is not None
             worker_memory.returned(body)
         elif kind == frames.BLOCKS:
-            worker_memory = WorkerMemory(move_fd_high(os.dup(board.descriptor)), *frames.RANGE.unpack(body))
+            start, budget = frames.RANGE.unpack(body)
+            worker_memory = WorkerMemory(move_fd_high(os.dup(board.descriptor)), start, budget, *arrivals.of(kind))
         elif kind == frames.PRELOAD:
             # Nobody could do it for all workers.
             from allcores.worker import preload

@@ -98,6 +98,22 @@ class TestActors:
             with pool.actor(Index, cast("Any", shared)) as index:
                 assert index.call(lambda obj: len(bytes(cast("Any", obj.path)))).result() == 100_000
 
+    def test_memory_that_the_pool_shares_is_the_same_inside(self, make_pool: Callable[..., Pool], place: str) -> None:
+        with make_pool(1) as pool:
+            counter, flag = pool.counter(), pool.flag()
+            shared = pool.share(b"x" * 1_000_000)
+            before = pool.statistics().shared_bytes
+            with pool.actor(Index, cast("Any", counter)) as index:
+                assert index.call(lambda obj: cast("Any", obj.path).add(5)).result() == 5
+                assert index.call(lambda obj, flag: flag.set(), flag).result()
+                assert flag.is_set() and pool.submit(counter.add).result() == 6
+                assert index.call(lambda obj: cast("Any", obj.path).value).result() == 6
+                assert index.call(lambda obj, data: setattr(obj, "data", data), shared).result() is None
+                del shared
+                # The object refers to it, so its memory stays.
+                assert index.call(lambda obj: cast("Any", obj).data.view[-1]).result() == ord("x")
+                assert pool.statistics().shared_bytes == before
+
     def test_large_values_travel(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool(1) as pool, pool.actor(Index) as index:
             data = os.urandom(3_000_000)

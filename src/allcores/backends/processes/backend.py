@@ -77,6 +77,7 @@ class ProcessBackend:
         start_method: str,
         share: int,
         records: WorkerLogReceiver | None = None,
+        sees: ParentMemory | None = None,
     ) -> None:
         if start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
@@ -103,6 +104,8 @@ class ProcessBackend:
             block_bytes(limits),
             self._preload,
         )
+        if sees is not None and self._worker_table.parent_memory is not None:
+            self._worker_table.parent_memory.see(sees)
         self._worker_table.records = records
         self.unhandled: Sized = records.unhandled if records is not None else ()
         try:

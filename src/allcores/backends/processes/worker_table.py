@@ -209,6 +209,8 @@ class WorkerTable:
             connection.hand_over(frames.PRELOAD, self.preload.legacy.descriptors)
         connection.hand_over(frames.SETUP, self.legacy.descriptors)
         if self.parent_memory is not None:
+            if self.parent_memory.elsewhere is not None:
+                connection.hand_over(frames.BLOCKS, [self.parent_memory.elsewhere])
             self.write(connection, self.parent_memory.admit(worker))
             connection.decoder = self.parent_memory.decoder(worker)
         if self.records is not None:
