@@ -166,6 +166,9 @@ def the_pool_of_the_module() -> None:
     assert_type(allcores.map(length, ["a"], workers=2, timeout=3), list[int])
     assert_type(len(allcores.imap(length, ["a"], workers=2)), int)
     allcores.close()
+    assert_type(allcores.map(length, ["a"], progress="pages"), list[int])
+    allcores.run(length, ["a"], "out.jsonl", progress=True)
+    allcores.map(length, ["a"], progress=3)  # type: ignore[call-overload]
     allcores.configure(n_jobs=2)  # type: ignore[call-arg]
     allcores.map(length, ["a"], workers="2")  # type: ignore[call-overload]
     allcores.Pool().map(length, ["a"], workers=2)  # type: ignore[call-overload]

@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {
         "cache.function",
         "cache.options",
+        "progress",
         "backends.base",
         "backends.open",
         "scheduler",
@@ -99,6 +100,7 @@ UPWARDS = {
 HOMES = {
     "cloudpickle": {"transport.pickling", "transport.origins"},
     "rich": {"monitoring", "progress"},
+    "IPython": {"progress.notebook"},
     "jinja2": {"timeline.html_report"},
     "click": {"cli", "__main__"},
     "prometheus_client": {"monitoring.prometheus"},

@@ -42,7 +42,7 @@ OTHER_WORDS = {
     ),
     **dict.fromkeys(
         ("verbose", "desc", "progress_bar", "show_progress", "tqdm_class"),
-        "the way is an observer: allcores.Pool(observers=[allcores.ProgressBar()])",
+        "the word is progress: map(..., progress=True) or a text, or Pool(observers=[allcores.ProgressBar()])",
     ),
     **dict.fromkeys(
         ("total", "iterable_len", "length"), "nothing is needed: what has a length is asked for it"

@@ -28,6 +28,7 @@ class CallOptions(TypedDict, total=False):
     retries: int | Retry
     chunk: int | None
     cache: CacheLike | None
+    progress: bool | str
 
 
 class MapOptions(CallOptions, total=False):

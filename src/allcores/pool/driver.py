@@ -242,6 +242,15 @@ class Driver:
         """There is an observer."""
         return bool(self._notifier.observers)
 
+    def add_observer(self, observer: Observer) -> None:
+        """Tell an observer more, from now on; of what workers do only if another one is told of that already."""
+        self._notifier.observers.append(observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Tell it nothing more."""
+        if observer in self._notifier.observers:
+            self._notifier.observers.remove(observer)
+
     # --- what a backend sees: see Host ---
 
     def post(self, events: Sequence[BackendEvent]) -> None:

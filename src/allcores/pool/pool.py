@@ -6,8 +6,9 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Never, TypeVar
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
@@ -34,6 +35,7 @@ from allcores.pool.reducing import MISSING, reduced
 from allcores.pool.result_stream import Stream
 from allcores.pool.sharing import Sharing
 from allcores.pool.statistics import Statistics, statistics_of
+from allcores.progress.one_map import MapProgress, bar_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, Function, MapState
 from allcores.system import deferral
@@ -203,6 +205,7 @@ class Pool(ActorMethods, Sharing):
         batch: Batch | None = None,
         cache: CacheLike | None = None,
         on_error: OnError = "raise",
+        progress: bool | str = False,
         **constants: Any,
     ) -> list[R]:
         """Results of `fn(item)` for all items, as a list in input order.
@@ -222,6 +225,7 @@ class Pool(ActorMethods, Sharing):
             cache: Keep results on the disk, and look for them there first: True for the default folder, a folder, or a
                 `Cache`. For functions whose results depend on nothing but their arguments.
             on_error: "raise" the first failure in input order, or "skip" failed items.
+            progress: True shows a progress bar in a terminal or notebook, and a text stands before it. It needs rich.
             **constants: Keyword arguments for the function, the same for all items; they travel once to each worker.
                 The names above are options: `functools.partial(fn, timeout=5)` gives the function one called so.
 
@@ -239,7 +243,9 @@ class Pool(ActorMethods, Sharing):
         """
         fn, style, items = self._combined(self.map, fn, "one", items, more, constants, cache, batch)
         check_on_error(on_error)
-        return _collect(self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, ordered=True))
+        return _collect(
+            self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, progress, ordered=True)
+        )
 
     @stream_method
     @hiding
@@ -254,6 +260,7 @@ class Pool(ActorMethods, Sharing):
         batch: Batch | None = None,
         cache: CacheLike | None = None,
         on_error: OnError = "raise",
+        progress: bool | str = False,
         **constants: Any,
     ) -> Stream[R]:
         """Results in input order, one by one, in bounded memory; the input may be endless.
@@ -263,7 +270,9 @@ class Pool(ActorMethods, Sharing):
         the loop cancels what is left. Arguments as for `map`.
         """
         fn, style, items = self._combined(self.imap, fn, "one", items, more, constants, cache, batch)
-        return self._stream(fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=True)
+        return self._stream(
+            fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), progress, ordered=True
+        )
 
     @stream_method
     @hiding
@@ -278,11 +287,14 @@ class Pool(ActorMethods, Sharing):
         batch: Batch | None = None,
         cache: CacheLike | None = None,
         on_error: OnError = "raise",
+        progress: bool | str = False,
         **constants: Any,
     ) -> Stream[R]:
         """Results as they are finished. Arguments as for `map`."""
         fn, style, items = self._combined(self.imap_unordered, fn, "one", items, more, constants, cache, batch)
-        return self._stream(fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), ordered=False)
+        return self._stream(
+            fn, style, items, timeout, retries, chunk, batch, check_on_error(on_error), progress, ordered=False
+        )
 
     @star_method
     @hiding
@@ -297,6 +309,7 @@ class Pool(ActorMethods, Sharing):
         batch: Batch | None = None,
         cache: CacheLike | None = None,
         on_error: OnError = "raise",
+        progress: bool | str = False,
         **constants: Any,
     ) -> list[R]:
         """Like `map` for functions of several arguments: results of `fn(*item)`.
@@ -305,7 +318,9 @@ class Pool(ActorMethods, Sharing):
         """
         fn, style, items = self._combined(self.starmap, fn, "star", items, (), constants, cache, batch)
         check_on_error(on_error)
-        return _collect(self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, ordered=True))
+        return _collect(
+            self._stream(fn, style, items, timeout, retries, chunk, batch, on_error, progress, ordered=True)
+        )
 
     @outcomes_method
     @hiding
@@ -320,11 +335,12 @@ class Pool(ActorMethods, Sharing):
         batch: Batch | None = None,
         cache: CacheLike | None = None,
         ordered: bool = True,
+        progress: bool | str = False,
         **constants: Any,
     ) -> Stream[Outcome[R]]:
         """An `Outcome` for each item, never an exception for one: value or error, attempts, seconds, worker."""
         fn, style, items = self._combined(self.outcomes, fn, "one", items, more, constants, cache, batch)
-        return self._stream(fn, style, items, timeout, retries, chunk, batch, None, ordered=ordered)
+        return self._stream(fn, style, items, timeout, retries, chunk, batch, None, progress, ordered=ordered)
 
     @async_method
     @hiding
@@ -340,6 +356,7 @@ class Pool(ActorMethods, Sharing):
         cache: CacheLike | None = None,
         on_error: OnError = "raise",
         ordered: bool = True,
+        progress: bool | str = False,
         **constants: Any,
     ) -> AsyncStream[R]:
         """Results for `async for`; the input may be sync or async. Call it inside a running event loop.
@@ -352,7 +369,7 @@ class Pool(ActorMethods, Sharing):
 
         check_on_error(on_error)
         fn, style, items = self._combined(self.aimap, fn, "one", items, more, constants, cache, batch)
-        make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, False)
+        make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, False, progress)
         return AsyncStream(self._driver, make, function, items, on_error, self)
 
     @reduce_method
@@ -369,6 +386,7 @@ class Pool(ActorMethods, Sharing):
         chunk: int | None = None,
         cache: CacheLike | None = None,
         on_error: OnError = "raise",
+        progress: bool | str = False,
         **constants: Any,
     ) -> R:
         """The values of `fn(item)`, merged into one: in the workers first, then in the program, in bounded memory.
@@ -388,6 +406,7 @@ class Pool(ActorMethods, Sharing):
             chunk: As for `map`.
             cache: As for `map`: what `fn` gives is kept, and merged anew.
             on_error: "raise" the first failure in input order, or "skip" failed items: they are not merged.
+            progress: As for `map`.
             **constants: As for `map`: for `fn`.
 
         Returns:
@@ -403,7 +422,9 @@ class Pool(ActorMethods, Sharing):
             raise UsageError(f"merge={merge!r} cannot be called; it is the function that merges two values.")
         fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants, cache)
         both = Reduction(fn, merge) if callable(fn) else fn
-        stream = self._stream(both, style, items, timeout, retries, chunk, None, check_on_error(on_error), ordered=True)
+        stream = self._stream(
+            both, style, items, timeout, retries, chunk, None, check_on_error(on_error), progress, ordered=True
+        )
         return reduced(stream, merge, initial)  # type: ignore[no-any-return]
 
     @run_method
@@ -421,6 +442,7 @@ class Pool(ActorMethods, Sharing):
         batch: Batch | None = None,
         cache: CacheLike | None = None,
         on_error: Literal["raise", "skip", "record"] = "raise",
+        progress: bool | str = False,
         **constants: Any,
     ) -> RunResult:
         """Map a source into a sink, so that it can go on after anything; the output appears whole, in input order.
@@ -438,6 +460,7 @@ class Pool(ActorMethods, Sharing):
             chunk: As for `map`.
             batch: As for `map`.
             cache: As for `map`.
+            progress: As for `map`.
             **constants: As for `map`. Other ones make another run.
 
         Raises:
@@ -454,8 +477,9 @@ class Pool(ActorMethods, Sharing):
         fn, _, _ = self._combined(self.run, fn, "one", source, (), constants)
         called, _, _ = self._combined(self.run, fn, "one", source, (), {}, cache, batch)
         init = self._worker_init
+        bar_of(progress)  # raises what is wrong with it before anything is written
         return run(
-            self,
+            _Outcomes(partial(self.outcomes, progress=progress)) if progress is not False else self,
             fn,
             source,
             sink,
@@ -589,6 +613,7 @@ class Pool(ActorMethods, Sharing):
         batch: Batch | None,
         ordered: bool,
         detailed: bool,
+        progress: bool | str = False,
     ) -> tuple[Callable[[int], MapState], Function]:
         if not callable(fn):
             raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
@@ -607,9 +632,13 @@ class Pool(ActorMethods, Sharing):
         self._driver.check_open()
         function = self._driver.functions.named(fn, style)
         total = arguments.length_of(items)
-        around = surroundings.current() if self._driver.backend.needs_bytes else None
+        bar = None if progress is False else bar_of(progress)
+        driver = self._driver
+        around = surroundings.current() if driver.backend.needs_bytes else None
 
         def make(number: int) -> MapState:
+            if bar is not None:
+                driver.add_observer(MapProgress(bar, number, driver))
             map_state = MapState(
                 number,
                 chunker=chunker,
@@ -647,11 +676,19 @@ class Pool(ActorMethods, Sharing):
         chunk: int | None,
         batch: Batch | None,
         on_error: str | None,
+        progress: bool | str = False,
         *,
         ordered: bool,
     ) -> Stream[Any]:
-        make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, on_error is None)
+        detailed = on_error is None
+        make, function = self._plan(fn, style, items, timeout, retries, chunk, batch, ordered, detailed, progress)
         return Stream(self._driver, make, function, items, on_error, self)
+
+
+class _Outcomes(NamedTuple):
+    """What a run needs of a pool."""
+
+    outcomes: Callable[..., Stream[Outcome[Any]]]
 
 
 # --- for the executor and the module's own pool: what no program needs ---

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.events import MapEnded, MapStarted, PoolEvent, Progress
 from allcores.formatting import pace_text
 from allcores.progress.estimate import Estimator, eta_text
+from allcores.progress.notebook import NotebookLines
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class ProgressBar:
         with allcores.Pool(observers=[allcores.ProgressBar()]) as pool: ...
 
     One line per map that is running. It draws on standard error if that is a terminal, or into the notebook's
-    cell, and stays quiet everywhere else: a log file gets no control characters.
+    cell, where a line of text stays, and stays quiet everywhere else: a log file gets no control characters. For one
+    map alone: `progress=True`.
 
     Args:
         description: What stands before the bar.
@@ -76,7 +78,10 @@ class ProgressBar:
         with self._lock:
             if self._display is None:
                 keep_from_children()
-                self._display = _display(self._console, self._transient)
+                if self._console.is_jupyter:
+                    self._display = NotebookLines(self._transient)
+                else:
+                    self._display = _display(self._console, self._transient)
                 self._display.start()
             description = safe_line(self._description)
             self._lines[event.map_number] = self._display.add_task(description, total=event.total, failed="", left="")
@@ -88,8 +93,13 @@ class ProgressBar:
             if self._display is not None and line is not None:
                 left = self._left(event)
                 self._display.update(
-                    line, completed=event.done, total=event.total, failed=_failed(event.failed), left=left
+                    line, completed=event.done, total=event.total, failed=self._failed(event.failed), left=left
                 )
+
+    def _failed(self, count: int) -> str:
+        if not count:
+            return ""
+        return f"{count:,} failed" if self._console.is_jupyter else f"[red]{count:,} failed[/]"
 
     def _left(self, event: Progress) -> str:
         now, estimator = monotonic(), self._estimators[event.map_number]
@@ -105,7 +115,7 @@ class ProgressBar:
                 return
             # Only now is it certain how many there were; a full bar says "finished".
             total = None if event.cancelled else event.done
-            self._display.update(line, completed=event.done, failed=_failed(event.failed), left="")
+            self._display.update(line, completed=event.done, failed=self._failed(event.failed), left="")
             if total is not None:
                 self._display.update(line, total=total)
             self._display.stop_task(line)
@@ -143,10 +153,6 @@ def keep_from_children() -> None:
 
 
 _kept_from_children = False
-
-
-def _failed(count: int) -> str:
-    return f"[red]{count:,} failed[/]" if count else ""
 
 
 def _display(console: Console, transient: bool) -> Any:
