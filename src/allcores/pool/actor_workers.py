@@ -316,8 +316,9 @@ class ActorWorkers:
                 future.exception(max(0.0, (until_ns - monotonic_ns()) / 1e9))
             except (CancelledError, TimeoutError):
                 continue
-        self._finalizer.detach()
         driver.close()
+        # Only now: in the middle of a decision of its own it refuses, and has to be closed later.
+        self._finalizer.detach()
 
 
 def _calls_map(number: int) -> MapState:
