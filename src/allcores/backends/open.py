@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
+import sys
+from collections.abc import Sequence
 
 from allcores.backends.base import Backend, WorkerInit
-from allcores.errors import BrokenPool, NotSupported, UsageError
+from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError
 from allcores.limits import Limits
 
 TYPE_CHECKING = False
@@ -17,6 +20,23 @@ _REMEDIES = {
     errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
     errno.EMFILE: "; raise the limit on open files (ulimit -n)",
 }
+
+
+def check_modules(names: Sequence[str]) -> None:
+    """Whether there is a module, or a package that it may be in, of each name; nothing is imported.
+
+    Raises:
+        UsageError: For what is no name.
+        SetupError: If there is none.
+    """
+    for name in names:
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise UsageError(f"preload_modules={names!r}: {name!r} is no name of a module; give names as in ['numpy'].")
+        top = name.partition(".")[0]
+        if top not in sys.modules and importlib.util.find_spec(top) is None:
+            raise SetupError(
+                f"preload_modules: there is no module {top!r} on sys.path. Correct the name, or install what it is in."
+            )
 
 
 def open_backend(
@@ -31,6 +51,7 @@ def open_backend(
     records: bool = False,
     prints: bool = False,
     sees: ParentMemory | None = None,
+    preload_modules: Sequence[str] = (),
 ) -> Backend:
     """The backend called `name`.
 
@@ -45,12 +66,20 @@ def open_backend(
         records: Whether their log records are handled here.
         prints: Whether what they print is printed here.
         sees: Memory of another pool, whose shared objects these workers see, too.
+        preload_modules: Names of modules that are imported before `worker_init.preload` is called.
 
     Raises:
         UsageError: For an unknown name.
         NotSupported: If it cannot run here.
         BrokenPool: If the system refuses what it needs.
+        SetupError: If there is no module of a name in `preload_modules`.
     """
+    if preload_modules:
+        from allcores.worker.preload_modules import ModulePreload
+
+        check_modules(preload_modules)
+        preload = ModulePreload(preload_modules, worker_init.preload)
+        worker_init = WorkerInit(*worker_init[:3], preload, worker_init.preload_args)
     if name == "processes":
         if start_method != "fork":
             from allcores.backends.processes import templates

@@ -37,6 +37,10 @@ class SharedValue:
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:
+                    if isinstance(error, SetupError):
+                        # It says already what it was about.
+                        self._error = error
+                        raise
                     self._error = SetupError(f"The preload function raised {type(error).__name__}: {error}")
                     raise self._error from error
                 self._state = () if value is None else (value,)

@@ -50,6 +50,7 @@ class RunOptions:
     retries: int
     preload: str | None
     preload_args: tuple[str, ...]
+    preload_modules: tuple[str, ...]
     setup: str | None
     setup_args: tuple[str, ...]
     workers: int | None

@@ -105,6 +105,13 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     multiple=True,
     help="Argument of the preload function; repeatable.",
 )
+@click.option(
+    "--preload-module",
+    "preload_modules",
+    metavar="NAME",
+    multiple=True,
+    help="Module that is imported once for all workers; repeatable.",
+)
 @click.option("--setup", metavar="FUNCTION", help="Called once per worker; its value is FUNCTION's first argument.")
 @click.option(
     "--setup-arg",

@@ -237,6 +237,7 @@ class _Runner:
             self.workers,
             preload=functions.preload,
             preload_args=options.preload_args,
+            preload_modules=options.preload_modules,
             setup=functions.setup,
             setup_args=options.setup_args,
             backend=options.backend,

@@ -73,6 +73,7 @@ class PoolOptions(TypedDict, total=False):
 
     preload: Callable[..., Any] | None
     preload_args: Iterable[Any]
+    preload_modules: Iterable[str]
     setup: Callable[..., Any] | None
     setup_args: Iterable[Any]
     teardown: Callable[..., Any] | None

@@ -73,6 +73,8 @@ class Pool(ActorMethods, Sharing):
         preload: Run once for all workers, before the first of them starts. What `preload` returns, unless None, exists
             once in memory and is given to the function as its first argument.
         preload_args: Its arguments.
+        preload_modules: Names of modules, say ["numpy"], that are imported once where `preload` would run, and before
+            it: workers have them from the start, and share their memory.
         setup: Run once in each worker before its first task; with what `preload` returned, if anything, as first
             argument. What `setup` returns, unless None, is the function's first argument instead.
         setup_args: Its arguments, after what `preload` returned.
@@ -95,6 +97,7 @@ class Pool(ActorMethods, Sharing):
         UsageError: For options that make no sense.
         NotPicklable: If `setup` or `preload` cannot travel.
         NotSupported: For options that this system or backend cannot offer.
+        SetupError: If there is no module of a name in `preload_modules`.
         BrokenPool: If no worker can be started. Where the pool starts at its first use, these are raised there.
     """
 
@@ -105,6 +108,7 @@ class Pool(ActorMethods, Sharing):
         *,
         preload: Callable[..., Any] | None = None,
         preload_args: Iterable[Any] = (),
+        preload_modules: Iterable[str] = (),
         setup: Callable[..., Any] | None = None,
         setup_args: Iterable[Any] = (),
         teardown: Callable[..., Any] | None = None,
@@ -134,6 +138,9 @@ class Pool(ActorMethods, Sharing):
         self._backend = backend
         self._start_method = start_method
         self._logs = logs
+        if isinstance(preload_modules, str):
+            raise UsageError(f"preload_modules={preload_modules!r} is one name; give a list: [{preload_modules!r}].")
+        self._preload_modules = tuple(preload_modules)
         self._worker_init = WorkerInit(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
         self._observers: tuple[Observer, ...] = (*observers, PoolLog(name)) if logs.records else tuple(observers)
         self._actor_workers = weakref.WeakSet()
@@ -160,6 +167,7 @@ class Pool(ActorMethods, Sharing):
             logs_as=self.name,
             records=logs.records,
             prints=logs.prints,
+            preload_modules=self._preload_modules,
         )
         driver = Driver(self.workers, self.limits, place, self._observers, self.name)
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
