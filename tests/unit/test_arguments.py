@@ -9,6 +9,7 @@ import pytest
 
 import allcores
 from allcores.pool import arguments, method_types
+from allcores.pool.input_reader import length_of
 
 FOLDER = Path(method_types.__file__).parent
 
@@ -21,8 +22,8 @@ def test_no_word_of_others_is_an_option_here(word: str) -> None:
 
 
 def test_inputs_of_which_one_has_no_length() -> None:
-    assert arguments.length_of(arguments.Zip(([1, 2, 3], "ab"))) == 2
-    assert arguments.length_of(arguments.Zip(([1, 2, 3], iter("ab")))) is None
+    assert length_of(arguments.Zip(([1, 2, 3], "ab"))) == 2
+    assert length_of(arguments.Zip(([1, 2, 3], iter("ab")))) is None
 
 
 def test_types_of_the_module_are_those_of_the_methods() -> None:

@@ -209,13 +209,3 @@ class AsyncZip:
 async def _in_turn(values: Iterator[Any]) -> AsyncIterator[Any]:
     for value in values:
         yield value
-
-
-def length_of(items: Any) -> int | None:
-    """How many items an input has; None if it cannot tell."""
-    if not hasattr(items, "__len__"):
-        return None
-    try:
-        return len(items)
-    except TypeError:  # a stream, say, whose own input has no length
-        return None

@@ -11,16 +11,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from allcores.backends.processes import templates
 from allcores.errors import UsageError
 from allcores.limits import check_workers
-from allcores.pool import arguments
-from allcores.pool.module_types import (
-    shared_async,
-    shared_map,
-    shared_outcomes,
-    shared_reduce,
-    shared_run,
-    shared_star,
-    shared_stream,
-)
 from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
@@ -36,6 +26,24 @@ if TYPE_CHECKING:
     from allcores.runs.options import RunResult, SinkLike, SourceLike
 
     Ts = TypeVarTuple("Ts")
+if TYPE_CHECKING:
+    from allcores.pool.module_types import (
+        shared_async,
+        shared_map,
+        shared_outcomes,
+        shared_reduce,
+        shared_run,
+        shared_star,
+        shared_stream,
+    )
+else:
+    # They are for type checkers alone; to make them takes a millisecond.
+    def _as_it_is(function: Callable[..., Any]) -> Any:
+        return function
+
+    shared_async = shared_map = shared_outcomes = shared_reduce = _as_it_is
+    shared_run = shared_star = shared_stream = _as_it_is
+
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
@@ -127,6 +135,7 @@ def configure(workers: int | None = None, **options: Unpack[PoolOptions]) -> Non
         UsageError: The pool is in use: a stream is open, or a call has no result yet.
     """
     global _settings
+    from allcores.pool import arguments
     from allcores.pool.pool import Pool, is_usable
 
     unknown = {name: value for name, value in options.items() if name not in arguments.options_of(Pool)}

@@ -19,6 +19,11 @@ from allcores.transport import pickling
 MOST_FUNCTIONS = 256
 
 
+def as_it_is(function: Any) -> Any:
+    """A decorator that does nothing: at run time there is nothing to show of types."""
+    return function
+
+
 class Functions:
     """Those of one pool.
 

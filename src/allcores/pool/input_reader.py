@@ -297,3 +297,13 @@ def _packs(items: list[Any], pack: Callable[[object], bytes | BufferedPickle]) -
             raise
         return False
     return True
+
+
+def length_of(items: Any) -> int | None:
+    """How many items an input has; None if it cannot tell."""
+    if not hasattr(items, "__len__"):
+        return None
+    try:
+        return len(items)
+    except TypeError:  # a stream, say, whose own input has no length
+        return None

@@ -15,34 +15,21 @@ from allcores.backends.open import open_backend
 from allcores.errors import Interrupted, NotSupported, UsageError
 from allcores.limits import Limits, Retry, check_batch, check_chunk, check_on_error, check_timeout, check_workers
 from allcores.outcome import Outcome
-from allcores.pool import arguments
 from allcores.pool.actor_methods import ActorMethods
 from allcores.pool.driver import Driver, close_dropped
-from allcores.pool.input_reader import encode
-from allcores.pool.method_types import (
-    async_method,
-    map_method,
-    outcomes_method,
-    reduce_method,
-    run_method,
-    star_method,
-    stream_method,
-    submit_method,
-)
+from allcores.pool.input_reader import encode, length_of
 from allcores.pool.notifier import Observer
 from allcores.pool.pool_log import Logs, PoolLog
-from allcores.pool.reducing import MISSING, reduced
 from allcores.pool.result_stream import Stream
 from allcores.pool.sharing import Sharing
 from allcores.pool.statistics import Statistics, statistics_of
-from allcores.progress.one_map import MapProgress, bar_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, Function, MapState
 from allcores.system import deferral
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
 from allcores.transport import process_role, surroundings
-from allcores.transport.reduction import Reduction
+from allcores.transport.reduction import MISSING, Reduction
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -54,6 +41,24 @@ if TYPE_CHECKING:
     from allcores.pool.worker_status import WorkerStatus
     from allcores.runs.options import Journal, RunResult, SinkLike, SourceLike
     from allcores.scheduler.batch_size import Batch
+
+if TYPE_CHECKING:
+    from allcores.pool.method_types import (
+        async_method,
+        map_method,
+        outcomes_method,
+        reduce_method,
+        run_method,
+        star_method,
+        stream_method,
+        submit_method,
+    )
+else:
+    # They are for type checkers alone; to make them takes a millisecond.
+    from allcores.pool.functions import as_it_is
+
+    async_method = map_method = outcomes_method = reduce_method = as_it_is
+    run_method = star_method = stream_method = submit_method = as_it_is
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -121,6 +126,8 @@ class Pool(ActorMethods, Sharing):
         **unknown: Never,
     ) -> None:
         if unknown:
+            from allcores.pool import arguments
+
             arguments.refuse(type(self), unknown)
         if workers is None:
             workers = core_budget().workers
@@ -433,6 +440,8 @@ class Pool(ActorMethods, Sharing):
         stream = self._stream(
             both, style, items, timeout, retries, chunk, None, check_on_error(on_error), progress, ordered=True
         )
+        from allcores.pool.reducing import reduced
+
         return reduced(stream, merge, initial)  # type: ignore[no-any-return]
 
     @run_method
@@ -485,7 +494,10 @@ class Pool(ActorMethods, Sharing):
         fn, _, _ = self._combined(self.run, fn, "one", source, (), constants)
         called, _, _ = self._combined(self.run, fn, "one", source, (), {}, cache, batch)
         init = self._worker_init
-        bar_of(progress)  # raises what is wrong with it before anything is written
+        if progress is not False:
+            from allcores.progress.one_map import bar_of
+
+            bar_of(progress)  # raises what is wrong with it before anything is written
         return run(
             _Outcomes(partial(self.outcomes, progress=progress)) if progress is not False else self,
             fn,
@@ -601,6 +613,8 @@ class Pool(ActorMethods, Sharing):
     ) -> tuple[Callable[..., Any], str, Any]:
         """One function, its style, and one input: of several inputs, with constants, and one that has a cache."""
         if more or constants:
+            from allcores.pool import arguments
+
             init = self._worker_init
             has_state = init.setup is not None or init.preload is not None
             fn, style, items = arguments.combined(method, fn, style, items, more, constants, has_state=has_state)
@@ -639,8 +653,12 @@ class Pool(ActorMethods, Sharing):
                 least = max(least, 2 * batch * self.workers)
         self._driver.check_open()
         function = self._driver.functions.named(fn, style)
-        total = arguments.length_of(items)
-        bar = None if progress is False else bar_of(progress)
+        total = length_of(items)
+        bar = None
+        if progress is not False:
+            from allcores.progress.one_map import MapProgress, bar_of
+
+            bar = bar_of(progress)
         driver = self._driver
         around = surroundings.current() if driver.backend.needs_bytes else None
 

@@ -8,21 +8,10 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import Interrupted
 from allcores.transport import remote_errors
 from allcores.transport.pickling import loads
-from allcores.transport.reduction import merged
+from allcores.transport.reduction import MISSING, merged
 
 if TYPE_CHECKING:
     from allcores.pool.result_stream import Stream
-
-
-class _Missing:
-    """There is no initial value."""
-
-    def __repr__(self) -> str:
-        return "no value"
-
-
-#: None is a value like any other
-MISSING: Any = _Missing()
 
 
 def reduced(stream: Stream[tuple[Any, ...]], merge: Callable[[Any, Any], Any], initial: Any) -> Any:

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 MERGED: tuple[()] = ()
 
 
+class _Missing:
+    """There is no initial value."""
+
+    def __repr__(self) -> str:
+        return "no value"
+
+
+#: None is a value like any other
+MISSING: Any = _Missing()
+
+
 class Reduction:
     """Calls a function.
 
