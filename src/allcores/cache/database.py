@@ -70,6 +70,8 @@ def check_trust(folder: str) -> None:
         UsageError: It says what speaks against it.
         NotUsable: It cannot be told.
     """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UsageError(f"the cache in {folder} is not used: there is a file of that name. Name another folder")
     paths = [folder, *(os.path.join(folder, FILE + end) for end in ("", "-wal", "-shm", "-journal"))]
     for path in paths:
         try:
@@ -78,8 +80,6 @@ def check_trust(folder: str) -> None:
                 reason = "it is no file"
         except FileNotFoundError:
             continue
-        except NotADirectoryError:
-            reason = "a file lies in its way"
         except OSError as error:
             raise NotUsable(f"the cache in {folder} cannot be looked at: {error.strerror}") from None
         if reason is not None:
@@ -114,14 +114,21 @@ def opened(folder: str, *, create: bool = True) -> sqlite3.Connection | None:
     except ValueError as error:
         raise NotUsable(f"the cache in {folder!r} cannot be made: {error}") from None
     try:
-        return _connected(path, writable=os.access(path, os.W_OK) and os.access(folder, os.W_OK))
+        return _connected(path, writable=may_be_written(folder))
     except ERRORS as error:
         raise trouble(folder, error) from None
+
+
+def may_be_written(folder: str) -> bool:
+    """Whether this user may write to a cache that is there: to its file, and for SQLite beside it."""
+    return os.access(os.path.join(folder, FILE), os.W_OK) and os.access(folder, os.W_OK)
 
 
 def _connected(path: str, *, writable: bool) -> sqlite3.Connection:
     db = sqlite_files.connect(path, writable=writable, busy_s=BUSY_S)
     try:
+        # Text that is not UTF-8 is a damaged row, of which its checksum tells, and no reason to read none at all.
+        db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         db.execute("PRAGMA cell_size_check = ON")
         if writable:
             if db.execute("PRAGMA application_id").fetchone() == (0,):
@@ -163,14 +170,21 @@ def is_locked(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def is_readonly(error: Exception) -> bool:
-    """Whether nothing may be written to the file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY
+def is_gone(error: Exception) -> bool:
+    """Whether the file that is open has its name no more: it was removed, and perhaps begun anew."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED
 
 
-def is_damaged(error: Exception) -> bool:
+def is_readonly(folder: str, error: Exception) -> bool:
+    """Whether this user may not write to the file; SQLite also says so of a damaged one."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY and not may_be_written(folder)
+
+
+def is_damaged(folder: str, error: Exception) -> bool:
     """Whether the file is not what was written."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_READONLY:
+        return may_be_written(folder)
     return code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 
 
@@ -180,7 +194,7 @@ def trouble(folder: str, error: Exception) -> NotUsable:
         return NotUsable(
             f"the cache in {folder} is not used: {FILE} is there, and is not a cache of allcores. Name another folder"
         )
-    if is_damaged(error):
+    if is_damaged(folder, error):
         way_out = f"allcores.Cache({folder!r}).clear() begins it anew"
         return NotUsable(f"the cache in {folder} is damaged ({error}): {way_out}", damaged=True)
     if is_locked(error):

@@ -67,14 +67,14 @@ class Cache:
             raise UsageError(f"version={version!r} must be a string")
         if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1):
             raise UsageError(f"max_bytes={max_bytes!r} must be a whole number, 1 or more, or None for no bound")
-        if folder is not None:
-            folder = os.fspath(folder)
-            if not isinstance(folder, str) or not folder or "\0" in folder:
-                raise UsageError(f"folder={folder!r} must be the path of a folder, or None")
-        else:
+        if folder is None:
             from allcores.cache.database import default_folder
 
             folder = default_folder()
+        if isinstance(folder, os.PathLike):
+            folder = os.fspath(folder)
+        if not isinstance(folder, str) or not folder or "\0" in folder:
+            raise UsageError(f"folder={folder!r} must be the path of a folder, or None")
         self.folder = os.path.realpath(os.path.expanduser(folder))
         self.version = version
         self.max_bytes = max_bytes
@@ -171,15 +171,11 @@ class Cache:
         try:
             db = database.opened(self.folder)
             assert db is not None
-            try:
-                writable = os.access(os.path.join(self.folder, database.FILE), os.W_OK)
-                writable = writable and os.access(self.folder, os.W_OK)
-            finally:
-                sqlite_files.close(db)
+            sqlite_files.close(db)
         except database.NotUsable as error:
             caller.warn(f"{error}. Results are computed, and not kept.")
             return False
-        if not writable:
+        if not database.may_be_written(self.folder):
             caller.warn(f"the cache in {self.folder} can only be read: results that are not in it are not kept.")
         return True
 
@@ -195,7 +191,7 @@ class Cache:
         except database.NotUsable as error:
             raise (_Damaged if error.damaged else UsageError)(f"{error}.") from None
         except database.ERRORS as error:
-            kind = _Damaged if database.is_damaged(error) else UsageError
+            kind = _Damaged if database.is_damaged(self.folder, error) else UsageError
             raise kind(f"{database.trouble(self.folder, error)}.") from None
         finally:
             if db is not None:
@@ -222,5 +218,6 @@ def _cleared(db: sqlite3.Connection, name: str | None) -> int:
             break
         gone += count
     db.execute(f"DELETE FROM functions WHERE entries <= 0 AND {'1' if name is None else 'name = ?'}", arguments)
-    db.execute("PRAGMA incremental_vacuum").fetchall()
+    # As a script, which goes on to its end; `execute` would free one page.
+    db.executescript("PRAGMA incremental_vacuum")
     return gone

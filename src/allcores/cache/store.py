@@ -35,8 +35,9 @@ ENTRY_BYTES = 96
 USED_S = 3_600
 #: Once entries take more than `max_bytes`, those used least recently go until so much of it is left.
 KEPT_SHARE = 0.9
-#: seconds for which a file that gave an error is left alone
-REST_S = 60.0
+#: seconds for which a file that gave an error is left alone, or for which nothing is written to one that is locked or
+#: full. Longer loses more entries, shorter waits for the lock more often.
+REST_S = 10.0
 
 #: sentences that were said in this process
 _said: set[str] = set()
@@ -74,7 +75,8 @@ class Store:
         self._pid = os.getpid()
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
-        self._resting_until = 0.0
+        #: when the file is tried again, and when writing to it is
+        self._open_at = self._write_at = 0.0
         self._waiting: dict[bytes, bytes] = {}
         self._waiting_bytes = 0
         self._waits_for_end = False
@@ -136,7 +138,7 @@ class Store:
             self._waiting_bytes += len(data)
             self._wait_for_end()
             if self._waiting_bytes > COMMIT_BYTES or time.monotonic_ns() - self._committed_ns > COMMIT_NS:
-                self.commit(last=False)
+                self.commit()
 
     def _wait_for_end(self) -> None:
         if not self._waits_for_end:
@@ -144,37 +146,54 @@ class Store:
             chunk_ends.waiting.append(self._end_chunk)
 
     def _end_chunk(self) -> None:
-        self.commit()
-        if not process_role.is_worker():
-            # The program's own process: it may keep the function for long, in the traceback of a failure for one.
-            self.close()
+        with self._lock:
+            self._waits_for_end = False
+            self.commit()
+            if not process_role.is_worker():
+                # The program's own process: it may keep the function for long, in the traceback of a failure for one.
+                self._close()
 
-    def commit(self, *, last: bool = True) -> None:
-        """Write what waits.
+    def commit(self, *, last: bool = False) -> None:
+        """Write what waits. What cannot be written, for the file is locked or full, waits on while it is not too much.
 
         Args:
-            last: What cannot be written now is lost; else it waits on while another process has the lock.
+            last: It waits no longer.
         """
         if self._pid != os.getpid():
             return  # what waits is the other process's
         with self._lock:
-            if last:
-                self._waits_for_end = False
             self._committed_ns = time.monotonic_ns()
             if not (self._waiting or self._hits or self._misses or self._used):
                 return
-            db = self._connection()
-            if db is not None:
-                try:
-                    self._write(db)
-                except (*ERRORS, OSError) as error:
-                    if database.is_locked(error) and not last and self._waiting_bytes < MOST_WAITING_BYTES:
-                        return
-                    if not database.is_readonly(error):  # it is known since it was opened, and can be read all the same
-                        self._rest(database.trouble(self._folder, error))
-            self._waiting.clear()
-            self._used.clear()
-            self._waiting_bytes = self._hits = self._misses = 0
+            written = (last or time.monotonic() >= self._write_at) and self._wrote()
+            if written or last or self._waiting_bytes > MOST_WAITING_BYTES:
+                self._forget()
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._used.clear()
+        self._waiting_bytes = self._hits = self._misses = 0
+
+    def _wrote(self) -> bool:
+        """Write it; whether nothing of it need be tried again."""
+        db = self._connection()
+        if db is None:
+            return True
+        try:
+            self._write(db)
+        except (*ERRORS, OSError) as error:
+            if database.is_readonly(self._folder, error):
+                return True  # it is known since the file was opened, and can be read all the same
+            if database.is_gone(error):
+                self._close()
+            elif database.is_damaged(self._folder, error):
+                self._rest(database.trouble(self._folder, error))
+                return True
+            else:
+                self._write_at = time.monotonic() + REST_S
+                say(str(database.trouble(self._folder, error)))
+            return False
+        return True
 
     def _write(self, db: sqlite3.Connection) -> None:
         now = int(time.time())
@@ -213,7 +232,7 @@ class Store:
             checkpoint(self._folder, db)
 
     def _connection(self) -> sqlite3.Connection | None:
-        if self._db is None and time.monotonic() >= self._resting_until:
+        if self._db is None and time.monotonic() >= self._open_at:
             try:
                 self._db = database.opened(self._folder)
             except (NotUsable, AllcoresError) as error:
@@ -223,7 +242,7 @@ class Store:
     def _rest(self, reason: Exception) -> None:
         """Leave the file alone for a while, and say why."""
         self._close()
-        self._resting_until = time.monotonic() + REST_S
+        self._open_at = time.monotonic() + REST_S
         say(str(reason))
 
     def _close(self) -> None:
@@ -238,7 +257,7 @@ class Store:
         """Write what waits, and close the file; idempotent, and the next use opens it again."""
         if self._pid == os.getpid():
             with self._lock:
-                self.commit()
+                self.commit(last=True)
                 self._close()
 
 
@@ -296,7 +315,12 @@ def say(sentence: str) -> None:
         _said.add(sentence)
         import logging
 
-        logging.getLogger("allcores").warning("allcores: %s", sentence)
+        logging.getLogger("allcores").warning("%s", sentence)
+
+
+def forget_said() -> None:
+    """Say everything once more. For tests."""
+    _said.clear()
 
 
 def _crc(key: bytes, data: bytes) -> int:

@@ -1,0 +1,444 @@
+"""A cache among real faults: kills, damage, full and locked files, other users, several programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.contract import cache_tasks
+from tests.process.scripts import environment
+from tests.process.waiting import PATIENCE_S, lines, wait_until
+
+from allcores import Cache, Pool, UsageError
+from allcores.cache import database, store
+from allcores.cache.database import FILE
+from allcores.cache.store import Store
+
+COUNT = 30
+
+
+def program(tmp_path: Path, **settings: Any) -> subprocess.Popen[str]:
+    settings = {
+        "backend": "serial",
+        "folder": str(tmp_path / "cache"),
+        "computed": str(tmp_path / "computed"),
+        "count": COUNT,
+    } | settings
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.process.cached", json.dumps(settings)],
+        env=environment(ALLCORES_HOME=str(tmp_path / "home")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    with process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def serial() -> Iterator[Pool]:
+    with Pool(backend="serial") as pool:
+        yield pool
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "computed")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def unsaid() -> Iterator[None]:
+    """What was said in one test is said again in the next."""
+    store.forget_said()
+    yield
+    store.forget_said()
+
+
+class TestKilled:
+    @pytest.mark.parametrize("at", range(1, 10))
+    def test_a_kill_at_any_step_costs_only_what_was_not_committed(self, tmp_path: Path, at: int) -> None:
+        """A chunk of ten items is a commit of three steps."""
+        code, _, err = ended(program(tmp_path, kill_at=at, chunk=10))
+        assert code == -signal.SIGKILL, err
+        kept = at // 3 * 10
+        assert len(Cache(tmp_path / "cache")) == kept
+        (tmp_path / "computed").unlink()
+        code, out, err = ended(program(tmp_path))
+        assert (code, err, out) == (0, "", "right\n")
+        assert len(lines(str(tmp_path / "computed"))) == COUNT - kept
+
+    def test_a_killed_worker_costs_nothing_that_was_committed(self, tmp_path: Path, path: str) -> None:
+        cache = Cache(tmp_path / "cache")
+        with Pool(2) as made:
+            pool: Any = made
+            found = list(pool.outcomes(KillAt(path, 17), range(COUNT), cache=cache, chunk=5))
+        assert [outcome.index for outcome in found if not outcome.ok] == [17]
+        with Pool(2) as made:
+            pool = made
+            computed = len(lines(path))
+            found = list(pool.outcomes(KillAt(path, 17), range(COUNT), cache=cache))
+            assert [outcome.index for outcome in found if not outcome.ok] == [17]
+        # The chunk of the item at fault had up to two others before it, which were not committed when it ended.
+        assert len(lines(path)) - computed <= 5
+
+    def test_a_pool_that_is_killed_as_a_whole(self, tmp_path: Path) -> None:
+        """Program and workers, in the midst of it; slow items are committed as they are finished."""
+        process = program(tmp_path, backend="processes", seconds=0.15, count=200)
+        computed = tmp_path / "computed"
+        wait_until(lambda: computed.exists() and len(lines(str(computed))) >= 10)
+        process.kill()
+        ended(process)
+        assert len(Cache(tmp_path / "cache")) >= 5
+        code, out, err = ended(program(tmp_path, backend="processes", count=200))
+        assert (code, err, out) == (0, "", "right\n")
+
+
+class KillAt(cache_tasks.Noted):
+    """Ends its process at one item."""
+
+    def __init__(self, path: str, number: int) -> None:
+        super().__init__(path)
+        self.number = number
+
+    def __call__(self, number: int) -> int:
+        cache_tasks.note(self.path, number)
+        if number == self.number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+
+class TestTogether:
+    def test_several_programs_use_one_cache(self, tmp_path: Path) -> None:
+        programs = [program(tmp_path, backend="processes", count=300, first=first) for first in (0, 0, 150)]
+        for process in programs:
+            code, out, err = ended(process)
+            assert (code, err, out) == (0, "", "right\n")
+        assert len(Cache(tmp_path / "cache")) == 450
+        (tmp_path / "computed").unlink()
+        code, out, err = ended(program(tmp_path, backend="processes", count=450))
+        assert (code, err, out) == (0, "", "right\n")
+        assert not (tmp_path / "computed").exists()
+
+    def test_one_may_clear_what_another_uses(self, tmp_path: Path) -> None:
+        process = program(tmp_path, backend="processes", count=200, chunk=5, seconds=0.001)
+        cache = Cache(tmp_path / "cache")
+        while process.poll() is None:
+            cache.clear()
+        code, out, err = ended(process)
+        assert (code, err, out) == (0, "", "right\n")
+
+    def test_workers_are_forked_from_a_program_that_has_it_open(self, tmp_path: Path, path: str) -> None:
+        cache = Cache(tmp_path / "cache")
+        with pytest.warns(RuntimeWarning, match="fork"), Pool(2, start_method="fork") as made:
+            pool: Any = made
+            used = Store(cache.folder, b"key", "name", None)
+            used.put(b"other", b"value")
+            used.commit()
+            assert pool.map(cache_tasks.Double(path), range(50), cache=cache) == [n * 2 for n in range(50)]
+            assert used.get(b"other") == b"value"
+            used.close()
+        assert len(cache) == 51
+
+    def test_a_task_may_fork(self, tmp_path: Path, path: str) -> None:
+        """The child neither uses nor closes what is open in the worker."""
+        cache = Cache(tmp_path / "cache")
+        with Pool(1) as made:
+            pool: Any = made
+            for _ in range(2):
+                assert pool.map(Forking(path), range(20), cache=cache, chunk=4) == list(range(20))
+        assert len(lines(path)) == 20
+        assert len(cache) == 20
+
+
+class Forking(cache_tasks.Noted):
+    def __call__(self, number: int) -> int:
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        cache_tasks.note(self.path, number)
+        return number
+
+
+class Text(cache_tasks.Noted):
+    def __call__(self, number: int) -> str:
+        cache_tasks.note(self.path, number)
+        return f"{number} " * 50
+
+
+class TestDamaged:
+    def test_a_flipped_byte_anywhere_never_gives_a_wrong_result(
+        self, serial: Any, tmp_path: Path, folder: Path, path: str
+    ) -> None:
+        items, wanted = range(40), [f"{number} " * 50 for number in range(40)]
+        assert serial.map(Text(path), items, cache=folder) == wanted
+        file = folder / FILE
+        whole = file.read_bytes()
+        computed, refused = 0, 0
+        for place in [*range(0, 100, 3), *range(100, len(whole), 631)]:
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+            store.forget_said()
+            before = len(lines(path))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                assert serial.map(Text(path), items, cache=folder) == wanted
+                assert serial.map(Text(path), items, cache=folder) == wanted
+            computed += len(lines(path)) - before
+            try:
+                Cache(folder).clear()
+            except UsageError as error:
+                assert "not a cache of allcores" in str(error)
+                refused += 1
+            for end in ("", "-wal", "-shm"):
+                (folder / (FILE + end)).unlink(missing_ok=True)
+        assert computed
+        assert refused <= 8
+
+    def test_a_damaged_result_is_computed_and_replaced(self, serial: Any, folder: Path, path: str) -> None:
+        serial.map(Text(path), range(5), cache=folder)
+        with sqlite3.connect(folder / FILE) as db:
+            db.execute("UPDATE entries SET value = x'80' || substr(value, 2) WHERE rowid = 2")
+            db.execute("UPDATE entries SET value = 5 WHERE rowid = 3")
+            db.execute("UPDATE entries SET crc = crc + 1 WHERE rowid = 4")
+        db.close()
+        for computed in (8, 8):
+            assert serial.map(Text(path), range(5), cache=folder) == [f"{number} " * 50 for number in range(5)]
+            assert len(lines(path)) == computed
+        assert len(Cache(folder)) == 5
+
+    @pytest.mark.parametrize("backend", ["serial", "processes"])
+    def test_what_is_no_database_is_said_once_and_left_alone(self, folder: Path, path: str, backend: str) -> None:
+        folder.mkdir(mode=0o700)
+        (folder / FILE).write_bytes(b"no database at all, " * 100)
+        (folder / FILE).chmod(0o600)
+        with Pool(2, backend=backend) as made:
+            pool: Any = made
+            with pytest.warns(RuntimeWarning, match=r"is damaged .*clear\(\) begins it anew.* not kept") as said:
+                assert pool.map(Text(path), [1], cache=folder) == ["1 " * 50]
+        assert len(said) == 1
+        assert (folder / FILE).read_bytes() == b"no database at all, " * 100
+        with pytest.raises(UsageError, match="is damaged"):
+            Cache(folder).statistics()
+        assert Cache(folder).clear() == 0
+        assert not (folder / FILE).exists()
+
+    def test_what_is_anothers_database_stays(self, serial: Any, folder: Path, path: str) -> None:
+        folder.mkdir(mode=0o700)
+        with sqlite3.connect(folder / FILE) as db:
+            db.execute("CREATE TABLE mine (x)")
+        db.close()
+        (folder / FILE).chmod(0o600)
+        before = (folder / FILE).read_bytes()
+        with pytest.warns(RuntimeWarning, match="is not a cache of allcores"):
+            assert serial.map(Text(path), [1], cache=folder) == ["1 " * 50]
+        with pytest.raises(UsageError, match="is not a cache of allcores"):
+            Cache(folder).clear()
+        assert (folder / FILE).read_bytes() == before
+
+    def test_one_that_is_removed_meanwhile_is_begun_anew(self, tmp_path: Path, folder: Path, path: str) -> None:
+        with Pool(2) as made:
+            pool: Any = made
+            for _ in range(3):
+                assert pool.map(Text(path), range(20), cache=folder) == [f"{number} " * 50 for number in range(20)]
+                folder.rename(tmp_path / f"gone {len(lines(path))}")
+        assert len(lines(path)) == 60
+
+
+class TestInTheWay:
+    def test_a_lock_that_is_held_holds_nothing_up(
+        self, serial: Any, folder: Path, path: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        serial.map(Text(path), range(5), cache=folder)
+        other = sqlite3.connect(folder / FILE, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with caplog.at_level(logging.WARNING, "allcores"):
+            for _ in range(2):
+                assert serial.map(Text(path), range(10), cache=folder) == [f"{number} " * 50 for number in range(10)]
+        other.execute("ROLLBACK")
+        other.close()
+        assert [record.getMessage() for record in caplog.records if "locked" in record.getMessage()] == [
+            f"the cache in {folder} is locked by another process for more than 0.5 s"
+        ]
+        # Those that were there were found.
+        assert sorted(map(int, lines(path))) == sorted([*range(10), *range(5, 10)])
+
+    def test_a_full_disk_costs_only_what_is_not_kept(self, tmp_path: Path) -> None:
+        code, out, err = ended(program(tmp_path, count=400, chunk=20, file_bytes=60_000))
+        assert (code, out) == (0, "right\n"), err
+        assert "cannot be used" in err
+        assert 0 < len(Cache(tmp_path / "cache")) < 400
+        code, out, err = ended(program(tmp_path, count=400))
+        assert (code, err, out) == (0, "", "right\n")
+        assert len(Cache(tmp_path / "cache")) == 400
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_that_cannot_be_made(self, serial: Any, tmp_path: Path, path: str) -> None:
+        tmp_path.chmod(0o500)
+        with pytest.warns(RuntimeWarning, match="cannot be made: Permission denied"):
+            assert serial.map(Text(path), [1], cache=tmp_path / "cache") == ["1 " * 50]
+        tmp_path.chmod(0o700)
+
+    def test_a_file_in_the_place_of_the_folder(self, serial: Any, tmp_path: Path, path: str) -> None:
+        (tmp_path / "cache").write_text("mine")
+        with pytest.raises(UsageError, match="is not used: there is a file of that name"):
+            serial.map(Text(path), [1], cache=tmp_path / "cache")
+        assert (tmp_path / "cache").read_text() == "mine"
+
+    def test_one_that_can_only_be_read_is_read(
+        self, serial: Any, folder: Path, path: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        serial.map(Text(path), range(5), cache=folder)
+        # Also for root, who may write to what says that nobody may.
+        monkeypatch.setattr(database, "may_be_written", lambda folder: False)
+        with pytest.warns(RuntimeWarning, match="can only be read: results that are not in it are not kept") as said:
+            assert serial.map(Text(path), range(10), cache=folder) == [f"{number} " * 50 for number in range(10)]
+        assert len(said) == 1
+        assert len(lines(path)) == 10
+        assert len(Cache(folder)) == 5
+
+
+def others_folder(folder: Path) -> None:
+    os.chown(folder, 54_321, 54_321)
+
+
+def others_file(folder: Path) -> None:
+    os.chown(folder / FILE, 54_321, 54_321)
+
+
+def open_folder(folder: Path) -> None:
+    folder.chmod(0o777)
+
+
+def open_file(folder: Path) -> None:
+    (folder / FILE).chmod(0o660)
+
+
+def link(folder: Path) -> None:
+    (folder / FILE).rename(folder / "elsewhere")
+    (folder / FILE).symlink_to(folder / "elsewhere")
+
+
+def pipe(folder: Path) -> None:
+    (folder / FILE).unlink()
+    os.mkfifo(folder / FILE, 0o600)
+
+
+class TestTrust:
+    @pytest.mark.parametrize("spoil", [others_folder, others_file, open_folder, open_file, link, pipe])
+    def test_what_another_user_could_have_written_is_refused(
+        self, serial: Any, folder: Path, path: str, spoil: Callable[[Path], None]
+    ) -> None:
+        serial.map(Text(path), range(3), cache=folder)
+        if spoil.__name__.startswith("others") and os.geteuid() != 0:
+            pytest.skip("only root gives files away")
+        spoil(folder)
+        there = {each: os.lstat(each) for each in [folder, *folder.iterdir()]}
+        for use in (
+            lambda: serial.map(Text(path), range(3), cache=folder),
+            lambda: Cache(folder).statistics(),
+            lambda: Cache(folder).clear(),
+        ):
+            with pytest.raises(UsageError, match=r"cannot be trusted: .*use a folder of your own"):
+                use()
+        assert {each: os.lstat(each) for each in [folder, *folder.iterdir()]} == there
+
+    def test_it_is_readable_by_this_user_alone(self, serial: Any, tmp_path: Path, path: str) -> None:
+        before = os.umask(0)
+        try:
+            serial.map(Text(path), range(3), cache=tmp_path / "a" / "b")
+        finally:
+            os.umask(before)
+        modes = {
+            each.name: stat.S_IMODE(each.stat().st_mode) for each in [*tmp_path.rglob("*")] if each.name != "computed"
+        }
+        assert modes == {"a": 0o700, "b": 0o700, FILE: 0o600}
+
+    def test_a_link_to_a_folder_of_ones_own_is_followed(self, serial: Any, tmp_path: Path, path: str) -> None:
+        (tmp_path / "real").mkdir(mode=0o700)
+        (tmp_path / "link").symlink_to("real")
+        serial.map(Text(path), range(3), cache=tmp_path / "link")
+        assert len(Cache(tmp_path / "real")) == 3
+
+
+class Clock:
+    """Seconds since 1970, as the store reads them."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+class TestBound:
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr("time.time", clock.time)
+        return clock
+
+    def test_those_used_least_recently_go_first(self, folder: Path, clock: Clock) -> None:
+        kept = Store(str(folder), b"function", "name", 10 * (1000 + store.ENTRY_BYTES))
+        keys = [b"%d" % number for number in range(11)]
+        for key in keys[:10]:
+            kept.put(key, key * (1000 // len(key)))
+            kept.commit()
+            clock.now += 10
+        clock.now += store.USED_S
+        assert kept.get(keys[0]) and kept.get(keys[3])
+        kept.commit()
+        kept.put(keys[10], b"x" * 1000)
+        kept.commit()
+        # A tenth is freed as well: two go.
+        assert [key for key in keys if kept.get(key) is None] == [keys[1], keys[2]]
+        kept.close()
+        assert Cache(folder).statistics().bytes == 9 * (1000 + store.ENTRY_BYTES)
+
+    def test_what_is_larger_than_the_bound_is_not_kept(self, folder: Path) -> None:
+        kept = Store(str(folder), b"function", "name", 1000)
+        kept.put(b"large", b"x" * 1000)
+        kept.put(b"small", b"x" * 100)
+        kept.commit()
+        assert (kept.get(b"large"), kept.get(b"small")) == (None, b"x" * 100)
+        kept.close()
+
+    def test_the_file_keeps_to_it(self, serial: Any, folder: Path, path: str) -> None:
+        cache = Cache(folder, max_bytes=200_000)
+        for start in range(0, 3000, 300):
+            serial.map(Text(path), range(start, start + 300), cache=cache)
+        assert len(lines(path)) == 3000
+        found = cache.statistics()
+        assert 100_000 < found.bytes <= 200_000
+        assert os.path.getsize(folder / FILE) < 1_000_000
+        cache.clear()
+        assert os.path.getsize(folder / FILE) < 100_000
+
+    @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "1 GB"])
+    def test_a_bound_that_makes_no_sense_is_refused(self, wrong: Any) -> None:
+        with pytest.raises(UsageError, match=r"max_bytes=.* must be a whole number"):
+            Cache(max_bytes=wrong)
+
+    @pytest.mark.parametrize("wrong", ["", "a\0b", b"bytes", 5])
+    def test_a_folder_that_makes_no_sense_is_refused(self, wrong: Any) -> None:
+        with pytest.raises(UsageError, match="must be the path of a folder"):
+            Cache(wrong)
