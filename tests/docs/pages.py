@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 #: all pages, README first; those of other makers (CHANGELOG and the like) are only looked at for links
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-_FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)(?P<title> title=)?")
+_FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?")
 _MARK = re.compile(r"^ *<!-- (?P<word>no-run|needs: \w+) -->$")
 _HEADING = re.compile(r"^#{1,6} (?P<text>.+?)(?: \{#(?P<id>[\w.-]+)\})?$")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -27,15 +27,15 @@ def name(page: Path) -> str:
 class Block:
     """A fenced block.
 
-    line: of its first line of code, from 1. mark: the word in the comment right above it, or None. titled: it is a file
-    with a name of its own.
+    line: of its first line of code, from 1. mark: the word in the comment right above it, or None. title: of a file of
+    its own, or of one of two programs that are compared; None of what belongs to the page's program.
     """
 
     line: int
     language: str
     code: str
     mark: str | None
-    titled: bool = False
+    title: str | None = None
 
     @property
     def expected(self) -> str:
@@ -68,7 +68,7 @@ def blocks(page: Path) -> Iterator[Block]:
             fence["language"],
             "\n".join(code) + "\n",
             mark["word"] if mark else None,
-            fence["title"] is not None,
+            fence["title"],
         )
         number += 1
 

@@ -26,7 +26,7 @@ REFERENCE = (DOCS / "reference.md").read_text()
 def runnable(page: Path) -> list[Block]:
     """The Python of a page that runs in order, as one program; files of a project (with a title): test_projects.py."""
     found = [block for block in blocks(page) if block.language == "python"]
-    return [block for block in found if block.mark is None and block.included is None and not block.titled]
+    return [block for block in found if block.mark is None and block.included is None and block.title is None]
 
 
 Run = Callable[[Path, Path], str]
