@@ -26,7 +26,7 @@ COMMIT_BYTES = 4 << 20
 #: entries that wait no longer for a lock: more are lost
 MOST_WAITING_BYTES = 32 << 20
 #: Bytes that this process writes between two checkpoints. More lets the write-ahead log grow.
-CHECKPOINT_BYTES = 4 << 20
+CHECKPOINT_BYTES = 16 << 20
 #: Larger results are computed each time, bytes: SQLite holds a row in memory, and no larger one than 1 GB.
 MOST_BYTES = 256 << 20
 #: what an entry takes besides its value
