@@ -81,7 +81,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # it is also read without a pool
     "timeline": WORDS,
     # faces
-    "cli": WORDS | {"monitoring", "pool", "runs", "sinks", "sources", "timeline"},
+    "cli": WORDS | {"cache.options", "monitoring", "pool", "runs", "sinks", "sources", "timeline"},
     "demo": {"", "sinks"},
     "__main__": {"cli", "system"},
 }

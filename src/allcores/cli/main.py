@@ -20,6 +20,7 @@ class _LateCommands(click.Group):
 
     #: the commands, and the beginnings of their help texts
     names: ClassVar = {
+        "cache": "Results that are kept (`cache=` in Python): list them by function, or remove them.",
         "doctor": "Show what this machine gives: cores, memory, start methods, limits, versions, and why.",
         "report": "Show where the cores' time went.",
         "run": "Call FUNCTION with each item of INPUT, on all cores.",
