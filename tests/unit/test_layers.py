@@ -80,8 +80,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": WORDS | {"monitoring"},
     # it is also read without a pool
     "timeline": WORDS,
+    # jobs in a database, run on a pool
+    "jobs": WORDS | {"pool", "runs", "sinks", "sources", "timeline", "transport", "monitoring", "progress"},
     # faces
-    "cli": WORDS | {"cache.options", "monitoring", "pool", "runs", "sinks", "sources", "timeline"},
+    "web": WORDS | {"jobs", "monitoring", "progress", "timeline", "cli.output"},
+    "cli": WORDS | {"cache.options", "jobs", "web", "monitoring", "pool", "runs", "sinks", "sources", "timeline"},
     "demo": {"", "sinks"},
     "__main__": {"cli", "system"},
 }
@@ -101,14 +104,20 @@ HOMES = {
     "cloudpickle": {"transport.pickling", "transport.origins"},
     "rich": {"monitoring", "progress"},
     "IPython": {"progress.notebook"},
-    "jinja2": {"timeline.html_report"},
-    "click": {"cli", "__main__"},
+    "jinja2": {"timeline.html_report", "web"},
+    "click": {"cli", "web", "__main__"},
     "prometheus_client": {"monitoring.prometheus"},
     "opentelemetry": {"monitoring.opentelemetry"},
     "numpy": {"slices.array_file", "shared_memory.arrays"},
     "h5py": {"slices.hdf5_file"},
     "pyarrow": {"slices.parquet_file", "sinks.parquet", "sources.parquet"},
-    "sqlalchemy": {"sources.sql"},
+    "sqlalchemy": {"sources.sql", "jobs"},
+    "psycopg": {"jobs"},
+    "pydantic": {"jobs", "web"},
+    "cronsim": {"jobs"},
+    "flask": {"web"},
+    "werkzeug": {"web"},
+    "waitress": {"web", "cli"},
     "zstandard": {"sources.compression"},
 }
 
