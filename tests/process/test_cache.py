@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,6 +181,12 @@ class Forking(cache_tasks.Noted):
         return number
 
 
+class Slow(cache_tasks.Noted):
+    def __call__(self, number: int) -> int:
+        time.sleep(0.12)
+        return number
+
+
 class Text(cache_tasks.Noted):
     def __call__(self, number: int) -> str:
         cache_tasks.note(self.path, number)
@@ -281,6 +288,19 @@ class TestInTheWay:
         ]
         # Those that were there were found.
         assert sorted(map(int, lines(path))) == sorted([*range(10), *range(5, 10)])
+
+    def test_a_lock_uses_up_no_deadline(self, folder: Path, path: str) -> None:
+        """Each item runs longer than entries wait for a commit, and has less time than a lock is waited for."""
+        assert Cache(folder).is_ready()
+        other = sqlite3.connect(folder / FILE, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with Pool(2) as made:
+            pool: Any = made
+            pool.map(abs, range(2))
+            found = list(pool.outcomes(Slow(path), range(12), cache=folder, timeout=0.4))
+        assert [outcome.value for outcome in found] == list(range(12))
+        other.execute("ROLLBACK")
+        other.close()
 
     def test_a_full_disk_costs_only_what_is_not_kept(self, tmp_path: Path) -> None:
         code, out, err = ended(program(tmp_path, count=400, chunk=20, file_bytes=60_000))

@@ -19,7 +19,8 @@ FILE = "allcores-cache-1.sqlite"
 LOCK = "allcores-cache-1.lock"
 #: "acrc": what SQLite keeps in the head of a file to say whose it is
 APPLICATION = 0x61637263
-#: Seconds for which another connection's lock is waited for. Longer holds up tasks, shorter loses entries.
+#: Seconds for which another connection's lock is waited for, and by then it is said. Longer holds up the end of a map,
+#: shorter loses entries.
 BUSY_S = 0.5
 #: what SQLite raises; UnicodeError where the very text of an error is damaged
 ERRORS = (sqlite3.Error, UnicodeError, OverflowError)

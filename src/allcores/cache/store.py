@@ -21,6 +21,10 @@ from allcores.transport import chunk_ends, process_role
 
 #: Entries wait so long for their commit, or for the end of their chunk, ns. Longer loses more to a kill.
 COMMIT_NS = 100_000_000
+#: Seconds for which a lock is waited for within an item's time, and at the end of a chunk: what meets one waits for the
+#: next commit. Longer holds up tasks, and uses up their deadlines.
+ITEM_BUSY_S = 0.01
+CHUNK_BUSY_S = 0.1
 #: bytes of such entries: more are committed at once
 COMMIT_BYTES = 4 << 20
 #: entries that wait no longer for a lock: more are lost
@@ -77,6 +81,9 @@ class Store:
         self._db: sqlite3.Connection | None = None
         #: when the file is tried again, and when writing to it is
         self._open_at = self._write_at = 0.0
+        #: since when each commit has met a lock
+        self._locked_at: float | None = None
+        self._patience_s = database.BUSY_S
         self._waiting: dict[bytes, bytes] = {}
         self._waiting_bytes = 0
         self._waits_for_end = False
@@ -138,7 +145,7 @@ class Store:
             self._waiting_bytes += len(data)
             self._wait_for_end()
             if self._waiting_bytes > COMMIT_BYTES or time.monotonic_ns() - self._committed_ns > COMMIT_NS:
-                self.commit()
+                self.commit(patience_s=ITEM_BUSY_S)
 
     def _wait_for_end(self) -> None:
         if not self._waits_for_end:
@@ -149,14 +156,17 @@ class Store:
         with self._lock:
             self._waits_for_end = False
             self.commit()
+            if self._waiting:
+                self._wait_for_end()
             if not process_role.is_worker():
                 # The program's own process: it may keep the function for long, in the traceback of a failure for one.
                 self._close()
 
-    def commit(self, *, last: bool = False) -> None:
+    def commit(self, *, patience_s: float = CHUNK_BUSY_S, last: bool = False) -> None:
         """Write what waits. What cannot be written, for the file is locked or full, waits on while it is not too much.
 
         Args:
+            patience_s: How long a lock is waited for, seconds.
             last: It waits no longer.
         """
         if self._pid != os.getpid():
@@ -165,7 +175,7 @@ class Store:
             self._committed_ns = time.monotonic_ns()
             if not (self._waiting or self._hits or self._misses or self._used):
                 return
-            written = (last or time.monotonic() >= self._write_at) and self._wrote()
+            written = (last or time.monotonic() >= self._write_at) and self._wrote(patience_s)
             if written or last or self._waiting_bytes > MOST_WAITING_BYTES:
                 self._forget()
 
@@ -174,12 +184,15 @@ class Store:
         self._used.clear()
         self._waiting_bytes = self._hits = self._misses = 0
 
-    def _wrote(self) -> bool:
+    def _wrote(self, patience_s: float) -> bool:
         """Write it; whether nothing of it need be tried again."""
         db = self._connection()
         if db is None:
             return True
         try:
+            if patience_s != self._patience_s:
+                db.execute(f"PRAGMA busy_timeout = {int(patience_s * 1000)}")
+                self._patience_s = patience_s
             self._write(db)
         except (*ERRORS, OSError) as error:
             if database.is_readonly(self._folder, error):
@@ -189,11 +202,18 @@ class Store:
             elif database.is_damaged(self._folder, error):
                 self._rest(database.trouble(self._folder, error))
                 return True
-            else:
+            elif not database.is_locked(error) or self._is_locked_for_long(patience_s):
                 self._write_at = time.monotonic() + REST_S
                 say(str(database.trouble(self._folder, error)))
             return False
+        self._locked_at = None
         return True
+
+    def _is_locked_for_long(self, patience_s: float) -> bool:
+        now = time.monotonic()
+        if self._locked_at is None:
+            self._locked_at = now - patience_s
+        return now - self._locked_at >= database.BUSY_S
 
     def _write(self, db: sqlite3.Connection) -> None:
         now = int(time.time())
@@ -234,6 +254,7 @@ class Store:
     def _connection(self) -> sqlite3.Connection | None:
         if self._db is None and time.monotonic() >= self._open_at:
             try:
+                self._patience_s = database.BUSY_S
                 self._db = database.opened(self._folder)
             except (NotUsable, AllcoresError) as error:
                 self._rest(error)
@@ -257,7 +278,7 @@ class Store:
         """Write what waits, and close the file; idempotent, and the next use opens it again."""
         if self._pid == os.getpid():
             with self._lock:
-                self.commit(last=True)
+                self.commit(patience_s=database.BUSY_S, last=True)
                 self._close()
 
 

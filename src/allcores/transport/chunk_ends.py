@@ -14,10 +14,10 @@ waiting: list[Callable[[], object]] = []
 
 
 def run() -> None:
-    """Call what waits. None of it raises."""
-    while waiting:
+    """Call what waits. None of it raises; what it puts off once more is called at the next end."""
+    for _ in range(len(waiting)):
         try:
-            end = waiting.pop()
+            end = waiting.pop(0)
         except IndexError:  # another thread took it
             return
         end()

@@ -417,6 +417,8 @@ class ChunkRunner:
             # Before the outcomes leave, for then the program may want to write to a file that its tasks have read.
             self._files.close()
             if at_chunk_end:
+                # Not within the deadline of the last item, which is finished.
+                slot[STARTED] = monotonic_ns()
                 chunk_ends.run()
             if self._used_up():
                 self.leaving = True

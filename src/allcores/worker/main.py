@@ -15,7 +15,7 @@ import sys
 from allcores.shared_memory.worker_side import WorkerMemory
 from allcores.system import posix
 from allcores.system.posix import move_fd_high
-from allcores.transport import authkey, frames, inheritance, process_role, script_globals, tracker
+from allcores.transport import authkey, chunk_ends, frames, inheritance, process_role, script_globals, tracker
 from allcores.transport.exceptions import pack_error
 from allcores.transport.pickling import dumps, loads
 from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
@@ -222,6 +222,7 @@ def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameW
     try:
         if chunk_runner is not None:
             chunk_runner.flush()
+            chunk_ends.run()
             if teardown is not None:
                 teardown(*chunk_runner.state)
         inherited.end()
