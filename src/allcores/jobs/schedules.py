@@ -1,0 +1,155 @@
+"""Schedules: at which times a task makes a job by itself. Pure decisions; the supervisor does what they say.
+
+Each time fires once, since its job has an idempotency key of task and time: two supervisors, one after the other, or a
+supervisor that is killed between two steps, make no second one. Across changes of the clock it is as in Debian's cron:
+of jobs at fixed times those that fall in a skipped hour run right after it, and those in a repeated hour run once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import zoneinfo
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cronsim import CronSim, CronSimError
+
+from allcores.errors import UsageError
+from allcores.jobs.tasks import Task
+from allcores.system import own_files
+
+#: most times that are made up for with catch_up="all"
+MOST_CAUGHT_UP = 100
+#: seconds after its time that a job is not late: "none" makes up for no more
+LATE_S = 60.0
+#: in the store's folder: until when each schedule was looked at
+FILE = "schedules.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A job that is due.
+
+    Attributes:
+        task: Its name.
+        at: Its time, seconds since the epoch.
+        key: The idempotency key of this one.
+    """
+
+    task: str
+    at: float
+    key: str
+
+
+def check_cron(name: str, schedule: str, timezone: str | None) -> None:
+    """Raise UsageError unless a task's schedule and time zone make sense."""
+    try:
+        CronSim(schedule, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+    except CronSimError as error:
+        raise UsageError(
+            f"task {name!r}: schedule={schedule!r} is no cron text ({error}); it has five parts: minute hour day month"
+            " weekday, as in '*/5 * * * *'"
+        ) from None
+    if timezone is not None:
+        try:
+            zoneinfo.ZoneInfo(timezone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+            raise UsageError(f"task {name!r}: there is no time zone {timezone!r}; one is 'Europe/Berlin'") from None
+
+
+def zone_of(task: Task) -> datetime.tzinfo:
+    """Where a task's schedule is."""
+    if task.timezone is not None:
+        return zoneinfo.ZoneInfo(task.timezone)
+    return _local_zone()
+
+
+def _local_zone() -> datetime.tzinfo:
+    """The machine's, with its rules, so that the clock's changes are known in advance."""
+    name = os.environ.get("TZ", "").removeprefix(":")
+    with contextlib.suppress(zoneinfo.ZoneInfoNotFoundError, ValueError):
+        if name:
+            return zoneinfo.ZoneInfo(name)
+    with contextlib.suppress(OSError, ValueError), open("/etc/localtime", "rb") as file:
+        return zoneinfo.ZoneInfo.from_file(file, key="localtime")
+    return datetime.UTC
+
+
+def next_time(task: Task, after: float) -> float | None:
+    """The first time after a moment at which a task is due; None if there is none."""
+    assert task.schedule is not None
+    start = datetime.datetime.fromtimestamp(after, zone_of(task))
+    try:
+        return next(CronSim(task.schedule, start)).timestamp()
+    except StopIteration:
+        return None
+
+
+def times_between(task: Task, after: float, until: float) -> Iterable[float]:
+    """The times of a task from after one moment up to another one."""
+    assert task.schedule is not None
+    start = datetime.datetime.fromtimestamp(after, zone_of(task))
+    for each in CronSim(task.schedule, start):
+        at = each.timestamp()
+        if at > until:
+            return
+        yield at
+
+
+def due(task: Task, seen: float, now: float) -> list[Firing]:
+    """What a task is to fire now.
+
+    Args:
+        task: With a schedule.
+        seen: Until when its times were looked at.
+        now: The time. One before `seen` (the clock was set back) fires nothing.
+    """
+    if now <= seen:
+        return []
+    times: list[float] = []
+    for at in times_between(task, seen, now):
+        times.append(at)
+        if len(times) > MOST_CAUGHT_UP:
+            del times[0]
+    on_time = [at for at in times if now - at <= LATE_S]
+    if task.catch_up == "latest":
+        times = on_time or times[-1:]
+    elif task.catch_up == "none":
+        times = on_time
+    return [Firing(task.name, at, f"schedule:{task.name}:{int(at)}") for at in times]
+
+
+class Seen:
+    """Until when each schedule was looked at, kept in a file: so that what was missed can be made up for."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._path = os.path.join(os.fspath(folder), FILE)
+        self._times: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError), open(self._path, encoding="utf-8") as file:
+            found = json.load(file)
+            self._times = found if isinstance(found, dict) else {}
+
+    def until(self, task: Task, now: float) -> float:
+        """The moment for a task; now, if it or its schedule is new."""
+        known = self._times.get(task.name)
+        if isinstance(known, dict) and known.get("schedule") == task.schedule:
+            at = known.get("seen")
+            if isinstance(at, (int, float)):
+                return float(at)
+        self._times[task.name] = {"schedule": task.schedule, "seen": now}
+        return now
+
+    def put(self, looked_at: Mapping[str, tuple[str, float]]) -> None:
+        """Write down tasks with their schedule and moment. Raises: OSError."""
+        for name, (schedule, seen) in looked_at.items():
+            self._times[name] = {"schedule": schedule, "seen": seen}
+        own_files.make_folders(os.path.dirname(self._path))
+        new = f"{self._path}.new"
+        own_files.remove_own_file(new)
+        with open(own_files.create(new), "w", encoding="utf-8") as file:
+            json.dump(self._times, file)
+        os.replace(new, self._path)

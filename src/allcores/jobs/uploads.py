@@ -1,0 +1,119 @@
+"""Files that people hand in with a job: kept below the store's folder, passed on by name.
+
+An argument of the type `UploadedFile` is, as JSON, what `keep` returned. Names that people gave are shown, and never
+used as paths.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO
+
+from allcores.errors import UsageError
+from allcores.jobs.errors import TooLarge
+from allcores.system import own_files
+
+#: below the store's folder
+FOLDER = "uploads"
+_ID = re.compile(r"[0-9a-f]{32}")
+_READ_BYTES = 1 << 20
+
+#: where this process finds them, see `use`
+_folder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file that was handed in with a job, as an argument of a task.
+
+    Attributes:
+        upload: What it is kept under.
+        name: As the person called it, for display; it may hold anything.
+        size: Its bytes.
+        media_type: As the browser called it, which proves nothing.
+    """
+
+    upload: str
+    name: str = ""
+    size: int = 0
+    media_type: str = "application/octet-stream"
+
+    @property
+    def path(self) -> str:
+        """Where it is. Raises: UsageError: If this process runs no task, or the file is gone."""
+        if _folder is None:
+            raise UsageError(f"the uploaded file {self.name!r} can be read where its task runs, and nowhere else")
+        return path_of(_folder, self.upload)
+
+    def open(self) -> BinaryIO:
+        """The file, to be read; close it. Raises: OSError, UsageError."""
+        return open(self.path, "rb")
+
+
+def use(store_folder: str | os.PathLike[str]) -> None:
+    """From now on, files are found below this store's folder."""
+    global _folder
+    _folder = os.fspath(store_folder)
+
+
+def path_of(store_folder: str | os.PathLike[str], upload: str) -> str:
+    """Where a file is kept.
+
+    Raises:
+        UsageError: If that is no name `keep` gave, or nothing is kept under it.
+    """
+    path = os.path.join(os.fspath(store_folder), FOLDER, upload)
+    if not _ID.fullmatch(upload) or not os.path.isfile(path):
+        raise UsageError(f"there is no uploaded file {upload!r}: hand it in again")
+    return path
+
+
+def keep(
+    store_folder: str | os.PathLike[str],
+    stream: IO[bytes],
+    *,
+    name: str = "",
+    media_type: str = "application/octet-stream",
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """Keep what a stream gives; the argument that stands for it, as JSON.
+
+    Args:
+        store_folder: Of the store.
+        stream: Read to its end, by the megabyte.
+        name: What the person called it.
+        media_type: What the browser called it.
+        limit: Most bytes; None: any number.
+
+    Raises:
+        TooLarge: If it has more; nothing is kept then.
+        OSError: If it cannot be written.
+    """
+    folder = os.path.join(os.fspath(store_folder), FOLDER)
+    own_files.make_folders(folder)
+    upload = secrets.token_hex(16)
+    path = os.path.join(folder, upload)
+    size = 0
+    descriptor = own_files.create(f"{path}.new")
+    try:
+        with open(descriptor, "wb") as file:
+            while block := stream.read(_READ_BYTES):
+                size += len(block)
+                if limit is not None and size > limit:
+                    raise TooLarge(f"the file {name!r} is larger than the {limit:,} bytes that are allowed")
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(f"{path}.new", path)
+    except BaseException:
+        own_files.remove_own_file(f"{path}.new")
+        raise
+    return {"upload": upload, "name": name, "size": size, "media_type": media_type}
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file in the folder has a name that `keep` gives."""
+    return _ID.fullmatch(name.removesuffix(".new")) is not None

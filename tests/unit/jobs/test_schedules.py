@@ -1,0 +1,90 @@
+"""When schedules fire: each time once, also across changes of the clock and while nobody looked."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from allcores.jobs import Task, task
+from allcores.jobs.schedules import MOST_CAUGHT_UP, Seen, due, next_time
+from allcores.jobs.tasks import task_of
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def scheduled(schedule: str, **options: Any) -> Task:
+    @task(name="nightly", schedule=schedule, **options)
+    def nightly() -> None: ...
+
+    found = task_of(nightly)
+    assert found is not None
+    return found
+
+
+def at(text: str, zone: datetime.tzinfo = datetime.UTC) -> float:
+    return datetime.datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
+
+
+def fired(one: Task, seen: float, now: float) -> list[str]:
+    zone = ZoneInfo(one.timezone or "UTC")
+    return [datetime.datetime.fromtimestamp(each.at, zone).strftime("%d %H:%M") for each in due(one, seen, now)]
+
+
+def test_a_time_fires_when_it_is_passed() -> None:
+    one = scheduled("*/5 * * * *", timezone="UTC")
+    assert fired(one, at("2026-01-01 00:04"), at("2026-01-01 00:04:59")) == []
+    assert fired(one, at("2026-01-01 00:04"), at("2026-01-01 00:05")) == ["01 00:05"]
+    assert fired(one, at("2026-01-01 00:05"), at("2026-01-01 00:05:30")) == []
+    assert next_time(one, at("2026-01-01 00:05")) == at("2026-01-01 00:10")
+
+
+def test_keys_are_those_of_the_time() -> None:
+    one = scheduled("0 * * * *", timezone="UTC")
+    first = due(one, at("2026-01-01 00:30"), at("2026-01-01 01:00:01"))
+    again = due(one, at("2026-01-01 00:10"), at("2026-01-01 01:00:50"))
+    assert [each.key for each in first] == [each.key for each in again] != []
+
+
+def test_what_was_missed() -> None:
+    night = (at("2026-01-01 00:00"), at("2026-01-01 06:30"))
+    assert fired(scheduled("0 * * * *", timezone="UTC"), *night) == ["01 06:00"]
+    assert fired(scheduled("0 * * * *", timezone="UTC", catch_up="none"), *night) == []
+    every = fired(scheduled("0 * * * *", timezone="UTC", catch_up="all"), *night)
+    assert every == [f"01 0{hour}:00" for hour in range(1, 7)]
+    assert fired(scheduled("30 * * * *", timezone="UTC", catch_up="none"), *night) == ["01 06:30"]
+    year = (at("2025-01-01 00:00"), at("2026-01-01 00:00"))
+    assert len(due(scheduled("* * * * *", timezone="UTC", catch_up="all"), *year)) == MOST_CAUGHT_UP
+
+
+def test_a_clock_that_is_set_back_fires_nothing_twice() -> None:
+    one = scheduled("0 * * * *", timezone="UTC")
+    assert due(one, at("2026-01-01 02:00"), at("2026-01-01 01:00")) == []
+
+
+def test_an_hour_that_is_skipped() -> None:
+    """In Berlin, 02:00 to 03:00 of 29 March 2026 does not exist: what falls there runs right after it."""
+    one = scheduled("30 2 * * *", timezone="Europe/Berlin", catch_up="all")
+    seen, now = at("2026-03-28 12:00", BERLIN), at("2026-03-30 12:00", BERLIN)
+    assert fired(one, seen, now) == ["29 03:00", "30 02:30"]
+
+
+def test_an_hour_that_is_repeated() -> None:
+    """In Berlin, 02:00 to 03:00 of 25 October 2026 comes twice: what is due at a time runs once."""
+    one = scheduled("30 2 * * *", timezone="Europe/Berlin", catch_up="all")
+    seen, now = at("2026-10-24 12:00", BERLIN), at("2026-10-26 12:00", BERLIN)
+    assert fired(one, seen, now) == ["25 02:30", "26 02:30"]
+
+
+def test_what_was_seen_is_kept(tmp_path: Path) -> None:
+    one = scheduled("0 * * * *")
+    seen = Seen(tmp_path)
+    assert seen.until(one, 100.0) == 100.0
+    assert seen.until(one, 200.0) == 100.0
+    seen.put({one.name: ("0 * * * *", 300.0)})
+    assert Seen(tmp_path).until(one, 400.0) == 300.0
+    # Another schedule begins anew.
+    assert Seen(tmp_path).until(scheduled("5 * * * *"), 400.0) == 400.0
+    (tmp_path / "schedules.json").write_text("{")
+    assert Seen(tmp_path).until(one, 500.0) == 500.0
