@@ -114,6 +114,7 @@ HOMES = {
     "sqlalchemy": {"sources.sql", "jobs"},
     "psycopg": {"jobs"},
     "pydantic": {"jobs", "web"},
+    "pydantic_core": {"jobs"},
     "cronsim": {"jobs"},
     "flask": {"web"},
     "werkzeug": {"web"},

@@ -180,7 +180,7 @@ def _check(
     if catch_up not in CATCH_UP:
         raise UsageError(f"task {name!r}: catch_up={catch_up!r} must be one of {', '.join(map(repr, CATCH_UP))}")
     if schedule is not None:
-        from allcores.jobs.schedules import check_cron
+        from allcores.jobs.cron_text import check_cron
 
         check_cron(name, schedule, timezone)
 
