@@ -5,19 +5,31 @@ So what a task keeps beside its results (entries of a cache) is there when the p
 
 from __future__ import annotations
 
+import os
+import threading
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: To be called once, at the end of the chunk. Who runs chunks looks whether there is anything: others pay nothing.
 waiting: list[Callable[[], object]] = []
+#: Where several threads run chunks, one may call what another has put off: that one waits until it is done. Reentrant,
+#: for the handler of a signal may run chunks, too.
+_running = threading.RLock()
+
+
+def _after_fork() -> None:
+    global _running
+    _running = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def run() -> None:
     """Call what waits. None of it raises; what it puts off once more is called at the next end."""
-    for _ in range(len(waiting)):
-        try:
-            end = waiting.pop(0)
-        except IndexError:  # another thread took it
-            return
-        end()
+    with _running:
+        for _ in range(len(waiting)):
+            waiting.pop(0)()
