@@ -82,8 +82,12 @@ class TestFound:
         assert [allcores.map(double, [1, 2], cache=cache.folder) for _ in range(2)] == [[2, 4], [2, 4]]
         assert len(lines(path)) == 2
 
-    def test_an_item_that_comes_twice_is_computed_once_by_a_worker(self, pool: Any, cache: Cache, path: str) -> None:
-        assert pool.map(cache_tasks.Double(path), [7] * 30, chunk=30, cache=cache) == [14] * 30
+    def test_an_item_that_comes_twice_is_computed_once_by_a_worker(
+        self, make_pool: Callable[..., Pool], cache: Cache, path: str
+    ) -> None:
+        with make_pool(1) as made:
+            pool: Any = made
+            assert pool.map(cache_tasks.Double(path), [7] * 30, chunk=30, cache=cache) == [14] * 30
         assert lines(path) == ["7"]
 
     def test_without_it_nothing_is_kept(self, pool: Any, cache: Cache, path: str) -> None:
@@ -136,11 +140,15 @@ class TestKept:
                 assert pool.map(cache_tasks.Prefix(path), [1, 2], cache=cache) == ["loaded 1", "loaded 2"]
         assert len(lines(path)) == 2
 
-    def test_arrays_are_told_apart_by_what_is_in_them(self, pool: Any, cache: Cache, path: str) -> None:
+    def test_arrays_are_told_apart_by_what_is_in_them(
+        self, make_pool: Callable[..., Pool], cache: Cache, path: str
+    ) -> None:
         items = [np.zeros((2, 3)), np.zeros((3, 2)), np.ones((2, 3)), np.zeros((2, 3), dtype=int), np.zeros((2, 3))]
-        for _ in range(2):
-            found = pool.map(cache_tasks.Total(path), items, chunk=5, cache=cache)
-            assert [array.tolist() for array in found] == [[0, 6], [0, 6], [6, 6], [0, 6], [0, 6]]
+        with make_pool(1) as made:
+            pool: Any = made
+            for _ in range(2):
+                found = pool.map(cache_tasks.Total(path), items, cache=cache)
+                assert [array.tolist() for array in found] == [[0, 6], [0, 6], [6, 6], [0, 6], [0, 6]]
         assert len(lines(path)) == 4
 
     @each_start_method
