@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,15 @@ class TestKept:
             assert [outcome.ok for outcome in found] == [True, False] * 5
         assert len(lines(path)) == 5 + 2 * 2 * 5
         assert len(cache) == 5
+
+    @pytest.mark.parametrize("batch", [None, 4])
+    def test_a_failure_has_no_frames_of_the_cache(self, pool: Any, cache: Cache, path: str, batch: int | None) -> None:
+        function: Any = cache_tasks.Refuse(path) if batch is None else cache_tasks.Doubles(path)
+        with pytest.raises(ValueError, match="no 13") as caught:
+            pool.map(function, [13], cache=cache, batch=batch)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "cache_tasks.py" in shown
+        assert os.path.join("allcores", "cache") not in shown
 
     def test_what_was_loaded_is_no_part_of_the_key(
         self, make_pool: Callable[..., Pool], cache: Cache, path: str
