@@ -47,20 +47,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"cache.options", "backends.base", "progress", "scheduler", "shared_memory", "transport", "runs.options"},
     # they start a process as early as can be
     "pool.default_pool": WORDS | {"backends.processes.templates", "runs.options"},
-    # its one verb for that opens a run late
-    "pool.pool": WORDS
-    | {
-        "cache.function",
-        "cache.options",
-        "progress",
-        "backends.base",
-        "backends.open",
-        "scheduler",
-        "shared_memory",
-        "transport",
-        "runs.run",
-        "runs.options",
-    },
+    # opens a run, and a cache, late
+    "pool.map_methods": WORDS
+    | {"backends.base", "cache.function", "cache.options", "progress", "scheduler", "transport", "runs"},
+    "pool.pool": WORDS | {"progress", "backends.base", "backends.open", "scheduler", "shared_memory", "transport"},
     # an actor's calls are tasks in a worker, on a backend of its own
     "pool.actor": WORDS | {"worker.actor_object", "scheduler"},
     "pool.actor_workers": WORDS
