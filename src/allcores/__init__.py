@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from allcores import metrics, slices
+    from allcores import frames, metrics, slices
     from allcores.cache.options import Cache, CacheStatistics
     from allcores.errors import (
         ActorBusy,
@@ -194,6 +194,7 @@ __all__ = [
     "close",
     "configure",
     "core_budget",
+    "frames",
     "imap",
     "imap_unordered",
     "map",
@@ -208,7 +209,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("metrics", "slices"):
+    if name in ("frames", "metrics", "slices"):
         from importlib import import_module
 
         return import_module(f"allcores.{name}")

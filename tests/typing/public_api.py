@@ -94,6 +94,12 @@ def slices_of_files() -> None:
     allcores.slices.npy("big.npy", 100)  # type: ignore[call-arg]
 
 
+def groups_of_frames() -> None:
+    frame: Any = None
+    assert_type(allcores.frames.apply_groups(frame, ["city", "year"], length, timeout=5, on_error="skip"), Any)
+    allcores.frames.apply_groups(frame, "city", length, on_error="stop")  # type: ignore[arg-type]
+
+
 def the_verbs_of_a_pool() -> None:
     with allcores.Pool(2, name="mine") as pool:
         assert_type(pool, allcores.Pool)

@@ -20,7 +20,8 @@ WORDS = {"errors", "events", "outcome", "limits", "failpoints", "formatting", "s
 #: a room or a file in it -> what it may import; the longest name that fits counts. A room may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
     "": WORDS
-    | {"cache.options", "pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"},
+    | {"cache.options", "pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"}
+    | {"frames"},
     # words
     "errors": set(),
     "outcome": {"system.plain_record", "system.tracebacks"},
@@ -68,6 +69,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "monitoring": WORDS | {"pool", "progress", "transport"},
     "progress": WORDS,
     "metrics": WORDS | {"monitoring"},
+    # maps over groups of rows
+    "frames": WORDS | {"pool"},
     # it is also read without a pool
     "timeline": WORDS,
     # jobs in a database, run on a pool
@@ -98,7 +101,9 @@ HOMES = {
     "click": {"cli", "web", "__main__"},
     "prometheus_client": {"monitoring.prometheus"},
     "opentelemetry": {"monitoring.opentelemetry"},
-    "numpy": {"slices.array_file", "shared_memory.arrays"},
+    "numpy": {"slices.array_file", "shared_memory.arrays", "frames.pandas_groups"},
+    "pandas": {"frames.pandas_groups"},
+    "polars": {"frames.polars_groups"},
     "h5py": {"slices.hdf5_file"},
     "pyarrow": {"slices.parquet_file", "sinks.parquet", "sources.parquet"},
     "sqlalchemy": {"sources.sql", "jobs"},

@@ -119,6 +119,10 @@ class _Using:
                 _entered[self._pool] = left
 
 
+#: for `allcores.frames`
+using = _Using
+
+
 @hiding
 def configure(workers: int | None = None, **options: Unpack[PoolOptions]) -> None:
     """Say how the pool behind `allcores.map` and its like is to be: once, at the start of a program, say.

@@ -269,7 +269,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
         return f"<allcores.Pool {self.name!r} {state}, {self.workers} workers>"
 
 
-# --- for the executor and the module's own pool: what no program needs ---
+# --- for the executor, data frames and the module's own pool: what no program needs ---
 
 
 def begin_call(
@@ -347,6 +347,11 @@ def is_busy(pool: Pool) -> bool:
     """Whether a stream of it is open, or a call of it has no outcome yet."""
     driver = pool._current
     return bool(driver.waiting()) or any(not map_state.calls for map_state in driver.maps())
+
+
+def is_forked(pool: Pool) -> bool:
+    """Whether its workers are copies of this process."""
+    return pool._start_method == "fork"
 
 
 def end_workers(pool: Pool, reason: str, *, at_once: bool) -> None:

@@ -1,0 +1,128 @@
+"""Groups of rows as items of a map, whatever library the frame is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from allcores.errors import NotSupported, UsageError
+from allcores.frames.group_call import Group, GroupCall
+from allcores.limits import check_on_error
+from allcores.pool import arguments
+from allcores.pool.default_pool import using
+from allcores.pool.pool import Pool, is_forked
+
+
+class Grouped(Protocol):
+    """A frame of some library, in order of its groups."""
+
+    #: in the order in which results are joined
+    groups: list[Group]
+    #: refuses fork, since the library's threads do not survive it
+    has_threads: bool
+    #: makes the frame of a group out of `shareable`'s; it can be pickled
+    cut: Callable[[Any, Group], Any]
+
+    def shareable(self) -> Any:
+        """What is shared: the ordered rows, in a form that lies in memory as it travels."""
+        ...
+
+    def joined(self, results: list[Any], failed: set[int]) -> Any:
+        """The result of all groups.
+
+        Args:
+            results: Of each group, in their order; those of failed ones are None.
+            failed: Numbers of groups that are left out.
+        """
+        ...
+
+
+def apply(
+    caller: Callable[..., Any],
+    grouped: Grouped,
+    function: Callable[..., Any],
+    constants: dict[str, Any],
+    *,
+    pool: Pool | None,
+    workers: int | None,
+    on_error: str,
+    options: dict[str, Any],
+) -> Any:
+    """Run `function` over the groups. See `allcores.frames.apply_groups`."""
+    check_on_error(on_error)
+    function, _, _ = arguments.combined(caller, function, "one", (), (), constants)
+    results: list[Any] = [None] * len(grouped.groups)
+    failed: set[int] = set()
+    with _pool(pool, workers) as place:
+        if grouped.has_threads and is_forked(place):
+            raise NotSupported(
+                "polars cannot be used in workers with start_method='fork': its threads are not forked along, and it "
+                "would wait for them. Pool() without start_method works."
+            )
+        if results:
+            order = _largest_first(grouped.groups)
+            call = GroupCall(_shared(place, grouped.shareable()), grouped.cut, function)
+            with place.outcomes(call, [grouped.groups[number] for number in order], **options) as outcomes:
+                for outcome in outcomes:
+                    if outcome.ok:
+                        results[order[outcome.index]] = outcome.value
+                    elif on_error == "skip":
+                        failed.add(order[outcome.index])
+                    else:
+                        outcome.result()
+    return grouped.joined(results, failed)
+
+
+def _largest_first(groups: list[Group]) -> list[int]:
+    """A large group that begins last would leave all workers but one without work at the end."""
+    return sorted(range(len(groups)), key=lambda number: groups[number].start - groups[number].stop)
+
+
+def _shared(pool: Pool, frame: Any) -> Any:
+    try:
+        return pool.share(frame)
+    except NotSupported:
+        # Without memory to share it travels with the function, once for each worker.
+        return frame
+
+
+@contextmanager
+def _pool(pool: Pool | None, workers: int | None) -> Iterator[Pool]:
+    if pool is None:
+        with using(workers) as shared:
+            yield shared
+    elif workers is not None:
+        raise UsageError("pool= and workers= cannot both be given: the pool has its workers.")
+    else:
+        yield pool
+
+
+def column_names(columns: list[Any], by: Any) -> tuple[list[Any], bool]:
+    """The columns of a key, and whether they were given as a list.
+
+    Raises:
+        UsageError: For a name that is not one column's.
+    """
+    is_list = isinstance(by, list) or (isinstance(by, tuple) and by not in columns)
+    names = list(by) if is_list else [by]
+    if not names:
+        raise UsageError("by=[] names no column; give the names of those whose values make a group.")
+    for name in names:
+        try:
+            count = columns.count(name)
+        except (TypeError, ValueError):
+            count = 0  # an array, say, which has no one answer to ==
+        if count != 1:
+            found = "is no column" if count == 0 else f"are {count} columns"
+            known = ", ".join(map(repr, columns[:20])) + (" ..." if len(columns) > 20 else "")
+            hint = "by takes names of columns; what is none can be made one first"
+            raise UsageError(f"by: there {found} {_short(name)}; the frame has {known}. ({hint}.)")
+    if len(set(names)) < len(names):
+        raise UsageError(f"by={names!r} names a column twice.")
+    return names, is_list
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 and "\n" not in text else f"<{type(value).__name__}>"
