@@ -138,6 +138,8 @@ def test_an_input_that_cannot_be_sliced(
 ) -> None:
     """One sentence, exit code 2, and the output is left alone."""
     monkeypatch.chdir(folder)
+    # Another test of this process may have imported one of that name.
+    monkeypatch.delitem(sys.modules, "work", raising=False)
     assert main(["run", f"work.py:{words[0]}", *words[1:]]) == Exit.USAGE
     out, err = capfd.readouterr()
     assert sentence in err and len(err.splitlines()) == 1

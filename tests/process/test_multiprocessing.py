@@ -250,6 +250,6 @@ def test_what_cannot_be_shared_says_what_to_do(tmp_path: Path) -> None:
     assert (ending.err, ending.code) == ("", 0)
     function, item, connection, sent, shared, put = ending.lines
     assert all("give it to setup= by setup_args=" in each for each in (function, item, connection))
-    assert "partial.args[0] is a multiprocessing.connection.Connection" in connection
+    assert "give.args[0] is a multiprocessing.connection.Connection" in connection
     assert "setup[1][0] is a multiprocessing.queues.Queue" in shared and "get_context('spawn')" in shared
     assert (sent, put) == ("1 1", "200000 None")

@@ -53,7 +53,7 @@ def raising(error: Callable[[], BaseException]) -> Callable[..., Any]:
 
 
 PLACES: list[tuple[Any, str, Callable[..., Any]]] = [
-    (runner, "source_of", lambda *_: twice()),
+    (runner, "resolve_both", lambda *_: twice()),
     (runner, "Recorder", lambda *_, **__: twice()),
     (Recorder, "keep", lambda *_: twice()),
     (RunSession, "_open", lambda *_: twice()),

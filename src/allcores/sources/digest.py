@@ -90,12 +90,26 @@ def item_digest(item: Any) -> bytes:
 
 def as_bytes(items: list[Any]) -> bytes:
     """Items as bytes that are the same in each process, whatever its hash seed."""
-    try:
-        # Version 2 knows no references: equal items give equal bytes, whether or not they are the same object. It sorts
-        # sets.
-        return marshal.dumps(items, 2)
-    except (ValueError, TypeError):
-        return b"".join(map(_pickled, items))
+    with contextlib.suppress(ValueError, RecursionError):  # nested too deeply, or in itself
+        if all(map(_is_plain, items)):
+            # Version 2 knows no references: equal items give equal bytes, whether or not they are the same object. It
+            # sorts sets.
+            return marshal.dumps(items, 2)
+    return b"".join(map(_pickled, items))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `marshal` writes it like no other value: of what has a buffer (an array) it writes the bare bytes."""
+    kind = type(value)
+    if kind in _FIXED:
+        return True
+    if kind is dict:
+        parts = [*value, *value.values()]
+    elif kind is tuple or kind is list or kind is set or kind is frozenset:
+        parts = value
+    else:
+        return False
+    return _FIXED.issuperset(map(type, parts)) or all(map(_is_plain, parts))
 
 
 class _Pickler(pickle.Pickler):
@@ -103,6 +117,8 @@ class _Pickler(pickle.Pickler):
 
     def persistent_id(self, value: Any) -> Any:
         kind = type(value)
+        if kind is memoryview:
+            return kind.__name__, value.format, value.shape, value.tobytes()
         if kind is set or kind is frozenset:
             return kind.__name__, sorted(map(item_digest, value))
         if isinstance(value, (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)):
