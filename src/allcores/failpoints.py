@@ -57,6 +57,9 @@ RUN = (
 #: of a cache: around each commit
 CACHE = ("cache.begin", "cache.commit.before", "cache.commit.after")
 
+#: of a store of jobs: around each commit
+JOBS = ("jobs.begin", "jobs.commit.before", "jobs.commit.after")
+
 _hook: Callable[[str], None] | None = None
 
 

@@ -1,0 +1,271 @@
+"""What people do with jobs: cancel, retry, delete and bring back, many at once, each written down.
+
+Many are done in portions, so that others get their turn; and only those that somebody saw: a job that has changed its
+state since a snapshot was taken is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Insert, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.sql import ColumnElement
+
+from allcores.errors import AllcoresError
+from allcores.jobs import schema
+from allcores.jobs.filters import Walk
+from allcores.jobs.group_commit import Transaction
+from allcores.jobs.model import FINAL_STATES, AuditRow, JobFilter, Snapshot, State, UndoExpired
+from allcores.jobs.reading import among
+
+#: jobs that are changed in one transaction
+PORTION = 500
+#: seconds for which deleted jobs can be brought back
+UNDO_S = 600.0
+#: ids that an answer and the audit name
+NAMED = 1_000
+_jobs = schema.jobs
+_FINAL = [state.value for state in FINAL_STATES]
+
+#: changes the jobs of these numbers that it can change, and returns those
+Act = Callable[[Transaction, Sequence[int], int], list[int]]
+
+
+def cancel(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
+    """Queued jobs are cancelled; of running ones the end is asked for."""
+    return [
+        *_changed(
+            transaction,
+            seqs,
+            _jobs.c.state == State.QUEUED.value,
+            state=State.CANCELLED.value,
+            due=0,
+            finished=transaction.now,
+            note="cancelled before it ran",
+            changed=transaction.change,
+        ),
+        *_changed(
+            transaction,
+            seqs,
+            and_(_jobs.c.state == State.RUNNING.value, _jobs.c.cancel_requested == 0),
+            cancel_requested=1,
+        ),
+    ]
+
+
+def retry(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
+    """Jobs that have come to an end are queued again, with all their attempts before them."""
+    found = _changed(
+        transaction,
+        seqs,
+        _jobs.c.state.in_(_FINAL),
+        state=State.QUEUED.value,
+        due=1,
+        run_at=transaction.now,
+        finished=None,
+        attempts=0,
+        crashes=0,
+        token=None,
+        result=None,
+        files="[]",
+        cancel_requested=0,
+        note="",
+        changed=transaction.change,
+        bytes=func.length(_jobs.c.arguments) + func.coalesce(func.length(_jobs.c.error), 0),
+    )
+    _without(transaction, schema.progress, found)
+    return found
+
+
+def remove(transaction: Transaction, seqs: Sequence[int], audit: int) -> list[int]:
+    """Jobs that do not run are put aside, where they can be brought back from."""
+    within = _jobs.c.seq.in_(among(transaction.dialect, list(seqs)))
+    fitting = and_(within, _jobs.c.state != State.RUNNING.value)
+    found = list(transaction.connection.execute(select(_jobs.c.seq).where(fitting)).scalars())
+    _move(transaction, _aside(transaction.now, audit), found)
+    _without(transaction, _jobs, found)
+    return found
+
+
+def _aside(now: float, audit: int) -> Callable[[Any], Insert]:
+    def statement(within: Any) -> Insert:
+        columns = list(_jobs.c)
+        chosen = select(*columns, bindparam("now", now).label("deleted"), bindparam("row", audit).label("audit"))
+        return insert(schema.deleted).from_select(
+            [*(each.name for each in columns), "deleted", "audit"], chosen.where(within(_jobs.c.seq))
+        )
+
+    return statement
+
+
+def _move(transaction: Transaction, statement: Callable[[Any], Insert], seqs: list[int]) -> None:
+    if seqs:
+        chosen = among(transaction.dialect, seqs)
+        transaction.connection.execute(statement(lambda column: column.in_(chosen)))
+
+
+def _without(transaction: Transaction, table: Any, seqs: Sequence[int]) -> None:
+    if seqs:
+        transaction.connection.execute(delete(table).where(table.c.seq.in_(among(transaction.dialect, list(seqs)))))
+
+
+def _changed(transaction: Transaction, seqs: Sequence[int], condition: ColumnElement[bool], **values: Any) -> list[int]:
+    within = _jobs.c.seq.in_(among(transaction.dialect, list(seqs)))
+    found = list(transaction.connection.execute(select(_jobs.c.seq).where(within, condition)).scalars())
+    if found:
+        chosen = _jobs.c.seq.in_(among(transaction.dialect, found))
+        transaction.connection.execute(update(_jobs).where(chosen).values(values))
+    return found
+
+
+# -- which -----------------------------------------------------------------------------------------------------------
+
+
+def portion_of_ids(
+    transaction: Transaction, payloads: Sequence[tuple[Act, Sequence[str], int]]
+) -> list[list[str] | AllcoresError]:
+    """Act on jobs of these ids; returns the ids of those that were changed."""
+    answers: list[list[str] | AllcoresError] = []
+    for act, ids, audit in payloads:
+        condition = _jobs.c.id.in_(among(transaction.dialect, list(ids)))
+        by_seq = dict(transaction.connection.execute(select(_jobs.c.seq, _jobs.c.id).where(condition)).tuples().all())
+        answers.append(_acted(transaction, act, by_seq, audit))
+    return answers
+
+
+def portion_of_snapshot(
+    transaction: Transaction, payloads: Sequence[tuple[Act, Snapshot, int | None, int]]
+) -> list[tuple[list[str], int, int | None] | AllcoresError]:
+    """Act on the next jobs of a snapshot beyond a number.
+
+    Returns the ids of those that were changed, how many were not as they were seen or could not be changed, and the
+    number to go on from: None at the end.
+    """
+    answers: list[tuple[list[str], int, int | None] | AllcoresError] = []
+    for act, snapshot, beyond, audit in payloads:
+        walk = Walk(transaction.connection, transaction.dialect, snapshot.filter)
+        seqs = walk.numbers(beyond, PORTION)
+        seen = walk.matching(seqs, _jobs.c.changed <= snapshot.change)
+        condition = _jobs.c.seq.in_(among(transaction.dialect, seen))
+        by_seq = dict(transaction.connection.execute(select(_jobs.c.seq, _jobs.c.id).where(condition)).tuples().all())
+        ids = _acted(transaction, act, by_seq, audit)
+        answers.append((ids, len(seen) - len(ids), seqs[-1] if len(seqs) == PORTION else None))
+    return answers
+
+
+def _acted(transaction: Transaction, act: Act, by_seq: dict[int, str], audit: int) -> list[str]:
+    changed = act(transaction, list(by_seq), audit) if by_seq else []
+    if changed:
+        table = schema.audit
+        transaction.connection.execute(
+            update(table).where(table.c.seq == audit).values(count=table.c.count + len(changed))
+        )
+    return [by_seq[seq] for seq in sorted(changed)]
+
+
+def counted(walk: Walk, change: int, most: float) -> tuple[int, bool]:
+    """How many jobs of a filter have not changed since; False if time was up."""
+    import time
+
+    end, count, beyond = time.monotonic() + most, 0, None
+    while seqs := walk.numbers(beyond, 5_000):
+        count += len(walk.matching(seqs, _jobs.c.changed <= change))
+        beyond = seqs[-1]
+        if len(seqs) < 5_000:
+            break
+        if time.monotonic() > end:
+            return count, False
+    return count, True
+
+
+def bring_back(transaction: Transaction, payloads: Sequence[int]) -> list[list[str] | AllcoresError]:
+    """Up to a portion of the jobs that a row of the audit deleted come back; a key that is taken stays taken."""
+    answers: list[list[str] | AllcoresError] = []
+    table = schema.deleted
+    for audit in payloads:
+        rows = transaction.connection.execute(
+            select(table).where(table.c.audit == audit).order_by(table.c.seq).limit(PORTION)
+        ).mappings()
+        back = [dict(row) for row in rows]
+        keys = [row["key"] for row in back if row["key"] is not None]
+        taken = set(
+            transaction.connection.execute(
+                select(_jobs.c.key).where(_jobs.c.key.in_(among(transaction.dialect, keys)))
+            ).scalars()
+            if keys
+            else ()
+        )
+        for row in back:
+            del row["deleted"], row["audit"]
+            row["changed"] = transaction.change
+            if row["key"] in taken:
+                row["key"], row["body"] = None, None
+        if back:
+            transaction.connection.execute(insert(_jobs), back)
+            tags = [{"tag": tag, "seq": row["seq"]} for row in back for tag in _tags(row["tags"])]
+            if tags:
+                transaction.connection.execute(insert(schema.job_tags), tags)
+            _without(transaction, table, [row["seq"] for row in back])
+        answers.append([row["id"] for row in back])
+    return answers
+
+
+def _tags(text: str) -> list[str]:
+    try:
+        return [str(each) for each in json.loads(text)]
+    except ValueError:
+        return []
+
+
+def check_undo(count: int, deleted: int) -> None:
+    """Raise UndoExpired if there is nothing to bring back of an action that deleted so many."""
+    if not count and deleted:
+        raise UndoExpired(f"what was deleted is gone for good: it can be brought back for {UNDO_S / 60:g} minutes")
+
+
+# -- audit -----------------------------------------------------------------------------------------------------------
+
+
+def write_down(
+    transaction: Transaction, payloads: Sequence[tuple[str, str, int, dict[str, Any]]]
+) -> list[int | AllcoresError]:
+    """Add rows to the audit: who, what, how many, which; returns their numbers."""
+    table = schema.audit
+    last = transaction.connection.execute(select(func.max(table.c.seq))).scalar() or 0
+    rows = [
+        {
+            "seq": last + number,
+            "at": transaction.now,
+            "by": by,
+            "action": action,
+            "count": count,
+            "detail": json.dumps(detail),
+        }
+        for number, (by, action, count, detail) in enumerate(payloads, 1)
+    ]
+    transaction.connection.execute(insert(table), rows)
+    return [last + number for number in range(1, len(rows) + 1)]
+
+
+def audit_row(row: Any) -> AuditRow:
+    """A row of the audit as a record."""
+    try:
+        detail = json.loads(row["detail"])
+    except ValueError:
+        detail = {}
+    return AuditRow(row["seq"], row["at"], row["by"], row["action"], row["count"], detail)
+
+
+def described(wanted: Collection[str] | Snapshot) -> dict[str, Any]:
+    """Which jobs, for the audit."""
+    if isinstance(wanted, Snapshot):
+        return {"filter": _described(wanted.filter), "change": wanted.change, "count": wanted.count}
+    ids = list(wanted)
+    return {"ids": ids[:NAMED], "named": len(ids)}
+
+
+def _described(wanted: JobFilter) -> dict[str, Any]:
+    values = {name: getattr(wanted, name) for name in JobFilter.__slots__}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value}

@@ -1,0 +1,227 @@
+"""Pages of jobs by key: each is as quick as the first, however many jobs there are.
+
+Indexes give the newest jobs of a state, a task, or a tag. What they do not know (text, times, several conditions with a
+tag) is looked for in what they give, portion by portion, until the page is full or time is up; the page says how many
+were looked at, and the next page goes on from there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, or_, select, true
+from sqlalchemy.sql import ColumnElement
+
+from allcores.jobs import schema
+from allcores.jobs.model import BadJob, Job, JobFilter, JobPage, State
+from allcores.jobs.reading import among, jobs_where
+
+#: seconds for which jobs are looked at for what no index knows
+SEARCH_S = 0.25
+#: jobs of a page at most
+MOST = 1_000
+#: jobs that are looked at in one step: the first, and at most
+_STEP, _LAST_STEP = 250, 4_000
+#: jobs around a time that are looked at for those whose clock was set back
+_MARGIN = 1_000
+_jobs = schema.jobs
+
+
+def checked(wanted: JobFilter) -> JobFilter:
+    """The same filter.
+
+    Raises:
+        BadJob: A condition makes no sense.
+    """
+    for state in wanted.states:
+        if state not in tuple(State):
+            raise BadJob(f"there is no state {state!r}: the states are {', '.join(State)}")
+    for name in ("task", "tag", "text"):
+        value = getattr(wanted, name)
+        if value is not None and (not isinstance(value, str) or len(value) > 500 or "\0" in value):
+            raise BadJob(f"the filter's {name} is a text of at most 500 characters")
+    return wanted
+
+
+class Walk:
+    """The jobs of a filter, by their numbers, in one direction.
+
+    Args:
+        connection: In a transaction that reads.
+        dialect: "sqlite" or "postgresql".
+        wanted: Which jobs.
+        older: From the newest on; False: from the oldest.
+    """
+
+    def __init__(self, connection: Connection, dialect: str, wanted: JobFilter, *, older: bool = True) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.wanted = checked(wanted)
+        self.older = older
+        self._first, self._last = self._bounds()
+        self.rest = self._rest()
+
+    def _bounds(self) -> tuple[int, int]:
+        """Numbers of the first and last job that can be meant: what was submitted between two times."""
+        first, last = 1, 2**62
+        created = _jobs.c.created
+        if self.wanted.since is not None:
+            near = select(_jobs.c.seq).where(created >= self.wanted.since).order_by(created).limit(_MARGIN)
+            first = self.connection.execute(select(func.min(near.subquery().c.seq))).scalar() or 2**62
+        if self.wanted.until is not None:
+            near = select(_jobs.c.seq).where(created < self.wanted.until).order_by(created.desc()).limit(_MARGIN)
+            last = self.connection.execute(select(func.max(near.subquery().c.seq))).scalar() or 0
+        return first, last
+
+    def _rest(self) -> ColumnElement[bool] | None:
+        """What no index knows."""
+        wanted = self.wanted
+        conditions: list[ColumnElement[bool]] = []
+        if wanted.tag is not None:
+            if wanted.states:
+                conditions.append(_jobs.c.state.in_([state.value for state in wanted.states]))
+            if wanted.task is not None:
+                conditions.append(_jobs.c.task == wanted.task)
+        if wanted.since is not None:
+            conditions.append(_jobs.c.created >= wanted.since)
+        if wanted.until is not None:
+            conditions.append(_jobs.c.created < wanted.until)
+        if wanted.text:
+            conditions.append(self._contains(wanted.text))
+        return and_(true(), *conditions) if conditions else None
+
+    def _contains(self, words: str) -> ColumnElement[bool]:
+        plain = f"%{_escaped(words)}%"
+        # What is JSON has its text as JSON writes it.
+        as_json = f"%{_escaped(json.dumps(words)[1:-1])}%"
+        return or_(
+            *(column.ilike(plain, escape="!") for column in (_jobs.c.id, _jobs.c.task, _jobs.c.key, _jobs.c.note)),
+            *(
+                column.ilike(pattern, escape="!")
+                for column in (_jobs.c.arguments, _jobs.c.error, _jobs.c.result)
+                for pattern in dict.fromkeys((as_json, plain))
+            ),
+        )
+
+    def numbers(self, beyond: int | None, limit: int) -> list[int]:
+        """The next jobs that an index gives, beyond a number."""
+        wanted = self.wanted
+        if wanted.tag is not None:
+            table = schema.job_tags
+            return self._lane(table.c.seq, beyond, limit, table.c.tag == wanted.tag)
+        lanes = [
+            self._lane(
+                _jobs.c.seq,
+                beyond,
+                limit,
+                *([_jobs.c.state == state] if state is not None else []),
+                *([_jobs.c.task == wanted.task] if wanted.task is not None else []),
+            )
+            for state in self._states()
+        ]
+        return lanes[0] if len(lanes) == 1 else list(heapq.merge(*lanes, reverse=self.older))[:limit]
+
+    def _states(self) -> Sequence[str | None]:
+        if self.wanted.states:
+            return list(dict.fromkeys(state.value for state in self.wanted.states))
+        # The index by task goes by state: each gives its newest.
+        return [None] if self.wanted.task is None else [state.value for state in State]
+
+    def _lane(self, seq: Any, beyond: int | None, limit: int, *conditions: ColumnElement[bool]) -> list[int]:
+        first, last = self._first, self._last
+        if beyond is not None:
+            first, last = (first, min(last, beyond - 1)) if self.older else (max(first, beyond + 1), last)
+        if first > last:
+            return []
+        order = seq.desc() if self.older else seq
+        statement = select(seq).where(seq >= first, seq <= last, *conditions).order_by(order).limit(limit)
+        return list(self.connection.execute(statement).scalars())
+
+    def jobs(self, seqs: Sequence[int], limit: int) -> list[Job]:
+        """Those of these jobs that fit all conditions."""
+        if not seqs:
+            return []
+        condition: ColumnElement[bool] = _jobs.c.seq.in_(among(self.dialect, list(seqs)))
+        if self.rest is not None:
+            condition = and_(condition, self.rest)
+        return jobs_where(self.connection, condition, _jobs.c.seq.desc() if self.older else _jobs.c.seq, limit=limit)
+
+    def matching(self, seqs: Sequence[int], *more: ColumnElement[bool]) -> list[int]:
+        """Numbers of those of these jobs that fit all conditions, and some more."""
+        if not seqs:
+            return []
+        conditions: list[ColumnElement[bool]] = [_jobs.c.seq.in_(among(self.dialect, list(seqs))), *more]
+        if self.rest is not None:
+            conditions.append(self.rest)
+        return list(self.connection.execute(select(_jobs.c.seq).where(*conditions)).scalars())
+
+
+def _escaped(words: str) -> str:
+    return words.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+def page(
+    connection: Connection,
+    dialect: str,
+    wanted: JobFilter,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    limit: int = 50,
+    seconds: float = SEARCH_S,
+) -> JobPage:
+    """Jobs, newest first: the ones after a number in that order, or the ones before it.
+
+    Raises:
+        BadJob: For a filter or limits that make no sense.
+    """
+    if not 1 <= limit <= MOST:
+        raise BadJob(f"a page has from 1 to {MOST:,} jobs, not {limit!r}")
+    if after is not None and before is not None:
+        raise BadJob("a page is after a job or before one, not both")
+    older = before is None
+    walk = Walk(connection, dialect, wanted, older=older)
+    found: list[Job] = []
+    start = beyond = after if older else before
+    searched, searched_all = 0, True
+    if walk.rest is None:
+        found = walk.jobs(walk.numbers(beyond, limit + 1), limit + 1)
+        if found:
+            beyond = found[min(limit, len(found)) - 1].seq
+    else:
+        step, end = _STEP, time.monotonic() + seconds
+        while len(found) <= limit:
+            seqs = walk.numbers(beyond, step)
+            some = walk.jobs(seqs, limit + 1 - len(found))
+            found += some
+            if len(found) > limit:
+                searched += sum(1 for seq in seqs if (seq >= found[-1].seq if older else seq <= found[-1].seq))
+                break
+            searched += len(seqs)
+            if len(seqs) < step:
+                break
+            beyond = seqs[-1]
+            if time.monotonic() > end:
+                searched_all = False
+                break
+            step = min(step * 2, _LAST_STEP)
+    return _made(found, limit, older, start, beyond, searched, searched_all)
+
+
+def _made(
+    found: list[Job], limit: int, older: bool, start: int | None, beyond: int | None, searched: int, searched_all: bool
+) -> JobPage:
+    more = len(found) > limit or not searched_all
+    jobs = found[:limit]
+    if len(found) > limit:
+        beyond = jobs[-1].seq
+    if older:
+        newer = None if start is None else (jobs[0].seq if jobs else start)
+        return JobPage(tuple(jobs), beyond if more else None, newer, searched, searched_all)
+    jobs.reverse()
+    last = jobs[-1].seq if jobs else start
+    return JobPage(tuple(jobs), last, beyond if more else None, searched, searched_all)

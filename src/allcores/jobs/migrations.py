@@ -1,0 +1,100 @@
+"""A store is made, and brought up to date step by step; one that is newer than this program is left alone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, inspect, text
+
+from allcores.jobs import schema
+from allcores.jobs.database import Database
+from allcores.jobs.model import SchemaTooNew, StoreDamaged, StoreError
+
+#: version -> what makes it of the version before; all steps that are needed are one transaction
+STEPS: Mapping[int, Callable[[Connection], None]] = {}
+
+_APPLICATION = "PRAGMA application_id"
+
+
+def version_of(connection: Connection) -> int | None:
+    """Version of the tables; None if there are none.
+
+    Raises:
+        StoreDamaged: There are tables without a version.
+    """
+    if not inspect(connection).has_table(schema.meta.name):
+        return None
+    found = connection.execute(text("SELECT value FROM allcores_meta WHERE name = 'version'")).scalar()
+    try:
+        return int(found)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise StoreDamaged(f"the store has tables of allcores, and its version is {found!r}: is it damaged?") from None
+
+
+def prepare(
+    database: Database, *, known: int = schema.VERSION, steps: Mapping[int, Callable[[Connection], None]] = STEPS
+) -> str:
+    """Make the tables if there are none, or bring them up to date; returns the store's own name.
+
+    Raises:
+        SchemaTooNew: A newer program made or changed them.
+        StoreError: The database is of another program, or cannot be used.
+    """
+    with database.plain() as connection:
+        found = version_of(connection)
+        if found is None:
+            _check_is_free(database, connection)
+    if found is None and database.dialect == "sqlite":
+        with database.plain() as connection:
+            # Not in a transaction; deleted rows leave pages that new ones take.
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+    if found is None or found < known:
+        with database.writing() as connection:
+            found = version_of(connection)
+            if found is None:
+                _make(database, connection, known)
+                found = known
+            while found < known:
+                found += 1
+                if found not in steps:
+                    raise StoreError(
+                        f"the store {database.location.name} is older than any that this allcores can read"
+                    )
+                steps[found](connection)
+                connection.execute(
+                    text("UPDATE allcores_meta SET value = :value WHERE name = 'version'"), {"value": str(found)}
+                )
+    if found > known:
+        raise SchemaTooNew(
+            f"the store {database.location.name} was made or changed by a newer allcores (its tables have version"
+            f" {found}, this program knows up to {known}), and is left as it is: use that one, or another store",
+            found=found,
+            known=known,
+        )
+    with database.plain() as connection:
+        return str(connection.execute(text("SELECT value FROM allcores_meta WHERE name = 'store'")).scalar())
+
+
+def _check_is_free(database: Database, connection: Connection) -> None:
+    if database.dialect != "sqlite":
+        return
+    owner = connection.exec_driver_sql(_APPLICATION).scalar()
+    tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
+    # Another process may have made them between the two looks.
+    if version_of(connection) is None and (owner or tables):
+        raise StoreError(
+            f"{database.location.name} is a database of another program: jobs get a file of their own. Name another one"
+        )
+
+
+def _make(database: Database, connection: Connection, version: int) -> None:
+    schema.metadata.create_all(connection)
+    for statement in schema.statements(database.dialect):
+        connection.exec_driver_sql(statement)
+    connection.execute(
+        text("INSERT INTO allcores_meta (name, value) VALUES ('version', :version), ('store', :store)"),
+        {"version": str(version), "store": secrets.token_hex(16)},
+    )
+    if database.dialect == "sqlite":
+        connection.exec_driver_sql(f"{_APPLICATION} = {schema.APPLICATION}")

@@ -1,0 +1,131 @@
+"""A store is opened: its place is looked at first, and nothing is made in the place of what is missing or not ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from allcores.errors import UsageError
+from allcores.jobs import migrations
+from allcores.jobs.database import Database
+from allcores.jobs.location import Location
+from allcores.jobs.model import StoreError, StoreGone
+from allcores.system import own_files
+from allcores.system.file_systems import network_file_system
+
+#: in the folder beside a store: the store's own name
+IDENTITY = "store"
+RESULTS = "results"
+
+
+def opened(location: Location, *, allow_network: bool, busy_s: float, synchronous: str) -> tuple[Database, str]:
+    """A database with its tables, and the store's own name.
+
+    Raises:
+        UsageError: It is no place for a store, or cannot be trusted.
+        StoreError: It cannot be opened.
+    """
+    if location.path is not None:
+        _check_network(location, allow_network)
+    _make_folder(location)
+    known = _identity(location)
+    if location.path is not None:
+        _make_file(location, location.path, known)
+    database = Database(location, busy_s=busy_s, synchronous=synchronous)
+    try:
+        identity = migrations.prepare(database)
+    except BaseException:
+        database.close()
+        raise
+    if known is not None and known != identity:
+        database.close()
+        raise StoreGone(
+            f"the store {location.name} is another one than the folder {location.folder} beside it belongs to: put the"
+            " right file back, or remove that folder (it has results of jobs) to go on with this one"
+        )
+    if known is None:
+        _write_identity(location, identity)
+    return database, identity
+
+
+def _check_network(location: Location, allow: bool) -> None:
+    kind = network_file_system(os.path.dirname(str(location.path)))
+    if kind is not None and not allow:
+        raise UsageError(
+            f"the store {location.name} would be on a network's file system ({kind}), whose locks do not keep two"
+            " machines from damaging it: name a file on a disk of this machine, use PostgreSQL, or, if you know that"
+            " only this machine uses it, allow_network=True"
+        )
+
+
+def _make_folder(location: Location) -> None:
+    folder = str(location.folder)
+    try:
+        own_files.make_folders(folder)
+        _check_trust(folder, folder)
+        own_files.make_folders(os.path.join(folder, RESULTS))
+    except OSError as error:
+        raise StoreError(
+            f"the folder of the store {location.name} cannot be made: {error.filename or folder}: {error.strerror}"
+        ) from None
+
+
+def _check_trust(path: str, name: str) -> None:
+    if (reason := own_files.why_not_trusted(path)) is not None:
+        raise UsageError(
+            f"the store {name} is not used, for {path} cannot be trusted: {reason}. Who can write to it can run tasks"
+            " as this user: use a file of your own"
+        )
+
+
+def _make_file(location: Location, path: str, known: str | None) -> None:
+    for end in ("", "-wal", "-shm", "-journal"):
+        try:
+            _check_trust(path + end, location.name)
+            if not stat.S_ISREG(os.lstat(path + end).st_mode):
+                raise UsageError(
+                    f"the store {location.name} is not used, for {path + end} is no file: name another one"
+                )
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise StoreError(f"the store {location.name} cannot be looked at: {error.strerror}") from None
+    try:
+        empty = os.stat(path).st_size == 0
+    except FileNotFoundError:
+        empty = True
+    if empty and known is not None:
+        raise StoreGone(
+            f"the store {location.name} is gone, and the folder {location.folder} beside it is there: put the file"
+            " back (a backup, say), or remove that folder (it has results of jobs) to begin anew"
+        )
+    try:
+        if empty and not os.path.lexists(path):
+            with contextlib.suppress(FileExistsError):  # of another process that begins it
+                # Before SQLite does: it would let others read it.
+                os.close(own_files.create(path))
+    except OSError as error:
+        raise StoreError(f"the store {location.name} cannot be made: {error.strerror}") from None
+
+
+def _identity(location: Location) -> str | None:
+    try:
+        with open(location.folder / IDENTITY, encoding="ascii", errors="replace") as file:
+            return file.read(100).strip() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"the folder of the store {location.name} cannot be read: {error.strerror}") from None
+
+
+def _write_identity(location: Location, identity: str) -> None:
+    path = str(location.folder / IDENTITY)
+    try:
+        with contextlib.suppress(FileExistsError):  # of another process: it is the same
+            fd = own_files.create(f"{path}.{os.getpid()}.new")
+            with os.fdopen(fd, "w") as file:
+                file.write(identity + "\n")
+            os.replace(f"{path}.{os.getpid()}.new", path)
+    except OSError as error:
+        raise StoreError(f"the folder of the store {location.name} cannot be written: {error.strerror}") from None

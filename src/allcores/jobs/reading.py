@@ -1,0 +1,59 @@
+"""Jobs are read from their rows, with their progress; lists of values are given to the database as one parameter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Select, TextClause, bindparam, column, select, text
+from sqlalchemy.sql import ColumnElement
+
+from allcores.jobs import schema
+from allcores.jobs.model import Attempt, Job, State
+from allcores.jobs.rows import error_from_json, job_from_row
+
+
+def among(dialect: str, values: Sequence[str] | Sequence[int]) -> Select[Any]:
+    """A subquery with the values, for `column.in_(...)`: one statement, however many there are."""
+    numbers = bool(values) and isinstance(values[0], int)
+    clause: TextClause
+    if dialect == "sqlite":
+        clause = text("SELECT value FROM json_each(:values)")
+    else:
+        kind = "bigint" if numbers else "text"
+        clause = text(f"SELECT CAST(value AS {kind}) FROM json_array_elements_text(CAST(:values AS json))")
+    bound = clause.bindparams(bindparam("values", json.dumps(list(values)), unique=True))
+    return bound.columns(column("value", BigInteger)) if numbers else bound.columns(column("value"))  # type: ignore[return-value]
+
+
+def jobs_where(
+    connection: Connection, condition: ColumnElement[bool], *order: Any, limit: int | None = None
+) -> list[Job]:
+    """Jobs that fit, with the progress of those that have any."""
+    statement = (
+        select(schema.jobs, schema.progress.c.body.label("progress_body"))
+        .outerjoin(schema.progress, schema.progress.c.seq == schema.jobs.c.seq)
+        .where(condition)
+        .order_by(*order)
+    )
+    if limit is not None:
+        statement = statement.limit(limit)
+    rows = ({str(name): value for name, value in row.items()} for row in connection.execute(statement).mappings())
+    return [job_from_row(row, row["progress_body"]) for row in rows]
+
+
+def attempts_of(connection: Connection, seq: int) -> list[Attempt]:
+    """Attempts of a job that did not succeed, the first one first."""
+    table = schema.attempts
+    rows = connection.execute(select(table).where(table.c.seq == seq).order_by(table.c.attempt)).mappings()
+    found = []
+    for row in rows:
+        try:
+            state, error = State(row["state"]), error_from_json(row["error"])
+        except (ValueError, TypeError, KeyError):
+            state, error = State.QUARANTINED, None
+        found.append(
+            Attempt(row["attempt"], row["started"], row["finished"], state, bool(row["crashed"]), error, row["note"])
+        )
+    return found

@@ -1,0 +1,88 @@
+"""How many jobs there are, and what happened of late: from counters, and from the last jobs that ended."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, func, select
+
+from allcores.jobs import schema
+from allcores.jobs.model import BadJob, Counts, State, Statistics
+
+#: jobs that percentiles and causes are taken from, at most
+SAMPLE = 2_000
+_jobs = schema.jobs
+
+
+def counts(connection: Connection) -> Counts:
+    """How many jobs there are."""
+    table = schema.counters
+    by_state: dict[State, int] = dict.fromkeys(State, 0)
+    by_task: dict[str, dict[State, int]] = {}
+    size = delayed = 0
+    for task, word, due, number, taken in connection.execute(
+        select(table.c.task, table.c.state, table.c.due, table.c.n, table.c.bytes).where(table.c.n > 0)
+    ).tuples():
+        # A word that is none is a damaged row, which is shown as quarantined.
+        state = State(word) if word in tuple(State) else State.QUARANTINED
+        by_state[state] += number
+        of_task = by_task.setdefault(task, {})
+        of_task[state] = of_task.get(state, 0) + number
+        size += taken
+        if state is State.QUEUED and not due:
+            delayed += number
+    return Counts(sum(by_state.values()), by_state, by_task, size, delayed)
+
+
+def of_window(connection: Connection, window: float, now: float) -> Statistics:
+    """What happened in the seconds before now.
+
+    Raises:
+        BadJob: The window is no number above 0.
+    """
+    if not isinstance(window, int | float) or not 0 < window < math.inf:
+        raise BadJob(f"a window is a number of seconds above 0, not {window!r}")
+    table = schema.ends
+    first = int((now - window) // schema.BUCKET_S)
+    ends = connection.execute(
+        select(table.c.state, func.sum(table.c.n)).where(table.c.bucket > first).group_by(table.c.state)
+    ).tuples()
+    finished = {State(word): int(number) for word, number in ends if word in tuple(State)}
+    rows = connection.execute(
+        select(_jobs.c.state, _jobs.c.wait, _jobs.c.started, _jobs.c.finished, _jobs.c.failure)
+        .where(_jobs.c.finished.is_not(None), _jobs.c.finished >= now - window)
+        .order_by(_jobs.c.finished.desc())
+        .limit(SAMPLE)
+    ).tuples()
+    waits: list[float] = []
+    runs: list[float] = []
+    failures: Counter[tuple[str, str]] = Counter()
+    sampled = 0
+    for state, wait, started, end, failure in rows:
+        sampled += 1
+        if wait is not None:
+            waits.append(wait)
+        if state == State.SUCCEEDED and started is not None:
+            runs.append(max(0.0, end - started))
+        elif failure:
+            cause, _, kind = failure.partition("\n")
+            failures[cause, kind] += 1
+    waits.sort()
+    runs.sort()
+    return Statistics(
+        window=float(window),
+        finished=finished,
+        throughput=sum(finished.values()) / window,
+        wait_p50=_percentile(waits, 0.5),
+        wait_p95=_percentile(waits, 0.95),
+        run_p50=_percentile(runs, 0.5),
+        run_p95=_percentile(runs, 0.95),
+        failures=dict(failures.most_common()),
+        sampled=sampled,
+    )
+
+
+def _percentile(ordered: Sequence[float], part: float) -> float | None:
+    return ordered[min(len(ordered) - 1, math.ceil(part * len(ordered)) - 1)] if ordered else None
