@@ -130,7 +130,7 @@ def portion_of_ids(
     answers: list[list[str] | AllcoresError] = []
     for act, ids, audit in payloads:
         condition = _jobs.c.id.in_(among(transaction.dialect, list(ids)))
-        by_seq = dict(transaction.connection.execute(select(_jobs.c.seq, _jobs.c.id).where(condition)).tuples().all())
+        by_seq = dict(transaction.connection.execute(select(_jobs.c.seq, _jobs.c.id).where(condition)).all())
         answers.append(_acted(transaction, act, by_seq, audit))
     return answers
 
@@ -149,7 +149,7 @@ def portion_of_snapshot(
         seqs = walk.numbers(beyond, PORTION)
         seen = walk.matching(seqs, _jobs.c.changed <= snapshot.change)
         condition = _jobs.c.seq.in_(among(transaction.dialect, seen))
-        by_seq = dict(transaction.connection.execute(select(_jobs.c.seq, _jobs.c.id).where(condition)).tuples().all())
+        by_seq = dict(transaction.connection.execute(select(_jobs.c.seq, _jobs.c.id).where(condition)).all())
         ids = _acted(transaction, act, by_seq, audit)
         answers.append((ids, len(seen) - len(ids), seqs[-1] if len(seqs) == PORTION else None))
     return answers

@@ -67,9 +67,7 @@ def _claimed(transaction: Transaction, limit: int, tasks: frozenset[str]) -> lis
     attempts = dict(
         connection.execute(
             select(_jobs.c.seq, _jobs.c.attempt).where(_jobs.c.seq.in_(among(transaction.dialect, seqs)))
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     quarantine(transaction, [job for job in found if job.damaged])
     sound = {job.seq: job for job in found if not job.damaged}

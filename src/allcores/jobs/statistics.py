@@ -24,7 +24,7 @@ def counts(connection: Connection) -> Counts:
     size = delayed = 0
     for task, word, due, number, taken in connection.execute(
         select(table.c.task, table.c.state, table.c.due, table.c.n, table.c.bytes).where(table.c.n > 0)
-    ).tuples():
+    ).all():
         # A word that is none is a damaged row, which is shown as quarantined.
         state = State(word) if word in tuple(State) else State.QUARANTINED
         by_state[state] += number
@@ -48,14 +48,14 @@ def of_window(connection: Connection, window: float, now: float) -> Statistics:
     first = int((now - window) // schema.BUCKET_S)
     ends = connection.execute(
         select(table.c.state, func.sum(table.c.n)).where(table.c.bucket > first).group_by(table.c.state)
-    ).tuples()
+    ).all()
     finished = {State(word): int(number) for word, number in ends if word in tuple(State)}
     rows = connection.execute(
         select(_jobs.c.state, _jobs.c.wait, _jobs.c.started, _jobs.c.finished, _jobs.c.failure)
         .where(_jobs.c.finished.is_not(None), _jobs.c.finished >= now - window)
         .order_by(_jobs.c.finished.desc())
         .limit(SAMPLE)
-    ).tuples()
+    ).all()
     waits: list[float] = []
     runs: list[float] = []
     failures: Counter[tuple[str, str]] = Counter()

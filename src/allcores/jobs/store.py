@@ -440,7 +440,7 @@ class JobStore:
         table = schema.records
         statement = select(table.c.name, table.c.body).where(table.c.kind == kind).order_by(table.c.name)
         with self._database.reading() as connection:
-            return {name: json.loads(body) for name, body in connection.execute(statement).tuples()}
+            return {name: json.loads(body) for name, body in connection.execute(statement).all()}
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

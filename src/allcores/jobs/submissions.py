@@ -147,7 +147,7 @@ def _there(
     if not keys:
         return by_id, {}
     condition = jobs.c.key.in_(among(transaction.dialect, keys))
-    bodies = dict(transaction.connection.execute(select(jobs.c.id, jobs.c.body).where(condition)).tuples().all())
+    bodies = dict(transaction.connection.execute(select(jobs.c.id, jobs.c.body).where(condition)).all())
     found = jobs_where(transaction.connection, condition)
     return by_id, {job.key: (job, bodies.get(job.id)) for job in found if job.key is not None}
 
