@@ -102,14 +102,14 @@ class Database:
             self._guard.wait_for(lambda: not self._forking, timeout=FORK_S)
             if self._closed:
                 raise StoreError(f"the store {self.location.name} is closed")
-            self._check_file()
+            self.check_file()
             connection = self._idle.pop() if self._idle else None
             self._used += 1
         if connection is not None:
             return connection
         try:
             connection = self._engine.connect()
-            self._check_file()
+            self.check_file()
             return connection
         except BaseException:
             if connection is not None:
@@ -138,7 +138,7 @@ class Database:
             else:
                 connection.close()
 
-    def _check_file(self) -> None:
+    def check_file(self) -> None:
         """The file that was opened still has its name: what is written to another one is lost."""
         path = self.location.path
         if path is None:

@@ -7,14 +7,15 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, text
 
-from allcores.errors import UsageError
-from allcores.jobs import actions, claims, filters, schema, statistics, submissions
+from allcores.errors import AllcoresError, UsageError
+from allcores.jobs import actions, checkpoints, claims, commit_socket, filters, schema, statistics, submissions
 from allcores.jobs.database import BUSY_S, Database
 from allcores.jobs.group_commit import GroupCommit, Transaction
 from allcores.jobs.location import locate
@@ -36,8 +37,9 @@ from allcores.jobs.model import (
     Submission,
     Submitted,
 )
-from allcores.jobs.opening import opened
-from allcores.jobs.reading import attempts_of, jobs_where
+from allcores.jobs.opening import RESULTS, opened
+from allcores.jobs.reading import among, attempts_of, jobs_where
+from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
 from allcores.jobs.rows import check_name, dumps
 from allcores.jobs.supervisor_lock import SupervisorLock, supervisor_of
 
@@ -66,6 +68,8 @@ class JobStore:
         self._condition = threading.Condition()
         self._last_change = 0
         self._commits = GroupCommit(database, self._committed)
+        self._client = commit_socket.CommitClient(str(folder), database.busy_s + 5.0)
+        self._server: commit_socket.CommitServer | None = None
         self._lock: SupervisorLock | None = None
 
     @classmethod
@@ -104,7 +108,13 @@ class JobStore:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        self._client.close()
         self._database.close()
+
+    def _without_supervisor(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
 
     def __enter__(self) -> JobStore:
         return self
@@ -116,6 +126,8 @@ class JobStore:
         with self._condition:
             self._last_change = max(self._last_change, change)
             self._condition.notify_all()
+        if change % 64 == 0 and checkpoints.size_of_log(self._database) > checkpoints.OF_ANYBODY:
+            checkpoints.checkpoint(self._database, self.folder)
 
     # -- submit --------------------------------------------------------------------------------------------------
 
@@ -170,7 +182,34 @@ class JobStore:
             StoreError: They were not committed.
         """
         rows = [submissions.prepared(each) for each in submissions_]
+        return self._handed_over(rows) or self._submitted_here(rows)
+
+    def _submitted_here(self, rows: Sequence[submissions.Prepared]) -> list[Submitted]:
         return [answer() for answer in self._commits.run_all([(submissions.submit, row) for row in rows])]
+
+    def _handed_over(self, rows: Sequence[submissions.Prepared]) -> list[Submitted]:
+        """What became of submissions that the supervisor, another process, has committed; nothing if it has not."""
+        if self._server is not None or not rows or not commit_socket.is_there(str(self.folder)):
+            return []
+        self._database.check_file()
+        try:
+            answers = self._client.submit(rows)
+        except commit_socket.Unanswered:
+            # It may have been committed and not told: the ids say so.
+            ids = {row.row["id"] for row in rows}
+            found = self._submitted_here(rows)
+            return [replace(each, replayed=each.replayed and each.job.id not in ids) for each in found]
+        found = []
+        for answer in answers:
+            if isinstance(answer, AllcoresError):
+                raise answer
+            if isinstance(answer, str):
+                job = self.get(answer)
+                if job is None:
+                    raise StoreError(f"job {answer}, which has the key, was deleted a moment ago: submit again")
+                answer = Submitted(job, replayed=True)
+            found.append(answer)
+        return found
 
     # -- read ----------------------------------------------------------------------------------------------------
 
@@ -259,11 +298,16 @@ class JobStore:
     def become_supervisor(self) -> SupervisorLock:
         """Take the right to claim jobs, until the lock is released or this process ends.
 
+        A thread then takes submissions of other processes, which are committed together.
+
         Raises:
             AlreadySupervised: Another process has it.
             StoreError: The lock cannot be taken.
         """
-        self._lock = SupervisorLock(self.folder, self._database)
+        self._lock = SupervisorLock(self.folder, self._database, before_release=self._without_supervisor)
+        # Where there can be no socket, others commit by themselves.
+        with suppress(OSError, AttributeError):
+            self._server = commit_socket.CommitServer(str(self.folder), self._commits)
         return self._lock
 
     def supervisor_pid(self) -> int | None:
@@ -327,6 +371,34 @@ class JobStore:
         """
         self._check_supervisor()
         return self._commits.run(claims.recover, max_crashes)
+
+    def maintain(self, retention: Retention = Retention(), *, seconds: float = 1.0) -> Swept:  # noqa: B008 (frozen)
+        """Remove what is not to be kept, and move SQLite's log into its file; to be called every minute or so.
+
+        No transaction of it takes longer than some 20 ms, however much there is to remove.
+
+        Args:
+            retention: What is kept.
+            seconds: For how long at most; what is left is removed by the next call.
+        """
+        self._check_supervisor()
+        swept = sweep(self._commits, self.folder / RESULTS, retention, seconds)
+        if swept.jobs:
+            self._commits.run(actions.write_down, ("", "retention", swept.jobs, {}))
+        if checkpoints.size_of_log(self._database) > checkpoints.OF_SUPERVISOR:
+            checkpoints.checkpoint(self._database, self.folder)
+        return swept
+
+    def remove_orphans(self) -> int:
+        """Remove folders of results that no job has (a supervisor died before the commit); at the start. How many."""
+        self._check_supervisor()
+        ids = orphans(self.folder / RESULTS)
+        known: set[str] = set()
+        with self._database.reading() as connection:
+            for table in (schema.jobs, schema.deleted):
+                chosen = table.c.id.in_(among(self._database.dialect, ids))
+                known.update(connection.execute(select(table.c.id).where(chosen)).scalars())
+        return sum(remove_results(self.folder / RESULTS, each) for each in ids if each not in known)
 
     def cancel_requests(self) -> list[str]:
         """Ids of running jobs whose end was asked for."""

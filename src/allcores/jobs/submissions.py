@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -173,6 +173,6 @@ def _job(row: dict[str, Any]) -> Job:
     )
 
 
-def with_id(prepared_one: Prepared, id: str) -> Prepared:
-    """The same submission under another id."""
-    return replace(prepared_one, row={**prepared_one.row, "id": id})
+def as_submitted(prepared_one: Prepared, seq: int, changed: int) -> Submitted:
+    """What became of a submission that another process committed."""
+    return Submitted(_job({**prepared_one.row, "seq": seq, "changed": changed}))

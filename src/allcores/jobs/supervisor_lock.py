@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,17 @@ class SupervisorLock:
     Args:
         folder: Of the store.
         database: Of the store.
+        before_release: Called before others may have it.
 
     Raises:
         AlreadySupervised: Another process has it.
         StoreError: It cannot be taken.
     """
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    def __init__(self, folder: Path, database: Database, before_release: Callable[[], None] = lambda: None) -> None:
         self._path = os.path.join(os.path.realpath(folder), FILE)
         self._fd = -1
+        self._before_release = before_release
         self._pid = os.getpid()
         self._session: Any = None
         with _guard:
@@ -83,10 +86,11 @@ class SupervisorLock:
 
     def release(self) -> None:
         """Let others have it; idempotent. In a forked child nothing happens."""
+        if self._pid != os.getpid():
+            return
+        self._before_release()
         with _guard:
             fd, self._fd = self._fd, -1
-            if self._pid != os.getpid():
-                return
             if fd >= 0:
                 _held.discard(self._path)
                 os.close(fd)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from allcores.jobs.model import Claim, Finished, JobError, JobFilter, KeyConflict, State, Submission
+from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore
 
 
@@ -75,3 +76,20 @@ def test_what_was_deleted_comes_back(store: JobStore) -> None:
     assert store.undelete(deleted.audit, "anna").count == 5
     assert len(store.page(JobFilter(tag="t")).jobs) == store.counts().total == 5
     assert [row.action for row in store.audit()] == ["undelete", "delete"]
+
+
+def test_what_is_old_goes_and_its_files_go_with_it(store: JobStore) -> None:
+    store.submit_many([Submission("f", {"i": i}) for i in range(6)])
+    with store.become_supervisor():
+        claims = store.claim(5, ["f"])
+        for claim in claims:
+            folder = store.folder / "results" / claim.job.id
+            folder.mkdir(mode=0o700)
+            (folder / "out.txt").write_text("x")
+        store.finish_many([(claim, Finished(State.SUCCEEDED)) for claim in claims])
+        swept = store.maintain(Retention(rows=2))
+        assert (swept.jobs, swept.folders, swept.complete) == (3, 3, True)
+        assert store.maintain(Retention(rows=2)).jobs == 0
+    kept = {job.id for job in store.page().jobs}
+    assert {folder.name for folder in (store.folder / "results").iterdir()} == {c.job.id for c in claims[3:]} < kept
+    assert store.counts().total == 3

@@ -1,0 +1,343 @@
+"""Submissions of other processes are committed by the supervisor, together with all that comes at the same time.
+
+A Unix socket in the store's folder, which is open to this user alone; each frame is a length (4 bytes) and JSON. The
+id of a job is given by who submits it: if an answer does not come, the same submission can be committed by other ways,
+and is one job all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import stat
+import struct
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from allcores.errors import AllcoresError
+from allcores.jobs import model
+from allcores.jobs.group_commit import GroupCommit
+from allcores.jobs.model import KeyConflict, StoreError, Submitted
+from allcores.jobs.submissions import Prepared, as_submitted, submit
+from allcores.system.socket_paths import socket_path
+
+NAME = "commits.sock"
+#: connections at once, and bytes of a frame: what is more is another program's
+MOST_CONNECTIONS = 256
+MOST_BYTES = 256 * 1024**2
+#: seconds that the server waits for a client that does not take its answers
+SEND_S = 2.0
+#: idle connections that a client keeps
+KEPT = 4
+_HEAD = struct.Struct(">I")
+
+
+class Unanswered(Exception):
+    """The supervisor is not there, or its answer did not come: the submission may be committed or not."""
+
+
+def _frame(value: Any) -> bytes:
+    body = json.dumps(value, separators=(",", ":")).encode()
+    return _HEAD.pack(len(body)) + body
+
+
+class _Connection:
+    __slots__ = ("buffer", "socket")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.buffer = bytearray()
+
+    def frames(self) -> list[bytes]:
+        """Whole frames that have come.
+
+        Raises:
+            ValueError: It is no frame.
+        """
+        found = []
+        while len(self.buffer) >= _HEAD.size:
+            (length,) = _HEAD.unpack_from(self.buffer)
+            if length > MOST_BYTES:
+                raise ValueError("a frame is too long")
+            if len(self.buffer) < _HEAD.size + length:
+                break
+            found.append(bytes(self.buffer[_HEAD.size : _HEAD.size + length]))
+            del self.buffer[: _HEAD.size + length]
+        return found
+
+
+class CommitServer:
+    """Takes submissions from other processes of this user, in a thread of its own.
+
+    Args:
+        folder: Of the store.
+        commits: Of this process.
+
+    Raises:
+        OSError: The socket cannot be made: others then commit by themselves.
+    """
+
+    def __init__(self, folder: str, commits: GroupCommit) -> None:
+        self._folder = folder
+        self._commits = commits
+        self._pid = os.getpid()
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._bell_end = socket.socketpair()
+        try:
+            _remove_old(os.path.join(folder, NAME))
+            with socket_path(folder, NAME) as path:
+                self._listening.bind(path)
+            self._listening.listen(128)
+            self._listening.setblocking(False)
+        except BaseException:
+            self._end()
+            raise
+        self._selector.register(self._listening, selectors.EVENT_READ)
+        self._selector.register(self._bell_end, selectors.EVENT_READ)
+        _servers.add(self)
+        self._thread = threading.Thread(target=self._serve, name="allcores-jobs-commits", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it; what was taken is committed and answered before. In a forked child nothing happens."""
+        if self._pid != os.getpid():
+            return
+        with contextlib.suppress(OSError):
+            self._bell.send(b"x")
+        self._thread.join(timeout=30)
+        # The lock is ours still: the name is no other supervisor's.
+        _remove_old(os.path.join(self._folder, NAME))
+        if not self._thread.is_alive():
+            self._end()
+
+    def after_fork(self) -> None:
+        """In a child: close its copies, or clients would wait for a supervisor that is gone."""
+        self._end()
+
+    def _end(self) -> None:
+        # Nothing is unregistered: a forked child has the same selector.
+        for key in list(self._selector.get_map().values()):
+            with contextlib.suppress(OSError):
+                key.fileobj.close()  # type: ignore[union-attr]
+        self._selector.close()
+        for each in (self._listening, self._bell, self._bell_end):
+            each.close()
+
+    def _serve(self) -> None:
+        while True:
+            requests: list[tuple[_Connection, list[dict[str, Any]]]] = []
+            for key, _ in self._selector.select():
+                if key.fileobj is self._bell_end:
+                    return
+                if key.fileobj is self._listening:
+                    self._accept()
+                else:
+                    self._read(key.data, requests)
+            if requests:
+                self._commit(requests)
+
+    def _accept(self) -> None:
+        try:
+            connected, _ = self._listening.accept()
+        except OSError:
+            return
+        if len(self._selector.get_map()) > MOST_CONNECTIONS or not _is_own_user(connected):
+            connected.close()
+            return
+        connected.setblocking(False)
+        self._selector.register(connected, selectors.EVENT_READ, _Connection(connected))
+
+    def _read(self, connection: _Connection, requests: list[tuple[_Connection, list[dict[str, Any]]]]) -> None:
+        try:
+            data = connection.socket.recv(1 << 20)
+            connection.buffer += data
+            for each in connection.frames():
+                rows = json.loads(each)
+                if not isinstance(rows, list):
+                    raise ValueError("a request is a list")
+                requests.append((connection, rows))
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            data = b""
+        if not data:
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(connection.socket)
+        connection.socket.close()
+
+    def _commit(self, requests: list[tuple[_Connection, list[dict[str, Any]]]]) -> None:
+        operations = [(submit, Prepared(row)) for _, rows in requests for row in rows]
+        answers = iter(self._commits.run_all(operations))
+        for connection, rows in requests:
+            frame = _frame([_told(next(answers)) for _ in rows])
+            try:
+                connection.socket.settimeout(SEND_S)
+                connection.socket.sendall(frame)
+                connection.socket.setblocking(False)
+            except OSError:
+                self._drop(connection)
+
+
+#: of this process
+_servers: weakref.WeakSet[CommitServer] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_servers):
+        each.after_fork()
+    _servers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _told(answer: Any) -> dict[str, Any]:
+    try:
+        submitted = answer()
+    except KeyConflict as error:
+        return {"error": "KeyConflict", "text": str(error), "key": error.key, "id": error.id}
+    except AllcoresError as error:
+        return {"error": type(error).__name__, "text": str(error)}
+    except Exception as error:  # a row that is none
+        return {"error": "StoreError", "text": f"it was not committed: {type(error).__name__}: {error}"}
+    job = submitted.job
+    return {"id": job.id, "seq": job.seq, "changed": job.changed, "replayed": submitted.replayed}
+
+
+def _remove_old(path: str) -> None:
+    """Remove the socket of a supervisor that is gone; anything else of that name stays."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+
+
+def _is_own_user(connected: socket.socket) -> bool:
+    """Whether the other end is this user's; the folder says so, too, which others cannot enter."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    try:
+        raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return False
+    return bool(struct.unpack("3i", raw)[1] == os.geteuid())
+
+
+class CommitClient:
+    """Hands submissions to the supervisor, from any thread.
+
+    Args:
+        folder: Of the store.
+        timeout: Seconds for which an answer is waited for.
+    """
+
+    def __init__(self, folder: str, timeout: float) -> None:
+        self._folder = folder
+        self._timeout = timeout
+        self._guard = threading.Lock()
+        self._idle: list[socket.socket] = []
+        self._pid = os.getpid()
+
+    def submit(self, rows: Sequence[Prepared]) -> list[Submitted | AllcoresError | str]:
+        """Hand over submissions; for each what became of it, or the id of a job that was there.
+
+        Raises:
+            Unanswered: Nothing is known of them.
+        """
+        connected, is_new = self._connected()
+        frame = _frame([each.row for each in rows])
+        try:
+            try:
+                answers = self._asked(connected, frame)
+            except Unanswered:
+                if is_new:
+                    raise
+                # An idle one of a supervisor that is gone; there may be another.
+                connected.close()
+                connected, _ = self._connected(idle=False)
+                answers = self._asked(connected, frame)
+            if len(answers) != len(rows):
+                raise Unanswered
+        except BaseException:
+            connected.close()
+            raise
+        self._keep(connected)
+        return [_heard(row, answer) for row, answer in zip(rows, answers, strict=True)]
+
+    def _asked(self, connected: socket.socket, frame: bytes) -> list[dict[str, Any]]:
+        try:
+            connected.sendall(frame)
+            connection = _Connection(connected)
+            while not (frames := connection.frames()):
+                if not (data := connected.recv(1 << 20)):
+                    raise Unanswered
+                connection.buffer += data
+            found = json.loads(frames[0])
+        except (OSError, ValueError):
+            raise Unanswered from None
+        if not isinstance(found, list):
+            raise Unanswered
+        return found
+
+    def _connected(self, *, idle: bool = True) -> tuple[socket.socket, bool]:
+        with self._guard:
+            if self._pid != os.getpid():  # those are the parent's
+                for each in self._idle:
+                    each.close()
+                self._idle, self._pid = [], os.getpid()
+            if idle and self._idle:
+                return self._idle.pop(), False
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connected.settimeout(self._timeout)
+            with socket_path(self._folder, NAME) as path:
+                connected.connect(path)
+            if not _is_own_user(connected):
+                raise Unanswered
+        except OSError:
+            connected.close()
+            raise Unanswered from None
+        except BaseException:
+            connected.close()
+            raise
+        return connected, True
+
+    def _keep(self, connected: socket.socket) -> None:
+        with self._guard:
+            if len(self._idle) < KEPT:
+                self._idle.append(connected)
+                return
+        connected.close()
+
+    def close(self) -> None:
+        """Close idle connections; idempotent."""
+        with self._guard:
+            idle, self._idle = self._idle, []
+        for each in idle:
+            each.close()
+
+
+def _heard(row: Prepared, answer: dict[str, Any]) -> Submitted | AllcoresError | str:
+    kind = answer.get("error")
+    if kind is None:
+        return str(answer["id"]) if answer["replayed"] else as_submitted(row, answer["seq"], answer["changed"])
+    text = str(answer.get("text"))
+    if kind == "KeyConflict":
+        return KeyConflict(text, key=str(answer.get("key")), id=str(answer.get("id")))
+    found = getattr(model, str(kind), StoreError)
+    plain = isinstance(found, type) and issubclass(found, StoreError) and found is not model.SchemaTooNew
+    return found(text) if plain else StoreError(text)
+
+
+def is_there(folder: str) -> bool:
+    """Whether a supervisor has left a socket there: it may be gone all the same."""
+    return os.path.exists(os.path.join(folder, NAME))
