@@ -1,6 +1,6 @@
 """What people do with jobs: cancel, retry, delete and bring back, many at once, each written down.
 
-Many are done in portions, so that others get their turn; and only those that somebody saw: a job that has changed its
+Many are done in portions, so that others get their turn; and only those that were seen: a job that has changed its
 state since a snapshot was taken is left alone.
 """
 

@@ -16,8 +16,8 @@ from allcores.jobs.database import Database
 from allcores.system.own_files import REOPEN
 
 LOCK = "checkpoint.lock"
-#: bytes of the log at which the supervisor moves it, and at which anybody does
-OF_SUPERVISOR, OF_ANYBODY = 4 * 1024**2, 64 * 1024**2
+#: bytes of the log at which the supervisor moves it, and at which another process does
+OF_SUPERVISOR, OF_OTHERS = 4 * 1024**2, 64 * 1024**2
 
 _guard = threading.Lock()
 

@@ -112,9 +112,9 @@ class Walk:
         wanted = self.wanted
         if wanted.tag is not None:
             table = schema.job_tags
-            return self._lane(table.c.seq, beyond, limit, table.c.tag == wanted.tag)
-        lanes = [
-            self._lane(
+            return self._one_order(table.c.seq, beyond, limit, table.c.tag == wanted.tag)
+        orders = [
+            self._one_order(
                 _jobs.c.seq,
                 beyond,
                 limit,
@@ -123,7 +123,7 @@ class Walk:
             )
             for state in self._states()
         ]
-        return lanes[0] if len(lanes) == 1 else list(heapq.merge(*lanes, reverse=self.older))[:limit]
+        return orders[0] if len(orders) == 1 else list(heapq.merge(*orders, reverse=self.older))[:limit]
 
     def _states(self) -> Sequence[str | None]:
         if self.wanted.states:
@@ -131,7 +131,7 @@ class Walk:
         # The index by task goes by state: each gives its newest.
         return [None] if self.wanted.task is None else [state.value for state in State]
 
-    def _lane(self, seq: Any, beyond: int | None, limit: int, *conditions: ColumnElement[bool]) -> list[int]:
+    def _one_order(self, seq: Any, beyond: int | None, limit: int, *conditions: ColumnElement[bool]) -> list[int]:
         first, last = self._first, self._last
         if beyond is not None:
             first, last = (first, min(last, beyond - 1)) if self.older else (max(first, beyond + 1), last)

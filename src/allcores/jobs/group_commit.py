@@ -118,7 +118,7 @@ class GroupCommit:
         except BaseException as error:
             of_the_store = isinstance(error, JobsError) and type(error) is not StoreError
             if len(batch) > 1 and isinstance(error, Exception) and not of_the_store:
-                # One of them is to blame, and the others shall not suffer.
+                # One of them is at fault, and the others shall not suffer.
                 for each in batch:
                     try:
                         self._commit([each])

@@ -19,7 +19,7 @@ class State(enum.StrEnum):
     """Where a job is: in the queue, at work, or at one of five ends.
 
     `queued` → `running` → `succeeded`, `failed`, `timed_out`, `cancelled` or `quarantined`; from `running` back to
-    `queued` for another attempt, and from any end back to `queued` if somebody retries it.
+    `queued` for another attempt, and from any end back to `queued` if it is retried.
     """
 
     QUEUED = "queued"
@@ -37,7 +37,7 @@ class State(enum.StrEnum):
         return self not in (State.QUEUED, State.RUNNING)
 
 
-#: in which a job stays, unless somebody retries it
+#: in which a job stays, unless it is retried
 FINAL_STATES = tuple(state for state in State if state.is_final)
 
 
@@ -138,7 +138,7 @@ class Job:
         parent: Id of the job that it was made from (run again, failed items only).
         key: The caller's: a second submission with it is the same job.
         submitted_by: Who submitted it.
-        cancel_requested: Somebody asked for its end; it is `cancelled` only once its process is gone.
+        cancel_requested: Its end was asked for; it is `cancelled` only once its process is gone.
         worker: Where it runs.
         note: In words, why it is where it is.
         webhook: An address that is told of its end, if there is one.
@@ -345,7 +345,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The jobs that somebody saw: what fits a filter and has not changed its state since.
+    """The jobs that were seen: what fits a filter and has not changed its state since.
 
     Attributes:
         filter: Which jobs.

@@ -126,7 +126,7 @@ class JobStore:
         with self._condition:
             self._last_change = max(self._last_change, change)
             self._condition.notify_all()
-        if change % 64 == 0 and checkpoints.size_of_log(self._database) > checkpoints.OF_ANYBODY:
+        if change % 64 == 0 and checkpoints.size_of_log(self._database) > checkpoints.OF_OTHERS:
             checkpoints.checkpoint(self._database, self.folder)
 
     # -- submit --------------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ class JobStore:
             return statistics.of_window(connection, window, time.time())
 
     def change_number(self) -> int:
-        """Grows with each change that anybody makes: what was read at one number is still true at the same."""
+        """Grows with each change, whoever makes it: what was read at one number is still true at the same."""
         with self._database.reading() as connection:
             return int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
 
