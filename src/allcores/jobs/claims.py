@@ -103,7 +103,7 @@ def _claimed(transaction: Transaction, limit: int, tasks: frozenset[str]) -> lis
 
 
 def quarantine(transaction: Transaction, damaged: Sequence[Job]) -> None:
-    """Put damaged rows where they are listed and not run; what is in them stays as it is."""
+    """Put damaged rows where they are listed and not run; their arguments and results stay as they are."""
     for job in damaged:
         transaction.connection.execute(
             update(_jobs)

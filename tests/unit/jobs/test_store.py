@@ -1,21 +1,38 @@
-"""The store of jobs: in, claimed, finished, counted, listed, by one process."""
+"""The store of jobs, in SQLite and in PostgreSQL: in, claimed, finished, counted, listed, deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import contextlib
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Connection, text
 
-from allcores.jobs.model import Claim, Finished, JobError, JobFilter, KeyConflict, State, Submission
+from allcores.jobs import migrations, schema
+from allcores.jobs.database import Database
+from allcores.jobs.location import locate
+from allcores.jobs.model import (
+    AlreadySupervised,
+    BadJob,
+    Claim,
+    Finished,
+    JobError,
+    JobFilter,
+    KeyConflict,
+    Progress,
+    SchemaTooNew,
+    State,
+    StoreError,
+    Submission,
+    UndoExpired,
+)
 from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[JobStore]:
-    with JobStore.open(tmp_path / "jobs.sqlite", synchronous="NORMAL") as store:
-        yield store
 
 
 def test_a_job_goes_in_and_comes_to_its_end(store: JobStore) -> None:
@@ -93,3 +110,352 @@ def test_what_is_old_goes_and_its_files_go_with_it(store: JobStore) -> None:
     kept = {job.id for job in store.page().jobs}
     assert {folder.name for folder in (store.folder / "results").iterdir()} == {c.job.id for c in claims[3:]} < kept
     assert store.counts().total == 3
+
+
+def sums(store: JobStore) -> dict[str, int]:
+    """Jobs by state as `count(*)` has them."""
+    with store.reading() as connection:
+        rows = connection.execute(text("SELECT state, count(*) FROM allcores_jobs GROUP BY state")).all()
+    return {str(state): int(number) for state, number in rows}
+
+
+def counted(store: JobStore) -> dict[str, int]:
+    return {state.value: number for state, number in store.counts().by_state.items() if number}
+
+
+def test_counters_are_what_count_says(store: JobStore) -> None:
+    """Whatever is done, in a fixed random order."""
+    chance = random.Random(7)
+    held: list[Claim] = []
+    deleted: list[int] = []
+    with store.become_supervisor():
+        for _ in range(120):
+            ids = [job.id for job in store.page(limit=5).jobs]
+            match chance.randrange(9):
+                case 0 | 1:
+                    store.submit_many(
+                        [Submission(chance.choice("abc"), {"x": "y" * 9}, run_at=chance.choice((None, 4e9)))] * 3
+                    )
+                case 2 | 3:
+                    held += store.claim(3, ["a", "b", "c"])
+                case 4 | 5 if held:
+                    state = chance.choice([State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.QUEUED])
+                    store.finish(held.pop(), Finished(state, result="r"))
+                case 6:
+                    store.retry(ids, "x")
+                case 7:
+                    deleted.append(store.delete(ids[:2], "x").audit)
+                case 8 if deleted:
+                    with contextlib.suppress(UndoExpired):
+                        store.undelete(deleted.pop(), "x")
+                case _:
+                    store.cancel(ids[2:], "x")
+            assert counted(store) == sums(store)
+    with store.reading() as connection:
+        taken = connection.execute(text("SELECT sum(bytes) FROM allcores_jobs")).scalar() or 0
+        tagged = connection.execute(text("SELECT count(*) FROM allcores_tags")).scalar()
+    assert (store.counts().bytes, tagged) == (taken, 0)
+
+
+def test_the_highest_priority_comes_first_then_the_oldest_and_delayed_ones_wait(store: JobStore) -> None:
+    for name, priority, run_at in [
+        ("low", -1, None),
+        ("a", 0, None),
+        ("b", 0, None),
+        ("high", 5, None),
+        ("late", 9, 4e9),
+    ]:
+        store.submit("f", {"name": name}, priority=priority, run_at=run_at)
+    store.submit("unknown", {}, priority=10)
+    with store.become_supervisor():
+        names = [claim.job.arguments["name"] for _ in range(5) for claim in store.claim(1, ["f"])]
+    assert names == ["high", "a", "b", "low"]
+    assert store.counts().delayed == 1
+
+
+def test_what_was_delayed_is_claimed_once_its_time_has_come(store: JobStore) -> None:
+    job = store.submit("f", {}, run_at=time.time() + 0.05).job
+    with store.become_supervisor():
+        claims: list[Claim] = []
+        while not claims:
+            claims = store.claim(1, ["f"])
+    assert claims[0].job.id == job.id and time.time() >= job.run_at
+
+
+def test_a_release_charges_nothing(store: JobStore) -> None:
+    store.submit_many([Submission("f", {})] * 2)
+    with store.become_supervisor():
+        claims = store.claim(2, ["f"])
+        store.cancel([claims[1].job.id], "anna")
+        assert store.cancel_requests() == [claims[1].job.id]
+        assert store.release(claims) == 2
+        assert store.release(claims) == 0
+        assert not store.finish(claims[0], Finished(State.SUCCEEDED))
+    queued, cancelled = (store.get(claim.job.id) for claim in claims)
+    assert queued is not None and (queued.state, queued.attempts, queued.crashes) == (State.QUEUED, 0, 0)
+    assert cancelled is not None and cancelled.state is State.CANCELLED
+
+
+def test_what_a_dead_supervisor_held_is_queued_again(opened: Callable[[], JobStore]) -> None:
+    """What had not begun costs nothing, what ran is a crash, and the third one is the last."""
+    store = opened()
+    store.submit_many([Submission("f", {"i": i}) for i in range(3)])
+    for crashes in range(1, 4):
+        lock = store.become_supervisor()
+        claims = sorted(store.claim(3, ["f"]), key=lambda claim: claim.job.seq)
+        store.report_worker(claims[0], 4711)
+        if crashes == 3:
+            store.report_worker(claims[1], 4712)
+            store.cancel([claims[1].job.id], "anna")
+        lock.release()
+        with store.become_supervisor():
+            found = {job.seq: job for job in store.recover()}
+            assert not store.finish(claims[0], Finished(State.SUCCEEDED)), "the claim is nobody's any more"
+        assert [found[claim.job.seq].crashes for claim in claims] == [crashes, int(crashes == 3), 0]
+    assert [found[claim.job.seq].state for claim in claims] == [State.QUARANTINED, State.CANCELLED, State.QUEUED]
+    error = found[claims[0].job.seq].error
+    assert error is not None and error.cause == "supervisor lost"
+
+
+def test_only_one_supervisor(opened: Callable[[], JobStore]) -> None:
+    store, other = opened(), opened()
+    with pytest.raises(StoreError, match="become_supervisor"):
+        store.claim(1, ["f"])
+    with store.become_supervisor():
+        with pytest.raises(AlreadySupervised) as caught:
+            other.become_supervisor()
+        assert caught.value.pid == os.getpid() == other.supervisor_pid()
+    assert other.supervisor_pid() is None
+    other.become_supervisor().release()
+
+
+def test_jobs_that_somebody_saw_and_no_others(store: JobStore) -> None:
+    """A job that fails while all failed ones are retried is left alone."""
+    store.submit_many([Submission("f", {"i": i}) for i in range(4)])
+    with store.become_supervisor():
+        claims = store.claim(4, ["f"])
+        store.finish_many([(claim, Finished(State.FAILED)) for claim in claims[:3]])
+        seen = store.snapshot(JobFilter(states=(State.FAILED,)))
+        store.finish(claims[3], Finished(State.FAILED))
+        store.retry([claims[0].job.id], "other")
+    changed = store.retry(seen, "anna")
+    assert (seen.count, changed.count, changed.skipped) == (3, 2, 1)
+    last = store.get(claims[3].job.id)
+    assert last is not None and last.state is State.FAILED
+    row = store.audit()[0]
+    assert (row.by, row.action, row.count, row.detail["filter"]) == ("anna", "retry", 2, {"states": ["failed"]})
+
+
+def test_what_is_found_by_text_tag_task_and_time(store: JobStore) -> None:
+    for i in range(30):
+        store.submit(
+            "odd" if i % 2 else "even", {"i": i, "text": "Zürich 100%_ 😀"}, tags=["third"] if i % 3 == 0 else []
+        )
+    assert [job.arguments["i"] for job in store.page(JobFilter(text="zürich 100%_ 😀"), limit=2).jobs] == [29, 28]
+    assert store.page(JobFilter(text="100%x")).searched == 30
+    assert [job.arguments["i"] for job in store.page(JobFilter(tag="third", task="odd")).jobs] == [27, 21, 15, 9, 3]
+    assert [job.arguments["i"] for job in store.page(JobFilter(task="even", text='"i":4,')).jobs] == [4]
+    tenth = store.page(JobFilter(text='"i":10,')).jobs[0]
+    assert len(store.page(JobFilter(since=tenth.created)).jobs) == 20
+    assert len(store.page(JobFilter(until=tenth.created)).jobs) == 10
+    assert store.page(JobFilter(since=4e9)).jobs == store.page(JobFilter(until=1.0)).jobs == ()
+
+
+def test_a_search_ends_when_time_is_up_and_goes_on_from_there(store: JobStore) -> None:
+    store.submit_many([Submission("f", {"i": i}) for i in range(600)])
+    page = store.page(JobFilter(text='"i":0}'), seconds=0.0)
+    assert (page.jobs, page.searched_all) == ((), False) and 0 < page.searched < 600
+    seen = page.searched
+    while page.older is not None:
+        page = store.page(JobFilter(text='"i":0}'), after=page.older, seconds=0.0)
+        seen += page.searched
+    assert (len(page.jobs), seen) == (1, 600)
+
+
+VALUES = {
+    "big": 2**200 + 1,
+    "float": 0.1 + 0.2,
+    "order": {"z": 1, "a": 2},
+    "text": "a\0b \ud800 \u202e 😀 </script>",
+    "long": "x" * 1_000_000,
+    "nested": [[None, True, -0.0]],
+}
+
+
+def test_values_come_back_as_they_were(store: JobStore) -> None:
+    job = store.submit("f", VALUES).job
+    with store.become_supervisor():
+        store.finish(store.claim(1, ["f"])[0], Finished(State.SUCCEEDED, result=VALUES))
+    kept = store.get(job.id)
+    assert kept is not None and repr(kept.arguments) == repr(kept.result) == repr(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (float("nan"), "JSON does not have"),
+        ({1: 2}, "only strings as keys"),
+        ({1, 2}, "of type set"),
+        (10**5000, "digits"),
+        ("x" * 5_000_000, "put the data into a file"),
+        (json.loads("[" * 200 + "]" * 200), "deeper than 100"),
+    ],
+    ids=["nan", "keys", "set", "digits", "large", "deep"],
+)
+def test_what_cannot_be_kept_is_refused_by_name(store: JobStore, value: object, why: str) -> None:
+    with pytest.raises(BadJob, match=why) as caught:
+        store.submit_many([Submission("f", {}), Submission("f", {"fine": 1, "bad": value})])
+    assert "['bad']" in str(caught.value) or "arguments" in str(caught.value)
+    assert store.counts().total == 0
+
+
+@pytest.mark.parametrize(
+    "submission",
+    [
+        Submission("", {}),
+        Submission("f\n", {}),
+        Submission("f", {}, priority=2**40),
+        Submission("f", {}, run_at=float("inf")),
+        Submission("f", {}, timeout=0),
+        Submission("f", {}, retries=-1),
+        Submission("f", {}, tags=("",)),
+        Submission("f", {}, tags=tuple(map(str, range(21)))),
+        Submission("f", {}, key="k" * 501),
+    ],
+    ids=str,
+)
+def test_bad_submissions_are_refused(store: JobStore, submission: Submission) -> None:
+    with pytest.raises(BadJob):
+        store.submit_many([submission])
+
+
+DAMAGE = {
+    "arguments": "{not json",
+    "tags": "7",
+    "files": "[1]",
+    "error": "[]",
+}
+
+
+@pytest.mark.parametrize("column", DAMAGE)
+def test_a_damaged_row_is_quarantined_and_the_others_run(store: JobStore, column: str) -> None:
+    jobs = [store.submit("f", {"i": i}).job for i in range(3)]
+    spoil(store, f"UPDATE allcores_jobs SET {column} = :value WHERE seq = :seq", value=DAMAGE[column], seq=jobs[1].seq)
+    listed = store.page().jobs
+    assert [job.state for job in listed] == [State.QUEUED, State.QUARANTINED, State.QUEUED]
+    with store.become_supervisor():
+        assert [claim.job.id for claim in store.claim(3, ["f"])] == [jobs[0].id, jobs[2].id]
+    kept = store.get(jobs[1].id)
+    assert kept is not None and "damaged" in kept.note and kept.error is not None and kept.error.cause == "damaged row"
+    assert counted(store) == sums(store) == {"running": 2, "quarantined": 1}
+
+
+def test_a_state_that_is_no_word_is_quarantined_when_a_supervisor_starts(store: JobStore) -> None:
+    job = store.submit("f", {}).job
+    spoil(store, "UPDATE allcores_jobs SET state = 'qeued' WHERE seq = :seq", seq=job.seq)
+    assert store.counts().by_state[State.QUARANTINED] == 1
+    with store.become_supervisor():
+        store.recover()
+    assert sums(store) == {"quarantined": 1}
+
+
+def spoil(store: JobStore, statement: str, **values: object) -> None:
+    with store.reading() as connection:
+        connection.execute(text(statement), values)
+        connection.commit()
+
+
+def test_fifty_at_once_with_one_key_are_one_job(opened: Callable[[], JobStore]) -> None:
+    stores = [opened(), opened()]
+    with stores[0].become_supervisor(), ThreadPoolExecutor(50) as threads:
+        found = list(threads.map(lambda i: stores[i % 2].submit("f", {"n": 1}, key="order 7"), range(50)))
+    assert len({each.job.id for each in found}) == 1
+    assert sorted(each.replayed for each in found) == [False] + [True] * 49
+    assert stores[0].counts().total == 1
+
+
+def test_progress_is_the_last_told_and_only_by_who_has_the_claim(store: JobStore) -> None:
+    store.submit("f", {})
+    with store.become_supervisor():
+        (claim,) = store.claim(1, ["f"])
+        assert store.report_worker(claim, 4711)
+        assert store.report_progress(claim, Progress(done=1, total=10, at=1.0))
+        assert store.report_progress(claim, Progress(done=2, total=10, at=2.0, run="r"))
+        job = store.get(claim.job.id)
+        assert job is not None and job.progress == Progress(done=2, total=10, at=2.0, run="r")
+        assert job.worker is not None and job.worker.pid == 4711
+        store.finish(
+            claim, Finished(State.FAILED, error=JobError("ValueError", "no"), progress=Progress(done=3, at=3.0))
+        )
+        assert not store.report_progress(claim, Progress(done=4))
+    job = store.get(claim.job.id)
+    assert job is not None and job.progress is not None and job.progress.done == 3
+    assert store.stats(60).failures == {("exception", "ValueError"): 1}
+
+
+def test_the_change_number_grows_and_is_waited_for(opened: Callable[[], JobStore]) -> None:
+    store, other = opened(), opened()
+    before = store.change_number()
+    assert store.wait_for_change(before, timeout=0.0) == before
+    with ThreadPoolExecutor(1) as thread:
+        heard = thread.submit(store.wait_for_change, before, 60.0)
+        other.submit("f", {})
+        assert heard.result(60) > before
+
+
+def test_records_are_kept_by_kind_and_name(store: JobStore) -> None:
+    store.put_record("schedule", "b", {"cron": "* * * * *"})
+    store.put_record("schedule", "a", [1])
+    store.put_record("schedule", "a", [2])
+    assert store.records("schedule") == {"a": [2], "b": {"cron": "* * * * *"}}
+    assert (store.delete_record("schedule", "a"), store.delete_record("schedule", "a")) == (True, False)
+
+
+def test_what_was_deleted_long_ago_is_gone(store: JobStore) -> None:
+    job = store.submit("f", {}, key="k").job
+    deleted = store.delete([job.id], "anna")
+    spoil(store, "UPDATE allcores_deleted SET deleted = 0")
+    with store.become_supervisor():
+        assert store.maintain().undone == 1
+    with pytest.raises(UndoExpired):
+        store.undelete(deleted.audit, "anna")
+    assert not store.submit("f", {}, key="k").replayed
+
+
+def test_an_older_program_refuses_a_newer_store(store: JobStore, where: str) -> None:
+    spoil(store, "UPDATE allcores_meta SET value = '99' WHERE name = 'version'")
+    with pytest.raises(SchemaTooNew, match="newer allcores") as caught:
+        JobStore.open(where)
+    assert (caught.value.found, caught.value.known) == (99, schema.VERSION)
+
+
+def test_an_older_store_is_brought_up_to_date_in_one_step(store: JobStore, where: str) -> None:
+    job = store.submit("f", {}).job
+    database = Database(locate(where))
+    try:
+        steps = {
+            schema.VERSION + 1: lambda connection: connection.execute(
+                text("ALTER TABLE allcores_jobs ADD COLUMN extra TEXT")
+            ),
+            schema.VERSION + 2: failing,
+        }
+        with pytest.raises(ZeroDivisionError):
+            migrations.prepare(database, known=schema.VERSION + 2, steps=steps)
+        with database.reading() as connection:
+            assert migrations.version_of(connection) == schema.VERSION, "all steps, or none"
+        migrations.prepare(database, known=schema.VERSION + 1, steps=steps)
+        with database.reading() as connection:
+            assert migrations.version_of(connection) == schema.VERSION + 1
+    finally:
+        database.close()
+    assert store.get(job.id) == job, "a program that is at work and older still reads what it knows"
+    with pytest.raises(SchemaTooNew):
+        JobStore.open(where)
+
+
+def one_column_more(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE allcores_jobs ADD COLUMN extra TEXT"))
+
+
+def failing(connection: Connection) -> None:
+    raise ZeroDivisionError
