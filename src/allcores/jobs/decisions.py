@@ -1,0 +1,102 @@
+"""What becomes of a job after each way in which an attempt can end. Pure: no clock, no chance of its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from allcores.errors import WorkerLost
+from allcores.jobs.model import Claim, Finished, Job, JobError, ResultFile, State
+from allcores.jobs.plain_call import Answer
+from allcores.jobs.tasks import Task
+
+#: seconds before a job whose process died runs again, doubled for each further death
+AFTER_CRASH_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for all jobs.
+
+    Attributes:
+        most_crashes: Deaths of its process after which a job is quarantined.
+    """
+
+    most_crashes: int = 3
+
+
+def backoff_s(task: Task, attempts: int, chance: float) -> float:
+    """Seconds before the next attempt.
+
+    Args:
+        task: With its backoff.
+        attempts: Those that failed so far, from 1.
+        chance: From 0 to 1: how much of the half that is left to chance.
+    """
+    whole = min(task.backoff * 2.0 ** min(attempts - 1, 60), task.backoff_most)
+    return whole * (0.5 + 0.5 * chance)
+
+
+def succeeded(answer: Answer) -> Finished:
+    """It returned."""
+    files = tuple(ResultFile(name, size, media_type) for name, size, media_type in answer.files)
+    if answer.text is None:
+        return Finished(State.SUCCEEDED, files=files, note="the result is large: it is in result.json")
+    return Finished(State.SUCCEEDED, result=json.loads(answer.text), files=files)
+
+
+def after_exception(claim: Claim, task: Task, answer: Answer, now: float, chance: float) -> Finished:
+    """It raised: tried again if attempts are left."""
+    error = JobError(answer.type, answer.message, answer.traceback)
+    attempts = claim.job.attempts + 1
+    if attempts > claim.job.retries:
+        tried = f" after {attempts} attempts" if attempts > 1 else ""
+        return Finished(State.FAILED, error=error, note=f"{answer.type}{tried}")
+    wait_s = backoff_s(task, attempts, chance)
+    note = f"attempt {attempts} of {claim.job.retries + 1} raised {answer.type}; the next is in {wait_s:.1f} s"
+    return Finished(State.QUEUED, error=error, retry_at=now + wait_s, note=note)
+
+
+def after_deadline(seconds: float) -> Finished:
+    """It used up its time, and its process was ended."""
+    message = f"it ran longer than the {seconds:g} s that are allowed, and was ended"
+    return Finished(State.TIMED_OUT, error=JobError("TaskTimeout", message, cause="deadline"), note="deadline")
+
+
+def after_cancel() -> Finished:
+    """Somebody asked for its end, and its process is gone."""
+    return Finished(State.CANCELLED, note="cancelled while it ran; its process is gone")
+
+
+def after_crash(claim: Claim, error: JobError, policy: Policy, now: float) -> Finished:
+    """Its process died: it runs again, but not for ever."""
+    crashes = claim.job.crashes + 1
+    if crashes >= policy.most_crashes:
+        note = f"quarantined: its process died {crashes} times, the last time by {error.cause}"
+        return Finished(State.QUARANTINED, error=error, crashed=True, note=note)
+    note = f"its process died ({error.cause}), {crashes} of {policy.most_crashes} times that are allowed"
+    at = now + AFTER_CRASH_S * 2 ** (crashes - 1)
+    return Finished(State.QUEUED, error=error, crashed=True, retry_at=at, note=note)
+
+
+def lost(error: WorkerLost) -> JobError:
+    """What is told of a worker's death: its cause, in words."""
+    return death(error.signal, error.exitcode, error.peak_memory, str(error), error.stack or "")
+
+
+def death(signal: str | None, exitcode: int | None, peak_memory: int | None, message: str, stack: str = "") -> JobError:
+    """What is told of a process's death."""
+    if "Limits(memory_per_worker" in message:
+        cause = "memory limit"
+    elif signal is not None:
+        cause = signal
+    elif exitcode is not None:
+        cause = f"exit code {exitcode}"
+    else:
+        cause = "unknown"
+    return JobError("WorkerLost", message, stack, cause, peak_memory)
+
+
+def timeout_of(job: Job, task: Task) -> float | None:
+    """Seconds that an attempt may take."""
+    return job.timeout if job.timeout is not None else task.timeout

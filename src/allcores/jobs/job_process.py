@@ -1,0 +1,149 @@
+"""The process of a job whose task gets the running job: what runs in it.
+
+It is a fresh interpreter in a session of its own, so that it and all that it starts can be found and ended. It ends
+with its supervisor: by the kernel's signal, and by the end of the socket to it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from typing import Any
+
+from allcores.jobs import stacks, uploads
+from allcores.jobs.errors import JobDrained
+from allcores.jobs.messages import MessagePipe
+from allcores.jobs.plain_call import Answer, failure
+from allcores.jobs.results import ResultFolder, encode, kept
+from allcores.jobs.running_job import RunningJob
+from allcores.jobs.tasks import Registry
+from allcores.system import own_imports, posix
+
+#: exit code of one whose supervisor is gone
+EXIT_ALONE = 3
+
+
+class SupervisorOfProcess:
+    """The supervisor, as the job's process sees it."""
+
+    def __init__(self, pipe: MessagePipe) -> None:
+        self._pipe = pipe
+        self._granted = threading.Semaphore(0)
+        self._cores = 1
+        self.job: RunningJob | None = None
+        self.start: dict[str, Any] = {}
+        self._started = threading.Event()
+        self._draining = False
+        threading.Thread(target=self._listen, name="allcores-supervisor", daemon=True).start()
+
+    def wait_for_start(self) -> dict[str, Any]:
+        """The first message."""
+        self._started.wait()
+        return self.start
+
+    def attach(self, job: RunningJob) -> None:
+        """The job is there now; what it was to be told meanwhile it is told."""
+        self.job = job
+        if self._draining:
+            job.drain()
+
+    def cores(self) -> int:
+        """Ask for cores; waits for the answer, which comes soon."""
+        self._pipe.send(op="cores")
+        self._granted.acquire()
+        return self._cores
+
+    def give_back(self) -> None:
+        """The cores are free again."""
+        self._pipe.send(op="give_back")
+
+    def report(self, progress: dict[str, Any]) -> None:
+        """How far it is."""
+        self._pipe.send(op="progress", **progress)
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                data = self._pipe.connection.recv(65_536)
+            except OSError:
+                data = b""
+            if not data:
+                # The supervisor is gone: somebody else runs the job now.
+                os._exit(EXIT_ALONE)
+            for message in self._pipe.received(data):
+                self._hear(message)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        op = message.pop("op", None)
+        if op == "start":
+            self.start = message
+            self._started.set()
+        elif op == "granted":
+            self._cores = int(message["cores"])
+            self._granted.release()
+        elif op == "drain":
+            self._draining = True
+            if self.job is not None:
+                self.job.drain()
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Run one attempt and tell the supervisor. Never returns.
+
+    Args:
+        descriptor: Of the socket to the supervisor.
+        parent: Its pid.
+    """
+    posix.die_with_parent(parent)
+    own_imports.install()
+    pipe = MessagePipe(socket.socket(fileno=posix.move_fd_high(descriptor)))
+    supervisor = SupervisorOfProcess(pipe)
+    start = supervisor.wait_for_start()
+    try:
+        answer = _work(start, supervisor, pipe)
+        if answer is None:
+            pipe.send(op="drained")
+        else:
+            pipe.send(op="done", answer=list(answer))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Threads that the task left running do not keep the process.
+        os._exit(0)
+
+
+def _work(start: dict[str, Any], supervisor: SupervisorOfProcess, pipe: MessagePipe) -> Answer | None:
+    store_folder: str = start["store_folder"]
+    job: RunningJob | None = None
+    answer: Answer | None
+    try:
+        stacks.listen(store_folder, fatal=True)
+        sys.path[:] = start["path"]
+        registry = Registry.load(tuple(start["places"]))
+        uploads.use(store_folder)
+        pipe.send(op="ready")
+        task = registry[start["task"]]
+        values = task.arguments.values(start["arguments"])
+        job = RunningJob(
+            start["job"],
+            start["attempt"],
+            store_folder,
+            supervisor,
+            tags=start["tags"],
+            parent=start["parent"],
+        )
+        supervisor.attach(job)
+        value = task.function(job, **values)
+        text = encode(value)
+        files = ResultFolder(store_folder, start["job"])
+        row = kept(text, files)
+        answer = Answer(True, row, tuple(files.publish()))
+    except JobDrained as error:
+        answer = None if job is not None and job.draining else failure(error)
+    except BaseException as error:
+        answer = failure(error)
+    if job is not None:
+        job.close()
+    return answer

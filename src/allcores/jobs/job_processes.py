@@ -1,0 +1,172 @@
+"""Processes of jobs, as the supervisor sees them: started, heard, and ended with all that they started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import allcores
+from allcores.jobs.messages import MessagePipe
+from allcores.jobs.model import Claim
+from allcores.jobs.plain_call import Answer
+from allcores.system import fork_lock, posix, procfs
+
+#: seconds between SIGTERM and SIGKILL
+TERMINATE_S = 0.25
+
+
+@dataclass(slots=True, eq=False)
+class JobProcess:
+    """One attempt of a job, in a process of its own.
+
+    Attributes:
+        claim: The job.
+        pid: Of the process, which is also the number of its session.
+        pipe: To it.
+        started: By the monotonic clock.
+        deadline: When its time is used up, by the monotonic clock; None: never.
+        ready: It has loaded the tasks.
+        wants_cores: Since when it waits for cores; None: it does not.
+        answer: What it said last; None: nothing.
+        drained: It has stopped its runs, to be gone on with.
+        ended_for: Why it is being ended: "cancel", "deadline", "drain", "boot"; None: it is not.
+        kill_at: When it is killed.
+        progress: The last that it told, and has not been written yet.
+    """
+
+    claim: Claim
+    pid: int
+    pipe: MessagePipe
+    started: float
+    deadline: float | None
+    ready: bool = False
+    wants_cores: float | None = None
+    answer: Answer | None = None
+    drained: bool = False
+    ended_for: str | None = None
+    kill_at: float | None = None
+    progress: dict[str, Any] | None = None
+    last_progress: dict[str, Any] | None = None
+    told_pid: bool = False
+    popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @classmethod
+    def start(
+        cls, claim: Claim, store_folder: str, places: tuple[str, ...], now: float, timeout: float | None
+    ) -> JobProcess:
+        """Start it. To be called by a thread that lives as long as the supervisor. Raises: OSError."""
+        with fork_lock.ForkLock():
+            ours, theirs = socket.socketpair()
+            with theirs:
+                source = os.path.dirname(os.path.dirname(os.path.abspath(allcores.__file__)))
+                code = (
+                    f"import sys; sys.path.insert(0, {source!r}); from allcores.jobs.job_process import main;"
+                    f" main({theirs.fileno()}, {os.getpid()})"
+                )
+                try:
+                    popen = subprocess.Popen(
+                        [sys.executable, "-P", "-c", code],
+                        pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL,
+                        start_new_session=True,
+                    )
+                except BaseException:
+                    ours.close()
+                    raise
+        pipe = MessagePipe(ours)
+        # It reads this as soon as it runs; a process that never runs costs no more than this.
+        ours.settimeout(5.0)
+        pipe.send(
+            op="start",
+            job=claim.job.id,
+            task=claim.job.task,
+            arguments=claim.job.arguments,
+            attempt=claim.attempt,
+            tags=list(claim.job.tags),
+            parent=claim.job.parent,
+            store_folder=store_folder,
+            places=list(places),
+            path=[entry or os.getcwd() for entry in sys.path],
+        )
+        ours.setblocking(False)
+        deadline = None if timeout is None else now + timeout
+        return cls(claim, popen.pid, pipe, now, deadline, popen=popen)
+
+    def hear(self) -> Iterator[dict[str, Any]]:
+        """What it has said since; nothing once it is gone."""
+        while True:
+            try:
+                data = self.pipe.connection.recv(262_144)
+            except OSError:
+                return
+            if not data:
+                return
+            try:
+                yield from self.pipe.received(data)
+            except (ValueError, RecursionError):
+                self.end("boot", 0.0)
+                return
+
+    def tell(self, **message: Any) -> None:
+        """Say something to it; it is gone if that fails."""
+        self.pipe.send(**message)
+
+    def end(self, why: str, now: float) -> None:
+        """End it: politely at first, then not; idempotent."""
+        if self.ended_for is None:
+            self.ended_for = why
+        if self.kill_at is None:
+            self.kill_at = now + TERMINATE_S
+            posix.end_group(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it, and everything in its session."""
+        for pid in (self.pid, *session_of(self.pid)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def collect(self) -> tuple[int, int] | None:
+        """How it ended: its wait status, and its largest resident memory in bytes; None while it lives.
+
+        Once it is collected, nothing of its session is left.
+        """
+        try:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid == 0:
+                return None
+            memory = posix.maxrss_bytes(usage.ru_maxrss)
+        except ChildProcessError:  # it was collected elsewhere
+            status, memory = 0, 0
+        if self.popen is not None:
+            self.popen.returncode = os.waitstatus_to_exitcode(status)
+        return status, memory
+
+    def leftovers(self) -> list[int]:
+        """What it started and did not end; killed here."""
+        found = session_of(self.pid)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        return found
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.pipe.close()
+
+
+def session_of(leader: int) -> list[int]:
+    """Processes of a session, without its leader and those that only wait to be reaped."""
+    found = []
+    with contextlib.suppress(OSError):
+        for pid in procfs.processes():
+            fields = procfs.stat_fields(pid)
+            if pid != leader and fields is not None and int(fields[3]) == leader and fields[0] not in (b"Z", b"X"):
+                found.append(pid)
+    return found

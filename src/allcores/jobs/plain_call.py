@@ -1,0 +1,115 @@
+"""Runs in a pool's worker: one attempt of a task that maps nothing, from stored arguments to a result as text.
+
+The supervisor gets plain values only, so that it never unpickles what a task made.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from allcores.jobs import stacks, uploads
+from allcores.jobs.results import ResultFolder, encode, kept
+from allcores.jobs.tasks import Registry
+from allcores.system import own_imports
+
+#: characters of a traceback and a message that are kept
+MOST_TRACEBACK = 20_000
+MOST_MESSAGE = 2_000
+
+_registry: Registry | None = None
+
+
+class Answer(NamedTuple):
+    """What became of an attempt.
+
+    Attributes:
+        ok: It returned.
+        text: Its result as JSON; None if that is in a file.
+        files: Names, sizes and media types.
+        type: Of the exception.
+        message: Of the exception.
+        traceback: Of the exception.
+        seconds: How long it ran.
+    """
+
+    ok: bool
+    text: str | None = None
+    files: tuple[tuple[str, int, str], ...] = ()
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+    seconds: float = 0.0
+
+
+class JobCall(NamedTuple):
+    """What an attempt is told.
+
+    Attributes:
+        job: Its id.
+        task: Name of the task.
+        arguments: As stored.
+        store_folder: Where files are.
+    """
+
+    job: str
+    task: str
+    arguments: dict[str, Any]
+    store_folder: str
+
+
+def load(places: tuple[str, ...], store_folder: str) -> None:
+    """Import the tasks; before the first worker is forked, so that none has to."""
+    global _registry
+    own_imports.install()
+    _registry = Registry.load(places)
+    uploads.use(store_folder)
+
+
+def run(call: JobCall) -> tuple[Any, ...]:
+    """One attempt. Returns the fields of an `Answer`; raises nothing of the task's own."""
+    stacks.listen(call.store_folder)
+    started = perf_counter()
+    answer = _attempt(call)
+    return tuple(answer._replace(seconds=perf_counter() - started))
+
+
+def _attempt(call: JobCall) -> Answer:
+    try:
+        assert _registry is not None, "tasks are loaded before workers start"
+        task = _registry[call.task]
+        value = task.function(**task.arguments.values(call.arguments))
+        text = encode(value)
+        if len(text) < 1_000:
+            return Answer(True, text)
+        files = ResultFolder(call.store_folder, call.job)
+        files.begin()
+        row = kept(text, files)
+        return Answer(True, row, tuple(files.publish()) if row is None else ())
+    except BaseException as error:
+        return failure(error)
+
+
+def failure(error: BaseException) -> Answer:
+    """What is told of an exception: texts, cut to a size."""
+    kind = type(error)
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    try:
+        message = str(error)
+    except Exception as odd:
+        message = f"<its text cannot be had: {type(odd).__name__}>"
+    here = os.path.dirname(__file__)
+    trace = error.__traceback__
+    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == here:
+        trace = trace.tb_next
+    try:
+        text = "".join(traceback.format_exception(kind, error, trace))
+    except Exception:
+        text = f"{name}: {message}"
+    if len(text) > MOST_TRACEBACK:
+        text = f"{text[: MOST_TRACEBACK // 2]}\n...\n{text[-MOST_TRACEBACK // 2 :]}"
+    return Answer(False, type=name, message=message[:MOST_MESSAGE], traceback=text)

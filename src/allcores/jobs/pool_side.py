@@ -1,0 +1,244 @@
+"""The supervisor's pool: attempts of tasks that map nothing, each a call in a warm worker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from allcores.errors import BrokenPool, InternalError, PoolClosed, SetupError, TaskTimeout, WorkerLost
+from allcores.jobs import plain_call
+from allcores.jobs.model import Claim
+from allcores.jobs.plain_call import Answer, JobCall
+from allcores.limits import Limits
+from allcores.pool.pool import Pool
+from allcores.system import procfs
+
+#: seconds of work that may wait in the pool: short jobs are claimed by the dozen, for a claim costs a commit
+AHEAD_S = 0.05
+MOST_AHEAD = 256
+#: seconds between two starts of a pool whose workers cannot start, doubled up to the second
+RESTART_S = (0.5, 30.0)
+#: how much a job's time counts in the mean
+_SHARE = 0.1
+
+
+class PoolTrouble(Exception):
+    """No worker can be had: what was claimed did not run."""
+
+
+@dataclass(slots=True, eq=False)
+class PlainCall:
+    """One attempt in the pool.
+
+    Attributes:
+        claim: The job.
+        future: Of its call.
+        timeout: Seconds that it may take.
+        begun: When it was handed to the pool, by the monotonic clock.
+        ending_for: Why it is being ended ("cancel", "drain"); None: it is not.
+        ending: Processes that have to be gone for that.
+        told_pid: The process that the store knows of.
+    """
+
+    claim: Claim
+    future: Future[Any]
+    timeout: float | None
+    begun: float
+    ending_for: str | None = None
+    ending: set[int] = field(default_factory=set)
+    told_pid: int | None = None
+
+
+class PoolSide:
+    """See the module. For one thread.
+
+    Args:
+        workers: Of the pool.
+        places: Where the tasks are.
+        store_folder: Of the store.
+        limits: Of the pool.
+        wake: Called by any thread when an attempt has ended.
+    """
+
+    def __init__(
+        self, workers: int, places: tuple[str, ...], store_folder: str, limits: Limits, wake: Callable[[], None]
+    ) -> None:
+        self.workers = workers
+        self._places = places
+        self._store_folder = store_folder
+        self._limits = limits
+        self._wake = wake
+        self._pool: Pool | None = None
+        self.calls: dict[str, PlainCall] = {}
+        self._done: deque[PlainCall] = deque()
+        #: mean seconds of a job; long until it is known to be short
+        self.mean_s = 1.0
+        self.trouble = ""
+        self._restart_at = 0.0
+        self._restarts = 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether it takes work now; a pool that broke is started again in time."""
+        return self._pool is not None or time.monotonic() >= self._restart_at
+
+    @property
+    def ahead(self) -> int:
+        """How many more short jobs than workers may be in the pool."""
+        return min(MOST_AHEAD, int(AHEAD_S * self.workers / max(self.mean_s, 1e-4)))
+
+    def start(self) -> None:
+        """Start the workers. Raises: PoolTrouble."""
+        try:
+            self._pool = Pool(
+                self.workers,
+                preload=plain_call.load,
+                preload_args=(self._places, self._store_folder),
+                limits=self._limits,
+                name="jobs",
+            )
+        except (BrokenPool, SetupError, OSError) as error:
+            self.broke(error)
+            raise PoolTrouble(str(error)) from error
+
+    def broke(self, error: BaseException) -> None:
+        """No worker can be had: another pool is started in a while."""
+        pool, self._pool = self._pool, None
+        wait_s = min(RESTART_S[0] * 2**self._restarts, RESTART_S[1])
+        self._restarts += 1
+        self._restart_at = time.monotonic() + wait_s
+        self.trouble = f"workers cannot be started, the next try is in {wait_s:g} s: {error}"
+        if pool is not None:
+            with contextlib.suppress(Exception):
+                pool.close()
+
+    def begin(self, claim: Claim, timeout: float | None) -> None:
+        """Begin an attempt. Raises: PoolTrouble."""
+        if self._pool is None:
+            self.start()
+        assert self._pool is not None
+        job = claim.job
+        told = JobCall(job.id, job.task, job.arguments, self._store_folder)
+        try:
+            future = self._pool.call(plain_call.run, (told,), timeout=timeout)
+        except (BrokenPool, PoolClosed, SetupError, InternalError) as error:
+            self.broke(error)
+            raise PoolTrouble(str(error)) from error
+        call = PlainCall(claim, future, timeout, time.monotonic())
+        self.calls[job.id] = call
+        future.add_done_callback(lambda _: self._ended(call))
+
+    def _ended(self, call: PlainCall) -> None:
+        self._done.append(call)
+        self._wake()
+
+    def ended(self) -> Iterator[tuple[PlainCall, Answer | BaseException]]:
+        """Attempts that have ended since; not those that are being ended."""
+        while self._done:
+            call = self._done.popleft()
+            if call.ending_for is not None or self.calls.get(call.claim.job.id) is not call:
+                continue
+            del self.calls[call.claim.job.id]
+            error = call.future.exception()
+            if error is None:
+                answer = Answer(*call.future.result())
+                self.mean_s += _SHARE * (answer.seconds - self.mean_s)
+                self.trouble, self._restarts = "", 0
+                yield call, answer
+            elif isinstance(error, (TaskTimeout, WorkerLost)):
+                yield call, error
+            elif isinstance(error, (BrokenPool, PoolClosed, SetupError, InternalError)):
+                if self._pool is not None:
+                    self.broke(error)
+                yield call, PoolTrouble(str(error))
+            else:
+                yield call, plain_call.failure(error)
+
+    def end(self, job: str, why: str) -> bool:
+        """End an attempt; `gone` tells when that is so. False if it is ended already."""
+        call = self.calls.get(job)
+        if call is None or call.ending_for is not None:
+            return False
+        before = self.where().get(job)
+        call.ending_for = why
+        if not call.future.cancel():
+            call.ending_for = None
+            return False
+        if before is not None:
+            call.ending.add(before[0])
+        if self._pool is not None:
+            # One that began in this moment is among those that are being ended.
+            call.ending |= {each.pid for each in self._pool.worker_status() if each.pid and each.state == "ending"}
+        return True
+
+    def gone(self) -> list[PlainCall]:
+        """Attempts that were to be ended and whose processes are gone."""
+        ending = [call for call in self.calls.values() if call.ending_for is not None]
+        if not ending:
+            return []
+        where = self.where()
+        found = []
+        for call in ending:
+            place = where.get(call.claim.job.id)
+            if place is not None:
+                call.ending.add(place[0])
+            call.ending = {pid for pid in call.ending if is_alive(pid)}
+            if not call.ending and place is None:
+                del self.calls[call.claim.job.id]
+                found.append(call)
+        return found
+
+    def where(self) -> dict[str, tuple[int, float]]:
+        """Which process runs which job, and for how many seconds."""
+        found: dict[str, tuple[int, float]] = {}
+        if self._pool is None:
+            return found
+        for each in self._pool.worker_status():
+            job = _job_of(each.item)
+            if job is not None and each.pid is not None:
+                found[job.job] = (each.pid, each.seconds)
+        return found
+
+    def status(self) -> list[tuple[int, str, JobCall | None, float]]:
+        """Each worker: its process, state, what it runs, for how long."""
+        if self._pool is None:
+            return []
+        found = self._pool.worker_status()
+        return [(each.pid or 0, each.state, _job_of(each.item), each.seconds) for each in found]
+
+    def close(self) -> None:
+        """End the workers."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+
+def _job_of(item: Any) -> JobCall | None:
+    """The call that a worker's item is: its arguments, by place and by name."""
+    try:
+        found = item[0][0]
+    except (TypeError, IndexError, KeyError):
+        return None
+    return found if isinstance(found, JobCall) else None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs code: one that only waits to be reaped does not."""
+    fields = procfs.stat_fields(pid)
+    if fields is not None:
+        return fields[0] not in (b"Z", b"X")
+    if os.path.isdir("/proc/self"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,176 @@
+"""The supervisor's processes of jobs: which live, what they said, how they ended. For one thread."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from allcores.jobs import decisions, stacks
+from allcores.jobs.core_ledger import CoreLedger
+from allcores.jobs.job_processes import JobProcess, session_of
+from allcores.jobs.model import Claim, JobError, Progress
+from allcores.jobs.plain_call import Answer
+
+#: seconds for which a job that wants to map waits for cores that others are about to give back
+GRANT_S = 2.0
+#: seconds that a process may take to end after its last word
+LAST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnd:
+    """How the process of a job ended.
+
+    Attributes:
+        process: It.
+        answer: What it said of its task; None: nothing.
+        death: What is known of its death, if it said nothing.
+    """
+
+    process: JobProcess
+    answer: Answer | None
+    death: JobError | None
+
+
+class ProcessSide:
+    """See the module.
+
+    Args:
+        store_folder: Of the store.
+        places: Where the tasks are.
+        ledger: Of cores.
+        selector: Wakes the supervisor when one of them says something or ends.
+        boot_s: Seconds in which a process has to have loaded the tasks.
+    """
+
+    def __init__(
+        self,
+        store_folder: str,
+        places: tuple[str, ...],
+        ledger: CoreLedger,
+        selector: selectors.BaseSelector,
+        boot_s: float,
+    ) -> None:
+        self._store_folder = store_folder
+        self._places = places
+        self._ledger = ledger
+        self._selector = selector
+        self._boot_s = boot_s
+        self.processes: dict[str, JobProcess] = {}
+
+    @property
+    def wanting(self) -> bool:
+        """Whether one waits for cores: others begin nothing meanwhile."""
+        return any(each.wants_cores is not None for each in self.processes.values())
+
+    def begin(self, claim: Claim, now: float, timeout: float | None) -> None:
+        """Begin an attempt. Raises: OSError."""
+        process = JobProcess.start(claim, self._store_folder, self._places, now, timeout)
+        self.processes[claim.job.id] = process
+        self._ledger.begin(claim.job.id)
+        self._selector.register(process.pipe.connection, selectors.EVENT_READ)
+
+    def hear(self, now: float) -> None:
+        """Take what they said."""
+        for process in self.processes.values():
+            for message in process.hear():
+                op = message.pop("op", None)
+                if op == "ready":
+                    process.ready = True
+                elif op == "cores":
+                    process.wants_cores = now
+                elif op == "give_back":
+                    self._ledger.give_back(process.claim.job.id)
+                elif op == "progress":
+                    process.progress = process.last_progress = message
+                elif op == "done":
+                    fields = message["answer"]
+                    fields[2] = tuple(tuple(each) for each in fields[2])
+                    process.answer = Answer(*fields)
+                    process.kill_at = process.kill_at or now + LAST_S
+                elif op == "drained":
+                    process.drained = True
+                    process.kill_at = process.kill_at or now + LAST_S
+
+    def watch(self, now: float) -> None:
+        """Grant cores, and end what has used up its time."""
+        for job, process in self.processes.items():
+            if process.wants_cores is not None:
+                most = self._ledger.could_have(job) >= self._ledger.cores
+                if most or now - process.wants_cores >= GRANT_S:
+                    process.wants_cores = None
+                    process.tell(op="granted", cores=self._ledger.grant(job))
+            if process.deadline is not None and now >= process.deadline and process.answer is None:
+                process.end("deadline", now)
+            elif not process.ready and now - process.started >= self._boot_s:
+                process.end("boot", now)
+            if process.kill_at is not None and now >= process.kill_at:
+                process.kill()
+
+    def end(self, job: str, why: str, now: float) -> bool:
+        """End an attempt; False if it has no process here."""
+        process = self.processes.get(job)
+        if process is None or process.answer is not None:
+            return False
+        process.end(why, now)
+        return True
+
+    def drain(self) -> None:
+        """Tell all of them to come to an end in peace."""
+        for process in self.processes.values():
+            process.tell(op="drain")
+
+    def ended(self) -> Iterator[ProcessEnd]:
+        """Those that have ended since, and nothing of which is left."""
+        for job, process in list(self.processes.items()):
+            found = process.collect()
+            if found is None:
+                continue
+            # What it said in its last moment is still in the socket.
+            self.hear(process.started)
+            process.leftovers()
+            self._wait_for_rest(process)
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(process.pipe.connection)
+            process.close()
+            del self.processes[job]
+            self._ledger.end(job)
+            death = None
+            if process.answer is None and not process.drained:
+                death = self._death(process, *found)
+            yield ProcessEnd(process, process.answer, death)
+
+    def _wait_for_rest(self, process: JobProcess) -> None:
+        """What was killed is gone within moments; a look for a second at most."""
+        import time
+
+        until = time.monotonic() + 1.0
+        while session_of(process.pid) and time.monotonic() < until:
+            time.sleep(0.002)
+
+    def _death(self, process: JobProcess, status: int, memory: int) -> JobError:
+        name = None
+        exitcode = None
+        if status & 0x7F:
+            with contextlib.suppress(ValueError):
+                name = signal.Signals(status & 0x7F).name
+        else:
+            exitcode = status >> 8
+        words = stacks.last_words(self._store_folder, process.pid)
+        if process.ended_for == "boot":
+            message = f"its process did not load the tasks within {self._boot_s:g} s"
+            return JobError("WorkerLost", message, words, "did not start", memory)
+        how = f"was killed by {name}" if name else f"ended with exit code {exitcode}"
+        message = f"the process of the job {how} before the task returned; it had used {memory / 1e6:,.0f} MB at most"
+        return decisions.death(name, exitcode, memory, message, words)
+
+
+def progress_of(message: dict[str, object] | None) -> Progress | None:
+    """Progress as a job's process told it."""
+    if message is None:
+        return None
+    known = {name: message.get(name) for name in Progress.__slots__ if name in message}
+    return Progress(**known)  # type: ignore[arg-type]

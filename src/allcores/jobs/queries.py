@@ -1,0 +1,49 @@
+"""What the supervisor asks the store in between: one read that says whether there is anything to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from allcores.jobs.store import JobStore
+
+_CHANGE = text("SELECT number FROM allcores_changes")
+_WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
+_NEXT = text("SELECT min(run_at) FROM allcores_jobs WHERE state = 'queued' AND due = 0")
+_ENDED = text(
+    "SELECT id, finished FROM allcores_jobs"
+    " WHERE finished IS NOT NULL AND finished >= :since AND webhook IS NOT NULL ORDER BY finished LIMIT 1000"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen.
+
+    Attributes:
+        change: The store's change number.
+        waiting: Tasks that have jobs which could run.
+        next_at: When the next delayed job may run, seconds since 1970; None: there is none.
+    """
+
+    change: int
+    waiting: frozenset[str]
+    next_at: float | None
+
+
+def look(store: JobStore) -> Look:
+    """Look. Raises: StoreError."""
+    with store.reading() as connection:
+        change = int(connection.execute(_CHANGE).scalar() or 0)
+        waiting = frozenset(connection.execute(_WAITING).scalars())
+        next_at = connection.execute(_NEXT).scalar()
+    return Look(change, waiting, None if next_at is None else float(next_at))
+
+
+def ended_with_webhook(store: JobStore, since: float) -> list[tuple[str, float]]:
+    """Jobs that came to an end at that time or later and have an address to tell; the first 1,000."""
+    with store.reading() as connection:
+        return [(str(id), float(at)) for id, at in connection.execute(_ENDED, {"since": since}).tuples()]

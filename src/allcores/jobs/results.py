@@ -1,0 +1,159 @@
+"""What a task gives back: JSON in the job's row, and files beside the store.
+
+A file is written under a name of its own below `results/<job id>/.new/`, and gets its place by fsync and rename before
+the job's row is committed. Whatever is there without a row that names it is nobody's, and is removed in time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import mimetypes
+import os
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from allcores.errors import UsageError
+from allcores.runs.options import RunResult
+from allcores.system import own_files
+
+#: below the store's folder
+FOLDER = "results"
+#: in a job's folder: what is not complete yet
+NEW = ".new"
+#: characters of a result that are kept in the job's row; a larger one becomes a file
+IN_ROW = 256 * 1024
+#: the file that it becomes
+RESULT_FILE = "result.json"
+
+
+class ResultFolder:
+    """The files of one job.
+
+    Args:
+        store_folder: Of the store.
+        job: Its id.
+    """
+
+    def __init__(self, store_folder: str | os.PathLike[str], job: str) -> None:
+        self.folder = os.path.join(os.fspath(store_folder), FOLDER, job)
+        self._new = os.path.join(self.folder, NEW)
+
+    def path(self, name: str) -> str:
+        """Where to write a file of that name; it gets its place when the task has returned.
+
+        Raises:
+            UsageError: If that is no name of a file.
+        """
+        if (
+            not isinstance(name, str)
+            or not name
+            or name.startswith(".")
+            or len(name) > 200
+            or any(each in "/\\\0" or not each.isprintable() for each in name)
+        ):
+            raise UsageError(f"{name!r} is no name for a file of results: no folders, no dot at its start")
+        own_files.make_folders(self._new)
+        return os.path.join(self._new, name)
+
+    def begin(self) -> None:
+        """Remove what an earlier attempt left incomplete."""
+        for name in _names(self._new):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._new, name))
+
+    def publish(self) -> list[tuple[str, int, str]]:
+        """Give each file its place, on the disk; returns names, sizes and media types.
+
+        Raises:
+            OSError: If it cannot be done; it can be done again.
+        """
+        found: list[tuple[str, int, str]] = []
+        for name in sorted(_names(self._new)):
+            path = os.path.join(self._new, name)
+            if name.startswith(".") or not os.path.isfile(path) or os.path.islink(path):
+                continue
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+                size = os.fstat(descriptor).st_size
+            finally:
+                os.close(descriptor)
+            os.replace(path, os.path.join(self.folder, name))
+            found.append((name, size, mimetypes.guess_type(name)[0] or "application/octet-stream"))
+        if found:
+            _sync_folder(self.folder)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._new)
+        return found
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def encode(value: Any) -> str:
+    """A result as JSON text.
+
+    Raises:
+        UsageError: If it cannot be written as JSON, or is no number where it should be one.
+    """
+    if isinstance(value, RunResult):
+        value = run_summary(value)
+    try:
+        plain = to_jsonable_python(value, inf_nan_mode="constants")
+        return json.dumps(plain, allow_nan=False, separators=(",", ":"))
+    except (PydanticSerializationError, ValueError, RecursionError, TypeError) as error:
+        what = "it has NaN or an infinity, which are no numbers of JSON" if _has_nan(value) else str(error)
+        raise UsageError(
+            f"the task returned a {type(value).__name__} that cannot be kept as JSON: {what}. Return plain values, or"
+            " write a file to job.result_path(name)"
+        ) from None
+
+
+def _has_nan(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if depth > 100:
+        return False
+    if isinstance(value, dict):
+        return any(_has_nan(each, depth + 1) for each in value.values())
+    return isinstance(value, (list, tuple)) and any(_has_nan(each, depth + 1) for each in value)
+
+
+def run_summary(result: RunResult) -> dict[str, Any]:
+    """A run's result for the job's row: no paths of the machine."""
+    return {
+        "run": result.id,
+        "output": None if result.output is None else os.path.basename(result.output),
+        "items": result.items,
+        **result.counts,
+        "skipped": result.skipped,
+        "resumed": result.resumed,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def kept(text: str, files: ResultFolder) -> str | None:
+    """The text for the row; None if it is too long for that and became a file. Raises: OSError."""
+    if len(text) <= IN_ROW:
+        return text
+    path = files.path(RESULT_FILE)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    with open(own_files.create(path), "w", encoding="utf-8") as file:
+        file.write(text)
+    return None

@@ -1,0 +1,467 @@
+"""The supervisor: claims jobs, runs them on all cores, and writes how they ended. One for each store.
+
+One thread does everything that is decided and written; what runs is in other processes. Whatever happens to this
+process, its workers end with it, and the next supervisor runs again what it had claimed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from allcores.errors import TaskTimeout, UsageError, WorkerLost
+from allcores.jobs import decisions, health, queries, stacks, wake
+from allcores.jobs.core_ledger import CoreLedger
+from allcores.jobs.decisions import Policy
+from allcores.jobs.model import BadJob, Claim, Finished, JobError, State, StoreError
+from allcores.jobs.plain_call import Answer, failure
+from allcores.jobs.pool_side import PoolSide, PoolTrouble
+from allcores.jobs.process_side import ProcessEnd, ProcessSide, progress_of
+from allcores.jobs.tasks import Place, Registry
+from allcores.limits import Limits
+from allcores.system.cores import core_budget
+
+if TYPE_CHECKING:
+    from allcores.jobs.store import JobStore
+
+log = logging.getLogger("allcores.jobs")
+
+#: seconds between two looks at the store where nobody woke us
+LOOK_S = 0.02
+#: seconds between two looks at processes that are to end
+WATCH_S = 0.01
+#: seconds between two looks at what is slow: who runs what, for how long
+SLOW_S = 0.25
+#: seconds before the store is asked again after trouble with it
+TROUBLE_S = 0.5
+
+
+class Supervisor:
+    """Runs the jobs of a store.
+
+    Args:
+        store: The store; this process becomes its supervisor with `run`.
+        tasks: Where the tasks are, or a `Registry` of them.
+        workers: How many jobs run at a time; None: the core budget.
+        grace: Seconds that jobs at work have to end once it was asked to end.
+        max_crashes: Deaths of its process after which a job is quarantined.
+        boot_s: Seconds in which the process of a job has to have loaded the tasks.
+        limits: Of the pool: `Limits(memory_per_worker=...)` is the memory that one job may use.
+
+    Raises:
+        UsageError: If the tasks cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        tasks: Registry | Place | Iterable[Place],
+        *,
+        workers: int | None = None,
+        grace: float = 30.0,
+        max_crashes: int = 3,
+        boot_s: float = 60.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.store = store
+        self.registry = tasks if isinstance(tasks, Registry) else Registry.load(tasks)
+        cores = core_budget().workers if workers is None else workers
+        if isinstance(cores, bool) or not isinstance(cores, int) or cores < 1:
+            raise UsageError(f"workers={workers!r} must be a whole number, 1 or more, or None")
+        folder = os.fspath(store.folder)
+        self._folder = folder
+        self._grace = grace
+        self._policy = Policy(max_crashes)
+        self._ledger = CoreLedger(cores)
+        self._selector = selectors.DefaultSelector()
+        self._wake_ours, self._wake_theirs = socket.socketpair()
+        for each in (self._wake_ours, self._wake_theirs):
+            each.setblocking(False)
+        self._selector.register(self._wake_ours, selectors.EVENT_READ)
+        self._pool = PoolSide(cores, self.registry.places, folder, limits or Limits(), self._wake)
+        self._processes = ProcessSide(folder, self.registry.places, self._ledger, self._selector, boot_s)
+        self._random = random.Random()
+        self._started = time.time()
+        #: asked to end: 1 in peace, 2 now
+        self._stopping = 0
+        self._drain_until: float | None = None
+        #: ends that are not written yet
+        self._ends: list[tuple[Claim, Finished]] = []
+        self._releases: list[Claim] = []
+        self._look: queries.Look | None = None
+        self._looked_at = self._slow_at = self._health_at = 0.0
+        self._seen_change = -1
+        self._store_trouble = ""
+        self._trouble_until = 0.0
+        self._lost_claims = 0
+        self._listener: wake.Listener | None = None
+        #: further duties, called now and then by the supervisor's thread
+        self.duties: list[Duty] = []
+
+    # --- from other threads and signal handlers ---
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ask it to end: begin nothing more, let jobs at work end within the grace; the others are queued again.
+
+        A second call, or `now`, gives them no more time. Any thread, and signal handlers.
+        """
+        self._stopping = 2 if now or self._stopping else 1
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wake_theirs.send(b"w")
+
+    def handle_signals(self) -> None:
+        """SIGTERM and Ctrl-C ask it to end, a second one at once. For the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Run jobs until it is asked to end. The thread that calls it has to live as long: workers end with it.
+
+        Raises:
+            AlreadySupervised: Another process is the supervisor of the store.
+            StoreError: The store cannot be used at all.
+        """
+        lock = self.store.become_supervisor()
+        try:
+            with wake.Listener(self._folder) as listener:
+                self._listener = listener
+                if listener.socket is not None:
+                    self._selector.register(listener.socket, selectors.EVENT_READ)
+                stacks.tidy(self._folder)
+                for job in self.store.recover(max_crashes=self._policy.most_crashes):
+                    log.info("job %s (%s): %s", job.id, job.task, job.note)
+                with contextlib.suppress(PoolTrouble):
+                    self._pool.start()
+                while not self._is_over():
+                    if not lock.held:
+                        raise StoreError("the right to supervise the store was lost: its server closed the connection")
+                    self._step()
+                    self._wait()
+        finally:
+            self._pool.close()
+            for process in list(self._processes.processes.values()):
+                process.kill()
+                process.popen and process.popen.wait()
+                process.close()
+            self._tell("ended")
+            lock.release()
+            for each in self.duties:
+                each.close()
+            self._selector.close()
+            self._wake_ours.close()
+            self._wake_theirs.close()
+
+    def _is_over(self) -> bool:
+        if not self._stopping:
+            return False
+        return not (self._pool.calls or self._processes.processes or self._ends or self._releases) or (
+            self._drain_until is not None and time.monotonic() > self._drain_until + 10.0
+        )
+
+    def _wait(self) -> None:
+        """Until something happens, or a look is due."""
+        now = time.monotonic()
+        busy = bool(self._pool.calls or self._processes.processes)
+        watching = any(call.ending_for for call in self._pool.calls.values()) or any(
+            process.kill_at is not None for process in self._processes.processes.values()
+        )
+        until = min(self._looked_at + LOOK_S, self._slow_at + SLOW_S if busy else self._health_at + health.REPORT_S)
+        if watching:
+            until = min(until, now + WATCH_S)
+        if self._ends or self._releases:
+            until = min(until, max(self._trouble_until, now))
+        for key, _ in self._selector.select(max(0.0, until - now)):
+            if key.fileobj is self._wake_ours:
+                with contextlib.suppress(OSError):
+                    self._wake_ours.recv(65_536)
+            elif self._listener is not None and key.fileobj is self._listener.socket:
+                self._listener.take()
+                self._looked_at = 0.0
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        if self._stopping:
+            self._drain(now)
+        self._processes.hear(now)
+        self._processes.watch(now)
+        self._collect(now)
+        if now >= self._trouble_until:
+            try:
+                self._write()
+                self._look_and_claim(now)
+                self._store_trouble = ""
+            except StoreError as error:
+                self._store_trouble = str(error)
+                self._trouble_until = now + TROUBLE_S
+                log.warning("%s", error)
+        if now - self._slow_at >= SLOW_S:
+            self._slow_at = now
+            self._slow()
+        if now - self._health_at >= health.REPORT_S:
+            self._health_at = now
+            self._tell()
+
+    # --- what has ended ---
+
+    def _collect(self, now: float) -> None:
+        wall = time.time()
+        for call, outcome in self._pool.ended():
+            claim = call.claim
+            if isinstance(outcome, PoolTrouble):
+                self._releases.append(claim)
+            elif isinstance(outcome, TaskTimeout):
+                self._ends.append((claim, decisions.after_deadline(call.timeout or 0.0)))
+            elif isinstance(outcome, WorkerLost):
+                end = decisions.after_crash(claim, decisions.lost(outcome), self._policy, wall)
+                self._ends.append((claim, end))
+            elif isinstance(outcome, Answer):
+                self._ends.append((claim, self._answered(claim, outcome, wall)))
+        for call in self._pool.gone():
+            if call.ending_for == "cancel":
+                self._ends.append((call.claim, decisions.after_cancel()))
+            else:
+                self._releases.append(call.claim)
+        for ended in self._processes.ended():
+            self._process_ended(ended, wall)
+
+    def _answered(self, claim: Claim, answer: Answer, wall: float) -> Finished:
+        if answer.ok:
+            return decisions.succeeded(answer)
+        task = self.registry[claim.job.task]
+        return decisions.after_exception(claim, task, answer, wall, self._random.random())
+
+    def _process_ended(self, ended: ProcessEnd, wall: float) -> None:
+        process = ended.process
+        claim = process.claim
+        if ended.answer is not None:
+            end = self._answered(claim, ended.answer, wall)
+        elif process.drained:
+            self._releases.append(claim)
+            return
+        elif process.ended_for == "cancel":
+            end = decisions.after_cancel()
+        elif process.ended_for == "drain":
+            self._releases.append(claim)
+            return
+        elif process.ended_for == "deadline":
+            end = decisions.after_deadline((process.deadline or 0.0) - process.started)
+        else:
+            assert ended.death is not None
+            end = decisions.after_crash(claim, ended.death, self._policy, wall)
+        progress = progress_of(process.last_progress)
+        self._ends.append((claim, _with(end, progress=progress) if progress is not None else end))
+
+    # --- the store ---
+
+    def _write(self) -> None:
+        """Write what has ended; it stays in the list until that is known to have worked."""
+        if self._ends:
+            ends = self._ends[:]
+            try:
+                held = self.store.finish_many(ends)
+            except BadJob:
+                held = [self._finish_one(claim, end) for claim, end in ends]
+            del self._ends[: len(ends)]
+            for (claim, _), holds in zip(ends, held, strict=True):
+                if not holds:
+                    self._lost_claims += 1
+                    log.warning("job %s: this attempt had lost its claim; its end is not written", claim.job.id)
+            self._looked_at = 0.0
+        if self._releases:
+            releases = self._releases[:]
+            self.store.release(releases)
+            del self._releases[: len(releases)]
+        for process in self._processes.processes.values():
+            progress = progress_of(process.progress)
+            if progress is not None:
+                process.progress = None
+                self.store.report_progress(process.claim, progress)
+
+    def _finish_one(self, claim: Claim, end: Finished) -> bool:
+        try:
+            return self.store.finish(claim, end)
+        except BadJob as error:
+            answer = failure(error)
+            failed = JobError(answer.type, answer.message, cause="result")
+            return self.store.finish(claim, Finished(State.FAILED, error=failed, note="its result cannot be kept"))
+
+    def _look_and_claim(self, now: float) -> None:
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        found = queries.look(self.store)
+        if found.change != self._seen_change:
+            self._seen_change = found.change
+            for job in self.store.cancel_requests():
+                if not self._pool.end(job, "cancel"):
+                    self._processes.end(job, "cancel", now)
+        due = found.next_at is not None and found.next_at <= time.time()
+        waiting = found.waiting & self.registry.keys()
+        if self._stopping or not (waiting or due):
+            return
+        self._claim(waiting, due, now)
+
+    def _claim(self, waiting: frozenset[str] | set[str], due: bool, now: float) -> None:
+        self._count_plain()
+        room = self._ledger.free
+        mapping = {name for name in self.registry if self.registry[name].takes_job}
+        wanted: set[str] = set(self.registry) if due else set(waiting)
+        if self._processes.wanting:
+            return
+        if not self._pool.usable:
+            wanted &= mapping
+        plain = wanted - mapping
+        if room > 0 and wanted & mapping:
+            # By priority among all of them: as many as have a core now.
+            claims = self.store.claim(room, wanted)
+        else:
+            room += self._pool.ahead - max(0, len(self._pool.calls) - self._ledger.cores) if plain else 0
+            claims = self.store.claim(room, plain) if room > 0 and plain else []
+        for claim in claims:
+            self._begin(claim, now)
+        if claims:
+            self._looked_at = 0.0
+
+    def _count_plain(self) -> None:
+        self._ledger.plain = min(len(self._pool.calls), self._ledger.cores)
+
+    def _begin(self, claim: Claim, now: float) -> None:
+        task = self.registry[claim.job.task]
+        timeout = decisions.timeout_of(claim.job, task)
+        try:
+            if task.takes_job:
+                self._processes.begin(claim, now, timeout)
+            else:
+                self._pool.begin(claim, timeout)
+        except (PoolTrouble, OSError) as error:
+            log.warning("job %s cannot be begun now: %s", claim.job.id, error)
+            self._releases.append(claim)
+            self._trouble_until = now + TROUBLE_S
+
+    # --- now and then ---
+
+    def _slow(self) -> None:
+        """Tell the store which process runs which job, so that its death counts; and further duties."""
+        told: list[tuple[Claim, int]] = []
+        for job, (pid, _) in self._pool.where().items():
+            call = self._pool.calls.get(job)
+            if call is not None and call.told_pid != pid:
+                call.told_pid = pid
+                told.append((call.claim, pid))
+        for process in self._processes.processes.values():
+            if not process.told_pid:
+                process.told_pid = True
+                told.append((process.claim, process.pid))
+        with contextlib.suppress(StoreError):
+            if told:
+                self.store.report_workers(told)
+            for each in self.duties:
+                each.look(time.time(), stopping=bool(self._stopping))
+
+    def _tell(self, state: str | None = None) -> None:
+        """Write the report that pages read."""
+        workers = [
+            health.WorkerHealth(pid, status, call and call.job, call and call.task, round(seconds, 3), _memory(pid))
+            for pid, status, call, seconds in self._pool.status()
+        ]
+        now = time.monotonic()
+        workers += [
+            health.WorkerHealth(
+                process.pid,
+                "running" if process.ready else "starting",
+                job,
+                process.claim.job.task,
+                round(now - process.started, 3),
+                _memory(process.pid),
+                self._ledger.of(job),
+            )
+            for job, process in self._processes.processes.items()
+        ]
+        running = sum(1 for each in workers if each.job is not None)
+        if state is None:
+            state = "draining" if self._stopping else "working"
+            if self._pool.trouble:
+                state = "crash-looping"
+            if self._store_trouble:
+                state = "store trouble"
+        found = health.SupervisorHealth(
+            pid=os.getpid(),
+            at=time.time(),
+            started=self._started,
+            state=state,
+            trouble=self._store_trouble or self._pool.trouble,
+            cores=self._ledger.cores,
+            running=running,
+            claimed=max(0, len(self._pool.calls) + len(self._processes.processes) - running),
+            lost_claims=self._lost_claims,
+            workers=tuple(workers),
+            tasks=tuple(self.registry),
+            schedules={name: at for each in self.duties for name, at in each.next_times().items()},
+        )
+        with contextlib.suppress(OSError):
+            health.write(self._folder, found)
+
+    # --- the end ---
+
+    def _drain(self, now: float) -> None:
+        """Begin nothing; what does not end in time is ended, and queued again."""
+        if self._drain_until is None:
+            self._drain_until = now + self._grace
+            self._processes.drain()
+            for job, call in list(self._pool.calls.items()):
+                if not call.future.running():
+                    self._pool.end(job, "drain")
+        if self._stopping > 1:
+            self._drain_until = min(self._drain_until, now)
+        if now >= self._drain_until:
+            for job in list(self._pool.calls):
+                self._pool.end(job, "drain")
+            for job in list(self._processes.processes):
+                self._processes.end(job, "drain", now)
+
+
+class Duty:
+    """Something else that a supervisor sees to now and then."""
+
+    def look(self, wall: float, *, stopping: bool) -> None:
+        """See to it. Raises: StoreError."""
+
+    def next_times(self) -> dict[str, float]:
+        """What is due next, by task."""
+        return {}
+
+    def close(self) -> None:
+        """The supervisor ends."""
+
+
+def _with(end: Finished, **changes: object) -> Finished:
+    from dataclasses import replace
+
+    return replace(end, **changes)  # type: ignore[arg-type]
+
+
+def _memory(pid: int) -> int | None:
+    from allcores.system import procfs
+
+    return procfs.resident_bytes(pid) if pid else None
+
+
+def run_in_thread(supervisor: Supervisor) -> threading.Thread:
+    """Run a supervisor in a thread of its own, which ends with it."""
+    thread = threading.Thread(target=supervisor.run, name="allcores-supervisor")
+    thread.start()
+    return thread
