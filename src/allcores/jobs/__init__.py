@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         ResultFile,
         State,
     )
+    from allcores.jobs.queue import Queue
+    from allcores.jobs.running_job import RunningJob
+    from allcores.jobs.store import JobStore
+    from allcores.jobs.supervisor import Supervisor
     from allcores.jobs.tasks import Registry, Task, task
     from allcores.jobs.uploads import UploadedFile
 
@@ -42,6 +46,10 @@ _HOMES = {
         "ResultFile",
         "State",
     ),
+    "queue": ("Queue",),
+    "running_job": ("RunningJob",),
+    "store": ("JobStore",),
+    "supervisor": ("Supervisor",),
     "tasks": ("Registry", "Task", "task"),
     "uploads": ("UploadedFile",),
 }
@@ -54,12 +62,16 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobFilter",
+    "JobStore",
     "JobsError",
     "KeyConflict",
     "Progress",
+    "Queue",
     "Registry",
     "ResultFile",
+    "RunningJob",
     "State",
+    "Supervisor",
     "Task",
     "TaskNotFound",
     "TooLarge",

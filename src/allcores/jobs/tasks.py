@@ -24,6 +24,8 @@ from allcores.jobs.arguments import Arguments
 from allcores.jobs.errors import TaskNotFound
 
 F = TypeVar("F", bound=Callable[..., Any])
+#: where tasks are: "package.module", "path/to/tasks.py", or the module
+Place = str | os.PathLike[str] | ModuleType
 
 #: what a decorated function has
 _MARK = "__allcores_task__"
@@ -213,9 +215,7 @@ class Registry(Mapping[str, Task]):
             self._tasks[each.name] = each
 
     @classmethod
-    def load(
-        cls, places: str | os.PathLike[str] | ModuleType | Iterable[str | os.PathLike[str] | ModuleType]
-    ) -> Registry:
+    def load(cls, places: Place | Iterable[Place]) -> Registry:
         """Import modules and take what is registered in them.
 
         Args:

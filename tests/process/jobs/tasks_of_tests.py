@@ -1,0 +1,176 @@
+"""Tasks that the tests of the supervisor run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from allcores.jobs import task
+
+
+def note(path: str, text: str = "x") -> None:
+    """Append one line, whole or not at all."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, f"{text}\n".encode())
+    os.close(descriptor)
+
+
+@task
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@task
+def echo(value: Any = None) -> Any:
+    return value
+
+
+@task
+def pid() -> int:
+    return os.getpid()
+
+
+@task(retries=2, backoff=0.01)
+def flaky(path: str, times: int) -> str:
+    note(path)
+    if len(Path(path).read_text().splitlines()) <= times:
+        raise ValueError("not yet")
+    return "at last"
+
+
+@task
+def die(how: str, path: str = "") -> None:
+    if path:
+        note(path)
+    if how == "exit":
+        os._exit(7)
+    elif how == "group":
+        os.killpg(0, signal.SIGKILL)
+    elif how == "overflow":
+        import ctypes
+
+        ctypes.string_at(0)
+    else:
+        os.kill(os.getpid(), getattr(signal, how))
+
+
+@task
+def die_once(path: str) -> str:
+    note(path)
+    if len(Path(path).read_text().splitlines()) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@task
+def hold(path: str) -> str:
+    """Run until a file is there."""
+    note(f"{path}.pids", str(os.getpid()))
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return "held"
+
+
+@task
+def stubborn(path: str) -> None:
+    note(f"{path}.pids", str(os.getpid()))
+    while True:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            pass
+
+
+@task
+def stuck_in_c(path: str) -> None:
+    """A regular expression that takes longer than the world lasts, with the GIL held."""
+    import re
+
+    note(f"{path}.pids", str(os.getpid()))
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@task
+def hog() -> None:
+    kept = []
+    while True:
+        kept.append(bytearray(10_000_000))
+        time.sleep(0.01)
+
+
+@task
+def large(size: int) -> str:
+    return "x" * size
+
+
+@task
+def not_json() -> Any:
+    return object()
+
+
+def one_item(item: str) -> int:
+    path, number = item.rsplit(":", 1)
+    note(path, number)
+    return int(number)
+
+
+def one_item_fails(item: str) -> int:
+    path, number = item.rsplit(":", 1)
+    note(path, number)
+    if int(number) % 10 == 3 and not os.path.exists(f"{path}.mended"):
+        raise ValueError(f"item {number}")
+    return int(number)
+
+
+def slow_item(item: str) -> int:
+    time.sleep(0.002)
+    return one_item(item)
+
+
+@task(name="run_items")
+def run_items(job, path: str, count: int, slow: bool = False):  # type: ignore[no-untyped-def]
+    note(f"{path}.pids", str(os.getpid()))
+    items = [f"{path}:{number}" for number in range(count)]
+    return job.run(slow_item if slow else one_item, items, job.result_path("out.jsonl"))
+
+
+@task
+def run_failing(job, path: str, count: int):  # type: ignore[no-untyped-def]
+    return job.run(one_item_fails, [f"{path}:{number}" for number in range(count)], job.result_path("out.jsonl"))
+
+
+@task
+def with_job(job, n: int):  # type: ignore[no-untyped-def]
+    job.log("begins with %d", n)
+    squares = job.map(square, range(n))
+    with open(job.result_path("squares.txt"), "w") as file:
+        file.write("\n".join(map(str, squares)))
+    job.progress(n, n, note="written")
+    return sum(squares)
+
+
+@task
+def die_with_job(job, how: str = "SIGKILL"):  # type: ignore[no-untyped-def]
+    os.kill(os.getpid(), getattr(signal, how))
+
+
+@task
+def hold_with_job(job, path: str):  # type: ignore[no-untyped-def]
+    import subprocess
+
+    child = subprocess.Popen(["sleep", "1000"])
+    note(f"{path}.pids", str(os.getpid()))
+    note(f"{path}.pids", str(child.pid))
+    return job.map(hold_item, [path, path])
+
+
+def hold_item(path: str) -> str:
+    return hold(path)
+
+
+def square(n: int) -> int:
+    return n * n

@@ -1,0 +1,119 @@
+"""A supervisor at work: what becomes of jobs that return, raise, hang and die."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
+
+from allcores.jobs import JobFailed, State
+
+
+def test_jobs_return(running: Running) -> None:
+    job = running.run("add", {"a": 2**70, "b": 2})
+    assert (job.state, job.result, job.attempts, job.crashes) == ("succeeded", 2**70 + 2, 1, 0)
+    value = {"z": [1, None, "☃\u202e"], "a": {"b": 1.5}}
+    assert json.dumps(running.run("echo", {"value": value}).result) == json.dumps(value)
+    with running.queue as queue:
+        assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
+
+
+def test_many_jobs_end_once_each(running: Running) -> None:
+    queue = running.queue
+    submitted = queue.submit_all([queue.submission("add", {"a": n}) for n in range(500)])
+    results = [queue.wait(each.job.id, PATIENCE_S).result for each in submitted]
+    assert results == [n + 1 for n in range(500)]
+    assert running.store.counts().by_state[State.SUCCEEDED] == 500
+
+
+def test_an_exception_is_tried_again_and_told(running: Running, tmp_path: Path) -> None:
+    job = running.run("flaky", {"path": str(tmp_path / "f"), "times": 2})
+    assert (job.state, job.result, job.attempts, job.crashes) == ("succeeded", "at last", 3, 0)
+    job = running.run("flaky", {"path": str(tmp_path / "g"), "times": 5})
+    assert (job.state, job.attempts, job.crashes) == ("failed", 3, 0)
+    assert job.error is not None and (job.error.type, job.error.message) == ("ValueError", "not yet")
+    assert 'raise ValueError("not yet")' in job.error.traceback and "plain_call" not in job.error.traceback
+    with pytest.raises(JobFailed, match="ValueError: not yet"):
+        running.queue.result(job.id)
+
+
+def test_what_is_no_json_fails_with_a_way_out(running: Running) -> None:
+    job = running.run("not_json")
+    assert job.state == "failed" and job.error is not None
+    assert "cannot be kept as JSON" in job.error.message and "job.result_path" in job.error.message
+
+
+def test_a_large_result_is_a_file(running: Running) -> None:
+    job = running.run("large", {"size": 300_000})
+    assert (job.state, job.result) == ("succeeded", None)
+    assert [each.name for each in job.result_files] == ["result.json"]
+    path = running.store.folder / "results" / job.id / "result.json"
+    assert json.loads(path.read_text()) == "x" * 300_000 and path.stat().st_size == job.result_files[0].size
+
+
+@pytest.mark.parametrize(
+    ("how", "cause"), [("SIGKILL", "SIGKILL"), ("exit", "exit code 7"), ("overflow", "SIGSEGV"), ("group", "SIGKILL")]
+)
+def test_what_kills_its_process_is_quarantined(running: Running, tmp_path: Path, how: str, cause: str) -> None:
+    """And the jobs of others are not stopped by it."""
+    poison = running.queue.submit("die", {"how": how, "path": str(tmp_path / "tried")})
+    others = [running.queue.submit("add", {"a": n}) for n in range(20)]
+    for n, each in enumerate(others):
+        assert running.queue.wait(each.id, PATIENCE_S).result == n + 1
+    job = running.queue.wait(poison.id, PATIENCE_S)
+    assert (job.state, job.attempts, job.crashes) == ("quarantined", 0, 3)
+    assert len(lines(tmp_path / "tried")) == 3
+    assert job.error is not None and job.error.cause == cause and (job.error.peak_memory or 0) > 1e6
+    assert "3 times" in job.note and cause in job.note
+    assert [each.crashed for each in running.store.attempts(job.id)] == [True] * 3
+
+
+def test_a_process_that_is_killed_once(running: Running, tmp_path: Path) -> None:
+    job = running.run("die_once", {"path": str(tmp_path / "tried")})
+    assert (job.state, job.result, job.attempts, job.crashes) == ("succeeded", "survived", 1, 1)
+
+
+@pytest.mark.parametrize("task", ["stubborn", "stuck_in_c"])
+def test_a_deadline_ends_whatever_runs(running: Running, tmp_path: Path, task: str) -> None:
+    job = running.run(task, {"path": str(tmp_path / "t")}, timeout=0.2)
+    assert (job.state, job.error and job.error.cause) == ("timed_out", "deadline")
+    (pid,) = lines(tmp_path / "t.pids")
+    until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the process")
+
+
+@pytest.mark.parametrize("task", ["stubborn", "stuck_in_c"])
+def test_cancelled_is_said_once_the_process_is_gone(running: Running, tmp_path: Path, task: str) -> None:
+    job = running.queue.submit(task, {"path": str(tmp_path / "t")})
+    (pid,) = until(lambda: lines(tmp_path / "t.pids"))
+    assert running.queue.cancel(job.id, "somebody")
+    assert running.queue.wait(job.id, PATIENCE_S).state == "cancelled"
+    assert not os.path.exists(f"/proc/{pid}")
+    assert running.run("add", {"a": 1}).result == 2
+
+
+def test_cancel_at_any_moment_ends_one_job_only(running: Running) -> None:
+    """Each job is cancelled or has succeeded, and those beside it have succeeded."""
+    queue = running.queue
+    cancelled = []
+    for n in range(60):
+        victim = queue.submit("add", {"a": n})
+        bystander = queue.submit("add", {"a": 1_000 + n})
+        queue.cancel(victim.id)
+        cancelled.append((victim.id, bystander.id, n))
+    for victim_id, bystander_id, n in cancelled:
+        job = queue.wait(victim_id, PATIENCE_S)
+        assert (job.state, job.result) in {("cancelled", None), ("succeeded", n + 1)}
+        assert queue.wait(bystander_id, PATIENCE_S).result == 1_001 + n
+
+
+def test_memory_of_one_job_is_bounded(tmp_path: Path) -> None:
+    from allcores import Limits
+
+    with Running(tmp_path, limits=Limits(memory_per_worker=150_000_000)) as running:
+        hog = running.queue.submit("hog")
+        assert running.run("add", {"a": 1}).result == 2
+        job = running.queue.wait(hog.id, PATIENCE_S)
+        assert (job.state, job.error and job.error.cause) == ("quarantined", "memory limit")
