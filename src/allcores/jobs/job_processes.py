@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import allcores
 from allcores.jobs.messages import MessagePipe
 from allcores.jobs.model import Claim
 from allcores.jobs.plain_call import Answer
@@ -65,7 +64,7 @@ class JobProcess:
         with fork_lock.ForkLock():
             ours, theirs = socket.socketpair()
             with theirs:
-                source = os.path.dirname(os.path.dirname(os.path.abspath(allcores.__file__)))
+                source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
                 code = (
                     f"import sys; sys.path.insert(0, {source!r}); from allcores.jobs.job_process import main;"
                     f" main({theirs.fileno()}, {os.getpid()})"

@@ -233,7 +233,7 @@ def is_alive(pid: int) -> bool:
     fields = procfs.stat_fields(pid)
     if fields is not None:
         return fields[0] not in (b"Z", b"X")
-    if os.path.isdir("/proc/self"):
+    if procfs.read("self/stat") is not None:
         return False
     try:
         os.kill(pid, 0)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from allcores.jobs import decisions, stacks
-from allcores.jobs.core_ledger import CoreLedger
+from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.job_processes import JobProcess, session_of
 from allcores.jobs.model import Claim, JobError, Progress
 from allcores.jobs.plain_call import Answer
@@ -41,7 +41,7 @@ class ProcessSide:
     Args:
         store_folder: Of the store.
         places: Where the tasks are.
-        ledger: Of cores.
+        shares: Of cores.
         selector: Wakes the supervisor when one of them says something or ends.
         boot_s: Seconds in which a process has to have loaded the tasks.
     """
@@ -50,13 +50,13 @@ class ProcessSide:
         self,
         store_folder: str,
         places: tuple[str, ...],
-        ledger: CoreLedger,
+        shares: CoreShares,
         selector: selectors.BaseSelector,
         boot_s: float,
     ) -> None:
         self._store_folder = store_folder
         self._places = places
-        self._ledger = ledger
+        self._shares = shares
         self._selector = selector
         self._boot_s = boot_s
         self.processes: dict[str, JobProcess] = {}
@@ -70,7 +70,7 @@ class ProcessSide:
         """Begin an attempt. Raises: OSError."""
         process = JobProcess.start(claim, self._store_folder, self._places, now, timeout)
         self.processes[claim.job.id] = process
-        self._ledger.begin(claim.job.id)
+        self._shares.begin(claim.job.id)
         self._selector.register(process.pipe.connection, selectors.EVENT_READ)
 
     def hear(self, now: float) -> None:
@@ -83,7 +83,7 @@ class ProcessSide:
                 elif op == "cores":
                     process.wants_cores = now
                 elif op == "give_back":
-                    self._ledger.give_back(process.claim.job.id)
+                    self._shares.give_back(process.claim.job.id)
                 elif op == "progress":
                     process.progress = process.last_progress = message
                 elif op == "done":
@@ -99,10 +99,10 @@ class ProcessSide:
         """Grant cores, and end what has used up its time."""
         for job, process in self.processes.items():
             if process.wants_cores is not None:
-                most = self._ledger.could_have(job) >= self._ledger.cores
+                most = self._shares.could_have(job) >= self._shares.cores
                 if most or now - process.wants_cores >= GRANT_S:
                     process.wants_cores = None
-                    process.tell(op="granted", cores=self._ledger.grant(job))
+                    process.tell(op="granted", cores=self._shares.grant(job))
             if process.deadline is not None and now >= process.deadline and process.answer is None:
                 process.end("deadline", now)
             elif not process.ready and now - process.started >= self._boot_s:
@@ -137,7 +137,7 @@ class ProcessSide:
                 self._selector.unregister(process.pipe.connection)
             process.close()
             del self.processes[job]
-            self._ledger.end(job)
+            self._shares.end(job)
             death = None
             if process.answer is None and not process.drained:
                 death = self._death(process, *found)

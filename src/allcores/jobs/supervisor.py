@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from allcores.errors import TaskTimeout, UsageError, WorkerLost
 from allcores.jobs import decisions, health, queries, stacks, wake
-from allcores.jobs.core_ledger import CoreLedger
+from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.model import BadJob, Claim, Finished, JobError, State, StoreError
 from allcores.jobs.plain_call import Answer, failure
@@ -81,14 +81,14 @@ class Supervisor:
         self._folder = folder
         self._grace = grace
         self._policy = Policy(max_crashes)
-        self._ledger = CoreLedger(cores)
+        self._shares = CoreShares(cores)
         self._selector = selectors.DefaultSelector()
         self._wake_ours, self._wake_theirs = socket.socketpair()
         for each in (self._wake_ours, self._wake_theirs):
             each.setblocking(False)
         self._selector.register(self._wake_ours, selectors.EVENT_READ)
         self._pool = PoolSide(cores, self.registry.places, folder, limits or Limits(), self._wake)
-        self._processes = ProcessSide(folder, self.registry.places, self._ledger, self._selector, boot_s)
+        self._processes = ProcessSide(folder, self.registry.places, self._shares, self._selector, boot_s)
         self._random = random.Random()
         self._started = time.time()
         #: asked to end: 1 in peace, 2 now
@@ -317,7 +317,7 @@ class Supervisor:
 
     def _claim(self, waiting: frozenset[str] | set[str], due: bool, now: float) -> None:
         self._count_plain()
-        room = self._ledger.free
+        room = self._shares.free
         mapping = {name for name in self.registry if self.registry[name].takes_job}
         wanted: set[str] = set(self.registry) if due else set(waiting)
         if self._processes.wanting:
@@ -329,7 +329,7 @@ class Supervisor:
             # By priority among all of them: as many as have a core now.
             claims = self.store.claim(room, wanted)
         else:
-            room += self._pool.ahead - max(0, len(self._pool.calls) - self._ledger.cores) if plain else 0
+            room += self._pool.ahead - max(0, len(self._pool.calls) - self._shares.cores) if plain else 0
             claims = self.store.claim(room, plain) if room > 0 and plain else []
         for claim in claims:
             self._begin(claim, now)
@@ -337,7 +337,7 @@ class Supervisor:
             self._looked_at = 0.0
 
     def _count_plain(self) -> None:
-        self._ledger.plain = min(len(self._pool.calls), self._ledger.cores)
+        self._shares.plain = min(len(self._pool.calls), self._shares.cores)
 
     def _begin(self, claim: Claim, now: float) -> None:
         task = self.registry[claim.job.task]
@@ -387,7 +387,7 @@ class Supervisor:
                 process.claim.job.task,
                 round(now - process.started, 3),
                 _memory(process.pid),
-                self._ledger.of(job),
+                self._shares.of(job),
             )
             for job, process in self._processes.processes.items()
         ]
@@ -404,7 +404,7 @@ class Supervisor:
             started=self._started,
             state=state,
             trouble=self._store_trouble or self._pool.trouble,
-            cores=self._ledger.cores,
+            cores=self._shares.cores,
             running=running,
             claimed=max(0, len(self._pool.calls) + len(self._processes.processes) - running),
             lost_claims=self._lost_claims,

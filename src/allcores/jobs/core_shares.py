@@ -8,7 +8,7 @@ the same: short jobs do not wait for a run of hours, and there is at most one pr
 from __future__ import annotations
 
 
-class CoreLedger:
+class CoreShares:
     """Counts cores.
 
     Args:
