@@ -64,7 +64,7 @@ def after_deadline(seconds: float) -> Finished:
 
 
 def after_cancel() -> Finished:
-    """Somebody asked for its end, and its process is gone."""
+    """Its end was asked for, and its process is gone."""
     return Finished(State.CANCELLED, note="cancelled while it ran; its process is gone")
 
 

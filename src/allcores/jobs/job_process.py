@@ -70,7 +70,7 @@ class SupervisorOfProcess:
             except OSError:
                 data = b""
             if not data:
-                # The supervisor is gone: somebody else runs the job now.
+                # The supervisor is gone: another one runs the job now.
                 os._exit(EXIT_ALONE)
             for message in self._pipe.received(data):
                 self._hear(message)
