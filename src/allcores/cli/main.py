@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import sys
 import traceback
 from collections.abc import Sequence
 from typing import ClassVar
@@ -22,6 +23,7 @@ class _LateCommands(click.Group):
     names: ClassVar = {
         "cache": "Results that are kept (`cache=` in Python): list them by function, or remove them.",
         "doctor": "Show what this machine gives: cores, memory, start methods, limits, versions, and why.",
+        "jobs": "Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.",
         "report": "Show where the cores' time went.",
         "run": "Call FUNCTION with each item of INPUT, on all cores.",
         "runs": "Runs that keep a journal: list them, newest first, or look at one.",
@@ -68,6 +70,20 @@ def group() -> None:
     """Put every core of this machine to work on an ordinary Python function."""
 
 
+def _of_jobs(error: Exception) -> Exit | None:
+    """The exit code for what can be wrong with a store of jobs; None for anything else."""
+    model = sys.modules.get("allcores.jobs.model")  # not loaded for this: a command that has met them has loaded it
+    if model is None:
+        return None
+    if isinstance(error, model.AlreadySupervised):
+        return Exit.IN_USE
+    if isinstance(error, model.SchemaTooNew):
+        return Exit.USAGE
+    if isinstance(error, model.StoreError):
+        return Exit.OUTPUT
+    return Exit.USAGE if isinstance(error, model.JobsError) else None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. `arguments` defaults to those of this process."""
     keep_standard()
@@ -103,7 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Exit.OUTPUT
     except BrokenPipeError:
         return Exit.READER_LEFT
-    except Exception:
+    except Exception as error:
+        code = _of_jobs(error)
+        if code is not None:
+            print_error(str(error))
+            return code
         say(traceback.format_exc().rstrip("\n"))
         print_error("this should not have happened: please report it with the lines above")
         return Exit.INTERNAL

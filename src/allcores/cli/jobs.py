@@ -1,0 +1,420 @@
+"""`allcores jobs`: the console's twin in the terminal, on the same store."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allcores.cli.exits import CommandError, Exit, missing_extra
+from allcores.cli.output import check_stdout, say, shortened, show, write_json
+from allcores.formatting import counted, seconds_text, size_text
+from allcores.system.terminal_text import safe_line
+
+if TYPE_CHECKING:
+    from allcores.jobs.model import Changed, Job, JobFilter
+    from allcores.jobs.store import JobStore
+
+_HELP = """Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.
+
+The store is the one that `allcores serve` and `allcores work` take: a file, or an address of a database. Without
+--store it is this user's own file, or what $ALLCORES_STORE names. ID may be the beginning of one, if no other begins
+so.
+"""
+#: seconds after which `wait` looks again although nothing has changed
+_LOOK_S = 5.0
+
+_json = click.option("--json", "as_machine", is_flag=True, help="Print JSON.")
+store_option = click.option(
+    "--store", metavar="WHERE", envvar="ALLCORES_STORE", help="File or address. Default: this user's own file."
+)
+
+
+def open_store(where: str | None) -> JobStore:
+    """The store, opened; with a sentence of what is missing, where the extra is not installed."""
+    try:
+        from allcores.jobs.store import JobStore
+    except ImportError as error:
+        raise missing_extra(error) from None
+    return JobStore.open(where)
+
+
+def user_name() -> str:
+    """Who does what, for the audit: this user, at the shell."""
+    try:
+        return f"{getpass.getuser()} (shell)"
+    except (KeyError, OSError):
+        return f"user {os.getuid()} (shell)"
+
+
+@click.group("jobs", help=_HELP, invoke_without_command=True)
+@store_option
+@click.pass_context
+def command(context: click.Context, store: str | None) -> None:
+    """See `_HELP`."""
+    context.obj = store
+    if context.invoked_subcommand is None:
+        context.invoke(list_)
+
+
+@command.command("list")
+@click.option("--state", "states", multiple=True, metavar="STATE", help="Jobs in this state; repeatable.")
+@click.option("--task", metavar="NAME", help="Jobs of this task.")
+@click.option("--tag", metavar="TAG", help="Jobs with this tag.")
+@click.option("--text", metavar="TEXT", help="Jobs in whose arguments, errors or ids this stands.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, metavar="N")
+@click.option("--after", type=int, metavar="NUMBER", help="Go on after this one, as the last line says.")
+@_json
+@click.pass_obj
+def list_(
+    where: str | None,
+    /,
+    states: Sequence[str],
+    task: str | None,
+    tag: str | None,
+    text: str | None,
+    limit: int,
+    after: int | None,
+    as_machine: bool,
+) -> None:
+    """List jobs, newest first."""
+    check_stdout()
+    store = open_store(where)
+    page = store.page(_filter(states, task, tag, text), after=after, limit=limit)
+    if as_machine:
+        rows = [as_json(job) for job in page.jobs]
+        write_json({"jobs": rows, "older": page.older, "searched_all": page.searched_all})
+        return
+    if not page.jobs:
+        show("no such job" if (states or task or tag or text or after) else "there are no jobs yet")
+    else:
+        show(f"{'ID':<32}  {'STATE':<11}  {'SUBMITTED':<19}  {'TOOK':>8}  TASK")
+    for job in page.jobs:
+        took = seconds_text(max(0.0, job.finished - job.started)) if job.finished and job.started else ""
+        what = f"{job.task}({shortened(json.dumps(job.arguments, ensure_ascii=False)[1:-1], 50)})"
+        show(safe_line(f"{job.id:<32}  {job.state:<11}  {_moment(job.created)}  {took:>8}  {what}"))
+    if not page.searched_all:
+        say(f"the {page.searched:,} newest of them were looked through; for more: --after {page.older}")
+    elif page.older is not None:
+        say(f"there are more: --after {page.older}")
+
+
+@command.command("show")
+@click.argument("job_id", metavar="ID")
+@_json
+@click.pass_obj
+def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
+    """Show one job: where it is and why, arguments, result or error."""
+    check_stdout()
+    job = _find(open_store(where), job_id)
+    if as_machine:
+        write_json(as_json(job))
+    else:
+        show("\n".join(_as_text(job)))
+
+
+@command.command()
+@click.argument("task")
+@click.argument("given", metavar="[NAME=VALUE]...", nargs=-1)
+@click.option("--arguments", "as_document", metavar="JSON", help="All arguments, as a JSON object.")
+@click.option(
+    "--tasks", "places", multiple=True, envvar="ALLCORES_TASKS", metavar="TASKS", help="Where the task is; repeatable."
+)
+@click.option("--priority", type=int, metavar="N", help="Higher ones are run first.")
+@click.option("--delay", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Not before then.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each attempt.")
+@click.option("--retries", type=click.IntRange(min=0), metavar="N", help="Attempts after the first.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="To find it by; repeatable.")
+@click.option("--key", metavar="KEY", help="The same key again is the same job.")
+@click.option("--wait", "waits", is_flag=True, help="Wait until it has ended; the exit code is 0 if it succeeded.")
+@_json
+@click.pass_obj
+def submit(
+    where: str | None,
+    /,
+    task: str,
+    given: Sequence[str],
+    as_document: str | None,
+    places: Sequence[str],
+    priority: int | None,
+    delay: float,
+    timeout: float | None,
+    retries: int | None,
+    tags: Sequence[str],
+    key: str | None,
+    waits: bool,
+    as_machine: bool,
+) -> int:
+    """Submit a job of TASK; it is in the store when this returns.
+
+    VALUE is JSON where it can be read as such (3, true, [1, 2]), else a text. With --tasks (a file or module, or
+    $ALLCORES_TASKS) arguments are checked here against the task's signature, and options that are not given are the
+    task's own; without, the supervisor checks them before it runs the job.
+    """
+    if as_machine:
+        check_stdout()
+    arguments = _arguments(given, as_document)
+    if places:
+        from allcores.jobs.tasks import Registry
+
+        known = Registry.load([part for place in places for part in place.split(",") if part])[task]
+        arguments = known.arguments.check(arguments)
+        priority = known.priority if priority is None else priority
+        timeout = known.timeout if timeout is None else timeout
+        retries = known.retries if retries is None else retries
+        tags = [*known.tags, *tags]
+    store = open_store(where)
+    submitted = store.submit(
+        task,
+        arguments,
+        priority=priority or 0,
+        run_at=time.time() + delay if delay else None,
+        tags=tuple(dict.fromkeys(tags)),
+        key=key,
+        timeout=timeout,
+        retries=retries or 0,
+        by=user_name(),
+    )
+    job = submitted.job
+    if waits:
+        (job,) = _await(store, [job.id], None)
+    if as_machine:
+        write_json({**as_json(job), "replayed": submitted.replayed})
+    elif waits:
+        show("\n".join(_as_text(job)))
+    else:
+        show(job.id)
+    return _exit_of([job]) if waits else Exit.OK
+
+
+@command.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after so long (exit code 8).")
+@_json
+@click.pass_obj
+def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as_machine: bool) -> int:
+    """Wait until jobs have ended. The exit code is 0 if all succeeded, 1 if one did not, 8 if time was up."""
+    if as_machine:
+        check_stdout()
+    store = open_store(where)
+    jobs = _await(store, [_find(store, each).id for each in job_ids], timeout)
+    if as_machine:
+        write_json([as_json(job) for job in jobs])
+    else:
+        for job in jobs:
+            show(safe_line(f"{job.id}  {job.state}" + (f"  {job.note}" if job.note else "")))
+    return _exit_of(jobs)
+
+
+@command.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@_json
+@click.pass_obj
+def retry(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> int:
+    """Put jobs that have ended back into the queue, as they were submitted."""
+    store = open_store(where)
+    return _change(store, store.retry, job_ids, "put back into the queue", as_machine)
+
+
+@command.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@_json
+@click.pass_obj
+def cancel(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> int:
+    """Cancel jobs. One that runs is cancelled when its process is gone: `allcores jobs wait` waits for that."""
+    store = open_store(where)
+    return _change(store, store.cancel, job_ids, "cancelled, or about to be", as_machine)
+
+
+@command.command()
+@click.argument("job_ids", metavar="ID...", nargs=-1)
+@click.option("--state", "states", multiple=True, metavar="STATE", help="All jobs in this state; repeatable.")
+@_json
+@click.pass_obj
+def rm(where: str | None, /, job_ids: Sequence[str], states: Sequence[str], as_machine: bool) -> int:
+    """Remove jobs that have ended, with their result files: those with an ID, or all in a state."""
+    if bool(job_ids) == bool(states):
+        raise CommandError("which? name jobs, or a --state")
+    store = open_store(where)
+    if not states:
+        return _change(store, store.delete, job_ids, "removed", as_machine)
+    chosen = _filter(states, None, None, None)
+    if any(not state.is_final for state in chosen.states):
+        raise CommandError("only jobs that have ended can be removed: cancel the others first")
+    changed = store.delete(store.snapshot(chosen), by=user_name())
+    return _tell(changed, "removed", as_machine)
+
+
+@command.command()
+@click.option("--window", type=click.FloatRange(min=1), default=3600.0, show_default=True, metavar="SECONDS")
+@_json
+@click.pass_obj
+def stats(where: str | None, /, window: float, as_machine: bool) -> None:
+    """Count jobs by state and task; of the last hour: throughput, waits, and what failed of what cause."""
+    check_stdout()
+    store = open_store(where)
+    counts, late = store.counts(), store.stats(window)
+    if as_machine:
+        write_json(
+            {
+                "total": counts.total,
+                "by_state": {str(state): number for state, number in counts.by_state.items()},
+                "by_task": {
+                    task: {str(state): number for state, number in states.items()}
+                    for task, states in counts.by_task.items()
+                },
+                "delayed": counts.delayed,
+                "bytes": counts.bytes,
+                "window": late.window,
+                "finished": {str(state): number for state, number in late.finished.items()},
+                "throughput": late.throughput,
+                **{name: getattr(late, name) for name in ("wait_p50", "wait_p95", "run_p50", "run_p95")},
+                "failures": [
+                    {"cause": cause, "error": error, "count": number}
+                    for (cause, error), number in late.failures.items()
+                ],
+            }
+        )
+        return
+    show(f"{counted(counts.total, 'job')}, {size_text(counts.bytes)}")
+    for state, number in counts.by_state.items():
+        waiting = f" ({counts.delayed:,} of them not yet due)" if state == "queued" and counts.delayed else ""
+        show(f"  {state:<11} {number:>11,}{waiting}")
+    for task, states in sorted(counts.by_task.items()):
+        parts = ", ".join(f"{number:,} {state}" for state, number in states.items())
+        show(safe_line(f"  {task}: {parts}"))
+    done = sum(late.finished.values())
+    show(f"last {seconds_text(late.window)}: {counted(done, 'job')} ended, {late.throughput:,.2f} a second")
+    if late.wait_p50 is not None and late.wait_p95 is not None:
+        show(f"  waited {seconds_text(late.wait_p50)} (median), {seconds_text(late.wait_p95)} (95 of 100)")
+    for (cause, error), number in sorted(late.failures.items(), key=lambda each: -each[1]):
+        show(safe_line(f"  {number:>7,} × {cause}: {error}"))
+
+
+def as_json(job: Job) -> dict[str, Any]:
+    """A job as the commands print it for machines: the attributes of `Job`."""
+    return asdict(job) | {"state": str(job.state)}
+
+
+def _filter(states: Sequence[str], task: str | None, tag: str | None, text: str | None) -> JobFilter:
+    from allcores.jobs.model import JobFilter, State
+
+    try:
+        chosen = tuple(State(each) for each in states)
+    except ValueError as error:
+        raise CommandError(f"{error}: there are {', '.join(State)}") from None
+    return JobFilter(states=chosen, task=task, tag=tag, text=text)
+
+
+def _find(store: JobStore, job_id: str) -> Job:
+    found = store.get(job_id)
+    if found is not None:
+        return found
+    if 4 <= len(job_id) < 32:
+        from allcores.jobs.model import JobFilter
+
+        page = store.page(JobFilter(text=job_id), limit=100)
+        begin = [job for job in page.jobs if job.id.startswith(job_id)]
+        if len(begin) == 1:
+            return begin[0]
+        if begin:
+            raise CommandError(
+                f"'{job_id}' is the beginning of {len(begin)} jobs' ids, like {begin[0].id}: give more of it"
+            )
+    raise CommandError(f"there is no job '{job_id}'")
+
+
+def _arguments(given: Sequence[str], as_document: str | None) -> dict[str, Any]:
+    try:
+        found = {} if as_document is None else json.loads(as_document)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"--arguments is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise CommandError("--arguments has to be a JSON object: '{\"n\": 1000}'")
+    for each in given:
+        name, sign, value = each.partition("=")
+        if not sign or not name.isidentifier():
+            raise CommandError(f"'{each}' is no argument: write NAME=VALUE, like n=1000")
+        try:
+            found[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            found[name] = value
+    return found
+
+
+def _await(store: JobStore, job_ids: Sequence[str], timeout: float | None) -> list[Job]:
+    """The jobs, once all have ended."""
+    until = None if timeout is None else time.monotonic() + timeout
+    jobs: dict[str, Job] = {}
+    while True:
+        change = store.change_number()
+        for job_id in job_ids:
+            if job_id not in jobs:
+                job = store.get(job_id)
+                if job is None:
+                    raise CommandError(f"job {job_id} was removed meanwhile", Exit.SOME_FAILED)
+                if job.state.is_final:
+                    jobs[job_id] = job
+        left = [each for each in job_ids if each not in jobs]
+        if not left:
+            return [jobs[each] for each in job_ids]
+        if until is not None and time.monotonic() >= until:
+            raise CommandError(f"{counted(len(left), 'job')} not at an end yet, like {left[0]}", Exit.NOT_YET)
+        store.wait_for_change(change, _LOOK_S if until is None else max(0.0, min(_LOOK_S, until - time.monotonic())))
+
+
+def _exit_of(jobs: Sequence[Job]) -> Exit:
+    return Exit.OK if all(job.state == "succeeded" for job in jobs) else Exit.SOME_FAILED
+
+
+def _change(
+    store: JobStore, action: Callable[..., Changed], job_ids: Sequence[str], done: str, as_machine: bool
+) -> int:
+    if as_machine:
+        check_stdout()
+    found = list(dict.fromkeys(_find(store, each).id for each in job_ids))  # all are there, or none is changed
+    return _tell(action(found, by=user_name()), done, as_machine)
+
+
+def _tell(changed: Changed, done: str, as_machine: bool) -> int:
+    if as_machine:
+        write_json({"count": changed.count, "skipped": changed.skipped, "ids": list(changed.ids)})
+    else:
+        left = f"; {changed.skipped:,} left as they are, for they are in another state" if changed.skipped else ""
+        say(f"{counted(changed.count, 'job')} {done}{left}")
+    return Exit.SOME_FAILED if changed.skipped else Exit.OK
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _as_text(job: Job) -> list[str]:
+    lines = [f"Job {job.id}: {job.state}" + (f" ({job.note})" if job.note else "")]
+    lines.append(f"  {job.task} {json.dumps(job.arguments, ensure_ascii=False)}")
+    lines.append(f"  submitted {_moment(job.created)} by {job.submitted_by or 'unknown'}")
+    if job.started:
+        took = f", took {seconds_text(max(0.0, job.finished - job.started))}" if job.finished else ""
+        lines.append(f"  begun {_moment(job.started)}{took}")
+    lines.append(f"  {counted(job.attempts, 'attempt')}, {counted(job.crashes, 'crash', 'crashes')}")
+    if job.worker is not None:
+        lines.append(f"  in process {job.worker.pid}")
+    if job.progress is not None:
+        of = f" of {job.progress.total:,}" if job.progress.total is not None else ""
+        lines.append(
+            f"  {job.progress.done:,}{of} items done, {job.progress.failed:,} failed, as of {_moment(job.progress.at)}"
+        )
+    for file in job.result_files:
+        lines.append(f"  made {file.name} ({size_text(file.size)})")
+    if job.error is not None:
+        lines.append(f"  {job.error.cause}: {job.error.type}: {job.error.message}")
+        lines += [f"    {line}" for line in job.error.traceback.splitlines()]
+    if job.state == "succeeded":
+        lines.append(f"  result {json.dumps(job.result, ensure_ascii=False)}")
+    return [safe_line(line) for line in lines]

@@ -1,0 +1,111 @@
+"""`allcores jobs` on a store that nobody runs: submit, list, show, cancel, retry, remove, count."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.process.scripts import environment
+from tests.process.waiting import PATIENCE_S
+
+pytest.importorskip("sqlalchemy")
+pytestmark = pytest.mark.slow
+
+TASKS = """\
+from allcores.jobs import task
+
+@task(retries=3, tags=["sums"])
+def add(a: int, b: int = 1) -> int:
+    return a + b
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tasks.py").write_text(TASKS)
+    return tmp_path
+
+
+def jobs(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What the command prints; of one that fails, its sentence."""
+    done = subprocess.run(
+        [sys.executable, "-m", "allcores", "jobs", "--store", "jobs.sqlite", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_submit_list_show_and_wait(folder: Path) -> None:
+    assert "no jobs yet" in jobs(folder)
+    made = json.loads(jobs(folder, "submit", "--tasks", "tasks.py", "add", "a=1", "--priority", "2", "--json"))
+    assert (made["state"], made["arguments"], made["priority"]) == ("queued", {"a": 1}, 2)
+    assert (made["retries"], made["tags"], made["replayed"]) == (3, ["sums"], False)
+    assert "(shell)" in made["submitted_by"]
+    listed = jobs(folder, "list")
+    assert made["id"] in listed and "queued" in listed
+    assert made["id"] in jobs(folder, "show", made["id"][:20])
+    assert [each["id"] for each in json.loads(jobs(folder, "list", "--tag", "sums", "--json"))["jobs"]] == [made["id"]]
+    assert "not at an end yet" in jobs(folder, "wait", made["id"], "--timeout", "0.05", code=8)
+
+
+def test_the_same_key_is_the_same_job(folder: Path) -> None:
+    first = jobs(folder, "submit", "add", "a=1", "--key", "k")
+    assert jobs(folder, "submit", "add", "a=1", "--key", "k") == first
+    assert "k" in jobs(folder, "submit", "add", "a=2", "--key", "k", code=2)
+
+
+def test_what_is_changed(folder: Path) -> None:
+    ids = [jobs(folder, "submit", "add", f"a={number}").strip() for number in range(3)]
+    assert json.loads(jobs(folder, "cancel", *ids[:2], "--json"))["count"] == 2
+    assert json.loads(jobs(folder, "stats", "--json"))["by_state"]["cancelled"] == 2
+    assert json.loads(jobs(folder, "retry", ids[0], "--json"))["count"] == 1
+    jobs(folder, "retry", ids[0], code=1)  # it waits already
+    assert json.loads(jobs(folder, "rm", "--state", "cancelled", "--json"))["count"] == 1
+    assert "no job" in jobs(folder, "show", ids[1], code=2)
+    assert json.loads(jobs(folder, "stats", "--json"))["total"] == 2
+
+
+def test_more_than_a_page(folder: Path) -> None:
+    ids = [jobs(folder, "submit", "add", f"a={number}").strip() for number in range(3)]
+    first = json.loads(jobs(folder, "list", "--limit", "2", "--json"))
+    assert [each["id"] for each in first["jobs"]] == ids[:0:-1]
+    rest = json.loads(jobs(folder, "list", "--limit", "2", "--after", str(first["older"]), "--json"))
+    assert [each["id"] for each in rest["jobs"]] == ids[:1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["show", "nothing"], "there is no job 'nothing'"),
+        (["cancel", "nothing"], "there is no job 'nothing'"),
+        (["list", "--state", "done"], "there are queued, running, succeeded"),
+        (["submit", "add", "a"], "write NAME=VALUE"),
+        (["submit", "add", "--arguments", "[1]"], "has to be a JSON object"),
+        (["submit", "add", "--arguments", "{"], "is no JSON"),
+        (["submit", "--tasks", "tasks.py", "add", "a=x"], "should be a valid integer"),
+        (["submit", "--tasks", "tasks.py", "ad"], "did you mean 'add'"),
+        (["submit", "--tasks", "nothing.py", "add"], "there is no file nothing.py"),
+        (["rm"], "name jobs, or a --state"),
+        (["rm", "--state", "queued"], "cancel the others first"),
+    ],
+)
+def test_what_is_refused_in_one_sentence(arguments: list[str], sentence: str, folder: Path) -> None:
+    said = jobs(folder, *arguments, code=2)
+    assert sentence in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_a_store_that_is_none(folder: Path) -> None:
+    (folder / "jobs.sqlite").write_text("this is a text")
+    said = jobs(folder, "list", code=4)
+    assert "jobs.sqlite" in said
