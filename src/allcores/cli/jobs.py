@@ -217,9 +217,9 @@ def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as
 @_json
 @click.pass_obj
 def retry(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> int:
-    """Put jobs that have ended back into the queue, as they were submitted."""
+    """Queue jobs that have ended again, as they were submitted."""
     store = open_store(where)
-    return _change(store, store.retry, job_ids, "put back into the queue", as_machine)
+    return _change(store, store.retry, job_ids, "queued again", as_machine)
 
 
 @command.command()
