@@ -343,7 +343,7 @@ def translated(database: Database, error: DBAPIError) -> StoreError:
         return StoreBusy(
             f"the store {name} is locked by another process for more than {database.busy_s:g} s: try again"
         )
-    if primary == sqlite3.SQLITE_FULL:
+    if primary == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE):
         return StoreFull(f"there is no room for the store {name}: its disk is full, or has reached a limit")
     if code == sqlite3.SQLITE_READONLY_DBMOVED:
         return StoreGone(f"the file of the store {name} has its name no more: put it back, or restart what uses it")

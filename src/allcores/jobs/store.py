@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +195,7 @@ class JobStore:
             answers = self._client.submit(rows)
         except commit_socket.Unanswered:
             # It may have been committed and not told: the ids say so.
-            ids = {row.row["id"] for row in rows}
-            found = self._submitted_here(rows)
-            return [replace(each, replayed=each.replayed and each.job.id not in ids) for each in found]
+            return self._submitted_here(rows)
         found = []
         for answer in answers:
             if isinstance(answer, AllcoresError):

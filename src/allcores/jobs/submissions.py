@@ -111,7 +111,8 @@ def submit(transaction: Transaction, payloads: Sequence[Prepared]) -> list[Submi
                 )
             )
         elif other is not None or (other := by_id.get(row["id"])) is not None:
-            answers.append(Submitted(other, replayed=True))
+            # With this very id it is this submission: its answer was lost on the way.
+            answers.append(Submitted(other, replayed=other.id != row["id"]))
         else:
             new.append(row)
             seq = transaction.sequence(1)

@@ -1,0 +1,391 @@
+"""A store of jobs among real faults: kills, power cuts, full disks, other programs, files that are not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process.scripts import running
+from tests.process.waiting import PATIENCE_S
+
+from allcores import failpoints
+from allcores.errors import UsageError
+from allcores.jobs import checkpoints
+from allcores.jobs.model import (
+    Finished,
+    Job,
+    State,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreGone,
+    StoreReadOnly,
+    Submission,
+)
+from allcores.jobs.store import JobStore
+
+
+@contextlib.contextmanager
+def program(folder: Path, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = ["-m", "tests.process.jobs.storing", json.dumps({"store": str(folder / "jobs.sqlite"), **settings})]
+    with running(arguments, folder=folder, stdin=subprocess.PIPE) as process:
+        yield process
+
+
+def told(process: subprocess.Popen[bytes], code: int = 0) -> list[Any]:
+    """What it said was committed, once it has ended."""
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == code, err.decode()
+    lines = out.splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def heard(process: subprocess.Popen[bytes]) -> Any:
+    assert process.stdout is not None
+    return json.loads(process.stdout.readline())
+
+
+def all_jobs(store: JobStore) -> dict[str, Job]:
+    jobs: dict[str, Job] = {}
+    after = None
+    while True:
+        page = store.page(after=after, limit=1_000)
+        jobs.update({job.id: job for job in page.jobs})
+        if (after := page.older) is None:
+            return jobs
+
+
+def check_whole(path: Path) -> None:
+    """The file is sound, and its counters are what count(*) says."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        counted = db.execute("SELECT state, sum(n) FROM allcores_counters GROUP BY state HAVING sum(n) > 0 ORDER BY 1")
+        assert (
+            counted.fetchall()
+            == db.execute("SELECT state, count(*) FROM allcores_jobs GROUP BY state ORDER BY 1").fetchall()
+        )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    with JobStore.open(tmp_path / "jobs.sqlite", busy_s=0.2) as store:
+        yield store
+
+
+class TestKilled:
+    @pytest.mark.parametrize("passed", [1, 2, 3, 5, 8])
+    @pytest.mark.parametrize("name", failpoints.JOBS)
+    def test_at_any_step(self, tmp_path: Path, name: str, passed: int) -> None:
+        """What was said to be committed is there; the rest is done once, by the next one."""
+        with program(tmp_path, action="whole_life", count=2, kill_at=[name, passed]) as process:
+            first = told(process, -signal.SIGKILL)
+        with program(tmp_path, action="whole_life", count=2) as process:
+            second = told(process)
+        both = [tuple(each) for each in first + second if each[0] in ("submitted", "finished")]
+        assert len(both) == len(set(both)), "nothing is committed twice"
+        with JobStore.open(tmp_path / "jobs.sqlite") as store:
+            jobs = all_jobs(store)
+        assert {id for what, id in both if what == "submitted"} <= jobs.keys()
+        for what, id in both:
+            assert what == "submitted" or jobs[id].state is State.SUCCEEDED
+        # the one it was at may have been submitted and not told
+        assert len(jobs) in range(4, 9) and all(job.crashes <= 1 for job in jobs.values())
+        assert {job.state for job in jobs.values()} <= {State.SUCCEEDED, State.QUEUED}
+        check_whole(tmp_path / "jobs.sqlite")
+
+    def test_a_supervisor_that_others_hand_their_submissions_to(self, tmp_path: Path, store: JobStore) -> None:
+        """All that is told is there, once: by the supervisor, or without it."""
+        jobs = []
+        for passed in (3, 0):
+            with program(tmp_path, action="supervise", kill_at=["jobs.commit.after", passed + 1]) as process:
+                assert [heard(process), heard(process)] == ["open", "ready"]
+                jobs += [store.submit("f", {"i": i}).job for i in range(passed + 2)]
+                assert process.wait(PATIENCE_S) == -signal.SIGKILL
+        assert all_jobs(store) == {job.id: job for job in jobs}
+        assert store.counts().total == len(jobs) == 7
+        with store.become_supervisor():
+            assert len(store.claim(10, ["f"])) == 7
+
+    def test_a_forked_child_does_not_keep_a_dead_supervisor(self, store: JobStore) -> None:
+        with store.become_supervisor():
+            read, write = os.pipe()
+            if (pid := os.fork()) == 0:
+                os.close(write)
+                os.read(read, 1)
+                os._exit(0)
+            os.close(read)
+        try:
+            with JobStore.open(store.name) as other, other.become_supervisor():
+                assert other.supervisor_pid() == os.getpid()
+        finally:
+            os.close(write)
+            os.waitpid(pid, 0)
+
+
+class TestCommittedAndNotTold:
+    """The commit succeeds and who asked for it sees an error."""
+
+    @pytest.fixture
+    def failing(self) -> Iterator[list[str]]:
+        at: list[str] = []
+
+        def reached(name: str) -> None:
+            if name in at:
+                at.remove(name)
+                raise OSError("the answer was lost")
+
+        failpoints.install(reached)
+        yield at
+        failpoints.install(None)
+
+    def test_a_submission_is_one_job_by_its_key(self, store: JobStore, failing: list[str]) -> None:
+        failing.append("jobs.commit.after")
+        with pytest.raises(OSError, match="the answer was lost"):
+            store.submit("f", {}, key="k")
+        assert store.submit("f", {}, key="k").replayed
+        assert store.counts().total == 1
+
+    def test_an_end_is_written_once(self, store: JobStore, failing: list[str]) -> None:
+        store.submit("f", {})
+        with store.become_supervisor():
+            (claim,) = store.claim(1, ["f"])
+            failing.append("jobs.commit.after")
+            with pytest.raises(OSError):
+                store.finish(claim, Finished(State.SUCCEEDED, result=1))
+            assert store.finish(claim, Finished(State.FAILED)), "it has ended by this very claim"
+        job = store.get(claim.job.id)
+        assert job is not None and (job.state, job.result, job.attempts) == (State.SUCCEEDED, 1, 1)
+
+    def test_what_fails_before_the_commit_changes_nothing(self, store: JobStore, failing: list[str]) -> None:
+        failing.append("jobs.commit.before")
+        with pytest.raises(OSError):
+            store.submit("f", {})
+        assert store.counts().total == 0 and store.submit("f", {}).job.seq == 1
+
+    def test_many_together(self, store: JobStore, failing: list[str]) -> None:
+        failing.append("jobs.commit.after")
+        found = store.submit_many([Submission("f", {"i": i}) for i in range(5)])
+        assert [each.replayed for each in found] == [False] * 5
+        assert store.counts().total == 5
+
+
+class TestPowerCut:
+    def test_a_log_that_is_cut_off_anywhere(self, tmp_path: Path, store: JobStore) -> None:
+        """Only the last transactions are missing, and the file is sound."""
+        jobs = [store.submit("f", {"i": i}).job.id for i in range(30)]
+        chance = random.Random(3)
+        log = (tmp_path / "jobs.sqlite-wal").read_bytes()
+        kept = []
+        for number, length in enumerate(sorted(chance.randrange(len(log) + 1) for _ in range(12))):
+            folder = tmp_path / str(number)
+            folder.mkdir(mode=0o700)
+            shutil.copy(tmp_path / "jobs.sqlite", folder / "jobs.sqlite")
+            (folder / "jobs.sqlite-wal").write_bytes(log[:length])
+            for path in folder.iterdir():
+                path.chmod(0o600)
+            with JobStore.open(folder / "jobs.sqlite") as cut:
+                left = [job.id for job in cut.page(limit=100).jobs]
+                assert left == jobs[: len(left)][::-1]
+                cut.submit("f", {})
+            check_whole(folder / "jobs.sqlite")
+            kept.append(len(left))
+        assert kept == sorted(kept) and len(set(kept)) > 3
+
+
+class TestLocked:
+    def test_many_processes_while_one_holds_the_lock(self, tmp_path: Path) -> None:
+        with contextlib.ExitStack() as stack:
+            holder = stack.enter_context(program(tmp_path, action="hold"))
+            assert [heard(holder), heard(holder)] == ["open", "held"]
+            others = [stack.enter_context(program(tmp_path, action="submit", count=25, gate=True)) for _ in range(4)]
+            for each in others:
+                assert heard(each) == "open"
+            for each in others:
+                assert each.stdin is not None
+                each.stdin.write(b"go\n")
+                each.stdin.flush()
+            told(holder)
+            ids = [id for each in others for id in told(each)]
+        with JobStore.open(tmp_path / "jobs.sqlite") as store:
+            assert sorted(ids) == sorted(all_jobs(store)) and len(ids) == 100
+
+    def test_a_lock_that_is_held_for_long_is_told(self, tmp_path: Path, store: JobStore) -> None:
+        with program(tmp_path, action="hold") as holder:
+            assert [heard(holder), heard(holder)] == ["open", "held"]
+            with pytest.raises(StoreBusy, match=r"locked by another process for more than 0\.2 s"):
+                store.submit("f", {})
+            assert store.counts().total == 0, "reading goes on"
+            told(holder)
+        store.submit("f", {})
+
+
+class TestDisk:
+    def test_full(self, tmp_path: Path) -> None:
+        with program(tmp_path, action="fill", file_bytes=1 << 20) as process:
+            _, full, readable, again = told(process)
+        assert full[0] == "full" and "no room" in full[1]
+        assert (readable, again) == (["readable", True], ["again", True])
+        check_whole(tmp_path / "jobs.sqlite")
+
+    def test_read_only(self, tmp_path: Path, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        job = store.submit("f", {}).job
+        # As os.access says to others than root.
+        monkeypatch.setattr("allcores.jobs.database.os.access", lambda path, mode: False)
+        with JobStore.open(store.name) as other:
+            assert other.get(job.id) == job
+            with pytest.raises(StoreReadOnly, match="can only be read"):
+                other.submit("f", {})
+
+
+class TestFile:
+    def test_removed_under_us(self, tmp_path: Path, store: JobStore) -> None:
+        job = store.submit("f", {}).job
+        path = tmp_path / "jobs.sqlite"
+        os.rename(path, tmp_path / "away")
+        with pytest.raises(StoreGone, match="removed"):
+            store.submit("f", {})
+        with pytest.raises(StoreGone, match="removed"):
+            store.page()
+        with pytest.raises(StoreGone, match="put the file"):
+            JobStore.open(path)
+        assert not path.exists(), "nothing is made in its place"
+        os.rename(tmp_path / "away", path)
+        assert store.get(job.id) == job and store.submit("f", {}).job.seq == 2
+
+    def test_replaced_under_us(self, tmp_path: Path, store: JobStore) -> None:
+        store.submit("f", {})
+        path = tmp_path / "jobs.sqlite"
+        shutil.copy(path, tmp_path / "copy")
+        os.rename(path, tmp_path / "away")
+        os.rename(tmp_path / "copy", path)
+        before = path.read_bytes()
+        for use in (store.counts, lambda: store.submit("f", {})):
+            with pytest.raises(StoreGone, match="another file"):
+                use()
+        assert path.read_bytes() == before
+
+    def test_the_file_of_another_store(self, tmp_path: Path, store: JobStore) -> None:
+        with JobStore.open(tmp_path / "other.sqlite"):
+            pass
+        store.close()
+        for end in ("-wal", "-shm"):
+            (tmp_path / f"jobs.sqlite{end}").unlink(missing_ok=True)
+        os.replace(tmp_path / "other.sqlite", tmp_path / "jobs.sqlite")
+        with pytest.raises(StoreGone, match="is another one than the folder"):
+            JobStore.open(tmp_path / "jobs.sqlite")
+
+    @pytest.mark.parametrize("place", [0, 5_000])
+    def test_damaged(self, tmp_path: Path, place: int) -> None:
+        path = tmp_path / "jobs.sqlite"
+        with JobStore.open(path) as store:
+            store.submit_many([Submission("f", {"i": i}) for i in range(500)])
+        content = bytearray(path.read_bytes())
+        assert len(content) > 20_000
+        content[place : place + 12_000] = b"\x07" * 12_000
+        path.write_bytes(content)
+        with pytest.raises(StoreDamaged, match=r"\.recover"):
+            with JobStore.open(path) as store:
+                all_jobs(store)
+                store.submit("f", {})
+        assert path.read_bytes() == content, "it is kept as it is"
+
+    def test_of_another_program(self, tmp_path: Path) -> None:
+        with contextlib.closing(sqlite3.connect(tmp_path / "theirs.sqlite")) as db:
+            db.execute("CREATE TABLE jobs (id)")
+            db.commit()
+        os.chmod(tmp_path / "theirs.sqlite", 0o600)
+        with pytest.raises(StoreError, match="another program"):
+            JobStore.open(tmp_path / "theirs.sqlite")
+
+    def test_nobody_else_can_look_into_it(self, tmp_path: Path) -> None:
+        old = os.umask(0)
+        try:
+            with JobStore.open(tmp_path / "deep" / "jobs.sqlite") as store, store.become_supervisor():
+                store.submit("f", {})
+                store.maintain()
+                modes = {
+                    path.name: stat.S_IMODE(path.lstat().st_mode)
+                    for path in (tmp_path / "deep").rglob("*")
+                    if not path.is_socket()
+                }
+        finally:
+            os.umask(old)
+        assert {0o700} == {modes.pop(name) for name in ("jobs.sqlite.files", "results")}
+        assert {"jobs.sqlite", "jobs.sqlite-wal", "jobs.sqlite-shm", "store", "supervisor.lock"} <= modes.keys()
+        assert set(modes.values()) == {0o600}
+
+    def test_that_others_may_write_to(self, tmp_path: Path, store: JobStore) -> None:
+        os.chmod(tmp_path / "jobs.sqlite", 0o660)
+        with pytest.raises(UsageError, match="others may write to it"):
+            JobStore.open(tmp_path / "jobs.sqlite")
+
+    def test_on_the_file_system_of_a_network(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("allcores.jobs.opening.network_file_system", lambda path: "nfs4")
+        with pytest.raises(UsageError, match=r"network's file system \(nfs4\)"):
+            JobStore.open(tmp_path / "jobs.sqlite")
+        assert list(tmp_path.iterdir()) == []
+        JobStore.open(tmp_path / "jobs.sqlite", allow_network=True).close()
+
+
+class TestFork:
+    def test_no_connection_goes_into_a_child(self, store: JobStore) -> None:
+        job = store.submit("f", {}).job
+        context = multiprocessing.get_context("fork")
+        found: Any = context.Queue()
+        child = context.Process(target=in_child, args=(store, job.id, found))
+        child.start()
+        open_there, seen = found.get(timeout=PATIENCE_S)
+        child.join()
+        found.close()
+        found.join_thread()
+        assert (open_there, seen) == ([], "f")
+        assert sorted(each.task for each in all_jobs(store).values()) == ["f", "of the child"]
+
+
+def in_child(store: JobStore, id: str, found: Any) -> None:
+    names = [os.path.basename(link) for link in links()]
+    job = store.get(id)
+    store.submit("of the child", {})
+    found.put(([name for name in names if name.startswith("jobs.sqlite")], job and job.task))
+
+
+def links() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"/proc/self/fd/{name}")
+
+
+class TestLog:
+    def test_only_one_moves_it(self, tmp_path: Path, store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a supervisor it grows to its limit and no further, for then somebody has the lock for a moment."""
+        log = tmp_path / "jobs.sqlite-wal"
+        store.submit_many([Submission("f", {"text": "x" * 1000}) for _ in range(1_000)])
+        assert log.stat().st_size > 1 << 20
+        monkeypatch.setattr(checkpoints, "OF_OTHERS", 1 << 20)
+        while store.submit("f", {}).job.changed < 65:
+            pass
+        large = log.stat().st_size
+        while store.submit("f", {}).job.changed < 120:
+            pass
+        assert log.stat().st_size == large, "what was written is where the log began"
+        with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
+            assert db.execute("SELECT count(*) FROM allcores_jobs").fetchone() == (1_118,)
+
+    def test_a_long_path_has_a_socket_all_the_same(self, tmp_path: Path) -> None:
+        path = tmp_path / ("long" * 30) / "jobs.sqlite"
+        with JobStore.open(path) as store, JobStore.open(path) as other, store.become_supervisor():
+            assert (store.folder / "commits.sock").is_socket()
+            assert other.submit("f", {}).job.seq == 1
+            assert store.get(other.page().jobs[0].id) is not None
