@@ -98,6 +98,7 @@ HOMES = {
     "rich": {"monitoring", "progress"},
     "IPython": {"progress.notebook"},
     "jinja2": {"timeline.html_report", "web"},
+    "markupsafe": {"web"},
     "click": {"cli", "web", "__main__"},
     "prometheus_client": {"monitoring.prometheus"},
     "opentelemetry": {"monitoring.opentelemetry"},

@@ -1,0 +1,49 @@
+"""Ends of jobs over time, from the counters that triggers keep: as quick with a million jobs as with ten."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from allcores.jobs import schema
+from allcores.jobs.model import State
+
+if TYPE_CHECKING:
+    from allcores.jobs.store import JobStore
+
+_BAD = (State.FAILED.value, State.TIMED_OUT.value, State.QUARANTINED.value)
+
+
+def ended(store: JobStore, now: float, span: float, columns: int) -> tuple[list[int], list[int]]:
+    """How many jobs ended in each part of a span of time, the oldest part first.
+
+    Args:
+        store: The store.
+        now: The end of the span.
+        span: Seconds; each part has at least ten.
+        columns: Parts.
+
+    Returns:
+        All that ended, and those of them without success (cancelled ones are neither).
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    table = schema.ends
+    width = max(1, round(span / columns / schema.BUCKET_S))
+    # Parts are whole multiples of what is counted, so that no column has fewer because of where the span begins.
+    last = int(now // schema.BUCKET_S) // width
+    first = (last - columns + 1) * width
+    every, bad = [0] * columns, [0] * columns
+    with store.reading() as connection:
+        rows = connection.execute(select(table.c.bucket, table.c.state, table.c.n).where(table.c.bucket >= first))
+        for bucket, state, number in rows:
+            column = (bucket - first) // width
+            # a clock that was set back has ends that lie ahead
+            if not 0 <= column < columns:
+                continue
+            every[column] += number
+            if state in _BAD:
+                bad[column] += number
+    return every, bad

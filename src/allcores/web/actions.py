@@ -1,0 +1,107 @@
+"""What forms do to jobs. Each is a POST, writes a row of the audit, and leads to a page that says what was done."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import flask
+
+from allcores.jobs.model import Changed, Snapshot
+from allcores.web import job_details
+from allcores.web.api import found_job
+from allcores.web.filters import read_filter
+from allcores.web.security import Refused, Role, User
+from allcores.web.state import current
+
+#: jobs that may be ticked on one page
+MOST_CHOSEN = 500
+
+
+def _user() -> User:
+    user: User = flask.g.allcores_user
+    return user
+
+
+def _whole(name: str) -> int:
+    text = flask.request.form.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Refused(400, "bad_form", f"{name} is a whole number.")
+    return int(text)
+
+
+def local_path(text: str, default: str) -> str:
+    """An address of this console, or the default: never one of another site."""
+    prefix = current().settings.prefix
+    parts = urlsplit(text)
+    fine = text.startswith(f"{prefix}/") and not text.startswith("//") and "\\" not in text and not parts.netloc
+    return text if fine and text.isprintable() and not parts.scheme else default
+
+
+def _go(path: str, what: str, changed: Changed) -> Any:
+    separator = "&" if "?" in path else "?"
+    facts = {"did": what, "count": changed.count, "skipped": changed.skipped or None, "undo": changed.audit or None}
+    query = urlencode({name: value for name, value in facts.items() if value is not None})
+    return flask.redirect(f"{path}{separator}{query}", 303)
+
+
+def cancel(job_id: str) -> Any:
+    """End one job."""
+    found = found_job(job_id)
+    if found.state.is_final:
+        raise Refused(409, "already_ended", f"The job has ended: it is {found.state.value}.")
+    return _go(flask.url_for("allcores.job", job_id=job_id), "cancel", current().store.cancel([job_id], _user().name))
+
+
+def retry(job_id: str) -> Any:
+    """Queue one job again."""
+    found_job(job_id)
+    changed = current().store.retry([job_id], _user().name)
+    if not changed.count:
+        raise Refused(409, "not_ended", "Only a job that ended without success is retried.")
+    return _go(flask.url_for("allcores.job", job_id=job_id), "retry", changed)
+
+
+def delete(job_id: str) -> Any:
+    """Remove one job that has ended."""
+    found = found_job(job_id)
+    if not found.state.is_final:
+        raise Refused(409, "not_ended", "Only a job that has ended is deleted: cancel it first.")
+    return _go(flask.url_for("allcores.jobs"), "delete", current().store.delete([job_id], _user().name))
+
+
+def retry_failed_items(job_id: str) -> Any:
+    """Make a job of the items that failed."""
+    made = job_details.retry_failed_items(current(), found_job(job_id), _user().name)
+    return _go(flask.url_for("allcores.job", job_id=made.job.id), "submit", Changed(1))
+
+
+def bulk() -> Any:
+    """Act on the jobs that were ticked, or on all of a list as it was when its page was made."""
+    form, store = flask.request.form, current().store
+    what = form.get("what", "")
+    if what not in ("retry", "cancel", "delete"):
+        raise Refused(400, "bad_form", "what is retry, cancel or delete.")
+    if what == "delete" and not _user().may(Role.ADMIN):
+        raise Refused(403, "not_allowed", "This needs the role admin.")
+    jobs: list[str] | Snapshot
+    if "change" in form:
+        jobs = Snapshot(read_filter(form), _whole("change"), _whole("count"))
+    else:
+        jobs = form.getlist("id")[:MOST_CHOSEN]
+        if not jobs:
+            raise Refused(400, "none_chosen", "No job was chosen: tick some of them first.")
+    act = {"retry": store.retry, "cancel": store.cancel, "delete": store.delete}[what]
+    changed = act(jobs, _user().name)
+    return _go(local_path(form.get("back", ""), flask.url_for("allcores.jobs")), what, changed)
+
+
+def undo() -> Any:
+    """Take a deletion back, or a retry as far as its jobs have not been claimed yet."""
+    form, store, by = flask.request.form, current().store, _user().name
+    number = _whole("audit")
+    if form.get("what") == "delete":
+        if not _user().may(Role.ADMIN):
+            raise Refused(403, "not_allowed", "This needs the role admin.")
+        return _go(flask.url_for("allcores.jobs"), "undelete", store.undelete(number, by))
+    raise Refused(400, "bad_form", "what is delete.")

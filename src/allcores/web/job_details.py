@@ -1,0 +1,173 @@
+"""What is known of a job besides its row: attempts, logs, memory, the pace of its items, its run's timeline."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from allcores.errors import UsageError
+from allcores.formatting import pace_text
+from allcores.jobs.job_files import JobFiles, failed_items
+from allcores.jobs.model import Attempt, Job, State, Submitted
+from allcores.progress.estimate import Estimator, eta_text
+from allcores.system import procfs
+from allcores.web.security import Refused
+from allcores.web.views import is_fresh
+
+if TYPE_CHECKING:
+    from allcores.web.state import Console
+
+#: the tag of a job that runs only the failed items of the one it was made from
+FAILED_ITEMS = "failed-items"
+#: the end of a job's logs that a page shows
+LOG_BYTES = 64 << 10
+#: failed items that it lists
+MOST_FAILED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a job's page shows besides its row.
+
+    Attributes:
+        logs: The end of what it wrote.
+        memory: Bytes that its process has now.
+        timelines: How many maps of it were recorded.
+        failed: Items of its runs that failed.
+        stamp: Changes with what is not in the store.
+    """
+
+    attempts: tuple[Attempt, ...] = ()
+    logs: str = ""
+    memory: int | None = None
+    timelines: int = 0
+    failed: Sequence[dict[str, Any]] = ()
+    stamp: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast items go, and how long it may still take, in words: the likely time, and the range of four in five."""
+
+    text: str
+    left: str = ""
+
+
+class _Estimators:
+    """What was seen of running jobs, so that the time left gets a range. Of this process, bounded; any thread."""
+
+    def __init__(self, most: int = 500) -> None:
+        self._lock = threading.Lock()
+        self._most = most
+        self._known: OrderedDict[tuple[str, float], Estimator] = OrderedDict()
+
+    def seen(self, job: str, started: float, at: float, done: int) -> Estimator:
+        """The job's, told what was reported last."""
+        with self._lock:
+            found = self._known.pop((job, started), None) or Estimator(started)
+            self._known[(job, started)] = found
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+            found.observe(at, done)
+            return found
+
+
+_estimators = _Estimators()
+
+
+def pace(job: Job, now: float) -> Pace | None:
+    """How its items go; None if nothing is known of that."""
+    progress = job.progress
+    if progress is None or progress.started is None or progress.at <= progress.started:
+        return None
+    settled = progress.done + progress.failed
+    if not settled:
+        return None
+    if job.state is not State.RUNNING:
+        return Pace(pace_text(settled / (progress.at - progress.started)))
+    estimator = _estimators.seen(job.id, progress.started, progress.at, settled)
+    text = pace_text(estimator.pace)
+    if progress.total is None or not is_fresh(progress, now):
+        return Pace(text)
+    left = estimator.estimate(now, max(0, progress.total - settled))
+    return Pace(text, "" if left is None else eta_text(left))
+
+
+def read(console: Console, job: Job) -> Details:
+    """What there is beside the row."""
+    store = console.store
+    files = JobFiles(store.folder, job.id)
+    memory = None
+    if job.state is State.RUNNING and job.worker is not None and job.worker.pid:
+        memory = procfs.resident_bytes(job.worker.pid)
+    logs, timelines = files.read_log(LOG_BYTES), files.timelines()
+    failed = failed_items(store.folder, job.id, MOST_FAILED) if job.progress is not None and job.progress.failed else []
+    return Details(
+        attempts=tuple(store.attempts(job.id)),
+        logs=logs,
+        memory=memory,
+        timelines=len(timelines),
+        failed=failed,
+        stamp=f"{len(logs)}|{len(timelines)}|{len(failed)}",
+    )
+
+
+def timeline_page(console: Console, job: Job) -> str | None:
+    """The report of the job's run as HTML; None if there is none."""
+    found = JobFiles(console.store.folder, job.id).timelines()
+    if not found:
+        return None
+    from allcores.timeline.html_report import as_html
+    from allcores.timeline.reader import Recording
+
+    return as_html(Recording.load(found[-1]))
+
+
+def retry_failed_items(console: Console, job: Job, by: str) -> Submitted:
+    """A job of the items that failed.
+
+    Raises:
+        Refused: 409, if it has none, or they are not known.
+    """
+    if not can_retry_items(console, job):
+        raise Refused(409, "no_failed_items", "No failed items of this job are known.")
+    return console.store.submit(
+        job.task,
+        job.arguments,
+        priority=job.priority,
+        tags=tuple(dict.fromkeys([*job.tags, FAILED_ITEMS])),
+        timeout=job.timeout,
+        retries=job.retries,
+        parent=job.id,
+        by=by,
+    )
+
+
+def can_retry_items(console: Console, job: Job) -> bool:
+    """Whether a job has ended, and left failed items that a new one can take up."""
+    failed = job.progress is not None and job.progress.failed > 0
+    return job.state.is_final and failed and bool(JobFiles(console.store.folder, job.id).runs())
+
+
+def stack_of(console: Console, job: Job) -> str:
+    """What the job's process is doing at this moment.
+
+    Raises:
+        Refused: 409, if there is no such process, or it does not answer.
+    """
+    from allcores.jobs import stacks
+
+    if job.state is not State.RUNNING or job.worker is None or not job.worker.pid:
+        raise Refused(409, "not_running", "Only a job that runs has a stack.")
+    try:
+        return stacks.of_process(console.store.folder, job.worker.pid)
+    except UsageError as error:
+        raise Refused(409, "no_stack", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+
+
+def item_line(item: dict[str, Any]) -> str:
+    """A failed item in words."""
+    return ": ".join(str(item[name]) for name in ("kind", "cause", "message", "error") if item.get(name))

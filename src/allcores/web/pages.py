@@ -1,0 +1,150 @@
+"""The pages that look: overview, lists, a job, settings and health, the audit log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from werkzeug.wrappers import Response
+
+from allcores.jobs import history
+from allcores.jobs.model import Job, JobFilter, State, StoreError
+from allcores.web import charts, job_details, supervision, views
+from allcores.web.api import found_job
+from allcores.web.lists import sequence
+from allcores.web.rendering import WITHOUT_SUCCESS, live_tag, page, unchanged
+from allcores.web.state import current
+
+#: jobs that the picture of the cores is made from, at most, and the seconds that it shows
+MOST_DRAWN, CORE_SECONDS = 400, 300.0
+PACE_SECONDS, PACE_COLUMNS = 3_600.0, 60
+DAY = 86_400.0
+
+
+# --- overview ---
+
+
+def overview() -> Any:
+    """What is going on."""
+    console, now = current(), time.time()
+    store = console.store
+    seen = supervision.look(store)
+    # Spans that end now move on by themselves.
+    counts = store.counts()
+    moving = int(now // 2) if counts.by_state.get(State.RUNNING) else int(now // 15)
+    tag = live_tag(seen.stamp, moving)
+    if (answer := unchanged(tag)) is not None:
+        return answer
+    hour, day = store.stats(3_600.0), store.stats(DAY)
+    recent = list(store.page(JobFilter(states=(State.RUNNING,)), limit=100).jobs)
+    recent += [job for job in store.page(JobFilter(), limit=MOST_DRAWN).jobs if job.state is not State.RUNNING]
+    ended = sum(hour.finished.values())
+    bad = sum(hour.finished.get(state, 0) for state in WITHOUT_SUCCESS)
+    return page(
+        "console/overview.html.j2",
+        "overview",
+        poll=True,
+        tag=tag,
+        counts=counts,
+        seen=seen,
+        hour=hour,
+        day=day,
+        bad=bad,
+        bad_part=100 * bad / ended if ended else None,
+        strips=charts.strips(recent, now, CORE_SECONDS),
+        span=CORE_SECONDS,
+        pace=_pace(now),
+        causes=charts.causes(day.failures.items()),
+        states=[state.value for state in State],
+        by_task=sorted(
+            (
+                (task, {s.value: n for s, n in each.items()})
+                for task, each in counts.by_task.items()
+                if any(each.values())
+            )
+        ),
+    )
+
+
+def _pace(now: float) -> charts.Pace:
+    all_ended, bad = history.ended(current().store, now, PACE_SECONDS, PACE_COLUMNS)
+    return charts.pace(all_ended, bad, PACE_SECONDS)
+
+
+# --- one job ---
+
+
+def job(job_id: str) -> Any:
+    """All that is known of one job."""
+    return job_page(found_job(job_id))
+
+
+def job_page(found: Job, stack: str | None = None) -> Response:
+    """The page of a job; with the stack of its process, if that was asked for."""
+    console, now = current(), time.time()
+    running = found.state is State.RUNNING
+    details = job_details.read(console, found)
+    tag = live_tag(details.stamp, int(now // 5) if running else 0)
+    if (answer := unchanged(tag)) is not None:
+        return answer
+    known = found.task in console.tasks
+    return page(
+        "console/job.html.j2",
+        "jobs",
+        poll=stack is None,
+        tag=tag,
+        job=found,
+        stack=stack,
+        known=known,
+        arguments=views.pretty(views.hide_secrets(found.arguments, console.settings.secret)),
+        result=views.pretty(views.hide_secrets(found.result, console.settings.secret)),
+        seconds=views.took(found, now),
+        pace=job_details.pace(found, now),
+        attempts=details.attempts,
+        logs=details.logs,
+        memory=details.memory,
+        has_timeline=details.timelines > 0,
+        failed_items=details.failed,
+        can_retry_items=known and job_details.can_retry_items(console, found),
+        item_line=job_details.item_line,
+    )
+
+
+# --- settings, audit ---
+
+
+def settings() -> Any:
+    """How the console and its store are set, and whether they are well."""
+    console = current()
+    store = console.store
+    seen = supervision.look(store)
+    return page(
+        "console/settings.html.j2",
+        "settings",
+        seen=seen,
+        settings=console.settings,
+        health=_health(),
+        store_facts=supervision.store_facts(store),
+        tasks=sorted(console.tasks.values(), key=lambda task: task.name),
+        users=console.gate.names(),
+    )
+
+
+def _health() -> list[tuple[str, bool, str]]:
+    store = current().store
+    found = []
+    try:
+        found.append(("the store can be read", True, f"change {store.change_number():,}"))
+    except StoreError as error:
+        found.append(("the store can be read", False, str(error)))
+    seen = supervision.look(store)
+    found.append(("a supervisor runs jobs", seen.alive, f"process {seen.pid}" if seen.alive else "none is running"))
+    return found
+
+
+def audit() -> Any:
+    """Who changed what."""
+    rows = current().store.audit(sequence("after"))
+    return page(
+        "console/audit.html.j2", "audit", rows=rows, older=rows[-1].seq if len(rows) >= 50 else None, short=views.short
+    )

@@ -1,0 +1,99 @@
+// Only comfort: each page works without this. Live parts are asked for again while the page is looked at, and come as
+// "304 Not Modified" as long as nothing has changed.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const wait = Number(root.dataset.poll || "0") * 1000;
+  let tag = root.dataset.tag || "", failures = 0, timer = 0, asking = false;
+
+  const ago = (seconds) => {
+    const s = Math.round(Math.abs(seconds));
+    const text = s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min` : s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
+    return seconds >= 0 ? `${text} ago` : `in ${text}`;
+  };
+  const times = () => {
+    const now = Date.now() / 1000;
+    for (const each of document.querySelectorAll("time[data-at]")) {
+      const text = ago(now - Number(each.dataset.at));
+      if (each.textContent !== text) each.textContent = text;
+    }
+  };
+  const say = (text) => { for (const each of document.querySelectorAll("[data-live-word]")) each.textContent = text; };
+
+  // A part that is being used is left alone: an open question, a text in a field, a ticked box.
+  const used = (part) => part.contains(document.activeElement) && document.activeElement !== document.body
+    || part.querySelector("details[open], input:checked:not([data-all])") !== null;
+
+  const replace = (text) => {
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const other = fresh.getElementById(part.id);
+      if (other === null || used(part)) continue;
+      if (part.innerHTML !== other.innerHTML) part.replaceWith(document.adoptNode(other));
+    }
+    const next = fresh.documentElement.dataset.poll;
+    if (next === undefined) root.dataset.poll = "0";
+    times();
+  };
+
+  const ask = async () => {
+    timer = 0;
+    if (document.hidden || asking) return;
+    asking = true;
+    try {
+      const answer = await fetch(location.href, {
+        headers: tag ? {"If-None-Match": tag, "X-Poll": "1"} : {"X-Poll": "1"},
+        credentials: "same-origin", cache: "no-store",
+      });
+      if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; replace(await answer.text()); }
+      else if (answer.status !== 304) throw new Error(String(answer.status));
+      failures = 0;
+      say("Live");
+    } catch {
+      failures += 1;
+      say("Not reachable: what you see is from before");
+    }
+    asking = false;
+    plan();
+  };
+  const plan = () => {
+    if (timer || document.hidden || Number(root.dataset.poll || "0") === 0) return;
+    timer = setTimeout(ask, wait * Math.min(15, 2 ** failures));
+  };
+
+  if (wait > 0) {
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) { clearTimeout(timer); timer = 0; say("Paused"); } else { say("Live"); void ask(); }
+    });
+    say("Live");
+    plan();
+  }
+  setInterval(() => { if (!document.hidden) times(); }, 1000);
+  times();
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-all]"))
+      for (const box of event.target.closest("form").querySelectorAll("input[name=id]")) box.checked = event.target.checked;
+  });
+  // Copying works on plain HTTP, too, where there is no clipboard API.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (button === null) return;
+    const source = document.getElementById(button.dataset.copy);
+    const area = document.createElement("textarea");
+    area.value = source.textContent;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    button.focus();
+    button.textContent = "Copied";
+  });
+  for (const each of document.querySelectorAll("[data-needs-script]")) each.hidden = false;
+  // "/" goes to the search, as in other consoles.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.closest("input, textarea, select")) return;
+    const search = document.querySelector("input[type=search]");
+    if (search !== null) { event.preventDefault(); search.focus(); }
+  });
+})();

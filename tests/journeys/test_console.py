@@ -1,0 +1,262 @@
+"""The console in a browser: every page, with and without JavaScript; it asks no other host and prints no error."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from tests.process.console import TOKEN, ended, make_app, store_of
+from werkzeug.serving import make_server
+
+from allcores.jobs.model import JobError, Progress, State
+from allcores.jobs.store import JobStore
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# The browser starts and ends processes of its own as it likes; all of them end with the module.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.leaks_allowed,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+]
+EVIL = "<script>document.title='taken'</script>"
+
+
+class Served:
+    """A console with a job of each kind."""
+
+    def __init__(self, address: str, store: JobStore, ids: dict[str, str]) -> None:
+        self.address, self.store, self.ids = address, store, ids
+
+    def url(self, path: str) -> str:
+        return self.address + path.format(**self.ids)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    app = make_app(tmp_path_factory.mktemp("console"), ALLCORES_POLL_SECONDS=0.3)
+    store = store_of(app)
+    ids = {state.value: ended(store, state, result=EVIL, tags=("blue",)).id for state in State if state.is_final}
+    error = JobError(EVIL, EVIL, f"Traceback\n{EVIL}")
+    ids["evil"] = ended(store, State.FAILED, task="anything", arguments={"value": EVIL * 30}, error=error).id
+    ids["files"] = ended(store, files={"table.csv": b"1,2\n"}).id
+    ids["running"] = store.submit("nightly", {}).job.id
+    with store.become_supervisor():
+        (claim,) = store.claim(1, ["nightly"])
+        store.report_progress(claim, Progress(400, 3, 1_000, time.time() - 40, time.time()))
+    ids["queued"] = store.submit("square", {"n": 4}).job.id
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield Served(f"http://127.0.0.1:{server.server_port}", store, ids)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as api:
+        found = api.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@contextmanager
+def opened(browser: Any, served: Served, said: list[str] | None = None, **options: Any) -> Iterator[Any]:
+    """A page of a user who has opened the address with the token; what it says and asks is checked at the end."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    said = [] if said is None else said
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("warning", "error") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    try:
+        page.goto(f"{served.address}/?token={TOKEN}")
+        assert "token" not in page.url
+        yield page
+        assert said == []
+        assert len(asked) > 1
+        assert [url for url in asked if not url.startswith((served.address + "/", "data:"))] == []
+    finally:
+        context.close()
+
+
+PAGES = [
+    "/", "/list", "/list?state=failed&q=wrong", "/failed", "/submit", "/submit/kinds", "/submit/pictures",
+    "/submit/anything?like={evil}", "/schedules", "/workers", "/settings", "/audit", "/job/{succeeded}", "/job/{evil}",
+    "/job/{files}", "/job/{running}", "/job/{queued}", "/job/{quarantined}", "/job/{timed_out}", "/job/{cancelled}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_each_page(browser: Any, served: Served, script: bool) -> None:
+    """It is drawn, says nothing to the browser's console, asks this host alone, and no value runs as a script."""
+    with opened(browser, served, java_script_enabled=script) as page:
+        for path in PAGES:
+            answer = page.goto(served.url(path))
+            assert answer.status == 200, path
+            assert page.locator("h1").count() == 1, path
+            assert page.title() != "taken", path
+            assert page.locator("nav [aria-current=page]").count() == 1, path
+            live = page.locator("[data-live-word]")
+            if live.count():
+                assert live.inner_text() == ("Live" if script else "Load the page again to see what is new"), path
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_sizes_colours_and_names(browser: Any, served: Served, width: int) -> None:
+    """Nothing is wider than a phone's screen; dark colours are dark and readable; each field has a name."""
+    grounds = set()
+    for scheme in ("light", "dark"):
+        with opened(browser, served, viewport={"width": width, "height": 800}, color_scheme=scheme) as page:
+            for path in PAGES:
+                page.goto(served.url(path))
+                found = page.evaluate(MEASURE)
+                assert found["scroll"] <= found["width"], path
+                assert found["unnamed"] == [], path
+                assert found["faint"] == [], path
+                grounds.add((scheme, found["ground"]))
+    assert len(grounds) == 2
+
+
+#: widths; fields without a name; texts whose contrast is below what WCAG asks for (AA)
+MEASURE = """() => {
+  const luminance = text => {
+    const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map(v => v / 255)
+      .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = each => {
+    for (; each; each = each.parentElement) {
+      const color = getComputedStyle(each).backgroundColor;
+      if (color !== "rgba(0, 0, 0, 0)") return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const faint = [];
+  for (const each of document.querySelectorAll("body *")) {
+    const text = [...each.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+    if (!text || !each.checkVisibility()) continue;
+    if (each.closest("svg, .hidden, .skip, option, [disabled]")) continue;
+    const [a, b] = [luminance(getComputedStyle(each).color), luminance(ground(each))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) faint.push(each.textContent.trim().slice(0, 40));
+  }
+  return {
+    width: document.documentElement.clientWidth, scroll: document.documentElement.scrollWidth, faint,
+    ground: getComputedStyle(document.body).backgroundColor,
+    unnamed: [...document.querySelectorAll("input:not([type=hidden]), select, textarea, button, a, summary")]
+      .filter(each => !each.labels?.length && !each.getAttribute("aria-label") && !each.textContent.trim())
+      .map(each => each.outerHTML),
+  };
+}"""
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_job_by_hand(browser: Any, served: Served, script: bool) -> None:
+    """Submit with a mistake, then right; find it in the list, cancel it, run it again, look at the audit."""
+    said: list[str] = []
+    with opened(browser, served, said, java_script_enabled=script) as page:
+        page.goto(served.url("/submit"))
+        page.get_by_role("link", name=re.compile("square")).click()
+        page.get_by_label("n", exact=True).fill("twelve")
+        page.get_by_role("button", name="Submit").click()
+        said.clear()  # Chromium calls any answer of 422 a failure
+        assert page.get_by_role("alert").inner_text().startswith("It was not submitted.")
+        field = page.get_by_label("n", exact=True)
+        assert field.input_value() == "twelve"
+        assert field.get_attribute("aria-invalid") == "true"
+        field.fill("12")
+        page.get_by_role("button", name="Submit").click()
+        assert page.get_by_role("status").inner_text() == "1 job submitted."
+        job_id = page.url.split("/job/")[1].split("?")[0]
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        page.locator(f'a[href="/job/{job_id}"]').click()
+        page.locator("summary", has_text="Cancel").click()
+        page.get_by_role("button", name="Cancel this job").click()
+        assert served.store.get(job_id).state is State.CANCELLED  # type: ignore[union-attr]
+        assert "Cancelled" in page.locator("#head").inner_text()
+        page.get_by_role("link", name="Edit and run again").click()
+        assert page.get_by_label("n", exact=True).input_value() == "12"
+        page.get_by_role("link", name="Audit").click()
+        assert "cancel" in page.locator("tbody tr").first.inner_text()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for the page, which asks again in its own time."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_what_changes_comes_by_itself(browser: Any, served: Served) -> None:
+    """On a page that is looked at; what is being used is left alone, and nothing is asked for while it is hidden."""
+    job = served.store.submit("square", {"n": 5}).job
+    with opened(browser, served) as page:
+        page.goto(served.url(f"/job/{job.id}"))
+        assert "Queued" in page.locator("#head").inner_text()
+        asked: list[int] = []
+        page.on("response", lambda response: asked.append(response.status))
+        until(lambda: page.evaluate("1") == 1 and 304 in asked)
+        served.store.cancel([job.id], "someone")
+        page.locator("#head", has_text="Cancelled").wait_for()
+        page.goto(served.url("/list"))
+        page.locator("input[name=id]").first.check()
+        served.store.submit("square", {"n": 6})
+        page.locator("#tabs .count").first.wait_for()
+        before = page.locator("#tabs").inner_text()
+        served.store.submit("square", {"n": 7})
+        until(lambda: bool(page.locator("#tabs").inner_text() != before))
+        assert page.locator("input[name=id]").first.is_checked()
+
+
+def test_by_keyboard_alone(browser: Any, served: Served) -> None:
+    """The first stop leads past the navigation, "/" to the search, and a question opens and is answered with Enter."""
+    job = ended(served.store, State.FAILED, arguments={"n": 77})
+    with opened(browser, served) as page:
+        page.goto(served.url("/list"))
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.keyboard.press("Enter")
+        page.keyboard.press("/")
+        page.keyboard.type("77")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**q=77**")
+        page.goto(served.url(f"/job/{job.id}"))
+        page.locator("summary", has_text="Delete").focus()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Delete this job"
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Undo").wait_for()
+        assert served.store.get(job.id) is None
+        page.get_by_role("button", name="Undo").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_url("**did=undelete**")
+        assert served.store.get(job.id) is not None
+
+
+def test_the_token_is_asked_for(browser: Any, served: Served) -> None:
+    """A browser that has none gets a form; typed in, it leads to where one wanted to go."""
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.goto(served.url("/job/{failed}"))
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button", name="Open the console").click()
+        assert page.url == served.url("/job/{failed}")
+        page.get_by_role("button", name="Log out").click()
+        assert page.goto(served.url("/list")).status == 401
+    finally:
+        context.close()

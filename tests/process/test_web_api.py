@@ -1,0 +1,356 @@
+"""The JSON API on a real store: what programs send and get, and what is refused with which sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from tests.process.console import bearer, console, ended, store_of
+
+from allcores.jobs.model import State
+from allcores.web.openapi import describe
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[flask.Flask]:
+    with console(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def client(app: flask.Flask) -> Any:
+    """A program: it sends its token with each request."""
+    made = app.test_client()
+    made.environ_base["HTTP_AUTHORIZATION"] = bearer()["Authorization"]
+    return made
+
+
+def error_of(answer: Any) -> dict[str, Any]:
+    """The error of an answer, whose shape is the one that is described."""
+    schemas = describe("")["components"]["schemas"]
+    Draft202012Validator(schemas["Error"]).validate(answer.json)
+    assert answer.headers["Content-Type"] == "application/json"
+    found: dict[str, Any] = answer.json["error"]
+    return found
+
+
+def submit(client: Any, **body: Any) -> Any:
+    return client.post("/api/jobs", json={"task": "square", "arguments": {"n": 3}, **body})
+
+
+def test_a_job_is_submitted_and_looked_at(client: Any, app: flask.Flask) -> None:
+    answer = submit(client, priority=4, tags=["blue"], timeout=1.5)
+    assert answer.status_code == 202
+    body = answer.json
+    assert answer.headers["Location"] == f"/api/jobs/{body['id']}" == body["url"]
+    assert {name: body[name] for name in ("state", "task", "arguments", "attempts", "crashes", "priority")} == {
+        "state": "queued", "task": "square", "arguments": {"n": 3}, "attempts": 0, "crashes": 0, "priority": 4,
+    }  # fmt: skip
+    # the task's own tags and retries stand beside those that were sent
+    assert (body["tags"], body["retries"], body["timeout"]) == (["numbers", "blue"], 2, 1.5)
+    assert client.get(body["url"]).json == body
+    assert store_of(app).counts().total == 1
+
+
+def test_a_job_that_ended_shows_its_result(client: Any, app: flask.Flask) -> None:
+    large = 2**200
+    job = ended(store_of(app), result={"n": large, "text": "größer \u202e <b>"})
+    answer = client.get(f"/api/jobs/{job.id}")
+    assert (answer.json["state"], answer.json["result"]) == ("succeeded", {"n": large, "text": "größer \u202e <b>"})
+    assert str(large) in answer.text
+    failed = ended(store_of(app), State.FAILED)
+    error = client.get(f"/api/jobs/{failed.id}").json["error"]
+    assert (error["type"], error["message"], error["cause"]) == ("ValueError", "it went wrong", "exception")
+
+
+def test_answers_are_as_described(client: Any, app: flask.Flask) -> None:
+    """Each kind of job fits the schema of the OpenAPI document, which itself is one."""
+    document = client.get("/api/openapi.json").json
+    assert document["openapi"].startswith("3.1")
+    schemas = {"$defs": document["components"]["schemas"]}
+    validator = Draft202012Validator(
+        json.loads(json.dumps(schemas).replace("#/components/schemas", "#/$defs")) | {"$ref": "#/$defs/Job"}
+    )
+    ids = [submit(client).json["id"]]
+    ids += [ended(store_of(app), state, files={"a.csv": b"1"}).id for state in State if state.is_final]
+    for job_id in ids:
+        validator.validate(client.get(f"/api/jobs/{job_id}").json)
+    paths = {
+        (method.upper(), str(rule.rule).replace("<path:", "<").replace("<", "{").replace(">", "}"))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+        if method in ("GET", "POST") and rule.rule.startswith(("/api", "/healthz", "/metrics"))
+    }
+    described = {(method.upper(), path) for path, each in document["paths"].items() for method in each}
+    assert described == paths
+
+
+def test_lists_are_turned_by_keys(client: Any, app: flask.Flask) -> None:
+    """Each job is on one page, also if more are submitted meanwhile."""
+    ids = [submit(client).json["id"] for _ in range(7)]
+    seen: list[str] = []
+    after = None
+    while True:
+        answer = client.get("/api/jobs", query_string={"limit": 3, **({} if after is None else {"after": after})}).json
+        seen += [job["id"] for job in answer["jobs"]]
+        submit(client)
+        after = answer["after"]
+        if after is None:
+            break
+    assert seen == ids[::-1]
+    ended(store_of(app), State.FAILED, task="anything", arguments={"value": "x"}, tags=("red",))
+    for query, number in (
+        ("state=failed", 1),
+        ("state=queued,failed&task=anything", 1),
+        ("tag=red", 1),
+        ("q=wrong", 1),
+        ("state=running", 0),
+    ):
+        assert len(client.get(f"/api/jobs?{query}").json["jobs"]) == number, query
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["state=lost", "limit=0", "limit=x", "after=-1", "after=9e9", "since=yesterday", "task=" + "x" * 201, "q=%00"],
+)
+def test_filters_that_make_no_sense(client: Any, query: str) -> None:
+    answer = client.get(f"/api/jobs?{query}")
+    assert (answer.status_code, error_of(answer)["code"]) == (400, "bad_query")
+
+
+def test_polling_costs_little(client: Any) -> None:
+    """What has not changed is not sent again."""
+    url = submit(client).json["url"]
+    for address in (url, "/api/jobs"):
+        first = client.get(address)
+        again = client.get(address, headers={"If-None-Match": first.headers["ETag"]})
+        assert (again.status_code, again.data) == (304, b"")
+    client.post(f"{url}/cancel")
+    assert client.get(url, headers={"If-None-Match": first.headers["ETag"]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "part"),
+    [
+        (b"", "no JSON"),
+        (b"{", "line 1, column 2"),
+        (b"[]", "object"),
+        (b'{"task": "anything", "task": "square"}', "twice"),
+        (b'{"task": "anything", "arguments": {"value": NaN}}', "NaN"),
+        (b'{"task": "anything", "arguments": {"value": 1e999}}', "too large"),
+        (b'{"task": "anything", "arguments": {"value": ' + b"9" * 100_000 + b"}}", "too many digits"),
+        (b'{"task": "anything", "arguments": {"value": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "levels"),
+        (b'{"task": "anything", "arguments": {"value": ' + b"[" * 40 + b"]" * 40 + b"}}", "levels"),
+        (b'{"task": "anything", "arguments": {"value": "\\ud800"}}', "surrogate"),
+        (b'{"task": "\xff"}', "UTF-8"),
+        (b'{"arguments": ' + b"[" + b"0," * 300_000 + b"0]}", "values"),
+    ],
+)
+def test_bodies_that_are_refused(client: Any, app: flask.Flask, data: bytes, part: str) -> None:
+    """Malformed, ambiguous, too deep, too large in number: one sentence each, and nothing is stored."""
+    answer = client.post("/api/jobs", data=data, content_type="application/json")
+    assert answer.status_code in (400, 422)
+    assert part in error_of(answer)["message"]
+    assert store_of(app).counts().total == 0
+
+
+def test_bodies_of_another_kind_or_size(client: Any, app: flask.Flask) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/pickle"):
+        answer = client.post("/api/jobs", data=b'{"task": "square"}', content_type=kind)
+        assert (answer.status_code, error_of(answer)["code"]) == (415, "wrong_content_type")
+    answer = client.post("/api/jobs", data=b" " * (2 << 20), content_type="application/json")
+    assert (answer.status_code, error_of(answer)["code"]) == (413, "too_large")
+    many = {f"field{number}": "x" for number in range(1_100)}
+    assert client.post("/submit/square", data=many, content_type="multipart/form-data").status_code == 413
+    assert client.post("/submit/square", data={"argument.n": "x" * 2_000_000}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "fields"),
+    [
+        ({"task": "sqare", "arguments": {"n": 1}}, "unknown_task", None),
+        ({"task": "os.system", "arguments": {}}, "unknown_task", None),
+        ({"task": "tests.process.web_tasks.square", "arguments": {"n": 1}}, "unknown_task", None),
+        ({"task": "square", "arguments": {}}, "wrong_arguments", {"n"}),
+        ({"task": "square", "arguments": {"n": "3"}}, "wrong_arguments", {"n"}),
+        ({"task": "square", "arguments": {"n": 3, "m": 4}}, "wrong_arguments", {"m"}),
+        ({"task": "kinds", "arguments": {"count": 1.5, "share": 1, "text": 3}}, "wrong_arguments", {"count", "text"}),
+        ({"task": "square", "arguments": [3]}, "wrong_fields", {"arguments"}),
+        ({"task": "square", "arguments": {"n": 3}, "prio": 1}, "wrong_fields", {"prio"}),
+        ({"task": "square", "arguments": {"n": 3}, "priority": 10**9}, "wrong_fields", {"priority"}),
+        ({"task": "square", "arguments": {"n": 3}, "retries": -1}, "wrong_fields", {"retries"}),
+        ({"task": "square", "arguments": {"n": 3}, "delay": -1, "timeout": 0.0}, "wrong_fields", {"delay", "timeout"}),
+        ({"task": "square", "arguments": {"n": 3}, "delay": 10**400}, "wrong_fields", {"delay"}),
+        ({"task": "square", "arguments": {"n": 3}, "tags": ["", "ok"]}, "wrong_fields", {"tags"}),
+        ({"task": "square", "arguments": {"n": 3}, "run_at": "soon"}, "wrong_fields", {"run_at"}),
+        ({"task": "square", "arguments": {"n": 3}, "webhook": "javascript:alert(1)"}, "wrong_fields", {"webhook"}),
+        ({"task": "square", "arguments": {"n": 3}, "key": " k"}, "wrong_fields", {"key"}),
+    ],
+)  # fmt: skip
+def test_submissions_that_are_refused(
+    client: Any, app: flask.Flask, body: dict[str, Any], code: str, fields: set[str] | None
+) -> None:
+    """Only registered names, only arguments that fit; each part at fault is named."""
+    answer = client.post("/api/jobs", json=body)
+    error = error_of(answer)
+    assert (answer.status_code, error["code"], set(error["fields"]) if fields else None) == (422, code, fields)
+    assert store_of(app).counts().total == 0
+
+
+def test_the_same_key_is_the_same_job(client: Any, app: flask.Flask) -> None:
+    """Also if fifty are sent at once; with other arguments it is a conflict."""
+
+    def send(_: int) -> tuple[int, str]:
+        answer: Any = app.test_client().post(
+            "/api/jobs",
+            json={"task": "square", "arguments": {"n": 3}},
+            headers={**bearer(), "Idempotency-Key": "order 7"},
+        )
+        return answer.status_code, answer.json["id"]
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = set(threads.map(send, range(50)))
+    assert len(answers) == 1
+    assert store_of(app).counts().total == 1
+    answer = submit(client, key="order 7")
+    assert (answer.status_code, answer.headers["Idempotent-Replayed"]) == (202, "true")
+    answer = submit(client, key="order 7", arguments={"n": 4})
+    assert (answer.status_code, error_of(answer)["code"]) == (409, "key_conflict")
+    answer = client.post(
+        "/api/jobs", json={"task": "square", "arguments": {"n": 3}, "key": "a"}, headers={"Idempotency-Key": "b"}
+    )
+    assert (answer.status_code, set(error_of(answer)["fields"])) == (422, {"key"})
+
+
+def test_cancel_and_retry(client: Any, app: flask.Flask) -> None:
+    url = submit(client).json["url"]
+    answer = client.post(f"{url}/retry")
+    assert (answer.status_code, error_of(answer)["code"]) == (409, "not_ended")
+    answer = client.post(f"{url}/cancel")
+    assert (answer.status_code, answer.json["state"]) == (202, "cancelled")
+    assert client.post(f"{url}/cancel").status_code == 200
+    assert client.post(f"{url}/retry").json["state"] == "queued"
+    done = ended(store_of(app))
+    for act in ("cancel", "retry"):
+        answer = client.post(f"/api/jobs/{done.id}/{act}")
+        assert answer.status_code == 409
+        assert error_of(answer)["message"].endswith("succeeded.")
+    by = [(row["by"], row["action"], row["count"]) for row in client.get("/api/audit").json["audit"]]
+    assert by[:2] == [("admin", "retry", 1), ("admin", "cancel", 1)]
+
+
+@pytest.mark.parametrize("job_id", ["0" * 32, "x", "..", "%2e%2e", "a" * 500, "a%00b", "é"])
+def test_ids_of_no_job(client: Any, job_id: str) -> None:
+    for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/retry"), ("GET", "/result/a.csv")):
+        answer = client.open(f"/api/jobs/{job_id}{path}", method=method)
+        assert answer.status_code in (404, 405), path
+        error_of(answer)
+
+
+# --- files ---
+
+
+def test_result_files_come_whole_and_in_ranges(client: Any, app: flask.Flask) -> None:
+    data = bytes(range(256)) * 40
+    job = ended(store_of(app), files={"all.csv": data})
+    (file,) = client.get(f"/api/jobs/{job.id}").json["result_files"]
+    assert (file["name"], file["size"]) == ("all.csv", len(data))
+    with client.get(file["url"]) as whole:
+        assert (whole.status_code, whole.data) == (200, data)
+        assert whole.headers["Content-Disposition"].startswith("attachment")
+    with client.get(file["url"], headers={"Range": "bytes=100-199"}) as part:
+        assert (part.status_code, part.data) == (206, data[100:200])
+        assert part.headers["Content-Range"] == f"bytes 100-199/{len(data)}"
+    assert client.get(file["url"], headers={"Range": "bytes=999999-"}).status_code == 416
+    assert client.get(file["url"], headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../jobs.sqlite", "..%2f..%2fjobs.sqlite", "%2e%2e/%2e%2e/jobs.sqlite", "/etc/passwd",
+     "..\\..\\jobs.sqlite", "C:\\boot.ini", "secret.txt", "link.csv", "all.csv%00.html", ".", "", "folder/../all.csv"],
+)  # fmt: skip
+def test_only_files_that_the_job_made_are_sent(client: Any, app: flask.Flask, tmp_path: Path, name: str) -> None:
+    """Not what lies beside, above or behind a link, however the name is written."""
+    job = ended(store_of(app), files={"all.csv": b"1,2\n", "link.csv": b"x"})
+    folder = store_of(app).folder / "results" / job.id
+    (folder / "secret.txt").write_text("not named by the row")
+    (tmp_path / "outside").write_text("secret")
+    (folder / "link.csv").unlink()
+    (folder / "link.csv").symlink_to(tmp_path / "outside")
+    for kind in ("result", "file"):
+        answer = client.get(f"{'/api/jobs' if kind == 'result' else '/job'}/{job.id}/{kind}/{name}")
+        assert answer.status_code in (404, 308), name
+        assert b"secret" not in answer.data
+
+
+def test_files_are_handed_in(client: Any, app: flask.Flask) -> None:
+    """As parts of a form beside the JSON; they are kept under names of our own."""
+    parts: dict[str, Any] = {
+        "job": json.dumps({"task": "pictures", "tags": ["album"]}),
+        "files": [(io.BytesIO(b"one"), "../../one.png"), (io.BytesIO(b"two"), "two.png")],
+    }
+    answer = client.post("/api/jobs", data=parts, content_type="multipart/form-data")
+    assert answer.status_code == 202, answer.text
+    first, second = answer.json["arguments"]["files"]
+    assert (first["name"], first["size"], second["size"]) == ("../../one.png", 3, 3)
+    kept = sorted(path.read_bytes() for path in (store_of(app).folder / "uploads").iterdir())
+    assert kept == [b"one", b"two"]
+    parts = {"job": json.dumps({"task": "square", "arguments": {"n": 1}}), "n": (io.BytesIO(b"x"), "x")}
+    answer = client.post("/api/jobs", data=parts, content_type="multipart/form-data")
+    assert (answer.status_code, set(error_of(answer)["fields"])) == (422, {"n"})
+
+
+# --- for monitors ---
+
+
+def test_health_and_metrics(client: Any, app: flask.Flask) -> None:
+    submit(client)
+    ended(store_of(app), State.FAILED, task="anything", arguments={})
+    health = client.get("/healthz")
+    assert (health.status_code, health.json["status"], health.json["supervisor"]["alive"]) == (200, "ok", False)
+    text = client.get("/metrics").text
+    assert 'allcores_jobs{task="square",state="queued"} 1\n' in text
+    assert 'allcores_jobs{task="anything",state="failed"} 1\n' in text
+    assert "allcores_supervisor_up 0\n" in text
+    with store_of(app).become_supervisor():
+        assert client.get("/healthz").json["supervisor"]["alive"] is True
+    assert client.get("/api/counts").json["by_state"]["failed"] == 1
+
+
+def test_a_store_that_is_gone_is_told(client: Any, app: flask.Flask) -> None:
+    """Nothing is made anew in its place, health is red, and a submission is not taken."""
+    submit(client)
+    store = store_of(app)
+    path = store.folder.parent / "jobs.sqlite"
+    moved = path.rename(path.with_name("moved.sqlite"))
+    assert client.get("/healthz").status_code == 503
+    answer = submit(client)
+    assert answer.status_code == 503
+    error_of(answer)
+    assert not path.exists()
+    moved.rename(path)
+    assert client.get("/healthz").status_code == 200
+    assert submit(client).status_code == 202
+
+
+def test_secrets_are_left_out(client: Any, app: flask.Flask) -> None:
+    """At any depth, in the API and on pages."""
+    body = {
+        "task": "secretive",
+        "arguments": {"api_token": "hunter2", "options": {"dbPassword": "hunter2", "author": "Ada"}},
+    }
+    answer = client.post("/api/jobs", json=body)
+    assert answer.json["arguments"] == {"api_token": "(hidden)", "options": {"dbPassword": "(hidden)", "author": "Ada"}}
+    job_id = answer.json["id"]
+    for path in (f"/api/jobs/{job_id}", "/api/jobs", f"/job/{job_id}", "/list", f"/submit/secretive?like={job_id}"):
+        text = client.get(path).text
+        assert "hunter2" not in text or "like" in path, path
+        assert "Ada" in text, path

@@ -1,0 +1,383 @@
+"""The console's pages without a browser: forms, lists, actions on what was seen, polling, and as a part of an app."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import io
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+from tests.process.console import TASKS, TOKEN, bearer, console, csrf_of, ended, logged_in, store_of
+
+from allcores.errors import UsageError
+from allcores.jobs import health
+from allcores.jobs.model import Finished, Job, Progress, State
+from allcores.web import Allcores
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[flask.Flask]:
+    with console(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def client(app: flask.Flask) -> Any:
+    return logged_in(app)
+
+
+def only(app: flask.Flask) -> Job:
+    (job,) = store_of(app).page().jobs
+    return job
+
+
+def send(client: Any, path: str, **fields: Any) -> Any:
+    return client.post(path, data={"_csrf": csrf_of(client), **fields})
+
+
+def errors_in(text: str) -> dict[str, str]:
+    """Names of fields, and what stands beside them."""
+    found = {}
+    for field in re.findall(r'<div class="field wrong.*?</p>\s*</div>', text, re.S):
+        name, error = re.search(r'name="([^"]+)"', field), re.search(r'class="error" id="([^"]+)">([^<]+)<', field)
+        assert name is not None
+        assert error is not None
+        assert f'aria-describedby="{error[1]}"' in field or f' {error[1]}"' in field
+        found[name[1]] = html.unescape(error[2])
+    return found
+
+
+# --- forms ---
+
+
+def test_a_form_has_a_field_for_each_argument(client: Any) -> None:
+    """Made from the signature, with its defaults, and with what each is."""
+    text = client.get("/submit/kinds").text
+    for name, kind in (
+        ("count", 'inputmode="numeric"'),
+        ("share", 'inputmode="decimal"'),
+        ("keep", "checkbox"),
+        ("crop", "textarea"),
+    ):
+        assert re.search(rf'(<textarea[^>]*name="argument.{name}")|(<input[^>]*name="argument.{name}")', text), name
+        assert kind in text
+    assert re.findall(r"<option(?: selected)?>(\w+)</option>", text) == ["small", "large"]
+    assert "<option selected>small</option>" in text
+    assert 'type="password"' in client.get("/submit/secretive").text
+    pictures = client.get("/submit/pictures").text
+    assert 'enctype="multipart/form-data"' in pictures
+    assert re.search(r'type="file"[^>]* multiple', pictures)
+    assert client.get("/submit/none").status_code == 404
+
+
+def test_a_form_makes_a_job(client: Any, app: flask.Flask) -> None:
+    answer = send(
+        client, "/submit/kinds", **{"argument.count": "123456789012345678901234567890", "argument.share": "0.25",
+        "argument.text": "two\r\nlines <b>", "argument.size": "large", "argument.names": '["a", "ü"]',
+        "argument.crop": '{"left": 3}', "argument.keep": "true", "tags": "blue, red", "priority": "3"},
+    )  # fmt: skip
+    assert answer.status_code == 303
+    job = only(app)
+    assert job.arguments == {
+        "count": 123456789012345678901234567890, "share": 0.25, "text": "two\nlines <b>", "size": "large",
+        "names": ["a", "ü"], "crop": {"left": 3, "top": 0}, "keep": True,
+    }  # fmt: skip
+    assert (job.tags, job.priority, job.submitted_by) == (("blue", "red"), 3, "admin")
+    assert answer.headers["Location"].startswith(f"/job/{job.id}")
+
+
+def test_what_is_wrong_stands_beside_its_field(client: Any, app: flask.Flask) -> None:
+    """And what was typed in is still there."""
+    answer = send(
+        client, "/submit/kinds", **{"argument.count": "many", "argument.share": "0.5", "argument.text": "<i>kept</i>",
+        "argument.names": "[1,", "argument.crop": '{"top": "x"}', "priority": "high", "run_at": "soon"},
+    )  # fmt: skip
+    assert answer.status_code == 422
+    wrong = errors_in(answer.text)
+    assert set(wrong) >= {"argument.names"}
+    assert "no JSON" in wrong["argument.names"]
+    assert html.escape("<i>kept</i>") in answer.text
+    answer = send(
+        client, "/submit/kinds", **{"argument.count": "many", "argument.share": "0.5", "argument.text": "x",
+        "argument.crop": '{"top": "x"}', "priority": "high", "run_at": "soon"},
+    )  # fmt: skip
+    wrong = errors_in(answer.text)
+    assert set(wrong) == {"argument.count", "argument.crop", "priority", "run_at"}
+    assert "crop.left" in wrong["argument.crop"]
+    assert store_of(app).counts().total == 0
+
+
+def test_files_in_a_form(client: Any, app: flask.Flask) -> None:
+    """They are kept; run again without new ones, the job has the same."""
+    files = [(io.BytesIO(b"abc"), "a.png"), (io.BytesIO(b"d"), "b.png")]
+    answer = send(client, "/submit/pictures", **{"argument.files": files})
+    assert answer.status_code == 303
+    job = only(app)
+    assert [(each["name"], each["size"]) for each in job.arguments["files"]] == [("a.png", 3), ("b.png", 1)]
+    assert "a.png, b.png again" in client.get(f"/submit/pictures?like={job.id}").text
+    send(client, "/submit/pictures", like=job.id)
+    assert store_of(app).page(limit=1).jobs[0].arguments == job.arguments
+
+
+def test_a_job_is_run_again_with_other_arguments(client: Any, app: flask.Flask) -> None:
+    """From a form that has what it had; it stays linked, and a time that was chosen is kept to."""
+    first = ended(store_of(app), State.FAILED, arguments={"n": 2**100}, tags=("blue",))
+    text = client.get(f"/submit/square?like={first.id}").text
+    assert f'value="{2**100}"' in text
+    send(client, "/submit/square", like=first.id, **{"argument.n": "5", "run_at": "2031-05-06T07:08", "tags": "blue"})
+    job = store_of(app).page(limit=1).jobs[0]
+    assert (job.arguments, job.parent, job.state) == ({"n": 5}, first.id, State.QUEUED)
+    assert time.strftime("%Y-%m-%dT%H:%M", time.localtime(job.run_at)) == "2031-05-06T07:08"
+    assert f'href="/job/{first.id}"' in client.get(f"/job/{job.id}").text
+
+
+# --- lists and what is done to them ---
+
+
+def bulk_forms(text: str) -> dict[str, dict[str, str]]:
+    """The forms that act on all jobs of a list: the word of each button, and its fields."""
+    found = {}
+    for form in re.findall(r'<form method="post" action="/bulk">(.*?)</form>', text, re.S):
+        fields = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', form)}
+        button = re.search(r"<button[^>]*>([^<]+)<", form)
+        assert button is not None
+        found[button[1]] = fields
+    return found
+
+
+def test_all_jobs_of_a_list_are_those_that_were_seen(client: Any, app: flask.Flask) -> None:
+    """The button says how many; what has come or changed since is left alone, and a deletion can be undone."""
+    store = store_of(app)
+    seen = [ended(store, State.FAILED).id for _ in range(5)]
+    forms = bulk_forms(client.get("/list?state=failed").text)
+    assert set(forms) == {"Retry 5 jobs", "Delete up to 5 jobs"}
+    store.retry(seen[:1], "someone")
+    late = ended(store, State.FAILED, task="anything", arguments={}).id
+    answer = client.post("/bulk", data=forms["Retry 5 jobs"])
+    assert "did=retry&count=4&skipped=1" in answer.headers["Location"]
+    assert {job.id for job in store.page().jobs if job.state is State.QUEUED} == set(seen)
+    assert [job.id for job in store.page().jobs if job.state is State.FAILED] == [late]
+    assert "4 jobs queued again. 1 had changed in between" in client.get(answer.headers["Location"]).text
+    forms = bulk_forms(client.get("/list?state=failed").text)
+    answer = client.post("/bulk", data=forms["Delete up to 1 jobs"])
+    assert store.get(late) is None
+    page = client.get(answer.headers["Location"]).text
+    audit = re.search(r'name="audit" value="(\d+)"', page)
+    assert audit is not None
+    send(client, "/undo", what="delete", audit=audit[1])
+    assert store.get(late) is not None
+    assert [row.action for row in store.audit(limit=3)] == ["undelete", "delete", "retry"]
+
+
+def test_chosen_jobs(client: Any, app: flask.Flask) -> None:
+    store = store_of(app)
+    ids = [ended(store, State.FAILED).id for _ in range(3)]
+    assert send(client, "/bulk", what="retry").status_code == 400
+    assert send(client, "/bulk", what="burn", id=ids).status_code == 400
+    answer = send(client, "/bulk", what="delete", id=ids[:2], back="/failed")
+    assert answer.headers["Location"].startswith("/failed?did=delete&count=2")
+    assert [store.get(each) is None for each in ids] == [True, True, False]
+    assert (
+        send(client, "/bulk", what="cancel", id=ids[2:], back="https://example.org/")
+        .headers["Location"]
+        .startswith("/list?")
+    )
+
+
+def test_lists_have_pages_and_say_what_was_searched(client: Any, app: flask.Flask) -> None:
+    store = store_of(app)
+    for number in range(60):
+        store.submit("square", {"n": number}, tags=["even"] if number % 2 == 0 else [])
+    first = client.get("/list").text
+    assert len(re.findall(r'name="id" value="', first)) == 50
+    older = re.search(r'href="(/list\?after=\d+)" rel="next"', first)
+    assert older is not None
+    assert len(re.findall(r'name="id" value="', client.get(older[1]).text)) == 10
+    assert len(re.findall(r'name="id" value="', client.get("/list?tag=even").text)) == 30
+    searched = client.get("/list?q=59").text
+    assert "of 60 jobs" in searched
+    assert len(re.findall(r'name="id" value="', searched)) >= 1
+    assert "No job fits this filter." in client.get("/list?q=nowhere-to-be-found").text
+
+
+# --- one job ---
+
+
+def test_progress_that_stopped_is_unknown(client: Any, app: flask.Flask) -> None:
+    """Never a stale green: it says since when; and fresh progress has a range of time left."""
+    store, now = store_of(app), time.time()
+    job_id = store.submit("square", {"n": 3}).job.id
+    with store.become_supervisor():
+        (claim,) = store.claim(1, ["square"])
+        store.report_worker(claim, os.getpid())
+        store.report_progress(claim, Progress(400, 3, 1_000, now - 40, now, note="going on"))
+        text = client.get(f"/job/{job_id}").text
+        assert "Unknown since" not in text
+        assert re.search(r"about \d+ (s|min)", text)
+        assert "going on" in text
+        store.report_progress(claim, Progress(400, 3, 1_000, now - 600, now - 300))
+        text = client.get(f"/job/{job_id}").text
+        assert "Unknown since" in text
+        assert "about" not in text
+        store.finish(claim, Finished(State.SUCCEEDED, result={"primes": 168}))
+    text = client.get(f"/job/{job_id}").text
+    assert "Unknown since" not in text
+    assert "&#34;primes&#34;: 168" in text
+
+
+def test_actions_fit_the_state(client: Any, app: flask.Flask) -> None:
+    """No button that cannot do anything."""
+    store = store_of(app)
+    waiting = store.submit("square", {"n": 1}).job
+    assert {"/cancel"} == acts(client, waiting)
+    assert {"/retry", "/delete"} == acts(client, ended(store, State.FAILED))
+    assert {"/delete"} == acts(client, ended(store))
+    assert send(client, f"/job/{ended(store).id}/stack").status_code == 409
+
+
+def acts(client: Any, job: Job) -> set[str]:
+    text = client.get(f"/job/{job.id}").text
+    return set(re.findall(rf'action="/job/{job.id}(/[\w-]+)"', text))
+
+
+def test_arguments_come_byte_for_byte(client: Any, app: flask.Flask) -> None:
+    """Large integers, order of keys, directions of text, long ones: as they are, to be copied."""
+    value = {"z": 2**200, "a": "\u202eright to left\u202c", "emoji": "👩‍🔬", "long": "x" * 100_000, "empty": {}}
+    job = ended(store_of(app), task="anything", arguments={"value": value})
+    text = client.get(f"/job/{job.id}").text
+    shown = re.search(r'id="arguments-text"[^>]*>(.*?)</pre>', text, re.S)
+    assert shown is not None
+    assert json.loads(html.unescape(shown[1])) == {"value": value}
+    assert list(json.loads(html.unescape(shown[1]))["value"]) == list(value)
+
+
+# --- polling ---
+
+
+@pytest.mark.parametrize("path", ["/", "/list", "/failed", "/workers", "/job/{id}"])
+def test_polling_is_cheap_and_right(client: Any, app: flask.Flask, path: str) -> None:
+    """304 as long as nothing has changed, and then the new page; a plain visit always gets the whole page."""
+    store = store_of(app)
+    job = ended(store, State.FAILED)
+    path = path.replace("{id}", job.id)
+
+    def poll() -> Any:
+        # the pages of what moves get a new tag every other second
+        for _ in range(50):
+            first = client.get(path)
+            again = client.get(path, headers={"X-Poll": "1", "If-None-Match": first.headers["ETag"]})
+            if again.status_code == 304:
+                return first.headers["ETag"]
+        raise AssertionError("never unchanged")
+
+    tag = poll()
+    store.retry([job.id], "x")
+    changed = client.get(path, headers={"X-Poll": "1", "If-None-Match": tag})
+    assert changed.status_code == 200
+    assert client.get(path, headers={"If-None-Match": changed.headers["ETag"]}).status_code == 200
+    assert "Content-Security-Policy" not in client.get(path, headers={"X-Poll": "1", "If-None-Match": poll()}).headers
+
+
+def test_a_supervisor_that_is_silent(client: Any, app: flask.Flask) -> None:
+    """None, one that tells of itself, one that has stopped doing so: each is told as it is."""
+    store, now = store_of(app), time.time()
+    assert "No supervisor is running" in client.get("/").text
+    with store.become_supervisor():
+        told = health.SupervisorHealth(os.getpid(), now, now - 60, "working", cores=4, running=1)
+        health.write(store.folder, told)
+        assert "supervisor" not in re.sub(
+            r"(?s)<footer.*", "", client.get("/").text.split('id="notes"')[1].split('id="facts"')[0]
+        )
+        assert "<dd>4</dd>" in client.get("/workers").text
+        health.write(store.folder, dataclasses.replace(told, at=now - 100))
+        assert "unknown" in client.get("/").text
+        assert "unknown" in client.get("/workers").text
+        health.write(store.folder, dataclasses.replace(told, trouble="workers cannot be started: <b>"))
+        assert "workers cannot be started: &lt;b&gt;" in client.get("/").text
+    assert "No supervisor is running" in client.get("/").text
+
+
+def test_schedules(client: Any, app: flask.Flask) -> None:
+    text = client.get("/schedules").text
+    assert "<code>0 3 * * *</code>" in text
+    answer = send(client, "/schedules/nightly/run")
+    assert answer.status_code == 303
+    assert only(app).task == "nightly"
+    assert send(client, "/schedules/square/run").status_code == 404
+
+
+# --- as a part of an app ---
+
+
+def test_an_app_submits_jobs_and_starts_nothing(tmp_path: Path) -> None:
+    """No thread, no file, no process by the extension itself; a job has addresses below the prefix."""
+    app = flask.Flask("shop")
+    app.config["ALLCORES_TOKEN"] = TOKEN
+    before = threading.active_count()
+    jobs = Allcores(tasks=TASKS, store=tmp_path / "store" / "jobs.sqlite")
+    jobs.init_app(app)
+    assert threading.active_count() == before
+    assert list(tmp_path.iterdir()) == []
+
+    @app.post("/start")
+    def start() -> Any:
+        job = jobs.submit("square", {"n": 10**30}, key=flask.request.form.get("key"))
+        return {"id": job.id, "status_url": job.url, "replayed": job.replayed}, 202
+
+    client: Any = app.test_client()
+    answer = client.post("/start", data={"key": "a"})
+    assert answer.status_code == 202
+    assert answer.json["status_url"] == f"/jobs/api/jobs/{answer.json['id']}"
+    assert client.post("/start", data={"key": "a"}).json == {**answer.json, "replayed": True}
+    assert client.get(answer.json["status_url"]).status_code == 401
+    assert client.get(answer.json["status_url"], headers=bearer()).json["arguments"] == {"n": 10**30}
+    assert client.get(f"/jobs/?token={TOKEN}").headers["Location"] == "/jobs/"
+    assert client.get("/jobs/").status_code == 200
+    assert client.get("/jobs/nothing").status_code == 404
+    # what is beside the console is the app's own affair
+    assert app.test_client().get("/elsewhere", headers={"Host": "example.org"}).status_code == 404
+    with app.test_request_context():
+        with pytest.raises(UsageError, match="did you mean 'square'"):
+            jobs.submit("sqare", {})
+        found = jobs.get(answer.json["id"])
+        assert found is not None
+        assert found.state is State.QUEUED
+    with pytest.raises(UsageError, match="has the allcores extension already"):
+        jobs.init_app(app)
+    assert threading.active_count() == before
+    store_of(app).close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_nothing_is_carried_across_a_fork(tmp_path: Path) -> None:
+    """A server that loads the app, serves a request and then forks: both go on, with connections of their own."""
+    with console(tmp_path) as app:
+        client = logged_in(app)
+        inherited = store_of(app)
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                same = store_of(app) is inherited
+                answer = app.test_client().post(
+                    "/api/jobs", json={"task": "square", "arguments": {"n": 1}}, headers=bearer()
+                )
+                os.write(write, f"{answer.status_code} {same}".encode())
+            finally:
+                os._exit(0)
+        os.close(write)
+        with open(read, "rb") as file:
+            assert file.read() == b"202 False"
+        os.waitpid(pid, 0)
+        assert client.get("/").status_code == 200
+        assert store_of(app) is inherited
+        assert store_of(app).counts().total == 1
