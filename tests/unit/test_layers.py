@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # jobs in a database, run on a pool
     "jobs": WORDS | {"pool", "runs", "sinks", "sources", "timeline", "transport", "monitoring", "progress"},
     # faces
-    "web": WORDS | {"jobs", "monitoring", "progress", "timeline", "cli.output"},
+    "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
     "cli": WORDS | {"cache.options", "jobs", "web", "monitoring", "pool", "runs", "sinks", "sources", "timeline"},
     "demo": {"", "sinks"},
     "__main__": {"cli", "system"},
