@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import select, text
 
 from allcores.errors import AllcoresError, UsageError
-from allcores.jobs import actions, checkpoints, claims, commit_socket, filters, schema, statistics, submissions
+from allcores.jobs import actions, checkpoints, claims, commit_socket, schema, submissions
 from allcores.jobs.database import BUSY_S, Database
-from allcores.jobs.group_commit import GroupCommit, Transaction
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
-    Attempt,
-    AuditRow,
-    BadJob,
-    Changed,
     Claim,
-    Counts,
     Finished,
     Job,
-    JobFilter,
-    JobPage,
     Progress,
-    Snapshot,
-    Statistics,
     StoreError,
     Submission,
     Submitted,
 )
 from allcores.jobs.opening import RESULTS, opened
-from allcores.jobs.reading import among, attempts_of, jobs_where
+from allcores.jobs.reading import among
 from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
-from allcores.jobs.rows import check_name, dumps
+from allcores.jobs.store_actions import StoreActions
 from allcores.jobs.supervisor_lock import SupervisorLock, supervisor_of
 
 #: crashes after which a job is run no more
 MAX_CRASHES = 3
 
 
-class JobStore:
+class JobStore(StoreActions):
     """Jobs in a database: one SQLite file, or PostgreSQL. For all threads of a process; forked children may go on.
 
     Nothing is open between calls but a few idle connections, which are closed before a fork. Each method that changes
@@ -63,10 +50,7 @@ class JobStore:
         self.folder = folder
         self.name = database.location.name
         self.identity = identity
-        self._database = database
-        self._condition = threading.Condition()
-        self._last_change = 0
-        self._commits = GroupCommit(database, self._committed)
+        super().__init__(database)
         self._client = commit_socket.CommitClient(str(folder), database.busy_s + 5.0)
         self._server: commit_socket.CommitServer | None = None
         self._lock: SupervisorLock | None = None
@@ -115,6 +99,12 @@ class JobStore:
         if server is not None:
             server.close()
 
+    def after_fork(self) -> None:
+        """In a child: what other threads of the parent were at is theirs, and so is the supervisor's lock."""
+        super().after_fork()
+        self._client = commit_socket.CommitClient(str(self.folder), self._database.busy_s + 5.0)
+        self._server = self._lock = None
+
     def __enter__(self) -> JobStore:
         return self
 
@@ -122,9 +112,7 @@ class JobStore:
         self.close()
 
     def _committed(self, change: int) -> None:
-        with self._condition:
-            self._last_change = max(self._last_change, change)
-            self._condition.notify_all()
+        super()._committed(change)
         if change % 64 == 0 and checkpoints.size_of_log(self._database) > checkpoints.OF_OTHERS:
             checkpoints.checkpoint(self._database, self.folder)
 
@@ -207,88 +195,6 @@ class JobStore:
                 answer = Submitted(job, replayed=True)
             found.append(answer)
         return found
-
-    # -- read ----------------------------------------------------------------------------------------------------
-
-    def get(self, id: str) -> Job | None:
-        """The job of an id as it is now; None if there is none.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
-        if not isinstance(id, str) or not 0 < len(id) <= 64 or not id.isalnum() or not id.isascii():
-            return None
-        with self._database.reading() as connection:
-            return next(iter(jobs_where(connection, schema.jobs.c.id == id)), None)
-
-    def attempts(self, id: str) -> list[Attempt]:
-        """Attempts of a job that did not succeed, the first one first."""
-        job = self.get(id)
-        if job is None:
-            return []
-        with self._database.reading() as connection:
-            return attempts_of(connection, job.seq)
-
-    def page(
-        self,
-        filter: JobFilter = JobFilter(),  # noqa: B008 (it is frozen)
-        *,
-        after: int | None = None,
-        before: int | None = None,
-        limit: int = 50,
-        seconds: float = filters.SEARCH_S,
-    ) -> JobPage:
-        """Jobs that fit a filter, newest first.
-
-        Args:
-            filter: Which jobs.
-            after: Jobs that come after this `seq` in the list: older ones. `JobPage.older` is meant for it.
-            before: Jobs that come before this `seq`: newer ones. `JobPage.newer` is meant for it.
-            limit: Jobs of a page, up to 1,000.
-            seconds: For what no index knows (text, times): how long to look for it.
-
-        Raises:
-            BadJob: The filter makes no sense.
-            StoreError: The store cannot be read.
-        """
-        with self._database.reading() as connection:
-            return filters.page(
-                connection, self._database.dialect, filter, after=after, before=before, limit=limit, seconds=seconds
-            )
-
-    def counts(self) -> Counts:
-        """How many jobs there are, by state and by task: exact, and as quick with a million of them."""
-        with self._database.reading() as connection:
-            return statistics.counts(connection)
-
-    def stats(self, window: float = 3600.0) -> Statistics:
-        """What happened in the last seconds: ends, waiting, failures by cause.
-
-        Args:
-            window: Seconds; up to seven days are kept.
-        """
-        with self._database.reading() as connection:
-            return statistics.of_window(connection, window, time.time())
-
-    def change_number(self) -> int:
-        """Grows with each change, whoever makes it: what was read at one number is still true at the same."""
-        with self._database.reading() as connection:
-            return int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
-
-    def wait_for_change(self, since: int, timeout: float) -> int:
-        """Wait until the change number is above one that is known; returns it as it is then, or when time is up.
-
-        A change of this process ends the wait at once; one of another process is noticed within 100 ms.
-        """
-        end = time.monotonic() + timeout
-        while True:
-            with self._condition:
-                if self._last_change > since:
-                    return self._last_change
-            if (number := self.change_number()) > since or (left := end - time.monotonic()) <= 0:
-                return number
-            with self._condition:
-                self._condition.wait_for(lambda: self._last_change > since, timeout=min(left, 0.1))
 
     # -- the supervisor's side -----------------------------------------------------------------------------------
 
@@ -402,133 +308,3 @@ class JobStore:
         with self._database.reading() as connection:
             statement = select(schema.jobs.c.id).where(text(schema.CANCELS))
             return list(connection.execute(statement).scalars())
-
-    # -- people's side -------------------------------------------------------------------------------------------
-
-    def snapshot(self, filter: JobFilter, *, seconds: float = 2.0) -> Snapshot:
-        """The jobs that fit a filter now: what `cancel`, `retry` and `delete` are given to act on all of them.
-
-        Args:
-            filter: Which jobs.
-            seconds: For counting them.
-        """
-        with self._database.reading() as connection:
-            number = int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
-            walk = filters.Walk(connection, self._database.dialect, filter)
-            count, counted_all = actions.counted(walk, number, seconds)
-        return Snapshot(filter, number, count, counted_all)
-
-    def cancel(self, which: Collection[str] | Snapshot, by: str) -> Changed:
-        """Cancel queued jobs, and ask for the end of running ones; others are skipped."""
-        return self._act("cancel", actions.cancel, which, by)
-
-    def retry(self, which: Collection[str] | Snapshot, by: str) -> Changed:
-        """Queue jobs that have come to an end again, at once and with all attempts before them; others are skipped."""
-        return self._act("retry", actions.retry, which, by)
-
-    def delete(self, which: Collection[str] | Snapshot, by: str) -> Changed:
-        """Delete jobs that do not run; for ten minutes `undelete` brings them back. Others are skipped."""
-        return self._act("delete", actions.remove, which, by)
-
-    def undelete(self, audit: int, by: str) -> Changed:
-        """Bring back what was deleted by the action of a row of the audit (`Changed.audit`).
-
-        Raises:
-            UndoExpired: It is gone for good.
-        """
-        ids: list[str] = []
-        while some := self._commits.run(actions.bring_back, audit):
-            ids += some
-        with self._database.reading() as connection:
-            table = schema.audit
-            deleted = connection.execute(
-                select(table.c.count).where(table.c.seq == audit, table.c.action == "delete")
-            ).scalar()
-        actions.check_undo(len(ids), int(deleted or 1))
-        row = self._commits.run(actions.write_down, (by, "undelete", len(ids), {"audit": audit}))
-        return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row)
-
-    def _act(self, name: str, act: actions.Act, which: Collection[str] | Snapshot, by: str) -> Changed:
-        if isinstance(which, str):
-            raise BadJob("jobs are named as a list of ids")
-        check_name(by, "who does it", empty=True)
-        # Written down first, so that what is done is in the audit even if this process ends on the way.
-        audit = self._commits.run(actions.write_down, (by, name, 0, actions.described(which)))
-        changed: list[str] = []
-        skipped = 0
-        if isinstance(which, Snapshot):
-            beyond: int | None = None
-            while True:
-                some, missed, beyond = self._commits.run(actions.portion_of_snapshot, (act, which, beyond, audit))
-                changed += some
-                skipped += missed
-                if beyond is None:
-                    break
-            skipped = max(skipped, which.count - len(changed))
-        else:
-            ids = list(dict.fromkeys(which))
-            for start in range(0, len(ids), actions.PORTION):
-                portion = ids[start : start + actions.PORTION]
-                done: list[str] = self._commits.run(actions.portion_of_ids, (act, portion, audit))
-                changed += done
-            skipped = len(ids) - len(changed)
-        return Changed(len(changed), skipped, tuple(changed[: actions.NAMED]), audit)
-
-    def write_audit(self, by: str, action: str, count: int = 1, detail: dict[str, Any] | None = None) -> int:
-        """Add a row to the audit, for what others than this store change; returns its number."""
-        dumps(detail or {}, "the detail")
-        return self._commits.run(actions.write_down, (check_name(by, "who", empty=True), action, count, detail or {}))
-
-    def audit(self, after: int | None = None, limit: int = 100) -> list[AuditRow]:
-        """Who changed what, the latest first.
-
-        Args:
-            after: Rows that come after the one of this number: earlier ones.
-            limit: Rows at most.
-        """
-        table = schema.audit
-        statement = select(table).order_by(table.c.seq.desc()).limit(limit)
-        if after is not None:
-            statement = statement.where(table.c.seq < after)
-        with self._database.reading() as connection:
-            return [actions.audit_row(row) for row in connection.execute(statement).mappings()]
-
-    # -- small things that outlive a process -----------------------------------------------------------------------
-
-    def put_record(self, kind: str, name: str, body: Any) -> None:
-        """Keep a value (JSON) under a kind and a name, in place of what was there: a schedule, say."""
-        row = {"kind": check_name(kind, "the kind"), "name": check_name(name, "the name"), "body": dumps(body, name)}
-        self._commits.run(_put_record, row)
-
-    def delete_record(self, kind: str, name: str) -> bool:
-        """Remove such a value; False if there was none."""
-        return bool(self._commits.run(_delete_record, (kind, name)))
-
-    def records(self, kind: str) -> dict[str, Any]:
-        """Values of a kind by name, in the order of their names."""
-        table = schema.records
-        statement = select(table.c.name, table.c.body).where(table.c.kind == kind).order_by(table.c.name)
-        with self._database.reading() as connection:
-            return {name: json.loads(body) for name, body in connection.execute(statement).all()}
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection of SQLAlchemy's that reads, and sees one moment; for questions that nobody else asks."""
-        with self._database.reading() as connection:
-            yield connection
-
-
-def _put_record(transaction: Transaction, payloads: Sequence[dict[str, Any]]) -> list[Any]:
-    table = schema.records
-    for row in payloads:
-        transaction.connection.execute(delete(table).where(table.c.kind == row["kind"], table.c.name == row["name"]))
-        transaction.connection.execute(insert(table).values(**row, changed=transaction.change))
-    return [None] * len(payloads)
-
-
-def _delete_record(transaction: Transaction, payloads: Sequence[tuple[str, str]]) -> list[Any]:
-    table = schema.records
-    return [
-        transaction.connection.execute(delete(table).where(table.c.kind == kind, table.c.name == name)).rowcount > 0
-        for kind, name in payloads
-    ]

@@ -9,8 +9,10 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sqlite3
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +37,7 @@ from allcores.jobs.model import (
     Submission,
 )
 from allcores.jobs.store import JobStore
+from allcores.jobs.submissions import prepared
 
 
 @contextlib.contextmanager
@@ -389,3 +392,55 @@ class TestLog:
             assert (store.folder / "commits.sock").is_socket()
             assert other.submit("f", {}).job.seq == 1
             assert store.get(other.page().jobs[0].id) is not None
+
+
+class TestSocket:
+    """Who else talks to the supervisor's socket."""
+
+    GARBAGE = (
+        b"",
+        b"\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff\xff\xff\xff",
+        b"\x00\x00\x00\x02{}",
+        b"\x00\x00\x00\x03[1]",
+    )
+
+    def test_what_is_no_submission_hurts_nobody(self, store: JobStore) -> None:
+        with JobStore.open(store.name) as other, store.become_supervisor():
+            address = str(store.folder / "commits.sock")
+            lines = []
+            for each in (*self.GARBAGE, b'\x00\x00\x00\x10[{"id": "short"}]'):
+                line = socket.socket(socket.AF_UNIX)
+                line.connect(address)
+                line.sendall(each)
+                lines.append(line)
+            assert [other.submit("f", {"i": i}).replayed for i in range(3)] == [False] * 3
+            for line in lines:
+                line.close()
+            assert store.counts().total == 3
+
+    def test_one_that_goes_without_its_answer(self, store: JobStore) -> None:
+        with JobStore.open(store.name) as other, store.become_supervisor():
+            row = prepared(Submission("f", {})).row
+            body = json.dumps([row]).encode()
+            line = socket.socket(socket.AF_UNIX)
+            line.connect(str(store.folder / "commits.sock"))
+            line.sendall(struct.pack(">I", len(body)) + body)
+            line.close()
+            assert other.submit("f", {}).job.seq in (1, 2)
+            assert store.counts().total in (1, 2)
+
+    def test_a_supervisor_that_answers_nothing(self, store: JobStore, tmp_path: Path) -> None:
+        """Stopped, say: the submission is committed without it, once."""
+        with program(tmp_path, action="supervise") as process:
+            assert [heard(process), heard(process)] == ["open", "ready"]
+            os.kill(process.pid, signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            try:
+                store._client._timeout = 0.2
+                jobs = [store.submit("f", {"i": i}).job for i in range(2)]
+            finally:
+                os.kill(process.pid, signal.SIGCONT)
+            told(process)
+        assert all_jobs(store).keys() == {job.id for job in jobs}

@@ -1,0 +1,104 @@
+"""What people change in a store of jobs, and small things that outlive a process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+
+from allcores.jobs import actions, schema
+from allcores.jobs.group_commit import Transaction
+from allcores.jobs.model import BadJob, Changed, Snapshot
+from allcores.jobs.rows import check_name, dumps
+from allcores.jobs.store_reading import StoreReading
+
+
+class StoreActions(StoreReading):
+    """The part of a store that people act on; each action writes a row of the audit."""
+
+    def cancel(self, which: Collection[str] | Snapshot, by: str) -> Changed:
+        """Cancel queued jobs, and ask for the end of running ones; others are skipped."""
+        return self._act("cancel", actions.cancel, which, by)
+
+    def retry(self, which: Collection[str] | Snapshot, by: str) -> Changed:
+        """Queue jobs that have come to an end again, at once and with all attempts before them; others are skipped."""
+        return self._act("retry", actions.retry, which, by)
+
+    def delete(self, which: Collection[str] | Snapshot, by: str) -> Changed:
+        """Delete jobs that do not run; for ten minutes `undelete` brings them back. Others are skipped."""
+        return self._act("delete", actions.remove, which, by)
+
+    def undelete(self, audit: int, by: str) -> Changed:
+        """Bring back what was deleted by the action of a row of the audit (`Changed.audit`).
+
+        Raises:
+            UndoExpired: It is gone for good.
+        """
+        ids: list[str] = []
+        while some := self._commits.run(actions.bring_back, audit):
+            ids += some
+        with self._database.reading() as connection:
+            table = schema.audit
+            deleted = connection.execute(
+                select(table.c.count).where(table.c.seq == audit, table.c.action == "delete")
+            ).scalar()
+        actions.check_undo(len(ids), int(deleted or 1))
+        row = self._commits.run(actions.write_down, (by, "undelete", len(ids), {"audit": audit}))
+        return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row)
+
+    def _act(self, name: str, act: actions.Act, which: Collection[str] | Snapshot, by: str) -> Changed:
+        if isinstance(which, str):
+            raise BadJob("jobs are named as a list of ids")
+        check_name(by, "who does it", empty=True)
+        # Written down first, so that what is done is in the audit even if this process ends on the way.
+        audit = self._commits.run(actions.write_down, (by, name, 0, actions.described(which)))
+        changed: list[str] = []
+        skipped = 0
+        if isinstance(which, Snapshot):
+            beyond: int | None = None
+            while True:
+                some, missed, beyond = self._commits.run(actions.portion_of_snapshot, (act, which, beyond, audit))
+                changed += some
+                skipped += missed
+                if beyond is None:
+                    break
+            skipped = max(skipped, which.count - len(changed))
+        else:
+            ids = list(dict.fromkeys(which))
+            for start in range(0, len(ids), actions.PORTION):
+                portion = ids[start : start + actions.PORTION]
+                done: list[str] = self._commits.run(actions.portion_of_ids, (act, portion, audit))
+                changed += done
+            skipped = len(ids) - len(changed)
+        return Changed(len(changed), skipped, tuple(changed[: actions.NAMED]), audit)
+
+    def write_audit(self, by: str, action: str, count: int = 1, detail: dict[str, Any] | None = None) -> int:
+        """Add a row to the audit, for what others than this store change; returns its number."""
+        dumps(detail or {}, "the detail")
+        return self._commits.run(actions.write_down, (check_name(by, "who", empty=True), action, count, detail or {}))
+
+    def put_record(self, kind: str, name: str, body: Any) -> None:
+        """Keep a value (JSON) under a kind and a name, in place of what was there: a schedule, say."""
+        row = {"kind": check_name(kind, "the kind"), "name": check_name(name, "the name"), "body": dumps(body, name)}
+        self._commits.run(_put_record, row)
+
+    def delete_record(self, kind: str, name: str) -> bool:
+        """Remove such a value; False if there was none."""
+        return bool(self._commits.run(_delete_record, (kind, name)))
+
+
+def _put_record(transaction: Transaction, payloads: Sequence[dict[str, Any]]) -> list[Any]:
+    table = schema.records
+    for row in payloads:
+        transaction.connection.execute(delete(table).where(table.c.kind == row["kind"], table.c.name == row["name"]))
+        transaction.connection.execute(insert(table).values(**row, changed=transaction.change))
+    return [None] * len(payloads)
+
+
+def _delete_record(transaction: Transaction, payloads: Sequence[tuple[str, str]]) -> list[Any]:
+    table = schema.records
+    return [
+        transaction.connection.execute(delete(table).where(table.c.kind == kind, table.c.name == name)).rowcount > 0
+        for kind, name in payloads
+    ]

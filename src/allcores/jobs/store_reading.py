@@ -1,0 +1,181 @@
+"""What is read from a store of jobs; each call sees one moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, select, text
+
+from allcores.jobs import actions, filters, schema, statistics
+from allcores.jobs.database import Database
+from allcores.jobs.group_commit import GroupCommit
+from allcores.jobs.model import Attempt, AuditRow, Counts, Job, JobFilter, JobPage, Snapshot, Statistics
+from allcores.jobs.reading import attempts_of, jobs_where
+
+#: seconds between two looks for changes of other processes, however many threads wait for them
+LOOK_S = 0.1
+
+
+#: of this process
+_stores: weakref.WeakSet[StoreReading] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_stores):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class StoreReading:
+    """The part of a store that reads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._commits = GroupCommit(database, self._committed)
+        self._condition = threading.Condition()
+        self._last_change = 0
+        self._looked = 0.0
+        _stores.add(self)
+
+    def after_fork(self) -> None:
+        """In a child: what other threads of the parent were at is theirs."""
+        self._condition = threading.Condition()
+
+    def _committed(self, change: int) -> None:
+        with self._condition:
+            self._last_change = max(self._last_change, change)
+            self._condition.notify_all()
+
+    def get(self, id: str) -> Job | None:
+        """The job of an id as it is now; None if there is none.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        if not isinstance(id, str) or not 0 < len(id) <= 64 or not id.isalnum() or not id.isascii():
+            return None
+        with self._database.reading() as connection:
+            return next(iter(jobs_where(connection, schema.jobs.c.id == id)), None)
+
+    def attempts(self, id: str) -> list[Attempt]:
+        """Attempts of a job that did not succeed, the first one first."""
+        job = self.get(id)
+        if job is None:
+            return []
+        with self._database.reading() as connection:
+            return attempts_of(connection, job.seq)
+
+    def page(
+        self,
+        filter: JobFilter = JobFilter(),  # noqa: B008 (it is frozen)
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int = 50,
+        seconds: float = filters.SEARCH_S,
+    ) -> JobPage:
+        """Jobs that fit a filter, newest first.
+
+        Args:
+            filter: Which jobs.
+            after: Jobs that come after this `seq` in the list: older ones. `JobPage.older` is meant for it.
+            before: Jobs that come before this `seq`: newer ones. `JobPage.newer` is meant for it.
+            limit: Jobs of a page, up to 1,000.
+            seconds: For what no index knows (text, times): how long to look for it.
+
+        Raises:
+            BadJob: The filter makes no sense.
+            StoreError: The store cannot be read.
+        """
+        with self._database.reading() as connection:
+            return filters.page(
+                connection, self._database.dialect, filter, after=after, before=before, limit=limit, seconds=seconds
+            )
+
+    def counts(self) -> Counts:
+        """How many jobs there are, by state and by task: exact, and as quick with a million of them."""
+        with self._database.reading() as connection:
+            return statistics.counts(connection)
+
+    def stats(self, window: float = 3600.0) -> Statistics:
+        """What happened in the last seconds: ends, waiting, failures by cause.
+
+        Args:
+            window: Seconds; up to seven days are kept.
+        """
+        with self._database.reading() as connection:
+            return statistics.of_window(connection, window, time.time())
+
+    def change_number(self) -> int:
+        """Grows with each change, whoever makes it: what was read at one number is still true at the same."""
+        with self._database.reading() as connection:
+            return int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
+
+    def wait_for_change(self, since: int, timeout: float) -> int:
+        """Wait until the change number is above one that is known; returns it, or `since` when time is up.
+
+        A change of this process ends the wait at once; one of another process is noticed within 100 ms, by one look
+        for all threads that wait.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            with self._condition:
+                if self._last_change > since or (left := end - time.monotonic()) <= 0:
+                    return max(self._last_change, since)
+                looks = time.monotonic() - self._looked >= LOOK_S
+                if looks:
+                    self._looked = time.monotonic()
+                else:
+                    self._condition.wait(min(left, LOOK_S))
+            if looks:
+                StoreReading._committed(self, self.change_number())
+
+    def snapshot(self, filter: JobFilter, *, seconds: float = 2.0) -> Snapshot:
+        """The jobs that fit a filter now: what `cancel`, `retry` and `delete` are given to act on all of them.
+
+        Args:
+            filter: Which jobs.
+            seconds: For counting them.
+        """
+        with self._database.reading() as connection:
+            number = int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
+            walk = filters.Walk(connection, self._database.dialect, filter)
+            count, counted_all = actions.counted(walk, number, seconds)
+        return Snapshot(filter, number, count, counted_all)
+
+    def audit(self, after: int | None = None, limit: int = 100) -> list[AuditRow]:
+        """Who changed what, the latest first.
+
+        Args:
+            after: Rows that come after the one of this number: earlier ones.
+            limit: Rows at most.
+        """
+        table = schema.audit
+        statement = select(table).order_by(table.c.seq.desc()).limit(limit)
+        if after is not None:
+            statement = statement.where(table.c.seq < after)
+        with self._database.reading() as connection:
+            return [actions.audit_row(row) for row in connection.execute(statement).mappings()]
+
+    def records(self, kind: str) -> dict[str, Any]:
+        """Values of a kind by name, in the order of their names."""
+        table = schema.records
+        statement = select(table.c.name, table.c.body).where(table.c.kind == kind).order_by(table.c.name)
+        with self._database.reading() as connection:
+            return {name: json.loads(body) for name, body in connection.execute(statement).all()}
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection of SQLAlchemy's that reads, and sees one moment; for questions that nobody else asks."""
+        with self._database.reading() as connection:
+            yield connection
