@@ -18,6 +18,8 @@ _ENDED = text(
     " WHERE finished IS NOT NULL AND finished >= :since AND webhook IS NOT NULL ORDER BY finished LIMIT 1000"
 )
 
+_NAMED = text("SELECT 1 FROM allcores_jobs WHERE arguments LIKE :pattern LIMIT 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -47,3 +49,9 @@ def ended_with_webhook(store: JobStore, since: float) -> list[tuple[str, float]]
     """Jobs that came to an end at that time or later and have an address to tell; the first 1,000."""
     with store.reading() as connection:
         return [(str(id), float(at)) for id, at in connection.execute(_ENDED, {"since": since}).tuples()]
+
+
+def named_in_arguments(store: JobStore, upload: str) -> bool:
+    """Whether a job that is there names an uploaded file. Raises: StoreError."""
+    with store.reading() as connection:
+        return connection.execute(_NAMED, {"pattern": f"%{upload}%"}).first() is not None

@@ -22,11 +22,15 @@ from allcores.errors import TaskTimeout, UsageError, WorkerLost
 from allcores.jobs import decisions, health, queries, stacks, wake
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
+from allcores.jobs.duties import KeepingDuty, ScheduleDuty
+from allcores.jobs.duty import Duty
 from allcores.jobs.model import BadJob, Claim, Finished, JobError, State, StoreError
 from allcores.jobs.plain_call import Answer, failure
 from allcores.jobs.pool_side import PoolSide, PoolTrouble
 from allcores.jobs.process_side import ProcessEnd, ProcessSide, progress_of
+from allcores.jobs.retention import Retention
 from allcores.jobs.tasks import Place, Registry
+from allcores.jobs.webhooks import WebhookDuty
 from allcores.limits import Limits
 from allcores.system.cores import core_budget
 
@@ -56,6 +60,7 @@ class Supervisor:
         max_crashes: Deaths of its process after which a job is quarantined.
         boot_s: Seconds in which the process of a job has to have loaded the tasks.
         limits: Of the pool: `Limits(memory_per_worker=...)` is the memory that one job may use.
+        retention: What is kept of jobs that have ended; None: the defaults of `Retention`.
 
     Raises:
         UsageError: If the tasks cannot be loaded.
@@ -71,6 +76,7 @@ class Supervisor:
         max_crashes: int = 3,
         boot_s: float = 60.0,
         limits: Limits | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.store = store
         self.registry = tasks if isinstance(tasks, Registry) else Registry.load(tasks)
@@ -104,8 +110,12 @@ class Supervisor:
         self._trouble_until = 0.0
         self._lost_claims = 0
         self._listener: wake.Listener | None = None
-        #: further duties, called now and then by the supervisor's thread
-        self.duties: list[Duty] = []
+        #: what it sees to besides
+        self.duties: list[Duty] = [
+            ScheduleDuty(store, self.registry),
+            WebhookDuty(store),
+            KeepingDuty(store, retention or Retention()),
+        ]
 
     # --- from other threads and signal handlers ---
 
@@ -432,20 +442,6 @@ class Supervisor:
                 self._pool.end(job, "drain")
             for job in list(self._processes.processes):
                 self._processes.end(job, "drain", now)
-
-
-class Duty:
-    """Something else that a supervisor sees to now and then."""
-
-    def look(self, wall: float, *, stopping: bool) -> None:
-        """See to it. Raises: StoreError."""
-
-    def next_times(self) -> dict[str, float]:
-        """What is due next, by task."""
-        return {}
-
-    def close(self) -> None:
-        """The supervisor ends."""
 
 
 def _with(end: Finished, **changes: object) -> Finished:

@@ -1,0 +1,140 @@
+"""Schedules that fire, and what is kept no longer: seen to by the supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+from allcores.jobs import job_files, uploads
+from allcores.jobs.duty import Duty
+from allcores.jobs.schedules import Seen, due, next_time
+from allcores.system import own_files
+
+if TYPE_CHECKING:
+    from allcores.jobs.retention import Retention
+    from allcores.jobs.store import JobStore
+    from allcores.jobs.tasks import Registry
+
+#: seconds between two looks at schedules, and after which it is written down that there was nothing to fire
+SCHEDULES_S = 0.5
+WRITE_S = 60.0
+#: seconds between two looks at what goes
+KEEP_S = 60.0
+#: seconds for which a file that was handed in waits for its job
+UPLOAD_S = 86_400.0
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class ScheduleDuty(Duty):
+    """Makes the jobs of tasks that have a schedule.
+
+    Args:
+        store: The store.
+        registry: The tasks.
+    """
+
+    def __init__(self, store: JobStore, registry: Registry) -> None:
+        self._store = store
+        self._tasks = [each for each in registry.values() if each.schedule is not None]
+        self._seen = Seen(store.folder)
+        self._at = 0.0
+        self._moments: dict[str, float] = {}
+        self._written = 0.0
+
+    def look(self, wall: float, *, stopping: bool) -> None:
+        """Submit what is due; its key sees to it that each time fires once."""
+        if stopping or abs(wall - self._at) < SCHEDULES_S:
+            return
+        self._at = wall
+        fired = False
+        for task in self._tasks:
+            seen = self._moments.get(task.name)
+            if seen is None:
+                seen = self._moments[task.name] = self._seen.until(task, wall)
+            for firing in due(task, seen, wall):
+                self._store.submit(
+                    task.name,
+                    {},
+                    priority=task.priority,
+                    tags=task.tags,
+                    key=firing.key,
+                    timeout=task.timeout,
+                    retries=task.retries,
+                    by="schedule",
+                )
+                fired = True
+            self._moments[task.name] = max(seen, wall)
+        if self._tasks and (fired or abs(wall - self._written) >= WRITE_S):
+            self._written = wall
+            with contextlib.suppress(OSError):
+                self._seen.put({task.name: (task.schedule or "", self._moments[task.name]) for task in self._tasks})
+
+    def next_times(self) -> dict[str, float]:
+        """When each is due next."""
+        now = time.time()
+        found = {task.name: next_time(task, now) for task in self._tasks}
+        return {name: at for name, at in found.items() if at is not None}
+
+
+class KeepingDuty(Duty):
+    """Removes what is to be kept no longer, and what belongs to no job.
+
+    Args:
+        store: The store.
+        retention: What is kept.
+    """
+
+    def __init__(self, store: JobStore, retention: Retention) -> None:
+        self._store = store
+        self._retention = retention
+        self._at = float("-inf")
+        self._began = False
+
+    def look(self, wall: float, *, stopping: bool) -> None:
+        """Once a minute; a portion at a time."""
+        if stopping or time.monotonic() - self._at < KEEP_S:
+            return
+        self._at = time.monotonic()
+        if not self._began:
+            self._began = True
+            self._store.remove_orphans()
+        self._store.maintain(self._retention, seconds=0.2)
+        self._remove_work()
+        self._remove_uploads(wall)
+
+    def _remove_work(self) -> None:
+        """What is kept for jobs that are gone: their runs go by the rules of runs."""
+        folder = os.path.join(self._store.folder, job_files.FOLDER)
+        for name in _names(folder)[:1_000]:
+            path = os.path.join(folder, name)
+            if _ID.fullmatch(name) and _age(path) > UPLOAD_S and self._store.get(name) is None:
+                own_files.remove_own_folder(path, job_files.is_ours)
+
+    def _remove_uploads(self, wall: float) -> None:
+        """Files that were handed in and that no job names: they are older than a day."""
+        folder = os.path.join(self._store.folder, uploads.FOLDER)
+        old = [name for name in _names(folder) if uploads.is_ours(name) and _age(os.path.join(folder, name)) > UPLOAD_S]
+        if not old:
+            return
+        from allcores.jobs.queries import named_in_arguments
+
+        for name in old[:100]:
+            if not named_in_arguments(self._store, name.removesuffix(".new")):
+                own_files.remove_own_file(os.path.join(folder, name))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _age(path: str) -> float:
+    try:
+        return time.time() - os.stat(path, follow_symlinks=False).st_mtime
+    except OSError:
+        return 0.0

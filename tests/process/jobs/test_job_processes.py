@@ -1,0 +1,130 @@
+"""Tasks that get the running job: a process of their own, runs that go on at the item, progress, log, files, stacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
+
+from allcores.errors import UsageError
+from allcores.jobs import Job, health, stacks
+from allcores.jobs.job_files import JobFiles, failed_items
+
+ITEMS = 10_000
+
+
+def is_gone(pid: str) -> bool:
+    return not os.path.exists(f"/proc/{pid}")
+
+
+def output_of(running: Running, job: Job, name: str = "out.jsonl") -> list[Any]:
+    path = running.store.folder / "results" / job.id / name
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_job_maps_logs_and_gives_files(running: Running) -> None:
+    job = running.run("with_job", {"n": 10})
+    assert (job.state, job.result) == ("succeeded", sum(n * n for n in range(10)))
+    assert [(each.name, each.media_type) for each in job.result_files] == [("squares.txt", "text/plain")]
+    assert (running.store.folder / "results" / job.id / "squares.txt").read_text().splitlines()[3] == "9"
+    assert job.progress is not None
+    assert (job.progress.done, job.progress.total, job.progress.note) == (10, 10, "written")
+    files = JobFiles(running.store.folder, job.id)
+    assert files.read_log().endswith(" begins with 10\n") and len(files.timelines()) == 1
+
+
+@pytest.mark.parametrize("victim", ["job", "supervisor"])
+def test_a_run_goes_on_at_the_item(queue: Any, supervise: Any, tmp_path: Path, victim: str) -> None:
+    """10,000 items, killed when 60 % are done: at most 1 % of them run twice."""
+    path = tmp_path / "items"
+    supervisor = supervise()
+    job = queue.submit("run_items", {"path": str(path), "count": ITEMS})
+    until(lambda: path.exists() and path.stat().st_size > 0)
+    until(lambda: path.read_bytes().count(b"\n") >= ITEMS * 6 // 10, "60 % of the items")
+    first = int(lines(f"{path}.pids")[0])
+    if victim == "job":
+        os.kill(first, signal.SIGKILL)
+    else:
+        supervisor.kill()
+        until(lambda: is_gone(str(first)), "the end of the job's process")
+        supervise()
+    found = queue.wait(job.id, PATIENCE_S)
+    assert (found.state, found.result["ok"], found.crashes) == ("succeeded", ITEMS, 1)
+    assert len(lines(f"{path}.pids")) == 2
+    executed = lines(path)
+    assert len(set(executed)) == ITEMS and len(executed) <= ITEMS + ITEMS // 100
+    with open(queue.store.folder / "results" / job.id / "out.jsonl") as file:
+        assert [json.loads(line) for line in file] == list(range(ITEMS))
+
+
+def test_failed_items_alone_run_again(running: Running, tmp_path: Path) -> None:
+    path = tmp_path / "items"
+    job = running.run("run_failing", {"path": str(path), "count": 50})
+    assert (job.state, job.result["ok"], job.result["failed"]) == ("succeeded", 45, 5)
+    assert job.progress is not None and (job.progress.done, job.progress.failed) == (45, 5)
+    failures = failed_items(running.store.folder, job.id)
+    assert [each["index"] for each in failures] == [3, 13, 23, 33, 43]
+    assert "item 13" in json.dumps(failures[1])
+    path.unlink()
+    Path(f"{path}.mended").touch()
+    again = running.queue.retry_failed_items(job.id)
+    found = running.queue.wait(again.id, PATIENCE_S)
+    assert (found.state, found.parent, found.result["ok"]) == ("succeeded", job.id, 50)
+    assert sorted(map(int, lines(path))) == [3, 13, 23, 33, 43]
+    assert output_of(running, found) == list(range(50))
+
+
+def test_cancelled_is_said_once_all_of_it_is_gone(running: Running, tmp_path: Path) -> None:
+    """The process, its pool's workers and what it started by itself."""
+    job = running.queue.submit("hold_with_job", {"path": str(tmp_path / "t")})
+    pids = until(lambda: (found := lines(tmp_path / "t.pids")) and len(found) >= 4 and found)
+    running.queue.cancel(job.id)
+    assert running.queue.wait(job.id, PATIENCE_S).state == "cancelled"
+    assert [pid for pid in pids if not is_gone(pid)] == []
+
+
+def test_deadlines_and_deaths(running: Running, tmp_path: Path) -> None:
+    late = running.queue.submit("hold_with_job", {"path": str(tmp_path / "late")}, timeout=2.0)
+    dead = running.run("die_with_job", {"how": "SIGSEGV"})
+    assert (dead.state, dead.crashes, dead.error and dead.error.cause) == ("quarantined", 3, "SIGSEGV")
+    assert dead.error is not None and "die_with_job" in dead.error.traceback
+    found = running.queue.wait(late.id, PATIENCE_S)
+    assert (found.state, found.error and found.error.cause) == ("timed_out", "deadline")
+
+
+def test_short_jobs_do_not_wait_for_a_run(running: Running, tmp_path: Path) -> None:
+    held = running.queue.submit("hold_with_job", {"path": str(tmp_path / "t")})
+    until(lambda: len(lines(tmp_path / "t.pids")) >= 4)
+    assert running.run("add", {"a": 1}).result == 2
+    (tmp_path / "t").touch()
+    assert running.queue.wait(held.id, PATIENCE_S).result == ["held", "held"]
+
+
+@pytest.mark.parametrize("task", ["stuck_in_c", "hold"])
+def test_the_stack_of_a_running_job(running: Running, tmp_path: Path, task: str) -> None:
+    """Also of one that is stuck in C, and it is not disturbed."""
+    job = running.queue.submit(task, {"path": str(tmp_path / "t")})
+    (pid,) = until(lambda: lines(tmp_path / "t.pids"))
+
+    def shown() -> str | None:
+        told = health.read(running.store.folder)
+        mine = [each for each in told.workers if each.job == job.id] if told is not None else []
+        return stacks.of_process(running.store.folder, mine[0].pid) if mine else None
+
+    first = until(shown, "the job among the workers")
+    second = stacks.of_process(running.store.folder, int(pid))
+    for text in (first, second):
+        assert "tasks_of_tests.py" in text and f"in {task}" in text
+    if task == "hold":
+        (tmp_path / "t").touch()
+        assert running.queue.wait(job.id, PATIENCE_S).result == "held"
+    else:
+        running.queue.cancel(job.id)
+        assert running.queue.wait(job.id, PATIENCE_S).state == "cancelled"
+    with pytest.raises(UsageError, match="has ended, or runs no job"):
+        stacks.of_process(running.store.folder, os.getppid())

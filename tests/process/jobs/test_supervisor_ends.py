@@ -1,0 +1,142 @@
+"""Supervisors that are killed, stopped, drained, doubled, and whose commits are not known to have worked."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
+
+from allcores.jobs import AlreadySupervised, JobStore, Queue, Supervisor, health
+from allcores.jobs.model import Claim, Finished, StoreError
+
+
+def test_kill_9_loses_no_job_and_leaves_no_process(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+    supervisor = supervise()
+    held = queue.submit("hold", {"path": str(tmp_path / "t")})
+    others = [queue.submit("add", {"a": n}) for n in range(30)]
+    (pid,) = until(lambda: lines(tmp_path / "t.pids"))
+    supervisor.kill()
+    until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the worker")
+    supervise()
+    (tmp_path / "t").touch()
+    assert queue.wait(held.id, PATIENCE_S).result == "held"
+    for n, each in enumerate(others):
+        assert queue.wait(each.id, PATIENCE_S).result == n + 1
+    assert len(lines(tmp_path / "t.pids")) == 2
+
+
+def test_a_supervisor_is_alone(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+    supervisor = supervise()
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        with pytest.raises(AlreadySupervised) as caught:
+            Supervisor(store, TASKS).run()
+    assert caught.value.pid == supervisor.popen.pid
+
+
+def test_a_stopped_supervisor_goes_on(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+    """Nobody takes its jobs, and none of them runs twice."""
+    supervisor = supervise()
+    job = queue.submit("hold", {"path": str(tmp_path / "t")})
+    until(lambda: lines(tmp_path / "t.pids"))
+    supervisor.popen.send_signal(signal.SIGSTOP)
+    (tmp_path / "t").touch()
+    waiting = queue.submit("add", {"a": 1})
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        with pytest.raises(AlreadySupervised):
+            Supervisor(store, TASKS).run()
+    until(lambda: (told := health.read(queue.store.folder)) is not None and not told.is_current, "a report that is old")
+    supervisor.popen.send_signal(signal.SIGCONT)
+    assert queue.wait(job.id, PATIENCE_S).result == "held"
+    assert queue.wait(waiting.id, PATIENCE_S).result == 2
+    assert len(lines(tmp_path / "t.pids")) == 1
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_with_job"])
+def test_sigterm_lets_jobs_end(queue: Queue, supervise: Any, tmp_path: Path, task: str) -> None:
+    supervisor = supervise(grace=PATIENCE_S)
+    job = queue.submit(task, {"path": str(tmp_path / "t")})
+    until(lambda: len(lines(tmp_path / "t.pids")) >= (1 if task == "hold" else 4))
+    supervisor.terminate()
+    until(lambda: (told := health.read(queue.store.folder)) is not None and told.state == "draining")
+    late = queue.submit("add", {"a": 1})
+    (tmp_path / "t").touch()
+    assert supervisor.close() == 0
+    found = queue.get(job.id)
+    assert found is not None and found.state == "succeeded"
+    left = queue.get(late.id)
+    assert left is not None and left.state == "queued"
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("task", ["stubborn", "hold_with_job"])
+def test_what_does_not_end_in_time_is_queued_again(
+    queue: Queue, supervise: Any, tmp_path: Path, task: str, twice: bool
+) -> None:
+    """And no attempt is charged for it."""
+    supervisor = supervise(grace=PATIENCE_S if twice else 0.2)
+    job = queue.submit(task, {"path": str(tmp_path / "t")})
+    pids = until(lambda: len(found := lines(tmp_path / "t.pids")) >= (1 if task == "stubborn" else 4) and found)
+    supervisor.terminate()
+    if twice:
+        until(lambda: (told := health.read(queue.store.folder)) is not None and told.state == "draining")
+        supervisor.terminate()
+    assert supervisor.close() == 0
+    assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
+    found = queue.get(job.id)
+    assert found is not None and (found.state, found.attempts, found.crashes) == ("queued", 0, 0)
+
+
+def test_a_run_that_is_drained_goes_on_later(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+    path = tmp_path / "items"
+    supervisor = supervise(grace=PATIENCE_S)
+    job = queue.submit("run_items", {"path": str(path), "count": 2_000, "slow": True})
+    until(lambda: len(lines(path)) >= 200)
+    supervisor.terminate()
+    assert supervisor.close() == 0
+    found = queue.get(job.id)
+    assert found is not None and (found.state, found.attempts, found.crashes) == ("queued", 0, 0)
+    supervise()
+    assert queue.wait(job.id, PATIENCE_S).result["ok"] == 2_000
+    assert len(lines(path)) == 2_000
+
+
+def test_a_commit_that_is_not_known_to_have_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made again, and changes nothing the second time."""
+    kept = JobStore.finish_many
+    calls: list[list[bool]] = []
+
+    def unsure(store: JobStore, ends: list[tuple[Claim, Finished]]) -> list[bool]:
+        held = kept(store, ends)
+        calls.append(held)
+        if len(calls) == 1:
+            raise StoreError("the connection broke in that moment")
+        return held
+
+    monkeypatch.setattr(JobStore, "finish_many", unsure)
+    with Running(tmp_path) as running:
+        job = running.run("add", {"a": 1})
+        until(lambda: len(calls) >= 2)
+        assert calls[:2] == [[True], [True]]
+        assert (job.state, job.result, job.attempts) == ("succeeded", 2, 1)
+        assert running.store.attempts(job.id) == []
+
+
+def test_a_lost_claim_writes_nothing(tmp_path: Path) -> None:
+    """Another attempt has the job when this one ends: its end is thrown away, and counted."""
+    with Running(tmp_path) as running:
+        job = running.queue.submit("hold", {"path": str(tmp_path / "t")})
+        until(lambda: lines(tmp_path / "t.pids"))
+        from sqlalchemy import create_engine, text
+
+        engine = create_engine(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE allcores_jobs SET token = 'of another', attempt = attempt + 1"))
+        engine.dispose()
+        (tmp_path / "t").touch()
+        until(lambda: (told := health.read(running.store.folder)) is not None and told.lost_claims == 1)
+        found = running.store.get(job.id)
+        assert found is not None and found.state == "running" and found.result is None
