@@ -48,7 +48,7 @@ def look(store: JobStore) -> Look:
 def ended_with_webhook(store: JobStore, since: float) -> list[tuple[str, float]]:
     """Jobs that came to an end at that time or later and have an address to tell; the first 1,000."""
     with store.reading() as connection:
-        return [(str(id), float(at)) for id, at in connection.execute(_ENDED, {"since": since}).tuples()]
+        return [(str(row[0]), float(row[1])) for row in connection.execute(_ENDED, {"since": since})]
 
 
 def named_in_arguments(store: JobStore, upload: str) -> bool:

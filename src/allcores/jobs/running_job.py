@@ -37,6 +37,8 @@ R = TypeVar("R")
 
 #: seconds between two reports of progress
 REPORT_S = 0.25
+#: seconds between two commits of a run: what is younger runs again after a kill
+COMMIT_S = 0.05
 #: seconds for which a run of an attempt that has just been ended may still be held
 HELD_S = 5.0
 #: the tag of a job that runs only the failed items of its parent again
@@ -303,11 +305,16 @@ class RunningJob:
             again = known is not None
         until = time.monotonic() + HELD_S
         while True:
-            journal = Journal(folder=self._files.runs_folder, key=key)
+            journal = Journal(folder=self._files.runs_folder, key=key, commit_s=COMMIT_S)
             if known is not None:
                 # Where the results go is another file then.
                 journal = Journal(
-                    folder=self._files.runs_folder, key=key, resume=known, retry_failed=again, accept_changes=again
+                    folder=self._files.runs_folder,
+                    key=key,
+                    commit_s=COMMIT_S,
+                    resume=known,
+                    retry_failed=again,
+                    accept_changes=again,
                 )
             try:
                 session = RunSession(work, journal)

@@ -145,7 +145,11 @@ class Supervisor:
             AlreadySupervised: Another process is the supervisor of the store.
             StoreError: The store cannot be used at all.
         """
-        lock = self.store.become_supervisor()
+        try:
+            lock = self.store.become_supervisor()
+        except BaseException:
+            self._close()
+            raise
         try:
             with wake.Listener(self._folder) as listener:
                 self._listener = listener
@@ -169,11 +173,14 @@ class Supervisor:
                 process.close()
             self._tell("ended")
             lock.release()
-            for each in self.duties:
-                each.close()
-            self._selector.close()
-            self._wake_ours.close()
-            self._wake_theirs.close()
+            self._close()
+
+    def _close(self) -> None:
+        for each in self.duties:
+            each.close()
+        self._selector.close()
+        self._wake_ours.close()
+        self._wake_theirs.close()
 
     def _is_over(self) -> bool:
         if not self._stopping:
@@ -379,8 +386,14 @@ class Supervisor:
         with contextlib.suppress(StoreError):
             if told:
                 self.store.report_workers(told)
-            for each in self.duties:
+        for each in self.duties:
+            try:
                 each.look(time.time(), stopping=bool(self._stopping))
+            except StoreError as error:
+                log.warning("%s", error)
+            except Exception:
+                # Jobs run all the same.
+                log.exception("%s failed; it is seen to again later", type(each).__name__)
 
     def _tell(self, state: str | None = None) -> None:
         """Write the report that pages read."""

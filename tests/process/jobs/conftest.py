@@ -20,7 +20,7 @@ from allcores.jobs.wake import wake
 TASKS = str(Path(__file__).parent / "tasks_of_tests.py")
 SOURCE = str(Path(__file__).parents[3] / "src")
 #: seconds that a test waits for anything
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 
 _PROGRAM = """
 import sys

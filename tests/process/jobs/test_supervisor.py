@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
 
 from allcores.jobs import JobFailed, State
+from allcores.jobs.pool_side import is_alive
 
 
 def test_jobs_return(running: Running) -> None:
@@ -81,7 +81,7 @@ def test_a_deadline_ends_whatever_runs(running: Running, tmp_path: Path, task: s
     job = running.run(task, {"path": str(tmp_path / "t")}, timeout=0.2)
     assert (job.state, job.error and job.error.cause) == ("timed_out", "deadline")
     (pid,) = lines(tmp_path / "t.pids")
-    until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the process")
+    until(lambda: not is_alive(int(pid)), "the end of the process")
 
 
 @pytest.mark.parametrize("task", ["stubborn", "stuck_in_c"])
@@ -90,7 +90,7 @@ def test_cancelled_is_said_once_the_process_is_gone(running: Running, tmp_path: 
     (pid,) = until(lambda: lines(tmp_path / "t.pids"))
     assert running.queue.cancel(job.id, "somebody")
     assert running.queue.wait(job.id, PATIENCE_S).state == "cancelled"
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not is_alive(int(pid))
     assert running.run("add", {"a": 1}).result == 2
 
 

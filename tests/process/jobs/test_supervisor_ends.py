@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
 
 from allcores.jobs import AlreadySupervised, JobStore, Queue, Supervisor, health
 from allcores.jobs.model import Claim, Finished, StoreError
+from allcores.jobs.pool_side import is_alive
 
 
 def test_kill_9_loses_no_job_and_leaves_no_process(queue: Queue, supervise: Any, tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_kill_9_loses_no_job_and_leaves_no_process(queue: Queue, supervise: Any,
     others = [queue.submit("add", {"a": n}) for n in range(30)]
     (pid,) = until(lambda: lines(tmp_path / "t.pids"))
     supervisor.kill()
-    until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of the worker")
+    until(lambda: not is_alive(int(pid)), "the end of the worker")
     supervise()
     (tmp_path / "t").touch()
     assert queue.wait(held.id, PATIENCE_S).result == "held"
@@ -85,7 +85,7 @@ def test_what_does_not_end_in_time_is_queued_again(
         until(lambda: (told := health.read(queue.store.folder)) is not None and told.state == "draining")
         supervisor.terminate()
     assert supervisor.close() == 0
-    assert [pid for pid in pids if os.path.exists(f"/proc/{pid}")] == []
+    assert [pid for pid in pids if is_alive(int(pid))] == []
     found = queue.get(job.id)
     assert found is not None and (found.state, found.attempts, found.crashes) == ("queued", 0, 0)
 
