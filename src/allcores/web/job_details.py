@@ -54,6 +54,7 @@ class Pace:
 
     text: str
     left: str = ""
+    range: str = ""
 
 
 class _Estimators:
@@ -93,7 +94,10 @@ def pace(job: Job, now: float) -> Pace | None:
     if progress.total is None or not is_fresh(progress, now):
         return Pace(text)
     left = estimator.estimate(now, max(0, progress.total - settled))
-    return Pace(text, "" if left is None else eta_text(left))
+    if left is None:
+        return Pace(text)
+    middle, _, band = eta_text(left).partition(" (")
+    return Pace(text, middle, f"four of five times: {band.rstrip(')')}" if band else "")
 
 
 def read(console: Console, job: Job) -> Details:

@@ -90,6 +90,8 @@
     button.textContent = "Copied";
   });
   for (const each of document.querySelectorAll("[data-needs-script]")) each.hidden = false;
+  if (document.querySelector("input[type=search]") !== null)
+    for (const each of document.querySelectorAll("[data-needs-search]")) each.hidden = false;
   // "/" goes to the search, as in other consoles.
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.target.closest("input, textarea, select")) return;
