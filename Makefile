@@ -10,10 +10,11 @@ export PYTHON
 # an advertisement that every build would print
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo test quick check coverage format bench docs clean
+.PHONY: help demo web test quick check coverage format bench docs clean
 
 help:
 	@echo "make demo      measure modules of the standard library on all cores; says how long, about a minute (ARGS=--whole: every one)"
+	@echo "make web       heavy work behind a web page: four tasks, a console, live progress; prints its address (Ctrl-C ends it)"
 	@echo "make test      the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
 	@echo "make quick     its quick part, in less than a minute: after each change"
 	@echo "make check     ruff, mypy --strict, the site built strictly, and the examples of the docs"
@@ -25,6 +26,10 @@ help:
 demo:
 	@.ci/venv $(VENV) cli
 	@$(RUN) examples/standard_library.py $(ARGS)
+
+web:
+	@.ci/venv $(VENV) web-demo
+	@cd examples/jobs && $(abspath $(RUN)) -m allcores serve tasks.py --app app.py:app --store $(abspath $(VENV))/web-demo.sqlite $(ARGS)
 
 test:
 	@.ci/venv $(VENV) dev

@@ -27,8 +27,10 @@ class _LateCommands(click.Group):
         "report": "Show where the cores' time went.",
         "run": "Call FUNCTION with each item of INPUT, on all cores.",
         "runs": "Runs that keep a journal: list them, newest first, or look at one.",
+        "serve": "Serve the jobs console and run jobs, until Ctrl-C or SIGTERM.",
         "top": "Show the pools that run on this machine.",
         "trace": "Turn TIMELINE (of `allcores run --timeline`, or a run's name) into a trace for ui.perfetto.dev.",
+        "work": "Run the jobs of a store, on all cores, until Ctrl-C or SIGTERM: its supervisor.",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -1,0 +1,224 @@
+"""`allcores serve` and `allcores jobs`, as a user meets them: HTTP and the shell, and what is left at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.journeys.serving_jobs import (
+    at_shell,
+    check_file,
+    descendants,
+    environment,
+    kill_quietly,
+    serving,
+)
+from tests.process.waiting import PATIENCE_S, wait_gone, wait_until
+
+pytest.importorskip("flask")
+pytest.importorskip("waitress")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is for Linux")]
+
+
+def test_a_job_from_outside(tmp_path: Path) -> None:
+    """Submitted, run, read, listed, cancelled, tried again; with a token, and not without one."""
+    with serving(tmp_path) as server:
+        status, job, headers = server.ask("/api/jobs", {"task": "add", "arguments": {"a": 40, "b": 2}})
+        assert status == 202
+        assert job["state"] in {"queued", "running", "succeeded"}
+        assert headers["Location"].endswith(f"/api/jobs/{job['id']}")
+        done = server.ended(job["id"])
+        assert (done["state"], done["result"], done["attempts"], done["crashes"]) == ("succeeded", 42, 1, 0)
+
+        failed = server.submit("fail", text="not today")
+        assert server.ended(failed)["state"] == "failed"
+        crashed = server.ended(server.submit("crash"))
+        assert (crashed["state"], crashed["crashes"]) == ("quarantined", 3)
+        assert server.ended(server.submit("endless"))["state"] == "timed_out"
+
+        long = server.submit("sleep", seconds=600)
+        wait_until(lambda: server.job(long)["state"] == "running")
+        assert server.ask(f"/api/jobs/{long}/cancel", {}, method="POST")[0] in (200, 202)
+        assert server.ended(long)["state"] == "cancelled"
+
+        assert server.ask(f"/api/jobs/{failed}/retry", {}, method="POST")[0] in (200, 202)
+        assert server.ended(failed)["state"] == "failed"
+
+        status, page, _ = server.ask("/api/jobs?state=failed")
+        assert (status, [each["id"] for each in page["jobs"]]) == (200, [failed])
+        assert server.ask("/healthz", token=None)[0] == 401
+        assert server.ask("/healthz")[0] == 200
+        assert server.ask("/metrics")[0] == 200
+        assert server.ask("/api/jobs", {"task": "os.system", "arguments": {}})[0] == 422
+        for path in ("/", "/api/jobs", "/metrics"):
+            assert server.ask(path, token=None)[0] == 401
+            assert server.ask(path, token="wrong")[0] == 401
+        children = descendants(server.process.pid)
+        assert children
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(PATIENCE_S) == 143
+        wait_gone(children)
+    check_file(tmp_path / "jobs.sqlite")
+
+
+def test_the_terminal_twin(tmp_path: Path) -> None:
+    """`allcores jobs` sees and does the same on the same store, for people and for machines."""
+    with serving(tmp_path) as server:
+
+        def jobs(*arguments: str, code: int = 0) -> str:
+            return at_shell(tmp_path, "jobs", "--store", "jobs.sqlite", *arguments, code=code)
+
+        made = jobs("submit", "--tasks", "tasks.py", "add", "a=1").strip()
+        assert jobs("wait", made).split()[:2] == [made, "succeeded"]
+        assert server.job(made)["result"] == 2
+        shown = json.loads(jobs("show", made, "--json"))
+        assert (shown["state"], shown["result"], shown["arguments"]["a"]) == ("succeeded", 2, 1)
+        assert "result 2" in jobs("show", made[:-6])
+        assert json.loads(jobs("submit", "add", "a=5", "--key", "k", "--wait", "--json"))["result"] == 6
+        again = json.loads(jobs("submit", "add", "a=5", "--key", "k", "--json"))
+        assert (again["replayed"], again["state"]) == (True, "succeeded")
+        assert "a" in jobs("submit", "--tasks", "tasks.py", "add", "a=one", code=2)
+        assert "did you mean 'add'" in jobs("submit", "--tasks", "tasks.py", "ad", "a=1", code=2)
+
+        failed = json.loads(jobs("submit", "fail", "--wait", "--json", code=1).partition("allcores:")[0])
+        assert failed["error"]["type"] == "ValueError"
+        assert jobs("retry", failed["id"]) == ""
+        assert "failed" in jobs("wait", failed["id"], code=1)
+
+        long = jobs("submit", "sleep", "seconds=600").strip()
+        assert long in jobs("wait", long, "--timeout", "0.05", code=8)
+        assert jobs("cancel", long) == ""
+        assert "cancelled" in jobs("wait", long, code=1)
+        listed = json.loads(jobs("list", "--state", "cancelled", "--json"))
+        assert [each["id"] for each in listed["jobs"]] == [long]
+        assert long in jobs("list")
+        found = json.loads(jobs("stats", "--json"))
+        assert found["by_state"]["succeeded"] == 2
+        assert found["total"] == 4
+        assert "succeeded" in jobs("stats")
+        jobs("rm", long)
+        assert "no job" in jobs("show", long, code=2)
+        assert "no job" in jobs("cancel", "ffff", code=2)
+        assert "is not a valid State" in jobs("list", "--state", "done", code=2)
+
+
+def test_a_supervisor_that_dies_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        first = server.supervisor()
+        long = server.submit("sleep", seconds=1)
+        wait_until(lambda: server.job(long)["state"] == "running")
+        below = descendants(first)
+        os.kill(first, signal.SIGKILL)
+        wait_gone([first, *below])
+        done = server.ended(long)
+        assert (done["state"], done["result"]) == ("succeeded", "woken")
+        assert server.supervisor() != first
+        assert "SIGKILL" in server.log.read_text()
+
+
+def test_a_console_that_dies_leaves_nothing_running(tmp_path: Path) -> None:
+    """`kill -9` of the command: its supervisor ends too and gives back what it ran, which the next one goes on with."""
+    with serving(tmp_path, "--grace", "0.2") as server:
+        supervisor = server.supervisor()
+        long = server.submit("sleep", seconds=3)
+        wait_until(lambda: server.job(long)["state"] == "running")
+        below = descendants(supervisor)
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        wait_gone([supervisor, *below])
+    with serving(tmp_path) as server:
+        done = server.ended(long)
+        assert (done["state"], done["result"], done["crashes"]) == ("succeeded", "woken", 0)
+
+
+def test_a_second_command_on_the_same_store_is_its_console_and_takes_over(tmp_path: Path) -> None:
+    with serving(tmp_path) as one:
+        first = one.supervisor()
+        with serving(tmp_path) as other:
+            wait_until(lambda: "another supervisor" in other.log.read_text())
+            assert other.supervisor() == first
+            made = other.submit("add", a=1)
+            assert other.ended(made)["result"] == 2
+            one.process.send_signal(signal.SIGTERM)
+            one.process.wait(PATIENCE_S)
+            assert other.ended(other.submit("add", a=2))["result"] == 3
+            assert other.supervisor() != first
+
+
+def test_work_alone_refuses_a_second_one(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        pid = server.supervisor()
+        said = at_shell(tmp_path, "work", "tasks.py", "--store", "jobs.sqlite", code=6)
+        assert str(pid) in said
+
+
+def test_ctrl_c_gives_running_jobs_their_time_and_twice_does_not(tmp_path: Path) -> None:
+    with serving(tmp_path, "--grace", "60") as server:
+        short = server.submit("sleep", seconds=1)
+        wait_until(lambda: server.job(short)["state"] == "running")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE_S) == 130
+    with serving(tmp_path, "--grace", "600") as server:
+        assert server.ended(short)["state"] == "succeeded"
+        long = server.submit("sleep", seconds=600)
+        wait_until(lambda: server.job(long)["state"] == "running")
+        children = descendants(server.process.pid)
+        server.process.send_signal(signal.SIGINT)
+        wait_until(lambda: not server.listens())
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE_S) == 130
+        wait_gone(children)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "give a token of your own"),
+        (["--host", "0.0.0.0", "--token", "short"], "at least 16 characters"),
+        (["--token", ""], "the token is empty"),
+        (["--app", "tasks.py:add"], "has no allcores extension"),
+    ],
+)
+def test_what_is_refused(options: list[str], sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("from allcores.jobs import task\n@task\ndef add(a: int) -> int: return a\n")
+    said = at_shell(tmp_path, "serve", "tasks.py", "--store", "jobs.sqlite", "--port", "0", *options, code=2)
+    assert sentence in said
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text("from allcores.jobs import task\n@task\ndef add(a: int) -> int: return a\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        said = at_shell(tmp_path, "serve", "tasks.py", "--store", "jobs.sqlite", "--port", port, code=2)
+    assert f"port {port}" in said
+
+
+def test_without_options_there_is_a_token_all_the_same(tmp_path: Path) -> None:
+    """The store is the user's own, the token is kept with it, and is the same the next time."""
+    (tmp_path / "tasks.py").write_text("from allcores.jobs import task\n@task\ndef add(a: int) -> int: return a\n")
+    seen = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "allcores", "serve", "tasks.py", "--port", "0"],
+            cwd=tmp_path,
+            env=environment(ALLCORES_HOME=str(tmp_path / "home")),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        with process.stdout:
+            seen.append(process.stdout.readline().partition("?token=")[2].strip())
+            kill_quietly(process.pid, signal.SIGTERM)
+            process.wait(PATIENCE_S)
+    assert len(seen[0]) >= 32
+    assert seen[0] == seen[1]
