@@ -5,8 +5,8 @@ python benchmarks/jobs_soak.py --kills 50 --seed 7 --who supervisor,child
 
 gunicorn serves an app, `allcores work` runs its jobs, and clients submit with idempotency keys until each is accepted.
 SIGKILL strikes the supervisor, a process below it, a web process or gunicorn's own; what is not replaced by itself is
-started again. At the end all are left in peace until no job waits, and then: each accepted job is there, at an end, with
-the right result; none came to an end twice; the file has no fault; no process is left.
+started again. At the end all are left in peace until no job waits, and then: each accepted job is there, at an end,
+with the right result; none came to an end twice; the file has no fault; no process is left.
 """
 
 from __future__ import annotations
