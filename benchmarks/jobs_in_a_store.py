@@ -23,12 +23,14 @@ from typing import Any
 from sqlalchemy import insert, text
 
 from allcores.jobs import schema
-from allcores.jobs.model import Finished, JobFilter, State, Submission
+from allcores.jobs.model import Claim, Finished, JobFilter, State, Submission
 from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore
 from allcores.jobs.submissions import prepared
 
 TASKS = ("count_primes", "hash_files", "thumbnails", "measure")
+#: of the process that submits
+THREADS = 32
 #: milliseconds that a page or the counts may take
 PAGE_MS = 50.0
 #: empty jobs a second, from submit to committed
@@ -95,7 +97,8 @@ def submit_alone(where: str, count: int) -> None:
     """What a web process does: one job by request, in several threads."""
     with JobStore.open(where) as store:
         threads = [
-            threading.Thread(target=lambda: [store.submit("noop", {}) for _ in range(count // 16)]) for _ in range(16)
+            threading.Thread(target=lambda: [store.submit("noop", {}) for _ in range(count // THREADS)])
+            for _ in range(THREADS)
         ]
         for each in threads:
             each.start()
@@ -119,6 +122,7 @@ def look(store: JobStore) -> None:
         "page of the last hour": lambda: store.page(JobFilter(since=time.time() - 3600)),
         "job": lambda: store.get(job),
         "counts": store.counts,
+        "all of them, to act on": lambda: store.snapshot(JobFilter(states=(State.SUCCEEDED,))),
         "statistics of an hour": store.stats,
         "change number": store.change_number,
     }
@@ -145,13 +149,15 @@ def work(store: JobStore, where: str, count: int) -> None:
     process = context.Process(target=submit_alone, args=(where, count))
     process.start()
     done, begun, change = 0, 0.0, store.change_number()
-    while done < count // 16 * 16:
-        claims = store.claim(64, ["noop"])
-        if not claims:
+    ends: list[tuple[Claim, Finished]] = []
+    while done < count // THREADS * THREADS:
+        held, claims = store.finish_and_claim(ends, 64, ["noop"])
+        done += sum(held)
+        ends = [(claim, Finished(State.SUCCEEDED)) for claim in claims]
+        if not claims and not held:
             change = store.wait_for_change(change, 1.0)
-            continue
-        begun = begun or time.perf_counter()
-        done += sum(store.finish_many([(claim, Finished(State.SUCCEEDED)) for claim in claims]))
+        elif not begun:
+            begun = time.perf_counter()
     rate = done / (time.perf_counter() - begun)
     process.join()
     show("empty jobs, from submit to committed", f"{rate:8,.0f} a second", rate < RATE)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import RowMapping, bindparam, delete, insert, select, text, update
+from sqlalchemy import RowMapping, TextClause, bindparam, delete, insert, select, text, update
 
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
@@ -20,10 +20,17 @@ from allcores.jobs.rows import dumps, error_to_json, files_to_json, plain_text, 
 _DUE_AT_ONCE = 1_000
 _jobs = schema.jobs
 
-_COMING_DUE = text(
-    "UPDATE allcores_jobs SET due = 1, note = '' WHERE seq IN"
-    f" (SELECT seq FROM allcores_jobs WHERE {schema.DELAYED} AND run_at <= :now ORDER BY run_at LIMIT {_DUE_AT_ONCE})"
-)
+
+def _coming_due(hint: str) -> TextClause:
+    return text(
+        "UPDATE allcores_jobs SET due = 1, note = '' WHERE seq IN"
+        f" (SELECT seq FROM allcores_jobs {hint} WHERE {schema.DELAYED} AND run_at <= :now"
+        f" ORDER BY run_at LIMIT {_DUE_AT_ONCE})"
+    )
+
+
+#: SQLite, which knows nothing of the values in a table, would look at all queued jobs
+COMING_DUE = {"sqlite": _coming_due("INDEXED BY allcores_jobs_delayed"), "postgresql": _coming_due("")}
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
 _READY = text(
     "SELECT seq, priority FROM allcores_jobs"
@@ -56,7 +63,7 @@ def claim(
 
 def _claimed(transaction: Transaction, limit: int, tasks: frozenset[str]) -> list[Claim]:
     connection = transaction.connection
-    connection.execute(_COMING_DUE, {"now": transaction.now})
+    connection.execute(COMING_DUE[transaction.dialect], {"now": transaction.now})
     ready: list[tuple[int, int]] = []
     for task in sorted(tasks.intersection(connection.execute(_WAITING).scalars())):
         ready.extend((-row[1], row[0]) for row in connection.execute(_READY, {"task": task, "most": limit}))

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from allcores.failpoints import failpoint
@@ -106,7 +106,10 @@ class Database:
             connection = self._idle.pop() if self._idle else None
             self._used += 1
         if connection is not None:
-            return connection
+            if self.dialect == "sqlite" or _answers(connection):
+                return connection
+            self._end(connection)  # the server has ended its session, and may give another
+            connection = None
         try:
             connection = self._engine.connect()
             self.check_file()
@@ -284,22 +287,35 @@ class Database:
                 self._guard.notify_all()
 
 
+def _answers(connection: Connection) -> bool:
+    """Whether a session in PostgreSQL is there still."""
+    try:
+        connection.exec_driver_sql("SELECT 1")
+        connection.rollback()
+    except DBAPIError:
+        return False
+    return True
+
+
 class SessionLock:
     """A lock that a session in PostgreSQL has."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._guard = threading.Lock()
+        self._lost = False
 
     def is_alive(self) -> bool:
         """Whether the session is there: with it goes the lock."""
         with self._guard:
             try:
-                self._connection.exec_driver_sql("SELECT 1")
-                self._connection.commit()
-            except DBAPIError:
-                return False
-            return True
+                if not self._lost:
+                    self._connection.exec_driver_sql("SELECT 1")
+                    self._connection.commit()
+            except SQLAlchemyError:
+                # For good: another session would not have the lock.
+                self._lost = True
+            return not self._lost
 
     def close(self) -> None:
         """End the session; idempotent."""

@@ -20,8 +20,8 @@ from allcores.jobs import schema
 from allcores.jobs.model import BadJob, Job, JobFilter, JobPage, State
 from allcores.jobs.reading import among, jobs_where
 
-#: seconds for which jobs are looked at for what no index knows
-SEARCH_S = 0.25
+#: seconds for which jobs are looked at for what no index knows: for a text, and for the rest
+SEARCH_S, LOOK_S = 0.25, 0.02
 #: jobs of a page at most
 MOST = 1_000
 #: jobs that are looked at in one step: the first, and at most
@@ -172,7 +172,7 @@ def page(
     after: int | None = None,
     before: int | None = None,
     limit: int = 50,
-    seconds: float = SEARCH_S,
+    seconds: float | None = None,
 ) -> JobPage:
     """Jobs, newest first: the ones after a number in that order, or the ones before it.
 
@@ -193,6 +193,8 @@ def page(
         if found:
             beyond = found[min(limit, len(found)) - 1].seq
     else:
+        if seconds is None:
+            seconds = SEARCH_S if wanted.text else LOOK_S
         step, end = _STEP, time.monotonic() + seconds
         while len(found) <= limit:
             seqs = walk.numbers(beyond, step)

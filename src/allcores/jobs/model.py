@@ -411,7 +411,7 @@ class Statistics:
         run_p50: Seconds from claim to end, of those that succeeded.
         run_p95: The same for 95 of 100.
         failures: By cause and exception: ("exception", "ValueError") → 3.
-        sampled: Jobs that percentiles and causes are from: the last ones, at most 2,000.
+        sampled: Jobs that percentiles and causes are from: the last ones, at most 1,000.
     """
 
     window: float

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, select
 
 from allcores.jobs import schema
-from allcores.jobs.model import BadJob, Counts, State, Statistics
+from allcores.jobs.model import BadJob, Counts, JobFilter, State, Statistics
 
 #: jobs that percentiles and causes are taken from, at most
-SAMPLE = 2_000
+SAMPLE = 1_000
 _jobs = schema.jobs
 
 
@@ -34,6 +34,13 @@ def counts(connection: Connection) -> Counts:
         if state is State.QUEUED and not due:
             delayed += number
     return Counts(sum(by_state.values()), by_state, by_task, size, delayed)
+
+
+def count(connection: Connection, wanted: JobFilter) -> int:
+    """How many jobs fit a filter of states and a task."""
+    found = counts(connection)
+    by_state = found.by_state if wanted.task is None else found.by_task.get(wanted.task, {})
+    return sum(by_state.get(state, 0) for state in set(wanted.states or State))
 
 
 def of_window(connection: Connection, window: float, now: float) -> Statistics:

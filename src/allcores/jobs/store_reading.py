@@ -82,7 +82,7 @@ class StoreReading:
         after: int | None = None,
         before: int | None = None,
         limit: int = 50,
-        seconds: float = filters.SEARCH_S,
+        seconds: float | None = None,
     ) -> JobPage:
         """Jobs that fit a filter, newest first.
 
@@ -91,7 +91,8 @@ class StoreReading:
             after: Jobs that come after this `seq` in the list: older ones. `JobPage.older` is meant for it.
             before: Jobs that come before this `seq`: newer ones. `JobPage.newer` is meant for it.
             limit: Jobs of a page, up to 1,000.
-            seconds: For what no index knows (text, times): how long to look for it.
+            seconds: For what no index knows (text, times, a tag with others): how long to look for it. None: a quarter
+                of a second for a text, 20 ms for the rest; the page says how far it came.
 
         Raises:
             BadJob: The filter makes no sense.
@@ -150,7 +151,11 @@ class StoreReading:
         with self._database.reading() as connection:
             number = int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
             walk = filters.Walk(connection, self._database.dialect, filter)
-            count, counted_all = actions.counted(walk, number, seconds)
+            if walk.rest is None and filter.tag is None:
+                # What counters know need not be counted.
+                count, counted_all = statistics.count(connection, filter), True
+            else:
+                count, counted_all = actions.counted(walk, number, seconds)
         return Snapshot(filter, number, count, counted_all)
 
     def audit(self, after: int | None = None, limit: int = 100) -> list[AuditRow]:

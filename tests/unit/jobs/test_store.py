@@ -459,3 +459,14 @@ def one_column_more(connection: Connection) -> None:
 
 def failing(connection: Connection) -> None:
     raise ZeroDivisionError
+
+
+def test_an_end_and_the_next_claim_are_one_commit(store: JobStore) -> None:
+    store.submit_many([Submission("f", {"i": i}) for i in range(3)])
+    with store.become_supervisor():
+        held, claims = store.finish_and_claim([], 2, ["f"])
+        before = store.change_number()
+        held, more = store.finish_and_claim([(claim, Finished(State.SUCCEEDED)) for claim in claims], 2, ["f"])
+        assert (held, [claim.job.arguments["i"] for claim in more]) == ([True, True], [2])
+        assert store.change_number() == before + 1
+        assert store.finish_and_claim([(claims[0], Finished(State.FAILED))], 0, ["f"]) == ([True], [])

@@ -1,0 +1,80 @@
+"""What only a store in PostgreSQL meets: sessions that end, locks of others, supervisors on several machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.process.jobs.postgresql import Server
+
+from allcores.jobs.database import WRITE_LOCK
+from allcores.jobs.model import AlreadySupervised, StoreBusy, StoreError, StoreGone
+from allcores.jobs.store import JobStore
+
+
+@pytest.fixture
+def url(postgresql_server: Server) -> str:
+    return postgresql_server.new_database()
+
+
+def end_all_sessions(server: Server, url: str) -> None:
+    name = url.partition("@/")[2].partition("?")[0]
+    server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'", "postgres")
+
+
+def test_sessions_that_the_server_ended_are_opened_again(postgresql_server: Server, url: str) -> None:
+    with JobStore.open(url) as store:
+        job = store.submit("f", {}).job
+        end_all_sessions(postgresql_server, url)
+        assert store.get(job.id) == job
+        end_all_sessions(postgresql_server, url)
+        assert store.submit("f", {}).job.seq == 2
+
+
+def test_a_supervisor_whose_session_ended_claims_nothing(postgresql_server: Server, url: str) -> None:
+    with JobStore.open(url) as store:
+        lock = store.become_supervisor()
+        store.submit("f", {})
+        assert lock.held
+        end_all_sessions(postgresql_server, url)
+        assert not lock.held
+        with pytest.raises(StoreError, match="become_supervisor"):
+            store.claim(1, ["f"])
+        lock.release()
+        with store.become_supervisor():
+            assert len(store.claim(1, ["f"])) == 1
+
+
+def test_supervisors_on_two_machines_do_not_meet(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = []
+    for machine in ("one", "two"):
+        monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / machine))
+        stores.append(JobStore.open(url))
+    first, second = stores
+    assert first.folder != second.folder and first.identity == second.identity
+    with first, second, first.become_supervisor():
+        with pytest.raises(AlreadySupervised, match="another machine"):
+            second.become_supervisor()
+        assert second.submit("f", {}).job.seq == 1
+
+
+def test_a_lock_that_is_held_for_long_is_told(url: str) -> None:
+    with JobStore.open(url, busy_s=0.2) as store, psycopg.connect(url) as other:
+        other.execute(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+        with pytest.raises(StoreBusy, match="try again"):
+            store.submit("f", {})
+        assert store.counts().total == 0, "reading goes on"
+        other.rollback()
+        store.submit("f", {})
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreGone, match="cannot be reached"):
+        JobStore.open(f"postgresql://anna:secret@/jobs?host={tmp_path}")
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(StoreGone) as caught:
+        JobStore.open(f"postgresql://anna:secret@/jobs?host={tmp_path}")
+    assert "secret" not in str(caught.value)
