@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +14,8 @@ from allcores.errors import AllcoresError
 from allcores.jobs import schema
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import BadJob, Claim, Finished, Job, JobError, Progress, State, WorkerInfo
-from allcores.jobs.reading import among, jobs_where
-from allcores.jobs.rows import dumps, error_to_json, files_to_json, plain_text, progress_to_json
+from allcores.jobs.reading import among, among_given, jobs_where, rows_of
+from allcores.jobs.rows import dumps, error_to_json, files_to_json, job_from_row, plain_text, progress_to_json
 
 #: delayed jobs that become due in one transaction
 _DUE_AT_ONCE = 1_000
@@ -70,12 +71,9 @@ def _claimed(transaction: Transaction, limit: int, tasks: frozenset[str]) -> lis
     seqs = [seq for _, seq in sorted(ready)[:limit]]
     if not seqs:
         return []
-    found = jobs_where(connection, _jobs.c.seq.in_(among(transaction.dialect, seqs)))
-    attempts = dict(
-        connection.execute(
-            select(_jobs.c.seq, _jobs.c.attempt).where(_jobs.c.seq.in_(among(transaction.dialect, seqs)))
-        ).all()
-    )
+    rows_there = rows_of(connection, transaction.dialect, seqs=seqs)
+    found = [job_from_row(row, row["progress_body"]) for row in rows_there]
+    attempts = {row["seq"]: row["attempt"] for row in rows_there}
     quarantine(transaction, [job for job in found if job.damaged])
     sound = {job.seq: job for job in found if not job.damaged}
     claims = []
@@ -144,11 +142,17 @@ _FENCE = (
 )
 
 
+_HELD = {
+    dialect: select(*_FENCE).where(_jobs.c.seq.op("IN")(among_given(dialect, "bigint")))
+    for dialect in ("sqlite", "postgresql")
+}
+
+
 def _held(transaction: Transaction, claims: Sequence[Claim]) -> dict[str, Mapping[str, Any]]:
     """Rows of claimed jobs, by id."""
-    seqs = [claim.job.seq for claim in claims]
-    statement = select(*_FENCE).where(_jobs.c.seq.in_(among(transaction.dialect, seqs)))
-    return {row["id"]: _dict(row) for row in transaction.connection.execute(statement).mappings()}
+    given = {"given": json.dumps([claim.job.seq for claim in claims])}
+    found = transaction.connection.execute(_HELD[transaction.dialect], given)
+    return {row["id"]: _dict(row) for row in found.mappings()}
 
 
 def _dict(row: RowMapping) -> dict[str, Any]:

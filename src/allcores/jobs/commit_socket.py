@@ -33,7 +33,7 @@ MOST_BYTES = 256 * 1024**2
 #: seconds that the server waits for a client that does not take its answers
 SEND_S = 2.0
 #: idle connections that a client keeps
-KEPT = 4
+KEPT = 32
 _HEAD = struct.Struct(">I")
 
 
@@ -143,10 +143,15 @@ class CommitServer:
                 self._commit(requests)
 
     def _accept(self) -> None:
-        try:
-            connected, _ = self._listening.accept()
-        except OSError:
-            return
+        # All that wait: each round of others' requests is a wait for the disk.
+        while True:
+            try:
+                connected, _ = self._listening.accept()
+            except OSError:
+                return
+            self._take(connected)
+
+    def _take(self, connected: socket.socket) -> None:
         if len(self._selector.get_map()) > MOST_CONNECTIONS or not _is_own_user(connected):
             connected.close()
             return

@@ -15,8 +15,8 @@ from allcores.errors import AllcoresError
 from allcores.jobs import schema
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import BadJob, Job, KeyConflict, State, Submission, Submitted
-from allcores.jobs.reading import among, jobs_where
-from allcores.jobs.rows import check_name, digest, dumps, new_id
+from allcores.jobs.reading import among, jobs_where, rows_of
+from allcores.jobs.rows import check_name, digest, dumps, job_from_row, new_id
 
 #: tags of one job
 MAX_TAGS = 20
@@ -138,12 +138,8 @@ def _there(
 ) -> tuple[dict[str, Job], dict[str, tuple[Job, str | None]]]:
     """Jobs of these rows' ids and keys that are there already."""
     jobs = schema.jobs
-    by_id = {
-        job.id: job
-        for job in jobs_where(
-            transaction.connection, jobs.c.id.in_(among(transaction.dialect, [row["id"] for row in rows]))
-        )
-    }
+    there = rows_of(transaction.connection, transaction.dialect, ids=[row["id"] for row in rows])
+    by_id = {str(row["id"]): job_from_row(row, row["progress_body"]) for row in there}
     keys = [row["key"] for row in rows if row["key"] is not None]
     if not keys:
         return by_id, {}
