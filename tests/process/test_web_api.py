@@ -118,7 +118,17 @@ def test_lists_are_turned_by_keys(client: Any, app: flask.Flask) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["state=lost", "limit=0", "limit=x", "after=-1", "after=9e9", "since=yesterday", "task=" + "x" * 201, "q=%00"],
+    [
+        "state=lost",
+        "limit=0",
+        "limit=x",
+        "after=-1",
+        "after=9e9",
+        "since=yesterday",
+        "task=" + "x" * 201,
+        "q=%00",
+        "after=1&before=2",
+    ],
 )
 def test_filters_that_make_no_sense(client: Any, query: str) -> None:
     answer = client.get(f"/api/jobs?{query}")

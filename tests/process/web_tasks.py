@@ -56,6 +56,13 @@ def anything(value: object = None) -> object:
     return value
 
 
+@task
+def busy() -> None:
+    """Without an end."""
+    while True:
+        pass
+
+
 @task(schedule="0 3 * * *", timezone="UTC")
 def nightly(days: int = 30) -> None:
     """Made by itself."""

@@ -126,12 +126,10 @@ def jobs() -> Any:
     console = current()
     wanted = read_filter(flask.request.args)
     limit = _whole("limit", 50, 1, MOST_JOBS)
-    page = console.store.page(
-        wanted,
-        after=_whole("after", None, 0, 2**63 - 1),
-        before=_whole("before", None, 0, 2**63 - 1),
-        limit=50 if limit is None else limit,
-    )
+    after, before = _whole("after", None, 0, 2**63 - 1), _whole("before", None, 0, 2**63 - 1)
+    if after is not None and before is not None:
+        raise Refused(400, "bad_query", "A page is after a job or before one, not both.")
+    page = console.store.page(wanted, after=after, before=before, limit=50 if limit is None else limit)
     found = {
         "jobs": [job_json(each, console.settings.secret, whole=False) for each in page.jobs],
         "after": page.older,

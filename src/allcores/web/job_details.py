@@ -174,4 +174,5 @@ def stack_of(console: Console, job: Job) -> str:
 
 def item_line(item: dict[str, Any]) -> str:
     """A failed item in words."""
-    return ": ".join(str(item[name]) for name in ("kind", "cause", "message", "error") if item.get(name))
+    parts = [str(item[name]) for name in ("error", "message") if item.get(name)]
+    return ": ".join(parts) or str(item.get("cause") or item.get("kind") or "it failed")

@@ -39,7 +39,10 @@ def _list(endpoint: str, heading: str, states: tuple[State, ...]) -> Response:
     user: User = flask.g.allcores_user
     snapshot = console.store.snapshot(wanted, seconds=COUNT_SECONDS) if user.may(Role.OPERATOR) else None
     found = console.store.page(
-        wanted, after=sequence("after"), before=sequence("before"), limit=console.settings.page_size
+        wanted,
+        after=sequence("after"),
+        before=None if sequence("after") is not None else sequence("before"),
+        limit=console.settings.page_size,
     )
     here = flask.url_for(f"allcores.{endpoint}")
     # Times stay as they were chosen: "the last hour" is one that ends now, on each page.
