@@ -114,7 +114,9 @@ class JobStore(StoreActions):
     def _committed(self, change: int) -> None:
         super()._committed(change)
         if change % 64 == 0 and checkpoints.size_of_log(self._database) > checkpoints.OF_OTHERS:
-            checkpoints.checkpoint(self._database, self.folder)
+            # What is committed is committed, whatever becomes of the log.
+            with suppress(StoreError):
+                checkpoints.checkpoint(self._database, self.folder)
 
     # -- submit --------------------------------------------------------------------------------------------------
 

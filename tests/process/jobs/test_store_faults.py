@@ -393,6 +393,17 @@ class TestLog:
             assert other.submit("f", {}).job.seq == 1
             assert store.get(other.page().jobs[0].id) is not None
 
+    def test_trouble_with_it_is_no_trouble_with_the_commit(
+        self, store: JobStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(*_: object) -> None:
+            raise StoreError("the log cannot be moved")
+
+        monkeypatch.setattr(checkpoints, "OF_OTHERS", 0)
+        monkeypatch.setattr(checkpoints, "checkpoint", failing)
+        found = [store.submit("f", {"i": i}) for i in range(70)]
+        assert not any(each.replayed for each in found) and store.counts().total == 70
+
 
 class TestSocket:
     """Who else talks to the supervisor's socket."""
