@@ -18,7 +18,7 @@ help:
 	@echo "make test      the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
 	@echo "make quick     its quick part, in less than a minute: after each change"
 	@echo "make check     ruff, mypy --strict, the site built strictly, and the examples of the docs"
-	@echo "make coverage  what tests/unit and tests/contract run of the library, also in workers; there is a floor"
+	@echo "make coverage  what the tests of units, contracts, jobs and pages run of the library, also in workers; there is a floor"
 	@echo "make format    let ruff lay out the code"
 	@echo "make bench     allcores beside its peers; writes docs/benchmarks.md"
 	@echo "make docs      the documentation, into site/"
@@ -47,11 +47,14 @@ check:
 	@$(RUN) -m mkdocs build --strict --quiet --site-dir $(VENV)/site
 	@$(RUN) -m pytest -q tests/docs
 
+# the tests that `make coverage` runs: the quickest that go through each room
+COVERED := tests/unit tests/contract tests/process/jobs $(wildcard tests/process/test_web_*.py)
+
 coverage:
 	@.ci/venv $(VENV) dev
 	@rm -rf .coverage
 	@# Here lines are counted, under a tracer that doubles the time of everything: whether tests pass, `make test` says.
-	@$(RUN) -m coverage run -m pytest -q -p no:cacheprovider -n auto --dist worksteal tests/unit tests/contract $(ARGS) || [ $$? = 1 ]
+	@$(RUN) -m coverage run -m pytest -q -p no:cacheprovider -n auto --dist worksteal $(COVERED) $(ARGS) || [ $$? = 1 ]
 	@$(RUN) -m coverage combine --quiet
 	@$(RUN) -m coverage report
 
