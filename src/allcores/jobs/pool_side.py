@@ -78,7 +78,7 @@ class PoolSide:
         self.calls: dict[str, PlainCall] = {}
         self._done: deque[PlainCall] = deque()
         #: mean seconds of a job; long until it is known to be short
-        self.mean_s = 1.0
+        self.mean_s = 0.2
         self.trouble = ""
         self._restart_at = 0.0
         self._restarts = 0
