@@ -20,7 +20,6 @@ from allcores.jobs.results import ResultFolder
 from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
 from allcores.pool.pool import Pool
-from allcores.progress.estimate import Estimator
 from allcores.runs.base import OutcomeStream
 from allcores.runs.options import Journal, OnError, RunResult
 from allcores.runs.rows import RunRow
@@ -71,33 +70,24 @@ class Counting:
         self.run: str | None = None
         self.note = ""
         self._started: float | None = None
-        self._workers = 1
-        self._estimator = Estimator(time.monotonic())
         self._told: tuple[Any, ...] | None = None
         self._lock = threading.Lock()
         self._over = threading.Event()
         threading.Thread(target=self._tell_often, name="allcores-progress", daemon=True).start()
 
-    def begin(self, total: int | None, *, done: int = 0, failed: int = 0, run: str | None = None, workers: int) -> None:
+    def begin(self, total: int | None, *, done: int = 0, failed: int = 0, run: str | None = None) -> None:
         """A map begins."""
         with self._lock:
-            self.done, self.failed, self.total, self.run, self._workers = done, failed, total, run, workers
+            self.done, self.failed, self.total, self.run = done, failed, total, run
             self._started = time.time()
-            self._estimator = Estimator(time.monotonic(), done + failed)
 
     def tell(self) -> None:
         """Report now, unless nothing is new."""
         with self._lock:
             facts = (self.done, self.failed, self.total, self.run, self.note)
-            now = time.monotonic()
-            settled = self.done + self.failed
-            self._estimator.observe(now, settled)
             if facts == self._told or facts == (0, 0, None, None, ""):
                 return
             self._told = facts
-            left = None
-            if self.total is not None:
-                left = self._estimator.estimate(now, max(0, self.total - settled), workers=self._workers)
             message = {
                 "done": self.done,
                 "failed": self.failed,
@@ -106,8 +96,6 @@ class Counting:
                 "note": self.note,
                 "started": self._started,
                 "at": time.time(),
-                "rate": self._estimator.pace,
-                "left": None if left is None else list(left),
             }
             self._report(message)
 
@@ -209,7 +197,7 @@ class RunningJob:
             self._files.put_runs([*runs, RunOfJob(session.name, str(getattr(work.sink, "path", "")))])
             recording = os.path.join(session.folder, f"timeline-{session.run_row.sessions}.jsonl.gz")
             with self._mapping(recording) as pool:
-                hooks = _Hooks(self, count_of(work.source), pool.workers)
+                hooks = _Hooks(self, count_of(work.source))
                 result = session.work(pool, hooks)
         self._counting.tell()
         if hooks.stopped:
@@ -235,7 +223,7 @@ class RunningJob:
             total = None
         counting = self._counting
         with self._mapping(self._files.new_timeline()) as pool:
-            counting.begin(total, workers=pool.workers)
+            counting.begin(total)
             with pool.outcomes(function, items, **options) as stream:
                 for outcome in stream:
                     if outcome.ok:
@@ -259,7 +247,7 @@ class RunningJob:
         """
         counting = self._counting
         if counting.total != total or done < counting.done:
-            counting.begin(total, workers=1)
+            counting.begin(total)
         counting.done, counting.failed, counting.note = int(done), int(failed), str(note)[:500]
 
     def log(self, text: str, *arguments: Any) -> None:
@@ -351,11 +339,11 @@ class RunningJob:
         finally:
             self._supervisor.give_back()
 
-    def opened(self, run: str, total: int | None, run_row: RunRow, workers: int) -> None:
+    def opened(self, run: str, total: int | None, run_row: RunRow) -> None:
         """A run is open: what earlier attempts settled counts."""
         failed = run_row.failures
         again = FAILED_ITEMS in self.tags
-        self._counting.begin(total, done=run_row.ok, failed=0 if again else failed, run=run, workers=workers)
+        self._counting.begin(total, done=run_row.ok, failed=0 if again else failed, run=run)
         self._counting.tell()
 
     def settled(self, outcome: Outcome[Any]) -> None:
@@ -373,17 +361,16 @@ class RunningJob:
 
 
 class _Hooks(RunHooks):
-    def __init__(self, job: RunningJob, total: int | None, workers: int) -> None:
+    def __init__(self, job: RunningJob, total: int | None) -> None:
         self._job = job
         self._total = total
-        self._workers = workers
 
     @property
     def stopped(self) -> bool:
         return self._job.draining
 
     def opened(self, run_row: RunRow, resumed: int) -> None:
-        self._job.opened(run_row.id, self._total, run_row, self._workers)
+        self._job.opened(run_row.id, self._total, run_row)
 
     def started(self, stream: OutcomeStream[Any]) -> None:
         self._job.watch(stream)
