@@ -37,7 +37,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Regis
     file = tmp_path / "tasks_that_hang.py"
     file.write_text(_TASKS.format(flag=str(flag)))
     registry = Registry.load(file)
-    monkeypatch.delitem(sys.modules, "tasks_that_hang")
+    del sys.modules["tasks_that_hang"]
     flag.touch()
     return flag, registry
 
@@ -46,7 +46,7 @@ def test_a_job_whose_process_does_not_start(tmp_path: Path, places: tuple[Path, 
     flag, registry = places
     with JobStore.open(tmp_path / "jobs.sqlite") as store, Queue(store, tasks=registry) as queue:
         flag.unlink()
-        supervisor = Supervisor(store, registry, workers=1, boot_s=1.0)
+        supervisor = Supervisor(store, registry, workers=1, boot_s=4.0)
         thread = run_in_thread(supervisor)
         assert queue.result(queue.submit("plain").id, PATIENCE_S) == 1
         flag.touch()
@@ -63,7 +63,7 @@ def test_a_pool_whose_workers_do_not_start_is_tried_again(tmp_path: Path, places
     """No attempt of a job is charged for that, and the report says what is wrong."""
     flag, registry = places
     with JobStore.open(tmp_path / "jobs.sqlite") as store, Queue(store, tasks=registry) as queue:
-        supervisor = Supervisor(store, registry, workers=1, limits=Limits(setup_s=0.5))
+        supervisor = Supervisor(store, registry, workers=1, limits=Limits(setup_s=5.0))
         thread = run_in_thread(supervisor)
         job = queue.submit("plain")
         told = until(lambda: (now := health.read(store.folder)) and now.state == "crash-looping" and now)
