@@ -60,6 +60,8 @@ def fill(store: JobStore, rows: int) -> None:
     """Jobs in all states, most of them done, as in a store that has been used for a month; triggers count them."""
     chance = random.Random(1)
     begun, now = time.perf_counter(), time.time()
+    with store.reading() as connection:
+        first = int(connection.execute(text("SELECT last_seq FROM allcores_changes")).scalar() or 0) + 1
     blank = dict.fromkeys(column.name for column in schema.jobs.c)
     for start in range(0, rows, 20_000):
         batch = []
@@ -68,7 +70,7 @@ def fill(store: JobStore, rows: int) -> None:
             tags = ("nightly",) if chance.random() < 0.1 else ()
             arguments = {"n": chance.randrange(10**6), "folder": f"/data/{chance.randrange(1000)}"}
             row = {**blank, **prepared(Submission(chance.choice(TASKS), arguments, tags=tags), created).row}
-            row |= {"seq": number + 1_000, "changed": 1}
+            row |= {"seq": number + first, "changed": 1}
             if number < rows * 0.95:
                 failed = chance.random() < 0.01
                 row |= {
