@@ -97,7 +97,7 @@ def bulk() -> Any:
 
 
 def undo() -> Any:
-    """Take a deletion back, or a retry as far as its jobs have not been claimed yet."""
+    """Bring deleted jobs back."""
     form, store, by = flask.request.form, current().store, _user().name
     number = _whole("audit")
     if form.get("what") == "delete":

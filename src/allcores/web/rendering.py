@@ -161,7 +161,6 @@ def _said() -> dict[str, Any] | None:
     if skipped.isascii() and skipped.isdigit() and 0 < len(skipped) < 12 and int(skipped):
         text += f" {int(skipped):,} had changed in between, or could not be, and were left alone."
     undo = args.get("undo", "")
-    undoable = what in ("delete", "retry") and undo.isascii() and undo.isdigit() and len(undo) < 19 and number
+    undoable = what == "delete" and undo.isascii() and undo.isdigit() and len(undo) < 19 and number
     user: User = flask.g.allcores_user
-    needed = Role.ADMIN if what == "delete" else Role.OPERATOR
-    return {"text": text, "undo": int(undo) if undoable and user.may(needed) else None, "what": what}
+    return {"text": text, "undo": int(undo) if undoable and user.may(Role.ADMIN) else None, "what": what}

@@ -63,7 +63,7 @@ ROUTES = (
     Route("/job/<job_id>/stack", "stack", live.stack, POST, OPERATOR),
     Route("/job/<job_id>/delete", "delete", actions.delete, POST, ADMIN),
     Route("/bulk", "bulk", actions.bulk, POST, OPERATOR),
-    Route("/undo", "undo", actions.undo, POST, OPERATOR),
+    Route("/undo", "undo", actions.undo, POST, ADMIN),
     Route("/schedules/<name>/<what>", "schedule_action", live.schedule_action, POST, OPERATOR),
     # people
     Route("/login", "login", people.login, POST, None),
