@@ -116,3 +116,18 @@ def test_batches_are_measured(words: list[str]) -> None:
     table = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert len(table) == (2 if words else 5)
     assert all(float(cell) >= 0 for row in table for cell in row[1:])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the supervisor of jobs is for Linux")
+def test_jobs_are_measured(tmp_path: Path) -> None:
+    """From submit to a stored result, one at rest, and the pages over a store; results are compared inside."""
+    pytest.importorskip("flask")
+    target = tmp_path / "figures.json"
+    done = bench("--only", "jobs", "--contenders", "allcores", "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    found = rows(target)
+    assert set(found) == {"jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million"}
+    assert all(row["notes"] == {} for row in found.values()), done.stderr
+    assert set(found["jobs-rate"]["spreads"]) == {"allcores", "allcores, one by one"}
+    assert found["jobs-million"]["spreads"]["overview"]["median"] > 0
