@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +18,14 @@ from allcores.errors import NotSupported
 from allcores.jobs.database import Database
 from allcores.jobs.model import AlreadySupervised, StoreError
 from allcores.system.own_files import REOPEN
+from allcores.system.posix import LINUX
 
 FILE = "supervisor.lock"
 #: beside the one of transactions
 _SESSION_LOCK = 0x61636A63
+
+#: struct flock on Linux: type, whence, start, length, pid
+_FLOCK = struct.Struct("@hhqqi")
 
 _held: set[str] = set()
 _guard = threading.Lock()
@@ -118,12 +123,23 @@ def supervisor_of(folder: Path) -> int | None:
         except OSError:
             return None
         try:
-            _take(fd)
-        except OSError:
-            return _holder(fd) or 0
+            return (_holder(fd) or 0) if _is_taken(fd) else None
         finally:
             os.close(fd)
-        return None
+
+
+def _is_taken(fd: int) -> bool:
+    """Whether another process has the lock. It is not taken to find out: a supervisor that starts would be refused."""
+    if LINUX:
+        import fcntl
+
+        asked = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return bool(_FLOCK.unpack_from(asked)[0] != fcntl.F_UNLCK)
+    try:
+        _take(fd)
+    except OSError:
+        return True
+    return False
 
 
 def _locked(path: str, name: str) -> int:

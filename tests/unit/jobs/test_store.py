@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from allcores.jobs import migrations, schema
+from allcores.jobs import migrations, schema, supervisor_lock
 from allcores.jobs.database import Database
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
@@ -470,3 +470,15 @@ def test_an_end_and_the_next_claim_are_one_commit(store: JobStore) -> None:
         assert (held, [claim.job.arguments["i"] for claim in more]) == ([True, True], [2])
         assert store.change_number() == before + 1
         assert store.finish_and_claim([(claims[0], Finished(State.FAILED))], 0, ["f"]) == ([True], [])
+
+
+def test_who_asks_for_the_supervisor_does_not_take_its_place(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that is looked at while a supervisor starts must not have it refused."""
+    taken: list[int] = []
+    if not supervisor_lock.LINUX:
+        pytest.skip("elsewhere it has to be taken for a moment")
+    monkeypatch.setattr(supervisor_lock, "_take", taken.append)
+    with open(store.folder / supervisor_lock.FILE, "w"):
+        pass
+    assert supervisor_lock.supervisor_of(store.folder) is None
+    assert taken == []
