@@ -33,6 +33,7 @@ from allcores.jobs.model import (
 )
 from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore
+from allcores.system.posix import LINUX
 
 
 def test_a_job_goes_in_and_comes_to_its_end(store: JobStore) -> None:
@@ -475,7 +476,7 @@ def test_an_end_and_the_next_claim_are_one_commit(store: JobStore) -> None:
 def test_who_asks_for_the_supervisor_does_not_take_its_place(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is looked at while a supervisor starts must not have it refused."""
     taken: list[int] = []
-    if not supervisor_lock.LINUX:
+    if not LINUX:
         pytest.skip("elsewhere it has to be taken for a moment")
     monkeypatch.setattr(supervisor_lock, "_take", taken.append)
     with open(store.folder / supervisor_lock.FILE, "w"):
