@@ -66,7 +66,8 @@ class JobSystem:
     def __exit__(self, *_: object) -> None:
         self.stop()
         end_all(self.mark)
-        for process in self.processes:
+        for process in reversed(self.processes):
+            process.kill()  # Redis writes its title over the environment that the mark is in
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -322,6 +322,7 @@ def main() -> int:
     parser.add_argument("--no-preload", action="store_true", help="gunicorn without --preload")
     parser.add_argument("--keep", action="store_true", help="keep the folder, with store and logs")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # asked to end, take the processes along
     folder = Path(tempfile.mkdtemp(prefix="allcores-jobs-soak-"))
     print(f"seed {options.seed}, in {folder}", flush=True)
     wrong = soak(
