@@ -252,23 +252,6 @@ class JobStore(StoreActions):
         checked = [(claim, outcome, claims.checked(outcome)) for claim, outcome in ends]
         return [answer() for answer in self._commits.run_all([(claims.finish, each) for each in checked])]
 
-    def finish_and_claim(
-        self, ends: Sequence[tuple[Claim, Finished]], limit: int, tasks: Collection[str]
-    ) -> tuple[list[bool], list[Claim]]:
-        """Write how attempts ended and claim what comes next, in one commit: under load twice as many jobs a second.
-
-        Args:
-            ends: As in `finish_many`.
-            limit: Jobs that are claimed at most; 0: none.
-            tasks: Of these tasks.
-        """
-        self._check_supervisor()
-        checked = [(claims.finish, (claim, outcome, claims.checked(outcome))) for claim, outcome in ends]
-        if limit < 1 or not tasks:
-            return [answer() for answer in self._commits.run_all(checked)], []
-        *held, claimed = self._commits.run_all([*checked, (claims.claim, (limit, tasks))])
-        return [answer() for answer in held], claimed()
-
     def release(self, claims_: Sequence[Claim]) -> int:
         """Give claims back: their jobs are queued as they were, and no attempt is charged. Returns how many."""
         return self._commits.run(claims.release, list(claims_)) if claims_ else 0

@@ -462,17 +462,6 @@ def failing(connection: Connection) -> None:
     raise ZeroDivisionError
 
 
-def test_an_end_and_the_next_claim_are_one_commit(store: JobStore) -> None:
-    store.submit_many([Submission("f", {"i": i}) for i in range(3)])
-    with store.become_supervisor():
-        held, claims = store.finish_and_claim([], 2, ["f"])
-        before = store.change_number()
-        held, more = store.finish_and_claim([(claim, Finished(State.SUCCEEDED)) for claim in claims], 2, ["f"])
-        assert (held, [claim.job.arguments["i"] for claim in more]) == ([True, True], [2])
-        assert store.change_number() == before + 1
-        assert store.finish_and_claim([(claims[0], Finished(State.FAILED))], 0, ["f"]) == ([True], [])
-
-
 def test_who_asks_for_the_supervisor_does_not_take_its_place(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that is looked at while a supervisor starts must not have it refused."""
     taken: list[int] = []
