@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,7 +89,11 @@ def test_too_few_results_end_the_command(run: Run, folder: Path, words: tuple[st
     """Whatever becomes of items that fail: it is the function that is wrong."""
     done = run("work.py:short", "numbers.txt", "--batch", "16", "--on-error", on_error, *words)
     assert done.code == Exit.STOPPED, done.err
-    assert "short() was given a batch of 16 items, and returned list of 15" in done.err
+    # Of 16 and 14 items; which of the two is the first to be done is not known.
+    assert re.search(
+        r"short\(\) was given a batch of (16 items, and returned list of 15|14 items, and returned list of 13)",
+        done.err,
+    )
     assert "Traceback" not in done.err
     assert not (folder / "out.jsonl").exists()
 

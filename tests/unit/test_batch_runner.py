@@ -141,3 +141,14 @@ def test_a_wrong_number_of_results_is_not_looked_into(bench: Bench) -> None:
     bench.run(8, 4, short)
     assert [call[:2] for call in bench.calls] == [(0, 4), (4, 4)]
     assert bench.sealed == [(0, 8, [], [*range(8)], None)]
+
+
+def test_the_last_batch_of_a_chunk_that_was_cut_short_is_sealed_with_its_end(bench: Bench) -> None:
+    def cut(some: list[int]) -> list[int]:
+        bench.now += 2 * MILLI
+        if 4 in some:
+            bench.slot[LIMIT] = mark(SEQUENCE, 6)
+        return some
+
+    bench.run(10, 2, cut)
+    assert [(start, count) for start, count, *_ in bench.sealed] == [(0, 2), (2, 2), (4, 2)]

@@ -6,8 +6,8 @@ import ctypes
 
 import pytest
 
-from allcores.transport import frames, pickling, status_board
-from allcores.transport.positions import NO_LIMIT
+from allcores.transport import chunk_ends, frames, pickling, status_board
+from allcores.transport.positions import NO_LIMIT, mark
 from allcores.worker import chunk_runner
 from allcores.worker.chunk_runner import SEAL_NS, ChunkRunner
 
@@ -77,3 +77,20 @@ def test_finished_work_is_sealed_after_a_millisecond(worker: Worker) -> None:
     """Less than SEAL_NS and the item that runs has to run again after a crash."""
     worker.item_ns = SEAL_NS // 4
     assert set(worker.run(50, report_ns=1_000 * MILLI)[0]) <= {5, 50 % 5}
+
+
+def test_the_last_item_of_a_chunk_that_was_cut_short_goes_with_its_end(worker: Worker) -> None:
+    """What is put off until the chunk's end is done before its last results leave, whoever runs the rest."""
+    worker.item_ns = 2 * MILLI
+    worker.run(1, report_ns=0)
+
+    def cut(item: int) -> int:
+        if item == 4:
+            worker.runner._slot[status_board.LIMIT] = mark(worker._sequence, 5)
+        return int(str(worker._item(item)))
+
+    worker.runner._functions[1] = ("one", cut, None)
+    put_off: list[int] = []
+    chunk_ends.waiting.append(lambda: put_off.append(len(worker.sent)))
+    assert worker.run(10, report_ns=0) == [[1], [1], [1], [1], [1]]
+    assert put_off == [4]

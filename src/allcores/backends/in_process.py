@@ -151,7 +151,8 @@ class InProcessWorker:
             position += 1
             then, now = now, monotonic_ns()
             durations.append(now - then)
-            if now - begun > REPORT_NS and position < len(items):
+            # What is last goes with the end of the chunk, also if another thread has taken over what follows.
+            if now - begun > REPORT_NS and position < len(items) and mark(sequence, position) < self.limit:
                 send(ended=False)
         self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
         send(ended=True)
@@ -192,15 +193,16 @@ class InProcessWorker:
             first, position = position, end
             now = monotonic_ns()
             durations = [(now - begun) // count] * count
-            ended = position == len(items)
+            ended = position == len(items) or base + position >= self.limit
             if ended:
                 self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
             report(self._results(sequence, first, position, now - begun, values, failures, durations, ended=ended))
+            if ended:
+                return
             first = position
             begun = monotonic_ns()
-        if position < len(items):
-            self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
-            report(self._results(sequence, first, position, 0, [], [], [], ended=True))
+        self.at = WorkerProgress(sequence, position, 0, PHASE_IDLE)
+        report(self._results(sequence, first, position, 0, [], [], [], ended=True))
 
     def _results(
         self,

@@ -1,6 +1,7 @@
 """What is put off until the end of a chunk, which runs before the chunk's last results leave.
 
-So what a task keeps beside its results (entries of a cache) is there when the program has them.
+So what a task keeps beside its results (entries of a cache) is there when the program has them. But for one case: a
+worker whose last items another has taken over may have sent all its results before it learns that this was the end.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ def run_batches(
         now = clock()
         if durations is not None:
             durations += [(now - then) // count] * count
-        if now - begun > seal_ns and position < last:
+        # What is last is sealed with the end of the chunk, also if another worker has taken over what follows.
+        if now - begun > seal_ns and position < last and base + position < slot[LIMIT]:
             seal(sequence, first, position - first, values, failures, durations, now - begun)
             values.clear()
             failures.clear()

@@ -298,7 +298,8 @@ class ChunkRunner:
                 now = clock()
             # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
             stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
-            if now - begun > seal_ns and position < last:
+            # What is last is sealed with the end of the chunk, also if another worker has taken over what follows.
+            if now - begun > seal_ns and position < last and base + position < slot[LIMIT]:
                 spent = now - begun
                 if fold is not None:
                     entries = fold.take(aligned=bool(failures))
