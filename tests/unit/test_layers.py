@@ -21,7 +21,7 @@ WORDS = {"errors", "events", "outcome", "limits", "failpoints", "formatting", "s
 MAY_IMPORT: dict[str, set[str]] = {
     "": WORDS
     | {"cache.options", "pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"}
-    | {"frames"},
+    | {"advisor", "frames"},
     # words
     "errors": set(),
     "outcome": {"system.plain_record", "system.tracebacks"},
@@ -75,9 +75,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "timeline": WORDS,
     # jobs in a database, run on a pool
     "jobs": WORDS | {"pool", "runs", "sinks", "sources", "timeline", "transport", "monitoring", "progress"},
+    # measures functions on pools; its model is numbers in, a recommendation out
+    "advisor": WORDS | {"pool", "sources", "timeline", "transport"},
+    "advisor.model": {"formatting"},
+    "advisor.profile": WORDS | {"timeline", "transport"},
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
-    "cli": WORDS | {"cache.options", "jobs", "web", "monitoring", "pool", "runs", "sinks", "sources", "timeline"},
+    "cli": WORDS
+    | {"advisor", "cache.options", "jobs", "web", "monitoring", "pool", "runs", "sinks", "sources", "timeline"},
     "demo": {"", "sinks"},
     "__main__": {"cli", "system"},
 }
@@ -214,8 +219,8 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def impure(name: str, imported: set[str]) -> Iterator[str]:
-    """The scheduler reads no clock, file or process, so that a test can play any schedule."""
-    if within(name, {"scheduler"}):
+    """The scheduler reads no clock, file or process, so that a test can play any schedule; nor does the model."""
+    if within(name, {"scheduler", "advisor.model"}):
         for each in sorted(imported):
             if ours(each) is None and each.split(".")[0] not in PURE:
                 yield f"{name} imports {each}, which is not pure"

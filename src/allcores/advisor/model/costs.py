@@ -1,0 +1,237 @@
+"""Formulas: how long the whole input takes with a pattern, and where those seconds go.
+
+A pool has three limits: the parent, which pickles items and reads results one after the other; the workers; and the
+cores, which both share. The largest of them counts (docs/design/advice.md has each formula with its source).
+
+    W_w = N (t slow(p) + w)                  seconds of work in workers; w: unpickling the item, pickling the result
+    W_p = N (in + out) + ceil(N/k) h         seconds of the parent
+    T   = start + max(W_p, W_w / p, (W_w + W_p) / min(c, p + 1)) + tail
+    tail = k t (p-1) / (2 p) + sd sqrt(2 k ln p)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from allcores.advisor.model.probes import Probes
+
+#: seconds that a chunk costs in the parent: more makes chunks larger, less smaller
+CHUNK_S = 120e-6
+#: seconds that an item costs in the parent besides its bytes
+ITEM_S = 0.3e-6
+#: items of an input of unknown length: many
+MANY = 10**9
+#: seconds of work in a chunk at most: more leaves cores idle at the end, less gives no better balance
+MOST_CHUNK_S = 0.05
+#: bytes of a chunk at most, items and results
+MOST_CHUNK_BYTES = 8 << 20
+#: part of a chunk's time that it may cost to send it
+CHUNK_COST = 0.02
+#: a thread of a pool costs an item this much: it takes turns for the interpreter's lock
+THREAD_ITEM_S = 4e-6
+#: seconds until threads of a pool are there
+THREADS_START_S = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of a pattern, over the whole input.
+
+    Attributes:
+        seconds: From the start of the pool to the last result.
+        start: Until the workers are there.
+        work: In the function, of all workers together.
+        transport_in: Pickling and sending items, in the parent.
+        transport_out: Results, the same.
+        worker_transport: Unpickling items and pickling results, in all workers.
+        dispatch: Of the parent, for chunks.
+        tail: At the end, when some workers have nothing to do.
+        limit: What holds it up: "parent", "workers" or "cores".
+        workers: How many.
+    """
+
+    seconds: float
+    start: float
+    work: float
+    transport_in: float
+    transport_out: float
+    worker_transport: float
+    dispatch: float
+    tail: float
+    limit: str
+    workers: int
+
+    @property
+    def idle(self) -> float:
+        """What is left of workers x seconds: workers that wait."""
+        used = self.work + self.worker_transport + self.workers * self.start
+        return max(0.0, self.workers * self.seconds - used)
+
+
+def count_of(probes: Probes) -> int:
+    """The number of items; very many if that is unknown."""
+    return MANY if probes.items is None else probes.items
+
+
+def loop_seconds(probes: Probes) -> float:
+    """Seconds of the plain loop."""
+    return count_of(probes) * probes.timing.wall_s + probes.timing.first_s
+
+
+def chunk_for(probes: Probes, workers: int) -> int:
+    """Items that had better travel together.
+
+    Kruskal and Weiss (1985): k = (sqrt(2) N h / (sd p sqrt(ln p)))^(2/3), within bounds: at most 50 ms of work, a
+    quarter of a worker's share and 8 MB; at least so many that sending a chunk costs no more than 2 % of it.
+    """
+    item_s = max(probes.timing.wall_s, 1e-9)
+    count = count_of(probes)
+    deviation = max(probes.timing.spread * item_s, 0.01 * item_s)
+    kruskal_weiss = (math.sqrt(2) * count * CHUNK_S / (deviation * workers * math.sqrt(math.log(max(2, workers))))) ** (
+        2 / 3
+    )
+    most = min(kruskal_weiss, MOST_CHUNK_S / item_s, count / (4 * workers))
+    moved = probes.travel.bytes_in - probes.travel.common_bytes + probes.travel.bytes_out
+    if moved > 0:
+        most = min(most, MOST_CHUNK_BYTES / moved)
+    least = min(CHUNK_S / (CHUNK_COST * item_s), count / (2 * workers))
+    # bytes have the last word: a chunk is held in memory at both ends
+    wanted = max(least, most) if moved <= 0 else min(max(least, most), max(1.0, MOST_CHUNK_BYTES / moved))
+    return max(1, min(int(wanted), count))
+
+
+def usl(two: float, workers: int) -> float:
+    """Speed-up with more workers than the two that were measured: Gunther's law with contention alone.
+
+    s = 2 / S(2) - 1; S(p) = p / (1 + s (p - 1)). Coherence needs a third measurement and is taken to be 0.
+    """
+    contention = min(1.0, max(0.0, 2 / max(two, 1e-9) - 1))
+    return workers / (1 + contention * (workers - 1))
+
+
+def slowdown(probes: Probes, workers: int) -> float:
+    """How much longer an item takes while so many workers work: they share memory, caches and the clock's budget."""
+    if not probes.processes:
+        return 1.05
+    trial = min(probes.processes, key=lambda each: abs(each.workers - workers))
+    reached = trial.speedup if trial.workers == workers else usl(trial.speedup, workers)
+    # what the way there costs is counted apart, so it is taken out of the trial
+    alone = processes_cost(replace(probes, processes=(), items=max(trial.items, 1), start_s=0.0, warm_start_s=None),
+                           trial.workers, chunk=None, slow=1.0)  # fmt: skip
+    expected = trial.items * probes.timing.wall_s / max(alone.seconds - alone.tail, 1e-12)
+    return min(3.0, max(0.9, expected / max(reached, 1e-9)))
+
+
+def processes_cost(
+    probes: Probes,
+    workers: int,
+    *,
+    chunk: int | None = None,
+    preload: bool = False,
+    share: bool = False,
+    slow: float | None = None,
+) -> Cost:
+    """Seconds of the whole input with worker processes.
+
+    Args:
+        probes: What was measured.
+        workers: How many.
+        chunk: Items that travel together; None for `chunk_for`.
+        preload: The first call is made once, before the workers are forked.
+        share: What is in every item is shared, not sent.
+        slow: How much longer an item takes; None for what the trial says.
+    """
+    count = count_of(probes)
+    timing, travel = probes.timing, probes.travel
+    chunk = chunk_for(probes, workers) if chunk is None else chunk
+    slow = slowdown(probes, workers) if slow is None else slow
+    way_in = travel.way_in_s
+    if share and travel.bytes_in > 0:
+        way_in *= max(0.0, 1 - travel.common_bytes / travel.bytes_in)
+    transport_in = count * max(way_in, ITEM_S)
+    transport_out = count * travel.way_out_s
+    dispatch = math.ceil(count / chunk) * CHUNK_S
+    work = count * timing.wall_s * slow
+    worker_transport = count * travel.worker_s
+    start = probes.start_s if not preload or probes.warm_start_s is None else probes.warm_start_s
+    parent = transport_in + transport_out + dispatch
+    in_workers = work + worker_transport
+    # A waiting worker needs no core: only what computes counts there.
+    computing = min(1.0, timing.cpu_s / timing.wall_s) if timing.wall_s > 0 else 1.0
+    limits = {
+        "parent": parent,
+        "workers": in_workers / workers,
+        "cores": (work * computing + worker_transport + parent) / min(probes.machine.cores, workers + 1),
+    }
+    limit = max(limits, key=lambda name: limits[name])
+    tail = 0.0
+    if workers > 1:
+        item_s = timing.wall_s
+        tail = chunk * item_s * (workers - 1) / (2 * workers)
+        tail += timing.spread * item_s * math.sqrt(2 * chunk * math.log(workers))
+        tail = min(tail, limits[limit] * 0.5)
+    return Cost(
+        seconds=start + limits[limit] + tail,
+        start=start,
+        work=work,
+        transport_in=transport_in,
+        transport_out=transport_out,
+        worker_transport=worker_transport,
+        dispatch=dispatch,
+        tail=tail,
+        limit=limit,
+        workers=workers,
+    )
+
+
+def threads_seconds(probes: Probes, workers: int) -> float | None:
+    """Seconds of the whole input with threads; None if no trial was made."""
+    if not probes.threads:
+        return None
+    exact = [trial for trial in probes.threads if trial.workers == workers]
+    if exact:
+        reached = exact[0].speedup
+    else:
+        below = [trial for trial in probes.threads if trial.workers < workers] or list(probes.threads)
+        trial = below[-1]
+        reached = usl(trial.speedup, workers) if trial.workers == 2 else trial.speedup
+    count = count_of(probes)
+    return THREADS_START_S + probes.timing.first_s + count * (probes.timing.wall_s / max(reached, 1e-9) + THREAD_ITEM_S)
+
+
+def least_items(start_s: float, item_s: float, steady: float, wanted: float) -> int | None:
+    """How many items there must be so that a start of so many seconds is worth it; None if that never happens.
+
+    Args:
+        start_s: Seconds until workers are there.
+        item_s: Seconds of an item in the loop.
+        steady: The speed-up once workers are there.
+        wanted: The speed-up that counts as worth it.
+    """
+    gain = 1 / wanted - 1 / steady if steady > 0 else 0.0
+    if gain <= 0 or item_s <= 0:
+        return None
+    return math.ceil(start_s / (item_s * gain))
+
+
+def least_item_seconds(probes: Probes, workers: int, wanted: float) -> float | None:
+    """How long an item must take so that processes are worth it for a long input; None if it never helps."""
+    long = replace(probes, items=MANY, start_s=0.0, warm_start_s=None)
+
+    def gain(item_s: float) -> float:
+        timing = replace(probes.timing, wall_s=item_s, cpu_s=item_s, first_s=0.0)
+        slower = replace(long, timing=timing)
+        slow = slowdown(probes, workers)
+        return loop_seconds(slower) / processes_cost(slower, workers, slow=slow).seconds
+
+    low, high = 1e-8, 100.0
+    if gain(high) < wanted:
+        return None
+    for _ in range(36):
+        middle = math.sqrt(low * high)
+        if gain(middle) < wanted:
+            low = middle
+        else:
+            high = middle
+    return high

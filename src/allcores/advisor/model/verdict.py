@@ -1,0 +1,116 @@
+"""The verdict, from the decision and what the confirming runs measured."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from allcores.advisor.model.decision import WORTH, Decision, Prediction
+from allcores.advisor.model.intervals import Interval, ratio_interval
+from allcores.advisor.model.probes import Probes
+
+#: cores' worth of other programs' work, as part of the cores, from which on nothing is said
+BUSY_PART = 0.2
+#: an interval whose ends are further from its middle than this part, and that holds the line, decides nothing
+UNSURE = 0.15
+
+
+class Verdict(enum.StrEnum):
+    """What comes out of it."""
+
+    PARALLEL = "parallel"
+    SERIAL = "serial"
+    UNRELIABLE = "unreliable"
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The end of it.
+
+    Attributes:
+        verdict: What to do.
+        prediction: Of the recommended setting.
+        measured: Of the recommended setting, over the loop, for the whole input; None if nothing was confirmed.
+        reasons: Sentences that came with the confirmation.
+    """
+
+    verdict: Verdict
+    prediction: Prediction
+    measured: Interval | None
+    reasons: tuple[str, ...]
+
+
+def of_whole_input(steady: float, probes: Probes, start_s: float) -> float:
+    """The speed-up of the whole input, start included, from that of a part of it with workers that are there."""
+    if probes.items is None or steady <= 0:
+        return steady
+    loop = probes.items * probes.timing.wall_s
+    if loop <= 0:
+        return 0.0
+    return (loop + probes.timing.first_s) / (start_s + loop / steady)
+
+
+def conclude(
+    probes: Probes,
+    decision: Decision,
+    measured: Mapping[Prediction, Sequence[float]],
+    *,
+    hindered: str | None = None,
+) -> Conclusion:
+    """The verdict.
+
+    Args:
+        probes: What was measured of the function.
+        decision: What was predicted.
+        measured: Setting -> speed-ups over the loop of the whole input, one for each pair of runs.
+        hindered: Why the confirmation could not be made, as a sentence; None if it was.
+    """
+    reasons: list[str] = []
+    loop = decision.predictions[0]
+    intervals = {prediction: ratio_interval(list(ratios)) for prediction, ratios in measured.items() if ratios}
+    best = max(intervals, key=lambda each: intervals[each].speedup, default=None)
+    others = probes.machine.others / max(1, probes.machine.cores)
+    if others >= BUSY_PART and not decision.certain:
+        reasons.append(
+            f"other programs used {probes.machine.others:.1f} of {probes.machine.cores} cores meanwhile: measure again"
+            " when the machine is quiet"
+        )
+        return Conclusion(Verdict.UNRELIABLE, decision.chosen, intervals.get(decision.chosen), tuple(reasons))
+    if hindered is not None:
+        reasons.append(hindered)
+        if decision.chosen is loop and decision.second is None:
+            return Conclusion(Verdict.SERIAL, loop, None, tuple(reasons))
+        if best is None:
+            return Conclusion(Verdict.UNRELIABLE, decision.chosen, None, tuple(reasons))
+    if best is None:
+        verdict = Verdict.SERIAL if decision.chosen is loop else Verdict.UNRELIABLE
+        return Conclusion(verdict, decision.chosen, None, tuple(reasons))
+    interval = intervals[best]
+    if others >= 0.05:
+        # their load has been anywhere between none and this during a pair
+        interval = interval.widened(min(0.3, others))
+        reasons.append(f"other programs used {probes.machine.others:.1f} cores meanwhile; the interval is wider for it")
+    if best is not decision.chosen and decision.chosen is not loop and decision.chosen in intervals:
+        reasons.append(
+            f"{_named(decision.chosen)} was predicted to win and measured {intervals[decision.chosen].speedup:.2f}x"
+        )
+    crosses = interval.low < WORTH < interval.high
+    if crosses and interval.half_width > UNSURE:
+        reasons.append(
+            f"measured {interval.speedup:.2f}x with 90 % between {interval.low:.2f} and {interval.high:.2f}, on both"
+            f" sides of {WORTH}: give it more time (budget)"
+        )
+        return Conclusion(Verdict.UNRELIABLE, best, interval, tuple(reasons))
+    if interval.speedup >= WORTH and interval.low > 1.0:
+        return Conclusion(Verdict.PARALLEL, best, interval, tuple(reasons))
+    if interval.speedup >= WORTH:
+        reasons.append("the runs differ too much to tell")
+        return Conclusion(Verdict.UNRELIABLE, best, interval, tuple(reasons))
+    reasons.append(f"{_named(best)} measured {interval.speedup:.2f}x, and less than {WORTH}x is not worth it")
+    return Conclusion(Verdict.SERIAL, loop, Interval(1.0, 1.0, 1.0), tuple(reasons))
+
+
+def _named(prediction: Prediction) -> str:
+    setting = prediction.setting
+    return setting.pattern if setting.workers == 1 else f"{setting.workers} {setting.pattern}"
