@@ -71,6 +71,11 @@ def percent_text(part: float) -> str:
     return f"{part:.1f} %" if 0 < part < 10 else f"{part:.0f} %"
 
 
+def items_text(first: int, count: int) -> str:
+    """Items by their places, as an error or a view names them: "items[7]", or "items[7:71]" for a batch of 64."""
+    return f"items[{first}]" if count == 1 else f"items[{first}:{first + count}]"
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A number of things: "1 worker", "1,234 workers". plural: where it is not the noun and an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

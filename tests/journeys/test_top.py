@@ -10,6 +10,7 @@ import select
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any
 import pyte
 import pytest
 from tests.process.scripts import Ended
-from tests.process.waiting import PATIENCE_S, Bell, Gate, wait_until
+from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 from tests.process.warm import Interpreter
 
 from allcores import Pool
@@ -28,6 +29,7 @@ from allcores.cli import top as top_command
 from allcores.cli.exits import Exit
 from allcores.errors import NotSupported
 from allcores.monitoring import other_pools
+from allcores.monitoring.top_view import as_text, overview
 from allcores.transport import status_board
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,6 +234,32 @@ def test_looking_leaves_no_memory_behind(program: Program) -> None:
         assert other_pools.read(place) is not None
     assert blocks(place) == before
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_batch_is_named_by_all_its_items(tmp_path: Path) -> None:
+    """By `allcores top` and by the pool's own status, as Python's slices are written."""
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, Pool(1) as pool:
+        stream = pool.imap(functools.partial(wait_together, bell.path, gate.path), range(8), batch=4, chunk=8)
+        reader = threading.Thread(target=lambda: list(stream))
+        reader.start()
+        bell.hear()
+        (place,), _ = other_pools.find(os.getpid())
+        seen = other_pools.read(place)
+        assert seen is not None
+        (worker,) = seen.workers
+        assert (worker.index, worker.count) == (0, 4)
+        top = top_command.Top(os.getpid())
+        assert as_text(overview(top.look(), 120, None)).endswith("running items[0:4]")
+        (status,) = pool.worker_status()
+        assert (status.index, status.batch, status.text) == (0, 4, "items[0:4]")
+        gate.open()
+        reader.join()
+
+
+def wait_together(bell: str, gate: str, numbers: list[int]) -> list[int]:
+    ring(bell, 0)
+    wait_at(gate)
+    return numbers
 
 
 def blocks(place: Any) -> int:

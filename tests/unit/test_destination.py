@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from allcores.sources.chain import Chain
 from allcores.sources.files import Files
 from allcores.sources.text import STDIN
 from allcores.sources.text_files import JsonLines, Lines
+from allcores.timeline import perfetto
 
 TEXT = '{"n": 1}\n{"n": 2}\n'
 SCRIPT = "def call(item):\n    raise SystemError('an item ran')\n"
@@ -252,6 +253,8 @@ BAD: list[tuple[str, str]] = [
     ("protected.db", "write-protected"),
     ("d.db", "not a database"),
     ("views.db:seen", "has a view"),
+    ("views.db:users", "that allcores did not make"),
+    ("views.db:Users", "that allcores did not make"),
     ("loop.jsonl", "symbolic links"),
     ("dangling.jsonl", "there is no folder"),
     ("pipe.jsonl", "no regular file"),
@@ -280,6 +283,7 @@ def test_refused_at_the_start(place: Path, pool: allcores.Pool, output: str, say
         os.mkfifo(f"pipe.{suffix}")
     db = sqlite3.connect("views.db")
     db.execute("CREATE VIEW seen AS SELECT 1")
+    db.execute("CREATE TABLE users (name)")
     db.close()
     for name in ("protected.jsonl", "protected.db"):
         (place / name).write_text("")
@@ -317,6 +321,25 @@ def test_a_working_folder_that_is_gone(place: Path, pool: allcores.Pool) -> None
         assert "working folder is gone" in refused(pool, ["a"], "out.jsonl")
     finally:
         os.chdir(place)
+
+
+def test_a_picture_is_replaced_whole(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails in the middle of a trace leaves the one of yesterday."""
+    timeline = allcores.Timeline()
+    with allcores.Pool(1, backend="serial", observers=[timeline]) as made:
+        made.map(str, [1])
+    (place / "trace.json").write_text("yesterday's")
+    names = sorted(os.listdir(place))
+
+    def breaks_off(recording: Any) -> Iterator[dict[str, Any]]:
+        yield {}
+        raise MemoryError
+
+    monkeypatch.setattr(perfetto, "trace_events", breaks_off)
+    with pytest.raises(MemoryError):
+        timeline.save_trace("trace.json")
+    assert (place / "trace.json").read_text() == "yesterday's"
+    assert sorted(os.listdir(place)) == names
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "symbolic-t"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -122,6 +123,26 @@ def test_a_table_of_a_database(tmp_path: Path) -> None:
     ]
     assert db.execute("SELECT count(*) FROM other").fetchall() == [(0,)]
     db.close()
+
+
+@pytest.mark.parametrize("altered", [False, True])
+def test_a_table_of_others_is_not_replaced(tmp_path: Path, altered: bool) -> None:
+    """Also one of ours that they have altered, and one that they make after the run began."""
+    path = tmp_path / "o.db"
+    sink = sink_of(f"{path}:users")
+    entries = entries_of(sink, ROWS)
+    if altered:
+        publish(sink_of(f"{path}:USERS"), ROWS)
+    sink.check()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE users ADD COLUMN email" if altered else "CREATE TABLE Users (name)")
+        db.commit()
+    for step in (sink.check, lambda: sink.publish(entries, mark="m", sync=True)):
+        with pytest.raises(UsageError, match="allcores did not make"):
+            step()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM users").fetchone() == (3 * altered,)
+    sink_of(f"{path}:others").check()
 
 
 def test_parquet(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ class Top:
                 each.state,
                 each.seconds,
                 each.index,
+                each.count,
                 each.done,
                 gauge.each.get(each.pid or 0, 0.0) if known else None,
                 gauge.resident.get(each.pid or 0, 0),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from allcores.formatting import clock_text, pace_text, size_text
+from allcores.formatting import clock_text, items_text, pace_text, size_text
 from allcores.progress.estimate import Estimate, eta_text
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _worker_line(worker: WorkerStatus, width: int, digits: int, counts: int) -> 
     if worker.state != "running":
         return [*line, (f"{clock_text(worker.seconds):>7}  ", ""), (worker.state, "yellow")]
     if worker.seconds < READABLE_S:
-        text = f"items[{worker.index}]" if worker.index is not None else worker.text
+        text = items_text(worker.index, worker.batch) if worker.index is not None else worker.text
         return [*line, (f"{'':>7}  {text}", "dim")]
     text = worker.text + (f" (attempt {worker.attempt})" if worker.attempt > 1 else "")
     room = max(8, width - sum(len(piece) for piece, _ in line) - 10)

@@ -58,6 +58,7 @@ class SlotSeen:
     Attributes:
         seconds: How long the present step takes.
         index: None if nothing runs, or a call of `submit`.
+        count: Items that the function has at this moment, from `index` on: those of a batch, else 1.
     """
 
     worker: int
@@ -65,6 +66,7 @@ class SlotSeen:
     state: str
     seconds: float
     index: int | None
+    count: int
     done: int
     busy_seconds: float
 
@@ -213,17 +215,17 @@ def _slot(slot: tuple[int, ...], now: int) -> SlotSeen:
     # 1 stands for "since it was born"
     since = procfs.started_ns(pid) if started == 1 else started
     working = started > 1 and phase in (PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING)
-    index = (
-        slot[status_board.FIRST] + of_together_word(slot[status_board.CURRENT])[0]
-        if working and slot[status_board.FIRST] != status_board.NO_INDEX
-        else None
-    )
+    index, count = None, 1
+    if working and slot[status_board.FIRST] != status_board.NO_INDEX:
+        position, count = of_together_word(slot[status_board.CURRENT])
+        index = slot[status_board.FIRST] + position
     return SlotSeen(
         worker=slot[status_board.WORKER],
         pid=pid or None,
         state=state,
         seconds=max(0, now - since) / 1e9 if since and state != "idle" else 0.0,
         index=index,
+        count=count,
         done=slot[status_board.DONE],
         busy_seconds=slot[status_board.BUSY] / 1e9,
     )

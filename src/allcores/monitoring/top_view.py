@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from allcores.formatting import clock_text, counted, pace_text, percent_text, size_text
+from allcores.formatting import clock_text, counted, items_text, pace_text, percent_text, size_text
 from allcores.monitoring.live_lines import LONG_S, Line
 from allcores.monitoring.live_view import styled
 from allcores.progress.bar import need_rich
@@ -28,6 +28,8 @@ class WorkerRow:
     """One worker.
 
     Attributes:
+        index: Of the item that runs, or the first of a batch; None for a call, or nothing.
+        count: Items of the batch that runs, else 1.
         cores: In use, None if unknown.
         resident: Bytes.
     """
@@ -37,6 +39,7 @@ class WorkerRow:
     state: str
     seconds: float
     index: int | None
+    count: int
     done: int
     cores: float | None
     resident: int
@@ -131,7 +134,7 @@ def _pool(pool: PoolRows, width: int, room: int | None) -> list[Line]:
 
 
 def _cells(each: WorkerRow) -> tuple[str, ...]:
-    item = "a call" if each.index is None else f"items[{each.index}]"
+    item = "a call" if each.index is None else items_text(each.index, each.count)
     return (
         str(each.worker),
         str(each.pid or ""),

@@ -29,7 +29,7 @@ from typing import Any
 
 from allcores.backends.base import Assignment, Backend, BackendEvent, ChangesLost, Totals
 from allcores.errors import InternalError, PoolBusy, PoolClosed, again
-from allcores.events import MapEnded, MapStarted, PoolEnded, PoolOpened, Progress, TaskFailed
+from allcores.events import MapEnded, MapStarted, PoolEnded, PoolEvent, PoolOpened, Progress, TaskFailed
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.pool.backend_events import apply_event
@@ -93,9 +93,8 @@ class Driver:
         self._ended = False
         self._notifier = Notifier(backend, observers)
         self.lost_changes = LostChanges()
-        #: see Host; also `notify_observers`, for what is to be told at once. Without the lock.
+        #: see Host; without the lock
         self.notify, self.resolve = self._notifier.notify, self._notifier.resolve
-        self.notify_observers = self._notifier.tell
         self._wakers: dict[MapState, Callable[[], None]] = {}
         self._told_ns: dict[MapState, int] = {}
         self._numbers = count(1)
@@ -210,7 +209,7 @@ class Driver:
             state.activity_batcher.tell(state.events)
         if state.events:
             if self._notifier.observers:
-                self._notifier.events.extend(state.events)
+                self._notifier.queue(state.events)
             state.events = []
         sleeps_until, alarm = self.backend.sleeps_until, state.timers.next_ns
         if sleeps_until is not None and alarm is not None and alarm < sleeps_until:
@@ -230,6 +229,9 @@ class Driver:
                 self._notifier.due.append((future, again(map_state.broken)))
 
     def _note_progress(self, map_state: MapState) -> None:
+        if self.closed:
+            # Its end was told of.
+            return
         now = monotonic_ns()
         if map_state.finished or now - self._told_ns.get(map_state, 0) > PROGRESS_NS:
             self._told_ns[map_state] = now
@@ -250,6 +252,19 @@ class Driver:
         """Tell it nothing more."""
         if observer in self._notifier.observers:
             self._notifier.observers.remove(observer)
+
+    def notify_observers(self, event: PoolEvent, map_state: MapState | None = None) -> None:
+        """Tell observers of something at once; without the lock.
+
+        Args:
+            event: What has happened.
+            map_state: The map that it is about: once that has ended, nothing more is told of it.
+        """
+        with self.lock:
+            if map_state is not None and (self.closed or map_state not in self._wakers):
+                return
+            self._notifier.queue((event,))
+        self.notify()
 
     # --- what a backend sees: see Host ---
 
@@ -330,8 +345,9 @@ class Driver:
             if waker is not None:
                 self._wakers[map_state] = waker
             self.scheduler.open(map_state)
-        if self._notifier.observers and not map_state.calls:
-            self.notify_observers(MapStarted(map_state.number, map_state.total))
+            if self._notifier.observers and not map_state.calls:
+                self._notifier.queue((MapStarted(map_state.number, map_state.total),))
+        self.notify()
         return map_state
 
     def end(self, map_state: MapState) -> None:
@@ -345,18 +361,22 @@ class Driver:
         if self.lock.mine:
             self._given_up.append(map_state)
             return
+        told = 0
         try:
             with self.lock:
-                self._drop(map_state)
+                told = self._drop(map_state)
                 if not self.closed:
                     self.execute()
         finally:
             self.notify()
+        # Whoever has read the last result finds that its observers know, also where another thread tells them.
+        self._notifier.wait_told(told)
 
-    def _drop(self, map_state: MapState) -> None:
+    def _drop(self, map_state: MapState) -> int:
+        """Forget a map, and tell of its end; the number of that event, 0 if there is none."""
         waker = self._wakers.pop(map_state, None)
         if waker is None:
-            return
+            return 0
         # Closed by another thread, maybe, while its reader waits.
         waker()
         cancelled = not map_state.finished or map_state.cancelled
@@ -364,14 +384,20 @@ class Driver:
         if not map_state.finished and not self.closed:
             self.scheduler.cancel(map_state, monotonic_ns())
         self.scheduler.forget(map_state)
-        if self._notifier.observers:
-            events = self.scheduler.state.events
-            activity_batcher = self.scheduler.state.activity_batcher
-            if activity_batcher is not None:
-                activity_batcher.settle(map_state)
-                activity_batcher.tell(events)
-            events.append(Progress(map_state.number, map_state.settled, map_state.failed, map_state.total))
-            events.append(MapEnded(map_state.number, map_state.settled, map_state.failed, cancelled))
+        if self.closed or not self._notifier.observers:
+            return 0
+        state = self.scheduler.state
+        if state.activity_batcher is not None:
+            state.activity_batcher.settle(map_state)
+            state.activity_batcher.tell(state.events)
+        self._notifier.queue(state.events)
+        state.events = []
+        return self._notifier.queue(
+            (
+                Progress(map_state.number, map_state.settled, map_state.failed, map_state.total),
+                MapEnded(map_state.number, map_state.settled, map_state.failed, cancelled),
+            )
+        )
 
     def call(self, key: object, make: Callable[[int], MapState]) -> MapState:
         """The map behind all `submit`s with the same options."""
@@ -405,7 +431,7 @@ class Driver:
     def report_failure(self, map_state: MapState, outcome: Any) -> None:
         """Tell observers of an item that is not ok."""
         if self._notifier.observers:
-            self.notify_observers(TaskFailed(map_state.number, outcome))
+            self.notify_observers(TaskFailed(map_state.number, outcome), map_state)
 
     # --- life ---
 
@@ -449,7 +475,7 @@ class Driver:
                     waker()
                 for map_state in self._calls.values():
                     self._note_calls(map_state)
-                self._notifier.events.extend(self.scheduler.state.events)
+                self._notifier.queue(self.scheduler.state.events)
                 self.scheduler.state.events = []
         finally:
             self.notify()
@@ -480,8 +506,12 @@ class Driver:
         """Cancel all that is out; with the lock held."""
         now = monotonic_ns()
         error = PoolClosed(f"Pool {self.name!r} was closed.")
+        activity_batcher = self.scheduler.state.activity_batcher
         for map_state in [*self._wakers, *self._calls.values()]:
             if self._notifier.observers and not map_state.calls:
+                if activity_batcher is not None:
+                    activity_batcher.settle(map_state)
+                    activity_batcher.tell(self.scheduler.state.events)
                 ended = MapEnded(
                     map_state.number, map_state.settled, map_state.failed, not map_state.finished or map_state.cancelled
                 )
@@ -509,7 +539,10 @@ class Driver:
             self.functions.clear()
         if self._notifier.observers and not self._ended:
             self._ended = True
-            self.notify_observers(PoolEnded(self.name))
+            with self.lock:
+                told = self._notifier.queue((PoolEnded(self.name),))
+            self.notify()
+            self._notifier.wait_told(told)
 
     def drop_waiting(self) -> None:
         """Cancel every future that has no outcome yet: none will come."""

@@ -153,12 +153,12 @@ class InputReader:
         """There is an observer, and a pull begins."""
         event = self._notes.begin(now, self._index)
         if event is not None:
-            self._driver.notify_observers(event)
+            self._driver.notify_observers(event, self._map_state)
 
     def _note_end(self) -> None:
         event = self._notes.end(monotonic_ns(), self._index, ended=self._iterator is None)
         if event is not None:
-            self._driver.notify_observers(event)
+            self._driver.notify_observers(event, self._map_state)
 
     def _pull(self, wanted: int, items: list[Any]) -> None:
         """Append up to `wanted` items; fewer if the input is slow or ends."""

@@ -6,13 +6,15 @@ Both run foreign code, which may take long, raise, or use the same pool.
 from __future__ import annotations
 
 import contextlib
+from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.backends.base import Backend
 from allcores.events import PoolEvent
 from allcores.system import caller, deferral
+from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from allcores.scheduler.map_state import Segment
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 Observer = Callable[[PoolEvent], None]
 #: what a future gets: its outcome, or the error that no outcome will come for
 Due = tuple[Any, "Segment | BaseException"]
+#: how long the end of a map or pool waits for observers that another thread is telling of it, ns: one may be slow, or
+#: wait for a lock that the waiting thread holds
+TOLD_NS = 1_000_000_000
 
 
 class Notifier:
@@ -27,19 +32,33 @@ class Notifier:
 
     Attributes:
         due: Outcomes for futures.
-        events: Events for observers.
         observers: Those that have not raised.
         blocked: Outcomes of futures whose own lock is held by a thread; to be tried again soon.
     """
 
     def __init__(self, backend: Backend, observers: Iterable[Observer]) -> None:
         self.due: deque[Due] = deque()
-        self.events: deque[PoolEvent] = deque()
         self.observers = list(observers)
         self.blocked: deque[Due] = deque()
         self._backend = backend
         #: outcomes that the pool's own thread is to hand out
         self._aside: deque[Due] = deque()
+        self._events: deque[PoolEvent] = deque()
+        #: events that were ever queued, and of these those that were told
+        self._queued = self._told = 0
+        #: held by the thread that tells an event: so they arrive in the order in which they happened
+        self._telling = allocate_lock()
+        self._teller = 0
+
+    def queue(self, events: Sequence[PoolEvent]) -> int:
+        """Put events in the queue, with the driver's lock held.
+
+        Returns:
+            Its number, for `wait_told`.
+        """
+        self._events.extend(events)
+        self._queued += len(events)
+        return self._queued
 
     def notify(self) -> None:
         """Resolve futures and tell observers, with the lock released: both run foreign code.
@@ -48,12 +67,8 @@ class Notifier:
         """
         if self.due or self._aside or self.blocked:
             self.resolve()
-        while self.events:
-            try:
-                event = self.events.popleft()
-            except IndexError:  # another thread was quicker
-                break
-            self.tell(event)
+        while self._events and self._tell_next():
+            pass
 
     def resolve(self) -> None:
         """Give futures their outcomes."""
@@ -95,11 +110,29 @@ class Notifier:
             if future is not None:
                 future.call_back()
 
-    def tell(self, event: PoolEvent) -> None:
+    def _tell_next(self) -> bool:
+        """Tell the oldest event; False if a thread is telling one already, which goes on with those that are left."""
+        # In a section: what a signal's handler raises is not the observer's mistake.
+        outermost = deferral.enter()
+        try:
+            if not self._telling.acquire(blocking=False):
+                return False
+            self._teller = get_ident()
+            try:
+                if self._events:
+                    self._tell(self._events.popleft())
+                    self._told += 1
+            finally:
+                self._teller = 0
+                self._telling.release()
+        finally:
+            if outermost:
+                deferral.leave()
+        return True
+
+    def _tell(self, event: PoolEvent) -> None:
         """Tell the observers; one that raises is dropped, with a warning."""
         for observer in list(self.observers):
-            # In a section: what a signal's handler raises is not the observer's mistake.
-            outermost = deferral.enter()
             try:
                 observer(event)
             except Exception as error:
@@ -110,6 +143,16 @@ class Notifier:
                         f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told "
                         "any more."
                     )
-            finally:
-                if outermost:
-                    deferral.leave()
+
+    def wait_told(self, number: int) -> None:
+        """Return once the observers know all events up to that number, or after `TOLD_NS`; without locks.
+
+        An observer that comes here itself is not waited for: its thread goes on telling when it returns.
+        """
+        until_ns = monotonic_ns() + TOLD_NS
+        while self._told < number and self._teller != get_ident():
+            left_ns = until_ns - monotonic_ns()
+            if left_ns <= 0 or not self._telling.acquire(timeout=left_ns / 1e9):
+                return
+            self._telling.release()
+            self.notify()

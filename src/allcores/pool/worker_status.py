@@ -6,6 +6,7 @@ import reprlib
 from pathlib import PurePath
 from typing import Any
 
+from allcores.formatting import items_text
 from allcores.pool.driver import Driver
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.system.clock import monotonic_ns
@@ -36,7 +37,8 @@ class WorkerStatus:
         seconds: How long the present step takes already; of quick items several may share one start.
         function: Name of the function that it runs; None if it runs nothing.
         index: Of the item that it runs; None for a call of `submit`.
-        item: The item itself.
+        item: The item itself; of a batch the first.
+        batch: Items that the function has at this moment: those of a batch, from `index` on, else 1.
         attempt: The number of this attempt, from 1; 0 if it runs nothing.
         done: Items it has finished.
         busy_seconds: Time that it spent in the function. Both lag a little behind.
@@ -52,6 +54,7 @@ class WorkerStatus:
     attempt: int = 0
     done: int = 0
     busy_seconds: float = 0.0
+    batch: int = 1
 
     def __repr__(self) -> str:
         # Without the item, which may be anything.
@@ -60,12 +63,13 @@ class WorkerStatus:
 
     @property
     def text(self) -> str:
-        """The item in a few words: `items[7] 'a.png'`, or `work(...)` for a call; empty if nothing runs."""
+        """In a few words: `items[7] 'a.png'`, `items[7:71]` for a batch, `work(...)` for a call; or empty."""
         if self.function is None:
             return ""
         if self.index is None:
             return f"{self.function}(...)"
-        return f"items[{self.index}] {item_text(self.item)}"
+        place = items_text(self.index, self.batch)
+        return f"{place} {item_text(self.item)}" if self.batch == 1 else place
 
 
 def worker_status(driver: Driver) -> list[WorkerStatus]:
@@ -95,6 +99,7 @@ def worker_status(driver: Driver) -> list[WorkerStatus]:
                     facts["index"] = chunk.first + progress.position if chunk.future is None else None
                     facts["item"] = chunk.items[progress.position]
                     facts["attempt"] = chunk.attempt
+                    facts["batch"] = min(progress.together, len(chunk.items) - progress.position)
             elif state == "idle":
                 since = now
             found.append(WorkerStatus(worker_state.worker, pid, state, max(0.0, (now - since) / 1e9), **facts))

@@ -20,6 +20,8 @@ from allcores.sinks.publishing import published
 from allcores.sinks.rows import SQLITE_COLUMNS_MAX, RowFunction, RowRules, field_names, rows_of, sql_name, values_fit
 from allcores.sources.compression import without_compression
 
+#: a comment in the statement that makes a table, which SQLite keeps: it says that the table may be replaced
+_MARK = "/* made by allcores, which may replace it */"
 #: of the writer of CSV, which quotes what has one of these characters in it; a newline takes its place in the file
 _LINE_END = "\r\n"
 
@@ -90,8 +92,9 @@ class SqliteTable:
 
     Args:
         path: The database; other tables in it stay as they are.
-        table: Replaced in one transaction. Lists and dicts are kept as JSON text, whole numbers of more than 64 bits as
-            text. Names that differ in case are one column.
+        table: Made in one transaction. One that is there already is replaced if allcores made it and its columns are
+            still as they were made; any other is refused. Lists and dicts are kept as JSON text, whole numbers of more
+            than 64 bits as text. Names that differ in case are one column.
     """
 
     looks_twice = True
@@ -116,14 +119,24 @@ class SqliteTable:
         address = f"file:{urllib.parse.quote(os.path.abspath(self.path))}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=0.0)) as db:
-                query = "SELECT type FROM sqlite_master WHERE name = ? COLLATE NOCASE"
-                for (kind,) in db.execute(query, (self.table,)):
-                    if kind != "table":
-                        raise UsageError(f"{self.path} has a {kind} called {self.table!r}: choose another table")
+                self._check_ours(db)
         except sqlite3.OperationalError:
             return  # it is being written, most likely
         except sqlite3.DatabaseError as error:
             raise UsageError(f"cannot write {self.path}: {error}") from None
+
+    def _check_ours(self, db: sqlite3.Connection) -> None:
+        """Raise UsageError if something has the table's name that allcores did not make, or others have changed."""
+        query = "SELECT type, name, sql FROM sqlite_master WHERE name = ? COLLATE NOCASE"
+        for kind, name, statement in db.execute(query, (self.table,)):
+            if kind != "table":
+                raise UsageError(f"{self.path} has a {kind} called {self.table!r}: choose another table")
+            columns = [row[1] for row in db.execute(f"PRAGMA table_info({_quoted(name)})")]
+            if statement != _statement(name, columns):
+                raise UsageError(
+                    f"{self.path} has a table {name!r} that allcores did not make, and would replace: choose another "
+                    f"one ({self.path}:NAME), or drop that one first"
+                )
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
@@ -154,9 +167,11 @@ class SqliteTable:
                 db.execute(f"PRAGMA synchronous = {'FULL' if sync else 'OFF'}")
                 db.execute("BEGIN IMMEDIATE")
                 try:
+                    # Again: another program may have made it meanwhile.
+                    self._check_ours(db)
                     db.execute(f"DROP TABLE IF EXISTS {table}")
                     with values_fit(where):
-                        db.execute(f"CREATE TABLE {table} ({', '.join(map(_quoted, names))})")
+                        db.execute(_statement(self.table, names))
                         rows = (_stored_row(row, columns) for row in rows_of(entries, where))
                         db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
                     failpoint("publish.rename.before")
@@ -172,6 +187,11 @@ class SqliteTable:
         except sqlite3.Error as error:
             full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
             raise OSError(errno.ENOSPC if full else 0, str(error)) from error
+
+
+def _statement(table: str, names: list[str]) -> str:
+    """What makes a table, and what SQLite says of it as long as nobody has altered it."""
+    return f"CREATE TABLE {_quoted(table)} ({_MARK} {', '.join(map(_quoted, names))})"
 
 
 def _stored_row(row: dict[str, Any], columns: dict[str, str]) -> list[Any]:

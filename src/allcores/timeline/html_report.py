@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
 from allcores.formatting import axis_text, percent_text, precise_seconds_text, size_text
+from allcores.system.whole_files import whole_text
 from allcores.timeline import charts
 from allcores.timeline.breakdown import Breakdown, breakdown
 from allcores.timeline.reader import Recording
@@ -62,7 +63,7 @@ def as_html(recording: Recording) -> str:
 
 
 def save_report(recording: Recording, path: str | os.PathLike[str]) -> None:
-    """Write the report.
+    """Write the report: it takes the place of the file whole, or that stays as it was.
 
     Raises:
         ImportError: Without Jinja2.
@@ -71,7 +72,7 @@ def save_report(recording: Recording, path: str | os.PathLike[str]) -> None:
     recording.check_elsewhere(path)
     text = as_html(recording)
     try:
-        with open(path, "w", encoding="utf-8", errors="replace") as file:
+        with whole_text(path, errors="replace") as file:
             file.write(text)
     except OSError as error:
         raise UsageError(f"The report {os.fspath(path)!r} cannot be written: {error.strerror}.") from None

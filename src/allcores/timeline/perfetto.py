@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.system.whole_files import whole_text
 from allcores.timeline.breakdown import breakdown
 from allcores.timeline.reader import Recording
 
@@ -81,14 +82,14 @@ def _event(phase: str, name: str, category: str, time: float, pid: int, tid: int
 
 
 def save_trace(recording: Recording, path: str | os.PathLike[str]) -> None:
-    """Write a trace.
+    """Write a trace: it takes the place of the file whole, or that stays as it was.
 
     Raises:
         UsageError: If the file cannot be written.
     """
     recording.check_elsewhere(path)
     try:
-        with open(path, "w", encoding="utf-8") as file:
+        with whole_text(path) as file:
             file.write('{"displayTimeUnit":"ms","otherData":')
             facts = {key: str(value) for key, value in recording.header.items()}
             file.write(json.dumps(facts) + ',"traceEvents":[\n')

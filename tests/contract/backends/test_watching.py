@@ -63,11 +63,57 @@ class TestObservers:
             assert (ended.done, ended.failed, ended.cancelled) == (10, 1, False)
             assert isinstance(failed.outcome, Outcome)
             assert failed.outcome.index == 7
-            # Which of the threads tells of it is not said, nor that it does so before the others.
-            watcher.wait_until(lambda: any(each.done == 10 for each in watcher.of(events.Progress)))
             progress = watcher.of(events.Progress)
             assert [each.done for each in progress] == sorted(each.done for each in progress)
             assert (progress[-1].done, progress[-1].failed, progress[-1].total) == (10, 1, 10)
+
+    def test_events_come_in_the_order_in_which_they_happened(self, make_pool: Callable[..., Pool]) -> None:
+        """Whichever thread tells them: of a map its begin first and its end last, known once the map is read."""
+        told: list[Any] = []
+        with make_pool(observers=[told.append]) as pool:
+            for _ in range(20):
+                assert pool.map(tasks.refuse_sevens, range(30), on_error="skip")
+                assert isinstance(told[-1], events.WorkReported | events.MapEnded)
+        for number in range(1, 21):
+            of_map = [each for each in told if getattr(each, "map_number", None) == number]
+            names = [type(each).__name__ for each in of_map if not isinstance(each, events.WorkReported)]
+            assert (names[0], names[-1], names.count("MapEnded")) == ("MapStarted", "MapEnded", 1)
+            assert "TaskFailed" in names
+            done = [each.done for each in of_map if isinstance(each, events.Progress)]
+            assert done == sorted(done)
+        assert isinstance(told[0], events.PoolOpened)
+        assert isinstance(told[-1], events.PoolEnded)
+
+    def test_a_map_that_the_end_of_its_pool_ends_is_told_of_once(self, make_pool: Callable[..., Pool]) -> None:
+        told: list[Any] = []
+        with make_pool(1, observers=[told.append]) as pool:
+            stream = pool.imap(tasks.double, itertools.count())
+            next(stream)
+        stream.close()
+        of_map = [each for each in told if isinstance(each, events.Progress | events.MapStarted | events.MapEnded)]
+        assert [type(each).__name__ for each in of_map if not isinstance(each, events.Progress)] == [
+            "MapStarted",
+            "MapEnded",
+        ]
+        assert isinstance(of_map[-1], events.MapEnded)
+
+    def test_one_may_use_its_pool(self, make_pool: Callable[..., Pool]) -> None:
+        """It gets the events of what it does there, and does not wait for itself."""
+        told: list[Any] = []
+
+        def observe(event: Any) -> None:
+            told.append(event)
+            if isinstance(event, events.MapEnded) and event.map_number == 1:
+                assert pool.statistics().ok >= 3
+                pool.close()
+
+        with make_pool(1, observers=[observe]) as pool:
+            assert pool.map(tasks.double, range(3)) == [0, 2, 4]
+        assert pool.closed
+        assert [type(each).__name__ for each in told if isinstance(each, events.MapEnded | events.PoolEnded)] == [
+            "MapEnded",
+            "PoolEnded",
+        ]
 
     def test_the_length_of_a_generator_is_unknown(self, make_pool: Callable[..., Pool]) -> None:
         watcher = Watcher()
