@@ -253,3 +253,45 @@ def test_what_cannot_be_shared_says_what_to_do(tmp_path: Path) -> None:
     assert "give.args[0] is a multiprocessing.connection.Connection" in connection
     assert "setup[1][0] is a multiprocessing.queues.Queue" in shared and "get_context('spawn')" in shared
     assert (sent, put) == ("1 1", "200000 None")
+
+
+FAILING = """
+import multiprocessing, sys, warnings
+import allcores
+warnings.simplefilter("ignore")  # that this program has threads
+method = None if sys.argv[1] == "template" else sys.argv[1]
+
+def fill(queue, count):
+    for number in range(count): queue.put(str(number) * 20)
+    raise ValueError("no")
+
+def work(*args): pass
+
+for step, count in (("setup", 300), ("preload", 300), ("setup", 100_000)):
+    queue = multiprocessing.get_context(method or "spawn").Queue()
+    with allcores.Pool(1, start_method=method, **{step: fill, step + "_args": (queue, count)}) as pool:
+        try:
+            pool.map(work, [1])
+        except allcores.SetupError as error:
+            # One that holds more than a pipe, of which nobody reads, does not keep the failure back.
+            if count < 1000:
+                print([queue.get(timeout=0.001) for _ in range(count)][-1], "no" in str(error))
+            else:
+                print("told")
+    queue.cancel_join_thread()
+
+def last(queue): queue.put("last"); raise ValueError("no")
+
+queue = multiprocessing.get_context(method or "spawn").Queue()
+with allcores.Pool(1, start_method=method, setup=lambda queue: queue, setup_args=(queue,), teardown=last) as pool:
+    pool.map(lambda queue, n: None, [1])
+print(queue.get(timeout=60))
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_setup_puts_into_a_queue_before_it_fails_is_there(tmp_path: Path, method: str) -> None:
+    """Log records, for one; also that of a teardown."""
+    ending = scripts.run(FAILING, tmp_path, method)
+    assert ending.lines == ["299" * 20 + " True"] * 2 + ["told", "last"], ending.err
+    assert ending.code == 0

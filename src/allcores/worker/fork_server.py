@@ -142,6 +142,7 @@ class _Template:
             del data
         except BaseException as error:
             if os.getpid() == template:
+                inherited.end_soon()
                 os.pwrite(report, dumps(pack_error(error, skip_frames=preload.FRAMES)), 0)
                 self._tell(PRELOAD_FAILED, 0, 0, 0, 0)
             self._end(template)

@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+#: seconds for which a failure waits for queues to be written: one that is full and that nobody reads never is
+END_S = 1.0
 #: a process forked from one that has begun has what that one had
 _begun = False
 
@@ -44,3 +46,13 @@ def end() -> None:
         with contextlib.suppress(Exception):
             util._run_finalizers(0)
             util._run_finalizers()
+
+
+def end_soon() -> None:
+    """The same before a failure is told of, for at most END_S."""
+    if "multiprocessing.util" in sys.modules:
+        import threading
+
+        ending = threading.Thread(target=end, daemon=True)
+        ending.start()
+        ending.join(END_S)

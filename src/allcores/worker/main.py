@@ -161,8 +161,7 @@ def _serve(
                     state = preload.load(body)
             except BaseException as error:
                 packed = dumps(pack_error(error, skip_frames=preload.FRAMES))
-                send(frames.frame(frames.SETUP_FAILED, frames.PRELOAD, packed))
-                return 1
+                return _fail(frame_writer, frames.PRELOAD, packed)
         elif kind == frames.SETUP:
             slot[STARTED] = 1
             slot[PHASE] = PHASE_SETUP
@@ -174,8 +173,7 @@ def _serve(
                 with script_globals.binding():
                     value = setup(*state, *args) if setup is not None else None
             except BaseException as error:
-                send(frames.frame(frames.SETUP_FAILED, frames.SETUP, dumps(pack_error(error, skip_frames=1))))
-                return 1
+                return _fail(frame_writer, frames.SETUP, dumps(pack_error(error, skip_frames=1)))
             outbox = board.outbox(slot_number)
             options: dict[str, Any] = {
                 "items_limit": items_limit,
@@ -218,6 +216,14 @@ def _reseed() -> None:
             numbers.seed()
 
 
+def _fail(frame_writer: FrameWriter, step: int, packed: bytes) -> int:
+    """Tell that `step` has raised. What it has put into queues (log records, say) is there before."""
+    inherited.end_soon()
+    frame_writer.send(frames.frame(frames.SETUP_FAILED, step, packed))
+    coverage_data.save()
+    return 1
+
+
 def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameWriter) -> int:
     try:
         if chunk_runner is not None:
@@ -225,8 +231,8 @@ def _leave(teardown: Any, chunk_runner: ChunkRunner | None, frame_writer: FrameW
             chunk_ends.run()
             if teardown is not None:
                 teardown(*chunk_runner.state)
-        inherited.end()
     finally:
+        inherited.end()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "finish"):
                 stream.finish()
