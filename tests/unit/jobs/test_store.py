@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from allcores.jobs import migrations, schema, supervisor_lock
+from allcores.jobs import migrations, schema
 from allcores.jobs.database import Database
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
@@ -33,7 +33,6 @@ from allcores.jobs.model import (
 )
 from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore
-from allcores.system.posix import LINUX
 
 
 def test_a_job_goes_in_and_comes_to_its_end(store: JobStore) -> None:
@@ -460,15 +459,3 @@ def one_column_more(connection: Connection) -> None:
 
 def failing(connection: Connection) -> None:
     raise ZeroDivisionError
-
-
-def test_who_asks_for_the_supervisor_does_not_take_its_place(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page that is looked at while a supervisor starts must not have it refused."""
-    taken: list[int] = []
-    if not LINUX:
-        pytest.skip("elsewhere it has to be taken for a moment")
-    monkeypatch.setattr(supervisor_lock, "_take", taken.append)
-    with open(store.folder / supervisor_lock.FILE, "w"):
-        pass
-    assert supervisor_lock.supervisor_of(store.folder) is None
-    assert taken == []

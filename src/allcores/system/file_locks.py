@@ -1,0 +1,160 @@
+"""Files that one process at a time holds, until it lets go or ends, however it ends.
+
+A POSIX record lock, not flock: a forked child does not inherit it, so that a worker that lives a moment longer than its
+killed parent does not keep what that had. Such a lock says nothing within one process; a set of our own does. Closing
+any descriptor of the file would end it, hence files that are held are opened by nobody else here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import threading
+
+from allcores.system.own_files import REOPEN
+from allcores.system.posix import LINUX
+
+#: struct flock on Linux: type, whence, start, length, pid
+_FLOCK = struct.Struct("@hhqqi")
+
+_held: set[str] = set()
+_guard = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _guard
+    _held.clear()
+    _guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Held(Exception):
+    """It is held.
+
+    Attributes:
+        pid: The process; None if that cannot be read.
+        here: It is this very process.
+    """
+
+    def __init__(self, pid: int | None, *, here: bool = False) -> None:
+        super().__init__(pid)
+        self.pid = pid
+        self.here = here
+
+
+class FileLock:
+    """A file, made if it is missing, that is this process's from now on.
+
+    Args:
+        path: Of the file; its folder is there.
+
+    Raises:
+        Held: It is held.
+        FileNotFoundError: Its folder is not there, or the file was removed while it was locked.
+        OSError: It cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        self._fd = -1
+        with _guard:
+            if self._path in _held:
+                raise Held(os.getpid(), here=True)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | REOPEN, 0o600)
+            try:
+                try:
+                    _take(fd)
+                except OSError:
+                    raise Held(_holder(fd)) from None
+                if not has_name(fd, self._path):
+                    raise FileNotFoundError(f"{self._path} was removed a moment ago")
+            except BaseException:
+                os.close(fd)
+                raise
+            self._fd = fd
+            _held.add(self._path)
+            with contextlib.suppress(OSError):  # a full disk: the number is for messages only
+                os.ftruncate(fd, 0)
+                os.lseek(fd, 0, os.SEEK_SET)
+                os.write(fd, f"{os.getpid()}\n".encode())
+
+    @property
+    def held(self) -> bool:
+        """Whether it was not released yet; in a forked child it never is its own."""
+        return self._fd >= 0 and self._path in _held
+
+    def release(self) -> None:
+        """Let others have it; idempotent. In a forked child nothing happens."""
+        with _guard:
+            if self.held:
+                fd, self._fd = self._fd, -1
+                _held.discard(self._path)
+                os.close(fd)
+
+
+def holder(path: str) -> int | None:
+    """The process that holds a file; None if there is none, 0 if there is one and its number cannot be read.
+
+    The lock is not taken to find out, where the system can tell: who wants it at this moment would be refused.
+    """
+    path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    with _guard:
+        if path in _held:
+            return os.getpid()
+        try:
+            fd = os.open(path, os.O_RDWR | REOPEN)
+        except OSError:
+            return None
+        try:
+            return (_holder(fd) or 0) if _is_taken(fd) else None
+        finally:
+            os.close(fd)
+
+
+def has_name(fd: int, path: str) -> bool:
+    """Whether the file that is open still has its name: what is removed takes its lock along."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return False
+    here = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) or there.st_ino == 0
+
+
+def _is_taken(fd: int) -> bool:
+    if LINUX:
+        import fcntl
+
+        asked = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return bool(_FLOCK.unpack_from(asked)[0] != fcntl.F_UNLCK)
+    try:
+        _take(fd)
+    except OSError:
+        return True
+    return False
+
+
+def _take(fd: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(fd, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        os.lseek(fd, 0, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _holder(fd: int) -> int | None:
+    try:
+        os.lseek(fd, 0, os.SEEK_SET)
+        return int(os.read(fd, 32))
+    except (OSError, ValueError):
+        return None
