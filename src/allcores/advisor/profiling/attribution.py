@@ -1,0 +1,135 @@
+"""How much of a program's time passed within each site: samples and source brought together."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from dataclasses import dataclass, field
+
+from allcores.advisor.profiling.records import Code, Fact, Observation, Place, ProcessRecord, Stack
+from allcores.advisor.profiling.sites import Site, SourceFile
+
+#: a place in the program's own code: file, line and function
+Caller = tuple[str, int, str]
+#: files of libraries that run work elsewhere: who waits in one has handed the work on
+PARALLEL = (
+    "multiprocessing/",
+    "concurrent/futures/",
+    "joblib/",
+    "loky/",
+    "threading.py",
+    "/ray/",
+    "/dask/",
+    "allcores/",
+)
+
+
+@dataclass
+class SiteTime:
+    """What was sampled within one site, in the main thread of the program; times in seconds."""
+
+    site: Site
+    #: how many sites are around it, at least
+    level: int = 99
+    samples: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+    native: float = 0.0
+    held: int = 0
+    held_long: int = 0
+    released: int = 0
+    elsewhere: float = 0.0
+    callers: Counter[Caller] = field(default_factory=Counter)
+    #: the sites that were directly around it, by seconds
+    around: Counter[Site] = field(default_factory=Counter)
+
+    def add(self, stack: Stack, caller: Caller | None, outer: Site | None, elsewhere: bool) -> None:
+        """Count a stack that passes through it."""
+        self.samples += stack.samples
+        self.seconds += stack.own_wall
+        self.cpu += min(stack.cpu, stack.own_wall)
+        self.native += stack.native
+        self.held += stack.held
+        self.held_long += stack.held_long
+        self.released += stack.released
+        self.elsewhere += stack.own_wall if elsewhere else 0.0
+        if caller is not None:
+            self.callers[caller] += stack.own_wall  # type: ignore[assignment]
+        if outer is not None:
+            self.around[outer] += stack.own_wall  # type: ignore[assignment]
+
+
+def attribute(process: ProcessRecord, sources: dict[str, SourceFile]) -> list[SiteTime]:
+    """The time within each site, longest first. Recursion counts once: a stack adds to a site once."""
+    found: dict[Site, SiteTime] = {}
+    for stack in process.stacks:
+        if not stack.main or not stack.places:
+            continue
+        elsewhere = is_elsewhere(stack.places)
+        met: list[Site] = []
+        caller: Caller | None = None
+        above: Caller | None = None  # of the function that called
+        for number in range(len(stack.places) - 1, -1, -1):
+            place = stack.places[number]
+            if not place.code.user:
+                continue
+            own_frame = place.code.name.endswith(("comp>", "<genexpr>"))
+            inner = stack.places[number - 1] if number else None
+            source = sources.get(place.code.file)
+            for site in source.around(place, inner, process.python) if source else ():
+                if site not in met:
+                    time = found.setdefault(site, SiteTime(site))
+                    time.level = min(time.level, len(met))
+                    time.add(stack, above if own_frame else caller, met[-1] if met else None, elsewhere)
+                    met.append(site)
+            if not own_frame:
+                above, caller = caller, (place.code.file, place.line, place.code.name)
+    return sorted(found.values(), key=lambda time: (-time.seconds, time.level))
+
+
+def is_elsewhere(places: tuple[Place, ...]) -> bool:
+    """Whether a stack is in a library that runs work in other threads or processes."""
+    for place in places:
+        if place.code.user:
+            return False
+        if any(name in place.code.file for name in PARALLEL):
+            return True
+    return False
+
+
+class Values:
+    """What is known of the names of a function, from looks at its frames."""
+
+    def __init__(self, process: ProcessRecord) -> None:
+        self._all = process.observations
+
+    def near(self, site: Site) -> list[Observation]:
+        """Looks at the function a site is in, those at lines within the site first."""
+        found: list[Observation] = []
+        for code, looks in self._all.items():
+            if code.file == site.file and _is_of(code, site):
+                found += looks
+        return sorted(found, key=lambda look: not site.line <= look.line <= site.end_line)
+
+    def fact(self, site: Site, name: str) -> Fact | None:
+        """The largest that was seen of a name."""
+        facts = [look.facts[name] for look in self.near(site) if name in look.facts]
+        return max(facts, key=lambda fact: fact[1]) if facts else None
+
+    def own(self, site: Site) -> list[Observation]:
+        """Looks at the frame of a comprehension itself, where it has one."""
+        return [
+            look
+            for code, looks in self._all.items()
+            if code.file == site.file and code.first_line == site.line and code.name.endswith(("comp>", "<genexpr>"))
+            for look in looks
+        ]
+
+
+def _is_of(code: Code, site: Site) -> bool:
+    if isinstance(site.owner, ast.Module):
+        return code.name == "<module>"
+    first = site.owner.lineno
+    if not isinstance(site.owner, ast.Lambda):
+        first = min([first, *(each.lineno for each in site.owner.decorator_list)])
+    return code.first_line == first

@@ -1,0 +1,171 @@
+"""How often a site iterates, and what its items are: from lengths that were seen, and from how they grew."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from allcores.advisor.profiling.attribution import SiteTime, Values
+from allcores.advisor.profiling.sites import Site
+
+#: wrappers that give as many items as they get
+_SAME_LENGTH = frozenset({"enumerate", "reversed", "sorted", "list", "tuple", "iter", "tqdm", "map"})
+
+
+@dataclass(frozen=True)
+class Iterations:
+    """How often a site iterates.
+
+    Attributes:
+        each: Iterations of one execution; None if it cannot be told.
+        executions: How often it is executed, at least.
+        how: What `each` was taken from.
+        item: (type, bytes when pickled, about, and "yes", "no" or "unknown": whether it pickles) of an item.
+    """
+
+    each: float | None
+    executions: float
+    how: str
+    item: tuple[str, int, str] | None = None
+
+    @property
+    def total(self) -> float | None:
+        """Iterations of all executions."""
+        return None if self.each is None else self.each * self.executions
+
+
+def count(times: list[SiteTime], values: Values) -> dict[Site, Iterations]:
+    """The iterations of each site. A site within another is executed as often as that iterates."""
+    by_site = {time.site: time for time in times}
+    found: dict[Site, Iterations] = {}
+
+    def of(time: SiteTime, above: frozenset[Site]) -> Iterations:
+        if time.site in found:
+            return found[time.site]
+        executions = 1.0
+        if time.around:
+            outer = time.around.most_common(1)[0][0]
+            if outer not in above and outer in by_site:
+                executions = of(by_site[outer], above | {time.site}).total or 1.0
+        each, how = _each(time, values, executions)
+        result = Iterations(each, executions, how, _item(time.site, values))
+        found[time.site] = result
+        return result
+
+    for time in times:
+        of(time, frozenset())
+    return found
+
+
+def _each(time: SiteTime, values: Values, executions: float) -> tuple[float | None, str]:
+    iterable = time.site.iterable
+    if iterable is not None:
+        length = length_of(iterable, time.site, values)
+        if length is not None and length > 0:
+            return float(length), "the length of what it iterates over"
+    looks = [look for look in values.own(time.site) if ".0" in look.facts]
+    if looks and looks[0].facts[".0"][1] >= 0:
+        return float(max(look.facts[".0"][1] for look in looks) + 1), "what its iterator had left"
+    if executions == 1.0 and (growth := _growth(time, values)) is not None:
+        return growth, "how fast its result grew"
+    return None, "not known"
+
+
+def _growth(time: SiteTime, values: Values) -> float | None:
+    """Iterations by the list that the loop appends to: the rate at which it grew, times the loop's seconds."""
+    node = time.site.node
+    if not isinstance(node, ast.For):
+        return None
+    names = [
+        ast.unparse(each.func.value)
+        for each in ast.walk(node)
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in ("append", "add")
+    ]
+    for name in names:
+        seen = [(look.at, look.facts[name][1]) for look in values.near(time.site) if name in look.facts]
+        seen.sort()
+        if len(seen) >= 2 and seen[-1][1] > seen[0][1] >= 0:
+            rate = (seen[-1][1] - seen[0][1]) / max(1e-9, seen[-1][0] - seen[0][0])
+            return max(float(seen[-1][1]), rate * time.seconds)
+    return None
+
+
+def length_of(node: ast.expr, site: Site, values: Values) -> int | None:
+    """How many items an expression gives, from the lengths of the names in it."""
+    if isinstance(node, ast.Name):
+        fact = values.fact(site, node.id)
+        return fact[1] if fact is not None and fact[0] not in ("int", "bool") and fact[1] >= 0 else None
+    if isinstance(node, ast.Attribute):
+        fact = values.fact(site, ast.unparse(node))
+        return fact[1] if fact is not None and fact[1] >= 0 else None
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        return len(node.elts)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+        return len(node.value)
+    if isinstance(node, ast.Call):
+        return _length_of_call(node, site, values)
+    return None
+
+
+def _length_of_call(node: ast.Call, site: Site, values: Values) -> int | None:
+    if isinstance(node.func, ast.Attribute):
+        if node.func.attr in ("items", "keys", "values", "copy", "tolist"):
+            return length_of(node.func.value, site, values)
+        return length_of(node.args[0], site, values) if node.func.attr == "tqdm" and node.args else None
+    if not isinstance(node.func, ast.Name) or not node.args:
+        return None
+    if node.func.id == "range":
+        numbers = [number_of(each, site, values) for each in node.args]
+        known = [each for each in numbers if each is not None]
+        if len(known) != len(numbers) or (len(known) == 3 and known[2] == 0):
+            return None
+        return len(range(*known))
+    if node.func.id == "zip":
+        lengths = [length_of(each, site, values) for each in node.args]
+        return min((each for each in lengths if each is not None), default=None)
+    if node.func.id in _SAME_LENGTH:
+        return length_of(node.args[-1 if node.func.id == "map" else 0], site, values)
+    return None
+
+
+def number_of(node: ast.expr, site: Site, values: Values) -> int | None:
+    """The whole number that an expression stands for, as far as its names were seen."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, int) else None
+    if isinstance(node, ast.Name):
+        fact = values.fact(site, node.id)
+        return fact[1] if fact is not None and fact[0] == "int" else None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "len" and node.args:
+        return length_of(node.args[0], site, values)
+    if isinstance(node, ast.BinOp):
+        left, right = number_of(node.left, site, values), number_of(node.right, site, values)
+        if left is None or right is None:
+            return None
+        if isinstance(node.op, ast.Add):
+            return left + right
+        if isinstance(node.op, ast.Sub):
+            return left - right
+        if isinstance(node.op, ast.Mult):
+            return left * right
+        if isinstance(node.op, ast.FloorDiv) and right:
+            return left // right
+    return None
+
+
+def _item(site: Site, values: Values) -> tuple[str, int, str] | None:
+    """An item of what a site iterates over."""
+    node = site.iterable
+    while isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name) and node.func.id == "range":
+            return ("int", 9, "yes")
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("items", "keys", "values", "copy"):
+            node = node.func.value
+        elif node.args:
+            node = node.args[-1 if isinstance(node.func, ast.Name) and node.func.id == "map" else 0]
+        else:
+            return None
+    if isinstance(node, ast.Name | ast.Attribute):
+        fact = values.fact(site, ast.unparse(node))
+        if fact is not None:
+            return fact[2]
+    return None

@@ -1,0 +1,129 @@
+"""Runs a program as `python script.py` would, with a sampler in each of its processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from allcores.system import posix
+from allcores.advisor.profiling.records import ProcessRecord, read_all
+
+#: where `sitecustomize` is, which Python imports by itself
+STARTUP = Path(__file__).with_name("startup")
+#: samples a second, at most
+MOST_HZ = 200
+#: samples a second, if nothing else is said: a function of 5 % is known to 2 % after four seconds
+DEFAULT_HZ = 100
+#: signals that end the command alone, which are the program's
+_FORWARDED = ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
+
+
+@dataclass(slots=True)
+class Finished:
+    """A program that has ended.
+
+    `status` is its exit code, or the number of the signal that ended it, negative. `seconds` is from its start to its
+    end, as the one who waited for it saw it.
+    """
+
+    command: list[str]
+    status: int
+    seconds: float
+    interrupted: bool
+    processes: list[ProcessRecord] = field(default_factory=list)
+
+
+def run(arguments: Sequence[str], *, hz: int = DEFAULT_HZ) -> Finished:
+    """Run Python with `arguments` (a script or `-m module`, and its own) to its end, sampled.
+
+    Its standard streams, folder and terminal are those of this process. Signals sent to this process meanwhile are handed
+    on to the program; Ctrl-C reaches it by itself. Nothing but the end of the program ends the wait.
+
+    Args:
+        arguments: What stands behind `python`.
+        hz: Samples a second, `MOST_HZ` at most.
+
+    Raises:
+        OSError: If Python cannot be started, or there is no room for what is sampled.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="allcores-profile-"))
+    command = [sys.executable, *subprocess._args_from_interpreter_flags(), *arguments]  # type: ignore[attr-defined]
+    paths = [str(STARTUP), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "ALLCORES_PROFILE": f"{folder}:{10**9 // max(1, min(hz, MOST_HZ))}",
+    }
+    try:
+        finished = _run(command, environ)
+        finished.processes = read_all(folder)
+        return finished
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(command: list[str], environ: dict[str, str]) -> Finished:
+    process: subprocess.Popen[bytes] | None = None
+    interrupted = False
+    missed: list[int] = []
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        if process is None:
+            missed.append(number)
+        elif process.returncode is None:
+            process.send_signal(number)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True  # the terminal has sent it to the program, too
+
+    before = {}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, note)
+    for name in _FORWARDED:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # the program inherits that
+            before[number] = signal.signal(number, hand_on)
+    try:
+        started = time.monotonic()
+        own = os.getpid()
+        end_with_us = (lambda: posix.die_with_parent(own)) if sys.platform == "linux" else None
+        process = subprocess.Popen(command, env=environ, preexec_fn=end_with_us)
+        for number in missed:
+            process.send_signal(number)
+        status = process.wait()
+        return Finished(command, status, time.monotonic() - started, interrupted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_as(status: int) -> int:
+    """The exit code to end with as the program did; if a signal ended that, this process ends by it as well."""
+    if status >= 0:
+        return status
+    number = -status
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    except (ImportError, OSError, ValueError):
+        pass
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os.kill(os.getpid(), number)
+    return 128 + number

@@ -1,0 +1,187 @@
+"""What the samplers of a program have written, read back."""
+
+from __future__ import annotations
+
+import array
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from allcores.advisor.profiling.sampler import FIELDS, FIRST_SLOT, SIZE, SLOTS, TEXT
+
+#: what is known of a value: type, length or value (-1: unknown), and (type, bytes, whether it pickles) of an item
+Fact = tuple[str, int, tuple[str, int, str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A code object: its file, first line and qualified name; `user` if the file is the program's own."""
+
+    file: str
+    first_line: int
+    name: str
+    user: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A frame of a stack: its code and the line it was at (0: not known)."""
+
+    code: Code
+    line: int
+
+
+@dataclass(slots=True)
+class Stack:
+    """Samples at one stack of one process.
+
+    `places` begins with the innermost. Times are in seconds; `native` is CPU time meanwhile of
+    threads that run no Python (a library's own); `busy_until` is when it computed last, 0.0 for never, on
+    the clock of the process' start. `held`, `held_long` and `released` count samples of a thread that computed: the
+    GIL was handed over when asked for, only after a while, or was free.
+    """
+
+    places: tuple[Place, ...]
+    main: bool
+    samples: int
+    cpu: float
+    wall: float
+    first: float
+    busy_until: float
+    held: int
+    held_long: int
+    released: int
+    native: float
+    #: wall time without the time in which it was ready to run and had no core
+    own_wall: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the names of a frame held, at a time."""
+
+    line: int
+    at: float
+    facts: dict[str, Fact]
+
+
+@dataclass(slots=True)
+class ProcessRecord:
+    """All that a sampler has written of one process; times in seconds, on the machine's monotonic clock."""
+
+    pid: int
+    parent: int
+    python: tuple[int, int]
+    arguments: list[str]
+    started: float
+    ended: float
+    cpu: float
+    samples: int
+    sampler_cpu: float
+    period: float
+    lost: int
+    no_core: float
+    stacks: list[Stack] = field(default_factory=list)
+    observations: dict[Code, list[Observation]] = field(default_factory=dict)
+    failure: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """From its start to its last sample."""
+        return max(0.0, self.ended - self.started)
+
+
+def read_all(folder: Path) -> list[ProcessRecord]:
+    """Each process' record, oldest first; of what is no whole record, nothing."""
+    found = [record for path in folder.glob("*.samples") if (record := read(path)) is not None]
+    return sorted(found, key=lambda record: record.started)
+
+
+def read(path: Path) -> ProcessRecord | None:
+    """The record of one process; None if the file is none, or nothing was sampled."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if len(data) != SIZE:
+        return None
+    cells = array.array("q")
+    cells.frombytes(data[:TEXT])
+    text = data[TEXT : TEXT + min(max(cells[5], 0), SIZE - TEXT)].decode("utf-8", "replace")
+    return _record(cells, text.splitlines())
+
+
+def _record(cells: array.array[int], lines: Iterable[str]) -> ProcessRecord | None:
+    codes: dict[int, Code] = {}
+    places: dict[int, tuple[Any, ...]] = {}
+    seen: list[tuple[int, int, int, dict[str, Fact]]] = []
+    record: ProcessRecord | None = None
+    failure = ""
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        try:
+            if kind == "p":
+                pid, parent, python, arguments, _ = ast.literal_eval(rest)
+                record = ProcessRecord(
+                    pid, parent, python, arguments, cells[4] / 1e9, max(cells[2], cells[4]) / 1e9, cells[3] / 1e9,
+                    cells[0], cells[1] / 1e9, cells[7] / 1e9, cells[6], cells[8] / 1e9,
+                )  # fmt: skip
+            elif kind == "c":
+                number, _, value = rest.partition(" ")
+                codes[int(number)] = Code(*ast.literal_eval(value))
+            elif kind == "s":
+                number, _, value = rest.partition(" ")
+                places[int(number)] = ast.literal_eval(value)
+            elif kind == "f":
+                number, at_line, at, value = rest.split(" ", 3)
+                seen.append((int(number), int(at_line), int(at), ast.literal_eval(value)))
+            elif kind == "e":
+                failure = rest
+        except (ValueError, SyntaxError, TypeError):
+            continue  # the process ended while it was written
+    if record is None or not record.samples:
+        return None
+    record.failure = failure
+    for number, at_line, at, facts in seen:
+        if number in codes:
+            record.observations.setdefault(codes[number], []).append(Observation(at_line, at / 1e9, facts))
+    _read_slots(record, cells, places, codes)
+    _take_off_want_of_cores(record)
+    return record
+
+
+def _read_slots(
+    record: ProcessRecord, cells: array.array[int], places: dict[int, tuple[Any, ...]], codes: dict[int, Code]
+) -> None:
+    for slot in range(FIRST_SLOT, SLOTS):
+        counts = cells[slot * FIELDS : (slot + 1) * FIELDS]
+        if counts[0]:
+            key = places.get(slot, (False,))
+            pairs = zip(key[1::2], key[2::2], strict=False)
+            stack = tuple(Place(codes[each], line) for each, line in pairs if each in codes)
+            record.stacks.append(
+                Stack(
+                    stack,
+                    bool(key[0]),
+                    counts[0],
+                    counts[1] / 1e9,
+                    counts[2] / 1e9,
+                    counts[3] / 1e9,
+                    counts[4] / 1e9,
+                    counts[5],
+                    counts[6],
+                    counts[7],
+                    counts[8] / 1e9,
+                )  # fmt: skip
+            )
+
+
+def _take_off_want_of_cores(record: ProcessRecord) -> None:
+    """What a thread waits for a core while others have them is no time of its own: shared by who computed."""
+    main = [stack for stack in record.stacks if stack.main]
+    cpu = sum(stack.cpu for stack in main)
+    for stack in record.stacks:
+        wanted = record.no_core * stack.cpu / cpu if stack.main and cpu else 0.0
+        stack.own_wall = max(min(stack.cpu, stack.wall), stack.wall - wanted)

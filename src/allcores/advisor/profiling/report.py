@@ -1,0 +1,255 @@
+"""What `allcores profile` found, as JSON and as text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from allcores.advisor.profiling import attribution, independence, iterations, occupation, ranking, sites
+from allcores.advisor.profiling.occupation import KINDS, Occupation
+from allcores.advisor.profiling.program import Finished
+from allcores.advisor.profiling.ranking import Candidate
+from allcores.advisor.profiling.records import ProcessRecord
+from allcores.formatting import counted, percent_text, precise_seconds_text, size_text
+
+#: version of the JSON
+SCHEMA = 1
+#: fewer samples than this say nothing
+LEAST_SAMPLES = 20
+_MOST_SHOWN = 5
+_LINES_SHOWN = 6
+_WORK = {
+    "held": "holds the GIL (Python code)",
+    "held in C": "holds the GIL in C code",
+    "released": "releases the GIL",
+    "waiting": "waits",
+    "parallel": "its library uses several cores",
+}
+
+
+@dataclass
+class Report:
+    """What was found in a program that has ended."""
+
+    finished: Finished
+    cores: int
+    candidates: list[Candidate] = field(default_factory=list)
+    occupations: list[Occupation] = field(default_factory=list)
+    sources: dict[str, sites.SourceFile] = field(default_factory=dict)
+    samples: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """ "parallel": a site pays; "serial": none does; "unreliable": too little was sampled to say."""
+        if any(each.pays for each in self.candidates):
+            return "parallel"
+        return "serial" if self.samples >= LEAST_SAMPLES else "unreliable"
+
+
+def make(finished: Finished, cores: int) -> Report:
+    """Find the sites in what was sampled, and rank them."""
+    report = Report(finished, cores)
+    root = finished.processes[0] if finished.processes else None
+    if root is None:
+        return report
+    report.samples = sum(process.samples for process in finished.processes)
+    files = {place.code.file for stack in root.stacks for place in stack.places if place.code.user}
+    report.sources = sites.read_sources(files)
+    times = attribution.attribute(root, report.sources)
+    counts = iterations.count(times, attribution.Values(root))
+    program = _program_seconds(root, finished)
+    report.candidates = ranking.rank(
+        [
+            ranking.candidate(
+                time, independence.judge(time.site, report.sources[time.site.file]), counts[time.site], program, cores
+            )
+            for time in times
+        ]
+    )
+    if occupation.is_parallel(finished.processes):
+        report.occupations = [occupation.of_process(each, each is root) for each in finished.processes]
+    return report
+
+
+def _program_seconds(root: ProcessRecord, finished: Finished) -> float:
+    """The program's own seconds: without those in which it was ready to run and had no core."""
+    return max(sum(stack.own_wall for stack in root.stacks if stack.main), finished.seconds - root.no_core, 1e-6)
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as one JSON object; docs/howto/profile.md says what each key means."""
+    finished = report.finished
+    own = sum(process.sampler_cpu for process in finished.processes)
+    return {
+        "schema": SCHEMA,
+        "verdict": report.verdict,
+        "command": finished.command[1:],
+        "status": finished.status,
+        "seconds": round(finished.seconds, 4),
+        "interrupted": finished.interrupted,
+        "cores": report.cores,
+        "samples": report.samples,
+        "sampler": {
+            "cpu_seconds": round(own, 4),
+            "share": round(own / max(finished.seconds, 1e-9), 4),
+            "lost": sum(process.lost for process in finished.processes),
+            "failures": [process.failure for process in finished.processes if process.failure],
+        },
+        "candidates": [_candidate_json(report, number, each) for number, each in enumerate(report.candidates, 1)],
+        "processes": [_occupation_json(each) for each in report.occupations],
+    }
+
+
+def _candidate_json(report: Report, number: int, candidate: Candidate) -> dict[str, Any]:
+    site, time, count = candidate.site, candidate.time, candidate.iterations
+    item = None
+    if count.item is not None:
+        item = {"type": count.item[0], "bytes": count.item[1], "pickles": count.item[2]}
+    return {
+        "rank": number,
+        "pays": candidate.pays,
+        "file": site.file,
+        "line": site.line,
+        "end_line": site.end_line,
+        "kind": site.kind,
+        "function": site.function,
+        "callers": [
+            {"file": file, "line": line, "function": function, "seconds": round(seconds, 4)}
+            for (file, line, function), seconds in time.callers.most_common(5)
+        ],
+        "seconds": round(time.seconds, 4),
+        "share": round(candidate.share, 4),
+        "samples": time.samples,
+        "executions": count.executions,
+        "iterations": count.total,
+        "iterations_from": count.how,
+        "seconds_each": None if not count.total else time.seconds / count.total,
+        "item": item,
+        "independent": candidate.verdict.independent,
+        "reasons": list(candidate.why_not),
+        "work": candidate.work,
+        "pattern": candidate.pattern,
+        "predicted": {
+            "speedup": round(candidate.gain, 3),
+            "low": round(candidate.low, 3),
+            "high": round(candidate.high, 3),
+            "most": round(candidate.most, 3),
+        },
+        "lines": _lines(report, candidate, 1000),
+    }
+
+
+def _occupation_json(each: Occupation) -> dict[str, Any]:
+    return {
+        "pid": each.pid,
+        "role": each.role,
+        "seconds": round(each.seconds, 4),
+        "cpu_seconds": round(each.cpu, 4),
+        "main_thread": {kind: round(each.kinds.get(kind, 0.0), 4) for kind in KINDS},
+        "other_threads": {kind: round(seconds, 4) for kind, seconds in each.other_threads.items()},
+    }
+
+
+def _lines(report: Report, candidate: Candidate, most: int) -> list[str]:
+    lines = report.sources[candidate.site.file].text.splitlines()
+    return lines[candidate.site.line - 1 : candidate.site.end_line][:most]
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def as_text(report: Report) -> str:
+    """The report for a terminal."""
+    finished = report.finished
+    own = sum(process.sampler_cpu for process in finished.processes)
+    ended = f"ended with {finished.status}" if finished.status >= 0 else f"was ended by signal {-finished.status}"
+    text = [
+        f"allcores profile: the program {ended} after {precise_seconds_text(finished.seconds)}"
+        f" ({counted(report.cores, 'core')}, {counted(report.samples, 'sample')},"
+        f" sampler {percent_text(100 * own / max(finished.seconds, 1e-9))} of a core)"
+    ]
+    pays = [each for each in report.candidates if each.pays]
+    others = [each for each in report.candidates if not each.pays]
+    for number, each in enumerate(pays[:_MOST_SHOWN], 1):
+        text += ["", *_candidate_text(report, number, each)]
+    if not pays:
+        text += ["", _nothing(report)]
+    if others:
+        text += ["", "Loops that stay as they are:"]
+        text += [
+            f"  {_place(each)}: {percent_text(100 * each.share)} of the time; {_reason(each)}" for each in others[:8]
+        ]
+    if report.occupations:
+        text += ["", *_occupation_text(report.occupations)]
+    return "\n".join(text)
+
+
+def _nothing(report: Report) -> str:
+    if not report.samples:
+        return "Nothing was sampled: it ended before the first sample, or its Python does not read PYTHONPATH (-I, -E)."
+    if report.samples < LEAST_SAMPLES:
+        return (
+            f"Too short to say: {counted(report.samples, 'sample')}, and {LEAST_SAMPLES} are needed."
+            " Give it more to do, for a second or two."
+        )
+    return "No candidate: no loop of its own takes enough of the time, or could be done in any order."
+
+
+def _place(candidate: Candidate) -> str:
+    site = candidate.site
+    where = "" if site.function == "<module>" else f" in {site.function}"
+    return f"{os.path.relpath(site.file)}:{site.line}, {site.kind}{where}"
+
+
+def _reason(candidate: Candidate) -> str:
+    if candidate.why_not:
+        return "; ".join(candidate.why_not[:2])
+    return f"it would give {candidate.gain:.2f}x"
+
+
+def _candidate_text(report: Report, number: int, candidate: Candidate) -> list[str]:
+    count, time = candidate.iterations, candidate.time
+    text = [
+        f"{number}. {_place(candidate)}: {percent_text(100 * candidate.share)} of the time",
+        f"   as {candidate.pattern} the whole program would be {candidate.gain:.2f}x as fast"
+        f" ({candidate.low:.2f} to {candidate.high:.2f}; {candidate.most:.1f}x if it took no time)",
+    ]
+    parts = []
+    if count.total:
+        each = precise_seconds_text(time.seconds / count.total)
+        parts.append(f"about {counted(round(count.total), 'iteration')} of {each}")
+    if count.item is not None:
+        pickles = {"yes": "pickles", "no": "does not pickle", "unknown": "not known whether it pickles"}[count.item[2]]
+        parts.append(f"item: {count.item[0]}, {size_text(count.item[1])}, {pickles}")
+    parts += [_WORK[candidate.work], "nothing found that ties iterations together", *candidate.verdict.notes]
+    text.append(f"   {'; '.join(parts)}")
+    for (file, line, function), seconds in time.callers.most_common(2):
+        share = percent_text(100 * seconds / max(time.seconds, 1e-9))
+        text.append(f"   called from {os.path.relpath(file)}:{line} ({function}): {share} of it")
+    lines = _lines(report, candidate, _LINES_SHOWN)
+    text += [f"   {candidate.site.line + offset:>5} | {line}" for offset, line in enumerate(lines)]
+    return text
+
+
+def _occupation_text(occupations: list[Occupation]) -> list[str]:
+    text = ["Where the seconds of cores went (main threads; each line adds up to the process' seconds):"]
+    text.append(f"  {'process':<38}{'seconds':>9}" + "".join(f"{kind:>11}" for kind in KINDS) + f"{'CPU':>9}")
+    total = dict.fromkeys(KINDS, 0.0)
+    for each in occupations:
+        for kind in KINDS:
+            total[kind] += each.kinds.get(kind, 0.0)
+        if len(text) < 14:
+            row = "".join(f"{each.kinds.get(kind, 0.0):>11.2f}" for kind in KINDS)
+            text.append(f"  {f'{each.pid} {each.role}':<38.38}{each.seconds:>9.2f}{row}{each.cpu:>9.2f}")
+        for kind, seconds in each.other_threads.items():
+            if seconds > 0.02 and len(text) < 20:
+                text.append(f"    its other threads: {seconds:.2f} s CPU {kind}")
+    seconds = sum(each.seconds for each in occupations)
+    row = "".join(f"{total[kind]:>11.2f}" for kind in KINDS)
+    cpu = sum(each.cpu for each in occupations)
+    text.append(f"  {f'{len(occupations)} processes':<38}{seconds:>9.2f}{row}{cpu:>9.2f}")
+    return text

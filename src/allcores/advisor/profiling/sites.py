@@ -1,0 +1,178 @@
+"""Places in a program's source where a map could stand: for loops, comprehensions, `map`, `apply` of a frame."""
+
+from __future__ import annotations
+
+import ast
+import tokenize
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from allcores.advisor.profiling.records import Place
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+_NAMES = {
+    ast.ListComp: "<listcomp>",
+    ast.SetComp: "<setcomp>",
+    ast.DictComp: "<dictcomp>",
+    ast.GeneratorExp: "<genexpr>",
+}
+#: methods of frames and series that call a function for each row, column, value or group
+_APPLY = frozenset({"apply", "map", "applymap"})
+#: since this version a list, set or dict comprehension has no frame of its own
+_INLINED = (3, 12)
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A loop or call that could be a map.
+
+    `kind` is "for loop", "comprehension", "map" or "apply". `function` is the qualified name of the function it is in,
+    "<module>" for none. `depth` counts the sites around it in that function.
+    """
+
+    file: str
+    kind: str
+    node: ast.For | Comprehension | ast.Call
+    function: str
+    owner: Function | ast.Module
+    depth: int
+
+    @property
+    def line(self) -> int:
+        """The line it begins on."""
+        return self.node.lineno
+
+    @property
+    def end_line(self) -> int:
+        """The line it ends on."""
+        return self.node.end_lineno or self.node.lineno
+
+    @property
+    def iterable(self) -> ast.expr | None:
+        """What it takes its items from."""
+        if isinstance(self.node, ast.For):
+            return self.node.iter
+        if isinstance(self.node, ast.Call):
+            if self.kind == "map":
+                return self.node.args[1]
+            return self.node.func.value if isinstance(self.node.func, ast.Attribute) else None
+        return self.node.generators[0].iter
+
+    def holds(self, line: int, inner: Place | None) -> bool:
+        """Whether a frame of its function at `line` (which called `inner`) is within one of its iterations."""
+        if isinstance(self.node, ast.For):
+            last = self.node.body[-1]
+            first = self.node.body[0].lineno
+            return first <= line <= (last.end_lineno or last.lineno)
+        return self.line <= line <= self.end_line and (self.kind == "comprehension" or inner is not None)
+
+
+@dataclass
+class _Scope:
+    """A function (or the module, or a comprehension with a frame of its own) and its sites, outer ones first."""
+
+    sites: list[Site] = field(default_factory=list)
+    #: comprehensions that have no frame of their own in newer versions
+    inlined: list[Site] = field(default_factory=list)
+
+
+class SourceFile:
+    """The sites of one file of a program.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        OSError, SyntaxError, UnicodeDecodeError, ValueError: If it cannot be read, or is no Python.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with tokenize.open(path) as file:
+            self.text = file.read()
+        self.tree = ast.parse(self.text, path)
+        self.functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        self._scopes: dict[tuple[int, str], _Scope] = {}
+        module = self._scopes.setdefault((1, "<module>"), _Scope())
+        self._fill(self.tree, module, "<module>", self.tree, 0)
+
+    def sites(self) -> Iterator[Site]:
+        """Each site of the file."""
+        for scope in self._scopes.values():
+            yield from scope.sites
+
+    def around(self, place: Place, inner: Place | None, python: tuple[int, int]) -> list[Site]:
+        """The sites that a frame is in, outer ones first.
+
+        Args:
+            place: The frame.
+            inner: The frame that it called, if any.
+            python: Version that ran it.
+        """
+        name = place.code.name.rpartition(".")[2]
+        scope = self._scopes.get((place.code.first_line if name != "<module>" else 1, name))
+        if scope is None:
+            return []
+        if name in ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"):
+            return scope.sites  # it has this frame for its iterations alone
+        sites = scope.sites + (scope.inlined if python >= _INLINED else [])
+        return sorted((site for site in sites if site.holds(place.line, inner)), key=lambda site: site.depth)
+
+    def _fill(self, node: ast.AST, scope: _Scope, function: str, owner: Function | ast.Module, depth: int) -> None:
+        for child in ast.iter_child_nodes(node):
+            self._visit(child, scope, function, owner, depth)
+
+    def _visit(self, node: ast.AST, scope: _Scope, function: str, owner: Function | ast.Module, depth: int) -> None:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
+            first = node.lineno
+            if not isinstance(node, ast.Lambda):
+                first = min([first, *(each.lineno for each in node.decorator_list)])
+                self.functions.setdefault(name, node)
+            whole = name if function == "<module>" else f"{function}.{name}"
+            self._fill(node, self._scopes.setdefault((first, name), _Scope()), whole, node, 0)
+        elif isinstance(node, ast.ClassDef):
+            inner = self._scopes.setdefault((node.lineno, node.name), _Scope())
+            self._fill(node, inner, node.name if function == "<module>" else f"{function}.{node.name}", self.tree, 0)
+        elif isinstance(node, ast.For):
+            scope.sites.append(Site(self.path, "for loop", node, function, owner, depth))
+            self._visit(node.iter, scope, function, owner, depth)
+            for statement in node.body:
+                self._visit(statement, scope, function, owner, depth + 1)
+            for statement in node.orelse:
+                self._visit(statement, scope, function, owner, depth)
+        elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            site = Site(self.path, "comprehension", node, function, owner, depth)
+            own = self._scopes.setdefault((node.lineno, _NAMES[type(node)]), _Scope())
+            own.sites.append(site)
+            if not isinstance(node, ast.GeneratorExp):
+                scope.inlined.append(site)
+            self._fill(node, own, function, owner, depth + 1)
+        else:
+            if isinstance(node, ast.Call) and (kind := _kind_of_call(node)):
+                scope.sites.append(Site(self.path, kind, node, function, owner, depth))
+            self._fill(node, scope, function, owner, depth)
+
+
+def _kind_of_call(call: ast.Call) -> str | None:
+    if isinstance(call.func, ast.Name) and call.func.id == "map" and len(call.args) == 2:
+        return "map"
+    if isinstance(call.func, ast.Attribute) and call.func.attr in _APPLY and call.args:
+        if isinstance(call.args[0], ast.Name | ast.Lambda | ast.Attribute):
+            return "apply"
+    return None
+
+
+def read_sources(files: set[str]) -> dict[str, SourceFile]:
+    """The files that can be read and parsed."""
+    found = {}
+    for file in sorted(files):
+        try:
+            if Path(file).is_file():
+                found[file] = SourceFile(file)
+        except (OSError, SyntaxError, UnicodeDecodeError, ValueError):
+            continue
+    return found

@@ -1,0 +1,73 @@
+"""`allcores profile`: which loops of a program could be maps, and what the whole program would gain."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from allcores.cli.exits import CommandError
+from allcores.cli.output import print_error, say
+from allcores.system.terminal_text import safe_json, safe_text
+
+_HELP = """Run SCRIPT with its ARGUMENTS, sampled; say which of its loops could be maps, and what that would give.
+
+The program runs as it would under python: its standard streams, arguments, exit code and __main__ are its own. The
+report goes to standard error, or to --report FILE; --json FILE has all of it.
+
+\b
+  allcores profile script.py input.csv
+  allcores profile --json profile.json -m package.module --its-own-option
+
+Options of allcores stand before SCRIPT; what follows is the program's.
+"""
+
+
+@click.command("profile", help=_HELP, context_settings={"allow_interspersed_args": False, "max_content_width": 110})
+@click.option("--json", "json_file", metavar="FILE", type=click.Path(dir_okay=False), help="Also write JSON there.")
+@click.option(
+    "--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write the report there, not to standard error."
+)
+@click.option("--rate", type=click.IntRange(10, 200), metavar="HZ", help="Samples a second; default: 100.")
+@click.option("--cores", type=click.IntRange(min=1), metavar="N", help="Predict for so many; default: those it has.")
+@click.option("-m", "module", is_flag=True, help="SCRIPT is the name of a module, as in python -m.")
+@click.argument("arguments", metavar="SCRIPT [ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED, required=True)
+def command(
+    json_file: str | None,
+    report: str | None,
+    rate: int | None,
+    cores: int | None,
+    module: bool,
+    arguments: tuple[str, ...],
+) -> int:
+    """Run SCRIPT with its ARGUMENTS, sampled; say which of its loops could be maps, and what that would give."""
+    from allcores.advisor.profiling import program
+    from allcores.advisor.profiling import report as reports
+    from allcores.system.cores import core_budget
+
+    if not module and not os.path.exists(arguments[0]):
+        raise CommandError(f"there is no file '{arguments[0]}': name the script to run, or -m and a module")
+    if os.name != "posix":
+        raise CommandError("profile needs threads' own CPU clocks, which this system does not have: use Linux or macOS")
+    for path in (json_file, report):
+        if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+            raise CommandError(f"there is no folder for '{path}': make it first")
+    finished = program.run(["-m", *arguments] if module else list(arguments), hz=rate or program.DEFAULT_HZ)
+    try:
+        made = reports.make(finished, cores or core_budget().workers)
+        if json_file is not None:
+            _write(json_file, safe_json(json.dumps(reports.as_json(made), indent=2)) + "\n")
+        text = reports.as_text(made)
+        if report is not None:
+            _write(report, safe_text(text) + "\n")
+        else:
+            say(text)
+    except OSError as error:
+        print_error(f"the report cannot be written: {error}")
+    return program.end_as(finished.status)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
