@@ -78,7 +78,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # measures functions on pools; its model is numbers in, a recommendation out
     "advisor": WORDS | {"pool", "sources", "timeline", "transport"},
     "advisor.model": {"formatting"},
-    "advisor.profile": WORDS | {"timeline", "transport"},
+    "advisor.profiling": WORDS,
+    # loaded by path into programs that may have no allcores
+    "advisor.profiling.sampler": set(),
+    "advisor.profiling.facts": set(),
+    "advisor.profiling.startup": set(),
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
     "cli": WORDS
@@ -121,6 +125,8 @@ HOMES = {
     "werkzeug": {"web"},
     "waitress": {"web", "cli"},
     "zstandard": {"sources.compression"},
+    # what a program has of its own behind ours
+    "sitecustomize": {"advisor.profiling.startup.sitecustomize"},
 }
 
 #: what the scheduler may use of the standard library: nothing that waits, reads or starts anything
@@ -266,7 +272,12 @@ def test_an_import_that_has_become_right_is_taken_off_the_list() -> None:
 #: names of standard streams, as people may give them
 STREAMS_IN_PROC = {("cli.request", path) for path in ("/proc/self/fd/0", "/proc/self/fd/1", "/proc/")}
 #: handed to the reader
-OTHER_KERNEL_FILES = {("cli.doctor", "/sys/fs/cgroup/pids.max")}
+OTHER_KERNEL_FILES = {
+    ("cli.doctor", "/sys/fs/cgroup/pids.max"),
+    # loaded by path, it imports nothing of ours
+    ("advisor.profiling.sampler", "/proc/self/schedstat"),
+    ("advisor.profiling.sampler", "/proc/self/task/"),
+}
 
 
 def paths_of_the_kernel(tree: ast.Module) -> Iterator[str]:
@@ -290,7 +301,8 @@ def test_proc_and_sys_are_read_in_one_room() -> None:
 
 #: private names of the standard library, cloudpickle and named tuples that have no public way
 PRIVATE_OF_OTHERS = {
-    "_args_from_interpreter_flags", "_class_setstate", "_defaults", "_exit", "_extra_reducers", "_fd",
+    "_args_from_interpreter_flags", "_class_setstate", "_current_frames", "_defaults", "_exit", "_extra_reducers",
+    "_fd",
     "_finalizer_registry", "_function_setstate", "_getframe", "_is_registered_pickle_by_value",
     "_lookup_module_and_qualname", "_lru_cache_wrapper", "_pid", "_replace", "_resource_tracker", "_run_after_forkers",
     "_run_finalizers", "_semlock", "_send", "_value_",

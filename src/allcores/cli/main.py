@@ -24,7 +24,7 @@ class _LateCommands(click.Group):
         "cache": "Results that are kept (`cache=` in Python): list them by function, or remove them.",
         "doctor": "Show what this machine gives: cores, memory, start methods, limits, versions, and why.",
         "jobs": "Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.",
-        "profile": "Run SCRIPT with its ARGUMENTS, sampled; say which of its loops could be maps, and what that would give.",
+        "profile": "Run SCRIPT, sampled; say which of its loops could be maps, and what that would give.",
         "report": "Show where the cores' time went.",
         "run": "Call FUNCTION with each item of INPUT, on all cores.",
         "runs": "Runs that keep a journal: list them, newest first, or look at one.",

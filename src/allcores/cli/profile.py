@@ -11,7 +11,7 @@ from allcores.cli.exits import CommandError
 from allcores.cli.output import print_error, say
 from allcores.system.terminal_text import safe_json, safe_text
 
-_HELP = """Run SCRIPT with its ARGUMENTS, sampled; say which of its loops could be maps, and what that would give.
+_HELP = """Run SCRIPT, sampled; say which of its loops could be maps, and what that would give.
 
 The program runs as it would under python: its standard streams, arguments, exit code and __main__ are its own. The
 report goes to standard error, or to --report FILE; --json FILE has all of it.
@@ -41,7 +41,7 @@ def command(
     module: bool,
     arguments: tuple[str, ...],
 ) -> int:
-    """Run SCRIPT with its ARGUMENTS, sampled; say which of its loops could be maps, and what that would give."""
+    """Run SCRIPT, sampled; say which of its loops could be maps, and what that would give."""
     from allcores.advisor.profiling import program
     from allcores.advisor.profiling import report as reports
     from allcores.system.cores import core_budget

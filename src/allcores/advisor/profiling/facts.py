@@ -1,8 +1,8 @@
 """What a sample can know of the values in a frame without running any of the program's code.
 
 Loaded by path beside the sampler, in a process that may have no allcores. Only exact types of the interpreter, NumPy
-and pandas are asked for their lengths: no `__len__`, `__reduce__` or property of the program's own is called, nothing is
-pickled, nothing is kept.
+and pandas are asked for their lengths: no `__len__`, `__reduce__` or property of the program's own is called, nothing
+is pickled, nothing is kept.
 """
 
 from __future__ import annotations

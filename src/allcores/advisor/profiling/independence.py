@@ -1,12 +1,14 @@
 """Whether the iterations of a site could be done in any order, in other processes: what its source says.
 
-It reads names, in order, with what may be skipped; calls of functions of the same file are followed. What a library does is not
-read: it counts as free of effects unless its name says otherwise. So "independent" means that nothing was found against it.
+It reads names, in order, with what may be skipped; calls of functions of the same file are followed. What a library
+does is not read: it counts as free of effects unless its name says otherwise. So "independent" means that nothing was
+found against it.
 """
 
 from __future__ import annotations
 
 import ast
+import contextvars
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
@@ -25,8 +27,12 @@ _EFFECTS = {
     "print": "prints", "input": "reads standard input", "exit": "ends the program", "quit": "ends the program",
     "next": "takes items from an iterator", "setattr": "changes an object", "exec": "runs text", "breakpoint": "stops",
 }  # fmt: skip
-_RANDOM = frozenset({"random", "randint", "randrange", "choice", "choices", "shuffle", "gauss", "uniform", "sample",
-                     "rand", "randn", "normal", "permutation", "normalvariate", "betavariate", "expovariate"})  # fmt: skip
+_RANDOM = frozenset(
+    {
+        "random", "randint", "randrange", "choice", "choices", "shuffle", "gauss", "uniform", "sample", "rand",
+        "randn", "normal", "permutation", "normalvariate", "betavariate", "expovariate",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,9 +146,13 @@ def changed_by(statements: Iterable[ast.stmt]) -> Iterator[str]:
                 for target in targets:
                     if (name := root_of(target)) is not None:
                         yield name
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
-                if (name := root_of(node.func.value)) is not None:
-                    yield name
+            elif (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in MUTATORS
+                and (name := root_of(node.func.value)) is not None
+            ):
+                yield name
 
 
 def tail_reads(statements: Iterable[ast.stmt]) -> set[str]:
@@ -311,7 +321,7 @@ def _of_expression(
     targets: Set[str] = frozenset(),
     effect: ast.stmt | None = None,
 ) -> Iterator[str]:
-    """What the calls in an expression change. `effect` is the statement of a tail it belongs to, whose own call is not."""
+    """What the calls in an expression change. The own call of `effect`, a statement of a tail, does not count."""
     own = effect.value if isinstance(effect, ast.Expr) else None
     for each in ast.walk(node):
         if isinstance(each, ast.NamedExpr):
@@ -351,7 +361,8 @@ def _of_called(
         yield from _of_function(function, source, call, set(), local or set())
 
 
-_following: set[ast.AST] = set()
+#: functions that are being followed: one that calls itself is read once
+_FOLLOWING: contextvars.ContextVar[frozenset[ast.AST]] = contextvars.ContextVar("following", default=frozenset())
 
 
 def _of_function(
@@ -362,9 +373,9 @@ def _of_function(
     local: set[str],
 ) -> Iterator[str]:
     """What a call of a function of this file changes: names outside, printed lines, arguments that are outside."""
-    if function in _following:
+    if function in _FOLLOWING.get():
         return
-    _following.add(function)
+    token = _FOLLOWING.set(_FOLLOWING.get() | {function})
     try:
         parameters = [each.arg for each in function.args.posonlyargs + function.args.args]
         arguments = call.args if call is not None else []
@@ -378,13 +389,17 @@ def _of_function(
             for node in ast.walk(statement):
                 if isinstance(node, ast.Global | ast.Nonlocal):
                     yield f"`{function.name}` sets `{node.names[0]}`, which is outside"
-                elif isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
-                    if (name := root_of(node)) is not None and name not in own:
-                        yield f"`{function.name}` changes `{name}`"
+                elif (
+                    isinstance(node, ast.Subscript | ast.Attribute)
+                    and isinstance(node.ctx, ast.Store | ast.Del)
+                    and (name := root_of(node)) is not None
+                    and name not in own
+                ):
+                    yield f"`{function.name}` changes `{name}`"
             for reason in _of_expression(statement, own, source):
                 yield f"`{function.name}`: {reason}" if not reason.startswith("`") else reason
     finally:
-        _following.discard(function)
+        _FOLLOWING.reset(token)
 
 
 def _unique(reasons: Iterable[str]) -> list[str]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from allcores.system import posix
 from allcores.advisor.profiling.records import ProcessRecord, read_all
+from allcores.system import posix
 
 #: where `sitecustomize` is, which Python imports by itself
 STARTUP = Path(__file__).with_name("startup")
@@ -45,8 +45,8 @@ class Finished:
 def run(arguments: Sequence[str], *, hz: int = DEFAULT_HZ) -> Finished:
     """Run Python with `arguments` (a script or `-m module`, and its own) to its end, sampled.
 
-    Its standard streams, folder and terminal are those of this process. Signals sent to this process meanwhile are handed
-    on to the program; Ctrl-C reaches it by itself. Nothing but the end of the program ends the wait.
+    Its standard streams, folder and terminal are those of this process. Signals sent to this process meanwhile are
+    handed on to the program; Ctrl-C reaches it by itself. Nothing but the end of the program ends the wait.
 
     Args:
         arguments: What stands behind `python`.

@@ -83,6 +83,9 @@ def candidate(time: SiteTime, verdict: Verdict, iterations: Iterations, program:
     """What a site would give.
 
     Args:
+        time: What was sampled within it.
+        verdict: What its source says.
+        iterations: How often it iterates.
         program: Seconds of the program in all.
         cores: How many it may use.
     """

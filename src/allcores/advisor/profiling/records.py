@@ -144,9 +144,9 @@ def _record(cells: array.array[int], lines: Iterable[str]) -> ProcessRecord | No
     if record is None or not record.samples:
         return None
     record.failure = failure
-    for number, at_line, at, facts in seen:
-        if number in codes:
-            record.observations.setdefault(codes[number], []).append(Observation(at_line, at / 1e9, facts))
+    for code, looked_at, moment, facts in seen:
+        if code in codes:
+            record.observations.setdefault(codes[code], []).append(Observation(looked_at, moment / 1e9, facts))
     _read_slots(record, cells, places, codes)
     _take_off_want_of_cores(record)
     return record
@@ -160,22 +160,10 @@ def _read_slots(
         if counts[0]:
             key = places.get(slot, (False,))
             pairs = zip(key[1::2], key[2::2], strict=False)
-            stack = tuple(Place(codes[each], line) for each, line in pairs if each in codes)
-            record.stacks.append(
-                Stack(
-                    stack,
-                    bool(key[0]),
-                    counts[0],
-                    counts[1] / 1e9,
-                    counts[2] / 1e9,
-                    counts[3] / 1e9,
-                    counts[4] / 1e9,
-                    counts[5],
-                    counts[6],
-                    counts[7],
-                    counts[8] / 1e9,
-                )  # fmt: skip
-            )
+            stack = tuple(Place(codes[number], at) for number, at in pairs if number in codes)
+            samples, cpu, wall, first, busy, held, late, free, native = counts
+            times = (cpu / 1e9, wall / 1e9, first / 1e9, busy / 1e9)
+            record.stacks.append(Stack(stack, bool(key[0]), samples, *times, held, late, free, native / 1e9))
 
 
 def _take_off_want_of_cores(record: ProcessRecord) -> None:

@@ -41,7 +41,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """ "parallel": a site pays; "serial": none does; "unreliable": too little was sampled to say."""
+        """Whether a site pays ("parallel"), none does ("serial"), or too little was sampled to say ("unreliable")."""
         if any(each.pays for each in self.candidates):
             return "parallel"
         return "serial" if self.samples >= LEAST_SAMPLES else "unreliable"

@@ -17,8 +17,8 @@ import sys
 import time
 from types import CodeType, FrameType
 
-#: a slot of the table: samples, CPU ns, wall ns, first time, last time it computed, samples by how the GIL was got (when
-#: asked for, late, at once), and CPU ns meanwhile of threads that run no Python
+#: a slot of the table: samples, CPU ns, wall ns, first time, last time it computed, samples by how the GIL was got
+#: (when asked for, late, at once), and CPU ns meanwhile of threads that run no Python
 FIELDS = 9
 SLOTS = 2048
 TEXT = SLOTS * FIELDS * 8

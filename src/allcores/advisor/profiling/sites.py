@@ -161,8 +161,7 @@ def _kind_of_call(call: ast.Call) -> str | None:
     if isinstance(call.func, ast.Name) and call.func.id == "map" and len(call.args) == 2:
         return "map"
     if isinstance(call.func, ast.Attribute) and call.func.attr in _APPLY and call.args:
-        if isinstance(call.args[0], ast.Name | ast.Lambda | ast.Attribute):
-            return "apply"
+        return "apply" if isinstance(call.args[0], ast.Name | ast.Lambda | ast.Attribute) else None
     return None
 
 
