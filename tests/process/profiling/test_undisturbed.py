@@ -169,7 +169,7 @@ WAITS = """
 import os, sys, time
 
 def handler(number, frame):
-    os.write(1, b"told\n")  # not print, which it may interrupt
+    os.write(1, b"told\\n")  # not print, which it may interrupt
     sys.exit(5)
 
 import signal
