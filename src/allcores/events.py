@@ -73,18 +73,28 @@ class MapEnded:
 
 @record
 class WorkerStarted:
-    """A worker is ready."""
+    """A worker is ready.
+
+    Attributes:
+        actor: The class whose object it is for; None for a worker of the pool.
+    """
 
     worker: int
     pid: int | None
+    actor: str | None = None
 
 
 @record
 class WorkerEnded:
-    """A worker is gone; reason in words."""
+    """A worker is gone; reason in words.
+
+    Attributes:
+        actor: See `WorkerStarted`.
+    """
 
     worker: int
     reason: str
+    actor: str | None = None
 
 
 @record

@@ -44,6 +44,9 @@ class Index:
     def pid(self) -> int:
         return os.getpid()
 
+    def around(self) -> tuple[str, str | None]:
+        return os.getcwd(), os.environ.get("ALLCORES_AROUND")
+
     def note(self, word: object) -> None:
         note(self.book, str(word))
 

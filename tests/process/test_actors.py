@@ -28,6 +28,7 @@ from allcores import (
     SetupError,
     TaskExited,
     TaskTimeout,
+    Timeline,
     UsageError,
     WorkerLost,
 )
@@ -57,6 +58,34 @@ def test_the_call_that_killed_it_is_named_and_the_rest_goes_on(method: str, tmp_
         assert caught.value.signal == "SIGKILL"
         assert [future.result() for future in after] == [1, 2, 3, 4, 5]
         assert lines(book) == ["built", "built"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_call_finds_what_is_around_the_caller(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folder and environment of the program at the call, as tasks of the pool do; also once it was built anew."""
+    (tmp_path / "later").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Pool(1, start_method=method) as pool, pool.actor(Index) as index:
+        assert index.around().result() == (str(tmp_path), None)
+        monkeypatch.chdir(tmp_path / "later")
+        monkeypatch.setenv("ALLCORES_AROUND", "here")
+        assert index.around().result() == (str(tmp_path / "later"), "here")
+        assert isinstance(index.die().exception(), WorkerLost)
+        assert index.around().result() == (str(tmp_path / "later"), "here")
+
+
+def test_a_timeline_has_a_lane_for_it() -> None:
+    """Named, and beside those of the pool's workers; the object that is built anew goes on in it."""
+    timeline = Timeline()
+    with Pool(1, observers=[timeline]) as pool, pool.actor(Index) as index:
+        assert pool.map(abs, range(5)) == list(range(5))
+        assert index.add().result() == 1
+        assert isinstance(index.die().exception(), WorkerLost)
+        assert index.add().result() == 1
+    lanes = timeline.recording().lanes
+    assert {number: lane.actor for number, lane in lanes.items()} == {1: None, 2: "Index"}
+    assert sum(span.items for span in lanes[1].spans) == 5
+    assert len(lanes[2].seats) == 2 and lanes[2].spans
 
 
 def test_its_arguments_are_shown_shortly() -> None:

@@ -46,6 +46,12 @@ def test_everything_that_was_asked_for_is_there() -> None:
     assert lines[4].split() == ["worker", "2", "0", "done", "idle"]
 
 
+def test_an_actor_that_waits_is_named() -> None:
+    """While a call of it runs, that says whose it is."""
+    (line,) = worker_lines([status_of(3, 0.0, "idle", actor="Index")], 120, 8)
+    assert text(line).split() == ["worker", "3", "0", "done", "idle:", "Index"]
+
+
 def test_a_worker_near_its_limit_stands_out() -> None:
     (style,) = [style for piece, style in panel(VIEW, 120, 0)[2] if piece.startswith("largest")]
     assert style == "yellow"

@@ -170,7 +170,8 @@ def worker_lines(workers: Sequence[WorkerStatus], width: int, most: int) -> list
 def _worker_line(worker: WorkerStatus, width: int, digits: int, counts: int) -> Line:
     line: Line = [(f"  worker {worker.worker:>{digits}} ", "dim"), (f"{worker.done:>{counts},} done  ", "dim")]
     if worker.state == "idle":
-        return [*line, (f"{'':>7}  idle", "dim")]
+        whose = "" if worker.actor is None else f": {worker.actor}"
+        return [*line, (f"{'':>7}  idle{whose}", "dim")]
     if worker.state != "running":
         return [*line, (f"{clock_text(worker.seconds):>7}  ", ""), (worker.state, "yellow")]
     if worker.seconds < READABLE_S:

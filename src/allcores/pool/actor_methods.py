@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from allcores.backends.base import WorkerInit
     from allcores.limits import Limits
     from allcores.pool.actor import Actor
+    from allcores.pool.actor_processes import ActorProcesses
     from allcores.pool.actor_workers import ActorWorkers
     from allcores.pool.driver import Driver
     from allcores.pool.notifier import Observer
@@ -37,6 +38,7 @@ class ActorMethods:
     _observers: tuple[Observer, ...]
     #: of actors that are open, and of some that were closed
     _actor_workers: weakref.WeakSet[ActorWorkers]
+    _actor_processes: ActorProcesses
 
     @property
     def _driver(self) -> Driver:
@@ -158,7 +160,8 @@ class ActorMethods:
         init = self._worker_init
         home = ActorHome(
             self,
-            lambda: self._driver.backend.parent_memory(),
+            lambda: self._driver,
+            self._actor_processes,
             self._backend,
             self._start_method,
             self.limits,

@@ -19,6 +19,7 @@ from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
 from allcores.errors import ActorBusy, NotPicklable, PoolClosed, UsageError
 from allcores.limits import FOREVER_S, Limits
+from allcores.pool.actor_processes import ActorTeller
 from allcores.pool.call_future import CallFuture
 from allcores.pool.driver import Driver, close_dropped
 from allcores.pool.input_reader import encode
@@ -28,19 +29,26 @@ from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState, call_text
 from allcores.system.clock import monotonic_ns
 from allcores.system.cores import core_budget
-from allcores.transport import process_role
+from allcores.transport import process_role, surroundings
 from allcores.worker.actor_object import Apply, Build, BuildTogether, Method, leave
 
 if TYPE_CHECKING:
+    from allcores.pool.actor_processes import ActorProcesses
+    from allcores.pool.notifier import Observer
     from allcores.pool.pool_log import Logs
-    from allcores.shared_memory.parent_side import ParentMemory
 
 
 class ActorHome(NamedTuple):
-    """What an actor takes over from its pool."""
+    """What an actor takes over from its pool.
+
+    Attributes:
+        driver: The pool's driver, which is started for it where it has not been.
+        processes: Where it is counted.
+    """
 
     pool: Any
-    memory: Callable[[], ParentMemory | None]
+    driver: Callable[[], Driver]
+    processes: ActorProcesses
     backend: str
     start_method: str | None
     limits: Limits
@@ -171,6 +179,7 @@ class ActorWorkers:
         elif home.backend == "serial":
             policy = ActorPolicy(build.words, restart=policy.restart, within_ns=policy.within_ns)
         each = max(1, core_budget().workers // home.pool.workers)
+        beside = home.driver()
         try:
             place = open_backend(
                 home.backend,
@@ -182,12 +191,15 @@ class ActorWorkers:
                 logs_as=self.name,
                 records=home.logs.records,
                 prints=home.logs.prints,
-                sees=home.memory() if home.backend == "processes" else None,
+                sees=beside.backend.parent_memory() if home.backend == "processes" else None,
             )
         except NotPicklable as error:
             raise NotPicklable(f"{build.words} cannot travel to its process: {error}", path=error.path) from error
-        observers = (PoolLog(self.name),) if home.logs.records else ()
-        driver = Driver(workers, limits, place, observers, self.name, policy)
+        observers: list[Observer] = [PoolLog(self.name)] if home.logs.records else []
+        if beside.observed:
+            observers.append(ActorTeller(beside, self.name))
+        driver = Driver(workers, limits, place, observers, self.name, policy, beside)
+        home.processes.add(driver, self.name)
         # The driver knows nothing of this object: an actor that nobody has any more ends its processes.
         self._finalizer = weakref.finalize(self, close_dropped, driver)
         return driver
@@ -242,6 +254,7 @@ class ActorWorkers:
         chunk.timeout_ns = settings.timeout_ns
         future.bind(chunk, self)
         if driver.backend.needs_bytes:
+            chunk.surroundings = surroundings.current()
             payload, bad = encode(chunk.items, 0, driver.backend.pack)
             if payload is None:
                 future.fail(bad[0][1])

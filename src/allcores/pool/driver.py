@@ -23,7 +23,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -77,13 +77,26 @@ class Driver:
         observers: Iterable[Observer],
         name: str,
         actor_policy: ActorPolicy | None = None,
+        beside: Driver | None = None,
     ) -> None:
+        """Begin, with workers.
+
+        Args:
+            workers: How many.
+            limits: The pool's.
+            backend: Where they run.
+            observers: Whom to tell what happens.
+            name: For messages.
+            actor_policy: For the workers of an actor.
+            beside: The driver of the pool that an actor belongs to: numbers of workers and maps are theirs together.
+        """
         self.name = name
         self.workers = workers
         self.limits = limits
         self.backend = backend
         self.lock = InterruptSafeLock()
-        self.scheduler = Scheduler(workers, limits, backend.progress, describe=describe)
+        self._worker_numbers: Iterator[int] = count(1) if beside is None else beside._worker_numbers
+        self.scheduler = Scheduler(workers, limits, backend.progress, describe=describe, numbers=self._worker_numbers)
         self.pid = os.getpid()
         #: for whoever makes another in its place: in a process that was forked from this one's, and where a pool waits
         #: for its first use; None: it is used itself
@@ -97,7 +110,7 @@ class Driver:
         self.notify, self.resolve = self._notifier.notify, self._notifier.resolve
         self._wakers: dict[MapState, Callable[[], None]] = {}
         self._told_ns: dict[MapState, int] = {}
-        self._numbers = count(1)
+        self._numbers: Iterator[int] = count(1) if beside is None else beside._numbers
         self.functions = Functions(backend)
         #: maps behind `submit`, by their options
         self._calls: dict[object, MapState] = {}
@@ -261,7 +274,7 @@ class Driver:
             map_state: The map that it is about: once that has ended, nothing more is told of it.
         """
         with self.lock:
-            if map_state is not None and (self.closed or map_state not in self._wakers):
+            if self._ended or (map_state is not None and (self.closed or map_state not in self._wakers)):
                 return
             self._notifier.queue((event,))
         self.notify()

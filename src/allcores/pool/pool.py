@@ -14,6 +14,7 @@ from allcores.backends.open import open_backend
 from allcores.errors import NotSupported, UsageError
 from allcores.limits import Limits, Retry, check_workers
 from allcores.pool.actor_methods import ActorMethods
+from allcores.pool.actor_processes import ActorProcesses
 from allcores.pool.driver import Driver, close_dropped
 from allcores.pool.input_reader import encode
 from allcores.pool.map_methods import MapMethods
@@ -21,7 +22,7 @@ from allcores.pool.notifier import Observer
 from allcores.pool.planning import checked_timeout_ns, plan_map
 from allcores.pool.pool_log import Logs, PoolLog
 from allcores.pool.sharing import Sharing
-from allcores.pool.statistics import Statistics, statistics_of
+from allcores.pool.statistics import Statistics, item_times, statistics_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.system import deferral
@@ -132,6 +133,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
         self._worker_init = WorkerInit(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
         self._observers: tuple[Observer, ...] = (*observers, PoolLog(name)) if logs.records else tuple(observers)
         self._actor_workers = weakref.WeakSet()
+        self._actor_processes = ActorProcesses()
         self._current = self._wait_for_use() if process_role.only_imports() else self._start()
         #: it was closed in a process that has not used it: one that was forked, or where it starts at first use
         self._closed_unused = False
@@ -225,23 +227,27 @@ class Pool(ActorMethods, MapMethods, Sharing):
     # --- the pool itself --------------------------------------------------------------------------
 
     def statistics(self) -> Statistics:
-        """What the pool has done and is doing."""
-        return statistics_of(self._current, self._memory())
+        """What the pool and its actors have done and are doing."""
+        return statistics_of(self._current, self._actor_processes, self._memory())
 
     def item_times(self) -> list[tuple[float, int]]:
         """How long items took: (seconds, items that took less than that but not less than half of it), ascending.
 
         All attempts since the pool began. Quick items are measured together, and each counts with their mean.
         """
-        with self._current.lock:
-            counts = list(self._current.scheduler.state.counters.by_time)
-        return [((1 << bucket) / 1e9, number) for bucket, number in enumerate(counts) if number]
+        return item_times(self._current, self._actor_processes)
 
     def worker_status(self) -> list[WorkerStatus]:
-        """What each worker does at this moment, from any thread: no worker is asked or waited for."""
+        """What each worker does at this moment, from any thread: no worker is asked or waited for.
+
+        Those of actors are there, too; `WorkerStatus.actor` says whose.
+        """
         from allcores.pool.worker_status import worker_status
 
-        return worker_status(self._current)
+        found = worker_status(self._current)
+        for driver, name in self._actor_processes.drivers():
+            found += worker_status(driver, name)
+        return sorted(found, key=lambda status: status.worker)
 
     @property
     def closed(self) -> bool:

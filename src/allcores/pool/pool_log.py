@@ -64,6 +64,9 @@ class PoolLog:
         # As long as nobody has imported logging, nobody has set up a handler either.
         if "logging" not in sys.modules:
             return
+        if getattr(event, "actor", None) is not None:
+            # An actor has a log of its own.
+            return
         if isinstance(event, WorkerEnded):
             level = _DEBUG if event.reason.startswith(_QUIET) else _WARNING
             self._say(level, "worker_ended", "worker %d ended: %s", worker=event.worker, reason=event.reason)

@@ -38,6 +38,7 @@ class WorkerStatus:
         function: Name of the function that it runs; None if it runs nothing.
         index: Of the item that it runs; None for a call of `submit`.
         item: The item itself; of a batch the first.
+        actor: The class whose object it is for; None for a worker of the pool.
         batch: Items that the function has at this moment: those of a batch, from `index` on, else 1.
         attempt: The number of this attempt, from 1; 0 if it runs nothing.
         done: Items it has finished.
@@ -55,6 +56,7 @@ class WorkerStatus:
     done: int = 0
     busy_seconds: float = 0.0
     batch: int = 1
+    actor: str | None = None
 
     def __repr__(self) -> str:
         # Without the item, which may be anything.
@@ -72,8 +74,8 @@ class WorkerStatus:
         return f"{place} {item_text(self.item)}" if self.batch == 1 else place
 
 
-def worker_status(driver: Driver) -> list[WorkerStatus]:
-    """The status of each worker, by number."""
+def worker_status(driver: Driver, actor: str | None = None) -> list[WorkerStatus]:
+    """The status of each worker, by number; `actor` is told of each."""
     found: list[WorkerStatus] = []
     with driver.lock:
         if driver.closed:
@@ -83,7 +85,7 @@ def worker_status(driver: Driver) -> list[WorkerStatus]:
             progress = driver.backend.progress(worker_state.worker)
             work = driver.backend.work(worker_state.worker)
             pid, done, busy_ns = work if work is not None else (None, 0, 0)
-            facts: dict[str, Any] = {"done": done, "busy_seconds": busy_ns / 1e9}
+            facts: dict[str, Any] = {"done": done, "busy_seconds": busy_ns / 1e9, "actor": actor}
             state, since = "starting", worker_state.started_ns
             if worker_state.lifecycle is Lifecycle.LEAVING or worker_state.termination is not None:
                 state = "ending"

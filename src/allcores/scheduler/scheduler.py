@@ -12,7 +12,7 @@ status board in real life, a dictionary in tests). Each method is a transaction,
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from allcores.events import WorkerEnded
@@ -52,6 +52,7 @@ class Scheduler:
         *,
         rng: random.Random | None = None,
         describe: Callable[[Chunk, int], str] | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         """Begin without workers; `fill` launches them.
 
@@ -61,10 +62,11 @@ class Scheduler:
             progress: Where a worker is; None if nothing is known of it.
             rng: For the random part of retry delays.
             describe: Words for an item of a chunk, for messages.
+            numbers: Of workers; None: from 1.
         """
         self.state = state = SchedulerState(workers, limits, progress, rng=rng, describe=describe)
         self._settlement = Settlement(state)
-        self._workers = Workers(state)
+        self._workers = Workers(state, numbers)
         self._timeouts = Timeouts(state, self._workers.terminate)
         self._stealing = WorkStealing(state, self._settlement.requeue_unstarted)
         self.admission = AdmissionControl(state, self._workers.terminate, self._stealing.recall)

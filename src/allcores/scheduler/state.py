@@ -67,6 +67,15 @@ class Counters:
         #: items by the time they took: bucket n holds those below 2**n ns. Items of one report count with its mean.
         self.by_time: list[int] = [0] * TIME_BUCKETS
 
+    def add(self, other: Counters) -> None:
+        """Count what another has counted, too."""
+        for name in ("busy_ns", "items_done", "memory_holds", "ok", "preempted", "requeues", "retries", "stolen"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.workers_started += other.workers_started
+        for kind, number in other.by_kind.items():
+            self.by_kind[kind] += number
+        self.by_time = [one + more for one, more in zip(self.by_time, other.by_time, strict=True)]
+
     def count(self, kind: Kind) -> int:
         """Outcomes of this kind so far."""
         return self.ok if kind is Kind.OK else self.by_kind[kind]

@@ -6,6 +6,7 @@ A start has its seconds: `Limits.setup_s`. Starts that fail are counted, and too
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 from allcores.errors import AllcoresError, BrokenPool, SetupError, WorkerLost
 from allcores.outcome import Kind
@@ -31,9 +32,9 @@ class Workers:
 
     __slots__ = ("_numbers", "_state")
 
-    def __init__(self, state: SchedulerState) -> None:
+    def __init__(self, state: SchedulerState, numbers: Iterator[int] | None = None) -> None:
         self._state = state
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(1) if numbers is None else numbers
 
     # --- starts -----------------------------------------------------------------------------------
 

@@ -93,7 +93,8 @@ def _strip(lane: Lane, summed: Breakdown, columns: int, one_by_one: bool) -> Str
     items, failed = sum(span.items for span in lane.spans), sum(span.failed for span in lane.spans)
     busy, occupied = sum(span.busy for span in lane.spans), sum(span.occupied for span in lane.spans)
     share = 100 * busy / summed.seconds
-    summary = f"Lane {lane.number}: {items:,} items, {busy:.3g} s in the function, {share:.0f} % of the time"
+    name = f"Lane {lane.number}" if lane.actor is None else f"Lane {lane.number}, {lane.actor}"
+    summary = f"{name}: {items:,} items, {busy:.3g} s in the function, {share:.0f} % of the time"
     strip = Strip(
         lane.number, summary, items=items, failed=failed, busy=busy, occupied=occupied,
         workers=max(len(lane.seats), len({span.worker for span in lane.spans})),

@@ -34,7 +34,8 @@ def trace_events(recording: Recording) -> Iterator[dict[str, Any]]:
     yield _meta("process_name", PARENT, 0, f"{recording.pool}: parent")
     yield _meta("thread_name", PARENT, 1, "input")
     for number, lane in sorted(recording.lanes.items()):
-        yield _meta("thread_name", WORKERS, number, f"lane {number}")
+        name = f"lane {number}" if lane.actor is None else f"lane {number}: {lane.actor}"
+        yield _meta("thread_name", WORKERS, number, name)
         yield _meta("thread_sort_index", WORKERS, number, number)
         for seat in lane.seats:
             if seat.ready > seat.since:

@@ -138,6 +138,8 @@ class Lane:
     seats: list[Seat] = field(default_factory=list)
     #: (when, worker, reason) of those that are gone
     gone: list[tuple[float, int, str]] = field(default_factory=list)
+    #: the class whose object its workers are for; None: they are the pool's
+    actor: str | None = None
 
 
 @dataclass(slots=True)
@@ -229,8 +231,9 @@ class Recording:
         for number in range(1, workers + 1):
             self._lane(number)
 
-    def _worker(self, us: int, lane: int, worker: int, pid: int | None, *_: Any) -> None:
+    def _worker(self, us: int, lane: int, worker: int, pid: int | None, actor: str | None = None, *_: Any) -> None:
         place = self._lane(lane)
+        place.actor = actor
         ready = self._seen(us)
         # A lane that there was from the beginning has been waiting since then; others are made for their worker.
         since = place.gone[-1][0] if place.gone else self.begin if lane <= self.workers else ready

@@ -87,6 +87,8 @@ class Timeline:
         self._closed = False
         self._lanes: dict[int, _Lane] = {}
         self._free: list[_Lane] = []
+        #: lanes whose worker was an actor's, by its class: the next one takes it
+        self._free_of_actors: dict[str, list[_Lane]] = {}
         self._seats = 0
         self._pids: dict[int, int] = {}
         #: the reading thread's span: [flow, begin, end, items, pull, pack, held]
@@ -153,10 +155,11 @@ class Timeline:
 
     def _started(self, event: WorkerStarted) -> None:
         self._aggregates.counts["workers_started"] += 1
-        lane = self._seat(event.worker)
+        lane = self._seat(event.worker, event.actor)
         if event.pid is not None and event.pid != self._pid:
             self._pids[event.worker] = event.pid
-        self._add_some("worker", self._now(), lane.number, event.worker, event.pid)
+        actor = () if event.actor is None else (event.actor,)
+        self._add_some("worker", self._now(), lane.number, event.worker, event.pid, *actor)
 
     def _gone(self, event: WorkerEnded) -> None:
         self._aggregates.counts["workers_ended"] += 1
@@ -165,15 +168,17 @@ class Timeline:
             return
         self._end_span(lane)
         lane.worker = None
-        self._free.append(lane)
-        self._free.sort(key=lambda free: -free.number)
+        free = self._free if event.actor is None else self._free_of_actors.setdefault(event.actor, [])
+        free.append(lane)
+        free.sort(key=lambda free: -free.number)
         self._add_some("gone", self._now(), lane.number, event.worker, event.reason)
 
-    def _seat(self, worker: int) -> _Lane:
+    def _seat(self, worker: int, actor: str | None = None) -> _Lane:
         lane = self._lanes.get(worker)
         if lane is None:
-            if self._free:
-                lane = self._free.pop()
+            free = self._free if actor is None else self._free_of_actors.setdefault(actor, [])
+            if free:
+                lane = free.pop()
             else:
                 # A replacement may be there before the worker that it replaces is gone.
                 self._seats += 1

@@ -16,7 +16,7 @@ from tests.process.indexes import Fussy, Index, Meeting, Model, Refused, Visit, 
 from tests.process.waiting import lines
 
 import allcores
-from allcores import NotPicklable, NotSupported, Pool, PoolClosed, SetupError, UsageError
+from allcores import NotPicklable, NotSupported, Pool, PoolClosed, SetupError, UsageError, events
 
 pytestmark = START_METHOD_WARNINGS
 
@@ -32,6 +32,29 @@ class TestActors:
             own = index.pid().result()
             assert (own != os.getpid()) == (place in PROCESSES)
             assert own not in pool.map(lambda _: os.getpid(), range(4)) or place not in PROCESSES
+
+    def test_its_pool_counts_and_shows_it(self, make_pool: Callable[..., Pool], place: str) -> None:
+        """Calls in the statistics, also when it is gone; its workers beside the others; its ends for observers."""
+        told: list[Any] = []
+        with make_pool(observers=[told.append]) as pool:
+            assert pool.map(abs, range(4)) == [0, 1, 2, 3]
+            before = pool.statistics()
+            assert before.actors == 0
+            with pool.actor(Index) as index:
+                assert [index.add().result() for _ in range(3)] == [1, 2, 3]
+                index.refuse("x").exception()
+                during = pool.statistics()
+                assert (during.actors, during.workers) == (1, before.workers + 1)
+                (shown,) = [status for status in pool.worker_status() if status.actor is not None]
+                assert (shown.actor, shown.done) == ("Index", 4)
+                assert len({status.worker for status in pool.worker_status()}) == len(pool.worker_status())
+            after = pool.statistics()
+            assert (after.actors, after.ok - before.ok, after.failed - before.failed) == (0, 3, 1)
+            assert sum(count for _, count in pool.item_times()) == 8
+        (began,) = [event for event in told if isinstance(event, events.WorkerStarted) and event.actor == "Index"]
+        work = [event for event in told if isinstance(event, events.WorkReported) and event.worker == began.worker]
+        assert sum(event.attempts for event in work) == 4
+        assert isinstance(told[-1], events.PoolEnded)
 
     def test_a_method_that_raises_leaves_the_object_as_it_is(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool(1) as pool, pool.actor(Index) as index:
