@@ -521,10 +521,10 @@ class Driver:
         error = PoolClosed(f"Pool {self.name!r} was closed.")
         activity_batcher = self.scheduler.state.activity_batcher
         for map_state in [*self._wakers, *self._calls.values()]:
+            if activity_batcher is not None:
+                activity_batcher.settle(map_state)
+                activity_batcher.tell(self.scheduler.state.events)
             if self._notifier.observers and not map_state.calls:
-                if activity_batcher is not None:
-                    activity_batcher.settle(map_state)
-                    activity_batcher.tell(self.scheduler.state.events)
                 ended = MapEnded(
                     map_state.number, map_state.settled, map_state.failed, not map_state.finished or map_state.cancelled
                 )
