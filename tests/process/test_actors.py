@@ -28,7 +28,6 @@ from allcores import (
     SetupError,
     TaskExited,
     TaskTimeout,
-    Timeline,
     UsageError,
     WorkerLost,
 )
@@ -72,20 +71,6 @@ def test_a_call_finds_what_is_around_the_caller(method: str, tmp_path: Path, mon
         assert index.around().result() == (str(tmp_path / "later"), "here")
         assert isinstance(index.die().exception(), WorkerLost)
         assert index.around().result() == (str(tmp_path / "later"), "here")
-
-
-def test_a_timeline_has_a_lane_for_it() -> None:
-    """Named, and beside those of the pool's workers; the object that is built anew goes on in it."""
-    timeline = Timeline()
-    with Pool(1, observers=[timeline]) as pool, pool.actor(Index) as index:
-        assert pool.map(abs, range(5)) == list(range(5))
-        assert index.add().result() == 1
-        assert isinstance(index.die().exception(), WorkerLost)
-        assert index.add().result() == 1
-    lanes = timeline.recording().lanes
-    assert {number: lane.actor for number, lane in lanes.items()} == {1: None, 2: "Index"}
-    assert sum(span.items for span in lanes[1].spans) == 5
-    assert len(lanes[2].seats) == 2 and lanes[2].spans
 
 
 def test_its_arguments_are_shown_shortly() -> None:

@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.process.indexes import Index
 from tests.process.waiting import Bell, Gate, ring, wait_at
 
 import allcores
@@ -194,6 +195,20 @@ def test_a_full_disk_ends_the_recording_not_the_run() -> None:
     with pytest.warns(RuntimeWarning, match="timeline '/dev/full' ends here"):
         with allcores.Pool(2, observers=[allcores.Timeline("/dev/full")]) as pool:
             assert pool.map(abs, range(1000)) == list(range(1000))
+
+
+def test_an_actor_has_a_lane() -> None:
+    """Named, and beside those of the pool's workers; the object that is built anew goes on in it."""
+    timeline = allcores.Timeline()
+    with allcores.Pool(1, observers=[timeline]) as pool, pool.actor(Index) as index:
+        assert pool.map(abs, range(5)) == list(range(5))
+        assert index.add().result() == 1
+        assert isinstance(index.die().exception(), allcores.WorkerLost)
+        assert index.add().result() == 1
+    lanes = timeline.recording().lanes
+    assert {number: lane.actor for number, lane in lanes.items()} == {1: None, 2: "Index"}
+    assert sum(span.items for span in lanes[1].spans) == 5
+    assert len(lanes[2].seats) == 2 and lanes[2].spans
 
 
 def test_trace_keeps_the_rules_of_its_format(tmp_path: Path) -> None:
