@@ -1,21 +1,20 @@
-"""Jobs are claimed, and finished by who has the claim: an attempt that has lost it writes nothing."""
+"""Jobs are claimed, and claims are given back: by who has them, or once their supervisor is gone."""
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any
 
-from sqlalchemy import RowMapping, TextClause, bindparam, delete, insert, select, text, update
+from sqlalchemy import TextClause, bindparam, select, text, update
 
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
+from allcores.jobs.ends import FENCE, as_dict, attempt_of, checked, end_of, fits, held, write, write_progress
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import BadJob, Claim, Finished, Job, JobError, Progress, State, WorkerInfo
-from allcores.jobs.reading import among, among_given, jobs_where, rows_of
-from allcores.jobs.rows import dumps, error_to_json, files_to_json, job_from_row, plain_text, progress_to_json
+from allcores.jobs.model import Claim, Finished, Job, JobError, Progress, State, WorkerInfo
+from allcores.jobs.reading import among, jobs_where, rows_of
+from allcores.jobs.rows import error_to_json, job_from_row
 
 #: delayed jobs that become due in one transaction
 _DUE_AT_ONCE = 1_000
@@ -55,18 +54,24 @@ _CLAIM = (
 )
 
 
-def claim(
-    transaction: Transaction, payloads: Sequence[tuple[int, Collection[str]]]
-) -> list[list[Claim] | AllcoresError]:
+#: how many jobs of which tasks to claim, of those that have jobs waiting; called in the transaction
+Choose = Callable[[frozenset[str]], tuple[int, Collection[str]]]
+
+
+def claim(transaction: Transaction, payloads: Sequence[Choose]) -> list[list[Claim] | AllcoresError]:
     """Up to so many jobs of these tasks: the highest priority first, then the oldest."""
-    return [_claimed(transaction, limit, frozenset(tasks)) for limit, tasks in payloads]
+    return [_claimed(transaction, choose) for choose in payloads]
 
 
-def _claimed(transaction: Transaction, limit: int, tasks: frozenset[str]) -> list[Claim]:
+def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
     connection = transaction.connection
     connection.execute(COMING_DUE[transaction.dialect], {"now": transaction.now})
+    waiting = frozenset(connection.execute(_WAITING).scalars())
+    limit, tasks = choose(waiting)
+    if limit < 1:
+        return []
     ready: list[tuple[int, int]] = []
-    for task in sorted(tasks.intersection(connection.execute(_WAITING).scalars())):
+    for task in sorted(waiting.intersection(tasks)):
         ready.extend((-row[1], row[0]) for row in connection.execute(_READY, {"task": task, "most": limit}))
     seqs = [seq for _, seq in sorted(ready)[:limit]]
     if not seqs:
@@ -126,163 +131,7 @@ def quarantine(transaction: Transaction, damaged: Sequence[Job]) -> None:
         )
 
 
-# -- the end of an attempt ------------------------------------------------------------------------------------------
-
-_FENCE = (
-    _jobs.c.seq,
-    _jobs.c.id,
-    _jobs.c.state,
-    _jobs.c.attempt,
-    _jobs.c.token,
-    _jobs.c.started,
-    _jobs.c.attempts,
-    _jobs.c.crashes,
-    _jobs.c.cancel_requested,
-    _jobs.c.arguments,
-)
-
-
-_HELD = {
-    dialect: select(*_FENCE).where(_jobs.c.seq.op("IN")(among_given(dialect, "bigint")))
-    for dialect in ("sqlite", "postgresql")
-}
-
-
-def _held(transaction: Transaction, claims: Sequence[Claim]) -> dict[str, Mapping[str, Any]]:
-    """Rows of claimed jobs, by id."""
-    given = {"given": json.dumps([claim.job.seq for claim in claims])}
-    found = transaction.connection.execute(_HELD[transaction.dialect], given)
-    return {row["id"]: _dict(row) for row in found.mappings()}
-
-
-def _dict(row: RowMapping) -> dict[str, Any]:
-    return {str(name): value for name, value in row.items()}
-
-
-def _fits(row: Mapping[str, Any] | None, claim: Claim) -> bool:
-    """Whether a row is still at this claim, or was when it was finished."""
-    return row is not None and row["attempt"] == claim.attempt and row["token"] == claim.token
-
-
-_FINISH = (
-    update(_jobs)
-    .where(_jobs.c.seq == bindparam("of"))
-    .values(
-        {
-            name: bindparam(f"new_{name}")
-            for name in (
-                "state", "due", "run_at", "finished", "attempts", "crashes", "result", "files", "error", "failure",
-                "cancel_requested", "note", "changed", "bytes",
-            )
-        }
-        | {"worker_pid": None}
-    )
-)  # fmt: skip
-
-
-def checked(outcome: Finished) -> dict[str, Any]:
-    """The columns of an outcome.
-
-    Raises:
-        BadJob: Its result cannot be kept, or it is none.
-    """
-    if outcome.state is State.RUNNING:
-        raise BadJob("an attempt does not end as running: give a final state, or QUEUED for another attempt")
-    result = dumps(outcome.result, "the result") if outcome.state is State.SUCCEEDED else None
-    error = outcome.error
-    return {
-        "state": outcome.state,
-        "result": result,
-        "files": files_to_json(tuple(outcome.files)),
-        "error": error_to_json(error),
-        "failure": None if error is None else plain_text(f"{error.cause}\n{error.type}"),
-        "file_bytes": sum(each.size for each in outcome.files),
-    }
-
-
-def finish(
-    transaction: Transaction, payloads: Sequence[tuple[Claim, Finished, dict[str, Any]]]
-) -> list[bool | AllcoresError]:
-    """Write how attempts ended; False for those that have lost their claim.
-
-    An end that is written a second time, because the first time was not known to have worked, is as true as it was.
-    """
-    rows = _held(transaction, [claim for claim, _, _ in payloads])
-    answers: list[bool | AllcoresError] = []
-    ends: list[dict[str, Any]] = []
-    failed: list[dict[str, Any]] = []
-    ended: set[str] = set()
-    latest: dict[int, tuple[Claim, Progress]] = {}
-    for claim, outcome, columns in payloads:
-        row = rows.get(claim.job.id)
-        if not _fits(row, claim):
-            answers.append(False)
-            continue
-        assert row is not None
-        answers.append(True)
-        if row["state"] != State.RUNNING or claim.job.id in ended:
-            continue  # it is written already
-        ended.add(claim.job.id)
-        end = _end(transaction, row, outcome, columns)
-        ends.append(end)
-        if end["new_state"] != State.SUCCEEDED:
-            failed.append(_attempt(transaction, row, end, outcome.crashed))
-        if outcome.progress is not None:
-            latest[claim.job.seq] = (claim, outcome.progress)
-    _write(transaction, ends, failed)
-    write_progress(transaction, latest)
-    return answers
-
-
-def _end(
-    transaction: Transaction, row: Mapping[str, Any], outcome: Finished, columns: Mapping[str, Any]
-) -> dict[str, Any]:
-    state: State = columns["state"]
-    now = transaction.now
-    note = plain_text(outcome.note)
-    if state is State.QUEUED and row["cancel_requested"]:
-        # Its process is gone, and nobody wants another attempt.
-        state, note = State.CANCELLED, note or "cancelled between two attempts"
-    queued = state is State.QUEUED
-    run_at = now if outcome.retry_at is None else outcome.retry_at
-    kept = len(columns["result"] or "") + len(columns["error"] or "") + int(columns["file_bytes"])
-    return {
-        "of": row["seq"],
-        "new_state": state.value,
-        "new_due": int(queued and run_at <= now),
-        "new_run_at": run_at if queued else row["started"],
-        "new_finished": None if queued else now,
-        "new_attempts": row["attempts"] + (not outcome.crashed),
-        "new_crashes": row["crashes"] + outcome.crashed,
-        "new_result": columns["result"],
-        "new_files": columns["files"],
-        "new_error": columns["error"],
-        "new_failure": columns["failure"],
-        "new_cancel_requested": int(bool(row["cancel_requested"]) and not queued),
-        "new_note": note,
-        "new_changed": transaction.change,
-        "new_bytes": len(row["arguments"]) + kept,
-    }
-
-
-def _attempt(transaction: Transaction, row: Mapping[str, Any], end: Mapping[str, Any], crashed: bool) -> dict[str, Any]:
-    return {
-        "seq": row["seq"],
-        "attempt": row["attempt"],
-        "started": row["started"] or transaction.now,
-        "finished": transaction.now,
-        "state": end["new_state"],
-        "crashed": int(crashed),
-        "error": end["new_error"],
-        "note": end["new_note"],
-    }
-
-
-def _write(transaction: Transaction, ends: list[dict[str, Any]], failed: list[dict[str, Any]]) -> None:
-    if ends:
-        transaction.connection.execute(_FINISH, ends)
-    if failed:
-        transaction.connection.execute(insert(schema.attempts), failed)
+# -- claims that are given back ------------------------------------------------------------------------------------
 
 
 def release(transaction: Transaction, payloads: Sequence[Sequence[Claim]]) -> list[int | AllcoresError]:
@@ -291,15 +140,28 @@ def release(transaction: Transaction, payloads: Sequence[Sequence[Claim]]) -> li
 
 
 def _released(transaction: Transaction, claims: Sequence[Claim]) -> int:
-    rows = _held(transaction, claims)
+    rows = held(transaction, claims)
     count = 0
     for claim in claims:
         row = rows.get(claim.job.id)
-        if not _fits(row, claim) or row is None or row["state"] != State.RUNNING:
+        if not fits(row, claim) or row is None or row["state"] != State.RUNNING:
             continue
         _queue_again(transaction, row["seq"], cancelled=bool(row["cancel_requested"]), note="")
         count += 1
     return count
+
+
+def release_strays(transaction: Transaction, payloads: Sequence[Sequence[Claim]]) -> list[int | AllcoresError]:
+    """Queue again what is claimed in the store by nobody: all that runs, but for these claims."""
+    answers: list[int | AllcoresError] = []
+    for claims in payloads:
+        known = {(claim.job.seq, claim.attempt, claim.token) for claim in claims}
+        found = transaction.connection.execute(select(*FENCE).where(text(schema.RUNNING))).mappings().all()
+        strays = [row for row in found if (row["seq"], row["attempt"], row["token"]) not in known]
+        for row in strays:
+            _queue_again(transaction, row["seq"], cancelled=bool(row["cancel_requested"]), note="")
+        answers.append(len(strays))
+    return answers
 
 
 def _queue_again(transaction: Transaction, seq: int, *, cancelled: bool, note: str) -> None:
@@ -324,11 +186,11 @@ def _queue_again(transaction: Transaction, seq: int, *, cancelled: bool, note: s
 
 def report_worker(transaction: Transaction, payloads: Sequence[tuple[Claim, int]]) -> list[bool | AllcoresError]:
     """Write down which process runs a claimed job: from now on its death is a crash."""
-    rows = _held(transaction, [claim for claim, _ in payloads])
+    rows = held(transaction, [claim for claim, _ in payloads])
     answers: list[bool | AllcoresError] = []
     for claim, pid in payloads:
         row = rows.get(claim.job.id)
-        holds = _fits(row, claim) and row is not None and row["state"] == State.RUNNING
+        holds = fits(row, claim) and row is not None and row["state"] == State.RUNNING
         answers.append(holds)
         if holds:
             transaction.connection.execute(update(_jobs).where(_jobs.c.seq == claim.job.seq).values(worker_pid=pid))
@@ -337,32 +199,17 @@ def report_worker(transaction: Transaction, payloads: Sequence[tuple[Claim, int]
 
 def report_progress(transaction: Transaction, payloads: Sequence[tuple[Claim, Progress]]) -> list[bool | AllcoresError]:
     """Write how far running jobs are; of several reports of one job only the last."""
-    rows = _held(transaction, [claim for claim, _ in payloads])
+    rows = held(transaction, [claim for claim, _ in payloads])
     latest: dict[int, tuple[Claim, Progress]] = {}
     answers: list[bool | AllcoresError] = []
     for claim, progress in payloads:
         row = rows.get(claim.job.id)
-        holds = _fits(row, claim) and row is not None and row["state"] == State.RUNNING
+        holds = fits(row, claim) and row is not None and row["state"] == State.RUNNING
         answers.append(holds)
         if holds:
             latest[claim.job.seq] = (claim, progress)
     write_progress(transaction, latest)
     return answers
-
-
-def write_progress(transaction: Transaction, latest: Mapping[int, tuple[Claim, Progress]]) -> None:
-    """Write progress in place of what was there."""
-    if not latest:
-        return
-    table = schema.progress
-    transaction.connection.execute(delete(table).where(table.c.seq.in_(among(transaction.dialect, list(latest)))))
-    transaction.connection.execute(
-        insert(table),
-        [
-            {"seq": seq, "attempt": claim.attempt, "body": progress_to_json(progress)}
-            for seq, (claim, progress) in latest.items()
-        ],
-    )
 
 
 # -- after the death of a supervisor --------------------------------------------------------------------------------
@@ -376,12 +223,12 @@ def recover(transaction: Transaction, payloads: Sequence[int]) -> list[list[Job]
 def _recovered(transaction: Transaction, most_crashes: int) -> list[Job]:
     connection = transaction.connection
     rows = (
-        connection.execute(select(*_FENCE, _jobs.c.worker_pid).where(text(schema.RUNNING)).order_by(_jobs.c.seq))
+        connection.execute(select(*FENCE, _jobs.c.worker_pid).where(text(schema.RUNNING)).order_by(_jobs.c.seq))
         .mappings()
         .all()
     )
     for each in rows:
-        row = _dict(each)
+        row = as_dict(each)
         if not row["worker_pid"]:
             _queue_again(
                 transaction,
@@ -404,8 +251,8 @@ def _recovered(transaction: Transaction, most_crashes: int) -> list[Job]:
             State.QUARANTINED: f"quarantined after {crashes} crashes",
         }[state]
         outcome = Finished(state, error=error, crashed=True, note=note)
-        end = _end(transaction, row, outcome, checked(outcome))
-        _write(transaction, [end], [_attempt(transaction, row, end, True)])
+        end = end_of(transaction, row, outcome, checked(outcome))
+        write(transaction, [end], [attempt_of(transaction, row, end, True)])
         # Whoever had it and lives after all has lost it.
         connection.execute(update(_jobs).where(_jobs.c.seq == row["seq"]).values(token=None))
     scrub(transaction)

@@ -16,7 +16,7 @@ import stat
 import struct
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from allcores.errors import AllcoresError
@@ -77,14 +77,16 @@ class CommitServer:
     Args:
         folder: Of the store.
         commits: Of this process.
+        committed: Called after each commit, before it is answered.
 
     Raises:
         OSError: The socket cannot be made: others then commit by themselves.
     """
 
-    def __init__(self, folder: str, commits: GroupCommit) -> None:
+    def __init__(self, folder: str, commits: GroupCommit, committed: Callable[[], None]) -> None:
         self._folder = folder
         self._commits = commits
+        self._committed = committed
         self._pid = os.getpid()
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._selector = selectors.DefaultSelector()
@@ -182,6 +184,7 @@ class CommitServer:
     def _commit(self, requests: list[tuple[_Connection, list[dict[str, Any]]]]) -> None:
         operations = [(submit, Prepared(row)) for _, rows in requests for row in rows]
         answers = iter(self._commits.run_all(operations))
+        self._committed()
         for connection, rows in requests:
             frame = _frame([_told(next(answers)) for _ in rows])
             try:

@@ -188,16 +188,23 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
         """A connection in a transaction that nobody else writes beside; committed at the end of the block.
+
+        Args:
+            durable: Wait for the disk. False: a power cut may undo it, but never without undoing all that was
+                committed after it; what a crash of a program leaves is the same.
 
         Raises:
             StoreError: Nothing was written.
         """
         with self._translated(), self._connection() as connection:
             if self.dialect == "sqlite":
+                self._set_synchronous(connection, self._synchronous if durable else "NORMAL")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
+                if not durable:
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(self.busy_s * 1000)}ms'")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
             failpoint("jobs.begin")
@@ -205,6 +212,12 @@ class Database:
             failpoint("jobs.commit.before")
             connection.commit()
             failpoint("jobs.commit.after")
+
+    def _set_synchronous(self, connection: Connection, wanted: str) -> None:
+        # Outside of a transaction: SQLite refuses it in one.
+        if connection.info.get("synchronous", self._synchronous) != wanted:
+            connection.exec_driver_sql(f"PRAGMA synchronous = {wanted}")
+            connection.info["synchronous"] = wanted
 
     @contextlib.contextmanager
     def plain(self) -> Iterator[Connection]:

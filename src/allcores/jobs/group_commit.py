@@ -69,6 +69,7 @@ Handler = Callable[[Transaction, Sequence[P]], "list[R | AllcoresError]"]
 class _Operation:
     handler: Handler[Any, Any]
     payload: Any
+    durable: bool = True
     done: bool = False
     answer: Any = None
     error: BaseException | None = None
@@ -89,19 +90,26 @@ class GroupCommit:
         self._turn = threading.Lock()
         self._waiting: deque[_Operation] = deque()
 
-    def run(self, handler: Handler[P, R], payload: P) -> R:
+    def run(self, handler: Handler[P, R], payload: P, *, durable: bool = True) -> R:
         """Carry out one operation; returns once it is committed.
+
+        Args:
+            handler: What carries it out.
+            payload: What it is given.
+            durable: Wait for the disk; False only for what may be undone by a power cut.
 
         Raises:
             AllcoresError: What the handler answers, or the store's trouble.
         """
-        return self.run_all([(handler, payload)])[0]()  # type: ignore[no-any-return]
+        return self.run_all([(handler, payload)], durable=durable)[0]()  # type: ignore[no-any-return]
 
-    def run_all(self, operations: Sequence[tuple[Handler[Any, Any], Any]]) -> list[Callable[[], Any]]:
+    def run_all(
+        self, operations: Sequence[tuple[Handler[Any, Any], Any]], *, durable: bool = True
+    ) -> list[Callable[[], Any]]:
         """Carry out several operations, in order; for each, a function that returns its answer or raises its error."""
         if self._pid != os.getpid():
             self._after_fork()
-        mine = [_Operation(handler, payload) for handler, payload in operations]
+        mine = [_Operation(handler, payload, durable) for handler, payload in operations]
         self._waiting.extend(mine)
         while mine and not mine[-1].done:
             with self._turn:
@@ -132,7 +140,7 @@ class GroupCommit:
                 each.done = True
 
     def _commit(self, batch: list[_Operation]) -> None:
-        with self._database.writing() as connection:
+        with self._database.writing(durable=any(each.durable for each in batch)) as connection:
             transaction = Transaction(connection, self._database.dialect)
             start = 0
             while start < len(batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,13 @@ class Look:
         change: The store's change number.
         waiting: Tasks that have jobs which could run.
         next_at: When the next delayed job may run, seconds since 1970; None: there is none.
+        due: Whether that time has come: which task it is of, the claim finds out.
     """
 
     change: int
     waiting: frozenset[str]
     next_at: float | None
+    due: bool
 
 
 def look(store: JobStore) -> Look:
@@ -42,7 +45,8 @@ def look(store: JobStore) -> Look:
         change = int(connection.execute(_CHANGE).scalar() or 0)
         waiting = frozenset(connection.execute(_WAITING).scalars())
         next_at = connection.execute(_NEXT).scalar()
-    return Look(change, waiting, None if next_at is None else float(next_at))
+    next_at = None if next_at is None else float(next_at)
+    return Look(change, waiting, next_at, next_at is not None and next_at <= time.time())
 
 
 def ended_with_webhook(store: JobStore, since: float) -> list[tuple[str, float]]:

@@ -14,7 +14,6 @@ from allcores.jobs.model import Job, Submission, Submitted
 from allcores.jobs.running_job import FAILED_ITEMS
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place, Registry
-from allcores.jobs.wake import wake
 
 
 class Queue:
@@ -110,9 +109,7 @@ class Queue:
 
     def submit_all(self, submissions: Iterable[Submission]) -> list[Submitted]:
         """Put what `submission` made into the queue, in one transaction, and wake the supervisor."""
-        submitted = self.store.submit_many(list(submissions))
-        wake(self.store.folder)
-        return submitted
+        return self.store.submit_many(list(submissions))
 
     def get(self, id: str) -> Job | None:
         """The job as it is now; None if there is none."""
@@ -158,13 +155,11 @@ class Queue:
     def cancel(self, id: str, by: str = "") -> bool:
         """Ask for the end of a job; False if it has ended. It is `cancelled` once its process is gone."""
         count = self.store.cancel([id], by).count
-        wake(self.store.folder)
         return count > 0
 
     def retry(self, id: str, by: str = "") -> bool:
         """Run a job that has ended again; False if it has not. A run goes on at the item where it was."""
         count = self.store.retry([id], by).count
-        wake(self.store.folder)
         return count > 0
 
     def retry_failed_items(self, id: str, by: str = "") -> Job:

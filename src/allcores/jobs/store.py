@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, text
 
 from allcores.errors import AllcoresError, UsageError
-from allcores.jobs import actions, checkpoints, claims, commit_socket, schema, submissions
+from allcores.jobs import actions, checkpoints, claims, commit_socket, ends, schema, submissions
 from allcores.jobs.database import BUSY_S, Database
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
@@ -28,9 +29,25 @@ from allcores.jobs.reading import among
 from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
 from allcores.jobs.store_actions import StoreActions
 from allcores.jobs.supervisor_lock import SupervisorLock, supervisor_of
+from allcores.jobs.wake import wake
 
 #: crashes after which a job is run no more
 MAX_CRASHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """What became of an exchange.
+
+    Attributes:
+        held: For each end whether the claim was held; whole only without an error.
+        claims: What was claimed.
+        error: Why something may not have been written.
+    """
+
+    held: list[bool]
+    claims: list[Claim]
+    error: Exception | None
 
 
 class JobStore(StoreActions):
@@ -54,6 +71,23 @@ class JobStore(StoreActions):
         self._client = commit_socket.CommitClient(str(folder), database.busy_s + 5.0)
         self._server: commit_socket.CommitServer | None = None
         self._lock: SupervisorLock | None = None
+        self._when_changed: Callable[[], None] | None = None
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether all that changes it is on this machine, and wakes the supervisor."""
+        return self._database.dialect == "sqlite"
+
+    def when_changed(self, call: Callable[[], None] | None) -> None:
+        """Have a function called, by any thread, when others have changed something; for the supervisor."""
+        self._when_changed = call
+
+    def _changed(self) -> None:
+        call = self._when_changed
+        if call is not None:
+            call()
+        elif self._server is None:
+            wake(self.folder)
 
     @classmethod
     def open(
@@ -174,7 +208,9 @@ class JobStore(StoreActions):
         return self._handed_over(rows) or self._submitted_here(rows)
 
     def _submitted_here(self, rows: Sequence[submissions.Prepared]) -> list[Submitted]:
-        return [answer() for answer in self._commits.run_all([(submissions.submit, row) for row in rows])]
+        answers = self._commits.run_all([(submissions.submit, row) for row in rows])
+        self._changed()
+        return [answer() for answer in answers]
 
     def _handed_over(self, rows: Sequence[submissions.Prepared]) -> list[Submitted]:
         """What became of submissions that the supervisor, another process, has committed; nothing if it has not."""
@@ -212,7 +248,7 @@ class JobStore(StoreActions):
         self._lock = SupervisorLock(self.folder, self._database, before_release=self._without_supervisor)
         # Where there can be no socket, others commit by themselves.
         with suppress(OSError, AttributeError):
-            self._server = commit_socket.CommitServer(str(self.folder), self._commits)
+            self._server = commit_socket.CommitServer(str(self.folder), self._commits, self._changed)
         return self._lock
 
     def supervisor_pid(self) -> int | None:
@@ -231,7 +267,7 @@ class JobStore(StoreActions):
         self._check_supervisor()
         if limit < 1 or not tasks:
             return []
-        return self._commits.run(claims.claim, (limit, tasks))
+        return self._commits.run(claims.claim, lambda _: (limit, tasks), durable=False)
 
     def finish(self, claim: Claim, outcome: Finished) -> bool:
         """Write how an attempt ended, if this claim is still the job's.
@@ -247,10 +283,56 @@ class JobStore(StoreActions):
         """
         return self.finish_many([(claim, outcome)])[0]
 
-    def finish_many(self, ends: Sequence[tuple[Claim, Finished]]) -> list[bool]:
+    def finish_many(self, finished: Sequence[tuple[Claim, Finished]]) -> list[bool]:
         """The same for several, committed together: a commit costs a wait for the disk, however much is in it."""
-        checked = [(claim, outcome, claims.checked(outcome)) for claim, outcome in ends]
-        return [answer() for answer in self._commits.run_all([(claims.finish, each) for each in checked])]
+        checked = [(claim, outcome, ends.checked(outcome)) for claim, outcome in finished]
+        return [answer() for answer in self._commits.run_all([(ends.finish, each) for each in checked])]
+
+    def exchange(
+        self, finished: Sequence[ends.End], releases: Sequence[Claim], choose: claims.Choose | None
+    ) -> Exchanged:
+        """Write how attempts ended, give claims back, and claim what comes next: all in one commit.
+
+        A claim alone does not wait for the disk: after a power cut the job is queued as if it had not been claimed,
+        and an end that was written is never there without its claim.
+
+        Args:
+            finished: As `ends.checked` made them.
+            releases: Claims to give back.
+            choose: How many jobs of which tasks to claim; it may be called more than once, and what was claimed by an
+                earlier call may be claimed all the same (`release_strays`). None: nothing is claimed.
+        """
+        self._check_supervisor()
+        operations: list[tuple[Any, Any]] = [(ends.finish, each) for each in finished]
+        if releases:
+            operations.append((claims.release, list(releases)))
+        if choose is not None:
+            operations.append((claims.claim, choose))
+        answers = self._commits.run_all(operations, durable=bool(finished))
+        held: list[bool] = []
+        claimed: list[Claim] = []
+        error: Exception | None = None
+        # What was claimed is told whatever became of the rest.
+        for number, answer in enumerate(answers):
+            try:
+                told = answer()
+            except Exception as its_own:
+                error = its_own
+                continue
+            if number < len(finished):
+                held.append(told)
+            elif operations[number][0] is claims.claim:
+                claimed = told
+        return Exchanged(held, claimed, error)
+
+    def release_strays(self, known: Sequence[Claim]) -> int:
+        """Queue again what is claimed by nobody, after a claim that raised and may have been committed; how many.
+
+        Args:
+            known: All claims that this process has.
+        """
+        self._check_supervisor()
+        return self._commits.run(claims.release_strays, list(known))
 
     def release(self, claims_: Sequence[Claim]) -> int:
         """Give claims back: their jobs are queued as they were, and no attempt is charged. Returns how many."""
@@ -266,7 +348,12 @@ class JobStore(StoreActions):
 
     def report_progress(self, claim: Claim, progress: Progress) -> bool:
         """Write how far a running job is; False if the claim was lost. A few times a second is enough."""
-        return self._commits.run(claims.report_progress, (claim, progress))
+        return self.report_all_progress([(claim, progress)])[0]
+
+    def report_all_progress(self, reports: Sequence[tuple[Claim, Progress]]) -> list[bool]:
+        """The same for several jobs, committed together."""
+        operations = [(claims.report_progress, each) for each in reports]
+        return [answer() for answer in self._commits.run_all(operations, durable=False)]
 
     def recover(self, *, max_crashes: int = MAX_CRASHES) -> list[Job]:
         """Queue again what a supervisor that is gone had claimed; call it once, at the start.

@@ -17,6 +17,9 @@ from allcores.jobs.store_reading import StoreReading
 class StoreActions(StoreReading):
     """The part of a store that people act on; each action writes a row of the audit."""
 
+    def _changed(self) -> None:
+        """Something was changed that the supervisor has to know of."""
+
     def cancel(self, which: Collection[str] | Snapshot, by: str) -> Changed:
         """Cancel queued jobs, and ask for the end of running ones; others are skipped."""
         return self._act("cancel", actions.cancel, which, by)
@@ -44,6 +47,7 @@ class StoreActions(StoreReading):
                 select(table.c.count).where(table.c.seq == audit, table.c.action == "delete")
             ).scalar()
         actions.check_undo(len(ids), int(deleted or 1))
+        self._changed()
         row = self._commits.run(actions.write_down, (by, "undelete", len(ids), {"audit": audit}))
         return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row)
 
@@ -71,6 +75,7 @@ class StoreActions(StoreReading):
                 done: list[str] = self._commits.run(actions.portion_of_ids, (act, portion, audit))
                 changed += done
             skipped = len(ids) - len(changed)
+        self._changed()
         return Changed(len(changed), skipped, tuple(changed[: actions.NAMED]), audit)
 
     def write_audit(self, by: str, action: str, count: int = 1, detail: dict[str, Any] | None = None) -> int:

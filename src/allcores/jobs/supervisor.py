@@ -15,20 +15,22 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from allcores.errors import TaskTimeout, UsageError, WorkerLost
-from allcores.jobs import decisions, health, queries, stacks, wake
+from allcores.jobs import decisions, health, stacks, wake
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
 from allcores.jobs.duty import Duty
-from allcores.jobs.model import BadJob, Claim, Finished, JobError, State, StoreError
-from allcores.jobs.plain_call import Answer, failure
+from allcores.jobs.model import Claim, Finished, StoreError
+from allcores.jobs.plain_call import Answer
 from allcores.jobs.pool_side import PoolSide, PoolTrouble
 from allcores.jobs.process_side import ProcessEnd, ProcessSide, progress_of
 from allcores.jobs.retention import Retention
+from allcores.jobs.store_side import StoreSide
 from allcores.jobs.tasks import Place, Registry
 from allcores.jobs.webhooks import WebhookDuty
 from allcores.limits import Limits
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("allcores.jobs")
 
-#: seconds between two looks at the store where nobody woke us
-LOOK_S = 0.02
 #: seconds between two looks at processes that are to end
 WATCH_S = 0.01
 #: seconds between two looks at what is slow: who runs what, for how long
@@ -95,20 +95,17 @@ class Supervisor:
         self._selector.register(self._wake_ours, selectors.EVENT_READ)
         self._pool = PoolSide(cores, self.registry.places, folder, limits or Limits(), self._wake)
         self._processes = ProcessSide(folder, self.registry.places, self._shares, self._selector, boot_s)
+        self._store_side = StoreSide(store)
+        #: tasks that have processes of their own
+        self._with_job = frozenset(name for name in self.registry if self.registry[name].takes_job)
         self._random = random.Random()
         self._started = time.time()
         #: asked to end: 1 in peace, 2 now
         self._stopping = 0
         self._drain_until: float | None = None
-        #: ends that are not written yet
-        self._ends: list[tuple[Claim, Finished]] = []
-        self._releases: list[Claim] = []
-        self._look: queries.Look | None = None
-        self._looked_at = self._slow_at = self._health_at = 0.0
-        self._seen_change = -1
+        self._slow_at = self._health_at = 0.0
         self._store_trouble = ""
         self._trouble_until = 0.0
-        self._lost_claims = 0
         self._listener: wake.Listener | None = None
         #: what it sees to besides
         self.duties: list[Duty] = [
@@ -130,6 +127,10 @@ class Supervisor:
     def _wake(self) -> None:
         with contextlib.suppress(OSError):
             self._wake_theirs.send(b"w")
+
+    def _changed(self) -> None:
+        self._store_side.wake()
+        self._wake()
 
     def handle_signals(self) -> None:
         """SIGTERM and Ctrl-C ask it to end, a second one at once. For the main thread."""
@@ -155,6 +156,7 @@ class Supervisor:
                 self._listener = listener
                 if listener.socket is not None:
                     self._selector.register(listener.socket, selectors.EVENT_READ)
+                self.store.when_changed(self._changed)
                 stacks.tidy(self._folder)
                 for job in self.store.recover(max_crashes=self._policy.most_crashes):
                     log.info("job %s (%s): %s", job.id, job.task, job.note)
@@ -166,6 +168,7 @@ class Supervisor:
                     self._step()
                     self._wait()
         finally:
+            self.store.when_changed(None)
             self._pool.close()
             for process in list(self._processes.processes.values()):
                 process.kill()
@@ -185,7 +188,7 @@ class Supervisor:
     def _is_over(self) -> bool:
         if not self._stopping:
             return False
-        return not (self._pool.calls or self._processes.processes or self._ends or self._releases) or (
+        return not (self._pool.calls or self._processes.processes or self._store_side.has_something) or (
             self._drain_until is not None and time.monotonic() > self._drain_until + 10.0
         )
 
@@ -196,10 +199,10 @@ class Supervisor:
         watching = any(call.ending_for for call in self._pool.calls.values()) or any(
             process.kill_at is not None for process in self._processes.processes.values()
         )
-        until = min(self._looked_at + LOOK_S, self._slow_at + SLOW_S if busy else self._health_at + health.REPORT_S)
+        until = min(self._store_side.next_look, self._slow_at + SLOW_S if busy else self._health_at + health.REPORT_S)
         if watching:
             until = min(until, now + WATCH_S)
-        if self._ends or self._releases:
+        if self._store_side.has_something:
             until = min(until, max(self._trouble_until, now))
         for key, _ in self._selector.select(max(0.0, until - now)):
             if key.fileobj is self._wake_ours:
@@ -207,19 +210,21 @@ class Supervisor:
                     self._wake_ours.recv(65_536)
             elif self._listener is not None and key.fileobj is self._listener.socket:
                 self._listener.take()
-                self._looked_at = 0.0
+                self._store_side.wake()
 
     def _step(self) -> None:
         now = time.monotonic()
         if self._stopping:
             self._drain(now)
+        free = self._shares.free
         self._processes.hear(now)
         self._processes.watch(now)
         self._collect(now)
+        if self._shares.free > free:
+            self._store_side.wake()
         if now >= self._trouble_until:
             try:
-                self._write()
-                self._look_and_claim(now)
+                self._exchange(now)
                 self._store_trouble = ""
             except StoreError as error:
                 self._store_trouble = str(error)
@@ -239,19 +244,19 @@ class Supervisor:
         for call, outcome in self._pool.ended():
             claim = call.claim
             if isinstance(outcome, PoolTrouble):
-                self._releases.append(claim)
+                self._store_side.release(claim)
             elif isinstance(outcome, TaskTimeout):
-                self._ends.append((claim, decisions.after_deadline(call.timeout or 0.0)))
+                self._store_side.end(claim, decisions.after_deadline(call.timeout or 0.0))
             elif isinstance(outcome, WorkerLost):
                 end = decisions.after_crash(claim, decisions.lost(outcome), self._policy, wall)
-                self._ends.append((claim, end))
+                self._store_side.end(claim, end)
             elif isinstance(outcome, Answer):
-                self._ends.append((claim, self._answered(claim, outcome, wall)))
+                self._store_side.end(claim, self._answered(claim, outcome, wall))
         for call in self._pool.gone():
             if call.ending_for == "cancel":
-                self._ends.append((call.claim, decisions.after_cancel()))
+                self._store_side.end(call.claim, decisions.after_cancel())
             else:
-                self._releases.append(call.claim)
+                self._store_side.release(call.claim)
         for ended in self._processes.ended():
             self._process_ended(ended, wall)
 
@@ -267,12 +272,12 @@ class Supervisor:
         if ended.answer is not None:
             end = self._answered(claim, ended.answer, wall)
         elif process.drained:
-            self._releases.append(claim)
+            self._store_side.release(claim)
             return
         elif process.ended_for == "cancel":
             end = decisions.after_cancel()
         elif process.ended_for == "drain":
-            self._releases.append(claim)
+            self._store_side.release(claim)
             return
         elif process.ended_for == "deadline":
             end = decisions.after_deadline((process.deadline or 0.0) - process.started)
@@ -280,78 +285,58 @@ class Supervisor:
             assert ended.death is not None
             end = decisions.after_crash(claim, ended.death, self._policy, wall)
         progress = progress_of(process.last_progress)
-        self._ends.append((claim, _with(end, progress=progress) if progress is not None else end))
+        self._store_side.end(claim, end if progress is None else replace(end, progress=progress))
 
     # --- the store ---
 
-    def _write(self) -> None:
-        """Write what has ended; it stays in the list until that is known to have worked."""
-        if self._ends:
-            ends = self._ends[:]
-            try:
-                held = self.store.finish_many(ends)
-            except BadJob:
-                held = [self._finish_one(claim, end) for claim, end in ends]
-            del self._ends[: len(ends)]
-            for (claim, _), holds in zip(ends, held, strict=True):
-                if not holds:
-                    self._lost_claims += 1
-                    log.warning("job %s: this attempt had lost its claim; its end is not written", claim.job.id)
-            self._looked_at = 0.0
-        if self._releases:
-            releases = self._releases[:]
-            self.store.release(releases)
-            del self._releases[: len(releases)]
-        for process in self._processes.processes.values():
-            progress = progress_of(process.progress)
-            if progress is not None:
+    def _exchange(self, now: float) -> None:
+        """Write what has ended and claim what comes next."""
+        side = self._store_side
+        self._report_progress()
+        found = side.look(now, lambda job: self._end(job, now))
+        if not side.has_something:
+            if found is None:
+                return
+            if self._choose(frozenset(self.registry) if found.due else found.waiting)[0] < 1:
+                return
+        done = side.exchange(self._choose, self._at_work)
+        for claim in done.claims:
+            self._begin(claim, now)
+        if done.error is not None:
+            raise done.error
+
+    def _report_progress(self) -> None:
+        told = [(each, progress_of(each.progress)) for each in self._processes.processes.values()]
+        reports = [(process.claim, progress) for process, progress in told if progress is not None]
+        if reports:
+            self.store.report_all_progress(reports)
+            for process, _ in told:
                 process.progress = None
-                self.store.report_progress(process.claim, progress)
 
-    def _finish_one(self, claim: Claim, end: Finished) -> bool:
-        try:
-            return self.store.finish(claim, end)
-        except BadJob as error:
-            answer = failure(error)
-            failed = JobError(answer.type, answer.message, cause="result")
-            return self.store.finish(claim, Finished(State.FAILED, error=failed, note="its result cannot be kept"))
+    def _end(self, job: str, now: float) -> None:
+        if not self._pool.end(job, "cancel"):
+            self._processes.end(job, "cancel", now)
 
-    def _look_and_claim(self, now: float) -> None:
-        if now - self._looked_at < LOOK_S:
-            return
-        self._looked_at = now
-        found = queries.look(self.store)
-        if found.change != self._seen_change:
-            self._seen_change = found.change
-            for job in self.store.cancel_requests():
-                if not self._pool.end(job, "cancel"):
-                    self._processes.end(job, "cancel", now)
-        due = found.next_at is not None and found.next_at <= time.time()
-        waiting = found.waiting & self.registry.keys()
-        if self._stopping or not (waiting or due):
-            return
-        self._claim(waiting, due, now)
+    def _at_work(self) -> Iterator[Claim]:
+        yield from (call.claim for call in self._pool.calls.values())
+        yield from (process.claim for process in self._processes.processes.values())
 
-    def _claim(self, waiting: frozenset[str] | set[str], due: bool, now: float) -> None:
+    def _choose(self, waiting: frozenset[str]) -> tuple[int, frozenset[str]]:
+        """How many jobs to claim, and of which tasks, of those that have jobs waiting."""
+        if self._stopping or self._processes.wanting:
+            return 0, frozenset()
         self._count_plain()
         room = self._shares.free
-        mapping = {name for name in self.registry if self.registry[name].takes_job}
-        wanted: set[str] = set(self.registry) if due else set(waiting)
-        if self._processes.wanting:
-            return
+        wanted = waiting & self.registry.keys()
         if not self._pool.usable:
-            wanted &= mapping
-        plain = wanted - mapping
-        if room > 0 and wanted & mapping:
+            wanted &= self._with_job
+        if room > 0 and wanted & self._with_job:
             # By priority among all of them: as many as have a core now.
-            claims = self.store.claim(room, wanted)
-        else:
-            room += self._pool.ahead - max(0, len(self._pool.calls) - self._shares.cores) if plain else 0
-            claims = self.store.claim(room, plain) if room > 0 and plain else []
-        for claim in claims:
-            self._begin(claim, now)
-        if claims:
-            self._looked_at = 0.0
+            return room, wanted
+        plain = wanted - self._with_job
+        if plain:
+            room += self._pool.ahead - max(0, len(self._pool.calls) - self._shares.cores)
+        return (room, plain) if plain else (0, plain)
 
     def _count_plain(self) -> None:
         self._shares.plain = min(len(self._pool.calls), self._shares.cores)
@@ -366,7 +351,7 @@ class Supervisor:
                 self._pool.begin(claim, timeout)
         except (PoolTrouble, OSError) as error:
             log.warning("job %s cannot be begun now: %s", claim.job.id, error)
-            self._releases.append(claim)
+            self._store_side.release(claim)
             self._trouble_until = now + TROUBLE_S
 
     # --- now and then ---
@@ -430,7 +415,7 @@ class Supervisor:
             cores=self._shares.cores,
             running=running,
             claimed=max(0, len(self._pool.calls) + len(self._processes.processes) - running),
-            lost_claims=self._lost_claims,
+            lost_claims=self._store_side.lost_claims,
             workers=tuple(workers),
             tasks=tuple(self.registry),
             schedules={name: at for each in self.duties for name, at in each.next_times().items()},
@@ -455,12 +440,6 @@ class Supervisor:
                 self._pool.end(job, "drain")
             for job in list(self._processes.processes):
                 self._processes.end(job, "drain", now)
-
-
-def _with(end: Finished, **changes: object) -> Finished:
-    from dataclasses import replace
-
-    return replace(end, **changes)  # type: ignore[arg-type]
 
 
 def _memory(pid: int) -> int | None:

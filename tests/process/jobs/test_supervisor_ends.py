@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process.jobs.conftest import PATIENCE_S, TASKS, Running, lines, until
 
+from allcores import failpoints
 from allcores.jobs import AlreadySupervised, JobStore, Queue, Supervisor, health
-from allcores.jobs.model import Claim, Finished, StoreError
+from allcores.jobs.claims import Choose
+from allcores.jobs.ends import End
+from allcores.jobs.model import Claim, StoreError
 from allcores.jobs.pool_side import is_alive
+from allcores.jobs.store import Exchanged
 
 
 def test_kill_9_loses_no_job_and_leaves_no_process(queue: Queue, supervise: Any, tmp_path: Path) -> None:
@@ -41,6 +47,8 @@ def test_a_stopped_supervisor_goes_on(queue: Queue, supervise: Any, tmp_path: Pa
     """Nobody takes its jobs, and none of them runs twice."""
     supervisor = supervise()
     job = queue.submit("hold", {"path": str(tmp_path / "t")})
+    # Nothing is left to be written: it is not stopped while it has the lock.
+    until(lambda: (found := queue.get(job.id)) is not None and found.worker is not None and found.worker.pid)
     until(lambda: lines(tmp_path / "t.pids"))
     supervisor.popen.send_signal(signal.SIGSTOP)
     (tmp_path / "t").touch()
@@ -105,24 +113,55 @@ def test_a_run_that_is_drained_goes_on_later(queue: Queue, supervise: Any, tmp_p
 
 
 def test_a_commit_that_is_not_known_to_have_worked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made again, and changes nothing the second time."""
-    kept = JobStore.finish_many
-    calls: list[list[bool]] = []
+    """An end is written again, which changes nothing; a claim that nobody has is given back, and costs no attempt."""
+    kept = JobStore.exchange
+    told: list[tuple[str, list[bool]]] = []
 
-    def unsure(store: JobStore, ends: list[tuple[Claim, Finished]]) -> list[bool]:
-        held = kept(store, ends)
-        calls.append(held)
-        if len(calls) == 1:
+    def unsure(store: JobStore, finished: list[End], releases: list[Claim], choose: Choose | None) -> Exchanged:
+        done = kept(store, finished, releases, choose)
+        kinds = ["end" for _ in finished[:1]] + ["claim" for _ in done.claims[:1]]
+        told.extend((kind, done.held) for kind in kinds)
+        if kinds and [kind for kind, _ in told].count(kinds[0]) == 1:
             raise StoreError("the connection broke in that moment")
-        return held
+        return done
 
-    monkeypatch.setattr(JobStore, "finish_many", unsure)
+    monkeypatch.setattr(JobStore, "exchange", unsure)
     with Running(tmp_path) as running:
-        job = running.run("add", {"a": 1})
-        until(lambda: len(calls) >= 2)
-        assert calls[:2] == [[True], [True]]
-        assert (job.state, job.result, job.attempts) == ("succeeded", 2, 1)
-        assert running.store.attempts(job.id) == []
+        job = running.run("die_once", {"path": str(tmp_path / "t")})
+        # The end of the first attempt is written twice, and that of the second.
+        until(lambda: [held for kind, held in told if kind == "end"][2:] == [[True]])
+        # Claimed in vain, then once for each of its two attempts, of which the first one died.
+        assert [kind for kind, _ in told].count("claim") == 3
+        assert (job.state, job.attempts, job.crashes) == ("succeeded", 1, 1)
+        assert len(lines(tmp_path / "t")) == 2
+        assert [each.crashed for each in running.store.attempts(job.id)] == [True]
+
+
+def test_a_claim_that_was_committed_by_an_unsure_try(tmp_path: Path) -> None:
+    """A commit of several that raises is tried again one by one, though it may have worked."""
+    path = str(tmp_path / "t")
+    tripped: list[str] = []
+
+    def trip(at: str) -> None:
+        if at != "jobs.commit.after" or tripped:
+            return
+        with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as db:
+            states = dict(db.execute("SELECT state, count(*) FROM allcores_jobs GROUP BY state"))
+        if states.get("succeeded") and states.get("running"):
+            tripped.append(at)
+            raise StoreError("the connection broke in that moment")
+
+    with Running(tmp_path, workers=1) as running:
+        running.queue.submit("hold", {"path": path})
+        until(lambda: lines(f"{path}.pids"))
+        second = running.queue.submit("echo", {"value": 1})
+        failpoints.install(trip)
+        try:
+            Path(path).touch()
+            job = running.queue.wait(second.id, PATIENCE_S)
+        finally:
+            failpoints.install(None)
+        assert tripped and (job.state, job.result, job.attempts, job.crashes) == ("succeeded", 1, 1, 0)
 
 
 def test_a_lost_claim_writes_nothing(tmp_path: Path) -> None:
