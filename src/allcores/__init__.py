@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     )
     from allcores.limits import Limits, Retry
     from allcores.monitoring import LiveView, ProgressBar
-    from allcores.outcome import Kind, Outcome
+    from allcores.outcome import AnyOutcome, Kind, Outcome
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.default_pool import (
@@ -113,7 +113,7 @@ _HOMES = {
     "pool.worker_status": ("WorkerStatus",),
     "limits": ("Limits", "Retry"),
     "pool.pool_log": ("Logs",),
-    "outcome": ("Kind", "Outcome"),
+    "outcome": ("AnyOutcome", "Kind", "Outcome"),
     "pool.pool": ("Pool",),
     "pool.statistics": ("Statistics",),
     "monitoring": ("LiveView", "ProgressBar"),
@@ -143,6 +143,7 @@ __all__ = [
     "ActorBusy",
     "ActorLost",
     "AllcoresError",
+    "AnyOutcome",
     "AsyncStream",
     "BatchError",
     "BrokenPool",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from allcores.system.plain_record import record
 from allcores.system.tracebacks import hide
@@ -63,6 +63,36 @@ class Outcome(Generic[R]):
                 hide(error, by_design=True)
                 raise
         return self.value  # type: ignore[return-value]
+
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    class OkOutcome(Outcome[R]):
+        """Of an item whose function returned: the value is there."""
+
+        value: R
+        error: None
+
+        @property
+        def ok(self) -> Literal[True]:
+            """It returned."""
+
+    class FailedOutcome(Outcome[R]):
+        """Of any other: the error is there."""
+
+        value: None
+        error: BaseException
+
+        @property
+        def ok(self) -> Literal[False]:
+            """It did not."""
+
+    AnyOutcome: TypeAlias = OkOutcome[R] | FailedOutcome[R]
+else:
+    #: what `outcomes` gives, for annotations: `if outcome.error is None:` tells type checkers that the value is there,
+    #: and so does `if outcome.ok:` for mypy. There is one class of outcomes.
+    AnyOutcome = Outcome
 
 
 class Failure(NamedTuple):

@@ -40,7 +40,7 @@ def the_verbs_of_the_module() -> None:
     assert_type(allcores.starmap(add, [(1, 2)]), list[float])
     assert_type(allcores.imap(length, words()), allcores.Stream[int])
     assert_type(allcores.imap_unordered(length, words()), allcores.Stream[int])
-    assert_type(allcores.outcomes(length, words()), allcores.Stream[allcores.Outcome[int]])
+    assert_type(allcores.outcomes(length, words()), allcores.Stream[allcores.AnyOutcome[int]])
     assert_type(allcores.aimap(length, pages()), allcores.AsyncStream[int])
     assert_type(allcores.submit(add, 1, right=2), Future[float])
     assert_type(allcores.run(length, ["a"], "out.jsonl"), allcores.RunResult)
@@ -107,7 +107,7 @@ def the_verbs_of_a_pool() -> None:
         assert_type(pool.starmap(add, [(1, 2)], on_error="raise"), list[float])
         assert_type(pool.imap(length, words(), chunk=None), allcores.Stream[int])
         assert_type(pool.imap_unordered(length, words()), allcores.Stream[int])
-        assert_type(pool.outcomes(length, words(), ordered=False), allcores.Stream[allcores.Outcome[int]])
+        assert_type(pool.outcomes(length, words(), ordered=False), allcores.Stream[allcores.AnyOutcome[int]])
         assert_type(pool.submit(length, "a"), Future[int])
         assert_type(pool.call(length, ("a",), timeout=2, retries=1), Future[int])
         assert_type(pool.workers, int)
@@ -130,7 +130,7 @@ def several_inputs() -> None:
     assert_type(allcores.map(three, [1], ["b"], [3.5], timeout=2), list[str])
     assert_type(allcores.map(max, [1], [2], [3], [4]), list[Any])
     assert_type(list(allcores.imap(add, iter([1]), range(3))), list[float])
-    assert_type(allcores.outcomes(add, [1], [2]), allcores.Stream[allcores.Outcome[float]])
+    assert_type(allcores.outcomes(add, [1], [2]), allcores.Stream[allcores.AnyOutcome[float]])
     with allcores.Pool() as pool:
         assert_type(pool.imap_unordered(add, [1], [2], chunk=3), allcores.Stream[float])
     allcores.map(add, [1], ["b"])  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def constants() -> None:
     assert_type(allcores.imap(scale, [1, 2], factor=3), allcores.Stream[float])
     assert_type(allcores.map(functools.partial(scale, offset=3), [1, 2], timeout=3), list[float])
     with allcores.Pool() as pool:
-        assert_type(pool.outcomes(scale, [1], offset=2), allcores.Stream[allcores.Outcome[float]])
+        assert_type(pool.outcomes(scale, [1], offset=2), allcores.Stream[allcores.AnyOutcome[float]])
         pool.run(scale, [1], "out.jsonl", offset=2)
     allcores.map(scale, [1], factor="b")  # type: ignore[call-overload]
     allcores.map(scale, [1], factr=3)  # type: ignore[call-overload]
@@ -183,7 +183,7 @@ def the_pool_of_the_module() -> None:
 def batches() -> None:
     assert_type(allcores.map(lengths, ["a"], batch=3, timeout=2), list[int])
     assert_type(allcores.imap(lengths, iter(["a"]), batch="auto"), allcores.Stream[int])
-    assert_type(allcores.outcomes(lengths, ["a"], batch=3), allcores.Stream[allcores.Outcome[int]])
+    assert_type(allcores.outcomes(lengths, ["a"], batch=3), allcores.Stream[allcores.AnyOutcome[int]])
     allcores.map(length, ["a"], batch=3)  # type: ignore[arg-type]
     allcores.map(lengths, ["a"])  # type: ignore[arg-type]
     allcores.map(lengths, ["a"], batch="some")  # type: ignore[call-overload]
@@ -268,6 +268,23 @@ def outcomes() -> None:
         assert_type(outcome.attempts, int)
         assert_type(outcome.seconds, float)
         assert_type(outcome.worker, int | None)
+
+
+def outcomes_narrow(found: allcores.AnyOutcome[int]) -> int:
+    """By the error in both checkers; pyright does not look into the truth of an attribute."""
+    for outcome in allcores.outcomes(length, words()):
+        if outcome.error is None:
+            assert_type(outcome.value, int)
+        else:
+            assert_type(outcome.error, BaseException)
+            assert_type(outcome.value, None)
+    plain: allcores.Outcome[int] = found
+    stream: allcores.Stream[allcores.Outcome[int]] = allcores.outcomes(length, words())
+    print(stream)
+    print(plain.ok)
+    failed = [outcome.error.args for outcome in allcores.outcomes(length, words()) if outcome.error is not None]
+    assert_type(failed, list[tuple[Any, ...]])
+    return found.value if found.error is None else 0
 
 
 def load(path: Path) -> dict[str, int]:
@@ -380,7 +397,7 @@ def caches(path: Path) -> None:
     cache = allcores.Cache(path, version="1", max_bytes=None)
     assert_type(allcores.map(length, ["a"], cache=cache), list[int])
     assert_type(allcores.imap(length, words(), cache=True, timeout=1), allcores.Stream[int])
-    assert_type(allcores.outcomes(length, words(), cache="folder"), allcores.Stream[allcores.Outcome[int]])
+    assert_type(allcores.outcomes(length, words(), cache="folder"), allcores.Stream[allcores.AnyOutcome[int]])
     assert_type(allcores.run(length, ["a"], "out.jsonl", cache=path), allcores.RunResult)
     assert_type(cache.statistics(), allcores.CacheStatistics)
     assert_type(cache.clear(length), int)

@@ -228,11 +228,10 @@ class RunningJob:
                 for outcome in stream:
                     if outcome.ok:
                         counting.done += 1
-                        yield outcome.value  # type: ignore[misc]
+                        yield outcome.value
                         continue
                     counting.failed += 1
                     if on_error == "raise":
-                        assert outcome.error is not None
                         raise outcome.error
         counting.tell()
 

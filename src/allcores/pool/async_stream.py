@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from allcores.pool.async_batches import Gatherer
 from allcores.system.tracebacks import hide
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 class _Bell:
@@ -38,7 +38,7 @@ class _Bell:
             self._loop.call_soon_threadsafe(function)
 
 
-class AsyncStream(Reading[R], AsyncIterator[R]):
+class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
     """The same for `async for`. Leaving the loop, or cancelling its task, ends what runs once the stream is dropped.
 
     A wait that is cancelled (a time limit on `__anext__()`) takes nothing: the next one goes on where it was.
@@ -66,7 +66,7 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
         map_state = driver.open(make_map, self._bell.ring)
         super().__init__(driver, map_state, on_error)
         self._input_reader = InputReader(driver, map_state, function, source)
-        self._open: Iterator[R] = iter(())
+        self._open: Iterator[R_co] = iter(())
         self._over = False
 
     def __len__(self) -> int:
@@ -76,10 +76,10 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
     def __bool__(self) -> bool:
         return True
 
-    def __aiter__(self) -> AsyncStream[R]:
+    def __aiter__(self) -> AsyncStream[R_co]:
         return self
 
-    async def __anext__(self) -> R:
+    async def __anext__(self) -> R_co:
         try:
             return await self._next()
         except StopAsyncIteration:
@@ -88,7 +88,7 @@ class AsyncStream(Reading[R], AsyncIterator[R]):
             hide(error)
             raise
 
-    async def _next(self) -> R:
+    async def _next(self) -> R_co:
         while not self._over:
             try:
                 for value in self._open:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from allcores.outcome import Outcome
+    from allcores.outcome import AnyOutcome
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import AsyncMapOptions, MapOptions, OutcomeOptions, RunOptions
     from allcores.pool.result_stream import Stream
@@ -197,11 +197,11 @@ class OutcomesMethod(Protocol):
     @overload
     def __call__(
         self, fn: Callable[[T], R], items: Iterable[T], **options: Unpack[OutcomeOptions]
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self, fn: Callable[[Any, T], R], items: Iterable[T], **options: Unpack[OutcomeOptions]
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -210,7 +210,7 @@ class OutcomesMethod(Protocol):
         second: Iterable[B],
         /,
         **options: Unpack[OutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -219,7 +219,7 @@ class OutcomesMethod(Protocol):
         second: Iterable[B],
         /,
         **options: Unpack[OutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -229,7 +229,7 @@ class OutcomesMethod(Protocol):
         third: Iterable[C],
         /,
         **options: Unpack[OutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -241,11 +241,11 @@ class OutcomesMethod(Protocol):
         /,
         *more: Iterable[Any],
         **options: Unpack[OutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -254,7 +254,7 @@ class OutcomesMethod(Protocol):
         *,
         batch: Batch,
         **options: Unpack[OutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -263,7 +263,7 @@ class OutcomesMethod(Protocol):
         *,
         batch: Batch,
         **options: Unpack[OutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -274,7 +274,7 @@ class OutcomesMethod(Protocol):
         *more: Iterable[Any],
         batch: Batch,
         **options: Unpack[OutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
 
 
 class AsyncMethod(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, overload
 
 if TYPE_CHECKING:
-    from allcores.outcome import Outcome
+    from allcores.outcome import AnyOutcome
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import (
         SharedAsyncMapOptions,
@@ -195,11 +195,11 @@ class SharedOutcomes(Protocol):
     @overload
     def __call__(
         self, fn: Callable[[T], R], items: Iterable[T], **options: Unpack[SharedOutcomeOptions]
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self, fn: Callable[[Any, T], R], items: Iterable[T], **options: Unpack[SharedOutcomeOptions]
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -208,7 +208,7 @@ class SharedOutcomes(Protocol):
         second: Iterable[B],
         /,
         **options: Unpack[SharedOutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -217,7 +217,7 @@ class SharedOutcomes(Protocol):
         second: Iterable[B],
         /,
         **options: Unpack[SharedOutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -227,7 +227,7 @@ class SharedOutcomes(Protocol):
         third: Iterable[C],
         /,
         **options: Unpack[SharedOutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -239,11 +239,11 @@ class SharedOutcomes(Protocol):
         /,
         *more: Iterable[Any],
         **options: Unpack[SharedOutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -252,7 +252,7 @@ class SharedOutcomes(Protocol):
         *,
         batch: Batch,
         **options: Unpack[SharedOutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -261,7 +261,7 @@ class SharedOutcomes(Protocol):
         *,
         batch: Batch,
         **options: Unpack[SharedOutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
         self,
@@ -272,7 +272,7 @@ class SharedOutcomes(Protocol):
         *more: Iterable[Any],
         batch: Batch,
         **options: Unpack[SharedOutcomeOptions],
-    ) -> Stream[Outcome[R]]: ...
+    ) -> Stream[AnyOutcome[R]]: ...
 
 
 class SharedAsync(Protocol):

@@ -25,7 +25,7 @@ from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
 from allcores.transport import pickling
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 #: Small segments are handed over without another look at input and pool for so long, ns. Longer: workers may wait for
 #: input. Shorter: each costs a turn of the lock.
@@ -95,7 +95,7 @@ def outcomes_of(segment: Segment) -> Iterator[Outcome[Any]]:
             )
 
 
-class Reading(Generic[R]):
+class Reading(Generic[R_co]):
     """What the sync and the async stream share: how a segment becomes what the consumer gets."""
 
     def __init__(self, driver: Driver, map_state: MapState, on_error: str | None) -> None:
@@ -137,7 +137,7 @@ def _iterator(items: Iterable[Any]) -> Iterator[Any]:
     return iter(items)
 
 
-class Reader(Reading[R]):
+class Reader(Reading[R_co]):
     """What a stream's generator works on.
 
     The generator holds this and not the stream, so that leaving a `for` loop, which drops the generator, ends the map
@@ -202,7 +202,7 @@ class Reader(Reading[R]):
         self.input_reader.stop()
         self._driver.turn(lambda scheduler, now: scheduler.stop(self._map_state, now))
 
-    def read(self) -> Generator[R, None, None]:
+    def read(self) -> Generator[R_co, None, None]:
         """The results, one by one."""
         try:
             lost_changes = self._driver.lost_changes
@@ -214,7 +214,7 @@ class Reader(Reading[R]):
             hide(error)
             raise
 
-    def parts(self) -> Generator[Iterable[R], None, None]:
+    def parts(self) -> Generator[Iterable[R_co], None, None]:
         """The results as they came, many at a time; a part may raise where a failure stands."""
         try:
             while True:
@@ -313,7 +313,7 @@ def _unstarted(segment: Segment) -> bool:
     return segment.attempt == 0 and segment.failures is not None and segment.failures[0].kind is Kind.CANCELLED
 
 
-class Stream(Iterator[R]):
+class Stream(Iterator[R_co]):
     """A lazy iterator over results. Also a context manager; leaving it cancels what is left.
 
     Ctrl-C while it waits: no more input is pulled, what runs finishes and is handed over, then
@@ -331,11 +331,11 @@ class Stream(Iterator[R]):
     ) -> None:
         #: the items, if no code of the caller's runs when the input is advanced
         self._still: Sequence[Any] | None = items if type(items) is list or type(items) is tuple else None
-        self._reader: Reader[R] = Reader(driver, make_map, function, items, on_error, owner)
-        self._given: weakref.ref[Generator[R, None, None]] | None = None
-        self._held: Generator[R, None, None] | None = None
+        self._reader: Reader[R_co] = Reader(driver, make_map, function, items, on_error, owner)
+        self._given: weakref.ref[Generator[R_co, None, None]] | None = None
+        self._held: Generator[R_co, None, None] | None = None
 
-    def __iter__(self) -> Iterator[R]:
+    def __iter__(self) -> Iterator[R_co]:
         # The generator itself: a loop over it costs no Python call per item. Not held here, see Reader.
         values = self._held or (self._given() if self._given is not None else None)
         if values is None:
@@ -343,7 +343,7 @@ class Stream(Iterator[R]):
             self._given = weakref.ref(values)
         return values
 
-    def __next__(self) -> R:
+    def __next__(self) -> R_co:
         if self._held is None:
             values = self._given() if self._given is not None else None
             self._held = values if values is not None else self._reader.read()
@@ -363,13 +363,13 @@ class Stream(Iterator[R]):
         # Of an object that is there, and not of how many results there will be.
         return True
 
-    def __enter__(self) -> Stream[R]:
+    def __enter__(self) -> Stream[R_co]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def collect(self, results: list[R]) -> None:
+    def collect(self, results: list[Any]) -> None:
         """Append all results; those that came before an exception are there all the same."""
         with nullcontext() if self._still is None else unchanging(self._still):
             for part in self._reader.parts():
