@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from allcores import frames, metrics, slices
+    from allcores.advisor.advice import Advice
+    from allcores.advisor.advise import advise
     from allcores.cache.options import Cache, CacheStatistics
     from allcores.errors import (
         ActorBusy,
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "advisor.advice": ("Advice",),
+    "advisor.advise": ("advise",),
     "cache.options": ("Cache", "CacheStatistics"),
     "pool.actor": ("Actor",),
     "pool.async_stream": ("AsyncStream",),
@@ -142,6 +146,7 @@ __all__ = [
     "Actor",
     "ActorBusy",
     "ActorLost",
+    "Advice",
     "AllcoresError",
     "AnyOutcome",
     "AsyncStream",
@@ -191,6 +196,7 @@ __all__ = [
     "WorkerStatus",
     "actor",
     "actors",
+    "advise",
     "aimap",
     "close",
     "configure",

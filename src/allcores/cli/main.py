@@ -21,6 +21,7 @@ class _LateCommands(click.Group):
 
     #: the commands, and the beginnings of their help texts
     names: ClassVar = {
+        "advise": "Measure FUNCTION over items of INPUT, and say what pays.",
         "cache": "Results that are kept (`cache=` in Python): list them by function, or remove them.",
         "doctor": "Show what this machine gives: cores, memory, start methods, limits, versions, and why.",
         "jobs": "Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.",

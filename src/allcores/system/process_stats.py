@@ -82,3 +82,25 @@ class Gauge:
             self.each = {pid: max(0.0, cpu_s) / seconds for pid, cpu_s in spent.items()}
             self.cores = sum(self.each.values())
         self._seen, self._looked_s = seen, now_s
+
+
+def busy_s_on(cores: set[int]) -> float | None:
+    """Processor seconds that some of the machine's cores have spent on anything so far; None if unknown."""
+    total, seen = 0, 0
+    for line in (procfs.read("stat") or b"").splitlines():
+        name, _, rest = line.partition(b" ")
+        if name[:3] == b"cpu" and name[3:].isdigit() and int(name[3:]) in cores:
+            # idle and waiting for disks are left out; that of other systems on top is within users'
+            fields = [int(field) for field in rest.split()[:8]]
+            total += sum(fields) - fields[3] - fields[4]
+            seen += 1
+    return total / os.sysconf("SC_CLK_TCK") if seen else None
+
+
+def tree_cpu_s(pid: int) -> float:
+    """Processor seconds of a process and its descendants, those that have ended included."""
+    total = 0.0
+    for each in procfs.tree(pid):
+        found = stat(each)
+        total += 0.0 if found is None else found.cpu_s
+    return total

@@ -110,16 +110,20 @@ def resident_bytes(pid: int) -> int | None:
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
-def tree_bytes(pid: int) -> int:
-    """Resident memory of a process and its descendants; what cannot be told counts nothing."""
-    total, waiting = 0, [pid]
+def tree(pid: int) -> Iterator[int]:
+    """A process and its descendants, as far as they can be seen."""
+    waiting = [pid]
     while waiting:
         pid = waiting.pop()
-        total += resident_bytes(pid) or 0
+        yield pid
         with contextlib.suppress(OSError, ValueError):
             for thread in os.listdir(f"/proc/{pid}/task"):
                 waiting += map(int, (read(f"{pid}/task/{thread}/children") or b"").split())
-    return total
+
+
+def tree_bytes(pid: int) -> int:
+    """Resident memory of a process and its descendants; what cannot be told counts nothing."""
+    return sum(resident_bytes(each) or 0 for each in tree(pid))
 
 
 def threads_alive() -> int:
@@ -162,3 +166,15 @@ def boot_id() -> str | None:
     """What is different after each start of the machine."""
     content = read("sys/kernel/random/boot_id")
     return None if content is None else content.decode("ascii", "replace").strip()
+
+
+def clock_mhz() -> float | None:
+    """The clock rate of the first core now, as the kernel tells it; None if it does not."""
+    for line in (read("cpuinfo") or b"").splitlines():
+        name, _, value = line.partition(b":")
+        if name.strip() == b"cpu MHz":
+            try:
+                return float(value)
+            except ValueError:
+                return None
+    return None

@@ -104,6 +104,15 @@ def test_tiny_items_stay_in_a_loop_however_many() -> None:
     assert decision.certain
 
 
+def test_on_a_busy_machine_a_loop_is_certain_only_where_nothing_could_help() -> None:
+    """However long the way was measured to be meanwhile."""
+    slow_way = Travel(5, 8, 5 * MS, 5 * MS, 5 * MS, 1e-6)
+    busy = Machine(2, others=1.5, memory=8 << 30)
+    assert not decide(probes(travel=slow_way, machine=busy, two_processes=0.2)).certain
+    assert decide(probes(0.2e-6, travel=slow_way, machine=busy, items=10**6, two_processes=0.2)).certain
+    assert decide(probes(items=10, travel=slow_way, machine=busy, two_processes=0.2)).certain
+
+
 def test_large_results_are_named_as_the_limit() -> None:
     given = probes(1.8 * MS, travel=Travel(3, 60_000, 1e-6, 1.4 * MS, 0.9 * MS), two_processes=0.95)
     decision = decide(given)
@@ -166,6 +175,7 @@ def any_probes(draw: st.DrawFn) -> Probes:
         travel=Travel(
             draw(st.floats(0, 1e9)),
             draw(st.floats(0, 1e9)),
+            draw(st.floats(0, 1.0)),
             draw(st.floats(0, 1.0)),
             draw(st.floats(0, 1.0)),
             draw(st.floats(0, 1.0)),

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 
 from allcores.advisor.model.probes import Probes
 
+#: seconds that starting workers takes on a quick and quiet machine
+LEAST_START_S = 0.04
 #: seconds that a chunk costs in the parent: more makes chunks larger, less smaller
 CHUNK_S = 120e-6
 #: seconds that an item costs in the parent besides its bytes
@@ -28,6 +30,10 @@ MOST_CHUNK_S = 0.05
 MOST_CHUNK_BYTES = 8 << 20
 #: part of a chunk's time that it may cost to send it
 CHUNK_COST = 0.02
+#: how much longer an item takes with another worker beside it, where that was not measured
+USUAL_SLOWDOWN = 1.05
+#: cores' worth of other programs' work, as part of the cores, from which on measurements say nothing
+BUSY_PART = 0.2
 #: a thread of a pool costs an item this much: it takes turns for the interpreter's lock
 THREAD_ITEM_S = 4e-6
 #: seconds until threads of a pool are there
@@ -101,6 +107,19 @@ def chunk_for(probes: Probes, workers: int) -> int:
     return max(1, min(int(wanted), count))
 
 
+def at_best(probes: Probes, workers: int, pattern: str = "processes") -> float:
+    """The speed-up of workers if nothing but the work and the pickling took time: no machine does better.
+
+    It is made of processor seconds alone, so it is the same on a busy machine.
+    """
+    count = count_of(probes)
+    item_s = min(probes.timing.wall_s, probes.timing.cpu_s) if not probes.timing.waits else probes.timing.wall_s
+    in_threads = pattern == "threads"
+    parent = count * (THREAD_ITEM_S if in_threads else max(probes.travel.parent_s, ITEM_S))
+    seconds = (THREADS_START_S if in_threads else LEAST_START_S) + max(parent, count * item_s / workers)
+    return count * item_s / seconds
+
+
 def usl(two: float, workers: int) -> float:
     """Speed-up with more workers than the two that were measured: Gunther's law with contention alone.
 
@@ -112,8 +131,8 @@ def usl(two: float, workers: int) -> float:
 
 def slowdown(probes: Probes, workers: int) -> float:
     """How much longer an item takes while so many workers work: they share memory, caches and the clock's budget."""
-    if not probes.processes:
-        return 1.05
+    if not probes.processes or probes.machine.others >= BUSY_PART * probes.machine.cores:
+        return USUAL_SLOWDOWN  # others' work has slowed the trial down, not the workers each other
     trial = min(probes.processes, key=lambda each: abs(each.workers - workers))
     reached = trial.speedup if trial.workers == workers else usl(trial.speedup, workers)
     # what the way there costs is counted apart, so it is taken out of the trial

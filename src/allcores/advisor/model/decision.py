@@ -18,8 +18,6 @@ from allcores.formatting import precise_seconds_text, seconds_text, size_text
 WORTH = 1.15
 #: CPU seconds per second from which on a function has threads of its own
 OWN_THREADS = 1.3
-#: and below which it waits
-WAITS = 0.5
 #: seconds that another thread comes late, from which on the function holds the interpreter's lock
 HOLDS_S = 0.002
 #: speed-up of a trial from which on threads are as good as processes
@@ -105,8 +103,7 @@ def kind_of(probes: Probes) -> str:
     two_processes = speedup_of(probes.processes, 2)
     if busy > OWN_THREADS:
         return "threaded"
-    # On a busy machine a loop is held up too: only who gave up the core by itself waits.
-    if busy < WAITS and timing.switches >= 0.5:
+    if timing.waits:
         return "device" if two_threads is not None and two_threads < NO_GAIN else "waiting"
     if probes.late_s is not None and probes.late_s >= HOLDS_S:
         return "python"
@@ -138,12 +135,11 @@ def decide(probes: Probes) -> Decision:
     if best is not None and best.setting.pattern == "processes":
         best = _rather_threads(others, best, reasons)
         others = [best, *(each for each in others if each is not best)]
-    certain = _is_certain(probes, best)
+    certain = _is_certain(probes, others)
     if best is None or best.interval.speedup < WORTH:
         chosen, second = loop, best
     else:
         chosen, second = best, _second(loop, others)
-    reasons += [f"{name} cannot be used: {why}" for name, why in impossible.items()]
     return Decision(kind, (loop, *others), chosen, second, tuple(reasons), impossible, certain)
 
 
@@ -176,7 +172,9 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
         found["processes"] = (
             f"a worker takes {size_text(probes.worker_bytes)}, and {size_text(probes.machine.memory or 0)} are there"
         )
-    if kind == "python" and (speedup_of(probes.threads, 2) or 0.0) < WORTH:
+    reached = speedup_of(probes.threads, 2) or 0.0
+    holds = probes.late_s is not None and probes.late_s >= HOLDS_S
+    if kind == "python" and (reached < WORTH or (holds and reached < NO_GAIN)):
         found["threads"] = _holds(probes)
     return found
 
@@ -186,7 +184,8 @@ def _holds(probes: Probes) -> str:
     trial = "" if two is None else f"; two threads were {two:.2f} times as fast as one"
     if probes.late_s is None or probes.late_s < HOLDS_S:
         return f"the function gives up the interpreter's lock in pieces that are too small{trial}"
-    call = " in one call of C code" if probes.late_s > 0.012 else ""
+    in_c = probes.late_s > 0.012 and probes.machine.others < 0.2
+    call = " in one call of C code" if in_c else ""
     late = precise_seconds_text(probes.late_s)
     return f"the function holds the interpreter's lock{call} (another thread came {late} late){trial}"
 
@@ -265,11 +264,9 @@ def _way(probes: Probes) -> str:
     return f"items, {size_text(round(travel.bytes_in))} each, on their way to workers"
 
 
-def _is_certain(probes: Probes, best: Prediction | None) -> bool:
-    """Whether a loop is right whatever the machine does meanwhile: the way costs far more than the work."""
-    if best is None:
-        return True
-    return best.interval.speedup < 0.5
+def _is_certain(probes: Probes, others: list[Prediction]) -> bool:
+    """Whether a loop is right whatever the machine does meanwhile: even at their best workers would not be worth it."""
+    return all(costs.at_best(probes, each.setting.workers, each.setting.pattern) < WORTH for each in others)
 
 
 def _kind_reason(probes: Probes, kind: str) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 #: what kind of work a function is, see `decision.kind_of`
 KINDS = ("python", "released", "waiting", "device", "threaded", "memory")
+#: CPU seconds per second below which a function waits, if it gives up its core so often in each call
+WAITS, LEAST_SWITCHES = 0.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,7 @@ class Timing:
 
     Attributes:
         items: How many were timed.
-        wall_s: Seconds that passed for each.
+        wall_s: Seconds that passed for each, less those in which it was ready to run and other programs had its core.
         cpu_s: Processor seconds of all threads of the process.
         system_s: Those of them that the kernel spent.
         switches: How often the thread gave up its core to wait.
@@ -30,6 +32,11 @@ class Timing:
     spread: float = 0.0
     first_s: float = 0.0
 
+    @property
+    def waits(self) -> bool:
+        """It waits, by itself, for most of its time: who is held up by other programs does not give up its core."""
+        return self.cpu_s < WAITS * self.wall_s and self.switches >= LEAST_SWITCHES
+
 
 @dataclass(frozen=True, slots=True)
 class Travel:
@@ -41,6 +48,7 @@ class Travel:
         way_in_s: Seconds that pass for an item that a worker gets and drops, one after the other.
         way_out_s: The same of a result.
         worker_s: Seconds in the worker: unpickling the item, pickling the result.
+        parent_s: Seconds in the parent that are sure: pickling the item, unpickling the result.
         common_bytes: Of one object that is in every item.
         problem: Why it cannot travel, as one sentence; None if it can.
         what: "function", "item" or "result": what cannot; None.
@@ -51,6 +59,7 @@ class Travel:
     way_in_s: float = 0.0
     way_out_s: float = 0.0
     worker_s: float = 0.0
+    parent_s: float = 0.0
     common_bytes: int = 0
     problem: str | None = None
     what: str | None = None
@@ -100,7 +109,7 @@ class Traits:
         nested: It is a lambda, or was defined inside of a function.
         opens_pool: It starts processes itself.
         failed: How many of the calls raised.
-        paths: Items are texts or bytes that were read from files: a path would be smaller.
+        remembers: A second call on the same item takes next to nothing: it keeps results.
     """
 
     differs: bool | None = None
@@ -110,7 +119,7 @@ class Traits:
     nested: bool = False
     opens_pool: bool = False
     failed: int = 0
-    paths: bool = False
+    remembers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,11 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from allcores.advisor.model.costs import BUSY_PART
 from allcores.advisor.model.decision import WORTH, Decision, Prediction
 from allcores.advisor.model.intervals import Interval, ratio_interval
 from allcores.advisor.model.probes import Probes
 
-#: cores' worth of other programs' work, as part of the cores, from which on nothing is said
-BUSY_PART = 0.2
 #: an interval whose ends are further from its middle than this part, and that holds the line, decides nothing
 UNSURE = 0.15
 
@@ -71,7 +70,8 @@ def conclude(
     intervals = {prediction: ratio_interval(list(ratios)) for prediction, ratios in measured.items() if ratios}
     best = max(intervals, key=lambda each: intervals[each].speedup, default=None)
     others = probes.machine.others / max(1, probes.machine.cores)
-    if others >= BUSY_PART and not decision.certain:
+    # Who waits needs no core, so others cannot take it.
+    if others >= BUSY_PART and not decision.certain and decision.kind != "waiting":
         reasons.append(
             f"other programs used {probes.machine.others:.1f} of {probes.machine.cores} cores meanwhile: measure again"
             " when the machine is quiet"

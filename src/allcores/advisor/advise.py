@@ -1,0 +1,194 @@
+"""`allcores.advise`: probe, predict, confirm, tell."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Any
+
+from allcores.advisor.advice import Advice
+from allcores.advisor.confirm import Confirmation, confirm
+from allcores.advisor.measuring import machine
+from allcores.advisor.measuring.sample import Sample
+from allcores.advisor.measuring.source_text import unwrapped
+from allcores.advisor.model.code import Names, code_for
+from allcores.advisor.model.decision import Decision, Prediction, Setting, decide, needed
+from allcores.advisor.model.intervals import Interval, ratio_interval
+from allcores.advisor.model.pitfalls import pitfalls
+from allcores.advisor.model.probes import Probes
+from allcores.advisor.model.verdict import Conclusion, Verdict, conclude
+from allcores.advisor.probing import Probing, TooSlow
+from allcores.advisor.record import Pattern
+from allcores.errors import UsageError
+from allcores.system.tracebacks import hiding
+
+#: seconds for everything, and the least that can be asked for
+BUDGET_S, LEAST_BUDGET_S = 10.0, 1.0
+#: seconds that are kept for the end: workers are ended, the result is put together
+SPARE_S = 0.25
+#: a predicted speed-up below which a setting is not even tried: the way costs several times the work
+HOPELESS = 0.25
+
+
+@hiding
+def advise(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    budget: float = BUDGET_S,
+    repeat: bool = True,
+    total: int | None = None,
+) -> Advice:
+    """Measure a function over some of its items, and say what pays: a loop, threads, processes, and with which numbers.
+
+    The function is called: in a worker, in a loop, in threads and in workers, so it should be one that may be. What is
+    recommended was run on real items against the loop, in rounds of shuffled and balanced order; where the machine
+    was too busy to tell, it says so. It takes at most `budget` seconds: 10 are 5 % of an input of 200 s.
+
+    Args:
+        fn: The function, of one item.
+        items: The input. A sequence is looked into all over; of any other iterable the first items are read, for a
+            second at most.
+        budget: Seconds for everything; at least 1.
+        repeat: Items may be called more than once, by which the same can be compared with the same. False: each item
+            is called once at most, in all measurements together.
+        total: How many items there are, if `items` cannot tell.
+
+    Returns:
+        The verdict, the recommended setting, its predicted and measured speed-up, pitfalls, and code to paste.
+
+    Raises:
+        UsageError: There are no items, an option makes no sense, or the function raises for every item that was tried.
+    """
+    if not callable(fn):
+        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    if not math.isfinite(budget) or budget < LEAST_BUDGET_S:
+        raise UsageError(f"budget={budget!r}: give {LEAST_BUDGET_S:g} seconds or more")
+    if total is not None and total < 0:
+        raise UsageError(f"total={total!r} must be 0 or more")
+    name = getattr(unwrapped(fn), "__name__", type(fn).__name__)
+    shown = "function" if not name.isidentifier() else name
+    return advise_named(fn, items, Names(shown), name, began=perf_counter(), budget=budget, repeat=repeat, total=total)
+
+
+def advise_named(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any],
+    names: Names,
+    shown: str,
+    *,
+    began: float,
+    budget: float,
+    repeat: bool,
+    total: int | None,
+) -> Advice:
+    """The same with names for the code, and a budget that has begun already. See `advise`."""
+    sample = Sample(items, total=total, repeat=repeat)
+    probing = Probing(fn, sample, began=began, budget=budget - SPARE_S)
+    try:
+        try:
+            probes = probing.run()
+        except TooSlow as slow:
+            return _too_slow(str(slow), shown, names, sample, perf_counter() - began)
+        decision = decide(probes)
+        confirmation = _confirm(fn, sample, probes, decision, probing)
+        probes = _with_load(probes, probing)
+        conclusion = conclude(probes, decision, confirmation.ratios, hindered=confirmation.hindered)
+        common = probing.shared is not None
+    finally:
+        probing.close()
+    return _advice(probes, decision, confirmation, conclusion, shown, names, sample, common, began)
+
+
+def _confirm(
+    fn: Callable[[Any], Any], sample: Sample, probes: Probes, decision: Decision, probing: Probing
+) -> Confirmation:
+    """Run the first choice and the runner-up, if there is any hope for one of them."""
+    wanted = [decision.chosen] if decision.second is None else [decision.chosen, decision.second]
+    settings = [each for each in wanted if each.setting.workers > 1 and each.interval.speedup > HOPELESS]
+    if not settings:
+        return Confirmation()
+    pools = {False: probing.pool, True: probing.preloaded}
+    return confirm(
+        fn,
+        sample,
+        probes,
+        settings,
+        pools={preloaded: pool for preloaded, pool in pools.items() if pool is not None},
+        shared=probing.shared,
+        left=probing.left,
+    )
+
+
+def _with_load(probes: Probes, probing: Probing) -> Probes:
+    import dataclasses
+
+    return dataclasses.replace(probes, machine=probing.load.machine())
+
+
+def _advice(
+    probes: Probes,
+    decision: Decision,
+    confirmation: Confirmation,
+    conclusion: Conclusion,
+    shown: str,
+    names: Names,
+    sample: Sample,
+    common: bool,
+    began: float,
+) -> Advice:
+    chosen = conclusion.prediction
+    patterns = [chosen, *(each for each in decision.predictions if each is not chosen)]
+    reasons = [*decision.reasons, *conclusion.reasons]
+    serial = conclusion.verdict is Verdict.SERIAL
+    return Advice(
+        function=shown,
+        verdict=conclusion.verdict.value,
+        recommendation=chosen.setting,
+        predicted=chosen.interval,
+        measured=conclusion.measured if not serial else Interval(1.0, 1.0, 1.0),
+        needed=needed(probes, decision) if serial else None,
+        reasons=tuple(reasons),
+        pitfalls=pitfalls(probes, decision),
+        patterns=tuple(_pattern(each, decision, confirmation) for each in patterns),
+        code=code_for(chosen.setting, names, common=common),
+        calls=sum(sample.calls.values()),
+        called_on=tuple((first, last) for first, last in sample.called_on()),
+        seconds=perf_counter() - began,
+        probes=probes,
+        decision=decision,
+        runs=tuple(confirmation.runs),
+        machine={"cores": probes.machine.cores, "others": probes.machine.others, **machine.facts()},
+    )
+
+
+def _pattern(prediction: Prediction, decision: Decision, confirmation: Confirmation) -> Pattern:
+    ratios = confirmation.ratios.get(prediction)
+    measured = ratio_interval(ratios) if ratios else None
+    if prediction is decision.predictions[0]:
+        measured = Interval(1.0, 1.0, 1.0)
+    seconds = prediction.seconds if math.isfinite(prediction.seconds) else None
+    return Pattern(prediction.setting, prediction.interval, measured, seconds, prediction.limit)
+
+
+def _too_slow(reason: str, shown: str, names: Names, sample: Sample, seconds: float) -> Advice:
+    """No verdict, for one item took all the time there was."""
+    loop = Setting("serial")
+    return Advice(
+        function=shown,
+        verdict=Verdict.UNRELIABLE.value,
+        recommendation=loop,
+        predicted=Interval(1.0, 1.0, 1.0),
+        measured=None,
+        needed=None,
+        reasons=(reason,),
+        pitfalls=(),
+        patterns=(Pattern(loop, Interval(1.0, 1.0, 1.0), None, None, "one core"),),
+        code=code_for(loop, names),
+        calls=sum(sample.calls.values()),
+        called_on=tuple((first, last) for first, last in sample.called_on()),
+        seconds=seconds,
+        machine={"cores": os.cpu_count(), **machine.facts()},
+    )

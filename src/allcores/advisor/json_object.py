@@ -1,0 +1,77 @@
+"""The advice as one JSON object; `advice.schema.json` beside this file describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from allcores.advisor.model.decision import Setting
+from allcores.advisor.model.intervals import Interval
+from allcores.advisor.record import AdviceRecord
+
+#: changes when a key goes or means something else
+VERSION = 1
+
+
+def as_object(advice: AdviceRecord) -> dict[str, Any]:
+    """Plain values: what is infinite or unknown is null."""
+    return {
+        "version": VERSION,
+        "function": advice.function,
+        "verdict": advice.verdict,
+        "recommendation": _setting(advice.recommendation),
+        "predicted": _interval(advice.predicted),
+        "measured": None if advice.measured is None else _interval(advice.measured),
+        "calls": advice.calls,
+        "called_on": [list(each) for each in advice.called_on],
+        "seconds": round(advice.seconds, 3),
+        "items": None if advice.probes is None else advice.probes.items,
+        "needed": advice.needed,
+        "reasons": list(advice.reasons),
+        "pitfalls": [{"name": each.name, "fix": each.fix} for each in advice.pitfalls],
+        "patterns": [
+            {
+                **_setting(each.setting),
+                "predicted": _interval(each.predicted),
+                "measured": None if each.measured is None else _interval(each.measured),
+                "seconds": each.seconds,
+                "limit": each.limit,
+            }
+            for each in advice.patterns
+        ],
+        "impossible": {} if advice.decision is None else dict(advice.decision.impossible),
+        "kind": None if advice.decision is None else advice.decision.kind,
+        "probes": None if advice.probes is None else _plain(dataclasses.asdict(advice.probes)),
+        "runs": [dataclasses.asdict(run) for run in advice.runs],
+        "machine": _plain(advice.machine),
+        "code": advice.code,
+    }
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    return {
+        "pattern": setting.pattern,
+        "workers": setting.workers,
+        "chunk": setting.chunk,
+        "share": setting.share,
+        "preload": setting.preload,
+    }
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {name: _number(getattr(interval, name)) for name in ("speedup", "low", "high")}
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""The measurements: each takes a function, items and seconds, and returns what it found."""

@@ -1,0 +1,153 @@
+"""Calls in this process: in a loop, beside a thread that wants its turn, and in threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter, process_time
+from typing import Any
+
+#: seconds between two turns of the thread that wants one
+TICK_S = 0.001
+
+
+@dataclass(slots=True)
+class Loop:
+    """A loop over some items.
+
+    Attributes:
+        wall_s: Seconds that passed.
+        cpu_s: Processor seconds of the process.
+        system_s: Those in the kernel.
+        switches: Times that this thread gave up its core by itself.
+        failed: Calls that raised.
+    """
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    system_s: float = 0.0
+    switches: int = 0
+    failed: int = 0
+
+
+def call_all(fn: Callable[[Any], Any], items: Sequence[Any]) -> int:
+    """`fn(item)` for each; how many raised. Results are dropped one by one, as a loop that keeps them would not."""
+    failed = 0
+    kept: list[Any] = []
+    for item in items:
+        try:
+            kept.append(fn(item))
+        except Exception:
+            failed += 1
+    return failed
+
+
+def loop(fn: Callable[[Any], Any], items: Sequence[Any]) -> Loop:
+    """The plain loop, measured."""
+    used = _usage()
+    cpu, wall = process_time(), perf_counter()
+    failed = call_all(fn, items)
+    wall, cpu = perf_counter() - wall, process_time() - cpu
+    system, switches = _usage()
+    return Loop(wall, cpu, system - used[0], switches - used[1], failed)
+
+
+def each(fn: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Loop, list[float]]:
+    """The same with the seconds of each call; for calls that take much longer than reading two clocks.
+
+    Of calls that do not wait, processor seconds: those do not vary with what other programs do.
+    """
+    passed: list[float] = []
+    computed: list[float] = []
+    used = _usage()
+    cpu, start = process_time(), perf_counter()
+    failed = 0
+    before, before_cpu = start, cpu
+    for item in items:
+        try:
+            fn(item)
+        except Exception:
+            failed += 1
+        now, now_cpu = perf_counter(), process_time()
+        passed.append(now - before)
+        computed.append(now_cpu - before_cpu)
+        before, before_cpu = now, now_cpu
+    wall, cpu = before - start, before_cpu - cpu
+    system, switches = _usage()
+    switches -= used[1]
+    waits = switches >= 0.5 * len(items) or cpu > wall
+    return Loop(wall, cpu, system - used[0], switches, failed), passed if waits else computed
+
+
+def _usage() -> tuple[float, int]:
+    """Seconds in the kernel and voluntary switches of this thread; zeros where they cannot be told."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0, 0
+    who = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+    usage = resource.getrusage(who)
+    return usage.ru_stime, usage.ru_nvcsw
+
+
+class _Ticker(threading.Thread):
+    """Sleeps a millisecond again and again, and notes how much later than that it runs.
+
+    While a function holds the interpreter's lock, this thread gets it after the switch interval (5 ms) if bytecode
+    runs, and after the whole call if it is C code that keeps the lock.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="allcores-ticker", daemon=True)
+        self.late: list[float] = []
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        while not self._end.is_set():
+            before = perf_counter()
+            time.sleep(TICK_S)
+            self.late.append(perf_counter() - before - TICK_S)
+
+    def end(self) -> float:
+        """Stop it; the mean of what it was late, in seconds."""
+        self._end.set()
+        self.join()
+        # the last turn may have begun when the function was done
+        counted = self.late[:-1] or self.late
+        return sum(counted) / len(counted) if counted else 0.0
+
+
+def lateness(fn: Callable[[Any], Any], items: Sequence[Any]) -> float:
+    """Seconds by which a thread that wakes up each millisecond comes late while `fn` runs, beyond those at rest."""
+    ticker = _Ticker()
+    ticker.start()
+    threading.Event().wait(0.05)
+    rest = ticker.end()
+    ticker = _Ticker()
+    ticker.start()
+    call_all(fn, items)
+    return max(0.0, ticker.end() - rest)
+
+
+def in_threads(fn: Callable[[Any], Any], items: Sequence[Any], count: int) -> tuple[float, int]:
+    """Seconds for the items in so many threads, each with its share, and how many calls raised."""
+    begin = threading.Barrier(count + 1)
+    failed: list[int] = []
+
+    def run(part: Sequence[Any]) -> None:
+        begin.wait()
+        failed.append(call_all(fn, part))
+
+    threads = [
+        threading.Thread(target=run, args=(items[number::count],), name="allcores-trial", daemon=True)
+        for number in range(count)
+    ]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    start = perf_counter()
+    for thread in threads:
+        thread.join()
+    return perf_counter() - start, sum(failed)

@@ -1,0 +1,107 @@
+"""The items that a function is called with, and how often it was called on which.
+
+Items are taken from all over the input, not from its start: inputs are often sorted. Where a function may be called
+once per item only, each is handed out once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from time import perf_counter
+from typing import Any
+
+#: items of an input without a length that are read, at most, and for how many seconds
+MOST_READ = 200_000
+READ_S = 1.0
+#: ranges of indices that are told one by one
+MOST_RANGES = 20
+
+
+class Sample:
+    """Items of an input, in an order that is spread over it.
+
+    Args:
+        items: A sequence, which is looked into anywhere, or any iterable, of which the first items are read.
+        total: How many there are, if that is known better.
+        repeat: Items may be handed out again once all were.
+    """
+
+    def __init__(self, items: Iterable[Any], *, total: int | None = None, repeat: bool = True) -> None:
+        if hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, Mapping):
+            self._items: Any = items
+            self.total: int | None = self._items.__len__()
+        else:
+            self._items, ended = _read(iter(items))
+            self.total = len(self._items) if ended else total
+        self.count = len(self._items)
+        self.repeat = repeat
+        self._step = _spread(self.count)
+        self._next = 0
+        self._latest: list[int] = []
+        #: index -> calls
+        self.calls: Counter[int] = Counter()
+
+    @property
+    def left(self) -> int | None:
+        """How many can still be taken; None for any number."""
+        return None if self.repeat else max(0, self.count - self._next)
+
+    def take(self, count: int) -> list[tuple[int, Any]]:
+        """The next items with their indices; fewer if they come to their end, or if they repeat within one take."""
+        count = min(count, self.count if self.repeat else self.count - self._next)
+        found = []
+        for _ in range(max(0, count)):
+            index = self._next % self.count * self._step % self.count
+            found.append((index, self._items[index]))
+            self._next += 1
+        self._latest = [index for index, _ in found]
+        return found
+
+    def called_again(self) -> None:
+        """Note that the items of the latest `take` were called once more."""
+        self.called(self._latest)
+
+    def look(self, count: int) -> list[tuple[int, Any]]:
+        """Items to look at, which stay to be taken."""
+        count = min(count, self.count)
+        return [(index, self._items[index]) for index in (number * self._step % self.count for number in range(count))]
+
+    def called(self, indices: Iterable[int], times: int = 1) -> None:
+        """Note calls."""
+        for index in indices:
+            self.calls[index] += times
+
+    def called_on(self) -> list[list[int]]:
+        """First and last index of each range of neighbours that the function was called on; at most so many."""
+        ranges: list[list[int]] = []
+        for index in sorted(self.calls):
+            if ranges and ranges[-1][1] == index - 1:
+                ranges[-1][1] = index
+            elif len(ranges) == MOST_RANGES:
+                break
+            else:
+                ranges.append([index, index])
+        return ranges
+
+
+def _read(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
+    """The first items, and whether there are no more."""
+    until = perf_counter() + READ_S
+    found: list[Any] = []
+    while len(found) < MOST_READ and perf_counter() < until:
+        part = list(islice(iterator, 256))
+        found += part
+        if len(part) < 256:
+            return found, True
+    return found, False
+
+
+def _spread(count: int) -> int:
+    """A step that visits each of `count` places once, and evenly on the way: near the golden section, and coprime."""
+    step = max(1, round(count * 0.618034))
+    while math.gcd(step, max(1, count)) != 1:
+        step += 1
+    return step

@@ -1,0 +1,93 @@
+"""What can be told of a function from its code, without a call."""
+
+from __future__ import annotations
+
+import dis
+import functools
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+#: functions and modules that draw random numbers of a state that is not the item's
+_RANDOM = {
+    "random",
+    "randint",
+    "choice",
+    "shuffle",
+    "randn",
+    "rand",
+    "gauss",
+    "uniform",
+    "sample",
+    "normal",
+    "randrange",
+}
+#: classes that start workers
+_POOLS = {"ProcessPoolExecutor", "Pool", "Process", "ThreadPoolExecutor", "Parallel"}
+#: functions of which looks go no deeper
+MOST_FUNCTIONS = 50
+
+
+def unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function inside of partials and wrappers."""
+    while True:
+        if isinstance(fn, functools.partial):
+            fn = fn.func
+        elif hasattr(fn, "__wrapped__") and fn.__wrapped__ is not fn:
+            fn = fn.__wrapped__
+        elif hasattr(fn, "__func__"):
+            fn = fn.__func__
+        else:
+            return fn
+
+
+def is_nested(fn: Callable[..., Any]) -> bool:
+    """Whether it is a lambda or was defined in a function: others' pools cannot pickle these."""
+    name = getattr(unwrapped(fn), "__qualname__", "")
+    return "<locals>" in name or "<lambda>" in name
+
+
+def globals_changed(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of globals that it, or a function of its module that it calls, assigns."""
+    found = {
+        instruction.argval
+        for code in _codes(fn)
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")
+    }
+    return tuple(sorted(found))
+
+
+def draws_random(fn: Callable[..., Any]) -> bool:
+    """Whether it names something that draws random numbers, and seeds nothing."""
+    names = {name for code in _codes(fn) for name in code.co_names}
+    return bool(names & _RANDOM) and not names & {"seed", "default_rng", "Random", "RandomState", "manual_seed"}
+
+
+def sleeps(fn: Callable[..., Any]) -> bool:
+    """Whether it names `sleep`."""
+    return any("sleep" in code.co_names for code in _codes(fn))
+
+
+def opens_pool(fn: Callable[..., Any]) -> bool:
+    """Whether it names a pool of processes or threads."""
+    return bool({name for code in _codes(fn) for name in code.co_names} & _POOLS)
+
+
+def _codes(fn: Callable[..., Any]) -> Iterator[CodeType]:
+    """Its code, that of functions in it, and of functions of the same module that it names."""
+    waiting: list[Any] = [unwrapped(fn)]
+    seen: set[CodeType] = set()
+    while waiting and len(seen) < MOST_FUNCTIONS:
+        each = waiting.pop()
+        code = each.__code__ if isinstance(each, FunctionType) else each
+        if not isinstance(code, CodeType) or code in seen:
+            continue
+        seen.add(code)
+        yield code
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        if isinstance(each, FunctionType):
+            named = [each.__globals__.get(name) for name in code.co_names]
+            waiting += [
+                other for other in named if isinstance(other, FunctionType) and other.__module__ == each.__module__
+            ]

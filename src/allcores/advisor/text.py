@@ -1,0 +1,91 @@
+"""The advice for a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from allcores.advisor.model.decision import Setting
+from allcores.advisor.model.intervals import Interval
+from allcores.advisor.record import AdviceRecord
+from allcores.formatting import counted, precise_seconds_text, seconds_text
+
+#: what a verdict says first
+HEADS = {
+    "parallel": "It pays: {setting}, {measured} times as fast as a loop.",
+    "serial": "Don't: stay with the loop.",
+    "unreliable": "No verdict: it could not be measured reliably.",
+}
+
+
+def as_text(advice: AdviceRecord) -> str:
+    """Lines without a newline at the end."""
+    return "\n".join(_lines(advice))
+
+
+def _lines(advice: AdviceRecord) -> Iterator[str]:
+    measured = advice.measured or advice.predicted
+    head = HEADS[advice.verdict].format(setting=setting_text(advice.recommendation), measured=f"{measured.speedup:.2f}")
+    yield f"{advice.function}: {head}"
+    if advice.recommendation.pattern == "library" and advice.verdict == "serial":
+        yield "  Its library uses the cores already."
+    if advice.needed is not None:
+        yield f"  {advice.needed[0].upper()}{advice.needed[1:]}."
+    yield ""
+    yield f"  {'':<34}{'predicted':>22}{'measured':>22}  limit"
+    for each in advice.patterns:
+        seconds = (
+            "" if each.seconds is None or not math.isfinite(each.seconds) else f" {precise_seconds_text(each.seconds)}"
+        )
+        name = setting_text(each.setting) + seconds
+        yield f"  {name:<34}{interval_text(each.predicted):>22}{interval_text(each.measured):>22}  {each.limit}"
+    if advice.decision is not None:
+        for name, why in advice.decision.impossible.items():
+            yield f"  {name:<34}cannot be used: {why}"
+    yield ""
+    for reason in advice.reasons:
+        yield f"  - {reason}"
+    for pitfall in advice.pitfalls:
+        yield f"  ! {pitfall.name}: {pitfall.fix}"
+    yield ""
+    calls, took = counted(advice.calls, "time"), seconds_text(advice.seconds)
+    yield f"  The function was called {calls} on {called_on_text(advice)}, in {took}."
+    yield ""
+    for line in advice.code.rstrip("\n").split("\n"):
+        yield f"    {line}" if line else ""
+
+
+def setting_text(setting: Setting) -> str:
+    """A setting in words: "2 processes, chunk of 25, preloaded"."""
+    if setting.pattern == "library":
+        return "as it is"
+    if setting.workers == 1:
+        return "loop"
+    noun = "threads" if setting.pattern == "threads" else "processes"
+    text = f"{setting.workers} {noun}"
+    if setting.chunk is not None:
+        text += f", chunk of {setting.chunk:,}"
+    if setting.share:
+        text += ", shared"
+    if setting.preload:
+        text += ", preloaded"
+    return text
+
+
+def interval_text(interval: Interval | None) -> str:
+    """A speed-up with its interval: "1.85 (1.70-2.02)"."""
+    if interval is None:
+        return "not run"
+    if interval.low == interval.high:
+        return f"{interval.speedup:.2f}"
+    return f"{interval.speedup:.2f} ({interval.low:.2f}-{interval.high:.2f})"
+
+
+def called_on_text(advice: AdviceRecord) -> str:
+    """Which items: "items 0-9 and 12", or how many."""
+    ranges = advice.called_on
+    if not ranges:
+        return "no item"
+    shown = [f"{first:,}" if first == last else f"{first:,}-{last:,}" for first, last in ranges[:6]]
+    rest = "" if len(ranges) <= 6 else " and others"
+    return f"items {', '.join(shown)}{rest}"

@@ -1,0 +1,100 @@
+"""Functions whose kind is known, for the advisor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+LARGE = b"x" * (1 << 20)
+
+
+def loop(number: int) -> int:
+    """Bytecode: holds the interpreter's lock."""
+    total = 0
+    for each in range(20_000):
+        total += each * number
+    return total
+
+
+def square(number: int) -> int:
+    """Far too little work."""
+    return number * number
+
+
+def wait(number: int) -> int:
+    """Waits, and computes nothing."""
+    time.sleep(0.02)
+    return number
+
+
+def digest(number: int) -> str:
+    """Computes without the interpreter's lock."""
+    return hashlib.sha256(LARGE).hexdigest() + str(number)
+
+
+def first_is_slow(number: int) -> int:
+    """Loads something with its first call."""
+    global _loaded
+    if _loaded is None:
+        end = time.process_time() + 0.5
+        while time.process_time() < end:
+            pass
+        _loaded = number
+    return loop(number)
+
+
+_loaded: int | None = None
+
+
+def long_list(number: int) -> list[int]:
+    """A result that takes longer to bring back than to make."""
+    return list(range(number, number + 20_000))
+
+
+def with_common(pair: tuple[bytes, int]) -> int:
+    """Something large is in every item."""
+    return loop(pair[1]) + len(pair[0])
+
+
+def draw(number: int) -> float:
+    """Random, and unseeded."""
+    return loop(number) + random.random()
+
+
+def with_lock(pair: tuple[Any, int]) -> int:
+    """Items that cannot travel."""
+    return loop(pair[1])
+
+
+def append(line: str) -> int:
+    """Notes each call in a file."""
+    path, _, number = line.rpartition(" ")
+    with open(path, "a") as file:
+        file.write(number + "\n")
+    return loop(int(number))
+
+
+def fail(number: int) -> int:
+    """Raises for every item."""
+    raise ValueError(f"no {number}")
+
+
+def end(number: int) -> int:
+    """Ends its process."""
+    os._exit(3)
+
+
+def hang(number: int) -> int:
+    """Never comes back."""
+    threading.Event().wait()
+    return number
+
+
+def items_of(path: Path, count: int) -> list[str]:
+    """Items for `append`."""
+    return [f"{path} {number}" for number in range(count)]

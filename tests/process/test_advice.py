@@ -1,0 +1,188 @@
+"""The advisor against functions whose answer is known. What is asserted are kinds and counts, not speeds.
+
+The machine may be busy, and then the verdict is "unreliable": so a test says what may not be said.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.process import advised
+
+import allcores
+from allcores import UsageError
+from allcores.advisor import advice as advice_file
+
+BUDGET_S = 2.5
+
+pytestmark = pytest.mark.slow
+
+
+def names(advice: allcores.Advice) -> set[str]:
+    return {pitfall.name for pitfall in advice.pitfalls}
+
+
+def check_against_schema(advice: allcores.Advice) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(Path(advice_file.__file__).with_name("advice.schema.json").read_text())
+    found = json.loads(json.dumps(advice.as_dict(), allow_nan=False))
+    jsonschema.Draft202012Validator(schema).validate(found)
+
+
+def test_a_loop_in_python_is_not_for_threads() -> None:
+    advice = allcores.advise(advised.loop, range(3_000), budget=BUDGET_S)
+    assert advice.verdict != "serial"
+    assert advice.decision is not None
+    assert advice.decision.kind == "python"
+    assert "threads" in advice.decision.impossible
+    assert advice.probes is not None
+    assert advice.probes.late_s is not None
+    assert advice.probes.late_s > 0.002
+    check_against_schema(advice)
+    if advice.verdict == "parallel":
+        assert advice.recommendation.pattern == "processes"
+        assert "with allcores.Pool(workers=" in advice.code
+
+
+def test_too_little_work_stays_in_the_loop() -> None:
+    advice = allcores.advise(advised.square, range(100_000), budget=BUDGET_S)
+    assert advice.verdict == "serial"
+    assert advice.recommendation.pattern == "serial"
+    assert advice.needed is not None
+    assert "too small items" in names(advice)
+    assert "for item in items" in advice.code
+    check_against_schema(advice)
+
+
+def test_few_items_are_told_how_many_it_takes() -> None:
+    advice = allcores.advise(advised.loop, range(4), budget=BUDGET_S)
+    assert advice.verdict != "parallel"
+    if advice.verdict == "serial":
+        assert advice.needed is not None
+        assert "there are 4" in advice.needed
+
+
+def test_who_waits_gets_threads() -> None:
+    advice = allcores.advise(advised.wait, range(200), budget=BUDGET_S)
+    assert advice.decision is not None
+    assert advice.decision.kind == "waiting"
+    assert advice.verdict == "parallel"
+    assert advice.recommendation.pattern == "threads"
+    assert advice.recommendation.workers > 2
+    assert "time.sleep" in names(advice)
+    assert 'backend="threads"' in advice.code
+
+
+def test_who_releases_the_lock_lets_others_run() -> None:
+    advice = allcores.advise(advised.digest, range(1_000), budget=BUDGET_S)
+    assert advice.probes is not None
+    assert advice.probes.late_s is not None
+    held = allcores.advise(advised.loop, range(1_000), budget=BUDGET_S).probes
+    assert held is not None
+    assert held.late_s is not None
+    assert advice.probes.late_s < held.late_s
+
+
+def test_a_load_is_seen() -> None:
+    advised._loaded = None
+    advice = allcores.advise(advised.first_is_slow, range(5_000), budget=5)
+    assert advice.probes is not None
+    assert advice.probes.timing.first_s > 0.1
+    assert advice.probes.start_s > 0.4
+    assert "a load in every worker" in names(advice)
+
+
+def test_large_results_are_named() -> None:
+    advice = allcores.advise(advised.long_list, range(500), budget=BUDGET_S)
+    assert "results larger than inputs" in names(advice)
+    assert advice.verdict != "parallel" or advice.recommendation.pattern != "threads"
+
+
+def test_what_is_in_every_item_is_named() -> None:
+    common = bytes(1 << 20)
+    advice = allcores.advise(advised.with_common, [(common, number) for number in range(1_000)], budget=BUDGET_S)
+    assert "huge argument in every item" in names(advice)
+    assert all(each.setting.share for each in advice.patterns if each.setting.pattern == "processes")
+
+
+def test_random_numbers_are_noticed() -> None:
+    assert "unseeded random numbers" in names(allcores.advise(advised.draw, range(100), budget=BUDGET_S))
+
+
+def test_what_cannot_travel_is_named_before_a_worker_starts() -> None:
+    advice = allcores.advise(advised.with_lock, [(threading.Lock(), number) for number in range(100)], budget=BUDGET_S)
+    assert advice.verdict != "parallel" or advice.recommendation.pattern == "threads"
+    assert advice.decision is not None
+    assert "[0]" in advice.decision.impossible["processes"]
+    assert "cannot be pickled" in names(advice)
+
+
+def test_a_lambda_is_advised_and_named() -> None:
+    advice = allcores.advise(lambda number: advised.loop(number), range(500), budget=BUDGET_S)
+    assert "lambda or nested function" in names(advice)
+    assert advice.decision is not None
+    assert "processes" not in advice.decision.impossible
+
+
+def test_no_repeat_calls_no_item_twice(tmp_path: Path) -> None:
+    file = tmp_path / "calls"
+    advice = allcores.advise(advised.append, advised.items_of(file, 800), budget=BUDGET_S, repeat=False)
+    calls = Counter(file.read_text().split())
+    assert max(calls.values()) == 1
+    assert calls.total() == advice.calls
+    assert "side effects" in names(advice)
+
+
+def test_calls_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "calls"
+    advice = allcores.advise(advised.append, advised.items_of(file, 300), budget=BUDGET_S)
+    calls = Counter(map(int, file.read_text().split()))
+    assert calls.total() == advice.calls
+    called = {index for first, last in advice.called_on for index in range(first, last + 1)}
+    assert called <= set(calls)
+
+
+def test_a_function_that_hangs_costs_the_budget() -> None:
+    advice = allcores.advise(advised.hang, range(10), budget=2)
+    assert advice.verdict == "unreliable"
+    assert "was not done after" in advice.reasons[0]
+    check_against_schema(advice)
+
+
+@pytest.mark.parametrize(("function", "words"), [(advised.fail, "ValueError: no"), (advised.end, "ends its process")])
+def test_a_function_that_does_not_work_is_told(function: object, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        allcores.advise(function, range(10), budget=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"items": []}, "there are no items"),
+        ({"budget": 0.1}, "budget=0.1"),
+        ({"fn": 3}, "cannot be called"),
+        ({"total": -1}, "total=-1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given: dict[str, object], words: str) -> None:
+    arguments: dict[str, object] = {"fn": advised.square, "items": range(3), **given}
+    with pytest.raises(UsageError, match=words):
+        allcores.advise(**arguments)  # type: ignore[arg-type]
+
+
+def test_an_input_without_a_length_is_read_in_part() -> None:
+    advice = allcores.advise(advised.square, iter(range(10_000)), budget=BUDGET_S)
+    assert advice.probes is not None
+    assert advice.probes.items == 10_000
+
+
+def test_its_text_has_all_of_it() -> None:
+    advice = allcores.advise(advised.square, range(1_000), budget=BUDGET_S)
+    text = str(advice)
+    assert text.startswith("square: Don't")
+    assert f"{advice.calls:,} times" in text
+    assert "results = [square(item) for item in items]" in text
