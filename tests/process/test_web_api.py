@@ -321,6 +321,25 @@ def test_files_are_handed_in(client: Any, app: flask.Flask) -> None:
 # --- for monitors ---
 
 
+def test_a_probe_without_a_token_is_told_no_more_than_well_or_not(tmp_path: Path) -> None:
+    """Where that is asked for; elsewhere it is 401, see the crawl."""
+    with console(tmp_path, ALLCORES_OPEN_HEALTH=True) as app:
+        probe: Any = app.test_client()
+        well = probe.get("/healthz", headers={"Host": "10.0.0.7:8321"})
+        assert (well.status_code, well.json) == (200, {"status": "ok"})
+        assert "supervisor" in probe.get("/healthz", headers=bearer()).json
+        # A token by a name of this server that is not known tells no more either; a wrong one is refused.
+        assert probe.get("/healthz", headers={"Host": "evil.example", **bearer()}).json == {"status": "ok"}
+        assert probe.get("/healthz", headers=bearer("wrong")).status_code == 401
+        assert {probe.get(path).status_code for path in ("/", "/metrics", "/api/jobs", "/healthz/")} == {401}
+        store = Path(store_of(app).name)
+        store.rename(store.with_suffix(".away"))
+        ill = probe.get("/healthz")
+        assert (ill.status_code, ill.json) == (503, {"status": "failing"})
+        assert "removed" in probe.get("/healthz", headers=bearer()).json["store"]
+        store.with_suffix(".away").rename(store)
+
+
 def test_health_and_metrics(client: Any, app: flask.Flask) -> None:
     submit(client)
     ended(store_of(app), State.FAILED, task="anything", arguments={})

@@ -156,6 +156,7 @@ class _Signals:
 @click.option(
     "--trusted-host", "hosts", multiple=True, metavar="NAME", help="By which browsers may call it; repeatable."
 )
+@click.option("--open-health", is_flag=True, help="/healthz says 200 or 503, and no more, to who has no token.")
 @click.option("--app", "app_place", metavar="MODULE:NAME", help="A Flask app of yours with the Allcores extension.")
 @workers_option
 @grace_option
@@ -176,6 +177,7 @@ def _serve(
     store: str | None,
     token: str | None,
     hosts: Sequence[str],
+    open_health: bool,
     app_place: str | None,
     workers: int | None,
     grace: float,
@@ -195,8 +197,12 @@ def _serve(
     if app_place is None:
         from allcores.web import create_app
 
-        app: Any = create_app(tasks=list(tasks), store=store, token=token, trusted_hosts=[host, *hosts])
+        config = {"ALLCORES_OPEN_HEALTH": open_health}
+
+        app: Any = create_app(tasks=list(tasks), store=store, token=token, trusted_hosts=[host, *hosts], config=config)
     else:
+        if open_health:
+            os.environ["FLASK_ALLCORES_OPEN_HEALTH"] = "true"
         app = _own_app(app_place, opened.folder, store, token)
     server = _listen(app, host, port)
     signals = _Signals()

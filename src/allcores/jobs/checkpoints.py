@@ -18,6 +18,8 @@ from allcores.system.own_files import REOPEN
 LOCK = "checkpoint.lock"
 #: bytes of the log at which the supervisor moves it, and at which another process does
 OF_SUPERVISOR, OF_OTHERS = 4 * 1024**2, 64 * 1024**2
+#: transactions after which the supervisor looks again: the file of the log does not become smaller
+COMMITS = 128
 
 _guard = threading.Lock()
 

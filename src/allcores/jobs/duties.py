@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from allcores.jobs import job_files, uploads
@@ -23,6 +24,11 @@ SCHEDULES_S = 0.5
 WRITE_S = 60.0
 #: seconds between two looks at what goes
 KEEP_S = 60.0
+#: the same while there is more than could be removed at once, and seconds for which it is removed at a time: jobs that
+#: end as fast as they can are removed as fast, and the supervisor does little else meanwhile for 50 ms at most
+KEEP_MORE_S, SWEEP_S = 0.2, 0.05
+#: seconds between two looks at SQLite's log
+LOG_S = 1.0
 #: seconds for which a file that was handed in waits for its job
 UPLOAD_S = 86_400.0
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -85,23 +91,38 @@ class KeepingDuty(Duty):
     Args:
         store: The store.
         retention: What is kept.
+        clock: Monotonic.
     """
 
-    def __init__(self, store: JobStore, retention: Retention) -> None:
+    def __init__(self, store: JobStore, retention: Retention, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._clock = clock
         self._retention = retention
-        self._at = float("-inf")
+        #: when to remove again, when to look for files again, and at the log, by the monotonic clock
+        self._sweep_at = self._files_at = self._log_at = float("-inf")
         self._began = False
 
     def look(self, wall: float, *, stopping: bool) -> None:
-        """Once a minute; a portion at a time."""
-        if stopping or time.monotonic() - self._at < KEEP_S:
+        """Once a minute; a portion at a time, and the next one soon if there is more."""
+        now = self._clock()
+        if stopping:
             return
-        self._at = time.monotonic()
+        if now >= self._log_at:
+            self._log_at = now + LOG_S
+            self._store.tend_log()
+        if now >= self._sweep_at:
+            # For the case that it raises.
+            self._sweep_at = now + KEEP_S
+            if not self._store.maintain(self._retention, seconds=SWEEP_S).complete:
+                self._sweep_at = now + KEEP_MORE_S
+        if now >= self._files_at:
+            self._files_at = now + KEEP_S
+            self._keep_files(wall)
+
+    def _keep_files(self, wall: float) -> None:
         if not self._began:
             self._began = True
             self._store.remove_orphans()
-        self._store.maintain(self._retention, seconds=0.2)
         self._remove_work()
         self._remove_uploads(wall)
 

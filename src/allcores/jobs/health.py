@@ -61,6 +61,7 @@ class SupervisorHealth:
         workers: Its processes.
         tasks: Names of the tasks that it runs.
         schedules: Task and next time, seconds since 1970.
+        kept: What it keeps of jobs that have ended, in words.
     """
 
     pid: int
@@ -75,6 +76,7 @@ class SupervisorHealth:
     workers: tuple[WorkerHealth, ...] = ()
     tasks: tuple[str, ...] = ()
     schedules: dict[str, float] = field(default_factory=dict)
+    kept: str = ""
 
     @property
     def age(self) -> float:

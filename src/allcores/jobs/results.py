@@ -27,6 +27,14 @@ NEW = ".new"
 IN_ROW = 256 * 1024
 #: the file that it becomes
 RESULT_FILE = "result.json"
+#: of what jobs write often, and Python's table does not know
+MEDIA_TYPES = {
+    ".jsonl": "application/x-ndjson",
+    ".ndjson": "application/x-ndjson",
+    ".parquet": "application/vnd.apache.parquet",
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".md": "text/markdown",
+}
 
 
 class ResultFolder:
@@ -82,12 +90,18 @@ class ResultFolder:
             finally:
                 os.close(descriptor)
             os.replace(path, os.path.join(self.folder, name))
-            found.append((name, size, mimetypes.guess_type(name)[0] or "application/octet-stream"))
+            found.append((name, size, media_type_of(name)))
         if found:
             _sync_folder(self.folder)
         with contextlib.suppress(OSError):
             os.rmdir(self._new)
         return found
+
+
+def media_type_of(name: str) -> str:
+    """What a browser is told of a file, by the end of its name."""
+    end = os.path.splitext(name)[1].lower()
+    return MEDIA_TYPES.get(end) or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def _names(folder: str) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlalchemy import delete, func, select
 
 from allcores.errors import AllcoresError, UsageError
+from allcores.formatting import size_text
 from allcores.jobs import schema
 from allcores.jobs.actions import UNDO_S
 from allcores.jobs.group_commit import GroupCommit, Transaction
@@ -35,23 +36,35 @@ _jobs = schema.jobs
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept of jobs that have come to an end; whatever is reached first. None: no bound.
+    """What is kept of jobs that have come to an end, whatever is reached first, and of the audit. None: no bound.
 
     Attributes:
         age: Seconds since their end.
         rows: How many.
         bytes: What arguments, results, errors and result files take, of all jobs.
+        audit: How many rows of the audit; the last one always.
     """
 
     age: float | None = 30 * 86_400.0
     rows: int | None = 1_000_000
     bytes: int | None = 10 * 1024**3
+    audit: int | None = 100_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
                 raise UsageError(f"retention: {name} is a number from 0 on, or None for no bound, not {value!r}")
+
+    def in_words(self) -> str:
+        """For people: "ended jobs: 30 days, 1,000,000, 10 GB; audit: 100,000 rows"."""
+        ended = [
+            *([] if self.age is None else [f"{self.age / 86_400:g} days"]),
+            *([] if self.rows is None else [f"{self.rows:,}"]),
+            *([] if self.bytes is None else [size_text(self.bytes)]),
+        ]
+        audit = "all" if self.audit is None else f"{self.audit:,} rows"
+        return f"ended jobs: {', '.join(ended) or 'all'}; audit: {audit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +76,14 @@ class Swept:
         undone: Deleted jobs that nobody brought back.
         folders: Folders with results of jobs that are gone.
         complete: False if time was up before all was removed.
+        portion: Jobs that were removed in one transaction at last: where the next call may begin.
     """
 
     jobs: int = 0
     undone: int = 0
     folders: int = 0
     complete: bool = True
+    portion: int = 0
 
 
 def purge(
@@ -129,6 +144,20 @@ def purge_deleted(transaction: Transaction, payloads: Sequence[int]) -> list[tup
     return answers
 
 
+def purge_audit(transaction: Transaction, payloads: Sequence[tuple[int, int]]) -> list[bool | AllcoresError]:
+    """Remove up to so many of the oldest rows of the audit, beyond those that are kept; whether there are more."""
+    answers: list[bool | AllcoresError] = []
+    table = schema.audit
+    for kept, most in payloads:
+        first, last = transaction.connection.execute(select(func.min(table.c.seq), func.max(table.c.seq))).one()
+        # The last row stays: its number is the next one's.
+        bound = (last or 0) - max(1, kept)
+        if first is not None and first <= bound:
+            transaction.connection.execute(delete(table).where(table.c.seq <= min(bound, first + most - 1)))
+        answers.append(first is not None and first + most <= bound)
+    return answers
+
+
 def _delete(transaction: Transaction, table: object, seqs: list[int]) -> None:
     if seqs:
         column = table.c.seq  # type: ignore[attr-defined]
@@ -137,11 +166,11 @@ def _delete(transaction: Transaction, table: object, seqs: list[int]) -> None:
         )
 
 
-def sweep(commits: GroupCommit, results: Path, retention: Retention, seconds: float) -> Swept:
+def sweep(commits: GroupCommit, results: Path, retention: Retention, seconds: float, portion: int = 0) -> Swept:
     """Remove what is not to be kept, for so many seconds at most; others get as much of the time as this takes."""
     end = time.monotonic() + seconds
     jobs = undone = folders = 0
-    most, complete = _FIRST, True
+    most, complete = portion or _FIRST, True
     for kind in ("jobs", "deleted"):
         more = True
         while more:
@@ -163,7 +192,9 @@ def sweep(commits: GroupCommit, results: Path, retention: Retention, seconds: fl
                 most = min(_MOST, most * 2)
             if more:
                 time.sleep(min(took, 0.05))
-    return Swept(jobs, undone, folders, complete)
+    while retention.audit is not None and complete and commits.run(purge_audit, (int(retention.audit), _MOST)):
+        complete = time.monotonic() <= end
+    return Swept(jobs, undone, folders, complete, most)
 
 
 def remove_results(results: Path, id: str) -> bool:

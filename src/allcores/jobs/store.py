@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from allcores.jobs.store_actions import StoreActions
 from allcores.jobs.supervisor_lock import SupervisorLock, supervisor_of
 from allcores.jobs.wake import wake
 
+#: seconds between two rows of the audit about what retention removes
+WRITE_DOWN_S = 60.0
 #: crashes after which a job is run no more
 MAX_CRASHES = 3
 
@@ -72,6 +75,11 @@ class JobStore(StoreActions):
         self._server: commit_socket.CommitServer | None = None
         self._lock: SupervisorLock | None = None
         self._when_changed: Callable[[], None] | None = None
+        #: of retention: jobs in one transaction, those removed that the audit does not have yet, when it was told last
+        self._portion = self._removed = 0
+        self._removed_at = time.monotonic()
+        #: the change at which the log was moved last
+        self._moved_at = 0
 
     @property
     def is_on_this_machine(self) -> bool:
@@ -367,19 +375,37 @@ class JobStore(StoreActions):
     def maintain(self, retention: Retention = Retention(), *, seconds: float = 1.0) -> Swept:  # noqa: B008 (frozen)
         """Remove what is not to be kept, and move SQLite's log into its file; to be called every minute or so.
 
-        No transaction of it takes longer than some 20 ms, however much there is to remove.
+        No transaction of it takes longer than some 20 ms, however much there is to remove. What was removed is in the
+        audit, once all is.
 
         Args:
             retention: What is kept.
             seconds: For how long at most; what is left is removed by the next call.
         """
         self._check_supervisor()
-        swept = sweep(self._commits, self.folder / RESULTS, retention, seconds)
-        if swept.jobs:
-            self._commits.run(actions.write_down, ("", "retention", swept.jobs, {}))
+        swept = sweep(self._commits, self.folder / RESULTS, retention, seconds, self._portion)
+        self._portion = swept.portion
+        self._removed += swept.jobs
+        if self._removed and (swept.complete or time.monotonic() - self._removed_at >= WRITE_DOWN_S):
+            self._commits.run(actions.write_down, ("", "retention", self._removed, {}))
+            self._removed, self._removed_at = 0, time.monotonic()
         if checkpoints.size_of_log(self._database) > checkpoints.OF_SUPERVISOR:
             checkpoints.checkpoint(self._database, self.folder)
+            self._moved_at = self._last_change
         return swept
+
+    def tend_log(self) -> bool:
+        """Move SQLite's log into its file, if much was written to it since; to be called every second or so.
+
+        A log that is begun again is written to faster than one that grows, and read faster.
+        """
+        self._check_supervisor()
+        if self._last_change - self._moved_at < checkpoints.COMMITS:
+            return False
+        if checkpoints.size_of_log(self._database) <= checkpoints.OF_SUPERVISOR:
+            return False
+        self._moved_at = self._last_change
+        return checkpoints.checkpoint(self._database, self.folder)
 
     def remove_orphans(self) -> int:
         """Remove folders of results that no job has (a supervisor died before the commit); at the start. How many."""

@@ -107,11 +107,12 @@ class Supervisor:
         self._store_trouble = ""
         self._trouble_until = 0.0
         self._listener: wake.Listener | None = None
+        self._retention = retention or Retention()
         #: what it sees to besides
         self.duties: list[Duty] = [
             ScheduleDuty(store, self.registry),
             WebhookDuty(store),
-            KeepingDuty(store, retention or Retention()),
+            KeepingDuty(store, self._retention),
         ]
 
     # --- from other threads and signal handlers ---
@@ -419,6 +420,7 @@ class Supervisor:
             workers=tuple(workers),
             tasks=tuple(self.registry),
             schedules={name: at for each in self.duties for name, at in each.next_times().items()},
+            kept=self._retention.in_words(),
         )
         with contextlib.suppress(OSError):
             health.write(self._folder, found)

@@ -124,7 +124,7 @@ def settings() -> Any:
         seen=seen,
         settings=console.settings,
         health=_health(),
-        store_facts=supervision.store_facts(store),
+        store_facts=supervision.store_facts(store, seen),
         tasks=sorted(console.tasks.values(), key=lambda task: task.name),
         users=console.gate.names(),
     )

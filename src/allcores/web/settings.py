@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "ALLCORES_POLL_SECONDS": 2.0,
     "ALLCORES_SECRET_NAMES": (),
     "ALLCORES_ALLOW_NETWORK_FILES": False,
+    "ALLCORES_OPEN_HEALTH": False,
 }
 
 #: hosts that a browser on this machine may call the console by
@@ -47,6 +48,7 @@ class Settings:
         tokens: Names of users, each with a token and the name of a role.
         trusted_hosts: Host names, without a port, that requests may name; ".example.org" stands for all below.
         secret: Finds names of arguments whose values are never shown.
+        open_health: Whether /healthz answers who has no token, without details.
     """
 
     store: Any
@@ -63,6 +65,7 @@ class Settings:
     poll: float
     secret: re.Pattern[str]
     allow_network: bool
+    open_health: bool
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
@@ -93,6 +96,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         poll=poll,
         secret=_secret(config["ALLCORES_SECRET_NAMES"]),
         allow_network=bool(config["ALLCORES_ALLOW_NETWORK_FILES"]),
+        open_health=bool(config["ALLCORES_OPEN_HEALTH"]),
     )
 
 

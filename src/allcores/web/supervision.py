@@ -99,12 +99,14 @@ def _share(pid: int) -> float | None:
     return used / lived if lived > 0 else None
 
 
-def store_facts(store: JobStore) -> list[tuple[str, str]]:
+def store_facts(store: JobStore, seen: Seen) -> list[tuple[str, str]]:
     """What there is to say about the store, in words."""
+    told = seen.health if seen.fresh else None
     counts = store.counts()
     return [
         ("where", store.name),
         ("folder", str(store.folder)),
         ("jobs", f"{counts.total:,}"),
         ("arguments, results, files", size_text(counts.bytes)),
+        ("what is kept", "as the supervisor is set: none tells" if told is None else told.kept),
     ]

@@ -1,0 +1,125 @@
+"""What is kept of ended jobs, of the audit and of files: bounded, however much comes; what is of others stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from allcores.errors import UsageError
+from allcores.jobs import checkpoints, duties
+from allcores.jobs.duties import KEEP_MORE_S, KEEP_S, KeepingDuty
+from allcores.jobs.model import Finished, State, Submission
+from allcores.jobs.results import media_type_of
+from allcores.jobs.retention import Retention, Swept
+from allcores.jobs.store import JobStore
+
+
+class FakeStore:
+    """Says how often it was asked to remove, and whether all was."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.complete = True
+        self.sweeps = 0
+
+    def maintain(self, retention: Retention, *, seconds: float) -> Swept:
+        self.sweeps += 1
+        return Swept(complete=self.complete)
+
+    def tend_log(self) -> bool:
+        return False
+
+    def remove_orphans(self) -> int:
+        return 0
+
+
+def test_what_is_left_is_removed_soon_and_not_a_minute_later(tmp_path: Path) -> None:
+    store, now = FakeStore(tmp_path), 1_000.0
+    duty = KeepingDuty(cast(JobStore, store), Retention(), lambda: now)
+    seen = []
+    for complete, after in ((False, 0.0), (False, KEEP_MORE_S), (True, KEEP_MORE_S), (True, KEEP_S - 1), (True, 1.0)):
+        store.complete, now = complete, now + after
+        duty.look(0.0, stopping=False)
+        seen.append(store.sweeps)
+    assert seen == [1, 2, 3, 3, 4]
+    duty.look(0.0, stopping=True)
+    assert store.sweeps == 4
+
+
+def test_ends_come_as_fast_as_they_go_and_the_store_stays_at_its_bound(store: JobStore) -> None:
+    with store.become_supervisor():
+        for _ in range(3):
+            store.submit_many([Submission("f", {})] * 400)
+            store.finish_many([(claim, Finished(State.SUCCEEDED)) for claim in store.claim(400, ["f"])])
+            while not store.maintain(Retention(rows=100), seconds=duties.SWEEP_S).complete:
+                pass
+            assert store.counts().total == 100
+    # What was removed is in the audit, once for each time and not for each portion.
+    assert [(row.action, row.count) for row in store.audit()] == [
+        ("retention", 400),
+        ("retention", 400),
+        ("retention", 300),
+    ]
+
+
+def test_the_audit_has_a_bound_and_its_numbers_go_on(store: JobStore) -> None:
+    for number in range(30):
+        store.write_audit("me", "thing", number)
+    with store.become_supervisor():
+        store.maintain(Retention(audit=10))
+        assert [row.count for row in store.audit()] == list(range(29, 19, -1))
+        store.maintain(Retention(audit=0))
+        assert [row.count for row in store.audit()] == [29]
+        assert store.write_audit("me", "more") == 31
+        store.maintain(Retention(audit=None))
+    assert [row.action for row in store.audit()] == ["more", "thing"]
+
+
+def test_what_is_kept_in_words() -> None:
+    assert Retention().in_words() == "ended jobs: 30 days, 1,000,000, 10 GB; audit: 100,000 rows"
+    assert Retention(None, None, None, None).in_words() == "ended jobs: all; audit: all"
+    bad: Any = "many"
+    with pytest.raises(UsageError, match="audit is a number from 0 on"):
+        Retention(audit=bad)
+
+
+def test_results_that_no_job_has_are_removed_and_nothing_else(store: JobStore, tmp_path: Path) -> None:
+    """A supervisor died between the files and the row; what is young, a job's, a link or of another name stays."""
+    results = store.folder / "results"
+    job = store.submit("f", {}).job
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept.txt").write_text("x")
+    orphan, young, link = "0" * 32, "1" * 32, "2" * 32
+    for name in (orphan, young, job.id, "a folder of yours"):
+        (results / name).mkdir(mode=0o700)
+        (results / name / "out.txt").write_text("x")
+    (results / link).symlink_to(elsewhere)
+    long_ago = time.time() - 3_600
+    for name in (orphan, job.id, "a folder of yours", link):
+        os.utime(results / name, (long_ago, long_ago), follow_symlinks=False)
+    with store.become_supervisor():
+        assert store.remove_orphans() == 1
+    assert {each.name for each in results.iterdir()} == {young, link, job.id, "a folder of yours"}
+    assert (elsewhere / "kept.txt").exists()
+
+
+def test_the_log_is_moved_once_much_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "OF_SUPERVISOR", 4_096)
+    with JobStore.open(tmp_path / "jobs.sqlite", synchronous="NORMAL") as store, store.become_supervisor():
+        store.submit("f", {})
+        store.tend_log()
+        assert store.tend_log() is False
+        for _ in range(checkpoints.COMMITS):
+            store.submit("f", {})
+        assert store.tend_log() is True
+        assert store.tend_log() is False
+
+
+def test_files_have_types_that_browsers_know() -> None:
+    names = {"a.jsonl": "application/x-ndjson", "b.CSV": "text/csv", "c.unknown-end": "application/octet-stream"}
+    assert {name: media_type_of(name) for name in names} == names
