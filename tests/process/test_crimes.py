@@ -183,14 +183,14 @@ def test_a_process_that_hangs(pool: Pool, watcher: Watcher, crime: str) -> None:
 
 def test_too_much_memory(watcher: Watcher) -> None:
     """The worker above its limit is ended, and its item says so."""
-    limits = Limits(memory_per_worker=200_000_000, grace_s=0.02, terminate_s=0.05)
+    limits = Limits(memory_per_worker=200 * 1024**2, grace_s=0.02, terminate_s=0.05)
     with Pool(2, limits=limits, observers=[watcher]) as pool:
         for way in ("among others", "with a retry"):
             outcome = commit(pool, "eat_memory", way)
             assert outcome.kind is Kind.WORKER_LOST
             assert isinstance(outcome.error, WorkerLost)
             assert outcome.error.peak_memory is not None
-            assert outcome.error.peak_memory > 200_000_000
+            assert outcome.error.peak_memory > 200 * 1024**2
             assert "memory_per_worker" in str(outcome.error)
             assert re.search(r"\b200 MB", str(outcome.error))
             assert f"items[{outcome.index}]" in str(outcome.error)
@@ -198,7 +198,7 @@ def test_too_much_memory(watcher: Watcher) -> None:
 
 
 def test_endless_recursion_is_stopped_by_the_memory_limit(watcher: Watcher) -> None:
-    limits = Limits(memory_per_worker=200_000_000, grace_s=0.02, terminate_s=0.05)
+    limits = Limits(memory_per_worker=200 * 1024**2, grace_s=0.02, terminate_s=0.05)
     with Pool(2, limits=limits, observers=[watcher]) as pool:
         assert commit(pool, "recurse_for_ever", "in a chunk").kind is Kind.WORKER_LOST
         check_unharmed(pool, watcher)

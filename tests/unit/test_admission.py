@@ -323,7 +323,7 @@ def test_an_item_that_was_requeued_too_often_runs_alone_and_is_then_told() -> No
     assert segment is not None and segment.failures
     error = segment.failures[0].error
     assert segment.failures[0].kind is Kind.WORKER_LOST and isinstance(error, WorkerLost)
-    assert "used 2,000 MB, 100 MB were left, 1,000 MB are kept in reserve" in str(error)
+    assert "used 1.9 GB, 95.4 MB were left, 953.7 MB are kept in reserve" in str(error)
     assert (error.peak_memory, error.attempts, error.index) == (2_000 * MB, 1, 0)
     assert [sent[1] for sent in harness.sent()] == [1]
 

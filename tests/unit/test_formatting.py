@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 
+import allcores
 from allcores.formatting import (
     axis_text,
     clock_text,
@@ -14,6 +21,8 @@ from allcores.formatting import (
     seconds_text,
     size_text,
 )
+
+SOURCE = Path(allcores.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -72,3 +81,27 @@ def test_shares_and_counts() -> None:
     assert [percent_text(part) for part in (0, 0.42, 97.3)] == ["0 %", "0.4 %", "97 %"]
     assert [counted(1, "worker"), counted(1234, "worker")] == ["1 worker", "1,234 workers"]
     assert counted(2, "retry", "retries") == "2 retries"
+
+
+def sizes_by_hand(tree: ast.AST) -> Iterator[int]:
+    """Lines where a number in a text is followed by a unit of sizes, and not put there by `size_text`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            for value, text in pairwise(node.values):
+                unit = isinstance(text, ast.Constant) and re.match(r"\s?[KMGT]i?B\b", str(text.value))
+                if unit and isinstance(value, ast.FormattedValue):
+                    yield value.lineno
+
+
+def test_sizes_are_written_in_one_way() -> None:
+    """Decimal and binary units side by side would make a limit look overrun, or kept, that is not."""
+    assert list(sizes_by_hand(ast.parse('f"it used {used / 1e6:,.0f} MB"; f"{size_text(3)} MB"; f"{name}: MB"'))) == [
+        1,
+        1,
+    ]
+    found = {
+        str(path.relative_to(SOURCE)): lines
+        for path in SOURCE.rglob("*.py")
+        if (lines := list(sizes_by_hand(ast.parse(path.read_text(encoding="utf-8")))))
+    }
+    assert found == {}

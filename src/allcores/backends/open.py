@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from allcores.shared_memory.parent_side import ParentMemory
 
+BACKENDS = ("processes", "threads", "serial")
+START_METHODS = ("template", "fork", "spawn", "forkserver")
 #: what to do about limits that keep a pool from starting
 _REMEDIES = {
     errno.EFBIG: "; raise the limit on the size of files (ulimit -f)",
@@ -37,6 +39,28 @@ def check_modules(names: Sequence[str]) -> None:
             raise SetupError(
                 f"preload_modules: there is no module {top!r} on sys.path. Correct the name, or install what it is in."
             )
+
+
+def check_place(name: str, start_method: str | None, limits: Limits) -> None:
+    """Whether there is such a backend, and the other options are for it.
+
+    Raises:
+        UsageError: For an unknown name.
+        NotSupported: For an option that is for another backend.
+    """
+    if name not in BACKENDS:
+        raise UsageError(f"backend={name!r} is not one of {', '.join(map(repr, BACKENDS))}.")
+    if name == "processes":
+        if start_method is not None and start_method not in START_METHODS:
+            raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
+        return
+    if start_method is not None:
+        raise NotSupported(f"start_method={start_method!r} is for backend='processes', not for {name!r}.")
+    for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
+        if getattr(limits, option) is not None:
+            raise NotSupported(f"Limits({option}=...) needs backend='processes': {name!r} has no process to end.")
+    if isinstance(limits.memory_reserve, int):
+        raise NotSupported(f"Limits(memory_reserve=...) needs backend='processes': {name!r} has no process to end.")
 
 
 def open_backend(
@@ -74,6 +98,7 @@ def open_backend(
         BrokenPool: If the system refuses what it needs.
         SetupError: If there is no module of a name in `preload_modules`.
     """
+    check_place(name, start_method, limits)
     if preload_modules:
         from allcores.worker.preload_modules import ModulePreload
 
@@ -102,19 +127,10 @@ def open_backend(
             raise BrokenPool(
                 f"The system refuses what worker processes need: {error.strerror or error}{remedy}."
             ) from error
-    if start_method is not None:
-        raise NotSupported(f"start_method={start_method!r} is for backend='processes', not for {name!r}.")
-    for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
-        if getattr(limits, option) is not None and name in ("threads", "serial"):
-            raise NotSupported(f"Limits({option}=...) needs backend='processes': {name!r} has no process to end.")
-    if isinstance(limits.memory_reserve, int) and name in ("threads", "serial"):
-        raise NotSupported(f"Limits(memory_reserve=...) needs backend='processes': {name!r} has no process to end.")
     if name == "threads":
         from allcores.backends.threads import ThreadBackend
 
         return ThreadBackend(worker_init)
-    if name == "serial":
-        from allcores.backends.serial import SerialBackend
+    from allcores.backends.serial import SerialBackend
 
-        return SerialBackend(worker_init)
-    raise UsageError(f"backend={name!r} is not one of 'processes', 'threads', 'serial'.")
+    return SerialBackend(worker_init)

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from allcores.formatting import size_text
 from allcores.jobs import decisions, stacks
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.job_processes import JobProcess, session_of
@@ -164,7 +165,7 @@ class ProcessSide:
             message = f"its process did not load the tasks within {self._boot_s:g} s"
             return JobError("WorkerLost", message, words, "did not start", memory)
         how = f"was killed by {name}" if name else f"ended with exit code {exitcode}"
-        message = f"the process of the job {how} before the task returned; it had used {memory / 1e6:,.0f} MB at most"
+        message = f"the process of the job {how} before the task returned; it had used {size_text(memory)} at most"
         return decisions.death(name, exitcode, memory, message, words)
 
 

@@ -136,17 +136,19 @@ def configure(workers: int | None = None, **options: Unpack[PoolOptions]) -> Non
 
     Raises:
         UnknownOption: `Pool` has no option of that name.
-        UsageError: The pool is in use: a stream is open, or a call has no result yet.
+        UsageError: A value makes no sense, or the pool is in use: a stream is open, or a call has no result yet.
+        NotSupported: Values do not go together.
+        SetupError: There is no module of a name in `preload_modules`.
     """
     global _settings
-    from allcores.pool import arguments
+    from allcores.pool import arguments, pool_options
     from allcores.pool.pool import Pool, is_usable
 
     unknown = {name: value for name, value in options.items() if name not in arguments.options_of(Pool)}
     if unknown:
         arguments.refuse(Pool, unknown)
-    if workers is not None:
-        check_workers(workers)
+    found = pool_options.checked(workers, **options)
+    settings = {"workers": workers, **{name: found[name] for name in options}}
     with _shared_lock:
         pools = [pool for pool in (_shared, *_others.values()) if pool is not None and is_usable(pool)]
         if not all(_is_idle(pool) for pool in pools):
@@ -155,7 +157,7 @@ def configure(workers: int | None = None, **options: Unpack[PoolOptions]) -> Non
                 "open streams to their end and wait for the calls first; allcores.close() ends them."
             )
         close()
-        _settings = {"workers": workers, **options}
+        _settings = settings
 
 
 @hiding

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
-from allcores.errors import NotSupported, UsageError
-from allcores.limits import Limits, Retry, check_workers
+from allcores.errors import UsageError
+from allcores.limits import Limits, Retry
 from allcores.pool.actor_methods import ActorMethods
 from allcores.pool.actor_processes import ActorProcesses
 from allcores.pool.driver import Driver, close_dropped
@@ -21,6 +21,7 @@ from allcores.pool.map_methods import MapMethods
 from allcores.pool.notifier import Observer
 from allcores.pool.planning import checked_timeout_ns, plan_map
 from allcores.pool.pool_log import Logs, PoolLog
+from allcores.pool.pool_options import checked
 from allcores.pool.sharing import Sharing
 from allcores.pool.statistics import Statistics, item_times, statistics_of
 from allcores.scheduler.chunk_size import Chunker
@@ -111,27 +112,31 @@ class Pool(ActorMethods, MapMethods, Sharing):
             from allcores.pool import arguments
 
             arguments.refuse(type(self), unknown)
-        if workers is None:
-            workers = core_budget().workers
-        check_workers(workers)
-        if backend == "serial":
-            workers = 1
-        self.workers = workers
+        found = checked(
+            workers,
+            preload=preload,
+            preload_args=preload_args,
+            preload_modules=preload_modules,
+            setup=setup,
+            setup_args=setup_args,
+            teardown=teardown,
+            backend=backend,
+            start_method=start_method,
+            limits=limits,
+            observers=observers,
+            logs=logs,
+            name=name,
+        )
+        self.workers = 1 if backend == "serial" else workers or core_budget().workers
         self.limits = limits or Limits()
         self.name = name
-        if preload is not None and not callable(preload):
-            raise UsageError(f"preload={preload!r} cannot be called; it is the function that loads.")
-        logs = Logs.of(logs)
-        if logs.prints and backend != "processes":
-            raise NotSupported(f"Logs(prints=True) needs backend='processes': {backend!r} prints as this process does.")
         self._backend = backend
         self._start_method = start_method
-        self._logs = logs
-        if isinstance(preload_modules, str):
-            raise UsageError(f"preload_modules={preload_modules!r} is one name; give a list: [{preload_modules!r}].")
-        self._preload_modules = tuple(preload_modules)
-        self._worker_init = WorkerInit(setup, tuple(setup_args), teardown, preload, tuple(preload_args))
-        self._observers: tuple[Observer, ...] = (*observers, PoolLog(name)) if logs.records else tuple(observers)
+        self._logs: Logs = found["logs"]
+        self._preload_modules: tuple[str, ...] = found["preload_modules"]
+        self._worker_init = WorkerInit(setup, found["setup_args"], teardown, preload, found["preload_args"])
+        own = (PoolLog(name),) if self._logs.records else ()
+        self._observers: tuple[Observer, ...] = (*found["observers"], *own)
         self._actor_workers = weakref.WeakSet()
         self._actor_processes = ActorProcesses()
         self._current = self._wait_for_use() if process_role.only_imports() else self._start()

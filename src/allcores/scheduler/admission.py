@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from allcores.errors import WorkerLost
 from allcores.events import MemoryHeld, MemoryReleased
+from allcores.formatting import size_text
 from allcores.outcome import Kind
 from allcores.scheduler.map_state import MapState
 from allcores.scheduler.memory_policy import CLOSE_NS, FAR_NS, MAX_PREEMPTIONS, MemoryPolicy, Running
@@ -182,13 +183,13 @@ class AdmissionControl:
         position = min(progress.position, len(chunk.items) - 1)
         used = self.resident_tree_bytes(ended.worker)
         what = state.describe(chunk, position)
-        available, reserve = memory_policy.available / 1e6, memory_policy.reserve / 1e6
-        left = f"{available:,.0f} MB were left, {reserve:,.0f} MB are kept in reserve"
+        available, reserve = size_text(memory_policy.available), size_text(memory_policy.reserve)
+        left = f"{available} were left, {reserve} are kept in reserve"
         last = chunk.preempted >= MAX_PREEMPTIONS
         times = f"It had been requeued {chunk.preempted} times, and ran alone this time. " if last else ""
         error = WorkerLost(
             f"Worker {ended.worker} was ended while running {what}, because memory ran out: it used "
-            f"{used / 1e6:,.0f} MB, {left}. {times}The item needs more memory than there is here: make it smaller, or "
+            f"{size_text(used)}, {left}. {times}The item needs more memory than there is here: make it smaller, or "
             "give it a larger machine or container.",
             signal="SIGKILL",
             peak_memory=used,

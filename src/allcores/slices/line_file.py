@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import IO
 
+from allcores.formatting import size_text
 from allcores.slices.source import SLICE_BYTES, SlicedFile, Slices, Stamp, whole
 
 #: Bytes after the end of a slice in which the end of its last line is looked for. A longer line is refused: most likely
@@ -38,7 +39,9 @@ class LineFile(SlicedFile):
         else:
             end = _after_newline(handle, stop - 1, min(stop + LINE_BYTES_MAX, self.stamp.size))
             if end is None and stop + LINE_BYTES_MAX < self.stamp.size:
-                raise ValueError(f"a line is longer than {LINE_BYTES_MAX >> 20} MB, so this is hardly a file of lines")
+                raise ValueError(
+                    f"a line is longer than {size_text(LINE_BYTES_MAX)}, so this is hardly a file of lines"
+                )
         handle.seek(begin)
         wanted = (end or self.stamp.size) - begin
         parts: list[bytes] = []

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from allcores.formatting import size_text
 from allcores.sources.text import (
     BadInput,
     bad_line,
@@ -202,7 +203,7 @@ class CsvRecords:
             carriage = "a carriage return in a field without quotes"
             broken = carriage if "new-line" in str(error) else str(error)
         except _TooLong:
-            broken = f"its end is not within {RECORD_BYTES_MAX >> 20} MB"
+            broken = f"its end is not within {size_text(RECORD_BYTES_MAX)}"
         self._line += len(self._taken)
         record.trouble = self._trouble
         if broken is not None:

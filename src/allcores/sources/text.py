@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from allcores.errors import UsageError
+from allcores.formatting import size_text
 from allcores.sources.compression import compression_of, decompressing
 from allcores.sources.file_names import all_inside
 
@@ -115,7 +116,7 @@ def is_too_long(raw: bytes) -> bool:
 
 def too_long(path: str, number: int) -> BadInput:
     """A line is longer than any line should be."""
-    return bad_line(path, number, f"longer than {LINE_BYTES_MAX >> 20} MB; is this a file of lines?")
+    return bad_line(path, number, f"longer than {size_text(LINE_BYTES_MAX)}; is this a file of lines?")
 
 
 def undecodable(path: str, number: int, raw: bytes, encoding: str, error: UnicodeError) -> BadInput:

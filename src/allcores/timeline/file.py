@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.formatting import size_text
 from allcores.system import own_files, posix
 
 FORMAT = "allcores.timeline"
@@ -155,7 +156,7 @@ def _unpacked(pieces: Iterable[bytes], name: str) -> Iterator[bytes]:
         total += len(piece)
         if total > MOST_BYTES:
             raise UsageError(
-                f"{name!r} has more than {MOST_BYTES >> 20} MB, and no timeline is that long: it is not read."
+                f"{name!r} has more than {size_text(MOST_BYTES)}, and no timeline is that long: it is not read."
                 " Allcores did not write it, or it was damaged."
             )
         yield piece

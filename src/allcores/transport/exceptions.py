@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: So many exceptions that hang together travel, at most: a loop that tries again without end makes long chains.
 MOST_LINKED = 1_000
 #: Larger parts of an exception's state are left out, bytes.
-LARGEST_PART = 32_000_000
+LARGEST_PART = 32 * 1024 * 1024
 #: ... and texts are cut to so many characters.
 LONGEST_TEXT = 100_000
 LONGEST_TRACEBACK = 1_000_000
@@ -181,7 +181,10 @@ class _Packer:
                 left_out.append(f"{name} ({_name_of(type(part))}, {type(reason).__name__})")
                 return False
             if size > room:
-                left_out.append(f"{name} ({_name_of(type(part))}, {size / 1e6:.0f} MB)")
+                # Late: workers start without it.
+                from allcores.formatting import size_text
+
+                left_out.append(f"{name} ({_name_of(type(part))}, {size_text(size)})")
                 return False
             room -= size
             return True

@@ -34,7 +34,7 @@ from allcores.backends.processes.receiver import BlocksReleased, Found, ProcessE
 from allcores.backends.processes.sender import Sender
 from allcores.backends.processes.worker_logs import WorkerLogReceiver
 from allcores.backends.processes.worker_table import WorkerTable
-from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError, UsageError
+from allcores.errors import BrokenPool, NotSupported, PoolBusy, SetupError
 from allcores.limits import Limits
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Command, Kill, Launch, Peek, Send, SetLimit, Stop, Work, WorkerProgress
@@ -48,7 +48,6 @@ from allcores.transport.status_board import BUSY, DONE
 if TYPE_CHECKING:
     from allcores.system.bell import Bell
 
-START_METHODS = ("template", "fork", "spawn", "forkserver")
 #: seconds that a teardown function may take
 TEARDOWN_S = 5.0
 #: seconds that closing may take in all before the driver thread is given up
@@ -79,8 +78,6 @@ class ProcessBackend:
         records: WorkerLogReceiver | None = None,
         sees: ParentMemory | None = None,
     ) -> None:
-        if start_method not in START_METHODS:
-            raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
         for option in ("memory_per_worker", "growth_per_worker"):
             if getattr(limits, option) is not None and procfs.resident_bytes(os.getpid()) is None:
                 raise NotSupported(f"Limits({option}=...) needs /proc/PID/statm, which this system does not have.")

@@ -6,6 +6,7 @@ import signal
 
 from allcores.backends.processes import exit_causes
 from allcores.errors import WorkerLost
+from allcores.formatting import size_text
 from allcores.scheduler.map_state import Chunk, describe
 from allcores.scheduler.messages import WorkerProgress
 
@@ -56,8 +57,8 @@ def too_large(worker: int, chunk: Chunk | None, position: int, used: int, limit:
     """The error of the item over which `worker` used more memory than allowed. Bytes."""
     what = describe(chunk, position) if chunk is not None else "nothing"
     return WorkerLost(
-        f"Worker {worker} was ended while running {what}: it used {used / 1e6:,.0f} MB, "
-        f"Limits(memory_per_worker=...) allows {limit / 1e6:,.0f} MB.",
+        f"Worker {worker} was ended while running {what}: it used {size_text(used)}, "
+        f"Limits(memory_per_worker=...) allows {size_text(limit)}.",
         signal="SIGKILL",
         peak_memory=used,
         index=chunk.first + position if chunk is not None and chunk.future is None else None,

@@ -1,0 +1,117 @@
+"""Options of a pool, looked at before anything is started: each wrong one gets one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from allcores.backends.open import check_modules, check_place
+from allcores.errors import NotSupported, UsageError
+from allcores.limits import Limits, check_workers
+from allcores.pool.pool_log import Logs
+
+if TYPE_CHECKING:
+    from allcores.pool.notifier import Observer
+
+#: functions, and what each is for
+_FUNCTIONS = {
+    "preload": "the function that loads",
+    "setup": "the function that each worker begins with",
+    "teardown": "the function that each worker ends with",
+}
+
+
+def checked(
+    workers: int | None = None,
+    *,
+    preload: Callable[..., Any] | None = None,
+    preload_args: Iterable[Any] = (),
+    preload_modules: Iterable[str] = (),
+    setup: Callable[..., Any] | None = None,
+    setup_args: Iterable[Any] = (),
+    teardown: Callable[..., Any] | None = None,
+    backend: str = "processes",
+    start_method: str | None = None,
+    limits: Limits | None = None,
+    observers: Iterable[Observer] = (),
+    logs: bool | Logs = True,
+    name: str = "pool",
+) -> dict[str, Any]:
+    """The same options as they may be used again and again: what was an iterator is a tuple.
+
+    Args:
+        workers: See `Pool`, also for the others.
+        preload: A function, or None.
+        preload_args: Its arguments.
+        preload_modules: Names of modules.
+        setup: A function, or None.
+        setup_args: Its arguments.
+        teardown: A function, or None.
+        backend: A name.
+        start_method: A name, or None.
+        limits: A `Limits`, or None.
+        observers: Callables.
+        logs: True, False or a `Logs`.
+        name: A text.
+
+    Raises:
+        UsageError: For a value that makes no sense.
+        NotSupported: For values that do not go together.
+        SetupError: If there is no module of a name.
+    """
+    if workers is not None:
+        check_workers(workers)
+    for word, function in (("preload", preload), ("setup", setup), ("teardown", teardown)):
+        if function is not None and not callable(function):
+            raise UsageError(f"{word}={function!r} cannot be called; it is {_FUNCTIONS[word]}.")
+    preload_arguments = _arguments("preload", preload, preload_args)
+    setup_arguments = _arguments("setup", setup, setup_args)
+    if isinstance(preload_modules, str):
+        raise UsageError(f"preload_modules={preload_modules!r} is one name; give a list: [{preload_modules!r}].")
+    modules = _several("preload_modules", preload_modules, "names of modules: ['numpy']")
+    check_modules(modules)
+    if limits is not None and not isinstance(limits, Limits):
+        raise UsageError(f"limits={limits!r} must be a Limits: allcores.Limits(memory_per_worker=...).")
+    check_place(backend, start_method, limits or Limits())
+    watching = _several("observers", observers, "callables, [ProgressBar()] for one")
+    for observer in watching:
+        if not callable(observer):
+            raise UsageError(
+                f"observers={list(watching)!r}: {observer!r} cannot be called; an observer takes one event."
+            )
+    logs = Logs.of(logs)
+    if logs.prints and backend != "processes":
+        raise NotSupported(f"Logs(prints=True) needs backend='processes': {backend!r} prints as this process does.")
+    if not isinstance(name, str):
+        raise UsageError(f"name={name!r} must be a text; messages and threads are called by it.")
+    return {
+        "workers": workers,
+        "preload": preload,
+        "preload_args": preload_arguments,
+        "preload_modules": modules,
+        "setup": setup,
+        "setup_args": setup_arguments,
+        "teardown": teardown,
+        "backend": backend,
+        "start_method": start_method,
+        "limits": limits,
+        "observers": watching,
+        "logs": logs,
+        "name": name,
+    }
+
+
+def _arguments(word: str, function: Callable[..., Any] | None, values: Iterable[Any]) -> tuple[Any, ...]:
+    if isinstance(values, (str, bytes)):
+        raise UsageError(f"{word}_args={values!r} is one argument; give a list: [{values!r}].")
+    found = _several(f"{word}_args", values, f"the arguments of {word}: [{values!r}]")
+    if found and function is None:
+        raise UsageError(f"{word}_args={found!r} are for a function that is not there: give {word}=, too.")
+    return found
+
+
+def _several(word: str, values: Iterable[Any], what: str) -> tuple[Any, ...]:
+    try:
+        return tuple(values)
+    except TypeError:
+        raise UsageError(f"{word}={values!r} must be a list of {what}.") from None
