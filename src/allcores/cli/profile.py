@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 
 import click
 
@@ -65,6 +66,9 @@ def command(
             say(text)
     except OSError as error:
         print_error(f"the report cannot be written: {error}")
+    except Exception:  # the program has run, and its end is what counts
+        say(traceback.format_exc().rstrip("\n"))
+        print_error("no report: this should not have happened, please report it with the lines above")
     return program.end_as(finished.status)
 
 

@@ -26,7 +26,10 @@ PARALLEL = (
 
 @dataclass
 class SiteTime:
-    """What was sampled within one site, in the main thread of the program; times in seconds."""
+    """What was sampled within one site, in the main thread of the program; times in seconds.
+
+    `wanted` is what it spent ready to run without a core: not in `seconds`, which are its own.
+    """
 
     site: Site
     #: how many sites are around it, at least
@@ -35,6 +38,7 @@ class SiteTime:
     seconds: float = 0.0
     cpu: float = 0.0
     native: float = 0.0
+    wanted: float = 0.0
     held: int = 0
     held_long: int = 0
     released: int = 0
@@ -49,6 +53,7 @@ class SiteTime:
         self.seconds += stack.own_wall
         self.cpu += min(stack.cpu, stack.own_wall)
         self.native += stack.native
+        self.wanted += stack.wall - stack.own_wall
         self.held += stack.held
         self.held_long += stack.held_long
         self.released += stack.released

@@ -12,6 +12,7 @@ import contextvars
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
+from allcores.advisor.profiling.names import exposed, path_of, paths_in, read_after, root_of, stored_in
 from allcores.advisor.profiling.sites import Site, SourceFile
 
 #: methods that change what they are called on
@@ -83,23 +84,15 @@ def _judge_loop(node: ast.For, site: Site, source: SourceFile) -> Verdict:
     tail = tail_length(node.body)
     head = node.body[: len(node.body) - tail]
     targets = {each.id for each in ast.walk(node.target) if isinstance(each, ast.Name)}
-    accesses = list(in_order(node.body))
-    definite: set[str] = set(targets)
-    stored_in_head = {name for name, stored, _ in in_order(head) if stored}
+    stored = stored_in(head)
     tail_changes = set(changed_by(node.body[len(head) :]))
-    carried: set[str] = set()
-    for name, stored, certain in accesses:
-        if stored and certain:
-            definite.add(name)
-        elif not stored and name not in definite and name in stored_in_head:
-            carried.add(name)
+    carried = exposed(node.body, targets) & stored
     found += [f"`{name}` of one iteration is used in the next" for name in sorted(carried)]
-    local = stored_in_head | targets
-    later = names_after(node, site.owner)
-    found += [f"`{name}` is used after the loop" for name in sorted((stored_in_head - carried) & later)]
-    head_reads = {name for name, stored, _ in in_order(head) if not stored}
-    reads = head_reads | tail_reads(node.body[len(head) :])
+    local = stored | targets
+    found += [f"`{name}` is used after the loop" for name in sorted((stored - carried) & read_after(node, site.owner))]
+    reads = {path for statement in head for path in paths_in(statement)} | tail_reads(node.body[len(head) :])
     found += [f"`{name}` is read and changed" for name in sorted(tail_changes & reads - local)]
+    found += _read_by_methods(node, tail_changes, source)
     for statement in head:
         found += _of_statement(statement, local, targets, source)
     for statement in node.body[len(head) :]:
@@ -144,13 +137,13 @@ def changed_by(statements: Iterable[ast.stmt]) -> Iterator[str]:
             if isinstance(node, ast.AugAssign | ast.Assign):
                 targets = [node.target] if isinstance(node, ast.AugAssign) else node.targets
                 for target in targets:
-                    if (name := root_of(target)) is not None:
+                    if (name := path_of(target)) is not None:
                         yield name
             elif (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
                 and node.func.attr in MUTATORS
-                and (name := root_of(node.func.value)) is not None
+                and (name := path_of(node.func.value)) is not None
             ):
                 yield name
 
@@ -172,112 +165,18 @@ def tail_reads(statements: Iterable[ast.stmt]) -> set[str]:
             found |= tail_reads(statement.body)
         else:
             parts = [statement]
-        found |= {each.id for part in parts for each in ast.walk(part) if isinstance(each, ast.Name)}
+        for part in parts:
+            found |= paths_in(part)
     return found
 
 
-def root_of(node: ast.expr) -> str | None:
-    """The name that an attribute or a subscript begins with."""
-    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else None
-
-
-def in_order(statements: Iterable[ast.stmt]) -> Iterator[tuple[str, bool, bool]]:
-    """(name, whether stored, whether it happens for certain) of each use of a name, as they happen."""
-    for statement in statements:
-        yield from _uses(statement, True)
-
-
-def _uses(node: ast.AST, certain: bool) -> Iterator[tuple[str, bool, bool]]:
-    if isinstance(node, ast.Name):
-        yield node.id, isinstance(node.ctx, ast.Store), certain
-    elif isinstance(node, ast.Assign):
-        yield from _uses(node.value, certain)
-        for target in node.targets:
-            yield from _uses(target, certain)
-    elif isinstance(node, ast.AugAssign):
-        yield from _uses(node.value, certain)
-        if isinstance(node.target, ast.Name):
-            yield node.target.id, False, certain
-        yield from _uses(node.target, certain)
-    elif isinstance(node, ast.AnnAssign):
-        if node.value is not None:
-            yield from _uses(node.value, certain)
-            yield from _uses(node.target, certain)
-    elif isinstance(node, ast.For):
-        yield from _uses(node.iter, certain)
-        yield from _uses(node.target, True)  # its body, below, runs after it or not at all
-        for statement in node.body + node.orelse:
-            yield from _uses(statement, certain)
-    elif isinstance(node, ast.If | ast.While):
-        yield from _uses(node.test, certain)
-        both = isinstance(node, ast.If) and _both(node)
-        for statement in node.body + node.orelse:
-            for name, stored, sure in _uses(statement, certain):
-                yield name, stored, sure and (name in both if both else False)
-    elif isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-        own = {each.id for part in node.generators for each in ast.walk(part.target) if isinstance(each, ast.Name)}
-        for child in ast.walk(node):
-            if isinstance(child, ast.Name) and child.id not in own:
-                yield child.id, False, certain
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        for child in ast.walk(node):
-            if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
-                yield child.id, False, certain
-        yield node.name, True, certain
-    elif isinstance(node, ast.Lambda):
-        own = {each.arg for each in node.args.args}
-        for child in ast.walk(node.body):
-            if isinstance(child, ast.Name) and child.id not in own:
-                yield child.id, False, certain
-    elif isinstance(node, ast.Try):
-        for statement in node.body + node.finalbody:
-            yield from _uses(statement, certain)
-        for part in [*node.handlers, *node.orelse]:
-            yield from ((name, stored, False) for name, stored, _ in _uses(part, False))
-    else:
-        for child in ast.iter_child_nodes(node):
-            yield from _uses(child, certain)
-
-
-def _both(node: ast.If) -> set[str]:
-    """Names that both branches store."""
-    one, other = ({n for n, stored, sure in in_order(part) if stored and sure} for part in (node.body, node.orelse))
-    return one & other
-
-
-def names_after(loop: ast.For, owner: ast.AST) -> set[str]:
-    """Names that are read after a loop in its function, or before it in a loop around it, before they are stored."""
-    end = loop.end_lineno or loop.lineno
-    around = [
-        each
-        for each in ast.walk(owner)
-        if isinstance(each, ast.For | ast.While) and each is not loop and each.lineno <= loop.lineno
-        and (each.end_lineno or 0) >= end
-    ]  # fmt: skip
-    found: set[str] = set()
-    stored: set[str] = set()
-    uses = [each for each in ast.walk(owner) if isinstance(each, ast.Name)]
-    for use in sorted(uses, key=lambda each: (each.lineno, each.col_offset)):
-        if use.lineno > end:
-            if isinstance(use.ctx, ast.Store):
-                stored.add(use.id)
-            elif use.id not in stored:
-                found.add(use.id)
-    for outer in around:
-        began: set[str] = set()
-        for name, is_stored, certain in in_order(outer.body):
-            if is_stored and certain:
-                began.add(name)
-            elif not is_stored and name not in began:
-                found.add(name)
-    own = {name for name, is_stored, _ in in_order(loop.body) if is_stored}
-    inside = set()
-    for name, is_stored, certain in in_order(loop.body):
-        if is_stored and certain and name not in found:
-            inside.add(name)
-    return found - (own & inside)
+def _read_by_methods(node: ast.AST, changed: set[str], source: SourceFile) -> Iterator[str]:
+    """Methods of the same object that read what the loop changes of it."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and root_of(each.func) == "self":
+            method = source.functions.get(each.func.attr)
+            read = paths_in(method) if method is not None else set()
+            yield from (f"`{name}` is changed, and read by `{each.func.attr}`" for name in sorted(read & changed))
 
 
 def _early_ends(body: list[ast.stmt]) -> Iterator[str]:
@@ -383,7 +282,7 @@ def _of_function(
         for parameter, argument in zip(parameters, arguments, strict=False):
             if (name := root_of(argument)) is not None and name not in local:
                 outside.add(parameter)
-        stored = {name for name, is_stored, _ in in_order(function.body) if is_stored}
+        stored = stored_in(function.body)
         own = stored | (set(parameters) - outside)
         for statement in function.body:
             for node in ast.walk(statement):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import statistics
 from dataclasses import dataclass
 
 from allcores.advisor.profiling.attribution import SiteTime, Values
@@ -48,6 +50,11 @@ def count(times: list[SiteTime], values: Values) -> dict[Site, Iterations]:
             if outer not in above and outer in by_site:
                 executions = of(by_site[outer], above | {time.site}).total or 1.0
         each, how = _each(time, values, executions)
+        pace, other = _pace(time, values)
+        if each is not None and executions == 1.0 and (other or _in_while(time.site)):
+            # by its pace if that is known; if it never stayed in one execution from look to look, each is shorter
+            total = pace * time.seconds if pace is not None and not other else each * time.seconds / _PERIOD_S
+            executions = max(1.0, total / each)
         result = Iterations(each, executions, how, _item(time.site, values))
         found[time.site] = result
         return result
@@ -55,6 +62,35 @@ def count(times: list[SiteTime], values: Values) -> dict[Site, Iterations]:
     for time in times:
         of(time, frozenset())
     return found
+
+
+#: an execution that is gone at the next look is shorter than this, seconds
+_PERIOD_S = 0.02
+#: looks at a frame that are no further apart may be of one execution
+_CLOSE_S = 0.2
+
+
+def _pace(time: SiteTime, values: Values) -> tuple[float | None, bool]:
+    """Iterations a second, from looks that followed each other; and whether one of them was of another execution."""
+    paces: list[float] = []
+    other = False
+    target = time.site.node.target if isinstance(time.site.node, ast.For) else None
+    name = target.id if isinstance(target, ast.Name) else None
+    for looks, key, sign in ((values.own(time.site), ".0", -1), (values.near(time.site), name, 1)):
+        kinds = ("int",) if sign > 0 else ("list_iterator", "range_iterator", "tuple_iterator")
+        seen = sorted(
+            (look.at, look.facts[key][1])
+            for look in looks
+            if key is not None and key in look.facts and look.facts[key][0] in kinds
+            and time.site.line <= look.line <= time.site.end_line
+        )  # fmt: skip
+        for (before, first), (after, second) in itertools.pairwise(seen):
+            if 0.0 < after - before < _CLOSE_S:
+                if (second - first) * sign > 0:
+                    paces.append((second - first) * sign / (after - before))
+                elif second != first:
+                    other = True
+    return (statistics.median(paces) if paces else None), other
 
 
 def _each(time: SiteTime, values: Values, executions: float) -> tuple[float | None, str]:
@@ -150,6 +186,14 @@ def number_of(node: ast.expr, site: Site, values: Values) -> int | None:
         if isinstance(node.op, ast.FloorDiv) and right:
             return left // right
     return None
+
+
+def _in_while(site: Site) -> bool:
+    """Whether a `while` of its function is around a site: how often that turns cannot be read."""
+    return any(
+        isinstance(node, ast.While) and node.lineno <= site.line and (node.end_lineno or 0) >= site.end_line
+        for node in ast.walk(site.owner)
+    )
 
 
 def _item(site: Site, values: Values) -> tuple[str, int, str] | None:

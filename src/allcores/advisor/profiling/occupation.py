@@ -9,7 +9,7 @@ from allcores.advisor.profiling.attribution import PARALLEL
 from allcores.advisor.profiling.records import Place, ProcessRecord, Stack
 
 #: what a process does, in the order of a report
-KINDS = ("start-up", "computing", "pickling", "waiting", "idle tail")
+KINDS = ("start-up", "computing", "pickling", "waiting", "no core", "idle tail")
 _PICKLING = ("pickle.py", "cloudpickle", "reduction.py", "numpy_pickle", "copyreg.py")
 #: functions that pickle or unpickle in C, called from these files
 _PICKLING_IN_C = (
@@ -50,12 +50,13 @@ def of_process(process: ProcessRecord, root: bool) -> Occupation:
     busy_until = max((stack.busy_until for stack in main if kind_of(stack) == "computing"), default=0.0)
     for stack in main:
         kind = kind_of(stack)
-        cpu = min(stack.cpu, stack.wall)
+        cpu = min(stack.cpu, stack.own_wall)
+        kinds["no core"] += stack.wall - stack.own_wall
         if kind in ("start-up", "waiting"):
-            kinds[kind] += stack.wall
+            kinds[kind] += stack.own_wall
         else:
             kinds[kind] += cpu
-            kinds["waiting"] += stack.wall - cpu
+            kinds["waiting"] += stack.own_wall - cpu
     if not root and busy_until:
         tail = min(max(0.0, process.ended - busy_until), kinds["waiting"])
         kinds["idle tail"] += tail
@@ -113,8 +114,10 @@ def _role(process: ProcessRecord) -> str:
         return "worker of Pool"
     if "forkserver" in text and not any(place.code.user for stack in process.stacks for place in stack.places):
         return "fork server"
-    if any("allcores/worker" in file for file in files):
+    if any("allcores/worker/chunk_runner" in file for file in files):
         return "worker of allcores"
+    if any("allcores/" in file for file in files):
+        return "fork server of allcores"
     if any("multiprocessing/process.py" in file for file in files):
         return "process of multiprocessing"
     return "child"

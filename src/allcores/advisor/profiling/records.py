@@ -168,8 +168,13 @@ def _read_slots(
 
 def _take_off_want_of_cores(record: ProcessRecord) -> None:
     """What a thread waits for a core while others have them is no time of its own: shared by who computed."""
-    main = [stack for stack in record.stacks if stack.main]
-    cpu = sum(stack.cpu for stack in main)
+
+    def weight(stack: Stack) -> float:
+        if not stack.main or stack.wall <= 0.0:
+            return 0.0
+        return max(0.0, stack.wall - stack.cpu) * min(1.0, 4 * stack.cpu / stack.wall)
+
+    whole = sum(weight(stack) for stack in record.stacks)
     for stack in record.stacks:
-        wanted = record.no_core * stack.cpu / cpu if stack.main and cpu else 0.0
+        wanted = record.no_core * weight(stack) / whole if whole else 0.0
         stack.own_wall = max(min(stack.cpu, stack.wall), stack.wall - wanted)

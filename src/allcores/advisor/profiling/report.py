@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from allcores.advisor.profiling import attribution, independence, iterations, occupation, ranking, sites
+from allcores.advisor.profiling import attribution, independence, iterations, occupation, ranking, rewrite, sites
 from allcores.advisor.profiling.occupation import KINDS, Occupation
 from allcores.advisor.profiling.program import Finished
 from allcores.advisor.profiling.ranking import Candidate
@@ -74,7 +74,8 @@ def make(finished: Finished, cores: int) -> Report:
 
 def _program_seconds(root: ProcessRecord, finished: Finished) -> float:
     """The program's own seconds: without those in which it was ready to run and had no core."""
-    return max(sum(stack.own_wall for stack in root.stacks if stack.main), finished.seconds - root.no_core, 1e-6)
+    start = min(0.1, max(0.0, finished.seconds - root.seconds))  # of the interpreter, before the first sample
+    return max(sum(stack.own_wall for stack in root.stacks if stack.main) + start, 1e-6)
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
@@ -140,7 +141,17 @@ def _candidate_json(report: Report, number: int, candidate: Candidate) -> dict[s
             "most": round(candidate.most, 3),
         },
         "lines": _lines(report, candidate, 1000),
+        "diff": change.diff if (change := changed(report, candidate)) is not None else None,
     }
+
+
+def changed(report: Report, candidate: Candidate) -> rewrite.Rewrite | None:
+    """The suggested change for a candidate that pays; None where it does not, or none can be written."""
+    if not candidate.pays:
+        return None
+    source = report.sources[candidate.site.file]
+    workers = report.cores if candidate.work != "waiting" else ranking.MOST_THREADS
+    return rewrite.rewrite(candidate.site, candidate.verdict, source, pattern=candidate.pattern, workers=workers)
 
 
 def _occupation_json(each: Occupation) -> dict[str, Any]:
@@ -232,6 +243,9 @@ def _candidate_text(report: Report, number: int, candidate: Candidate) -> list[s
         text.append(f"   called from {os.path.relpath(file)}:{line} ({function}): {share} of it")
     lines = _lines(report, candidate, _LINES_SHOWN)
     text += [f"   {candidate.site.line + offset:>5} | {line}" for offset, line in enumerate(lines)]
+    change = changed(report, candidate)
+    if change is not None:
+        text += ["   as a map:", *(f"     {line}" for line in change.diff.splitlines())]
     return text
 
 

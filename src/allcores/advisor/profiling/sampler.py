@@ -122,6 +122,7 @@ class Sampler:
         self._gone = _thread.allocate_lock()
         self._native = 0
         self._process = 0
+        self._next_look = 0
 
     def run(self) -> None:
         """Start the thread, deaf to signals: those of the process go to the program's threads, as ever."""
@@ -199,6 +200,8 @@ class Sampler:
             wanted = int(own / cells[0] / _OWN_SHARE)
             period = max(self._period, min(wanted, 40 * self._period))
             cells[7] = period
+        if now > self._next_look:
+            self._next_look = now + 100 * _MILLISECOND
             try:
                 with open(_MAIN_SCHEDSTAT, "rb") as file:
                     cells[8] = int(file.read().split()[1])
@@ -283,12 +286,12 @@ class Sampler:
                 number = self._number(code)
             if self._user[id(code)]:
                 key.append(number)
-                key.append(frame.f_lineno)
+                key.append(frame.f_lineno or 0)
                 self._look(code, number, frame)
                 inner = False
             elif not inner or frame.f_back is None or self._is_user(frame.f_back.f_code):
                 key.append(number)  # of a run of library code, where it was entered and where it is
-                key.append(frame.f_lineno if not inner else 0)
+                key.append((frame.f_lineno or 0) if not inner else 0)
                 inner = True
             frame = frame.f_back
         found = tuple(key)
@@ -321,14 +324,23 @@ class Sampler:
         return number
 
     def _look(self, code: CodeType, number: int, frame: FrameType) -> None:
-        """Now and then (at the first sample of a function, the second, the fourth ...), what its names hold."""
+        """Now and then, what its names hold: at the first sample of a function, the fourth, the 16th ..., and the next.
+
+        Two looks that follow each other tell how far it came meanwhile.
+        """
         seen = self._seen[number] = self._seen.get(number, 0) + 1
-        if seen & (seen - 1) or not callable(self._facts):
+        if not _is_power_of_four(seen) and not _is_power_of_four(seen - 1):
+            return
+        if not callable(self._facts):
             return
         facts = self._facts(frame, _MOST_NAMES)
         if facts:
             assert self._store is not None
-            self._store.define(f"f {number} {frame.f_lineno} {time.monotonic_ns()} {facts!r}")
+            self._store.define(f"f {number} {frame.f_lineno or 0} {time.monotonic_ns()} {facts!r}")
+
+
+def _is_power_of_four(number: int) -> bool:
+    return number > 0 and not number & (number - 1) and number.bit_length() % 2 == 1
 
 
 def _clock(ident: int) -> int | None:

@@ -21,6 +21,8 @@ _NAMES = {
 }
 #: methods of frames and series that call a function for each row, column, value or group
 _APPLY = frozenset({"apply", "map", "applymap"})
+#: folders of the libraries whose `apply` it is
+_FRAMES = ("/pandas/", "/polars/")
 #: since this version a list, set or dict comprehension has no frame of its own
 _INLINED = (3, 12)
 
@@ -67,7 +69,11 @@ class Site:
             last = self.node.body[-1]
             first = self.node.body[0].lineno
             return first <= line <= (last.end_lineno or last.lineno)
-        return self.line <= line <= self.end_line and (self.kind == "comprehension" or inner is not None)
+        if not self.line <= line <= self.end_line:
+            return False
+        if self.kind == "apply":  # or something else has a method of that name
+            return inner is not None and any(each in inner.code.file for each in _FRAMES)
+        return self.kind == "comprehension" or inner is not None
 
 
 @dataclass

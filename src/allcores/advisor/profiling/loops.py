@@ -1,0 +1,207 @@
+"""A for loop as a map: its body becomes a function, and what it does at its end stays in the loop."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from dataclasses import dataclass, field
+
+from allcores.advisor.profiling.edits import Edit, applied, segment, unused_name
+from allcores.advisor.profiling.independence import tail_reads
+from allcores.advisor.profiling.names import stored_in
+from allcores.advisor.profiling.sites import Site, SourceFile
+
+#: calls that cost nothing: not worth a way to a worker
+_CHEAP = frozenset({"len", "str", "int", "float", "range", "abs", "min", "max", "round", "isinstance", "tuple", "list"})
+
+
+@dataclass
+class _Lifted:
+    """What the function computes for the statements that stay: names, and statements that store them."""
+
+    names: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+
+
+def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit] | None:
+    """The edits that make a loop a map; None if they cannot be written."""
+    if isinstance(site.owner, ast.Module) and "." in site.function:
+        return None
+    head, rest = node.body[: len(node.body) - tail], node.body[len(node.body) - tail :]
+    lifted = _lift(rest, source)
+    if lifted is None or not (head or lifted.names):
+        return None
+    stored = stored_in(head)
+    targets = [each.id for each in ast.walk(node.target) if isinstance(each, ast.Name)]
+    wanted = {path.partition(".")[0] for path in tail_reads(_after(rest, lifted, source))} if rest else set()
+    results = sorted(wanted & (stored | set(targets))) + lifted.names
+    function = unused_name(source.tree, f"{_stem(site)}_item")
+    simple = isinstance(node.target, ast.Name)
+    item = node.target.id if isinstance(node.target, ast.Name) else unused_name(source.tree, "item")
+    indent = " " * node.col_offset
+    inner = _indent_of(node, source) or indent + "    "
+    lines = [f"{indent}def {function}({item}):"]
+    if not simple:
+        lines.append(f"{inner}{segment(source.text, node.target)} = {item}")
+    skips = [each for statement in head for each in _continues(statement)]
+    if head:
+        lines += _verbatim(head, source, inner, [Edit.of(each, "return None") for each in skips])
+    lines += [inner + line for line in lifted.lines]
+    packed = ", ".join(results)
+    value = unused_name(source.tree, "result")
+    if skips:
+        lines.append(f"{inner}return ({packed}{',' if len(results) == 1 else ''})")
+    elif results:
+        lines.append(f"{inner}return {packed}")
+    unpacked = value if skips or not results else packed
+    call = f"allcores.imap({function}, {segment(source.text, node.iter)})"
+    lines += ["", f"{indent}for {unpacked} in {call}:"]
+    if skips:
+        lines += [f"{inner}if {value} is None:", f"{inner}    continue"]
+        if results:
+            lines.append(f"{inner}{packed}{',' if len(results) == 1 else ''} = {value}")
+    lines += _verbatim(rest, source, inner, lifted.edits) if rest else [f"{inner}pass"]
+    end = node.end_lineno or node.lineno
+    column = node.end_col_offset or 0
+    return [Edit(node.lineno, 0, end, column, "\n".join(lines))]
+
+
+def _stem(site: Site) -> str:
+    name = site.function.rpartition(".")[2]
+    return "one" if name in ("<module>", "<lambda>") else name
+
+
+def _lift(statements: list[ast.stmt], source: SourceFile) -> _Lifted | None:
+    """Move what the statements that stay compute into the function; None if a part of it may not be computed at all."""
+    lifted = _Lifted()
+    for statement in statements:
+        if isinstance(statement, ast.If):
+            if any(_is_heavy(part) for each in statement.body for part in _computed(each)):
+                if len(statements) > 1 or not _lift_guarded(statement, lifted, source):
+                    return None
+            elif _is_heavy(statement.test):
+                _move(statement.test, lifted, source, "keep")
+        else:
+            for part in _computed(statement):
+                if _is_heavy(part):
+                    _move(part, lifted, source, "value")
+    return lifted
+
+
+def _lift_guarded(statement: ast.If, lifted: _Lifted, source: SourceFile) -> bool:
+    """Lift the test, and what is computed only if it holds."""
+    _move(statement.test, lifted, source, "keep")
+    guard = lifted.names[-1]
+    for each in statement.body:
+        if isinstance(each, ast.If):
+            return False
+        for part in _computed(each):
+            if _is_heavy(part):
+                name = _name(lifted, source, "value")
+                lifted.names.append(name)
+                lifted.lines.append(f"{name} = {_flat(part, source)} if {guard} else None")
+                lifted.edits.append(Edit.of(part, name))
+    return True
+
+
+def _move(part: ast.expr, lifted: _Lifted, source: SourceFile, wanted: str) -> None:
+    name = _name(lifted, source, wanted)
+    lifted.names.append(name)
+    lifted.lines.append(f"{name} = {_flat(part, source)}")
+    lifted.edits.append(Edit.of(part, name))
+
+
+def _name(lifted: _Lifted, source: SourceFile, wanted: str) -> str:
+    name = unused_name(source.tree, wanted)
+    number = 1
+    while name in lifted.names:
+        number += 1
+        name = unused_name(source.tree, f"{wanted}_{number}")
+    return name
+
+
+def _flat(part: ast.expr, source: SourceFile) -> str:
+    """The source of an expression, in one line."""
+    text = segment(source.text, part)
+    return text if "\n" not in text else ast.unparse(part)
+
+
+def _computed(statement: ast.stmt) -> list[ast.expr]:
+    """What a statement that stays computes for the change that it makes."""
+    if isinstance(statement, ast.AugAssign | ast.Assign):
+        targets = [statement.target] if isinstance(statement, ast.AugAssign) else statement.targets
+        return [statement.value, *(each.slice for each in targets if isinstance(each, ast.Subscript))]
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        call = statement.value
+        plain = [each for each in call.args if not isinstance(each, ast.Starred)]
+        return [*plain, *(each.value for each in call.keywords if each.arg)]
+    return []
+
+
+def _is_heavy(part: ast.expr) -> bool:
+    for node in ast.walk(part):
+        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+            return True
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id in _CHEAP):
+            return True
+    return False
+
+
+def _after(statements: list[ast.stmt], lifted: _Lifted, source: SourceFile) -> list[ast.stmt]:
+    """The statements that stay, with names instead of what was moved."""
+    first, last = statements[0], statements[-1]
+    shifted = [
+        Edit(e.line - first.lineno + 1, e.column, e.end_line - first.lineno + 1, e.end_column, e.text)
+        for e in lifted.edits
+    ]
+    lines = source.text.splitlines(keepends=True)[first.lineno - 1 : last.end_lineno]
+    text = applied(_from_column("".join(lines), first), shifted)
+    return ast.parse(textwrap.dedent(text)).body
+
+
+def _from_column(text: str, first: ast.stmt) -> str:
+    """Blanks in the place of what stands before the first statement on its line."""
+    data = text.encode()
+    return (b" " * first.col_offset + data[first.col_offset :]).decode()
+
+
+def _verbatim(statements: list[ast.stmt], source: SourceFile, inner: str, changes: list[Edit]) -> list[str]:
+    """The lines of statements, indented by `inner`, with changes."""
+    first, last = statements[0], statements[-1]
+    shifted = [
+        Edit(e.line - first.lineno + 1, e.column, e.end_line - first.lineno + 1, e.end_column, e.text) for e in changes
+    ]
+    lines = source.text.splitlines(keepends=True)[first.lineno - 1 : last.end_lineno]
+    own_line = not "".join(lines).encode()[: first.col_offset].strip()
+    text = applied(_from_column("".join(lines), first), shifted)
+    if own_line:
+        return text.rstrip("\n").split("\n")
+    body = ast.parse(textwrap.dedent(text)).body
+    return [inner + line for each in body for line in ast.unparse(each).split("\n")]
+
+
+def _indent_of(node: ast.For, source: SourceFile) -> str:
+    """The indentation of a body that stands on lines of its own."""
+    first = node.body[0]
+    line = source.text.splitlines()[first.lineno - 1]
+    blank = line[: len(line) - len(line.lstrip())]
+    return blank if len(blank) == first.col_offset else ""
+
+
+def _continues(statement: ast.stmt) -> list[ast.Continue]:
+    """Those of the loop itself, not of one in it."""
+    found: list[ast.Continue] = []
+
+    def walk(node: ast.AST) -> None:
+        if isinstance(node, ast.Continue):
+            found.append(node)
+        if isinstance(node, ast.For | ast.While | ast.AsyncFor | ast.FunctionDef | ast.Lambda):
+            for child in getattr(node, "orelse", []):
+                walk(child)
+            return
+        for child in ast.iter_child_nodes(node):
+            walk(child)
+
+    walk(statement)
+    return found

@@ -1,0 +1,156 @@
+"""Names in a program's source: which are read before they are stored for certain, and which parts of objects."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Set
+
+_OWN_NAMES = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+
+
+def root_of(node: ast.expr) -> str | None:
+    """The name that an attribute or a subscript begins with."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def path_of(node: ast.expr) -> str | None:
+    """What a target is a part of: a name, or an attribute of one."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            return f"{node.value.id}.{node.attr}"
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def paths_in(node: ast.AST) -> set[str]:
+    """Names that are read, with the attribute that is read of them: "self.weights" is not "self.results"."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return {f"{node.value.id}.{node.attr}"}
+    if isinstance(node, ast.Name):
+        return {node.id}
+    return {path for child in ast.iter_child_nodes(node) for path in paths_in(child)}
+
+
+def stored_in(statements: Iterable[ast.AST]) -> set[str]:
+    """Names that statements store, other than those of functions and comprehensions in them."""
+    found: set[str] = set()
+    for statement in statements:
+        if isinstance(statement, ast.Name) and isinstance(statement.ctx, ast.Store | ast.Del):
+            found.add(statement.id)
+        elif isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(statement.name)
+        elif isinstance(statement, ast.ExceptHandler) and statement.name:
+            found |= {statement.name} | stored_in(statement.body)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            found |= {(each.asname or each.name).partition(".")[0] for each in statement.names}
+        elif not isinstance(statement, _OWN_NAMES | ast.Lambda):
+            found |= stored_in(ast.iter_child_nodes(statement))
+    return found
+
+
+def exposed(statements: Iterable[ast.stmt], defined: Set[str]) -> set[str]:
+    """Names that are read on some way through the statements before they are stored.
+
+    Args:
+        statements: Of a body, say of a loop.
+        defined: Names that are stored before it.
+    """
+    found: set[str] = set()
+    _follow(list(statements), set(defined), found)
+    return found
+
+
+def _follow(statements: list[ast.stmt], defined: set[str], found: set[str]) -> set[str] | None:
+    """Add to `found` what is read undefined; what is defined after the statements, None if none gets there."""
+    for statement in statements:
+        after = _step(statement, defined, found)
+        if after is None:
+            return None
+        defined = after
+    return defined
+
+
+def _step(node: ast.stmt, defined: set[str], found: set[str]) -> set[str] | None:
+    if isinstance(node, ast.Return | ast.Raise | ast.Continue | ast.Break):
+        found |= set(_reads(node)) - defined
+        return None
+    if isinstance(node, ast.If):
+        found |= set(_reads(node.test)) - defined
+        return _meet(_follow(node.body, set(defined), found), _follow(node.orelse, set(defined), found))
+    if isinstance(node, ast.For | ast.AsyncFor | ast.While):
+        found |= set(_reads(node.test if isinstance(node, ast.While) else node.iter)) - defined
+        inside = defined if isinstance(node, ast.While) else defined | stored_in([node.target])
+        _follow(node.body, set(inside), found)
+        _follow(node.orelse, set(defined), found)
+        return defined
+    if isinstance(node, ast.Try):
+        after = _follow(node.body, set(defined), found)
+        if after is not None and node.orelse:
+            after = _follow(node.orelse, after, found)
+        for handler in node.handlers:
+            names = {handler.name} if handler.name else set()
+            after = _meet(after, _follow(handler.body, defined | names, found))
+        last = _follow(node.finalbody, set(after or defined), found)
+        return None if after is None else last
+    if isinstance(node, ast.With | ast.AsyncWith):
+        for each in node.items:
+            found |= set(_reads(each.context_expr)) - defined
+            if each.optional_vars is not None:
+                defined = defined | stored_in([each.optional_vars])
+        return _follow(node.body, set(defined), found)
+    found |= set(_reads(node)) - defined
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id not in defined:
+        found.add(node.target.id)
+    if isinstance(node, ast.AnnAssign) and node.value is None:
+        return defined
+    return defined | stored_in([node])
+
+
+def _meet(one: set[str] | None, other: set[str] | None) -> set[str] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def _reads(node: ast.AST) -> Iterator[str]:
+    """Names that an expression, or a simple statement, reads."""
+    if isinstance(node, ast.Name):
+        if isinstance(node.ctx, ast.Load):
+            yield node.id
+        return
+    own: set[str] = set()
+    if isinstance(node, _OWN_NAMES):
+        own = stored_in([part.target for part in node.generators])
+    elif isinstance(node, ast.Lambda):
+        own = _parameters(node.args)
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        own = _parameters(node.args) | stored_in(node.body)
+    for child in ast.iter_child_nodes(node):
+        yield from (name for name in _reads(child) if name not in own)
+
+
+def _parameters(arguments: ast.arguments) -> set[str]:
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    every += [each for each in (arguments.vararg, arguments.kwarg) if each is not None]
+    return {each.arg for each in every}
+
+
+def read_after(loop: ast.For, owner: ast.AST) -> set[str]:
+    """Names whose value from a loop may be read after it: in its function, or in the next turn of a loop around it."""
+    end = loop.end_lineno or loop.lineno
+    found: set[str] = set()
+    stored: set[str] = set()
+    uses = [each for each in ast.walk(owner) if isinstance(each, ast.Name) and each.lineno > end]
+    for use in sorted(uses, key=lambda each: (each.lineno, isinstance(each.ctx, ast.Store), each.col_offset)):
+        if isinstance(use.ctx, ast.Store):
+            stored.add(use.id)
+        elif use.id not in stored:
+            found.add(use.id)
+    for outer in ast.walk(owner):
+        around = isinstance(outer, ast.For | ast.While) and outer is not loop and outer.lineno <= loop.lineno
+        if isinstance(outer, ast.For | ast.While) and around and (outer.end_lineno or 0) >= end:
+            targets = stored_in([outer.target]) if isinstance(outer, ast.For) else set()
+            found |= exposed(outer.body, targets)
+    return found

@@ -1,0 +1,198 @@
+"""The program with a site as a map: an edit of its source, as a unified diff.
+
+What is heavy in an iteration becomes the body of a function; what the iteration changes outside stays in the loop, in
+order. So the program does the same, in the same order, and prints the same. Where that cannot be written there is no
+diff.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from allcores.advisor.profiling import loops
+from allcores.advisor.profiling.edits import Edit, applied, segment, unused_name
+from allcores.advisor.profiling.independence import Verdict
+from allcores.advisor.profiling.sites import Comprehension, Site, SourceFile
+
+#: calls that may end before they have taken all items: as a map they would all be computed
+_SHORT = frozenset({"any", "all", "next", "islice", "takewhile", "zip", "iter"})
+#: parts that a frame is cut into, for each core
+_PARTS_PER_CORE = 4
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A suggested change.
+
+    Attributes:
+        text: The whole file after it.
+        diff: The change, as `patch -p1` takes it.
+    """
+
+    text: str
+    diff: str
+
+
+def rewrite(site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, workers: int) -> Rewrite | None:
+    """The file with this site as a map; None if that cannot be written so that it does the same.
+
+    Args:
+        site: What to change.
+        verdict: What was found about it.
+        source: The file.
+        pattern: "processes" or "threads".
+        workers: Of threads: how many.
+    """
+    if not verdict.independent or pattern not in ("processes", "threads"):
+        return None
+    edits = _edits(site, verdict, source, workers)
+    if edits is None:
+        return None
+    text = applied(source.text, [*edits, *_imports(source, pattern, workers)])
+    try:
+        compile(text, source.path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return None
+    name = os.path.relpath(source.path)
+    lines = difflib.unified_diff(
+        source.text.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{name}", f"b/{name}"
+    )
+    diff = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return Rewrite(text, diff)
+
+
+def _edits(site: Site, verdict: Verdict, source: SourceFile, workers: int) -> list[Edit] | None:
+    if isinstance(site.node, ast.For):
+        return loops.edits(site, site.node, verdict.tail, source)
+    if isinstance(site.node, ast.Call):
+        return _of_map(site.node, source) if site.kind == "map" else _of_apply(site.node, source, workers)
+    return _of_comprehension(site.node, source)
+
+
+def _imports(source: SourceFile, pattern: str, workers: int) -> Iterator[Edit]:
+    """`import allcores` before the first import, or statement, that is no docstring and no __future__."""
+    body = source.tree.body
+    known = any(
+        isinstance(each, ast.Import) and any(name.name == "allcores" and not name.asname for name in each.names)
+        for each in body
+    )
+    place = 0
+    for each in body:
+        docstring = each is body[0] and isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
+        if not docstring and not (isinstance(each, ast.ImportFrom) and each.module == "__future__"):
+            place = min([each.lineno, *(one.lineno for one in getattr(each, "decorator_list", []))])
+            break
+    if not known:
+        yield Edit(place, 0, place, 0, "import allcores\n")
+    if pattern == "threads":
+        last = max((each.end_lineno or 0 for each in body if isinstance(each, ast.Import | ast.ImportFrom)), default=0)
+        yield Edit(
+            max(last + 1, place), 0, max(last + 1, place), 0,
+            f'\nallcores.configure(workers={workers}, backend="threads")\n',
+        )  # fmt: skip
+
+
+def _of_comprehension(node: Comprehension, source: SourceFile) -> list[Edit] | None:
+    part = node.generators[0]
+    parents = _parents(source.tree)
+    above = parents.get(node)
+    items = segment(source.text, part.iter)
+    if part.ifs:
+        tests = " if ".join(segment(source.text, each) for each in part.ifs)
+        target = segment(source.text, part.target)
+        items = f"[{target} for {target} in {items} if {tests}]"
+    element: ast.expr | ast.Tuple = node.elt if not isinstance(node, ast.DictComp) else node.value
+    if isinstance(node, ast.DictComp):
+        body = f"({segment(source.text, node.key)}, {segment(source.text, node.value)})"
+    else:
+        body = segment(source.text, node.elt)
+    method, function = "", ""
+    if isinstance(part.target, ast.Name):
+        method, function = "map", _function(element, body, part.target.id, isinstance(node, ast.DictComp))
+    elif isinstance(part.target, ast.Tuple) and all(isinstance(each, ast.Name) for each in part.target.elts):
+        method = "starmap"
+        function = f"lambda {', '.join(ast.unparse(each) for each in part.target.elts)}: {body}"
+    else:
+        return None
+    call = f"allcores.{method}({function}, {items})"
+    if isinstance(node, ast.GeneratorExp):
+        if not isinstance(above, ast.Call) or ast.unparse(above.func).rpartition(".")[2] in _SHORT:
+            return None
+        call = f"({call})"  # the parentheses of a generator are its own, also where they are those of a call
+    elif isinstance(node, ast.SetComp):
+        call = f"set({call})"
+    elif isinstance(node, ast.DictComp):
+        call = f"dict({call})"
+    return [Edit.of(node, call)]
+
+
+def _function(element: ast.expr, body: str, target: str, pair: bool) -> str:
+    """What to call for an item: the function that is called with it alone, or a lambda."""
+    if (
+        not pair
+        and isinstance(element, ast.Call)
+        and isinstance(element.func, ast.Name)
+        and not element.keywords
+        and len(element.args) == 1
+        and isinstance(element.args[0], ast.Name)
+        and element.args[0].id == target
+        and element.func.id != target
+    ):
+        return element.func.id
+    return f"lambda {target}: {body}"
+
+
+def _of_map(node: ast.Call, source: SourceFile) -> list[Edit] | None:
+    above = _parents(source.tree).get(node)
+    if not isinstance(above, ast.Call | ast.For | ast.comprehension):
+        return None  # it may be consumed in part
+    if isinstance(above, ast.Call) and ast.unparse(above.func).rpartition(".")[2] in _SHORT:
+        return None
+    function, items = segment(source.text, node.args[0]), segment(source.text, node.args[1])
+    return [Edit.of(node, f"allcores.imap({function}, {items})")]
+
+
+def _of_apply(node: ast.Call, source: SourceFile, workers: int) -> list[Edit] | None:
+    assert isinstance(node.func, ast.Attribute)
+    frame = node.func.value
+    pandas = next(
+        (
+            name.asname or name.name
+            for each in ast.walk(source.tree)
+            if isinstance(each, ast.Import)
+            for name in each.names
+            if name.name == "pandas"
+        ),
+        None,
+    )
+    plain = all(isinstance(each, ast.Name | ast.Attribute | ast.Subscript | ast.Constant | ast.Load)
+                for each in ast.walk(frame))  # fmt: skip
+    by_row = isinstance(frame, ast.Subscript) or any(
+        word.arg == "axis" and isinstance(word.value, ast.Constant) and word.value.value in (1, "columns")
+        for word in node.keywords
+    )
+    if pandas is None or not plain or not (by_row or node.func.attr in ("map", "applymap")):
+        return None  # by columns, by groups, or of what is computed here
+    text = segment(source.text, frame)
+    arguments = ", ".join(
+        [segment(source.text, each) for each in node.args]
+        + [f"{each.arg}={segment(source.text, each.value)}" for each in node.keywords if each.arg]
+    )
+    part, start = unused_name(source.tree, "part"), unused_name(source.tree, "start")
+    step = f"max(1, -(-len({text}) // {_PARTS_PER_CORE * workers}))"
+    parts = f"[{text}.iloc[{start}:{start} + {step}] for {start} in range(0, len({text}), {step})]"
+    return [
+        Edit.of(node, f"{pandas}.concat(allcores.map(lambda {part}: {part}.{node.func.attr}({arguments}), {parts}))")
+    ]
+
+
+def _parents(tree: ast.Module) -> dict[ast.AST, ast.AST]:
+    pairs = itertools.chain.from_iterable(
+        ((child, node) for child in ast.iter_child_nodes(node)) for node in ast.walk(tree)
+    )
+    return dict(pairs)

@@ -1,0 +1,101 @@
+"""What a program's source says against doing the iterations of a loop in any order."""
+
+# ruff: noqa: E501  # a program a line
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from allcores.advisor.profiling.independence import Verdict, judge
+from allcores.advisor.profiling.names import exposed
+from allcores.advisor.profiling.sites import SourceFile
+
+
+def verdict(source: str, folder: Path, line: int = 1) -> Verdict:
+    """What is said of the site that begins on a line (the first one, as a rule)."""
+    path = folder / "program.py"
+    path.write_text(textwrap.dedent(source).lstrip("\n"))
+    file = SourceFile(str(path))
+    site = min(file.sites(), key=lambda each: (each.line < line, each.line, each.depth))
+    return judge(site, file)
+
+
+INDEPENDENT = {
+    "append": "for x in xs:\n    out.append(f(x))",
+    "a name of its own": "for x in xs:\n    y = x + 1\n    out.append(g(y))",
+    "stored in both branches": "for x in xs:\n    if x:\n        y = 1\n    else:\n        y = 2\n    out.append(y)",
+    "read in the branch that stores it": "for x in xs:\n    if x:\n        y = 1\n        z = y\n    out.append(x)",
+    "an accumulator of its own": "for x in xs:\n    best = None\n    for y in x:\n        if best is None or y < best:\n"
+    "            best = y\n    out[x] = best",
+    "added up at the end": "for x in xs:\n    y = f(x)\n    total += y\n    count += 1",
+    "skipped": "for x in xs:\n    if not x:\n        continue\n    out.append(f(x))",
+    "printed at the end": "for x in xs:\n    print(f(x))",
+    "another attribute": "for x in xs:\n    self.out.append(self.f(x))",
+    "comprehension": "[f(x) for x in xs]",
+    "dict": "{x: f(x) for x in xs}",
+    "map": "list(map(f, xs))",
+    "a pure function of the file": "def f(x):\n    y = [x]\n    y.append(1)\n    return y\n\nout = [f(x) for x in xs]",
+    "a copy of the item": "def f(x):\n    x = dict(x)\n    x['a'] = 1\n    return x\n\nout = [f(x) for x in xs]",
+}
+
+
+@pytest.mark.parametrize("source", INDEPENDENT.values(), ids=INDEPENDENT)
+def test_nothing_is_found_against_it(source: str, tmp_path: Path) -> None:
+    assert verdict(source, tmp_path).reasons == ()
+
+
+DEPENDENT = {
+    "for x in xs:\n    y = y + x\n    out.append(y)": "`y` of one iteration is used in the next",
+    "for x in xs:\n    if x:\n        y = x\n    out.append(y)": "`y` of one iteration is used in the next",
+    "for x in xs:\n    y = f(x)\nprint(y)": "`y` is used after the loop",
+    "for x in xs:\n    if x in seen:\n        continue\n    seen.add(x)": "`seen` is read and changed",
+    "for i in xs:\n    a[i] = a[i - 1] + 1": "`a` is read and changed",
+    "for x in xs:\n    if f(x):\n        break": "it ends early (break)",
+    "def g():\n    for x in xs:\n        yield f(x)": "it is part of a generator (yield)",
+    "def g():\n    for x in xs:\n        if x:\n            return f(x)": "it ends early (return)",
+    "for x in xs:\n    out.append(1)\n    y = f(x)": "it changes `out` (append), which is outside",
+    "for x in xs:\n    x.a = 1\n    y = f(x)\n    z = y": "it changes its item `x` in place",
+    "for x in xs:\n    state[0] = x\n    y = f(state)": "it changes `state`, which is outside",
+    "for x in xs:\n    print(x)\n    y = f(x)": "it prints",
+    "[random.random() * x for x in xs]": "it draws from one stream of random numbers, whose order would change",
+    "[(y := x) for x in xs]": "it sets `y`",
+    "def f(x):\n    global n\n    n += x\n    return n\n\nout = [f(x) for x in xs]": "`f` sets `n`, which is outside",
+    "def f(x):\n    x['a'] = 1\n    return x\n\nout = [f(x) for x in xs]": "`f` changes `x`",
+    "def f(x):\n    memo[x] = 1\n    return x\n\nout = list(map(f, xs))": "`f` changes `memo`",
+    "def g(x):\n    print(x)\n\ndef f(x):\n    g(x)\n\nout = [f(x) for x in xs]": "`g`: it prints",
+}
+
+
+@pytest.mark.parametrize(("source", "reason"), DEPENDENT.items())
+def test_what_ties_iterations_together_is_named(source: str, reason: str, tmp_path: Path) -> None:
+    reasons = verdict(source, tmp_path).reasons
+    assert any(reason in each or each.endswith(reason) for each in reasons), reasons
+
+
+def test_the_end_of_an_iteration_stays_in_order(tmp_path: Path) -> None:
+    """What only changes something outside, at the end of a body, is no reason: it is done in the loop, in order."""
+    assert verdict("for x in xs:\n    y = f(x)\n    out.append(y)\n    total += y\n    print(y)", tmp_path).tail == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("a = 1\nb = a", set()),
+        ("b = a\na = 1", {"a"}),
+        ("a += 1", {"a"}),
+        ("if c:\n    a = 1\nb = a", {"c", "a"}),
+        ("if c:\n    a = 1\nelse:\n    raise ValueError\nb = a", {"c", "ValueError"}),
+        ("for i in c:\n    a = 1\nb = a", {"c", "a"}),
+        ("try:\n    a = 1\nexcept E:\n    a = 2\nb = a", set()),
+        ("try:\n    a = 1\nexcept E:\n    pass\nb = a", {"a"}),
+        ("with c as a:\n    b = a", {"c"}),
+        ("a = [x for x in c]", {"c"}),
+        ("a = lambda x: x + d", {"d"}),
+    ],
+)
+def test_names_that_are_read_before_they_are_stored(source: str, names: set[str]) -> None:
+    assert exposed(ast.parse(source).body, set()) == names

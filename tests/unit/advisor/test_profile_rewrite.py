@@ -1,0 +1,124 @@
+"""A loop as a map does the same: the changed text is run beside the old one, on a stand-in for allcores."""
+
+# ruff: noqa: E501  # a program a line
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allcores.advisor.profiling.independence import judge
+from allcores.advisor.profiling.rewrite import Rewrite, rewrite
+from allcores.advisor.profiling.sites import SourceFile
+
+
+def changed(source: str, folder: Path, *, pattern: str = "processes") -> Rewrite | None:
+    """The program with its first loop, or call, as a map."""
+    path = folder / "program.py"
+    path.write_text(source)
+    file = SourceFile(str(path))
+    site = min(
+        (each for each in file.sites() if each.line >= line_of(source)), key=lambda each: (each.line, each.depth)
+    )
+    return rewrite(site, judge(site, file), file, pattern=pattern, workers=4)
+
+
+def line_of(source: str) -> int:
+    """The line that is marked `# here`."""
+    return next(number for number, line in enumerate(source.splitlines(), 1) if line.endswith("# here"))
+
+
+def output(source: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a program prints, with maps in this thread; items that a worker changes do not come back."""
+    calls: list[str] = []
+
+    def run(function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
+        calls.append("map")
+        return [function(item) for item in items]
+
+    def star(function: Callable[..., Any], items: Iterable[Any]) -> list[Any]:
+        return run(lambda item: function(*item), items)
+
+    stand_in = types.ModuleType("allcores")
+    for name, value in {"map": run, "imap": run, "starmap": star, "configure": lambda **options: None}.items():
+        setattr(stand_in, name, value)
+    monkeypatch.setitem(sys.modules, "allcores", stand_in)
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        exec(compile(source, "program.py", "exec"), {"__name__": "__main__"})
+    assert bool(calls) == ("import allcores" in source)
+    return written.getvalue()
+
+
+CHANGED = {
+    "comprehension": "print([f(x) for x in xs])  # here",
+    "expression": "print([f(x) + k for x in xs])  # here",
+    "filtered": "print([f(x) for x in xs if x % 2])  # here",
+    "pairs": "print([f(x) + y for x, y in zip(xs, xs)])  # here",
+    "set": "print(sorted({f(x) for x in xs}))  # here",
+    "dict": "print({x: f(x) for x in xs})  # here",
+    "generator": "print(sum(f(x) for x in xs))  # here",
+    "generator with a start": "print(sum((f(x) for x in xs), 5))  # here",
+    "map": "print(list(map(f, xs)))  # here",
+    "append": "out = []\nfor x in xs:  # here\n    out.append(f(x))\nprint(out)",
+    "one line": "out = []\nfor x in xs: out.append(f(x))  # here\nprint(out)",
+    "body": "out = []\nfor x in xs:  # here\n    # what it is\n    y = f(x)\n    z = y + k\n    out.append(z)\nprint(out)",
+    "two results": "d = {}\ns = 0\nfor x in xs:  # here\n    y = f(x)\n    d[x] = y\n    s += y\nprint(d, s)",
+    "target and result": "d = {}\nfor x in xs:  # here\n    d[x] = f(x), k\nprint(d)",
+    "unpacked": "d = {}\nfor i, x in enumerate(xs):  # here\n    d[i] = f(x)\nprint(d)",
+    "guarded": "out = []\nfor x in xs:  # here\n    if f(x) > 3:\n        out.append(x)\nprint(out)",
+    "guarded value": "out = []\nfor x in xs:  # here\n    if x:\n        out.append(10 // f(x))\nprint(out)",
+    "continue": "out = []\nfor x in xs:  # here\n    if x == 2:\n        continue\n    y = f(x)\n    out.append(y)\nprint(out)",
+    "continue alone": "s = 0\nfor x in xs:  # here\n    if x == 2:\n        continue\n    y = f(x)\n    s += 1\nprint(s)",
+    "printed": "for x in xs:  # here\n    print('x', f(x), sep=':')",
+    "float sum": "s = 0.1\nfor x in xs:  # here\n    s += f(x) / 3\nprint(s)",
+    "in a function": "def g(values, k):\n    out = []\n    for x in values:  # here\n        y = f(x) * k\n        out.append(y)\n"
+    "    return out\nprint(g(xs, 3))",
+    "inner loops": "out = []\nfor x in xs:  # here\n    s = 0\n    for y in range(x):\n        if y == 1:\n            continue\n"
+    "        s += f(y)\n    out.append(s)\nprint(out)",
+    "texts of several lines": "out = []\nfor x in xs:  # here\n    t = '''a\n  b'''\n    y = t * f(x)\n    out.append(y)\nprint(out)",
+    "letters": "out = []\nfor ä in xs: out.append('ö' + str(f(ä)))  # here\nprint(out)",
+}
+HEAD = '"""A program."""\nfrom __future__ import annotations\n\nxs = [0, 1, 2, 3, 4]\nk = 7\n\ndef f(x):\n    return x * x\n\n'
+
+
+@pytest.mark.parametrize("source", CHANGED.values(), ids=CHANGED)
+@pytest.mark.parametrize("pattern", ["processes", "threads"])
+def test_it_prints_the_same(source: str, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = HEAD + source + "\n"
+    change = changed(program, tmp_path, pattern=pattern)
+    assert change is not None
+    assert output(change.text, monkeypatch) == output(program, monkeypatch)
+    assert change.diff.startswith("--- a/")
+    assert ("allcores.configure(" in change.text) == (pattern == "threads")
+
+
+UNCHANGED = {
+    "ends early": "print(any(f(x) for x in xs))  # here",
+    "two fors": "print([f(x) for x in xs for y in xs])  # here",
+    "nothing to move": "s = 0\nfor x in xs:  # here\n    s += x\nprint(s)",
+    "carried": "s = 0\nfor x in xs:  # here\n    s = f(x) + s\nprint(s)",
+    "kept": "it = map(f, xs)  # here\nprint(next(it))",
+}
+
+
+@pytest.mark.parametrize("source", UNCHANGED.values(), ids=UNCHANGED)
+def test_what_cannot_be_written_is_left_alone(source: str, tmp_path: Path) -> None:
+    assert changed(HEAD + source + "\n", tmp_path) is None
+
+
+def test_the_import_is_added_once_and_where_it_may_stand(tmp_path: Path) -> None:
+    """Behind the docstring and `from __future__`, and not at all where it is there."""
+    change = changed(HEAD + CHANGED["comprehension"], tmp_path)
+    assert change is not None
+    assert "annotations\n\nimport allcores\nxs = " in change.text
+    again = changed(HEAD.replace("xs =", "import allcores\nxs =") + CHANGED["comprehension"], tmp_path)
+    assert again is not None
+    assert again.text.count("import allcores") == 1
