@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from tests.process.console import bearer, console, ended, store_of
 
 from allcores.jobs.model import State
+from allcores.jobs.store import JobStore
 from allcores.web.openapi import describe
 
 
@@ -316,6 +317,26 @@ def test_files_are_handed_in(client: Any, app: flask.Flask) -> None:
     parts = {"job": json.dumps({"task": "square", "arguments": {"n": 1}}), "n": (io.BytesIO(b"x"), "x")}
     answer = client.post("/api/jobs", data=parts, content_type="multipart/form-data")
     assert (answer.status_code, set(error_of(answer)["fields"])) == (422, {"n"})
+
+
+def test_who_asks_again_costs_two_numbers(client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list that has not changed is not read again, and one that has is."""
+    submit(client)
+    first = client.get("/api/jobs?state=queued")
+    kept = JobStore.page
+
+    def unread(*_: object, **__: object) -> Any:
+        raise AssertionError("the list was read")
+
+    monkeypatch.setattr(JobStore, "page", unread)
+    again = client.get("/api/jobs?state=queued", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    monkeypatch.setattr(JobStore, "page", kept)
+    for path in ("/api/jobs?state=failed", "/api/jobs?state=queued&limit=1"):
+        assert client.get(path, headers={"If-None-Match": first.headers["ETag"]}).status_code == 200
+    submit(client)
+    changed = client.get("/api/jobs?state=queued", headers={"If-None-Match": first.headers["ETag"]})
+    assert (changed.status_code, len(changed.json["jobs"])) == (200, 2)
 
 
 # --- for monitors ---

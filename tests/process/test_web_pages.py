@@ -20,7 +20,7 @@ from tests.process.console import TASKS, TOKEN, bearer, console, csrf_of, ended,
 
 from allcores.errors import UsageError
 from allcores.jobs import health
-from allcores.jobs.model import Finished, Job, Progress, State
+from allcores.jobs.model import Finished, Job, Progress, State, Submission
 from allcores.web import Allcores
 
 
@@ -287,6 +287,17 @@ def test_polling_is_cheap_and_right(client: Any, app: flask.Flask, path: str) ->
     assert changed.status_code == 200
     assert client.get(path, headers={"If-None-Match": changed.headers["ETag"]}).status_code == 200
     assert "Content-Security-Policy" not in client.get(path, headers={"X-Poll": "1", "If-None-Match": poll()}).headers
+
+
+def test_the_picture_of_the_cores_is_of_what_ran_however_many_wait(client: Any, app: flask.Flask) -> None:
+    store = store_of(app)
+    ended(store, task="square")
+    ended(store, State.FAILED, task="square")
+    store.submit_many([Submission("square", {"n": 1})] * 500)
+    page = client.get("/").text
+    assert "Nothing has run" not in page
+    drawn = page.split('id="cores"')[1].split("</section>")[0]
+    assert (drawn.count('<rect class="fill-good" x'), drawn.count('<rect class="fill-bad" x')) == (1, 1)
 
 
 def test_a_supervisor_that_is_silent(client: Any, app: flask.Flask) -> None:

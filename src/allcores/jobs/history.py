@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from allcores.jobs import schema
 from allcores.jobs.model import State
 
 if TYPE_CHECKING:
     from allcores.jobs.store import JobStore
+
+#: running jobs that are drawn, at most
+MOST_RUNNING = 100
+
+
+class Span(NamedTuple):
+    """When a job ran; `finished` is None while it runs."""
+
+    task: str
+    state: State
+    started: float
+    finished: float | None
+
+
+def spans(store: JobStore, since: float, most: int) -> list[Span]:
+    """When jobs ran that run now or ended at that time or later: the last ones, at most so many.
+
+    Only what a picture needs is read, and not the jobs.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    jobs = schema.jobs
+    columns = (jobs.c.task, jobs.c.state, jobs.c.started, jobs.c.finished)
+    began = jobs.c.started.is_not(None)
+    running = select(*columns).where(text(schema.RUNNING), began).order_by(jobs.c.seq.desc()).limit(MOST_RUNNING)
+    ended = (
+        select(*columns)
+        .where(jobs.c.finished.is_not(None), jobs.c.finished >= since, began)
+        .order_by(jobs.c.finished.desc())
+        .limit(most)
+    )
+    with store.reading() as connection:
+        rows = [*connection.execute(running).all(), *connection.execute(ended).all()]
+    return [Span(str(row[0]), State(row[1]), float(row[2]), row[3]) for row in rows if row[1] in tuple(State)]
+
 
 _BAD = (State.FAILED.value, State.TIMED_OUT.value, State.QUARANTINED.value)
 

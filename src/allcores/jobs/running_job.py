@@ -17,7 +17,7 @@ from allcores.jobs import stacks
 from allcores.jobs.errors import JobDrained
 from allcores.jobs.job_files import JobFiles, RunOfJob
 from allcores.jobs.results import ResultFolder
-from allcores.limits import Retry
+from allcores.limits import Limits, Retry
 from allcores.outcome import Kind, Outcome
 from allcores.pool.pool import Pool
 from allcores.runs.base import OutcomeStream
@@ -38,6 +38,11 @@ R = TypeVar("R")
 REPORT_S = 0.25
 #: seconds between two commits of a run: what is younger runs again after a kill
 COMMIT_S = 0.05
+#: and items that are enough for one before, or that part of the run: in 50 ms thousands of tiny ones come to an end
+COMMIT_ITEMS, OF_RUN = 25, 400
+#: the part of a run's items that may be under way, and items for each worker at least: with those that are not
+#: committed, some hundredth of a run runs again after a kill, however short its items are
+UNDER_WAY, EACH_UNDER_WAY = 200, 8
 #: seconds for which a run of an attempt that has just been ended may still be held
 HELD_S = 5.0
 #: the tag of a job that runs only the failed items of its parent again
@@ -196,7 +201,7 @@ class RunningJob:
             runs = self._files.runs()[:number]
             self._files.put_runs([*runs, RunOfJob(session.name, str(getattr(work.sink, "path", "")))])
             recording = os.path.join(session.folder, f"timeline-{session.run_row.sessions}.jsonl.gz")
-            with self._mapping(recording) as pool:
+            with self._mapping(recording, count_of(work.source)) as pool:
                 hooks = _Hooks(self, count_of(work.source))
                 result = session.work(pool, hooks)
         self._counting.tell()
@@ -291,14 +296,16 @@ class RunningJob:
         elif FAILED_ITEMS in self.tags:
             again = known is not None
         until = time.monotonic() + HELD_S
+        commit_items = max(COMMIT_ITEMS, (count_of(work.source) or 0) // OF_RUN)
         while True:
-            journal = Journal(folder=self._files.runs_folder, key=key, commit_s=COMMIT_S)
+            journal = Journal(folder=self._files.runs_folder, key=key, commit_s=COMMIT_S, commit_items=commit_items)
             if known is not None:
                 # Where the results go is another file then.
                 journal = Journal(
                     folder=self._files.runs_folder,
                     key=key,
                     commit_s=COMMIT_S,
+                    commit_items=commit_items,
                     resume=known,
                     retry_failed=again,
                     accept_changes=again,
@@ -319,9 +326,18 @@ class RunningJob:
             yield session
 
     @contextlib.contextmanager
-    def _mapping(self, recording: str) -> Iterator[Pool]:
-        """A pool of as many workers as there are cores for."""
+    def _mapping(self, recording: str, count: int | None = None) -> Iterator[Pool]:
+        """A pool of as many workers as there are cores for.
+
+        Args:
+            recording: Where its timeline is written.
+            count: Items of a run, what of them is under way is to be few; None: unknown, or no run.
+        """
         workers = self._supervisor.cores()
+        limits = None
+        if count is not None:
+            most = max(count // UNDER_WAY, EACH_UNDER_WAY * workers)
+            limits = Limits(items_in_flight=min(Limits().items_in_flight, most))
         try:
             timeline = Timeline(recording)
             try:
@@ -329,6 +345,7 @@ class RunningJob:
                     workers,
                     setup=stacks.listen,
                     setup_args=(self._store_folder,),
+                    limits=limits,
                     observers=[timeline],
                     name=f"job {self.id[-6:]}",
                 ) as pool:

@@ -40,6 +40,8 @@ class Journal:
             "end": only the published output is synced; after a power loss the journal is checked and what is damaged
             runs again. "never": not even that.
         commit_s: Seconds between commits; what is finished and younger runs again after a kill.
+        commit_items: Items that are enough for a commit before its time: few of them bound what runs again where items
+            are short, and cost a wait for the disk each time. None: tens of thousands.
     """
 
     folder: str | os.PathLike[str] | None = None
@@ -49,6 +51,7 @@ class Journal:
     key: str | int | None = None
     fsync: Literal["commit", "end", "never"] = "commit"
     commit_s: float = COMMIT_S
+    commit_items: int | None = None
 
     def __post_init__(self) -> None:
         if self.folder is not None:
@@ -59,6 +62,9 @@ class Journal:
             raise UsageError(f"fsync={self.fsync!r} must be 'commit', 'end' or 'never'")
         if isinstance(self.commit_s, bool) or not isinstance(self.commit_s, (int, float)) or not self.commit_s > 0:
             raise UsageError(f"commit_s={self.commit_s!r} must be a number of seconds above 0")
+        many: object = self.commit_items
+        if many is not None and (isinstance(many, bool) or not isinstance(many, int) or many < 1):
+            raise UsageError(f"commit_items={many!r} must be a whole number, 1 or more, or None")
         if not self.resume and (self.accept_changes or self.retry_failed):
             which = "accept_changes" if self.accept_changes else "retry_failed"
             raise UsageError(f"{which}=True is about an earlier run: it needs resume=True, or the name of a run")

@@ -243,6 +243,7 @@ class RunSession:
             self._settled,
             name=self.name,
             commit_s=journal.commit_s,
+            commit_items=journal.commit_items,
             sync=journal.fsync == "commit",
             details=self._work.sink.wants_details,
             round=round,

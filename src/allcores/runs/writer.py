@@ -63,6 +63,7 @@ class Writer:
         *,
         name: str,
         commit_s: float,
+        commit_items: int | None = None,
         sync: bool,
         details: bool,
         round: int,
@@ -79,6 +80,7 @@ class Writer:
         self._settled = settled
         self._name = name
         self._commit_s = commit_s
+        self._many = MANY if commit_items is None else min(MANY, commit_items)
         self._sync = sync
         self._details = details
         self._round = round
@@ -115,7 +117,7 @@ class Writer:
                 self._characters += len(outcome.value)
             if new_checkpoints:
                 self._new_rows += new_checkpoints
-            many = len(self._waiting) >= MANY or self._characters >= MANY_CHARACTERS
+            many = len(self._waiting) >= self._many or self._characters >= MANY_CHARACTERS
         if self.error is not None:
             raise self.error
         if many:

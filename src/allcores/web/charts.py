@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from allcores.formatting import precise_seconds_text
-from allcores.jobs.model import Job, State
+from allcores.jobs.history import Span
+from allcores.jobs.model import State
 
 WIDTH, HEIGHT = 1000, 100
 MOST_ROWS = 64
@@ -36,7 +37,7 @@ class Strip:
     end: float = 0.0
 
 
-def strips(jobs: Iterable[Job], now: float, span: float) -> list[Strip]:
+def strips(jobs: Iterable[Span], now: float, span: float) -> list[Strip]:
     """Rows in which jobs do not overlap, as few as there can be: as many as ran at once at most.
 
     Args:
@@ -47,8 +48,6 @@ def strips(jobs: Iterable[Job], now: float, span: float) -> list[Strip]:
     begin = now - span
     drawn = []
     for job in jobs:
-        if job.started is None or job.state is State.QUEUED:
-            continue
         end = now if job.finished is None else job.finished
         if end >= begin and end >= job.started:
             drawn.append((max(job.started, begin), min(end, now), job))

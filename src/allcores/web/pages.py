@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from allcores.jobs import history
-from allcores.jobs.model import Job, JobFilter, State, StoreError
+from allcores.jobs.model import Job, State, StoreError
 from allcores.web import charts, job_details, supervision, views
 from allcores.web.api import found_job
 from allcores.web.lists import sequence
@@ -36,8 +36,7 @@ def overview() -> Any:
     if (answer := unchanged(tag)) is not None:
         return answer
     hour, day = store.stats(3_600.0), store.stats(DAY)
-    recent = list(store.page(JobFilter(states=(State.RUNNING,)), limit=100).jobs)
-    recent += [job for job in store.page(JobFilter(), limit=MOST_DRAWN).jobs if job.state is not State.RUNNING]
+    recent = history.spans(store, now - CORE_SECONDS, MOST_DRAWN)
     ended = sum(hour.finished.values())
     bad = sum(hour.finished.get(state, 0) for state in WITHOUT_SUCCESS)
     return page(

@@ -1,0 +1,85 @@
+"""A run that commits after a few items, and what of a job's run may be under way."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allcores
+from allcores import failpoints
+from allcores.errors import UsageError
+from allcores.jobs import running_job
+
+PATIENCE_S = 60.0
+
+
+def after_a_commit(item: tuple[str, int]) -> int:
+    """The first ones return at once, the others once a commit has left a file."""
+    path, number = item
+    end = time.monotonic() + PATIENCE_S
+    while number >= 4 and not os.path.exists(path):
+        assert time.monotonic() < end, "nothing was committed"
+        time.sleep(0.005)
+    return number
+
+
+def test_few_items_are_enough_for_a_commit(tmp_path: Path) -> None:
+    """Its time would come in an hour."""
+    mark = tmp_path / "committed"
+
+    def reached(at: str) -> None:
+        if at == "commit.after":
+            mark.touch()
+
+    journal = allcores.Journal(folder=tmp_path / "runs", commit_s=3_600.0, commit_items=4)
+    failpoints.install(reached)
+    try:
+        with allcores.Pool(2) as pool:
+            items = [(str(mark), number) for number in range(6)]
+            result = pool.run(after_a_commit, items, tmp_path / "out.jsonl", journal=journal, chunk=1)
+    finally:
+        failpoints.install(None)
+    assert result.ok == 6
+    bad: Any = 0
+    with pytest.raises(UsageError, match="commit_items=0 must be a whole number, 1 or more"):
+        allcores.Journal(commit_items=bad)
+
+
+class Alone:
+    """A supervisor that gives two cores."""
+
+    def cores(self) -> int:
+        return 2
+
+    def give_back(self) -> None:
+        pass
+
+    def report(self, progress: dict[str, Any]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("count", "under_way"), [(10_000, 50), (10, 16), (100_000_000, 65_536), (None, None)])
+def test_little_of_a_run_of_a_job_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int | None, under_way: int | None
+) -> None:
+    """So that a kill costs a hundredth of it, however short its items are."""
+    seen: list[Any] = []
+
+    class Seen(Exception):
+        pass
+
+    def pool(*_: object, limits: Any, **__: object) -> None:
+        seen.append(limits)
+        raise Seen
+
+    monkeypatch.setattr(running_job, "Pool", pool)
+    job = running_job.RunningJob("a" * 32, 1, str(tmp_path), Alone())
+    source: Any = range(count) if count is not None else iter(range(10))
+    with pytest.raises(Seen):
+        job.run(str, source)
+    job.close()
+    assert [None if each is None else each.items_in_flight for each in seen] == [under_way]
