@@ -33,6 +33,11 @@ def stop_iteration(number: int) -> int:
     return number
 
 
+def end_process(code: int) -> None:
+    """`os._exit` itself cannot be sent where coverage.py has put a closure in its place."""
+    os._exit(code)
+
+
 def exit_politely(number: int) -> int:
     if number == 3:
         raise SystemExit(4)

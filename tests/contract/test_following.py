@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract import tasks
 
 import allcores
 from allcores import Pool
@@ -110,7 +111,7 @@ def test_a_worker_that_replaces_another(method: str, tmp_path: Path, monkeypatch
     with open_pool(method) as pool:
         pool.map(look, [0])
         monkeypatch.chdir(tmp_path)
-        (lost,) = pool.outcomes(os._exit, [3])
+        (lost,) = pool.outcomes(tasks.end_process, [3])
         assert lost.kind is allcores.Kind.WORKER_LOST
         assert pool.map(look, [0])[0]["folder"] == str(tmp_path)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract import tasks
 
 from allcores import Kind, Pool, SetupError, UsageError
 
@@ -58,7 +59,7 @@ def test_workers_have_them_from_the_start(heavy: Path, place: dict[str, Any]) ->
 
 def test_imported_once_also_for_workers_that_replace_others(heavy: Path) -> None:
     with Pool(2, preload_modules=["allcores_test_heavy.part"]) as pool:
-        outcomes = list(pool.outcomes(sys.exit, [3])) + list(pool.outcomes(__import__("os")._exit, [3]))
+        outcomes = list(pool.outcomes(sys.exit, [3])) + list(pool.outcomes(tasks.end_process, [3]))
         assert outcomes[-1].kind is Kind.WORKER_LOST
         assert pool.map(is_loaded, ["allcores_test_heavy.part"]) == [True]
     assert heavy.read_text() == "x"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures as cf
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -109,7 +108,11 @@ def test_a_time_limit_is_for_waiting_only(bell: Bell, gate: Gate) -> None:
 
 @pytest.mark.parametrize(
     ("function", "item", "kind"),
-    [(os._exit, 3, WorkerLost), (crimes.run, crimes.RefusesToPickle(), NotPicklable), (sys.exit, 3, SystemExit)],
+    [
+        (crimes.exit_with, 3, WorkerLost),
+        (crimes.run, crimes.RefusesToPickle(), NotPicklable),
+        (sys.exit, 3, SystemExit),
+    ],
 )
 def test_failures_are_those_of_futures(function: Any, item: Any, kind: type[BaseException]) -> None:
     with Executor(1) as executor:
