@@ -36,7 +36,7 @@ def advise(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_one_object_and_nothing_else_is_printed(tmp_path: Path) -> None:
-    done = advise(tmp_path, "work.py:square", "numbers.txt", "--json", "--budget", "2")
+    done = advise(tmp_path, "work.py:square", "numbers.txt", "--json", "--budget", "8")
     found = json.loads(done.stdout)
     assert found["verdict"] == "serial", done.stderr
     assert done.returncode == 3
@@ -48,17 +48,23 @@ def test_one_object_and_nothing_else_is_printed(tmp_path: Path) -> None:
 
 
 def test_the_code_that_is_printed_runs(tmp_path: Path) -> None:
-    found = json.loads(advise(tmp_path, "work.py:square", "numbers.txt", "--json", "--budget", "2").stdout)
+    found = json.loads(advise(tmp_path, "work.py:square", "numbers.txt", "--json", "--budget", "8").stdout)
     program = tmp_path / "program.py"
     program.write_text(found["code"] + "assert results == [number**2 for number in range(2_000)]\n")
     subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 
 
 def test_its_text_is_for_people(tmp_path: Path) -> None:
-    done = advise(tmp_path, "work.py:square", "numbers.txt", "--budget", "2", "--no-repeat")
+    done = advise(tmp_path, "work.py:square", "numbers.txt", "--budget", "8", "--no-repeat")
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith("work.py:square: Don't: stay with the loop.")
     assert "from work import square" in done.stdout
+
+
+def test_its_page_is_written_beside_the_text(tmp_path: Path) -> None:
+    done = advise(tmp_path, "work.py:square", "numbers.txt", "--budget", "8", "--html", "advice.html")
+    assert done.returncode == 3, done.stderr
+    assert "work.py:square" in (tmp_path / "advice.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -68,6 +74,7 @@ def test_its_text_is_for_people(tmp_path: Path) -> None:
         (["work.py:two", "numbers.txt"], "is called with the item"),
         (["work.py:square", "nothing.txt"], "nothing.txt"),
         (["work.py:square"], "no INPUT"),
+        (["work.py:square", "numbers.txt", "--html", "nowhere/advice.html"], "nowhere/advice.html cannot be written"),
         (["work.py:square", "empty.txt"], "has no items"),
         (["work.py:square", "numbers.txt", "--budget", "0.1"], "budget"),
         (["work.py:square", "numbers.txt", "--files", "*.txt"], "cannot be combined"),

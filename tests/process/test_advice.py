@@ -180,6 +180,23 @@ def test_an_input_without_a_length_is_read_in_part() -> None:
     assert advice.probes.items == 10_000
 
 
+def test_its_page_loads_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    advice = allcores.advise(advised.long_list, range(300), budget=BUDGET_S)
+    page = tmp_path / "advice.html"
+    advice.save_html(page)
+    text = page.read_text()
+    assert "<script" not in text
+    assert "http://" not in text and "https://" not in text
+    assert "prefers-color-scheme: dark" in text
+    for title in ("Predicted and measured", "One call in a worker", "The workers’ time", "What if", "The code"):
+        assert f">{title}</h2>" in text
+    assert "compact results" in text
+    assert len(text) < 500_000
+    with pytest.raises(UsageError, match="cannot be written"):
+        advice.save_html(tmp_path / "nowhere" / "advice.html")
+
+
 def test_its_text_has_all_of_it() -> None:
     advice = allcores.advise(advised.square, range(1_000), budget=BUDGET_S)
     text = str(advice)

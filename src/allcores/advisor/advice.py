@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from allcores.advisor.json_object import as_object
@@ -10,7 +11,7 @@ from allcores.advisor.text import as_text
 
 
 class Advice(AdviceRecord):
-    """What pays for a function and its items. `print` shows it; `as_dict` is for machines."""
+    """What pays for a function and its items: `print` shows it, `as_dict` and `save_html` give it to others."""
 
     __slots__ = ()
 
@@ -20,3 +21,17 @@ class Advice(AdviceRecord):
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON; `allcores/advisor/advice.schema.json` describes it."""
         return as_object(self)
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write it as one HTML file, which loads nothing and has no script.
+
+        Args:
+            path: The file to (over)write.
+
+        Raises:
+            ImportError: Without Jinja2: `pip install 'allcores[report]'`.
+            UsageError: The file cannot be written.
+        """
+        from allcores.advisor import page
+
+        page.save(self, path)

@@ -19,6 +19,7 @@ from allcores.advisor.model.intervals import Interval, ratio_interval
 from allcores.advisor.model.pitfalls import pitfalls
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.model.verdict import Conclusion, Verdict, conclude
+from allcores.advisor.model.what_if import what_ifs
 from allcores.advisor.probing import Probing, TooSlow
 from allcores.advisor.record import Pattern
 from allcores.errors import UsageError
@@ -159,6 +160,7 @@ def _advice(
         seconds=perf_counter() - began,
         probes=probes,
         decision=decision,
+        what_ifs=what_ifs(probes, decision),
         runs=tuple(confirmation.runs),
         machine={"cores": probes.machine.cores, "others": probes.machine.others, **machine.facts()},
     )

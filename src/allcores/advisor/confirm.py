@@ -28,6 +28,8 @@ ROUNDS, MOST_ROUNDS = 9, 25
 ENOUGH_ROUNDS = 7
 #: half of an interval, as part of the speed-up, that is narrow
 NARROW = 0.025
+#: chunks for each worker in a block, at least
+BLOCK_CHUNKS = 16
 #: items of a round at most
 MOST_ITEMS = 500_000
 #: seconds of a loop in a round at least, if there are items for it: shorter ones measure the start of a map
@@ -203,8 +205,8 @@ def _way(
         pool.map(abs, range(setting.workers))
     else:
         pool = pools[setting.preload]
-    # a block is a part of the input only: it must not be two chunks
-    chunk = None if setting.chunk is None else max(1, min(setting.chunk, block // (4 * setting.workers)))
+    # A block is a part of the input only: with chunks as long as for all of it, half of its time would be the end.
+    chunk = None if setting.chunk is None else max(1, min(setting.chunk, block // (BLOCK_CHUNKS * setting.workers)))
     if setting.share and shared is not None:
         one = pool.share(shared)
         return lambda items: pool.map(

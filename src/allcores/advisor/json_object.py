@@ -40,6 +40,15 @@ def as_object(advice: AdviceRecord) -> dict[str, Any]:
             }
             for each in advice.patterns
         ],
+        "what_ifs": [
+            {
+                "name": each.name,
+                "predicted": _interval(each.predicted),
+                "try": each.try_it,
+                "extrapolated": each.extrapolated,
+            }
+            for each in advice.what_ifs
+        ],
         "impossible": {} if advice.decision is None else dict(advice.decision.impossible),
         "kind": None if advice.decision is None else advice.decision.kind,
         "probes": None if advice.probes is None else _plain(dataclasses.asdict(advice.probes)),

@@ -191,6 +191,9 @@ class Probing:
         """The plain loop; also some results, if they are large."""
         second = first["second_s"]
         expected = second if second is not None else first["first_s"]
+        if self.left() < 0.15 * self._budget:
+            spent = seconds_text(perf_counter() - self._began)
+            raise TooSlow(f"{spent} were over when the first worker was there: give it more time (budget)")
         if expected > 0.4 * self.left():
             raise TooSlow(
                 f"an item takes {seconds_text(expected)}: too long to measure in {seconds_text(self._budget)} (budget)"
@@ -286,7 +289,7 @@ class Probing:
                 alone_s = loops.loop(self.fn, items).wall_s
                 items = self._take_same(items)
             if len(items) >= pool.workers:
-                seconds, done = self._timed_map(pool, items, max(1, min(chunk, len(items) // (4 * pool.workers))))
+                seconds, done = self._timed_map(pool, items, max(1, min(chunk, len(items) // (16 * pool.workers))))
                 trials.append(Trial(pool.workers, alone_s * done / len(items) / seconds, done))
         sizes = [procfs.resident_bytes(status.pid) or 0 for status in pool.worker_status() if status.pid]
         load_s = self._load_seconds(first)

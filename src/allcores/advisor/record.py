@@ -10,6 +10,7 @@ from allcores.advisor.model.decision import Decision, Setting
 from allcores.advisor.model.intervals import Interval
 from allcores.advisor.model.pitfalls import Pitfall
 from allcores.advisor.model.probes import Probes
+from allcores.advisor.model.what_if import WhatIf
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class AdviceRecord:
         reasons: Why, as sentences with figures.
         pitfalls: Known ways to lose that this function meets, each with its fix.
         patterns: All that were looked at, the recommended one first.
+        what_ifs: What would change with more cores, more items, smaller results and the like.
         code: A program that does as recommended, to be pasted.
         calls: How often the function was called.
         called_on: First and last index of ranges of items that it was called with; at most 20 ranges.
@@ -71,5 +73,6 @@ class AdviceRecord:
     seconds: float
     probes: Probes | None = None
     decision: Decision | None = None
+    what_ifs: tuple[WhatIf, ...] = ()
     runs: tuple[Run, ...] = ()
     machine: dict[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allcores.cli.exits import CommandError
-from allcores.cli.output import check_stdout, reserved_stdout, show, write_json
+from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
 from allcores.cli.target import check_arguments, resolve
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ called many times, on some items more than once (see --no-repeat).
 \b
   allcores advise work.py:measure urls.txt
   allcores advise work.py:clean big.jsonl --json
+  allcores advise work.py:clean big.jsonl --html advice.html
 """
 _EPILOG = """\b
 Exit codes:
@@ -63,6 +64,7 @@ Exit codes:
 )
 @click.option("--repeat/--no-repeat", default=True, help="Whether an item may be called more than once (default).")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--html", metavar="FILE", help="Write it as one HTML page, too (needs the extra report).")
 def command(**given: Any) -> int:
     """The click command; its help is above."""
     return _advise(**given)
@@ -77,9 +79,12 @@ def _advise(
     budget: float,
     repeat: bool,
     json: bool,
+    html: str | None,
 ) -> int:
     began = _began()
     check_stdout()
+    if html is not None:
+        _check_page(html)
     from allcores.advisor.advise import advise_named
 
     # What the function, or its module, prints is not a part of the answer.
@@ -104,6 +109,9 @@ def _advise(
             write_json(advice.as_dict(), fd=standard)
     if not json:
         show(str(advice))
+    if html is not None:
+        advice.save_html(html)
+        say(f"{html}: written")
     return _CODES[advice.verdict]
 
 
@@ -180,3 +188,16 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any) ->
         if format == "lines" or (format is None and suffix not in known and not os.path.isdir(path)):
             return [f"items = [line.rstrip('\\n') for line in open({path!r})]"]
     return ["items = ...  # the items of the input"]
+
+
+def _check_page(path: str) -> None:
+    """Raise CommandError if the page could not be made: before ten seconds are spent, not after."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise CommandError(f"{path} cannot be written: name a file in a folder that is there")
+    try:
+        from allcores.timeline.html_report import environment
+
+        environment()
+    except ImportError as error:
+        raise CommandError(str(error)) from None

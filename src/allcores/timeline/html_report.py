@@ -28,13 +28,18 @@ TABLE_ROWS = 20
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-def _environment() -> jinja2.Environment:
+def environment(*folders: Path) -> jinja2.Environment:
+    """How templates of pages are read: those here, and in further folders, with filters for figures.
+
+    Raises:
+        ImportError: Without Jinja2.
+    """
     try:
         import jinja2
     except ImportError as error:
         raise ImportError("reports need Jinja2: pip install 'allcores[report]'") from error
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).with_name("templates")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -59,7 +64,7 @@ def as_html(recording: Recording) -> str:
         ImportError: Without Jinja2.
     """
     summed = breakdown(recording)
-    return _environment().get_template("report.html.j2").render(_facts(recording, summed))
+    return environment().get_template("report.html.j2").render(_facts(recording, summed))
 
 
 def save_report(recording: Recording, path: str | os.PathLike[str]) -> None:

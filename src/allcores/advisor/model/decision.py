@@ -207,7 +207,7 @@ def _serial(probes: Probes, kind: str) -> Prediction:
     return Prediction(Setting(pattern), Interval(1.0, 1.0, 1.0), _seconds(probes, seconds), limit)
 
 
-def _deviation(probes: Probes) -> float:
+def deviation(probes: Probes) -> float:
     """Of the logarithm of what is predicted: the model's own, uneven items, and other programs' load."""
     sampled = probes.timing.spread / math.sqrt(max(1, probes.timing.items))
     load = 0.5 * probes.machine.others / max(1, probes.machine.cores)
@@ -226,7 +226,7 @@ def _threads(probes: Probes, kind: str) -> list[Prediction]:
             continue
         seconds = costs.threads_seconds(probes, workers)
         assert seconds is not None
-        interval = spread_interval(costs.loop_seconds(probes) / seconds, _deviation(probes))
+        interval = spread_interval(costs.loop_seconds(probes) / seconds, deviation(probes))
         limit = "waiting" if kind == "waiting" else "the cores"
         found = Prediction(Setting("threads", workers), interval, _seconds(probes, seconds), limit)
         if best is None or interval.speedup > 1.05 * best.interval.speedup:
@@ -247,7 +247,7 @@ def _processes(probes: Probes, kind: str, reasons: list[str]) -> list[Prediction
     preload = probes.timing.first_s >= max(LOAD_S, 10 * probes.timing.wall_s) and probes.warm_start_s is not None
     chunk = costs.chunk_for(probes, workers)
     cost = costs.processes_cost(probes, workers, chunk=chunk, preload=preload, share=share)
-    interval = spread_interval(costs.loop_seconds(probes) / max(cost.seconds, 1e-12), _deviation(probes))
+    interval = spread_interval(costs.loop_seconds(probes) / max(cost.seconds, 1e-12), deviation(probes))
     limit = {"parent": _way(probes), "workers": "the workers", "cores": "the cores"}[cost.limit]
     if cost.transport_in + cost.transport_out + cost.worker_transport > 0.3 * cost.work:
         limit = _way(probes)

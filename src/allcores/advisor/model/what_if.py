@@ -1,0 +1,85 @@
+"""What would change if something were different: one thing at a time, each of which can be tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from allcores.advisor.model import costs
+from allcores.advisor.model.decision import LOAD_S, SHARE_BYTES, Decision, deviation
+from allcores.advisor.model.intervals import Interval, spread_interval
+from allcores.advisor.model.probes import Probes
+from allcores.formatting import size_text
+
+#: bytes of a result that is compact
+COMPACT = 64
+#: results that are smaller are compact already
+LARGE_RESULT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """A change, and the speed-up of processes over today's loop with it.
+
+    Attributes:
+        name: Of the change.
+        predicted: With the ends of 90 %.
+        try_it: How to try it, in code or words.
+        extrapolated: It is beyond what was measured.
+    """
+
+    name: str
+    predicted: Interval
+    try_it: str
+    extrapolated: bool = False
+
+
+def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
+    """Those that make sense here; none where processes cannot be used."""
+    settings = [each.setting for each in decision.predictions if each.setting.pattern == "processes"]
+    if not settings:
+        return ()
+    setting = settings[0]
+    travel = probes.travel
+    found: list[WhatIf] = []
+
+    def add(name: str, changed: Probes, try_it: str, *, workers: int = setting.workers, **options: bool) -> None:
+        given = {"preload": setting.preload, "share": setting.share, **options}
+        cost = costs.processes_cost(changed, workers, **given)
+        speedup = costs.loop_seconds(changed) / max(cost.seconds, 1e-12)
+        further = workers > setting.workers
+        found.append(WhatIf(name, spread_interval(speedup, (2 if further else 1) * deviation(probes)), try_it, further))
+
+    if decision.kind != "memory":
+        for factor in (2, 4):
+            workers = setting.workers * factor
+            machine = replace(probes.machine, cores=workers)
+            add(f"{workers} cores", replace(probes, machine=machine), f"Pool(workers={workers})", workers=workers)
+    if probes.items is not None:
+        add("10 times as many items", replace(probes, items=10 * probes.items), "a longer input")
+    if travel.bytes_out > LARGE_RESULT:
+        part = COMPACT / travel.bytes_out
+        compact = replace(
+            travel,
+            bytes_out=COMPACT,
+            way_out_s=max(costs.ITEM_S, travel.way_out_s * part),
+            worker_s=travel.worker_s * part,
+            parent_s=travel.parent_s * part,
+        )
+        add(
+            "compact results",
+            replace(probes, travel=compact),
+            f"return {COMPACT} bytes, not {size_text(round(travel.bytes_out))}",
+        )
+    if travel.common_bytes >= SHARE_BYTES:
+        add("without share", probes, "the common object in every item", share=False)
+    elif travel.bytes_in > LARGE_RESULT:
+        part = COMPACT / travel.bytes_in
+        path = replace(travel, bytes_in=COMPACT, way_in_s=max(costs.ITEM_S, travel.way_in_s * part))
+        add(
+            "paths instead of data",
+            replace(probes, travel=path),
+            "give a path, an offset or an index, and read in the worker",
+        )
+    if probes.warm_start_s is not None and probes.start_s - probes.warm_start_s > LOAD_S:
+        add("without preload", probes, "each worker loads by itself", preload=False)
+    return tuple(found)

@@ -1,0 +1,49 @@
+"""What would change: each is a prediction of the same model, and what is beyond the measured workers says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from tests.unit.advisor.test_decision import MS, any_probes, probes
+
+from allcores.advisor.model.decision import decide
+from allcores.advisor.model.probes import Probes, Travel
+from allcores.advisor.model.what_if import WhatIf, what_ifs
+
+
+def found(given: Probes) -> dict[str, WhatIf]:
+    return {each.name: each for each in what_ifs(given, decide(given))}
+
+
+def test_more_cores_are_extrapolated_and_more_is_faster() -> None:
+    ifs = found(probes(items=100_000))
+    assert ifs["8 cores"].extrapolated
+    assert ifs["8 cores"].predicted.speedup > ifs["4 cores"].predicted.speedup > 2
+    assert not ifs["10 times as many items"].extrapolated
+
+
+def test_more_items_make_up_for_the_start() -> None:
+    given = probes(items=100)
+    assert found(given)["10 times as many items"].predicted.speedup > decide(given).predictions[1].interval.speedup
+
+
+def test_compact_results_take_the_way_back_off() -> None:
+    given = probes(1.8 * MS, travel=Travel(3, 60_000, 1e-6, 1.4 * MS, 0.9 * MS), two_processes=None)
+    assert found(given)["compact results"].predicted.speedup > 1.5
+
+
+def test_what_is_shared_would_be_slow_without() -> None:
+    given = probes(travel=Travel(8 << 20, 8, 8 * MS, 0.3e-6, 2e-6, common_bytes=8 << 20), two_processes=None)
+    assert found(given)["without share"].predicted.speedup < 1
+
+
+def test_where_processes_cannot_be_used_there_is_no_if() -> None:
+    assert found(probes(travel=Travel(problem="no", what="item"), two_processes=None)) == {}
+
+
+@given(any_probes())
+def test_whatever_was_measured(given: Probes) -> None:
+    for each in what_ifs(given, decide(given)):
+        assert 0 <= each.predicted.low <= each.predicted.speedup <= each.predicted.high
+    what_ifs(replace(given, items=None), decide(replace(given, items=None)))
