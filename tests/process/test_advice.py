@@ -133,7 +133,7 @@ def test_no_repeat_calls_no_item_twice(tmp_path: Path) -> None:
     advice = allcores.advise(advised.append, advised.items_of(file, 800), budget=BUDGET_S, repeat=False)
     calls = Counter(file.read_text().split())
     assert max(calls.values()) == 1
-    assert calls.total() == advice.calls
+    assert 0 < calls.total() <= advice.calls  # more, where a trial was cut short
     assert "side effects" in names(advice)
 
 
@@ -141,7 +141,7 @@ def test_calls_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "calls"
     advice = allcores.advise(advised.append, advised.items_of(file, 300), budget=BUDGET_S)
     calls = Counter(map(int, file.read_text().split()))
-    assert calls.total() == advice.calls
+    assert 0 < calls.total() <= advice.calls
     called = {index for first, last in advice.called_on for index in range(first, last + 1)}
     assert called <= set(calls)
 

@@ -49,7 +49,7 @@ class AdviceRecord:
         patterns: All that were looked at, the recommended one first.
         what_ifs: What would change with more cores, more items, smaller results and the like.
         code: A program that does as recommended, to be pasted.
-        calls: How often the function was called.
+        calls: How often the function was called; items that were on their way when a trial was cut short count.
         called_on: First and last index of ranges of items that it was called with; at most 20 ranges.
         seconds: That it took.
         probes: All that was measured of the function.

@@ -174,7 +174,9 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
         )
     reached = speedup_of(probes.threads, 2) or 0.0
     holds = probes.late_s is not None and probes.late_s >= HOLDS_S
-    if kind == "python" and (reached < WORTH or (holds and reached < NO_GAIN)):
+    # a trial on a busy machine proves nothing; that another thread came late does
+    busy = probes.machine.others >= costs.BUSY_PART * probes.machine.cores
+    if kind == "python" and (reached < WORTH or (holds and (busy or reached < NO_GAIN))):
         found["threads"] = _holds(probes)
     return found
 
