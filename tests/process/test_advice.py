@@ -89,7 +89,7 @@ def test_who_releases_the_lock_lets_others_run() -> None:
 
 def test_a_load_is_seen() -> None:
     advised._loaded = None
-    advice = allcores.advise(advised.first_is_slow, range(5_000), budget=5)
+    advice = allcores.advise(advised.first_is_slow, range(5_000), budget=20)
     assert advice.probes is not None
     assert advice.probes.timing.first_s > 0.1
     assert advice.probes.start_s > 0.4
