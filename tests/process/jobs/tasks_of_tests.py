@@ -108,6 +108,12 @@ def large(size: int) -> str:
 
 
 @task
+def large_and_noted(path: str, size: int) -> str:
+    note(path)
+    return "x" * size
+
+
+@task
 def not_json() -> Any:
     return object()
 

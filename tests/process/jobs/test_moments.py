@@ -1,0 +1,129 @@
+"""Deaths around a commit, processes that are stopped and go on, and jobs that are cancelled at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, Running, lines, until
+
+from allcores.jobs import Queue, State, health
+from allcores.jobs.pool_side import is_alive
+
+#: a supervisor that is killed at a failpoint, once the store's file says so
+_DYING = """
+import contextlib, os, signal, sqlite3, sys
+from allcores import failpoints
+from allcores.jobs import JobStore, Supervisor
+
+file, tasks, point = sys.argv[1:]
+store = JobStore.open(file)
+supervisor = Supervisor(store, tasks, workers=1)
+
+def reached(at):
+    if at != point or not any((store.folder / "results").glob("*/result.json")):
+        return
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        done = db.execute("SELECT count(*) FROM allcores_jobs WHERE state = 'succeeded'").fetchone()[0]
+    if done or at == "jobs.commit.before":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+failpoints.install(reached)
+supervisor.run()
+"""
+
+
+def killed_at(point: str, queue: Queue, tmp_path: Path) -> str:
+    """A job that leaves a file, whose supervisor dies there; its id."""
+    job = queue.submit("large_and_noted", {"path": str(tmp_path / "ran"), "size": 300_000})
+    done = subprocess.run(
+        [sys.executable, "-c", _DYING, queue.store.name, TASKS, point],
+        env={**os.environ, "PYTHONPATH": SOURCE},
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == -signal.SIGKILL
+    return job.id
+
+
+def test_killed_between_the_file_and_the_commit(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+    """The job runs again; it has one end and one file, which is whole."""
+    job_id = killed_at("jobs.commit.before", queue, tmp_path)
+    left = queue.store.folder / "results" / job_id / "result.json"
+    assert left.exists() and (found := queue.get(job_id)) is not None and found.state == State.RUNNING
+    supervise()
+    job = queue.wait(job_id, PATIENCE_S)
+    assert (job.state, len(lines(tmp_path / "ran"))) == (State.SUCCEEDED, 2)
+    assert [(each.name, each.size) for each in job.result_files] == [("result.json", left.stat().st_size)]
+    assert [each.name for each in left.parent.iterdir()] == ["result.json"]
+    assert queue.store.stats().finished == {State.SUCCEEDED: 1}
+
+
+def test_killed_between_the_commit_and_everything_else(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+    """The job has succeeded, whoever asks, and never runs again."""
+    job_id = killed_at("jobs.commit.after", queue, tmp_path)
+    assert (found := queue.get(job_id)) is not None and found.state == State.SUCCEEDED
+    supervise()
+    assert queue.wait(queue.submit("add", {"a": 1}).id, PATIENCE_S).result == 2
+    job = queue.wait(job_id, PATIENCE_S)
+    assert (job.state, job.attempts, job.crashes, len(lines(tmp_path / "ran"))) == (State.SUCCEEDED, 1, 0, 1)
+    assert queue.store.stats().finished == {State.SUCCEEDED: 2}
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_with_job"])
+def test_a_stopped_process_is_ended_by_its_deadline(running: Running, tmp_path: Path, task: str) -> None:
+    """It does not come back to life: it is gone when the job has its end."""
+    job = running.queue.submit(task, {"path": str(tmp_path / "t")}, timeout=10.0)
+    pid = int(until(lambda: lines(tmp_path / "t.pids"))[0])
+    os.kill(pid, signal.SIGSTOP)
+    assert running.queue.wait(job.id, PATIENCE_S).state == State.TIMED_OUT
+    until(lambda: not is_alive(pid), "the end of the stopped process")
+
+
+def test_a_stopped_process_that_has_lost_its_job_writes_nothing(running: Running, tmp_path: Path) -> None:
+    """It goes on, and comes to an end; another attempt has the job by then."""
+    job = running.queue.submit("hold", {"path": str(tmp_path / "t")})
+    pid = int(until(lambda: lines(tmp_path / "t.pids"))[0])
+    os.kill(pid, signal.SIGSTOP)
+    with running.store.reading() as connection:
+        connection.exec_driver_sql("UPDATE allcores_jobs SET token = 'of another', attempt = attempt + 1")
+        connection.commit()
+    (tmp_path / "t").touch()
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: (told := health.read(running.store.folder)) is not None and told.lost_claims == 1)
+    found = running.queue.get(job.id)
+    assert found is not None and (found.state, found.result) == (State.RUNNING, None)
+
+
+@pytest.mark.slow
+def test_a_thousand_are_cancelled_at_any_moment(running: Running) -> None:
+    """Queued, being claimed, running, ending, done: each is cancelled or has succeeded, and never the one beside it."""
+    queue, store = running.queue, running.store
+    victims: list[str] = []
+    beside: list[str] = []
+    for first in range(0, 1_000, 20):
+        numbers = range(first, first + 20)
+        made = queue.submit_all(
+            [queue.submission("add", {"a": number, "b": b}) for number in numbers for b in (1, 1_000_000)]
+        )
+        ids = [each.job.id for each in made]
+        victims += ids[::2]
+        beside += ids[1::2]
+        # The last of them are at work, or done, when the first have been cancelled.
+        for each in ids[::2] if first % 40 else ids[-2::-2]:
+            queue.cancel(each)
+    ends = [queue.wait(each, PATIENCE_S) for each in victims]
+    assert all(
+        (job.state, job.result) in {(State.CANCELLED, None), (State.SUCCEEDED, number + 1)}
+        for job, number in zip(ends, range(1_000), strict=True)
+    )
+    assert [queue.wait(each, PATIENCE_S).result for each in beside] == [n + 1_000_000 for n in range(1_000)]
+    cancelled = sum(job.state is State.CANCELLED for job in ends)
+    assert 0 < cancelled < 1_000
+    expected = {State.SUCCEEDED: 2_000 - cancelled, State.CANCELLED: cancelled}
+    assert store.stats().finished == expected
+    assert {state: number for state, number in store.counts().by_state.items() if number} == expected
