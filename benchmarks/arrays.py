@@ -36,6 +36,18 @@ def there_and_back(contender: Contender, count: int, size: int) -> float:
     return 2 * count * size / (time.perf_counter() - started) / 1e9
 
 
+def onto_fresh_memory(contender: Contender, count: int, size: int) -> float:
+    """The same for the first arrays of a fresh pool, all of whose results are kept: no memory is used twice."""
+    numpy = _numpy()
+    items = [numpy.full(size // 8, float(number)) for number in range(count)]
+    contender.start_again()
+    started = time.perf_counter()
+    results = list(contender.stream(tasks.array_plus_one, iter(items), 1))
+    seconds = time.perf_counter() - started
+    assert [result[-1] for result in results] == list(range(1, count + 1)), "wrong results"
+    return 2 * count * size / seconds / 1e9
+
+
 def read_by_many(contender: Contender, count: int, size: int, way: str) -> float:
     """GB/s that tasks see of one array of `size` bytes, read by `count` tasks.
 
@@ -144,6 +156,27 @@ def _there_and_back(settings: Settings) -> Row:
     return row
 
 
+def _fresh(settings: Settings) -> Row:
+    count, size = settings.size(64, 8), settings.size(8 * MB, MB)
+    row = Row(
+        "fresh-arrays",
+        f"{count} arrays of {size // MB} MB there and back, the first of a fresh pool, and all results kept",
+        "GB/s, both ways together",
+        "Two workers, which are there; as `arrays`, but the system has to find, and to clear, each page.",
+    )
+    names = settings.names()
+    with settings.hosts(names) as hosts:
+        measures = {
+            name: partial(host.measure, "arrays:onto_fresh_memory", count=count, size=size)
+            for name, host in hosts.items()
+        }
+        in_turn(row, measures, settings.rounds, settings)
+    for name in names:
+        if name != "allcores":
+            row.judge(f"allcores / {name}", row.ratios("allcores", name), least=4.0 if name == "ray" else 1.0)
+    return row
+
+
 def _one_for_many(settings: Settings) -> Row:
     count, size = settings.size(40, 8), settings.size(80 * MB, 8 * MB)
     row = Row(
@@ -169,6 +202,7 @@ def _one_for_many(settings: Settings) -> Row:
         if peer in row.samples:
             row.judge(f"allcores with share / {peer}", row.ratios("allcores, share", peer), least=3.0)
             row.judge(f"allcores without / {peer}", row.ratios("allcores", peer), least=1.0)
+            row.judge(f"allcores without, streamed / {peer}", row.ratios("allcores, streamed", peer), least=1.0)
     return row
 
 
@@ -222,5 +256,5 @@ def _bounded(settings: Settings) -> Row:
 
 
 def rows(settings: Settings) -> list[Row]:
-    """`arrays`, `same-array`, `sizes`, `blocks`."""
-    return [_there_and_back(settings), _one_for_many(settings), _sizes(settings), _bounded(settings)]
+    """`arrays`, `fresh-arrays`, `same-array`, `sizes`, `blocks`."""
+    return [_there_and_back(settings), _fresh(settings), _one_for_many(settings), _sizes(settings), _bounded(settings)]

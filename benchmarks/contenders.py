@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import multiprocessing
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -58,6 +59,13 @@ class Contender:
 
     def close(self) -> None:
         """End the pool."""
+
+    def start_again(self) -> None:
+        """A fresh pool, whose workers are there."""
+        self.close()
+        self.open()
+        # Nobody tells for all contenders when the workers are there.
+        time.sleep(1.0)
 
     def stream(self, fn: Function, items: Iterable[Any], chunk: int, *, ordered: bool = True) -> Iterator[Any]:
         """Results one by one; `chunk` is the size that suits the work, for those who need to be told."""

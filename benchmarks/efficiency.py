@@ -56,23 +56,16 @@ def efficiency(contender: Contender, us: int, chunk: int, seconds: float) -> dic
 
 def cold_efficiency(contender: Contender, us: int, chunk: int, seconds: float) -> dict[str, float]:
     """The same for the first stream of a fresh pool whose workers are there."""
-    _start_again(contender)
+    contender.start_again()
     return efficiency(contender, us, chunk, seconds)
 
 
 def cold_stream(contender: Contender, items: int) -> float:
     """µs an item of x+1, the first stream of a fresh pool whose workers are there."""
-    _start_again(contender)
+    contender.start_again()
     started = time.perf_counter()
     assert sum(contender.stream(add_one, range(items), 1_024)) == items * (items + 1) // 2, "wrong results"
     return (time.perf_counter() - started) / items * 1e6
-
-
-def _start_again(contender: Contender) -> None:
-    contender.close()
-    contender.open()
-    # Nobody tells for all contenders when the workers are there.
-    time.sleep(1.0)
 
 
 def _measured(host: Host, function: str, key: str, **arguments: float) -> float:

@@ -57,8 +57,22 @@ def replacement_ms(contender: Contender, crashes: int) -> float:
     return statistics.median(taken)
 
 
+def pools_ms(contender: Contender, count: int) -> float:
+    """ms for each of `count` pools that are open at the same time: made, one result, closed."""
+    started = time.perf_counter()
+    pools = []
+    try:
+        for _ in range(count):
+            pools.append(type(contender)(contender.workers))
+            assert pools[-1].call(add_one, 1) == 2, "wrong result"
+    finally:
+        for pool in pools:
+            pool.close()
+    return (time.perf_counter() - started) / count * 1000
+
+
 def rows(settings: Settings) -> list[Row]:
-    """`first-result`, `replacement`."""
+    """`first-result`, `pools`, `replacement`."""
     first = Row(
         "first-result",
         "First result after making a pool, in a fresh program with four running threads",
@@ -88,6 +102,23 @@ def rows(settings: Settings) -> list[Row]:
         first.notes.setdefault(name, f"import {statistics.median(taken):.0f} ms")
     first.judge("first result of allcores, ms", first.samples.get("allcores", ()), most=150.0)
 
+    count = settings.size(40, 4)
+    pools = Row(
+        "pools",
+        f"{count} pools that are open at the same time",
+        "ms a pool",
+        "Two workers each; every pool is made, gives one result, and is closed once all have. joblib, Ray and Dask "
+        "have one for a program.",
+    )
+    with settings.hosts(settings.names(without=("joblib", "ray", "dask"))) as hosts:
+        measures = {
+            name: partial(host.measure, "starts:pools_ms", count=count, limit_s=120.0) for name, host in hosts.items()
+        }
+        in_turn(pools, measures, settings.rounds, settings)
+    for name in hosts:
+        if name != "allcores":
+            pools.judge(f"{name} / allcores", pools.ratios(name, "allcores"), least=1.0)
+
     crashes = settings.size(10, 2)
     replaced = Row(
         "replacement",
@@ -103,4 +134,4 @@ def rows(settings: Settings) -> list[Row]:
         }
         in_turn(replaced, measures, settings.rounds, settings)
     replaced.judge("replacement of a crashed worker of allcores, ms", replaced.samples.get("allcores", ()), most=30.0)
-    return [first, replaced]
+    return [first, pools, replaced]
