@@ -128,7 +128,7 @@ from pathlib import Path
 
 def main(folder):
     for number in range(40):
-        (folder / f"{number}.txt").write_text(f"word{number} another, and more; " * 8000)
+        (folder / f"{number}.txt").write_text(f"word{number} another, and more; " * 30_000)
     counts = {}
     for path in sorted(folder.glob("*.txt")):  # here
         text = path.read_text()

@@ -117,6 +117,11 @@ def _growth(time: SiteTime, values: Values) -> float | None:
         for each in ast.walk(node)
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute) and each.func.attr in ("append", "add")
     ]
+    names += [  # a dictionary that it fills
+        ast.unparse(each.value)
+        for each in ast.walk(node)
+        if isinstance(each, ast.Subscript) and isinstance(each.ctx, ast.Store) and isinstance(each.value, ast.Name)
+    ]
     for name in names:
         seen = [(look.at, look.facts[name][1]) for look in values.near(time.site) if name in look.facts]
         seen.sort()

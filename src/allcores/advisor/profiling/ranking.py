@@ -67,7 +67,7 @@ def kind_of_work(time: SiteTime) -> str:
     """What iterations do, as far as the GIL is concerned."""
     if time.seconds <= 0.0:
         return "held"
-    if time.native > 0.3 * time.seconds:
+    if time.samples >= 5 and time.native > 0.3 * time.seconds:
         return "parallel"
     if time.cpu < 0.5 * time.seconds:
         return "waiting"

@@ -1,0 +1,1 @@
+"""How true the advisor's words are, and what they cost."""
