@@ -74,6 +74,53 @@ def test_it_is_said_once_at_the_line_that_reads(verb: str, tmp_path: Path) -> No
     assert count == "0"
 
 
+MODULE = """
+found, late = [], []
+def work(item):
+    found.append(item)
+    return item
+def fills_late(item):
+    if item == 60:
+        late.append(item)
+    return item
+def start():
+    pass
+"""
+IMPORTING = """
+import sys, warnings
+import allcores, helpers
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with allcores.Pool(1, setup=getattr(helpers, sys.argv[2], None)) as pool:
+        pool.map(getattr(helpers, sys.argv[1]), range(100), chunk=3)
+for each in caught:
+    if each.category is allcores.LostChangeWarning:
+        print(each.message)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "setup", "global_"), [("work", "", "found"), ("fills_late", "", "late"), ("work", "start", None)]
+)
+def test_an_imported_module_of_the_program(function: str, setup: str, global_: str | None, tmp_path: Path) -> None:
+    """It is said of its functions, too, also in a later chunk; not where its setup function may have meant it so."""
+    (tmp_path / "helpers.py").write_text(MODULE)
+    (tmp_path / "script.py").write_text(IMPORTING)
+    ended = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), function, setup],
+        env={**scripts.environment(), "PYTHONWARNINGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    said = ended.stdout.splitlines()
+    assert [line.split(" in a worker")[0] for line in said] == (
+        [f"{function} has changed '{global_}'"] if global_ else []
+    )
+
+
 @pytest.mark.parametrize("arguments", [("map", "processes", "spawn"), ("map", "executor", "")])
 def test_other_ways_to_start(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert len(said(tmp_path, *arguments)) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -89,9 +90,37 @@ def test_nothing_else_is(name: str) -> None:
     assert changed(script()[name]) == []
 
 
-def test_functions_of_modules_are_left_alone() -> None:
-    """Their globals are those of a module, which may be anybody's."""
-    assert watch(script("a_module")["append"]) is None
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("/home/me/project/a_module.py", True),
+        ("/home/me/project/.venv/lib/python3/site-packages/a_module.py", False),
+        ("/usr/lib/python3/dist-packages/a_module.py", False),
+        (functools.__file__, False),
+        (None, False),
+    ],
+)
+def test_modules_of_the_program_are_looked_at(file: str | None, own: bool) -> None:
+    """Not those of the standard library, of what is installed, or of nobody knows where."""
+    space = script("a_module") | ({"__file__": file} if file else {})
+    exec(SCRIPT, space)
+    assert changed(space["append"]) == (["found"] if own else [])
+    assert changed(space["through_another"]) == (["found"] if own else [])
+    assert watch(space["append"], frozenset({"a_module"})) is None
+
+
+def test_what_another_module_of_the_program_holds_is_named_with_it() -> None:
+    """By its attribute, or in a function of it."""
+    other = types.ModuleType("other")
+    vars(other).update(script("other"), __file__="/home/me/project/other.py")
+    exec(SCRIPT, vars(other))
+    space: dict[str, Any] = {"__name__": "__main__", "other": other, "helper": other.helper}
+    exec("def direct(x): other.found.append(x)\ndef called(x): helper(x)", space)
+    assert changed(space["direct"]) == ["other.found"]
+    assert changed(space["called"]) == ["found"]
+
+
+def test_builtins_and_what_is_no_function_are_left_alone() -> None:
     assert watch(len) is None and watch(5) is None and watch(functools.lru_cache(len)) is None
 
 

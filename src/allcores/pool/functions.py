@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 from allcores.backends.base import Backend
+from allcores.pool.function_state import FunctionState
 from allcores.scheduler.map_state import Function
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.transport import pickling
@@ -35,8 +36,9 @@ class Functions:
         self.unused: deque[int] = deque()
         self._backend = backend
         self._numbers = count(1)
-        #: functions whose bytes are kept, by their ids and how they are called
-        self._known: dict[tuple[int, str], tuple[weakref.ref[Any], Function]] = {}
+        #: functions whose bytes are kept, by their ids and how they are called; and of those that travel by value what
+        #: they referred to then
+        self._known: dict[tuple[int, str], tuple[weakref.ref[Any], Function, FunctionState | None]] = {}
 
     def named(self, target: Callable[..., Any], style: str, *, shows_arguments: bool = False) -> Function:
         """`target` as the pipes know it; its bytes are made once. Raises NotPicklable.
@@ -48,7 +50,7 @@ class Functions:
         """
         key = (id(target), style)
         known = self._known.get(key)
-        if known is not None and known[0]() is target:
+        if known is not None and known[0]() is target and (known[2] is None or known[2].is_current()):
             return known[1]
         named = target
         while isinstance(named, partial):
@@ -70,10 +72,12 @@ class Functions:
         # When nobody uses it any more workers drop it: after its last chunk, or with the target.
         weakref.finalize(function, self.unused.append, function.number).atexit = False
         if not leases:
-            self._keep(key, target, function)
+            self._keep(key, target, function, FunctionState(target) if b"cloudpickle" in packed else None)
         return function
 
-    def _keep(self, key: tuple[int, str], target: Callable[..., Any], function: Function) -> None:
+    def _keep(
+        self, key: tuple[int, str], target: Callable[..., Any], function: Function, state: FunctionState | None
+    ) -> None:
         """Keep the bytes of a function for as long as the function itself is there."""
         functions = self._known
 
@@ -88,7 +92,7 @@ class Functions:
             return
         if len(functions) >= MOST_FUNCTIONS:
             functions.pop(next(iter(list(functions)), key), None)
-        functions[key] = there, function
+        functions[key] = there, function, state
 
     def clear(self) -> None:
         """Keep none."""

@@ -1,4 +1,4 @@
-"""Says once when a function of a script fills or counts in a global, which happens in a worker's copy and is lost."""
+"""Says once when a function of the program fills a global, or counts in it: in a worker's copy, and so in vain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LostChangeWarning(UserWarning):
-    """A function has changed a global of its script in a worker process: the program's own stays as it is.
+    """A function has changed a global of its module in a worker process: the program's own stays as it is.
 
     Each worker has a copy of what the function refers to. Return what the program is to have, and put it together
     there, or have `Pool.reduce` do so. It is said once per function and global.

@@ -68,6 +68,12 @@ MOST_STRIDE = 256
 #: takes at most the rest of its group along. Not where items have deadlines or report their seconds.
 MANY = 64
 GROUP = 8
+#: After each of so many chunks of a function it is looked whether it has changed globals, then after the 32nd, 64th ...
+CLOSELY_WATCHED = 16
+#: ... and not any more after so many.
+MOST_WATCHED = 1024
+#: has no globals
+BUILTIN = type(len)
 
 _GLOBALS = globals()
 
@@ -80,6 +86,7 @@ class ChunkRunner:
         slot: This worker's slot of the board.
         outbox: Its outbox, there too.
         notes: Where faulthandler writes.
+        left_alone: Modules in which functions may change globals without a word.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class ChunkRunner:
         worker_memory: WorkerMemory | None = None,
         behind: Callable[[], bool] | None = None,
         notes: int = -1,
+        left_alone: frozenset[str] = frozenset(),
     ) -> None:
         self._worker_memory = worker_memory
         self._loads = loads if worker_memory is None else worker_memory.loads
@@ -108,9 +116,13 @@ class ChunkRunner:
         self._process_reset = ProcessReset(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
-        #: those of a script that have run no chunk yet, and what one of them could change while it runs its first
+        #: those that have run no chunk yet; the others of the program's own, with what they could change and the number
+        #: of their chunks; what is compared at the end of this one
         self._unseen: set[int] = set()
+        self._watches: dict[int, tuple[Watch, int]] = {}
         self._watch: Watch | None = None
+        #: modules whose state setup and teardown have in their hands
+        self._left_alone = left_alone
         self._files = OpenFiles()
         self._items_left = items_limit
         self._growth_limit = growth_limit
@@ -138,9 +150,7 @@ class ChunkRunner:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         try:
             self._functions[number] = (style, self._loads(payload), None)
-            # Of a script, or of a notebook: what it refers to has come with it.
-            if isinstance(payload, bytes) and b"__main__" in payload:
-                self._unseen.add(number)
+            self._unseen.add(number)
         except BaseException as error:
             if not isinstance(error, Exception):
                 add_note(error, FUNCTION_UNREAD)
@@ -156,6 +166,7 @@ class ChunkRunner:
         """Drop a function that will not be called again."""
         self._functions.pop(number, None)
         self._unseen.discard(number)
+        self._watches.pop(number, None)
 
     def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
         """What to call with each item of the chunk that was just unpickled."""
@@ -216,6 +227,8 @@ class ChunkRunner:
         if broken is None:
             if self._unseen and number in self._unseen:
                 self._begin_watch(number, function)
+            elif self._watches and number in self._watches:
+                self._go_on_watching(number)
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             if batch:
                 self._run_batches(sequence, items, batch, style, function, durations)
@@ -340,11 +353,26 @@ class ChunkRunner:
     # --- what a script's function changes in vain ---
 
     def _begin_watch(self, number: int, function: Any) -> None:
+        self._unseen.discard(number)
+        if isinstance(function, (BUILTIN, type)):
+            return
         from allcores.worker import lost_changes
 
-        self._unseen.discard(number)
         with contextlib.suppress(Exception):
-            self._watch = lost_changes.watch(function)
+            self._watch = lost_changes.watch(function, self._left_alone)
+            if self._watch is not None:
+                self._watches[number] = self._watch, 1
+
+    def _go_on_watching(self, number: int) -> None:
+        """Compare after each of the first chunks, then seldom, then never: it takes some microseconds."""
+        watch, chunks = self._watches[number]
+        chunks += 1
+        if chunks < MOST_WATCHED:
+            self._watches[number] = watch, chunks
+        else:
+            del self._watches[number]
+        if chunks <= CLOSELY_WATCHED or not chunks & (chunks - 1):
+            self._watch = watch
 
     def _end_watch(self, values: list[Any]) -> None:
         """Before the outcomes leave: whoever reads them is told."""
@@ -354,6 +382,8 @@ class ChunkRunner:
             with contextlib.suppress(Exception):
                 names = watch.changed(returned=any(value is not None for value in values))
         if names and watch is not None:
+            # It is said once.
+            self._watches = {number: each for number, each in self._watches.items() if each[0] is not watch}
             self._send(frames.frame(frames.CHANGED, 0, pickle_dumps((watch.name, names), PROTOCOL)))
 
     # --- results ---

@@ -1,21 +1,24 @@
-"""Notices a function of a script that fills or counts in a global of its own: here it does so in a copy, for nobody.
+"""Notices a function of a program that fills or counts in a global: here it does so in a copy, for nobody.
 
     totals = []
     def work(item):
         totals.append(item * 2)         # of this process
     allcores.map(work, items)           # totals of the program stays empty
 
-Looked at once per function and worker, around its first chunk: lists, sets, dicts, deques and numbers that its code
-names, or that its closure holds, are compared by identity with what they were. What a setup function has bound is this
-process's by intention. So is a cache: a plain dict that only grows while the function returns values, and whatever has
-"cache" or "memo" in its name.
+Functions of the script, and of modules of the program's own: not of the standard library or of what is installed.
+Looked at after the first chunks of a function in a worker, and after some of the later ones: lists, sets, dicts, deques
+and numbers that its code names, or that its closure holds, are compared by identity with what they were. What a setup
+function has bound is this process's by intention, and in an imported module all of the module that setup or teardown is
+of. So is a cache: a plain dict that only grows while the function returns values, and whatever has "cache" or "memo" in
+its name.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections import deque
-from types import CellType, CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
 from allcores.transport import script_globals
 
@@ -59,12 +62,19 @@ class Watch:
         return found
 
 
-def watch(function: Any) -> Watch | None:
-    """What is to be watched of a function that a worker has got; None if there is nothing."""
+def watch(function: Any, left_alone: frozenset[str] = frozenset()) -> Watch | None:
+    """What is to be watched of a function that a worker has got; None if there is nothing.
+
+    Args:
+        function: As it is called.
+        left_alone: Imported modules in which it may change what it likes.
+    """
     first = _plain(function)
-    if first is None or first.__globals__.get("__name__") != "__main__":
+    if first is None or not _is_own(first.__globals__, left_alone):
         return None
-    held = {(name, id(where[0])): (name, where) for name, where in _reachable(first)}
+    held: dict[tuple[int, Any], tuple[str, Any]] = {}
+    for name, where in _reachable(first, left_alone):
+        held.setdefault((id(where[0]), where[1]), (name, where))
     return Watch(first.__qualname__, list(held.values())) if held else None
 
 
@@ -73,7 +83,7 @@ def _plain(function: Any) -> FunctionType | None:
     for _ in range(10):
         if isinstance(function, FunctionType):
             inside = function.__dict__.get("__wrapped__")
-            if inside is None or function.__globals__.get("__name__") == "__main__":
+            if inside is None or _is_own(function.__globals__, frozenset()):
                 return function
             function = inside
             continue
@@ -87,21 +97,46 @@ def _plain(function: Any) -> FunctionType | None:
     return None
 
 
-def _reachable(first: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Names and places of containers and numbers that a function, and those of its script that it calls, refer to."""
+def _is_own(names: dict[str, Any], left_alone: frozenset[str]) -> bool:
+    """Whether a module, by its globals, is the program's own."""
+    module = names.get("__name__")
+    if module == "__main__":
+        return True
+    file = names.get("__file__")
+    if not isinstance(module, str) or not isinstance(file, str) or module in left_alone:
+        return False
+    parts = file.split(os.sep)
+    installed = file.startswith(_LIBRARY) or "site-packages" in parts or "dist-packages" in parts
+    return not installed and module.partition(".")[0] != "allcores"
+
+
+#: where the standard library is
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+
+def _reachable(first: FunctionType, left_alone: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """Names and places of containers and numbers that a function, and those of the program that it calls, refer to."""
     waiting, seen = [first], {first}
-    names = first.__globals__
     bound = script_globals.bound_in("__main__")
     while waiting:
         function = waiting.pop()
+        names = function.__globals__
+        code = list(_names(function.__code__))
+        script = names.get("__name__") == "__main__"
         places: list[tuple[str, Any]] = [
-            (name, (names, name)) for name in _names(function.__code__) if name in names and name not in bound
+            (name, (names, name)) for name in code if name in names and not (script and name in bound)
         ]
+        for name in code:
+            module = names.get(name)
+            if isinstance(module, ModuleType) and _is_own(vars(module), left_alone):
+                inside = vars(module)
+                places += [(f"{name}.{each}", (inside, each)) for each in code if each in inside]
         places += zip(function.__code__.co_freevars, ((cell, None) for cell in function.__closure__ or ()), strict=True)
         for name, where in places:
             value = _value(where)
             if isinstance(value, FunctionType):
-                if value not in seen and value.__globals__ is names and len(seen) < MOST_FUNCTIONS:
+                own = value.__globals__ is names or _is_own(value.__globals__, left_alone)
+                if value not in seen and own and len(seen) < MOST_FUNCTIONS:
                     seen.add(value)
                     waiting.append(value)
             elif (type(value) in (int, float) or isinstance(value, _CONTAINERS)) and not any(

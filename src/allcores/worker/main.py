@@ -181,6 +181,9 @@ def _serve(
                 "worker_memory": worker_memory,
                 "behind": frame_writer.behind,
                 "notes": notes,
+                "left_alone": frozenset(
+                    str(getattr(each, "__module__", "")) for each in (setup, teardown) if each is not None
+                ),
             }
             concurrent = getattr(setup, "concurrent_calls", 1)
             if concurrent > 1:
