@@ -87,7 +87,7 @@ def test_no_code_of_the_program_is_called() -> None:
         def __len__(self) -> int:
             raise AssertionError
 
-        __hash__ = None  # type: ignore[assignment]
+        __hash__ = None
 
     table = Foreign()
     state = FunctionState(lambda: table)
