@@ -100,7 +100,7 @@ def failure(error: BaseException) -> Answer:
     )
     try:
         message = str(error)
-    except Exception as odd:
+    except BaseException as odd:
         message = f"<its text cannot be had: {type(odd).__name__}>"
     here = os.path.dirname(__file__)
     trace = error.__traceback__
@@ -108,7 +108,7 @@ def failure(error: BaseException) -> Answer:
         trace = trace.tb_next
     try:
         text = "".join(traceback.format_exception(kind, error, trace))
-    except Exception:
+    except BaseException:
         text = f"{name}: {message}"
     if len(text) > MOST_TRACEBACK:
         text = f"{text[: MOST_TRACEBACK // 2]}\n...\n{text[-MOST_TRACEBACK // 2 :]}"

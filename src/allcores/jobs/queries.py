@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 _CHANGE = text("SELECT number FROM allcores_changes")
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
 _NEXT = text("SELECT min(run_at) FROM allcores_jobs WHERE state = 'queued' AND due = 0")
+#: ends that are read at once
+MOST_ENDED = 1_000
+# The first condition is for the index: the second one alone would not be taken for a range of it.
 _ENDED = text(
-    "SELECT id, finished FROM allcores_jobs"
-    " WHERE finished IS NOT NULL AND finished >= :since AND webhook IS NOT NULL ORDER BY finished LIMIT 1000"
+    "SELECT id, finished, seq FROM allcores_jobs"
+    " WHERE finished IS NOT NULL AND finished >= :since AND (finished > :since OR seq > :seq) AND webhook IS NOT NULL"
+    " ORDER BY finished, seq LIMIT :most"
 )
 
 _NAMED = text("SELECT 1 FROM allcores_jobs WHERE arguments LIKE :pattern LIMIT 1")
@@ -49,10 +53,15 @@ def look(store: JobStore) -> Look:
     return Look(change, waiting, next_at, next_at is not None and next_at <= time.time())
 
 
-def ended_with_webhook(store: JobStore, since: float) -> list[tuple[str, float]]:
-    """Jobs that came to an end at that time or later and have an address to tell; the first 1,000."""
+def ended_with_webhook(store: JobStore, since: float, seq: int) -> list[tuple[str, float, int]]:
+    """Jobs that ended after that place in the order of ends and have an address to tell; `MOST_ENDED` at most.
+
+    Returns:
+        Of each its id, and its place: the time of its end, and its number.
+    """
     with store.reading() as connection:
-        return [(str(row[0]), float(row[1])) for row in connection.execute(_ENDED, {"since": since})]
+        rows = connection.execute(_ENDED, {"since": since, "seq": seq, "most": MOST_ENDED})
+        return [(str(row[0]), float(row[1]), int(row[2])) for row in rows]
 
 
 def named_in_arguments(store: JobStore, upload: str) -> bool:

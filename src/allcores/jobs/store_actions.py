@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, insert, select
@@ -92,12 +92,26 @@ class StoreActions(StoreReading):
         """Remove such a value; False if there was none."""
         return bool(self._commits.run(_delete_record, (kind, name)))
 
+    def change_records(self, kind: str, put: Mapping[str, Any], remove: Iterable[str] = ()) -> None:
+        """Keep and remove several values of a kind in one commit: all of them, or none."""
+        rows = [{"kind": kind, "name": check_name(name, "the name"), "body": dumps(put[name], name)} for name in put]
+        self._commits.run(_change_records, (rows, [(kind, name) for name in remove]))
+
 
 def _put_record(transaction: Transaction, payloads: Sequence[dict[str, Any]]) -> list[Any]:
     table = schema.records
     for row in payloads:
         transaction.connection.execute(delete(table).where(table.c.kind == row["kind"], table.c.name == row["name"]))
         transaction.connection.execute(insert(table).values(**row, changed=transaction.change))
+    return [None] * len(payloads)
+
+
+def _change_records(
+    transaction: Transaction, payloads: Sequence[tuple[list[dict[str, Any]], list[tuple[str, str]]]]
+) -> list[Any]:
+    for put, remove in payloads:
+        _put_record(transaction, put)
+        _delete_record(transaction, remove)
     return [None] * len(payloads)
 
 

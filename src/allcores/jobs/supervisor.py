@@ -252,7 +252,10 @@ class Supervisor:
                 end = decisions.after_crash(claim, decisions.lost(outcome), self._policy, wall)
                 self._store_side.end(claim, end)
             elif isinstance(outcome, Answer):
-                self._store_side.end(claim, self._answered(claim, outcome, wall))
+                # What was ended may raise something in its last moment.
+                late = not outcome.ok and call.timeout is not None and outcome.seconds >= call.timeout
+                end = decisions.after_deadline(call.timeout or 0.0) if late else self._answered(claim, outcome, wall)
+                self._store_side.end(claim, end)
         for call in self._pool.gone():
             if call.ending_for == "cancel":
                 self._store_side.end(call.claim, decisions.after_cancel())
@@ -270,8 +273,10 @@ class Supervisor:
     def _process_ended(self, ended: ProcessEnd, wall: float) -> None:
         process = ended.process
         claim = process.claim
-        if ended.answer is not None:
-            end = self._answered(claim, ended.answer, wall)
+        # What it raises because it is being ended says nothing of the task; what it returned all the same counts.
+        answer = ended.answer
+        if answer is not None and (answer.ok or process.ended_for in (None, "boot")):
+            end = self._answered(claim, answer, wall)
         elif process.drained:
             self._store_side.release(claim)
             return

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import http.client
 import json
 import logging
 import os
 import queue
 import secrets
+import socket
 import threading
 import time
 import urllib.error
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import UsageError
 from allcores.jobs import queries
 from allcores.jobs.duty import Duty
+from allcores.jobs.model import StoreError
 from allcores.system import own_files
 
 if TYPE_CHECKING:
@@ -35,13 +38,16 @@ log = logging.getLogger("allcores.jobs")
 HEADER = "Allcores-Signature"
 #: in the store's folder: what signs, unless $ALLCORES_WEBHOOK_SECRET does
 KEY_FILE = "webhook.key"
-#: seconds for one request
+#: seconds for one request, from its first byte to the last one of what is answered
 REQUEST_S = 10.0
 #: requests after which an address is given up, and seconds between them: doubled from the first to the second
 TRIES = 12
 BETWEEN_S = (2.0, 3600.0)
-#: requests at a time
+#: requests at a time, and those that wait for that
 _THREADS = 4
+_MOST_SENT = 64
+#: pages of ends that are read in one look
+_PAGES = 3
 #: ends are looked for again from so many seconds before the last one that was seen
 _OVERLAP_S = 5.0
 
@@ -118,15 +124,78 @@ def post(url: str, body: bytes, secret: bytes) -> str | None:
         "User-Agent": "allcores",
         HEADER: signature(secret, body, int(time.time())),
     }
+    watch = _Watch()
+    status = 0
     try:
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")
-        with _opener.open(request, timeout=REQUEST_S) as response:
-            return None if 200 <= response.status < 300 else f"it answered {response.status}"
+        with watch, _opener.open(request, timeout=REQUEST_S) as response:
+            status = response.status
     except urllib.error.HTTPError as error:
         with error:
             return f"it answered {error.code}"
-    except (OSError, ValueError) as error:
-        return str(getattr(error, "reason", None) or error)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if not watch.over:
+            return str(getattr(error, "reason", None) or error) or type(error).__name__
+    if watch.over:
+        return f"it took longer than {REQUEST_S:g} s"
+    return None if 200 <= status < 300 else f"it answered {status}"
+
+
+class _Watch:
+    """Ends a request that takes too long: a receiver that sends a byte now and then never runs into a timeout."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(REQUEST_S, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> None:
+        _watched.by = self
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        _watched.by = None
+
+    def see(self, connected: socket.socket) -> None:
+        """This thread's request has this connection."""
+        self._sockets.append(connected)
+
+    def _end(self) -> None:
+        self.over = True
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                # Of TLS, too: its own shutdown would touch what the other thread reads from.
+                socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+
+class _Watched(threading.local):
+    by: _Watch | None = None
+
+
+_watched = _Watched()
+
+
+class _Connection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        if _watched.by is not None:
+            _watched.by.see(self.sock)
+
+
+class _TlsConnection(_Connection, http.client.HTTPSConnection):
+    pass
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_TlsConnection, req)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -134,7 +203,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """A redirect is followed to no other place than the one that was asked for."""
 
 
-_opener = urllib.request.build_opener(_NoRedirect)
+_opener = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
 class WebhookDuty(Duty):
@@ -156,6 +225,8 @@ class WebhookDuty(Duty):
         self._seen: dict[str, float] = {}
         self._since = 0.0
         self._change = -1
+        #: where the next page of ends begins, while there are more than were read; None: all were
+        self._behind: tuple[float, int] | None = None
 
     def look(self, wall: float, *, stopping: bool) -> None:
         """Find what has ended, send what is due, write down what was taken."""
@@ -163,30 +234,40 @@ class WebhookDuty(Duty):
             self._pending = self._store.records("webhook")
             known = self._store.records("webhooks").get("since")
             self._since = float(known) if isinstance(known, (int, float)) else wall
+        if wall < self._since - _OVERLAP_S:
+            # The clock was set back: what ends from now on ends before what was seen.
+            self._since, self._behind, self._change = wall, None, -1
         change = self._store.change_number()
-        if change != self._change:
+        if change != self._change or self._behind is not None:
             self._change = change
             self._find(wall)
-        while self._answers:
-            self._answered(*self._answers.popleft(), wall)
+        self._take_answers(wall)
         if stopping:
             return
         for name, record in self._pending.items():
-            if name not in self._sent and record["at"] <= wall:
+            if len(self._sent) >= _MOST_SENT:
+                break
+            # Never later than planned, also with a clock that was set back.
+            if name not in self._sent and not wall < record["at"] <= wall + BETWEEN_S[1]:
                 self._send(name, record)
 
     def _find(self, wall: float) -> None:
         assert self._pending is not None
-        for job, finished in queries.ended_with_webhook(self._store, self._since - _OVERLAP_S):
-            name = f"{job}:{finished:.6f}"
-            if name in self._seen:
-                continue
-            record = {"job": job, "tries": 0, "at": wall}
-            self._store.put_record("webhook", name, record)
-            self._pending[name] = record
-            self._seen[name] = finished
-            self._since = max(self._since, finished)
-            self._store.put_record("webhooks", "since", self._since)
+        for _ in range(_PAGES):
+            since, seq = self._behind or (self._since - _OVERLAP_S, -1)
+            page = queries.ended_with_webhook(self._store, since, seq)
+            names = {f"{job}:{finished:.6f}": (job, finished) for job, finished, _ in page}
+            found = {name: place for name, place in names.items() if name not in self._seen}
+            if found:
+                records = {name: {"job": job, "tries": 0, "at": wall} for name, (job, _) in found.items()}
+                self._store.change_records("webhook", records)
+                self._pending.update(records)
+                self._seen.update({name: finished for name, (_, finished) in found.items()})
+                self._since = max(self._since, page[-1][1])
+                self._store.put_record("webhooks", "since", self._since)
+            self._behind = page[-1][1:] if len(page) == queries.MOST_ENDED else None
+            if self._behind is None:
+                break
         self._seen = {name: at for name, at in self._seen.items() if at >= self._since - 2 * _OVERLAP_S}
 
     def _send(self, name: str, record: dict[str, Any]) -> None:
@@ -215,23 +296,40 @@ class WebhookDuty(Duty):
                 return
             name, url, body = found
             assert self._secret is not None
-            self._answers.append((name, post(url, body, self._secret)))
+            try:
+                why_not = post(url, body, self._secret)
+            except Exception as error:  # this thread is for all addresses
+                log.exception("the request to a webhook failed")
+                why_not = f"the request failed: {type(error).__name__}"
+            self._answers.append((name, why_not))
 
-    def _answered(self, name: str, why_not: str | None, wall: float) -> None:
+    def _take_answers(self, wall: float) -> None:
         assert self._pending is not None
-        record = self._pending.get(name)
-        self._sent.discard(name)
-        if record is None:
-            return
-        record["tries"] += 1
-        if why_not is not None:
-            log.warning("job %s: its webhook was not taken (try %d): %s", record["job"], record["tries"], why_not)
-        if why_not is None or record["tries"] >= TRIES:
-            self._store.delete_record("webhook", name)
+        later: dict[str, dict[str, Any]] = {}
+        done: list[str] = []
+        answers = [self._answers.popleft() for _ in range(len(self._answers))]
+        for name, why_not in answers:
+            record = self._pending.get(name)
+            if record is None:
+                continue
+            tries = record["tries"] + 1
+            if why_not is not None:
+                log.warning("job %s: its webhook was not taken (try %d): %s", record["job"], tries, why_not)
+            if why_not is None or tries >= TRIES:
+                done.append(name)
+            else:
+                at = wall + min(BETWEEN_S[0] * 2 ** (tries - 1), BETWEEN_S[1])
+                later[name] = {**record, "tries": tries, "at": at}
+        try:
+            if later or done:
+                self._store.change_records("webhook", later, done)
+        except StoreError:
+            self._answers.extendleft(reversed(answers))
+            raise
+        self._pending.update(later)
+        for name in done:
             del self._pending[name]
-            return
-        record["at"] = wall + min(BETWEEN_S[0] * 2 ** (record["tries"] - 1), BETWEEN_S[1])
-        self._store.put_record("webhook", name, record)
+        self._sent.difference_update(name for name, _ in answers)
 
     def close(self) -> None:
         """End the threads; what was not told is told by the next supervisor."""

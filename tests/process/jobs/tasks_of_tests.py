@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,39 @@ def stubborn(path: str) -> None:
                 time.sleep(0.01)
         except BaseException:
             pass
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+@task
+def unspeakable() -> None:
+    raise Unspeakable
+
+
+@task
+def unspeakable_with_job(job) -> None:  # type: ignore[no-untyped-def]
+    raise Unspeakable
+
+
+def ends_itself(path: str) -> None:
+    """What is told to end raises SystemExit: as programs do that tidy up."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    note(f"{path}.pids", str(os.getpid()))
+    while True:
+        time.sleep(0.01)
+
+
+@task(retries=5, backoff=0.01)
+def tidy(path: str) -> None:
+    ends_itself(path)
+
+
+@task(retries=5, backoff=0.01)
+def tidy_with_job(job, path: str) -> None:  # type: ignore[no-untyped-def]
+    ends_itself(path)
 
 
 @task

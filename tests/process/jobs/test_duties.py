@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ from typing import Any
 import pytest
 from tests.process.jobs.conftest import Running, until
 
-from allcores.jobs import JobFilter, JobStore, Registry, task
+from allcores.jobs import JobFilter, JobStore, Registry, queries, task
 from allcores.jobs import webhooks as hooks
 from allcores.jobs.duties import ScheduleDuty
+from allcores.jobs.model import Submission
 from allcores.jobs.schedules import Seen
 from allcores.jobs.tasks import task_of
 
@@ -102,3 +106,94 @@ def test_an_end_is_told_signed_and_again(tmp_path: Path, receiver: Receiver, mon
 def test_what_cannot_be_reached_says_why() -> None:
     assert hooks.post("ftp://127.0.0.1/", b"{}", b"s") == "it is no address of http or https"
     assert "refused" in str(hooks.post("http://127.0.0.1:1/", b"{}", b"s")).lower()
+
+
+@pytest.fixture
+def answering() -> Iterator[Any]:
+    """Makes servers that take one connection and answer it with these blocks, one each hundredth of a second."""
+    threads: list[threading.Thread] = []
+    servers: list[socket.socket] = []
+
+    def serve(blocks: Iterable[bytes]) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        servers.append(server)
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                for block in blocks:
+                    connection.sendall(block)
+                    time.sleep(0.01)
+
+        threads.append(threading.Thread(target=answer))
+        threads[-1].start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+    yield serve
+    for thread in threads:
+        thread.join()
+    for server in servers:
+        server.close()
+
+
+def test_whatever_an_address_is_or_answers_the_others_are_told(
+    tmp_path: Path, receiver: Receiver, answering: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong addresses, no HTTP, and a receiver that never comes to an end, each more often than there are threads."""
+    monkeypatch.setattr(hooks, "REQUEST_S", 0.5)
+    monkeypatch.setattr(hooks, "TRIES", 1)
+    never = itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.repeat(b"X"))
+    with Running(tmp_path) as running:
+        for _ in range(5):
+            for url in ("http://127.0.0.1:abc/", answering([b"garbage\r\n\r\n"]), answering(never)):
+                running.queue.submit("add", {"a": 1}, webhook=url)
+        running.run("add", {"a": 1}, webhook=receiver.url)
+        until(lambda: receiver.requests, "the one that listens")
+        until(lambda: running.store.records("webhook") == {}, "that nothing is left to tell")
+
+
+def test_a_receiver_that_never_ends_is_given_up(answering: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "REQUEST_S", 0.3)
+    url = answering(itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.repeat(b"X")))
+    assert hooks.post(url, b"{}", b"s") == "it took longer than 0.3 s"
+
+
+class Posted:
+    """Stands for the network: takes everything."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ids: list[str] = []
+        monkeypatch.setattr(hooks, "post", self)
+
+    def __call__(self, url: str, body: bytes, secret: bytes) -> None:
+        self.ids.append(json.loads(body)["id"])
+
+
+def test_all_ends_of_one_moment_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than are read at once, with one time: those of a bulk cancel."""
+    monkeypatch.setattr(queries, "MOST_ENDED", 3)
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        duty = hooks.WebhookDuty(store)
+        duty.look(time.time(), stopping=False)
+        one = Submission("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000)
+        jobs = [each.job.id for each in store.submit_many([one] * 20)]
+        store.cancel(jobs, "me")
+        until(lambda: duty.look(time.time(), stopping=False) or len(posted.ids) >= 20, "the last of them")
+        duty.close()
+    assert sorted(posted.ids) == sorted(jobs)
+
+
+def test_ends_are_told_though_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        store.put_record("webhooks", "since", time.time() + 3_600)
+        store.put_record("webhook", "x:1", {"job": "0" * 32, "tries": 3, "at": time.time() + 7_200})
+        duty = hooks.WebhookDuty(store)
+        duty.look(time.time(), stopping=False)
+        job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
+        store.cancel([job], "me")
+        until(lambda: duty.look(time.time(), stopping=False) or posted.ids, "its end")
+        until(lambda: duty.look(time.time(), stopping=False) or not store.records("webhook"), "that all is told")
+        duty.close()
+    assert posted.ids == [job]

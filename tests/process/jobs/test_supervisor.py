@@ -94,6 +94,28 @@ def test_cancelled_is_said_once_the_process_is_gone(running: Running, tmp_path: 
     assert running.run("add", {"a": 1}).result == 2
 
 
+@pytest.mark.parametrize("task", ["tidy", "tidy_with_job"])
+def test_what_a_task_raises_as_it_is_ended_is_no_failure(running: Running, tmp_path: Path, task: str) -> None:
+    """It is not tried again for it, either."""
+    job = running.run(task, {"path": str(tmp_path / "t")}, timeout=0.7)
+    assert (job.state, job.attempts, job.error and job.error.cause) == ("timed_out", 1, "deadline")
+    cancelled = running.queue.submit(task, {"path": str(tmp_path / "c")})
+    until(lambda: lines(tmp_path / "c.pids"))
+    running.queue.cancel(cancelled.id)
+    assert running.queue.wait(cancelled.id, PATIENCE_S).state == "cancelled"
+    assert len(lines(tmp_path / "c.pids")) == 1
+
+
+@pytest.mark.parametrize("task", ["unspeakable", "unspeakable_with_job"])
+def test_an_exception_whose_text_ends_the_process(running: Running, task: str) -> None:
+    job = running.run(task)
+    assert (job.state, job.crashes, job.error and job.error.message) == (
+        "failed",
+        0,
+        "<its text cannot be had: SystemExit>",
+    )
+
+
 def test_cancel_at_any_moment_ends_one_job_only(running: Running) -> None:
     """Each job is cancelled or has succeeded, and those beside it have succeeded."""
     queue = running.queue
