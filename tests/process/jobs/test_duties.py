@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,16 @@ def test_a_receiver_that_never_ends_is_given_up(answering: Any, monkeypatch: pyt
     assert hooks.post(url, b"{}", b"s") == "it took longer than 0.3 s"
 
 
+def looked(duty: hooks.WebhookDuty, is_so: Callable[[], bool]) -> Callable[[], bool]:
+    """A look now, and whether that was enough."""
+
+    def look() -> bool:
+        duty.look(time.time(), stopping=False)
+        return is_so()
+
+    return look
+
+
 class Posted:
     """Stands for the network: takes everything."""
 
@@ -179,7 +189,7 @@ def test_all_ends_of_one_moment_are_told(tmp_path: Path, monkeypatch: pytest.Mon
         one = Submission("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000)
         jobs = [each.job.id for each in store.submit_many([one] * 20)]
         store.cancel(jobs, "me")
-        until(lambda: duty.look(time.time(), stopping=False) or len(posted.ids) >= 20, "the last of them")
+        until(looked(duty, lambda: len(posted.ids) >= 20), "the last of them")
         duty.close()
     assert sorted(posted.ids) == sorted(jobs)
 
@@ -193,7 +203,7 @@ def test_ends_are_told_though_the_clock_was_set_back(tmp_path: Path, monkeypatch
         duty.look(time.time(), stopping=False)
         job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
         store.cancel([job], "me")
-        until(lambda: duty.look(time.time(), stopping=False) or posted.ids, "its end")
-        until(lambda: duty.look(time.time(), stopping=False) or not store.records("webhook"), "that all is told")
+        until(looked(duty, lambda: bool(posted.ids)), "its end")
+        until(looked(duty, lambda: not store.records("webhook")), "that all is told")
         duty.close()
     assert posted.ids == [job]
