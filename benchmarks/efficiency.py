@@ -78,7 +78,7 @@ def _cold_cost(host: Host, items: int) -> float:
 
 def rows(settings: Settings) -> list[Row]:
     """`efficiency` in four sizes, `parent`, `cold-efficiency`, `cold-imap`."""
-    seconds = 0.2 if settings.quick else 2.0
+    seconds = 0.05 if settings.quick else 2.0
     python = newest_python()
     names = [name for name in settings.names() if name in ("allcores", *PEERS)]
     hosts = {name: Host(name, settings.workers, python=python) for name in names}
@@ -96,7 +96,7 @@ def rows(settings: Settings) -> list[Row]:
             )
             arguments = {"us": us, "chunk": chunk, "seconds": seconds}
             for host in hosts.values():
-                host.measure("efficiency:efficiency", **{**arguments, "seconds": 0.1})
+                host.measure("efficiency:efficiency", **{**arguments, "seconds": min(0.1, seconds)})
             measures = {
                 name: partial(_measured, host, "efficiency", "share", **arguments) for name, host in hosts.items()
             }

@@ -35,7 +35,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 from tests import lock_order
-from tests.process.warm import Interpreter
+from tests.process.warm import JOBS, Interpreter
 
 settings.register_profile(
     # The same examples in every run, and no deadlines: a busy machine must not fail a test.
@@ -175,6 +175,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def warm() -> Iterator[Interpreter]:
     """For programs that need no fresh interpreter of their own: see there."""
     with contextlib.closing(Interpreter()) as interpreter:
+        yield interpreter
+
+
+@pytest.fixture(scope="session")
+def warm_jobs() -> Iterator[Interpreter]:
+    """For commands of jobs, whose libraries take most of a second to import."""
+    with contextlib.closing(Interpreter(JOBS)) as interpreter:
         yield interpreter
 
 
@@ -337,16 +344,34 @@ def _is_used_by_others(path: str) -> bool:
         found = os.stat(path)
     except FileNotFoundError:
         return True  # it is gone
-    inode = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x} {found.st_ino} ".encode()
-    for name in _listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid() or _is_ours(int(name)):
-            continue
-        if inode in _read(f"/proc/{name}/maps"):
+    # A number is given to another file only when this one is gone, which has another time then.
+    key = (found.st_dev, found.st_ino, found.st_ctime_ns)
+    if key in _of_others:
+        return True
+    names = [name for name in _listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    # Whoever had one before is likely to have this one. What is quick to see is asked first.
+    for name in sorted(names, key=lambda name: name not in _others):
+        if _has(name, found) and not _is_ours(int(name)):
+            _of_others.add(key)
+            _others.add(name)
             return True
-        for descriptor in _listdir(f"/proc/{name}/fd"):
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.stat(f"/proc/{name}/fd/{descriptor}"), found):
-                    return True
+    return False
+
+
+#: blocks that others were seen to use, which do not become ours, and the processes that did
+_of_others: set[tuple[int, int, int]] = set()
+_others: set[str] = set()
+
+
+def _has(pid: str, file: os.stat_result) -> bool:
+    """True if a process has a file mapped or open."""
+    inode = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x} {file.st_ino} ".encode()
+    if inode in _read(f"/proc/{pid}/maps"):
+        return True
+    for descriptor in _listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), file):
+                return True
     return False
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.process.scripts import environment
-from tests.process.waiting import PATIENCE_S
+from tests.process.warm import Interpreter
 
 pytest.importorskip("sqlalchemy")
 pytestmark = pytest.mark.slow
@@ -29,57 +27,57 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def jobs(folder: Path, *arguments: str, code: int = 0) -> str:
-    """What the command prints; of one that fails, its sentence."""
-    done = subprocess.run(
-        [sys.executable, "-m", "allcores", "jobs", "--store", "jobs.sqlite", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout if code == 0 else done.stderr
+Jobs = Callable[..., str]
 
 
-def test_submit_list_show_and_wait(folder: Path) -> None:
-    assert "no jobs yet" in jobs(folder)
-    made = json.loads(jobs(folder, "submit", "--tasks", "tasks.py", "add", "a=1", "--priority", "2", "--json"))
+@pytest.fixture
+def jobs(folder: Path, warm_jobs: Interpreter) -> Jobs:
+    """What the command prints; of one that fails, its sentence. test_serve.py has a fresh one."""
+
+    def jobs(*arguments: str, code: int = 0) -> str:
+        done = warm_jobs.run("jobs", "--store", "jobs.sqlite", *arguments, folder=folder)
+        assert done.code == code, done.out + done.err
+        assert "Traceback" not in done.err
+        return done.out if code == 0 else done.err
+
+    return jobs
+
+
+def test_submit_list_show_and_wait(jobs: Jobs) -> None:
+    assert "no jobs yet" in jobs()
+    made = json.loads(jobs("submit", "--tasks", "tasks.py", "add", "a=1", "--priority", "2", "--json"))
     assert (made["state"], made["arguments"], made["priority"]) == ("queued", {"a": 1}, 2)
     assert (made["retries"], made["tags"], made["replayed"]) == (3, ["sums"], False)
     assert "(shell)" in made["submitted_by"]
-    listed = jobs(folder, "list")
+    listed = jobs("list")
     assert made["id"] in listed and "queued" in listed
-    assert made["id"] in jobs(folder, "show", made["id"][:20])
-    assert [each["id"] for each in json.loads(jobs(folder, "list", "--tag", "sums", "--json"))["jobs"]] == [made["id"]]
-    assert "not at an end yet" in jobs(folder, "wait", made["id"], "--timeout", "0.05", code=8)
+    assert made["id"] in jobs("show", made["id"][:20])
+    assert [each["id"] for each in json.loads(jobs("list", "--tag", "sums", "--json"))["jobs"]] == [made["id"]]
+    assert "not at an end yet" in jobs("wait", made["id"], "--timeout", "0.05", code=8)
 
 
-def test_the_same_key_is_the_same_job(folder: Path) -> None:
-    first = jobs(folder, "submit", "add", "a=1", "--key", "k")
-    assert jobs(folder, "submit", "add", "a=1", "--key", "k") == first
-    assert "k" in jobs(folder, "submit", "add", "a=2", "--key", "k", code=2)
+def test_the_same_key_is_the_same_job(jobs: Jobs) -> None:
+    first = jobs("submit", "add", "a=1", "--key", "k")
+    assert jobs("submit", "add", "a=1", "--key", "k") == first
+    assert "k" in jobs("submit", "add", "a=2", "--key", "k", code=2)
 
 
-def test_what_is_changed(folder: Path) -> None:
-    ids = [jobs(folder, "submit", "add", f"a={number}").strip() for number in range(3)]
-    assert json.loads(jobs(folder, "cancel", *ids[:2], "--json"))["count"] == 2
-    assert json.loads(jobs(folder, "stats", "--json"))["by_state"]["cancelled"] == 2
-    assert json.loads(jobs(folder, "retry", ids[0], "--json"))["count"] == 1
-    jobs(folder, "retry", ids[0], code=1)  # it waits already
-    assert json.loads(jobs(folder, "rm", "--state", "cancelled", "--json"))["count"] == 1
-    assert "no job" in jobs(folder, "show", ids[1], code=2)
-    assert json.loads(jobs(folder, "stats", "--json"))["total"] == 2
+def test_what_is_changed(jobs: Jobs) -> None:
+    ids = [jobs("submit", "add", f"a={number}").strip() for number in range(3)]
+    assert json.loads(jobs("cancel", *ids[:2], "--json"))["count"] == 2
+    assert json.loads(jobs("stats", "--json"))["by_state"]["cancelled"] == 2
+    assert json.loads(jobs("retry", ids[0], "--json"))["count"] == 1
+    jobs("retry", ids[0], code=1)  # it waits already
+    assert json.loads(jobs("rm", "--state", "cancelled", "--json"))["count"] == 1
+    assert "no job" in jobs("show", ids[1], code=2)
+    assert json.loads(jobs("stats", "--json"))["total"] == 2
 
 
-def test_more_than_a_page(folder: Path) -> None:
-    ids = [jobs(folder, "submit", "add", f"a={number}").strip() for number in range(3)]
-    first = json.loads(jobs(folder, "list", "--limit", "2", "--json"))
+def test_more_than_a_page(jobs: Jobs) -> None:
+    ids = [jobs("submit", "add", f"a={number}").strip() for number in range(3)]
+    first = json.loads(jobs("list", "--limit", "2", "--json"))
     assert [each["id"] for each in first["jobs"]] == ids[:0:-1]
-    rest = json.loads(jobs(folder, "list", "--limit", "2", "--after", str(first["older"]), "--json"))
+    rest = json.loads(jobs("list", "--limit", "2", "--after", str(first["older"]), "--json"))
     assert [each["id"] for each in rest["jobs"]] == ids[:1]
 
 
@@ -99,13 +97,13 @@ def test_more_than_a_page(folder: Path) -> None:
         (["rm", "--state", "queued"], "cancel the others first"),
     ],
 )
-def test_what_is_refused_in_one_sentence(arguments: list[str], sentence: str, folder: Path) -> None:
-    said = jobs(folder, *arguments, code=2)
+def test_what_is_refused_in_one_sentence(arguments: list[str], sentence: str, jobs: Jobs) -> None:
+    said = jobs(*arguments, code=2)
     assert sentence in said
     assert len(said.strip().splitlines()) == 1
 
 
-def test_a_store_that_is_none(folder: Path) -> None:
+def test_a_store_that_is_none(jobs: Jobs, folder: Path) -> None:
     (folder / "jobs.sqlite").write_text("this is a text")
-    said = jobs(folder, "list", code=4)
+    said = jobs("list", code=4)
     assert "jobs.sqlite" in said

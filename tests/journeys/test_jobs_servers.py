@@ -27,10 +27,10 @@ FIRST = ROOT / "docs/howto/jobs-first.md"
 DEPLOY = (ROOT / "docs/howto/jobs-deploy.md").read_text()
 UWSGI = Path(sys.executable).with_name("uwsgi")
 GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "app:app"]
-#: name -> what starts it, and where its log says the port
+#: name -> what starts it, and where its log says the port. Each process imports all: two show what the page's four do.
 SERVERS = {
-    "gunicorn": ([*GUNICORN, "--workers", "4"], r"Listening at: http://127\.0\.0\.1:(\d+)"),
-    "gunicorn --preload": ([*GUNICORN, "--workers", "4", "--preload"], r"Listening at: http://127\.0\.0\.1:(\d+)"),
+    "gunicorn": ([*GUNICORN, "--workers", "2"], r"Listening at: http://127\.0\.0\.1:(\d+)"),
+    "gunicorn --preload": ([*GUNICORN, "--workers", "2", "--preload"], r"Listening at: http://127\.0\.0\.1:(\d+)"),
     "gunicorn --threads": (
         [*GUNICORN, "--workers", "2", "--threads", "4", "--worker-class", "gthread"],
         r"Listening at: http://127\.0\.0\.1:(\d+)",

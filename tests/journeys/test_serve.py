@@ -20,6 +20,7 @@ from tests.journeys.serving_jobs import (
     serving,
 )
 from tests.process.waiting import PATIENCE_S, wait_gone, wait_until
+from tests.process.warm import Interpreter
 
 pytest.importorskip("flask")
 pytest.importorskip("waitress")
@@ -67,14 +68,20 @@ def test_a_job_from_outside(tmp_path: Path) -> None:
     check_file(tmp_path / "jobs.sqlite")
 
 
-def test_the_terminal_twin(tmp_path: Path) -> None:
+def test_the_terminal_twin(tmp_path: Path, warm_jobs: Interpreter) -> None:
     """`allcores jobs` sees and does the same on the same store, for people and for machines."""
     with serving(tmp_path) as server:
 
         def jobs(*arguments: str, code: int = 0) -> str:
-            return at_shell(tmp_path, "jobs", "--store", "jobs.sqlite", *arguments, code=code)
+            done = warm_jobs.run("jobs", "--store", "jobs.sqlite", *arguments, folder=tmp_path)
+            assert done.code == code, f"{done.code}: {done.out}{done.err}"
+            assert "Traceback" not in done.err, done.err
+            return done.out if code == 0 else done.out + done.err
 
-        made = jobs("submit", "--tasks", "tasks.py", "add", "a=1").strip()
+        # One in an interpreter of its own, as a user has it.
+        made = at_shell(
+            tmp_path, "jobs", "--store", "jobs.sqlite", "submit", "--tasks", "tasks.py", "add", "a=1"
+        ).strip()
         assert jobs("wait", made).split()[:2] == [made, "succeeded"]
         assert server.job(made)["result"] == 2
         shown = json.loads(jobs("show", made, "--json"))

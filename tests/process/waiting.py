@@ -124,10 +124,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> No
     A worker sends its results first and notes then that it is idle, say.
     """
     until = monotonic() + seconds
+    # Less often with time: to look may be a request, or all of /proc, and takes from what is waited for.
+    pause_s = 0.005
     while not condition():
         if monotonic() > until:
             raise AssertionError(f"not within {seconds:g} s")
-        threading.Event().wait(0.005)
+        threading.Event().wait(pause_s)
+        pause_s = min(0.05, pause_s * 1.2)
 
 
 class Watcher:

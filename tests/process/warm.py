@@ -34,16 +34,25 @@ MODULES = (
     "allcores.pool.default_pool", "allcores.pool.executor", "allcores.pool.pool", "allcores.runs.run",
     "allcores.sources.text", "cloudpickle",
 )  # fmt: skip
+#: what the commands of jobs import, with the libraries of the extras `jobs` and `web`
+JOBS = (
+    "allcores.cli.jobs", "allcores.cli.serve", "allcores.jobs", "allcores.jobs.store", "allcores.web", "pydantic",
+    "sqlalchemy.dialects.sqlite", "waitress",
+)  # fmt: skip
 _LENGTH = struct.Struct("<Q")
 _STATUS = struct.Struct("<i")
 
 
 class Interpreter:
-    """A process that forks; one program at a time. To be closed."""
+    """A process that forks; one program at a time. To be closed.
 
-    def __init__(self) -> None:
+    Args:
+        more: Modules that its programs need besides, those of them that are here.
+    """
+
+    def __init__(self, more: Sequence[str] = ()) -> None:
         self._socket, theirs = socket.socketpair()
-        code = f"from tests.process import warm; warm.serve({theirs.fileno()})"
+        code = f"from tests.process import warm; warm.serve({theirs.fileno()}, {tuple(more)!r})"
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)}
         with theirs:
             self._process = subprocess.Popen(
@@ -109,10 +118,13 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 # --- in the other process -------------------------------------------------------------------------
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, more: Sequence[str] = ()) -> None:
     """Fork a process for each program. Returns in none but these, with what is to be run."""
     for name in MODULES:
         import_module(name)
+    for name in more:
+        with contextlib.suppress(ImportError):
+            import_module(name)
     with socket.socket(fileno=descriptor) as connection:
         while True:
             try:

@@ -137,8 +137,13 @@ PURE = {
 }  # fmt: skip
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Each module, named from below the package ("" for the package itself), with its tree."""
+@functools.cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
+    """Each module, named from below the package ("" for the package itself), with its tree: parsed once."""
+    return tuple(_parsed())
+
+
+def _parsed() -> Iterator[tuple[str, ast.Module]]:
     for path in sorted(ROOT.rglob("*.py")):
         parts = list(path.relative_to(ROOT).with_suffix("").parts)
         if parts[-1] == "__init__":

@@ -37,9 +37,11 @@ store.close()
 def until(condition: Callable[[], Any], what: str = "what the test waits for") -> Any:
     """Wait until something is true, and give it back."""
     end = time.monotonic() + PATIENCE_S
+    pause_s = 0.005
     while not (found := condition()):
         assert time.monotonic() < end, f"{what} did not come"
-        time.sleep(0.005)
+        time.sleep(pause_s)
+        pause_s = min(0.05, pause_s * 1.2)
     return found
 
 
