@@ -96,6 +96,21 @@ def test_no_code_of_the_program_is_called() -> None:
     assert not state.is_current()
 
 
+def test_a_proxy_is_not_asked_for_what_it_stands_for() -> None:
+    """Flask's `current_app`, say, which raises outside of a request."""
+
+    class Proxy:
+        @property  # type: ignore[misc]
+        def __class__(self) -> Any:
+            raise RuntimeError
+
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError
+
+    proxy = Proxy()
+    assert FunctionState(lambda: proxy).is_current()
+
+
 def test_large_containers_cost_little() -> None:
     """Their beginnings and lengths are compared."""
     numbers = list(range(1_000_000))

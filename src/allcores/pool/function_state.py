@@ -75,7 +75,7 @@ def _places(function: Any) -> Iterator[tuple[Any, Any]]:
         for holder, name in found:
             yield holder, name
             value = _value(holder, name)
-            follows = isinstance(value, (FunctionType, functools.partial, MethodType)) and id(value) not in seen
+            follows = issubclass(type(value), (FunctionType, functools.partial, MethodType)) and id(value) not in seen
             if follows and len(seen) < MOST_FUNCTIONS:
                 seen.add(id(value))
                 waiting.append(value)
@@ -100,16 +100,21 @@ def _value(holder: Any, name: Any) -> Any:
 def _look_of(value: Any) -> Callable[[Any], Any] | None:
     """How to see what may change in a value while it stays the same; None if nothing may, or nothing is looked at."""
     kind = type(value)
-    if kind in _FIXED or isinstance(value, (FunctionType, ModuleType, type)):
+    # By its type: to `isinstance` a proxy is what it stands for, which it may not find here.
+    if kind in _FIXED or issubclass(kind, (FunctionType, ModuleType, type)):
         return None
     for base, look in _LOOKS:
-        if isinstance(value, base):
+        if issubclass(kind, base):
             return look
     try:
         with memoryview(value) as view:
             return bytes if view.nbytes <= MOST_BYTES else None
     except (TypeError, ValueError, BufferError):
-        return _attributes if type(getattr(value, "__dict__", None)) is dict else None
+        pass
+    try:
+        return _attributes if type(object.__getattribute__(value, "__dict__")) is dict else None
+    except Exception:
+        return None
 
 
 #: values that never change
@@ -125,7 +130,7 @@ def _of_list(value: Any) -> list[Any]:
 
 
 def _attributes(value: Any) -> list[Any]:
-    return _of_dict(value.__dict__)
+    return _of_dict(object.__getattribute__(value, "__dict__"))
 
 
 def _of_set(value: Any) -> bytes:
