@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ MOST_CONNECTIONS = 256
 MOST_BYTES = 256 * 1024**2
 #: seconds that the server waits for a client that does not take its answers
 SEND_S = 2.0
+#: seconds for which a supervisor that did not answer in time is asked nothing more
+SILENT_S = 30.0
 #: idle connections that a client keeps
 KEPT = 32
 _HEAD = struct.Struct(">I")
@@ -254,20 +257,25 @@ class CommitClient:
         self._guard = threading.Lock()
         self._idle: list[socket.socket] = []
         self._pid = os.getpid()
+        self._silent_until = 0.0
 
     def submit(self, rows: Sequence[Prepared]) -> list[Submitted | AllcoresError | str]:
         """Hand over submissions; for each what became of it, or the id of a job that was there.
 
+        A supervisor that said nothing in the time (one that was stopped, say) is not asked again for a while.
+
         Raises:
             Unanswered: Nothing is known of them.
         """
+        if time.monotonic() < self._silent_until:
+            raise Unanswered
         connected, is_new = self._connected()
         frame = _frame([each.row for each in rows])
         try:
             try:
                 answers = self._asked(connected, frame)
             except Unanswered:
-                if is_new:
+                if is_new or time.monotonic() < self._silent_until:
                     raise
                 # An idle one of a supervisor that is gone; there may be another.
                 connected.close()
@@ -290,6 +298,9 @@ class CommitClient:
                     raise Unanswered
                 connection.buffer += data
             found = json.loads(frames[0])
+        except TimeoutError:
+            self._silent_until = time.monotonic() + SILENT_S
+            raise Unanswered from None
         except (OSError, ValueError):
             raise Unanswered from None
         if not isinstance(found, list):
