@@ -51,7 +51,8 @@ check: lint
 	@$(RUN) -m pytest -q -n auto --dist worksteal tests/docs
 
 # the tests that `make coverage` runs: the quickest that go through each room
-COVERED := tests/unit tests/contract tests/process/jobs $(wildcard tests/process/test_web_*.py)
+COVERED := tests/unit tests/contract tests/process/jobs $(wildcard tests/process/profiling) \
+    $(wildcard tests/process/test_advi*.py tests/process/test_executor*.py tests/process/test_web_*.py)
 
 coverage:
 	@.ci/venv $(VENV) dev
