@@ -1,0 +1,137 @@
+"""Advice beside an exhaustive sweep: `python -m benchmarks.advice.run [--only NAME ...] [--budget S] [-o FILE]`.
+
+For each workload the advisor is asked in a fresh process. Then every setting of the sweep runs the whole input in
+rounds: a loop, threads, processes with several chunks, and what was recommended. Times include workers' start.
+One JSON object is written: for each workload the verdict, the predicted interval, the best of the sweep, and how far
+from it the recommended setting is. Other programs' load is kept with each; a busy machine's figures prove nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import allcores
+from allcores.advisor.measuring.machine import Load
+from benchmarks.advice.workloads import WORKLOADS, Workload
+
+#: chunks of the sweep; None sizes itself
+CHUNKS = (1, 8, 64, 512, None)
+ROUNDS = 3
+#: a setting that takes so many times as long as the loop is left out
+HOPELESS = 3
+
+
+def seconds_of(workload: Workload, items: Sequence[Any], setting: dict[str, Any], most_s: float) -> float | None:
+    """Seconds of the whole input; None where the setting cannot be used, or takes more than so many."""
+    start = perf_counter()
+    if setting["pattern"] in ("serial", "library"):
+        for item in items:
+            workload.fn(item)
+        return perf_counter() - start
+    try:
+        with (
+            allcores.Pool(setting["workers"], backend=setting["pattern"], logs=False) as pool,
+            pool.imap(workload.fn, items, chunk=setting["chunk"]) as results,
+        ):
+            for _ in results:
+                if perf_counter() - start > most_s:
+                    return None
+    except allcores.NotPicklable:
+        return None
+    return perf_counter() - start
+
+
+def advise(name: str, budget: float) -> dict[str, Any]:
+    """What the advisor says, in a process of its own: nothing is loaded or warm."""
+    code = (
+        "import json, allcores; from benchmarks.advice.workloads import WORKLOADS as w;"
+        f" each = w[{name!r}]; print(json.dumps(allcores.advise(each.fn, each.items(), budget={budget}).as_dict()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20 * budget)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def sweep(workload: Workload, recommended: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
+    """Each setting with the median of its seconds, the quickest first."""
+    cores = max(2, allcores.core_budget().workers)
+    settings = [
+        {"pattern": "serial", "workers": 1, "chunk": None},
+        {"pattern": "threads", "workers": cores, "chunk": None},
+    ]
+    settings += [{"pattern": "processes", "workers": cores, "chunk": chunk} for chunk in CHUNKS]
+    settings.append({**{key: recommended[key] for key in ("pattern", "workers", "chunk")}, "recommended": True})
+    items = workload.items()
+    times: list[list[float]] = [[] for _ in settings]
+    for number in range(rounds):
+        order = range(len(settings)) if number % 2 == 0 else reversed(range(len(settings)))
+        for place in order:
+            seconds = seconds_of(
+                workload, items, settings[place], HOPELESS * max(1.0, times[0][0] if times[0] else 1.0)
+            )
+            if seconds is not None:
+                times[place].append(seconds)
+    found = [
+        {**setting, "seconds": statistics.median(each)} for setting, each in zip(settings, times, strict=True) if each
+    ]
+    return sorted(found, key=lambda each: float(str(each["seconds"])))
+
+
+def judge(advice: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The best of the sweep against what was recommended, and the intervals against what was measured."""
+    loop = next(each["seconds"] for each in found if each["pattern"] == "serial")
+    chosen = next((each["seconds"] for each in found if each.get("recommended")), loop)
+    best = found[0]["seconds"]
+    measured = loop / chosen
+    predicted = advice["predicted"]
+    return {
+        "best": {key: found[0][key] for key in ("pattern", "workers", "chunk")},
+        "best_speedup": round(loop / best, 3),
+        "from_best": round(chosen / best - 1, 3),
+        "speedup": round(measured, 3),
+        "predicted_holds": predicted["low"] <= measured <= predicted["high"],
+        "false_parallel": advice["verdict"] == "parallel" and loop / best < 1.15,
+        "false_serial": advice["verdict"] == "serial" and loop / best >= 1.3,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=list(WORKLOADS), choices=list(WORKLOADS))
+    parser.add_argument("--budget", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("-o", "--output")
+    given = parser.parse_args(arguments)
+    report: dict[str, Any] = {}
+    for name in given.only:
+        workload = WORKLOADS[name]
+        if workload.needs is not None and importlib.util.find_spec(workload.needs) is None:
+            report[name] = {"left_out": f"{workload.needs} is not installed"}
+            continue
+        load = Load()
+        advice = advise(name, given.budget)
+        if "error" in advice:
+            report[name] = advice
+        else:
+            judged = judge(advice, sweep(workload, advice["recommendation"], given.rounds))
+            keys = ("verdict", "recommendation", "predicted", "measured", "calls", "seconds", "kind")
+            report[name] = {**{key: advice[key] for key in keys}, **judged}
+        report[name]["other_cores"] = load.others()
+        print(name, json.dumps(report[name]), flush=True)
+    if given.output is not None:
+        with open(given.output, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()
