@@ -6,3 +6,4 @@ from allcores.jobs import task
 from benchmarks import job_tasks
 
 nothing = task(job_tasks.nothing)
+busy = task(job_tasks.busy)

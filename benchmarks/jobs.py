@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.job_peers import SYSTEMS, JobSystem
+from benchmarks.jobs_tabs import tabs
 from benchmarks.rows import Row, in_turn
 from benchmarks.settings import Settings
 
@@ -31,8 +32,8 @@ JOBS = {"RQ": 100, "RQ, SimpleWorker": 100, "Celery": 300, "huey, SQLite": 1_000
 
 
 def rows(settings: Settings) -> list[Row]:
-    """`jobs-rate`, `jobs-latency`, `jobs-million`."""
-    return [*_rate_and_latency(settings), _million(settings)]
+    """`jobs-rate`, `jobs-latency`, `jobs-million`, `jobs-tabs`."""
+    return [*_rate_and_latency(settings), _million(settings), tabs(settings)]
 
 
 @contextlib.contextmanager

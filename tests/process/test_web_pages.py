@@ -20,8 +20,10 @@ from tests.process.console import TASKS, TOKEN, bearer, console, csrf_of, ended,
 
 from allcores.errors import UsageError
 from allcores.jobs import health
+from allcores.jobs.database import Database
 from allcores.jobs.model import Finished, Job, Progress, State, Submission
-from allcores.web import Allcores
+from allcores.jobs.store import JobStore
+from allcores.web import Allcores, pages, state
 
 
 @pytest.fixture
@@ -287,6 +289,32 @@ def test_polling_is_cheap_and_right(client: Any, app: flask.Flask, path: str) ->
     assert changed.status_code == 200
     assert client.get(path, headers={"If-None-Match": changed.headers["ETag"]}).status_code == 200
     assert "Content-Security-Policy" not in client.get(path, headers={"X-Poll": "1", "If-None-Match": poll()}).headers
+
+
+def test_open_pages_share_what_one_has_read(client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty of them cost the store no more than one, also when all get a new page; a visit reads what there is."""
+    reads: list[int] = []
+    kept = Database.reading
+
+    def counted(database: Database) -> Any:
+        reads.append(1)
+        return kept(database)
+
+    monkeypatch.setattr(state, "GLANCE_S", 3_600.0)
+    monkeypatch.setattr(pages, "SHARED_S", 3_600.0)
+    store = store_of(app)
+    store.submit("square", {"n": 1})
+    tag = client.get("/").headers["ETag"]
+    monkeypatch.setattr(Database, "reading", counted)
+    for known in [tag] * 20 + ["of another time"] * 20:
+        client.get("/", headers={"X-Poll": "1", "If-None-Match": known})
+    assert len(reads) == 0
+    # What this process changed is seen at once, and what another one did by a visit.
+    store.submit("square", {"n": 2})
+    assert client.get("/", headers={"X-Poll": "1", "If-None-Match": tag}).status_code == 200
+    with JobStore.open(store.name) as other:
+        other.submit("square", {"n": 3})
+    assert client.get("/").headers["ETag"] != tag and len(reads) > 5
 
 
 def test_the_picture_of_the_cores_is_of_what_ran_however_many_wait(client: Any, app: flask.Flask) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _CHANGE = text("SELECT number FROM allcores_changes")
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
+_RUNNING = text("SELECT sum(n) FROM allcores_counters WHERE state = 'running'")
 _NEXT = text("SELECT min(run_at) FROM allcores_jobs WHERE state = 'queued' AND due = 0")
 #: ends that are read at once
 MOST_ENDED = 1_000
@@ -51,6 +52,13 @@ def look(store: JobStore) -> Look:
         next_at = connection.execute(_NEXT).scalar()
     next_at = None if next_at is None else float(next_at)
     return Look(change, waiting, next_at, next_at is not None and next_at <= time.time())
+
+
+def glance(store: JobStore) -> tuple[int, int]:
+    """The store's change number, and how many jobs run. Raises: StoreError."""
+    with store.reading() as connection:
+        change = int(connection.execute(_CHANGE).scalar() or 0)
+        return change, int(connection.execute(_RUNNING).scalar() or 0)
 
 
 def ended_with_webhook(store: JobStore, since: float, seq: int) -> list[tuple[str, float, int]]:

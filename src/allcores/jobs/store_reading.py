@@ -56,6 +56,11 @@ class StoreReading:
             self._last_change = max(self._last_change, change)
             self._condition.notify_all()
 
+    @property
+    def last_change(self) -> int:
+        """The change number of the last commit that this process has heard of, without a read."""
+        return self._last_change
+
     def get(self, id: str) -> Job | None:
         """The job of an id as it is now; None if there is none.
 

@@ -145,10 +145,9 @@ def jobs() -> Any:
         raise Refused(400, "bad_query", "A page is after a job or before one, not both.")
     # What a page is made from, without reading it: a client that asks again and again costs next to nothing. Progress
     # and spans of time change by themselves.
-    moving = any(name in flask.request.args for name in ("since", "until")) or bool(
-        console.store.counts().by_state.get(State.RUNNING)
-    )
-    made_from = (console.store.change_number(), flask.request.full_path, int(time.time() // 5) if moving else 0)
+    change, running = console.glance()
+    moving = running or any(name in flask.request.args for name in ("since", "until"))
+    made_from = (change, flask.request.full_path, int(time.time() // 5) if moving else 0)
     if (known := _known(*made_from)) is not None:
         return known
     page = console.store.page(wanted, after=after, before=before, limit=50 if limit is None else limit)

@@ -8,17 +8,19 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from allcores.jobs import history
-from allcores.jobs.model import Job, State, StoreError
+from allcores.jobs.model import Counts, Job, State, Statistics, StoreError
 from allcores.web import charts, job_details, supervision, views
 from allcores.web.api import found_job
 from allcores.web.lists import sequence
 from allcores.web.rendering import WITHOUT_SUCCESS, live_tag, page, unchanged
-from allcores.web.state import current
+from allcores.web.state import current, is_poll
 
 #: jobs that the picture of the cores is made from, at most, and the seconds that it shows
 MOST_DRAWN, CORE_SECONDS = 400, 300.0
 PACE_SECONDS, PACE_COLUMNS = 3_600.0, 60
 DAY = 86_400.0
+#: seconds for which open overviews share what one of them has read: twenty of them read no more than two
+SHARED_S = 1.5
 
 
 # --- overview ---
@@ -27,16 +29,16 @@ DAY = 86_400.0
 def overview() -> Any:
     """What is going on."""
     console, now = current(), time.time()
-    store = console.store
-    seen = supervision.look(store)
+    seen = supervision.look(console.store)
     # Spans that end now move on by themselves.
-    counts = store.counts()
-    moving = int(now // 2) if counts.by_state.get(State.RUNNING) else int(now // 15)
+    moving = int(now // 2) if console.glance()[1] else int(now // 15)
     tag = live_tag(seen.stamp, moving)
     if (answer := unchanged(tag)) is not None:
         return answer
-    hour, day = store.stats(3_600.0), store.stats(DAY)
-    recent = history.spans(store, now - CORE_SECONDS, MOST_DRAWN)
+    read = console.shared.get("overview", SHARED_S, _read, fresh=not is_poll())
+    change, counts, hour, day, recent, pace = read
+    # What another page has read a moment ago may be older than what is there now: then the next poll is answered.
+    tag = live_tag(seen.stamp, moving, change=change)
     ended = sum(hour.finished.values())
     bad = sum(hour.finished.get(state, 0) for state in WITHOUT_SUCCESS)
     return page(
@@ -52,7 +54,7 @@ def overview() -> Any:
         bad_part=100 * bad / ended if ended else None,
         strips=charts.strips(recent, now, CORE_SECONDS),
         span=CORE_SECONDS,
-        pace=_pace(now),
+        pace=pace,
         causes=charts.causes(day.failures.items()),
         states=[state.value for state in State],
         by_task=sorted(
@@ -65,9 +67,20 @@ def overview() -> Any:
     )
 
 
-def _pace(now: float) -> charts.Pace:
-    all_ended, bad = history.ended(current().store, now, PACE_SECONDS, PACE_COLUMNS)
-    return charts.pace(all_ended, bad, PACE_SECONDS)
+def _read() -> tuple[int, Counts, Statistics, Statistics, list[history.Span], charts.Pace]:
+    """What the overview shows of the store."""
+    store, now = current().store, time.time()
+    # First, so that the tag is never newer than what it is of.
+    change = store.change_number()
+    all_ended, bad = history.ended(store, now, PACE_SECONDS, PACE_COLUMNS)
+    return (
+        change,
+        store.counts(),
+        store.stats(3_600.0),
+        store.stats(DAY),
+        history.spans(store, now - CORE_SECONDS, MOST_DRAWN),
+        charts.pace(all_ended, bad, PACE_SECONDS),
+    )
 
 
 # --- one job ---

@@ -16,7 +16,7 @@ from allcores.formatting import percent_text, precise_seconds_text, size_text
 from allcores.jobs.model import State
 from allcores.web import views
 from allcores.web.security import CSRF_FIELD, Role, User
-from allcores.web.state import Console, current
+from allcores.web.state import Console, current, is_poll
 
 #: how a state is called on a page
 WORDS = {
@@ -129,16 +129,17 @@ def page(template: str, here: str, *, poll: bool = False, tag: str = "", status:
     return answer
 
 
-def live_tag(*parts: object) -> str:
-    """A tag of what a page is made from: the store's change number, the user, the address."""
+def live_tag(*parts: object, change: int | None = None) -> str:
+    """A tag of what a page is made from: the store's change number (None: now), the user, the address."""
     user: User = flask.g.allcores_user
-    text = "|".join(map(str, (current().store.change_number(), user.name, user.role, flask.request.full_path, *parts)))
+    change = current().glance()[0] if change is None else change
+    text = "|".join(map(str, (change, user.name, user.role, flask.request.full_path, *parts)))
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 def unchanged(tag: str) -> Response | None:
     """304, if the page that asks again has what there is; cheap, as nothing was read but one number."""
-    if flask.request.headers.get("X-Poll") and flask.request.headers.get("If-None-Match") == tag:
+    if is_poll() and flask.request.headers.get("If-None-Match") == tag:
         answer = Response(status=304)
         answer.headers["ETag"] = tag
         return answer

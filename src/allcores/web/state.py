@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask
 
@@ -14,11 +15,40 @@ from allcores.web.credentials import kept_secret
 from allcores.web.security import Gate
 from allcores.web.settings import Settings
 
+#: seconds for which open pages share what one of them has read: whether anything has changed
+GLANCE_S = 0.5
+Value = TypeVar("Value")
+
 if TYPE_CHECKING:
     import jinja2
 
     from allcores.jobs.store import JobStore
     from allcores.jobs.tasks import Task
+
+
+class Shared:
+    """What several open pages ask for at the same time is read once; any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[float, Any]] = {}
+
+    def get(self, name: str, seconds: float, read: Callable[[], Value], *, fresh: bool) -> Value:
+        """A value as it was so many seconds ago at most.
+
+        Args:
+            name: Of what is read.
+            seconds: How old it may be.
+            read: Reads it.
+            fresh: Read it now.
+        """
+        with self._lock:
+            kept = self._kept.get(name)
+            if kept is not None and not fresh and time.monotonic() - kept[0] < seconds:
+                return kept[1]  # type: ignore[no-any-return]
+            value = read()
+            self._kept[name] = (time.monotonic(), value)
+            return value
 
 
 class Console:
@@ -35,6 +65,7 @@ class Console:
         self._store: JobStore | None = None
         self._gate: Gate | None = None
         self._tasks: Mapping[str, Task] | None = None
+        self.shared = Shared()
         self.environment: jinja2.Environment | None = None
 
     def _in_this_process(self) -> None:
@@ -42,6 +73,7 @@ class Console:
         if self._pid != os.getpid():
             self._lock = threading.Lock()
             self._store = self._gate = None
+            self.shared = Shared()
             self._pid = os.getpid()
 
     @property
@@ -55,6 +87,17 @@ class Console:
                 if self._store is None:
                     self._store = JobStore.open(self.settings.store, allow_network=self.settings.allow_network)
         return self._store
+
+    def glance(self) -> tuple[int, int]:
+        """The store's change number and how many jobs run; for a page that asks again, half a second old at most."""
+        from allcores.jobs.queries import glance
+
+        store, poll = self.store, is_poll()
+        found = self.shared.get("glance", GLANCE_S, lambda: glance(store), fresh=not poll)
+        if found[0] < store.last_change:
+            # What was changed here is seen at once.
+            found = self.shared.get("glance", GLANCE_S, lambda: glance(store), fresh=True)
+        return found
 
     @property
     def gate(self) -> Gate:
@@ -87,6 +130,11 @@ class Console:
         if isinstance(given, str):
             return [part.strip() for part in given.split(",") if part.strip()]
         return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def is_poll() -> bool:
+    """Whether a page that is open asks whether anything has changed."""
+    return bool(flask.request.headers.get("X-Poll"))
 
 
 def current() -> Console:
