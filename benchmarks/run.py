@@ -43,7 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "imports": ("import",),
     "crimes": ("crimes",),
     "journal": ("journal", "journal-tiny", "resume"),
-    "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million"),
+    "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
 }
 
 
