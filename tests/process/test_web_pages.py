@@ -300,7 +300,7 @@ def test_open_pages_share_what_one_has_read(client: Any, app: flask.Flask, monke
         reads.append(1)
         return kept(database)
 
-    monkeypatch.setattr(state, "GLANCE_S", 3_600.0)
+    monkeypatch.setattr(state, "CHANGE_S", 3_600.0)
     monkeypatch.setattr(pages, "SHARED_S", 3_600.0)
     store = store_of(app)
     store.submit("square", {"n": 1})

@@ -54,7 +54,7 @@ def look(store: JobStore) -> Look:
     return Look(change, waiting, next_at, next_at is not None and next_at <= time.time())
 
 
-def glance(store: JobStore) -> tuple[int, int]:
+def change_and_running(store: JobStore) -> tuple[int, int]:
     """The store's change number, and how many jobs run. Raises: StoreError."""
     with store.reading() as connection:
         change = int(connection.execute(_CHANGE).scalar() or 0)

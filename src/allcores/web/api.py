@@ -145,7 +145,7 @@ def jobs() -> Any:
         raise Refused(400, "bad_query", "A page is after a job or before one, not both.")
     # What a page is made from, without reading it: a client that asks again and again costs next to nothing. Progress
     # and spans of time change by themselves.
-    change, running = console.glance()
+    change, running = console.change_and_running()
     moving = running or any(name in flask.request.args for name in ("since", "until"))
     made_from = (change, flask.request.full_path, int(time.time() // 5) if moving else 0)
     if (known := _known(*made_from)) is not None:

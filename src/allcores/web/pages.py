@@ -31,7 +31,7 @@ def overview() -> Any:
     console, now = current(), time.time()
     seen = supervision.look(console.store)
     # Spans that end now move on by themselves.
-    moving = int(now // 2) if console.glance()[1] else int(now // 15)
+    moving = int(now // 2) if console.change_and_running()[1] else int(now // 15)
     tag = live_tag(seen.stamp, moving)
     if (answer := unchanged(tag)) is not None:
         return answer

@@ -132,7 +132,7 @@ def page(template: str, here: str, *, poll: bool = False, tag: str = "", status:
 def live_tag(*parts: object, change: int | None = None) -> str:
     """A tag of what a page is made from: the store's change number (None: now), the user, the address."""
     user: User = flask.g.allcores_user
-    change = current().glance()[0] if change is None else change
+    change = current().change_and_running()[0] if change is None else change
     text = "|".join(map(str, (change, user.name, user.role, flask.request.full_path, *parts)))
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 

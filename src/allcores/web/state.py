@@ -16,7 +16,7 @@ from allcores.web.security import Gate
 from allcores.web.settings import Settings
 
 #: seconds for which open pages share what one of them has read: whether anything has changed
-GLANCE_S = 0.5
+CHANGE_S = 0.5
 Value = TypeVar("Value")
 
 if TYPE_CHECKING:
@@ -88,15 +88,15 @@ class Console:
                     self._store = JobStore.open(self.settings.store, allow_network=self.settings.allow_network)
         return self._store
 
-    def glance(self) -> tuple[int, int]:
+    def change_and_running(self) -> tuple[int, int]:
         """The store's change number and how many jobs run; for a page that asks again, half a second old at most."""
-        from allcores.jobs.queries import glance
+        from allcores.jobs.queries import change_and_running
 
         store, poll = self.store, is_poll()
-        found = self.shared.get("glance", GLANCE_S, lambda: glance(store), fresh=not poll)
+        found = self.shared.get("change", CHANGE_S, lambda: change_and_running(store), fresh=not poll)
         if found[0] < store.last_change:
             # What was changed here is seen at once.
-            found = self.shared.get("glance", GLANCE_S, lambda: glance(store), fresh=True)
+            found = self.shared.get("change", CHANGE_S, lambda: change_and_running(store), fresh=True)
         return found
 
     @property
