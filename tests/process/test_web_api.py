@@ -202,6 +202,8 @@ def test_bodies_of_another_kind_or_size(client: Any, app: flask.Flask) -> None:
         ({"task": "square", "arguments": {"n": 3}, "tags": ["", "ok"]}, "wrong_fields", {"tags"}),
         ({"task": "square", "arguments": {"n": 3}, "run_at": "soon"}, "wrong_fields", {"run_at"}),
         ({"task": "square", "arguments": {"n": 3}, "webhook": "javascript:alert(1)"}, "wrong_fields", {"webhook"}),
+        ({"task": "square", "arguments": {"n": 3}, "webhook": "http://host:abc/"}, "wrong_fields", {"webhook"}),
+        ({"task": "square", "arguments": {"n": 3}, "webhook": "http:///path"}, "wrong_fields", {"webhook"}),
         ({"task": "square", "arguments": {"n": 3}, "key": " k"}, "wrong_fields", {"key"}),
     ],
 )  # fmt: skip

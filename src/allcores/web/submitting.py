@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from allcores.errors import UsageError
 from allcores.jobs.model import Submitted
@@ -147,11 +148,20 @@ def check_wanted(wanted: Wanted) -> None:
         wrong["run_at"] = "it is within the next ten years"
     if wanted.timeout is not None and not (wanted.timeout > 0 and _within(wanted.timeout, 0.0, MOST_DELAY)):
         wrong["timeout"] = "it is a number of seconds, more than 0"
-    if wanted.webhook is not None and not re.match(r"https?://[^\s]+\Z", wanted.webhook):
+    if wanted.webhook is not None and not _is_address(wanted.webhook):
         wrong["webhook"] = "it is an address that begins with http:// or https://"
     if wrong:
         raise WrongFields(wrong)
     check_key(wanted.key)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 (raises ValueError if it is none)
+    except ValueError:
+        return False
+    return re.match(r"https?://\S+\Z", text) is not None and text.isprintable() and bool(parts.hostname)
 
 
 def _within(value: float, least: float, most: float) -> bool:
