@@ -15,10 +15,10 @@ export NO_MKDOCS_2_WARNING := 1
 help:
 	@echo "make demo      measure modules of the standard library on all cores; says how long, about a minute (ARGS=--whole: every one)"
 	@echo "make web       heavy work behind a web page: four tasks, a console, live progress; prints its address (Ctrl-C ends it)"
-	@echo "make test      the whole test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
+	@echo "make test      the test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
 	@echo "make quick     its quick part, in less than a minute: after each change"
 	@echo "make lint      ruff, mypy --strict, and the site built strictly"
-	@echo "make check     make lint, and the examples of the docs, which are a part of make test too"
+	@echo "make check     make lint, and the tests of the docs, whose examples are run"
 	@echo "make coverage  what the tests of units, contracts, jobs and pages run of the library, also in workers; there is a floor (quickest on 3.12 and newer)"
 	@echo "make format    let ruff lay out the code"
 	@echo "make bench     allcores beside its peers; writes docs/benchmarks.md"
@@ -34,7 +34,7 @@ web:
 
 test:
 	@.ci/venv $(VENV) dev
-	@$(RUN) -m pytest -n auto --dist worksteal $(ARGS)
+	@$(RUN) -m pytest -n auto --dist worksteal --ignore tests/docs $(ARGS)
 
 quick:
 	@.ci/venv $(VENV) dev
