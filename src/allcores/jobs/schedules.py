@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import zoneinfo
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -93,11 +94,14 @@ def due(task: Task, seen: float, now: float) -> list[Firing]:
     """
     if now <= seen:
         return []
-    times: list[float] = []
-    for at in times_between(task, seen, now):
-        times.append(at)
-        if len(times) > MOST_CAUGHT_UP:
-            del times[0]
+    # The latest ones, looked for in ever longer spans: there is a time every minute, and it may be a year since.
+    span = 86_400.0
+    while True:
+        since = max(seen, now - span)
+        times = list(deque(times_between(task, since, now), MOST_CAUGHT_UP))
+        if since <= seen or len(times) == MOST_CAUGHT_UP:
+            break
+        span *= 4
     on_time = [at for at in times if now - at <= LATE_S]
     if task.catch_up == "latest":
         times = on_time or times[-1:]

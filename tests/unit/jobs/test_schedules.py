@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from allcores.jobs import Task, task
-from allcores.jobs.schedules import MOST_CAUGHT_UP, Seen, due, next_time
+import pytest
+
+from allcores.jobs import Task, schedules, task
+from allcores.jobs.schedules import MOST_CAUGHT_UP, Seen, due, next_time, times_between
 from allcores.jobs.tasks import task_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -54,8 +57,28 @@ def test_what_was_missed() -> None:
     every = fired(scheduled("0 * * * *", timezone="UTC", catch_up="all"), *night)
     assert every == [f"01 0{hour}:00" for hour in range(1, 7)]
     assert fired(scheduled("30 * * * *", timezone="UTC", catch_up="none"), *night) == ["01 06:30"]
-    day = (at("2026-01-01 00:00"), at("2026-01-02 00:00"))
-    assert len(due(scheduled("* * * * *", timezone="UTC", catch_up="all"), *day)) == MOST_CAUGHT_UP
+
+
+@pytest.mark.parametrize(
+    ("schedule", "first"),
+    [("* * * * *", "2025-12-31 22:21"), ("0 0 * * *", "2025-09-24 00:00"), ("0 0 1 * *", "2017-10-01 00:00")],
+)
+def test_a_long_time_is_not_walked_through_minute_by_minute(
+    schedule: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked: list[float] = []
+
+    def counted(*args: Any) -> Iterator[float]:
+        for each in times_between(*args):
+            walked.append(each)
+            yield each
+
+    monkeypatch.setattr(schedules, "times_between", counted)
+    task = scheduled(schedule, timezone="UTC", catch_up="all")
+    found = [firing.at for firing in due(task, at("2016-01-01 00:00"), at("2026-01-01 00:00"))]
+    assert (len(found), found[0], found[-1]) == (MOST_CAUGHT_UP, at(first), at("2026-01-01 00:00"))
+    assert found == sorted(set(found))
+    assert len(walked) < 3_000
 
 
 def test_a_clock_that_is_set_back_fires_nothing_twice() -> None:
