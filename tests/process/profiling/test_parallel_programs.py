@@ -107,7 +107,7 @@ THREADS = """
 import hashlib, threading
 data = b"x" * 4_000_000
 def work():
-    for _ in range(30):
+    for _ in range(120):
         hashlib.sha256(data).hexdigest()
 threads = [threading.Thread(target=work) for _ in range(2)]
 for each in threads: each.start()
