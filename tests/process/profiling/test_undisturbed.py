@@ -105,7 +105,8 @@ for round in range(40):
         each.seek(0)
         total += len(each.read())
     total += sum(x * x for x in range(50_000)) % 7
-print([each.fileno() for each in files] == list(range(3, 23)), total > 0)
+# For some microseconds the sampler reads a file of /proc: one number more may have been taken.
+print({each.fileno() for each in files} <= set(range(3, 24)), total > 0)
 """
 
 
