@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from allcores.cli import input_options
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
 from allcores.cli.target import check_arguments, resolve
@@ -48,12 +49,8 @@ Exit codes:
 @click.argument("function")
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1)
 @click.option("--files", metavar="PATTERN", multiple=True, help="Items are the paths that match; repeatable.")
-@click.option(
-    "--format",
-    type=click.Choice(["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"]),
-    help="How INPUT holds its items; default: by suffix.",
-)
-@click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
+@input_options.input_format
+@input_options.encoding
 @click.option(
     "--budget",
     type=click.FloatRange(min=1),

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from allcores.cli import input_options
 from allcores.cli.exits import Exit
 from allcores.cli.output import batch_option, size_option
 from allcores.cli.request import RunOptions
@@ -44,12 +45,8 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     multiple=True,
     help="Items are the paths that match, like 'src/**/*.py' (quoted, or the shell expands it); repeatable.",
 )
-@click.option(
-    "--format",
-    type=click.Choice(["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"]),
-    help="How INPUT holds its items; default: by suffix.",
-)
-@click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
+@input_options.input_format
+@input_options.encoding
 @click.option(
     "--rows",
     type=click.IntRange(min=1),
