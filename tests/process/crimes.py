@@ -563,6 +563,14 @@ def clean_up_on_sigterm(path: str) -> None:
     signal.pause()
 
 
+def exit_on_sigterm(path: str) -> None:
+    """Notes that it began; told to end, it calls sys.exit."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    note(path, "begun")
+    while True:
+        time.sleep(0.01)
+
+
 def ring_and_ignore(bell: str) -> None:
     """Ignores SIGTERM, then rings."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -202,3 +202,21 @@ def test_an_item_that_ends_on_sigterm_is_timed_out_all_the_same(tmp_path: Path) 
         (outcome,) = pool.outcomes(crimes.run, [("clean_up_on_sigterm", path)], timeout=TIMEOUT_S)
     assert outcome.kind is Kind.TIMED_OUT
     assert lines(path) == ["cleaned"]
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_what_an_item_raises_because_it_is_ended_is_not_its_outcome(tmp_path: Path, chunk: int) -> None:
+    """Programs that tidy up call sys.exit in a handler of SIGTERM: that is no failure of the item, to be retried."""
+    book = str(tmp_path / "book")
+    items = [("work_and_note", book, 0), ("exit_on_sigterm", book), ("work_and_note", book, 2)]
+    with Pool(1, limits=QUICK) as pool:
+        retry = Retry(times=3, on_timeout=False)
+        found = list(pool.outcomes(crimes.run, items, timeout=0.3, retries=retry, chunk=chunk))
+        with pytest.raises(TaskTimeout):
+            pool.call(crimes.run, (("exit_on_sigterm", book),), timeout=0.3).result()
+    assert [(outcome.kind, outcome.attempts) for outcome in found] == [
+        (Kind.OK, 1),
+        (Kind.TIMED_OUT, 1),
+        (Kind.OK, 1),
+    ]
+    assert lines(book).count("begun") == 2

@@ -44,6 +44,14 @@ class Answer(NamedTuple):
     seconds: float = 0.0
 
 
+class TaskFailed(Exception):
+    """What an attempt that failed raises: its argument holds the fields of an `Answer`.
+
+    It is raised, and not returned, so that the pool can tell what the task raised by itself from what it raised
+    because it was being ended.
+    """
+
+
 class JobCall(NamedTuple):
     """What an attempt is told.
 
@@ -69,11 +77,18 @@ def load(places: tuple[str, ...], store_folder: str) -> None:
 
 
 def run(call: JobCall) -> tuple[Any, ...]:
-    """One attempt. Returns the fields of an `Answer`; raises nothing of the task's own."""
+    """One attempt. Returns the fields of an `Answer`.
+
+    Raises:
+        TaskFailed: The attempt failed; nothing of the task's own is raised.
+    """
     stacks.listen(call.store_folder)
     started = perf_counter()
     answer = _attempt(call)
-    return tuple(answer._replace(seconds=perf_counter() - started))
+    fields = tuple(answer._replace(seconds=perf_counter() - started))
+    if not answer.ok:
+        raise TaskFailed(fields)
+    return fields
 
 
 def _attempt(call: JobCall) -> Answer:

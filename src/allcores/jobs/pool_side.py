@@ -146,8 +146,8 @@ class PoolSide:
                 continue
             del self.calls[call.claim.job.id]
             error = call.future.exception()
-            if error is None:
-                answer = Answer(*call.future.result())
+            if error is None or isinstance(error, plain_call.TaskFailed):
+                answer = Answer(*(call.future.result() if error is None else error.args[0]))
                 self.mean_s += _SHARE * (answer.seconds - self.mean_s)
                 self.trouble, self._restarts = "", 0
                 yield call, answer

@@ -252,10 +252,7 @@ class Supervisor:
                 end = decisions.after_crash(claim, decisions.lost(outcome), self._policy, wall)
                 self._store_side.end(claim, end)
             elif isinstance(outcome, Answer):
-                # What was ended may raise something in its last moment.
-                late = not outcome.ok and call.timeout is not None and outcome.seconds >= call.timeout
-                end = decisions.after_deadline(call.timeout or 0.0) if late else self._answered(claim, outcome, wall)
-                self._store_side.end(claim, end)
+                self._store_side.end(claim, self._answered(claim, outcome, wall))
         for call in self._pool.gone():
             if call.ending_for == "cancel":
                 self._store_side.end(call.claim, decisions.after_cancel())

@@ -114,8 +114,17 @@ class Settlement:
                 )
             run, run_failures, run_start = [], [], end + 1
 
+        termination = worker_state.termination
         for position in range(event.start, event.start + event.count):
             failure = failed.get(position)
+            if failure is not None and termination is not None and termination.charges(chunk.sequence, position):
+                # What it raises because it is being ended (by a handler of SIGTERM, say) says nothing of the item.
+                if termination.preempted or termination.together > 1:
+                    close(position)
+                    preempted = 1 if termination.preempted else 0
+                    self.requeue(chunk, position, position + 1, size=1, preempted=preempted)
+                    continue
+                failure = Failure(position, termination.kind, termination.error)
             if failure is None:
                 run.append(values.popleft())
             elif self._retry(chunk, failure, now):

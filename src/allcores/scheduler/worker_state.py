@@ -69,6 +69,10 @@ class Termination:
         self.sequence = sequence
         self.position = position
 
+    def charges(self, sequence: int, position: int) -> bool:
+        """Whether the item at this position of that chunk was running when this was decided."""
+        return sequence == self.sequence and self.position <= position < self.position + self.together
+
 
 class WorkerState:
     """All that the scheduler knows of one worker."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.scheduler.harness import SECOND, Boom, Harness, lonely, take_all
 from tests.unit.simulation import MILLI
 
 from allcores.errors import TaskTimeout
-from allcores.outcome import Kind
+from allcores.events import TaskRetried
+from allcores.limits import Retry
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.messages import Kill, Launch
 from allcores.scheduler.timeouts import START_NS
 from allcores.scheduler.worker_state import Termination
@@ -177,3 +180,45 @@ def test_a_terminated_worker_is_given_nothing() -> None:
     assert take_all(map_state) == [(1, 1, [Kind.WORKER_LOST])]
     assert harness.commands() == []
     assert len(harness.state.worker_states) == 1
+
+
+@pytest.mark.parametrize("retry", [Retry(times=3), Retry(times=3, on_timeout=False)])
+def test_what_is_raised_after_the_deadline_is_the_deadlines(retry: Retry) -> None:
+    """An item that is being ended may raise (from a handler of SIGTERM): it timed out. What others raise is theirs."""
+    harness = Harness(1)
+    map_state = harness.map_state(retry=retry, timeout_ns=SECOND)
+    harness.add(map_state, 3)
+    harness.at(1, 1, 1)
+    harness.commands()
+    harness.pass_time(2 * SECOND)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+    failures = [Failure(1, Kind.FAILED, SystemExit(7)), Failure(2, Kind.FAILED, Boom())]
+    harness.results(1, 1, 0, 3, failures=failures)
+    harness.gone(1)
+    retried = [(event.index, event.kind) for event in harness.state.events if isinstance(event, TaskRetried)]
+    if retry.on_timeout:
+        assert retried == [(1, Kind.TIMED_OUT), (2, Kind.FAILED)]
+        assert take_all(map_state) == [(0, 1, [])]
+    else:
+        assert retried == [(2, Kind.FAILED)]
+        assert take_all(map_state) == [(0, 2, [Kind.TIMED_OUT])]
+
+
+@pytest.mark.parametrize("preempted", [False, True])
+@pytest.mark.parametrize("together", [1, 2])
+def test_what_is_raised_by_what_is_being_ended_comes_again_if_nobody_is_charged(preempted: bool, together: int) -> None:
+    """For want of memory, or because it is not known which of a batch is at fault."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 3)
+    harness.at(1, 1, 0, together=together)
+    termination = Termination(Kind.WORKER_LOST, Boom(1), "why", 1, 0, preempted=preempted, together=together)
+    harness.scheduler.terminate(harness.state.worker_states[1], termination, harness.now)
+    failures = [Failure(n, Kind.FAILED, SystemExit(7)) for n in range(together)]
+    harness.results(1, 1, 0, 3, failures=failures)
+    if preempted or together > 1:
+        assert take_all(map_state) == []
+        assert sorted(chunk.first for chunk in map_state.pending) == list(range(together))
+        assert {(chunk.attempt, chunk.preempted) for chunk in map_state.pending} == {(1, int(preempted))}
+    else:
+        assert take_all(map_state) == [(0, 3, [Kind.WORKER_LOST])]
