@@ -1,7 +1,8 @@
 """Advice beside an exhaustive sweep: `python -m benchmarks.advice.run [--only NAME ...] [--budget S] [-o FILE]`.
 
 For each workload the advisor is asked in a fresh process. Then every setting of the sweep runs the whole input in
-rounds: a loop, threads, processes with several chunks, and what was recommended. Times include workers' start.
+rounds: a loop, threads, processes with several chunks, and what was recommended. The best two, the loop and what was
+recommended go on for some rounds more, and are compared in those. Times include workers' start.
 One JSON object is written: for each workload the verdict, the predicted interval, the best of the sweep, and how far
 from it the recommended setting is. Other programs' load is kept with each; a busy machine's figures prove nothing.
 """
@@ -25,6 +26,8 @@ from benchmarks.advice.workloads import WORKLOADS, Workload
 #: chunks of the sweep; None sizes itself
 CHUNKS = (1, 8, 64, 512, None)
 ROUNDS = 3
+#: rounds of the settings that come first, after the others are out: the least of eight medians is often chance
+LAST_ROUNDS = 6
 #: a setting that takes so many times as long as the loop is left out
 HOPELESS = 3
 
@@ -65,22 +68,36 @@ def advise(name: str, budget: float) -> dict[str, Any]:
 def sweep(workload: Workload, recommended: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
     """Each setting with the median of its seconds, the quickest first."""
     cores = max(2, allcores.core_budget().workers)
-    settings = [
+    settings: list[dict[str, Any]] = [
         {"pattern": "serial", "workers": 1, "chunk": None},
         {"pattern": "threads", "workers": cores, "chunk": None},
     ]
     settings += [{"pattern": "processes", "workers": cores, "chunk": chunk} for chunk in CHUNKS]
-    settings.append({**{key: recommended[key] for key in ("pattern", "workers", "chunk")}, "recommended": True})
+    if recommended["pattern"] in ("serial", "library"):
+        settings[0]["recommended"] = True
+    else:
+        settings.append({**{key: recommended[key] for key in ("pattern", "workers", "chunk")}, "recommended": True})
     items = workload.items()
     times: list[list[float]] = [[] for _ in settings]
-    for number in range(rounds):
-        order = range(len(settings)) if number % 2 == 0 else reversed(range(len(settings)))
-        for place in order:
-            seconds = seconds_of(
-                workload, items, settings[place], HOPELESS * max(1.0, times[0][0] if times[0] else 1.0)
-            )
-            if seconds is not None:
-                times[place].append(seconds)
+
+    def run(places: list[int], rounds: int) -> None:
+        for number in range(rounds):
+            for place in places if number % 2 == 0 else places[::-1]:
+                seconds = seconds_of(
+                    workload, items, settings[place], HOPELESS * max(1.0, times[0][0] if times[0] else 1.0)
+                )
+                if seconds is not None:
+                    times[place].append(seconds)
+
+    run(list(range(len(settings))), rounds)
+    ranked = sorted(
+        (place for place, each in enumerate(times) if each), key=lambda place: statistics.median(times[place])
+    )
+    last = sorted({0, len(settings) - 1, *ranked[:2]} & set(ranked))
+    for place in last:
+        times[place].clear()
+    run(last, LAST_ROUNDS)
+    settings, times = [settings[place] for place in last], [times[place] for place in last]
     found = [
         {**setting, "seconds": statistics.median(each)} for setting, each in zip(settings, times, strict=True) if each
     ]

@@ -18,7 +18,7 @@ from allcores.advisor.measuring.machine import Load
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import HOLDS_S, LOAD_S
-from allcores.advisor.model.probes import LEAST_SWITCHES, Probes, Timing, Traits, Travel, Trial
+from allcores.advisor.model.probes import LEAST_SWITCHES, Probes, Timing, Traits, Travel, Trial, together
 from allcores.errors import NotPicklable, TaskTimeout, UsageError, WorkerLost
 from allcores.formatting import seconds_text
 from allcores.pool.pool import Pool
@@ -32,6 +32,8 @@ FIRST_PART = 0.5
 EACH_PART = 0.035
 #: items of a trial, at most
 MOST_ITEMS = 200_000
+#: pairs of a loop and workers, one after the other, that a trial is made of
+PAIRS = 3
 #: bytes of a trial's items, at most
 MOST_BYTES = 256 << 20
 #: calls that are timed one by one take at least so many seconds
@@ -284,13 +286,21 @@ class Probing:
             chunk = costs.chunk_for(probes, pool.workers)
             way_s = probes.travel.way_in_s + probes.travel.way_out_s
             wanted = self._count(self._item_s / pool.workers + way_s, least=2 * pool.workers, most=self._most(probes))
-            items = self._take(wanted)
-            if len(items) >= pool.workers:
+            pairs: list[Trial] = []
+            most_s = 0.2 * self.left()
+            while len(pairs) < PAIRS and (items := self._take(wanted)):
+                began = perf_counter()
                 alone_s = loops.loop(self.fn, items).wall_s
                 items = self._take_same(items)
-            if len(items) >= pool.workers:
+                if len(items) < pool.workers:
+                    break
                 seconds, done = self._timed_map(pool, items, max(1, min(chunk, len(items) // (16 * pool.workers))))
-                trials.append(Trial(pool.workers, alone_s * done / len(items) / seconds, done))
+                pairs.append(Trial(pool.workers, alone_s * done / len(items) / seconds, done))
+                most_s -= perf_counter() - began
+                if most_s < perf_counter() - began:
+                    break
+            if pairs:
+                trials.append(together(pairs))
         sizes = [procfs.resident_bytes(status.pid) or 0 for status in pool.worker_status() if status.pid]
         load_s = self._load_seconds(first)
         probes = replace(

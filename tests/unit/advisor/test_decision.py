@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import WORTH, Decision, decide, kind_of, needed
-from allcores.advisor.model.probes import Machine, Probes, Timing, Travel, Trial
+from allcores.advisor.model.probes import Machine, Probes, Timing, Travel, Trial, together
 
 MS = 1e-3
 
@@ -236,3 +236,14 @@ def test_a_chunk_is_between_one_and_all(given: Probes, workers: int) -> None:
 def test_the_law_goes_through_what_was_measured(two: float, workers: int) -> None:
     assert costs.usl(two, 2) == pytest.approx(two)
     assert costs.usl(two, workers) <= workers + 1e-9
+
+
+def test_pairs_that_are_apart_make_a_wider_prediction() -> None:
+    """A burst in one of three pairs moves nothing but the width; three that agree keep it."""
+    burst = together([Trial(2, 1.9, 100), Trial(2, 0.8, 100), Trial(2, 1.95, 100)])
+    quiet = together([Trial(2, 1.9, 100), Trial(2, 1.88, 100), Trial(2, 1.95, 100)])
+    assert burst.speedup == quiet.speedup == pytest.approx(1.9)
+    wide, narrow = (decide(replace(probes(), processes=(trial,))).chosen.interval for trial in (burst, quiet))
+    assert wide.speedup == pytest.approx(narrow.speedup)
+    assert wide.half_width > 2 * narrow.half_width
+    assert together([Trial(2, 1.7, 100)]).deviation == 0.0

@@ -50,7 +50,8 @@ def test_nine_of_ten_intervals_hold_the_truth(pairs: int) -> None:
     for _ in range(1_000):
         interval = ratio_interval([noisy(random_numbers, 1.8) for _ in range(pairs)])
         inside += interval.low <= 1.8 <= interval.high
-    assert inside >= 900
+    # 90.2 % are expected for nine pairs, and the thousand have a deviation of their own.
+    assert inside >= 880
 
 
 @pytest.mark.parametrize("pairs", [5, 7, 9, 15, 30])
@@ -58,6 +59,14 @@ def test_a_setting_against_itself_is_no_difference(pairs: int) -> None:
     random_numbers = random.Random(7)
     found = sum(differs([noisy(random_numbers, 1.0) for _ in range(pairs)]) for _ in range(1_000))
     assert found <= 50
+
+
+def test_as_few_pairs_say_more_than_by_their_median_alone() -> None:
+    """Nine runs on a machine whose speed wanders: the smallest but one to the largest but one is the sign test's."""
+    measured = [1.92, 1.01, 1.51, 1.68, 1.48, 1.5, 1.77, 1.22, 1.63]
+    interval = ratio_interval(measured)
+    assert (interval.low, interval.high) == pytest.approx((1.337, 1.697), abs=0.01)
+    assert interval.high - interval.low < sorted(measured)[-2] - sorted(measured)[1]
 
 
 def test_a_difference_is_found() -> None:

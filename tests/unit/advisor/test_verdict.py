@@ -72,6 +72,18 @@ def test_runs_on_both_sides_of_the_line_decide_nothing() -> None:
     assert conclude(given, decision, {decision.chosen: [0.7, 1.6, 1.2, 0.9, 1.5]}).verdict is Verdict.UNRELIABLE
 
 
+def test_what_was_predicted_and_measured_alike_needs_no_narrow_interval() -> None:
+    """On a machine whose speed wanders: the trial says 1.95, the rounds more than 1, surely."""
+    wandering = [1.02, 1.9, 1.1, 1.05, 1.7, 1.5, 1.2]
+    for trial, verdict in ((1.95, Verdict.PARALLEL), (1.2, Verdict.UNRELIABLE)):
+        given = probes(two_processes=trial)
+        decision = decide(given)
+        end = conclude(given, decision, {decision.chosen: wandering})
+        assert end.measured is not None
+        assert end.measured.low < 1.15 < end.measured.high
+        assert end.verdict is verdict
+
+
 def test_nothing_to_compare_with_is_a_loop() -> None:
     given = probes(travel=Travel(problem="item 0 cannot be pickled", what="item"), two_processes=None)
     decision = decide(given)

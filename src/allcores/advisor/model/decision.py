@@ -34,6 +34,8 @@ LOAD_S = 0.1
 SHARE_BYTES = 64 << 10
 #: standard deviation of the logarithm of predicted over measured speed-ups, on a quiet machine
 MODEL_DEVIATION = 0.055
+#: of the deviation between the three pairs of a trial, what the middle of them has, and what is measured afterwards
+TRIAL_PART = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +212,11 @@ def _serial(probes: Probes, kind: str) -> Prediction:
 
 
 def deviation(probes: Probes) -> float:
-    """Of the logarithm of what is predicted: the model's own, uneven items, and other programs' load."""
+    """Of the logarithm of what is predicted: the model's, uneven items, other programs' load, a wandering machine."""
     sampled = probes.timing.spread / math.sqrt(max(1, probes.timing.items))
     load = 0.5 * probes.machine.others / max(1, probes.machine.cores)
-    return math.sqrt(MODEL_DEVIATION**2 + min(0.3, sampled) ** 2 + load**2)
+    trial = max((each.deviation for each in probes.processes), default=0.0)
+    return math.sqrt(MODEL_DEVIATION**2 + min(0.3, sampled) ** 2 + load**2 + (TRIAL_PART * min(0.3, trial)) ** 2)
 
 
 def _threads(probes: Probes, kind: str) -> list[Prediction]:

@@ -1,8 +1,9 @@
 """Intervals: of a speed-up that was measured in pairs, and of one that is predicted.
 
-Pairs give ratios; of these the median counts, with the interval between two of the sorted ratios that holds the true
-median with the wanted probability whatever their distribution (the interval of the sign test). Bursts of other
-programs' work move a mean, and hardly a median.
+Pairs give ratios. What counts is the middle of the means of each two of them (the estimate of Hodges and Lehmann, on
+logarithms), with the interval of the signed-rank test (Wilcoxon): a burst of another program's work, which moves a
+mean, hardly moves these, and as few pairs say more by them than by their median alone. They hold for ratios that are
+spread alike on both sides. Whether two settings differ at all is asked of the sign test, which needs not even that.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 #: of the normal distribution: 90 % lie within so many standard deviations
 NINETY = 1.645
@@ -46,7 +48,7 @@ def spread_interval(speedup: float, log_deviation: float) -> Interval:
 
 
 def ratio_interval(ratios: Sequence[float], *, confidence: float = 0.9) -> Interval:
-    """The median of measured ratios, and the interval that holds the true median with at least that probability.
+    """The middle of measured ratios, and the interval that holds the true one with at least that probability.
 
     Where there are too few ratios for that (below five, for 0.9) it is from the smallest to the largest, moved outwards
     by half of their distance for each that is missing.
@@ -57,19 +59,58 @@ def ratio_interval(ratios: Sequence[float], *, confidence: float = 0.9) -> Inter
 
     Raises:
         ValueError: Without a ratio.
+
+    Source:
+        Hollander, Wolfe, Chicken: Nonparametric Statistical Methods, 3rd edition, sections 3.2 and 3.3.
     """
     if not ratios:
         raise ValueError("no pair was measured")
-    ordered = sorted(ratios)
-    count = len(ordered)
-    middle = count // 2
-    median = ordered[middle] if count % 2 else math.sqrt(ordered[middle - 1] * ordered[middle])
-    rank = _rank(count, confidence)
+    count = len(ratios)
+    logs = [math.log(ratio) for ratio in ratios]
+    means = sorted((logs[one] + logs[other]) / 2 for one in range(count) for other in range(one, count))
+    # The mean of two equal logarithms may be off by the last bit.
+    low, high = min(ratios), max(ratios)
+    middle = min(max(math.exp(_median(means)), low), high)
+    rank = _signed_rank(count, confidence)
     if rank is not None:
-        return Interval(median, ordered[rank], ordered[count - 1 - rank])
-    need = next(number for number in range(count, 100) if _rank(number, confidence) is not None)
-    extra = (ordered[-1] - ordered[0]) * 0.5 * (need - count) + (0.1 * median if count == 1 else 0.0)
-    return Interval(median, max(0.0, ordered[0] - extra), ordered[-1] + extra)
+        return Interval(middle, min(middle, math.exp(means[rank])), max(middle, math.exp(means[-1 - rank])))
+    need = next(number for number in range(count, 100) if _signed_rank(number, confidence) is not None)
+    extra = (high - low) * 0.5 * (need - count) + (0.1 * middle if count == 1 else 0.0)
+    return Interval(middle, max(0.0, low - extra), high + extra)
+
+
+def _median(ordered: Sequence[float]) -> float:
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+@cache
+def _signed_rank(count: int, confidence: float) -> int | None:
+    """The last rank from both ends of the sorted means that gives the confidence; None if even the extremes do not.
+
+    How many of the 2**count ways to sign 1, 2, … count have positive ranks of each sum gives the probabilities.
+    """
+    ways = [1]
+    for number in range(1, count + 1):
+        longer = [*ways, *([0] * number)]
+        for total, each in enumerate(ways):
+            longer[total + number] += each
+        ways = longer
+    below, found = 0, None
+    for rank, each in enumerate(ways):
+        below += each
+        if 1 - 2 * below / 2**count < confidence:
+            break
+        found = rank
+    return found
+
+
+def _sign_interval(ratios: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """The median, between two of the ratios that hold the true one whatever their distribution."""
+    ordered = sorted(ratios)
+    rank = _rank(len(ordered), confidence)
+    assert rank is not None, "so few ratios are not asked about"
+    return math.exp(_median([math.log(each) for each in ordered])), ordered[rank], ordered[-1 - rank]
 
 
 def _rank(count: int, confidence: float) -> int | None:
@@ -95,7 +136,7 @@ def differs(ratios: Sequence[float]) -> bool:
     """
     if len(ratios) < 7:
         return False
-    interval = ratio_interval(ratios, confidence=0.98)
-    if abs(interval.speedup - 1) < LEAST_DIFFERENCE:
+    median, low, high = _sign_interval(ratios, 0.98)
+    if abs(median - 1) < LEAST_DIFFERENCE:
         return False
-    return interval.low > 1 or interval.high < 1
+    return low > 1 or high < 1

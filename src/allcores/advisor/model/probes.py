@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 #: what kind of work a function is, see `decision.kind_of`
@@ -73,11 +76,21 @@ class Trial:
         workers: How many.
         speedup: Over a plain loop over the same items; 2.0 is twice as fast.
         items: How many the trial was made with.
+        deviation: Standard deviation of the logarithm of its speed-up between the pairs it is made of; 0 if it is one.
     """
 
     workers: int
     speedup: float
     items: int
+    deviation: float = 0.0
+
+
+def together(pairs: Sequence[Trial]) -> Trial:
+    """The middle of trials made one after the other, and how far apart they are: a machine's speed wanders."""
+    logs = sorted(math.log(each.speedup) for each in pairs)
+    apart = statistics.stdev(logs) if len(logs) > 1 else 0.0
+    first = pairs[0]
+    return Trial(first.workers, math.exp(statistics.median(logs)), first.items, apart)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,9 @@ def conclude(
             f"{_named(decision.chosen)} was predicted to win and measured {intervals[decision.chosen].speedup:.2f}x"
         )
     crosses = interval.low < WORTH < interval.high
-    if crosses and interval.half_width > UNSURE:
+    # Two measurements of their own, the trial and the rounds, say the same.
+    agreed = best.interval.low >= WORTH and interval.speedup >= WORTH and interval.low > 1.0
+    if crosses and interval.half_width > UNSURE and not agreed:
         reasons.append(
             f"measured {interval.speedup:.2f}x with 90 % between {interval.low:.2f} and {interval.high:.2f}, on both"
             f" sides of {WORTH}: give it more time (budget)"
