@@ -64,6 +64,8 @@ def test_few_items_are_told_how_many_it_takes() -> None:
     if advice.verdict == "serial":
         assert advice.needed is not None
         assert "there are 4" in advice.needed
+    assert advice.probes is not None
+    assert advice.probes.processes == (), "four items are no trial of what workers do to each other"
 
 
 def test_who_waits_gets_threads() -> None:

@@ -133,7 +133,7 @@ HOMES = {
 #: what the scheduler may use of the standard library: nothing that waits, reads or starts anything
 PURE = {
     "__future__", "collections", "dataclasses", "enum", "functools", "heapq", "itertools", "math", "operator",
-    "random", "reprlib", "typing",
+    "random", "reprlib", "statistics", "typing",
 }  # fmt: skip
 
 

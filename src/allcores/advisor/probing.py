@@ -34,6 +34,8 @@ EACH_PART = 0.035
 MOST_ITEMS = 200_000
 #: pairs of a loop and workers, one after the other, that a trial is made of
 PAIRS = 3
+#: seconds of its loop, at least: a shorter one would measure the start of a map, and not what workers do to each other
+LEAST_TRIAL_S = 0.05
 #: bytes of a trial's items, at most
 MOST_BYTES = 256 << 20
 #: calls that are timed one by one take at least so many seconds
@@ -292,7 +294,7 @@ class Probing:
                 began = perf_counter()
                 alone_s = loops.loop(self.fn, items).wall_s
                 items = self._take_same(items)
-                if len(items) < pool.workers:
+                if len(items) < pool.workers or alone_s < LEAST_TRIAL_S:
                     break
                 seconds, done = self._timed_map(pool, items, max(1, min(chunk, len(items) // (16 * pool.workers))))
                 pairs.append(Trial(pool.workers, alone_s * done / len(items) / seconds, done))
