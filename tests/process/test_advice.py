@@ -66,6 +66,7 @@ def test_few_items_are_told_how_many_it_takes() -> None:
         assert "there are 4" in advice.needed
     assert advice.probes is not None
     assert advice.probes.processes == (), "four items are no trial of what workers do to each other"
+    assert advice.probes.travel.way_in_s < 1e-4, "nor of how long a number is on its way"
 
 
 def test_who_waits_gets_threads() -> None:

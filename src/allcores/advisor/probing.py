@@ -36,6 +36,8 @@ MOST_ITEMS = 200_000
 PAIRS = 3
 #: seconds of its loop, at least: a shorter one would measure the start of a map, and not what workers do to each other
 LEAST_TRIAL_S = 0.05
+#: seconds from which on what passed is the items' way
+LEAST_WAY_S = 0.02
 #: bytes of a trial's items, at most
 MOST_BYTES = 256 << 20
 #: calls that are timed one by one take at least so many seconds
@@ -348,10 +350,10 @@ class Probing:
         count = self._count(2 * per_item, least=2, most=min(20_000, self._most(probes)))
         items = [item for _, item in self.sample.look(count)]
         chunk = costs.chunk_for(probes, pool.workers)
-        way_in = self._drop(pool, items, chunk)
+        way_in = self._drop(pool, items, chunk, per_item)
         way_out = first["loads_s"] + 0.3e-6
         if first["bytes_out"] > LARGE_RESULT and results:
-            way_out = max(way_out, self._drop(pool, results, 1))
+            way_out = max(way_out, self._drop(pool, results, 1, way_out + first["bytes_out"] / 300e6))
         parent_s = known.parent_s + first["loads_s"]
         if self.load.others() >= costs.BUSY_PART * self.load.cores:
             # What passed meanwhile is others' work for the most part: what is sure is pickling.
@@ -367,11 +369,14 @@ class Probing:
             what=None if first["problem"] is None else "result",
         )
 
-    def _drop(self, pool: Pool, items: list[Any], chunk: int) -> float:
+    def _drop(self, pool: Pool, items: list[Any], chunk: int, computed: float) -> float:
+        """Seconds of an item's way; as computed where there are too few of them for more than the start of a map."""
         pool.map(in_worker.drop, items[: pool.workers], chunk=1)  # so that workers know it
         start = perf_counter()
         pool.map(in_worker.drop, items, chunk=max(1, min(max(chunk, 256), len(items) // (4 * pool.workers))))
-        return max(0.0, perf_counter() - start - 0.5e-3) / max(1, len(items))
+        seconds = perf_counter() - start
+        measured = max(0.0, seconds - 0.5e-3) / max(1, len(items))
+        return measured if seconds >= LEAST_WAY_S else min(measured, computed)
 
     # --- help -------------------------------------------------------------------------------------
 
