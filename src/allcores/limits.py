@@ -56,6 +56,8 @@ class Limits:
         items_in_flight: Items pulled from the input and not yet handed to the consumer. Larger hides a longer straggler
             in an ordered stream; smaller bounds memory.
         bytes_in_flight: The same in pickled bytes (the larger of items and outcomes).
+        depth: Chunks that a worker holds at most: one runs, the others wait behind it. Larger hides a parent that is
+            late; smaller has less waiting behind a slow item. None: two, and four of those that take less than 5 ms.
         memory_per_worker: Resident bytes of its own (shared memory and mapped files apart); a worker above it is ended
             and its item says so. Sampled every 50 ms, so a burst may pass it for that long. None: no limit.
         memory_reserve: Bytes of memory, of the machine or its container, that are to stay available. Below that nothing
@@ -79,6 +81,7 @@ class Limits:
     items_per_worker: int | None = None
     growth_per_worker: int | None = None
     block_bytes: int | None = None
+    depth: int | None = None
     setup_s: float = 300.0
     grace_s: float = 0.1
     terminate_s: float = 0.25
@@ -90,6 +93,7 @@ class Limits:
         for name in (
             "items_in_flight",
             "bytes_in_flight",
+            "depth",
             "memory_per_worker",
             "items_per_worker",
             "growth_per_worker",

@@ -41,7 +41,6 @@ from allcores.scheduler.messages import (
     WorkerProgress,
 )
 from allcores.scheduler.scheduler import Scheduler
-from allcores.scheduler.state import DEPTH_SHORT
 from allcores.scheduler.timeouts import PEEK_NS
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.transport.positions import (
@@ -818,14 +817,16 @@ class World:
 
     def _check_worker_states(self) -> None:
         ready = 0
+        depth, depth_short = self.state.depth, self.state.depth_short
+        places = ["idle", *["spare"] * (depth - 1), *["deep"] * (depth_short - depth)]
         for worker_state in self.state.worker_states.values():
-            assert len(worker_state.chunks) <= DEPTH_SHORT, f"{worker_state} holds more than {DEPTH_SHORT} chunks"
+            assert len(worker_state.chunks) <= depth_short, f"{worker_state} holds more than {depth_short} chunks"
             sequences = [chunk.sequence for chunk in worker_state.chunks]
             assert sequences == sorted(set(sequences)), f"{worker_state} holds chunks out of order"
             state = self.state
             listed = [name for name in ("idle", "spare", "deep") if worker_state in getattr(state, name)]
-            where = ["idle", "spare", "deep", "deep"][len(worker_state.chunks) :][:1]
-            if worker_state.open and len(worker_state.chunks) < DEPTH_SHORT:
+            where = places[len(worker_state.chunks) :][:1]
+            if worker_state.open and len(worker_state.chunks) < depth_short:
                 assert listed == where, f"{worker_state} is listed as {listed}"
             else:
                 assert not listed, f"{worker_state} is listed as {listed}"

@@ -15,7 +15,7 @@ from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_ti
 from allcores.scheduler.scheduler import Scheduler
 
 NAN, INFINITY = float("nan"), float("inf")
-ITEMS = ("items_in_flight", "items_per_worker")
+ITEMS = ("items_in_flight", "items_per_worker", "depth")
 BYTES = ("bytes_in_flight", "memory_per_worker", "memory_reserve", "growth_per_worker")
 SECONDS = ("setup_s", "grace_s", "terminate_s")
 

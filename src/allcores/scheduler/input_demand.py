@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from allcores.scheduler.map_state import MapState
-from allcores.scheduler.state import DEPTH, DEPTH_SHORT, SchedulerState
+from allcores.scheduler.state import SchedulerState
 
 #: A chunk that takes less than this, ns, is a short one: of those a worker holds more.
 SHORT_NS = 5_000_000
@@ -40,9 +40,11 @@ class InputDemand:
                 chunk.map_state is map_state for worker in state.worker_states.values() for chunk in worker.chunks
             )
             return state.workers - held - len(map_state.pending)
-        free = len(state.idle) * DEPTH + len(state.spare)
+        depth, depth_short = state.depth, state.depth_short
+        free = len(state.idle) * depth
+        free += len(state.spare) if depth <= 2 else sum(depth - len(each.chunks) for each in state.spare)
         if is_short(map_state):
-            free += (len(state.idle) + len(state.spare)) * (DEPTH_SHORT - DEPTH) + len(state.deep)
+            free += (len(state.idle) + len(state.spare)) * (depth_short - depth) + len(state.deep)
         if not state.counters.items_done:
             # Perhaps no worker is ready yet: have the first chunks waiting for those that start.
             free = max(free, state.workers)

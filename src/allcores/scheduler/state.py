@@ -94,6 +94,8 @@ class SchedulerState:
         "counters",
         "crowded_until_ns",
         "deep",
+        "depth",
+        "depth_short",
         "describe",
         "dirty_maps",
         "events",
@@ -144,7 +146,9 @@ class SchedulerState:
         self.is_stopped: Callable[[int], bool] = lambda worker: False
         # --- workers: one record each, by number; those that are gone have none ---
         self.worker_states: dict[int, WorkerState] = {}
-        #: index of the open ones by what they hold: nothing, less than DEPTH chunks, less than DEPTH_SHORT chunks
+        #: chunks that a worker holds at most, and of short ones
+        self.depth, self.depth_short = (DEPTH, DEPTH_SHORT) if limits.depth is None else (limits.depth, limits.depth)
+        #: index of the open ones by what they hold: nothing, less than `depth` chunks, less than `depth_short` chunks
         self.idle: dict[WorkerState, None] = {}
         self.spare: dict[WorkerState, None] = {}
         self.deep: dict[WorkerState, None] = {}
@@ -231,19 +235,27 @@ class SchedulerState:
         if self.idle:
             # The one that worked last: its caches are warm, and so is its core.
             worker_state, _ = self.idle.popitem()
-            self.spare[worker_state] = None
+            if self.depth > 1 or self.concurrent > 1:
+                self.spare[worker_state] = None
+            elif self.depth_short > 1:
+                self.deep[worker_state] = None
         elif self.spare:
             worker_state = next(iter(self.spare))
             del self.spare[worker_state]
             if self.concurrent == 1:
-                self.deep[worker_state] = None
+                held = len(worker_state.chunks) + 1
+                if held < self.depth:
+                    # To the end: the others come first.
+                    self.spare[worker_state] = None
+                elif held < self.depth_short:
+                    self.deep[worker_state] = None
             elif len(worker_state.chunks) + 1 < self.concurrent:
                 # To the end: the others come first.
                 self.spare[worker_state] = None
         elif short and self.deep:
             worker_state = next(iter(self.deep))
             del self.deep[worker_state]
-            if len(worker_state.chunks) + 1 < DEPTH_SHORT:
+            if len(worker_state.chunks) + 1 < self.depth_short:
                 # To the end: the others come first.
                 self.deep[worker_state] = None
         else:
@@ -259,9 +271,9 @@ class SchedulerState:
             # What it holds it runs: nothing waits behind.
             if held < self.concurrent:
                 self.spare[worker_state] = None
-        elif held < DEPTH:
+        elif held < self.depth:
             self.spare[worker_state] = None
-        elif held < DEPTH_SHORT:
+        elif held < self.depth_short:
             self.deep[worker_state] = None
 
     def unlist(self, worker_state: WorkerState) -> None:

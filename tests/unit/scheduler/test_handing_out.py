@@ -44,6 +44,23 @@ def test_idle_workers_come_first() -> None:
     assert len(map_state.pending) == 2
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+def test_no_worker_holds_more_than_the_depth_that_was_asked_for(depth: int) -> None:
+    """Short chunks or long ones; and as much is asked of the input as finds a place."""
+    harness = Harness(3, depth=depth)
+    map_state = harness.map_state()
+    map_state.chunker.observe(1, MILLI, 10)
+    assert harness.scheduler.demand.room(map_state) == 3 * depth + 3
+    for _ in range(3 * depth + 2):
+        harness.add(map_state)
+    workers = [worker for worker, *_ in harness.sent()]
+    assert sorted(workers[:3]) == [1, 2, 3]
+    assert sorted(workers) == sorted([1, 2, 3] * depth)
+    assert len(map_state.pending) == 2
+    harness.results(1, 1, 0, 1)
+    assert [worker for worker, *_ in harness.sent()] == [1]
+
+
 def test_the_next_chunk_waits_at_the_worker() -> None:
     """A worker that ends a chunk gets the next at once, in the order of the input, whatever others do."""
     harness = Harness(1)

@@ -11,7 +11,7 @@ from tests.unit.scheduler.harness import Harness, many
 from tests.unit.simulation import MICRO, MILLI, Deed, Script, Task, World, world_of
 
 from allcores.errors import BrokenPool
-from allcores.limits import Retry
+from allcores.limits import Limits, Retry
 from allcores.outcome import Kind
 from allcores.scheduler.state import DEPTH
 
@@ -50,6 +50,16 @@ def test_a_crash_costs_one_item(data: bytes, workers: int, items: int) -> None:
     assert [task.index for task in tasks if task.outcome is not Kind.OK] == [bad]
     assert tasks[bad].executions == client.map_state.retry.times + 1
     assert world.state.counters.workers_started == workers + client.map_state.retry.times + 1
+
+
+@given(st.binary(max_size=600), st.integers(1, 4), st.integers(1, 40), st.integers(1, 6))
+def test_the_outcomes_are_the_same_at_any_depth(data: bytes, workers: int, items: int, depth: int) -> None:
+    """Every item returns, in its place, however many chunks a worker may hold; the world checks what it does hold."""
+    world = World(workers, limits=Limits(depth=depth), script=Script(data))
+    tasks = [Task(n, (Deed.RETURN,), 200 * MICRO) for n in range(items)]
+    world.map(tasks, chunk=1 + len(data) % 3)
+    world.run()
+    assert {task.outcome for task in tasks} == {Kind.OK}
 
 
 @pytest.mark.parametrize("bytes_limit", [1 << 28, 2_000])
