@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from allcores import frames, metrics, slices
     from allcores.advisor.advice import Advice
     from allcores.advisor.advise import advise
+    from allcores.advisor.tuning.tune import tune
+    from allcores.advisor.tuning.tuning import Tuning
     from allcores.cache.options import Cache, CacheStatistics
     from allcores.errors import (
         ActorBusy,
@@ -80,6 +82,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "advisor.advice": ("Advice",),
     "advisor.advise": ("advise",),
+    "advisor.tuning.tune": ("tune",),
+    "advisor.tuning.tuning": ("Tuning",),
     "cache.options": ("Cache", "CacheStatistics"),
     "pool.actor": ("Actor",),
     "pool.async_stream": ("AsyncStream",),
@@ -190,6 +194,7 @@ __all__ = [
     "TaskExited",
     "TaskTimeout",
     "Timeline",
+    "Tuning",
     "UnknownOption",
     "UsageError",
     "WorkerLost",
@@ -212,6 +217,7 @@ __all__ = [
     "slices",
     "starmap",
     "submit",
+    "tune",
 ]
 
 

@@ -42,6 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "backends": WORDS | {"scheduler", "shared_memory", "transport", "worker"},
     # around a function, in workers
     "cache": WORDS | {"transport"},
+    # settings that were found for a function and are kept: read by a pool, written by the advisor
+    "tuned": WORDS | {"cache.code", "cache.keys"},
     # memory: around anything that maps with outcomes, so it knows no pool
     "runs": WORDS | {"sinks", "sources"},
     "pool": WORDS
@@ -77,8 +79,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # jobs in a database, run on a pool
     "jobs": WORDS | {"pool", "runs", "sinks", "sources", "timeline", "transport", "monitoring", "progress"},
     # measures functions on pools; its model is numbers in, a recommendation out
-    "advisor": WORDS | {"pool", "sources", "timeline", "transport"},
-    "advisor.model": {"formatting"},
+    "advisor": WORDS | {"pool", "sources", "timeline", "transport", "tuned"},
+    "advisor.model": {"formatting", "tuned.setting"},
     "advisor.profiling": WORDS,
     # loaded by path into programs that may have no allcores
     "advisor.profiling.sampler": set(),
@@ -87,7 +89,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
     "cli": WORDS
-    | {"advisor", "cache.options", "jobs", "web", "monitoring", "pool", "runs", "sinks", "sources", "timeline"},
+    | {
+        "advisor",
+        "cache.options",
+        "jobs",
+        "web",
+        "monitoring",
+        "pool",
+        "runs",
+        "sinks",
+        "sources",
+        "timeline",
+        "tuned",
+    },
     "demo": {"", "sinks"},
     "__main__": {"cli", "system"},
 }

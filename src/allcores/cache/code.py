@@ -37,10 +37,12 @@ class Facts:
     Args:
         bytes_of: The bytes of a value that is bound to a function (closure, default, argument of a partial); raises an
             Exception if it has none.
+        keeps: Whether a value that code names in a module counts, by its name; None: all that are constants.
     """
 
-    def __init__(self, bytes_of: Callable[[Any], bytes]) -> None:
+    def __init__(self, bytes_of: Callable[[Any], bytes], keeps: Callable[[str, Any], bool] | None = None) -> None:
         self._bytes_of = bytes_of
+        self._keeps = keeps or (lambda name, value: is_constant(value))
         #: functions, classes, and modules with the names that are looked for in them; and whether all that is bound to
         #: them has to have bytes
         self._parts: list[tuple[Any, bool]] = []
@@ -125,7 +127,7 @@ class Facts:
             elif (
                 isinstance(value, (FunctionType, type, functools.partial))
                 or isinstance(getattr(value, "__wrapped__", None), FunctionType)
-                or is_constant(value)
+                or self._keeps(name, value)
             ):
                 yield name, self._bound(value, False)
 

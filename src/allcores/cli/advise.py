@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable
-from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from allcores.cli import input_options
+from allcores.cli import input_options, measured
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
 from allcores.cli.target import check_arguments, resolve
 
-if TYPE_CHECKING:
-    from allcores.advisor.model.code import Names
-    from allcores.sources.base import Source
-
 #: what this command ends with; other commands have other meanings for 3 and 4
 PAYS, STAY, UNRELIABLE = 0, 3, 4
 _CODES = {"parallel": PAYS, "serial": STAY, "unreliable": UNRELIABLE}
-#: seconds that reading the input may take, and items of it that are kept
-READ_S, MOST_ITEMS = 1.5, 1_000_000
 
 _HELP = """Measure FUNCTION over items of INPUT, and say what pays.
 
@@ -78,7 +69,7 @@ def _advise(
     json: bool,
     html: str | None,
 ) -> int:
-    began = _began()
+    began = measured.began()
     check_stdout()
     if html is not None:
         _check_page(html)
@@ -88,14 +79,14 @@ def _advise(
     with reserved_stdout() as standard:
         fn = resolve(function)
         check_arguments(fn, function, [1], "the item")
-        source = _source(inputs, files, format, encoding)
-        items, total = _read(source, inputs)
+        source = measured.source_of(inputs, files, format, encoding)
+        items, total = measured.read(source, inputs)
         if not items:
             raise CommandError("the input has no items: advice needs some to measure the function with")
         advice = advise_named(
             fn,
             items,
-            _names(function, inputs, files, format),
+            measured.names_of(function, inputs, files, format),
             function,
             began=began,
             budget=budget,
@@ -110,81 +101,6 @@ def _advise(
         advice.save_html(html)
         say(f"{html}: written")
     return _CODES[advice.verdict]
-
-
-def _began() -> float:
-    """When this process began, on the clock of `perf_counter`: importing the function is a part of the budget."""
-    from allcores.system import procfs
-
-    started = procfs.started_ns(os.getpid()) if procfs.AVAILABLE else 0
-    age_s = (time.monotonic_ns() - started) / 1e9 if started else 0.0
-    return perf_counter() - min(max(0.0, age_s), 5.0)
-
-
-def _source(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Source[Any]:
-    from allcores.sources.chain import Chain
-    from allcores.sources.files import Files
-    from allcores.sources.open import from_inputs
-
-    if files and inputs:
-        raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
-    if files:
-        parts = [Files(pattern) for pattern in files]
-        return parts[0] if len(parts) == 1 else Chain(parts)
-    if not inputs:
-        raise CommandError("no INPUT: name files, - for standard input, or --files 'PATTERN'")
-    return from_inputs(inputs, format=format, encoding=encoding)
-
-
-def _read(source: Iterable[Any], inputs: tuple[str, ...]) -> tuple[list[Any], int | None]:
-    """Items, and how many there are in all; None if reading them all would take too long."""
-    items: list[Any] = []
-    until = perf_counter() + READ_S
-    iterator = iter(source)
-    for item in iterator:
-        items.append(item)
-        if len(items) % 64 == 0 and (perf_counter() > until or len(items) >= MOST_ITEMS):
-            break
-    else:
-        return items, len(items)
-    close = getattr(iterator, "close", None)
-    if close is not None:
-        close()
-    total = getattr(source, "total", None)
-    return items, total() if total is not None else None
-
-
-def _names(function: str, inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> Names:
-    """How a program gets at them."""
-    from allcores.advisor.model.code import Names
-
-    place, _, dotted = function.rpartition(":")
-    first, *rest = dotted.split(".")
-    imports = []
-    if place.endswith(".py"):
-        folder, name = os.path.split(place)
-        place = name.removesuffix(".py")
-        if folder not in ("", "."):
-            imports += ["import sys", "", f"sys.path.insert(0, {folder!r})"]
-    imports.append(f"from {place} import {first}")
-    return Names(".".join([first, *rest]), tuple(imports), tuple(_items_code(inputs, files, format)))
-
-
-def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> list[str]:
-    """Lines that make `items` of the input; a remark where that takes more than a line or two."""
-    if len(files) == 1:
-        return ["import glob", f"items = sorted(glob.glob({files[0]!r}, recursive=True))"]
-    if len(inputs) == 1 and inputs[0] != "-":
-        path = inputs[0]
-        suffix = os.path.splitext(path)[1].lower()
-        if format == "jsonl" or (format is None and suffix in (".jsonl", ".ndjson")):
-            return ["import json", f"items = [json.loads(line) for line in open({path!r})]"]
-        if format == "csv" or (format is None and suffix == ".csv"):
-            return ["import csv", f"items = list(csv.DictReader(open({path!r}, newline='')))"]
-        known = {".tsv", ".parquet", ".pq", ".npy", ".h5", ".hdf5", ".gz", ".bz2", ".xz", ".zst"}
-        if format == "lines" or (format is None and suffix not in known and not os.path.isdir(path)):
-            return [f"items = [line.rstrip('\\n') for line in open({path!r})]"]
-    return ["items = ...  # the items of the input"]
 
 
 def _check_page(path: str) -> None:

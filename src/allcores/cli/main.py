@@ -32,6 +32,7 @@ class _LateCommands(click.Group):
         "serve": "Serve the jobs console and run jobs, until Ctrl-C or SIGTERM.",
         "top": "Show the pools that run on this machine.",
         "trace": "Turn TIMELINE (of `allcores run --timeline`, or a run's name) into a trace for ui.perfetto.dev.",
+        "tune": "Search the fastest setting for FUNCTION over items of INPUT, and keep it.",
         "work": "Run the jobs of a store, on all cores, until Ctrl-C or SIGTERM: its supervisor.",
     }
 

@@ -168,6 +168,15 @@ def boot_id() -> str | None:
     return None if content is None else content.decode("ascii", "replace").strip()
 
 
+def processor_model() -> str | None:
+    """What the first core calls itself; None if the kernel does not tell."""
+    for line in (read("cpuinfo") or b"").splitlines():
+        name, _, value = line.partition(b":")
+        if name.strip() in (b"model name", b"Hardware", b"cpu model"):
+            return " ".join(value.decode("utf-8", "replace").split()) or None
+    return None
+
+
 def clock_mhz() -> float | None:
     """The clock rate of the first core now, as the kernel tells it; None if it does not."""
     for line in (read("cpuinfo") or b"").splitlines():

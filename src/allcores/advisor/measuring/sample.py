@@ -66,8 +66,13 @@ class Sample:
 
     def look(self, count: int) -> list[tuple[int, Any]]:
         """Items to look at, which stay to be taken."""
-        count = min(count, self.count)
-        return [(index, self._items[index]) for index in (number * self._step % self.count for number in range(count))]
+        return self.look_from(0, count)
+
+    def look_from(self, first: int, count: int) -> list[tuple[int, Any]]:
+        """The same, from the one at a place in the order of this sample on; from its start again at its end."""
+        numbers = range(first, first + min(count, self.count))
+        indices = [number % self.count * self._step % self.count for number in numbers]
+        return [(index, self._items[index]) for index in indices]
 
     def called(self, indices: Iterable[int], times: int = 1) -> None:
         """Note calls."""

@@ -1,0 +1,386 @@
+"""`allcores.tune`: measure settings, one run after the other, and keep the best."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from time import perf_counter
+from typing import Any
+
+from allcores.advisor.measuring import machine
+from allcores.advisor.measuring.machine import Load
+from allcores.advisor.measuring.sample import Sample
+from allcores.advisor.measuring.source_text import unwrapped
+from allcores.advisor.model import costs, search
+from allcores.advisor.model.code import Names
+from allcores.advisor.model.decision import decide
+from allcores.advisor.model.found import Found, found_by, growth
+from allcores.advisor.model.search import Ground, Search, Stage
+from allcores.advisor.model.verdict import Verdict
+from allcores.advisor.probing import Probing, TooSlow
+from allcores.advisor.tuning.code import code_for_tuned
+from allcores.advisor.tuning.pools import Pools
+from allcores.advisor.tuning.record import Tried
+from allcores.advisor.tuning.tuning import Tuning
+from allcores.errors import UsageError
+from allcores.system.tracebacks import hiding
+from allcores.transport import pickling
+from allcores.tuned import facts
+from allcores.tuned.files import Kept, Place
+from allcores.tuned.journal import SearchJournal
+from allcores.tuned.setting import PoolSetting, setting_from
+
+#: seconds for everything, and the least that can be asked for
+BUDGET_S, LEAST_BUDGET_S = 30.0, 2.0
+#: part of them for the probes, and seconds
+PROBE_PART, MOST_PROBE_S = 0.2, 10.0
+#: seconds that are kept for the end
+SPARE_S = 0.2
+#: seconds of an item where none returned
+NEVER_S = 1e6
+#: items by whose bytes an input is known again, and bytes of them
+KNOWN_BY, KNOWN_BYTES = 16, 1 << 20
+
+
+@hiding
+def tune(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    budget: float = BUDGET_S,
+    total: int | None = None,
+) -> Tuning:
+    """Search the fastest setting for a function on this machine, and keep it for `Pool(tuned=fn)`.
+
+    Backend, workers, chunk and depth are tried on real items: all of them on some, the better half on more, the last
+    few against the loop until it is clear. The function is called many times on the same items, so it should be one
+    that may be. What is measured is kept at once: after a kill the same call goes on, and measures nothing twice.
+
+    Args:
+        fn: The function, of one item.
+        items: The input. A sequence is looked into all over; of any other iterable the first items are read, for a
+            second at most.
+        budget: Seconds for everything, those before a kill included; at least 2.
+        total: How many items there are, if `items` cannot tell.
+
+    Returns:
+        The winner with its speed-up over the loop, all that was tried, and what more workers would do.
+
+    Raises:
+        UsageError: There are no items, an option makes no sense, the function raises for every item that was tried,
+            another process tunes it, or the folder of kept settings cannot be used or trusted.
+    """
+    if not callable(fn):
+        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    if not math.isfinite(budget) or budget < LEAST_BUDGET_S:
+        raise UsageError(f"budget={budget!r}: give {LEAST_BUDGET_S:g} seconds or more")
+    if total is not None and total < 0:
+        raise UsageError(f"total={total!r} must be 0 or more")
+    name = getattr(unwrapped(fn), "__name__", type(fn).__name__)
+    names = Names(name if name.isidentifier() else "function")
+    return tune_named(fn, items, names, name, began=perf_counter(), budget=budget, total=total)
+
+
+def tune_named(
+    fn: Callable[[Any], Any],
+    items: Iterable[Any],
+    names: Names,
+    shown: str,
+    *,
+    began: float,
+    budget: float,
+    total: int | None,
+    say: Callable[[str], object] = lambda sentence: None,
+) -> Tuning:
+    """The same with names for the code, a budget that has begun already, and a listener. See `tune`."""
+    now = facts.facts_of(fn)  # before any call: what a function does to its module is not its code
+    place = Place(fn)
+    place.make()
+    with ExitStack() as stack:
+        stack.callback(place.locked().release)
+        place.check(place.path)
+        sample = Sample(items, total=total)
+        if not sample.count:
+            raise UsageError("there are no items: tuning needs some to measure the function with")
+        head = {"version": 1, "facts": now.as_dict(), "input": _input(sample)}
+        journal = SearchJournal(place, head)
+        stack.callback(journal.close)
+        measuring = _Measuring(fn, sample, journal, budget - SPARE_S, began)
+        stack.callback(measuring.close)
+        if journal.replaced:
+            say("the search that was begun for this function was of another input, code or machine: it begins anew")
+        if journal.lines:
+            say(f"going on with a search that was begun: {measuring.resumed} runs are measured")
+        try:
+            measuring.begin()
+        except TooSlow as slow:
+            journal.end()
+            return _too_slow(str(slow), shown, names, sample, perf_counter() - began)
+        measuring.run()
+        found = found_by(measuring.search, max(measuring.earlier_others, measuring.load.others()))
+        kept = None
+        if found.verdict is not Verdict.UNRELIABLE:
+            place.keep(Kept(found.setting, now, found.measured.speedup if found.measured else None, time.time()))
+            kept = place.path
+        if kept is not None or found.busy:
+            journal.end()
+        return _tuning(found, measuring, kept, shown, names)
+
+
+class _Measuring:
+    """One search: reads what was measured, measures what is next, and writes it down.
+
+    Args:
+        fn: The function.
+        sample: Its items.
+        journal: Where measurements are kept.
+        budget: Seconds for all of it.
+        began: When that began, as `perf_counter` tells it.
+    """
+
+    def __init__(
+        self, fn: Callable[[Any], Any], sample: Sample, journal: SearchJournal, budget: float, began: float
+    ) -> None:
+        self.load = Load()
+        self.search = Search(Ground(sample.total, sample.count, 1.0), ())
+        self.calls = 0
+        self.spent = 0.0
+        #: cores' worth of other programs' work, as the process saw it that began this search
+        self.earlier_others = 0.0
+        self._fn = fn
+        self._sample = sample
+        self._journal = journal
+        self._budget = budget
+        self._began = began
+        self._pools = Pools(fn, self.load.cores)
+        self.resumed = sum("run" in line for line in journal.lines)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pools.close()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far, those of an earlier process included."""
+        return self.spent + perf_counter() - self._began
+
+    def begin(self) -> None:
+        """Take in what was measured; without anything, probe the function.
+
+        Raises:
+            TooSlow: One item takes longer than there is time.
+        """
+        for line in self._journal.lines:
+            _take_in(self.search, line)
+            self.calls += int(line.get("calls", 0))
+            self.spent += float(line.get("spent", 0.0))
+            self.earlier_others = float(line.get("others", 0.0))
+        if not self.search.settings:
+            self.search.ground = self._probed()
+            self.search.settings = search.space(self.search.ground, self._budget)
+            self._note({"settings": [each.as_dict() for each in self.search.settings], **_ground(self.search.ground)})
+
+    def run(self) -> None:
+        """Measure until it is clear, or the seconds are over."""
+        warm = [item for _, item in self._sample.look(min(64, self._sample.count))]
+        while True:
+            step = search.next_step(self.search, self._budget - self.seconds)
+            if step is None:
+                return
+            if isinstance(step, Stage):
+                self.search.stages.append(step)
+                self._note(
+                    {
+                        "stage": [each.as_dict() for each in step.settings],
+                        "items": step.items,
+                        "rounds": step.rounds,
+                        "last": step.last,
+                    }
+                )
+                continue
+            start_s = self._pools.ready(step.setting, warm)
+            if start_s is not None and step.setting.place not in self.search.starts:
+                self.search.starts[step.setting.place] = start_s
+            items = self._items(step.stage, step.round, step.items)
+            done, seconds = self._pools.run(step.setting, items, step.most_s)
+            self.search.runs[step.stage, step.round, step.setting] = _item_s(seconds, done)
+            self._note(
+                {
+                    "run": [step.stage, step.round],
+                    "setting": step.setting.as_dict(),
+                    "items": done,
+                    "seconds": seconds,
+                    "start": start_s,
+                },
+                # items that failed were called, too
+                calls=(len(items) if seconds <= step.most_s else done)
+                + (0 if start_s is None else step.setting.workers),
+            )
+
+    def _items(self, stage: int, turn: int, count: int) -> list[Any]:
+        """The items of a round: the same for all of its settings, and after a kill."""
+        total = self._sample.count
+        first = (stage * 7_919 + turn) * count % total
+        taken = self._sample.look_from(first, count)
+        return [item for _, item in taken]
+
+    def _note(self, line: dict[str, Any], *, calls: int = 0) -> None:
+        """Write a line, with the seconds and calls since the last one."""
+        now = perf_counter()
+        passed, self._began = now - self._began, now
+        self.spent += passed
+        self.calls += calls
+        self._journal.add({**line, "spent": passed, "calls": calls, "others": self.load.others()})
+
+    def _probed(self) -> Ground:
+        """What the advisor's probes tell of the function."""
+        seconds = max(1.0, min(PROBE_PART * self._budget, MOST_PROBE_S))
+        probing = Probing(self._fn, self._sample, began=perf_counter(), budget=seconds)
+        try:
+            probes = probing.run()
+        finally:
+            probing.close()
+        self.calls += sum(self._sample.calls.values())
+        decision = decide(probes)
+        # Nothing is left out for a trial that found no gain, for that is what is measured now; only what cannot be.
+        room = probes.machine.memory
+        most = 1 << 20 if room is None or probes.worker_bytes <= 0 else int(0.8 * room / probes.worker_bytes)
+        processes = probes.travel.problem is None and most >= 1
+        return Ground(
+            items=self._sample.total,
+            at_hand=self._sample.count,
+            item_s=probes.timing.wall_s,
+            first_s=probes.timing.first_s,
+            item_bytes=probes.travel.bytes_in + probes.travel.bytes_out,
+            cores=probes.machine.cores,
+            waits=decision.kind in ("waiting", "device"),
+            threads=bool(probes.threads) and "threads" not in decision.impossible,
+            processes=processes,
+            most_workers=max(1, most),
+            model_chunk=costs.chunk_for(probes, max(2, probes.machine.cores)) if processes else None,
+        )
+
+
+_GROUND = (
+    "items",
+    "at_hand",
+    "item_s",
+    "first_s",
+    "item_bytes",
+    "cores",
+    "waits",
+    "threads",
+    "processes",
+    "most_workers",
+    "model_chunk",
+)
+
+
+def _ground(ground: Ground) -> dict[str, Any]:
+    return {"ground": {name: getattr(ground, name) for name in _GROUND}}
+
+
+def _take_in(found: Search, line: dict[str, Any]) -> None:
+    """Take a line of the journal into a search."""
+    if "settings" in line:
+        found.ground = Ground(**line["ground"])
+        found.settings = tuple(setting_from(each) for each in line["settings"])
+    elif "stage" in line:
+        settings = tuple(setting_from(each) for each in line["stage"])
+        found.stages.append(Stage(settings, line["items"], line["rounds"], line["last"]))
+    elif "run" in line:
+        stage, turn = line["run"]
+        setting = setting_from(line["setting"])
+        found.runs[stage, turn, setting] = _item_s(line["seconds"], line["items"])
+        if line["start"] is not None:
+            found.starts.setdefault(setting.place, line["start"])
+
+
+def _item_s(seconds: float, done: int) -> float:
+    """Seconds of an item; very many if none returned."""
+    return max(seconds, 1e-9) / done if done else NEVER_S
+
+
+def _input(sample: Sample) -> dict[str, Any]:
+    """By what an input is known again: its length, and some of its items where these can be pickled."""
+    digest = hashlib.blake2b(digest_size=16)
+    for _, item in sample.look(KNOWN_BY):
+        try:
+            digest.update(pickling.dumps(item)[:KNOWN_BYTES])
+        except Exception:
+            digest.update(type(item).__qualname__.encode())
+    return {"total": sample.total, "digest": digest.hexdigest()}
+
+
+def _tuning(found: Found, measuring: _Measuring, kept: str | None, shown: str, names: Names) -> Tuning:
+    setting, searched = found.setting, measuring.search
+    measured = found.measured
+    return Tuning(
+        function=shown,
+        verdict=found.verdict.value,
+        backend=setting.backend,
+        workers=setting.workers,
+        chunk=setting.chunk,
+        depth=setting.depth,
+        speedup=None if measured is None else measured.speedup,
+        low=None if measured is None else measured.low,
+        high=None if measured is None else measured.high,
+        kept=kept,
+        reasons=found.reasons,
+        tried=tuple(_tried(searched)),
+        growth=growth(searched, setting.backend),
+        items=searched.ground.items,
+        resumed=measuring.resumed,
+        calls=measuring.calls,
+        seconds=measuring.seconds,
+        code=code_for_tuned(setting, names, kept=kept is not None),
+        machine={"cores": measuring.load.cores, "others": measuring.load.others(), **machine.facts()},
+    )
+
+
+def _tried(searched: Search) -> list[Tried]:
+    """All settings that were run: those of later stages first, and of a stage the best."""
+    tried: list[Tried] = []
+    seen: set[PoolSetting] = set()
+    for number in range(len(searched.stages) - 1, -1, -1):
+        stage = searched.stages[number]
+        for each in searched.ranked(number):
+            if each in seen:
+                continue
+            seen.add(each)
+            seconds = searched.measured(number, each)
+            assert seconds is not None
+            runs = sum(setting == each for _, _, setting in searched.runs)
+            has_rounds = stage.last and search.rounds_of(searched, number, each)
+            measured = search.speedup_of(searched, number, each) if has_rounds else None
+            tried.append(Tried(each, number + 1, seconds, runs, measured))
+    return tried
+
+
+def _too_slow(reason: str, shown: str, names: Names, sample: Sample, seconds: float) -> Tuning:
+    """No verdict, for one item took all the time there was."""
+    return Tuning(
+        function=shown,
+        verdict=Verdict.UNRELIABLE.value,
+        backend="serial",
+        workers=1,
+        chunk=None,
+        depth=None,
+        speedup=None,
+        low=None,
+        high=None,
+        kept=None,
+        reasons=(reason,),
+        tried=(),
+        growth=None,
+        items=sample.total,
+        resumed=0,
+        calls=sum(sample.calls.values()),
+        seconds=seconds,
+        code=code_for_tuned(PoolSetting("serial"), names, kept=False),
+        machine={"cores": os.cpu_count(), **machine.facts()},
+    )

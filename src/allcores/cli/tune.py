@@ -1,0 +1,97 @@
+"""`allcores tune`: search the fastest setting for a function over an input, and keep it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from allcores.cli import input_options, measured
+from allcores.cli.exits import CommandError
+from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
+from allcores.cli.target import check_arguments, resolve
+
+#: what this command ends with, as `allcores advise` does
+_CODES = {"parallel": 0, "serial": 3, "unreliable": 4}
+
+_HELP = """Search the fastest setting for FUNCTION over items of INPUT, and keep it.
+
+Backend, workers, chunk and depth: all are tried on some items, the better half on more, and the last few against the
+loop until it is clear. What is measured is kept at once: after Ctrl-C or a kill the same command goes on. The winner is
+kept for this function and machine; allcores run --tuned and Pool(tuned=function) use it, until the function's code,
+Python, the cores or a library change. FUNCTION and INPUT are as for allcores run. The function is called many times on
+the same items.
+
+\b
+  allcores tune work.py:measure urls.txt
+  allcores tune work.py:clean big.jsonl --budget 120 --json
+"""
+_EPILOG = """\b
+Exit codes:
+    0  it pays, that was measured, and the setting is kept
+    2  an option or the function is wrong, an input cannot be read, or what is kept cannot be trusted
+    3  stay with the loop, which is kept
+    4  unreliable: the machine was too busy, or the time too short, to tell; nothing is kept
+"""
+
+
+@click.command("tune", help=_HELP, epilog=_EPILOG, context_settings={"max_content_width": 110})
+@click.argument("function")
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
+@click.option("--files", metavar="PATTERN", multiple=True, help="Items are the paths that match; repeatable.")
+@input_options.input_format
+@input_options.encoding
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=2),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For everything, those before a kill included.",
+)
+@click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
+def command(**given: Any) -> int:
+    """The click command; its help is above."""
+    return _tune(**given)
+
+
+def _tune(
+    function: str,
+    inputs: tuple[str, ...],
+    files: tuple[str, ...],
+    format: Any,
+    encoding: str,
+    budget: float,
+    json: bool,
+) -> int:
+    began = measured.began()
+    check_stdout()
+    from allcores.advisor.tuning.tune import tune_named
+
+    # What the function, or its module, prints is not a part of the answer.
+    with reserved_stdout() as standard:
+        fn = resolve(function)
+        check_arguments(fn, function, [1], "the item")
+        source = measured.source_of(inputs, files, format, encoding)
+        items, total = measured.read(source, inputs)
+        if not items:
+            raise CommandError("the input has no items: tuning needs some to measure the function with")
+        try:
+            tuning = tune_named(
+                fn,
+                items,
+                measured.names_of(function, inputs, files, format),
+                function,
+                began=began,
+                budget=budget,
+                total=total,
+                say=say,
+            )
+        except KeyboardInterrupt:
+            say("what was measured is kept: the same command goes on")
+            raise
+        if json:
+            write_json(tuning.as_dict(), fd=standard)
+    if not json:
+        show(str(tuning))
+    return _CODES[tuning.verdict]

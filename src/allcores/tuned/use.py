@@ -1,0 +1,48 @@
+"""What a pool is given by `tuned=`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from allcores.errors import UsageError
+from allcores.tuned.facts import facts_of
+from allcores.tuned.files import Kept, Place
+from allcores.tuned.holds import differences
+
+
+def kept_for(function: Callable[..., Any]) -> Kept:
+    """What was found for a function on this machine.
+
+    Raises:
+        UsageError: Nothing was, it does not hold any more, or it cannot be trusted.
+    """
+    if not callable(function):
+        raise UsageError(f"tuned={function!r} must be the function that was tuned")
+    place = Place(function)
+    now = facts_of(function)
+    kept = place.read()
+    again = f"allcores tune MODULE:{now.function.rpartition('.')[2]} INPUT, or allcores.tune(function, items)"
+    if kept is None:
+        raise UsageError(f"{now.function} was not tuned on this machine ({place.folder} has nothing of it): {again}")
+    changed = differences(kept.facts, now)
+    if changed:
+        raise UsageError(
+            f"what was tuned for {now.function} does not hold any more: {'; '.join(changed)}. Tune again: {again}"
+        )
+    return kept
+
+
+def is_of(tuned: Any, function: Any) -> bool:
+    """Whether a map's function is the one that was tuned, perhaps with constants bound to it."""
+    while True:
+        if function is tuned or function == tuned:
+            return True
+        if not isinstance(function, partial):
+            return False
+        if isinstance(tuned, partial) and function.func == tuned.func:
+            # Python makes one partial of two
+            first = function.args[: len(tuned.args)]
+            return first == tuned.args and {**function.keywords, **tuned.keywords} == function.keywords
+        function = function.func

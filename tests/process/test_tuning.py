@@ -1,0 +1,249 @@
+"""The search for a setting with real functions, real pools, real kills. Speeds are not asserted.
+
+The machine may be busy, and then the verdict is "unreliable", and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process import advised
+from tests.process.waiting import wait_until
+
+import allcores
+from allcores import UsageError
+from allcores.advisor.tuning import tuning as tuning_file
+from allcores.tuned.files import Place
+from allcores.tuned.journal import lines_of
+
+BUDGET_S = 3.0
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def check_against_schema(tuning: allcores.Tuning) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(Path(tuning_file.__file__).with_name("tuning.schema.json").read_text())
+    found = json.loads(json.dumps(tuning.as_dict(), allow_nan=False))
+    jsonschema.Draft202012Validator(schema).validate(found)
+
+
+def test_a_loop_in_python_gets_processes_and_that_is_kept() -> None:
+    tuning = allcores.tune(advised.loop, range(2_000), budget=BUDGET_S)
+    check_against_schema(tuning)
+    assert tuning.verdict != "serial"
+    if tuning.tried:  # none, where so much else runs that the probes take all the time
+        assert {each.setting.backend for each in tuning.tried} == {"serial", "processes"}
+        assert any(each.setting.chunk for each in tuning.tried)
+        assert len({each.setting.workers for each in tuning.tried}) > 1
+    place = Place(advised.loop)
+    if tuning.verdict == "parallel":
+        kept = place.read()
+        assert kept is not None
+        assert tuning.kept == place.path
+        assert (kept.setting.backend, kept.setting.workers) == (tuning.backend, tuning.workers)
+        assert tuning.speedup == kept.speedup
+        assert "allcores.Pool(tuned=loop)" in tuning.code
+        assert not os.path.exists(place.journal)
+    else:
+        assert tuning.kept is None
+        assert place.read() is None
+
+
+def test_too_little_work_stays_in_the_loop() -> None:
+    tuning = allcores.tune(advised.square, range(100_000), budget=BUDGET_S)
+    check_against_schema(tuning)
+    assert tuning.verdict != "parallel"
+    assert str(tuning).startswith("square: ")
+    if tuning.verdict == "serial":
+        assert tuning.backend == "serial"
+        assert "for item in items" in tuning.code
+        kept = Place(advised.square).read()
+        assert kept is not None and kept.setting.backend == "serial"
+
+
+def test_who_waits_gets_more_workers_than_cores() -> None:
+    tuning = allcores.tune(advised.wait, range(400), budget=6)
+    check_against_schema(tuning)
+    if tuning.tried:
+        assert {each.setting.backend for each in tuning.tried} >= {"serial", "threads"}
+        assert tuning.workers > allcores.core_budget().workers
+
+
+def test_depths_are_tried_with_the_best() -> None:
+    tuning = allcores.tune(advised.loop, range(2_000), budget=6)
+    if any(each.measured is not None for each in tuning.tried):
+        assert {each.setting.depth for each in tuning.tried} == {None, 1, 8}
+
+
+def test_what_cannot_travel_is_tried_in_a_loop_and_in_threads_alone() -> None:
+    import threading
+
+    tuning = allcores.tune(advised.with_lock, [(threading.Lock(), n) for n in range(100)], budget=BUDGET_S)
+    assert "processes" not in {each.setting.backend for each in tuning.tried}
+
+
+@pytest.mark.parametrize(("function", "words"), [(advised.fail, "ValueError: no"), (advised.end, "ends its process")])
+def test_a_function_that_does_not_work_is_told(function: Any, words: str, home: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        allcores.tune(function, range(10), budget=2)
+    assert not list(home.rglob("*.json"))
+
+
+def test_a_function_that_hangs_costs_the_budget() -> None:
+    tuning = allcores.tune(advised.hang, range(10), budget=2)
+    assert tuning.verdict == "unreliable"
+    assert "was not done after" in tuning.reasons[0]
+    check_against_schema(tuning)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"items": []}, "there are no items"),
+        ({"budget": 0.1}, "budget=0.1"),
+        ({"fn": 3}, "cannot be called"),
+        ({"total": -1}, "total=-1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given: dict[str, object], words: str) -> None:
+    arguments: dict[str, object] = {"fn": advised.square, "items": range(3), **given}
+    with pytest.raises(UsageError, match=words):
+        allcores.tune(**arguments)  # type: ignore[arg-type]
+
+
+# --- a kill in the middle -------------------------------------------------------------------------
+
+PROGRAM = """
+import json, sys
+import allcores
+from tests.process import advised
+
+tuning = allcores.tune(advised.loop, range(int(sys.argv[1])), budget=float(sys.argv[2]))
+print(json.dumps(tuning.as_dict()))
+"""
+
+
+def begin(items: int = 3_000, budget: float = 6.0) -> subprocess.Popen[str]:
+    """A process of its own that tunes, and a session, so that its workers can be looked for."""
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(items), str(budget)],
+        cwd=root,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def runs_in(journal: str) -> list[tuple[int, int, str]]:
+    """(stage, round, setting) of the runs that a journal has."""
+    try:
+        lines, _ = lines_of(Path(journal).read_bytes())
+    except FileNotFoundError:
+        return []
+    return [(*line["run"], json.dumps(line["setting"])) for line in lines if "run" in line]
+
+
+def kill_after(process: subprocess.Popen[str], journal: str, runs: int) -> None:
+    """Kill a search with SIGKILL once so many runs are in its journal."""
+    wait_until(lambda: len(runs_in(journal)) >= runs or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice() -> None:
+    journal = Place(advised.loop).journal
+    kill_after(begin(), journal, 3)
+    first = Path(journal).read_bytes()
+    done = runs_in(journal)
+    assert len(done) >= 3
+    kill_after(begin(), journal, len(done) + 2)
+    second = Path(journal).read_bytes()
+    _, whole = lines_of(first)
+    assert second.startswith(first[:whole]), "what was measured is kept as it is"
+    again = runs_in(journal)
+    assert len(again) >= len(done) + 2
+    assert len(set(again)) == len(again), "nothing is measured twice"
+    process = begin()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    found = json.loads(out)
+    assert found["resumed"] == len(again)
+    assert sum(each["runs"] for each in found["tried"]) > len(again)
+    assert (found["kept"] is None) == (found["verdict"] == "unreliable")
+
+
+def test_the_seconds_before_a_kill_count() -> None:
+    journal = Place(advised.loop).journal
+    kill_after(begin(), journal, 4)
+    lines, _ = lines_of(Path(journal).read_bytes())
+    spent = sum(line.get("spent", 0.0) for line in lines)
+    assert spent > 0
+    tuning = allcores.tune(advised.loop, range(3_000), budget=6.0)
+    assert tuning.seconds > spent
+    assert tuning.resumed == len(runs_in(journal)) or tuning.resumed >= 4
+    assert tuning.calls > sum(line.get("calls", 0) for line in lines)
+
+
+def test_another_input_is_another_search() -> None:
+    journal = Place(advised.loop).journal
+    kill_after(begin(items=3_000), journal, 2)
+    tuning = allcores.tune(advised.loop, range(2_999), budget=BUDGET_S)
+    assert tuning.resumed == 0
+    assert tuning.items == 2_999
+
+
+def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there() -> None:
+    journal = Place(advised.loop).journal
+    kill_after(begin(), journal, 4)
+    data = bytearray(Path(journal).read_bytes())
+    data[len(data) * 3 // 4] ^= 0xFF
+    Path(journal).write_bytes(data)
+    left = len(runs_in(journal))
+    tuning = allcores.tune(advised.loop, range(3_000), budget=6.0)
+    assert tuning.resumed == left
+
+
+def test_two_at_once_are_refused_with_the_process_that_is_there() -> None:
+    process = begin()
+    journal = Place(advised.loop).journal
+    wait_until(lambda: len(runs_in(journal)) >= 1 or process.poll() is not None)
+    with pytest.raises(UsageError, match=f"process {process.pid} is tuning this function"):
+        allcores.tune(advised.loop, range(3_000), budget=BUDGET_S)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    # what it held is free again, and others may be tuned at any time
+    assert allcores.tune(advised.loop, range(3_000), budget=BUDGET_S).resumed >= 1
+
+
+def test_another_function_is_tuned_beside_it() -> None:
+    process = begin()
+    journal = Place(advised.loop).journal
+    wait_until(lambda: len(runs_in(journal)) >= 1 or process.poll() is not None)
+    assert allcores.tune(advised.square, range(1_000), budget=2).resumed == 0
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def test_a_journal_of_another_user_is_not_believed() -> None:
+    place = Place(advised.square)
+    place.make()
+    Path(place.journal).write_text("")
+    os.chmod(place.journal, 0o666)
+    with pytest.raises(UsageError, match="cannot be trusted: others may write to it"):
+        allcores.tune(advised.square, range(1_000), budget=2)
+    assert Path(place.journal).read_text() == ""
