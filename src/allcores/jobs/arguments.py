@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import pydantic
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from allcores.errors import UsageError
 from allcores.jobs.errors import ArgumentErrors
+from allcores.jobs.json_values import NotJson, plain_json
 from allcores.jobs.uploads import UploadedFile
 
 #: the name of a first parameter that gets the running job
@@ -188,13 +187,13 @@ class Arguments:
         wrong: dict[str, list[str]] = {}
         plain: dict[str, Any] = {}
         for name, value in given.items():
+            if not isinstance(name, str):
+                wrong[repr(name)] = ["names of arguments are texts"]
+                continue
             try:
-                plain[name] = to_jsonable_python(value, inf_nan_mode="constants")
-                path = next(_not_numbers(plain[name], str(name)), None)
-                if path is not None:
-                    wrong[path] = ["NaN and infinity are no numbers of JSON: send a text, or leave it out"]
-            except (PydanticSerializationError, ValueError, RecursionError) as error:
-                wrong[str(name)] = [f"it cannot be written as JSON: {error}"]
+                plain[name] = plain_json(value, characters=True)
+            except NotJson as error:
+                wrong[".".join(map(str, (name, *error.path)))] = [f"it {error.reason}"]
         if wrong:
             raise ArgumentErrors(self._name, wrong)
         return plain
@@ -220,19 +219,6 @@ class Arguments:
 
     def _stored(self, model: pydantic.BaseModel) -> dict[str, Any]:
         return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-def _not_numbers(value: Any, path: str) -> Iterator[str]:
-    """Where in a value NaN and infinity are."""
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            yield path
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield from _not_numbers(each, f"{path}.{key}")
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _not_numbers(each, f"{path}.{index}")
 
 
 def _choice(text: str, parameter: Parameter) -> Any:

@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from allcores.jobs.errors import JobFailed, TaskNotFound
-from allcores.jobs.model import Job, Submission, Submitted
+from allcores.jobs.model import BadJob, Job, Submission, Submitted
+from allcores.jobs.rows import shown
 from allcores.jobs.running_job import FAILED_ITEMS
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place, Registry
@@ -75,6 +76,8 @@ class Queue:
         if isinstance(run_at, datetime):
             run_at = run_at.timestamp()
         if delay is not None:
+            if isinstance(delay, bool) or not isinstance(delay, int | float):
+                raise BadJob(f"the delay is a number of seconds, not {shown(delay)}")
             run_at = (time.time() if run_at is None else run_at) + delay
         return Submission(
             task,

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import mimetypes
 import os
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
 from allcores.errors import UsageError
+from allcores.jobs.json_values import NotJson, plain_json
 from allcores.runs.options import RunResult
 from allcores.system import own_files
 
@@ -123,29 +121,17 @@ def encode(value: Any) -> str:
     """A result as JSON text.
 
     Raises:
-        UsageError: If it cannot be written as JSON, or is no number where it should be one.
+        UsageError: If it cannot be written as JSON, without a loss (`plain_json`).
     """
     if isinstance(value, RunResult):
         value = run_summary(value)
     try:
-        plain = to_jsonable_python(value, inf_nan_mode="constants")
-        return json.dumps(plain, allow_nan=False, separators=(",", ":"))
-    except (PydanticSerializationError, ValueError, RecursionError, TypeError) as error:
-        what = "it has NaN or an infinity, which are no numbers of JSON" if _has_nan(value) else str(error)
+        return json.dumps(plain_json(value), allow_nan=False, separators=(",", ":"))
+    except NotJson as error:
         raise UsageError(
-            f"the task returned a {type(value).__name__} that cannot be kept as JSON: {what}. Return plain values, or"
+            f"the task returned a {type(value).__name__} that cannot be kept as JSON: {error}. Return plain values, or"
             " write a file to job.result_path(name)"
         ) from None
-
-
-def _has_nan(value: Any, depth: int = 0) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if depth > 100:
-        return False
-    if isinstance(value, dict):
-        return any(_has_nan(each, depth + 1) for each in value.values())
-    return isinstance(value, (list, tuple)) and any(_has_nan(each, depth + 1) for each in value)
 
 
 def run_summary(result: RunResult) -> dict[str, Any]:

@@ -18,6 +18,8 @@ MAX_JSON = 4 * 1024**2
 MAX_DEPTH = 100
 #: characters of names: of a task, a tag, a key, of who submits
 MAX_NAME = 500
+#: tags of one job
+MAX_TAGS = 20
 #: characters of notes, messages and tracebacks; the middle of longer ones is left out
 MAX_TEXT = 64 * 1024
 
@@ -83,6 +85,15 @@ def check_name(text: Any, what: str, *, empty: bool = False) -> str:
     if not text.isprintable():
         raise BadJob(f"{what} has characters that cannot be printed: {text!r}")
     return str(text)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: not for pages, and whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer with too many digits, or an object that has no text
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def plain_text(text: str) -> str:

@@ -6,6 +6,7 @@ Everything here happens in the process of the job, see `job_process`.
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from allcores.jobs import stacks
 from allcores.jobs.errors import JobDrained
 from allcores.jobs.job_files import JobFiles, RunOfJob
 from allcores.jobs.results import ResultFolder
+from allcores.jobs.rows import shown
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind, Outcome
 from allcores.pool.pool import Pool
@@ -45,6 +47,8 @@ COMMIT_ITEMS, OF_RUN = 25, 400
 UNDER_WAY, EACH_UNDER_WAY = 200, 8
 #: seconds for which a run of an attempt that has just been ended may still be held
 HELD_S = 5.0
+#: what is counted is below it, as everywhere where it may be kept
+MOST_ITEMS = 1 << 63
 #: the tag of a job that runs only the failed items of its parent again
 FAILED_ITEMS = "failed-items"
 
@@ -248,11 +252,16 @@ class RunningJob:
             total: Of how many; None if that is not known.
             failed: What failed.
             note: A line to show.
+
+        Raises:
+            UsageError: If these are no numbers of things.
         """
+        done, failed = _count(done, "done"), _count(failed, "failed")
+        total = None if total is None else _count(total, "total")
         counting = self._counting
         if counting.total != total or done < counting.done:
             counting.begin(total)
-        counting.done, counting.failed, counting.note = int(done), int(failed), str(note)[:500]
+        counting.done, counting.failed, counting.note = done, failed, str(note)[:500]
 
     def log(self, text: str, *arguments: Any) -> None:
         """Add a line to the job's log, which its page shows; `arguments` are put in as by `logging`."""
@@ -374,6 +383,17 @@ class RunningJob:
         self._streams.append(stream)
         if self.draining:
             stream.stop()
+
+
+def _count(value: Any, what: str) -> int:
+    """A number of items as whole one; NumPy's, and floats such as 3.0, are meant so."""
+    try:
+        found = int(value) if isinstance(value, float) else operator.index(value)
+    except (TypeError, ValueError, OverflowError):
+        found = -1
+    if not 0 <= found < MOST_ITEMS:
+        raise UsageError(f"job.progress({what}={shown(value)}): give a whole number from 0 on, below 2**63")
+    return found
 
 
 class _Hooks(RunHooks):

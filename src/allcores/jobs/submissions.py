@@ -16,10 +16,10 @@ from allcores.jobs import schema
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import BadJob, Job, KeyConflict, State, Submission, Submitted
 from allcores.jobs.reading import among, jobs_where, rows_of
-from allcores.jobs.rows import check_name, digest, dumps, job_from_row, new_id
+from allcores.jobs.rows import MAX_TAGS, check_name, digest, dumps, job_from_row, new_id, shown
 
-#: tags of one job
-MAX_TAGS = 20
+#: seconds since 1970 of what no calendar shows any more
+YEAR_10000 = 253_402_300_800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
     if not isinstance(given, list | tuple) or len(given) > MAX_TAGS:
         raise BadJob(f"tags are a list of at most {MAX_TAGS} texts")
     tags = list(dict.fromkeys(check_name(each, "a tag") for each in given))
-    run_at = now if submission.run_at is None else _number(submission.run_at, "run_at")
+    run_at = now if submission.run_at is None else _moment(submission.run_at)
     key = submission.key
     task = check_name(submission.task, "the task's name")
     return Prepared(
@@ -80,15 +80,26 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
 
 
 def _number(value: Any, what: str, above: float = -math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
+    try:
+        found = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    except OverflowError:  # an integer
+        found = math.inf
+    if not math.isfinite(found) or found <= above:
         more = "" if above == -math.inf else f" above {above:g}"
-        raise BadJob(f"{what} is a number of seconds{more}, not {value!r}")
-    return float(value)
+        raise BadJob(f"{what} is a number of seconds{more}, not {shown(value)}")
+    return found
+
+
+def _moment(value: Any) -> float:
+    found = _number(value, "run_at")
+    if not 0 <= found < YEAR_10000:
+        raise BadJob(f"run_at is a time after 1970 and before the year 10000, in seconds since 1970, not {found!r}")
+    return found
 
 
 def _whole(value: Any, what: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
-        raise BadJob(f"{what} is a whole number from {least} on, below {2**31}, not {value!r}")
+        raise BadJob(f"{what} is a whole number from {least} on, below {2**31}, not {shown(value)}")
     return value
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, overload
 from allcores.errors import UsageError
 from allcores.jobs.arguments import Arguments
 from allcores.jobs.errors import TaskNotFound
+from allcores.jobs.rows import MAX_TAGS, check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: where tasks are: "package.module", "path/to/tasks.py", or the module
@@ -31,6 +32,8 @@ Place = str | os.PathLike[str] | ModuleType
 _MARK = "__allcores_task__"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 CATCH_UP = ("latest", "all", "none")
+#: what is longer is meant to be None, which is any time (and no clock of the system's counts on to it)
+MOST_SECONDS = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ def task(
         arguments = Arguments(called, target)
         if schedule is not None:
             _check_needs_none(called, target, arguments)
-        marks = (tags,) if isinstance(tags, str) else tuple(tags)
+        marks = _marks(called, tags)
         description = (inspect.getdoc(target) or "").partition("\n\n")[0].replace("\n", " ")
         made = Task(
             called, target, timeout, retries, float(backoff), float(backoff_most), priority, marks, schedule, timezone,
@@ -167,24 +170,36 @@ def _check(
     catch_up: str,
 ) -> None:
     def number(value: object) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MOST_SECONDS
 
     if timeout is not None and not (number(timeout) and timeout > 0):
         raise UsageError(f"task {name!r}: timeout={timeout!r} must be a number of seconds above 0, or None")
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise UsageError(f"task {name!r}: retries={retries!r} must be a whole number, 0 or more")
-    if not (number(backoff) and backoff >= 0 and number(backoff_most) and backoff_most >= 0):
+    if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries < 2**31:
+        raise UsageError(f"task {name!r}: retries={retries!r} must be a whole number from 0 on, below 2**31")
+    if not (number(backoff) and number(backoff_most)):
         raise UsageError(
             f"task {name!r}: backoff={backoff!r}, backoff_most={backoff_most!r} must be seconds, 0 or more"
         )
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise UsageError(f"task {name!r}: priority={priority!r} must be a whole number")
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) >= 2**31:
+        raise UsageError(f"task {name!r}: priority={priority!r} must be a whole number between -2**31 and 2**31")
     if catch_up not in CATCH_UP:
         raise UsageError(f"task {name!r}: catch_up={catch_up!r} must be one of {', '.join(map(repr, CATCH_UP))}")
     if schedule is not None:
         from allcores.jobs.cron_text import check_cron
 
         check_cron(name, schedule, timezone)
+
+
+def _marks(name: str, tags: Iterable[str]) -> tuple[str, ...]:
+    marks = (tags,) if isinstance(tags, str) else tuple(tags)
+    if len(marks) > MAX_TAGS:
+        raise UsageError(f"task {name!r}: it has {len(marks)} tags, and {MAX_TAGS} are allowed")
+    for each in marks:
+        try:
+            check_name(each, "a tag")
+        except UsageError as error:
+            raise UsageError(f"task {name!r}: {error}") from None
+    return marks
 
 
 def _check_needs_none(name: str, function: Callable[..., Any], arguments: Arguments) -> None:

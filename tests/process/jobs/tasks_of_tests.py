@@ -152,6 +152,21 @@ def not_json() -> Any:
     return object()
 
 
+@task
+def same_keys() -> Any:
+    return {"by_id": {1: "a", "1": "b"}}
+
+
+@task
+def same_keys_with_job(job) -> Any:  # type: ignore[no-untyped-def]
+    return {"by_id": {1: "a", "1": "b"}}
+
+
+@task
+def odd_progress(job, odd: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    job.progress(**{"done": 1, **odd})
+
+
 def one_item(item: str) -> int:
     path, number = item.rsplit(":", 1)
     note(path, number)

@@ -46,6 +46,22 @@ def test_what_is_no_json_fails_with_a_way_out(running: Running) -> None:
     assert "cannot be kept as JSON" in job.error.message and "job.result_path" in job.error.message
 
 
+def test_a_result_with_two_keys_that_are_one_fails_and_names_them(running: Running) -> None:
+    for task in ("same_keys", "same_keys_with_job"):
+        job = running.run(task)
+        assert (job.state, job.result) == ("failed", None) and job.error is not None
+        assert "value['by_id'] has the keys 1 and '1', which are both '1' in JSON" in job.error.message
+
+
+def test_progress_that_is_no_number_fails_the_job(running: Running) -> None:
+    for odd in ({"done": "nan"}, {"total": -1}, {"total": 10**30}, {"failed": [1]}):
+        job = running.run("odd_progress", {"odd": odd})
+        assert job.state == "failed" and job.error is not None
+        assert "give a whole number from 0 on" in job.error.message
+    job = running.run("odd_progress", {"odd": {"done": 3.0, "total": 2**62}})
+    assert job.progress is not None and (job.progress.done, job.progress.total) == (3, 2**62)
+
+
 def test_a_large_result_is_a_file(running: Running) -> None:
     job = running.run("large", {"size": 300_000})
     assert (job.state, job.result) == ("succeeded", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -316,13 +317,18 @@ def test_what_cannot_be_kept_is_refused_by_name(store: JobStore, value: object, 
         Submission("f\n", {}),
         Submission("f", {}, priority=2**40),
         Submission("f", {}, run_at=float("inf")),
+        Submission("f", {}, run_at=1e300),
+        Submission("f", {}, run_at=-1.0),
+        Submission("f", {}, run_at=10**5000),
         Submission("f", {}, timeout=0),
+        Submission("f", {}, timeout=10**400),
+        Submission("f", {}, retries=10**5000),
         Submission("f", {}, retries=-1),
         Submission("f", {}, tags=("",)),
         Submission("f", {}, tags=tuple(map(str, range(21)))),
         Submission("f", {}, key="k" * 501),
     ],
-    ids=str,
+    ids=itertools.count(),
 )
 def test_bad_submissions_are_refused(store: JobStore, submission: Submission) -> None:
     with pytest.raises(BadJob):

@@ -167,6 +167,14 @@ def test_what_json_cannot_hold_is_refused() -> None:
     assert errors(typed, {"n": 1, "any_json": deep}).keys() == {"any_json"}
 
 
+def test_what_would_be_lost_is_refused_by_its_place() -> None:
+    wrong = errors(typed, {"n": 1, "any_json": {"deep": [{1: "a", "1": "b"}]}})
+    assert wrong == {"any_json.deep.0": ["it has the keys 1 and '1', which are both '1' in JSON"]}
+    assert errors(typed, {"n": 10**5000}).keys() == {"n"}
+    assert errors(typed, {"n": 1, "text": "\udcff"}).keys() == {"text"}
+    assert errors(typed, {"n": 1, ("x", 1): 2}) == {"('x', 1)": ["names of arguments are texts"]}  # type: ignore[dict-item]
+
+
 def test_forms_send_texts() -> None:
     found = task_of(typed)
     assert found is not None
@@ -219,6 +227,12 @@ def test_the_schema_is_that_of_an_object() -> None:
         ({"retries": True}, "retries=True"),
         ({"backoff": -1}, "backoff=-1"),
         ({"priority": "high"}, "priority='high'"),
+        ({"priority": 2**40}, "below|between"),
+        ({"retries": 2**40}, "retries=1099511627776"),
+        ({"timeout": math.inf}, "timeout=inf"),
+        ({"backoff_most": math.inf}, "backoff_most=inf"),
+        ({"tags": ["fine", "two\nlines"]}, r"a tag has characters that cannot be printed: 'two\\nlines'"),
+        ({"tags": map(str, range(21))}, "21 tags"),
         ({"name": "no name"}, "is no name of a task"),
         ({"catch_up": "some"}, "catch_up='some'"),
         ({"schedule": "* * * *"}, "is no cron text"),
