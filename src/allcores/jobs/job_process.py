@@ -1,7 +1,8 @@
 """The process of a job whose task gets the running job: what runs in it.
 
-It is a fresh interpreter in a session of its own, so that it and all that it starts can be found and ended. It ends
-with its supervisor: by the kernel's signal, and by the end of the socket to it.
+It is a fresh interpreter in a session of its own, with a mark in its environment, and what its children leave behind
+becomes its own child: so it and all that it starts can be found and ended (`descendants`). It ends with its supervisor:
+by the kernel's signal, and by the end of the socket to it.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ def main(descriptor: int, parent: int) -> None:
         parent: Its pid.
     """
     posix.die_with_parent(parent)
+    posix.adopt_orphans()
     own_imports.install()
     pipe = MessagePipe(socket.socket(fileno=posix.move_fd_high(descriptor)))
     supervisor = SupervisorOfProcess(pipe)

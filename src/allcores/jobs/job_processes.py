@@ -8,17 +8,23 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from allcores.jobs import descendants
 from allcores.jobs.messages import MessagePipe
 from allcores.jobs.model import Claim
 from allcores.jobs.plain_call import Answer
-from allcores.system import fork_lock, posix, procfs
+from allcores.system import fork_lock, posix
 
 #: seconds between SIGTERM and SIGKILL
 TERMINATE_S = 0.25
+#: seconds for which what a job started is killed before its process, below which it is found
+FIRST_S = 2.0
+#: looks at what is left of that in one go, and seconds between them
+_LOOKS, _LOOK_S = 5, 0.001
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +60,7 @@ class JobProcess:
     progress: dict[str, Any] | None = None
     last_progress: dict[str, Any] | None = None
     told_pid: bool = False
+    killing_since: float | None = None
     popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
@@ -75,6 +82,7 @@ class JobProcess:
                         pass_fds=[theirs.fileno()],
                         stdin=subprocess.DEVNULL,
                         start_new_session=True,
+                        env={**os.environ, descendants.MARK: descendants.mark_of(claim.job.id, claim.attempt)},
                     )
                 except BaseException:
                     ours.close()
@@ -125,16 +133,46 @@ class JobProcess:
             self.kill_at = now + TERMINATE_S
             posix.end_group(self.pid, signal.SIGTERM)
 
+    @property
+    def by_force(self) -> bool:
+        """Whether its attempt did not come to its own end: then nothing that it started may live on."""
+        if self.answer is None:
+            return True
+        return not self.answer.ok and self.ended_for not in (None, "boot")
+
     def kill(self) -> None:
-        """Kill it, and everything in its session."""
-        for pid in (self.pid, *session_of(self.pid)):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill it and what it started; to be called again until it can be collected.
+
+        What it started comes first: as long as it is there, stopped, all of that is below it.
+        """
+        if self.killing_since is None:
+            self.killing_since = time.monotonic()
+            if self.by_force:
+                self._signal(signal.SIGSTOP)
+            descendants.kill(self._elsewhere())
+        looks = _LOOKS if self.by_force and time.monotonic() < self.killing_since + FIRST_S else 0
+        for _ in range(looks):
+            if not descendants.kill(descendants.below(self.pid)):
+                break
+            time.sleep(_LOOK_S)
+        else:
+            if looks:
+                return
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, number)
+
+    def _elsewhere(self) -> set[descendants.Process]:
+        """What it started, as far as that is known without it."""
+        found = descendants.in_session(self.pid)
+        return found | descendants.marked(self.claim.job.id, self.claim.attempt) if self.by_force else found
 
     def collect(self) -> tuple[int, int] | None:
         """How it ended: its wait status, and its largest resident memory in bytes; None while it lives.
 
-        Once it is collected, nothing of its session is left.
+        Once it is collected, `leftovers` ends the rest.
         """
         try:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
@@ -147,25 +185,14 @@ class JobProcess:
             self.popen.returncode = os.waitstatus_to_exitcode(status)
         return status, memory
 
-    def leftovers(self) -> list[int]:
-        """What it started and did not end; killed here."""
-        found = session_of(self.pid)
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        return found
+    def leftovers(self) -> bool:
+        """Kill what it started and did not end, once it is collected; whether there was something.
+
+        After an attempt that came to its own end, what left its session is left alone: a daemon that is meant to be.
+        """
+        # Itself it is not: it is collected.
+        return bool(descendants.kill(self._elsewhere()))
 
     def close(self) -> None:
         """Close the socket."""
         self.pipe.close()
-
-
-def session_of(leader: int) -> list[int]:
-    """Processes of a session, without its leader and those that only wait to be reaped."""
-    found = []
-    with contextlib.suppress(OSError):
-        for pid in procfs.processes():
-            fields = procfs.stat_fields(pid)
-            if pid != leader and fields is not None and int(fields[3]) == leader and fields[0] not in (b"Z", b"X"):
-                found.append(pid)
-    return found

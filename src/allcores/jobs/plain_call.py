@@ -10,7 +10,7 @@ import traceback
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from allcores.jobs import stacks, uploads
+from allcores.jobs import descendants, stacks, uploads
 from allcores.jobs.results import ResultFolder, encode, kept
 from allcores.jobs.tasks import Registry
 from allcores.system import own_imports
@@ -57,12 +57,14 @@ class JobCall(NamedTuple):
 
     Attributes:
         job: Its id.
+        attempt: Its number, from 1.
         task: Name of the task.
         arguments: As stored.
         store_folder: Where files are.
     """
 
     job: str
+    attempt: int
     task: str
     arguments: dict[str, Any]
     store_folder: str
@@ -84,7 +86,10 @@ def run(call: JobCall) -> tuple[Any, ...]:
     """
     stacks.listen(call.store_folder)
     started = perf_counter()
+    # What the task starts has it from here, wherever it goes.
+    os.environ[descendants.MARK] = descendants.mark_of(call.job, call.attempt)
     answer = _attempt(call)
+    os.environ.pop(descendants.MARK, None)
     fields = tuple(answer._replace(seconds=perf_counter() - started))
     if not answer.ok:
         raise TaskFailed(fields)

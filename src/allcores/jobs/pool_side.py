@@ -6,13 +6,13 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from allcores.errors import BrokenPool, InternalError, PoolClosed, SetupError, TaskTimeout, WorkerLost
-from allcores.jobs import plain_call
+from allcores.jobs import descendants, plain_call
 from allcores.jobs.model import Claim
 from allcores.jobs.plain_call import Answer, JobCall
 from allcores.limits import Limits
@@ -24,6 +24,8 @@ AHEAD_S = 0.05
 MOST_AHEAD = 256
 #: seconds between two starts of a pool whose workers cannot start, doubled up to the second
 RESTART_S = (0.5, 30.0)
+#: seconds before its deadline in which it is seen to what a call has started; looks are every 0.25 s
+NEAR_S = 0.75
 #: how much a job's time counts in the mean
 _SHARE = 0.1
 
@@ -43,6 +45,8 @@ class PlainCall:
         begun: When it was handed to the pool, by the monotonic clock.
         ending_for: Why it is being ended ("cancel", "drain"); None: it is not.
         ending: Processes that have to be gone for that.
+        below: What its worker had started when that was looked at last.
+        searched: All that it started was looked for, now that its worker is gone.
         told_pid: The process that the store knows of.
     """
 
@@ -52,6 +56,8 @@ class PlainCall:
     begun: float
     ending_for: str | None = None
     ending: set[int] = field(default_factory=set)
+    below: set[descendants.Process] = field(default_factory=set)
+    searched: bool = False
     told_pid: int | None = None
 
 
@@ -124,7 +130,7 @@ class PoolSide:
             self.start()
         assert self._pool is not None
         job = claim.job
-        told = JobCall(job.id, job.task, job.arguments, self._store_folder)
+        told = JobCall(job.id, claim.attempt, job.task, job.arguments, self._store_folder)
         try:
             future = self._pool.call(plain_call.run, (told,), timeout=timeout)
         except (BrokenPool, PoolClosed, SetupError, InternalError) as error:
@@ -152,6 +158,7 @@ class PoolSide:
                 self.trouble, self._restarts = "", 0
                 yield call, answer
             elif isinstance(error, (TaskTimeout, WorkerLost)):
+                self._kill_rest(call)
                 yield call, error
             elif isinstance(error, (BrokenPool, PoolClosed, SetupError, InternalError)):
                 if self._pool is not None:
@@ -166,6 +173,8 @@ class PoolSide:
         if call is None or call.ending_for is not None:
             return False
         before = self.where().get(job)
+        if before is not None:
+            call.below |= descendants.below(*before)
         call.ending_for = why
         if not call.future.cancel():
             call.ending_for = None
@@ -189,10 +198,30 @@ class PoolSide:
             if place is not None:
                 call.ending.add(place[0])
             call.ending = {pid for pid in call.ending if is_alive(pid)}
-            if not call.ending and place is None:
+            if call.ending or place is not None:
+                continue
+            if not call.searched:
+                call.searched = True
+                call.below |= descendants.marked(call.claim.job.id, call.claim.attempt)
+            if not descendants.kill(call.below):
                 del self.calls[call.claim.job.id]
                 found.append(call)
         return found
+
+    def look_below(self, where: Mapping[str, tuple[int, float]]) -> None:
+        """Remember what calls have started whose deadline is near: once the worker is gone, nothing is below it.
+
+        Args:
+            where: What `where` said a moment ago.
+        """
+        for job, (pid, seconds) in where.items():
+            call = self.calls.get(job)
+            if call is not None and call.timeout is not None and call.timeout - seconds < NEAR_S:
+                call.below |= descendants.below(pid, seconds)
+
+    def _kill_rest(self, call: PlainCall) -> None:
+        """What a call started, and what left its worker's group: that ends with it otherwise."""
+        descendants.kill(call.below | descendants.marked(call.claim.job.id, call.claim.attempt))
 
     def where(self) -> dict[str, tuple[int, float]]:
         """Which process runs which job, and for how many seconds."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import selectors
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from allcores.formatting import size_text
 from allcores.jobs import decisions, stacks
 from allcores.jobs.core_shares import CoreShares
-from allcores.jobs.job_processes import JobProcess, session_of
+from allcores.jobs.job_processes import JobProcess
 from allcores.jobs.model import Claim, JobError, Progress
 from allcores.jobs.plain_call import Answer
 
@@ -19,6 +20,8 @@ from allcores.jobs.plain_call import Answer
 GRANT_S = 2.0
 #: seconds that a process may take to end after its last word
 LAST_S = 1.0
+#: seconds in which what it left behind is gone, once that was killed
+REST_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +135,7 @@ class ProcessSide:
                 continue
             # What it said in its last moment is still in the socket.
             self.hear(process.started)
-            process.leftovers()
-            self._wait_for_rest(process)
+            self._end_rest(process)
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(process.pipe.connection)
             process.close()
@@ -144,13 +146,22 @@ class ProcessSide:
                 death = self._death(process, *found)
             yield ProcessEnd(process, process.answer, death)
 
-    def _wait_for_rest(self, process: JobProcess) -> None:
+    def _end_rest(self, process: JobProcess) -> None:
         """What was killed is gone within moments; a look for a second at most."""
-        import time
-
-        until = time.monotonic() + 1.0
-        while session_of(process.pid) and time.monotonic() < until:
+        until = time.monotonic() + REST_S
+        while process.leftovers() and time.monotonic() < until:
             time.sleep(0.002)
+
+    def kill_all(self, seconds: float) -> None:
+        """Kill all of them, and wait until they are gone, for so long."""
+        until = time.monotonic() + seconds
+        while self.processes and time.monotonic() < until:
+            for process in self.processes.values():
+                process.kill()
+            if not list(self.ended()):
+                time.sleep(0.002)
+        for process in self.processes.values():
+            process.close()
 
     def _death(self, process: JobProcess, status: int, memory: int) -> JobError:
         name = None

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from allcores.errors import TaskTimeout, UsageError, WorkerLost
-from allcores.jobs import decisions, health, stacks, wake
+from allcores.jobs import decisions, descendants, health, stacks, wake
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
@@ -45,6 +45,8 @@ log = logging.getLogger("allcores.jobs")
 WATCH_S = 0.01
 #: seconds between two looks at what is slow: who runs what, for how long
 SLOW_S = 0.25
+#: seconds that processes have to be gone once they were killed
+KILL_S = 10.0
 #: seconds before the store is asked again after trouble with it
 TROUBLE_S = 0.5
 
@@ -159,8 +161,11 @@ class Supervisor:
                     self._selector.register(listener.socket, selectors.EVENT_READ)
                 self.store.when_changed(self._changed)
                 stacks.tidy(self._folder)
-                for job in self.store.recover(max_crashes=self._policy.most_crashes):
+                recovered = self.store.recover(max_crashes=self._policy.most_crashes)
+                for job in recovered:
                     log.info("job %s (%s): %s", job.id, job.task, job.note)
+                # What its processes had started, and what left them, did not end with the supervisor.
+                descendants.kill(descendants.of_jobs({job.id for job in recovered}))
                 with contextlib.suppress(PoolTrouble):
                     self._pool.start()
                 while not self._is_over():
@@ -171,10 +176,7 @@ class Supervisor:
         finally:
             self.store.when_changed(None)
             self._pool.close()
-            for process in list(self._processes.processes.values()):
-                process.kill()
-                process.popen and process.popen.wait()
-                process.close()
+            self._processes.kill_all(KILL_S)
             self._tell("ended")
             lock.release()
             self._close()
@@ -362,7 +364,9 @@ class Supervisor:
     def _slow(self) -> None:
         """Tell the store which process runs which job, so that its death counts; and further duties."""
         told: list[tuple[Claim, int]] = []
-        for job, (pid, _) in self._pool.where().items():
+        where = self._pool.where()
+        self._pool.look_below(where)
+        for job, (pid, _) in where.items():
             call = self._pool.calls.get(job)
             if call is not None and call.told_pid != pid:
                 call.told_pid = pid

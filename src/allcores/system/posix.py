@@ -18,8 +18,8 @@ from collections.abc import Callable
 from allcores.system import procfs
 
 LINUX = sys.platform.startswith("linux")
-#: the kernel's name for the option of prctl(2)
-_PR_SET_PDEATHSIG = 1
+#: the kernel's names for options of prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 #: Our descriptors live up here, where the numbers that a task's `open` gets never reach.
 HIGH_DESCRIPTOR = 400
 
@@ -168,6 +168,18 @@ def outlive_parent(parent: int) -> None:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(0)
+
+
+def adopt_orphans() -> None:
+    """Have what this process's children leave behind become its own children (Linux only): so it stays to be found.
+
+    Without it, what a program starts before it ends belongs to the first process of the machine, as daemons do.
+    """
+    if LINUX:
+        with contextlib.suppress(Exception):
+            import ctypes
+
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def has_other_threads() -> bool:

@@ -229,3 +229,48 @@ def hold_item(path: str) -> str:
 
 def square(n: int) -> int:
     return n * n
+
+
+def start_elsewhere(path: str, how: str) -> None:
+    """Start something that leaves the group and the session, and has written its number when this returns."""
+    import subprocess
+
+    script = f"echo $$ >> {path}.pids; exec sleep 1000"
+    environment = {"PATH": os.environ["PATH"]} if how.endswith("unmarked") else None
+    if how.startswith("session"):
+        subprocess.Popen(["sh", "-c", script], start_new_session=True, env=environment)
+    elif how.startswith("daemon"):
+        # Its parent is gone when this returns.
+        subprocess.run(["sh", "-c", f"setsid sh -c '{script}' &"], check=True, env=environment)
+    elif os.fork() == 0:
+        os.setsid()
+        note(f"{path}.pids", str(os.getpid()))
+        while True:
+            time.sleep(60)
+    while not os.path.exists(f"{path}.pids"):
+        time.sleep(0.005)
+
+
+def then(path: str, end: str) -> str:
+    """What becomes of the attempt."""
+    note(f"{path}.ready")
+    if end == "dies" and not os.path.exists(f"{path}.died"):
+        note(f"{path}.died")
+        os.kill(os.getpid(), signal.SIGKILL)
+    while end == "hangs":
+        time.sleep(0.01)
+    return end
+
+
+@task
+def elsewhere(path: str, how: str, end: str = "hangs") -> str:
+    if not os.path.exists(f"{path}.died"):
+        start_elsewhere(path, how)
+    return then(path, end)
+
+
+@task
+def elsewhere_with_job(job, path: str, how: str, end: str = "hangs") -> str:  # type: ignore[no-untyped-def]
+    if not os.path.exists(f"{path}.died"):
+        start_elsewhere(path, how)
+    return then(path, end)
