@@ -44,6 +44,7 @@ class JobProcess:
         ended_for: Why it is being ended: "cancel", "deadline", "drain", "boot"; None: it is not.
         kill_at: When it is killed.
         progress: The last that it told, and has not been written yet.
+        below: What it had started when its end was asked for.
     """
 
     claim: Claim
@@ -61,6 +62,7 @@ class JobProcess:
     last_progress: dict[str, Any] | None = None
     told_pid: bool = False
     killing_since: float | None = None
+    below: set[descendants.Process] = field(default_factory=set, repr=False)
     popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @classmethod
@@ -131,6 +133,8 @@ class JobProcess:
             self.ended_for = why
         if self.kill_at is None:
             self.kill_at = now + TERMINATE_S
+            # Once it has ended, nothing is below it.
+            self.below = descendants.below(self.pid)
             posix.end_group(self.pid, signal.SIGTERM)
 
     @property
@@ -167,7 +171,9 @@ class JobProcess:
     def _elsewhere(self) -> set[descendants.Process]:
         """What it started, as far as that is known without it."""
         found = descendants.in_session(self.pid)
-        return found | descendants.marked(self.claim.job.id, self.claim.attempt) if self.by_force else found
+        if self.by_force:
+            found |= self.below | descendants.marked(self.claim.job.id, self.claim.attempt)
+        return found
 
     def collect(self) -> tuple[int, int] | None:
         """How it ended: its wait status, and its largest resident memory in bytes; None while it lives.
