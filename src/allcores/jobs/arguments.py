@@ -183,7 +183,7 @@ class Arguments:
             for name, field in schema.get("properties", {}).items()
         )
 
-    def _plain(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _plain(self, given: Mapping[Any, Any]) -> dict[str, Any]:
         wrong: dict[str, list[str]] = {}
         plain: dict[str, Any] = {}
         for name, value in given.items():

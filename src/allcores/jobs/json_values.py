@@ -80,7 +80,7 @@ def _plain(value: Any, depth: int, characters: bool) -> Any:
     kind = type(value)
     if kind in _LEAVES:
         if kind is str:
-            characters and _check_characters(value)
+            _check_characters(value, characters)
         elif kind is int and not -_SHORT < value < _SHORT:
             _check_digits(value)
         return value
@@ -116,7 +116,7 @@ def _is_simple(values: Collection[Any], characters: bool) -> bool:
     if kinds == {float}:
         return all(map(math.isfinite, values))
     if kinds == {int}:
-        return min(values) > -_SHORT and max(values) < _SHORT
+        return bool(min(values) > -_SHORT and max(values) < _SHORT)
     return kinds == {str} and not characters
 
 
@@ -124,7 +124,7 @@ def _plain_dict(value: Mapping[Any, Any], depth: int, characters: bool) -> dict[
     found: dict[str, Any] = {}
     for key, part in value.items():
         name = key if type(key) is str else _name(key)
-        characters and _check_characters(name)
+        _check_characters(name, characters)
         if name in found:
             first = next(other for other in value if (other if type(other) is str else _name(other)) == name)
             raise NotJson(f"has the keys {first!r} and {key!r}, which are both {name!r} in JSON")
@@ -181,9 +181,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_characters(text: str) -> None:
+def _check_characters(text: str, wanted: bool) -> None:
+    if not wanted or text.isascii():
+        return
     try:
-        text.isascii() or text.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         half = text[error.start]
         raise NotJson(f"has {half!r}, half of a surrogate pair, which is no character") from None
