@@ -111,7 +111,7 @@ def _plain(value: Any, depth: int, characters: bool) -> Any:
 
 
 def _is_simple(values: Collection[Any], characters: bool) -> bool:
-    """Whether all of them stay as they are; seen at a glance, or not."""
+    """Whether all of them stay as they are; told by their types, or not at all."""
     kinds = set(map(type, values))
     if kinds == {float}:
         return all(map(math.isfinite, values))
