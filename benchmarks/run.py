@@ -1,6 +1,6 @@
 """Measures allcores, its peers and the least that is possible, in turn, in one run.
 
-python benchmarks/run.py                      everything, and writes docs/benchmarks.md
+python benchmarks/run.py                      everything but advice, and writes docs/benchmarks.md
 python benchmarks/run.py --only imap,submit   some rows
 python benchmarks/run.py --quick              everything small: shows that the scripts work
 """
@@ -44,7 +44,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "crimes": ("crimes",),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
+    "advice": ("advice-best", "advice-itself", "profile-overhead"),
 }
+#: measured only if they are named: they take longer than all others together
+ON_REQUEST = {"advice"}
 
 
 def _parse() -> argparse.Namespace:
@@ -80,21 +83,22 @@ def main() -> int:
     options = _parse()
     # Asked to end, take the contenders' programs along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    only = frozenset(options.only.split(",")) if options.only else None
     settings = Settings(
         quick=options.quick,
         quiet=Quiet(options.quiet),
         rounds=options.rounds or (1 if options.quick else 5),
         wanted=tuple(options.contenders.split(",")) if options.contenders else None,
+        only=only,
     )
-    only = set(options.only.split(",")) if options.only else None
     rows: list[Row] = []
     started = time.monotonic()
     for group, names in GROUPS.items():
-        if only is not None and not only & {group, *names}:
+        if group in ON_REQUEST if only is None else not settings.wants(group, *names):
             continue
         made = importlib.import_module(f"benchmarks.{group}").rows(settings)
         for row in made:
-            if only is None or group in only or row.name in only:
+            if settings.wants(group, row.name):
                 rows.append(row)
     minutes = (time.monotonic() - started) / 60
     print(report.as_text(rows))

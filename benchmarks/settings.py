@@ -21,6 +21,7 @@ class Settings:
     wanted: contenders to measure besides the baselines; None for all that are installed.
     quiet: looks at what else the machine does, and waits if asked to.
     workers: in the pools of the rows that do not say otherwise.
+    only: names of rows, or of their files, that were asked for; None for all.
     """
 
     quick: bool = False
@@ -28,6 +29,11 @@ class Settings:
     wanted: tuple[str, ...] | None = None
     workers: int = 2
     quiet: Quiet = field(default_factory=Quiet)
+    only: frozenset[str] | None = None
+
+    def wants(self, *names: str) -> bool:
+        """Whether a row was asked for, by its name or its file's."""
+        return self.only is None or not self.only.isdisjoint(names)
 
     def size(self, full: int, quick: int) -> int:
         """`full`, or `quick` in a quick run."""

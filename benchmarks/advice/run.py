@@ -65,7 +65,7 @@ def advise(name: str, budget: float) -> dict[str, Any]:
     return found
 
 
-def sweep(workload: Workload, recommended: dict[str, Any], rounds: int) -> list[dict[str, Any]]:
+def sweep(workload: Workload, recommended: dict[str, Any], rounds: int, last_rounds: int) -> list[dict[str, Any]]:
     """Each setting with the median of its seconds, the quickest first."""
     cores = max(2, allcores.core_budget().workers)
     settings: list[dict[str, Any]] = [
@@ -96,7 +96,7 @@ def sweep(workload: Workload, recommended: dict[str, Any], rounds: int) -> list[
     last = sorted({0, len(settings) - 1, *ranked[:2]} & set(ranked))
     for place in last:
         times[place].clear()
-    run(last, LAST_ROUNDS)
+    run(last, last_rounds)
     settings, times = [settings[place] for place in last], [times[place] for place in last]
     found = [
         {**setting, "seconds": statistics.median(each)} for setting, each in zip(settings, times, strict=True) if each
@@ -122,6 +122,18 @@ def judge(advice: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]
     }
 
 
+def measure(name: str, budget: float, rounds: int, last_rounds: int = LAST_ROUNDS) -> dict[str, Any]:
+    """One workload: the advice, what became of it in the sweep, and the cores that other programs used."""
+    load = Load()
+    found = advise(name, budget)
+    if "error" not in found:
+        judged = judge(found, sweep(WORKLOADS[name], found["recommendation"], rounds, last_rounds))
+        keys = ("verdict", "recommendation", "predicted", "measured", "calls", "seconds", "kind")
+        found = {**{key: found[key] for key in keys}, **judged}
+    found["other_cores"] = load.others()
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=list(WORKLOADS), choices=list(WORKLOADS))
@@ -135,15 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if workload.needs is not None and importlib.util.find_spec(workload.needs) is None:
             report[name] = {"left_out": f"{workload.needs} is not installed"}
             continue
-        load = Load()
-        advice = advise(name, given.budget)
-        if "error" in advice:
-            report[name] = advice
-        else:
-            judged = judge(advice, sweep(workload, advice["recommendation"], given.rounds))
-            keys = ("verdict", "recommendation", "predicted", "measured", "calls", "seconds", "kind")
-            report[name] = {**{key: advice[key] for key in keys}, **judged}
-        report[name]["other_cores"] = load.others()
+        report[name] = measure(name, given.budget, given.rounds)
         print(name, json.dumps(report[name]), flush=True)
     if given.output is not None:
         with open(given.output, "w", encoding="utf-8") as file:

@@ -167,6 +167,48 @@ def fit_a_tree(number: int) -> float:
     return float(DecisionTreeRegressor(max_depth=6).fit(numbers, numbers[:, 0]).score(numbers, numbers[:, 0]))
 
 
+def matmul_alone(number: int) -> float:
+    """BLAS is told to keep to one thread."""
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(1):
+        return matmul(number)
+
+
+def nested(number: int) -> int:
+    """Opens threads of its own in each call."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as threads:
+        return sum(threads.map(python_loop, (number, number + 1)))
+
+
+_language: Any = None
+
+
+def spacy_words(number: int) -> int:
+    global _language
+    if _language is None:
+        import spacy
+
+        _language = spacy.blank("en")
+    return len(_language(TEXT[number : number + 4_000]))
+
+
+_tokenizer: Any = None
+
+
+def tokenizers_words(number: int) -> int:
+    global _tokenizer
+    if _tokenizer is None:
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+        _tokenizer = Tokenizer(models.BPE())
+        _tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        _tokenizer.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=500, show_progress=False))
+    return len(_tokenizer.encode(TEXT[number : number + 20_000]).ids)
+
+
 def _files() -> list[str]:
     folder = os.path.dirname(os.__file__)
     return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".py")] * 60
@@ -208,6 +250,10 @@ WORKLOADS: dict[str, Workload] = {
     "NumPy, element by element": Workload(elementwise, lambda: range(1_500), "numpy"),
     "NumPy, matrices": Workload(matmul, lambda: range(500), "numpy"),
     "NumPy, memory": Workload(large_copy, lambda: range(300), "numpy"),
+    "NumPy, matrices, one thread": Workload(matmul_alone, lambda: range(500), "threadpoolctl"),
+    "threads in the function": Workload(nested, lambda: range(800)),
+    "spaCy": Workload(spacy_words, lambda: range(1_000), "spacy"),
+    "tokenizers": Workload(tokenizers_words, lambda: range(1_000), "tokenizers"),
     "pandas apply": Workload(pandas_apply, lambda: range(500), "pandas"),
     "scikit-learn": Workload(fit_a_tree, lambda: range(1_000), "sklearn"),
 }

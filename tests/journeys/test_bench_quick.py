@@ -132,3 +132,18 @@ def test_jobs_are_measured(tmp_path: Path) -> None:
     assert set(found["jobs-rate"]["spreads"]) == {"allcores", "allcores, one by one"}
     assert found["jobs-million"]["spreads"]["overview"]["median"] > 0
     assert found["jobs-tabs"]["spreads"]["20 tabs"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_advice_is_measured(tmp_path: Path) -> None:
+    """Beside a sweep, and beside itself; each aim that there is something for gets a verdict."""
+    target = tmp_path / "figures.json"
+    done = bench("--only", "advice-best,advice-itself", "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    found = rows(target)
+    assert set(found) == {"advice-best", "advice-itself"}
+    assert set(found["advice-best"]["table"]) == {"few items", "three items"}
+    assert {line["verdict"] for line in found["advice-best"]["table"].values()} <= {"serial", "unreliable"}
+    assert 0 <= found["advice-itself"]["samples"]["allcores"][0] <= 1
+    missing = {verdict["aim"] for row in found.values() for verdict in row["aims"] if not verdict["rounds"]}
+    assert missing <= {"half-width of a predicted interval"}

@@ -1,0 +1,138 @@
+"""The rows: advice beside an exhaustive sweep, a setting beside itself, and what a profile costs."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import allcores
+from allcores.advisor.model.intervals import differs
+from benchmarks.advice import profile_overhead
+from benchmarks.advice.run import measure
+from benchmarks.advice.workloads import WORKLOADS, python_loop
+from benchmarks.rows import Row
+from benchmarks.settings import Settings
+
+#: comparisons of a setting with itself, and pairs of each
+COMPARISONS, PAIRS = 100, 9
+#: of these, what a quick run looks at
+QUICK = ("few items", "three items")
+
+
+def rows(settings: Settings) -> list[Row]:
+    """Those that were asked for: each takes minutes."""
+    every = {"advice-best": _advice, "advice-itself": _itself, "profile-overhead": _profile}
+    return [make(settings) for name, make in every.items() if settings.wants("advice", name)]
+
+
+def _advice(settings: Settings) -> Row:
+    row = Row(
+        "advice-best",
+        "What is recommended beside the best setting of a sweep",
+        "workload",
+        "`allcores.advise` in a process of its own, then every setting over the whole input in rounds, the best of "
+        "them and the recommended one in six rounds more. `from best`: how much longer the recommended one takes.",
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for name in QUICK if settings.quick else WORKLOADS:
+        workload = WORKLOADS[name]
+        if workload.needs is not None and importlib.util.find_spec(workload.needs) is None:
+            row.notes[name] = f"{workload.needs} is not installed"
+            continue
+        each = measure(
+            name, budget=2.0 if settings.quick else 10.0, rounds=settings.size(3, 1), last_rounds=settings.size(6, 1)
+        )
+        settings.say(f"advice: {name}: {each}")
+        row.background.append(each["other_cores"])
+        row.table[name] = _words(each)
+        if "error" not in each:
+            found[name] = each
+    _judge(row, list(found.values()))
+    return row
+
+
+def _words(each: dict[str, Any]) -> dict[str, str]:
+    if "error" in each:
+        return {"verdict": each["error"]}
+    predicted, setting = each["predicted"], each["recommendation"]
+    chosen = setting["pattern"] if setting["workers"] == 1 else f"{setting['workers']} {setting['pattern']}"
+    return {
+        "verdict": each["verdict"],
+        "recommended": chosen if setting["chunk"] is None else f"{chosen}, chunk {setting['chunk']}",
+        "predicted": f"{predicted['speedup']:.2f} ({predicted['low']:.2f} to {predicted['high']:.2f})",
+        "measured": f"{each['speedup']:.2f}",
+        "best": f"{each['best_speedup']:.2f}",
+        "from best": f"{100 * each['from_best']:.0f} %",
+    }
+
+
+def _judge(row: Row, found: Sequence[dict[str, Any]]) -> None:
+    many = max(1, len(found))
+    near, far = (sum(each["from_best"] <= part for each in found) / many for part in (0.05, 0.10))
+    row.judge("part of the workloads within 5 % of the best", [near], least=28 / 30)
+    row.judge("part of the workloads within 10 % of the best", [far], least=1.0)
+    row.judge("'parallel' where the best is below 1.15", [sum(each["false_parallel"] for each in found)], most=0)
+    row.judge("'serial' where the best is 1.3 or more", [sum(each["false_serial"] for each in found)], most=0)
+    row.judge("no verdict", [sum(each["verdict"] == "unreliable" for each in found)], most=0)
+    row.judge("seconds of one advice", [each["seconds"] for each in found], most=10.0)
+    guessed = [each for each in found if each["predicted"]["low"] < each["predicted"]["high"]]
+    held = [each["predicted"]["low"] <= each["speedup"] <= each["predicted"]["high"] for each in guessed]
+    if held:
+        row.judge("part of the predicted intervals that hold what was measured", [sum(held) / len(held)], least=0.85)
+    widths = [
+        (each["predicted"]["high"] - each["predicted"]["low"]) / 2 / each["predicted"]["speedup"] for each in guessed
+    ]
+    row.judge("half-width of a predicted interval", widths, most=0.12)
+
+
+def _itself(settings: Settings) -> Row:
+    """A/A: the same setting twice, in pairs of shuffled order."""
+    count = settings.size(COMPARISONS, 3)
+    row = Row(
+        "advice-itself",
+        "A setting compared with itself: how often it is called no different",
+        "of all comparisons",
+        f"{count} comparisons of {PAIRS} pairs of maps of 20 items of about 2 ms, with two workers; the order of each "
+        "pair is drawn.",
+    )
+    numbers = random.Random(1)
+    same = 0
+    with allcores.Pool(settings.workers, logs=False) as pool:
+        pool.map(python_loop, range(20))
+        for _ in range(count):
+            ratios = []
+            for _ in range(PAIRS):
+                seconds = []
+                for _ in range(2):
+                    start = perf_counter()
+                    pool.map(python_loop, range(20))
+                    seconds.append(perf_counter() - start)
+                if numbers.random() < 0.5:
+                    seconds.reverse()
+                ratios.append(seconds[0] / seconds[1])
+            same += not differs(ratios)
+    row.samples["allcores"] = [same / count]
+    row.judge("no difference", [same / count], least=0.95)
+    return row
+
+
+def _profile(settings: Settings) -> Row:
+    """Seconds of CPU of a program under a profiler, over those without."""
+    row = Row(
+        "profile-overhead",
+        "A program under a profiler: its seconds of CPU, over those without",
+        "times",
+        "Five programs of about two seconds, each contender once in a round, in drawn order; the ratio within a round, "
+        "from the program's first line to its last.",
+    )
+    for each in profile_overhead.measure(
+        settings.size(settings.rounds, 1), settings.size(len(profile_overhead.PROGRAMS), 1)
+    ):
+        ratios = each["ratios"]
+        assert isinstance(ratios, list)
+        row.samples.setdefault(str(each["contender"]), []).extend(cpu for _, cpu, _ in ratios)
+    row.judge("a program under allcores profile", row.samples.get("allcores profile", []), most=1.05)
+    return row
