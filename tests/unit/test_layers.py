@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"backends.base", "cache.function", "cache.options", "progress", "scheduler", "transport", "runs"},
     "pool.pool": WORDS | {"progress", "backends.base", "backends.open", "scheduler", "shared_memory", "transport"},
     "pool.pool_options": WORDS | {"pool", "backends.open"},
+    "pool.tuned_options": WORDS | {"backends.open", "tuned"},
     # an actor's calls are tasks in a worker, on a backend of its own
     "pool.actor": WORDS | {"worker.actor_object", "scheduler"},
     "pool.actor_workers": WORDS

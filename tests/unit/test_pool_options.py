@@ -36,6 +36,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"logs": "yes"}, "must be True, False or a Logs"),
     ({"logs": allcores.Logs(prints=True), "backend": "threads"}, "prints as this process does"),
     ({"name": 3}, "name=3 must be a text"),
+    ({"tuned": "work"}, "tuned='work' must be the function that was tuned"),
+    ({"tuned": abs, "workers": 2}, "tuned= and workers=2: tuned= brings workers, backend, chunk and depth"),
+    ({"tuned": abs, "backend": "threads"}, "tuned= and backend='threads'"),
+    ({"tuned": abs, "limits": Limits(depth=3)}, "tuned= and limits=Limits(depth=3)"),
 ]
 
 

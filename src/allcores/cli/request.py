@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
@@ -72,6 +72,8 @@ class RunOptions:
     timeline: str | None = None
     trace: str | None = None
     batch: int | Literal["auto"] | None = None
+    tuned: bool = False
+    depth: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,38 @@ def _check_journal(options: RunOptions) -> None:
 def with_stdout_named(options: RunOptions) -> RunOptions:
     """The options, with standard output as "-" where it was named by its path (/dev/stdout)."""
     return replace(options, output=STDOUT) if _leads_to(options.output, _STDOUT_PATHS) else options
+
+
+def with_tuned(options: RunOptions, function: Callable[..., Any]) -> RunOptions:
+    """The options, with what was found for the function in the place of `--tuned`.
+
+    Raises:
+        CommandError: Options that it stands for are given, too.
+        UsageError: Nothing was found, or it does not hold any more, or it cannot be trusted.
+    """
+    if not options.tuned:
+        return options
+    given = {
+        "--workers": options.workers,
+        "--chunk": options.chunk,
+        "--backend": None if options.backend == "processes" else options.backend,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise CommandError(
+                f"--tuned brings workers, backend, chunk and depth: leave {name} {value} out, or --tuned"
+            )
+    from allcores.tuned.use import kept_for
+
+    setting = kept_for(function, options.function).setting
+    return replace(
+        options,
+        tuned=False,  # what a run that is resumed goes on with is what it began with
+        workers=setting.workers,
+        backend=cast("Literal['processes', 'threads', 'serial']", setting.backend),
+        chunk=setting.chunk if options.batch is None else None,
+        depth=setting.depth,
+    )
 
 
 def check_standard(options: RunOptions) -> None:

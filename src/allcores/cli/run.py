@@ -130,6 +130,11 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     help="Items that travel together; default: sizes itself.",
 )
 @click.option(
+    "--tuned",
+    is_flag=True,
+    help="Workers, backend, chunk and depth as allcores tune has found them for FUNCTION on this machine.",
+)
+@click.option(
     "--batch",
     metavar="N|auto",
     callback=batch_option,

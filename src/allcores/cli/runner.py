@@ -21,6 +21,7 @@ from allcores.cli.request import (
     check_standard,
     resolve_both,
     with_stdout_named,
+    with_tuned,
 )
 from allcores.cli.summary import Summary, Tally, example_text
 from allcores.errors import (
@@ -84,6 +85,7 @@ def _run(options: RunOptions, stdout_fd: int, interrupts: Interrupts) -> int:
     options = with_stdout_named(options)
     check_standard(options)
     source, functions = resolve_both(options)
+    options = with_tuned(options, functions.function)
     sink = check_outputs(options, source, functions, stdout_fd)
     work = None if sink is None else _work(options, functions, source, sink)
     if work is not None:
@@ -242,7 +244,7 @@ class _Runner:
             setup_args=options.setup_args,
             backend=options.backend,
             start_method=options.start_method,
-            limits=Limits(memory_per_worker=options.memory_per_worker),
+            limits=Limits(memory_per_worker=options.memory_per_worker, depth=options.depth),
             observers=(self.meter, *self.recorder.observers, *progress),
             logs=Logs(prints=drawn and options.backend == "processes"),
         )

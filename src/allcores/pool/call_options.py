@@ -83,6 +83,7 @@ class PoolOptions(TypedDict, total=False):
     observers: Iterable[Observer]
     logs: bool | Logs
     name: str
+    tuned: Callable[..., Any] | None
 
 
 class OfModule(TypedDict, total=False):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from allcores.cache.options import CacheLike
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import OnError
+    from allcores.pool.tuned_options import TunedOptions
     from allcores.runs.options import Journal, RunResult, SinkLike, SourceLike
     from allcores.scheduler.batch_size import Batch
 
@@ -50,6 +51,8 @@ class MapMethods:
     workers: int
     limits: Limits
     _worker_init: WorkerInit
+    #: what was found for a function; None: nothing was asked for
+    _tuned: TunedOptions | None = None
 
     @property
     def _driver(self) -> Driver:
@@ -231,6 +234,7 @@ class MapMethods:
         from allcores.pool.async_stream import AsyncStream
 
         check_on_error(on_error)
+        chunk = self._chunk_for(fn, chunk, batch)
         fn, style, items = self._combined(self.aimap, fn, "one", items, more, constants, cache, batch)
         driver = self._driver
         make, function = plan_map(
@@ -287,6 +291,7 @@ class MapMethods:
         """
         if not callable(merge):
             raise UsageError(f"merge={merge!r} cannot be called; it is the function that merges two values.")
+        chunk = self._chunk_for(fn, chunk)
         fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants, cache)
         both = Reduction(fn, merge) if callable(fn) else fn
         stream = self._stream(
@@ -343,6 +348,7 @@ class MapMethods:
 
         check_timeout(timeout)
         check_batch(batch)
+        chunk = self._chunk_for(fn, chunk, batch)
         fn, _, _ = self._combined(self.run, fn, "one", source, (), constants)
         called, _, _ = self._combined(self.run, fn, "one", source, (), {}, cache, batch)
         init = self._worker_init
@@ -394,6 +400,12 @@ class MapMethods:
             fn, style = cached(fn, style, cache, batches=batch is not None)
         return fn, style, items
 
+    def _chunk_for(self, fn: Any, chunk: int | None, batch: Batch | None = None) -> int | None:
+        """The chunk that is asked for; else the one that was found for this function, which was called item by item."""
+        if chunk is not None or batch is not None or self._tuned is None:
+            return chunk
+        return self._tuned.chunk_of(fn)
+
     def _stream(
         self,
         fn: Callable[..., Any],
@@ -409,6 +421,8 @@ class MapMethods:
         ordered: bool,
     ) -> Stream[Any]:
         detailed = on_error is None
+        if self._tuned is not None:
+            chunk = self._chunk_for(fn, chunk, batch)
         driver = self._driver
         make, function = plan_map(
             driver, self.limits, self.workers, fn, style, items, timeout, retries, chunk, batch, ordered,

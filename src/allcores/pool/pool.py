@@ -77,6 +77,9 @@ class Pool(ActorMethods, MapMethods, Sharing):
         logs: True has log records of worker processes handled by this process's logging, and the pool's own events
             logged (logger "allcores"); False leaves logging alone; a `Logs` also takes what workers print.
         name: For messages and thread names.
+        tuned: A function that was tuned on this machine (`allcores.tune`): the pool gets the workers, backend and depth
+            that were found for it, and maps of it the chunk. Refused if its code, Python, the cores or a library have
+            changed since. In a process that only imports the module of the pool it is not looked at.
         **unknown: There are no others. For those of other libraries (`n_jobs`, `initializer`) the error says which of
             these is meant.
 
@@ -106,6 +109,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
         observers: Iterable[Observer] = (),
         logs: bool | Logs = True,
         name: str = "pool",
+        tuned: Callable[..., Any] | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -126,7 +130,13 @@ class Pool(ActorMethods, MapMethods, Sharing):
             observers=observers,
             logs=logs,
             name=name,
+            tuned=tuned,
         )
+        if tuned is not None and not process_role.only_imports():
+            from allcores.pool.tuned_options import tuned_options
+
+            self._tuned = options = tuned_options(tuned, start_method, limits, prints=found["logs"].prints)
+            workers, backend, limits = options.workers, options.backend, options.limits
         self.workers = 1 if backend == "serial" else workers or core_budget().workers
         self.limits = limits or Limits()
         self.name = name

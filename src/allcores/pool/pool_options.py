@@ -36,6 +36,7 @@ def checked(
     observers: Iterable[Observer] = (),
     logs: bool | Logs = True,
     name: str = "pool",
+    tuned: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """The same options as they may be used again and again: what was an iterator is a tuple.
 
@@ -53,6 +54,7 @@ def checked(
         observers: Callables.
         logs: True, False or a `Logs`.
         name: A text.
+        tuned: A function, or None.
 
     Raises:
         UsageError: For a value that makes no sense.
@@ -73,6 +75,10 @@ def checked(
     if limits is not None and not isinstance(limits, Limits):
         raise UsageError(f"limits={limits!r} must be a Limits: allcores.Limits(memory_per_worker=...).")
     check_place(backend, start_method, limits or Limits())
+    if tuned is not None:
+        from allcores.pool.tuned_options import check_alone
+
+        check_alone(tuned, workers, backend, limits)
     watching = _several("observers", observers, "callables, [ProgressBar()] for one")
     for observer in watching:
         if not callable(observer):
@@ -98,6 +104,7 @@ def checked(
         "observers": watching,
         "logs": logs,
         "name": name,
+        "tuned": tuned,
     }
 
 

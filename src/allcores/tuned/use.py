@@ -12,8 +12,12 @@ from allcores.tuned.files import Kept, Place
 from allcores.tuned.holds import differences
 
 
-def kept_for(function: Callable[..., Any]) -> Kept:
+def kept_for(function: Callable[..., Any], spec: str | None = None) -> Kept:
     """What was found for a function on this machine.
+
+    Args:
+        function: That was tuned.
+        spec: What it is called at the command line; None: as its module and name say.
 
     Raises:
         UsageError: Nothing was, it does not hold any more, or it cannot be trusted.
@@ -23,7 +27,8 @@ def kept_for(function: Callable[..., Any]) -> Kept:
     place = Place(function)
     now = facts_of(function)
     kept = place.read()
-    again = f"allcores tune MODULE:{now.function.rpartition('.')[2]} INPUT, or allcores.tune(function, items)"
+    named = spec or f"MODULE:{now.function.rpartition('.')[2]}"
+    again = f"allcores tune {named} INPUT, or allcores.tune(function, items)"
     if kept is None:
         raise UsageError(f"{now.function} was not tuned on this machine ({place.folder} has nothing of it): {again}")
     changed = differences(kept.facts, now)

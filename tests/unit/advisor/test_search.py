@@ -93,6 +93,7 @@ grounds = st.builds(
     processes=st.booleans(),
     most_workers=st.integers(1, 200),
     model_chunk=st.none() | st.integers(1, 10_000),
+    hopeless=st.booleans(),
 ).map(lambda ground: replace(ground, at_hand=min(ground.at_hand, ground.items or 1)))
 
 
@@ -128,6 +129,16 @@ def test_tiny_items_stay_in_a_loop() -> None:
     found = Play(replace(GROUND, item_s=0.15e-6, items=10**6, at_hand=10**6), 20.0, 0.01).play().found()
     assert found.verdict is Verdict.SERIAL
     assert found.setting == PoolSetting("serial")
+
+
+def test_where_nothing_can_help_nothing_is_searched_and_no_load_hides_it() -> None:
+    play = Play(replace(GROUND, item_s=0.1e-6, hopeless=True), 20.0).play()
+    assert play.steps == []
+    found = play.found(others=3.9)
+    assert found.verdict is Verdict.SERIAL
+    assert found.reasons[0].startswith("an item takes 100 ns, and even if")
+    alone = Play(replace(GROUND, processes=False), 20.0).play().found()
+    assert (alone.verdict, alone.reasons) == (Verdict.SERIAL, ("no other way to run it can be used",))
 
 
 def test_too_little_time_is_no_verdict() -> None:

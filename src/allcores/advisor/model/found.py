@@ -10,7 +10,7 @@ from allcores.advisor.model.intervals import Interval
 from allcores.advisor.model.scaling import LEAST_COUNTS, Scaling, fit, further
 from allcores.advisor.model.search import Search, speedup_of, winner_of
 from allcores.advisor.model.verdict import UNSURE, Verdict
-from allcores.formatting import counted
+from allcores.formatting import counted, precise_seconds_text
 from allcores.tuned.setting import PoolSetting
 
 #: rounds of the last stage without which there is no verdict
@@ -53,6 +53,14 @@ def found_by(search: Search, others: float) -> Found:
     winner = winner_of(search, number) if is_last else None
     if winner is not None:
         best, measured = winner, speedup_of(search, number, winner)
+    if len(search.settings) == 1:
+        reason = (
+            f"an item takes {precise_seconds_text(ground.item_s)}, and even if nothing but that and the way to workers"
+            " took time, they would not be worth it"
+            if ground.hopeless
+            else "no other way to run it can be used"
+        )
+        return Found(Verdict.SERIAL, loop, Interval(1.0, 1.0, 1.0), (reason,))
     if others >= BUSY_PART * ground.cores and not ground.waits:
         return Found(
             Verdict.UNRELIABLE,
@@ -64,8 +72,6 @@ def found_by(search: Search, others: float) -> Found:
             ),
             busy=True,
         )
-    if len(search.settings) == 1:
-        return Found(Verdict.SERIAL, loop, Interval(1.0, 1.0, 1.0), ("no other way to run it can be used",))
     rounds = _rounds(search, number) if is_last else 0
     if winner is None or measured is None or rounds < LEAST_ROUNDS:
         where = f"{counted(rounds, 'round')} of the last stage were" if is_last else "the last stage was not"

@@ -58,6 +58,7 @@ class Ground:
         threads, processes: Whether these can be used.
         most_workers: As many as fit into memory.
         model_chunk: What the model recommends; None.
+        hopeless: Whatever the machine does, no workers can be worth it: processor seconds alone tell that.
     """
 
     items: int | None
@@ -71,6 +72,7 @@ class Ground:
     processes: bool = True
     most_workers: int = 1 << 20
     model_chunk: int | None = None
+    hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ def simplicity(setting: PoolSetting) -> tuple[int, int, bool, int, bool, int]:
 def space(ground: Ground, budget_s: float) -> tuple[PoolSetting, ...]:
     """All settings of the first stage: backend x workers x chunk; the loop is the first."""
     found = [PoolSetting("serial")]
+    if ground.hopeless:
+        return tuple(found)
     for backend, possible in (("threads", ground.threads), ("processes", ground.processes)):
         if not possible:
             continue
@@ -215,6 +219,8 @@ def next_step(search: Search, left_s: float) -> Stage | Step | None:
         search: All so far.
         left_s: Seconds that are left.
     """
+    if len(search.settings) == 1:
+        return None  # there is nothing to choose from
     if not search.stages:
         return _stage(search, list(search.settings), left_s, FIRST_ROUNDS)
     number = len(search.stages) - 1

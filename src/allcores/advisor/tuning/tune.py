@@ -261,6 +261,7 @@ class _Measuring:
             threads=bool(probes.threads) and "threads" not in decision.impossible,
             processes=processes,
             most_workers=max(1, most),
+            hopeless=decision.certain,
             model_chunk=costs.chunk_for(probes, max(2, probes.machine.cores)) if processes else None,
         )
 
@@ -277,6 +278,7 @@ _GROUND = (
     "processes",
     "most_workers",
     "model_chunk",
+    "hopeless",
 )
 
 
