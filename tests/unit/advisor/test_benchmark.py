@@ -6,7 +6,10 @@ import importlib.util
 
 import pytest
 from benchmarks.advice.run import judge
-from benchmarks.advice.workloads import WORKLOADS
+from benchmarks.advice.tuning import every_setting, exhaustive, from_best
+from benchmarks.advice.workloads import WORKLOADS, Workload
+
+from allcores.tuned.setting import PoolSetting
 
 INTERVAL = {"speedup": 1.9, "low": 1.7, "high": 2.1}
 
@@ -40,3 +43,24 @@ def test_each_workload_can_be_called(name: str) -> None:
     if workload.needs is not None and importlib.util.find_spec(workload.needs) is None:
         pytest.skip(f"{workload.needs} is not installed")
     workload.fn(workload.items()[0])
+
+
+def test_an_exhaustive_search_leaves_nothing_out() -> None:
+    """Each backend, with several workers, chunks and depths: whatever a model would say."""
+    found = every_setting(range(10_000), 1.0, waits=False)
+    assert {each.backend for each in found} == {"serial", "threads", "processes"}
+    assert {each.depth for each in found} == {None, 1, 8}
+    assert len({each.workers for each in found}) > 1
+    assert {None, 1, 8} <= {each.chunk for each in found}
+    assert len(set(found)) == len(found)
+
+
+def test_an_exhaustive_search_runs_each_and_counts_its_seconds() -> None:
+    found, seconds = exhaustive(Workload(abs, lambda: range(2)), range(2))
+    assert PoolSetting("serial") in found
+    assert seconds >= sum(found.values())
+
+
+def test_what_is_the_best_is_no_further_from_it() -> None:
+    best = PoolSetting("serial")
+    assert from_best(Workload(abs, lambda: range(2)), range(2), best, best, 3) == 0.0
