@@ -31,6 +31,7 @@ class _Worker(InProcessWorker):
             items=range(10),
             batch=batch,
             future=None,
+            surroundings=None,
             first=0,
         )
         found: list[tuple[int, int, bool]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from allcores.backends.base import WorkerInit
@@ -19,6 +20,8 @@ from allcores.transport.references import OpenFiles
 from allcores.transport.remote_errors import EXITING
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from allcores.shared_memory.parent_side import ParentMemory
 
 #: Finished items are reported at least this often, ns.
@@ -116,6 +119,20 @@ class InProcessWorker:
 
     def run(self, chunk: Chunk, report: Callable[[Results], None]) -> None:
         """Run a chunk; `report` gets the results as they gather."""
+        if chunk.surroundings:
+            # Values of context variables: for this chunk alone, whatever its tasks set.
+            copy_context().run(self._run_with, chunk.surroundings, chunk, report)
+            return
+        self._run(chunk, report)
+
+    def _run_with(
+        self, values: list[tuple[ContextVar[Any], Any]], chunk: Chunk, report: Callable[[Results], None]
+    ) -> None:
+        for variable, value in values:
+            variable.set(value)
+        self._run(chunk, report)
+
+    def _run(self, chunk: Chunk, report: Callable[[Results], None]) -> None:
         if chunk.batch:
             self._run_batches(chunk, report)
             return

@@ -29,7 +29,7 @@ from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState, call_text
 from allcores.system.clock import monotonic_ns
 from allcores.system.cores import core_budget
-from allcores.transport import process_role, surroundings
+from allcores.transport import process_role
 from allcores.worker.actor_object import Apply, Build, BuildTogether, Method, leave
 
 if TYPE_CHECKING:
@@ -199,6 +199,7 @@ class ActorWorkers:
         if beside.observed:
             observers.append(ActorTeller(beside, self.name))
         driver = Driver(workers, limits, place, observers, self.name, policy, beside)
+        driver.around = beside.around
         home.processes.add(driver, self.name)
         # The driver knows nothing of this object: an actor that nobody has any more ends its processes.
         self._finalizer = weakref.finalize(self, close_dropped, driver)
@@ -253,8 +254,12 @@ class ActorWorkers:
         chunk = Chunk(map_state, function, map_state.pulled, [(args, dict(kwargs))], future=future)
         chunk.timeout_ns = settings.timeout_ns
         future.bind(chunk, self)
+        try:
+            chunk.surroundings = driver.around()
+        except NotPicklable as error:
+            future.fail(error)
+            return
         if driver.backend.needs_bytes:
-            chunk.surroundings = surroundings.current()
             payload, bad = encode(chunk.items, 0, driver.backend.pack)
             if payload is None:
                 future.fail(bad[0][1])

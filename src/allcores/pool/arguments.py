@@ -26,6 +26,7 @@ OTHER_WORDS = {
         ("initializer", "worker_init", "init"), "the word is setup: allcores.Pool(setup=f), run once in each worker"
     ),
     "workers": "the way is allcores.Pool(workers=n), or workers=n with the functions of the module (allcores.map)",
+    "contextvars": "it is an option of the pool: allcores.Pool(contextvars=[...]), or of allcores.configure",
     "initargs": "the word is setup_args: allcores.Pool(setup=f, setup_args=(...))",
     **dict.fromkeys(("worker_exit", "finalizer"), "the word is teardown: allcores.Pool(teardown=f)"),
     **dict.fromkeys(("mp_context", "context"), 'the word is start_method: allcores.Pool(start_method="spawn")'),

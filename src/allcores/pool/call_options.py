@@ -8,6 +8,7 @@ the program runs. Nothing loads this file at run time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any, Literal, TypedDict
 
 from allcores.cache.options import CacheLike
@@ -83,6 +84,7 @@ class PoolOptions(TypedDict, total=False):
     observers: Iterable[Observer]
     logs: bool | Logs
     name: str
+    contextvars: Iterable[ContextVar[Any]]
     tuned: Callable[..., Any] | None
 
 

@@ -44,6 +44,7 @@ from allcores.scheduler.messages import Command, Results
 from allcores.scheduler.scheduler import Scheduler
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.system.clock import monotonic_ns
+from allcores.transport import surroundings
 
 #: drivers of this process; a forked copy of it must let go of their descriptors
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
@@ -102,6 +103,8 @@ class Driver:
         #: for its first use; None: it is used itself
         self.inherited: threading.RLock | None = None
         self.closed = False
+        #: what a map's or call's worker is to find around it, as it is now; a pool may replace it
+        self.around: Callable[[], Any] = surroundings.current if backend.needs_bytes else _nothing
         #: observers know that it is over
         self._ended = False
         self._notifier = Notifier(backend, observers)
@@ -580,6 +583,10 @@ class Driver:
         for map_state in self.maps():
             map_state.broken = error
         self.backend.abandon()
+
+
+def _nothing() -> None:
+    """What is around a task that runs in this very process."""
 
 
 def close_dropped(driver: Driver) -> None:

@@ -11,7 +11,6 @@ from allcores.pool.driver import Driver
 from allcores.pool.input_reader import length_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Function, MapState
-from allcores.transport import surroundings
 
 if TYPE_CHECKING:
     from allcores.scheduler.batch_size import Batch
@@ -75,7 +74,7 @@ def plan_map(
         from allcores.progress.one_map import MapProgress, bar_of
 
         bar = bar_of(progress)
-    around = surroundings.current() if driver.backend.needs_bytes else None
+    around = driver.around()
 
     def make(number: int) -> MapState:
         if bar is not None:

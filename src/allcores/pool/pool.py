@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from allcores.backends.base import WorkerInit
 from allcores.backends.open import open_backend
-from allcores.errors import UsageError
+from allcores.errors import NotPicklable, UsageError
 from allcores.limits import Limits, Retry
 from allcores.pool.actor_methods import ActorMethods
 from allcores.pool.actor_processes import ActorProcesses
@@ -29,10 +29,11 @@ from allcores.scheduler.map_state import Chunk, MapState
 from allcores.system import deferral
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hiding
-from allcores.transport import process_role, surroundings
+from allcores.transport import process_role
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from contextvars import ContextVar
 
     from allcores.pool.executor_map import ExecutorMap
     from allcores.pool.worker_status import WorkerStatus
@@ -77,6 +78,8 @@ class Pool(ActorMethods, MapMethods, Sharing):
         logs: True has log records of worker processes handled by this process's logging, and the pool's own events
             logged (logger "allcores"); False leaves logging alone; a `Logs` also takes what workers print.
         name: For messages and thread names.
+        contextvars: Context variables (`contextvars.ContextVar`) that workers follow: a map's or call's tasks find the
+            values that its caller has at that moment, which must pickle.
         tuned: A function that was tuned on this machine (`allcores.tune`): the pool gets the workers, backend and depth
             that were found for it, and maps of it the chunk. Refused if its code, Python, the cores or a library have
             changed since. In a process that only imports the module of the pool it is not looked at.
@@ -109,6 +112,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
         observers: Iterable[Observer] = (),
         logs: bool | Logs = True,
         name: str = "pool",
+        contextvars: Iterable[ContextVar[Any]] = (),
         tuned: Callable[..., Any] | None = None,
         **unknown: Never,
     ) -> None:
@@ -130,6 +134,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
             observers=observers,
             logs=logs,
             name=name,
+            contextvars=contextvars,
             tuned=tuned,
         )
         if tuned is not None and not process_role.only_imports():
@@ -144,6 +149,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
         self._start_method = start_method
         self._logs: Logs = found["logs"]
         self._preload_modules: tuple[str, ...] = found["preload_modules"]
+        self._contextvars: tuple[ContextVar[Any], ...] = found["contextvars"]
         self._worker_init = WorkerInit(setup, found["setup_args"], teardown, preload, found["preload_args"])
         own = (PoolLog(name),) if self._logs.records else ()
         self._observers: tuple[Observer, ...] = (*found["observers"], *own)
@@ -175,6 +181,10 @@ class Pool(ActorMethods, MapMethods, Sharing):
             preload_modules=self._preload_modules,
         )
         driver = Driver(self.workers, self.limits, place, self._observers, self.name)
+        if self._contextvars:
+            from allcores.pool.caller_context import CallerContext
+
+            driver.around = CallerContext(self._contextvars, place.needs_bytes).current
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
         self._finalizer = weakref.finalize(self, close_dropped, driver)
         return driver
@@ -318,8 +328,12 @@ def begin_call(
         )
     chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), kwargs or {})], future=future)
     future.bind(chunk, pool)
+    try:
+        chunk.surroundings = driver.around()
+    except NotPicklable as error:
+        future.fail(error)
+        return
     if driver.backend.needs_bytes:
-        chunk.surroundings = surroundings.current()
         payload, bad = encode(chunk.items, 0, driver.backend.pack)
         if payload is None:
             future.fail(bad[0][1])

@@ -11,6 +11,8 @@ from allcores.limits import Limits, check_workers
 from allcores.pool.pool_log import Logs
 
 if TYPE_CHECKING:
+    from contextvars import ContextVar
+
     from allcores.pool.notifier import Observer
 
 #: functions, and what each is for
@@ -36,6 +38,7 @@ def checked(
     observers: Iterable[Observer] = (),
     logs: bool | Logs = True,
     name: str = "pool",
+    contextvars: Iterable[ContextVar[Any]] = (),
     tuned: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
     """The same options as they may be used again and again: what was an iterator is a tuple.
@@ -54,6 +57,7 @@ def checked(
         observers: Callables.
         logs: True, False or a `Logs`.
         name: A text.
+        contextvars: Context variables.
         tuned: A function, or None.
 
     Raises:
@@ -85,6 +89,14 @@ def checked(
             raise UsageError(
                 f"observers={list(watching)!r}: {observer!r} cannot be called; an observer takes one event."
             )
+    variables = _several("contextvars", contextvars, "context variables, contextvars.ContextVar('user') for one")
+    for variable in variables:
+        # By its name: the module is not loaded for those who have none.
+        if type(variable).__name__ != "ContextVar":
+            raise UsageError(
+                f"contextvars={list(variables)!r}: {variable!r} is no context variable; give contextvars.ContextVar "
+                "objects, not their names or values."
+            )
     logs = Logs.of(logs)
     if logs.prints and backend != "processes":
         raise NotSupported(f"Logs(prints=True) needs backend='processes': {backend!r} prints as this process does.")
@@ -104,6 +116,7 @@ def checked(
         "observers": watching,
         "logs": logs,
         "name": name,
+        "contextvars": variables,
         "tuned": tuned,
     }
 

@@ -61,20 +61,21 @@ def cloud_dumps(
 
 @functools.cache
 def _cloud_pickler() -> Callable[..., pickle.Pickler]:
-    """The pickler of cloudpickle, with three differences.
+    """The pickler of cloudpickle, with some differences.
 
     Code keeps the name of its file, what travels has an origin, and wrappers of `functools` travel as the functions in
-    them.
+    them. Context variables travel by their names.
 
     cloudpickle leaves the name out since 3.1.3; a worker's traceback would then show no line of the script.
     Imported late: it costs 40 ms.
     """
     from collections import ChainMap
+    from contextvars import ContextVar
     from types import CodeType, FunctionType
 
     import cloudpickle
 
-    from allcores.transport import origins, wrappers
+    from allcores.transport import context_variables, origins, wrappers
 
     table = cloudpickle.Pickler.dispatch_table
 
@@ -110,6 +111,7 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
         "dispatch_table": ChainMap(
             {
                 CodeType: reduce_code,
+                ContextVar: context_variables.reduce,
                 functools.cached_property: wrappers.reduce_cached_property,
                 functools.singledispatchmethod: wrappers.reduce_generic_method,
             },
@@ -197,6 +199,7 @@ loads = pickle.loads
 
 #: Notes on exceptions that say at which step, other than the function's run, they came up in a worker.
 FUNCTION_UNREAD = "allcores: the function could not be unpickled in the worker"
+CONTEXT_UNREAD = "allcores: the value of a context variable could not be unpickled in the worker"
 ITEM_UNREAD = "allcores: the item could not be unpickled in the worker"
 RESULT_UNWRITTEN = "allcores: the result could not be pickled in the worker"
 

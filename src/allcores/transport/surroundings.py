@@ -3,7 +3,7 @@
 Folder, environment, search path, locale, decimal context, warning filters. A call that begins a map takes a snapshot,
 or finds that nothing has changed since the last (some microseconds, nothing per item). A worker is told what differs
 from what it has, before the first chunk of that map. What `setup` or a task has set in a worker, and the program has
-not changed since, stays.
+not changed since, stays. Context variables are followed where a pool is asked to (`Pool(contextvars=...)`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FRESH_FILTERS: list[tuple[Any, ...]] = [
 class Surroundings:
     """A snapshot, not to be changed. What a fresh process has by itself is None."""
 
-    __slots__ = ("decimal", "environ", "filters", "folder", "locale", "path")
+    __slots__ = ("context", "decimal", "environ", "filters", "folder", "locale", "path")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Surroundings:
         locale: str | None,
         decimal: tuple[Any, ...] | None,
         filters: list[Any] | None,
+        context: bytes | None = None,
     ) -> None:
         self.folder = folder
         self.environ = environ
@@ -49,6 +50,7 @@ class Surroundings:
         self.locale = locale
         self.decimal = decimal
         self.filters = filters
+        self.context = context
 
     def of_a_fresh_process(self) -> Surroundings:
         """Those of a process that is started from here, and has yet to be told the rest."""
@@ -57,6 +59,10 @@ class Surroundings:
     def of_a_forked_process(self) -> Surroundings:
         """Those of one that is forked by another thread, which has a decimal context of its own."""
         return Surroundings(self.folder, self.environ, self.path, self.locale, None, self.filters)
+
+    def with_context(self, context: bytes) -> Surroundings:
+        """These, and values of context variables, pickled."""
+        return Surroundings(self.folder, self.environ, self.path, self.locale, self.decimal, self.filters, context)
 
     def changes_since(self, former: Surroundings) -> bytes:
         """What a process has to do that has the former ones."""
@@ -78,6 +84,8 @@ class Surroundings:
         if self.filters != former.filters:
             whole = None if self.filters is None else filter(_is_whole, self.filters)
             changes["filters"] = None if whole is None else list(map(_packed, whole))
+        if self.context != former.context:
+            changes["context"] = self.context
         return pickle.dumps(changes)
 
 

@@ -210,6 +210,8 @@ class ChunkRunner:
         self._report_ns = report_us * 1000
         self.prompt = bool(flags & frames.PROMPT)
         style, function, broken = self._functions[number]
+        if following.values is not None:
+            broken = following.set_context() or broken
         try:
             items = self._loads(memoryview(body)[frames.CHUNK_HEAD.size :])
         except BaseException as error:

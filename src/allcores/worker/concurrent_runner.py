@@ -12,6 +12,7 @@ import os
 import select
 import threading
 from _queue import Empty, SimpleQueue
+from contextvars import Context, copy_context
 from time import monotonic_ns
 
 from allcores.system.posix import move_fd_high
@@ -21,6 +22,7 @@ from allcores.transport.pickling import ITEM_UNREAD
 from allcores.transport.positions import PHASE_LOADING, PHASE_RUNNING
 from allcores.transport.references import Arrivals, OpenFiles
 from allcores.transport.status_board import CLAIMED, CURRENT, FIRST, LIMIT, PHASE, SEQUENCE, STARTED
+from allcores.worker import following
 from allcores.worker.chunk_runner import ChunkRunner
 
 TYPE_CHECKING = False
@@ -41,7 +43,7 @@ class ConcurrentRunner(ChunkRunner):
 
     def __init__(self, concurrent: int, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._to_run: SimpleQueue[tuple[int, Callable[[Any], Any], Any]] = SimpleQueue()
+        self._to_run: SimpleQueue[tuple[int, Context, Callable[[Any], Any], Any]] = SimpleQueue()
         self._finished: SimpleQueue[tuple[int, Any, Any, int]] = SimpleQueue()
         #: those that are running, with the time at which they were begun
         self._running: dict[int, int] = {}
@@ -66,6 +68,8 @@ class ConcurrentRunner(ChunkRunner):
         slot[CLAIMED] = base + 1
         number, _, _, _, _, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
+        if following.values is not None:
+            broken = following.set_context() or broken
         item: Any = None
         if broken is None:
             try:
@@ -86,23 +90,24 @@ class ConcurrentRunner(ChunkRunner):
             Arrivals.seen = False
             call = _with_files(style, call)
         self._running[sequence] = monotonic_ns()
-        self._to_run.put((sequence, call, item))
+        # The decimal context and context variables are this thread's, set to what this call's caller has.
+        self._to_run.put((sequence, copy_context(), call, item))
 
     def _work(self) -> None:
         """A thread of calls."""
         while True:
-            sequence, call, item = self._to_run.get()
+            sequence, context, call, item = self._to_run.get()
             begun = monotonic_ns()
             value = packed = None
             try:
-                value = call(item)
+                value = context.run(call, item)
             except BaseException as error:
                 if not self.forked:
                     packed = pack_error(error, skip_frames=_own_frames(error))
             if self.forked:
                 os._exit(0)
             # What lies in blocks goes back once nobody refers to it.
-            del call, item
+            del context, call, item
             self._finished.put((sequence, value, packed, monotonic_ns() - begun))
             del value
             with contextlib.suppress(BlockingIOError):

@@ -10,12 +10,15 @@ import sys
 import time
 import warnings
 
+from allcores.transport.exceptions import add_note
+from allcores.transport.pickling import CONTEXT_UNREAD
 from allcores.worker.imports import when_imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from allcores.transport.context_variables import Values
     from allcores.transport.surroundings import Filter
 
 #: the locale that this process had before it was told of one
@@ -24,6 +27,10 @@ _first_locale: str | None = None
 _first_filters: list[Any] | None = None
 #: the filters that it was told of last
 _filters: list[Filter] = []
+#: the values of context variables that it was told of last; None: of none so far
+values: Values | None = None
+#: why those could not be read
+_unread: BaseException | None = None
 #: modules of categories that were not loaded when a filter came
 _awaited: set[str] = set()
 
@@ -48,6 +55,8 @@ def follow(data: bytes | bytearray | memoryview) -> str | None:
         _follow_decimal(changes["decimal"])
     if "filters" in changes:
         _follow_filters(changes["filters"])
+    if "context" in changes:
+        _follow_context(changes["context"])
     return folder
 
 
@@ -112,6 +121,31 @@ def _set_filters() -> None:
                     line,
                     append=True,
                 )
+
+
+def _follow_context(data: bytes | None) -> None:
+    global values, _unread
+    if values is None:
+        from allcores.transport.context_variables import Values
+
+        values = Values()
+    # None is left of those of another map if these cannot be read.
+    values.set([])
+    _unread = None
+    if data is None:
+        return
+    try:
+        values.set([(find(*place), value) for find, place, value in pickle.loads(data)])
+    except BaseException as error:
+        add_note(error, CONTEXT_UNREAD)
+        _unread = error
+
+
+def set_context() -> BaseException | None:
+    """Before each chunk: it finds what its caller has, not what the last one's tasks have set; or why it cannot."""
+    if values is not None:
+        values.set_again()
+    return _unread
 
 
 def _category(module: str, name: str) -> type[Warning] | None:
