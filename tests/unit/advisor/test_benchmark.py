@@ -55,6 +55,7 @@ def test_an_exhaustive_search_leaves_nothing_out() -> None:
     assert len(set(found)) == len(found)
 
 
+@pytest.mark.slow
 def test_an_exhaustive_search_runs_each_and_counts_its_seconds() -> None:
     found, seconds = exhaustive(Workload(abs, lambda: range(2)), range(2))
     assert PoolSetting("serial") in found
