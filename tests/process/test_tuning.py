@@ -81,7 +81,7 @@ def test_too_little_work_stays_in_the_loop_and_that_is_kept() -> None:
 def test_who_waits_gets_more_workers_than_cores() -> None:
     tuning = allcores.tune(advised.wait, range(400), budget=6)
     check_against_schema(tuning)
-    if tuning.tried:
+    if tuning.verdict == "parallel":
         assert {each.setting.backend for each in tuning.tried} >= {"serial", "threads"}
         assert tuning.workers > allcores.core_budget().workers
 
@@ -140,8 +140,12 @@ print(json.dumps(tuning.as_dict()))
 """
 
 
-def begin(items: int = 3_000, budget: float = 6.0) -> subprocess.Popen[str]:
-    """A process of its own that tunes, and a session, so that its workers can be looked for."""
+#: seconds of a search that a test ends itself: so many that the busiest machine gets to its runs
+LONG_S = 40.0
+
+
+def begin(items: int = 3_000, budget: float = LONG_S) -> subprocess.Popen[str]:
+    """A process of its own that tunes."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(items), str(budget)],
@@ -164,8 +168,15 @@ def runs_in(journal: str) -> list[tuple[int, int, str]]:
 def kill_after(process: subprocess.Popen[str], journal: str, runs: int) -> None:
     """Kill a search with SIGKILL once so many runs are in its journal."""
     wait_until(lambda: len(runs_in(journal)) >= runs or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
+
+
+def spent_in(journal: str) -> float:
+    """Seconds that the searches of a journal took."""
+    lines, _ = lines_of(Path(journal).read_bytes())
+    return float(sum(line.get("spent", 0.0) for line in lines))
 
 
 def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice() -> None:
@@ -181,25 +192,25 @@ def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice() -> None:
     again = runs_in(journal)
     assert len(again) >= len(done) + 2
     assert len(set(again)) == len(again), "nothing is measured twice"
-    process = begin()
+    process = begin(budget=spent_in(journal) + BUDGET_S)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     found = json.loads(out)
     assert found["resumed"] == len(again)
-    assert sum(each["runs"] for each in found["tried"]) > len(again)
+    assert sum(each["runs"] for each in found["tried"]) >= len(again)
     assert (found["kept"] is None) == (found["verdict"] == "unreliable")
 
 
-def test_the_seconds_before_a_kill_count() -> None:
+def test_the_seconds_and_calls_before_a_kill_count() -> None:
     journal = Place(advised.loop).journal
     kill_after(begin(), journal, 4)
     lines, _ = lines_of(Path(journal).read_bytes())
-    spent = sum(line.get("spent", 0.0) for line in lines)
+    spent = spent_in(journal)
     assert spent > 0
-    tuning = allcores.tune(advised.loop, range(3_000), budget=6.0)
+    tuning = allcores.tune(advised.loop, range(3_000), budget=spent + BUDGET_S)
     assert tuning.seconds > spent
-    assert tuning.resumed == len(runs_in(journal)) or tuning.resumed >= 4
-    assert tuning.calls > sum(line.get("calls", 0) for line in lines)
+    assert tuning.resumed == sum("run" in line for line in lines)
+    assert tuning.calls >= sum(line.get("calls", 0) for line in lines) > 0
 
 
 def test_another_input_is_another_search() -> None:
@@ -217,7 +228,7 @@ def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there() -> None:
     data[len(data) * 3 // 4] ^= 0xFF
     Path(journal).write_bytes(data)
     left = len(runs_in(journal))
-    tuning = allcores.tune(advised.loop, range(3_000), budget=6.0)
+    tuning = allcores.tune(advised.loop, range(3_000), budget=spent_in(journal) + BUDGET_S)
     assert tuning.resumed == left
 
 
@@ -229,7 +240,7 @@ def test_two_at_once_are_refused_with_the_process_that_is_there() -> None:
         allcores.tune(advised.loop, range(3_000), budget=BUDGET_S)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    # what it held is free again, and others may be tuned at any time
+    # what it held is free again
     assert allcores.tune(advised.loop, range(3_000), budget=BUDGET_S).resumed >= 1
 
 

@@ -6,6 +6,8 @@ import functools
 import json
 import os
 import stat
+import subprocess
+import sys
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +169,47 @@ def test_calling_it_changes_nothing() -> None:
     before = facts_of(work)
     work(1)
     assert facts_of(work) == before
+
+
+class Counts:
+    """An object with a state that changes, and is no code."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, number: int) -> int:
+        self.calls += 1
+        return number
+
+    def method(self, number: int) -> int:
+        return self(number)
+
+
+@pytest.mark.parametrize("of", [lambda counts: counts, lambda counts: counts.method], ids=["object", "method"])
+def test_the_state_of_an_object_is_no_code_and_its_class_is(of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Counts()
+    before = code_digest(of(counts))
+    of(counts)(1)
+    assert code_digest(of(counts)) == before
+    monkeypatch.setattr(Counts, "__call__", lambda self, number: number + 1)
+    assert code_digest(of(counts)) != before
+
+
+def test_it_is_the_same_in_each_process(tmp_path: Path) -> None:
+    """Whatever its hash seed."""
+    (tmp_path / "sets.py").write_text(
+        "NAMES = frozenset({'a', 'b', 'c', 'd'})\ndef f(x):\n    return x in {'e', 'f', 'g', 'h'} or x in NAMES\n"
+    )
+    code = "import sets; from allcores.tuned.facts import code_digest; print(code_digest(sets.f))"
+    found = set()
+    for seed in range(4):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
 
 
 def test_what_is_bound_counts_as_far_as_it_has_bytes() -> None:

@@ -65,18 +65,28 @@ def machine() -> str:
 def code_digest(function: Callable[..., Any]) -> str:
     """Of what it does: its code, that of the program's own functions it names, and constants that are named as such.
 
-    What is bound to it (arguments of a partial, a closure) counts as far as it has bytes. Of globals only those in
-    capitals that cannot be changed count: a counter is no code.
+    What is bound to it (arguments of a partial, a closure) counts as far as it is constants; of objects their class
+    does, and not their state. Of globals only those in capitals that cannot be changed count: a counter is no code.
     """
-    facts = CodeFacts(_bytes_of, keeps=_is_fixed).of(function)
-    return hashlib.blake2b(_bytes_of(facts), digest_size=16).hexdigest()
+    return _digest(CodeFacts(_bound_bytes, keeps=_is_fixed).of(function))
 
 
-def _bytes_of(value: Any) -> bytes:
-    try:
+def _digest(facts: list[Any]) -> str:
+    return hashlib.blake2b(key_bytes(facts), digest_size=16).hexdigest()
+
+
+def _bound_bytes(value: Any) -> bytes:
+    """Bytes of a constant that is bound to a function; of anything else what its class is, and does."""
+    if is_constant(value):
         return key_bytes(value)
-    except Exception:
-        return type(value).__qualname__.encode()
+    kind = type(value)
+    # Its class alone: a class that an object of its own is bound to has no end.
+    code = _digest(CodeFacts(_class_bytes, keeps=_is_fixed).of(kind)) if is_own(kind) else ""
+    return f"{name_of(kind)} {code}".encode()
+
+
+def _class_bytes(value: Any) -> bytes:
+    return key_bytes(value) if is_constant(value) else name_of(type(value)).encode()
 
 
 def _is_fixed(name: str, value: Any) -> bool:

@@ -268,3 +268,16 @@ def test_three_numbers_of_workers_are_extrapolated_and_two_are_not() -> None:
     assert found is not None and found.scaling is None and not found.further
     assert found.reason is not None and found.reason.startswith("not extrapolated: 2 numbers of workers")
     assert growth(two.search, "serial") is None
+
+
+def test_a_search_that_is_unclear_after_all_its_rounds_is_over_whatever_the_time() -> None:
+    loop, other = PoolSetting("serial"), PoolSetting("processes", 4)
+    stage = Stage((loop, other), 100, model.LAST_ROUNDS, last=True)
+    found = Search(GROUND, (loop, other), [stage])
+    numbers = random.Random(1)
+    for turn in range(stage.rounds):
+        step = next_step(found, 1e9)
+        assert isinstance(step, Step) and step.round == turn
+        found.runs |= {(0, turn, loop): 1.0, (0, turn, other): math.exp(numbers.gauss(0, 1))}
+    assert next_step(found, 1e9) is None
+    assert found_by(found, 0.0).verdict is not Verdict.PARALLEL

@@ -40,6 +40,8 @@ BUDGET_S, LEAST_BUDGET_S = 30.0, 2.0
 PROBE_PART, MOST_PROBE_S = 0.2, 10.0
 #: seconds that are kept for the end
 SPARE_S = 0.2
+#: seconds, more than any search takes
+FOREVER_S = 1e9
 #: seconds of an item where none returned
 NEVER_S = 1e6
 #: items by whose bytes an input is known again, and bytes of them
@@ -126,7 +128,8 @@ def tune_named(
         if found.verdict is not Verdict.UNRELIABLE:
             place.keep(Kept(found.setting, now, found.measured.speedup if found.measured else None, time.time()))
             kept = place.path
-        if kept is not None or found.busy:
+        if kept is not None or found.busy or measuring.is_over:
+            # it was found; or its measurements are good for nothing; or more time would not measure more
             journal.end()
         return _tuning(found, measuring, kept, shown, names)
 
@@ -167,6 +170,11 @@ class _Measuring:
     def seconds(self) -> float:
         """Seconds so far, those of an earlier process included."""
         return self.spent + perf_counter() - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing is left to measure, however much time there were."""
+        return search.next_step(self.search, FOREVER_S) is None
 
     def begin(self) -> None:
         """Take in what was measured; without anything, probe the function.
