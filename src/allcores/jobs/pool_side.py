@@ -191,13 +191,20 @@ class PoolSide:
         ending = [call for call in self.calls.values() if call.ending_for is not None]
         if not ending:
             return []
-        where = self.where()
+        workers = {each.pid: each for each in self._pool.worker_status()} if self._pool is not None else {}
+        where = {called.job: pid for pid, each in workers.items() if (called := _job_of(each.item)) is not None}
         found = []
         for call in ending:
-            place = where.get(call.claim.job.id)
+            job = call.claim.job.id
+            place = where.get(job)
             if place is not None:
-                call.ending.add(place[0])
-            call.ending = {pid for pid in call.ending if is_alive(pid)}
+                call.ending.add(place)
+            # A worker that had done with it in the moment of the cancel is not ended for it, and lives on.
+            call.ending = {
+                pid
+                for pid in call.ending
+                if is_alive(pid) and (pid == place or pid not in workers or workers[pid].state == "ending")
+            }
             if call.ending or place is not None:
                 continue
             if not call.searched:

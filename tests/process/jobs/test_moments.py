@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, Running, lines, until
 
-from allcores.jobs import Queue, State, health
-from allcores.jobs.pool_side import is_alive
+from allcores import Limits
+from allcores.jobs import Job, Queue, State, health
+from allcores.jobs.model import Claim
+from allcores.jobs.pool_side import PoolSide, is_alive
 
 #: a supervisor that is killed at a failpoint, once the store's file says so
 _DYING = """
@@ -97,6 +99,24 @@ def test_a_stopped_process_that_has_lost_its_job_writes_nothing(running: Running
     until(lambda: (told := health.read(running.store.folder)) is not None and told.lost_claims == 1)
     found = running.queue.get(job.id)
     assert found is not None and (found.state, found.result) == (State.RUNNING, None)
+
+
+def test_a_job_that_comes_to_its_end_as_it_is_cancelled(tmp_path: Path) -> None:
+    """Its worker is not ended for it, and lives on: the job is cancelled all the same."""
+    side = PoolSide(1, (TASKS,), str(tmp_path), Limits(grace_s=PATIENCE_S), lambda: None)
+    try:
+        job = Job("a" * 32, 1, "hold", {"path": str(tmp_path / "go")}, State.RUNNING)
+        side.begin(Claim(job, 1, "token"), None)
+        (pid,) = until(lambda: lines(tmp_path / "go.pids"))
+        until(lambda: side.where().get(job.id))
+        assert side.end(job.id, "cancel")
+        assert side.gone() == []
+        (tmp_path / "go").touch()
+        (call,) = until(side.gone, "the end of the attempt")
+        assert (call.claim.job.id, call.ending_for, side.calls) == (job.id, "cancel", {})
+        assert is_alive(int(pid))
+    finally:
+        side.close()
 
 
 @pytest.mark.slow
