@@ -73,7 +73,8 @@ def test_who_waits_gets_threads() -> None:
     advice = allcores.advise(advised.wait, range(200), budget=BUDGET_S)
     assert advice.decision is not None
     assert advice.decision.kind == "waiting"
-    assert advice.verdict == "parallel"
+    # Threads that come to their turn late, for the cores are others', differ too much to tell.
+    assert advice.verdict in ("parallel", "unreliable")
     assert advice.recommendation.pattern == "threads"
     assert advice.recommendation.workers > 2
     assert "time.sleep" in names(advice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
 import io
@@ -289,6 +290,46 @@ def test_polling_is_cheap_and_right(client: Any, app: flask.Flask, path: str) ->
     assert changed.status_code == 200
     assert client.get(path, headers={"If-None-Match": changed.headers["ETag"]}).status_code == 200
     assert "Content-Security-Policy" not in client.get(path, headers={"X-Poll": "1", "If-None-Match": poll()}).headers
+
+
+@pytest.mark.parametrize("path", ["/list", "/failed", "/job/{id}"])
+def test_what_changes_while_a_page_is_made_comes_with_the_next_poll(
+    client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """After whichever of its reads: a page is never older than its tag, else it would stay as it is for good."""
+    monkeypatch.setattr(state, "CHANGE_S", 0.0)
+    store = store_of(app)
+    kept = Database.reading
+    left = 0
+
+    @contextlib.contextmanager
+    def reading(database: Database) -> Iterator[Any]:
+        nonlocal left
+        with kept(database) as connection:
+            yield connection
+        left -= 1
+        if left == 0:
+            store.retry([job.id], "x")
+
+    def words(page: Any) -> str:
+        """Without what differs from visit to visit: nonces, times."""
+        return re.sub(r'nonce="[^"]*"|value="[^"]*"|[0-9]', "", page.text)
+
+    monkeypatch.setattr(Database, "reading", reading)
+    changed = 0
+    for reads in range(1, 50):
+        job = ended(store, State.FAILED)
+        address = path.replace("{id}", job.id)
+        left = reads
+        made = client.get(address)
+        if left > 0:
+            break
+        changed += 1
+        again = client.get(address, headers={"X-Poll": "1", "If-None-Match": made.headers["ETag"]})
+        if again.status_code == 304:
+            # Then the page has what has changed, as a visit shows.
+            assert words(made) == words(client.get(address)), f"after read {reads}"
+    assert changed > 2
 
 
 def test_open_pages_share_what_one_has_read(client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,5 +69,6 @@ def schedule_action(name: str, what: str) -> Any:
 
 def stack(job_id: str) -> Any:
     """The job's page, with what its process is doing at this moment."""
+    change = current().change_and_running()[0]
     found = found_job(job_id)
-    return pages.job_page(found, stack=job_details.stack_of(current(), found))
+    return pages.job_page(found, change, stack=job_details.stack_of(current(), found))

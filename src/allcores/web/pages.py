@@ -88,15 +88,23 @@ def _read() -> tuple[int, Counts, Statistics, Statistics, list[history.Span], ch
 
 def job(job_id: str) -> Any:
     """All that is known of one job."""
-    return job_page(found_job(job_id))
+    # First, so that the tag is never newer than what it is of.
+    change = current().change_and_running()[0]
+    return job_page(found_job(job_id), change)
 
 
-def job_page(found: Job, stack: str | None = None) -> Response:
-    """The page of a job; with the stack of its process, if that was asked for."""
+def job_page(found: Job, change: int, stack: str | None = None) -> Response:
+    """The page of a job; with the stack of its process, if that was asked for.
+
+    Args:
+        found: The job.
+        change: The store's change number before it was read.
+        stack: The stack.
+    """
     console, now = current(), time.time()
     running = found.state is State.RUNNING
     details = job_details.read(console, found)
-    tag = live_tag(details.stamp, int(now // 5) if running else 0)
+    tag = live_tag(details.stamp, int(now // 5) if running else 0, change=change)
     if (answer := unchanged(tag)) is not None:
         return answer
     known = found.task in console.tasks
