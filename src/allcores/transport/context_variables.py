@@ -59,14 +59,15 @@ def made(key: str, name: str, *default: Any) -> ContextVar[Any]:
 
 
 def _place(variable: ContextVar[Any]) -> tuple[str, str] | None:
-    """Module and name; None if no module but the main one has it."""
+    """Module and name; None if no module that can be imported has it."""
     if variable in _keys:
         return None
     known = _places.get(variable)
     if known is None:
         for module, content in list(sys.modules.items()):
-            names = getattr(content, "__dict__", None)
-            if module == "__main__" or not isinstance(names, dict):
+            names, spec = getattr(content, "__dict__", None), getattr(content, "__spec__", None)
+            # One without a specification, or under another's name (the main one has several), is not imported elsewhere.
+            if module == "__main__" or not isinstance(names, dict) or getattr(spec, "name", None) != module:
                 continue
             for name, value in list(names.items()):
                 if value is variable:
