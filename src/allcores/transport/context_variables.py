@@ -66,7 +66,7 @@ def _place(variable: ContextVar[Any]) -> tuple[str, str] | None:
     if known is None:
         for module, content in list(sys.modules.items()):
             names, spec = getattr(content, "__dict__", None), getattr(content, "__spec__", None)
-            # One without a specification, or under another's name (the main one has several), is not imported elsewhere.
+            # One without a specification, or under another's name (the main one has several), is nowhere else.
             if module == "__main__" or not isinstance(names, dict) or getattr(spec, "name", None) != module:
                 continue
             for name, value in list(names.items()):
