@@ -145,6 +145,25 @@ def constants() -> None:
     with allcores.Pool() as pool:
         assert_type(pool.outcomes(scale, [1], offset=2), allcores.Stream[allcores.AnyOutcome[float]])
         pool.run(scale, [1], "out.jsonl", offset=2)
+    # Options and constants in one call.
+    assert_type(allcores.map(scale, [1, 2], factor=3, timeout=2, retries=allcores.Retry(2)), list[float])
+    assert_type(allcores.imap(scale, iter([1]), timeout=2, offset=3, workers=2), allcores.Stream[float])
+    assert_type(allcores.outcomes(scale, [1], offset=2, ordered=False), allcores.Stream[allcores.AnyOutcome[float]])
+    assert_type(allcores.map(scale, [1], [2], offset=2, on_error="skip"), list[float])
+    assert_type(allcores.starmap(scale, [(1, 2)], offset=2, timeout=3), list[float])
+    assert_type(allcores.reduce(scale, [1], max, factor=2, initial=0.5, timeout=3), float)
+    assert_type(allcores.run(scale, [1], "out.jsonl", factor=2, retries=3), allcores.RunResult)
+    assert_type(allcores.aimap(scale, pages_of_numbers(), factor=2, timeout=3), allcores.AsyncStream[float])
+    with allcores.Pool(setup=load, setup_args=[Path("model")]) as pool:
+        assert_type(pool.map(look_up_or, ["a"], default=3, timeout=2), list[int])
+        pool.map(look_up_or, ["a"], default="3", timeout=2)  # type: ignore[call-overload]
+    allcores.map(scale, [1], factor=3, timout=5)  # type: ignore[call-overload]
+    allcores.imap(scale, [1], factor=3, timeout="5")  # type: ignore[call-overload]
+    allcores.outcomes(scale, [1], factor=3, on_error="skip")  # type: ignore[call-overload]
+    allcores.starmap(scale, [(1, 2)], ofset=2, timeout=3)  # type: ignore[call-overload]
+    allcores.reduce(scale, [1], max, factor="b", timeout=3)  # type: ignore[call-overload]
+    allcores.run(scale, [1], "out.jsonl", factor=2, retry=3)  # type: ignore[call-overload]
+    allcores.map(length, ["a"], 5)  # type: ignore[call-overload]
     allcores.map(scale, [1], factor="b")  # type: ignore[call-overload]
     allcores.map(scale, [1], factr=3)  # type: ignore[call-overload]
     allcores.map(length, ["a"], timout=5)  # type: ignore[call-overload]
@@ -297,6 +316,14 @@ def unload(model: dict[str, int]) -> None:
 
 def look_up(model: dict[str, int], word: str) -> int:
     return model[word]
+
+
+def look_up_or(model: dict[str, int], word: str, default: int = 0) -> int:
+    return model.get(word, default)
+
+
+async def pages_of_numbers() -> AsyncIterator[int]:
+    yield 1
 
 
 def setup() -> None:

@@ -19,14 +19,16 @@ OTHER_WORDS = {
     **dict.fromkeys(_WORDS_FOR_WORKERS, "the word is workers: Pool(workers=n), or allcores.map(..., workers=n)"),
     **dict.fromkeys(
         ("chunksize", "chunk_size", "miniters_per_chunk", "n_splits"),
-        "the word is chunk, items that travel together; without it chunks size themselves",
+        "the word is chunk, an option of each map: items that travel together; without it chunks size themselves",
     ),
-    "batch_size": "the word is batch where the function takes lists of items, and chunk for items that travel together",
+    "batch_size": (
+        "the words are batch where the function takes lists of items, and chunk for items that travel together, "
+        "options of each map"
+    ),
     **dict.fromkeys(
         ("initializer", "worker_init", "init"), "the word is setup: allcores.Pool(setup=f), run once in each worker"
     ),
     "workers": "the way is allcores.Pool(workers=n), or workers=n with the functions of the module (allcores.map)",
-    "contextvars": "it is an option of the pool: allcores.Pool(contextvars=[...]), or of allcores.configure",
     "initargs": "the word is setup_args: allcores.Pool(setup=f, setup_args=(...))",
     **dict.fromkeys(("worker_exit", "finalizer"), "the word is teardown: allcores.Pool(teardown=f)"),
     **dict.fromkeys(("mp_context", "context"), 'the word is start_method: allcores.Pool(start_method="spawn")'),
@@ -48,9 +50,9 @@ OTHER_WORDS = {
     **dict.fromkeys(
         ("total", "iterable_len", "length"), "nothing is needed: what has a length is asked for it"
     ),
-    **dict.fromkeys(("task_timeout", "time_limit"), "the word is timeout, seconds for each item"),
+    **dict.fromkeys(("task_timeout", "time_limit"), "the word is timeout, an option of each map: seconds"),
     "worker_init_timeout": "the word is setup_s: allcores.Pool(limits=allcores.Limits(setup_s=...))",
-    "max_retries": "the word is retries",
+    "max_retries": "the word is retries, an option of each map",
     "return_as": "the way is another method: map gives a list, imap a stream, imap_unordered one as items are finished",
     **dict.fromkeys(
         ("mmap_mode", "max_nbytes", "temp_folder", "shared_objects"),
@@ -63,6 +65,9 @@ OTHER_WORDS = {
     "use_worker_state": "nothing is needed: what setup returns is the function's first argument",
 }  # fmt: skip
 
+#: options of the methods that a pool does not have
+_OF_METHODS = ("timeout", "retries", "chunk", "batch", "cache", "on_error", "progress")
+
 #: what keyword arguments bind
 _BY_NAME = ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
 
@@ -74,6 +79,14 @@ def advice(word: str, value: object, options: tuple[str, ...]) -> str:
         return f"the word is workers, and what {word}={value} asks for is workers={less}"
     if word in OTHER_WORDS:
         return OTHER_WORDS[word]
+    from allcores.pool import pool_options
+
+    if word in options_of(pool_options.checked):
+        return f"it is an option of the pool: allcores.Pool({word}=...), or allcores.configure({word}=...)"
+    if word == "ordered":
+        return "outcomes() and aimap() have it; results as they are finished are what imap_unordered() gives"
+    if word in _OF_METHODS:
+        return f"it is an option of each map: pool.map(..., {word}=...)"
     from difflib import get_close_matches
 
     close = get_close_matches(word, options, 1, 0.6)

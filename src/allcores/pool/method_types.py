@@ -5,26 +5,31 @@ Each is a callable with overloads, and has a decorator that shows it to checkers
 1. one input, and options: fn(item)
 2. the same in a pool whose `setup` or `preload` gives the function's first argument: fn(state, item)
 3. several inputs, and options; from the fourth on items are not checked
-4. one input, and constants: whatever else the function takes, by name
+4. one input, or two, options, and constants: whatever else the function takes, by name; `starmap` up to three
 5. with `batch`, which is not among the options of the others: lists of items, and as many results
 
-A call with options *and* constants fits none of them, although it works: an overload that lets both in would let a
-slip of the pen (`timout=5`) in as well. `functools.partial` binds constants in a way that checkers understand.
+In the fourth, options are parameters of their own, for there is nothing that may stand between `P.args` and
+`P.kwargs`; so they come before, and what nothing fits (`none`) keeps positional arguments away from them. A slip of the
+pen (`timout=5`) is neither an option nor an argument of the function. Constants with `batch`, or with more inputs, fit
+none of these, although they work: `functools.partial` binds them in a way that checkers understand.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, overload
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from allcores.cache.options import CacheLike
+    from allcores.limits import Retry
     from allcores.outcome import AnyOutcome
     from allcores.pool.async_stream import AsyncStream
-    from allcores.pool.call_options import AsyncMapOptions, MapOptions, OutcomeOptions, RunOptions
+    from allcores.pool.call_options import AsyncMapOptions, MapOptions, OnError, OutcomeOptions, RunOptions
     from allcores.pool.result_stream import Stream
-    from allcores.runs.options import RunResult, SinkLike, SourceLike
+    from allcores.runs.options import Journal, RunResult, SinkLike, SourceLike
+    from allcores.runs.options import OnError as OnErrorOfRun
     from allcores.scheduler.batch_size import Batch
 
 A = TypeVar("A")
@@ -81,8 +86,25 @@ class MapMethod(Protocol):
     ) -> list[R]: ...
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> list[R]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], first: Iterable[A], second: Iterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -158,8 +180,25 @@ class StreamMethod(Protocol):
     ) -> Stream[R]: ...
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> Stream[R]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], first: Iterable[A], second: Iterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[R]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -244,8 +283,25 @@ class OutcomesMethod(Protocol):
     ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> Stream[AnyOutcome[R]]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., ordered: bool = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[AnyOutcome[R]]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., ordered: bool = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[AnyOutcome[R]]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], first: Iterable[A], second: Iterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., ordered: bool = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[AnyOutcome[R]]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -333,13 +389,26 @@ class AsyncMethod(Protocol):
     ) -> AsyncStream[R]: ...
     @overload
     def __call__(
-        self,
-        fn: Callable[Concatenate[T, P], R],
-        items: Iterable[T] | AsyncIterable[T],
-        /,
-        *none: P.args,
-        **constants: P.kwargs,
-    ) -> AsyncStream[R]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T] | AsyncIterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ..., ordered: bool = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> AsyncStream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T] | AsyncIterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ..., ordered: bool = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> AsyncStream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R],
+        first: Iterable[A] | AsyncIterable[A], second: Iterable[B] | AsyncIterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ..., ordered: bool = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> AsyncStream[R]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -386,6 +455,27 @@ class StarMethod(Protocol):
     def __call__(self, fn: Callable[..., R], items: Iterable[list[Any]], **options: Unpack[MapOptions]) -> list[R]: ...
     @overload
     def __call__(
+        self, fn: Callable[Concatenate[A, P], R], items: Iterable[tuple[A]], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], items: Iterable[tuple[A, B]], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, C, P], R], items: Iterable[tuple[A, B, C]], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
         self,
         fn: Callable[..., Iterable[R]],
         items: Iterable[Iterable[Any]],
@@ -429,14 +519,11 @@ class ReduceMethod(Protocol):
     ) -> R: ...
     @overload
     def __call__(
-        self,
-        fn: Callable[Concatenate[T, P], R],
-        items: Iterable[T],
-        merge: Callable[[R, R], R],
-        /,
-        *none: P.args,
-        **constants: P.kwargs,
-    ) -> R: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], merge: Callable[[R, R], R], none: Never = ..., /,
+        initial: R = ..., timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> R: ...  # fmt: skip
 
 
 class RunMethod(Protocol):
@@ -454,14 +541,12 @@ class RunMethod(Protocol):
     ) -> RunResult: ...
     @overload
     def __call__(
-        self,
-        fn: Callable[Concatenate[Any, P], Any],
-        source: SourceLike,
-        sink: SinkLike,
-        /,
-        *none: P.args,
-        **constants: P.kwargs,
-    ) -> RunResult: ...
+        self, fn: Callable[Concatenate[Any, P], Any], source: SourceLike, sink: SinkLike, none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., journal: Journal | bool = ...,
+        on_error: OnErrorOfRun = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> RunResult: ...  # fmt: skip
 
 
 def map_method(function: Callable[..., Any]) -> MapMethod:

@@ -6,19 +6,23 @@ This is `method_types` with other options; `tests/unit/test_arguments.py` compar
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Protocol, TypeVar, TypeVarTuple, Unpack, overload
 
 if TYPE_CHECKING:
+    from allcores.cache.options import CacheLike
+    from allcores.limits import Retry
     from allcores.outcome import AnyOutcome
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.call_options import (
+        OnError,
         SharedAsyncMapOptions,
         SharedMapOptions,
         SharedOutcomeOptions,
         SharedRunOptions,
     )
     from allcores.pool.result_stream import Stream
-    from allcores.runs.options import RunResult, SinkLike, SourceLike
+    from allcores.runs.options import Journal, RunResult, SinkLike, SourceLike
+    from allcores.runs.options import OnError as OnErrorOfRun
     from allcores.scheduler.batch_size import Batch
 
 A = TypeVar("A")
@@ -77,8 +81,28 @@ class SharedMap(Protocol):
     ) -> list[R]: ...
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> list[R]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], first: Iterable[A], second: Iterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -156,8 +180,28 @@ class SharedStream(Protocol):
     ) -> Stream[R]: ...
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> Stream[R]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], first: Iterable[A], second: Iterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[R]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -242,8 +286,28 @@ class SharedOutcomes(Protocol):
     ) -> Stream[AnyOutcome[R]]: ...
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], /, *none: P.args, **constants: P.kwargs
-    ) -> Stream[AnyOutcome[R]]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., ordered: bool = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[AnyOutcome[R]]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., ordered: bool = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[AnyOutcome[R]]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], first: Iterable[A], second: Iterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., ordered: bool = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> Stream[AnyOutcome[R]]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -331,13 +395,29 @@ class SharedAsync(Protocol):
     ) -> AsyncStream[R]: ...
     @overload
     def __call__(
-        self,
-        fn: Callable[Concatenate[T, P], R],
-        items: Iterable[T] | AsyncIterable[T],
-        /,
-        *none: P.args,
-        **constants: P.kwargs,
-    ) -> AsyncStream[R]: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T] | AsyncIterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ..., ordered: bool = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> AsyncStream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[Any, T, P], R], items: Iterable[T] | AsyncIterable[T], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ..., ordered: bool = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> AsyncStream[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R],
+        first: Iterable[A] | AsyncIterable[A], second: Iterable[B] | AsyncIterable[B], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ..., ordered: bool = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> AsyncStream[R]: ...  # fmt: skip
     @overload
     def __call__(
         self,
@@ -386,6 +466,30 @@ class SharedStar(Protocol):
     ) -> list[R]: ...
     @overload
     def __call__(
+        self, fn: Callable[Concatenate[A, P], R], items: Iterable[tuple[A]], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, P], R], items: Iterable[tuple[A, B]], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[A, B, C, P], R], items: Iterable[tuple[A, B, C]], none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> list[R]: ...  # fmt: skip
+    @overload
+    def __call__(
         self,
         fn: Callable[..., Iterable[R]],
         items: Iterable[Iterable[Any]],
@@ -420,14 +524,12 @@ class SharedReduce(Protocol):
     ) -> R: ...
     @overload
     def __call__(
-        self,
-        fn: Callable[Concatenate[T, P], R],
-        items: Iterable[T],
-        merge: Callable[[R, R], R],
-        /,
-        *none: P.args,
-        **constants: P.kwargs,
-    ) -> R: ...
+        self, fn: Callable[Concatenate[T, P], R], items: Iterable[T], merge: Callable[[R, R], R], none: Never = ..., /,
+        initial: R = ..., timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
+        workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> R: ...  # fmt: skip
 
 
 class SharedRun(Protocol):
@@ -445,14 +547,12 @@ class SharedRun(Protocol):
     ) -> RunResult: ...
     @overload
     def __call__(
-        self,
-        fn: Callable[Concatenate[Any, P], Any],
-        source: SourceLike,
-        sink: SinkLike,
-        /,
-        *none: P.args,
-        **constants: P.kwargs,
-    ) -> RunResult: ...
+        self, fn: Callable[Concatenate[Any, P], Any], source: SourceLike, sink: SinkLike, none: Never = ..., /,
+        timeout: float | None = ..., retries: int | Retry = ..., chunk: int | None = ...,
+        cache: CacheLike | None = ..., progress: bool | str = ..., journal: Journal | bool = ...,
+        on_error: OnErrorOfRun = ..., workers: int | None = ...,
+        *more: P.args, **constants: P.kwargs,
+    ) -> RunResult: ...  # fmt: skip
 
 
 def shared_map(function: Callable[..., Any]) -> SharedMap:
