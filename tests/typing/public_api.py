@@ -195,6 +195,10 @@ def the_pool_of_the_module() -> None:
     allcores.run(length, ["a"], "out.jsonl", progress=True)
     allcores.map(length, ["a"], progress=3)  # type: ignore[call-overload]
     allcores.configure(n_jobs=2)  # type: ignore[call-arg]
+    allcores.configure(tuned=length)
+    assert_type(allcores.tune(length, ["a"], budget=5), allcores.Tuning)
+    assert_type(allcores.Pool(tuned=length).map(length, ["a"]), list[int])
+    allcores.Pool(tuned="length")  # type: ignore[arg-type]
     allcores.map(length, ["a"], workers="2")  # type: ignore[call-overload]
     allcores.Pool().map(length, ["a"], workers=2)  # type: ignore[call-overload]
 

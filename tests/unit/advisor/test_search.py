@@ -281,3 +281,52 @@ def test_a_search_that_is_unclear_after_all_its_rounds_is_over_whatever_the_time
         found.runs |= {(0, turn, loop): 1.0, (0, turn, other): math.exp(numbers.gauss(0, 1))}
     assert next_step(found, 1e9) is None
     assert found_by(found, 0.0).verdict is not Verdict.PARALLEL
+
+
+def last_stage(ground: Ground, loop_s: float, other_s: float, rounds: int) -> Search:
+    """A search in its last stage, of the loop and two processes whose pool was there after 0.3 s."""
+    loop, other = PoolSetting("serial"), PoolSetting("processes", 2)
+    found = Search(ground, (loop, other), [Stage((loop, other), 10, model.LAST_ROUNDS, last=True)])
+    found.starts[other.place] = 0.3
+    for turn in range(rounds):
+        found.runs |= {(0, turn, loop): loop_s, (0, turn, other): other_s}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("items", "verdict"), [(20, Verdict.SERIAL), (2_000, Verdict.PARALLEL), (None, Verdict.PARALLEL)]
+)
+def test_the_start_of_workers_counts_for_the_whole_input(items: int | None, verdict: Verdict) -> None:
+    """Twice as fast once they are there: that pays for many items, for an unknown number, and not for a few."""
+    ground = replace(GROUND, items=items, cores=2)
+    assert found_by(last_stage(ground, 10e-3, 5e-3, 7), 0.0).verdict is verdict
+
+
+def test_so_does_what_the_first_call_loads_in_a_loop() -> None:
+    ground = replace(GROUND, items=20, cores=2, first_s=1.0)
+    assert found_by(last_stage(ground, 10e-3, 5e-3, 7), 0.0).verdict is Verdict.PARALLEL
+
+
+@pytest.mark.parametrize(("rounds", "verdict"), [(0, None), (1, None), (2, None), (3, Verdict.PARALLEL)])
+def test_fewer_than_three_rounds_are_no_verdict(rounds: int, verdict: Verdict | None) -> None:
+    found = found_by(last_stage(replace(GROUND, cores=2), 10e-3, 5e-3, rounds), 0.0)
+    assert found.verdict is (verdict or Verdict.UNRELIABLE)
+    if verdict is None:
+        assert found.reasons[0].startswith(f"{rounds} round{'s' if rounds != 1 else ''} of the last stage were run")
+
+
+@pytest.mark.slow
+def test_a_setting_beside_itself_is_no_gain() -> None:
+    """A hundred searches among settings that are all as fast as the loop: none says that one of them pays."""
+    loop, *others = (PoolSetting("serial"), PoolSetting("processes", 2), PoolSetting("processes", 2, 64))
+    stage = Stage((loop, *others), 100, model.LAST_ROUNDS, last=True)
+    verdicts = []
+    for seed in range(100):
+        numbers = random.Random(seed)
+        found = Search(GROUND, (loop, *others), [stage])
+        while (step := next_step(found, 1e9)) is not None:
+            assert isinstance(step, Step)
+            found.runs[step.stage, step.round, step.setting] = math.exp(numbers.gauss(0, 0.05))
+        verdicts.append(found_by(found, 0.0).verdict)
+    assert verdicts.count(Verdict.SERIAL) >= 95
+    assert Verdict.PARALLEL not in verdicts

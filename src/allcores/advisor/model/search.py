@@ -259,20 +259,19 @@ def survivors(search: Search, number: int) -> list[PoolSetting]:
 def _next_run(search: Search, number: int, stage: Stage, left_s: float) -> Step | None:
     """The run of a stage that is next; with no seconds if there is no time for it. None if the stage is over."""
     for turn in range(stage.rounds):
-        missing = [each for each in order_of(stage, number, turn) if (number, turn, each) not in search.runs]
-        if not missing:
-            if stage.last and turn + 1 >= CLEAR_ROUNDS and is_clear(search, number):
-                return None
+        if all((number, turn, each) in search.runs for each in stage.settings):
             continue
+        missing = [each for each in order_of(stage, number, turn) if (number, turn, each) not in search.runs]
+        begins = len(missing) == len(stage.settings)
+        if begins and stage.last and turn >= CLEAR_ROUNDS and is_clear(search, number):
+            return None
         setting = missing[0]
         done = [search.runs[number, turn, each] for each in stage.settings if (number, turn, each) in search.runs]
         best = min(done, default=search.ground.item_s)
         expected = expectation(search, setting) * stage.items
         if expected * SLACK > left_s or (
             # a round of the last stage that cannot be finished says nothing
-            stage.last
-            and len(missing) == len(stage.settings)
-            and SLACK * sum(expectation(search, each) for each in missing) * stage.items > left_s
+            begins and stage.last and SLACK * sum(expectation(search, each) for each in missing) * stage.items > left_s
         ):
             return Step(number, turn, setting, stage.items, 0.0)
         # the loop is never cut short: it is what all are compared with
