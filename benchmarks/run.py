@@ -44,7 +44,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "crimes": ("crimes",),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
-    "advice": ("advice-best", "advice-itself", "profile-overhead"),
+    "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),
 }
 #: measured only if they are named: they take longer than all others together
 ON_REQUEST = {"advice"}

@@ -1,4 +1,4 @@
-"""The rows: advice beside an exhaustive sweep, a setting beside itself, and what a profile costs."""
+"""The rows: advice, and tuning, beside exhaustive sweeps, a setting beside itself, and what a profile costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import allcores
 from allcores.advisor.model.intervals import differs
-from benchmarks.advice import profile_overhead
+from benchmarks.advice import profile_overhead, tuning
 from benchmarks.advice.run import measure
 from benchmarks.advice.workloads import WORKLOADS, python_loop
 from benchmarks.rows import Row
@@ -24,7 +24,7 @@ QUICK = ("few items", "three items")
 
 def rows(settings: Settings) -> list[Row]:
     """Those that were asked for: each takes minutes."""
-    every = {"advice-best": _advice, "advice-itself": _itself, "profile-overhead": _profile}
+    every = {"advice-best": _advice, "advice-itself": _itself, "tune-best": _tune, "profile-overhead": _profile}
     return [make(settings) for name, make in every.items() if settings.wants("advice", name)]
 
 
@@ -116,6 +116,37 @@ def _itself(settings: Settings) -> Row:
             same += not differs(ratios)
     row.samples["allcores"] = [same / count]
     row.judge("no difference", [same / count], least=0.95)
+    return row
+
+
+def _tune(settings: Settings) -> Row:
+    row = Row(
+        "tune-best",
+        "What `tune` finds beside the best of an exhaustive search, in a quarter of its seconds",
+        "workload",
+        "Every setting (backend, workers, chunk, depth) over the whole input, then `allcores.tune` in a process of its "
+        "own with a quarter of the seconds that this took, then what it found and the best of all in turn.",
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for name in QUICK[-1:] if settings.quick else tuning.SOME:
+        each = tuning.measure(name, tuning.PART, settings.size(tuning.PAIRS, 1))
+        settings.say(f"tune: {name}: {each}")
+        if "found" not in each:
+            row.notes[name] = str(each.get("error") or each.get("left_out"))
+            continue
+        found[name] = each
+        row.background.append(each["other_cores"])
+        row.table[name] = {
+            "verdict": each["verdict"],
+            "found": each["found"],
+            "best": f"{each['best']} ({each['best_speedup']:.2f})",
+            "from best": f"{100 * each['from_best']:.1f} %",
+            "part of the seconds": f"{100 * each['part_of_seconds']:.0f} %",
+        }
+    near = sum(each["from_best"] <= 0.03 for each in found.values()) / max(1, len(found))
+    row.judge("part of the workloads within 3 % of the best", [near], least=1.0)
+    row.judge("part of the seconds, at most", [max((each["part_of_seconds"] for each in found.values()), default=1.0)],
+              most=tuning.PART)  # fmt: skip
     return row
 
 

@@ -138,10 +138,11 @@ def test_jobs_are_measured(tmp_path: Path) -> None:
 def test_advice_is_measured(tmp_path: Path) -> None:
     """Beside a sweep, and beside itself; each aim that there is something for gets a verdict."""
     target = tmp_path / "figures.json"
-    done = bench("--only", "advice-best,advice-itself", "--json", str(target))
+    done = bench("--only", "advice-best,advice-itself,tune-best", "--json", str(target))
     assert done.returncode == 0, done.stderr
     found = rows(target)
-    assert set(found) == {"advice-best", "advice-itself"}
+    assert set(found) == {"advice-best", "advice-itself", "tune-best"}
+    assert set(found["tune-best"]["table"]) == {"three items"}
     assert set(found["advice-best"]["table"]) == {"few items", "three items"}
     assert {line["verdict"] for line in found["advice-best"]["table"].values()} <= {"serial", "unreliable"}
     assert 0 <= found["advice-itself"]["samples"]["allcores"][0] <= 1
