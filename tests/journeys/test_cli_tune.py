@@ -72,7 +72,7 @@ def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("function", ["square", "loop"])
 def test_one_object_and_nothing_else_is_printed(tmp_path: Path, function: str) -> None:
-    done = run(tmp_path, "tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "4")
+    done = run(tmp_path, "tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "10")
     found = json.loads(done.stdout)
     assert done.returncode == CODES[found["verdict"]], done.stderr
     assert found["items"] == 2_000
@@ -97,7 +97,7 @@ def test_a_run_uses_what_was_found_and_refuses_it_after_an_edit(tmp_path: Path) 
     assert refused.returncode == 2
     assert "was not tuned on this machine" in refused.stderr
     assert "allcores tune work.py:square INPUT" in refused.stderr
-    assert run(tmp_path, "tune", "work.py:square", "numbers.txt", "--budget", "4").returncode == 3
+    assert run(tmp_path, "tune", "work.py:square", "numbers.txt", "--budget", "20").returncode == 3
     done = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "-q")
     assert (done.returncode, done.stdout.split()[:4]) == (0, ["0", "1", "4", "9"]), done.stderr
     both = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "--workers", "2")
@@ -112,7 +112,7 @@ def test_a_run_uses_what_was_found_and_refuses_it_after_an_edit(tmp_path: Path) 
 
 
 def test_a_run_that_is_resumed_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
-    assert run(tmp_path, "tune", "work.py:square", "numbers.txt", "--budget", "4").returncode == 3
+    assert run(tmp_path, "tune", "work.py:square", "numbers.txt", "--budget", "20").returncode == 3
     done = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "-q", "-o", "out.jsonl")
     assert done.returncode == 0, done.stderr
     kept = next((tmp_path / "home" / "tuned").glob("*.json"))

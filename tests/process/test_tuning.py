@@ -65,7 +65,7 @@ def test_a_loop_in_python_gets_processes_and_that_is_kept() -> None:
 
 def test_too_little_work_stays_in_the_loop_and_that_is_kept() -> None:
     """Whatever else runs: processor seconds tell it, and nothing has to be searched."""
-    tuning = allcores.tune(advised.square, range(100_000), budget=BUDGET_S)
+    tuning = allcores.tune(advised.square, range(100_000), budget=20)
     check_against_schema(tuning)
     assert tuning.verdict == "serial"
     assert tuning.backend == "serial"

@@ -38,6 +38,8 @@ from allcores.tuned.setting import PoolSetting, setting_from
 BUDGET_S, LEAST_BUDGET_S = 30.0, 2.0
 #: part of them for the probes, and seconds
 PROBE_PART, MOST_PROBE_S = 0.2, 10.0
+#: but so many at least, or that part: with fewer a busy machine has not started a worker by then
+LEAST_PROBE_S, LEAST_PROBE_PART = 3.0, 0.8
 #: seconds that are kept for the end
 SPARE_S = 0.2
 #: seconds, more than any search takes
@@ -246,7 +248,8 @@ class _Measuring:
 
     def _probed(self) -> Ground:
         """What the advisor's probes tell of the function."""
-        seconds = max(1.0, min(PROBE_PART * self._budget, MOST_PROBE_S))
+        least = min(LEAST_PROBE_S, LEAST_PROBE_PART * self._budget)
+        seconds = max(least, min(PROBE_PART * self._budget, MOST_PROBE_S))
         probing = Probing(self._fn, self._sample, began=perf_counter(), budget=seconds)
         try:
             probes = probing.run()
