@@ -18,10 +18,12 @@ from tests.process import advised
 from tests.process.waiting import wait_until
 
 import allcores
-from allcores import UsageError
+from allcores import BrokenPool, UsageError
 from allcores.advisor.tuning import tuning as tuning_file
+from allcores.advisor.tuning.pools import Pools
 from allcores.tuned.files import Place
 from allcores.tuned.journal import lines_of
+from allcores.tuned.setting import PoolSetting
 
 BUDGET_S = 3.0
 
@@ -97,6 +99,23 @@ def test_what_cannot_travel_is_tried_in_a_loop_and_in_threads_alone() -> None:
 
     tuning = allcores.tune(advised.with_lock, [(threading.Lock(), n) for n in range(100)], budget=BUDGET_S)
     assert "processes" not in {each.setting.backend for each in tuning.tried}
+
+
+def test_pools_that_cannot_be_had_do_not_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three workers are one too many for this machine: the others are measured, and one of them wins."""
+    ready = Pools.ready
+
+    def refused(self: Pools, setting: PoolSetting, items: Any) -> float | None:
+        if setting.workers == 3:
+            raise BrokenPool("The system refuses what worker processes need: no more processes.")
+        return ready(self, setting, items)
+
+    monkeypatch.setattr(Pools, "ready", refused)
+    tuning = allcores.tune(advised.loop, range(2_000), budget=10)
+    check_against_schema(tuning)
+    assert tuning.workers != 3
+    # each was tried once, and no further
+    assert {each.runs for each in tuning.tried if each.setting.workers == 3} <= {1}
 
 
 @pytest.mark.parametrize(("function", "words"), [(advised.fail, "ValueError: no"), (advised.end, "ends its process")])

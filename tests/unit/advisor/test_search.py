@@ -263,6 +263,10 @@ def test_three_numbers_of_workers_are_extrapolated_and_two_are_not() -> None:
     assert found is not None and found.scaling is not None
     assert set(found.rates) == {1, 2, 4}  # a fifth worker shares a core
     assert set(found.further) == {8, 16}
+    for key in [each for each in four.search.runs if each[2].workers == 4]:
+        four.search.runs[key] = model.NEVER_S  # where no item returned
+    found = growth(four.search, "processes")
+    assert found is not None and set(found.rates) == {1, 2} and found.scaling is None
     two = Play(replace(GROUND, cores=2), 20.0).play()
     found = growth(two.search, "processes")
     assert found is not None and found.scaling is None and not found.further

@@ -8,7 +8,7 @@ from allcores.advisor.model.costs import BUSY_PART
 from allcores.advisor.model.decision import WORTH
 from allcores.advisor.model.intervals import Interval
 from allcores.advisor.model.scaling import LEAST_COUNTS, Scaling, fit, further
-from allcores.advisor.model.search import Search, speedup_of, winner_of
+from allcores.advisor.model.search import NEVER_S, Search, speedup_of, winner_of
 from allcores.advisor.model.verdict import UNSURE, Verdict
 from allcores.formatting import counted, precise_seconds_text
 from allcores.tuned.setting import PoolSetting
@@ -113,7 +113,7 @@ def rates(search: Search, backend: str) -> dict[int, float]:
     found: dict[int, float] = {}
     for each in {setting for stage in search.stages for setting in stage.settings}:
         seconds = search.latest(each)
-        if each.backend != backend or seconds is None or seconds <= 0:
+        if each.backend != backend or seconds is None or not 0 < seconds < NEVER_S:
             continue
         if search.ground.waits or each.workers <= search.ground.cores:
             found[each.workers] = max(found.get(each.workers, 0.0), 1 / seconds)

@@ -39,6 +39,8 @@ CHUNKS = (1, 8, 64, 512, 4096)
 CHUNK_PART, MOST_CHUNK_S = 1 / 400, 0.05
 #: bytes of a chunk at most, items and results
 MOST_CHUNK_BYTES = 8 << 20
+#: seconds of an item where none returned
+NEVER_S = 1e6
 #: seconds that may be too few for a run by this factor
 SLACK = 1.15
 

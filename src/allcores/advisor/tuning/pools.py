@@ -36,6 +36,12 @@ class Pools:
         while self._open:
             self._open.popitem()[1].close()
 
+    def drop(self, setting: PoolSetting) -> None:
+        """End the pool of a setting, if there is one."""
+        pool = self._open.pop(setting.place, None)
+        if pool is not None:
+            pool.close()
+
     def ready(self, setting: PoolSetting, items: Sequence[Any]) -> float | None:
         """Have the pool of a setting there, warm; seconds until it was, None if it was there.
 

@@ -26,7 +26,7 @@ from allcores.advisor.tuning.code import code_for_tuned
 from allcores.advisor.tuning.pools import Pools
 from allcores.advisor.tuning.record import Tried
 from allcores.advisor.tuning.tuning import Tuning
-from allcores.errors import UsageError
+from allcores.errors import BrokenPool, UsageError
 from allcores.system.tracebacks import hiding
 from allcores.transport import pickling
 from allcores.tuned import facts
@@ -44,8 +44,6 @@ LEAST_PROBE_S, LEAST_PROBE_PART = 3.0, 0.8
 SPARE_S = 0.2
 #: seconds, more than any search takes
 FOREVER_S = 1e9
-#: seconds of an item where none returned
-NEVER_S = 1e6
 #: items by whose bytes an input is known again, and bytes of them
 KNOWN_BY, KNOWN_BYTES = 16, 1 << 20
 
@@ -212,11 +210,17 @@ class _Measuring:
                     }
                 )
                 continue
-            start_s = self._pools.ready(step.setting, warm)
-            if start_s is not None and step.setting.place not in self.search.starts:
-                self.search.starts[step.setting.place] = start_s
             items = self._items(step.stage, step.round, step.items)
-            done, seconds = self._pools.run(step.setting, items, step.most_s)
+            start_s: float | None = None
+            try:
+                start_s = self._pools.ready(step.setting, warm)
+                done, seconds = self._pools.run(step.setting, items, step.most_s)
+            except BrokenPool:
+                # So many workers cannot be had here, or do not stay: that setting does nothing, and others may do.
+                self._pools.drop(step.setting)
+                done, seconds = 0, step.most_s
+            if start_s is not None:
+                self.search.starts.setdefault(step.setting.place, start_s)
             self.search.runs[step.stage, step.round, step.setting] = _item_s(seconds, done)
             self._note(
                 {
@@ -315,7 +319,7 @@ def _take_in(found: Search, line: dict[str, Any]) -> None:
 
 def _item_s(seconds: float, done: int) -> float:
     """Seconds of an item; very many if none returned."""
-    return max(seconds, 1e-9) / done if done else NEVER_S
+    return max(seconds, 1e-9) / done if done else search.NEVER_S
 
 
 def _input(sample: Sample) -> dict[str, Any]:
