@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import io
 import json
 from collections.abc import Iterator
@@ -319,6 +321,66 @@ def test_files_are_handed_in(client: Any, app: flask.Flask) -> None:
     parts = {"job": json.dumps({"task": "square", "arguments": {"n": 1}}), "n": (io.BytesIO(b"x"), "x")}
     answer = client.post("/api/jobs", data=parts, content_type="multipart/form-data")
     assert (answer.status_code, set(error_of(answer)["fields"])) == (422, {"n"})
+
+
+NAMES = [
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a\0b.png",
+    "x" * 300,
+    "..",
+    "",
+    "\u202egnp.exe",
+    "<script>.png",
+    "same",
+    "same",
+]
+
+
+def test_names_of_files_are_shown_and_never_used(client: Any, app: flask.Flask) -> None:
+    """Whatever they are called, and two of one name are two files."""
+    files = [(io.BytesIO(str(number).encode()), name) for number, name in enumerate(NAMES)]
+    parts: dict[str, Any] = {"job": json.dumps({"task": "pictures"}), "files": files}
+    answer = client.post("/api/jobs", data=parts, content_type="multipart/form-data")
+    assert answer.status_code == 202, answer.text
+    kept = answer.json["arguments"]["files"]
+    folder = store_of(app).folder / "uploads"
+    assert {each["upload"] for each in kept} == {path.name for path in folder.iterdir()}
+    assert sorted((folder / each["upload"]).read_text() for each in kept) == list("0123456789")[: len(kept)]
+    assert all(len(each["name"]) <= 255 for each in kept) and [each["name"] for each in kept][-2:] == ["same", "same"]
+    page = client.get(f"/job/{answer.json['id']}")
+    assert page.status_code == 200 and b"<script>.png" not in page.data
+
+
+# What werkzeug had of a body that was cut off is left to the collector.
+@pytest.mark.filterwarnings("ignore:.*SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning")
+def test_files_that_do_not_arrive_or_fit_are_not_kept(
+    client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too large, cut off on the way, or without room on the disk: a refusal each, and nothing is left."""
+    folder = store_of(app).folder / "uploads"
+
+    def post(data: bytes, **more: Any) -> Any:
+        parts: dict[str, Any] = {"job": json.dumps({"task": "pictures"}), "files": [(io.BytesIO(data), "a.png")]}
+        return client.post("/api/jobs", data=parts, content_type="multipart/form-data", **more)
+
+    app.extensions["allcores"].settings = dataclasses.replace(app.extensions["allcores"].settings, max_upload=100_000)
+    assert post(b"x" * 200_000).status_code == 413
+    job = json.dumps({"task": "pictures", "arguments": {"files": []}}).encode()
+    body = b'--b\r\nContent-Disposition: form-data; name="job"\r\n\r\n' + job + b"\r\n"
+    body += b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + b"x" * 50_000
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": "90000"}
+    answer = client.post("/api/jobs", input_stream=io.BytesIO(body), headers=headers)
+    assert answer.status_code in (400, 422), answer.text
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("allcores.jobs.uploads.os.fsync", full)
+    answer = post(b"x")
+    assert (answer.status_code, error_of(answer)["code"]) == (507, "store_full")
+    assert not folder.exists() or list(folder.iterdir()) == []
+    assert store_of(app).counts().total == 0
 
 
 def test_who_asks_again_costs_two_numbers(client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,29 @@ def test_get_changes_nothing(app: flask.Flask) -> None:
     assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
 
 
+@pytest.mark.parametrize(("token", "role"), [("veras-token", Role.VIEWER), ("olgas-token", Role.OPERATOR)])
+def test_each_address_is_for_who_may_ask_it(app: flask.Flask, token: str, role: Role) -> None:
+    """Crawled: what needs more than a user's role is refused, whatever is sent along, and the rest is not."""
+    job = ended(store_of(app), State.FAILED)
+    needed = {(method, f"allcores.{route.endpoint}"): route.role for route in ROUTES for method in route.methods}
+    seen = set()
+    for method, path in addresses(app, job.id):
+        with app.test_request_context(path, method=method) as context:
+            endpoint = context.request.endpoint
+        wanted = needed.get((method, endpoint or ""), Role.VIEWER)
+        if wanted is None:
+            continue
+        before = store_of(app).change_number()
+        for headers in (bearer(token), {**bearer(token), "X-HTTP-Method-Override": "POST", "X-CSRF-Token": "x"}):
+            answer = app.test_client().open(path, method=method, headers=headers)
+            assert (answer.status_code == 403) == (wanted > role), (method, path, answer.status_code)
+            answer.close()
+        if wanted > role or method == "GET":
+            assert store_of(app).change_number() == before, (method, path)
+        seen.add(wanted)
+    assert seen == set(Role)
+
+
 def test_routes_that_change_something_need_a_role() -> None:
     assert {route.endpoint for route in ROUTES if "POST" in route.methods and (route.role or 0) < Role.OPERATOR} == {
         "login", "logout",

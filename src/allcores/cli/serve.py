@@ -88,8 +88,16 @@ class SupervisorKeeper:
                     return
                 # This end of the pipe is ours alone: when we are gone, the other one reads the end of the file. In a
                 # session of its own it does not get the terminal's Ctrl-C, which is for us to pass on.
-                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+                try:
+                    self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, start_new_session=True)
+                except OSError as error:  # no memory, no processes left, a Python that is gone
+                    self._process, why = None, error.strerror or str(error)
             process = self._process
+            if process is None:
+                pause = min(pause * 2, MOST_PAUSE_S)
+                self._tell(f"the supervisor cannot be started ({why}): the next try is in {seconds_text(pause)}")
+                self._ending.wait(pause)
+                continue
             code = process.wait()
             assert process.stdin is not None
             process.stdin.close()

@@ -377,12 +377,22 @@ def translated(database: Database, error: DBAPIError) -> StoreError:
     if code == sqlite3.SQLITE_READONLY_DBMOVED:
         return StoreGone(f"the file of the store {name} has its name no more: put it back, or restart what uses it")
     if primary == sqlite3.SQLITE_READONLY:
-        return StoreReadOnly(f"the store {name} can only be read: its file, folder or disk is read-only for this user")
+        return StoreReadOnly(
+            f"the store {name} can only be read: {_read_only(database) or 'its disk, file or folder'} is read-only for"
+            " this user"
+        )
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return StoreDamaged(_damaged(name, raw))
     if primary == sqlite3.SQLITE_CANTOPEN:
         return StoreError(f"the store {name} cannot be opened ({raw}): is its folder there, and this user's?")
     return StoreError(f"the store {name} cannot be used: {raw}")
+
+
+def _read_only(database: Database) -> str:
+    """What cannot be written to: SQLite gives its log the rights that the file had."""
+    path = str(database.location.path)
+    names = (path, f"{path}-wal", f"{path}-shm", os.path.dirname(path))
+    return ", ".join(each for each in names if os.path.exists(each) and not os.access(each, os.W_OK))
 
 
 def _damaged(name: str, raw: object) -> str:

@@ -25,6 +25,10 @@ class ArgumentErrors(UsageError):
         super().__init__(f"task {task!r} cannot be given these arguments: {'; '.join(parts)}")
 
 
+class ResultNotKept(AllcoresError, RuntimeError):
+    """A task returned, and there is no room or no folder for what it returned: the job failed, and can be retried."""
+
+
 class TooLarge(UsageError):
     """A file or result is larger than is allowed."""
 

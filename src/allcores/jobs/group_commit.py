@@ -17,11 +17,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, text
 
 from allcores.errors import AllcoresError
+from allcores.jobs import schema
 from allcores.jobs.database import Database
-from allcores.jobs.model import JobsError, StoreError
+from allcores.jobs.model import JobsError, SchemaTooNew, StoreError
 
 #: operations in one transaction at most: others, and readers of the log, wait no longer for their turn
 MOST = 512
+_VERSION = str(schema.VERSION)
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -43,6 +45,13 @@ class Transaction:
         self.dialect = dialect
         self.now = time.time()
         row = connection.execute(_READ_CHANGES).one()
+        if row[2] != _VERSION:
+            raise SchemaTooNew(
+                f"the tables of the store were changed by another allcores while this one had them open (their version"
+                f" is {row[2]}, this program knows {_VERSION}): start this program again, in that version",
+                found=int(row[2]),
+                known=schema.VERSION,
+            )
         self.change = int(row[0]) + 1
         self._last_seq = int(row[1])
 
@@ -57,7 +66,11 @@ class Transaction:
         self.connection.execute(_WRITE_CHANGES, {"number": self.change, "last_seq": self._last_seq})
 
 
-_READ_CHANGES = text("SELECT number, last_seq FROM allcores_changes WHERE one = 1")
+# The version, too: a newer program may bring the tables up to date while this one has them open.
+_READ_CHANGES = text(
+    "SELECT number, last_seq, (SELECT value FROM allcores_meta WHERE name = 'version') FROM allcores_changes"
+    " WHERE one = 1"
+)
 _WRITE_CHANGES = text("UPDATE allcores_changes SET number = :number, last_seq = :last_seq WHERE one = 1")
 
 #: carries out operations of one kind: one answer for each, which is an error if it is to be raised to its caller.

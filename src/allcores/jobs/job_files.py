@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from allcores.jobs.store_folder import make_below
 from allcores.system import own_files
 
 FOLDER = "work"
@@ -44,10 +45,18 @@ class JobFiles:
     """
 
     def __init__(self, store_folder: str | os.PathLike[str], job: str) -> None:
-        store_folder = os.fspath(store_folder)
+        self._store_folder = store_folder = os.fspath(store_folder)
+        self._job = job
         self.folder = os.path.join(store_folder, FOLDER, job)
         self.runs_folder = os.path.join(store_folder, RUNS)
         self._logged: int | None = None
+
+    def _make(self) -> None:
+        make_below(self._store_folder, FOLDER, self._job)
+
+    def make_runs_folder(self) -> None:
+        """Make the folder for journals, which otherwise makes all that is missing above it. Raises: OSError."""
+        make_below(self._store_folder, RUNS)
 
     def runs(self) -> list[RunOfJob]:
         """The runs, in the order in which the task asks for them."""
@@ -58,7 +67,7 @@ class JobFiles:
 
     def put_runs(self, runs: list[RunOfJob]) -> None:
         """Write them down, whole or not at all. Raises: OSError."""
-        own_files.make_folders(self.folder)
+        self._make()
         path = os.path.join(self.folder, _RUNS_FILE)
         own_files.remove_own_file(f"{path}.new")
         with open(own_files.create(f"{path}.new"), "w", encoding="utf-8") as file:
@@ -72,7 +81,7 @@ class JobFiles:
         path = os.path.join(self.folder, _LOG_FILE)
         with contextlib.suppress(OSError):
             if self._logged is None:
-                own_files.make_folders(self.folder)
+                self._make()
                 self._logged = os.path.getsize(path) if os.path.exists(path) else 0
             if self._logged > MOST_LOG:
                 return
@@ -94,7 +103,7 @@ class JobFiles:
 
     def new_timeline(self) -> str:
         """Where the next timeline is to be written. Raises: OSError."""
-        own_files.make_folders(self.folder)
+        self._make()
         number = len(self.timelines()) + 1
         return os.path.join(self.folder, f"timeline-{number}.jsonl.gz")
 

@@ -17,7 +17,7 @@ from allcores.jobs import stacks, uploads
 from allcores.jobs.errors import JobDrained
 from allcores.jobs.messages import MessagePipe
 from allcores.jobs.plain_call import Answer, failure
-from allcores.jobs.results import ResultFolder, encode, kept
+from allcores.jobs.results import ResultFolder, encode, keeping, kept
 from allcores.jobs.running_job import RunningJob
 from allcores.jobs.tasks import Registry
 from allcores.system import own_imports, posix
@@ -141,7 +141,8 @@ def _work(start: dict[str, Any], supervisor: SupervisorOfProcess, pipe: MessageP
         text = encode(value)
         files = ResultFolder(store_folder, start["job"])
         row = kept(text, files)
-        answer = Answer(True, row, tuple(files.publish()))
+        with keeping(files):
+            answer = Answer(True, row, tuple(files.publish()))
     except JobDrained as error:
         answer = None if job is not None and job.draining else failure(error)
     except BaseException as error:

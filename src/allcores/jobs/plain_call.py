@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from allcores.jobs import descendants, stacks, uploads
-from allcores.jobs.results import ResultFolder, encode, kept
+from allcores.jobs.results import ResultFolder, encode, keeping, kept
 from allcores.jobs.tasks import Registry
 from allcores.system import own_imports
 
@@ -107,7 +107,10 @@ def _attempt(call: JobCall) -> Answer:
         files = ResultFolder(call.store_folder, call.job)
         files.begin()
         row = kept(text, files)
-        return Answer(True, row, tuple(files.publish()) if row is None else ())
+        if row is not None:
+            return Answer(True, row)
+        with keeping(files):
+            return Answer(True, None, tuple(files.publish()))
     except BaseException as error:
         return failure(error)
 

@@ -10,10 +10,13 @@ import contextlib
 import json
 import mimetypes
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.jobs.errors import ResultNotKept
 from allcores.jobs.json_values import NotJson, plain_json
+from allcores.jobs.store_folder import make_below
 from allcores.runs.options import RunResult
 from allcores.system import own_files
 
@@ -44,7 +47,9 @@ class ResultFolder:
     """
 
     def __init__(self, store_folder: str | os.PathLike[str], job: str) -> None:
-        self.folder = os.path.join(os.fspath(store_folder), FOLDER, job)
+        self._store_folder = os.fspath(store_folder)
+        self._job = job
+        self.folder = os.path.join(self._store_folder, FOLDER, job)
         self._new = os.path.join(self.folder, NEW)
 
     def path(self, name: str) -> str:
@@ -52,6 +57,7 @@ class ResultFolder:
 
         Raises:
             UsageError: If that is no name of a file.
+            OSError: If there can be no folder for it.
         """
         if (
             not isinstance(name, str)
@@ -61,8 +67,7 @@ class ResultFolder:
             or any(each in "/\\\0" or not each.isprintable() for each in name)
         ):
             raise UsageError(f"{name!r} is no name for a file of results: no folders, no dot at its start")
-        own_files.make_folders(self._new)
-        return os.path.join(self._new, name)
+        return os.path.join(make_below(self._store_folder, FOLDER, self._job, NEW), name)
 
     def begin(self) -> None:
         """Remove what an earlier attempt left incomplete."""
@@ -148,12 +153,33 @@ def run_summary(result: RunResult) -> dict[str, Any]:
 
 
 def kept(text: str, files: ResultFolder) -> str | None:
-    """The text for the row; None if it is too long for that and became a file. Raises: OSError."""
+    """The text for the row; None if it is too long for that and became a file. Raises: ResultNotKept."""
     if len(text) <= IN_ROW:
         return text
+    with keeping(files):
+        _write_result(text, files)
+    return None
+
+
+@contextlib.contextmanager
+def keeping(files: ResultFolder) -> Iterator[None]:
+    """Where results are written: the task has done its work, and what goes wrong now is no mistake of its own.
+
+    Raises:
+        ResultNotKept: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResultNotKept(
+            f"the task returned, and its result cannot be kept in {files.folder}: {error.strerror or error}. Make room,"
+            " or give the folder back, and retry the job"
+        ) from error
+
+
+def _write_result(text: str, files: ResultFolder) -> None:
     path = files.path(RESULT_FILE)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     with open(own_files.create(path), "w", encoding="utf-8") as file:
         file.write(text)
-    return None

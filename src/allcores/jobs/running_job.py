@@ -304,6 +304,7 @@ class RunningJob:
             again = known is not None
         elif FAILED_ITEMS in self.tags:
             again = known is not None
+        self._files.make_runs_folder()
         until = time.monotonic() + HELD_S
         commit_items = max(COMMIT_ITEMS, (count_of(work.source) or 0) // OF_RUN)
         while True:

@@ -134,7 +134,6 @@ class Seen:
         """Write down tasks with their schedule and moment. Raises: OSError."""
         for name, (schedule, seen) in looked_at.items():
             self._times[name] = {"schedule": schedule, "seen": seen}
-        own_files.make_folders(os.path.dirname(self._path))
         new = f"{self._path}.new"
         own_files.remove_own_file(new)
         with open(own_files.create(new), "w", encoding="utf-8") as file:

@@ -13,6 +13,7 @@ import signal
 import time
 
 from allcores.errors import UsageError
+from allcores.jobs.store_folder import make_below
 from allcores.system import own_files, procfs
 
 #: below the store's folder: a file for each process, named by its pid
@@ -35,10 +36,8 @@ def listen(store_folder: str, *, fatal: bool = False) -> None:
     pid = os.getpid()
     if _signal_number is None or (_listening is not None and _listening[0] == pid):
         return
-    folder = os.path.join(store_folder, FOLDER)
-    path = os.path.join(folder, str(pid))
     try:
-        own_files.make_folders(folder)
+        path = os.path.join(make_below(store_folder, FOLDER), str(pid))
         own_files.remove_own_file(path)
         descriptor = own_files.create(path, access=os.O_WRONLY | os.O_APPEND)
     except OSError:

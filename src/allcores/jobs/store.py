@@ -266,6 +266,7 @@ class JobStore(StoreActions):
     def _check_supervisor(self) -> None:
         if self._lock is None or not self._lock.held:
             raise StoreError(f"this process is not the supervisor of the store {self.name}: become_supervisor() first")
+        self._lock.check_place()
 
     def claim(self, limit: int, tasks: Collection[str]) -> list[Claim]:
         """Claim up to so many jobs of these tasks, the highest priority first, then the oldest.

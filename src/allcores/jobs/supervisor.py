@@ -25,7 +25,7 @@ from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
 from allcores.jobs.duty import Duty
-from allcores.jobs.model import Claim, Finished, StoreError
+from allcores.jobs.model import Claim, Finished, StoreBusy, StoreError, StoreFull
 from allcores.jobs.plain_call import Answer
 from allcores.jobs.pool_side import PoolSide, PoolTrouble
 from allcores.jobs.process_side import ProcessEnd, ProcessSide, progress_of
@@ -49,6 +49,8 @@ SLOW_S = 0.25
 KILL_S = 10.0
 #: seconds before the store is asked again after trouble with it
 TROUBLE_S = 0.5
+#: seconds before the same trouble is logged again
+TELL_S = 60.0
 
 
 class Supervisor:
@@ -107,7 +109,7 @@ class Supervisor:
         self._drain_until: float | None = None
         self._slow_at = self._health_at = 0.0
         self._store_trouble = ""
-        self._trouble_until = 0.0
+        self._trouble_until = self._told_trouble = 0.0
         self._listener: wake.Listener | None = None
         self._retention = retention or Retention()
         #: what it sees to besides
@@ -161,16 +163,16 @@ class Supervisor:
                     self._selector.register(listener.socket, selectors.EVENT_READ)
                 self.store.when_changed(self._changed)
                 stacks.tidy(self._folder)
-                recovered = self.store.recover(max_crashes=self._policy.most_crashes)
-                for job in recovered:
-                    log.info("job %s (%s): %s", job.id, job.task, job.note)
-                # What its processes had started, and what left them, did not end with the supervisor.
-                descendants.kill(descendants.of_jobs({job.id for job in recovered}))
-                with contextlib.suppress(PoolTrouble):
-                    self._pool.start()
+                self._recover()
+                if not self._stopping:
+                    with contextlib.suppress(PoolTrouble):
+                        self._pool.start()
                 while not self._is_over():
                     if not lock.held:
-                        raise StoreError("the right to supervise the store was lost: its server closed the connection")
+                        raise StoreError(
+                            "the right to supervise the store was lost: its server closed the connection, or the folder"
+                            f" {self._folder} was replaced"
+                        )
                     self._step()
                     self._wait()
         finally:
@@ -180,6 +182,32 @@ class Supervisor:
             self._tell("ended")
             lock.release()
             self._close()
+
+    def _recover(self) -> None:
+        """Queue again what the last supervisor had, as soon as the store can be written to."""
+        while not self._stopping:
+            try:
+                recovered = self.store.recover(max_crashes=self._policy.most_crashes)
+                break
+            except (StoreFull, StoreBusy) as error:
+                self._has_trouble(error, time.monotonic())
+                self._tell()
+                self._selector.select(TROUBLE_S)
+        else:
+            return
+        self._store_trouble = ""
+        for job in recovered:
+            log.info("job %s (%s): %s", job.id, job.task, job.note)
+        # What its processes had started, and what left them, did not end with the supervisor.
+        descendants.kill(descendants.of_jobs({job.id for job in recovered}))
+
+    def _has_trouble(self, error: StoreError, now: float) -> None:
+        """The store cannot be used now: told once, and again each minute."""
+        if str(error) != self._store_trouble or now >= self._told_trouble + TELL_S:
+            self._told_trouble = now
+            log.warning("%s", error)
+        self._store_trouble = str(error)
+        self._trouble_until = now + TROUBLE_S
 
     def _close(self) -> None:
         for each in self.duties:
@@ -230,9 +258,7 @@ class Supervisor:
                 self._exchange(now)
                 self._store_trouble = ""
             except StoreError as error:
-                self._store_trouble = str(error)
-                self._trouble_until = now + TROUBLE_S
-                log.warning("%s", error)
+                self._has_trouble(error, now)
         if now - self._slow_at >= SLOW_S:
             self._slow_at = now
             self._slow()
@@ -382,7 +408,8 @@ class Supervisor:
             try:
                 each.look(time.time(), stopping=bool(self._stopping))
             except StoreError as error:
-                log.warning("%s", error)
+                if not self._store_trouble:
+                    log.warning("%s", error)
             except Exception:
                 # Jobs run all the same.
                 log.exception("%s failed; it is seen to again later", type(each).__name__)

@@ -14,7 +14,7 @@ from typing import Any
 
 from allcores.errors import NotSupported
 from allcores.jobs.database import Database
-from allcores.jobs.model import AlreadySupervised, StoreError
+from allcores.jobs.model import AlreadySupervised, StoreError, StoreGone
 from allcores.system.file_locks import FileLock, Held, holder
 
 FILE = "supervisor.lock"
@@ -39,7 +39,8 @@ class SupervisorLock:
         self._before_release = before_release
         self._pid = os.getpid()
         self._session: Any = None
-        self._file = _locked(os.path.join(folder, FILE), database.location.name)
+        self._path = os.path.join(folder, FILE)
+        self._file = _locked(self._path, database.location.name)
         try:
             if database.dialect == "postgresql":
                 self._session = database.session_lock(_SESSION_LOCK)
@@ -53,8 +54,22 @@ class SupervisorLock:
 
     @property
     def held(self) -> bool:
-        """Whether this process has it; a lock in a server is looked at."""
-        return self._file.held and (self._session is None or bool(self._session.is_alive()))
+        """Whether this process has it, and no other can have it: a lock in a server, or a file that was replaced."""
+        if not self._file.held or (not self._file.in_place() and os.path.lexists(self._path)):
+            return False
+        return self._session is None or bool(self._session.is_alive())
+
+    def check_place(self) -> None:
+        """See that others can see it.
+
+        Raises:
+            StoreGone: Its folder was moved or removed: nothing may be claimed until that is back.
+        """
+        if not self._file.in_place():
+            raise StoreGone(
+                f"the folder {os.path.dirname(self._path)} of the store was moved or removed: put it back (it has"
+                " results of jobs, and says who the supervisor is), or start the supervisor again to go on without it"
+            )
 
     def release(self) -> None:
         """Let others have it; idempotent. In a forked child nothing happens."""

@@ -6,14 +6,20 @@ used as paths.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
 from allcores.errors import UsageError
 from allcores.jobs.errors import TooLarge
+from allcores.jobs.model import StoreError, StoreFull
+from allcores.jobs.rows import shown
+from allcores.jobs.store_folder import make_below
 from allcores.system import own_files
 
 #: below the store's folder
@@ -90,28 +96,51 @@ def keep(
 
     Raises:
         TooLarge: If it has more; nothing is kept then.
-        OSError: If it cannot be written.
+        StoreError: If it cannot be written (`StoreFull`: there is no room); nothing is kept then.
+        OSError: If the stream cannot be read; nothing is kept then.
     """
-    folder = os.path.join(os.fspath(store_folder), FOLDER)
-    own_files.make_folders(folder)
     upload = secrets.token_hex(16)
-    path = os.path.join(folder, upload)
+    with _kept(name):
+        path = os.path.join(make_below(store_folder, FOLDER), upload)
+        descriptor = own_files.create(f"{path}.new")
     size = 0
-    descriptor = own_files.create(f"{path}.new")
     try:
-        with open(descriptor, "wb") as file:
-            while block := stream.read(_READ_BYTES):
+        with _kept(name), open(descriptor, "wb") as file:
+            while block := _read(stream):
                 size += len(block)
                 if limit is not None and size > limit:
                     raise TooLarge(f"the file {name!r} is larger than the {limit:,} bytes that are allowed")
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
-        os.rename(f"{path}.new", path)
+            os.rename(f"{path}.new", path)
     except BaseException:
         own_files.remove_own_file(f"{path}.new")
         raise
     return {"upload": upload, "name": name, "size": size, "media_type": media_type}
+
+
+class _Unread(Exception):
+    """What the stream raised: its argument."""
+
+
+def _read(stream: IO[bytes]) -> bytes:
+    try:
+        return stream.read(_READ_BYTES)
+    except Exception as error:
+        raise _Unread(error) from None
+
+
+@contextlib.contextmanager
+def _kept(name: str) -> Iterator[None]:
+    """Trouble with the disk is the store's, and what the stream raises stays what it is."""
+    try:
+        yield
+    except OSError as error:
+        kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else StoreError
+        raise kind(f"the file {shown(name)} cannot be kept beside the store: {error.strerror or error}") from error
+    except _Unread as error:
+        raise error.args[0] from None
 
 
 def is_ours(name: str) -> bool:

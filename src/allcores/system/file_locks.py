@@ -88,6 +88,10 @@ class FileLock:
         """Whether it was not released yet; in a forked child it never is its own."""
         return self._fd >= 0 and self._path in _held
 
+    def in_place(self) -> bool:
+        """Whether it has its name: others see the lock only there, so without it they may have one of their own."""
+        return self._fd >= 0 and has_name(self._fd, self._path)
+
     def release(self) -> None:
         """Let others have it; idempotent. In a forked child nothing happens."""
         with _guard:

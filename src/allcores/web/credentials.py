@@ -21,7 +21,6 @@ def kept_secret(folder: os.PathLike[str]) -> str:
     """
     path = Path(folder, _NAME)
     try:
-        own_files.make_folders(str(folder))
         if (found := _read(path)) is not None:
             return found
         # Written whole, then linked: who comes second reads what the first one made.

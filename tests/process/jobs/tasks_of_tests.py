@@ -274,3 +274,44 @@ def elsewhere_with_job(job, path: str, how: str, end: str = "hangs") -> str:  # 
     if not os.path.exists(f"{path}.died"):
         start_elsewhere(path, how)
     return then(path, end)
+
+
+@task
+def noted(path: str, n: int) -> int:
+    note(path, str(n))
+    return n
+
+
+@task
+def writes_files(job, path: str) -> str:  # type: ignore[no-untyped-def]
+    """Writes what a job writes to its store, once that was moved away."""
+    hold(path)
+    for write in (lambda: job.log("a line"), lambda: open(job.result_path("a.txt"), "w").close()):
+        try:
+            write()
+        except OSError:
+            pass
+    try:
+        return str(job.run(square, [1, 2, 3]).ok)
+    finally:
+        note(f"{path}.tried")
+
+
+def occupy(folder: str, job: str) -> str:
+    """A large result, where no folder can be made for it; the next attempt finds room."""
+    place = os.path.join(folder, "results", job)
+    marker = os.path.join(folder, f"{job}.tried")
+    if not os.path.exists(marker):
+        note(marker)
+        note(place)
+    return "x" * 300_000
+
+
+@task
+def result_without_room(folder: str) -> str:
+    return occupy(folder, os.environ["ALLCORES_JOB"].partition(".")[0])
+
+
+@task
+def result_without_room_with_job(job, folder: str) -> str:  # type: ignore[no-untyped-def]
+    return occupy(folder, job.id)

@@ -435,6 +435,27 @@ def test_an_older_program_refuses_a_newer_store(store: JobStore, where: str) -> 
     assert (caught.value.found, caught.value.known) == (99, schema.VERSION)
 
 
+def test_a_program_that_has_it_open_writes_nothing_once_a_newer_one_has_changed_it(store: JobStore) -> None:
+    """Whatever it was about to write; what it reads it still shows."""
+    job = store.submit("f", {}).job
+    with store.become_supervisor():
+        (claim,) = store.claim(1, ["f"])
+        store.report_worker(claim, 1)
+        spoil(store, "UPDATE allcores_meta SET value = '2' WHERE name = 'version'")
+        for write in (
+            lambda: store.submit("f", {}),
+            lambda: store.finish(claim, Finished(State.SUCCEEDED)),
+            lambda: store.cancel([job.id], "anna"),
+            lambda: store.claim(1, ["f"]),
+            lambda: store.delete([job.id], "anna"),
+        ):
+            with pytest.raises(SchemaTooNew, match="start this program again"):
+                write()
+        assert store.counts().by_state[State.RUNNING] == store.counts().total == 1
+        spoil(store, f"UPDATE allcores_meta SET value = '{schema.VERSION}' WHERE name = 'version'")
+        assert store.finish(claim, Finished(State.SUCCEEDED))
+
+
 def test_an_older_store_is_brought_up_to_date_in_one_step(store: JobStore, where: str) -> None:
     job = store.submit("f", {}).job
     database = Database(locate(where))

@@ -1,0 +1,215 @@
+"""A supervisor whose store has trouble under it: full disks, folders that vanish, other supervisors."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process.jobs.conftest import (
+    PATIENCE_S,
+    SOURCE,
+    TASKS,
+    Running,
+    SupervisorProcess,
+    lines,
+    until,
+)
+
+from allcores.cli.serve import SupervisorKeeper
+from allcores.jobs import JobStore, Queue, State, Supervisor
+from allcores.jobs.model import Job, StoreError, StoreFull, StoreGone
+
+
+def limit_files(pid: int, size: int) -> None:
+    """No file that this process writes to may be larger, as if the disk were full."""
+    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if size < 0 else size, hard))
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are set")
+def test_what_ends_while_the_disk_is_full_is_written_when_there_is_room(
+    queue: Queue, supervise: Callable[..., SupervisorProcess], tmp_path: Path
+) -> None:
+    supervisor = supervise()
+    held = queue.submit("hold", {"path": str(tmp_path / "t")})
+    until(lambda: lines(tmp_path / "t.pids"), "the job")
+    limit_files(supervisor.popen.pid, 4_096)
+    with pytest.raises(StoreFull, match="no room"):
+        queue.submit("add", {"a": 1})
+    (tmp_path / "t").touch()
+    assert queue.get(held.id) is not None and queue.store.counts().by_state[State.RUNNING] == 1, "reading works"
+    limit_files(supervisor.popen.pid, -1)
+    assert queue.result(held.id, PATIENCE_S) == "held"
+    assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
+
+
+def test_a_supervisor_that_begins_on_a_full_disk_waits_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full, real = threading.Event(), JobStore.recover
+    full.set()
+    tries: list[int] = []
+
+    def recover(store: JobStore, **options: Any) -> list[Job]:
+        tries.append(1)
+        if full.is_set():
+            raise StoreFull("there is no room for the store")
+        return real(store, **options)
+
+    monkeypatch.setattr(JobStore, "recover", recover)
+    with caplog.at_level(logging.WARNING), Running(tmp_path) as running:
+        job = running.queue.submit("add", {"a": 1})
+        until(lambda: len(tries) > 1, "another try")
+        full.clear()
+        assert running.queue.result(job.id, PATIENCE_S) == 2
+    assert [each.message for each in caplog.records] == ["there is no room for the store"], "told once"
+
+
+def test_a_supervisor_that_waits_for_room_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def recover(store: JobStore, **options: Any) -> list[Job]:
+        tries.append(1)
+        raise StoreFull("there is no room for the store")
+
+    monkeypatch.setattr(JobStore, "recover", recover)
+    with Running(tmp_path):
+        until(lambda: tries, "a try")
+
+
+def test_a_store_that_is_moved_away_leaves_room_for_its_return(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """File and folder, while a job with files of its own works: nothing is made in their place."""
+    place = tmp_path / "place"
+    place.mkdir(mode=0o700)
+    with caplog.at_level(logging.WARNING, "allcores.jobs"), Running(place) as running:
+        path = str(tmp_path / "t")
+        plain = running.queue.submit("hold", {"path": path})
+        with_files = running.queue.submit("writes_files", {"path": path})
+        until(lambda: len(lines(f"{path}.pids")) == 2, "the jobs")
+        os.rename(place, tmp_path / "away")
+        with pytest.raises(StoreGone, match="removed"):
+            running.queue.submit("add", {"a": 1})
+        until(lambda: [each for each in caplog.records if "was removed" in each.message], "the trouble")
+        (tmp_path / "t").touch()
+        until(lambda: lines(f"{path}.tried"), "files that are written to the store")
+        assert not place.exists()
+        os.rename(tmp_path / "away", place)
+        assert running.queue.result(plain.id, PATIENCE_S) == "held"
+        assert running.queue.wait(with_files.id, PATIENCE_S).state in (State.SUCCEEDED, State.FAILED)
+        assert running.queue.result(running.queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
+    told = [each.message for each in caplog.records if "was removed" in each.message]
+    assert len(told) <= 2, "not with each look"
+
+
+def test_nothing_is_claimed_while_others_cannot_see_who_is_the_supervisor(tmp_path: Path) -> None:
+    """Its folder is away: another process could become one."""
+    with Running(tmp_path) as running:
+        assert running.run("add", {"a": 1}).result == 2
+        folder = running.store.folder
+        os.rename(folder, tmp_path / "away")
+        with pytest.raises(StoreGone, match="was moved or removed: put it back"):
+            running.store.claim(1, ["add"])
+        job = running.queue.submit("add", {"a": 2})
+        os.rename(tmp_path / "away", folder)
+        assert running.queue.result(job.id, PATIENCE_S) == 3
+
+
+def test_a_supervisor_ends_when_its_lock_was_replaced(tmp_path: Path) -> None:
+    """Two never claim jobs of one store, whatever was done to its folder."""
+    store = JobStore.open(tmp_path / "jobs.sqlite")
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            Supervisor(store, TASKS, workers=1).run()
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    with Queue(store, tasks=TASKS) as queue:
+        assert queue.result(queue.submit("add", {"a": 0}).id, PATIENCE_S) == 1
+    shutil.rmtree(store.folder)
+    with Queue(tmp_path / "jobs.sqlite", tasks=TASKS) as queue:
+        made = subprocess.Popen(
+            [sys.executable, "-m", "allcores", "work", TASKS, "--store", str(tmp_path / "jobs.sqlite")],
+            env={**os.environ, "PYTHONPATH": SOURCE},
+        )
+        try:
+            assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
+            thread.join(PATIENCE_S)
+            assert [type(each) for each in ended] == [StoreError] and "was replaced" in str(ended[0])
+        finally:
+            made.terminate()
+            made.wait(PATIENCE_S)
+    store.close()
+
+
+def test_of_several_that_begin_in_one_moment_one_is_the_supervisor(queue: Queue, tmp_path: Path) -> None:
+    """The others say who it is, and end; each job runs once."""
+    path = str(tmp_path / "ran")
+    jobs = [queue.submit("noted", {"path": path, "n": n}) for n in range(20)]
+    command = [
+        sys.executable,
+        "-m",
+        "allcores",
+        "work",
+        TASKS,
+        "--workers",
+        "1",
+        "--store",
+        str(tmp_path / "jobs.sqlite"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    with contextlib.ExitStack() as stack:
+        made = [
+            stack.enter_context(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+            for _ in range(4)
+        ]
+        try:
+            until(lambda: sum(each.poll() is not None for each in made) == 3, "the end of the others")
+            (one,) = (each for each in made if each.poll() is None)
+            for each in made:
+                if each is not one:
+                    assert each.returncode == 6 and each.stderr is not None
+                    assert f"process {one.pid} is the supervisor of the store" in each.stderr.read()
+            for job in jobs:
+                assert queue.wait(job.id, PATIENCE_S).state == State.SUCCEEDED
+        finally:
+            for each in made:
+                each.terminate()
+    assert sorted(map(int, lines(path))) == list(range(20))
+
+
+@pytest.mark.parametrize("task", ["result_without_room", "result_without_room_with_job"])
+def test_a_result_that_cannot_be_kept_is_no_mistake_of_the_task(running: Running, task: str) -> None:
+    """It says so, and what is to be done; a retry is all that it takes."""
+    job = running.run(task, {"folder": str(running.store.folder)})
+    assert (job.state, job.error and job.error.type) == ("failed", "allcores.jobs.errors.ResultNotKept")
+    assert job.error is not None and "the task returned, and its result cannot be kept" in job.error.message
+    assert "retry the job" in job.error.message
+    os.unlink(running.store.folder / "results" / job.id)
+    running.queue.retry(job.id)
+    assert running.queue.wait(job.id, PATIENCE_S).state == State.SUCCEEDED
+
+
+def test_a_supervisor_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    """The console lives on, and says why."""
+    told: list[str] = []
+    keeper = SupervisorKeeper([str(tmp_path / "no-python")], told.append, 1.0)
+    keeper.start()
+    until(lambda: len(told) > 1, "another try")
+    keeper.close()
+    assert told[0].startswith("the supervisor cannot be started (No such file or directory): the next try is in")
