@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 
 from sqlalchemy import TextClause, bindparam, select, text, update
 
@@ -12,7 +11,7 @@ from allcores.errors import AllcoresError
 from allcores.jobs import schema
 from allcores.jobs.ends import FENCE, as_dict, attempt_of, checked, end_of, fits, held, write, write_progress
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import Claim, Finished, Job, JobError, Progress, State, WorkerInfo
+from allcores.jobs.model import Claim, Finished, Job, JobError, Progress, State
 from allcores.jobs.reading import among, jobs_where, rows_of
 from allcores.jobs.rows import error_to_json, job_from_row
 
@@ -76,17 +75,26 @@ def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
     seqs = [seq for _, seq in sorted(ready)[:limit]]
     if not seqs:
         return []
-    rows_there = rows_of(connection, transaction.dialect, seqs=seqs)
-    found = [job_from_row(row, row["progress_body"]) for row in rows_there]
-    attempts = {row["seq"]: row["attempt"] for row in rows_there}
-    quarantine(transaction, [job for job in found if job.damaged])
-    sound = {job.seq: job for job in found if not job.damaged}
-    claims = []
-    rows = []
+    found = {row["seq"]: row for row in rows_of(connection, transaction.dialect, seqs=seqs)}
+    claims, rows, damaged = [], [], []
     for seq in seqs:
-        if (job := sound.get(seq)) is None:
+        if (row := found.get(seq)) is None:
             continue
-        attempt, token = int(attempts[seq]) + 1, secrets.token_hex(16)
+        attempt = row["attempt"] + 1 if isinstance(row["attempt"], int) else 1
+        token = secrets.token_hex(16)
+        # As it will be in the store: the job is made of it once.
+        row.update(
+            state=State.RUNNING.value,
+            started=transaction.now,
+            finished=None,
+            worker_pid=0,
+            note="",
+            changed=transaction.change,
+        )
+        job = job_from_row(row, row["progress_body"])
+        if job.damaged:
+            damaged.append(job)
+            continue
         rows.append(
             {
                 "of": seq,
@@ -97,16 +105,8 @@ def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
                 "change": transaction.change,
             }
         )
-        job = replace(
-            job,
-            state=State.RUNNING,
-            started=transaction.now,
-            finished=None,
-            worker=WorkerInfo(0, transaction.now),
-            note="",
-            changed=transaction.change,
-        )
         claims.append(Claim(job, attempt, token))
+    quarantine(transaction, damaged)
     if rows:
         connection.execute(_CLAIM, rows)
     return claims

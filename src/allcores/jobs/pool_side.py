@@ -6,9 +6,10 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from allcores.errors import BrokenPool, InternalError, PoolClosed, SetupError, TaskTimeout, WorkerLost
@@ -16,6 +17,7 @@ from allcores.jobs import descendants, plain_call
 from allcores.jobs.model import Claim
 from allcores.jobs.plain_call import Answer, JobCall
 from allcores.limits import Limits
+from allcores.pool.many_calls import begin_calls
 from allcores.pool.pool import Pool
 from allcores.system import procfs
 
@@ -124,23 +126,31 @@ class PoolSide:
             with contextlib.suppress(Exception):
                 pool.close()
 
-    def begin(self, claim: Claim, timeout: float | None) -> None:
-        """Begin an attempt. Raises: PoolTrouble."""
+    def begin(self, attempts: Sequence[tuple[Claim, float | None]]) -> None:
+        """Begin attempts, each with the seconds that it may take: all of them, or none.
+
+        Raises:
+            PoolTrouble: None was begun.
+        """
         if self._pool is None:
             self.start()
         assert self._pool is not None
-        job = claim.job
-        told = JobCall(job.id, claim.attempt, job.task, job.arguments, self._store_folder)
+        told = [
+            ((JobCall(claim.job.id, claim.attempt, claim.job.task, claim.job.arguments, self._store_folder),), timeout)
+            for claim, timeout in attempts
+        ]
         try:
-            future = self._pool.call(plain_call.run, (told,), timeout=timeout)
+            futures = begin_calls(self._pool, plain_call.run, told)
         except (BrokenPool, PoolClosed, SetupError, InternalError) as error:
             self.broke(error)
             raise PoolTrouble(str(error)) from error
-        call = PlainCall(claim, future, timeout, time.monotonic())
-        self.calls[job.id] = call
-        future.add_done_callback(lambda _: self._ended(call))
+        begun = time.monotonic()
+        for (claim, timeout), future in zip(attempts, futures, strict=True):
+            call = PlainCall(claim, future, timeout, begun)
+            self.calls[claim.job.id] = call
+            future.add_done_callback(partial(self._ended, call))
 
-    def _ended(self, call: PlainCall) -> None:
+    def _ended(self, call: PlainCall, _: object) -> None:
         self._done.append(call)
         self._wake()
 

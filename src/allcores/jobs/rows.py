@@ -215,7 +215,7 @@ def _job(row: Mapping[str, Any], progress: str | None) -> Job:
         arguments=_of_type(json.loads(row["arguments"]), dict, "arguments"),
         state=state,
         priority=_of_type(row["priority"], int, "priority"),
-        tags=tuple(json.loads(row["tags"])),
+        tags=() if row["tags"] == "[]" else tuple(json.loads(row["tags"])),
         created=float(row["created"]),
         run_at=float(row["run_at"]),
         started=_time(row["started"]),
@@ -225,7 +225,9 @@ def _job(row: Mapping[str, Any], progress: str | None) -> Job:
         retries=_of_type(row["retries"], int, "retries"),
         timeout=_time(row["timeout"]),
         result=None if result is None else json.loads(result),
-        result_files=tuple(ResultFile(str(n), int(size), str(kind)) for n, size, kind in json.loads(row["files"])),
+        result_files=()
+        if row["files"] == "[]"
+        else tuple(ResultFile(str(n), int(size), str(kind)) for n, size, kind in json.loads(row["files"])),
         error=error_from_json(row["error"]),
         progress=None if progress is None else progress_from_json(progress),
         parent=row["parent"],

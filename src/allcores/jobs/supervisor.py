@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,7 @@ class Supervisor:
         self._wake_ours, self._wake_theirs = socket.socketpair()
         for each in (self._wake_ours, self._wake_theirs):
             each.setblocking(False)
+        self._woken = False
         self._selector.register(self._wake_ours, selectors.EVENT_READ)
         self._pool = PoolSide(cores, self.registry.places, folder, limits or Limits(), self._wake)
         self._processes = ProcessSide(folder, self.registry.places, self._shares, self._selector, boot_s)
@@ -130,6 +131,10 @@ class Supervisor:
         self._wake()
 
     def _wake(self) -> None:
+        if self._woken:
+            # A byte is there, and has not been taken: each one more costs a call of the system, and threads their turn.
+            return
+        self._woken = True
         with contextlib.suppress(OSError):
             self._wake_theirs.send(b"w")
 
@@ -192,7 +197,7 @@ class Supervisor:
             except (StoreFull, StoreBusy) as error:
                 self._has_trouble(error, time.monotonic())
                 self._tell()
-                self._selector.select(TROUBLE_S)
+                self._hear_wakes(TROUBLE_S)
         else:
             return
         self._store_trouble = ""
@@ -235,10 +240,16 @@ class Supervisor:
             until = min(until, now + WATCH_S)
         if self._store_side.has_something:
             until = min(until, max(self._trouble_until, now))
-        for key, _ in self._selector.select(max(0.0, until - now)):
+        self._hear_wakes(max(0.0, until - now))
+
+    def _hear_wakes(self, seconds: float) -> None:
+        """Wait for that long at most, until somebody has something to say."""
+        for key, _ in self._selector.select(seconds):
             if key.fileobj is self._wake_ours:
                 with contextlib.suppress(OSError):
                     self._wake_ours.recv(65_536)
+                # In this order: what comes in between is looked for after it, without another byte.
+                self._woken = False
             elif self._listener is not None and key.fileobj is self._listener.socket:
                 self._listener.take()
                 self._store_side.wake()
@@ -331,8 +342,7 @@ class Supervisor:
             if self._choose(frozenset(self.registry) if found.due else found.waiting)[0] < 1:
                 return
         done = side.exchange(self._choose, self._at_work)
-        for claim in done.claims:
-            self._begin(claim, now)
+        self._begin(done.claims, now)
         if done.error is not None:
             raise done.error
 
@@ -372,18 +382,29 @@ class Supervisor:
     def _count_plain(self) -> None:
         self._shares.plain = min(len(self._pool.calls), self._shares.cores)
 
-    def _begin(self, claim: Claim, now: float) -> None:
-        task = self.registry[claim.job.task]
-        timeout = decisions.timeout_of(claim.job, task)
-        try:
-            if task.takes_job:
+    def _begin(self, claims: Sequence[Claim], now: float) -> None:
+        plain: list[tuple[Claim, float | None]] = []
+        for claim in claims:
+            task = self.registry[claim.job.task]
+            timeout = decisions.timeout_of(claim.job, task)
+            if not task.takes_job:
+                plain.append((claim, timeout))
+                continue
+            try:
                 self._processes.begin(claim, now, timeout)
-            else:
-                self._pool.begin(claim, timeout)
-        except (PoolTrouble, OSError) as error:
+            except OSError as error:
+                self._not_begun([claim], error, now)
+        if plain:
+            try:
+                self._pool.begin(plain)
+            except (PoolTrouble, OSError) as error:
+                self._not_begun([claim for claim, _ in plain], error, now)
+
+    def _not_begun(self, claims: Iterable[Claim], error: Exception, now: float) -> None:
+        for claim in claims:
             log.warning("job %s cannot be begun now: %s", claim.job.id, error)
             self._store_side.release(claim)
-            self._trouble_until = now + TROUBLE_S
+        self._trouble_until = now + TROUBLE_S
 
     # --- now and then ---
 

@@ -170,6 +170,19 @@ class Driver:
         finally:
             self.notify()
 
+    def add_calls(self, chunks: Sequence[Chunk]) -> None:
+        """Hand calls to the scheduler in one turn, each a chunk with a future."""
+        try:
+            with self.lock:
+                self.check_open()
+                self._waiting.update(chunk.future for chunk in chunks)
+                now = monotonic_ns()
+                for chunk in chunks:
+                    self.scheduler.add(chunk, now)
+                self.execute()
+        finally:
+            self.notify()
+
     def add_all(
         self, map_state: MapState, parts: Iterable[Chunk | Segment], then: Callable[[], None] | None = None
     ) -> None:

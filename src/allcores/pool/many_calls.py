@@ -1,0 +1,74 @@
+"""Several calls begun in one turn: one look at what is around the caller, one lock, and a send for each worker.
+
+Each is a call of its own all the same, with its own deadline, future and end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from allcores.limits import Retry
+from allcores.pool.call_future import CallFuture
+from allcores.pool.input_reader import encode
+from allcores.pool.planning import checked_timeout_ns
+from allcores.pool.pool import driver_of
+from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.map_state import Chunk, MapState
+from allcores.transport import surroundings
+
+if TYPE_CHECKING:
+    from allcores.pool.driver import Driver
+    from allcores.pool.pool import Pool
+
+
+def begin_calls(
+    pool: Pool, fn: Callable[..., Any], calls: Sequence[tuple[Sequence[Any], float | None]]
+) -> list[CallFuture]:
+    """Begin calls of one function, in order; see `Pool.call`.
+
+    Args:
+        pool: Of processes.
+        fn: The function.
+        calls: Of each the arguments, by place, and the seconds that it may take.
+
+    Returns:
+        Their futures.
+
+    Raises:
+        PoolClosed: The pool is closed; none was begun.
+        BrokenPool: No outcome can be had any more; none was begun.
+    """
+    driver = driver_of(pool)
+    driver.check_open()
+    function = driver.functions.named(fn, "call")
+    around = surroundings.current() if driver.backend.needs_bytes else None
+    futures, chunks = [], []
+    for args, timeout in calls:
+        map_state = _map_of(driver, timeout)
+        future = CallFuture(driver)
+        futures.append(future)
+        chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), {})], future=future)
+        future.bind(chunk, pool)
+        if around is not None:
+            chunk.surroundings = around
+            payload, bad = encode(chunk.items, 0, driver.backend.pack)
+            if payload is None:
+                future.fail(bad[0][1])
+                continue
+            chunk.payload = payload
+            chunk.size_bytes = len(payload)
+        chunks.append(chunk)
+    driver.add_calls(chunks)
+    return futures
+
+
+def _map_of(driver: Driver, timeout: float | None) -> MapState:
+    """The map behind all calls with this deadline."""
+    if timeout is None:
+        return driver.call(None, lambda number: MapState(number, chunker=Chunker(1), calls=True))
+    timeout_ns, retry = checked_timeout_ns(driver, timeout), Retry.of(0)
+    return driver.call(
+        (timeout_ns, retry),
+        lambda number: MapState(number, chunker=Chunker(1), calls=True, timeout_ns=timeout_ns, retry=retry),
+    )
