@@ -15,7 +15,6 @@ from allcores.pool.planning import checked_timeout_ns
 from allcores.pool.pool import driver_of
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.map_state import Chunk, MapState
-from allcores.transport import surroundings
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
@@ -28,7 +27,7 @@ def begin_calls(
     """Begin calls of one function, in order; see `Pool.call`.
 
     Args:
-        pool: Of processes.
+        pool: Where.
         fn: The function.
         calls: Of each the arguments, by place, and the seconds that it may take.
 
@@ -38,11 +37,12 @@ def begin_calls(
     Raises:
         PoolClosed: The pool is closed; none was begun.
         BrokenPool: No outcome can be had any more; none was begun.
+        NotPicklable: What is around the caller cannot travel (`Pool(contextvars=...)`); none was begun.
     """
     driver = driver_of(pool)
     driver.check_open()
     function = driver.functions.named(fn, "call")
-    around = surroundings.current() if driver.backend.needs_bytes else None
+    around = driver.around()
     futures, chunks = [], []
     for args, timeout in calls:
         map_state = _map_of(driver, timeout)
@@ -50,8 +50,8 @@ def begin_calls(
         futures.append(future)
         chunk = Chunk(map_state, function, map_state.pulled, [(tuple(args), {})], future=future)
         future.bind(chunk, pool)
-        if around is not None:
-            chunk.surroundings = around
+        chunk.surroundings = around
+        if driver.backend.needs_bytes:
             payload, bad = encode(chunk.items, 0, driver.backend.pack)
             if payload is None:
                 future.fail(bad[0][1])
@@ -60,6 +60,9 @@ def begin_calls(
             chunk.size_bytes = len(payload)
         chunks.append(chunk)
     driver.add_calls(chunks)
+    if driver.backend.runs_on_caller:
+        while not all(future.done() for future in futures) and driver.backend.pump():
+            pass
     return futures
 
 
