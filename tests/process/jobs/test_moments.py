@@ -106,7 +106,7 @@ def test_a_job_that_comes_to_its_end_as_it_is_cancelled(tmp_path: Path) -> None:
     side = PoolSide(1, (TASKS,), str(tmp_path), Limits(grace_s=PATIENCE_S), lambda: None)
     try:
         job = Job("a" * 32, 1, "hold", {"path": str(tmp_path / "go")}, State.RUNNING)
-        side.begin(Claim(job, 1, "token"), None)
+        side.begin([(Claim(job, 1, "token"), None)])
         (pid,) = until(lambda: lines(tmp_path / "go.pids"))
         until(lambda: side.where().get(job.id))
         assert side.end(job.id, "cancel")
