@@ -243,7 +243,7 @@ class Supervisor:
         self._hear_wakes(max(0.0, until - now))
 
     def _hear_wakes(self, seconds: float) -> None:
-        """Wait for that long at most, until somebody has something to say."""
+        """Wait for that long at most, until a process or a thread tells something."""
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._wake_ours:
                 with contextlib.suppress(OSError):
