@@ -157,6 +157,45 @@ def test_any_frame_is_grouped_as_pandas_does(
         same(frames.apply_groups(frame, by, function, pool=serial, **options), expected)
 
 
+NUMBERS: list[Callable[[Any], Any]] = [
+    lambda group: float(len(group)),
+    len,
+    lambda group: len(group) > 4,
+    lambda group: numpy.float64(len(group)),
+    lambda group: numpy.int64(len(group)),
+]
+
+
+@pytest.mark.parametrize("by", ["city", ["city"], "size", ["size", "city"], "text", ["maybe", "flag"], "when"], ids=str)
+@pytest.mark.parametrize(("sort", "dropna"), [(True, True), (True, False), (False, False)])
+def test_one_number_each_is_joined_at_once(
+    serial: Pool, by: Any, sort: bool, dropna: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pandas would, and without its call for each group: there may be thousands, each of a few rows."""
+    frame = table()
+    options: dict[str, Any] = {"sort": sort, "dropna": dropna}
+    expected = [frame.groupby(by, observed=True, **options).apply(function) for function in NUMBERS]
+    few = frame.groupby(by, observed=True, **options).filter(lambda group: len(group) > 3)
+    less = few.groupby(by, observed=True, **options).apply(len) if len(few) else None
+
+    def apply(*_: Any) -> Any:
+        raise AssertionError("joined group by group")
+
+    monkeypatch.setattr(pandas.core.groupby.DataFrameGroupBy, "apply", apply)
+    for function, wanted in zip(NUMBERS, expected, strict=True):
+        found = frames.apply_groups(frame, by, function, pool=serial, **options)
+        pandas.testing.assert_series_equal(found, wanted)
+
+    def of_many(group: Any) -> int:
+        if len(group) <= 3:
+            raise ValueError("few")
+        return len(group)
+
+    if less is not None:
+        found = frames.apply_groups(frame, by, of_many, pool=serial, on_error="skip", **options)
+        pandas.testing.assert_series_equal(found, less)
+
+
 def test_nothing_but_rows_without_a_key(pool: Pool) -> None:
     frame = pandas.DataFrame({"k": pandas.array([None, None], dtype="string"), "x": [1, 2]})
     for part in (frame, frame.iloc[:0]):

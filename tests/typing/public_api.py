@@ -301,6 +301,10 @@ def outcomes_narrow(found: allcores.AnyOutcome[int]) -> int:
         else:
             assert_type(outcome.error, BaseException)
             assert_type(outcome.value, None)
+        if outcome.ok is True:
+            assert_type(outcome.value, int)
+        else:
+            assert_type(outcome.error, BaseException)
     plain: allcores.Outcome[int] = found
     stream: allcores.Stream[allcores.Outcome[int]] = allcores.outcomes(length, words())
     print(stream)

@@ -19,6 +19,10 @@ from allcores.frames.groups import column_names
 COPIES_ON_WRITE = int(pandas.__version__.partition(".")[0]) >= 3
 
 
+#: what makes a series of numbers, if all groups have results of one of these
+ONE_NUMBER_EACH = ({float}, {int}, {bool}, {numpy.float64}, {numpy.int64})
+
+
 class PandasGroups:
     """See `allcores.frames.groups.Grouped`."""
 
@@ -68,6 +72,9 @@ class PandasGroups:
             here = numpy.sort(numpy.concatenate(found)) if found else numpy.arange(0)
             rows = rows.take(here)
             keys = [key.take(here) for key in keys] if isinstance(keys, list) else keys.take(here)
+        if self._options["observed"] and set(map(type, results)) in ONE_NUMBER_EACH:
+            # As pandas would join them, without a call of a function for each of what may be thousands of groups.
+            return pandas.Series(results, index=rows.groupby(keys, **self._options).size().index)
         called = 0
 
         def result_of(_rows: Any) -> Any:
