@@ -74,6 +74,14 @@ def test_a_pool_has_what_was_found(setting: PoolSetting, chunks: list[int | None
         assert chunks == [setting.chunk]
 
 
+@pytest.mark.parametrize("method", ["template", "forkserver", "spawn", "fork"])
+def test_it_goes_with_every_start_method(method: str, chunks: list[int | None]) -> None:
+    keep(PoolSetting("processes", 2, 7, 1))
+    with allcores.Pool(tuned=advised.square, start_method=method) as pool:
+        assert pool.map(advised.square, range(30)) == [number**2 for number in range(30)]
+        assert (pool.workers, pool.limits.depth, chunks) == (2, 1, [7])
+
+
 def test_the_chunk_is_for_maps_of_that_function_in_every_method(chunks: list[int | None]) -> None:
     keep(PoolSetting("processes", 2, 7))
     with allcores.Pool(tuned=advised.square) as pool:
