@@ -74,6 +74,7 @@ def test_a_pool_has_what_was_found(setting: PoolSetting, chunks: list[int | None
         assert chunks == [setting.chunk]
 
 
+@pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning")
 @pytest.mark.parametrize("method", ["template", "forkserver", "spawn", "fork"])
 def test_it_goes_with_every_start_method(method: str, chunks: list[int | None]) -> None:
     keep(PoolSetting("processes", 2, 7, 1))
