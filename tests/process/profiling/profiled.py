@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.process.scripts import Ended, finish, running
+
+from allcores.advisor.profiling import report
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,15 @@ class Profiled:
     def at(self, line: int) -> dict[str, Any]:
         """The candidate that begins on a line."""
         return next(each for each in self.found["candidates"] if each["line"] == line)
+
+
+@functools.cache
+def validator() -> Any:
+    """Of the JSON, by its schema file."""
+    jsonschema = pytest.importorskip("jsonschema")
+    return jsonschema.Draft202012Validator(
+        json.loads(Path(report.__file__).with_name("profile.schema.json").read_text())
+    )
 
 
 def plain(source: str, folder: Path, *arguments: str, text: str | None = None) -> Ended:
@@ -57,4 +70,6 @@ def profile(
     ]
     with running([*command, "script.py", *arguments], folder=folder, stdin=stdin) as process:
         ended = finish(process, text)
-    return Profiled(ended, json.loads((folder / "profile.json").read_text()))
+    found = json.loads((folder / "profile.json").read_text())
+    validator().validate(found)
+    return Profiled(ended, found)

@@ -82,7 +82,7 @@ def _program_seconds(root: ProcessRecord, finished: Finished) -> float:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as one JSON object; docs/howto/profile.md says what each key means."""
+    """The report as one JSON object, as profile.schema.json describes it."""
     finished = report.finished
     own = sum(process.sampler_cpu for process in finished.processes)
     return {
