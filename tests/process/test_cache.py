@@ -78,11 +78,11 @@ def unsaid() -> Iterator[None]:
 class TestKilled:
     @pytest.mark.parametrize("at", range(1, 10))
     def test_a_kill_at_any_step_costs_only_what_was_not_committed(self, tmp_path: Path, at: int) -> None:
-        """A chunk of ten items is a commit of three steps."""
+        """A chunk of ten items is a commit of three steps, or more than one where it takes long."""
         code, _, err = ended(program(tmp_path, kill_at=at, chunk=10))
         assert code == -signal.SIGKILL, err
-        kept = at // 3 * 10
-        assert len(Cache(tmp_path / "cache")) == kept
+        kept, commits = len(Cache(tmp_path / "cache")), at // 3
+        assert commits <= kept <= commits * 10
         (tmp_path / "computed").unlink()
         code, out, err = ended(program(tmp_path))
         assert (code, err, out) == (0, "", "right\n")

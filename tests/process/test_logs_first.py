@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.waiting import Gate, wait_at, wait_until
 
 from allcores import Executor, Logs, Pool
 from allcores.pool import async_stream, call_future, result_stream
@@ -51,6 +53,11 @@ def speak(number: int) -> int:
     return number
 
 
+def wait_and_speak(gate: str) -> int:
+    wait_at(gate)
+    return speak(1)
+
+
 def speak_and_raise(number: int) -> None:
     speak(number)
     raise ValueError(number)
@@ -84,12 +91,6 @@ def one_by_one(call: Callable[[Pool], Iterator[Any]]) -> Callable[[Pool, Slow], 
     return check
 
 
-def by_callback(pool: Pool, handler: Slow) -> None:
-    seen: cf.Future[int] = cf.Future()
-    pool.submit(speak, 1).add_done_callback(lambda _: seen.set_result(handler.count))
-    assert seen.result(120) == 1
-
-
 def by_await(pool: Pool, handler: Slow) -> None:
     async def main() -> None:
         count = 0
@@ -118,8 +119,6 @@ VERBS: dict[str, Callable[[Pool, Slow], None]] = {
     "outcomes": one_by_one(lambda pool: pool.outcomes(speak, range(5))),
     "outbox": one_by_one(lambda pool: pool.imap(speak_and_linger, range(3), chunk=3)),
     "submit": whole(lambda pool: [pool.submit(speak, 1).result(120)]),
-    "wait": whole(lambda pool: cf.wait([pool.submit(speak, 1)], 20).done),
-    "callback": by_callback,
     "await": by_await,
     "failure": by_failure,
 }
@@ -135,6 +134,44 @@ def test_records_first(method: str) -> None:
                     check(pool, handler)
                 except AssertionError as error:
                     raise AssertionError(f"{name}: {error}") from error
+
+
+def by_wait(future: cf.Future[int], seen: cf.Future[int], handler: Slow) -> None:
+    def wait() -> None:
+        cf.wait([future], 120)
+        seen.set_result(handler.count)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def by_callback(future: cf.Future[int], seen: cf.Future[int], handler: Slow) -> None:
+    future.add_done_callback(lambda _: seen.set_result(handler.count))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("wait", [by_wait, by_callback])
+def test_records_first_for_who_waits_already(
+    method: str, wait: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_future, "LOGS_ASIDE_S", 60.0)  # on a busy machine, too
+    handler, seen = Slow(), cf.Future[int]()
+    with Pool(1, start_method=method) as pool, handled_by(handler), Gate(tmp_path / "gate") as gate:
+        future: Any = pool.submit(wait_and_speak, gate.path)
+        wait(future, seen, handler)
+        wait_until(lambda: not future.is_simple())
+        gate.open()
+        assert seen.result(120) == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_records_first_for_a_callback_that_comes_late(method: str) -> None:
+    """The call is done already: whoever adds it calls it."""
+    handler, seen = Slow(), cf.Future[int]()
+    with Pool(1, start_method=method) as pool, handled_by(handler):
+        future = pool.submit(speak, 1)
+        wait_until(future.done)
+        by_callback(future, seen, handler)
+        assert seen.result(0) == 1
 
 
 def test_records_first_in_an_executor() -> None:

@@ -20,6 +20,8 @@ from allcores.transport import remote_errors
 from allcores.transport.exceptions import add_note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from allcores.pool.driver import Driver
 
 
@@ -157,10 +159,17 @@ class CallFuture(Future[Any]):
         It may hold it for long: a signal's handler may run there, and wait for another call. With `wait` that is
         waited for.
         """
-        if self._driver is not None and self._driver.backend.unhandled and not self.is_simple():
-            self._driver.backend.settle_logs(LOGS_ASIDE_S)
-        if not self._condition.acquire(blocking=wait):
-            return False
+        told = False
+        while True:
+            if not told and self._driver is not None and self._driver.backend.unhandled and not self.is_simple():
+                self._driver.backend.settle_logs(LOGS_ASIDE_S)
+                told = True
+            if not self._condition.acquire(blocking=wait):
+                return False
+            if told or self._driver is None or not self._driver.backend.unhandled or self.is_simple():
+                break
+            # Somebody has begun to wait for it meanwhile.
+            self._condition.release()
         self._quiet = True
         try:
             if isinstance(outcome, BaseException):
@@ -178,6 +187,15 @@ class CallFuture(Future[Any]):
                 waker.release()
         if not self._quiet:
             self.call_back()
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Have `fn` called with this future once it is done; at once if it is.
+
+        What the call has logged is handled before.
+        """
+        if self._driver is not None and self._driver.backend.unhandled:
+            self._settle_logs(LOGS_S)
+        super().add_done_callback(fn)
 
     def call_back(self) -> None:
         """Call what was added with `add_done_callback`, each once. One that raises is logged, and the others go on.
