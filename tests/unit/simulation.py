@@ -222,6 +222,10 @@ class SimulatedWorker:
         if self.charged is not None:
             self.charged.spans.append((self._span_from, self.world.clock))
 
+    def open_span(self, task: Task) -> tuple[int, int] | None:
+        """Since when this one is charged, if it is."""
+        return (self._span_from, self.world.clock) if self.charged is task else None
+
     def _charge(self, task: Task | None, since: int | None = None) -> None:
         """From now on `task` is charged for what happens here."""
         if task is self.charged:
@@ -632,7 +636,9 @@ class Client:
             assert error.index == (None if self.map_state.calls else task.index), (
                 f"{task} is charged for the time of items[{error.index}]"
             )
-            longest = max((end - start for start, end in task.spans), default=0)
+            # One that raised as it was ended may have been heard of before its worker went on.
+            spans = [*task.spans, *(span for each in self.world.workers.values() if (span := each.open_span(task)))]
+            longest = max((end - start for start, end in spans), default=0)
             # The time on the board is that of a burst of quick items.
             assert longest >= self.map_state.timeout_ns - BURST_NS, f"{task} is charged for {longest} ns"
         else:

@@ -18,7 +18,7 @@ from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
 from allcores.scheduler.messages import Results, WorkerGone
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
-from allcores.scheduler.worker_state import WorkerState
+from allcores.scheduler.worker_state import Termination, WorkerState
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 
 #: An unattributed item (it ran while its worker was ended by no fault that is known: its template died, say) is
@@ -117,7 +117,7 @@ class Settlement:
         termination = worker_state.termination
         for position in range(event.start, event.start + event.count):
             failure = failed.get(position)
-            if failure is not None and termination is not None and termination.charges(chunk.sequence, position):
+            if failure is not None and termination is not None and self._is_late(termination, chunk, event, position):
                 # What it raises because it is being ended (by a handler of SIGTERM, say) says nothing of the item.
                 if termination.preempted or termination.together > 1:
                     close(position)
@@ -133,6 +133,17 @@ class Settlement:
                 self._state.counters.by_kind[failure.kind] += 1
                 run_failures.append(failure._replace(offset=position - run_start))
         close(event.start + event.count)
+
+    def _is_late(self, termination: Termination, chunk: Chunk, event: Results, position: int) -> bool:
+        """Whether an item that failed was at work when its worker's end was decided, as far as can be told."""
+        if not termination.charges(chunk.sequence, position):
+            return False
+        if termination.kind is not Kind.TIMED_OUT or chunk.timeout_ns is None or self._state.concurrent > 1:
+            return True
+        if event.durations:
+            return event.durations[position - event.start] >= chunk.timeout_ns
+        # Of several only the sum is known.
+        return event.total_ns >= chunk.timeout_ns
 
     def fail(self, chunk: Chunk, failure: Failure, worker: int, now: int, seconds_ns: int) -> None:
         """Settle or retry one item that has no result."""

@@ -71,7 +71,9 @@ class Termination:
 
     def charges(self, sequence: int, position: int) -> bool:
         """Whether the item at this position of that chunk was running when this was decided."""
-        return sequence == self.sequence and self.position <= position < self.position + self.together
+        if sequence != self.sequence or self.phase != PHASE_RUNNING:
+            return False
+        return self.position <= position < self.position + self.together
 
 
 class WorkerState:

@@ -193,7 +193,7 @@ def test_what_is_raised_after_the_deadline_is_the_deadlines(retry: Retry) -> Non
     harness.pass_time(2 * SECOND)
     assert any(isinstance(order, Kill) for order in harness.commands())
     failures = [Failure(1, Kind.FAILED, SystemExit(7)), Failure(2, Kind.FAILED, Boom())]
-    harness.results(1, 1, 0, 3, failures=failures)
+    harness.results(1, 1, 0, 3, failures=failures, total_ns=2 * SECOND)
     harness.gone(1)
     retried = [(event.index, event.kind) for event in harness.state.events if isinstance(event, TaskRetried)]
     if retry.on_timeout:
@@ -202,6 +202,22 @@ def test_what_is_raised_after_the_deadline_is_the_deadlines(retry: Retry) -> Non
     else:
         assert retried == [(2, Kind.FAILED)]
         assert take_all(map_state) == [(0, 2, [Kind.TIMED_OUT])]
+
+
+def test_what_was_raised_before_the_deadline_is_the_items_own() -> None:
+    """It had raised by itself, and only the report was late: the worker's clock says so."""
+    for number, items in enumerate((1, 3), 1):
+        harness = Harness(1)
+        map_state = harness.map_state(timeout_ns=SECOND)
+        harness.add(map_state, items)
+        harness.at(1, 1, 0)
+        harness.commands()
+        harness.pass_time(2 * SECOND)
+        assert any(isinstance(order, Kill) for order in harness.commands())
+        durations = [SECOND // 2] * items
+        failures = [Failure(0, Kind.FAILED, Boom())]
+        harness.results(1, 1, 0, items, failures=failures, total_ns=sum(durations), durations=durations)
+        assert take_all(map_state) == [(0, items, [Kind.FAILED])], number
 
 
 @pytest.mark.parametrize("preempted", [False, True])
