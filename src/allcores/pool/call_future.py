@@ -168,7 +168,7 @@ class CallFuture(Future[Any]):
                 return False
             if told or self._driver is None or not self._driver.backend.unhandled or self.is_simple():
                 break
-            # Somebody has begun to wait for it meanwhile.
+            # Another thread has begun to wait for it meanwhile.
             self._condition.release()
         self._quiet = True
         try:

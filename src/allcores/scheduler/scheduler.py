@@ -258,14 +258,16 @@ class Scheduler:
         if worker_state is None:
             return
         worker_state.heard_ns = now
+        chunk = worker_state.find(event.sequence)
+        if chunk is not None and (
+            event.start > chunk.done or (state.concurrent == 1 and worker_state.owes_before(chunk))
+        ):
+            # What comes before it is still in the pipe (this was read from the outbox): it will come again.
+            return
         if event.leaving and worker_state.lifecycle is Lifecycle.READY:
             worker_state.move(Lifecycle.LEAVING)
             state.unlist(worker_state)
-        chunk = worker_state.find(event.sequence)
         if chunk is None:
-            return
-        if event.start > chunk.done:
-            # What comes before it is still in the pipe (this was read from the outbox): it will come again.
             return
         if event.count and event.start == chunk.done:
             settlement.take_results(worker_state, chunk, event, now)

@@ -134,6 +134,15 @@ class WorkerState:
             raise InternalError(f"worker {self.worker} cannot go from {self.lifecycle.value} to {lifecycle.value}")
         self.lifecycle = lifecycle
 
+    def owes_before(self, chunk: Chunk) -> bool:
+        """Whether a chunk that it was given before this one has items that were not heard of: they are run in turn."""
+        for held in self.chunks:
+            if held is chunk:
+                return False
+            if held.done < len(held.items):
+                return True
+        return False
+
     def find(self, sequence: int) -> Chunk | None:
         """The chunk with this number, if the worker holds it."""
         for chunk in self.chunks:

@@ -231,6 +231,22 @@ def test_a_chunk_that_takes_long_is_looked_into() -> None:
     assert harness.commands(peeks=True) == []
 
 
+def test_what_is_seen_of_a_later_chunk_waits_for_the_earlier_one() -> None:
+    """The outbox tells of chunk 2 while the report of chunk 1 is in the pipe; nothing of that runs again for it."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.add(map_state)
+    assert [first for _, first, _, _ in harness.sent()] == [0, 1]
+    harness.results(1, 2, 0, 1, leaving=True)
+    assert (take_all(map_state), harness.commands()) == ([], [])
+    harness.results(1, 1, 0, 1)
+    harness.results(1, 2, 0, 1, leaving=True)
+    assert take_all(map_state) == [(0, 1, []), (1, 1, [])]
+    assert harness.commands() == [Launch(2)]
+    assert harness.state.counters.requeues == 0
+
+
 def test_rare_reports_are_not_looked_for_early() -> None:
     """Where chunks are long, nobody is woken to look for what they do not report yet."""
     harness = Harness(1)
