@@ -7,7 +7,6 @@ pool goes on with what it has, and its driver keeps watch over deadlines and dea
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -140,8 +139,8 @@ def _iterator(items: Iterable[Any]) -> Iterator[Any]:
 class Reader(Reading[R_co]):
     """What a stream's generator works on.
 
-    The generator holds this and not the stream, so that leaving a `for` loop, which drops the generator, ends the map
-    at once.
+    The generator holds this and not the stream, so that leaving a `for` loop over a stream that nobody else holds,
+    which drops the generator, ends the map at once.
     """
 
     def __init__(
@@ -316,6 +315,9 @@ def _unstarted(segment: Segment) -> bool:
 class Stream(Iterator[R_co]):
     """A lazy iterator over results. Also a context manager; leaving it cancels what is left.
 
+    A loop over it may be left and gone on with, by another loop or by `itertools.islice`. What is left is cancelled as
+    soon as nothing refers to the stream any more: at once when the loop over `pool.imap(...)` itself is left.
+
     Ctrl-C while it waits: no more input is pulled, what runs finishes and is handed over, then
     KeyboardInterrupt is raised. A second Ctrl-C raises at once and ends what runs.
     """
@@ -332,23 +334,20 @@ class Stream(Iterator[R_co]):
         #: the items, if no code of the caller's runs when the input is advanced
         self._still: Sequence[Any] | None = items if type(items) is list or type(items) is tuple else None
         self._reader: Reader[R_co] = Reader(driver, make_map, function, items, on_error, owner)
-        self._given: weakref.ref[Generator[R_co, None, None]] | None = None
-        self._held: Generator[R_co, None, None] | None = None
+        #: one for all who iterate: what a loop or `islice` leaves, the next one goes on with
+        self._values: Generator[R_co, None, None] | None = None
 
     def __iter__(self) -> Iterator[R_co]:
-        # The generator itself: a loop over it costs no Python call per item. Not held here, see Reader.
-        values = self._held or (self._given() if self._given is not None else None)
-        if values is None:
-            values = self._reader.read()
-            self._given = weakref.ref(values)
-        return values
+        # The generator itself: a loop over it costs no Python call per item.
+        if self._values is None:
+            self._values = self._reader.read()
+        return self._values
 
     def __next__(self) -> R_co:
-        if self._held is None:
-            values = self._given() if self._given is not None else None
-            self._held = values if values is not None else self._reader.read()
+        if self._values is None:
+            self._values = self._reader.read()
         try:
-            return next(self._held)
+            return next(self._values)
         except StopIteration:
             raise
         except BaseException as error:

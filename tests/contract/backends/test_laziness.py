@@ -35,6 +35,29 @@ class TestLaziness:
                     assert len(pulled) - consumed <= 60
                 stream.close()
 
+    @pytest.mark.parametrize("verb", ["imap", "imap_unordered", "outcomes"])
+    def test_a_stream_that_is_held_goes_on_where_it_was_left(self, pool: Pool, verb: str) -> None:
+        """By islice, by a loop, by next: as of any iterator, nothing is lost between two of them."""
+        stream = getattr(pool, verb)(tasks.double, range(1_000))
+        found = list(itertools.islice(stream, 100))
+        for each in stream:
+            found.append(each)
+            if len(found) == 150:
+                break
+        found.append(next(stream))
+        while batch := list(itertools.islice(stream, 200)):
+            found += batch
+        values = [each.value for each in found] if verb == "outcomes" else found
+        assert sorted(values) == [2 * number for number in range(1_000)]
+
+    def test_a_stream_that_is_not_held_ends_as_its_loop_is_left(self, pool: Pool) -> None:
+        pulled: list[int] = []
+        for _ in itertools.islice(pool.imap(tasks.double, endless(pulled)), 3):
+            pass
+        before = len(pulled)
+        assert pool.map(tasks.double, range(50)) == [2 * number for number in range(50)]
+        assert len(pulled) == before
+
     def test_a_consumer_that_stops_stops_the_input(self, pool: Pool) -> None:
         pulled: list[int] = []
         stream = pool.imap(tasks.double, endless(pulled))
