@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from allcores.advisor import advice as advice_file
+from allcores.advisor import probing
+from allcores.cli.main import main
+from allcores.errors import BrokenPool, SetupError
 
 pytestmark = pytest.mark.slow
 
@@ -86,3 +89,18 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, arguments: list[str
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [BrokenPool, SetupError])
+def test_workers_that_cannot_be_started_are_no_mistake_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: type[Exception]
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise error("no process can be started")
+
+    monkeypatch.setattr(probing, "Pool", refused)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"no_{error.__name__}.py").write_text(WORK)
+    (tmp_path / "numbers.txt").write_text("1\n2\n")
+    assert main(["advise", f"no_{error.__name__}.py:square", "numbers.txt"]) == 5
+    assert capsys.readouterr().err.splitlines()[-1] == "allcores: no process can be started"

@@ -33,6 +33,7 @@ Exit codes:
     2  an option or the function is wrong, an input cannot be read, or the function raises
     3  stay with the loop
     4  unreliable: the machine was too busy, or the time too short, to tell
+    5  workers cannot be started
 """
 
 

@@ -13,7 +13,7 @@ import click
 
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import keep_standard, print_error, say
-from allcores.errors import JournalError, RunChanged, RunInUse, RunNotFound, UsageError
+from allcores.errors import BrokenPool, JournalError, RunChanged, RunInUse, RunNotFound, SetupError, UsageError
 
 
 class _LateCommands(click.Group):
@@ -116,6 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, RunChanged, RunNotFound) as error:
         print_error(str(error))
         return Exit.USAGE
+    except (SetupError, BrokenPool) as error:
+        print_error(str(error))
+        return Exit.NO_WORKERS
     except RunInUse as error:
         print_error(str(error))
         return Exit.IN_USE

@@ -32,6 +32,7 @@ Exit codes:
     2  an option or the function is wrong, an input cannot be read, or what is kept cannot be trusted
     3  stay with the loop, which is kept
     4  unreliable: the machine was too busy, or the time too short, to tell; nothing is kept
+    5  workers cannot be started
 """
 
 
