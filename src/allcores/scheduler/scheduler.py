@@ -260,7 +260,7 @@ class Scheduler:
         worker_state.heard_ns = now
         chunk = worker_state.find(event.sequence)
         if chunk is not None and (
-            event.start > chunk.done or (state.concurrent == 1 and worker_state.owes_before(chunk))
+            event.start > chunk.done or (event.leaving and state.concurrent == 1 and worker_state.owes_before(chunk))
         ):
             # What comes before it is still in the pipe (this was read from the outbox): it will come again.
             return

@@ -135,7 +135,10 @@ class WorkerState:
         self.lifecycle = lifecycle
 
     def owes_before(self, chunk: Chunk) -> bool:
-        """Whether a chunk that it was given before this one has items that were not heard of: they are run in turn."""
+        """Whether a chunk that it was given before this one has items that were not heard of.
+
+        A worker that leaves has run them before, or never will. (Threads that share a serial pool run in no order.)
+        """
         for held in self.chunks:
             if held is chunk:
                 return False

@@ -247,6 +247,18 @@ def test_what_is_seen_of_a_later_chunk_waits_for_the_earlier_one() -> None:
     assert harness.state.counters.requeues == 0
 
 
+def test_chunks_may_end_in_another_order_than_they_were_sent() -> None:
+    """Threads that read a serial pool at the same time run what is there."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.add(map_state)
+    harness.commands()
+    harness.results(1, 2, 0, 1)
+    harness.results(1, 1, 0, 1)
+    assert take_all(map_state) == [(0, 1, []), (1, 1, [])]
+
+
 def test_rare_reports_are_not_looked_for_early() -> None:
     """Where chunks are long, nobody is woken to look for what they do not report yet."""
     harness = Harness(1)
