@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import queue
+import subprocess
 import sys
 import threading
 import time
@@ -337,3 +338,14 @@ def test_a_stop_after_the_reader_looked_ends_the_input() -> None:
         reader.stop()
         reader._pull_chunks(1, 1, 1_000)
         assert list(stream) == []
+
+
+@pytest.mark.parametrize("backend", ["processes", "threads", "serial"])
+def test_a_stream_that_is_held_to_the_end_of_the_program(backend: str) -> None:
+    """It was left midway, and ends with its pool, without a word."""
+    text = (
+        f"import allcores\npool = allcores.Pool(2, backend={backend!r})\nstream = pool.imap(abs, range(100_000))\n"
+        "for number in stream:\n    break\nprint(number)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", text], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

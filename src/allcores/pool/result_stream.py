@@ -7,6 +7,7 @@ pool goes on with what it has, and its driver keeps watch over deadlines and dea
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -182,9 +183,10 @@ class Reader(Reading[R_co]):
         """What workers have noticed."""
         return self._driver.lost_changes
 
-    def end(self) -> None:
-        """The map is not read any more."""
-        self._driver.end(self._map_state)
+    def end(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """The map is not read any more. One that the program holds to its very end was ended with its pool."""
+        if not is_finalizing():
+            self._driver.end(self._map_state)
 
     def total(self) -> int:
         """See Stream.__len__."""
