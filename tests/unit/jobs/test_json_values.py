@@ -71,7 +71,7 @@ REFUSED = [
     ({"a": [10**5000]}, "value['a'][0] is a whole number of more digits"),
     ({"a": {10**5000: 0}}, "value['a'] has a key"),
     ([object()], "value[0] is a object"),
-    (np.datetime64("NaT"), "value is no time"),
+    (np.datetime64("NaT", "s"), "value is no time"),
     (b"\xff", "invalid utf-8"),
     (loop, "value is deeper than 100 lists and dicts in each other, or contains itself"),
     (json.loads("[" * 150 + "]" * 150), "value is deeper than 100"),
