@@ -16,6 +16,8 @@ import allcores
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
 from allcores.runs import directory, index
+from allcores.sinks.many_rows import ManyRows
+from allcores.sinks.open import sink_of
 
 
 @pytest.fixture
@@ -178,3 +180,38 @@ def test_make_room_is_said_of_a_full_disk_alone(
             with pytest.raises(allcores.JournalError, match=r"resume") as caught:
                 pool.run(str, range(3), "out.jsonl", journal=allcores.Journal(folder="runs"))
         assert ("ake room" in str(caught.value)) == said, str(caught.value)
+
+
+def some(n: int) -> list[dict[str, Any]]:
+    """As many rows as the number says; the fifth fails."""
+    if n == 5:
+        raise ValueError("not five")
+    return [{"n": n, "row": row} for row in range(n % 3)]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("output", ["e.jsonl", "e.csv", "e/"])
+def test_items_that_gave_many_rows(pool: allcores.Pool, here: Path, output: str, damaged: bool) -> None:
+    """Each row by itself, in any format, also if the catalogue cannot be read any more."""
+    run = begin(pool, some, range(9), ManyRows(sink_of("out.jsonl")))  # type: ignore[arg-type]
+    wanted = [row for n in range(9) if n != 5 for row in some(n)]
+    assert lines("out.jsonl") == wanted
+    if damaged:
+        (run / index.FILE).write_bytes(b"no database")
+    assert export(run, output) == (Exit.SOME_FAILED if damaged else Exit.OK)
+    if output.endswith("/"):
+        names = sorted(each for each in os.listdir(output) if each != ".allcores")
+        assert [json.loads(Path(output, name).read_text()) for name in names] == wanted
+    elif output.endswith(".csv"):
+        with open(output, newline="") as file:
+            assert [{k: int(v) for k, v in row.items()} for row in csv.DictReader(file)] == wanted
+    else:
+        assert lines(output) == wanted
+
+
+def test_a_side_that_is_not_there(pool: allcores.Pool, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence, with those that are."""
+    run = begin(pool, some, range(3), ManyRows(sink_of("out.jsonl"), [sink_of("side.jsonl")]))  # type: ignore[arg-type]
+    assert export(run, "e.jsonl", "--side", "2") == Exit.USAGE
+    assert "no side 2: it has side 1" in capsys.readouterr().err
+    assert export(run, "e.jsonl", "--side", "1") == Exit.OK and not lines("e.jsonl")

@@ -145,10 +145,19 @@ def _open_output(output: str) -> Iterator[Callable[[str], Any]]:
     "-o", "--output", metavar="OUT", required=True, help="File to (over)write, in the format that its name says."
 )
 @click.option("--records", is_flag=True, help="A full record of each item, also of those that failed (JSON Lines).")
+@click.option(
+    "--side",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Of a pipeline with sides (tee), the rows of the N-th; default: those of its own output.",
+)
 @_runs_dir
 @_json
 @click.pass_obj
-def export(given: str | None, run_id: str, output: str, records: bool, runs_dir: str | None, as_machine: bool) -> int:
+def export(
+    given: str | None, run_id: str, output: str, records: bool, side: int, runs_dir: str | None, as_machine: bool
+) -> int:
     """Write the outcomes that a run has, complete or not, to a file: in another format, or out of a damaged journal."""
     from allcores.runs.export import export as exported
 
@@ -158,7 +167,7 @@ def export(given: str | None, run_id: str, output: str, records: bool, runs_dir:
         raise CommandError("outcomes are exported as a whole: name a file with -o")
     sink = sink_of(output, records=records)
     sink.check()
-    done = exported(runs, name, sink)
+    done = exported(runs, name, sink, side=side)
     if as_machine:
         found = {"id": name, "output": output, "ok": done.ok, "failures": done.failures, "missing": done.missing}
         write_json({**found, "complete": done.whole and not done.missing})

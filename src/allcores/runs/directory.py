@@ -228,8 +228,10 @@ def remove(runs: str, name: str) -> None:
                 sink = run_index.run_row().identity.get("sink") or {}
             finally:
                 run_index.close()
-            if path := sink.get("path"):
-                remove_unfinished(str(path), mark=name)
+            sides = [side for side in sink.values() if isinstance(side, dict)]
+            for each in (sink, *sides):
+                if path := each.get("path"):
+                    remove_unfinished(str(path), mark=name)
         _remove_folder(runs, name)
     finally:
         lock.release()

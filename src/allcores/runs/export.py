@@ -13,6 +13,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from allcores.errors import JournalError, UsageError
 from allcores.runs.directory import LOG, find_folder
@@ -21,6 +22,7 @@ from allcores.runs.outcome_log import Damaged, Log, Record, Row
 from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_text import to_json
+from allcores.sinks.many_rows import is_many, looks_many, unfolded
 
 
 @dataclass(slots=True)
@@ -41,13 +43,14 @@ class Exported:
     whole: bool = True
 
 
-def export(runs: str, name: str, sink: WholeSink) -> Exported:
+def export(runs: str, name: str, sink: WholeSink, *, side: int = 0) -> Exported:
     """Write all outcomes of a run that there are to `sink`, in input order where that is known.
 
     Args:
         runs: The folder of runs.
         name: The run, which may be at work.
         sink: Where to; it need not be of the run's kind.
+        side: Of a run with several outputs, whose rows: 0 is the first output, its sides are numbered from 1 on.
 
     Raises:
         RunNotFound: There is no such run.
@@ -67,12 +70,18 @@ def export(runs: str, name: str, sink: WholeSink) -> Exported:
             raise JournalError(f"cannot read the log of run {name}: {error.strerror}", run=name) from None
         stack.callback(log.close)
         from_files, found = False, Exported()
+        many: bool | None = None
         try:
             run_index = RunIndex(folder)
             stack.callback(run_index.close)
             run_index.hold()
             run_row = run_index.run_row()
-            from_files = (run_row.identity.get("sink") or {}).get("kind") == FolderOfFiles.__name__
+            described = run_row.identity.get("sink") or {}
+            many = is_many(described)
+            if side and f"side {side}" not in described:
+                raise UsageError(f"run {name} has no side {side}: {_sides(described)}")
+            described = described[f"side {side}"] if side else described
+            from_files = described.get("kind") == FolderOfFiles.__name__
             placed = list(run_index.places() or ())
             for _ in run_index.records():
                 pass
@@ -83,22 +92,36 @@ def export(runs: str, name: str, sink: WholeSink) -> Exported:
         except JournalError:
             found.whole = False
 
-        def entries() -> Iterator[Block | Lost]:
+        def counted() -> Iterator[Block | Lost]:
             found.ok = found.failures = found.missing = 0
             given = _entries(run_index, log, placed, found) if found.whole else map(_block, _scanned(log))
             for entry in given:
                 if isinstance(entry, Block):
                     found.ok += entry.count
-                    yield _converted(entry, from_files, isinstance(sink, FolderOfFiles))
                 else:
                     found.failures += 1
-                    yield entry
+                yield entry
+
+        if many is None:  # without a catalogue the lines alone tell what they are
+            many = any(looks_many(record.lines) for record in _scanned(log))
+        each = unfolded(counted, side, sink) if many else counted
+
+        def entries() -> Iterator[Block | Lost]:
+            for entry in each():
+                if isinstance(entry, Block):
+                    entry = _converted(entry, from_files, isinstance(sink, FolderOfFiles))
+                yield entry
 
         try:
             sink.publish(entries, mark=secrets.token_hex(4), sync=True)
         except OSError as error:
             raise JournalError(f"cannot write {sink.path}: {error.strerror or error}", run=name) from error
     return found
+
+
+def _sides(described: dict[str, Any]) -> str:
+    sides = [name for name, value in described.items() if isinstance(value, dict)]
+    return f"it has {' and '.join(sides)}" if sides else "it has one output"
 
 
 def _entries(

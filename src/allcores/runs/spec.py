@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.batches import wrapped
 from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
 from allcores.sinks.json_text import NotJson
+from allcores.sinks.many_rows import ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +60,30 @@ class RunSpec:
                 f"failures cannot be recorded in {self.sink.path}: write to JSON Lines with records, or skip failures"
                 " and export them afterwards (allcores runs failures)"
             )
-        sink = self.sink
-        path = getattr(sink, "path", None)
-        if path:
-            functions = (self.fn, self.setup, self.preload)
-            check_inputs_survive(os.fspath(path), self.source, *functions, inside=getattr(sink, "inside", None))
-        check = getattr(sink, "check", None)  # a sink that is not ours may have none
+        for sink in self._outputs:
+            path = getattr(sink, "path", None)
+            if path:
+                functions = (self.fn, self.setup, self.preload)
+                check_inputs_survive(os.fspath(path), self.source, *functions, inside=getattr(sink, "inside", None))
+        check = getattr(self.sink, "check", None)  # a sink that is not ours may have none
         if callable(check):
             check()
 
+    @property
+    def _outputs(self) -> Sequence[WholeSink]:
+        """The sink, or, of one that is several, each."""
+        outputs: Sequence[WholeSink] = getattr(self.sink, "outputs", (self.sink,))
+        return outputs
+
     def looked_at(self, items: Iterable[Any]) -> Iterable[Any]:
         """The items of a reading; an iterator's end the run if they name what would be replaced."""
-        path = getattr(self.sink, "path", None)
-        return items if not path or are_looked_at(self.source) else items_survive(os.fspath(path), items)
+        if are_looked_at(self.source):
+            return items
+        for sink in self._outputs:
+            path = getattr(sink, "path", None)
+            if path:
+                items = items_survive(os.fspath(path), items)
+        return items
 
     def names_once(self, settled: Iterable[Block | Lost]) -> Callable[[Outcome[str]], Outcome[str]] | None:
         """What lets an item fail if it gave a name that another item has.
@@ -82,21 +94,19 @@ class RunSpec:
         Returns:
             A function that gives an outcome back as it is, or as a failure; None if the sink has no names.
         """
-        name_of: Callable[[str], str | None] | None = getattr(self.sink, "name_of", None)
-        if name_of is None:
+        names_of = _names_of(self.sink)
+        if names_of is None:
             return None
-        lines = (line for entry in settled if isinstance(entry, Block) for line in entry.lines.splitlines())
-        names = {name_of(line.decode()) for line in lines}
+        names = {name for entry in settled for line in _lines_of(entry) for name in names_of(line)}
 
         def once(outcome: Outcome[str]) -> Outcome[str]:
-            name = None if outcome.value is None else name_of(outcome.value)
-            if name is None:
-                return outcome
-            if name not in names:
-                names.add(name)
-                return outcome
-            error = NotJson(f"item {outcome.index} gave the name {name!r}, which an earlier item has")
-            return replace(outcome, kind=Kind.FAILED, value=None, error=error)
+            given = [] if outcome.value is None else names_of(outcome.value)
+            for place, name in enumerate(given):
+                if name in names or name in given[:place]:
+                    error = NotJson(f"item {outcome.index} gave the name {name!r}, which an earlier item has")
+                    return replace(outcome, kind=Kind.FAILED, value=None, error=error)
+            names.update(given)
+            return outcome
 
         return once
 
@@ -140,6 +150,26 @@ class RunHooks:
 
     def settled(self, outcome: Outcome[str]) -> None:
         """An outcome came, and is on its way to the disk."""
+
+
+def _names_of(sink: WholeSink) -> Callable[[str], list[str]] | None:
+    """What tells the names that a line gives; None if the sink has no names."""
+    names_of: Callable[[str], list[str]] | None = getattr(sink, "names_of", None)
+    name_of: Callable[[str], str | None] | None = getattr(sink, "name_of", None)
+    if names_of is not None or name_of is None:
+        return names_of
+
+    def one(line: str) -> list[str]:
+        name = name_of(line)
+        return [] if name is None else [name]
+
+    return one
+
+
+def _lines_of(entry: Block | Lost) -> list[str]:
+    if isinstance(entry, Lost):
+        return [str(entry.record.get(ROWS, ""))]
+    return entry.lines.decode().split("\n")[: entry.count]
 
 
 def count_of(source: Iterable[Any]) -> int | None:
