@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from allcores.limits import Limits, Retry
     from allcores.monitoring import LiveView, ProgressBar
     from allcores.outcome import AnyOutcome, Kind, Outcome
+    from allcores.pipelines.pipeline import Pipeline
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.default_pool import (
@@ -85,6 +86,7 @@ _HOMES = {
     "advisor.tuning.tune": ("tune",),
     "advisor.tuning.tuning": ("Tuning",),
     "cache.options": ("Cache", "CacheStatistics"),
+    "pipelines.pipeline": ("Pipeline",),
     "pool.actor": ("Actor",),
     "pool.async_stream": ("AsyncStream",),
     "system.cores": ("Budget", "core_budget"),
@@ -174,6 +176,7 @@ __all__ = [
     "NotPicklable",
     "NotSupported",
     "Outcome",
+    "Pipeline",
     "Pool",
     "PoolBusy",
     "PoolClosed",

@@ -21,7 +21,7 @@ WORDS = {"errors", "events", "outcome", "limits", "failpoints", "formatting", "s
 MAY_IMPORT: dict[str, set[str]] = {
     "": WORDS
     | {"cache.options", "pool", "runs.options", "metrics", "monitoring", "slices", "timeline", "shared_memory.objects"}
-    | {"advisor", "frames"},
+    | {"advisor", "frames", "pipelines"},
     # words
     "errors": set(),
     "outcome": {"system.plain_record", "system.tracebacks"},
@@ -75,6 +75,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": WORDS | {"monitoring"},
     # maps over groups of rows
     "frames": WORDS | {"pool"},
+    # steps over a stream: several maps, driven together
+    "pipelines": WORDS | {"pool", "runs", "scheduler.map_state", "sinks", "sources", "transport.exceptions"},
     # it is also read without a pool
     "timeline": WORDS,
     # jobs in a database, run on a pool

@@ -56,6 +56,11 @@ class Chunker:
         return 0
 
     @property
+    def worked_ns(self) -> int:
+        """All work that was reported, ns."""
+        return self._worked_ns
+
+    @property
     def mean_ns(self) -> float | None:
         """Recent mean of an item's run time in ns; None before the first measurement."""
         return self._ns / self._items if self._items else None

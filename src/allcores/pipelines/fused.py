@@ -1,0 +1,145 @@
+"""Neighbouring steps as one function: what a worker calls for each record of a stage.
+
+Its source is written for the steps at hand and compiled where it runs, one line for each call, so that three maps cost
+three calls and nothing else. Which step has raised is read from the line in the traceback: no cost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from allcores.system.tracebacks import HERE
+from allcores.transport.exceptions import TRACEBACK, add_note
+
+#: the name of its file in tracebacks, which leave out files of ours
+FILE = HERE + "pipelines/fused-steps"
+
+
+class FusedStep:
+    """One step, as workers get it.
+
+    Args:
+        kind: See `WorkerStep`.
+        function: The program's; None for "unbatch".
+        text: For messages.
+        loaded: Place of its first argument among what was preloaded; None if it has none.
+    """
+
+    __slots__ = ("function", "kind", "loaded", "text")
+
+    def __init__(self, kind: str, function: Callable[..., Any] | None, text: str, loaded: int | None) -> None:
+        self.kind = kind
+        self.function = function
+        self.text = text
+        self.loaded = loaded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FusedStep, (self.kind, self.function, self.text, self.loaded)
+
+
+class Fused:
+    """A stage's function. Pickled, it becomes the compiled function itself."""
+
+    def __init__(self, steps: Sequence[FusedStep], *, name: str, with_loaded: bool) -> None:
+        """Fuse.
+
+        Args:
+            steps: At least one.
+            name: Of the stage.
+            with_loaded: The function gets what was preloaded before the record.
+        """
+        self.steps = tuple(steps)
+        self.with_loaded = with_loaded
+        self.__qualname__ = self.__name__ = name
+        #: the compiled function
+        self.function = compiled(self.steps, with_loaded)
+
+    @property
+    def gives_lists(self) -> bool:
+        """Whether its value is the list of the records that follow, and not the one record."""
+        return gives_lists(self.steps)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the steps on a record."""
+        return self.function(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return compiled, (self.steps, self.with_loaded)
+
+
+def gives_lists(steps: Sequence[FusedStep]) -> bool:
+    """Whether not each record becomes exactly one."""
+    return any(step.kind != "map" for step in steps)
+
+
+def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, dict[int, int]]:
+    """The function's source, and which step each of its lines is of.
+
+    Args:
+        steps: At least one.
+        with_loaded: The function gets what was preloaded before the record.
+    """
+    many = gives_lists(steps)
+    lines = [f"def fused({'loaded, ' if with_loaded else ''}value):", "    try:"]
+    places: dict[int, int] = {}
+    indent = " " * 8
+    if many:
+        lines.append(f"{indent}out = []")
+    inside = False
+    for number, step in enumerate(steps):
+        call = f"f{number}(value)"
+        if step.loaded is not None:
+            here = f"loaded[{step.loaded}]"
+            call = f"(f{number}(value) if {here} is None else f{number}({here}, value))"
+        last = number == len(steps) - 1
+        if step.kind == "map":
+            if last and not many:
+                line = f"return {call}"
+            elif last:
+                line = f"out.append({call})"
+            else:
+                line = f"value = {call}"
+        elif step.kind == "filter":
+            line = f"if {call}:"
+        else:
+            over = "value" if step.kind == "unbatch" else call
+            line = f"out.extend({over})" if last else f"for value in {over}:"
+        lines.append(indent + line)
+        places[len(lines)] = number
+        if step.kind == "filter" or (step.kind in ("flat_map", "unbatch") and not last):
+            indent += "    "
+            inside = True
+            if last:
+                lines.append(f"{indent}out.append(value)")
+    if many:
+        lines.append("        return out")
+    del inside
+    lines += ["    except BaseException as error:", "        name_step(error)", "        raise"]
+    return "\n".join(lines) + "\n", places
+
+
+def compiled(steps: Sequence[FusedStep], with_loaded: bool) -> Callable[..., Any]:
+    """The function of several steps."""
+    text, places = source_text(steps, with_loaded=with_loaded)
+    texts = [step.text for step in steps]
+
+    def name_step(error: BaseException) -> None:
+        trace = TRACEBACK.__get__(error)
+        if trace is not None and len(texts) > 1 and trace.tb_lineno in places:
+            add_note(error, f"allcores: raised by {texts[places[trace.tb_lineno]]}")
+
+    names: dict[str, Any] = {f"f{number}": step.function for number, step in enumerate(steps)}
+    names["name_step"] = name_step
+    names["__name__"] = __name__
+    exec(compile(text, FILE, "exec"), names)
+    function: Callable[..., Any] = names["fused"]
+    # For the one that looks whether a step changes globals in a worker: it finds the program's functions by this.
+    if steps[0].function is not None and len(steps) == 1:
+        function.__dict__["__wrapped__"] = steps[0].function
+    return function
+
+
+def load_all(*loaders: tuple[Callable[..., Any], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """What the steps of a pool want to have loaded, in order: the `preload` of that pool."""
+    return tuple(load(*arguments) for load, arguments in loaders)

@@ -1,0 +1,81 @@
+"""Pipelines do what itertools do, in order, whatever runs them and however they are cut into tasks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from tests.contract import pipeline_tasks as tasks
+
+from allcores import Pipeline
+
+PLACES = ("processes", "threads", "serial")
+
+
+@pytest.fixture(scope="module", params=PLACES)
+def place(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def batched(values: Iterable[Any], size: int) -> list[list[Any]]:
+    iterator = iter(values)
+    return list(iter(lambda: list(itertools.islice(iterator, size)), []))
+
+
+Chain = tuple[Callable[[Pipeline, bool], Pipeline], Callable[[Iterable[Any]], Iterable[Any]]]
+
+CHAINS: dict[str, Chain] = {
+    "nothing": (lambda p, _: p, lambda values: values),
+    "map": (lambda p, _: p.map(tasks.increment), lambda values: map(tasks.increment, values)),
+    "maps": (
+        lambda p, fuse: p.map(tasks.increment).map(tasks.double, fuse=fuse).map(tasks.increment, fuse=fuse),
+        lambda values: [(value + 1) * 2 + 1 for value in values],
+    ),
+    "filter": (
+        lambda p, fuse: p.map(tasks.increment).filter(tasks.is_even, fuse=fuse),
+        lambda values: [value + 1 for value in values if value % 2],
+    ),
+    "flat_map": (
+        lambda p, fuse: p.filter(tasks.is_even).flat_map(tasks.repeated, fuse=fuse).map(tasks.as_text, fuse=fuse),
+        lambda values: [repr(value) for value in values if value % 2 == 0 for _ in range(value % 3)],
+    ),
+    "none is left": (lambda p, fuse: p.flat_map(tasks.nobody).map(tasks.as_text, fuse=fuse), lambda values: []),
+    "generators": (
+        lambda p, fuse: p.flat_map(tasks.counted_down).flat_map(tasks.counted_down, fuse=fuse),
+        lambda values: [deep for value in values for flat in range(value % 4) for deep in range(flat % 4)],
+    ),
+    "batch": (
+        lambda p, _: p.batch(7).map(tasks.squares).unbatch(),
+        lambda values: [value * value for value in values],
+    ),
+    "batches": (lambda p, _: p.map(tasks.increment).batch(7), lambda values: batched(map(tasks.increment, values), 7)),
+    "unbatch in line": (lambda p, _: p.batch(3).islice(4).unbatch(), lambda values: itertools.islice(values, 12)),
+}
+
+
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "apart"])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_pipeline_means_what_itertools_mean(place: Any, chain: str, fuse: bool) -> None:
+    build, meaning = CHAINS[chain]
+    pipeline = build(Pipeline(), fuse)
+    for count in (0, 1, 100):
+        assert list(pipeline.imap(range(count), backend=place, workers=2)) == list(meaning(range(count)))
+
+
+def test_explain_shows_what_is_one_task() -> None:
+    fused = Pipeline().map(tasks.increment).filter(tasks.is_even).batch(2)
+    assert fused.explain(workers=2).splitlines()[1:] == [
+        "1      increment → is_even  2 processes, shared    .map(increment).filter(is_even)  [fused]",
+        "2      batch                the program, in order  .batch(2)",
+    ]
+    apart = Pipeline().map(tasks.increment).filter(tasks.is_even, fuse=False)
+    assert len(apart.plan().stages) == 2
+
+
+def test_a_step_gives_a_new_pipeline() -> None:
+    start = Pipeline().map(tasks.increment)
+    longer = start.map(tasks.double)
+    assert list(start.imap([1], backend="serial")) == [2]
+    assert list(longer.imap([1], backend="serial")) == [4]
