@@ -25,6 +25,7 @@ from allcores.runs.rows import (
     put_rows,
     set_columns,
 )
+from allcores.runs.states import State, put_states, read_state, states
 from allcores.sinks.base import Block, Lost
 
 FLIPS = 120
@@ -41,6 +42,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         put_failures(db, [FailureRow(10 * n + 9, "failed", f"cause {n}", f'{{"n": {n}}}') for n in range(40)], 1)
         put_anchors(db, [InputCheckpoint(100 * n, [7 * n, n, None], f"digest {n}", 100 * (n - 1)) for n in range(1, 5)])
         put_keys(db, [(bytes([n]) * 16, n, b"d" * 16, 1) for n in range(40)])
+        put_states(db, [State(100 * n, {0: b"whole"}, {1: b"added %d" % n}) for n in range(1, 4)])
         put_bad_records(db, [("in.txt", n, f"line {n}") for n in range(10)])
         set_columns(db, ok=360, failed=40)
     run_index.put_places([(0, 200, 200), (200, 200, 0)], total=400)
@@ -57,6 +59,8 @@ def content(run_index: RunIndex) -> Iterator[tuple[str, Any]]:
     yield from (("anchor", row) for row in run_index.anchors())
     yield from (("key", each) for each in run_index.keys([bytes([n]) * 16 for n in range(40)]).items())
     yield from (("bad", each) for each in run_index.bad_records(100)[1])
+    states_read = ((items, read_state(run_index, items)) for items in states(run_index))
+    yield from (("state", each) for each in states_read if each[1] is not None)
     yield from (("place", each) for each in run_index.places() or ())
     yield from (("record of", (slot, run_index.record_of(slot))) for slot in (0, 15, 200))
 

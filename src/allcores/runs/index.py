@@ -39,7 +39,7 @@ from allcores.system import own_files, sqlite_files
 
 FILE = "catalogue.sqlite"
 #: number of the layout; a run of another one is refused
-FORMAT = 2
+FORMAT = 3
 #: commits between two checkpoints. More lets the write-ahead log grow, fewer write pages again and again.
 CHECKPOINT_COMMITS = 200
 #: seconds for which another connection's lock is waited for
@@ -178,6 +178,16 @@ class RunIndex:
         Raises:
             JournalError: If there is none, or one of another format.
         """
+        self._check_format()
+        row = self.rows(f"SELECT {RUN}, seal FROM run")[0]
+        if not is_sealed(row):
+            raise self.damaged("what makes it the same work")
+        values = dict(zip(RUN_COLUMNS, row, strict=False))
+        values["identity"] = json.loads(values["identity"])
+        values["request"] = json.loads(values["request"])
+        return RunRow(**{name: values[name] for name in RunRow.__slots__})
+
+    def _check_format(self) -> None:
         try:
             rows = self.rows("SELECT format FROM run")
         except JournalError as error:
@@ -188,13 +198,6 @@ class RunIndex:
             raise NotBegun(f"{self.path} has no run in it: it was ended before it began")
         if rows[0][0] != FORMAT:
             raise JournalError(f"{self.path} was written by another version of allcores: begin a new run")
-        row = self.rows(f"SELECT {RUN}, seal FROM run")[0]
-        if not is_sealed(row):
-            raise self.damaged("what makes it the same work")
-        values = dict(zip(RUN_COLUMNS, row, strict=False))
-        values["identity"] = json.loads(values["identity"])
-        values["request"] = json.loads(values["request"])
-        return RunRow(**{name: values[name] for name in RunRow.__slots__})
 
     def damaged(self, what: str) -> JournalError:
         """What to raise if something is not as it was written."""
@@ -338,6 +341,7 @@ class RunIndex:
         Raises:
             JournalError: If there is more damage than that.
         """
+        self._check_format()
         try:
             if self.rows("PRAGMA quick_check(1)") != [("ok",)] or shape(self._db) != right_shape():
                 raise self.damaged("its structure")

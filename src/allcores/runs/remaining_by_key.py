@@ -11,7 +11,7 @@ import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from time import monotonic
 from typing import Any
@@ -20,6 +20,7 @@ from allcores.errors import UsageError
 from allcores.outcome import Outcome
 from allcores.runs.index import RunIndex
 from allcores.runs.ranges import RangeSet
+from allcores.runs.rows_outcome import moved
 from allcores.sources.base import Cursor, Report, open_cursor
 from allcores.sources.chain import Chain
 from allcores.sources.digest import item_digest
@@ -208,7 +209,7 @@ class RemainingByKey:
         """Outcomes under their places in the journal."""
         if self._positions == [0] and self._slots == [0]:
             return outcomes
-        return [replace(outcome, index=self._slot_of(outcome.index)) for outcome in outcomes]
+        return [moved(outcome, self._slot_of(outcome.index)) for outcome in outcomes]
 
     def _slot_of(self, position: int) -> int:
         place = bisect_right(self._positions, position) - 1

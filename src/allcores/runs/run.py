@@ -151,7 +151,7 @@ def _live(
         hooks.settled(outcome)
         if outcome.kind is Kind.CANCELLED:
             continue
-        if outcome.kind is not Kind.OK and (work.on_error == "raise" or isinstance(outcome.error, BatchError)):
+        if outcome.kind is not Kind.OK and (work.is_end(outcome) or isinstance(outcome.error, BatchError)):
             assert outcome.error is not None
             raise outcome.error
         waiting.append(outcome)

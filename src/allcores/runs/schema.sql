@@ -64,6 +64,16 @@ CREATE TABLE keys (
     pass INTEGER NOT NULL,                  -- the last reading of the input that had it
     seal INTEGER NOT NULL
 ) WITHOUT ROWID;
+-- Only if outcomes depend on the items before them: what is to be known to go on behind item `items`, in parts. Part -1
+-- says which row of each other part was the last by then.
+CREATE TABLE states (
+    items INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    before INTEGER,                         -- the row of the same part that it adds to; NULL: it stands for itself
+    content BLOB NOT NULL,
+    seal INTEGER NOT NULL,
+    PRIMARY KEY (items, part)
+) WITHOUT ROWID;
 CREATE TABLE places (
     position INTEGER PRIMARY KEY,           -- index in the input as it was last read
     count INTEGER NOT NULL,

@@ -24,8 +24,10 @@ from allcores.runs.output import DamagedRecords, damaged_rows, entries, whole
 from allcores.runs.ranges import RangeSet
 from allcores.runs.remaining import RemainingByCount, RemainingItems
 from allcores.runs.remaining_by_key import RemainingByKey, is_keyed
+from allcores.runs.remaining_in_order import RemainingInOrder
 from allcores.runs.rows import RunRow
 from allcores.runs.spec import RunHooks, RunSpec, count_of
+from allcores.runs.states import go_back, is_enough, place_to_go_on, read_state
 from allcores.runs.writer import Writer, storable
 from allcores.sinks.base import Block, Lost
 from allcores.sources.chain import is_read_once
@@ -54,7 +56,12 @@ class RunSession:
         self._accepted = False
         #: this session has begun a round of its own, or need not
         self._fresh = False
-        self._keyed = is_keyed(work.source, journal.key)
+        self._keyed = not work.in_order and is_keyed(work.source, journal.key)
+        if work.in_order and journal.key is not None:
+            raise UsageError(
+                f"key={journal.key!r} finds items again wherever they are, but here an outcome depends on the items"
+                " before it: leave the key out"
+            )
         self._started = monotonic()
         try:
             self._open()
@@ -168,6 +175,8 @@ class RunSession:
         Returns:
             The result; its `output` is None if `control` ended it before its time.
         """
+        if self._work.in_order:
+            self.resumed = self._go_back()
         hooks.opened(self._facts, self.resumed)
         damaged: DamagedRecords | None = None
         try:
@@ -182,6 +191,8 @@ class RunSession:
                     damaged = error
                     self._run_index.unsettle(damaged.rows)
                     self._settled = RangeSet(self._run_index.settled())
+                    if self._work.in_order:
+                        self._go_back()
                     if is_read_once(self._work.source):
                         raise JournalError(
                             f"the log of run {self.name} is damaged, and its input cannot be read again here:"
@@ -199,6 +210,9 @@ class RunSession:
 
     def _map_all(self, pool: RunPool, hooks: RunHooks) -> None:
         """One map over what has no outcome; and one over what failed before, if that is to run again."""
+        if self._work.in_order:
+            self._map(pool, hooks, 0, self._settled, None)
+            return
         round = self._begin_round()
         again = round > 0 and next(self._run_index.failures(before_round=round), None) is not None
         together = again and (self._keyed or is_read_once(self._work.source))
@@ -211,6 +225,21 @@ class RunSession:
         if again and not together and not hooks.stopped:
             failed = (row.slot for row in self._run_index.failures(before_round=round))
             self._map(pool, hooks, round, open_now, failed)
+
+    def _go_back(self) -> int:
+        """Go back to the last state that there is for what is to be done, unless all is done; its item."""
+        run_row = self._run_index.run_row()
+        place, _ = self._settled.hole_from(0)
+        if not self._fresh and (self._journal.retry_failed or self._work.on_error == "raise"):
+            failure = next(self._run_index.failures(), None)
+            place = place if failure is None else min(place, failure.slot)
+        self._fresh = True
+        if run_row.total is not None and place >= run_row.total and not self._journal.accept_changes:
+            return run_row.total
+        place = place_to_go_on(self._run_index, place)
+        go_back(self._run_index, place)
+        self._settled = RangeSet(self._run_index.settled())
+        return place
 
     def _begin_round(self) -> int:
         """The round in which failures are settled now; those of earlier rounds run again."""
@@ -229,7 +258,11 @@ class RunSession:
         def guarded(items: Iterable[Any]) -> Iterator[Any]:
             return hooks.guarded(self._work.looked_at(items))
 
-        if self._keyed:
+        if self._work.in_order:
+            start, _ = settled.hole_from(0)
+            state = read_state(self._run_index, start) or {}
+            remaining = RemainingInOrder(self._work.source, settled, state=state, guard=guarded)
+        elif self._keyed:
             remaining = RemainingByKey(self._work.source, journal.key, self._run_index, settled, guarded)
         else:
             total = None if wanted is not None else count_of(self._work.source)
@@ -256,7 +289,8 @@ class RunSession:
                     self._open_remaining(remaining, last=wanted is not None)
                 else:
                     remaining.open(self._run_index.run_row().sessions)
-                self._drain(pool, remaining, writer, hooks)
+                if not (self._work.in_order and self._is_all_there(remaining)):
+                    self._drain(pool, remaining, writer, hooks)
             finally:
                 remaining.close()
         except BaseException:
@@ -268,6 +302,17 @@ class RunSession:
             places = remaining.places(self._settled.end)
             self._check_whole(places or [(0, remaining.total, 0)])
             self._run_index.put_places(places, total=remaining.total)
+
+    def _is_all_there(self, remaining: RemainingItems | RemainingByKey) -> bool:
+        """Whether there are outcomes for the whole input, which is the one of before. Raises RunChanged."""
+        total = self._run_index.run_row().total
+        if total is None or self._settled.hole_from(0)[0] < total:
+            return False
+        if not is_enough(self._run_index):
+            for _ in remaining:  # raises that the input has grown
+                return False
+        remaining.total = total
+        return True
 
     def _check_whole(self, places: list[tuple[int, int, int]]) -> None:
         """Raise JournalError unless each item has an outcome: an output with a gap must never be published."""
@@ -296,7 +341,7 @@ class RunSession:
                 remaining.reset()
             if now["facts"] is not None or self._accepted:
                 run_index.update(identity=json.dumps({**run_row.identity, "source": now}))
-        if not self._journal.accept_changes:
+        if not self._journal.accept_changes and not is_enough(run_index):
             remaining.expected = run_row.total
         remaining.open(run_index)
 
@@ -304,7 +349,6 @@ class RunSession:
         self, pool: RunPool, remaining: RemainingItems | RemainingByKey, writer: Writer, hooks: RunHooks
     ) -> None:
         work = self._work
-        raising = work.on_error == "raise"
         ok, cancelled = Kind.OK, Kind.CANCELLED
         put, settled = writer.put, hooks.settled
         looked_at = type(hooks).settled is not RunHooks.settled
@@ -330,10 +374,12 @@ class RunSession:
                 if isinstance(outcome.error, BatchError):
                     # Not the item's failure: it is not settled, and comes again once the function is right.
                     raise outcome.error
-                put(outcome)
+                ends = kind is not ok and work.is_end(outcome)
+                if not ends or work.stops_at is None:
+                    put(outcome)
                 if looked_at:
                     settled(outcome)
-                if raising and kind is not ok:
+                if ends:
                     assert outcome.error is not None
                     raise outcome.error
 

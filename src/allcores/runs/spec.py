@@ -31,6 +31,9 @@ class RunSpec:
         sink: Where to.
         request: What was asked for, so that it can be asked again.
         called: What runs in the place of `fn`, and gives what it gives, but may have kept it; None: `fn` itself.
+        in_order: Outcomes depend on the items before them: what maps gives them in order, and states (see `states`).
+        stops_at: Says of an outcome that failed whether it ends the run, and is not settled; None goes by `on_error`.
+        identified: What makes it the same work, in the place of functions and options; of a pipeline.
     """
 
     fn: Callable[..., Any]
@@ -47,6 +50,9 @@ class RunSpec:
     batch: int | Literal["auto"] | None = None
     request: dict[str, Any] = field(default_factory=dict)
     called: Callable[..., Any] | None = None
+    in_order: bool = False
+    stops_at: Callable[[Outcome[str]], bool] | None = None
+    identified: dict[str, Any] | None = None
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -68,6 +74,10 @@ class RunSpec:
         check = getattr(self.sink, "check", None)  # a sink that is not ours may have none
         if callable(check):
             check()
+
+    def is_end(self, outcome: Outcome[str]) -> bool:
+        """Whether an outcome that failed ends the run."""
+        return self.on_error == "raise" if self.stops_at is None else self.stops_at(outcome)
 
     @property
     def _outputs(self) -> Sequence[WholeSink]:
@@ -112,6 +122,10 @@ class RunSpec:
 
     def identity(self, key: str | int | None) -> dict[str, Any]:
         """What makes it the same work, as plain JSON."""
+        if self.identified is not None:
+            source = {"sink": self.sink.describe(), "source": fingerprint_of_source(self.source)}
+            options = {**self.identified.get("options", {}), "key": key}
+            return {**self.identified, "options": options, **source}
         return {
             "function": fingerprint_of_function(self.fn),
             "setup": fingerprint_of_function(self.setup),

@@ -36,6 +36,7 @@ from allcores.runs.rows import (
     put_rows,
     set_columns,
 )
+from allcores.runs.states import Enough, State, put_states
 from allcores.sinks.json_stream import failure_record
 from allcores.sinks.json_text import to_json
 from allcores.sources.text import BadInput
@@ -88,7 +89,7 @@ class Writer:
         self._lock = threading.Lock()  # guards the four below
         self._waiting: list[Outcome[str]] = []
         self._characters = 0
-        self._new_rows: list[InputCheckpoint | KeyRow] = []
+        self._new_rows: list[InputCheckpoint | KeyRow | State | Enough] = []
         self._bad: deque[BadInput] = deque()
         #: something to do before its time, or at all
         self._wake = threading.Event()
@@ -182,9 +183,12 @@ class Writer:
         if not (outcomes or bad):
             return
         keys = [each for each in new_checkpoints if isinstance(each, KeyRow)]
+        states = [each for each in new_checkpoints if isinstance(each, (State, Enough))]
         outcomes = self._remaining.by_slot(outcomes)
         failpoint("commit.begin")
-        records, failures = sorted_out(outcomes, details=self._details)
+        # A run goes on behind a state: no record is to hold outcomes from before and behind it.
+        cuts = frozenset(each.items for each in states)
+        records, failures = sorted_out(outcomes, details=self._details, cuts=cuts)
         rows = []
         if records:
             before = self._log.size
@@ -208,6 +212,7 @@ class Writer:
                         "DELETE FROM failures WHERE slot >= ? AND slot < ?", (record.start, record.start + record.count)
                     )
             put_anchors(db, [each for each in new_checkpoints if isinstance(each, InputCheckpoint)])
+            put_states(db, states)
             put_keys(db, [(each.key, each.slot, each.digest, each.session) for each in keys])
             put_bad_records(db, [(storable(each.path), each.line or 0, storable(str(each))) for each in bad])
             self._count(db, sum(record.count for record in records), [outcome.kind for outcome, _ in failures])
@@ -246,9 +251,13 @@ class Writer:
 
 
 def sorted_out(
-    outcomes: list[Outcome[str]], *, details: bool
+    outcomes: list[Outcome[str]], *, details: bool, cuts: frozenset[int] = frozenset()
 ) -> tuple[list[Record], list[tuple[Outcome[str], FailureRow]]]:
-    """Outcomes as records of consecutive items that returned, and failures. Sorts the list."""
+    """Outcomes as records of consecutive items that returned, and failures. Sorts the list.
+
+    Args:
+        cuts: Items that begin a record of their own.
+    """
     outcomes.sort(key=_index)
     records: list[Record] = []
     failures: list[tuple[Outcome[str], FailureRow]] = []
@@ -270,7 +279,7 @@ def sorted_out(
             failures.append((outcome, failure_row(outcome)))
             continue
         index = outcome.index
-        if index != following or size > RECORD_BYTES:
+        if index != following or size > RECORD_BYTES or index in cuts:
             close()
             start = index
         values.append(value)

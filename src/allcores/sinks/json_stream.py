@@ -58,7 +58,8 @@ def failure_record(outcome: Outcome[Any]) -> dict[str, Any]:
     }
     if (traceback := remote_traceback(error)) is not None:
         record["traceback"] = traceback
-    return record
+    extra: dict[str, Any] | None = getattr(outcome, "extra", None)  # of a pipeline
+    return record | extra if extra else record
 
 
 def error_name(error: BaseException) -> str:
