@@ -182,7 +182,7 @@ def _names_of(sink: WholeSink) -> Callable[[str], list[str]] | None:
 
 def _lines_of(entry: Block | Lost) -> list[str]:
     if isinstance(entry, Lost):
-        return [str(entry.record.get(ROWS, ""))]
+        return [str(entry.record[ROWS])] if ROWS in entry.record else []
     return entry.lines.decode().split("\n")[: entry.count]
 
 
