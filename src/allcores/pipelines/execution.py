@@ -8,16 +8,19 @@ is between source and consumer.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from allcores.limits import Limits
 from allcores.pipelines.fused import Fused, FusedStep, load_all
-from allcores.pipelines.links import Link, Operated, Output, Raised, SideEnd, Tee, Worked
+from allcores.pipelines.links import AlignedOutput, End, Link, Operated, Output, Raised, Tee, Worked
 from allcores.pipelines.marks import Mark
 from allcores.pipelines.plan import Line, Plan, PlannedPool, Stage
+from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import InlineStep, WorkerStep
 from allcores.pool.driver import Driver
 from allcores.pool.pool import Pool
@@ -30,20 +33,21 @@ from allcores.system.tracebacks import hide
 
 #: A pull of the source that takes longer than this is a slow one, which is waited for only if a worker is idle, ns.
 SLOW_PULL_NS = 2_000_000
-#: records that one pull of the source takes at most
-MOST_STRIDE = 4_096
 
 
 class Execution:
-    """A plan at work. An iterator over what comes out of it; also a context manager, which closes it.
+    """A plan at work: to be iterated once over what comes out of it. Also a context manager, which closes it.
+
+    What reads it holds it, and not the other way round: dropping that, in the middle of a loop say, closes it.
 
     Args:
         plan: What to run.
-        source: The records; with `marks`, barriers may stand among them.
+        source: The records, and barriers.
         limits: Of all stages together: each has its share of the items and bytes.
         pool_options: Further ones, for each pool: see `Pool`.
         marks: The consumer wants marks: failures of records, rows of sides, and barriers, each in its place. Else a
-            failure is raised where it stands, or skipped, and rows of sides are dropped.
+            failure is raised where it stands, or skipped.
+        barriers: The source has a barrier behind each record: what came of that, in sides too, is to come before it.
         states: What in-line operators begin with, by the numbers of their stages: what barriers have noted, in order.
     """
 
@@ -55,10 +59,11 @@ class Execution:
         limits: Limits | None = None,
         pool_options: dict[str, Any] | None = None,
         marks: bool = False,
+        barriers: bool = False,
         states: dict[int, list[bytes]] | None = None,
     ) -> None:
         self.plan = plan
-        self._marks = marks
+        self._marks = marks = marks or barriers
         self._states = states
         self._bell = Bell()
         self._resources = ExitStack()
@@ -66,7 +71,8 @@ class Execution:
         self._stopped = False
         self._interrupted: KeyboardInterrupt | None = None
         self._waited_ns = BRIEF_NS
-        self._output = Output(with_marks=marks)
+        sides = [0, *(line.side for line in plan.sides)]
+        self._output = AlignedOutput(sides) if barriers and len(sides) > 1 else Output(sides, with_marks=marks)
         #: by number, in-line operators too
         self._links: dict[int, Operated | Worked] = {}
         self._worked: list[Worked] = []
@@ -75,7 +81,7 @@ class Execution:
         try:
             self._open_pools(plan, limits, pool_options or {})
             self._drivers: list[Driver] = []
-            head = self._chain(plan.line, self._output)
+            head = self._chain(plan.line, End(0, self._output))
             #: from the last stage to the first
             self._worked.sort(key=lambda worked: -worked.stage.number)
             for worked in self._worked:
@@ -86,7 +92,6 @@ class Execution:
             self.close()
             raise
         self._source = None if isinstance(head, Worked) else _Source(iterator, head, marks=marks)
-        self._elements: Generator[Any, None, None] | None = None
 
     # --- how it is built ---
 
@@ -108,7 +113,7 @@ class Execution:
 
     def _link(self, stage: Stage, following: Link) -> Link:
         if stage.kind == "tee":
-            return Tee([self._chain(side, SideEnd(side.side, self._output)) for side in stage.lines], following)
+            return Tee([self._chain(side, End(side.side, self._output)) for side in stage.lines], following)
         link: Operated | Worked
         if stage.kind == "inline":
             (step,) = stage.steps
@@ -125,31 +130,63 @@ class Execution:
         self._links[stage.number] = link
         return link
 
-    def _opener(self, stage: Stage, fused: Fused) -> Callable[[Iterable[Any] | None], StageStream]:
+    def _opener(self, stage: Stage, fused: Fused) -> Callable[..., StageStream]:
         pool = self._pools[stage.pool]
         assert pool is not None
         options = stage.options
         function = fused if self.plan.pools[stage.pool].on == "processes" else fused.function
-        return lambda items: StageStream(
+        return partial(
+            StageStream,
             pool,
             function,
             self._bell,
-            items=items,
             timeout=options.timeout,
             retries=options.retries,
             chunk=options.chunk,
             detailed=self._marks,
         )
 
+    def statistics(self) -> tuple[StageStatistics, ...]:
+        """What each stage has done so far, also after the end. Any thread may ask."""
+        worked = sum(link.worked_ns for link in self._links.values()) or 1
+        return tuple(
+            StageStatistics(
+                stage=stage.number,
+                name=stage.name,
+                runs_in=self.plan.place_text(stage),
+                side=stage.side,
+                taken=link.taken,
+                given=link.given,
+                failed=link.failed,
+                queued=link.queued if isinstance(link, Worked) else 0,
+                most_queued=link.most_queued if isinstance(link, Worked) else 0,
+                seconds=link.worked_ns / 1e9,
+                share=link.worked_ns / worked,
+                idle=link.idle_ns / 1e9 if isinstance(link, Worked) else 0.0,
+            )
+            for stage in self.plan.stages
+            if (link := self._links.get(stage.number)) is not None
+        )
+
     # --- the consumer's side ---
 
-    def __iter__(self) -> Iterator[Any]:
-        if self._elements is None:
-            self._elements = self._read()
-        return self._elements
+    def __iter__(self) -> Generator[Any, None, None]:
+        try:
+            while True:
+                items = self._next_items()
+                if items is None:
+                    return
+                yield from items
+        except BaseException as error:
+            hide(error)
+            raise
+        finally:
+            self.close()
 
-    def __next__(self) -> Any:
-        return next(iter(self))
+    def __del__(self) -> None:
+        # One that was never read has no generator whose end would tell. At the program's end pools close themselves.
+        if hasattr(self, "_drivers") and not sys.is_finalizing():
+            self.close()
 
     def __enter__(self) -> Execution:
         return self
@@ -165,11 +202,6 @@ class Execution:
                 worked.close()
             self._resources.close()
 
-    def close_unread(self) -> None:
-        """Close it, unless someone reads it: then it ends with that."""
-        if self._elements is None:
-            self.close()
-
     def stop(self) -> None:
         """Pull no more and start nothing more; what runs still gives its results. Safe from any thread."""
         self._stopped = True
@@ -177,19 +209,6 @@ class Execution:
             self._source.stop()
         for worked in self._worked:
             worked.stop()
-
-    def _read(self) -> Generator[Any, None, None]:
-        try:
-            while True:
-                items = self._next_items()
-                if items is None:
-                    return
-                yield from items
-        except BaseException as error:
-            hide(error)
-            raise
-        finally:
-            self.close()
 
     def _next_items(self) -> list[Any] | None:
         """What comes next, as it came; None at the end. Raises what a record, or the source, has raised."""
@@ -201,7 +220,7 @@ class Execution:
                     return items
                 if output.error is not None:
                     raise output.error
-                if output.finished:
+                if output.done:
                     if self._interrupted is not None:
                         raise self._interrupted
                     return None
@@ -300,11 +319,12 @@ class _Source:
         if head.done:
             self._iterator = None
             return True
+        stride = min(self._stride, max(1, head.room))
         items: list[Any] = []
         begun = monotonic_ns()
         error: BaseException | None = None
         try:
-            items.extend(islice(iterator, self._stride))
+            items.extend(islice(iterator, stride))
         except KeyboardInterrupt:
             self._put(items)
             raise
@@ -314,8 +334,8 @@ class _Source:
             error = raised
         taken = monotonic_ns() - begun
         self.slow = taken > SLOW_PULL_NS
-        ended = len(items) < self._stride
-        self._stride = min(self._stride * 4, MOST_STRIDE) if taken < SLOW_PULL_NS // 4 else max(1, self._stride // 4)
+        ended = len(items) < stride
+        self._stride = min(self._stride * 4, 1 << 16) if taken < SLOW_PULL_NS // 4 else max(1, self._stride // 4)
         self._put(items)
         if error is not None:
             self._iterator = None

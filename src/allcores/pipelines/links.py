@@ -19,7 +19,15 @@ from allcores.pipelines.plan import Stage
 from allcores.pool.stage_stream import StageStream, all_outcomes, failures_of, never_started, values_of
 from allcores.scheduler.map_state import Segment
 from allcores.system import deferral
+from allcores.system.clock import monotonic_ns
 from allcores.transport.exceptions import add_note
+
+#: Records that are pulled from the source at once, at most, where no stage with workers says how many it wants. Larger:
+#: memory, for records may be large. Smaller: each turn of the loop costs some microseconds.
+MOST_PULLED = 64
+#: What one side may be ahead of the others, elements, where they wait for each other at barriers. Larger: memory.
+#: Smaller: stages of the quicker side stand still more often.
+MOST_WAITING = 1_024
 
 
 class Raised(Mark):
@@ -40,6 +48,11 @@ class Link:
         return False
 
     @property
+    def room(self) -> int:
+        """How many records it wants, about; at least one, unless it is full."""
+        return MOST_PULLED
+
+    @property
     def done(self) -> bool:
         """Whatever is put is dropped."""
         return False
@@ -57,49 +70,145 @@ class Link:
         raise NotImplementedError
 
 
-class Output(Link):
-    """The end of a line: what the consumer takes.
+class Output:
+    """What the consumer takes: what comes out of the line and of its sides.
 
     Args:
+        sides: Their numbers; 0 is the line itself.
         with_marks: Marks are for the consumer; else a failure is raised where it stands.
     """
 
-    def __init__(self, *, with_marks: bool) -> None:
+    def __init__(self, sides: Iterable[int], *, with_marks: bool) -> None:
+        self._open = set(sides)
         self._with_marks = with_marks
         self.items: list[Any] = []
         #: to be raised behind `items`
         self.error: BaseException | None = None
-        self.finished = False
-
-    @property
-    def full(self) -> bool:
-        """See Link."""
-        return bool(self.items)
 
     @property
     def done(self) -> bool:
-        """See Link."""
-        return self.finished or self.error is not None
+        """Nothing more will come."""
+        return self.error is not None or not self._open
 
-    def put(self, values: list[Any]) -> None:
-        """See Link."""
-        if self.items:
+    def full(self, side: int) -> bool:
+        """Whether it has enough of one side for now."""
+        return bool(self.items)
+
+    def add(self, side: int, values: list[Any]) -> None:
+        """Take records of the line, or rows of a side."""
+        if side:
+            self.items.extend(Sided(side, value) for value in values)
+        elif self.items:
             self.items += values
         else:
             self.items = values
 
-    def mark(self, mark: Mark) -> None:
-        """See Link."""
+    def mark(self, side: int, mark: Mark) -> None:
+        """Take a mark."""
         if isinstance(mark, Raised):
             self.error = mark.error
         elif self._with_marks:
-            self.items.append(mark)
+            if not isinstance(mark, Barrier) or not side:
+                self.items.append(mark)
         elif isinstance(mark, Failed):
             self.error = mark.error
 
+    def end(self, side: int) -> None:
+        """One side has come to its end."""
+        self._open.discard(side)
+
+
+class AlignedOutput(Output):
+    """The same where the source has barriers: what came of a record comes before its barrier, from all sides.
+
+    Each side waits for the slowest one.
+    """
+
+    def __init__(self, sides: Iterable[int]) -> None:
+        every = tuple(sides)
+        super().__init__(every, with_marks=True)
+        self._waiting: dict[int, deque[Any]] = {side: deque() for side in every}
+        #: barriers in each of these
+        self._barriers = dict.fromkeys(every, 0)
+
+    def full(self, side: int) -> bool:
+        """See Output."""
+        return bool(self.items) or len(self._waiting[side]) >= MOST_WAITING
+
+    def add(self, side: int, values: list[Any]) -> None:
+        """See Output."""
+        self._waiting[side].extend(values if not side else [Sided(side, value) for value in values])
+
+    def mark(self, side: int, mark: Mark) -> None:
+        """See Output."""
+        self._waiting[side].append(mark)
+        if isinstance(mark, Barrier):
+            self._barriers[side] += 1
+            self._align()
+        elif isinstance(mark, Raised):
+            self.end(side)
+
+    def end(self, side: int) -> None:
+        """See Output."""
+        super().end(side)
+        self._align()
+
+    def _align(self) -> None:
+        """Pass on what is complete: up to a barrier that has come from all sides that are still open."""
+        while any(self._barriers.values()) and all(self._barriers[side] for side in self._open):
+            barrier: Barrier | None = None
+            for side, waiting in self._waiting.items():
+                while waiting:
+                    element = waiting.popleft()
+                    if isinstance(element, Barrier):
+                        self._barriers[side] -= 1
+                        barrier = element
+                        break
+                    self._pass(element)
+            self.items.append(barrier)
+        if not self._open:
+            for waiting in self._waiting.values():
+                while waiting:
+                    self._pass(waiting.popleft())
+
+    def _pass(self, element: Any) -> None:
+        if isinstance(element, Raised):
+            self.error = element.error
+        else:
+            self.items.append(element)
+
+
+class End(Link):
+    """The end of a line, or of a side."""
+
+    def __init__(self, side: int, output: Output) -> None:
+        self._side = side
+        self._output = output
+        self._finished = False
+
+    @property
+    def full(self) -> bool:
+        """See Link."""
+        return self._output.full(self._side)
+
+    @property
+    def done(self) -> bool:
+        """See Link."""
+        return self._finished or self._output.done
+
+    def put(self, values: list[Any]) -> None:
+        """See Link."""
+        self._output.add(self._side, values)
+
+    def mark(self, mark: Mark) -> None:
+        """See Link."""
+        self._output.mark(self._side, mark)
+
     def finish(self) -> None:
         """See Link."""
-        self.finished = True
+        if not self._finished:
+            self._finished = True
+            self._output.end(self._side)
 
 
 class Operated(Link):
@@ -114,13 +223,19 @@ class Operated(Link):
         self._safe = type(operator) is Enumerate or (type(operator) is Batch and operator.plain)
         self._finished = False
         #: records in and out
-        self.taken = self.given = 0
-        self.failed = 0
+        self.taken = self.given = self.failed = 0
+        #: time in the operator, ns
+        self.worked_ns = 0
 
     @property
     def full(self) -> bool:
         """See Link."""
         return self._next.full
+
+    @property
+    def room(self) -> int:
+        """See Link."""
+        return self._next.room * self.operator.per_record
 
     @property
     def done(self) -> bool:
@@ -133,7 +248,10 @@ class Operated(Link):
             return
         if self._safe:
             self.taken += len(values)
-            self._give(self.operator.feed_all(values))
+            begun = monotonic_ns()
+            out = self.operator.feed_all(values)
+            self.worked_ns += monotonic_ns() - begun
+            self._give(out)
         else:
             self._put_each(values)
         if self.operator.ended:
@@ -143,6 +261,7 @@ class Operated(Link):
         operator = self.operator
         feed = operator.feed
         out: list[Any] = []
+        begun = monotonic_ns()
         for value in values:
             before = len(out)
             self.taken += 1
@@ -152,13 +271,16 @@ class Operated(Link):
                 if deferral.raised_by_handler(error):
                     raise
                 del out[before:]
+                self.worked_ns += monotonic_ns() - begun
                 self._give(out)
                 out = []
                 self._fail(error, value)
                 if self._finished:
                     return
+                begun = monotonic_ns()
             if operator.ended:
                 break
+        self.worked_ns += monotonic_ns() - begun
         self._give(out)
 
     def _fail(self, error: Exception, value: Any) -> None:
@@ -204,6 +326,11 @@ class Tee(Link):
         return any(link.full for link in self._all)
 
     @property
+    def room(self) -> int:
+        """See Link."""
+        return min(link.room for link in self._all)
+
+    @property
     def done(self) -> bool:
         """See Link."""
         return all(link.done for link in self._all)
@@ -241,7 +368,7 @@ class Worked(Link):
         stage: Stage,
         fused: Fused,
         following: Link,
-        open_stream: Callable[[Iterable[Any] | None], StageStream],
+        open_stream: Callable[..., StageStream],
         *,
         with_marks: bool,
     ) -> None:
@@ -257,10 +384,14 @@ class Worked(Link):
         self._count = self._passed = 0
         self._finished = False
         self.given = self.failed = 0
+        #: the largest number of records that wait and run; ns without one that runs, and up to when
+        self.most_queued = self.idle_ns = 0
+        self._looked_ns = 0
+        self._was_idle = False
 
     def open(self, items: Iterable[Any] | None) -> None:
         """Begin; with what it pulls itself, if anything."""
-        self._stream = self._open_stream(None if items is None else self._without_marks(items))
+        self._stream = self._open_stream(items=None if items is None else self._without_marks(items))
 
     def _without_marks(self, items: Iterable[Any]) -> Iterable[Any]:
         return self._stripped(items) if self._with_marks else items
@@ -285,6 +416,11 @@ class Worked(Link):
     def full(self) -> bool:
         """See Link."""
         return self.stream.full
+
+    @property
+    def room(self) -> int:
+        """See Link."""
+        return self.stream.room
 
     @property
     def done(self) -> bool:
@@ -315,6 +451,7 @@ class Worked(Link):
         """Pass on what is settled, as far as it is wanted; whether there was anything."""
         if self._finished:
             return False
+        self._look()
         stream, following = self.stream, self.following
         if following.done:
             self.cancel()
@@ -338,6 +475,34 @@ class Worked(Link):
             self._end()
             return True
         return moved
+
+    def _look(self) -> None:
+        """Note what there is to do, for the report."""
+        now = monotonic_ns()
+        if self._was_idle:
+            self.idle_ns += now - self._looked_ns
+        self._looked_ns = now
+        stream = self.stream
+        self._was_idle = stream.pulled == stream.settled
+        queued = self.queued
+        if queued > self.most_queued:
+            self.most_queued = queued
+
+    @property
+    def queued(self) -> int:
+        """Records that were put and have no result yet."""
+        stream = self.stream
+        return stream.pulled - stream.settled + stream.waiting
+
+    @property
+    def taken(self) -> int:
+        """Records that were put, ever."""
+        return self.stream.pulled + self.stream.waiting
+
+    @property
+    def worked_ns(self) -> int:
+        """Time in its function, ns, of all workers together."""
+        return self.stream.worked_ns
 
     def _end(self) -> None:
         """All is passed on."""
@@ -443,41 +608,3 @@ class Worked(Link):
         if values:
             self.given += len(values)
             self.following.put(values)
-
-
-class SideEnd(Link):
-    """The end of a side: its rows are marks of the line itself.
-
-    Args:
-        side: Its number.
-        output: The end of the line.
-    """
-
-    def __init__(self, side: int, output: Output) -> None:
-        self._side = side
-        self._output = output
-        self._finished = False
-
-    @property
-    def full(self) -> bool:
-        """See Link."""
-        return self._output.full
-
-    @property
-    def done(self) -> bool:
-        """See Link."""
-        return self._finished or self._output.error is not None
-
-    def put(self, values: list[Any]) -> None:
-        """See Link."""
-        for value in values:
-            self._output.mark(Sided(self._side, value))
-
-    def mark(self, mark: Mark) -> None:
-        """See Link."""
-        if not isinstance(mark, Barrier):
-            self._output.mark(mark)
-
-    def finish(self) -> None:
-        """See Link."""
-        self._finished = True

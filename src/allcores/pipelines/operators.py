@@ -22,6 +22,8 @@ class Operator:
     ended = False
     #: `state` will be asked for
     saved = False
+    #: so many records make one, about
+    per_record = 1
 
     def feed(self, value: Any) -> Iterable[Any]:
         """Take one record; the records that follow from it."""
@@ -67,6 +69,7 @@ class Batch(Operator):
         self._weigh = weigh
         self._held: list[Any] = []
         self._weight: float = 0
+        self.per_record = int(size) if weigh is None else 1
 
     @property
     def plain(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from allcores.pipelines import operators
 from allcores.pipelines.execution import Execution
 from allcores.pipelines.marks import Failed, Sided
 from allcores.pipelines.plan import Plan, plan
+from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import (
     InlineStep,
     On,
@@ -398,7 +400,7 @@ class Pipeline:
         self._check_streamed("outcomes")
         made = self.plan(workers=workers, backend=backend)
         execution = Execution(made, _records(source), limits=limits, pool_options=pool_options, marks=True)
-        return RecordStream(execution, _as_outcomes(execution))
+        return RecordStream(execution, _as_outcomes(iter(execution)))
 
     def _check_streamed(self, method: str) -> None:
         if self.ends:
@@ -434,10 +436,9 @@ class RecordStream(Iterator[Any]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        # One that was never read has no generator that would end it.
-        if hasattr(self, "_elements"):
-            self._execution.close_unread()
+    def statistics(self) -> tuple[StageStatistics, ...]:
+        """What each stage has done so far: records, seconds, its share of them, its queue. Any thread may ask."""
+        return self._execution.statistics()
 
     def close(self) -> None:
         """Cancel what is left, and end the workers."""
@@ -448,10 +449,10 @@ class RecordStream(Iterator[Any]):
         self._execution.stop()
 
 
-def _as_outcomes(execution: Execution) -> Generator[Any, None, None]:
+def _as_outcomes(elements: Generator[Any, None, None]) -> Generator[Any, None, None]:
     index = 0
-    with execution:
-        for element in execution:
+    with closing(elements):
+        for element in elements:
             if isinstance(element, Failed):
                 if element.policy != "skip":
                     yield Outcome(

@@ -84,7 +84,7 @@ class Plan:
 
     Attributes:
         line: The stages.
-        pools: The shared one first, also if no stage uses it.
+        pools: The shared one first; it has no workers if no stage uses it.
     """
 
     line: Line
@@ -100,23 +100,21 @@ class Plan:
         """All sides, by number."""
         return tuple(sorted(_sides(self.line), key=lambda line: line.side))
 
-    @property
-    def uses_shared_pool(self) -> bool:
-        """Whether a stage runs there."""
-        return any(stage.pool == SHARED for stage in self.stages)
-
     def loaded(self, stage: Stage) -> list[int | None]:
         """For each step of a pool stage, the place of its first argument among what its pool loads."""
         loaders = self.pools[stage.pool].loaders
         return [_place(loaders, step) if isinstance(step, WorkerStep) else None for step in stage.steps]
 
+    def place_text(self, stage: Stage) -> str:
+        """Where a stage runs, in words."""
+        return "the program, in order" if stage.pool < 0 else self.pools[stage.pool].text
+
     def text(self) -> str:
         """The plan as `explain` prints it: one line per stage."""
         rows = [("stage", "name", "runs in", "steps")]
         for stage in self.stages:
-            where = "the program, in order" if stage.pool < 0 else self.pools[stage.pool].text
             number = f"{stage.number}" if not stage.side else f"{stage.number} (side {stage.side})"
-            rows.append((number, stage.name, where, _steps_text(stage)))
+            rows.append((number, stage.name, self.place_text(stage), _steps_text(stage)))
         for line in (self.line, *self.sides):
             if line.sink is not None:
                 end = "end" if not line.side else f"end of side {line.side}"
@@ -187,7 +185,8 @@ def plan(steps: Sequence[Step], *, cores: int, workers: int | None = None, backe
     """
     planner = _Planner(backend)
     line = planner.line(steps, side=0)
-    counts = _shares([None if backend == "serial" else workers, *(count for _, count in planner.own)], cores)
+    uses_shared = any(stage.pool == SHARED for stage in _all(line))
+    counts = _shares([workers if uses_shared else 0, *(count for _, count in planner.own)], cores)
     shared = PlannedPool(backend, 1 if backend == "serial" else counts[SHARED], tuple(planner.loaders[SHARED]))
     own = tuple(
         PlannedPool(on, 1 if on == "serial" else counts[place], tuple(planner.loaders[place]), shared=False)
@@ -203,7 +202,7 @@ def _shares(asked: Sequence[int | None], cores: int) -> list[int]:
     """
     left = cores - sum(count or 0 for count in asked)
     open_pools = [place for place, count in enumerate(asked) if count is None]
-    counts = [count or 1 for count in asked]
+    counts = [1 if count is None else count for count in asked]
     for turn, place in enumerate(open_pools):
         share, rest = divmod(max(left, 0), len(open_pools))
         counts[place] = max(1, share + (1 if turn < rest else 0))

@@ -41,9 +41,9 @@ class HandedInput(InputReader):
         return len(self._items) - self._taken
 
     @property
-    def full(self) -> bool:
-        """There is a chunk for each worker: more would only take memory."""
-        return self.waiting >= self._size * self._driver.workers
+    def room(self) -> int:
+        """Items that it should be given, so that there is a chunk for each worker: more would only take memory."""
+        return self._size * self._driver.workers - self.waiting
 
     def put(self, items: list[Any]) -> None:
         """Add items."""
@@ -154,7 +154,12 @@ class StageStream:
     @property
     def full(self) -> bool:
         """It has enough to do: nothing more should be put before it has taken some."""
-        return self._handed is not None and self._handed.full
+        return self._handed is not None and self._handed.room <= 0
+
+    @property
+    def room(self) -> int:
+        """Items that should be put now; 0 or less: none."""
+        return 0 if self._handed is None else self._handed.room
 
     @property
     def slow(self) -> bool:

@@ -1,0 +1,169 @@
+"""In-line operators mean what their namesakes in itertools mean, also if they are stopped and restored anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allcores import Pipeline, UsageError
+from allcores.pipelines.operators import Operator, bytes_of
+from allcores.pipelines.steps import InlineStep
+
+
+def remainder(number: int) -> int:
+    return number % 3
+
+
+def add(state: int, number: int) -> int:
+    return state + number
+
+
+def weight(number: int) -> int:
+    return number % 5
+
+
+def batched(values: Iterable[Any], size: int) -> list[list[Any]]:
+    iterator = iter(values)
+    return list(iter(lambda: list(itertools.islice(iterator, size)), []))
+
+
+def by_weight(values: Iterable[int], size: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    for value in values:
+        if batches and sum(map(weight, batches[-1])) + weight(value) <= size:
+            batches[-1].append(value)
+        else:
+            batches.append([value])
+    return batches
+
+
+def limited(values: Iterable[int], limit: int) -> list[tuple[int, list[int]]]:
+    groups = [(key, list(group)) for key, group in itertools.groupby(values, remainder)]
+    return [(key, part) for key, group in groups for part in batched(group, limit)]
+
+
+def windows(values: Iterable[int], n: int, step: int) -> list[tuple[int, ...]]:
+    listed = list(values)
+    return [tuple(listed[start : start + n]) for start in range(0, len(listed) - n + 1, step)]
+
+
+def is_new(values: list[int], place: int) -> bool:
+    return remainder(values[place]) not in map(remainder, values[:place])
+
+
+Meaning = Callable[[list[int]], Iterable[Any]]
+
+#: name -> a pipeline of one step, and what it means
+OPERATORS: dict[str, tuple[Pipeline, Meaning]] = {
+    "batch": (Pipeline().batch(3), lambda values: batched(values, 3)),
+    "batch of one": (Pipeline().batch(1), lambda values: [[value] for value in values]),
+    "batch by weight": (Pipeline().batch(6, by=weight), lambda values: by_weight(values, 6)),
+    "group_by": (
+        Pipeline().group_by(remainder),
+        lambda values: [(key, list(group)) for key, group in itertools.groupby(values, remainder)],
+    ),
+    "group_by with a limit": (Pipeline().group_by(remainder, limit=2), lambda values: limited(values, 2)),
+    "window": (Pipeline().window(3), lambda values: windows(values, 3, 1)),
+    "window of one": (Pipeline().window(1), lambda values: [(value,) for value in values]),
+    "window that overlaps": (Pipeline().window(3, step=2), lambda values: windows(values, 3, 2)),
+    "window with gaps": (Pipeline().window(2, step=5), lambda values: windows(values, 2, 5)),
+    "enumerate": (Pipeline().enumerate(5), lambda values: enumerate(values, 5)),
+    "islice": (Pipeline().islice(4), lambda values: itertools.islice(values, 4)),
+    "islice from": (Pipeline().islice(2, None), lambda values: itertools.islice(values, 2, None)),
+    "islice in steps": (Pipeline().islice(1, 8, 3), lambda values: itertools.islice(values, 1, 8, 3)),
+    "islice of none": (Pipeline().islice(0), lambda values: []),
+    "islice without an end": (Pipeline().islice(None), lambda values: values),
+    "scan": (Pipeline().scan(add, 10), lambda values: list(itertools.accumulate(values, add, initial=10))[1:]),
+    "distinct": (Pipeline().distinct(), lambda values: dict.fromkeys(values)),
+    "distinct by key": (
+        Pipeline().distinct(remainder),
+        lambda values: [value for place, value in enumerate(values) if is_new(values, place)],
+    ),
+}
+
+NUMBERS = st.lists(st.integers(0, 12), max_size=30)
+
+
+def operator_of(pipeline: Pipeline) -> Operator:
+    (step,) = pipeline.steps
+    assert isinstance(step, InlineStep)
+    return step.make()
+
+
+def fed(operator: Operator, values: list[int], *, at_once: bool) -> list[Any]:
+    if at_once:
+        return operator.feed_all(values)
+    return [out for value in values if not operator.ended for out in operator.feed(value)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATORS)
+@given(values=NUMBERS, at_once=st.booleans())
+def test_an_operator_is_its_namesake(name: str, values: list[int], at_once: bool) -> None:
+    pipeline, meaning = OPERATORS[name]
+    operator = operator_of(pipeline)
+    assert [*fed(operator, values, at_once=at_once), *operator.finish()] == list(meaning(values))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATORS)
+@given(values=NUMBERS, cuts=st.lists(st.integers(0, 30), max_size=3), at_once=st.booleans())
+def test_one_that_is_restored_goes_on_where_it_was(
+    name: str, values: list[int], cuts: list[int], at_once: bool
+) -> None:
+    pipeline, meaning = OPERATORS[name]
+    operator = operator_of(pipeline)
+    operator.saved = True
+    out: list[Any] = []
+    states: list[bytes] = []
+    begin = 0
+    for cut in sorted(cuts):
+        out += fed(operator, values[begin:cut], at_once=at_once)
+        begin = max(begin, min(cut, len(values)))
+        states.append(pickle.dumps(operator.state()))
+        # What comes after the snapshot is lost with the program.
+        fed(operator, values[begin:], at_once=at_once)
+        operator = operator_of(pipeline)
+        operator.saved = True
+        kept = states if operator.grows else states[-1:]
+        operator.restore([pickle.loads(state) for state in kept])
+    out += fed(operator, values[begin:], at_once=at_once)
+    assert [*out, *operator.finish()] == list(meaning(values))
+
+
+def test_a_record_that_is_too_heavy_is_alone() -> None:
+    operator = operator_of(Pipeline().batch(3, by=len))
+    assert [*operator.feed_all(["ab", "c", "toolong", "d", "ef", "g"]), *operator.finish()] == [
+        ["ab", "c"],
+        ["toolong"],
+        ["d", "ef"],
+        ["g"],
+    ]
+
+
+def test_weights_in_bytes() -> None:
+    assert [bytes_of(value) for value in ("ab", "ä", "\udc80", b"abc", bytearray(4), memoryview(b"12345"))] == [
+        2, 2, 3, 3, 4, 5,
+    ]  # fmt: skip
+    numpy = pytest.importorskip("numpy")
+    assert bytes_of(numpy.zeros(4)) == 32
+    with pytest.raises(UsageError, match="here is a int: give a function"):
+        bytes_of(3)
+
+
+def test_each_run_has_a_state_of_its_own() -> None:
+    """A fold may change its state and return it."""
+
+    def gather(state: list[int], number: int) -> list[int]:
+        state.append(number)
+        return state
+
+    pipeline = Pipeline().scan(gather, []).map(len)
+    for _ in range(2):
+        assert list(pipeline.imap([5, 6], backend="serial"))[-1] == 2
