@@ -9,10 +9,10 @@ from time import perf_counter
 from typing import Any
 
 from allcores.advisor.advice import Advice
+from allcores.advisor.asked import checked_name
 from allcores.advisor.confirm import Confirmation, confirm
 from allcores.advisor.measuring import machine
 from allcores.advisor.measuring.sample import Sample
-from allcores.advisor.measuring.source_text import unwrapped
 from allcores.advisor.model.code import Names, code_for
 from allcores.advisor.model.decision import Decision, Prediction, Setting, decide, needed
 from allcores.advisor.model.intervals import Interval, ratio_interval
@@ -22,7 +22,6 @@ from allcores.advisor.model.verdict import Conclusion, Verdict, conclude
 from allcores.advisor.model.what_if import what_ifs
 from allcores.advisor.probing import Probing, TooSlow
 from allcores.advisor.record import Pattern
-from allcores.errors import UsageError
 from allcores.system.tracebacks import hiding
 
 #: seconds for everything, and the least that can be asked for
@@ -63,13 +62,7 @@ def advise(
     Raises:
         UsageError: There are no items, an option makes no sense, or the function raises for every item that was tried.
     """
-    if not callable(fn):
-        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-    if not math.isfinite(budget) or budget < LEAST_BUDGET_S:
-        raise UsageError(f"budget={budget!r}: give {LEAST_BUDGET_S:g} seconds or more")
-    if total is not None and total < 0:
-        raise UsageError(f"total={total!r} must be 0 or more")
-    name = getattr(unwrapped(fn), "__name__", type(fn).__name__)
+    name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
     shown = "function" if not name.isidentifier() else name
     return advise_named(fn, items, Names(shown), name, began=perf_counter(), budget=budget, repeat=repeat, total=total)
 

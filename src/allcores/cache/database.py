@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 
 from allcores.errors import UsageError
 from allcores.system import own_files, sqlite_files
@@ -76,11 +75,8 @@ def check_trust(folder: str) -> None:
     paths = [folder, *(os.path.join(folder, FILE + end) for end in ("", "-wal", "-shm", "-journal"))]
     for path in paths:
         try:
-            reason = own_files.why_not_trusted(path)
-            if reason is None and path != folder and not stat.S_ISREG(os.lstat(path).st_mode):
-                reason = "it is no file"
-        except FileNotFoundError:
-            continue
+            look = own_files.why_folder_not_trusted if path == folder else own_files.why_file_not_trusted
+            reason = look(path)
         except OSError as error:
             raise NotUsable(f"the cache in {folder} cannot be looked at: {error.strerror}") from None
         if reason is not None:

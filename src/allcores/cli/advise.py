@@ -10,7 +10,6 @@ import click
 from allcores.cli import input_options, measured
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
-from allcores.cli.target import check_arguments, resolve
 
 #: what this command ends with; other commands have other meanings for 3 and 4
 PAYS, STAY, UNRELIABLE = 0, 3, 4
@@ -38,19 +37,8 @@ Exit codes:
 
 
 @click.command("advise", help=_HELP, epilog=_EPILOG, context_settings={"max_content_width": 110})
-@click.argument("function")
-@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
-@click.option("--files", metavar="PATTERN", multiple=True, help="Items are the paths that match; repeatable.")
-@input_options.input_format
-@input_options.encoding
-@click.option(
-    "--budget",
-    type=click.FloatRange(min=1),
-    default=10.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For everything.",
-)
+@input_options.function_and_input
+@input_options.budget(1, 10.0, "For everything.")
 @click.option("--repeat/--no-repeat", default=True, help="Whether an item may be called more than once (default).")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--html", metavar="FILE", help="Write it as one HTML page, too (needs the extra report).")
@@ -78,21 +66,16 @@ def _advise(
 
     # What the function, or its module, prints is not a part of the answer.
     with reserved_stdout() as standard:
-        fn = resolve(function)
-        check_arguments(fn, function, [1], "the item")
-        source = measured.source_of(inputs, files, format, encoding)
-        items, total = measured.read(source, inputs)
-        if not items:
-            raise CommandError("the input has no items: advice needs some to measure the function with")
+        given = measured.Measured(function, inputs, files, format, encoding, purpose="advice")
         advice = advise_named(
-            fn,
-            items,
-            measured.names_of(function, inputs, files, format),
+            given.fn,
+            given.items,
+            given.names,
             function,
             began=began,
             budget=budget,
             repeat=repeat,
-            total=total,
+            total=given.total,
         )
         if json:
             write_json(advice.as_dict(), fd=standard)

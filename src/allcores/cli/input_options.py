@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 #: `--format`; the names are those of `sources.open.Format`
@@ -12,3 +15,23 @@ input_format = click.option(
 )
 #: `--encoding`
 encoding = click.option("--encoding", default="utf-8", show_default=True, help="Of INPUT.")
+
+
+def function_and_input(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments and options of a command that measures a function over an input; see `measured.Measured`."""
+    for declare in (
+        encoding,
+        input_format,
+        click.option("--files", metavar="PATTERN", multiple=True, help="Items are the paths that match; repeatable."),
+        click.argument("inputs", metavar="[INPUT]...", nargs=-1),
+        click.argument("function"),
+    ):
+        command = declare(command)
+    return command
+
+
+def budget(least: float, default: float, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--budget`: seconds, at least so many; `what` they are for."""
+    return click.option(
+        "--budget", type=click.FloatRange(min=least), default=default, show_default=True, metavar="SECONDS", help=what
+    )

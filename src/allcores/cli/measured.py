@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from allcores.cli.exits import CommandError
+from allcores.cli.target import check_arguments, resolve
 
 if TYPE_CHECKING:
     from allcores.advisor.model.code import Names
@@ -27,7 +28,41 @@ def began() -> float:
     return perf_counter() - min(max(0.0, age_s), 5.0)
 
 
-def source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Source[Any]:
+class Measured:
+    """A function, and items to measure it with, as a command line names them.
+
+    Args:
+        purpose: What needs items, for the message if there are none.
+
+    Attributes:
+        fn: The function.
+        items: Items of the input, all of them if that is quick.
+        total: How many there are in all; None if counting them takes too long.
+        names: How a program gets at both.
+
+    Raises:
+        CommandError: They make no sense, or there are no items.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        inputs: tuple[str, ...],
+        files: tuple[str, ...],
+        format: Any,
+        encoding: str,
+        *,
+        purpose: str,
+    ) -> None:
+        self.fn = resolve(function)
+        check_arguments(self.fn, function, [1], "the item")
+        self.items, self.total = _read(_source_of(inputs, files, format, encoding))
+        if not self.items:
+            raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")
+        self.names = _names_of(function, inputs, files, format)
+
+
+def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Source[Any]:
     """Where the items come from. Raises CommandError."""
     from allcores.sources.chain import Chain
     from allcores.sources.files import Files
@@ -43,7 +78,7 @@ def source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, enco
     return from_inputs(inputs, format=format, encoding=encoding)
 
 
-def read(source: Iterable[Any], inputs: tuple[str, ...]) -> tuple[list[Any], int | None]:
+def _read(source: Iterable[Any]) -> tuple[list[Any], int | None]:
     """Items, and how many there are in all; None if reading them all would take too long."""
     items: list[Any] = []
     until = perf_counter() + READ_S
@@ -61,7 +96,7 @@ def read(source: Iterable[Any], inputs: tuple[str, ...]) -> tuple[list[Any], int
     return items, total() if total is not None else None
 
 
-def names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> Names:
+def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> Names:
     """How a program gets at them."""
     from allcores.advisor.model.code import Names
 

@@ -7,9 +7,7 @@ from typing import Any
 import click
 
 from allcores.cli import input_options, measured
-from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
-from allcores.cli.target import check_arguments, resolve
 
 #: what this command ends with, as `allcores advise` does
 _CODES = {"parallel": 0, "serial": 3, "unreliable": 4}
@@ -37,19 +35,8 @@ Exit codes:
 
 
 @click.command("tune", help=_HELP, epilog=_EPILOG, context_settings={"max_content_width": 110})
-@click.argument("function")
-@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
-@click.option("--files", metavar="PATTERN", multiple=True, help="Items are the paths that match; repeatable.")
-@input_options.input_format
-@input_options.encoding
-@click.option(
-    "--budget",
-    type=click.FloatRange(min=2),
-    default=30.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For everything, those before a kill included.",
-)
+@input_options.function_and_input
+@input_options.budget(2, 30.0, "For everything, those before a kill included.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 def command(**given: Any) -> int:
     """The click command; its help is above."""
@@ -71,21 +58,16 @@ def _tune(
 
     # What the function, or its module, prints is not a part of the answer.
     with reserved_stdout() as standard:
-        fn = resolve(function)
-        check_arguments(fn, function, [1], "the item")
-        source = measured.source_of(inputs, files, format, encoding)
-        items, total = measured.read(source, inputs)
-        if not items:
-            raise CommandError("the input has no items: tuning needs some to measure the function with")
+        given = measured.Measured(function, inputs, files, format, encoding, purpose="tuning")
         try:
             tuning = tune_named(
-                fn,
-                items,
-                measured.names_of(function, inputs, files, format),
+                given.fn,
+                given.items,
+                given.names,
                 function,
                 began=began,
                 budget=budget,
-                total=total,
+                total=given.total,
                 say=say,
             )
         except KeyboardInterrupt:

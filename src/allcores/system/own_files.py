@@ -126,6 +126,33 @@ def remove_own_folder(path: str, is_ours: Callable[[str], bool], *, last: str | 
     return False
 
 
+def why_file_not_trusted(path: str) -> str | None:
+    """The same as `why_not_trusted` of what must be a plain file; one that is not there is trusted.
+
+    Raises:
+        OSError: If the system refuses it.
+    """
+    try:
+        reason = why_not_trusted(path)
+        if reason is None and not stat.S_ISREG(os.lstat(path).st_mode):
+            return "it is no file"
+    except FileNotFoundError:
+        return None
+    return reason
+
+
+def why_folder_not_trusted(path: str, *, shared: bool = False) -> str | None:
+    """The same as `why_not_trusted` of a folder; one that is not there is trusted.
+
+    Raises:
+        OSError: If the system refuses it.
+    """
+    try:
+        return why_not_trusted(path, shared=shared)
+    except FileNotFoundError:
+        return None
+
+
 def why_not_trusted(path: str, *, shared: bool = False) -> str | None:
     """What speaks against believing what is in a file or folder, as the end of a sentence; None if nothing does.
 

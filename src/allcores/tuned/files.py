@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -174,29 +173,20 @@ class Place:
 
     def check(self, path: str) -> None:
         """Raise UsageError unless a file is this user's alone; one that is not there is."""
-        try:
-            reason = own_files.why_not_trusted(path)
-            if reason is None and not stat.S_ISREG(os.lstat(path).st_mode):
-                reason = "it is no file"
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise UsageError(f"{path} cannot be looked at: {error.strerror}") from None
-        if reason is not None:
-            raise UsageError(
-                f"{path} is not used, for it cannot be trusted: {reason}. Remove it, or name another folder in"
-                " $ALLCORES_HOME"
-            )
+        _check_trust(path, folder=False)
 
     def _check_folder(self) -> None:
-        try:
-            reason = own_files.why_not_trusted(self.folder, shared=True)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise UsageError(f"{self.folder} cannot be looked at: {error.strerror}") from None
-        if reason is not None:
-            raise UsageError(
-                f"tuned settings in {self.folder} are not used, for it cannot be trusted: {reason}. Name a folder of"
-                " your own in $ALLCORES_HOME"
-            )
+        _check_trust(self.folder, folder=True)
+
+
+def _check_trust(path: str, *, folder: bool) -> None:
+    """Raise UsageError if something speaks against what is in a file of ours, or in the folder that holds them."""
+    try:
+        reason = own_files.why_folder_not_trusted(path, shared=True) if folder else own_files.why_file_not_trusted(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be looked at: {error.strerror}") from None
+    if reason is None:
+        return
+    what = f"tuned settings in {path} are" if folder else f"{path} is"
+    remedy = "Name a folder of your own" if folder else "Remove it, or name another folder"
+    raise UsageError(f"{what} not used, for it cannot be trusted: {reason}. {remedy} in $ALLCORES_HOME")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -11,10 +10,10 @@ from contextlib import ExitStack
 from time import perf_counter
 from typing import Any
 
+from allcores.advisor.asked import checked_name
 from allcores.advisor.measuring import machine
 from allcores.advisor.measuring.machine import Load
 from allcores.advisor.measuring.sample import Sample
-from allcores.advisor.measuring.source_text import unwrapped
 from allcores.advisor.model import costs, search
 from allcores.advisor.model.code import Names
 from allcores.advisor.model.decision import decide
@@ -76,13 +75,7 @@ def tune(
         UsageError: There are no items, an option makes no sense, the function raises for every item that was tried,
             another process tunes it, or the folder of kept settings cannot be used or trusted.
     """
-    if not callable(fn):
-        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
-    if not math.isfinite(budget) or budget < LEAST_BUDGET_S:
-        raise UsageError(f"budget={budget!r}: give {LEAST_BUDGET_S:g} seconds or more")
-    if total is not None and total < 0:
-        raise UsageError(f"total={total!r} must be 0 or more")
-    name = getattr(unwrapped(fn), "__name__", type(fn).__name__)
+    name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
     names = Names(name if name.isidentifier() else "function")
     return tune_named(fn, items, names, name, began=perf_counter(), budget=budget, total=total)
 

@@ -1,0 +1,32 @@
+"""What `advise` and `tune` are asked alike, checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from allcores.advisor.measuring.source_text import unwrapped
+from allcores.errors import UsageError
+
+
+def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, total: int | None) -> str:
+    """The name of a function that is to be measured; what goes with it makes sense.
+
+    Args:
+        fn: The function.
+        budget: Seconds for everything.
+        least_budget: The fewest that can be asked for.
+        total: How many items there are, None if that is not said.
+
+    Raises:
+        UsageError: It is no function, or an option makes no sense.
+    """
+    if not callable(fn):
+        raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    if not math.isfinite(budget) or budget < least_budget:
+        raise UsageError(f"budget={budget!r}: give {least_budget:g} seconds or more")
+    if total is not None and total < 0:
+        raise UsageError(f"total={total!r} must be 0 or more")
+    name: str = getattr(unwrapped(fn), "__name__", type(fn).__name__)
+    return name
