@@ -48,6 +48,17 @@ def test_waiting_for_anything_else_is() -> None:
     assert summary(waited_s=50.0).speed_up == 0.0
 
 
+def test_next_to_no_work_has_no_speed_up() -> None:
+    """A run of a trivial function says where its seconds went, and blames no other program for them."""
+    trivial = dataclasses.replace(summary(waited_s=0.1, others_s=1.8), busy_s=0.1)
+    assert "of the 10.0 s the function ran for less than 0.01 s: a plain loop would do" in trivial.as_text()
+    assert "speed-up" not in trivial.as_text() and "busy" not in trivial.as_text()
+    little = dataclasses.replace(summary(), busy_s=0.4)
+    assert "the function ran for 0.40 s" in little.as_text()
+    starved = summary(waited_s=20.0, others_s=1.9)
+    assert "for 100% of that time workers had no processor" in starved.as_text()
+
+
 @pytest.mark.skipif(not procfs.AVAILABLE, reason="reads /proc")
 def test_the_kernel_tells() -> None:
     """What the figures come from."""

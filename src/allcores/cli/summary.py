@@ -21,6 +21,8 @@ from allcores.system.terminal_text import safe_line
 EXAMPLES = 3
 #: share of the time in the function that is spent waiting for a processor, from which on the summary says so
 WAITED_SHARE = 0.1
+#: share of the run's seconds that went into the function, below which a speed-up would say nothing
+LEAST_BUSY_SHARE = 0.05
 
 _WORDS = {Kind.FAILED: "failed", Kind.TIMED_OUT: "timed out", Kind.WORKER_LOST: "lost their worker"}
 _FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
@@ -107,6 +109,11 @@ class Summary:
         return max(0.0, self.busy_s - self.usage.waited_s) / self.seconds if self.seconds else 0.0
 
     @property
+    def is_idle(self) -> bool:
+        """Next to none of the run's time went into the function: the rest began workers and moved items."""
+        return self.speed_up < LEAST_BUSY_SHARE
+
+    @property
     def waited(self) -> float:
         """Share of the seconds in the function for which its worker had no processor, 0 to 1."""
         return min(1.0, self.usage.waited_s / self.busy_s) if self.busy_s else 0.0
@@ -171,11 +178,18 @@ class Summary:
                 if count > len(shown):
                     lines.append(f"  … and {count - len(shown):,} more that {_WORDS[kind]}")
         pace = pace_text(tally.items / self.seconds) if self.seconds else "0 items/s"
-        lines.append(
-            f"{pace} · speed-up {self.speed_up:.2f} with {counted(self.workers, 'worker')}"
-            f" (seconds in the function ÷ seconds of the run)"
-        )
-        if self.waited >= WAITED_SHARE:
+        if self.is_idle:
+            work_s = self.speed_up * self.seconds
+            spent = "less than 0.01 s" if work_s < 0.01 else seconds_text(work_s)
+            lines.append(
+                f"{pace} · of the {seconds_text(self.seconds)} the function ran for {spent}: a plain loop would do"
+            )
+        else:
+            lines.append(
+                f"{pace} · speed-up {self.speed_up:.2f} with {counted(self.workers, 'worker')}"
+                f" (seconds in the function ÷ seconds of the run)"
+            )
+        if self.waited >= WAITED_SHARE and self.busy_s >= LEAST_BUSY_SHARE * self.seconds:
             others = f": other programs kept {self.others:.1f} cores busy" if self.others else ""
             lines.append(f"the machine was busy: for {self.waited:.0%} of that time workers had no processor{others}")
         memory = f"peak memory {size_text(self.usage.peak_bytes)}" if self.usage.peak_bytes else ""

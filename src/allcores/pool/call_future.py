@@ -153,6 +153,10 @@ class CallFuture(Future[Any]):
         """Nobody waits for it but in `result()`: to settle it runs no foreign code and takes no foreign lock."""
         return not self._done_callbacks and not self._waiters
 
+    def _is_awaited_before_logs(self) -> bool:
+        """Somebody would be told of the outcome, and what was logged on the way to it is not handled yet."""
+        return self._driver is not None and bool(self._driver.backend.unhandled) and not self.is_simple()
+
     def resolve(self, outcome: Segment | BaseException, *, wait: bool = False) -> bool:
         """Set its outcome; `call_back` is to follow. False if another thread has the future's lock.
 
@@ -161,14 +165,15 @@ class CallFuture(Future[Any]):
         """
         told = False
         while True:
-            if not told and self._driver is not None and self._driver.backend.unhandled and not self.is_simple():
+            if not told and self._is_awaited_before_logs():
+                assert self._driver is not None
                 self._driver.backend.settle_logs(LOGS_ASIDE_S)
                 told = True
             if not self._condition.acquire(blocking=wait):
                 return False
-            if told or self._driver is None or not self._driver.backend.unhandled or self.is_simple():
+            if told or not self._is_awaited_before_logs():
                 break
-            # Another thread has begun to wait for it meanwhile.
+            # Another thread has begun to wait for it meanwhile: what was logged is handled without the lock.
             self._condition.release()
         self._quiet = True
         try:
