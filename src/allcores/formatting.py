@@ -79,3 +79,13 @@ def items_text(first: int, count: int) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A number of things: "1 worker", "1,234 workers". plural: where it is not the noun and an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def kind_text(value: object) -> str:
+    """What a value is, with its article: "an int", "a list"."""
+    return with_article(type(value).__qualname__)
+
+
+def with_article(noun: str) -> str:
+    """A noun with "a" or "an"."""
+    return f"{'an' if noun[:1].lower() in 'aeio' or noun == 'ndarray' else 'a'} {noun}"

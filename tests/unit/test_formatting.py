@@ -15,11 +15,13 @@ from allcores.formatting import (
     axis_text,
     clock_text,
     counted,
+    kind_text,
     pace_text,
     percent_text,
     precise_seconds_text,
     seconds_text,
     size_text,
+    with_article,
 )
 
 SOURCE = Path(allcores.__file__).parent
@@ -105,3 +107,15 @@ def test_sizes_are_written_in_one_way() -> None:
         if (lines := list(sizes_by_hand(ast.parse(path.read_text(encoding="utf-8")))))
     }
     assert found == {}
+
+
+def test_kinds_have_their_article() -> None:
+    """An int, a list."""
+    assert [kind_text(value) for value in (1, [], object(), {}, ...)] == [
+        "an int",
+        "a list",
+        "an object",
+        "a dict",
+        "an ellipsis",
+    ]
+    assert with_article("ndarray") == "an ndarray" and with_article("uuid") == "a uuid"

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from allcores.cache.code import Facts, is_own, name_of
 from allcores.errors import UsageError
+from allcores.formatting import kind_text
 
 #: bytes of a key
 SIZE = 16
@@ -102,7 +103,7 @@ def key_bytes(value: Any) -> bytes:
             return (b"p" if fast else b"r") + data
         except Exception as found:
             error = found
-    raise NoKey(f"a {type(value).__qualname__} ({error})") from None
+    raise NoKey(f"{kind_text(value)} ({error})") from None
 
 
 def _pickled(kind: type[pickle.Pickler], value: Any, fast: bool) -> bytes:

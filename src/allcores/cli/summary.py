@@ -181,9 +181,8 @@ class Summary:
         if self.is_idle:
             work_s = self.speed_up * self.seconds
             spent = "less than 0.01 s" if work_s < 0.01 else seconds_text(work_s)
-            lines.append(
-                f"{pace} · of the {seconds_text(self.seconds)} the function ran for {spent}: a plain loop would do"
-            )
+            advice = "" if self.error else ": a plain loop would do"
+            lines.append(f"{pace} · of the {seconds_text(self.seconds)} the function ran for {spent}{advice}")
         else:
             lines.append(
                 f"{pace} · speed-up {self.speed_up:.2f} with {counted(self.workers, 'worker')}"

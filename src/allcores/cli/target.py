@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from allcores.cli.exits import CommandError
+from allcores.formatting import kind_text
 from allcores.system import own_imports
 
 #: what to write; shown wherever a name makes no sense
@@ -155,7 +156,7 @@ def _attribute(module: ModuleType, dotted: str, place: str) -> Callable[..., Any
             hint = _closest(name, _callables(found))
             raise CommandError(f"{owner} has no function '{name}'{hint}") from None
     if not callable(found):
-        raise CommandError(f"{place}:{dotted} is a {type(found).__name__}, not a function")
+        raise CommandError(f"{place}:{dotted} is {kind_text(found)}, not a function")
     function: Callable[..., Any] = found
     return function
 

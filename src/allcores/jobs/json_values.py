@@ -15,6 +15,7 @@ from typing import Any
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from allcores.errors import UsageError
+from allcores.formatting import kind_text
 from allcores.jobs.rows import MAX_DEPTH
 from allcores.sinks import plain_values
 
@@ -142,7 +143,7 @@ def _name(key: Any) -> str:
     if isinstance(key, str):
         return str.__str__(key)
     if isinstance(key, tuple | list | set | frozenset):
-        raise NotJson(f"has the key {key!r}, a {type(key).__name__}: keys of JSON are texts")
+        raise NotJson(f"has the key {key!r}, {kind_text(key)}: keys of JSON are texts")
     if isinstance(key, float) and not math.isfinite(key):
         raise NotJson(f"has the key {key!r}, which is no number of JSON")
     try:
@@ -164,7 +165,7 @@ def _converted(value: Any) -> Any:
             unknown = "unknown type" in str(error)
             reason = str(other) if unknown or "no time" in str(other) else f"cannot be written: {error}"
         except Exception:
-            reason = f"is a {type(value).__name__}"
+            reason = f"is {kind_text(value)}"
     except NotJson:
         raise
     except (ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.formatting import kind_text
 from allcores.jobs.errors import ResultNotKept
 from allcores.jobs.json_values import NotJson, plain_json
 from allcores.jobs.store_folder import make_below
@@ -134,7 +135,7 @@ def encode(value: Any) -> str:
         return json.dumps(plain_json(value), allow_nan=False, separators=(",", ":"))
     except NotJson as error:
         raise UsageError(
-            f"the task returned a {type(value).__name__} that cannot be kept as JSON: {error}. Return plain values, or"
+            f"the task returned {kind_text(value)} that cannot be kept as JSON: {error}. Return plain values, or"
             " write a file to job.result_path(name)"
         ) from None
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from allcores.formatting import kind_text
 from allcores.jobs.model import BadJob, Job, JobError, Progress, ResultFile, State, WorkerInfo
 
 #: bytes of arguments, and of a result, as JSON: larger ones belong into files
@@ -92,7 +93,7 @@ def shown(value: Any) -> str:
     try:
         text = repr(value)
     except Exception:  # an integer with too many digits, or an object that has no text
-        text = f"a {type(value).__name__}"
+        text = kind_text(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.failpoints import failpoint
+from allcores.formatting import kind_text
 from allcores.sinks.base import Block, Entries
 from allcores.sinks.destination import check_parent, looked_up, reason_of
 from allcores.sinks.json_text import NotJson
@@ -63,7 +64,7 @@ class FileFunction:
             value = value.encode("utf-8", "surrogateescape")
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise NotJson(
-                f"value is a {type(value).__qualname__}, which cannot be the content of a file: return text or bytes,"
+                f"value is {kind_text(value)}, which cannot be the content of a file: return text or bytes,"
                 " or (name, text or bytes)"
             )
         return json.dumps([name, base64.b64encode(value).decode("ascii")])

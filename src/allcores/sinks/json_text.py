@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from allcores.formatting import kind_text
 from allcores.sinks.plain_values import NotPlain, has_no_names, plain
 
 #: what JSON holds as it is
@@ -135,5 +136,5 @@ def _find_unwritable(value: Any, path: str, inside: tuple[int, ...]) -> tuple[st
     except NotPlain as error:
         return path, str(error)
     except Exception:
-        return path, f"is a {type(value).__qualname__}"
+        return path, f"is {kind_text(value)}"
     return _find_unwritable(form, path, inside)

@@ -16,6 +16,8 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
 
+from allcores.formatting import kind_text
+
 #: libraries whose arrays and scalars tell by these methods what they are in plain Python
 _LIBRARIES = {"pandas": "tolist", "torch": "tolist", "cupy": "tolist", "jaxlib": "tolist"}
 _ARROW = ("to_pylist", "as_py")
@@ -55,7 +57,7 @@ def plain(value: Any) -> Any:
         for method in methods:
             if method and not isinstance(value, type) and callable(form := getattr(value, method, None)):
                 return form()
-    raise NotPlain(f"is a {type(value).__qualname__}")
+    raise NotPlain(f"is {kind_text(value)}")
 
 
 def has_no_names(value: Any) -> bool:
@@ -92,7 +94,7 @@ def _of_numpy(value: Any, numpy: Any) -> Any:
         return {name: value[name] for name in value.dtype.names}
     found = value.tolist()
     if isinstance(found, numpy.generic):
-        raise NotPlain(f"is a {type(value).__name__}")  # longdouble: no number of Python is as long
+        raise NotPlain(f"is {kind_text(value)}")  # longdouble: no number of Python is as long
     return found
 
 

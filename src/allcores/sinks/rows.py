@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allcores.errors import AllcoresError, UsageError
+from allcores.formatting import kind_text
 from allcores.sinks.base import Block, Entries
 from allcores.sinks.json_text import NotJson, to_json
 
@@ -55,9 +56,9 @@ class RowFunction:
         text = to_json(self.function(*args))
         rules = self.rules
         if not text.startswith("{"):
-            kind = type(json.loads(text)).__name__
+            kind = kind_text(json.loads(text))
             raise NotJson(
-                f"value is a {kind}, but {self.path} is a table: let the function return a dict, or write to a .jsonl"
+                f"value is {kind}, but {self.path} is a table: let the function return a dict, or write to a .jsonl"
                 " file"
             )
         if rules.sql_names:
@@ -126,7 +127,7 @@ def rows_of(entries: Entries, path: str) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     raise UsageError(
-                        f"item {entry.start + offset} gave a {type(row).__name__}, but {path} is a table:"
+                        f"item {entry.start + offset} gave {kind_text(row)}, but {path} is a table:"
                         " let the function return a dict, or write to a .jsonl file"
                     )
                 yield row

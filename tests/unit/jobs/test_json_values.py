@@ -70,7 +70,7 @@ REFUSED = [
     (np.array([1.0, math.nan]), "value[1] is nan"),
     ({"a": [10**5000]}, "value['a'][0] is a whole number of more digits"),
     ({"a": {10**5000: 0}}, "value['a'] has a key"),
-    ([object()], "value[0] is a object"),
+    ([object()], "value[0] is an object"),
     (np.datetime64("NaT", "s"), "value is no time"),
     (b"\xff", "invalid utf-8"),
     (loop, "value is deeper than 100 lists and dicts in each other, or contains itself"),
