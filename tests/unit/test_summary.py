@@ -49,7 +49,7 @@ def test_waiting_for_anything_else_is() -> None:
 
 
 def test_next_to_no_work_has_no_speed_up() -> None:
-    """A run of a trivial function says where its seconds went, and blames no other program for them."""
+    """A run of a trivial function says where its seconds went, and does not put them down to other programs."""
     trivial = dataclasses.replace(summary(waited_s=0.1, others_s=1.8), busy_s=0.1)
     assert "of the 10.0 s the function ran for less than 0.01 s: a plain loop would do" in trivial.as_text()
     assert "speed-up" not in trivial.as_text() and "busy" not in trivial.as_text()
