@@ -154,7 +154,7 @@ class CallFuture(Future[Any]):
         return not self._done_callbacks and not self._waiters
 
     def _is_awaited_before_logs(self) -> bool:
-        """Callbacks or waiting threads would learn the outcome, and what was logged on the way to it is not handled yet."""
+        """Callbacks or threads wait for the outcome, and what was logged on the way to it is not handled yet."""
         return self._driver is not None and bool(self._driver.backend.unhandled) and not self.is_simple()
 
     def resolve(self, outcome: Segment | BaseException, *, wait: bool = False) -> bool:
