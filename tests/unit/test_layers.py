@@ -89,6 +89,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advisor.profiling.sampler": set(),
     "advisor.profiling.facts": set(),
     "advisor.profiling.startup": set(),
+    # features of text, on a pool, from files of chat to a table
+    "nlp": WORDS | {"pool", "runs", "sinks", "sources", "transport.process_role"},
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
     "cli": WORDS
@@ -96,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "advisor",
         "cache.options",
         "jobs",
+        "nlp",
         "web",
         "monitoring",
         "pool",

@@ -98,8 +98,8 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
         failed: OSError | None = None
         try:
             if work.sink.looks_twice:
-                rows, log = _spooled(live, stack)
-                entries = lambda: map(_block_of, map(log.read, rows))  # noqa: E731
+                kept, log = _spooled(live, stack)
+                entries = lambda: (each if isinstance(each, Lost) else _block_of(log.read(each)) for each in kept)  # noqa: E731
             else:
                 entries = lambda: live  # noqa: E731
             work.sink.publish(entries, mark=secrets.token_hex(4), sync=True)
@@ -176,13 +176,15 @@ def _block_of(record: Record) -> Block:
     return Block(record.start, record.count, record.lines, record.details)
 
 
-def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> tuple[list[Row], Log]:
-    """Blocks in a file without a name, for a sink that looks at them more than once."""
+def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> tuple[list[Row | Lost], Log]:
+    """Blocks in a file without a name, and items that were lost, for a sink that looks at them more than once."""
     with tempfile.TemporaryFile(prefix="allcores-") as file:
         log = Log("a temporary file", 0, descriptor=os.dup(file.fileno()))
     stack.callback(log.close)
-    rows: list[Row] = []
+    kept: list[Row | Lost] = []
     for entry in live:
         if isinstance(entry, Block):
-            rows += log.append([Record(entry.start, entry.count, entry.lines, entry.details)])
-    return rows, log
+            kept += log.append([Record(entry.start, entry.count, entry.lines, entry.details)])
+        else:
+            kept.append(entry)
+    return kept, log

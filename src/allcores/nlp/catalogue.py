@@ -1,0 +1,93 @@
+"""Stages by name: those that allcores brings, and those of the user's modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from allcores.errors import UsageError
+from allcores.nlp.records import ERROR, READ_FIELDS, Field
+from allcores.nlp.stage import Stage
+from allcores.nlp.stages.annotation import LEMMAS
+from allcores.nlp.stages.conversations import CONVERSATION
+from allcores.nlp.stages.duplicates import DUPLICATES
+from allcores.nlp.stages.embeddings import EMBEDDING
+from allcores.nlp.stages.intent import INTENT
+from allcores.nlp.stages.language import LANG
+from allcores.nlp.stages.pii import PII
+from allcores.nlp.stages.sentiment import SENTIMENT
+from allcores.nlp.stages.token_ids import IDS
+from allcores.nlp.stages.tokens import TOKENS
+from allcores.nlp.stages.unicode_text import UNICODE
+
+#: all that there are, in the order in which they make sense
+STAGES: Mapping[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        UNICODE, LANG, PII, TOKENS, IDS, LEMMAS, SENTIMENT, INTENT, EMBEDDING, DUPLICATES, CONVERSATION,
+    )
+}  # fmt: skip
+#: what runs where nothing is chosen: all that the extra `nlp` is enough for
+DEFAULT: tuple[str, ...] = tuple(name for name in STAGES if name not in ("ids", "embedding"))
+
+
+def chosen(
+    names: Iterable[str | Stage] | None,
+    options: Mapping[str, Mapping[str, Any]],
+    find: Callable[[str], Any] | None = None,
+) -> tuple[Stage, ...]:
+    """The stages of a pipeline, in order, with their options.
+
+    Args:
+        names: Names of `STAGES`, stages, or names that `find` knows; None: `DEFAULT`.
+        options: By stage's name.
+        find: Gives the stage for a name with a colon, `work.py:shout`.
+
+    Raises:
+        UsageError: For a stage that there is not, one twice, or an option that it does not have.
+    """
+    found: dict[str, Stage] = {}
+    for name in DEFAULT if names is None else names:
+        stage = name if isinstance(name, Stage) else _named(name, find)
+        if stage.name in found:
+            raise UsageError(f"the stage {stage.name!r} is there twice: give one of them another name")
+        found[stage.name] = stage
+    for name in options:
+        if name not in found:
+            if name in STAGES:
+                continue  # of a stage that is left out this time
+            raise UsageError(f"there are options for a stage {name!r}, which there is not: {_known()}")
+    return tuple(stage.with_options(options.get(name, {})) for name, stage in found.items())
+
+
+def _named(name: str, find: Callable[[str], Any] | None) -> Stage:
+    if name in STAGES:
+        return STAGES[name]
+    if find is None or ":" not in name:
+        raise UsageError(f"there is no stage {name!r}: {_known()}")
+    stage = find(name)
+    if not isinstance(stage, Stage):
+        raise UsageError(f'{name} is no stage: write `name = nlp.Stage("name", each=function, gives={{...}})`')
+    return stage
+
+
+def _known() -> str:
+    return f"there are {', '.join(STAGES)}, and package.module:name or path/to/file.py:name of your own"
+
+
+def columns(stages: Sequence[Stage]) -> tuple[Field, ...]:
+    """The columns of an output: those of readers, of all stages that there are, of the user's, and the error.
+
+    Stages that are left out have theirs, too, without values: so outputs of different choices fit one another.
+
+    Raises:
+        UsageError: If two stages give a field of one name with different types.
+    """
+    found: dict[str, Field] = {}
+    for field in (*READ_FIELDS, *(field for stage in (*STAGES.values(), *stages) for field in stage.fields)):
+        known = found.setdefault(field.name, field)
+        if known.type != field.type:
+            raise UsageError(f"the field {field.name!r} is {known.type} in one stage and {field.type} in another")
+    if ERROR.name in found:
+        raise UsageError("no stage can give a field 'error': raise an exception, and it stands there")
+    return (*found.values(), ERROR)

@@ -1,0 +1,218 @@
+"""A chat pipeline: stages that were chosen, run over files on all cores, or over records as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from allcores.errors import UsageError
+from allcores.nlp.catalogue import chosen, columns
+from allcores.nlp.reading.formats import utterance
+from allcores.nlp.reading.source import ChatSource
+from allcores.nlp.records import Field, Record, new_record
+from allcores.nlp.rows import RowFunction, load_own, load_stages
+from allcores.nlp.stage import Stage
+from allcores.nlp.summary import ChatSummary
+from allcores.nlp.table import ChatTable, complete, lost_row, watchers
+from allcores.outcome import Outcome
+from allcores.pool.pool import Pool
+from allcores.runs.options import Journal
+from allcores.sources.base import close_reading
+
+#: messages that a worker gets to its functions at once; models like some, and the rows do not depend on it
+BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ChatResult:
+    """What became of a run.
+
+    Attributes:
+        output: The file that was written.
+        rows: Rows in it, one for each message.
+        errors: Rows whose `error` says what went wrong.
+        seconds: Wall time.
+        summary: Counts of languages, intents, entities, errors and so on; `summary.as_json()`, `summary.as_text()`.
+        run: Name of the run, if it kept a journal.
+    """
+
+    output: str
+    rows: int
+    errors: int
+    seconds: float
+    summary: ChatSummary
+    run: str | None = None
+
+
+class ChatPipeline:
+    """Stages in their order; made by `chat_pipeline`. It holds no models and no workers: each run has its own."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
+        self.columns: tuple[Field, ...] = columns(self.stages)
+
+    def __repr__(self) -> str:
+        return f"<ChatPipeline of {', '.join(stage.name for stage in self.stages)}>"
+
+    def explain(self) -> str:
+        """What each stage takes and gives, with which options, as text."""
+        lines = []
+        for stage in self.stages:
+            where = "in workers" if stage.each or stage.batch else "in order"
+            where += ", then in order" if stage.in_order and (stage.each or stage.batch) else ""
+            gives = ", ".join(f"{field.name}: {field.type}" for field in stage.fields)
+            lines.append(f"{stage.name} ({where}): {', '.join(stage.takes) or 'all fields'} -> {gives}")
+            lines += [f"    {name} = {value!r}" for name, value in stage.options.items()]
+        return "\n".join(lines)
+
+    def run(
+        self,
+        source: str | os.PathLike[str] | Sequence[str] | ChatSource | Iterable[Any],
+        output: str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        journal: Journal | bool = False,
+        chunk: int | None = None,
+        batch: int = BATCH,
+        pool: Pool | None = None,
+        **options: Any,
+    ) -> ChatResult:
+        """Read messages, run all stages, and write a row for each, in order: the file appears when it is complete.
+
+        A message that cannot be read, a stage that fails, a worker that crashes and a deadline cost that row its
+        fields, and its `error` says so. The rows are the same for any number of workers.
+
+        Args:
+            source: Files or a pattern (see `ChatSource`), or dicts with at least `text`.
+            output: A file that ends with .parquet or .jsonl.
+            timeout: Seconds that one message may take in all stages together.
+            journal: True, or a `Journal`: a run that was ended, whatever ended it, can go on where it was.
+            chunk: Messages that travel together; None for chunks that size themselves.
+            batch: Messages that models get at once.
+            pool: One of `ChatPipeline.pool`, to be used more than once.
+            **options: Of the pool that is made for this run, see `Pool`: workers, backend, start_method, limits.
+
+        Raises:
+            UsageError: For files that are not there, or options that make no sense.
+            SetupError: If a model cannot be loaded.
+            NotSupported: If a library is missing.
+        """
+        messages = _messages(source)
+        table = ChatTable(output, self.stages)
+        if isinstance(messages, ChatSource):
+            check_apart(messages.paths, table.path)
+        with ExitStack() as stack:
+            workers = pool if pool is not None else stack.enter_context(self.pool(**options))
+            result = workers.run(
+                RowFunction(self.stages),
+                messages,
+                table,
+                journal=journal,
+                timeout=timeout,
+                chunk=chunk,
+                batch=batch,
+                on_error="record",
+            )
+        summary = table.summary
+        return ChatResult(table.path, summary.rows, summary.errors, result.seconds, summary, result.id or None)
+
+    def imap(
+        self,
+        source: str | os.PathLike[str] | Sequence[str] | ChatSource | Iterable[Any],
+        *,
+        timeout: float | None = None,
+        batch: int = BATCH,
+        pool: Pool | None = None,
+        **options: Any,
+    ) -> Generator[Record, None, None]:
+        """Rows as they come, in order: a dict of all columns for each message. To be closed, or read to the end.
+
+        A stage that looks at all messages in order (duplicates, conversation) says what it knows by then.
+
+        Args:
+            source: As for `run`.
+            timeout: As for `run`.
+            batch: As for `run`.
+            pool: As for `run`.
+            **options: As for `run`.
+        """
+        messages = _messages(source)
+        in_order = watchers(self.stages)
+        reading = iter(messages)
+        with ExitStack() as stack:
+            workers = pool if pool is not None else stack.enter_context(self.pool(**options))
+            stack.callback(close_reading, reading, unless=messages)
+            stream = workers.outcomes(RowFunction(self.stages), reading, timeout=timeout, batch=batch)
+            for outcome in stack.enter_context(stream):
+                row = _row_of(outcome, self.stages)
+                for each in in_order:
+                    each.see(outcome.index, row)
+                    each.fill(outcome.index, row)
+                yield complete(row, self.columns)
+
+    def pool(self, **options: Any) -> Pool:
+        """A pool whose workers have the models of all stages loaded, once for all of them where that is safe.
+
+        Args:
+            **options: See `Pool`; preload and setup are taken.
+        """
+        if any(stage.per_worker for stage in self.stages):
+            options |= {"setup": load_own, "setup_args": (self.stages,)}
+        return Pool(preload=load_stages, preload_args=(self.stages,), **options)
+
+
+def chat_pipeline(
+    stages: Iterable[str | Stage] | None = None,
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    find: Callable[[str], Any] | None = None,
+) -> ChatPipeline:
+    """A pipeline from messages to features.
+
+    Args:
+        stages: Names of stages, or stages of your own, in the order in which they run. None: unicode, lang, pii,
+            tokens, lemmas, sentiment, intent, duplicates, conversation. There are also ids and embedding.
+        options: Of stages, by their names: {"pii": {"replace": True}}.
+        find: Gives a stage for a name with a colon; None: no such names.
+
+    Raises:
+        UsageError: For a stage or an option that there is not.
+    """
+    return ChatPipeline(chosen(stages, options or {}, find))
+
+
+def check_apart(inputs: Iterable[str], output: str) -> None:
+    """Raise UsageError if an output would replace an input."""
+    for path in inputs:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
+            raise UsageError(f"{output} is an input, and would be replaced: name another output")
+
+
+def _messages(source: Any) -> Iterable[Record]:
+    if isinstance(source, ChatSource):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return ChatSource(source)
+    if isinstance(source, (list, tuple)) and source and all(isinstance(each, (str, os.PathLike)) for each in source):
+        return ChatSource(source)
+    return (_record(item, number) for number, item in enumerate(source, 1))
+
+
+def _record(item: Any, number: int) -> Record:
+    """A message that the program gave: as read from a file with one on each line."""
+    if isinstance(item, dict) and "file" in item and "line" in item and "error" in item:
+        return item
+    if isinstance(item, str):
+        item = {"text": item}
+    if not isinstance(item, dict):
+        return new_record("item", number, error=f"reading: a message is a dict or text, not {type(item).__name__}")
+    return utterance(item, "item", number)
+
+
+def _row_of(outcome: Outcome[Record], stages: Sequence[Stage]) -> Record:
+    if outcome.ok and outcome.value is not None:
+        return dict(outcome.value)
+    return lost_row(outcome.item, outcome.kind.value, str(outcome.error), stages)

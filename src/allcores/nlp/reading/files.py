@@ -1,0 +1,218 @@
+"""Files of chat, opened and read record by record: JSON Lines, JSON, CSV and plain text, compressed or not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, Literal
+
+from allcores.errors import UsageError
+from allcores.nlp.reading.formats import NAMES, BadMessage, document_of, records_of, utterance
+from allcores.nlp.records import Record, new_record
+from allcores.sources.compression import without_compression
+from allcores.sources.text import LINE_BYTES_MAX, STDIN, first_line, is_too_long, opened, read_trouble, too_long
+
+#: how a file holds its messages
+ChatFormat = Literal["jsonl", "json", "csv", "tsv", "text"]
+FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "tsv", "text")
+
+_SUFFIXES: Mapping[str, ChatFormat] = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
+    ".text": "text", ".log": "text",
+}  # fmt: skip
+
+
+def format_of(path: str) -> ChatFormat:
+    """The format of a file by its suffix; standard input is JSON Lines.
+
+    Raises:
+        UsageError: If the suffix says nothing.
+    """
+    if path == STDIN:
+        return "jsonl"
+    suffix = os.path.splitext(without_compression(path))[1].lower()
+    if suffix not in _SUFFIXES:
+        raise UsageError(
+            f"{path}: its suffix does not say what it is: name a format (--format), one of {', '.join(FORMATS)}"
+        )
+    return _SUFFIXES[suffix]
+
+
+def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None) -> Iterator[Record]:
+    """The messages of a file, in order; what is bad in it is a record with its error.
+
+    Raises:
+        BadInput: If it cannot be opened, or its compression is damaged.
+    """
+    name = "stdin" if path == STDIN else os.path.basename(without_compression(path))
+    with opened(path) as (file, _):
+        yield from _READERS[format](path, name, file, names)
+
+
+def _lines(path: str, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers, without line ends and byte order mark."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            raw = file.readline(LINE_BYTES_MAX)
+        except (OSError, EOFError, ValueError) as error:
+            raise read_trouble(path, number, error) from None
+        except Exception as error:  # of a library for a compressed format: it has its own types
+            raise read_trouble(path, number, error) from None
+        if not raw:
+            return
+        if is_too_long(raw):
+            raise too_long(path, number)
+        raw = first_line(number, raw)
+        yield number, raw[:-2] if raw.endswith(b"\r\n") else raw.removesuffix(b"\n")
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.start
+        raise BadMessage(f"not UTF-8: byte 0x{raw[at]:02x} at position {at + 1} of the line") from None
+
+
+def _json_lines(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+    for number, raw in _lines(path, file):
+        if not raw.strip():
+            yield new_record(name, number, error="reading: the line is empty")
+            continue
+        try:
+            document = document_of(_decoded(raw))
+        except BadMessage as error:
+            yield new_record(name, number, error=f"reading: {error}")
+        else:
+            yield from records_of(document, name, number, names)
+
+
+def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+    for number, raw in _lines(path, file):
+        try:
+            yield new_record(name, number, text=_decoded(raw))
+        except BadMessage as error:
+            yield new_record(name, number, error=f"reading: {error}")
+
+
+def _json(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+    """A file that is one JSON document, or a list of them, as ShareGPT's are; it is read as a whole."""
+    try:
+        data = b"".join(iter(lambda: file.read(1 << 20), b""))
+    except Exception as error:
+        raise read_trouble(path, 1, error) from None
+    try:
+        text = _decoded(first_line(1, data))
+    except BadMessage as error:
+        yield new_record(name, 1, error=f"reading: {error}")
+        return
+    start = len(text) - len(text.lstrip())
+    if text[start : start + 1] != "[":
+        try:
+            yield from records_of(document_of(text), name, 1 + text.count("\n", 0, start), names)
+        except BadMessage as error:
+            yield new_record(name, 1, error=f"reading: {error}")
+        return
+    yield from _listed(text, start + 1, name, names)
+
+
+def _listed(text: str, place: int, name: str, names: Mapping[str, str] | None) -> Iterator[Record]:
+    """The documents of a list, each with the line on which it begins."""
+    decoder = json.JSONDecoder()
+    line, counted = 1, 0
+    while True:
+        while place < len(text) and text[place] in " \t\r\n,":
+            place += 1
+        line, counted = line + text.count("\n", counted, place), place
+        if text[place : place + 1] == "]":
+            return
+        try:
+            document, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            yield new_record(name, line, error=f"reading: not JSON ({what}); the rest of the file is not read")
+            return
+        yield from records_of(document, name, line, names)
+
+
+def _separated(separator: str) -> Callable[..., Iterator[Record]]:
+    def read(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+        # A byte that is not UTF-8 becomes half a surrogate pair, and so is found in its record.
+        text = io.TextIOWrapper(
+            io.BufferedReader(_Kept(file)), encoding="utf-8-sig", errors="surrogateescape", newline=""
+        )
+        rows = csv.reader(text, delimiter=separator, strict=True)
+        header: list[str] | None = None
+        line = 1
+        while True:
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                yield new_record(name, line, error=f"reading: not CSV ({error})")
+                line = rows.line_num + 1
+                continue
+            except Exception as error:
+                raise read_trouble(path, line, error) from None
+            if row is None:
+                return
+            if header is None:
+                header = [each.strip() for each in row]
+                _check_header(header, path, names)
+            elif row:
+                yield _row(header, row, name, line, names)
+            else:
+                yield new_record(name, line, error="reading: the line is empty")
+            line = rows.line_num + 1
+
+    return read
+
+
+class _Kept(io.RawIOBase):
+    """The file for a TextIOWrapper, which closes what it reads; whoever opened the file closes it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        """See io.RawIOBase."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """See io.RawIOBase."""
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _check_header(header: list[str], path: str, names: Mapping[str, str] | None) -> None:
+    wanted = (names or {}).get("text")
+    wished = (wanted,) if wanted else NAMES["text"]
+    if not set(wished) & set(header):
+        shown = ", ".join(repr(each) for each in header[:12])
+        raise UsageError(
+            f"{path}: no column has the text (looked for {', '.join(wished)}, found {shown}): name it with --column"
+            " text=NAME"
+        )
+    twice = {each for each in header if header.count(each) > 1}
+    if twice:
+        raise UsageError(f"{path}: the column {sorted(twice)[0]!r} is there twice: give one of them another name")
+
+
+def _row(header: list[str], row: list[str], name: str, line: int, names: Mapping[str, str] | None) -> Record:
+    if len(row) != len(header):
+        what = f"{len(row)} fields, and the header has {len(header)}"
+        return new_record(name, line, error=f"reading: the record has {what}")
+    for column, value in zip(header, row, strict=True):
+        if not value.isascii() and any("\udc80" <= sign <= "\udcff" for sign in value):
+            return new_record(name, line, error=f"reading: column {column!r} is not UTF-8")
+    return utterance(dict(zip(header, row, strict=True)), name, line, names)
+
+
+_READERS: Mapping[str, Callable[..., Iterator[Record]]] = {
+    "jsonl": _json_lines, "json": _json, "csv": _separated(","), "tsv": _separated("\t"), "text": _plain_text,
+}  # fmt: skip

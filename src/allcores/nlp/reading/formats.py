@@ -1,0 +1,225 @@
+"""What a JSON document of chat can be: one message, or a conversation in one of the usual forms.
+
+    utterance    {"text": ..., "id", "speaker", "timestamp", ...}; ConvoKit's utterances.jsonl is of this form
+    OpenAI       {"messages": [{"role", "content", "tool_calls"}, ...]}
+    ShareGPT     {"conversations": [{"from", "value"}, ...]}
+
+Each document says by its own names which it is, so a file may mix them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from allcores.nlp.records import Record, new_record, well_formed
+
+#: field -> names under which it is found, the first that is there counts
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "text": ("text", "content", "message", "body", "utterance", "value"),
+    "id": ("id", "message_id", "utterance_id", "uuid"),
+    "conversation_id": ("conversation_id", "root", "conversation", "thread_id", "dialogue_id", "session_id"),
+    "speaker": ("speaker", "user", "role", "author", "from", "sender"),
+    "reply_to": ("reply_to", "reply-to", "in_reply_to", "parent_id"),
+    "timestamp": ("timestamp", "created_at", "time", "ts", "date"),
+}
+#: ShareGPT's words for who speaks, in OpenAI's
+ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
+    "bing": "assistant", "bard": "assistant", "system": "system", "tool": "tool", "observation": "tool",
+    "function_call": "assistant", "function": "tool",
+}  # fmt: skip
+
+
+class BadMessage(Exception):
+    """A document or a message is not of its form; the text says what is wrong."""
+
+
+def records_of(document: Any, file: str, line: int, names: Mapping[str, str] | None = None) -> Iterator[Record]:
+    """The messages of one document, at least one record: what cannot be read is a record with its error.
+
+    Args:
+        file: The file's name without folders. line: Where the document begins, from 1.
+        names: Names of the caller's own: {"text": "msg"}.
+    """
+    if not isinstance(document, dict):
+        yield new_record(file, line, error=f"reading: a JSON object is expected here, not {kind_of(document)}")
+        return
+    for key, read in (("messages", _openai), ("conversations", _sharegpt)):
+        if key in document and not (names or {}).get("text"):
+            yield from _conversation(document, document[key], key, read, file, line)
+            return
+    yield utterance(document, file, line, names)
+
+
+def utterance(document: Mapping[str, Any], file: str, line: int, names: Mapping[str, str] | None = None) -> Record:
+    """One message by itself."""
+    record = new_record(file, line)
+    found: dict[str, Any] = {}
+    for field in NAMES:
+        own = (names or {}).get(field)
+        name = own if own is not None else next((each for each in NAMES[field] if each in document), None)
+        found[field] = None if name is None else document.get(name)
+    trouble: list[str] = []
+    for field, read in (
+        ("id", _name), ("conversation_id", _name), ("speaker", _speaker), ("reply_to", _name),
+        ("timestamp", seconds_of), ("text", _text),
+    ):  # fmt: skip
+        try:
+            value = read(found[field])
+        except BadMessage as error:
+            trouble.append(f"{field} {error}")
+            continue
+        if value is not None:
+            record[field] = value
+    if trouble:
+        record["error"] = f"reading: {'; '.join(trouble)}"
+    return record
+
+
+def _conversation(
+    document: Mapping[str, Any], turns: Any, key: str, read: Any, file: str, line: int
+) -> Iterator[Record]:
+    talk = next((document[name] for name in ("id", "conversation_id", "uuid") if name in document), None)
+    try:
+        name = _name(talk)
+    except BadMessage:
+        name = None
+    name = f"{file}:{line}" if name is None else name
+    if not isinstance(turns, list) or not turns:
+        what = "is empty" if turns == [] else f"must be a list of messages, not {kind_of(turns)}"
+        yield new_record(file, line, id=name, conversation_id=name, error=f"reading: {key!r} {what}")
+        return
+    for number, turn in enumerate(turns):
+        record = new_record(file, line, id=f"{name}:{number}", conversation_id=name)
+        try:
+            if not isinstance(turn, dict):
+                raise BadMessage(f"must be an object, not {kind_of(turn)}")
+            record["speaker"], record["text"] = read(turn)
+            record["timestamp"] = seconds_of(turn.get("timestamp"))
+        except BadMessage as error:
+            record["error"] = f"reading: {key}[{number}] {error}"
+        yield record
+
+
+def _openai(turn: Mapping[str, Any]) -> tuple[str | None, str]:
+    role = turn.get("role")
+    if not isinstance(role, str):
+        raise BadMessage("has no role" if role is None else f"has a role that is {kind_of(role)}, not text")
+    content = turn.get("content")
+    if content is None:
+        # A message that only calls tools, or that was refused, says nothing.
+        if turn.get("tool_calls") or turn.get("function_call") or turn.get("refusal"):
+            return role, ""
+        raise BadMessage("has neither content nor tool_calls")
+    if isinstance(content, list):
+        return role, "\n".join(_parts(content))
+    if not isinstance(content, str):
+        raise BadMessage(f"has content that is {kind_of(content)}, not text")
+    return role, well_formed(content)
+
+
+def _parts(content: list[Any]) -> Iterator[str]:
+    """The texts of a message in parts; images and the like have none."""
+    for number, part in enumerate(content):
+        if isinstance(part, str):
+            yield well_formed(part)
+        elif isinstance(part, dict) and isinstance(part.get("type"), str):
+            if isinstance(text := part.get("text", ""), str):
+                if text:
+                    yield well_formed(text)
+            else:
+                raise BadMessage(f"has a part {number} whose text is {kind_of(text)}")
+        else:
+            raise BadMessage(f"has a part {number} that is neither text nor an object with a type")
+
+
+def _sharegpt(turn: Mapping[str, Any]) -> tuple[str | None, str]:
+    speaker = next((turn[name] for name in ("from", "role", "user") if name in turn), None)
+    if not isinstance(speaker, str):
+        raise BadMessage("has no 'from'" if speaker is None else f"has a 'from' that is {kind_of(speaker)}, not text")
+    value = next((turn[name] for name in ("value", "content", "text") if name in turn), None)
+    if not isinstance(value, str):
+        raise BadMessage("has no 'value'" if value is None else f"has a 'value' that is {kind_of(value)}, not text")
+    return ROLES.get(speaker.lower(), well_formed(speaker)), well_formed(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        raise BadMessage(f"is missing (looked for {', '.join(NAMES['text'])})")
+    if not isinstance(value, str):
+        raise BadMessage(f"must be text, not {kind_of(value)}")
+    return well_formed(value)
+
+
+def _name(value: Any) -> str | None:
+    """A name, which some write as a number."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise BadMessage(f"must be text or a whole number, not {kind_of(value)}")
+    return well_formed(str(value))
+
+
+def _speaker(value: Any) -> str | None:
+    """Of some, an object that has a name: ConvoKit's speaker, or an author with a role."""
+    if isinstance(value, dict):
+        value = next((value[name] for name in ("id", "name", "role") if name in value), None)
+    return _name(value)
+
+
+def seconds_of(value: Any) -> float | None:
+    """A time as seconds since 1970, UTC: from a number of seconds or milliseconds, also as text, or ISO 8601.
+
+    A time without a zone counts as UTC.
+
+    Raises:
+        BadMessage: If it is none of them.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            try:
+                moment = datetime.datetime.fromisoformat(value.strip())
+            except ValueError:
+                raise BadMessage(
+                    f"is {value[:40]!r}, and neither seconds nor a date like 2026-01-31T12:00:00Z"
+                ) from None
+            return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BadMessage(f"must be seconds or a date, not {kind_of(value)}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise BadMessage("is no finite number of seconds")
+    return seconds / 1000.0 if abs(seconds) >= 1e11 else seconds  # later than the year 5138: milliseconds
+
+
+def kind_of(value: Any) -> str:
+    """What JSON calls the type of a value."""
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def document_of(text: str) -> Any:
+    """The JSON value of a line.
+
+    Raises:
+        BadMessage: If it is none.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadMessage(f"not JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise BadMessage("JSON nested too deeply") from None
+    except ValueError as error:  # a number of more digits than sys.get_int_max_str_digits()
+        raise BadMessage(f"no usable JSON ({error})") from None

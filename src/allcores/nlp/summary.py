@@ -1,0 +1,124 @@
+"""What is in a table of chat, in numbers: counted while it is written, or from a file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from allcores.nlp.records import Record
+
+#: values of a kind that are listed
+MOST = 10
+
+
+class ChatSummary:
+    """Counts rows as they come; `as_json` says what it came to."""
+
+    def __init__(self) -> None:
+        self.rows = self.characters = self.longest = self.tokens = self.empty = 0
+        self.counts: dict[str, Counter[str]] = {
+            name: Counter() for name in ("languages", "intents", "entities", "pii", "duplicates", "speakers", "errors")
+        }
+        self._sentiment = [0.0, 0]  # their sum, and how many there are
+        self._moods: Counter[str] = Counter()
+        self._response = [0.0, 0]
+        self._talks: set[str] = set()
+
+    def add(self, row: Record) -> None:
+        """Count one row."""
+        self.rows += 1
+        text = row.get("text_norm") or row.get("text") or ""
+        self.characters += len(text)
+        self.longest = max(self.longest, len(text))
+        self.empty += not text
+        self.tokens += len(row.get("tokens") or ())
+        counts = self.counts
+        for name, field in (
+            ("languages", "lang"), ("intents", "intent"), ("duplicates", "dup_kind"), ("speakers", "speaker"),
+        ):  # fmt: skip
+            if (value := row.get(field)) is not None:
+                counts[name][value] += 1
+        for name, field in (("entities", "ents"), ("pii", "pii")):
+            counts[name].update(span["type"] for span in row.get(field) or ())
+        if (error := row.get("error")) is not None:
+            counts["errors"][reason_of(error)] += 1
+        if (mood := row.get("sentiment")) is not None:
+            self._sentiment[0] += mood
+            self._sentiment[1] += 1
+            # The limits that VADER's authors give.
+            self._moods["friendly" if mood >= 0.05 else "hostile" if mood <= -0.05 else "neutral"] += 1
+        if (seconds := row.get("response_s")) is not None:
+            self._response[0] += seconds
+            self._response[1] += 1
+        if (talk := row.get("conversation_id")) is not None:
+            self._talks.add(talk)
+
+    @property
+    def errors(self) -> int:
+        """Rows with an error."""
+        return self.counts["errors"].total()
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as plain JSON."""
+        return {
+            "rows": self.rows,
+            "errors": self.errors,
+            "empty": self.empty,
+            "characters": self.characters,
+            "longest": self.longest,
+            "tokens": self.tokens,
+            "conversations": len(self._talks),
+            "mean_response_s": _mean(self._response),
+            "mean_sentiment": _mean(self._sentiment),
+            "moods": dict(sorted(self._moods.items())),
+            **{name: _most(counter) for name, counter in self.counts.items() if name != "errors"},
+            "errors_by_reason": _most(self.counts["errors"]),
+        }
+
+    def as_text(self) -> str:
+        """For people: a line for each thing that there is."""
+        facts = self.as_json()
+        lines = [
+            f"{self.rows:,} rows, {self.errors:,} with an error; {self.characters:,} characters, {self.tokens:,} tokens"
+        ]
+        if self._talks:
+            mean = facts["mean_response_s"]
+            lines.append(
+                f"{len(self._talks):,} conversations" + (f", {mean:,.1f} s to answer" if mean is not None else "")
+            )
+        titles = ("languages", "speakers", "intents", "entities", "pii", "duplicates")
+        for name, values in ((title, facts[title]) for title in titles):
+            if values:
+                lines.append(f"{name}: {_listed(values)}")
+        if self._moods:
+            lines.append(f"sentiment: {_listed(facts['moods'])}")
+        lines += [f"error in {count:,}: {reason}" for reason, count in facts["errors_by_reason"].items()]
+        return "\n".join(lines)
+
+
+def summary_of(rows: Iterable[Record]) -> ChatSummary:
+    """The summary of rows."""
+    summary = ChatSummary()
+    for row in rows:
+        summary.add(row)
+    return summary
+
+
+def reason_of(error: str) -> str:
+    """What an error is of: its stage and type, without what differs from row to row."""
+    return ": ".join(part.strip() for part in error.split("; ")[0].split(":")[:2])[:120]
+
+
+def _most(counter: Counter[str]) -> dict[str, int]:
+    """The most frequent values; equal ones by name, so that the same rows give the same."""
+    return dict(sorted(counter.items(), key=lambda each: (-each[1], each[0]))[:MOST])
+
+
+def _mean(sum_and_count: list[Any]) -> float | None:
+    total, count = sum_and_count
+    return round(total / count, 6) if count else None
+
+
+def _listed(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in values.items())

@@ -1,0 +1,162 @@
+"""Personal data: what is found and what is not, in which characters, and the way back with the key."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allcores.errors import UsageError
+from allcores.nlp import redact, restore
+from allcores.nlp.stages.pii import load_scrubber, scrub
+from allcores.nlp.stages.pii_patterns import KINDS, find_spans, is_card, is_iban, luhn
+
+pytestmark = pytest.mark.quick
+
+ALL = tuple(KINDS)
+KEY = b"0123456789abcdef0123456789abcdef"
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(span.type, text[span.start : span.end]) for span in find_spans(text, ALL)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("mail bob.smith+x@mail.example.co.uk, please", [("EMAIL", "bob.smith+x@mail.example.co.uk")]),
+        ("Grüße an müller@büro.de!", [("EMAIL", "müller@büro.de")]),
+        ("see https://example.com/a?b=(c). Or www.example.org/x,", [
+            ("URL", "https://example.com/a?b=(c)"), ("URL", "www.example.org/x")]),
+        ("https://bob@example.com/ is one", [("URL", "https://bob@example.com/")]),
+        ("card 4111 1111 1111 1111 ok", [("CARD", "4111 1111 1111 1111")]),
+        ("card 4111-1111-1111-1112 no", []),
+        ("IBAN DE89 3704 0044 0532 0130 00 and more", [("IBAN", "DE89 3704 0044 0532 0130 00")]),
+        ("IBAN GB82WEST12345698765432.", [("IBAN", "GB82WEST12345698765432")]),
+        ("IBAN DE88 3704 0044 0532 0130 00", []),
+        ("from 192.168.1.254 to 2001:db8::8a2e:370:7334", [
+            ("IP", "192.168.1.254"), ("IP", "2001:db8::8a2e:370:7334")]),
+        ("not 999.1.1.1, not 1.2.3.4.5, not 12:30:45", []),
+        ("call +49 (0)30 1234567 or (555) 123-4567", [
+            ("PHONE", "+49 (0)30 1234567"), ("PHONE", "(555) 123-4567")]),
+        ("call 555-123-4567 or 030/1234567", [("PHONE", "555-123-4567"), ("PHONE", "030/1234567")]),
+        ("טלפון +972-3-1234567 שלום", [("PHONE", "+972-3-1234567")]),
+        ("on 2026-01-31 or 31.01.2026 I paid 1,234,567.89 for 1000000", []),
+        ("version 1.10.2, room 101, 3-4 people, 10/12", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_what_is_found(text: str, wanted: list[tuple[str, str]]) -> None:
+    assert found(text) == wanted
+
+
+def test_check_digits() -> None:
+    assert luhn("79927398713") and not luhn("79927398710")
+    assert is_card("5500 0000 0000 0004") and not is_card("0000 0000 0000 0000")
+    assert is_iban("FR14 2004 1010 0505 0001 3M02 606") and not is_iban("XX14 2004 1010 0505 0001 3M02 606")
+
+
+def planted(source: random.Random) -> tuple[str, str]:
+    """(kind, text) of a valid item."""
+    kind = source.choice(ALL)
+
+    def digits(count: int) -> str:
+        return "".join(source.choice("0123456789") for _ in range(count))
+
+    match kind:
+        case "EMAIL":
+            name, host = source.choice(["ann", "j.doe", "x_1"]), source.choice(["a.com", "mail-b.org", "b.co.uk"])
+            return kind, f"{name}{digits(2)}@{host}"
+        case "URL":
+            return kind, f"{source.choice(['http://', 'https://', 'www.'])}site{digits(2)}.com/p{digits(3)}?q=1"
+        case "IP":
+            four = ".".join(str(source.randrange(256)) for _ in range(4))
+            return kind, source.choice([four, f"fe80::{digits(2)}:ab{digits(2)}"])
+        case "PHONE":
+            plain = [f"(212) 555-{digits(4)}", f"212-555-{digits(4)}"]
+            return kind, source.choice([f"+1 {digits(3)} 555 {digits(4)}", f"+49 30 {digits(7)}", *plain])
+        case "CARD":
+            start = "4" + digits(14)
+            number = next(start + last for last in "0123456789" if luhn(start + last))
+            parts = " ".join(number[place : place + 4] for place in range(0, 16, 4))
+            return kind, source.choice([number, parts])
+    start = digits(18)
+    return kind, next(f"DE{check:02}{start}" for check in range(2, 99) if is_iban(f"DE{check:02}{start}"))
+
+
+def test_a_thousand_planted_items_are_all_found_and_come_back() -> None:
+    """No leak in the kinds that are claimed, each with its own type, and the key gives the text back."""
+    source = random.Random(5)
+    for _ in range(1_000):
+        kind, item = planted(source)
+        before, after = source.choice(["Hi, this is", "Bonjour", "שלום", "你好"]), source.choice(["ok?", "bye", "。"])
+        text = f"{before} {item} {after}"
+        assert found(text) == [(kind, item)], text
+        hidden = redact(text, key=KEY)
+        assert item not in hidden
+        assert restore(hidden, key=KEY) == text
+
+
+def test_spans_and_redacted_text_fit_the_normalised_text() -> None:
+    scrubber = load_scrubber(ALL, None, None, False)
+    row = scrub(scrubber, {"text_norm": "a@b.com, +49 30 1234567"})
+    assert row == {
+        "pii": [{"type": "EMAIL", "start": 0, "end": 7}, {"type": "PHONE", "start": 9, "end": 23}],
+        "text_redacted": "[EMAIL], [PHONE]",
+    }
+
+
+def test_replaced_text_has_spans_of_its_placeholders() -> None:
+    scrubber = load_scrubber(ALL, None, None, True)
+    row = scrub(scrubber, {"text_norm": "a@b.com, +49 30 1234567 x"})
+    assert row["text"] == row["text_norm"] == row["text_redacted"] == "[EMAIL], [PHONE] x"
+    assert [row["text_norm"][span["start"] : span["end"]] for span in row["pii"]] == ["[EMAIL]", "[PHONE]"]
+
+
+def test_one_key_gives_one_placeholder_and_another_key_is_refused() -> None:
+    one, two = redact("a@b.com", key=KEY), redact("write to a@b.com", key=KEY)
+    assert two.endswith(one)
+    assert redact("a@b.com", key=KEY[::-1]) != one
+    with pytest.raises(UsageError, match="another key, or changed"):
+        restore(one, key=KEY[::-1])
+    changed = one[:-3] + ("A" if one[-3] != "A" else "B") + one[-2:]
+    with pytest.raises(UsageError, match="another key, or changed"):
+        restore(changed, key=KEY)
+    with pytest.raises(UsageError, match="16 to 64 bytes, and this one 3"):
+        redact("a@b.com", key=b"abc")
+    with pytest.raises(UsageError, match="knows no 'NAME'"):
+        redact("x", kinds=["NAME"])
+
+
+def test_the_key_comes_from_a_file_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PII_KEY", KEY.decode())
+    assert load_scrubber(ALL, None, "PII_KEY", False).key == KEY
+    monkeypatch.delenv("PII_KEY")
+    with pytest.raises(UsageError, match="the environment has no PII_KEY"):
+        load_scrubber(ALL, None, "PII_KEY", False)
+    with pytest.raises(UsageError, match="cannot read the key in /nowhere"):
+        load_scrubber(ALL, "/nowhere", None, False)
+
+
+@given(st.text(max_size=200))
+def test_any_text_comes_back(text: str) -> None:
+    assert restore(redact(text, key=KEY), key=KEY) == text or "[" in text
+
+
+@pytest.mark.parametrize(
+    "part", ["1", "1 ", "1-1", "a", "a@", "+1-", "DE12 ", "1:", "1.", "www.", "a.a@", "(1)", "http://"]
+)
+def test_no_pattern_runs_away(part: str) -> None:
+    """Processor time grows with the length, not with its square: 16 times the text, well below 256 times the time."""
+
+    def seconds(length: int) -> float:
+        started = time.process_time()
+        find_spans(part * (length // len(part)), ALL)
+        return time.process_time() - started
+
+    seconds(1_000)
+    short, long = seconds(10_000), seconds(160_000)
+    assert long < 0.05 or long < 80 * max(short, 0.001)

@@ -1,0 +1,182 @@
+"""Whole pipelines: the same bytes for any number of workers, and a row for each message whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allcores import nlp
+from allcores.errors import SetupError, UsageError
+
+pytest.importorskip("spacy")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+QUICK = ["unicode", "lang", "pii", "tokens", "duplicates", "conversation"]
+TEXTS = [
+    "Hello there! My email is bob.smith@example.com.", "Hi Bob, I love the new laptop from Apple in Paris!",
+    "hello there!  my email is bob.smith@example.com.", "שלום עולם", "👩\u200d👩\u200d👧 ok", "",
+    "half \ud800 pair", "nul\x00",
+    "Hi Bob, I love the new laptop from Apple in Paris!!", "Two mice were running.",
+    "Wie geht es dir heute, mein Freund?",
+]  # fmt: skip
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    path = tmp_path / "chat.jsonl"
+    lines = [
+        json.dumps({"id": f"m{number}", "text": text, "conversation_id": f"c{number % 3}", "timestamp": 10 * number})
+        for number, text in enumerate(TEXTS * 4)
+    ]
+    lines[5:5] = ["not json", "", '{"text": 7}', '{"messages": [{"role": "user", "content": "a"}, {"role": "user"}]}']
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_the_same_bytes_for_any_number_of_workers_and_any_batch(chat: Path, tmp_path: Path) -> None:
+    pipeline = nlp.chat_pipeline()
+    written = []
+    ways: list[dict[str, Any]] = [
+        {"backend": "serial"},
+        {"workers": 1},
+        {"workers": 2, "chunk": 1, "batch": 1},
+        {"workers": 3, "chunk": 7, "batch": 5},
+    ]
+    for number, options in enumerate(ways):
+        output = tmp_path / f"out{number}.parquet"
+        result = pipeline.run(chat, output, **options)
+        assert (result.rows, result.errors) == (49, 4)
+        written.append(output.read_bytes())
+    assert written.count(written[0]) == len(written)
+    rows = parquet.read_table(tmp_path / "out0.parquet").to_pylist()
+    assert [row["line"] for row in rows] == [*range(1, 10), *range(9, 49)]
+    assert [row["error"] for row in rows[5:10]] == [
+        "reading: not JSON (Expecting value, column 1)",
+        "reading: the line is empty",
+        "reading: text must be text, not a number",
+        None,
+        "reading: messages[1] has neither content nor tool_calls",
+    ]
+    by_id = {row["id"]: row for row in rows}
+    assert by_id["m2"]["dup_of"] == "m0" and by_id["m2"]["dup_kind"] == "exact"
+    assert by_id["m8"]["dup_of"] == "m1" and by_id["m8"]["dup_kind"] == "near"
+    assert by_id["m3"]["reply_to"] == "m0" and by_id["m3"]["response_s"] == 30.0
+    assert [ent["type"] for ent in by_id["m1"]["ents"]] == ["PERSON", "ORG", "GPE"]
+
+
+def test_a_stream_gives_the_rows_as_they_come(chat: Path, tmp_path: Path) -> None:
+    pipeline = nlp.chat_pipeline(QUICK)
+    pipeline.run(chat, tmp_path / "out.parquet", workers=2)
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    with pipeline.pool(workers=2) as pool:
+        stream = pipeline.imap(chat, pool=pool)
+        assert [next(stream)["id"], next(stream)["id"]] == ["m0", "m1"]
+        stream.close()
+        streamed = list(pipeline.imap(chat, pool=pool))
+    for field in pipeline.columns:
+        if field.type not in ("float32", "list<float32>"):  # these are rounded in the file
+            assert [row[field.name] for row in streamed] == [row[field.name] for row in rows], field.name
+
+
+def test_the_program_gives_messages_itself(tmp_path: Path) -> None:
+    rows = list(nlp.chat_pipeline(["unicode"]).imap(["Hi", {"text": "ﬁne", "id": 3}, {"text": 1}, 7], backend="serial"))
+    assert [(row["id"], row["text_norm"]) for row in rows] == [
+        ("item:1", "Hi"),
+        ("3", "fine"),
+        ("item:3", None),
+        ("item:4", None),
+    ]
+    assert rows[3]["error"] == "reading: a message is a dict or text, not int"
+
+
+def test_the_columns_do_not_depend_on_the_messages(tmp_path: Path) -> None:
+    """Types that follow values would differ from file to file, and from worker to worker."""
+    schemas = []
+    for number, text in enumerate(["Hello, my friend in Paris", "", 7]):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps({"text": text}) + "\n")
+        nlp.chat_pipeline(QUICK[number:]).run(path, tmp_path / f"{number}.parquet", backend="serial")
+        schemas.append(parquet.read_schema(tmp_path / f"{number}.parquet"))
+    assert schemas[0] == schemas[1] == schemas[2]
+    assert {
+        "id",
+        "text",
+        "text_norm",
+        "lang",
+        "pii",
+        "tokens",
+        "lemmas",
+        "ents",
+        "sentiment",
+        "intent",
+        "dup_of",
+        "error",
+    } <= {*schemas[0].names}
+
+
+def misbehave(record: dict[str, Any]) -> dict[str, Any]:
+    text = record["text_norm"]
+    if text == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if text == "sleep":
+        time.sleep(600)
+    if text == "raise":
+        raise ValueError("as it was told")
+    return {"length": len(text)}
+
+
+POISON = nlp.Stage("poison", each=misbehave, gives={"length": "int32"})
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_poison_costs_one_row_each(tmp_path: Path, suffix: str) -> None:
+    texts = [f"message {number}" for number in range(60)]
+    texts[7], texts[20], texts[33] = "crash", "sleep", "raise"
+    path = tmp_path / "chat.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    output = tmp_path / f"out.{suffix}"
+    result = nlp.chat_pipeline(["unicode", POISON, "tokens", "duplicates"]).run(path, output, workers=2, timeout=1)
+    assert (result.rows, result.errors) == (60, 3)
+    if suffix == "parquet":
+        rows = parquet.read_table(output).to_pylist()
+    else:
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["text"] for row in rows] == texts
+    bad = {number: row["error"] for number, row in enumerate(rows) if row.get("error")}
+    assert list(bad) == [7, 20, 33]
+    assert bad[7] == "crash: the worker process was killed by SIGSEGV"
+    assert bad[20] == "deadline: it took longer than 1 s"
+    assert bad[33] == "poison: ValueError: as it was told" and rows[33]["tokens"] == ["raise"]
+    assert all(row["length"] == len(row["text"]) for number, row in enumerate(rows) if number not in bad)
+
+
+def test_personal_data_of_a_crashed_message_are_not_written(tmp_path: Path) -> None:
+    stage = nlp.Stage("poison", each=crash_always, gives={"length": "int32"})
+    pipeline = nlp.chat_pipeline(["unicode", "pii", stage], options={"pii": {"replace": True}})
+    output = tmp_path / "out.jsonl"
+    pipeline.run([{"text": "mail a@b.com"}], output, workers=1)
+    assert "a@b.com" not in output.read_text()
+    assert '"error":"crash: ' in output.read_text()
+
+
+def crash_always(record: dict[str, Any]) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return {}
+
+
+def test_what_cannot_work_is_said_before_it_begins(chat: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends with .parquet or .jsonl"):
+        nlp.chat_pipeline(QUICK).run(chat, tmp_path / "out.txt")
+    with pytest.raises(UsageError, match="is an input, and would be replaced"):
+        nlp.chat_pipeline(QUICK).run(chat, chat)
+    with pytest.raises(SetupError, match="no installed spaCy model"):
+        nlp.chat_pipeline(["lemmas"], options={"lemmas": {"model": "nothing"}}).run(
+            chat, tmp_path / "o.jsonl", workers=1
+        )
+    assert not (tmp_path / "o.jsonl").exists()

@@ -1,0 +1,246 @@
+"""What is read: every form of chat, and everything that is wrong with a line, which is a record with its place."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allcores.errors import UsageError
+from allcores.nlp import ChatSource
+from allcores.nlp.reading.formats import BadMessage, records_of, seconds_of
+from allcores.sources.text import BadInput
+
+pytestmark = pytest.mark.quick
+
+
+def read(path: Path, **options: Any) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if value is not None} for row in ChatSource(path, **options)]
+
+
+def of(document: Any) -> list[dict[str, Any]]:
+    rows = records_of(document, "f", 3)
+    return [{name: value for name, value in row.items() if value is not None and name != "file"} for row in rows]
+
+
+def test_utterances(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"id": "x", "text": "Hi", "speaker": "ann", "conversation_id": 7, "timestamp": 1.5, "reply_to": "w"}\n'
+        '{"text": "no id"}\n'
+    )
+    assert read(path) == [
+        {
+            "id": "x", "text": "Hi", "speaker": "ann", "conversation_id": "7", "timestamp": 1.5, "reply_to": "w",
+            "file": "a.jsonl", "line": 1,
+        },
+        {"id": "a.jsonl:2", "text": "no id", "file": "a.jsonl", "line": 2},
+    ]  # fmt: skip
+
+
+def test_convokit() -> None:
+    document = {
+        "id": "1234", "root": "1230", "speaker": {"id": "bob"}, "reply-to": "1233", "timestamp": 1_300_000_000,
+        "text": "Yes.", "meta": {"score": 3},
+    }  # fmt: skip
+    assert of(document) == [
+        {
+            "id": "1234", "conversation_id": "1230", "speaker": "bob", "reply_to": "1233", "timestamp": 1.3e9,
+            "text": "Yes.", "line": 3,
+        }
+    ]  # fmt: skip
+
+
+def test_openai_messages_with_tools_parts_and_empty_content() -> None:
+    document = {
+        "id": "talk",
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Look:"}, {"type": "image_url", "image_url": {}}, "x"],
+            },
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}, {"id": "b"}]},
+            {"role": "tool", "content": "4", "tool_call_id": "a"},
+            {"role": "user", "content": ""},
+            {"role": "user", "content": "two in a row"},
+        ],
+    }
+    rows = of(document)
+    assert [(row["id"], row["speaker"], row["text"]) for row in rows] == [
+        ("talk:0", "system", "Be kind."),
+        ("talk:1", "user", "Look:\nx"),
+        ("talk:2", "assistant", ""),
+        ("talk:3", "tool", "4"),
+        ("talk:4", "user", ""),
+        ("talk:5", "user", "two in a row"),
+    ]
+    assert {row["conversation_id"] for row in rows} == {"talk"}
+
+
+def test_sharegpt_speaks_of_the_same_roles() -> None:
+    turns = [("human", "Hi"), ("gpt", "Hello"), ("function_call", "{}"), ("observation", "ok"), ("Alice", "me, too")]
+    rows = of({"conversations": [{"from": speaker, "value": value} for speaker, value in turns]})
+    assert [row["speaker"] for row in rows] == ["user", "assistant", "assistant", "tool", "Alice"]
+    assert [row["id"] for row in rows] == [f"f:3:{turn}" for turn in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("document", "error"),
+    [
+        ([], "reading: a JSON object is expected here, not a list"),
+        (7, "reading: a JSON object is expected here, not a number"),
+        ({}, "reading: text is missing (looked for text, content, message, body, utterance, value)"),
+        ({"text": 7}, "reading: text must be text, not a number"),
+        ({"text": None}, "reading: text is missing (looked for text, content, message, body, utterance, value)"),
+        ({"text": "a", "id": [1]}, "reading: id must be text or a whole number, not a list"),
+        ({"text": "a", "id": True}, "reading: id must be text or a whole number, not true or false"),
+        ({"text": "a", "timestamp": "soon"}, "reading: timestamp is 'soon', and neither seconds nor a date like"),
+        ({"text": "a", "timestamp": 1e400}, "reading: timestamp is no finite number of seconds"),
+        ({"messages": []}, "reading: 'messages' is empty"),
+        ({"messages": "x"}, "reading: 'messages' must be a list of messages, not text"),
+        ({"messages": [1]}, "reading: messages[0] must be an object, not a number"),
+        ({"messages": [{"content": "x"}]}, "reading: messages[0] has no role"),
+        ({"messages": [{"role": 1, "content": "x"}]}, "reading: messages[0] has a role that is a number, not text"),
+        ({"messages": [{"role": "user"}]}, "reading: messages[0] has neither content nor tool_calls"),
+        (
+            {"messages": [{"role": "user", "content": {}}]},
+            "reading: messages[0] has content that is an object, not text",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [3]}]},
+            "reading: messages[0] has a part 0 that is neither text nor",
+        ),
+        ({"conversations": [{"value": "x"}]}, "reading: conversations[0] has no 'from'"),
+        ({"conversations": [{"from": "human"}]}, "reading: conversations[0] has no 'value'"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(document: Any, error: str) -> None:
+    (row,) = of(document)
+    assert row["error"].startswith(error)
+    assert row["line"] == 3
+
+
+def test_one_bad_turn_costs_that_turn() -> None:
+    rows = of({"messages": [{"role": "user", "content": "a"}, {"role": "user"}, {"role": "user", "content": "c"}]})
+    assert [row.get("text") for row in rows] == ["a", None, "c"]
+    assert [("error" in row) for row in rows] == [False, True, False]
+
+
+def test_bad_lines_are_records_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "b.jsonl"
+    deep = b"[" * 100_000
+    path.write_bytes(
+        b'\xef\xbb\xbf{"text": "bom"}\r\n' + b"not json\n" + b"\n" + b'{"text": "caf\xe9"}\n' + deep + b"\n"
+        b'{"text": "half \\ud83d pair"}\n'
+        + b'{"text": "whole \\ud83d\\ude00"}\n'
+        + b'{"text": "no newline at the end"}'
+    )
+    rows = read(path)
+    assert [row["line"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [row.get("text") for row in rows] == [
+        "bom", None, None, None, None, "half \ufffd pair", "whole 😀", "no newline at the end",
+    ]  # fmt: skip
+    assert [row.get("error") for row in rows] == [
+        None,
+        "reading: not JSON (Expecting value, column 1)",
+        "reading: the line is empty",
+        "reading: not UTF-8: byte 0xe9 at position 14 of the line",
+        "reading: JSON nested too deeply",
+        None,
+        None,
+        None,
+    ]
+
+
+def test_a_megabyte_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"text": "word " * 200_000}) + "\n")
+    (row,) = read(path)
+    assert len(row["text"]) == 1_000_000
+
+
+def test_csv_with_quotes_lines_and_ragged_rows(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbfid,message,user\n1,"two\nlines, one field",ann\n2,too,many,fields\n\n4,"caf\xe9",bob\n'
+        b'5,"say ""hi""",eve\n'
+    )
+    rows = read(path)
+    assert [(row["line"], row.get("text"), row.get("error")) for row in rows] == [
+        (2, "two\nlines, one field", None),
+        (4, None, "reading: the record has 4 fields, and the header has 3"),
+        (5, None, "reading: the line is empty"),
+        (6, None, "reading: column 'message' is not UTF-8"),
+        (7, 'say "hi"', None),
+    ]
+
+
+def test_columns_of_another_name(tmp_path: Path) -> None:
+    path = tmp_path / "c.tsv"
+    path.write_text("what\twho\nhello\tann\n")
+    assert read(path, names={"text": "what", "speaker": "who"})[0]["speaker"] == "ann"
+    with pytest.raises(UsageError, match=r"no column has the text.*found 'what', 'who'"):
+        read(path)
+
+
+def test_json_list_of_conversations_knows_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "share.json"
+    talk = {"conversations": [{"from": "human", "value": "Hi"}]}
+    path.write_text(f"[\n{json.dumps(talk)},\n\n{json.dumps(talk)}\n, 7, \nbroken")
+    rows = read(path)
+    assert [(row["line"], row.get("text")) for row in rows] == [(2, "Hi"), (4, "Hi"), (5, None), (6, None)]
+    assert rows[3]["error"] == "reading: not JSON (Expecting value); the rest of the file is not read"
+
+
+def test_plain_text_has_a_message_on_each_line(tmp_path: Path) -> None:
+    path = tmp_path / "chat.txt"
+    path.write_bytes("Hello\n\nשלום\u2028still the same line\n".encode() + b"\xff\n")
+    assert [row.get("text") for row in read(path)] == ["Hello", "", "שלום\u2028still the same line", None]
+
+
+def test_compressed_files_read_as_the_files_in_them(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    text = b'{"text": "hi"}\n' * 3
+    plain = tmp_path / "a.jsonl"
+    plain.write_bytes(text)
+    (tmp_path / "z").mkdir()
+    for name, data in (("a.jsonl.gz", gzip.compress(text)), ("a.jsonl.zst", zstandard.ZstdCompressor().compress(text))):
+        packed = tmp_path / "z" / name
+        packed.write_bytes(data)
+        assert read(packed) == read(plain)
+    (tmp_path / "z" / "a.jsonl.gz").write_bytes(gzip.compress(text)[:-9])
+    with pytest.raises(BadInput, match=r"cannot read .*a.jsonl.gz, line \d: .*truncated"):
+        read(tmp_path / "z" / "a.jsonl.gz")
+
+
+def test_several_files_and_patterns_in_order(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl"):
+        (tmp_path / name).write_text('{"text": "hi"}\n')
+    assert [row["file"] for row in read(tmp_path / "*.jsonl")] == ["a.jsonl", "b.jsonl"]
+    with pytest.raises(UsageError, match="no file matches"):
+        ChatSource(tmp_path / "*.csv")
+    with pytest.raises(UsageError, match="its suffix does not say what it is"):
+        ChatSource(tmp_path / "unknown.xyz")
+    with pytest.raises(BadInput, match="cannot read"):
+        ChatSource(tmp_path / "missing.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        (None, None), ("", None), (12, 12.0), ("12.5", 12.5), (1_700_000_000_000, 1.7e9),
+        ("1970-01-01T00:01:00Z", 60.0), ("1970-01-01T01:00:00+01:00", 0.0), ("1970-01-02", 86400.0),
+    ],
+)  # fmt: skip
+def test_times(given: Any, seconds: float | None) -> None:
+    assert seconds_of(given) == seconds
+
+
+@pytest.mark.parametrize("given", [True, [], "yesterday", float("nan"), 10**400])
+def test_no_times(given: Any) -> None:
+    with pytest.raises(BadMessage):
+        seconds_of(given)

@@ -1,0 +1,331 @@
+"""Golden rows of each stage, in several languages and scripts, with the text that is odd in each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from allcores.errors import NotSupported, UsageError
+from allcores.nlp import Field, Stage, libraries
+from allcores.nlp.catalogue import STAGES, chosen, columns
+from allcores.nlp.records import TYPES, fitting, new_record
+from allcores.nlp.rows import RowFunction, load_stages
+from allcores.nlp.stages.annotation import cut
+from allcores.transport import process_role
+
+pytest.importorskip("spacy")
+
+
+def rows(texts: Sequence[str | None], names: Sequence[str | Stage], **options: dict[str, Any]) -> list[dict[str, Any]]:
+    """What stages make of texts, without the fields of reading."""
+    stages = chosen(names, options)
+    records = [new_record("f", number, text=text) for number, text in enumerate(texts, 1)]
+    read = set(records[0]) - {"text", "error"}
+    return [
+        {name: value for name, value in row.items() if name not in read and value is not None and name != "text"}
+        for row in RowFunction(stages)(load_stages(stages), records)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("plain", "plain"),
+        ("", ""),
+        (" \t two   spaces \n\n  and lines\r\nhere ", "two spaces\nand lines\nhere"),
+        ("schÃ¶n &amp; gut", "schön & gut"),  # mojibake, an entity
+        ("cafe\u0301", "café"),  # a combining mark
+        ("ﬁne Ｆｕｌｌ ½", "fine Full 1⁄2"),  # a ligature, full width, a fraction
+        ("zero\u200bwidth\ufeff", "zerowidth"),
+        ("👩\u200d👩\u200d👧 ok", "👩\u200d👩\u200d👧 ok"),  # joiners of an emoji stay
+        ("می\u200cخواهم", "می\u200cخواهم"),  # and so does Persian's non-joiner
+        ("\u202bשלום\u202c", "שלום"),  # embeddings of direction
+        ("half \ud83d pair", "half \ufffd pair"),
+        ("nul\x00 bell\x07", "nul bell"),
+        ("क्षि", "क्षि"),
+        ("한국어", "한국어"),  # jamo that are joined
+    ],
+)
+@pytest.mark.quick
+def test_unicode(text: str, wanted: str) -> None:
+    assert rows([text], ["unicode"]) == [{"text_norm": wanted}]
+
+
+@pytest.mark.quick
+def test_unicode_forms() -> None:
+    assert rows(["ｆ e\u0301"], ["unicode"], unicode={"form": "NFC"})[0]["text_norm"] == "f é"  # ftfy widens nothing
+    assert (
+        rows(["½ e\u0301 Ã¶"], ["unicode"], unicode={"form": "none", "repair": False})[0]["text_norm"] == "½ e\u0301 Ã¶"
+    )
+    with pytest.raises(UsageError, match=r"form='NFX' must be one of NFKC, NFC, none"):
+        rows(["x"], ["unicode"], unicode={"form": "NFX"})
+
+
+def test_languages_and_what_is_too_short_to_tell() -> None:
+    texts = [
+        "Hello there, how are you today?", "Guten Morgen, wie geht es dir heute?", "Bonjour, comment ça va ?",
+        "¿Dónde está la biblioteca, por favor?", "שלום עולם, מה שלומך היום?", "مرحبا، كيف حالك اليوم؟",
+        "你好，今天天气怎么样？", "今日はいい天気ですね", "Привет, как дела?", "ok", "", "😀😀😀😀", "12345 67890",
+        "👩‍👧 I love it so much",
+    ]  # fmt: skip
+    found = [row["lang"] for row in rows(texts, ["unicode", "lang"])]
+    assert found == ["en", "de", "fr", "es", "he", "ar", "zh", "ja", "ru", *["unknown"] * 4, "en"]
+
+
+def test_words_and_sentences_refer_to_the_normalised_text() -> None:
+    (row,) = rows(["  Dr. Smith isn't here!  It's 5\u00a0p.m.  "], ["unicode", "tokens"])
+    assert row["text_norm"] == "Dr. Smith isn't here! It's 5 p.m."
+    assert row["tokens"] == ["Dr.", "Smith", "is", "n't", "here", "!", "It", "'s", "5", "p.m."]
+    for token, start in zip(row["tokens"], row["token_starts"], strict=True):
+        assert row["text_norm"][start : start + len(token)] == token
+    parts = [row["text_norm"][part["start"] : part["end"]] for part in row["sentences"]]
+    assert parts == ["Dr. Smith isn't here!", "It's 5 p.m."]
+
+
+def test_words_of_many_scripts() -> None:
+    texts = ["שלום עולם!", "مرحبا، كيف حالك؟", "नमस्ते दुनिया", "你好世界", "naïve café 👍🏽", ""]
+    found = [row["tokens"] for row in rows(texts, ["unicode", "lang", "tokens"])]
+    assert found[0] == ["שלום", "עולם", "!"]
+    assert found[1][-1] == "؟" and "كيف" in found[1]
+    assert found[2] == ["नमस्ते", "दुनिया"]
+    assert "".join(found[3]) == "你好世界"
+    assert found[4][:2] == ["naïve", "café"]
+    assert found[5] == []
+
+
+def test_lemmas_parts_of_speech_and_entities() -> None:
+    (row, german, empty) = rows(
+        ["Two mice were running from Alice Cooper in Paris.", "Die Mäuse liefen durch den Garten.", ""],
+        ["unicode", "lang", "lemmas"],
+    )
+    assert row["lemmas"][:5] == ["two", "mouse", "be", "run", "from"]
+    assert row["pos"][:4] == ["NUM", "NOUN", "AUX", "VERB"]
+    assert len(row["tokens"]) == len(row["lemmas"]) == len(row["pos"]) == len(row["token_starts"])
+    ents = [(ent["type"], row["text_norm"][ent["start"] : ent["end"]]) for ent in row["ents"]]
+    assert ents == [("CARDINAL", "Two"), ("PERSON", "Alice Cooper"), ("GPE", "Paris")]
+    assert "lemmas" not in german, "the model is English"
+    assert empty["lemmas"] == empty["ents"] == []
+
+
+def test_a_long_text_goes_to_the_model_in_parts() -> None:
+    text = "Alice went to Paris. " * 200
+    one, parts = (rows([text], ["unicode", "lemmas"], lemmas={"max_chars": size})[0] for size in (50_000, 1_000))
+    assert one["tokens"] == parts["tokens"] and one["token_starts"] == parts["token_starts"]
+    assert len(parts["ents"]) > 300
+    assert all(parts["text_norm"][ent["start"] : ent["end"]].strip() for ent in parts["ents"])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("text", ["", "a", "one two three four five", "x" * 50, "ab " * 30])
+def test_parts_make_the_whole(text: str) -> None:
+    parts = list(cut(text, 10))
+    assert "".join(part for _, part in parts) == text
+    assert all(text[start : start + len(part)] == part and len(part) <= 10 for start, part in parts)
+
+
+def test_token_ids_are_those_of_the_model_without_padding() -> None:
+    first, second, long = rows(["Hello world!", "", "word " * 600], ["unicode", "ids"])
+    assert first["input_ids"] == [101, 7592, 2088, 999, 102]
+    assert second["input_ids"] == [101, 102]
+    assert len(long["input_ids"]) == 602
+
+
+def test_sentiment_of_english_alone() -> None:
+    texts = [
+        "I love this, it is wonderful!",
+        "I hate this. Terrible.",
+        "Das ist ganz wunderbar, vielen Dank euch allen",
+        "",
+    ]
+    found: list[Any] = [row.get("sentiment") for row in rows(texts, ["unicode", "lang", "sentiment"])]
+    assert found[0] > 0.7 and found[1] < -0.7
+    assert found[2:] == [None, 0.0]
+
+
+def test_intents_are_the_same_however_they_are_asked_for() -> None:
+    texts = [
+        "hello",
+        "My computer shows a blue screen, what can I do?",
+        "Do you know any good jokes?",
+        "What is money?",
+    ]
+    together = rows(texts, ["unicode", "intent"])
+    assert together == [row for text in texts for row in rows([text], ["unicode", "intent"])]
+    assert together[3]["intent"] == "money"
+    assert all(0 < row["intent_score"] <= 1 for row in together)
+
+
+def test_intents_of_examples_of_your_own(tmp_path: Any) -> None:
+    path = tmp_path / "intents.csv"
+    path.write_text("text,intent\n" + "".join(f"please refund {n},refund\nhello {n},greeting\n" for n in range(20)))
+    found = rows(["I want a refund", "hello!"], ["unicode", "intent"], intent={"examples": str(path)})
+    assert [row["intent"] for row in found] == ["refund", "greeting"]
+    path.write_text("text,intent\nhello,greeting\n")
+    with pytest.raises(UsageError, match="fewer than two intents"):
+        rows(["x"], ["unicode", "intent"], intent={"examples": str(path)})
+    path.write_text("text,label\nhello,greeting\n")
+    with pytest.raises(UsageError, match="record 2: an example needs `text` and `intent`"):
+        rows(["x"], ["unicode", "intent"], intent={"examples": str(path)})
+
+
+def test_embeddings_know_what_is_alike_and_do_not_depend_on_their_neighbours() -> None:
+    texts = ["How do I reset my password?", "I forgot my password, what now?", "The weather is lovely today.", ""]
+    found = [row["embedding"] for row in rows(texts, ["unicode", "embedding"])]
+    assert {len(vector) for vector in found} == {384}
+
+    def dot(one: list[float], other: list[float]) -> float:
+        return sum(x * y for x, y in zip(one, other, strict=True))
+
+    assert dot(found[0], found[0]) == pytest.approx(1.0, abs=1e-5)
+    assert dot(found[0], found[1]) > dot(found[0], found[2]) + 0.3
+    assert rows([texts[1]], ["unicode", "embedding"])[0]["embedding"] == found[1]
+
+
+def test_conversations_in_order() -> None:
+    stage = STAGES["conversation"]
+    assert stage.in_order is not None
+    watcher = stage.in_order()
+    records: list[dict[str, Any]] = [
+        {"id": "1", "conversation_id": "a", "timestamp": 10.0},
+        {"id": "2", "conversation_id": "b", "timestamp": 11.0},
+        {"id": "3", "conversation_id": "a", "timestamp": 25.5},
+        {"id": "4", "conversation_id": "a", "reply_to": "1", "timestamp": 40.0},
+        {"id": "5", "conversation_id": "a"},
+        {"id": "6"},
+    ]
+    for number, record in enumerate(records):
+        watcher.see(number, record)
+        watcher.fill(number, record)
+    assert [(each.get("turn"), each.get("reply_to"), each.get("response_s")) for each in records] == [
+        (0, None, None), (0, None, None), (1, "1", 15.5), (2, "1", 30.0), (3, "4", None), (None, None, None),
+    ]  # fmt: skip
+
+
+# --- what stages are held to ---
+
+
+def raise_for_x(record: dict[str, Any]) -> dict[str, Any]:
+    if record["text_norm"] == "x":
+        raise ValueError("no x, please")
+    return {"length": len(record["text_norm"])}
+
+
+def batch_of(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [raise_for_x(record) for record in records]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("how", [{"each": raise_for_x}, {"batch": batch_of}], ids=["each", "batch"])
+def test_a_stage_that_fails_costs_its_own_field_of_that_row(how: Any) -> None:
+    stage = Stage("mine", **how, gives={"length": "int32"})
+    assert rows(["ab", "x", "abc", None], ["unicode", stage, "pii"], pii={"kinds": ()}) == [
+        {"text_norm": "ab", "length": 2, "pii": [], "text_redacted": "ab"},
+        {"text_norm": "x", "error": "mine: ValueError: no x, please", "pii": [], "text_redacted": "x"},
+        {"text_norm": "abc", "length": 3, "pii": [], "text_redacted": "abc"},
+        {},
+    ]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ({"length": "3"}, "TypeError: field 'length' holds whole numbers, not str"),
+        ({"length": 1 << 40}, "ValueError: field 'length' holds int32, and 1099511627776 is out of its range"),
+        ({"size": 3}, "ValueError: field 'size' is not among those that the stage gives: length"),
+        (7, "TypeError: a stage returns a dict of the fields it gives, not int"),
+    ],
+)
+def test_what_a_stage_gives_is_checked(value: Any, error: str) -> None:
+    stage = Stage("mine", each=lambda record: value, gives={"length": "int32"})
+    assert rows(["ab"], ["unicode", stage]) == [{"text_norm": "ab", "error": f"mine: {error}"}]
+
+
+@pytest.mark.quick
+def test_a_batch_of_the_wrong_length_is_an_error() -> None:
+    stage = Stage("mine", batch=lambda records: [{"length": 1}] * 3, gives={"length": "int32"})
+    assert rows(["a"], ["unicode", stage])[0]["error"] == "mine: ValueError: the stage got 1 records and returned 3"
+
+
+@pytest.mark.quick
+def test_personal_data_are_withheld_where_the_stage_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> dict[str, Any]:
+        raise RuntimeError("out of order")
+
+    stage = Stage(
+        "pii", each=broken, gives=STAGES["pii"].gives, options={"replace": True}, withholds=STAGES["pii"].withholds
+    )
+    (row,) = rows(["a@b.com"], ["unicode", stage, "tokens"])
+    assert row == {"error": "pii: RuntimeError: out of order"}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "a b", "each": len, "gives": {"x": "string"}}, "cannot be the name of a stage"),
+        ({"name": "a", "gives": {"x": "string"}}, "does nothing"),
+        ({"name": "a", "each": len, "batch": len, "gives": {"x": "string"}}, "has each= and batch="),
+        ({"name": "a", "each": len}, "gives no field"),
+        ({"name": "a", "each": len, "gives": {"x": "text"}}, "'text' is no type: one of string"),
+        ({"name": "a", "each": len, "gives": {"_x": "string"}}, "cannot be the name of a field"),
+    ],
+)
+def test_stages_that_make_no_sense(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Stage(**given)
+
+
+@pytest.mark.quick
+def test_choices_that_make_no_sense() -> None:
+    with pytest.raises(UsageError, match="there is no stage 'lemma': there are unicode, lang"):
+        chosen(["lemma"], {})
+    with pytest.raises(UsageError, match="the stage 'lang' is there twice"):
+        chosen(["lang", "lang"], {})
+    with pytest.raises(UsageError, match="stage 'lang' has no option 'min': it has threshold, min_letters"):
+        chosen(["lang"], {"lang": {"min": 3}})
+    with pytest.raises(UsageError, match="options for a stage 'nothing'"):
+        chosen(["lang"], {"nothing": {}})
+    with pytest.raises(UsageError, match="'lang' is string in one stage and int32 in another"):
+        columns([Stage("mine", each=raise_for_x, gives={"lang": "int32"})])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("kind", "value", "wanted"),
+    [
+        ("string", "a\ud800", "a\ufffd"), ("int32", True, TypeError), ("int64", 1 << 63, ValueError),
+        ("bool", 1, TypeError),
+        ("float32", "1", TypeError), ("float64", float("nan"), ValueError), ("float32", 2, 2.0), ("bool", False, False),
+        ("list<string>", ["a"], ["a"]), ("list<string>", "ab", TypeError), ("list<int32>", (1, 2), [1, 2]),
+        ("spans", [{"type": "A", "start": 0, "end": 1}], [{"type": "A", "start": 0, "end": 1}]),
+        ("spans", [{"start": 0, "end": 1}], TypeError), ("ranges", [{"start": 0, "end": 1}], [{"start": 0, "end": 1}]),
+        ("list<float32>", [1, None], [1.0, None]),
+    ],
+)  # fmt: skip
+def test_values_as_columns_hold_them(kind: Any, value: Any, wanted: Any) -> None:
+    assert kind in TYPES
+    if isinstance(wanted, type):
+        with pytest.raises(wanted):
+            fitting(Field("x", kind), value)
+    else:
+        assert fitting(Field("x", kind), value) == wanted
+
+
+@pytest.mark.quick
+def test_a_library_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    with pytest.raises(NotSupported, match=r"repairing Unicode needs ftfy: pip install 'allcores\[nlp\]'"):
+        rows(["x"], ["unicode"])
+
+
+@pytest.mark.quick
+def test_what_is_kept_out_is_back_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_role, "is_worker", lambda: True)
+    with libraries.kept_out("wave"), pytest.raises(ModuleNotFoundError, match="keeps it out"):
+        monkeypatch.delitem(sys.modules, "wave", raising=False)
+        __import__("wave")
+    assert __import__("wave").__name__ == "wave"
