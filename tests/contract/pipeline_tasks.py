@@ -112,3 +112,60 @@ def where(_: Any) -> int:
 
 def size_of_group(group: tuple[Any, list[Any]]) -> int:
     return len(group[1])
+
+
+def wrong_at_seven(how: str, number: int) -> int:
+    """Fails for one number only, in one of the ways in which a record can fail."""
+    if number == 7:
+        if how == "raise":
+            raise ValueError("seven")
+        if how == "crash":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "hang":
+            threading.Event().wait()
+        if how == "unpicklable":
+            return threading.Lock()  # type: ignore[return-value]
+    return number
+
+
+def fails_once(how: str, folder: str, number: int) -> int:
+    """Fails the first time that it gets a number."""
+    try:
+        os.close(os.open(os.path.join(folder, str(number)), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return number
+    if number == 7:
+        wrong_at_seven(how, 7)
+    return number
+
+
+def noted_load(path: str) -> int:
+    """Loads something, and notes that it did."""
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    return 1000
+
+
+def noted_load_of_two(path: str) -> int:
+    noted_load(path)
+    return 2000
+
+
+def with_pid(number: int) -> tuple[int, int]:
+    return number, os.getpid()
+
+
+def with_thread(number: int) -> tuple[int, int, str]:
+    return number, os.getpid(), threading.current_thread().name
+
+
+def broken_load() -> None:
+    raise OSError("no model here")
+
+
+def instead(record: Any, error: BaseException) -> tuple[Any, str]:
+    return record, type(error).__name__
+
+
+def instead_raises(record: Any, error: BaseException) -> Any:
+    raise LookupError("no other record")

@@ -9,30 +9,27 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from allcores.limits import Limits
 from allcores.pipelines.fused import Fused, FusedStep, load_all
-from allcores.pipelines.links import AlignedOutput, End, Link, Operated, Output, Raised, Tee, Worked
-from allcores.pipelines.marks import Mark
+from allcores.pipelines.links import Link, Operated, Tee
+from allcores.pipelines.outputs import AlignedOutput, End, Output
 from allcores.pipelines.plan import Line, Plan, PlannedPool, Stage
+from allcores.pipelines.source_reader import SourceReader
 from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import InlineStep, WorkerStep
+from allcores.pipelines.worked import Worked
 from allcores.pool.driver import Driver
 from allcores.pool.pool import Pool
-from allcores.pool.result_stream import BRIEF_NS, WAIT_S
+from allcores.pool.result_stream import BRIEF_NS, LOOK_NS, WAIT_S
 from allcores.pool.stage_stream import StageStream
-from allcores.system import deferral
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
-
-#: A pull of the source that takes longer than this is a slow one, which is waited for only if a worker is idle, ns.
-SLOW_PULL_NS = 2_000_000
 
 
 class Execution:
@@ -71,6 +68,8 @@ class Execution:
         self._stopped = False
         self._interrupted: KeyboardInterrupt | None = None
         self._waited_ns = BRIEF_NS
+        #: when workers were given what there was
+        self._fed_ns = 0
         sides = [0, *(line.side for line in plan.sides)]
         self._output = AlignedOutput(sides) if barriers and len(sides) > 1 else Output(sides, with_marks=marks)
         #: by number, in-line operators too
@@ -91,7 +90,7 @@ class Execution:
         except BaseException:
             self.close()
             raise
-        self._source = None if isinstance(head, Worked) else _Source(iterator, head, marks=marks)
+        self._source = None if isinstance(head, Worked) else SourceReader(iterator, head, marks=marks)
 
     # --- how it is built ---
 
@@ -205,26 +204,35 @@ class Execution:
     def stop(self) -> None:
         """Pull no more and start nothing more; what runs still gives its results. Safe from any thread."""
         self._stopped = True
-        if self._source is not None:
-            self._source.stop()
         for worked in self._worked:
             worked.stop()
+
+    @property
+    def whole(self) -> bool:
+        """All came out that could come: it was not stopped, and nothing has raised. To be asked at the end.
+
+        Else what stands behind the last barrier may be incomplete.
+        """
+        return self._output.whole
 
     def _next_items(self) -> list[Any] | None:
         """What comes next, as it came; None at the end. Raises what a record, or the source, has raised."""
         output = self._output
         while True:
+            if self._turn():
+                items, output.items = output.items, []
+                self._tell()
+                return items
+            if output.error is not None:
+                raise output.error
+            if output.done:
+                if self._interrupted is not None:
+                    raise self._interrupted
+                self._tell()
+                return None
             try:
-                if self._turn():
-                    items, output.items = output.items, []
-                    return items
-                if output.error is not None:
-                    raise output.error
-                if output.done:
-                    if self._interrupted is not None:
-                        raise self._interrupted
-                    return None
-                if not self._feed():
+                # Here Ctrl-C finds nothing in anyone's hands: what runs can still give its results.
+                if not self._pull():
                     self._wait()
             except KeyboardInterrupt as interrupt:
                 if self._interrupted is not None:
@@ -233,29 +241,41 @@ class Execution:
                 self.stop()
 
     def _turn(self) -> bool:
-        """Move what is settled towards the end; whether something has arrived there."""
-        output = self._output
-        if output.items:
-            return True
-        moved = True
-        while moved:
+        """Move what is settled towards the end; whether something has arrived there.
+
+        Workers get what is there for them first, so that they have it while the consumer is busy with results.
+        """
+        output, source = self._output, self._source
+        while not output.items:
+            now = monotonic_ns()
+            feeds = now - self._fed_ns > LOOK_NS
             moved = False
             for worked in self._worked:
+                if feeds and not worked.finished and not worked.waits_for_input:
+                    worked.stream.feed()
                 moved = worked.drain() or moved
-                if output.items:
-                    return True
+            if feeds:
+                self._fed_ns = now
+            if output.items:
+                break
             if output.done:
                 return False
-            if not moved and self._source is not None and not self._source.slow:
-                moved = self._source.pull()
-                if output.items:
-                    return True
-        return False
+            if source is not None:
+                if self._stopped:
+                    source.stop()
+                elif not source.slow:
+                    moved = source.pull() or moved
+            if not moved:
+                if feeds:
+                    return False
+                # Nothing moves any more: perhaps because workers have nothing.
+                self._fed_ns = 0
+        return True
 
-    def _feed(self) -> bool:
-        """Give workers what is there; whether there is something to look at again."""
+    def _pull(self) -> bool:
+        """Ask for what may take its time; whether there is something to look at again."""
         for worked in self._worked:
-            if not worked.finished:
+            if worked.waits_for_input and not worked.finished and not self._stopped:
                 worked.stream.feed()
         pumped = False
         for driver in self._drivers:
@@ -263,10 +283,18 @@ class Execution:
         if pumped:
             return True
         source = self._source
-        return source is not None and source.slow and (not self._drivers or self._hungry()) and source.pull()
+        return source is not None and source.slow and not self._stopped and self._hungry() and source.pull()
 
     def _hungry(self) -> bool:
-        return any(driver.scheduler.demand.hungry for driver in self._drivers)
+        """Whether the first stage with workers has one that is idle; True if there is no such stage."""
+        first = min(self._worked, key=lambda worked: worked.stage.number, default=None)
+        return first is None or first.stream.driver.scheduler.demand.hungry
+
+    def _tell(self) -> None:
+        """Warn of what workers have changed in vain."""
+        for driver in self._drivers:
+            if driver.lost_changes.untold:
+                driver.lost_changes.tell()
 
     def _wait(self) -> None:
         """Until a stage has something to do."""
@@ -279,6 +307,7 @@ class Execution:
         else:
             self._wait_for_bell()
         self._waited_ns = monotonic_ns() - begun
+        self._fed_ns = 0
 
     def _wanted(self) -> bool:
         return any(worked.wants_turn() for worked in self._worked)
@@ -293,74 +322,6 @@ class Execution:
                     return
         if bell.expected:
             bell.wait(WAIT_S)
-
-
-class _Source:
-    """Pulls records and barriers for a first link that does not do so itself."""
-
-    def __init__(self, iterator: Iterator[Any], head: Link, *, marks: bool) -> None:
-        self._iterator: Iterator[Any] | None = iterator
-        self._head = head
-        self._marks = marks
-        self._stride = 1
-        self.slow = False
-
-    def stop(self) -> None:
-        """Pull nothing more."""
-        if self._iterator is not None:
-            self._iterator = None
-            self._head.finish()
-
-    def pull(self) -> bool:
-        """Pull some, unless the first link has enough; whether anything was done."""
-        iterator, head = self._iterator, self._head
-        if iterator is None or head.full:
-            return False
-        if head.done:
-            self._iterator = None
-            return True
-        stride = min(self._stride, max(1, head.room))
-        items: list[Any] = []
-        begun = monotonic_ns()
-        error: BaseException | None = None
-        try:
-            items.extend(islice(iterator, stride))
-        except KeyboardInterrupt:
-            self._put(items)
-            raise
-        except BaseException as raised:
-            if deferral.raised_by_handler(raised):
-                raise
-            error = raised
-        taken = monotonic_ns() - begun
-        self.slow = taken > SLOW_PULL_NS
-        ended = len(items) < stride
-        self._stride = min(self._stride * 4, 1 << 16) if taken < SLOW_PULL_NS // 4 else max(1, self._stride // 4)
-        self._put(items)
-        if error is not None:
-            self._iterator = None
-            head.mark(Raised(error))
-        elif ended:
-            self._iterator = None
-            head.finish()
-        return True
-
-    def _put(self, items: list[Any]) -> None:
-        if not self._marks:
-            if items:
-                self._head.put(items)
-            return
-        values: list[Any] = []
-        for item in items:
-            if isinstance(item, Mark):
-                if values:
-                    self._head.put(values)
-                    values = []
-                self._head.mark(item)
-            else:
-                values.append(item)
-        if values:
-            self._head.put(values)
 
 
 def fused_of(plan: Plan, stage: Stage) -> Fused:

@@ -7,6 +7,7 @@ three calls and nothing else. Which step has raised is read from the line in the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 from allcores.system.tracebacks import HERE
@@ -53,7 +54,7 @@ class Fused:
         self.with_loaded = with_loaded
         self.__qualname__ = self.__name__ = name
         #: the compiled function
-        self.function = compiled(self.steps, with_loaded)
+        self.function = compiled(self.steps, with_loaded, name)
 
     @property
     def gives_lists(self) -> bool:
@@ -65,7 +66,7 @@ class Fused:
         return self.function(*arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return compiled, (self.steps, self.with_loaded)
+        return compiled, (self.steps, self.with_loaded, self.__name__)
 
 
 def gives_lists(steps: Sequence[FusedStep]) -> bool:
@@ -119,8 +120,8 @@ def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, 
     return "\n".join(lines) + "\n", places
 
 
-def compiled(steps: Sequence[FusedStep], with_loaded: bool) -> Callable[..., Any]:
-    """The function of several steps."""
+def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str) -> Callable[..., Any]:
+    """The function of several steps, by the name of their stage."""
     text, places = source_text(steps, with_loaded=with_loaded)
     texts = [step.text for step in steps]
 
@@ -131,13 +132,23 @@ def compiled(steps: Sequence[FusedStep], with_loaded: bool) -> Callable[..., Any
 
     names: dict[str, Any] = {f"f{number}": step.function for number, step in enumerate(steps)}
     names["name_step"] = name_step
-    names["__name__"] = __name__
+    # As if it stood in the module of the program's functions: by that a worker finds globals that these change in vain.
+    names.update(_module_of([step.function for step in steps if step.function is not None]))
     exec(compile(text, FILE, "exec"), names)
     function: Callable[..., Any] = names["fused"]
-    # For the one that looks whether a step changes globals in a worker: it finds the program's functions by this.
-    if steps[0].function is not None and len(steps) == 1:
-        function.__dict__["__wrapped__"] = steps[0].function
+    function.__qualname__ = name
     return function
+
+
+def _module_of(functions: list[Callable[..., Any]]) -> dict[str, Any]:
+    """Name and file of the module that is the program's own, if one is: the script, else the first that has a file."""
+    modules = [
+        {key: function.__globals__.get(key) for key in ("__name__", "__file__")}
+        for function in functions
+        if isinstance(function, FunctionType)
+    ]
+    script = [module for module in modules if module["__name__"] == "__main__"]
+    return (script or modules or [{"__name__": __name__, "__file__": None}])[0]
 
 
 def load_all(*loaders: tuple[Callable[..., Any], tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -162,6 +162,11 @@ class StageStream:
         return 0 if self._handed is None else self._handed.room
 
     @property
+    def pulls(self) -> bool:
+        """It pulls its input itself."""
+        return self._handed is None
+
+    @property
     def slow(self) -> bool:
         """Its own input was waited for the last time."""
         return self._input.slow
