@@ -251,8 +251,8 @@ class Execution:
             feeds = now - self._fed_ns > LOOK_NS
             moved = False
             for worked in self._worked:
-                if feeds and not worked.finished and not worked.waits_for_input:
-                    worked.stream.feed()
+                if feeds and not worked.waits_for_input:
+                    worked.feed()
                 moved = worked.drain() or moved
             if feeds:
                 self._fed_ns = now
@@ -275,8 +275,8 @@ class Execution:
     def _pull(self) -> bool:
         """Ask for what may take its time; whether there is something to look at again."""
         for worked in self._worked:
-            if worked.waits_for_input and not worked.finished and not self._stopped:
-                worked.stream.feed()
+            if worked.waits_for_input and not self._stopped:
+                worked.feed()
         pumped = False
         for driver in self._drivers:
             pumped = driver.backend.pump() or pumped

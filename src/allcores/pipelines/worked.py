@@ -54,8 +54,8 @@ class Worked(Link):
         self.given = self.failed = 0
         #: the largest number of records that wait and run; ns without one that runs, and up to when
         self.most_queued = self.idle_ns = 0
-        self._looked_ns = 0
-        self._was_idle = False
+        self._looked_ns = monotonic_ns()
+        self._was_idle = True
 
     def open(self, items: Iterable[Any] | None) -> None:
         """Begin; with what it pulls itself, if anything."""
@@ -99,6 +99,7 @@ class Worked(Link):
         """See Link."""
         self._count += len(values)
         self.stream.put(values)
+        self._note_queue()
 
     def mark(self, mark: Mark) -> None:
         """See Link."""
@@ -159,9 +160,18 @@ class Worked(Link):
         self._looked_ns = now
         stream = self.stream
         self._was_idle = stream.pulled == stream.settled
+        self._note_queue()
+
+    def _note_queue(self) -> None:
         queued = self.queued
         if queued > self.most_queued:
             self.most_queued = queued
+
+    def feed(self) -> None:
+        """Give workers what is there; what it pulls itself is waited for."""
+        if not self._finished:
+            self.stream.feed()
+            self._look()
 
     @property
     def queued(self) -> int:
@@ -181,6 +191,7 @@ class Worked(Link):
 
     def _end(self) -> None:
         """All is passed on."""
+        self._look()
         self._finished = True
         stream = self.stream
         whole = self._whole and not stream.stopped
