@@ -99,7 +99,7 @@ class Execution:
         shared = _shared_limits(limits or Limits(), max(1, len(stages)))
         for place, planned in enumerate(plan.pools):
             if any(stage.pool == place for stage in stages):
-                self._pools.append(self._resources.enter_context(_pool(planned, shared, options)))
+                self._pools.append(self._resources.enter_context(open_pool(planned, shared, options)))
             else:
                 self._pools.append(None)
 
@@ -333,7 +333,8 @@ def fused_of(plan: Plan, stage: Stage) -> Fused:
     return Fused(steps, name=stage.name, with_loaded=bool(plan.pools[stage.pool].loaders))
 
 
-def _pool(planned: PlannedPool, limits: Limits, options: dict[str, Any]) -> Pool:
+def open_pool(planned: PlannedPool, limits: Limits, options: dict[str, Any]) -> Pool:
+    """The workers of a plan, with further options of `Pool`."""
     if planned.loaders:
         options = {**options, "preload": load_all, "preload_args": planned.loaders}
     if planned.on != "processes":

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.limits import Limits, Retry, check_workers
@@ -30,6 +30,10 @@ from allcores.pipelines.steps import (
 )
 from allcores.system.cores import core_budget
 from allcores.system.tracebacks import hide, hiding
+
+if TYPE_CHECKING:
+    from allcores.pipelines.run import PipelineResult
+    from allcores.runs.options import Journal
 
 
 class Pipeline:
@@ -401,6 +405,48 @@ class Pipeline:
         made = self.plan(workers=workers, backend=backend)
         execution = Execution(made, _records(source), limits=limits, pool_options=pool_options, marks=True)
         return RecordStream(execution, _as_outcomes(iter(execution)))
+
+    @hiding
+    def run(
+        self,
+        source: Any,
+        *,
+        journal: Journal | bool = True,
+        workers: int | None = None,
+        backend: On = "processes",
+        limits: Limits | None = None,
+        **pool_options: Any,
+    ) -> PipelineResult:
+        """A source through the pipeline into its outputs, so that it can go on after anything; outputs appear whole.
+
+        With a journal, what came of each item of the source is kept, and what steps hold in between (half a batch, a
+        sum, what was seen) as well, some ten times a second. So a run that was killed anywhere goes on, and its outputs
+        are those of one that was not, byte for byte, with any number of workers.
+
+        Args:
+            source: A path (.jsonl, .csv, .parquet, lines), a pattern or folder of files, or anything that can be
+                iterated.
+            journal: True keeps a journal with its defaults, a `Journal` says how, False keeps none.
+            workers: As for `imap`.
+            backend: As for `imap`.
+            limits: As for `imap`.
+            **pool_options: As for `imap`.
+
+        Returns:
+            How many items of the source have an outcome, and what each stage did.
+
+        Raises:
+            UsageError: The pipeline does not end with `write`, or an output cannot be written.
+            RunChanged: Steps, options or input are not those of the run that is resumed.
+            RunInUse: Another process goes on with that run.
+            RunNotFound: There is no run of the name that `journal` asks for.
+            JournalError: The journal, or an output, cannot be read or written.
+            Exception: What a step whose `on_error` is "raise", or the source, has raised. What is done is kept.
+        """
+        from allcores.pipelines.run import run
+
+        made = self.plan(workers=workers, backend=backend)
+        return run(self._steps, made, source, journal=journal, limits=limits, pool_options=pool_options)
 
     def _check_streamed(self, method: str) -> None:
         if self.ends:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from allcores.formatting import counted
-from allcores.pipelines.steps import InlineStep, On, StageOptions, Step, TeeStep, WorkerStep, WriteStep, one_line
+from allcores.pipelines.steps import InlineStep, On, StageOptions, Step, WorkerStep, WriteStep, one_line
 from allcores.system.plain_record import record
 
 #: place of the pool that stages share who ask for no workers of their own
@@ -224,6 +224,10 @@ class _Planner:
         sink: Any = None
         group: list[WorkerStep] = []
         for step in steps:
+            if isinstance(step, WriteStep):
+                # Rows are encoded where the records are made, or where all workers share it.
+                sink = step.sink
+                step = WorkerStep("map", sink.wrap(_unchanged), "write", None)
             if isinstance(step, WorkerStep) and (not group or _joins(group, step)):
                 group.append(step)
                 continue
@@ -234,15 +238,13 @@ class _Planner:
                 group = [step]
             elif isinstance(step, InlineStep):
                 stages.append(Stage(self._next(), "inline", step.kind, (step,), side))
-            elif isinstance(step, TeeStep):
+            else:
                 number = self._next()
                 lines = []
                 for each in step.sides:
                     self._sides += 1
                     lines.append(self.line(each, self._sides))
                 stages.append(Stage(number, "tee", "tee", (step,), side, lines=tuple(lines)))
-            else:
-                sink = step.sink
         if group:
             stages.append(self._pool_stage(group, side))
         return Line(tuple(stages), sink, side)
@@ -265,6 +267,10 @@ class _Planner:
                 loaders.append((step.preload, step.preload_args))
         name = " → ".join(step.name for step in group if step.function is not None) or group[0].name
         return Stage(self._next(), "pool", name, tuple(group), side, pool, options)
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _joins(group: list[WorkerStep], step: WorkerStep) -> bool:

@@ -1,0 +1,277 @@
+"""What `Pipeline.run` does: a source through a pipeline into its outputs, with a journal, and without one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from allcores.errors import RunChanged, UsageError
+from allcores.limits import Limits
+from allcores.outcome import Outcome
+from allcores.pipelines.execution import fused_of, open_pool
+from allcores.pipelines.identity import functions_of, identity_of
+from allcores.pipelines.plan import Plan
+from allcores.pipelines.source_outcomes import HeldStages, SourceOutcomes
+from allcores.pipelines.steps import Step
+from allcores.runs.base import OutcomeStream
+from allcores.runs.options import Journal, OnError, RunResult
+from allcores.runs.remaining_in_order import RemainingInOrder
+from allcores.runs.rows_outcome import RowsOutcome
+from allcores.runs.run import without_journal
+from allcores.runs.session import RunSession
+from allcores.runs.spec import RunHooks, RunSpec
+from allcores.sinks.base import WholeSink
+from allcores.sinks.destination import check_inputs_survive
+from allcores.sinks.json_lines import JsonLinesFile
+from allcores.sinks.many_rows import ManyRows, RowsFunction
+from allcores.sources.open import source_of
+
+if TYPE_CHECKING:
+    from allcores.pool.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineResult(RunResult):
+    """What became of a run of a pipeline. Its figures are of items of the source; see `RunResult`.
+
+    An item counts as failed if anything that came of it did; the rows of it that were made are in the output.
+    """
+
+
+class PipelineWork:
+    """A pipeline, a source and outputs, looked at and ready to run: what a run needs to know, and what it maps with.
+
+    Args:
+        steps: The last one is `write`.
+        plan: Of the steps.
+        source: A path or pattern as for `allcores.run`, or anything that can be iterated.
+        limits: As for `Pipeline.imap`, and the following.
+        request: What was asked for, so that it can be asked again.
+
+    Raises:
+        UsageError: It leads nowhere, or an output cannot be written, has no place for failures, or would cost an input.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        plan: Plan,
+        source: Any,
+        *,
+        limits: Limits | None = None,
+        pool_options: dict[str, Any] | None = None,
+        request: dict[str, Any] | None = None,
+    ) -> None:
+        if plan.line.sink is None:
+            raise UsageError("the pipeline leads nowhere: end it with write(...), or read what comes out with imap()")
+        self.plan = plan
+        self.source = source_of(source)
+        self._limits = limits
+        self._pool_options = pool_options or {}
+        held = HeldStages(self.plan)
+        records = any(stage.options.on_error == "record" for stage in self.plan.stages)
+        sink = ManyRows(_recording(self.plan.line.sink, records), [side.sink for side in self.plan.sides])
+        functions = list(functions_of(steps))
+        for output in sink.outputs:
+            check_inputs_survive(output.path, (), *functions)
+        alone = self._alone()
+        policy: OnError = "skip"
+        if alone is not None:
+            found = self.plan.line.stages[0].options.on_error
+            assert isinstance(found, str)
+            policy = found
+        self.spec = RunSpec(
+            alone or _never_called,
+            self.source,
+            _Lines(sink),
+            policy,
+            request=request or {},
+            in_order=bool(held),
+            stops_at=None if alone is not None else _ends,
+            identified=identity_of(steps),
+            **self._stage_options(alone is not None),
+        )
+        self.spec.check()
+        #: what maps
+        self.pool: PipelinePool = (
+            _Alone(self.plan, limits, self._pool_options)
+            if alone is not None
+            else _Stages(self.plan, held, limits, self._pool_options)
+        )
+
+    def _alone(self) -> Callable[..., Any] | None:
+        """The function that does it all, if it is one stage of workers: then nothing has to be kept in order."""
+        stages = self.plan.line.stages
+        if len(stages) != 1 or stages[0].kind != "pool" or callable(stages[0].options.on_error):
+            return None
+        fused = fused_of(self.plan, stages[0])
+        return RowsFunction(fused, str) if fused.gives_lists else fused
+
+    def _stage_options(self, alone: bool) -> dict[str, Any]:
+        if not alone:
+            return {}
+        options = self.plan.line.stages[0].options
+        return {"timeout": options.timeout, "retries": options.retries, "chunk": options.chunk}
+
+
+class PipelinePool:
+    """What a run maps a pipeline with: a `RunPool`, and a context manager."""
+
+    def __enter__(self) -> PipelinePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def outcomes(self) -> Callable[..., OutcomeStream[Outcome[Any]]]:
+        """See `RunPool`."""
+        raise NotImplementedError
+
+
+class _Stages(PipelinePool):
+    """Several stages, one execution for each map."""
+
+    def __init__(self, plan: Plan, held: HeldStages, limits: Limits | None, pool_options: dict[str, Any]) -> None:
+        self._plan = plan
+        self._held = held
+        self._limits = limits
+        self._pool_options = pool_options
+
+    @property
+    def outcomes(self) -> Callable[..., OutcomeStream[Outcome[Any]]]:
+        return self._open
+
+    def _open(self, function: Callable[..., Any], items: Iterable[Any], **options: Any) -> SourceOutcomes:
+        if isinstance(items, RemainingInOrder) and self._held.to_restore(items.state) is None:
+            sentence = (
+                "the steps that hold something from record to record are others than those that the run began with"
+            )
+            raise RunChanged(
+                f"{sentence}: it cannot go on with them; begin anew without resume", differences=(sentence,)
+            )
+        return SourceOutcomes(
+            self._plan,
+            items,
+            held=self._held,
+            limits=self._limits,
+            pool_options=self._pool_options,
+        )
+
+
+class _Alone(PipelinePool):
+    """One stage of workers."""
+
+    def __init__(self, plan: Plan, limits: Limits | None, pool_options: dict[str, Any]) -> None:
+        self._plan = plan
+        self._limits = limits
+        self._pool_options = pool_options
+        self._stack = contextlib.ExitStack()
+        self._pool: Pool | None = None
+
+    def __enter__(self) -> PipelinePool:
+        (stage,) = self._plan.line.stages
+        self._pool = self._stack.enter_context(
+            open_pool(self._plan.pools[stage.pool], self._limits or Limits(), self._pool_options)
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def outcomes(self) -> Callable[..., OutcomeStream[Outcome[Any]]]:
+        return self._open
+
+    def _open(self, function: Callable[..., Any], items: Iterable[Any], **options: Any) -> OutcomeStream[Outcome[Any]]:
+        assert self._pool is not None
+        return _Named(self._pool.outcomes(function, items, **options), self._plan)
+
+
+class _Named:
+    """The outcomes of a stage that is alone; failures say of which stage they are."""
+
+    def __init__(self, stream: Any, plan: Plan) -> None:
+        self._stream = stream
+        (self._stage,) = plan.line.stages
+
+    def __iter__(self) -> Any:
+        return map(self._named, self._stream)
+
+    def _named(self, outcome: Outcome[Any]) -> Outcome[Any]:
+        if outcome.error is None:
+            return outcome
+        stage = self._stage
+        fields = (getattr(outcome, name) for name in Outcome.__match_args__)
+        return RowsOutcome(*fields, extra={"stage": stage.number, "stage_name": stage.name})
+
+    def __enter__(self) -> _Named:
+        self._stream.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stream.__exit__(*error)
+
+    def stop(self) -> None:
+        self._stream.stop()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Lines(ManyRows):
+    """Outputs of a pipeline whose stages make lines: nothing has to be made of what comes out of them."""
+
+    def __init__(self, sink: ManyRows) -> None:
+        super().__init__(sink.sink, sink.sides)
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
+        return function
+
+
+def run(
+    steps: Sequence[Step],
+    plan: Plan,
+    source: Any,
+    *,
+    journal: Journal | bool,
+    limits: Limits | None,
+    pool_options: dict[str, Any],
+) -> PipelineResult:
+    """See `Pipeline.run`."""
+    work = PipelineWork(steps, plan, source, limits=limits, pool_options=pool_options)
+    with work.pool as pool:
+        if journal is False:
+            result = without_journal(pool, work.spec, RunHooks())
+        else:
+            with RunSession(work.spec, Journal() if journal is True else journal) as opened:
+                result = opened.work(pool, RunHooks())
+        return as_pipeline_result(result)
+
+
+def as_pipeline_result(result: RunResult) -> PipelineResult:
+    """The result of a run, as that of a pipeline."""
+    return PipelineResult(**{field.name: getattr(result, field.name) for field in dataclasses.fields(RunResult)})
+
+
+def _recording(sink: WholeSink, records: bool) -> WholeSink:
+    """The output as it has to be if failures are recorded."""
+    if not records or sink.takes_failures:
+        return sink
+    if type(sink) is JsonLinesFile:
+        return JsonLinesFile(sink.path, records=True)
+    raise UsageError(
+        f"on_error='record' of a stage writes failures as records, for which {sink.path} has no place: write to a"
+        " .jsonl file, or skip failures and export them afterwards (allcores runs failures)"
+    )
+
+
+def _ends(outcome: Outcome[str]) -> bool:
+    return bool(getattr(outcome, "ends", False))
+
+
+def _never_called(item: Any) -> Any:
+    raise NotImplementedError
