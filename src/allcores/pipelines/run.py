@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import RunChanged, UsageError
 from allcores.limits import Limits
 from allcores.outcome import Outcome
-from allcores.pipelines.execution import fused_of, open_pool
+from allcores.pipelines.execution import Execution, fused_of, open_pool
 from allcores.pipelines.identity import functions_of, identity_of
 from allcores.pipelines.plan import Plan
 from allcores.pipelines.source_outcomes import HeldStages, SourceOutcomes
+from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import Step
 from allcores.runs.base import OutcomeStream
 from allcores.runs.options import Journal, OnError, RunResult
@@ -26,7 +27,7 @@ from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sinks.base import WholeSink
 from allcores.sinks.destination import check_inputs_survive
 from allcores.sinks.json_lines import JsonLinesFile
-from allcores.sinks.many_rows import ManyRows, RowsFunction
+from allcores.sinks.many_rows import ROW, ManyRows, RowsFunction
 from allcores.sources.open import source_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ class PipelineResult(RunResult):
     """What became of a run of a pipeline. Its figures are of items of the source; see `RunResult`.
 
     An item counts as failed if anything that came of it did; the rows of it that were made are in the output.
+
+    Attributes:
+        stages: What each stage did in this session.
     """
+
+    stages: tuple[StageStatistics, ...] = ()
 
 
 class PipelineWork:
@@ -131,6 +137,10 @@ class PipelinePool:
         """See `RunPool`."""
         raise NotImplementedError
 
+    def statistics(self) -> tuple[StageStatistics, ...]:
+        """What each stage has done so far, in the last map. Any thread may ask."""
+        raise NotImplementedError
+
 
 class _Stages(PipelinePool):
     """Several stages, one execution for each map."""
@@ -140,10 +150,17 @@ class _Stages(PipelinePool):
         self._held = held
         self._limits = limits
         self._pool_options = pool_options
+        self._execution: Execution | None = None
 
     @property
     def outcomes(self) -> Callable[..., OutcomeStream[Outcome[Any]]]:
         return self._open
+
+    def statistics(self) -> tuple[StageStatistics, ...]:
+        return () if self._execution is None else self._execution.statistics()
+
+    def _opened(self, execution: Execution) -> None:
+        self._execution = execution
 
     def _open(self, function: Callable[..., Any], items: Iterable[Any], **options: Any) -> SourceOutcomes:
         if isinstance(items, RemainingInOrder) and self._held.to_restore(items.state) is None:
@@ -159,6 +176,7 @@ class _Stages(PipelinePool):
             held=self._held,
             limits=self._limits,
             pool_options=self._pool_options,
+            opened=self._opened,
         )
 
 
@@ -171,6 +189,7 @@ class _Alone(PipelinePool):
         self._pool_options = pool_options
         self._stack = contextlib.ExitStack()
         self._pool: Pool | None = None
+        self._named = _Named(plan)
 
     def __enter__(self) -> PipelinePool:
         (stage,) = self._plan.line.stages
@@ -188,21 +207,53 @@ class _Alone(PipelinePool):
 
     def _open(self, function: Callable[..., Any], items: Iterable[Any], **options: Any) -> OutcomeStream[Outcome[Any]]:
         assert self._pool is not None
-        return _Named(self._pool.outcomes(function, items, **options), self._plan)
+        return self._named.over(self._pool.outcomes(function, items, **options))
+
+    def statistics(self) -> tuple[StageStatistics, ...]:
+        if self._pool is None:
+            return ()
+        found = self._pool.statistics()
+        (stage,) = self._plan.line.stages
+        failed = found.failed + found.timed_out + found.workers_lost
+        return (
+            StageStatistics(
+                stage=stage.number,
+                name=stage.name,
+                runs_in=self._plan.place_text(stage),
+                side=0,
+                taken=found.ok + failed + found.items_in_flight,
+                given=self._named.rows,
+                failed=failed,
+                queued=found.items_in_flight,
+                most_queued=found.items_in_flight,
+                seconds=found.busy_seconds,
+                share=1.0,
+                idle=0.0,
+            ),
+        )
 
 
 class _Named:
     """The outcomes of a stage that is alone; failures say of which stage they are."""
 
-    def __init__(self, stream: Any, plan: Plan) -> None:
-        self._stream = stream
+    def __init__(self, plan: Plan) -> None:
         (self._stage,) = plan.line.stages
+        self._stream: Any = None
+        #: that came out, over all maps
+        self.rows = 0
+
+    def over(self, stream: Any) -> _Named:
+        """Of this map from now on."""
+        self._stream = stream
+        return self
 
     def __iter__(self) -> Any:
-        return map(self._named, self._stream)
+        return map(self._looked_at, self._stream)
 
-    def _named(self, outcome: Outcome[Any]) -> Outcome[Any]:
+    def _looked_at(self, outcome: Outcome[Any]) -> Outcome[Any]:
         if outcome.error is None:
+            line = outcome.value
+            self.rows += line.count(ROW) + 1 if line else 0
             return outcome
         stage = self._stage
         fields = (getattr(outcome, name) for name in Outcome.__match_args__)
@@ -249,12 +300,13 @@ def run(
         else:
             with RunSession(work.spec, Journal() if journal is True else journal) as opened:
                 result = opened.work(pool, RunHooks())
-        return as_pipeline_result(result)
+        return as_pipeline_result(result, pool.statistics())
 
 
-def as_pipeline_result(result: RunResult) -> PipelineResult:
+def as_pipeline_result(result: RunResult, stages: tuple[StageStatistics, ...]) -> PipelineResult:
     """The result of a run, as that of a pipeline."""
-    return PipelineResult(**{field.name: getattr(result, field.name) for field in dataclasses.fields(RunResult)})
+    fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(RunResult)}
+    return PipelineResult(**fields, stages=stages)
 
 
 def _recording(sink: WholeSink, records: bool) -> WholeSink:

@@ -56,9 +56,10 @@ class HeldStages:
     def __bool__(self) -> bool:
         return bool(self._stages)
 
-    def state(self, barrier: Barrier) -> State:
-        """What a barrier has taken along."""
-        assert barrier.states is not None
+    def state(self, barrier: Barrier) -> State | None:
+        """What a barrier has taken along; None: nothing, or not all, because a stage of a side has ended before."""
+        if barrier.states is None or any(stage.number not in barrier.states for stage, _ in self._stages):
+            return None
         parts: dict[int, bytes] = {_STEPS: self._texts}
         added: dict[int, bytes] = {}
         for place, (stage, grows) in enumerate(self._stages, 1):
@@ -109,7 +110,7 @@ class SourceOutcomes:
         self._began = self._next_index = 0
         self._state_at = monotonic() + STATE_S
         self._execution = Execution(
-            plan, self._numbered(), limits=limits, pool_options=pool_options, marks=True, states=states or None
+            plan, self._numbered(), limits=limits, pool_options=pool_options, barriers=True, states=states or None
         )
         opened(self._execution)
 
@@ -181,8 +182,8 @@ class SourceOutcomes:
                     break  # in its place: what comes behind it is not wanted
                 continue
             if barrier is not None:
-                if barrier.states is not None and self._remaining is not None:
-                    state = self._held.state(barrier)
+                state = self._held.state(barrier)
+                if state is not None and self._remaining is not None:
                     size = sum(map(len, (*state.parts.values(), *state.added.values())))
                     self._state_at = max(self._state_at, monotonic() + size / STATE_BYTES)
                     self._remaining.take(state)

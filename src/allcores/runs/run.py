@@ -98,8 +98,7 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
         failed: OSError | None = None
         try:
             if work.sink.looks_twice:
-                kept, log = _spooled(live, stack)
-                entries = lambda: (each if isinstance(each, Lost) else _block_of(log.read(each)) for each in kept)  # noqa: E731
+                entries = _spooled(live, stack)
             else:
                 entries = lambda: live  # noqa: E731
             work.sink.publish(entries, mark=secrets.token_hex(4), sync=True)
@@ -176,15 +175,23 @@ def _block_of(record: Record) -> Block:
     return Block(record.start, record.count, record.lines, record.details)
 
 
-def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> tuple[list[Row | Lost], Log]:
-    """Blocks in a file without a name, and items that were lost, for a sink that looks at them more than once."""
+def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> Callable[[], Iterator[Block | Lost]]:
+    """Entries in a file without a name, for a sink that looks at them more than once."""
     with tempfile.TemporaryFile(prefix="allcores-") as file:
         log = Log("a temporary file", 0, descriptor=os.dup(file.fileno()))
     stack.callback(log.close)
-    kept: list[Row | Lost] = []
+    rows: list[tuple[Row, bool]] = []
     for entry in live:
         if isinstance(entry, Block):
-            kept += log.append([Record(entry.start, entry.count, entry.lines, entry.details)])
+            record = Record(entry.start, entry.count, entry.lines, entry.details)
         else:
-            kept.append(entry)
-    return kept, log
+            record = Record(entry.index, 1, json.dumps(entry.record).encode() + b"\n")
+        (row,) = log.append([record])
+        rows.append((row, isinstance(entry, Block)))
+
+    def entries() -> Iterator[Block | Lost]:
+        for row, returned in rows:
+            record = log.read(row)
+            yield _block_of(record) if returned else Lost(record.start, json.loads(record.lines))
+
+    return entries

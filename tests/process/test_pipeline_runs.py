@@ -1,0 +1,163 @@
+"""Pipelines that are run, and killed wherever they are: resumed, their outputs are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from tests.process import piped
+from tests.process.warm import Interpreter
+
+import allcores
+from allcores.failpoints import RUN
+
+ITEMS = 400
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(Path(piped.__file__), tmp_path)
+    (tmp_path / "in.txt").write_text("".join(f"{n}\n" for n in range(ITEMS)))
+    return tmp_path
+
+
+@contextlib.contextmanager
+def program_in(folder: Path) -> Iterator[ModuleType]:
+    """The program as a module of this process, under the name that it has as a script."""
+    sys.path.insert(0, str(folder))
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield importlib.import_module("piped")
+    finally:
+        os.chdir(here)
+        sys.path.remove(str(folder))
+        sys.modules.pop("piped", None)
+        importlib.invalidate_caches()
+
+
+def finish(folder: Path, chain: str, **settings: Any) -> allcores.RunResult:
+    """A session that is left in peace, in this process."""
+    with program_in(folder) as program:
+        result: allcores.RunResult = program.run(chain=chain, **settings)
+        return result
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """All that was published."""
+    return {name: (folder / name).read_bytes() for name in piped.OUTPUTS if (folder / name).exists()}
+
+
+def left_over(folder: Path) -> set[str]:
+    """What is there besides what belongs there."""
+    return set(os.listdir(folder)) - {"in.txt", "piped.py", "runs", "__pycache__", *piped.OUTPUTS}
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """Of each chain the outputs of a run that nobody disturbs, without a journal."""
+    found = {}
+    for chain in piped.CHAINS:
+        folder = tmp_path_factory.mktemp("wanted")
+        shutil.copy(Path(piped.__file__), folder)
+        (folder / "in.txt").write_text("".join(f"{n}\n" for n in range(ITEMS)))
+        finish(folder, chain, journal=False)
+        found[chain] = outputs(folder)
+        assert found[chain]["out.jsonl"]
+    return found
+
+
+Wanted = dict[str, dict[str, bytes]]
+
+
+@pytest.mark.parametrize("chain", piped.CHAINS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_outputs_are_the_same_with_any_workers(folder: Path, wanted: Wanted, chain: str, workers: int) -> None:
+    """In processes, with a journal, states and all."""
+    result = finish(folder, chain, backend="processes", workers=workers)
+    assert outputs(folder) == wanted[chain]
+    assert result.items == (ITEMS if chain != "islice" else result.items) and not left_over(folder)
+
+
+#: where a function of each chain may kill the program: its name, and the number of the row that it has then
+STAGES = [
+    ("alone", "parse"), ("stages", "parse"), ("stages", "last"), ("batch", "parse"), ("batch", "summed"),
+    ("batch", "last"), ("weighed", "summed"), ("group_by", "grouped"), ("window", "of_window"),
+    ("enumerate", "numbered"), ("distinct", "last"), ("scan", "parse"), ("islice", "last"), ("replaced", "numbered"),
+    ("tee", "summed"), ("tee", "of_window"), ("tee of stages", "last"), ("all", "summed"), ("all", "numbered"),
+    ("all", "grouped"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("chain", "function"), STAGES)
+@pytest.mark.slow
+def test_killed_in_each_stage(warm: Interpreter, folder: Path, wanted: Wanted, chain: str, function: str) -> None:
+    """By a row of that stage, in workers; what is resumed has another number of them."""
+    numbers = {"distinct": 149, "islice": 299, "window": 287, "all": 113}
+    at = numbers.get(chain, 311)
+    killed = 0
+    for number in range(at, at + 80):
+        told = {"chain": chain, "backend": "processes", "workers": 2, "kill_at": [function, number]}
+        done = warm.script(folder / "piped.py", json.dumps(told), folder=folder)
+        if done.code == -signal.SIGKILL:
+            killed += 1
+            assert not outputs(folder)
+            break
+        assert done.code == 0, done.err
+        shutil.rmtree(folder / "runs")
+        for name in outputs(folder):
+            (folder / name).unlink()
+    assert killed
+    finish(folder, chain)
+    assert outputs(folder) == wanted[chain]
+    assert not left_over(folder)
+
+
+@pytest.mark.parametrize("chain", piped.CHAINS)
+@pytest.mark.slow
+def test_killed_at_moments_of_a_commit(warm: Interpreter, folder: Path, wanted: Wanted, chain: str) -> None:
+    """Again and again, each time a little further; the last session is left in peace."""
+    chance = random.Random(chain)
+    sessions = 0
+    for _ in range(6):
+        point = chance.choice([each for each in RUN if each.startswith(("log.", "commit.", "checkpoint."))])
+        often = 0 if point.startswith("checkpoint") else chance.randrange(3, 8)
+        told = {"chain": chain, "kill": [point, often], "state_s": chance.choice([0.0, 0.01]), "pause": 0.001}
+        done = warm.script(folder / "piped.py", json.dumps(told), folder=folder)
+        assert done.code in (0, -signal.SIGKILL), done.err
+        sessions += done.code != 0
+        if done.code == 0:
+            break
+        assert outputs(folder) in ({}, wanted[chain])  # after the end there is a commit as well
+    result = finish(folder, chain)
+    assert outputs(folder) == wanted[chain]
+    assert sessions and not left_over(folder)
+    assert result.items == (ITEMS if chain != "islice" else result.items)
+
+
+@pytest.mark.parametrize("point", [each for each in RUN if each.startswith(("publish", "finish"))])
+@pytest.mark.slow
+def test_killed_while_outputs_are_published(warm: Interpreter, folder: Path, wanted: Wanted, point: str) -> None:
+    """Each output is there whole or not at all; that of the pipeline itself comes last."""
+    for passed in range(3):
+        told = {"chain": "tee", "kill": [point, passed]}
+        done = warm.script(folder / "piped.py", json.dumps(told), folder=folder)
+        if done.code == 0:
+            break
+        assert done.code == -signal.SIGKILL, done.err
+        found = outputs(folder)
+        assert all(wanted["tee"][name] == content for name, content in found.items())
+        assert "out.jsonl" not in found or len(found) == 3
+    finish(folder, "tee")
+    assert outputs(folder) == wanted["tee"] and not left_over(folder)
