@@ -134,6 +134,7 @@ def test_killed_at_moments_of_a_commit(warm: Interpreter, folder: Path, wanted: 
         point = chance.choice([each for each in RUN if each.startswith(("log.", "commit.", "checkpoint."))])
         often = 0 if point.startswith("checkpoint") else chance.randrange(3, 8)
         told = {"chain": chain, "kill": [point, often], "state_s": chance.choice([0.0, 0.01]), "pause": 0.001}
+        told["journal"] = {"fsync": "commit"}
         done = warm.script(folder / "piped.py", json.dumps(told), folder=folder)
         assert done.code in (0, -signal.SIGKILL), done.err
         sessions += done.code != 0
