@@ -15,7 +15,7 @@ from benchmarks.rows import Row, in_turn
 from benchmarks.settings import Settings
 
 
-def _status_mb(field: str) -> float:
+def status_mb(field: str) -> float:
     """A line of /proc/self/status in MB (10^6 bytes)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
@@ -23,7 +23,7 @@ def _status_mb(field: str) -> float:
     raise LookupError(field)
 
 
-def _forget_peak() -> bool:
+def forget_peak() -> bool:
     """Set the peak (VmHWM) back to the present size; False where the kernel does not allow it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -36,18 +36,18 @@ def growth_mb(contender: Contender, items: int, task: str) -> float:
     """MB by which this process grew at its largest, over the stream of `items` small items."""
     fn = getattr(tasks, task)
     assert sum(contender.stream(tasks.add_one, iter(range(1_000)), 64)) == 500_500, "wrong results"
-    exact = _forget_peak()
-    before = _status_mb("VmRSS")
+    exact = forget_peak()
+    before = status_mb("VmRSS")
     largest = before
     total = 0
     results: Iterator[int] = contender.stream(fn, (number for number in range(items)), 64)
     for position, result in enumerate(results):
         total += result
         if position % 50_000 == 0:
-            largest = max(largest, _status_mb("VmRSS"))
+            largest = max(largest, status_mb("VmRSS"))
     assert total == items * (items + 1) // 2, "wrong results"
     if exact:
-        largest = max(largest, _status_mb("VmHWM"))
+        largest = max(largest, status_mb("VmHWM"))
     return largest - before
 
 
@@ -63,12 +63,12 @@ def stalled_mb(contender: Contender, seconds: float) -> dict[str, float]:
                 return
             yield number
 
-    _forget_peak()
-    before = _status_mb("VmRSS")
+    forget_peak()
+    before = status_mb("VmRSS")
     results = contender.stream(tasks.add_one, endless(), 64)
     next(results)
     time.sleep(seconds)
-    return {"mb": _status_mb("VmRSS") - before, "pulled": float(pulled)}
+    return {"mb": status_mb("VmRSS") - before, "pulled": float(pulled)}
 
 
 def _fewer(row: Row, items: int) -> None:

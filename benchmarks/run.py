@@ -42,6 +42,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "timeline": ("timeline",),
     "imports": ("import",),
     "crimes": ("crimes",),
+    "pipelines": ("pipelines", "pipelines-memory"),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
     "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),
