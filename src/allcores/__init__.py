@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from allcores.limits import Limits, Retry
     from allcores.monitoring import LiveView, ProgressBar
     from allcores.outcome import AnyOutcome, Kind, Outcome
-    from allcores.pipelines.pipeline import Pipeline
+    from allcores.pipelines.pipeline import Pipeline, RecordStream
+    from allcores.pipelines.statistics import StageStatistics
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
     from allcores.pool.default_pool import (
@@ -86,7 +87,8 @@ _HOMES = {
     "advisor.tuning.tune": ("tune",),
     "advisor.tuning.tuning": ("Tuning",),
     "cache.options": ("Cache", "CacheStatistics"),
-    "pipelines.pipeline": ("Pipeline",),
+    "pipelines.pipeline": ("Pipeline", "RecordStream"),
+    "pipelines.statistics": ("StageStatistics",),
     "pool.actor": ("Actor",),
     "pool.async_stream": ("AsyncStream",),
     "system.cores": ("Budget", "core_budget"),
@@ -181,6 +183,7 @@ __all__ = [
     "PoolBusy",
     "PoolClosed",
     "ProgressBar",
+    "RecordStream",
     "RemoteError",
     "Retry",
     "RunChanged",
@@ -190,6 +193,7 @@ __all__ = [
     "SetupError",
     "SharedBytes",
     "SliceError",
+    "StageStatistics",
     "Statistics",
     "Stream",
     "TaskCancelled",

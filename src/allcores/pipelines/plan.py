@@ -123,7 +123,7 @@ class Plan:
         shown = [
             "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[3]]) for row in rows
         ]
-        return "\n".join(text.rstrip() for text in shown) + "\n"
+        return "\n".join(text.rstrip() for text in shown)
 
 
 def _steps_text(stage: Stage) -> str:
