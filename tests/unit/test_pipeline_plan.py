@@ -117,8 +117,10 @@ def test_sides_have_numbers_and_stages_of_their_own(tmp_path: Path) -> None:
         (2, "tee", 0),
         (3, "f", 1),
         (4, "tee", 1),
-        (5, "g", 2),
-        (6, "g", 0),
+        (5, "g → write", 2),
+        (6, "write", 1),
+        (7, "write", 3),
+        (8, "g", 0),
     ]
     assert [(line.side, Path(line.sink.path).name) for line in made.sides] == [
         (1, "outer.jsonl"),
@@ -221,9 +223,10 @@ def test_explain_names_everything(tmp_path: Path) -> None:
     text = pipeline.explain("chat/*.jsonl", workers=3)
     assert text == (
         "source  chat/*.jsonl\n"
-        "stage  name   runs in                steps\n"
-        "1      f → g  3 processes, shared    .map(f).filter(g)  [fused, timeout 2 s, retries 1]\n"
-        "2      batch  the program, in order  .batch(64, by=len)\n"
-        "3      embed  1 thread, its own      .map(embed).unbatch()  [fused, on error skip, chunks of 1]\n"
-        f"end           the program, in order  write({tmp_path}/out.csv)"
+        "stage  name           runs in                steps\n"
+        "1      f → g          3 processes, shared    .map(f).filter(g)  [fused, timeout 2 s, retries 1]\n"
+        "2      batch          the program, in order  .batch(64, by=len)\n"
+        "3      embed → write  1 thread, its own      .map(embed).unbatch().map(write)"
+        "  [fused, on error skip, chunks of 1]\n"
+        f"end                   the program, in order  write({tmp_path}/out.csv)"
     )
