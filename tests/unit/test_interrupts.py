@@ -59,8 +59,8 @@ PLACES: list[tuple[Any, str, Callable[..., Any]]] = [
     (RunSession, "_open", lambda *_: twice()),
     (RunSession, "_publish", lambda *_: twice()),
     (RunSession, "_publish", raising(lambda: InternalError("a mistake; please report it"))),
-    (runner._Runner, "_pool", raising(lambda: BrokenPool("no workers"))),
-    (runner._Runner, "summary", lambda *_: twice()),
+    (runner.Runner, "pool_of", raising(lambda: BrokenPool("no workers"))),
+    (runner.Runner, "summary", lambda *_: twice()),
     (runner, "Recorder", raising(lambda: RuntimeError("made of it"))),
 ]
 

@@ -99,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cache.options",
         "jobs",
         "nlp",
+        "pipelines",
         "web",
         "monitoring",
         "pool",

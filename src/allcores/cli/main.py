@@ -25,6 +25,7 @@ class _LateCommands(click.Group):
         "cache": "Results that are kept (`cache=` in Python): list them by function, or remove them.",
         "doctor": "Show what this machine gives: cores, memory, start methods, limits, versions, and why.",
         "jobs": "Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.",
+        "pipe": "Take INPUT through a pipeline, on all cores.",
         "profile": "Run SCRIPT, sampled; say which of its loops could be maps, and what that would give.",
         "report": "Show where the cores' time went.",
         "run": "Call FUNCTION with each item of INPUT, on all cores.",

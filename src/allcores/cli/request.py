@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
@@ -74,6 +74,9 @@ class RunOptions:
     batch: int | Literal["auto"] | None = None
     tuned: bool = False
     depth: int | None = None
+
+
+Options = TypeVar("Options", bound=RunOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,8 @@ def functions_of(options: RunOptions) -> Functions:
     return Functions(function, preload, setup)
 
 
-def _check_journal(options: RunOptions) -> None:
+def check_journal(options: RunOptions) -> None:
+    """Raise CommandError if what is asked of a journal cannot be had."""
     asked = [
         name
         for name, given in [
@@ -201,7 +205,7 @@ def _check_journal(options: RunOptions) -> None:
         raise CommandError(f"{asked[0]} is about an earlier run: add --resume")
 
 
-def with_stdout_named(options: RunOptions) -> RunOptions:
+def with_stdout_named(options: Options) -> Options:
     """The options, with standard output as "-" where it was named by its path (/dev/stdout)."""
     return replace(options, output=STDOUT) if _leads_to(options.output, _STDOUT_PATHS) else options
 
@@ -269,7 +273,7 @@ def check_outputs(options: RunOptions, source: Source[Any], functions: Functions
         CommandError: Options do not go together.
         UsageError: A file that is to be written cannot be, or is an input.
     """
-    _check_journal(options)
+    check_journal(options)
     if options.output == STDOUT and options.json:
         raise CommandError("--json prints the summary on standard output, so the outcomes need a file: -o OUT.jsonl")
     called = (functions.function, functions.setup, functions.preload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from traceback import format_exception
@@ -40,7 +41,7 @@ from allcores.limits import Limits
 from allcores.outcome import Kind, Outcome
 from allcores.pool.pool import Pool
 from allcores.pool.pool_log import Logs
-from allcores.runs.base import OutcomeStream
+from allcores.runs.base import OutcomeStream, RunPool
 from allcores.runs.options import Journal, RunResult
 from allcores.runs.rows import RunRow
 from allcores.runs.run import without_journal
@@ -65,13 +66,18 @@ class RunExit:
 
 def run(options: RunOptions) -> int:
     """Do what `allcores run` does; the exit code."""
+    return interruptible(lambda stdout_fd, interrupts: _run(options, stdout_fd, interrupts))
+
+
+def interruptible(work: Callable[[int, Interrupts], int]) -> int:
+    """Do what a command does, given where standard output goes; Ctrl-C and SIGTERM end it in order. The exit code."""
     try:
         os.getcwd()
     except OSError as error:
         raise CommandError(f"the working folder is gone ({error.strerror}): change to one that is there") from None
     with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
         try:
-            return _run(options, stdout_fd, interrupts)
+            return work(stdout_fd, interrupts)
         except StopNow:
             raise CommandError("interrupted", interrupts.exit or Exit.INTERRUPTED) from None
         except Exception:
@@ -92,8 +98,26 @@ def _run(options: RunOptions, stdout_fd: int, interrupts: Interrupts) -> int:
         work.check()
     journalled = options.journal and options.ordered and options.output != STDOUT
     with Recorder(options.timeline, options.trace, journalled=journalled) as recorder:
-        runner = _Runner(options, interrupts, stdout_fd, recorder)
-        runner.run(functions, source, work)
+        runner = Runner(options, interrupts, stdout_fd, recorder)
+        pool = runner.pool_of(functions)
+
+        def do() -> None:
+            if work is None:
+                function = wrapped(JsonFunction, functions.function, batches=options.batch is not None)
+                runner.map_lines(pool, function, source)
+            else:
+                runner.map_whole(pool, work)
+
+        def figures() -> tuple[int, int, float]:
+            statistics = pool.statistics()
+            return statistics.retries, statistics.workers_lost, statistics.busy_seconds
+
+        runner.run(pool, do, figures)
+    return told(options, runner, stdout_fd)
+
+
+def told(options: RunOptions, runner: Runner, stdout_fd: int) -> int:
+    """Say what a run came to; its exit code."""
     summary, ending = runner.summary(), runner.ending
     if options.json:
         _report(summary, stdout_fd, ending)
@@ -139,10 +163,10 @@ class StoppedAt(Exception):
 class CliHooks(RunHooks):
     """Counts what comes, stops at failures and at Ctrl-C."""
 
-    def __init__(self, runner: _Runner, interrupts: Interrupts) -> None:
+    def __init__(self, runner: Runner, interrupts: Interrupts, is_end: Callable[[Outcome[str]], bool]) -> None:
         self._runner = runner
         self._interrupts = interrupts
-        self._stops = runner.options.on_error == "raise"
+        self._is_end = is_end
 
     @property
     def stopped(self) -> bool:
@@ -161,12 +185,15 @@ class CliHooks(RunHooks):
 
     def settled(self, outcome: Outcome[str]) -> None:
         self._runner.tally.add(outcome)
-        if self._stops and not outcome.ok and outcome.kind is not Kind.CANCELLED:
+        if not outcome.ok and outcome.kind is not Kind.CANCELLED and self._is_end(outcome):
             raise StoppedAt(outcome)
 
 
-class _Runner:
+class Runner:
     """One run, and what is known about it so far."""
+
+    #: what would have a run go on at an item that fails
+    way_on = "--on-error skip or record would go on"
 
     def __init__(self, options: RunOptions, interrupts: Interrupts, stdout_fd: int, recorder: Recorder) -> None:
         self.options = options
@@ -185,27 +212,32 @@ class _Runner:
         self.retries = self.workers_lost = 0
         self.busy_s = 0.0
 
-    def run(self, functions: Functions, source: Source[Any], work: RunSpec | None) -> None:
-        """Map and write until the input, or the will, is at its end; sets `ending`."""
+    def run(
+        self,
+        opened: AbstractContextManager[object],
+        do: Callable[[], None],
+        figures: Callable[[], tuple[int, int, float]],
+    ) -> None:
+        """Map and write until the input, or the will, is at its end; sets `ending`.
+
+        Args:
+            opened: What maps.
+            do: Does it.
+            figures: Tells retries, workers that were lost, and seconds in the function.
+        """
         started = perf_counter()
         try:
-            with self._pool(functions) as pool, self.meter:
+            with opened, self.meter:
                 try:
-                    if work is None:
-                        function = wrapped(JsonFunction, functions.function, batches=self.options.batch is not None)
-                        self._map(pool, function, source)
-                    else:
-                        self._map_whole(pool, work)
+                    do()
                 finally:
                     self.seconds = perf_counter() - started
                     self.meter.sample()
-                    statistics = pool.statistics()
-                    self.retries, self.workers_lost = statistics.retries, statistics.workers_lost
-                    self.busy_s = statistics.busy_seconds
+                    self.retries, self.workers_lost, self.busy_s = figures()
         except StopNow:
             self.ending = RunExit(Exit.INTERRUPTED, "stopped; what was running is lost")
         except StoppedAt as error:
-            self._stop_at(error.outcome)
+            self.stop_at(error.outcome)
         except BatchError as error:
             self.ending = RunExit(Exit.STOPPED, str(error))
         except JournalError as error:
@@ -230,7 +262,8 @@ class _Runner:
             self.ending = RunExit(Exit.INTERRUPTED, "stopped; what was running is lost")
         self._set_exit_code()
 
-    def _pool(self, functions: Functions) -> Pool:
+    def pool_of(self, functions: Functions) -> Pool:
+        """The workers for what was asked."""
         options = self.options
         progress = self._progress()
         # While a picture is drawn, what workers print comes through here, and appears above it.
@@ -259,7 +292,8 @@ class _Runner:
         except ImportError:
             return []  # without rich the run works as well
 
-    def _map(self, pool: Pool, function: Callable[..., str], source: Source[Any]) -> None:
+    def map_lines(self, pool: Pool, function: Callable[..., str], source: Source[Any]) -> None:
+        """Outcomes as they come, each a line."""
         options, interrupts = self.options, self.interrupts
         recording = options.on_error == "record"
         total = source.total()
@@ -281,14 +315,14 @@ class _Runner:
                 if outcome.ok or (recording and not stops and outcome.kind is not Kind.CANCELLED):
                     sink.write(outcome)
                 elif stops and outcome.kind is not Kind.CANCELLED:
-                    self._stop_at(outcome)
+                    self.stop_at(outcome)
                     stream.close()
                     return
 
-    def _map_whole(self, pool: Pool, work: RunSpec) -> None:
+    def map_whole(self, pool: RunPool, work: RunSpec) -> None:
         """Into a file that is published whole; with a journal, if that is wanted."""
         options = self.options
-        looks_on = CliHooks(self, self.interrupts)
+        looks_on = CliHooks(self, self.interrupts, work.is_end)
         if not options.journal:
             self.result = without_journal(pool, work, looks_on)
             return
@@ -305,10 +339,11 @@ class _Runner:
             self.recorder.keep(opened.folder)
             self.result = opened.work(pool, looks_on)
 
-    def _stop_at(self, outcome: Outcome[str]) -> None:
+    def stop_at(self, outcome: Outcome[str]) -> None:
+        """An item has failed, and that ends the run."""
         sentence = f"stopped at {example_text(outcome)}"
         if not isinstance(outcome.error, BatchError):
-            sentence += "; --on-error skip or record would go on"
+            sentence += f"; {self.way_on}"
         self.ending = RunExit(Exit.STOPPED, sentence, remote_traceback(outcome.error) or "")
 
     def _set_exit_code(self) -> None:

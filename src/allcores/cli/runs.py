@@ -15,6 +15,8 @@ import click
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import check_stdout, print_error, say, shortened, write_json
 from allcores.cli.output import show as show_text
+from allcores.cli.pipe_request import PipeOptions
+from allcores.cli.pipe_runner import pipe
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
 from allcores.errors import JournalError
@@ -229,15 +231,16 @@ def resume(
     options = {**request["options"], **{name: value for name, value in changed.items() if value is not None}}
     options |= {"resume": known.name, "runs_dir": os.path.dirname(known.folder), "json": as_machine, "quiet": quiet}
     options |= {name: tuple(options[name]) for name in ("inputs", "files", "setup_args")}
+    piped = request.get("command") == "pipe"
     try:
-        made = RunOptions(**options)
+        made = PipeOptions(**options) if piped else RunOptions(**options)
     except TypeError:
         raise CommandError(f"run {known.name} was begun by another version of allcores: begin it anew") from None
     try:
         os.chdir(request["cwd"])
     except OSError as error:
         raise CommandError(f"the folder in which run {known.name} began cannot be entered: {error}") from None
-    return run(made)
+    return pipe(made) if isinstance(made, PipeOptions) else run(made)
 
 
 def _find(runs_dir: str | None, name: str) -> KnownRun:
@@ -314,6 +317,8 @@ def _as_text(known: KnownRun) -> str:
 
 
 def _function(known: KnownRun) -> str:
+    if pipeline := known.run_row.identity.get("pipeline"):
+        return str(pipeline.get("text"))
     function = known.run_row.identity.get("function") or {}
     return f"{function.get('module')}:{function.get('name')}"
 

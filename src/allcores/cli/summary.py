@@ -216,11 +216,13 @@ def example_text(outcome: Outcome[Any]) -> str:
     if error is None:
         return f"item {outcome.index}: {outcome.kind.value}"
     message = shortened(str(error), 300)
+    extra = getattr(outcome, "extra", None) or {}
+    stage = f"stage {extra['stage']} ({extra['stage_name']}), " if "stage" in extra else ""
     if outcome.kind is not Kind.FAILED:
-        return message  # written by allcores, so it names the item
+        return stage + message  # written by allcores, so it names the item
     name = error_name(error)
     name = name.rpartition(".")[2] if name.startswith("allcores.") else name
-    text = f"item {outcome.index} {shortened(_short.repr(outcome.item))}: {name}"
+    text = f"{stage}item {outcome.index} {shortened(_short.repr(outcome.item))}: {name}"
     if message:
         text += f": {message}"
     place = _place(remote_traceback(error))

@@ -25,24 +25,34 @@ from allcores.system import own_imports
 FORM = "write package.module:function, or path/to/script.py:function"
 
 
-def resolve(name: str) -> Callable[..., Any]:
+def resolve(name: str, *, folder: str | None = None) -> Callable[..., Any]:
     """The function called `name`; its module is imported.
 
     Args:
         name: "package.module:function", "path/to/script.py:function"; the function may be dotted (Class.method).
+        folder: Where paths and modules are looked for; None: the working folder.
 
     Raises:
         CommandError: With one sentence, and the closest names that do exist.
     """
-    place, colon, function = name.rpartition(":")
-    if not colon or not place or not function:
+    found = resolve_any(name, folder=folder)
+    if not callable(found):
+        raise CommandError(f"{name} is {kind_text(found)}, not a function")
+    function: Callable[..., Any] = found
+    return function
+
+
+def resolve_any(name: str, *, folder: str | None = None) -> Any:
+    """The same for what need not be a function."""
+    place, colon, attribute = name.rpartition(":")
+    if not colon or not place or not attribute:
         raise CommandError(f"'{name}' names no function: {_form_for(name)}")
     if place.endswith(".py") or os.sep in place or "/" in place:
-        module = _import_script(place)
+        module = _import_script(place if folder is None else os.path.join(folder, os.path.expanduser(place)))
     else:
-        _put_on_path(os.getcwd())
+        _put_on_path(os.getcwd() if folder is None else folder)
         module = _import_module(place)
-    return _attribute(module, function, place)
+    return _attribute(module, attribute, place)
 
 
 def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[int], what: str) -> None:
@@ -146,7 +156,7 @@ def _own_traceback(error: Exception) -> str:
     return "".join(traceback.format_list(frames)) if len(frames) > 1 else ""
 
 
-def _attribute(module: ModuleType, dotted: str, place: str) -> Callable[..., Any]:
+def _attribute(module: ModuleType, dotted: str, place: str) -> Any:
     found: Any = module
     for step, name in enumerate(dotted.split(".")):
         owner = place if step == 0 else f"{place}:{'.'.join(dotted.split('.')[:step])}"
@@ -155,10 +165,7 @@ def _attribute(module: ModuleType, dotted: str, place: str) -> Callable[..., Any
         except AttributeError:
             hint = _closest(name, _callables(found))
             raise CommandError(f"{owner} has no function '{name}'{hint}") from None
-    if not callable(found):
-        raise CommandError(f"{place}:{dotted} is {kind_text(found)}, not a function")
-    function: Callable[..., Any] = found
-    return function
+    return found
 
 
 def _callables(owner: Any) -> list[str]:

@@ -415,6 +415,7 @@ class Pipeline:
         workers: int | None = None,
         backend: On = "processes",
         limits: Limits | None = None,
+        progress: bool = False,
         **pool_options: Any,
     ) -> PipelineResult:
         """A source through the pipeline into its outputs, so that it can go on after anything; outputs appear whole.
@@ -430,6 +431,8 @@ class Pipeline:
             workers: As for `imap`.
             backend: As for `imap`.
             limits: As for `imap`.
+            progress: Show what the stages do, on standard error: a live table in a terminal, elsewhere a line every
+                half minute.
             **pool_options: As for `imap`.
 
         Returns:
@@ -446,7 +449,9 @@ class Pipeline:
         from allcores.pipelines.run import run
 
         made = self.plan(workers=workers, backend=backend)
-        return run(self._steps, made, source, journal=journal, limits=limits, pool_options=pool_options)
+        return run(
+            self._steps, made, source, journal=journal, limits=limits, progress=progress, pool_options=pool_options
+        )
 
     def _check_streamed(self, method: str) -> None:
         if self.ends:

@@ -15,6 +15,7 @@ from allcores.pipelines.execution import Execution, fused_of, open_pool
 from allcores.pipelines.identity import functions_of, identity_of
 from allcores.pipelines.plan import Plan
 from allcores.pipelines.source_outcomes import HeldStages, SourceOutcomes
+from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import Step
 from allcores.runs.base import OutcomeStream
@@ -82,7 +83,8 @@ class PipelineWork:
         sink = ManyRows(_recording(self.plan.line.sink, records), [side.sink for side in self.plan.sides])
         functions = list(functions_of(steps))
         for output in sink.outputs:
-            check_inputs_survive(output.path, (), *functions)
+            if output.path:
+                check_inputs_survive(output.path, (), *functions)
         alone = self._alone()
         policy: OnError = "skip"
         if alone is not None:
@@ -290,11 +292,14 @@ def run(
     *,
     journal: Journal | bool,
     limits: Limits | None,
+    progress: bool,
     pool_options: dict[str, Any],
 ) -> PipelineResult:
     """See `Pipeline.run`."""
+    if not isinstance(progress, bool):
+        raise UsageError(f"progress={progress!r} must be True or False")
     work = PipelineWork(steps, plan, source, limits=limits, pool_options=pool_options)
-    with work.pool as pool:
+    with work.pool as pool, StageView(pool.statistics, visible=progress):
         if journal is False:
             result = without_journal(pool, work.spec, RunHooks())
         else:

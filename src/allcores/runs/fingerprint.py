@@ -56,6 +56,7 @@ def differences(before: dict[str, Any], now: dict[str, Any], *, keyed: bool) -> 
     found = list(_of_function("function", before.get("function"), now.get("function")))
     found += _of_function("setup function", before.get("setup"), now.get("setup"))
     found += _of_function("preload function", before.get("preload"), now.get("preload"))
+    found += _of_steps(before.get("pipeline"), now.get("pipeline"))
     old, new = before.get("options") or {}, now.get("options") or {}
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
@@ -66,6 +67,32 @@ def differences(before: dict[str, Any], now: dict[str, Any], *, keyed: bool) -> 
         was = ", ".join(map(_words, before["source"]["parts"]))
         found.append(f"the input was {was} and is {', '.join(map(_words, now['source']['parts']))}")
     return found
+
+
+def _of_steps(before: dict[str, Any] | None, now: dict[str, Any] | None) -> Iterable[str]:
+    """What is not as it was in a pipeline, by the place of each step."""
+    if before is None or now is None:
+        if before is not now:
+            yield f"it was {'no' if before is None else 'a'} pipeline, and is {'one' if now else 'none'}"
+        return
+    old = {step["where"]: step for step in before["steps"]}
+    new = {step["where"]: step for step in now["steps"]}
+    for where in dict.fromkeys((*old, *new)):
+        was, there = old.get(where), new.get(where)
+        if was is None or there is None:
+            step, word = (there, "was not there, and is") if was is None else (was, "was")
+            assert step is not None
+            yield f"{where} {word} {step['text']}" + (" and is not there" if there is None else "")
+        elif was["text"] != there["text"]:
+            yield f"{where} was {was['text']} and is {there['text']}"
+        elif was != there:
+            name = f"{where}, {there['text']}"
+            parts = sorted({*was, *there} - {"where", "kind", "text"})
+            for part in (each for each in parts if was.get(each) != there.get(each)):
+                if part.endswith("function"):
+                    yield from (f"{name}: {text}" for text in _of_function(part, was.get(part), there.get(part)))
+                else:
+                    yield f"{name}: its {part} were {was.get(part)!r} and are {there.get(part)!r}"
 
 
 def _of_function(what: str, before: dict[str, Any] | None, now: dict[str, Any] | None) -> Iterable[str]:

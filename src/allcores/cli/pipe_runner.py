@@ -1,0 +1,192 @@
+"""Carries out `allcores pipe`: as `allcores run`, but for a pipeline, and with the figures of its stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from allcores.cli.exits import CommandError, Exit
+from allcores.cli.interrupt import GuardedSource, Interrupts
+from allcores.cli.output import show
+from allcores.cli.pipe_request import PipeOptions, pipeline_of
+from allcores.cli.recorder import Recorder
+from allcores.cli.request import check_journal, check_standard, source_of, with_stdout_named
+from allcores.cli.runner import Runner, interruptible, told
+from allcores.cli.summary import Summary
+from allcores.outcome import Kind, Outcome
+from allcores.pipelines.pipeline import Pipeline
+from allcores.pipelines.run import PipelinePool, PipelineWork
+from allcores.pipelines.stage_view import StageView
+from allcores.pipelines.statistics import StageStatistics, table_text
+from allcores.pipelines.steps import TeeStep
+from allcores.runs.rows_outcome import RowsOutcome
+from allcores.sinks.base import Entries
+from allcores.sinks.destination import check_not_appended
+from allcores.sinks.json_stream import STDOUT, JsonLinesSink
+from allcores.sinks.json_text import JsonFunction
+from allcores.sinks.many_rows import ROWS, taken_apart
+
+
+def pipe(options: PipeOptions) -> int:
+    """Do what `allcores pipe` does; the exit code."""
+    return interruptible(lambda stdout_fd, interrupts: _pipe(options, stdout_fd, interrupts))
+
+
+def explain(options: PipeOptions) -> int:
+    """Show the plan; the exit code."""
+    pipeline = pipeline_of(options.function)
+    if not pipeline.ends:
+        pipeline = pipeline.write(StandardOutput() if options.output == STDOUT else options.output)
+    source = ", ".join((*options.inputs, *options.files)) or None
+    show(pipeline.explain(source, workers=options.workers, backend=options.backend).rstrip("\n"))
+    return Exit.OK
+
+
+def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
+    pipeline = pipeline_of(options.function)
+    options, pipeline = _with_output(options, pipeline)
+    check_standard(options)
+    check_journal(options)
+    source = source_of(options)
+    streamed = options.output == STDOUT
+    if streamed:
+        if options.json:
+            raise CommandError("--json prints the summary on standard output, so the rows need a file: -o OUT.jsonl")
+        check_not_appended(stdout_fd, source)
+    with Recorder(None, None) as recorder:
+        runner = _PipeRunner(options, interrupts, stdout_fd, recorder)
+        plan = pipeline.plan(workers=options.workers, backend=options.backend)
+        runner.workers = sum(planned.workers for planned in plan.pools) or 1
+        pool_options: dict[str, Any] = {"observers": (runner.meter,)}
+        if options.start_method is not None:
+            pool_options["start_method"] = options.start_method
+        work = PipelineWork(
+            pipeline.steps,
+            plan,
+            source,
+            pool_options=pool_options,
+            request={"cwd": os.getcwd(), "command": "pipe", "options": asdict(options)},
+        )
+        runner.pool = work.pool
+        visible = options.progress and not options.quiet
+
+        def do() -> None:
+            with StageView(work.pool.statistics, visible=visible):
+                if streamed:
+                    runner.stream(work, GuardedSource(source, interrupts))
+                else:
+                    runner.map_whole(work.pool, work.spec)
+
+        runner.run(work.pool, do, runner.figures)
+    return told(options, runner, stdout_fd)
+
+
+def _with_output(options: PipeOptions, pipeline: Pipeline) -> tuple[PipeOptions, Pipeline]:
+    """The options with the output that there will be, and the pipeline that ends with it."""
+    options = with_stdout_named(options)
+    if pipeline.ends:
+        end = pipeline.steps[-1]
+        if options.output != STDOUT:
+            raise CommandError(f"the pipeline ends with {end.text}, which is its output: leave -o {options.output} out")
+        return replace(options, output=end.sink.path), pipeline  # type: ignore[union-attr]
+    if options.output != STDOUT:
+        return options, pipeline.write(options.output)
+    if any(isinstance(step, TeeStep) for step in pipeline.steps):
+        raise CommandError("the pipeline has sides (tee), which appear whole with its own output: name a file with -o")
+    return options, pipeline.write(StandardOutput())
+
+
+class StandardOutput:
+    """What stands for standard output at the end of a pipeline: rows are JSON, and are written as they come."""
+
+    path = ""
+    looks_twice = False
+    wants_details = False
+    takes_failures = True
+
+    def describe(self) -> dict[str, Any]:
+        """See `WholeSink`."""
+        return {"kind": "StandardOutput", "path": STDOUT}
+
+    def check(self) -> None:
+        """See `WholeSink`."""
+
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
+        """See `WholeSink`."""
+        return JsonFunction(function)
+
+    def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
+        """Not at once: see `_PipeRunner.stream`."""
+        raise CommandError("standard output is written as rows come, and not as a whole: name a file with -o")
+
+    def __str__(self) -> str:
+        return "standard output"
+
+
+class _PipeRunner(Runner):
+    """One run of a pipeline, and what is known about it so far."""
+
+    way_on = "on_error='skip' or 'record' of the stage would go on"
+    pool: PipelinePool
+
+    def figures(self) -> tuple[int, int, float]:
+        """Retries, workers lost and seconds in the functions."""
+        lost = self.tally.failures[Kind.WORKER_LOST]
+        return 0, lost, sum(stage.seconds for stage in self.pool.statistics())
+
+    def stream(self, work: PipelineWork, source: GuardedSource[Any]) -> None:
+        """Rows to standard output, as they come."""
+        spec = work.spec
+        stream = work.pool.outcomes(
+            spec.function, source, timeout=spec.timeout, retries=spec.retries, chunk=spec.chunk, batch=None
+        )
+        self.interrupts.stop_with(stream.stop)
+        recording = any(stage.options.on_error == "record" for stage in work.plan.stages)
+        with JsonLinesSink.open(STDOUT, records=recording, stdout_fd=self.stdout_fd) as sink, stream:
+            for outcome in stream:
+                self.tally.add(outcome)
+                if outcome.kind is Kind.CANCELLED:
+                    continue
+                for row in _rows(outcome):
+                    sink.write(row)
+                if not outcome.ok and spec.is_end(outcome):
+                    self.stop_at(outcome)
+                    return
+
+    def summary(self) -> PipeSummary:
+        """The run in numbers, with those of its stages."""
+        found = super().summary()
+        fields = {name: getattr(found, name) for name in Summary.__dataclass_fields__}
+        return PipeSummary(**fields, stages=self.pool.statistics())
+
+
+@dataclass(frozen=True, slots=True)
+class PipeSummary(Summary):
+    """A finished run of a pipeline, in numbers; items are those of the source."""
+
+    stages: tuple[StageStatistics, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """See Summary."""
+        names = StageStatistics.__match_args__
+        stages = [{name: getattr(stage, name) for name in names} for stage in self.stages]
+        return {**Summary.as_json(self), "stages": stages}
+
+    def as_text(self) -> str:
+        """See Summary."""
+        text = Summary.as_text(self)
+        return f"{text}\n{table_text(self.stages).rstrip()}" if self.stages else text
+
+
+def _rows(outcome: Outcome[str]) -> Iterator[Outcome[Any]]:
+    """An outcome for each row of an item, and for its failure."""
+    line = outcome.value if outcome.ok else getattr(outcome, "extra", {}).get(ROWS, "")
+    for _, row in taken_apart(line or ""):
+        yield Outcome(
+            outcome.index, Kind.OK, row, attempts=outcome.attempts, seconds=outcome.seconds, worker=outcome.worker
+        )
+    if not outcome.ok:
+        extra = {name: value for name, value in getattr(outcome, "extra", {}).items() if name != ROWS}
+        yield RowsOutcome(*(getattr(outcome, name) for name in Outcome.__match_args__), extra=extra)
