@@ -85,14 +85,18 @@ def test_a_stream_gives_the_rows_as_they_come(chat: Path, tmp_path: Path) -> Non
 
 
 def test_the_program_gives_messages_itself(tmp_path: Path) -> None:
-    rows = list(nlp.chat_pipeline(["unicode"]).imap(["Hi", {"text": "ﬁne", "id": 3}, {"text": 1}, 7], backend="serial"))
+    rows = list(
+        nlp.chat_pipeline(["unicode"]).imap(
+            [{"text": "Hi"}, {"text": "ﬁne", "id": 3}, {"text": 1}, 7], backend="serial"
+        )
+    )
     assert [(row["id"], row["text_norm"]) for row in rows] == [
         ("item:1", "Hi"),
         ("3", "fine"),
         ("item:3", None),
         ("item:4", None),
     ]
-    assert rows[3]["error"] == "reading: a message is a dict or text, not int"
+    assert rows[3]["error"] == "reading: a message is a dict with text, not int"
 
 
 def test_the_columns_do_not_depend_on_the_messages(tmp_path: Path) -> None:

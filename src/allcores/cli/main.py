@@ -23,6 +23,7 @@ class _LateCommands(click.Group):
     names: ClassVar = {
         "advise": "Measure FUNCTION over items of INPUT, and say what pays.",
         "cache": "Results that are kept (`cache=` in Python): list them by function, or remove them.",
+        "chat": "Messages of chat as a table of features: make it, check files, count what is in them.",
         "doctor": "Show what this machine gives: cores, memory, start methods, limits, versions, and why.",
         "jobs": "Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.",
         "pipe": "Take INPUT through a pipeline, on all cores.",

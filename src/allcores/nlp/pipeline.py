@@ -20,6 +20,9 @@ from allcores.nlp.table import ChatTable, complete, lost_row, watchers
 from allcores.outcome import Outcome
 from allcores.pool.pool import Pool
 from allcores.runs.options import Journal
+from allcores.runs.run import without_journal
+from allcores.runs.session import RunSession
+from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sources.base import close_reading
 
 #: messages that a worker gets to its functions at once; models like some, and the rows do not depend on it
@@ -31,20 +34,22 @@ class ChatResult:
     """What became of a run.
 
     Attributes:
-        output: The file that was written.
+        output: The file that was written; None if the run was ended before its time, and can be resumed.
         rows: Rows in it, one for each message.
         errors: Rows whose `error` says what went wrong.
         seconds: Wall time.
         summary: Counts of languages, intents, entities, errors and so on; `summary.as_json()`, `summary.as_text()`.
         run: Name of the run, if it kept a journal.
+        resumed: Messages that an earlier session of it had done.
     """
 
-    output: str
+    output: str | None
     rows: int
     errors: int
     seconds: float
     summary: ChatSummary
     run: str | None = None
+    resumed: int = 0
 
 
 class ChatPipeline:
@@ -78,6 +83,7 @@ class ChatPipeline:
         chunk: int | None = None,
         batch: int = BATCH,
         pool: Pool | None = None,
+        hooks: RunHooks | None = None,
         **options: Any,
     ) -> ChatResult:
         """Read messages, run all stages, and write a row for each, in order: the file appears when it is complete.
@@ -93,6 +99,7 @@ class ChatPipeline:
             chunk: Messages that travel together; None for chunks that size themselves.
             batch: Messages that models get at once.
             pool: One of `ChatPipeline.pool`, to be used more than once.
+            hooks: Looks on and may end the run, see `allcores.runs.spec.RunHooks`.
             **options: Of the pool that is made for this run, see `Pool`: workers, backend, start_method, limits.
 
         Raises:
@@ -104,20 +111,30 @@ class ChatPipeline:
         table = ChatTable(output, self.stages)
         if isinstance(messages, ChatSource):
             check_apart(messages.paths, table.path)
+        work = RunSpec(
+            RowFunction(self.stages),
+            messages,
+            table,
+            on_error="record",
+            timeout=timeout,
+            chunk=chunk,
+            preload=load_stages,
+            preload_args=(self.stages,),
+            batch=batch,
+        )
+        work.check()
+        hooks = hooks or RunHooks()
         with ExitStack() as stack:
             workers = pool if pool is not None else stack.enter_context(self.pool(**options))
-            result = workers.run(
-                RowFunction(self.stages),
-                messages,
-                table,
-                journal=journal,
-                timeout=timeout,
-                chunk=chunk,
-                batch=batch,
-                on_error="record",
-            )
+            if journal is False:
+                result = without_journal(workers, work, hooks)
+            else:
+                session = stack.enter_context(RunSession(work, Journal() if journal is True else journal))
+                result = session.work(workers, hooks)
         summary = table.summary
-        return ChatResult(table.path, summary.rows, summary.errors, result.seconds, summary, result.id or None)
+        return ChatResult(
+            result.output, summary.rows, summary.errors, result.seconds, summary, result.id or None, result.resumed
+        )
 
     def imap(
         self,
@@ -205,10 +222,8 @@ def _record(item: Any, number: int) -> Record:
     """A message that the program gave: as read from a file with one on each line."""
     if isinstance(item, dict) and "file" in item and "line" in item and "error" in item:
         return item
-    if isinstance(item, str):
-        item = {"text": item}
     if not isinstance(item, dict):
-        return new_record("item", number, error=f"reading: a message is a dict or text, not {type(item).__name__}")
+        return new_record("item", number, error=f"reading: a message is a dict with text, not {type(item).__name__}")
     return utterance(item, "item", number)
 
 

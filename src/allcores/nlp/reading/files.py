@@ -79,28 +79,32 @@ def _decoded(raw: bytes) -> str:
         raise BadMessage(f"not UTF-8: byte 0x{raw[at]:02x} at position {at + 1} of the line") from None
 
 
-def _json_lines(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+def documents(path: str, format: ChatFormat) -> Iterator[tuple[int, Any]]:
+    """The JSON documents of a file, each with its line; a `BadMessage` stands for what is none.
+
+    Args:
+        path: The file.
+        format: "jsonl" or "json".
+
+    Raises:
+        BadInput: If it cannot be opened, or its compression is damaged.
+    """
+    with opened(path) as (file, _):
+        yield from (_documents_of_lines if format == "jsonl" else _documents_of_whole)(path, file)
+
+
+def _documents_of_lines(path: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, raw in _lines(path, file):
         if not raw.strip():
-            yield new_record(name, number, error="reading: the line is empty")
+            yield number, BadMessage("the line is empty")
             continue
         try:
-            document = document_of(_decoded(raw))
+            yield number, document_of(_decoded(raw))
         except BadMessage as error:
-            yield new_record(name, number, error=f"reading: {error}")
-        else:
-            yield from records_of(document, name, number, names)
+            yield number, error
 
 
-def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
-    for number, raw in _lines(path, file):
-        try:
-            yield new_record(name, number, text=_decoded(raw))
-        except BadMessage as error:
-            yield new_record(name, number, error=f"reading: {error}")
-
-
-def _json(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+def _documents_of_whole(path: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """A file that is one JSON document, or a list of them, as ShareGPT's are; it is read as a whole."""
     try:
         data = b"".join(iter(lambda: file.read(1 << 20), b""))
@@ -109,19 +113,19 @@ def _json(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None)
     try:
         text = _decoded(first_line(1, data))
     except BadMessage as error:
-        yield new_record(name, 1, error=f"reading: {error}")
+        yield 1, error
         return
     start = len(text) - len(text.lstrip())
-    if text[start : start + 1] != "[":
-        try:
-            yield from records_of(document_of(text), name, 1 + text.count("\n", 0, start), names)
-        except BadMessage as error:
-            yield new_record(name, 1, error=f"reading: {error}")
+    if text[start : start + 1] == "[":
+        yield from _listed(text, start + 1)
         return
-    yield from _listed(text, start + 1, name, names)
+    try:
+        yield 1 + text.count("\n", 0, start), document_of(text)
+    except BadMessage as error:
+        yield 1, error
 
 
-def _listed(text: str, place: int, name: str, names: Mapping[str, str] | None) -> Iterator[Record]:
+def _listed(text: str, place: int) -> Iterator[tuple[int, Any]]:
     """The documents of a list, each with the line on which it begins."""
     decoder = json.JSONDecoder()
     line, counted = 1, 0
@@ -135,9 +139,30 @@ def _listed(text: str, place: int, name: str, names: Mapping[str, str] | None) -
             document, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            yield new_record(name, line, error=f"reading: not JSON ({what}); the rest of the file is not read")
+            yield line, BadMessage(f"not JSON ({what}); the rest of the file is not read")
             return
-        yield from records_of(document, name, line, names)
+        yield line, document
+
+
+def _json_records(
+    read: Callable[[str, BinaryIO], Iterator[tuple[int, Any]]],
+) -> Callable[..., Iterator[Record]]:
+    def records(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+        for line, document in read(path, file):
+            if isinstance(document, BadMessage):
+                yield new_record(name, line, error=f"reading: {document}")
+            else:
+                yield from records_of(document, name, line, names)
+
+    return records
+
+
+def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+    for number, raw in _lines(path, file):
+        try:
+            yield new_record(name, number, text=_decoded(raw))
+        except BadMessage as error:
+            yield new_record(name, number, error=f"reading: {error}")
 
 
 def _separated(separator: str) -> Callable[..., Iterator[Record]]:
@@ -214,5 +239,6 @@ def _row(header: list[str], row: list[str], name: str, line: int, names: Mapping
 
 
 _READERS: Mapping[str, Callable[..., Iterator[Record]]] = {
-    "jsonl": _json_lines, "json": _json, "csv": _separated(","), "tsv": _separated("\t"), "text": _plain_text,
+    "jsonl": _json_records(_documents_of_lines), "json": _json_records(_documents_of_whole),
+    "csv": _separated(","), "tsv": _separated("\t"), "text": _plain_text,
 }  # fmt: skip

@@ -49,6 +49,12 @@ class ChatSource:
         for path in self.paths:
             check_readable(path)
 
+    def describe(self) -> dict[str, str]:
+        """What makes it the same input, for a run that is resumed."""
+        paths = ", ".join(path if path == STDIN else os.path.abspath(path) for path in self.paths)
+        names = "" if self.names is None else ", ".join(f"{field}={name}" for field, name in sorted(self.names.items()))
+        return {"paths": paths, "formats": ", ".join(self.formats), "names": names}
+
     def __iter__(self) -> Iterator[Record]:
         for path, format in zip(self.paths, self.formats, strict=True):
             yield from read_file(path, format, self.names)

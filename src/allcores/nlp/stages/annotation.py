@@ -13,6 +13,7 @@ space, for the model's memory grows with the length; an entity across a cut is l
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -57,6 +58,8 @@ class Annotator:
         self.nlp.max_length = max(self.nlp.max_length, max_chars)
         self.languages = frozenset(languages) if languages is not None else frozenset((self.nlp.lang, "unknown"))
         self.max_chars = max_chars
+        #: the model is used by one thread at a time: spaCy's memory zones are for one
+        self.lock = threading.Lock()
 
 
 def annotate(annotator: Annotator, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -67,7 +70,7 @@ def annotate(annotator: Annotator, records: Sequence[Record]) -> list[dict[str, 
         if record.get("lang", "unknown") in annotator.languages:
             found[number] = {name: [] for name in ("lemmas", "pos", "ents", "tokens", "token_starts")}
             parts += [(part, (number, start)) for start, part in cut(record["text_norm"], annotator.max_chars)]
-    with annotator.nlp.memory_zone():  # words that were met once do not stay
+    with annotator.lock, annotator.nlp.memory_zone():  # words that were met once do not stay
         for doc, (number, start) in annotator.nlp.pipe(parts, as_tuples=True, batch_size=max(1, len(parts))):
             row = found[number]
             for token in doc:

@@ -1,0 +1,116 @@
+"""`allcores chat`: messages as a table of features; a check of files of chat; what is in a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from allcores.cli.output import check_stdout
+
+_HELP = """Messages of chat as a table of features: make it, check files, count what is in them.
+
+Needs the extra nlp: pip install 'allcores[nlp]'.
+"""
+_PREPROCESS = """Read messages of INPUT, run all stages over them on all cores, and write a row for each.
+
+INPUT is JSON Lines (messages; OpenAI's messages; ShareGPT's conversations; ConvoKit), JSON, CSV, TSV or plain text,
+also as .gz, .bz2, .xz or .zst, a pattern, or - for standard input. A message that cannot be read, a stage that fails,
+a crash and a deadline are a row whose error says so; the command ends with 0 all the same.
+
+\b
+  allcores chat preprocess messages.jsonl -o features.parquet
+  allcores chat preprocess 'chat/*.jsonl.gz' -o out.parquet --stages unicode,lang,pii,work.py:shout
+  allcores chat preprocess m.csv -o out.jsonl --column text=body --set pii.replace=true --set lang.threshold=0.7
+
+Ctrl-C once finishes what is running; whatever ends it, the same command with --resume goes on.
+"""
+_VALIDATE = """Check files of chat: name each fault with file:line, conversation, turn, rule, and a fix.
+
+Exit code 1 if there are errors, 0 if there are none or only warnings.
+"""
+_STATS = """Count what is in FILE: a table that `chat preprocess` has written, or messages.
+
+Languages, intents, entities, personal data, duplicates, sentiment, errors by reason.
+"""
+
+
+@click.group("chat", help=_HELP)
+def command() -> None:
+    """See `_HELP`."""
+
+
+_format = click.option(
+    "--format", type=click.Choice(["jsonl", "json", "csv", "tsv", "text"]), help="Of INPUT; default: by suffix."
+)
+_column = click.option(
+    "--column", "names", metavar="FIELD=NAME", multiple=True, help="Where INPUT has text, id, speaker ...; repeatable."
+)
+_json = click.option("--json", "as_machine", is_flag=True, help="Print JSON on standard output.")
+
+
+@command.command("preprocess", help=_PREPROCESS, context_settings={"max_content_width": 110})
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="OUT", required=True, help="File to (over)write: .parquet or .jsonl.")
+@click.option("--stages", metavar="A,B,C", help="Stages, in order; also work.py:name. See allcores chat stages.")
+@click.option("--config", metavar="FILE", help="TOML: stages, and a table of options for each.")
+@click.option(
+    "--set", "settings", metavar="STAGE.OPTION=VALUE", multiple=True, help="An option of a stage; repeatable."
+)
+@_format
+@_column
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Default: the core budget.")
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Messages that models get.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="For each message; one that takes longer is an error.")
+@click.option(
+    "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
+)
+@click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
+@click.option("--journal/--no-journal", default=True, help="Remember what is done, to be resumed (default).")
+@click.option("--resume", is_flag=True, help="Go on with the latest run that wrote to OUT; begin one if there is none.")
+@click.option("--accept-changes", is_flag=True, help="With --resume, go on although stages or input have changed.")
+@click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
+@_json
+@click.option("-q", "--quiet", is_flag=True, help="No live view and no summary.")
+def preprocess(**given: Any) -> int:
+    """See `_PREPROCESS`."""
+    if given["as_machine"]:
+        check_stdout()
+    from allcores.cli.chat_run import preprocess
+
+    return preprocess(**given)
+
+
+@command.command("validate", help=_VALIDATE, context_settings={"max_content_width": 110})
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@_format
+@_json
+def validate(**given: Any) -> int:
+    """See `_VALIDATE`."""
+    check_stdout()
+    from allcores.cli.chat_run import validate
+
+    return validate(**given)
+
+
+@command.command("stats", help=_STATS, context_settings={"max_content_width": 110})
+@click.argument("file")
+@_format
+@_json
+def stats(**given: Any) -> int:
+    """See `_STATS`."""
+    check_stdout()
+    from allcores.cli.chat_run import stats
+
+    return stats(**given)
+
+
+@command.command("stages")
+@click.option("--stages", metavar="A,B,C", help="These; default: all that allcores brings.")
+@click.option("--config", metavar="FILE", help="TOML: stages, and a table of options for each.")
+def stages(**given: Any) -> int:
+    """List stages: what each takes and gives, and its options."""
+    check_stdout()
+    from allcores.cli.chat_run import show_stages
+
+    return show_stages(**given)

@@ -1,0 +1,213 @@
+"""Carries out the commands of `allcores chat`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+from allcores.cli.exits import CommandError, Exit
+from allcores.cli.interrupt import Interrupts, StopNow
+from allcores.cli.output import reserved_stdout, say, show, write_json
+from allcores.cli.target import resolve_any
+from allcores.errors import NotSupported
+from allcores.events import PoolEvent
+from allcores.formatting import counted, pace_text, seconds_text
+from allcores.nlp.catalogue import STAGES, chosen
+from allcores.nlp.config import read_config, with_settings
+from allcores.nlp.pipeline import ChatPipeline, ChatResult
+from allcores.nlp.reading.files import ChatFormat
+from allcores.nlp.reading.source import ChatSource
+from allcores.nlp.stage import Stage
+from allcores.nlp.stored import rows_of
+from allcores.nlp.summary import summary_of
+from allcores.nlp.validation import Finding, findings_of
+from allcores.runs.base import OutcomeStream
+from allcores.runs.options import Journal
+from allcores.runs.rows import RunRow
+from allcores.runs.spec import RunHooks
+from allcores.sources.base import close_reading
+from allcores.system.cores import core_budget
+from allcores.system.terminal_text import safe_line
+
+#: findings that are shown; more are counted
+SHOWN = 200
+
+
+class _Hooks(RunHooks):
+    """Ends the run at Ctrl-C, and says where it goes on."""
+
+    def __init__(self, interrupts: Interrupts, quiet: bool) -> None:
+        self._interrupts = interrupts
+        self._quiet = quiet
+        self.run_name: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self._interrupts.received is not None
+
+    def opened(self, run_row: RunRow, resumed: int) -> None:
+        self.run_name = run_row.id
+        if resumed and not self._quiet:
+            say(f"resuming run {run_row.id}: {counted(resumed, 'message')} are done")
+
+    def started(self, stream: OutcomeStream[Any]) -> None:
+        self._interrupts.stop_with(stream.stop)
+
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        return self._interrupts.guarded(items)
+
+
+def preprocess(
+    *,
+    inputs: tuple[str, ...],
+    output: str,
+    stages: str | None,
+    config: str | None,
+    settings: tuple[str, ...],
+    format: ChatFormat | None,
+    names: tuple[str, ...],
+    workers: int | None,
+    batch: int,
+    timeout: float | None,
+    backend: Literal["processes", "threads", "serial"],
+    start_method: str | None,
+    journal: bool,
+    resume: bool,
+    accept_changes: bool,
+    runs_dir: str | None,
+    as_machine: bool,
+    quiet: bool,
+) -> int:
+    """`allcores chat preprocess`; the exit code."""
+    if resume and not journal:
+        raise CommandError("--resume goes on with a journal, and --no-journal keeps none: leave one of them out")
+    with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
+        hooks = _Hooks(interrupts, quiet)
+        try:
+            pipeline = ChatPipeline(_stages(stages, config, settings))
+            source = ChatSource(inputs, format=format, names=_pairs(names) or None)
+            result = pipeline.run(
+                source,
+                output,
+                timeout=timeout,
+                batch=batch,
+                journal=Journal(runs_dir, resume=resume, accept_changes=accept_changes) if journal else False,
+                hooks=hooks,
+                workers=workers,
+                backend=backend,
+                start_method=start_method,
+                observers=() if quiet else _progress(),
+            )
+        except StopNow:
+            raise CommandError(f"stopped{_goes_on(hooks)}", interrupts.exit or Exit.INTERRUPTED) from None
+        except NotSupported as error:
+            raise CommandError(str(error)) from None
+        if result.output is None or interrupts.received is not None:
+            raise CommandError(f"interrupted{_goes_on(hooks)}", interrupts.exit or Exit.INTERRUPTED)
+        pace = result.rows / result.seconds if result.seconds else 0.0
+        if as_machine:
+            count = 1 if backend == "serial" else workers or core_budget().workers
+            write_json(_as_json(result, pipeline.stages, count, pace), fd=stdout_fd)
+        elif not quiet:
+            head = (
+                f"{counted(result.rows, 'row')} in {seconds_text(result.seconds)} ({pace_text(pace)}) → {result.output}"
+            )
+            say("\n".join(map(safe_line, [head, *result.summary.as_text().splitlines()])))
+    return Exit.OK
+
+
+def _goes_on(hooks: _Hooks) -> str:
+    return "" if hooks.run_name is None else ": what is done is kept, and the same command with --resume goes on"
+
+
+def _as_json(result: ChatResult, stages: Sequence[Stage], workers: int, pace: float) -> dict[str, Any]:
+    return {
+        "output": result.output,
+        "rows": result.rows,
+        "errors": result.errors,
+        "seconds": round(result.seconds, 6),
+        "rows_per_second": round(pace, 3),
+        "workers": workers,
+        "stages": [stage.name for stage in stages],
+        "run": result.run,
+        "resumed": result.resumed,
+        "summary": result.summary.as_json(),
+    }
+
+
+def _stages(names: str | None, config: str | None, settings: Iterable[str]) -> tuple[Stage, ...]:
+    """The stages that the options name, with their options."""
+    listed, options = (None, {}) if config is None else read_config(config)
+    if names is not None:
+        listed = [name.strip() for name in names.split(",") if name.strip()]
+        if not listed:
+            raise CommandError("--stages names none: leave it out for those that are the default")
+    return chosen(listed, with_settings(options, settings), resolve_any)
+
+
+def _pairs(texts: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        field, equals, name = text.partition("=")
+        if not equals or not field or not name:
+            raise CommandError(f"--column {text}: write FIELD=NAME, text=body for one")
+        found[field] = name
+    return found
+
+
+def _progress() -> list[Callable[[PoolEvent], None]]:
+    try:
+        from allcores.monitoring import LiveView
+    except ImportError:  # without rich it works as well
+        return []
+    return [LiveView(transient=True)]
+
+
+def validate(*, inputs: tuple[str, ...], format: ChatFormat | None, as_machine: bool) -> int:
+    """`allcores chat validate`; the exit code."""
+    counts = {"error": 0, "warning": 0}
+    rules: dict[str, int] = {}
+    kept: list[Finding] = []
+    for finding in findings_of(ChatSource(inputs, format=format)):
+        counts[finding.level] += 1
+        rules[finding.rule] = rules.get(finding.rule, 0) + 1
+        if len(kept) < SHOWN:
+            kept.append(finding)
+    if as_machine:
+        write_json(
+            {
+                "errors": counts["error"],
+                "warnings": counts["warning"],
+                "rules": dict(sorted(rules.items())),
+                "findings": [finding.as_json() for finding in kept],
+            }
+        )
+    else:
+        lines = [finding.as_text() for finding in kept]
+        more = sum(counts.values()) - len(kept)
+        lines += [f"… and {more:,} more"] if more else []
+        total = f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"
+        show("\n".join(map(safe_line, [*lines, total])))
+    return Exit.SOME_FAILED if counts["error"] else Exit.OK
+
+
+def stats(*, file: str, format: ChatFormat | None, as_machine: bool) -> int:
+    """`allcores chat stats`; the exit code."""
+    try:
+        rows = rows_of(file, format)
+        summary = summary_of(rows)
+    except NotSupported as error:
+        raise CommandError(str(error)) from None
+    if as_machine:
+        write_json({"file": file, **summary.as_json()})
+    else:
+        show("\n".join(map(safe_line, summary.as_text().splitlines())))
+    close_reading(rows, unless=())
+    return Exit.OK
+
+
+def show_stages(*, stages: str | None, config: str | None) -> int:
+    """`allcores chat stages`; the exit code."""
+    found = tuple(STAGES.values()) if stages is None and config is None else _stages(stages, config, ())
+    show(ChatPipeline(found).explain())
+    return Exit.OK

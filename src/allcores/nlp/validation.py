@@ -1,0 +1,291 @@
+"""A check of files of chat: each fault with its place, the rule that it breaks, and a way out.
+
+Errors are what cannot be read, or what trainers and services refuse. Warnings are what many of them take and some do
+not: two messages of one speaker in a row, for one, which are allowed here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from allcores.nlp.reading.files import documents
+from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of, utterance
+from allcores.nlp.reading.source import ChatSource
+
+OPENAI_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+#: rule -> what to do about it
+FIXES: Mapping[str, str] = {
+    "readable": "write one JSON object on each line, in UTF-8, and no empty lines",
+    "object": "write a JSON object: a message, or a conversation with 'messages' or 'conversations'",
+    "message-fields": "give each message its text, and id, time and names of the right types",
+    "messages-list": "make it a list of at least one message",
+    "message-object": "make each message a JSON object",
+    "role-known": f"use one of {', '.join(OPENAI_ROLES)}",
+    "speaker-known": "use human, gpt, system, function_call or observation",
+    "content-type": "make content text, a list of parts with a type, or null beside tool_calls",
+    "content-empty": "leave the message out, or say something in it",
+    "tool-calls-list": "make tool_calls a list of objects with id, type and function",
+    "tool-call-id": "give each call an id of its own in the conversation",
+    "tool-call-name": "name the function that is called, in function.name",
+    "tool-call-arguments": "make function.arguments a text that is a JSON object",
+    "tool-call-answered": "let a tool message with this tool_call_id follow, before anyone else speaks",
+    "tool-answer-known": "give the tool message the tool_call_id of a call right before it",
+    "system-first": "put the system message before all others",
+    "roles-alternate": "join the two messages, or check that the model's template takes them",
+    "ends-with-answer": "end a conversation for training with the assistant's message",
+    "weight": "make weight 0 or 1, of assistant's messages alone",
+    "id-unique": "give each message an id of its own",
+    "reply-known": "name a message of this file that stands above, or leave reply_to out",
+    "time-order": "check the times: an answer is earlier than what it answers",
+}
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault.
+
+    Attributes:
+        file: The file. line: Where the document begins, from 1.
+        conversation: Its name, if it has one. turn: The message's number in it, from 0; None for all of it.
+        rule: A name out of `FIXES`.
+        message: What is wrong there.
+    """
+
+    file: str
+    line: int
+    conversation: str | None
+    turn: int | None
+    rule: str
+    message: str
+    level: Level = "error"
+
+    @property
+    def fix(self) -> str:
+        """What to do about it."""
+        return FIXES[self.rule]
+
+    def as_text(self) -> str:
+        """In one line, for people."""
+        place = f"{self.file}:{self.line}"
+        place += "" if self.conversation is None else f": conversation {self.conversation}"
+        place += "" if self.turn is None else f", turn {self.turn}"
+        return f"{place}: {self.level} [{self.rule}] {self.message}; {self.fix}"
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        names = ("file", "line", "conversation", "turn", "rule", "level", "message", "fix")
+        return {name: getattr(self, name) for name in names}
+
+
+def findings_of(source: ChatSource) -> Iterator[Finding]:
+    """All faults of all files of a source, in order."""
+    for path, format in zip(source.paths, source.formats, strict=True):
+        ids: dict[str, float | None] = {}
+        if format in ("json", "jsonl"):
+            for line, document in documents(path, format):
+                yield from check_document(document, path, line, ids)
+        else:
+            for record in ChatSource(path, format=format, names=source.names):
+                if record["error"] is not None:
+                    sentence = record["error"].removeprefix("reading: ")
+                    yield Finding(path, record["line"], None, None, "readable", sentence)
+
+
+def check_document(
+    document: Any, file: str, line: int, ids: dict[str, float | None] | None = None
+) -> Iterator[Finding]:
+    """The faults of one document.
+
+    Args:
+        ids: Names and times of the messages above it in the file, to which its own are added; for utterances.
+    """
+    if isinstance(document, BadMessage):
+        yield Finding(file, line, None, None, "readable", str(document))
+    elif not isinstance(document, dict):
+        yield Finding(file, line, None, None, "object", f"this is {kind_of(document)}")
+    elif "messages" in document:
+        yield from _Conversation(document, document["messages"], file, line).openai()
+    elif "conversations" in document:
+        yield from _Conversation(document, document["conversations"], file, line).sharegpt()
+    else:
+        yield from _utterance(document, file, line, {} if ids is None else ids)
+
+
+def _utterance(document: Mapping[str, Any], file: str, line: int, ids: dict[str, float | None]) -> Iterator[Finding]:
+    record = utterance(document, os.path.basename(file), line)
+    talk = record["conversation_id"]
+    if record["error"] is not None:
+        yield Finding(file, line, talk, None, "message-fields", record["error"].removeprefix("reading: "))
+    elif not record["text"].strip():
+        yield Finding(file, line, talk, None, "content-empty", "the message has no text", "warning")
+    name, reply, time = record["id"], record["reply_to"], record["timestamp"]
+    if reply is not None and reply not in ids:
+        yield Finding(file, line, talk, None, "reply-known", f"it answers {reply!r}, which is not above it", "warning")
+    elif reply is not None and time is not None and (earlier := ids[reply]) is not None and time < earlier:
+        what = f"it is {earlier - time:g} s earlier than {reply!r}, which it answers"
+        yield Finding(file, line, talk, None, "time-order", what, "warning")
+    if name in ids:
+        yield Finding(file, line, talk, None, "id-unique", f"the id {name!r} is there already")
+    ids[name] = time
+
+
+class _Conversation:
+    """One conversation, and what is known of it so far."""
+
+    def __init__(self, document: Mapping[str, Any], turns: Any, file: str, line: int) -> None:
+        self.file = file
+        self.line = line
+        name = next((document[key] for key in ("id", "conversation_id", "uuid") if key in document), None)
+        self.name = str(name) if isinstance(name, (str, int)) else None
+        self.turns = turns
+
+    def finding(self, turn: int | None, rule: str, message: str, level: Level = "error") -> Finding:
+        """A fault of a message, or of all of it."""
+        return Finding(self.file, self.line, self.name, turn, rule, message, level)
+
+    def listed(self, key: str) -> Iterator[Finding]:
+        """What is wrong with the list as a whole; then there is nothing in it to look at."""
+        if not isinstance(self.turns, list):
+            yield self.finding(None, "messages-list", f"{key!r} is {kind_of(self.turns)}")
+        elif not self.turns:
+            yield self.finding(None, "messages-list", f"{key!r} is empty")
+
+    def openai(self) -> Iterator[Finding]:
+        """The rules of `messages`."""
+        wrong = list(self.listed("messages"))
+        yield from wrong
+        if wrong:
+            return
+        calls: set[str] = set()  # of all of the conversation
+        waiting: dict[str, int] = {}  # call that has no answer yet -> its turn
+        before: str | None = None
+        for number, turn in enumerate(self.turns):
+            if not isinstance(turn, dict):
+                yield self.finding(number, "message-object", f"the message is {kind_of(turn)}")
+                before = None
+                continue
+            role = turn.get("role")
+            if not isinstance(role, str) or role not in OPENAI_ROLES:
+                what = "it has no role" if role is None else f"its role is {role!r:.40}"
+                yield self.finding(number, "role-known", what)
+            if role == "tool":
+                yield from self._answer(number, turn, waiting)
+            else:
+                yield from self._unanswered(waiting)
+                waiting.clear()
+            yield from self._content(number, turn)
+            yield from self._calls(number, turn, calls, waiting)
+            yield from self._order(number, role, before)
+            if "weight" in turn and (role != "assistant" or turn["weight"] not in (0, 1)):
+                yield self.finding(number, "weight", f"weight is {turn['weight']!r:.40} of a message of {role}")
+            before = role if isinstance(role, str) else None
+        yield from self._unanswered(waiting)
+        if before is not None and before != "assistant":
+            yield self.finding(None, "ends-with-answer", f"the last message is of {before}", "warning")
+
+    def _content(self, number: int, turn: Mapping[str, Any]) -> Iterator[Finding]:
+        content = turn.get("content")
+        calls = turn.get("tool_calls") or turn.get("function_call") or turn.get("refusal")
+        if content is None:
+            if not calls:
+                yield self.finding(number, "content-type", "it has neither content nor tool_calls")
+        elif isinstance(content, list):
+            for place, part in enumerate(content):
+                if not isinstance(part, (str, dict)) or (
+                    isinstance(part, dict) and not isinstance(part.get("type"), str)
+                ):
+                    yield self.finding(number, "content-type", f"part {place} has no type")
+        elif not isinstance(content, str):
+            yield self.finding(number, "content-type", f"its content is {kind_of(content)}")
+        elif not content.strip() and not calls:
+            yield self.finding(number, "content-empty", "its content is empty", "warning")
+
+    def _calls(
+        self, number: int, turn: Mapping[str, Any], calls: set[str], waiting: dict[str, int]
+    ) -> Iterator[Finding]:
+        listed = turn.get("tool_calls")
+        if listed is None:
+            return
+        if not isinstance(listed, list) or not all(isinstance(call, dict) for call in listed):
+            yield self.finding(number, "tool-calls-list", f"tool_calls is {kind_of(listed)}, or not of objects")
+            return
+        for place, call in enumerate(listed):
+            name = call.get("id")
+            if not isinstance(name, str) or not name:
+                yield self.finding(number, "tool-call-id", f"call {place} has no id")
+            elif name in calls:
+                yield self.finding(number, "tool-call-id", f"call {place} has the id {name!r}, which another has")
+            else:
+                calls.add(name)
+                waiting[name] = number
+            function = call.get("function")
+            if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+                yield self.finding(number, "tool-call-name", f"call {place} names no function")
+                continue
+            trouble = _arguments(function.get("arguments"))
+            if trouble:
+                what = f"call {place} of {function['name']}: its arguments are {trouble}"
+                yield self.finding(number, "tool-call-arguments", what)
+
+    def _answer(self, number: int, turn: Mapping[str, Any], waiting: dict[str, int]) -> Iterator[Finding]:
+        name = turn.get("tool_call_id")
+        if not isinstance(name, str) or waiting.pop(name, None) is None:
+            what = "it has no tool_call_id" if name is None else f"no call before it waits for {name!r:.60}"
+            yield self.finding(number, "tool-answer-known", what)
+
+    def _unanswered(self, waiting: Mapping[str, int]) -> Iterator[Finding]:
+        for name, number in waiting.items():
+            yield self.finding(number, "tool-call-answered", f"the call {name!r} has no answer")
+
+    def _order(self, number: int, role: Any, before: str | None) -> Iterator[Finding]:
+        if role in ("system", "developer") and number and before not in ("system", "developer"):
+            yield self.finding(number, "system-first", f"a message of {role} stands behind others", "warning")
+        if role == before and role in ("user", "assistant"):
+            yield self.finding(number, "roles-alternate", f"two messages of {role} in a row", "warning")
+
+    def sharegpt(self) -> Iterator[Finding]:
+        """The rules of `conversations`."""
+        wrong = list(self.listed("conversations"))
+        yield from wrong
+        if wrong:
+            return
+        before: str | None = None
+        for number, turn in enumerate(self.turns):
+            if not isinstance(turn, dict):
+                yield self.finding(number, "message-object", f"the message is {kind_of(turn)}")
+                before = None
+                continue
+            speaker = next((turn[key] for key in ("from", "role") if key in turn), None)
+            role = ROLES.get(speaker.lower()) if isinstance(speaker, str) else None
+            if role is None:
+                what = "it has no 'from'" if speaker is None else f"'from' is {speaker!r:.40}"
+                yield self.finding(number, "speaker-known", what)
+            value = next((turn[key] for key in ("value", "content") if key in turn), None)
+            if not isinstance(value, str):
+                what = "it has no 'value'" if value is None else f"its 'value' is {kind_of(value)}"
+                yield self.finding(number, "content-type", what)
+            elif not value.strip():
+                yield self.finding(number, "content-empty", "its 'value' is empty", "warning")
+            if role == "tool" and before != "assistant":
+                yield self.finding(number, "tool-answer-known", "an observation without a function_call before it")
+            yield from self._order(number, role, before)
+            before = role
+        if before is not None and before != "assistant":
+            yield self.finding(None, "ends-with-answer", f"the last message is of {before}", "warning")
+
+
+def _arguments(value: Any) -> str:
+    """What is wrong with the arguments of a call; empty if nothing is."""
+    if not isinstance(value, str):
+        return f"{kind_of(value)}, not text" if value is not None else "missing"
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return "no JSON"
+    return "" if isinstance(found, dict) else f"{kind_of(found)}, not an object"

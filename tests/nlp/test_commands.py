@@ -1,0 +1,105 @@
+"""`allcores chat` at the shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.process.warm import Interpreter
+
+pytest.importorskip("spacy")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+WORK = """
+from allcores import nlp
+
+def count(record):
+    return {"letters": sum(map(str.isalpha, record["text_norm"]))}
+
+letters = nlp.Stage("letters", each=count, gives={"letters": "int32"})
+lang = nlp.Stage("lang", each=lambda record: {"lang": "xx"}, gives={"lang": "string"})
+nothing = 7
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = [{"id": f"m{number}", "text": f"Hello number {number}, write to a{number}@b.com"} for number in range(20)]
+    rows[11]["text"] = rows[3]["text"]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "broken\n")
+    (tmp_path / "work.py").write_text(WORK)
+    return tmp_path
+
+
+def test_a_row_for_each_line_and_a_summary(warm: Interpreter, folder: Path) -> None:
+    done = warm.run("chat", "preprocess", "chat.jsonl", "-o", "out.parquet", "--workers", "2", "--json", folder=folder)
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
+    assert (summary["rows"], summary["errors"], summary["workers"]) == (21, 1, 2)
+    assert summary["summary"]["pii"] == {"EMAIL": 20}
+    assert summary["summary"]["errors_by_reason"] == {"reading: not JSON (Expecting value, column 1)": 1}
+    rows = parquet.read_table(folder / "out.parquet").to_pylist()
+    assert [row["line"] for row in rows] == list(range(1, 22))
+    assert rows[11]["dup_of"] == "m3" and rows[0]["lemmas"][0] == "hello" and rows[0]["intent"]
+    counted = warm.run("chat", "stats", "out.parquet", "--json", folder=folder)
+    assert json.loads(counted.out) == {"file": "out.parquet", **summary["summary"]}
+    assert "21 rows, 1 with an error" in warm.run("chat", "stats", "out.parquet", folder=folder).out
+
+
+def test_stages_are_chosen_replaced_added_and_set(warm: Interpreter, folder: Path) -> None:
+    (folder / "chat.toml").write_text(
+        'stages = ["unicode", "work.py:lang", "pii", "work.py:letters"]\n[pii]\nreplace = true\n'
+    )
+    done = warm.run("chat", "preprocess", "chat.jsonl", "-o", "a.jsonl", "--config", "chat.toml", folder=folder)
+    assert done.code == 0, done.err
+    assert "21 rows" in done.err
+    row = json.loads((folder / "a.jsonl").read_text().splitlines()[0])
+    assert row["text"] == "Hello number 0, write to [EMAIL]" and row["lang"] == "xx" and row["letters"] == 23
+    done = warm.run(
+        "chat", "preprocess", "chat.jsonl", "-o", "b.jsonl", "--stages", "unicode,pii", "--config", "chat.toml",
+        "--set", "pii.replace=false", "--set", 'pii.kinds=["URL"]', "-q", folder=folder,
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    assert "a0@b.com" in (folder / "b.jsonl").read_text()
+    assert warm.run("chat", "stats", "b.jsonl", folder=folder).out.startswith("21 rows, 1 with an error")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chat.jsonl", "-o", "out.txt"], "the output of a chat pipeline ends with .parquet or .jsonl"),
+        (["chat.jsonl", "-o", "chat.jsonl"], "is an input"),
+        (["gone.jsonl", "-o", "o.jsonl"], "cannot read gone.jsonl"),
+        (["chat.jsonl", "-o", "o.jsonl", "--stages", "lemma"], "there is no stage 'lemma'"),
+        (["chat.jsonl", "-o", "o.jsonl", "--stages", "work.py:nothing"], "work.py:nothing is no stage"),
+        (["chat.jsonl", "-o", "o.jsonl", "--stages", "work.py:absent"], "work.py has no function 'absent'"),
+        (["chat.jsonl", "-o", "o.jsonl", "--set", "pii=1"], "'pii=1' sets no option"),
+        (["chat.jsonl", "-o", "o.jsonl", "--column", "words=x"], "'words' is no field that is read"),
+        (["chat.jsonl", "-o", "o.jsonl", "--config", "chat.jsonl"], "chat.jsonl is not TOML"),
+        (["chat.jsonl", "-o", "o.jsonl", "--resume", "--no-journal"], "--resume goes on with a journal"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    warm: Interpreter, folder: Path, arguments: list[str], message: str
+) -> None:
+    done = warm.run("chat", "preprocess", *arguments, folder=folder)
+    assert done.code == 2
+    assert message in done.err and "Traceback" not in done.err
+    assert not (folder / "o.jsonl").exists()
+
+
+def test_validate_names_the_fault_and_ends_with_one(warm: Interpreter, folder: Path) -> None:
+    done = warm.run("chat", "validate", "chat.jsonl", folder=folder)
+    assert done.code == 1
+    assert "chat.jsonl:21: error [readable] not JSON" in done.out and done.out.endswith("1 error, 0 warnings\n")
+    found = json.loads(warm.run("chat", "validate", "chat.jsonl", "--json", folder=folder).out)
+    assert found["errors"] == 1 and found["findings"][0]["line"] == 21
+    (folder / "good.jsonl").write_text('{"text": "Hi"}\n')
+    assert warm.run("chat", "validate", "good.jsonl", folder=folder).code == 0
+
+
+def test_stages_are_listed_with_their_options(warm: Interpreter, folder: Path) -> None:
+    out = warm.run("chat", "stages", folder=folder).out
+    assert "lemmas (in workers): text_norm -> tokens: list<string>" in out
+    assert "    replace = False" in out
