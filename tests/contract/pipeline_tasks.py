@@ -169,3 +169,7 @@ def instead(record: Any, error: BaseException) -> tuple[Any, str]:
 
 def instead_raises(record: Any, error: BaseException) -> Any:
     raise LookupError("no other record")
+
+
+def same(value: Any) -> Any:
+    return value

@@ -135,6 +135,20 @@ def test_jobs_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
+def test_pipelines_are_measured(tmp_path: Path) -> None:
+    """Each way in a program of its own; what they give is compared inside."""
+    target = tmp_path / "figures.json"
+    done = bench("--only", "pipelines", "--contenders", "allcores,executors", "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    found = rows(target)
+    assert set(found) == {"pipelines", "pipelines-memory"}
+    ways = {name for name, spread in found["pipelines"]["spreads"].items() if spread["median"] > 0}
+    assert ways == {"one stage", "imap", "fused", "apart", "executors"}, done.stderr
+    assert set(found["pipelines-memory"]["spreads"]) == {"fused", "apart"}
+
+
+@pytest.mark.slow
 def test_advice_is_measured(tmp_path: Path) -> None:
     """Beside a sweep, and beside itself; each aim that there is something for gets a verdict."""
     target = tmp_path / "figures.json"

@@ -137,6 +137,12 @@ def test_an_incomplete_batch_does_not_come_out_when_the_source_raises() -> None:
     assert found == [[1, 2, 3]]
 
 
+def rings_and_waits(bell: str, gate: str, number: int) -> int:
+    ring(bell, number)
+    wait_at(gate)
+    return number
+
+
 # --- workers -------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +189,54 @@ def test_what_is_preloaded_is_loaded_once(tmp_path: Path) -> None:
 def test_one_that_cannot_be_loaded_is_said(place: Any) -> None:
     with pytest.raises(SetupError, match="no model here"):
         list(Pipeline().map(tasks.increment).map(tasks.moved, preload=tasks.broken_load).imap([1], backend=place))
+
+
+def test_workers_are_where_the_work_is(tmp_path: Path) -> None:
+    """All workers are in the first stage, then, once that is done, all in the second one."""
+    with (
+        Bell(tmp_path / "bell1") as first,
+        Gate(tmp_path / "gate1") as gate,
+        Bell(tmp_path / "bell2") as second,
+        Gate(tmp_path / "gate2") as last,
+    ):
+        pipeline = (
+            Pipeline()
+            .map(partial(rings_and_waits, first.path, gate.path), chunk=1)
+            .map(partial(rings_and_waits, second.path, last.path), fuse=False, chunk=1)
+        )
+        found: list[int] = []
+        stream = pipeline.imap(range(4), workers=2, limits=Limits(depth=1))
+        reader = threading.Thread(target=lambda: found.extend(stream))
+        reader.start()
+        workers = set(first.pids(2))
+        assert len(workers) == 2
+        gate.open()
+        assert set(second.pids(2)) == workers
+        last.open()
+        reader.join(PATIENCE_S)
+    assert found == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("start_method", ["template", "spawn", "fork"])
+@pytest.mark.filterwarnings("ignore:start_method=:RuntimeWarning")
+def test_processes_may_be_started_in_any_way(start_method: str) -> None:
+    """Steps that have no name elsewhere travel, too."""
+    pipeline = (
+        Pipeline()
+        .map(lambda number: number + 1)
+        .filter(tasks.is_even)
+        .map(tasks.moved, preload=tasks.load_offset, fuse=False)
+        .batch(2)
+        .map(lambda pair: sum(pair))
+    )
+    found = list(pipeline.imap(range(8), workers=2, start_method=start_method))
+    assert found == [2006, 2014]
+
+
+def test_a_stage_may_run_in_the_program_itself() -> None:
+    pipeline = Pipeline().map(tasks.with_pid).map(tasks.with_pid, on="serial").map(tasks.with_pid, on="threads")
+    for ((number, first), second), third in pipeline.imap(range(50), workers=1):
+        assert first != second == third == os.getpid(), number
 
 
 # --- order of things ------------------------------------------------------------------------------------------------
@@ -270,6 +324,25 @@ def test_the_source_is_read_no_further_than_credit_allows(name: str) -> None:
     assert most <= 400
 
 
+SIZED = {
+    "records": Pipeline().map(tasks.same).map(tasks.same, fuse=False),
+    "results": Pipeline().map(len).map(bytes, fuse=False).map(tasks.same, fuse=False),
+    "in line": Pipeline().enumerate().map(tasks.same),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_nor_further_than_credit_in_bytes_allows(name: str) -> None:
+    """Records of 200 kB, of which 4 MB may be under way."""
+    source = Counted()
+    records = (bytes(200_000) for _ in source)
+    with SIZED[name].imap(records, workers=2, limits=Limits(bytes_in_flight=4_000_000)) as stream:
+        most = 0
+        for given, _ in zip(range(1, 200), stream, strict=False):
+            most = max(most, source.read - given)
+    assert most <= 40
+
+
 def test_memory_does_not_grow_with_the_input() -> None:
     """Ten times the records take no more memory."""
     pipeline = Pipeline().map(tasks.increment).map(tasks.increment, fuse=False).batch(10).map(sum).window(2)
@@ -306,12 +379,6 @@ def test_one_that_was_never_read_leaves_nothing() -> None:
     del stream
     outcomes = CREDITED["own workers"].outcomes(Counted(), workers=2)
     del outcomes
-
-
-def rings_and_waits(bell: str, gate: str, number: int) -> int:
-    ring(bell, number)
-    wait_at(gate)
-    return number
 
 
 @pytest.mark.parametrize("begins_in_line", [False, True])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract import pipeline_tasks as tasks
 
@@ -89,6 +89,13 @@ def test_it_does_not_depend_on_workers_and_chunks(
     pipeline = built(chain).map(tasks.increment, fuse=False, chunk=chunk)
     found = list(pipeline.imap(range(count), backend="threads", workers=workers))
     assert found == [value + 1 for value in meant(chain, range(count))]
+
+
+@pytest.mark.slow
+@settings(max_examples=15)
+@given(chain=CHAINS, count=st.integers(0, 200), workers=st.integers(1, 3))
+def test_nor_on_processes(chain: list[tuple[str, bool]], count: int, workers: int) -> None:
+    assert list(built(chain).imap(range(count), workers=workers)) == meant(chain, range(count))
 
 
 @pytest.mark.slow

@@ -237,16 +237,26 @@ class Worked(Link):
     def _pass_on(self, segment: Segment) -> bool:
         """Pass on what was settled; False if it has ended the stage."""
         self._passed = end = segment.start + segment.count
-        if not failures_of(segment) and not (self._marks and self._marks[0][0] < end):
-            values = values_of(segment)
-            if self._gives_lists:
-                values = list(chain.from_iterable(values))
-            self._give(values)
-        else:
+        marks = self._marks
+        if failures_of(segment):
             self._pass_each(segment)
-        if self._marks and not self._finished:
+        else:
+            values, begin, following = values_of(segment), 0, self.following
+            while marks and marks[0][0] < end:
+                place, mark = marks.popleft()
+                stop = place - segment.start
+                if stop > begin:
+                    self._give_values(values[begin:stop])
+                    begin = stop
+                following.mark(mark)
+            self._give_values(values[begin:] if begin else values)
+        if marks and not self._finished:
             self._pass_marks(end)
         return not self._finished
+
+    def _give_values(self, values: list[Any]) -> None:
+        """Pass on what the function gave."""
+        self._give(list(chain.from_iterable(values)) if self._gives_lists else values)
 
     def _pass_each(self, segment: Segment) -> None:
         out: list[Any] = []
