@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from allcores.monitoring import LiveView, ProgressBar
     from allcores.outcome import AnyOutcome, Kind, Outcome
     from allcores.pipelines.pipeline import Pipeline, RecordStream
+    from allcores.pipelines.run import PipelineResult
     from allcores.pipelines.statistics import StageStatistics
     from allcores.pool.actor import Actor
     from allcores.pool.async_stream import AsyncStream
@@ -88,6 +89,7 @@ _HOMES = {
     "advisor.tuning.tuning": ("Tuning",),
     "cache.options": ("Cache", "CacheStatistics"),
     "pipelines.pipeline": ("Pipeline", "RecordStream"),
+    "pipelines.run": ("PipelineResult",),
     "pipelines.statistics": ("StageStatistics",),
     "pool.actor": ("Actor",),
     "pool.async_stream": ("AsyncStream",),
@@ -179,6 +181,7 @@ __all__ = [
     "NotSupported",
     "Outcome",
     "Pipeline",
+    "PipelineResult",
     "Pool",
     "PoolBusy",
     "PoolClosed",

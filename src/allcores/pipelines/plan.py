@@ -227,7 +227,10 @@ class _Planner:
             if isinstance(step, WriteStep):
                 # Rows are encoded where the records are made, or where all workers share it.
                 sink = step.sink
-                step = WorkerStep("map", sink.wrap(_unchanged), "write", None)
+                # What a function gives in the place of a record that failed is to be encoded, too: not in that stage.
+                replaces = any(each.options is not None and callable(each.options.on_error) for each in group)
+                options = StageOptions() if replaces else None
+                step = WorkerStep("map", sink.wrap(_unchanged), "write", options, fuse=not replaces)
             if isinstance(step, WorkerStep) and (not group or _joins(group, step)):
                 group.append(step)
                 continue

@@ -98,7 +98,7 @@ class PipelineWork:
             policy,
             request=request or {},
             in_order=bool(held),
-            stops_at=None if alone is not None else _ends,
+            stops_at=None if alone is not None else self._ends,
             identified=identity_of(steps),
             **self._stage_options(alone is not None),
         )
@@ -117,6 +117,12 @@ class PipelineWork:
             return None
         fused = fused_of(self.plan, stages[0])
         return RowsFunction(fused, str) if fused.gives_lists else fused
+
+    def _ends(self, outcome: Outcome[str]) -> bool:
+        """Whether a failure ends the run: as its stage says; one of the output itself as the last stage does."""
+        if isinstance(outcome, RowsOutcome):
+            return bool(outcome.ends)  # type: ignore[attr-defined]
+        return self.plan.line.stages[-1].options.on_error not in ("skip", "record")
 
     def _stage_options(self, alone: bool) -> dict[str, Any]:
         if not alone:
@@ -324,10 +330,6 @@ def _recording(sink: WholeSink, records: bool) -> WholeSink:
         f"on_error='record' of a stage writes failures as records, for which {sink.path} has no place: write to a"
         " .jsonl file, or skip failures and export them afterwards (allcores runs failures)"
     )
-
-
-def _ends(outcome: Outcome[str]) -> bool:
-    return bool(getattr(outcome, "ends", False))
 
 
 def _never_called(item: Any) -> Any:
