@@ -68,6 +68,8 @@ CHANGED = {
     "generator with a start": "print(sum((f(x) for x in xs), 5))  # here",
     "map": "print(list(map(f, xs)))  # here",
     "append": "out = []\nfor x in xs:  # here\n    out.append(f(x))\nprint(out)",
+    "appended elsewhere": "class Out:\n    def __init__(self): self.n = 0\n    def append(self, y): self.n += y\nout = Out()\nfor x in xs:  # here\n    out.append(f(x))\nprint(out.n)",
+    "added": "s = 0\nfor x in xs:  # here\n    s += f(x)\nprint(s)",
     "one line": "out = []\nfor x in xs: out.append(f(x))  # here\nprint(out)",
     "body": "out = []\nfor x in xs:  # here\n    # what it is\n    y = f(x)\n    z = y + k\n    out.append(z)\nprint(out)",
     "two results": "d = {}\ns = 0\nfor x in xs:  # here\n    y = f(x)\n    d[x] = y\n    s += y\nprint(d, s)",
@@ -114,11 +116,27 @@ def test_what_cannot_be_written_is_left_alone(source: str, tmp_path: Path) -> No
     assert changed(HEAD + source + "\n", tmp_path) is None
 
 
+def test_a_loop_that_only_gathers_is_one_line(tmp_path: Path) -> None:
+    """The function itself is mapped where an iteration is a call of it; a list is extended where it is all that is done."""
+    head = "xs = [1, 2]\ndef f(x): return x\n"
+    for loop, line in {
+        "out = []\nfor x in xs:  # here\n    out.append(f(x))": "out.extend(allcores.imap(f, xs))",
+        "s = 0\nfor x in xs:  # here\n    s += f(x)": "for value in allcores.imap(f, xs):\n    s += value",
+        "for x in xs:  # here\n    print(f(x))": "for value in allcores.imap(f, xs):\n    print(value)",
+    }.items():
+        change = changed(head + loop, tmp_path)
+        assert change is not None and change.text.endswith(line), change
+        assert "def f(x): return x\n" in change.text and change.text.count("def ") == 1
+    # Of what is appended to nothing is known but the name: it may have no `extend`.
+    change = changed(head + "def g(out):\n    for x in xs:  # here\n        out.append(f(x))", tmp_path)
+    assert change is not None and "extend" not in change.text and "allcores.imap(f, xs)" in change.text
+
+
 def test_the_import_is_added_once_and_where_it_may_stand(tmp_path: Path) -> None:
     """Behind the docstring and `from __future__`, and not at all where it is there."""
     change = changed(HEAD + CHANGED["comprehension"], tmp_path)
     assert change is not None
-    assert "annotations\n\nimport allcores\nxs = " in change.text
+    assert "annotations\n\nimport allcores\n\nxs = " in change.text
     again = changed(HEAD.replace("xs =", "import allcores\nxs =") + CHANGED["comprehension"], tmp_path)
     assert again is not None
     assert again.text.count("import allcores") == 1

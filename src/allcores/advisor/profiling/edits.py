@@ -46,6 +46,21 @@ def segment(text: str, node: ast.expr | ast.stmt) -> str:
     return found if found is not None else ast.unparse(node)
 
 
+def called_alone(part: ast.expr, target: str) -> str | None:
+    """The function's name, if an expression is a call of one with the loop's variable and nothing else."""
+    if (
+        isinstance(part, ast.Call)
+        and isinstance(part.func, ast.Name)
+        and not part.keywords
+        and len(part.args) == 1
+        and isinstance(part.args[0], ast.Name)
+        and part.args[0].id == target
+        and part.func.id != target
+    ):
+        return part.func.id
+    return None
+
+
 def unused_name(tree: ast.Module, wanted: str) -> str:
     """`wanted`, or with a number behind it: a name that is nowhere in the file."""
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

@@ -6,7 +6,7 @@ import ast
 import textwrap
 from dataclasses import dataclass, field
 
-from allcores.advisor.profiling.edits import Edit, applied, segment, unused_name
+from allcores.advisor.profiling.edits import Edit, applied, called_alone, segment, unused_name
 from allcores.advisor.profiling.independence import tail_reads
 from allcores.advisor.profiling.names import stored_in
 from allcores.advisor.profiling.sites import Site, SourceFile
@@ -22,6 +22,8 @@ class _Lifted:
     names: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
+    #: the expressions that were moved, as they stand
+    parts: list[ast.expr] = field(default_factory=list)
 
 
 def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit] | None:
@@ -36,6 +38,8 @@ def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit
     targets = [each.id for each in ast.walk(node.target) if isinstance(each, ast.Name)]
     wanted = {path.partition(".")[0] for path in tail_reads(_after(rest, lifted, source))} if rest else set()
     results = sorted(wanted & (stored | set(targets))) + lifted.names
+    if not head and results == lifted.names and (called := _called(node, lifted)) is not None:
+        return [_replaced(node, _short(site, node, rest, lifted, called, source))]
     function = unused_name(source.tree, f"{_stem(site)}_item")
     simple = isinstance(node.target, ast.Name)
     item = node.target.id if isinstance(node.target, ast.Name) else unused_name(source.tree, "item")
@@ -62,9 +66,52 @@ def edits(site: Site, node: ast.For, tail: int, source: SourceFile) -> list[Edit
         if results:
             lines.append(f"{inner}{packed}{',' if len(results) == 1 else ''} = {value}")
     lines += _verbatim(rest, source, inner, lifted.edits) if rest else [f"{inner}pass"]
+    return [_replaced(node, lines)]
+
+
+def _replaced(node: ast.For, lines: list[str]) -> Edit:
     end = node.end_lineno or node.lineno
-    column = node.end_col_offset or 0
-    return [Edit(node.lineno, 0, end, column, "\n".join(lines))]
+    return Edit(node.lineno, 0, end, node.end_col_offset or 0, "\n".join(lines))
+
+
+def _called(node: ast.For, lifted: _Lifted) -> str | None:
+    """The function that is called with the item alone, if that is all that an iteration computes."""
+    if len(lifted.parts) != 1 or len(lifted.names) != 1 or not isinstance(node.target, ast.Name):
+        return None
+    return called_alone(lifted.parts[0], node.target.id)
+
+
+def _short(
+    site: Site, node: ast.For, rest: list[ast.stmt], lifted: _Lifted, called: str, source: SourceFile
+) -> list[str]:
+    """The loop over the values of that function; one that only gathers them in a list is no loop any more."""
+    indent = " " * node.col_offset
+    call = f"allcores.imap({called}, {segment(source.text, node.iter)})"
+    gathered = _gathered(site, rest, lifted.parts[0])
+    if gathered is not None:
+        return [f"{indent}{gathered}.extend({call})"]
+    inner = _indent_of(node, source) or indent + "    "
+    return [f"{indent}for {lifted.names[0]} in {call}:", *_verbatim(rest, source, inner, lifted.edits)]
+
+
+def _gathered(site: Site, rest: list[ast.stmt], part: ast.expr) -> str | None:
+    """The name of the list, if all that the statements do is to append the value to one that begins empty."""
+    if len(rest) != 1 or not isinstance(rest[0], ast.Expr) or not isinstance(rest[0].value, ast.Call):
+        return None
+    call = rest[0].value
+    if not (isinstance(call.func, ast.Attribute) and call.func.attr == "append" and call.args == [part]):
+        return None
+    if call.keywords or not isinstance(call.func.value, ast.Name):
+        return None
+    name = call.func.value.id
+    values = [
+        each.value
+        for each in ast.walk(site.owner)
+        if isinstance(each, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+        for target in (each.targets if isinstance(each, ast.Assign) else [each.target])
+        if isinstance(target, ast.Name) and target.id == name
+    ]
+    return name if values and all(isinstance(value, ast.List) for value in values) else None
 
 
 def _stem(site: Site) -> str:
@@ -110,6 +157,7 @@ def _move(part: ast.expr, lifted: _Lifted, source: SourceFile, wanted: str) -> N
     lifted.names.append(name)
     lifted.lines.append(f"{name} = {_flat(part, source)}")
     lifted.edits.append(Edit.of(part, name))
+    lifted.parts.append(part)
 
 
 def _name(lifted: _Lifted, source: SourceFile, wanted: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from allcores.advisor.profiling import loops
-from allcores.advisor.profiling.edits import Edit, applied, segment, unused_name
+from allcores.advisor.profiling.edits import Edit, applied, called_alone, segment, unused_name
 from allcores.advisor.profiling.independence import Verdict
 from allcores.advisor.profiling.sites import Comprehension, Site, SourceFile
 
@@ -81,14 +81,18 @@ def _imports(source: SourceFile, pattern: str, workers: int) -> Iterator[Edit]:
         isinstance(each, ast.Import) and any(name.name == "allcores" and not name.asname for name in each.names)
         for each in body
     )
-    place = 0
+    place, blank = 0, ""
     for each in body:
         docstring = each is body[0] and isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)
         if not docstring and not (isinstance(each, ast.ImportFrom) and each.module == "__future__"):
             place = min([each.lineno, *(one.lineno for one in getattr(each, "decorator_list", []))])
+            if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                blank = "\n\n"
+            elif not isinstance(each, ast.Import | ast.ImportFrom):
+                blank = "\n"
             break
     if not known:
-        yield Edit(place, 0, place, 0, "import allcores\n")
+        yield Edit(place, 0, place, 0, f"import allcores\n{blank}")
     if pattern == "threads":
         last = max((each.end_lineno or 0 for each in body if isinstance(each, ast.Import | ast.ImportFrom)), default=0)
         yield Edit(
@@ -133,18 +137,8 @@ def _of_comprehension(node: Comprehension, source: SourceFile) -> list[Edit] | N
 
 def _function(element: ast.expr, body: str, target: str, pair: bool) -> str:
     """What to call for an item: the function that is called with it alone, or a lambda."""
-    if (
-        not pair
-        and isinstance(element, ast.Call)
-        and isinstance(element.func, ast.Name)
-        and not element.keywords
-        and len(element.args) == 1
-        and isinstance(element.args[0], ast.Name)
-        and element.args[0].id == target
-        and element.func.id != target
-    ):
-        return element.func.id
-    return f"lambda {target}: {body}"
+    alone = None if pair else called_alone(element, target)
+    return alone or f"lambda {target}: {body}"
 
 
 def _of_map(node: ast.Call, source: SourceFile) -> list[Edit] | None:
