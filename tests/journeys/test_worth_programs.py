@@ -1,0 +1,81 @@
+"""The programs of the tutorial "Is it worth it?" go through `profile`, `advise` and `tune`, as its page says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.docs.pages import ROOT
+
+PROGRAMS = ROOT / "docs/examples/worth"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the sampler is for Linux")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for path in PROGRAMS.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def allcores(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "allcores", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+
+
+@pytest.mark.parametrize(
+    ("program", "site", "line"),
+    [
+        ("primes.py", "for loop in main", "counts.extend(allcores.imap(count_primes, range(2_000, 6_000, 10)))"),
+        ("hashes.py", "for loop in main", "allcores.imap(main_item, records())"),
+        ("model.py", "comprehension in main", "total = sum(allcores.map(predict, range(20_000)))"),
+    ],
+)
+def test_the_profile_finds_the_loop_and_says_how(folder: Path, program: str, site: str, line: str) -> None:
+    """The first candidate, its change, and the program that comes of it prints the same."""
+    done = allcores(folder, "profile", "--json", "profile.json", program)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "profile.json").read_text())
+    first = report["candidates"][0]
+    assert f"{first['kind']} in {first['function']}" == site, first
+    assert line in first["diff"], first["diff"]
+    subprocess.run(["patch", "-p1", "--quiet"], cwd=folder, input=first["diff"], text=True, check=True)
+    changed = subprocess.run([sys.executable, program], cwd=folder, capture_output=True, text=True, timeout=240)
+    assert changed.stdout == done.stdout and changed.stdout
+
+
+def test_the_profile_finds_nothing_in_squares(folder: Path) -> None:
+    """Too short, each by itself."""
+    done = allcores(folder, "profile", "squares.py")
+    assert "No candidate" in done.stderr and "its iterations are too short" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "items", "verdicts"),
+    [
+        ("primes.py:count_primes", [str(limit) for limit in range(2_000, 6_000, 10)], {"parallel", "unreliable"}),
+        (
+            "hashes.py:digest",
+            [json.dumps(f"record {number} " * 50) for number in range(20_000)],
+            {"parallel", "unreliable"},
+        ),
+        ("model.py:predict", [str(number) for number in range(20_000)], {"parallel", "unreliable", "serial"}),
+        ("squares.py:square", [str(number) for number in range(100_000)], {"serial"}),
+    ],
+)
+def test_advice_and_tuning_say_what_the_page_says(
+    folder: Path, function: str, items: list[str], verdicts: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes or nothing, never threads; a machine that is busy with others may give no verdict."""
+    monkeypatch.setenv("ALLCORES_HOME", str(folder / "home"))
+    (folder / "items.jsonl").write_text("\n".join(items) + "\n")
+    done = allcores(folder, "advise", function, "items.jsonl", "--json", "--budget", "6")
+    advice = json.loads(done.stdout)
+    assert advice["verdict"] in verdicts, done.stdout
+    assert advice["recommendation"]["pattern"] in ("serial", "processes")
+    tuned = json.loads(allcores(folder, "tune", function, "items.jsonl", "--json", "--budget", "8").stdout)
+    assert tuned["verdict"] in {*verdicts, "unreliable"}, tuned
