@@ -12,7 +12,7 @@ def model():
 
 def predict(x):
     """The model's answer for `x`."""
-    return sum(model()[x % 100 :: 100])
+    return sum(model()[x % 1000 :: 1000])
 
 
 def main():
