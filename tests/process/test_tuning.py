@@ -47,7 +47,8 @@ def test_a_loop_in_python_gets_processes_and_that_is_kept() -> None:
     tuning = allcores.tune(advised.loop, range(2_000), budget=BUDGET_S)
     check_against_schema(tuning)
     assert tuning.verdict != "serial"
-    if tuning.tried:  # none, where so much else runs that the probes take all the time
+    assert {each.setting.backend for each in tuning.tried} <= {"serial", "processes"}
+    if tuning.verdict == "parallel":  # else so much else runs that time was up before all were tried
         assert {each.setting.backend for each in tuning.tried} == {"serial", "processes"}
         assert any(each.setting.chunk for each in tuning.tried)
         assert len({each.setting.workers for each in tuning.tried}) > 1
