@@ -88,7 +88,8 @@ class IntentModel:
         found = corpus_examples() if examples is None else file_examples(examples)
         content = json.dumps([RECIPE, version, self.numpy.__version__, FEATURES, found]).encode()
         name = f"intent-{hashlib.blake2b(content, digest_size=16).hexdigest()}.npz"
-        arrays = kept(name, lambda: self.trained(found))
+        with kept_out("torch", "pandas", "pyarrow"):
+            arrays = kept(name, lambda: self.trained(found))
         self.labels: list[str] = [str(label) for label in arrays["labels"]]
         self.weights = arrays["weights"]
         self.offsets = arrays["offsets"]
