@@ -18,7 +18,7 @@ from allcores.cli.exits import Exit
 
 ROOT = Path(__file__).resolve().parents[2]
 WORK = """
-import os, signal
+import os, signal, time
 from allcores import Pipeline
 
 def parse(line):
@@ -47,6 +47,15 @@ skipping = Pipeline().map(parse).map(picky, on_error="skip").batch(8).map(summed
 raising = Pipeline().map(parse).map(picky).enumerate().map(list)
 recording = Pipeline().map(parse).map(picky, on_error="record")
 recording_apart = recording.enumerate()
+def interrupt(row):
+    if row["n"] == 40 and not os.path.exists("interrupted"):
+        open("interrupted", "w").close()
+        os.kill(int(os.environ["ALLCORES_TEST_PARENT"]), signal.SIGINT)
+    time.sleep(0.01)
+    return row
+
+interrupting = Pipeline().map(parse).map(interrupt).batch(8).map(summed).unbatch().enumerate().map(list)
+plain = Pipeline().map(parse).enumerate().map(list)
 ending = Pipeline().map(parse).write("mine.csv")
 def killed():
     return Pipeline().map(parse).batch(8).map(summed).unbatch().map(killing, fuse=False).enumerate().map(list)
@@ -201,6 +210,38 @@ def test_failures_as_records(shell: Shell, folder: Path, name: str) -> None:
         )
     code, _, err = shell.call("pipe", f"work.py:{name}", "in.txt", "-o", "out.csv")
     assert code == Exit.USAGE and "has no place" in err
+
+
+def test_interrupted_once(shell: Shell, folder: Path) -> None:
+    """What runs finishes, and what is done is kept."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ALLCORES_HOME": str(folder / "home")}
+    words = ("pipe", "work.py:interrupting", "in.txt", "-o", "out.jsonl")
+    command = ["sh", "-c", 'export ALLCORES_TEST_PARENT=$$; exec "$@"', "sh", sys.executable, "-m", "allcores", *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == Exit.INTERRUPTED, done.stderr
+    assert "finishing what is running" in done.stderr and "--resume goes on" in done.stderr
+    assert not (folder / "out.jsonl").exists()
+    code, _, err = shell.call(*words, "--resume")
+    assert code == Exit.OK, err
+    assert [row[0] for row in rows(folder / "out.jsonl")] == list(range(100))
+    assert [row[1]["total"] for row in rows(folder / "out.jsonl")][96:] == [sum(range(96, 100))] * 4
+
+
+def test_the_reader_of_standard_output_leaves(folder: Path) -> None:
+    """`| head`: it ends quietly."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    (folder / "in.txt").write_text("".join(f"{n}\n" for n in range(200_000)))
+    program = f"{sys.executable} -m allcores pipe work.py:plain in.txt -q; echo $? > code"
+    done = subprocess.run(
+        ["sh", "-c", f"({program}) | head -n 1"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.stdout, done.stderr) == ('[0, {"n": 0}]\n', "")
+    assert int((folder / "code").read_text()) == Exit.READER_LEFT
 
 
 def test_what_cannot_be(shell: Shell, folder: Path) -> None:

@@ -279,12 +279,26 @@ def test_a_state_of_other_steps_is_not_used(folder: Path) -> None:
         with pytest.raises(ConnectionError):
             pipeline.write("out.jsonl").run(lines(150), journal=journal(), backend="serial")
     other = Pipeline().map(parse).batch(9).map(total).unbatch()
-    with pytest.raises(allcores.RunChanged, match="hold something from record to record are others"):
+    with pytest.raises(allcores.RunChanged, match="the state that was kept is of other steps"):
         other.write("out.jsonl").run(lines(-1), journal=journal(accept_changes=True), backend="serial")
     # Another function between them is the program's own affair.
     mended = Pipeline().map(parse).batch(8).map(list).unbatch()
     result = mended.write("out.jsonl").run(lines(-1), journal=journal(accept_changes=True), backend="serial")
     assert result.resumed > 0 and "total" in rows()[0] and "total" not in rows()[-1]
+
+
+def test_what_cannot_be_kept(folder: Path) -> None:
+    """A sentence with the way out; without a journal nothing has to be kept."""
+    pipeline = Pipeline().map(parse).map(_with_a_file, fuse=False).batch(8).map(len).write("out.jsonl")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("allcores.pipelines.source_outcomes.STATE_S", 0.0)
+        with pytest.raises(allcores.UsageError, match=r"what stage 3 of the pipeline \(batch\) holds .* journal=False"):
+            pipeline.run("in.txt", journal=journal(), backend="serial")
+        assert pipeline.run("in.txt", journal=False, backend="serial").ok == ITEMS
+
+
+def _with_a_file(row: dict[str, int]) -> Any:
+    return lambda: row
 
 
 # --- outputs --------------------------------------------------------------------------------------

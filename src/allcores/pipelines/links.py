@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Iterable
 from typing import Any
 
+from allcores.errors import UsageError
 from allcores.outcome import Kind
 from allcores.pipelines.marks import Barrier, Failed, Mark
 from allcores.pipelines.operators import Batch, Enumerate, Operator
@@ -156,9 +157,19 @@ class Operated(Link):
         if self._finished:
             return
         if isinstance(mark, Barrier) and mark.states is not None:
-            # As bytes: the operator goes on before anyone writes them.
-            mark.states[self.stage.number] = pickle.dumps(self.operator.state())
+            mark.states[self.stage.number] = self._state()
         self._next.mark(mark)
+
+    def _state(self) -> bytes:
+        """What the operator holds; as bytes, for it goes on before anyone writes them."""
+        try:
+            return pickle.dumps(self.operator.state())
+        except Exception as error:
+            stage = self.stage
+            raise UsageError(
+                f"what stage {stage.number} of the pipeline ({stage.name}) holds cannot be kept in the journal"
+                f" ({type(error).__name__}: {error}): let its records be plain data, or run it with journal=False"
+            ) from error
 
     def finish(self, *, whole: bool) -> None:
         """See Link."""

@@ -172,11 +172,9 @@ class _Stages(PipelinePool):
 
     def _open(self, function: Callable[..., Any], items: Iterable[Any], **options: Any) -> SourceOutcomes:
         if isinstance(items, RemainingInOrder) and self._held.to_restore(items.state) is None:
-            sentence = (
-                "the steps that hold something from record to record are others than those that the run began with"
-            )
+            sentence = "the state that was kept is of other steps than these, or of classes that are not there any more"
             raise RunChanged(
-                f"{sentence}: it cannot go on with them; begin anew without resume", differences=(sentence,)
+                f"{sentence}: the run cannot go on behind it; begin anew without resume", differences=(sentence,)
             )
         return SourceOutcomes(
             self._plan,

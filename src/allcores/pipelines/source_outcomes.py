@@ -71,11 +71,16 @@ class HeldStages:
         return State(barrier.index + 1, parts, added)
 
     def to_restore(self, state: dict[int, list[bytes]]) -> dict[int, list[bytes]] | None:
-        """What stages begin with, by their numbers; None if the state is not of these steps."""
+        """What stages begin with, by their numbers; None if the state is not of these steps, or cannot be read."""
         if not state:
             return {}
         if state.get(_STEPS) != [self._texts]:
             return None
+        for contents in state.values():
+            try:
+                list(map(pickle.loads, contents))
+            except Exception:  # a class of the program is not there any more, or is another one
+                return None
         return {stage.number: state[place] for place, (stage, _) in enumerate(self._stages, 1) if place in state}
 
 

@@ -16,6 +16,7 @@ from allcores.runs import directory
 from allcores.runs.base import RunPool
 from allcores.runs.disk import is_full
 from allcores.runs.fingerprint import differences
+from allcores.runs.going_back import go_back_to_state, is_all_there
 from allcores.runs.index import RunIndex
 from allcores.runs.lock import RunLock
 from allcores.runs.options import Journal, RunResult
@@ -27,7 +28,7 @@ from allcores.runs.remaining_by_key import RemainingByKey, is_keyed
 from allcores.runs.remaining_in_order import RemainingInOrder
 from allcores.runs.rows import RunRow
 from allcores.runs.spec import RunHooks, RunSpec, count_of
-from allcores.runs.states import go_back, is_enough, place_to_go_on, read_state
+from allcores.runs.states import is_enough, read_state
 from allcores.runs.writer import Writer, storable
 from allcores.sinks.base import Block, Lost
 from allcores.sources.chain import is_read_once
@@ -227,17 +228,10 @@ class RunSession:
             self._map(pool, hooks, round, open_now, failed)
 
     def _go_back(self) -> int:
-        """Go back to the last state that there is for what is to be done, unless all is done; its item."""
-        run_row = self._run_index.run_row()
-        place, _ = self._settled.hole_from(0)
-        if not self._fresh and (self._journal.retry_failed or self._work.on_error == "raise"):
-            failure = next(self._run_index.failures(), None)
-            place = place if failure is None else min(place, failure.slot)
+        journal = self._journal
+        again = not self._fresh and journal.retry_failed
         self._fresh = True
-        if run_row.total is not None and place >= run_row.total and not self._journal.accept_changes:
-            return run_row.total
-        place = place_to_go_on(self._run_index, place)
-        go_back(self._run_index, place)
+        place = go_back_to_state(self._run_index, self._settled, again=again, accepted=journal.accept_changes)
         self._settled = RangeSet(self._run_index.settled())
         return place
 
@@ -289,7 +283,9 @@ class RunSession:
                     self._open_remaining(remaining, last=wanted is not None)
                 else:
                     remaining.open(self._run_index.run_row().sessions)
-                if not (self._work.in_order and self._is_all_there(remaining)):
+                if self._work.in_order and is_all_there(self._run_index, self._settled, remaining):
+                    remaining.total = self._run_index.run_row().total
+                else:
                     self._drain(pool, remaining, writer, hooks)
             finally:
                 remaining.close()
@@ -302,17 +298,6 @@ class RunSession:
             places = remaining.places(self._settled.end)
             self._check_whole(places or [(0, remaining.total, 0)])
             self._run_index.put_places(places, total=remaining.total)
-
-    def _is_all_there(self, remaining: RemainingItems | RemainingByKey) -> bool:
-        """Whether there are outcomes for the whole input, which is the one of before. Raises RunChanged."""
-        total = self._run_index.run_row().total
-        if total is None or self._settled.hole_from(0)[0] < total:
-            return False
-        if not is_enough(self._run_index):
-            for _ in remaining:  # raises that the input has grown
-                return False
-        remaining.total = total
-        return True
 
     def _check_whole(self, places: list[tuple[int, int, int]]) -> None:
         """Raise JournalError unless each item has an outcome: an output with a gap must never be published."""
