@@ -1,4 +1,4 @@
-"""Where a run goes on whose outcomes depend on the items before them: behind the last state, and all behind it is new."""
+"""Where a run whose outcomes depend on the items before them goes on: behind the last state."""
 
 from __future__ import annotations
 
