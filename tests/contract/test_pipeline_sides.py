@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract import pipeline_tasks as tasks
+from tests.unit.test_pipeline_chains import STEPS, built, meant
 
 from allcores import Kind, Limits, Pipeline
 from allcores.pipelines.execution import Execution
@@ -138,6 +139,52 @@ def test_states_are_of_the_very_record_that_their_barrier_follows(count: int, cu
             for number, state in noted.items():
                 kept[number] = [*kept.get(number, []), state] if number in grows else [state]
     assert out == whole
+
+
+SHORT = st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.booleans()), max_size=3)
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(
+    before=SHORT,
+    sides=st.lists(SHORT, min_size=1, max_size=2),
+    after=SHORT,
+    count=st.sampled_from([0, 1, 6, 200]),
+    credit=st.sampled_from([1, 2, 30, 10_000]),
+    workers=st.integers(1, 3),
+)
+def test_any_sides_mean_what_tee_means(
+    before: list[tuple[str, bool]],
+    sides: list[list[tuple[str, bool]]],
+    after: list[tuple[str, bool]],
+    count: int,
+    credit: int,
+    workers: int,
+) -> None:
+    """However little may be under way, nothing waits for ever: also where a side wants nothing any more."""
+    pipeline = built(before).tee(*[built(side).write("side.jsonl") for side in sides])
+    for name, fuse in after:
+        pipeline = STEPS[name][0](pipeline, fuse)
+    plan = pipeline.plan(backend="threads", workers=workers)
+    limits = Limits(items_in_flight=credit)
+    with Execution(plan, with_barriers(count), barriers=True, limits=limits) as execution:
+        found = list(execution)
+    common = meant(before, range(count))
+    assert [each for each in found if not isinstance(each, (Sided, Barrier))] == meant(after, common)
+    for number, side in enumerate(sides, 1):
+        assert rows(found, number) == meant(side, common)
+    indexes = [each.index for each in found if isinstance(each, Barrier)]
+    assert indexes == list(range(len(indexes)))
+
+
+def test_a_side_that_wants_nothing_any_more_holds_up_nobody(place: Any) -> None:
+    side = Pipeline().map(tasks.increment).islice(3).write("side.jsonl")
+    pipeline = Pipeline().tee(side).map(tasks.double)
+    limits = Limits(items_in_flight=20)
+    parts = between_barriers(elements(pipeline, with_barriers(2_000), place, limits=limits))
+    assert [rows(part, 0) for part in parts] == [[2 * number] for number in range(2_000)]
+    assert [row for part in parts for row in rows(part, 1)] == [1, 2, 3]
 
 
 def test_states_are_bytes_of_that_moment() -> None:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+from allcores.errors import PoolBusy
 from allcores.limits import Limits
 from allcores.pipelines.fused import Fused, FusedStep, load_all
 from allcores.pipelines.links import Link, Operated, Tee
@@ -199,7 +200,12 @@ class Execution:
             self._closed = True
             for worked in self._worked:
                 worked.close()
-            self._resources.close()
+            try:
+                self._resources.close()
+            except PoolBusy:
+                # The end of an object that was dropped in the middle of a pool's own decision: each closes itself
+                # once nobody holds it any more.
+                self._resources.pop_all()
 
     def stop(self) -> None:
         """Pull no more and start nothing more; what runs still gives its results. Safe from any thread."""

@@ -190,12 +190,13 @@ class Tee(Link):
     @property
     def full(self) -> bool:
         """See Link."""
-        return any(link.full for link in self._all)
+        # One that wants nothing any more must not hold up the others.
+        return any(link.full for link in self._all if not link.done)
 
     @property
     def room(self) -> int:
         """See Link."""
-        return min(link.room for link in self._all)
+        return min((link.room for link in self._all if not link.done), default=1)
 
     @property
     def done(self) -> bool:

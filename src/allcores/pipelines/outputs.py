@@ -149,7 +149,8 @@ class End(Link):
 
     def mark(self, mark: Mark) -> None:
         """See Link."""
-        self._output.mark(self._side, mark)
+        if not self._finished:
+            self._output.mark(self._side, mark)
 
     def finish(self, *, whole: bool) -> None:
         """See Link."""

@@ -34,11 +34,13 @@ class SourceReader:
     def pull(self) -> bool:
         """Pull some, unless the first link has enough; whether anything was done."""
         iterator, head = self._iterator, self._head
-        if iterator is None or head.full:
+        if iterator is None:
             return False
         if head.done:
             self._iterator = None
             return True
+        if head.full:
+            return False
         stride = min(self._stride, max(1, head.room))
         items: list[Any] = []
         begun = monotonic_ns()

@@ -103,7 +103,8 @@ class Worked(Link):
 
     def mark(self, mark: Mark) -> None:
         """See Link."""
-        self._marks.append((self._count, mark))
+        if not self._finished:
+            self._marks.append((self._count, mark))
 
     def finish(self, *, whole: bool) -> None:
         """See Link."""
