@@ -173,3 +173,7 @@ def instead_raises(record: Any, error: BaseException) -> Any:
 
 def same(value: Any) -> Any:
     return value
+
+
+def make_lock(_: Any) -> Any:
+    return threading.Lock()

@@ -17,7 +17,7 @@ from tests.contract import pipeline_tasks as tasks
 from tests.process import scripts
 from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at
 
-from allcores import Kind, Limits, Pipeline, SetupError, TaskTimeout, WorkerLost
+from allcores import Kind, Limits, NotPicklable, Pipeline, SetupError, TaskTimeout, WorkerLost
 
 KINDS = {"raise": Kind.FAILED, "crash": Kind.WORKER_LOST, "hang": Kind.TIMED_OUT, "unpicklable": Kind.FAILED}
 
@@ -141,6 +141,23 @@ def rings_and_waits(bell: str, gate: str, number: int) -> int:
     ring(bell, number)
     wait_at(gate)
     return number
+
+
+def test_what_cannot_travel_is_named_by_step() -> None:
+    lock = threading.Lock()
+    pipeline = Pipeline().map(tasks.increment).map(lambda number: (lock, number), name="locked")
+    with pytest.raises(
+        NotPicklable, match=r"increment → locked cannot be pickled: .*steps\[1\].*lock is a"
+    ):
+        list(pipeline.imap([1], workers=1))
+
+
+def test_nor_may_a_record_be_anything_between_processes() -> None:
+    locks = Pipeline().map(tasks.make_lock, on="threads")
+    with pytest.raises(NotPicklable, match=r"is a _thread\.lock") as found:
+        list(locks.map(tasks.as_text).imap([1], workers=1))
+    assert "allcores: in stage 2 of the pipeline (as_text), record 0" in found.value.__notes__
+    assert "lock" in str(list(locks.map(tasks.as_text, on="threads").imap([1])))
 
 
 # --- workers -------------------------------------------------------------------------------------------------------

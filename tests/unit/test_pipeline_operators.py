@@ -153,7 +153,7 @@ def test_weights_in_bytes() -> None:
     ]  # fmt: skip
     numpy = pytest.importorskip("numpy")
     assert bytes_of(numpy.zeros(4)) == 32
-    with pytest.raises(UsageError, match="here is a int: give a function"):
+    with pytest.raises(UsageError, match="here is an int: give a function"):
         bytes_of(3)
 
 

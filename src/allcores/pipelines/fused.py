@@ -35,9 +35,6 @@ class FusedStep:
         self.text = text
         self.loaded = loaded
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return FusedStep, (self.kind, self.function, self.text, self.loaded)
-
 
 class Fused:
     """A stage's function. Pickled, it becomes the compiled function itself."""

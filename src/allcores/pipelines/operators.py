@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.formatting import kind_text
 
 
 class Operator:
@@ -134,7 +135,7 @@ def bytes_of(value: Any) -> int:
     if isinstance(size, int):
         return size
     raise UsageError(
-        f"batch(by='bytes') weighs texts, bytes and arrays, and here is a {type(value).__name__}: give a function, "
+        f"batch(by='bytes') weighs texts, bytes and arrays, and here is {kind_text(value)}: give a function, "
         "by=len for one."
     )
 
