@@ -146,9 +146,7 @@ def rings_and_waits(bell: str, gate: str, number: int) -> int:
 def test_what_cannot_travel_is_named_by_step() -> None:
     lock = threading.Lock()
     pipeline = Pipeline().map(tasks.increment).map(lambda number: (lock, number), name="locked")
-    with pytest.raises(
-        NotPicklable, match=r"increment → locked cannot be pickled: .*steps\[1\].*lock is a"
-    ):
+    with pytest.raises(NotPicklable, match=r"increment → locked cannot be pickled: .*steps\[1\].*lock is a"):
         list(pipeline.imap([1], workers=1))
 
 
