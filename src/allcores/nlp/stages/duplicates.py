@@ -10,7 +10,7 @@ no member by chance. Groups are joined by union-find whose root is the smallest 
 the number of workers, and not on the order of the input either, which only says who is first.
 
 Workers make the sketches; the program sees them in order. A stream (`imap`) says what is known when a message comes: a
-later one may still join two groups. It takes about 1 kB of memory for each distinct message of a usual length.
+later one may still join two groups. It takes about 3 kB of memory for each distinct message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import base64
 import hashlib
 import zlib
 from array import array
-from collections import defaultdict
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -29,8 +29,11 @@ from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage
 
 SEED = 20_240_517
-#: hash functions, in bands of so many: at a similarity of 0.8 a pair is missed once in ten million, at 0.5 one in eight
-PERMUTATIONS, ROWS = 128, 4
+#: hash functions of a sketch
+PERMUTATIONS = 100
+#: threshold from which on -> hash functions in a band. A pair right at the threshold is missed once in 80 times at
+#: most, and at 0.8 once in 3,000; more of them would find fewer pairs, fewer would have more to compare.
+ROWS = {0.75: 5, 0.65: 4, 0.5: 3, 0.0: 2}
 #: messages of a band that a new one is compared with; more would make a million copies of one template take for ever
 MOST_COMPARED = 200
 #: shingles of a long text that are kept: those with the smallest hashes, a fair sample of them
@@ -59,7 +62,7 @@ class Sketcher:
             last = max(1, len(folded) - self.shingle + 1)
             parts = {folded[start : start + self.shingle] for start in range(last)}
             minhash = self.minhash(num_perm=PERMUTATIONS, seed=SEED)
-            minhash.update(sorted(parts))
+            minhash.update(list(parts))
             hashes = sorted({zlib.crc32(part.encode("utf-8", "surrogatepass")) for part in parts})
             found["_bands"] = _packed(minhash.digest())
             found["_shingles"] = _packed(hashes[:MOST_SHINGLES])
@@ -80,11 +83,14 @@ class Groups:
 
     def __init__(self, threshold: float, shingle: int, near: bool) -> None:
         self.threshold = threshold
+        #: bytes of a band
+        self._size = 4 * next(rows for least, rows in ROWS.items() if threshold >= least)
         self._exact: dict[str, int] = {}
         self._same_as: dict[int, int] = {}  # position of an exact duplicate -> that of the first
         self._parents: dict[int, int] = {}  # union-find of near ones
         self._ids: dict[int, str] = {}
-        self._bands: defaultdict[tuple[int, bytes], list[int]] = defaultdict(list)
+        #: for each band, its content as a number -> the position that has it, or several
+        self._bands: list[dict[int, int | list[int]]] = []
         self._shingles: dict[int, bytes] = {}
 
     def see(self, position: int, record: Record) -> None:
@@ -101,18 +107,30 @@ class Groups:
             return
         shingles = base64.b85decode(record["_shingles"])
         mine = frozenset(array("I", shingles))
-        size = 4 * ROWS
-        signature = base64.b85decode(packed)
         compared = set[int]()
-        for number in range(0, len(signature), size):
-            band = self._bands[number, signature[number : number + size]]
-            for other in islice(band, MOST_COMPARED):
-                if other not in compared:
-                    compared.add(other)
-                    if self._root(other) != self._root(position) and self._are_near(mine, self._shingles[other]):
-                        self._join(other, position)
-            band.append(position)
+        for other in self._candidates(position, base64.b85decode(packed)):
+            if other not in compared:
+                compared.add(other)
+                if self._root(other) != self._root(position) and self._are_near(mine, self._shingles[other]):
+                    self._join(other, position)
         self._shingles[position] = shingles
+
+    def _candidates(self, position: int, signature: bytes) -> Iterator[int]:
+        """Positions that share a band with this one, which is entered, too; some more than once."""
+        for number in range(len(signature) // self._size):
+            if number == len(self._bands):
+                self._bands.append({})
+            band = self._bands[number]
+            content = int.from_bytes(signature[number * self._size : (number + 1) * self._size], "little")
+            there = band.setdefault(content, position)
+            if there == position:
+                continue
+            if isinstance(there, int):
+                yield there
+                band[content] = [there, position]
+            else:
+                yield from islice(there, MOST_COMPARED)
+                there.append(position)
 
     def fill(self, position: int, record: Record) -> None:
         """See `InOrder`."""
@@ -126,6 +144,9 @@ class Groups:
             record["dup_of"], record["dup_kind"] = self._ids[root], "near"
 
     def _are_near(self, mine: frozenset[int], packed: bytes) -> bool:
+        few, many = sorted((len(mine), len(packed) // 4))
+        if few < self.threshold * many:
+            return False
         others = array("I", packed)
         shared = sum(map(mine.__contains__, others))
         return shared >= self.threshold * (len(mine) + len(others) - shared)
