@@ -88,7 +88,7 @@ WAYS: dict[str, tuple[Callable[[Iterable[int]], Iterator[int]], int, float]] = {
     "imap": (imap, 1, 1),
     "fused": (fused, 3, 1),
     "apart": (apart, 3, 1),
-    "pypeln": (pypeln, 3, 0.1),
+    "pypeln": (pypeln, 3, 0.005),
     "executors": (executors, 3, 1),
 }
 
@@ -148,7 +148,7 @@ def rows(settings: Settings) -> list[Row]:
         "seconds per million records",
         f"{items:,} records, {WORKERS} workers, each in a program of its own, the start of workers included. `one "
         "stage` and `imap` do one addition, the others three. `executors`: two ProcessPoolExecutors by hand, chunks of "
-        f"{CHUNK}; pypeln: a process for each stage, in any order, over a tenth of the records.",
+        f"{CHUNK}; pypeln: a process for each stage, in any order, over a 200th of the records.",
     )
     ways = [way for way in WAYS if settings.wanted is None or WAYS[way][0] in MINE or way in settings.wanted]
     if importlib.util.find_spec("pypeln") is None:

@@ -18,6 +18,7 @@ from tests.process import scripts
 from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at
 
 from allcores import Kind, Limits, NotPicklable, Pipeline, SetupError, TaskTimeout, WorkerLost
+from allcores.events import PoolOpened
 
 KINDS = {"raise": Kind.FAILED, "crash": Kind.WORKER_LOST, "hang": Kind.TIMED_OUT, "unpicklable": Kind.FAILED}
 
@@ -180,6 +181,18 @@ def test_stages_share_workers_or_have_their_own() -> None:
     assert len(first | second) <= 2
     assert len(third) == 1 and not third & (first | second)
     assert {pid for pid, _ in fourth} == {os.getpid()} and len(fourth) == 1
+
+
+def test_pools_have_names_by_their_stages() -> None:
+    opened: list[Any] = []
+
+    def watch(event: Any) -> None:
+        if isinstance(event, PoolOpened):
+            opened.append((event.name, event.workers))
+
+    pipeline = Pipeline().map(tasks.increment).map(tasks.double, workers=1).map(tasks.as_text, on="threads", workers=1)
+    assert list(pipeline.imap([1], workers=2, name="chat", observers=[watch])) == ["4"]
+    assert sorted(opened) == [("chat", 2), ("chat: as_text", 1), ("chat: double", 1)]
 
 
 def test_what_is_preloaded_is_loaded_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,10 @@ WIRING: list[tuple[Callable[[str], Any], str]] = [
     (lambda tmp: Pipeline().map(f).imap([1], backend="gpu"), r"backend='gpu' must be"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f).imap([1], workers=0), r"workers=0 must be a whole number"),
     (lambda tmp: Pipeline().map(f).imap([1], n_jobs=2), r"n_jobs"),
+    (lambda tmp: Pipeline().map(f).imap([1], preload=load), r"preload= is no option of a pipeline: say it of the step"),
+    (lambda tmp: Pipeline().map(f).imap([1], setup=load), r"setup= is no option of a pipeline: say it of the step"),
+    (lambda tmp: Pipeline().map(f).imap([1], tuned=f), r"tuned= is no option of a pipeline: workers are shared"),
+    (lambda tmp: Pipeline().scan(max, threading.Lock()).imap([1]), r"initial state is a lock, which cannot be copied"),
 ]
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from allcores.errors import PoolBusy
+from allcores.errors import PoolBusy, UsageError
 from allcores.limits import Limits
 from allcores.pipelines.fused import Fused, FusedStep, load_all
 from allcores.pipelines.links import Link, Operated, Tee
@@ -31,6 +31,17 @@ from allcores.pool.stage_stream import StageStream
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
+
+_BY_STEP = "say it of the step, .map(fn, preload=...), whose first argument it is then"
+#: options of `Pool` that would change what steps are given, and what to do instead
+OF_STEPS = {
+    "preload": _BY_STEP,
+    "preload_args": _BY_STEP,
+    "setup": _BY_STEP,
+    "setup_args": _BY_STEP,
+    "teardown": "what a step has loaded goes with the workers",
+    "tuned": "workers are shared by stages with different functions",
+}
 
 
 class Execution:
@@ -340,7 +351,12 @@ def fused_of(plan: Plan, stage: Stage) -> Fused:
 
 
 def open_pool(planned: PlannedPool, limits: Limits, options: dict[str, Any]) -> Pool:
-    """The workers of a plan, with further options of `Pool`."""
+    """The workers of a plan, with further options of `Pool`. Raises UsageError for those that are a step's."""
+    for name in OF_STEPS:
+        if name in options:
+            raise UsageError(f"{name}= is no option of a pipeline: {OF_STEPS[name]}.")
+    name = options.get("name", "pipeline")
+    options = {**options, "name": name if planned.shared else f"{name}: {planned.name}"}
     if planned.loaders:
         options = {**options, "preload": load_all, "preload_args": planned.loaders}
     if planned.on != "processes":

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import NotSupported, UsageError
+from allcores.formatting import kind_text
 from allcores.limits import Limits, Retry, check_workers
 from allcores.outcome import Kind, Outcome
 from allcores.pipelines import operators
@@ -529,4 +530,11 @@ def _scan(fn: Callable[[Any, Any], Any], initial: Any) -> operators.Operator:
     from copy import deepcopy
 
     # A fold may change its state and return it: the next run begins with what was given.
-    return operators.Scan(fn, deepcopy(initial))
+    try:
+        own = deepcopy(initial)
+    except Exception as error:
+        raise UsageError(
+            f"scan({name_of(fn)}): the initial state is {kind_text(initial)}, which cannot be copied ({error}); each "
+            "run begins with a copy of it."
+        ) from error
+    return operators.Scan(fn, own)

@@ -62,12 +62,14 @@ class PlannedPool:
         workers: How many.
         loaders: What is loaded once for all of them: functions with their arguments, each a first argument of steps.
         shared: It is the one for all stages that ask for none of their own.
+        name: Of the stage whose own pool it is.
     """
 
     on: On
     workers: int
     loaders: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = ()
     shared: bool = True
+    name: str = ""
 
     @property
     def text(self) -> str:
@@ -186,11 +188,11 @@ def plan(steps: Sequence[Step], *, cores: int, workers: int | None = None, backe
     planner = _Planner(backend)
     line = planner.line(steps, side=0)
     uses_shared = any(stage.pool == SHARED for stage in _all(line))
-    counts = _shares([workers if uses_shared else 0, *(count for _, count in planner.own)], cores)
+    counts = _shares([workers if uses_shared else 0, *(count for _, count, _ in planner.own)], cores)
     shared = PlannedPool(backend, 1 if backend == "serial" else counts[SHARED], tuple(planner.loaders[SHARED]))
     own = tuple(
-        PlannedPool(on, 1 if on == "serial" else counts[place], tuple(planner.loaders[place]), shared=False)
-        for place, (on, _) in enumerate(planner.own, 1)
+        PlannedPool(on, 1 if on == "serial" else counts[place], tuple(planner.loaders[place]), shared=False, name=name)
+        for place, (on, _, name) in enumerate(planner.own, 1)
     )
     return Plan(line, (shared, *own))
 
@@ -214,8 +216,8 @@ class _Planner:
         self._backend = backend
         self._stages = 0
         self._sides = 0
-        #: where pools of their own run, and how many workers they ask for
-        self.own: list[tuple[On, int | None]] = []
+        #: where pools of their own run, how many workers they ask for, and the names of their stages
+        self.own: list[tuple[On, int | None, str]] = []
         self.loaders: list[list[tuple[Callable[..., Any], tuple[Any, ...]]]] = [[]]
 
     def line(self, steps: Sequence[Step], side: int) -> Line:
@@ -258,17 +260,17 @@ class _Planner:
 
     def _pool_stage(self, group: list[WorkerStep], side: int) -> Stage:
         options = next((step.options for step in group if step.options is not None), StageOptions())
+        name = " → ".join(step.name for step in group if step.function is not None) or group[0].name
         pool = SHARED
         on = options.on or self._backend
         if self._backend != "serial" and (options.workers is not None or on != self._backend):
-            self.own.append((on, 1 if on == "serial" else options.workers))
+            self.own.append((on, 1 if on == "serial" else options.workers, name))
             self.loaders.append([])
             pool = len(self.own)
         loaders = self.loaders[pool]
         for step in group:
             if step.preload is not None and _place(loaders, step) is None:
                 loaders.append((step.preload, step.preload_args))
-        name = " → ".join(step.name for step in group if step.function is not None) or group[0].name
         return Stage(self._next(), "pool", name, tuple(group), side, pool, options)
 
 
