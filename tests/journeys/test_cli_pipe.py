@@ -212,6 +212,18 @@ def test_failures_as_records(shell: Shell, folder: Path, name: str) -> None:
     assert code == Exit.USAGE and "has no place" in err
 
 
+def test_a_report_of_it(shell: Shell, folder: Path) -> None:
+    """Of what the journal has recorded, and of what was asked for; of several pools there is none."""
+    assert shell.call("pipe", "work.py:skipping", "in.txt", "-o", "out.jsonl", "-q")[0] == Exit.SOME_FAILED
+    code, _, err = shell.call("report", "latest", "-o", "r.html")
+    assert code == Exit.OK and "core budget" in err and (folder / "r.html").stat().st_size > 1000
+    words = ("pipe", "work.py:skipping", "in.txt", "-o", "out.jsonl", "-q", "--no-journal", "--timeline")
+    assert shell.call(*words, "t.jsonl")[0] == Exit.SOME_FAILED and (folder / "t.jsonl").stat().st_size > 1000
+    (folder / "p.toml").write_text(TOML.replace('"work.py:parse"', '"work.py:parse"\nworkers = 1'))
+    code, _, err = shell.call("pipe", "p.toml", "in.txt", "-o", "out.jsonl", "--timeline", "t.jsonl")
+    assert code == Exit.USAGE and "have 2 pools" in err
+
+
 def test_interrupted_once(shell: Shell, folder: Path) -> None:
     """What runs finishes, and what is done is kept."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ALLCORES_HOME": str(folder / "home")}

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Any
 
 import pytest
 from tests.process import piped
+from tests.process.waiting import wait_until
 from tests.process.warm import Interpreter
 
 import allcores
 from allcores.failpoints import RUN
 
+ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 400
 
 
@@ -162,3 +165,32 @@ def test_killed_while_outputs_are_published(warm: Interpreter, folder: Path, wan
         assert "out.jsonl" not in found or len(found) == 3
     finish(folder, "tee")
     assert outputs(folder) == wanted["tee"] and not left_over(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", piped.CHAINS)
+def test_killed_from_outside_at_any_moment(folder: Path, wanted: Wanted, chain: str) -> None:
+    """Twice, with workers, wherever it is by then; nothing of it is left running."""
+    chance = random.Random(f"{chain} from outside")
+    told = {"chain": chain, "backend": "processes", "workers": 2, "pause": 0.002, "journal": {"commit_s": 0.002}}
+    for _ in range(2):
+        before = _log_bytes(folder)
+        enough = before + chance.randrange(1, 2_000)
+        process = subprocess.Popen(
+            [sys.executable, "piped.py", json.dumps(told)],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until(lambda: process.poll() is not None or _log_bytes(folder) >= enough)  # noqa: B023
+        process.kill()
+        process.wait(60)
+        assert outputs(folder) in ({}, wanted[chain])
+    finish(folder, chain, backend="threads", workers=3)
+    assert outputs(folder) == wanted[chain]
+    assert not left_over(folder)
+
+
+def _log_bytes(folder: Path) -> int:
+    return sum(log.stat().st_size for log in folder.glob("runs/*/outcomes.log"))

@@ -34,7 +34,7 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
 _SHARED = (
     "inputs", "named", "files", "format", "encoding", "rows", "columns", "bad_records", "output", "workers", "backend",
     "start_method", "journal", "resume", "retry_failed", "accept_changes", "key", "fsync", "runs_dir", "json", "quiet",
-    "progress",
+    "progress", "timeline", "trace",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from allcores.cli.recorder import Recorder
 from allcores.cli.request import check_journal, check_standard, source_of, with_stdout_named
 from allcores.cli.runner import Runner, interruptible, told
 from allcores.cli.summary import Summary
+from allcores.formatting import counted
 from allcores.outcome import Kind, Outcome
 from allcores.pipelines.pipeline import Pipeline
 from allcores.pipelines.run import PipelinePool, PipelineWork
@@ -23,10 +24,11 @@ from allcores.pipelines.statistics import StageStatistics, table_text
 from allcores.pipelines.steps import TeeStep
 from allcores.runs.rows_outcome import RowsOutcome
 from allcores.sinks.base import Entries
-from allcores.sinks.destination import check_not_appended
+from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
 from allcores.sinks.json_stream import STDOUT, JsonLinesSink
 from allcores.sinks.json_text import JsonFunction
 from allcores.sinks.many_rows import ROWS, taken_apart
+from allcores.sources.base import Source
 
 
 def pipe(options: PipeOptions) -> int:
@@ -55,11 +57,15 @@ def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
         if options.json:
             raise CommandError("--json prints the summary on standard output, so the rows need a file: -o OUT.jsonl")
         check_not_appended(stdout_fd, source)
-    with Recorder(None, None) as recorder:
+    plan = pipeline.plan(workers=options.workers, backend=options.backend)
+    pools = sum(planned.workers > 0 for planned in plan.pools)
+    _check_recordings(options, source, pools)
+    # A recording is of one pool: workers of several have the same numbers.
+    journalled = options.journal and not streamed and pools == 1
+    with Recorder(options.timeline, options.trace, journalled=journalled) as recorder:
         runner = _PipeRunner(options, interrupts, stdout_fd, recorder)
-        plan = pipeline.plan(workers=options.workers, backend=options.backend)
         runner.workers = sum(planned.workers for planned in plan.pools) or 1
-        pool_options: dict[str, Any] = {"observers": (runner.meter,)}
+        pool_options: dict[str, Any] = {"observers": (runner.meter, *recorder.observers)}
         if options.start_method is not None:
             pool_options["start_method"] = options.start_method
         work = PipelineWork(
@@ -81,6 +87,22 @@ def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
 
         runner.run(work.pool, do, runner.figures)
     return told(options, runner, stdout_fd)
+
+
+def _check_recordings(options: PipeOptions, source: Source[Any], pools: int) -> None:
+    """Raise CommandError, or UsageError, if what is to be recorded cannot be."""
+    for name, path in (("--timeline", options.timeline), ("--trace", options.trace)):
+        if path is None:
+            continue
+        if pools != 1:
+            raise CommandError(
+                f"{name} records one pool, and the stages of this pipeline have {counted(pools, 'pool')}: leave it out,"
+                " or let stages share their workers (without on= and workers=)"
+            )
+        check_file(path, whole=False)
+        check_inputs_survive(path, source)
+        if options.output != STDOUT and os.path.realpath(path) == os.path.realpath(options.output):
+            raise CommandError(f"{name} {path} is written to already: choose another file")
 
 
 def _with_output(options: PipeOptions, pipeline: Pipeline) -> tuple[PipeOptions, Pipeline]:
