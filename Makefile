@@ -10,11 +10,12 @@ export PYTHON
 # an advertisement that every build would print
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo web test quick lint check coverage format bench docs clean
+.PHONY: help demo web chat test quick lint check coverage format bench docs clean
 
 help:
 	@echo "make demo      measure modules of the standard library on all cores; says how long, about a minute (ARGS=--whole: every one)"
 	@echo "make web       heavy work behind a web page: four tasks, a console, live progress; prints its address (Ctrl-C ends it)"
+	@echo "make chat      a small chatbot in the browser, on a warm pool; prints its address (Ctrl-C ends it)"
 	@echo "make test      the test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
 	@echo "make quick     its quick part, in less than a minute: after each change"
 	@echo "make lint      ruff, mypy --strict, and the site built strictly"
@@ -31,6 +32,11 @@ demo:
 web:
 	@.ci/venv $(VENV) web-demo
 	@cd examples/jobs && $(abspath $(RUN)) -m allcores serve tasks.py --app app.py:app --store $(abspath $(VENV))/web-demo.sqlite $(ARGS)
+
+# The models that are made once, and the vectors of what the bot knows, are kept beside the environment.
+chat:
+	@.ci/venv $(VENV) chat-demo
+	@ALLCORES_HOME=$(abspath $(VENV))/chat $(RUN) examples/chat/chat.py $(ARGS)
 
 test:
 	@.ci/venv $(VENV) dev

@@ -33,6 +33,18 @@ _STATS = """Count what is in FILE: a table that `chat preprocess` has written, o
 
 Languages, intents, entities, personal data, duplicates, sentiment, errors by reason.
 """
+_COMPARE = """Do the same work over messages of INPUT in several ways, and compare them.
+
+A loop, allcores, and what other libraries offer: spaCy's n_process, the tokenizers' and onnxruntime's own threads,
+joblib, datasets.map.
+
+Each way runs in a process of its own, from its imports to the last result, in rounds of shuffled order, and its results
+are compared with the loop's. What is not installed is left out, and said. Exit code 1 if allcores' results differ.
+
+\b
+  allcores chat compare messages.jsonl
+  allcores chat compare messages.jsonl --what lemmas --messages 3000 --picture compare.svg
+"""
 
 
 @click.group("chat", help=_HELP)
@@ -103,6 +115,24 @@ def stats(**given: Any) -> int:
     from allcores.cli.chat_run import stats
 
     return stats(**given)
+
+
+@command.command("compare", help=_COMPARE, context_settings={"max_content_width": 110})
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("--what", metavar="A,B", default="lemmas,text,ids,embedding", show_default=True, help="What to compare.")
+@click.option("--messages", type=click.IntRange(min=1), default=2_000, show_default=True, help="The first so many.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often each way runs.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Default: the core budget.")
+@click.option("--picture", metavar="FILE", help="Also draw it, as SVG.")
+@_format
+@_column
+@_json
+def compare(**given: Any) -> int:
+    """See `_COMPARE`."""
+    check_stdout()
+    from allcores.cli.chat_compare import compare
+
+    return compare(**given)
 
 
 @command.command("stages")

@@ -85,7 +85,7 @@ def preprocess(
         hooks = _Hooks(interrupts, quiet)
         try:
             pipeline = ChatPipeline(_stages(stages, config, settings))
-            source = ChatSource(inputs, format=format, names=_pairs(names) or None)
+            source = ChatSource(inputs, format=format, names=given_names(names) or None)
             result = pipeline.run(
                 source,
                 output,
@@ -145,7 +145,8 @@ def _stages(names: str | None, config: str | None, settings: Iterable[str]) -> t
     return chosen(listed, with_settings(options, settings), resolve_any)
 
 
-def _pairs(texts: Iterable[str]) -> dict[str, str]:
+def given_names(texts: Iterable[str]) -> dict[str, str]:
+    """What `--column` says, by field. Raises CommandError."""
     found = {}
     for text in texts:
         field, equals, name = text.partition("=")

@@ -68,21 +68,36 @@ def annotate(annotator: Annotator, records: Sequence[Record]) -> list[dict[str, 
     parts: list[tuple[str, tuple[int, int]]] = []
     for number, record in enumerate(records):
         if record.get("lang", "unknown") in annotator.languages:
-            found[number] = {name: [] for name in ("lemmas", "pos", "ents", "tokens", "token_starts")}
+            found[number] = empty()
             parts += [(part, (number, start)) for start, part in cut(record["text_norm"], annotator.max_chars)]
     with annotator.lock, annotator.nlp.memory_zone():  # words that were met once do not stay
         for doc, (number, start) in annotator.nlp.pipe(parts, as_tuples=True, batch_size=max(1, len(parts))):
-            row = found[number]
-            for token in doc:
-                if not token.is_space:
-                    row["tokens"].append(token.text)
-                    row["token_starts"].append(start + token.idx)
-                    row["lemmas"].append(token.lemma_)
-                    row["pos"].append(token.pos_)
-            row["ents"] += [
-                {"type": ent.label_, "start": start + ent.start_char, "end": start + ent.end_char} for ent in doc.ents
-            ]
+            take(doc, start, found[number])
     return found
+
+
+def empty() -> dict[str, Any]:
+    """What is found in a text without words."""
+    return {name: [] for name in ("lemmas", "pos", "ents", "tokens", "token_starts")}
+
+
+def take(doc: Any, start: int, row: dict[str, Any]) -> None:
+    """Add what a document has to a row, as plain values.
+
+    Args:
+        doc: Of spaCy.
+        start: Where it begins in the text.
+        row: As `empty` makes it.
+    """
+    for token in doc:
+        if not token.is_space:
+            row["tokens"].append(token.text)
+            row["token_starts"].append(start + token.idx)
+            row["lemmas"].append(token.lemma_)
+            row["pos"].append(token.pos_)
+    row["ents"] += [
+        {"type": ent.label_, "start": start + ent.start_char, "end": start + ent.end_char} for ent in doc.ents
+    ]
 
 
 def cut(text: str, length: int) -> Iterator[tuple[int, str]]:
