@@ -147,6 +147,9 @@ HOMES = {
     "werkzeug": {"web"},
     "waitress": {"web", "cli"},
     "zstandard": {"sources.compression"},
+    # other libraries' ways, beside which ours is measured
+    "joblib": {"nlp.compare.ways"},
+    "datasets": {"nlp.compare.ways"},
     # what a program has of its own behind ours
     "sitecustomize": {"advisor.profiling.startup.sitecustomize"},
 }
