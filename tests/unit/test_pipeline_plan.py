@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from allcores import NotSupported, Pipeline, UsageError
 from allcores.pipelines.plan import Plan, plan
-from allcores.pipelines.steps import StageOptions
+from allcores.pipelines.steps import StageOptions, WorkerStep
 
 
 def f(value: Any) -> Any:
@@ -86,6 +89,44 @@ def test_pools_share_the_cores(pipeline: Pipeline, cores: int, workers: int | No
     made = planned(pipeline, cores, workers=workers)
     used = {stage.pool for stage in made.stages}
     assert [pool.workers for place, pool in enumerate(made.pools) if place in used] == counts
+
+
+WORKER_STEPS = st.fixed_dictionaries(
+    {},
+    optional={
+        "on": st.sampled_from(["threads", "processes"]),
+        "workers": st.integers(1, 5),
+        "retries": st.integers(0, 1),
+        "fuse": st.booleans(),
+        "preload": st.just(load),
+    },
+)
+
+
+@given(options=st.lists(st.none() | WORKER_STEPS, max_size=8), cores=st.integers(1, 12))
+def test_any_plan_has_each_step_once_and_keeps_to_the_cores(options: list[dict[str, Any] | None], cores: int) -> None:
+    """None stands for a step in line, which is no part of a task and joins none."""
+    pipeline = Pipeline()
+    for each in options:
+        pipeline = pipeline.enumerate() if each is None else pipeline.map(f, **each)
+    made = planned(pipeline, cores)
+    assert tuple(step for stage in made.stages for step in stage.steps) == pipeline.steps
+    for stage, following in itertools.pairwise(made.stages):
+        first = following.steps[0]
+        if stage.kind == following.kind == "pool" and isinstance(first, WorkerStep):
+            assert not first.fuse or stage.options != following.options
+    for stage in made.stages:
+        if stage.kind == "pool":
+            assert all(isinstance(step, WorkerStep) and step.options == stage.options for step in stage.steps)
+            assert [place is not None for place in made.loaded(stage)] == [
+                isinstance(step, WorkerStep) and step.preload is not None for step in stage.steps
+            ]
+    used = {stage.pool: stage.options.workers for stage in made.stages if stage.kind == "pool"}
+    asked = sum(count for count in used.values() if count is not None)
+    free = [made.pools[place].workers for place, count in used.items() if count is None]
+    assert all(made.pools[place].workers == count for place, count in used.items() if count is not None)
+    # Those that ask for none share what is left, but have one each at least.
+    assert sum(free) == max(len(free), cores - asked) if free else True
 
 
 def test_serial_is_for_all_stages() -> None:
