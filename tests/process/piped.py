@@ -138,6 +138,12 @@ def pipeline(chain: str) -> Pipeline:
         "tee of stages": lambda: p.tee(Pipeline().map(refusing, on_error="skip").write("side.jsonl")).map(
             last, fuse=False
         ),
+        "short side": lambda: (
+            p.tee(Pipeline().islice(50).batch(4).map(summed).unbatch().write("side.jsonl")).enumerate().map(numbered)
+        ),
+        "short line": lambda: (
+            p.tee(Pipeline().enumerate().map(numbered).write("side.jsonl")).islice(5, 300, 7).map(last)
+        ),
         "all": lambda: (
             failing.distinct(digit)
             .batch(5)
@@ -154,7 +160,7 @@ def pipeline(chain: str) -> Pipeline:
 
 CHAINS = (
     "alone", "stages", "batch", "weighed", "group_by", "window", "enumerate", "distinct", "scan", "islice", "replaced",
-    "tee", "tee of stages", "all",
+    "tee", "tee of stages", "short side", "short line", "all",
 )  # fmt: skip
 OUTPUTS = ("out.jsonl", "odd.csv", "side.jsonl")
 

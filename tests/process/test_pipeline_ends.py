@@ -222,6 +222,45 @@ def test_an_interrupt_in_the_source(folder: Path) -> None:
     assert rows()[120]["total"] == sum(range(120, 128))
 
 
+def test_items_that_are_known_by_a_key(folder: Path) -> None:
+    """Where nothing is held: they keep their outcomes wherever they are, and what is new runs."""
+    pipeline = Pipeline().map(noting).map(refusing, on_error="skip", fuse=False).write("out.jsonl")
+
+    def run(numbers: list[int]) -> allcores.PipelineResult:
+        Path("in.jsonl").write_text("".join(f'{{"n": {n}}}\n' for n in numbers))
+        if os.path.exists("noted"):
+            os.unlink("noted")
+        return pipeline.run("in.jsonl", journal=journal(key="n"), backend="serial")
+
+    assert run([1, 2, 7, 3]).failed == 1
+    result = run([9, 3, 2, 8, 7])
+    assert Path("noted").read_text().split() == ["9", "8"]
+    assert [row["n"] for row in rows()] == [9, 3, 2, 8] and (result.ok, result.failed) == (4, 1)
+
+
+def test_files_as_items(folder: Path) -> None:
+    """One that has changed runs again; where steps hold something, that is another input."""
+    os.mkdir("d")
+    for n in range(6):
+        Path(f"d/{n}.txt").write_text(str(n))
+    alone = Pipeline().map(_content).map(noting, fuse=False).write("out.jsonl")
+    alone.run("d/*.txt", journal=journal(), backend="serial")
+    Path("d/3.txt").write_text("33")
+    os.unlink("noted")
+    alone.run("d/*.txt", journal=journal(), backend="serial")
+    assert Path("noted").read_text().split() == ["33"]
+    assert [row["n"] for row in rows()] == [0, 1, 2, 33, 4, 5]
+    holding = Pipeline().map(_content).batch(4).map(total).unbatch().write("held.jsonl")
+    holding.run("d/*.txt", journal=journal(), backend="serial")
+    Path("d/4.txt").write_text("444")
+    with pytest.raises(allcores.RunChanged, match="the input has changed"):
+        holding.run("d/*.txt", journal=journal(), backend="serial")
+
+
+def _content(path: str) -> dict[str, int]:
+    return {"n": int(Path(path).read_text())}
+
+
 # --- changes --------------------------------------------------------------------------------------
 
 
