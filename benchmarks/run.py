@@ -43,6 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "imports": ("import",),
     "crimes": ("crimes",),
     "pipelines": ("pipelines", "pipelines-memory"),
+    "nlp": ("nlp-lemmas", "nlp-text", "nlp-ids", "nlp-embedding"),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
     "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),

@@ -135,6 +135,18 @@ def test_jobs_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_works_over_messages_are_measured(tmp_path: Path) -> None:
+    """A loop and allcores, for one work; each a program of its own."""
+    pytest.importorskip("spacy")
+    target = tmp_path / "figures.json"
+    done = bench("--only", "nlp-text", "--contenders", "allcores", "--json", str(target))
+    assert done.returncode == 0, done.stderr
+    found = rows(target)
+    assert set(found) == {"nlp-text"}
+    assert set(found["nlp-text"]["spreads"]) == {"a loop", "allcores"}, done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
 def test_pipelines_are_measured(tmp_path: Path) -> None:
     """Each way in a program of its own; what they give is compared inside."""

@@ -144,7 +144,49 @@ def _results(folder: str, ways: Sequence[Way], way: Way) -> Path:
     return Path(folder, f"{ways.index(way)}.jsonl")
 
 
+class NotDone(Exception):
+    """A way was not done with its work, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """One run.
+
+    Attributes:
+        seconds: To the last result.
+        first_s: To the first one.
+        peak_bytes: See `Measured`.
+    """
+
+    seconds: float
+    first_s: float
+    peak_bytes: int
+
+
 def _run(work: Work, way: Way, texts: Sequence[str], workers: int, results: Path, measured: Measured) -> None:
+    try:
+        timed = run_once(work, way, texts, workers, results)
+    except NotDone as error:
+        measured.trouble = str(error)
+        return
+    measured.seconds.append(timed.seconds)
+    measured.first_s.append(timed.first_s)
+    measured.peak_bytes = max(measured.peak_bytes, timed.peak_bytes)
+
+
+def run_once(work: Work, way: Way, texts: Sequence[str], workers: int, results: Path) -> Timed:
+    """Run one way in a process of its own.
+
+    Args:
+        work: What to do.
+        way: How.
+        texts: With what.
+        workers: For a way that uses several.
+        results: File for the results, a line of JSON each.
+
+    Raises:
+        NotDone: It failed, or took too long.
+    """
     request = {
         "work": work.name,
         "way": way.name,
@@ -167,19 +209,16 @@ def _run(work: Work, way: Way, texts: Sequence[str], workers: int, results: Path
     try:
         out, err = process.communicate(json.dumps(request), timeout=LONGEST_S)
     except subprocess.TimeoutExpired:
-        measured.trouble = f"it was not done after {LONGEST_S:g} s"
-        return
+        raise NotDone(f"it was not done after {LONGEST_S:g} s") from None
     finally:
         watch.end()
         _end(process)
-    measured.peak_bytes = max(measured.peak_bytes, watch.peak)
     try:
         answer = json.loads(out.rstrip().rpartition("\n")[2])
-        measured.seconds.append(float(answer["seconds"]))
-        measured.first_s.append(float(answer["first_s"]))
+        return Timed(float(answer["seconds"]), float(answer["first_s"]), watch.peak)
     except (ValueError, KeyError, TypeError):
         last = err.strip().rpartition("\n")[2] or f"it ended with {process.returncode}"
-        measured.trouble = last[:300]
+        raise NotDone(last[:300]) from None
 
 
 def _end(process: subprocess.Popen[str]) -> None:
