@@ -38,6 +38,9 @@ def test_a_row_for_each_line_and_a_summary(warm: Interpreter, folder: Path) -> N
     summary = json.loads(done.out)
     assert (summary["rows"], summary["errors"], summary["workers"]) == (21, 1, 2)
     assert summary["summary"]["pii"] == {"EMAIL": 20}
+    took = summary["stage_seconds"]
+    assert set(took) == set(summary["stages"]) - {"conversation"}, "which looks at messages in the program"
+    assert took["lemmas"] > took["pii"] > 0
     assert summary["summary"]["errors_by_reason"] == {"reading: not JSON (Expecting value, column 1)": 1}
     rows = parquet.read_table(folder / "out.parquet").to_pylist()
     assert [row["line"] for row in rows] == list(range(1, 22))
@@ -53,7 +56,7 @@ def test_stages_are_chosen_replaced_added_and_set(warm: Interpreter, folder: Pat
     )
     done = warm.run("chat", "preprocess", "chat.jsonl", "-o", "a.jsonl", "--config", "chat.toml", folder=folder)
     assert done.code == 0, done.err
-    assert "21 rows" in done.err
+    assert "21 rows" in done.err and "time in workers: " in done.err
     row = json.loads((folder / "a.jsonl").read_text().splitlines()[0])
     assert row["text"] == "Hello number 0, write to [EMAIL]" and row["lang"] == "xx" and row["letters"] == 23
     done = warm.run(

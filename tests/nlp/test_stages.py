@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def rows(texts: Sequence[str | None], names: Sequence[str | Stage], **options: d
     """What stages make of texts, without the fields of reading."""
     stages = chosen(names, options)
     records = [new_record("f", number, text=text) for number, text in enumerate(texts, 1)]
-    read = set(records[0]) - {"text", "error"}
+    read = {*records[0], "_seconds"} - {"text", "error"}
     return [
         {name: value for name, value in row.items() if name not in read and value is not None and name != "text"}
         for row in RowFunction(stages)(load_stages(stages), records)
@@ -73,6 +74,23 @@ def test_languages_and_what_is_too_short_to_tell() -> None:
     ]  # fmt: skip
     found = [row["lang"] for row in rows(texts, ["unicode", "lang"])]
     assert found == ["en", "de", "fr", "es", "he", "ar", "zh", "ja", "ru", *["unknown"] * 4, "en"]
+
+
+def test_languages_of_a_corpus() -> None:
+    """At least 98 of 100 lines of five languages, of 20 characters or more."""
+    folder = libraries.package_folder("chatterbot_corpus")
+    assert folder is not None
+    yaml = pytest.importorskip("yaml")
+    told = right = 0
+    for name, lang in (("english", "en"), ("german", "de"), ("spanish", "es"), ("italian", "it"), ("turkish", "tr")):
+        texts: set[str] = set()
+        for path in sorted(Path(folder, "data", name).glob("*.yml")):
+            talks = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["conversations"]
+            texts |= {str(text) for talk in talks for text in talk if len(str(text)) >= 20}
+        found = [row["lang"] for row in rows(sorted(texts)[:200], ["unicode", "lang"])]
+        told += len(found)
+        right += found.count(lang)
+    assert told > 800 and right / told >= 0.98
 
 
 def test_words_and_sentences_refer_to_the_normalised_text() -> None:

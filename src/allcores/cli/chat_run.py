@@ -131,6 +131,7 @@ def _as_json(result: ChatResult, stages: Sequence[Stage], workers: int, pace: fl
         "stages": [stage.name for stage in stages],
         "run": result.run,
         "resumed": result.resumed,
+        "stage_seconds": {name: round(each, 6) for name, each in result.summary.stage_seconds.items()},
         "summary": result.summary.as_json(),
     }
 

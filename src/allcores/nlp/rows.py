@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from allcores.nlp.records import Field, Record, add_error, fitting, sentence_of
 from allcores.nlp.stage import Found, Stage
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+#: seconds of each stage for a batch, in its first row; it is counted, and not written
+SECONDS = "_seconds"
 #: where the stages are defined whose values need no check, for our tests are that check
 _OURS = "allcores.nlp.stages."
 
@@ -40,9 +43,14 @@ class RowFunction:
         if "unicode" not in (stage.name for stage in self.stages):
             for row in rows:
                 row["text_norm"] = row["text"]
+        seconds: dict[str, float] = {}
         for stage, model in zip(self.stages, models, strict=True):
             if stage.each is not None or stage.batch is not None:
+                started = perf_counter()
                 self._run(stage, () if model is None else (model,), rows)
+                seconds[stage.name] = round(perf_counter() - started, 7)
+        if rows:
+            rows[0][SECONDS] = seconds
         return rows
 
     def _run(self, stage: Stage, loaded: tuple[Any, ...], rows: Sequence[Record]) -> None:

@@ -24,6 +24,8 @@ class ChatSummary:
         self._moods: Counter[str] = Counter()
         self._response = [0.0, 0]
         self._talks: set[str] = set()
+        #: of each stage, in all workers together; empty for a file that was read
+        self.stage_seconds: dict[str, float] = {}
 
     def add(self, row: Record) -> None:
         """Count one row."""
@@ -53,6 +55,11 @@ class ChatSummary:
             self._response[1] += 1
         if (talk := row.get("conversation_id")) is not None:
             self._talks.add(talk)
+
+    def add_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Count what stages took for some rows."""
+        for stage, each in seconds.items():
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + each
 
     @property
     def errors(self) -> int:
@@ -93,6 +100,9 @@ class ChatSummary:
                 lines.append(f"{name}: {_listed(values)}")
         if self._moods:
             lines.append(f"sentiment: {_listed(facts['moods'])}")
+        if total := sum(self.stage_seconds.values()):
+            slowest = sorted(self.stage_seconds.items(), key=lambda each: -each[1])
+            lines.append("time in workers: " + ", ".join(f"{name} {each / total:.0%}" for name, each in slowest))
         lines += [f"error in {count:,}: {reason}" for reason, count in facts["errors_by_reason"].items()]
         return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from allcores.errors import UsageError
 from allcores.nlp.catalogue import columns
 from allcores.nlp.libraries import library
 from allcores.nlp.records import Field, Record, add_error, well_formed
-from allcores.nlp.rows import RowEncoder, encoded
+from allcores.nlp.rows import SECONDS, RowEncoder, encoded
 from allcores.nlp.stage import InOrder, Stage
 from allcores.nlp.summary import ChatSummary
 from allcores.sinks.base import Block, Entries
@@ -88,6 +88,7 @@ class ChatTable:
         for position, row in self._rows(entries):
             for each in in_order:
                 each.fill(position, row)
+            self.summary.add_seconds(row.get(SECONDS) or {})
             row = complete(row, self.columns)
             self.summary.add(row)
             yield row
