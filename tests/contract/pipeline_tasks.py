@@ -177,3 +177,10 @@ def same(value: Any) -> Any:
 
 def make_lock(_: Any) -> Any:
     return threading.Lock()
+
+
+def wrong_for_some(how: str, some: frozenset[int], number: int) -> int:
+    """Fails for some numbers."""
+    if number in some:
+        wrong_at_seven(how, 7)
+    return number

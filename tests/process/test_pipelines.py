@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.contract import pipeline_tasks as tasks
 from tests.process import scripts
 from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at
@@ -47,6 +49,37 @@ def test_a_record_fails_alone_and_says_where(how: str, place: int) -> None:
     assert f"allcores: in stage {place + 1} of the pipeline (step{place} → abs), record 7" in notes
     if how == "raise":
         assert f"allcores: raised by map(step{place})" in notes
+
+
+@pytest.mark.slow
+@settings(max_examples=12)
+@given(
+    stages=st.lists(
+        st.tuples(
+            st.sampled_from(["raise", "crash"]),
+            st.frozensets(st.integers(0, 119), max_size=2),
+            st.fixed_dictionaries(
+                {"fuse": st.booleans()}, optional={"workers": st.integers(1, 2), "chunk": st.sampled_from([1, 7])}
+            ),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    credit=st.sampled_from([4, 50, 10_000]),
+    workers=st.integers(1, 2),
+)
+def test_whatever_fails_wherever_costs_itself_alone(
+    stages: list[tuple[str, frozenset[int], dict[str, Any]]], credit: int, workers: int
+) -> None:
+    pipeline = Pipeline()
+    expected: dict[int, Kind] = {}
+    for how, some, options in stages:
+        pipeline = pipeline.map(partial(tasks.wrong_for_some, how, some), **options)
+        for number in some:
+            expected.setdefault(number, KINDS[how])
+    outcomes = list(pipeline.outcomes(range(120), workers=workers, limits=Limits(items_in_flight=credit)))
+    assert [outcome.value if outcome.ok else outcome.item for outcome in outcomes] == list(range(120))
+    assert {outcome.item: outcome.kind for outcome in outcomes if not outcome.ok} == expected
 
 
 @pytest.mark.parametrize("place", range(3))

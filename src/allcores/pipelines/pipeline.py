@@ -398,6 +398,7 @@ class Pipeline:
     ) -> RecordStream:
         """An `Outcome` for each record that comes out, and for each that failed on the way, at its place.
 
+        That is before records that a step still gathers, for a batch say.
         A failed one has the record as its stage was given it, its index among the records of that stage, and an error
         whose notes name stage and step. Whatever `on_error` says, none is raised; those to be skipped are left out.
         Arguments as for `imap`.
