@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from allcores import failpoints
 from allcores.failpoints import RUN
 from allcores.runs import directory, remaining
 from allcores.runs.index import RunIndex
+from allcores.runs.rows import set_columns
 from allcores.runs.states import read_state, states
 
 ITEMS = 300
@@ -247,16 +247,29 @@ def test_a_key_is_refused(here: Path) -> None:
         run(InOrder(), journal(key="n"))
 
 
-def test_a_journal_of_another_layout(here: Path) -> None:
-    """Refused as one of another version, not as damaged."""
-    with pytest.raises(Ended):
-        run(InOrder(pause=ending_at(20)), journal())
+@pytest.mark.parametrize(("number", "readable"), [(1, False), (2, True), (4, False)])
+def test_a_journal_of_another_layout(here: Path, number: int, readable: bool) -> None:
+    """The one before had no states, and is gone on with; any other is refused as such, and not as damaged."""
+
+    def double(item: str) -> int:
+        return 2 * int(item)
+
+    with allcores.Pool(backend="serial") as pool:
+        first = pool.run(double, "in.txt", "out.jsonl", journal=journal(resume=False))
+        wanted_text = output()
+        Path("out.jsonl").unlink()
+        run_index = catalogue()
+        with run_index.transaction() as db:
+            db.execute("DROP TABLE states")
+            set_columns(db, format=number)
+        run_index.close()
+        if not readable:
+            with pytest.raises(allcores.JournalError, match="another version"):
+                pool.run(double, "in.txt", "out.jsonl", journal=journal(resume=first.id))
+            return
+        assert [known.name for known in directory.known_runs(str(Path("runs").resolve()))] == [first.id]
+        assert pool.run(double, "in.txt", "out.jsonl", journal=journal()).resumed == ITEMS
+    assert output() == wanted_text
     run_index = catalogue()
-    folder = Path(run_index.path)
+    assert run_index.rows("SELECT format FROM run") == [(3,)]
     run_index.close()
-    with sqlite3.connect(folder) as db:
-        db.execute("DROP TABLE states")
-        db.execute("UPDATE run SET format = 2")
-    db.close()
-    with pytest.raises(allcores.JournalError, match="another version"):
-        run(InOrder(), journal(resume=folder.parent.name))

@@ -43,6 +43,7 @@ def the_verbs_of_the_module() -> None:
     assert_type(allcores.outcomes(length, words()), allcores.Stream[allcores.AnyOutcome[int]])
     assert_type(allcores.aimap(length, pages()), allcores.AsyncStream[int])
     assert_type(allcores.submit(add, 1, right=2), Future[float])
+    assert_type(allcores.Pipeline().map(length).write("o.jsonl").run(["a"]), allcores.PipelineResult)
     assert_type(allcores.run(length, ["a"], "out.jsonl"), allcores.RunResult)
     assert_type(allcores.map(lambda text: text + "!", ["a"]), list[str])
 

@@ -38,8 +38,9 @@ from allcores.runs.rows import (
 from allcores.system import own_files, sqlite_files
 
 FILE = "catalogue.sqlite"
-#: number of the layout; a run of another one is refused
+#: number of the layout; a run of another one is refused, unless it is of the one before, which only has no states
 FORMAT = 3
+WITHOUT_STATES = 2
 #: commits between two checkpoints. More lets the write-ahead log grow, fewer write pages again and again.
 CHECKPOINT_COMMITS = 200
 #: seconds for which another connection's lock is waited for
@@ -187,7 +188,7 @@ class RunIndex:
         values["request"] = json.loads(values["request"])
         return RunRow(**{name: values[name] for name in RunRow.__slots__})
 
-    def _check_format(self) -> None:
+    def _check_format(self) -> int:
         try:
             rows = self.rows("SELECT format FROM run")
         except JournalError as error:
@@ -196,8 +197,10 @@ class RunIndex:
             rows = []
         if not rows:
             raise NotBegun(f"{self.path} has no run in it: it was ended before it began")
-        if rows[0][0] != FORMAT:
+        found = rows[0][0]
+        if found not in (FORMAT, WITHOUT_STATES):
             raise JournalError(f"{self.path} was written by another version of allcores: begin a new run")
+        return int(found)
 
     def damaged(self, what: str) -> JournalError:
         """What to raise if something is not as it was written."""
@@ -341,7 +344,11 @@ class RunIndex:
         Raises:
             JournalError: If there is more damage than that.
         """
-        self._check_format()
+        if self._check_format() == WITHOUT_STATES:
+            (statement,) = (sql for _, name, _, sql in right_shape() if name == "states")
+            with self.transaction() as db:
+                db.execute(statement)
+                set_columns(db, format=FORMAT)
         try:
             if self.rows("PRAGMA quick_check(1)") != [("ok",)] or shape(self._db) != right_shape():
                 raise self.damaged("its structure")
