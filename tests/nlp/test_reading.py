@@ -233,6 +233,8 @@ def test_several_files_and_patterns_in_order(tmp_path: Path) -> None:
     ("given", "seconds"),
     [
         (None, None), ("", None), (12, 12.0), ("12.5", 12.5), (1_700_000_000_000, 1.7e9),
+        (1_700_000_000_000_000, 1.7e9),
+        (1_700_000_000_000_000_000, 1.7e9),
         ("1970-01-01T00:01:00Z", 60.0), ("1970-01-01T01:00:00+01:00", 0.0), ("1970-01-02", 86400.0),
     ],
 )  # fmt: skip
@@ -240,7 +242,17 @@ def test_times(given: Any, seconds: float | None) -> None:
     assert seconds_of(given) == seconds
 
 
-@pytest.mark.parametrize("given", [True, [], "yesterday", float("nan"), 10**400])
+@pytest.mark.parametrize("given", [True, [], "yesterday", float("nan"), 10**400, 1e300])
 def test_no_times(given: Any) -> None:
     with pytest.raises(BadMessage):
         seconds_of(given)
+
+
+def test_what_is_no_text_in_names_is_replaced(tmp_path: Path) -> None:
+    """Half a surrogate pair anywhere would end the writing of the whole table."""
+    path = tmp_path / "name\udcff.jsonl"
+    talk = {"id": "\ud800", "messages": [{"role": "us\ud800er", "content": "\udfff"}]}
+    path.write_text(json.dumps(talk) + "\n" + json.dumps({"text": "x", "speaker": {"id": "\ud900"}}) + "\n")
+    for row in read(path):
+        assert "\ufffd" in json.dumps(row, ensure_ascii=False)
+        json.dumps(row, ensure_ascii=False).encode()

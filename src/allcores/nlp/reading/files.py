@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal
 
 from allcores.errors import UsageError
 from allcores.nlp.reading.formats import NAMES, BadMessage, document_of, records_of, utterance
-from allcores.nlp.records import Record, new_record
+from allcores.nlp.records import Record, new_record, well_formed
 from allcores.sources.compression import without_compression
 from allcores.sources.text import LINE_BYTES_MAX, STDIN, first_line, is_too_long, opened, read_trouble, too_long
 
@@ -47,7 +47,8 @@ def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None) ->
     Raises:
         BadInput: If it cannot be opened, or its compression is damaged.
     """
-    name = "stdin" if path == STDIN else os.path.basename(without_compression(path))
+    # A file's name may be no text; what is written has to be.
+    name = "stdin" if path == STDIN else well_formed(os.path.basename(without_compression(path)))
     with opened(path) as (file, _):
         yield from _READERS[format](path, name, file, names)
 

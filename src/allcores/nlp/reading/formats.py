@@ -109,6 +109,7 @@ def _openai(turn: Mapping[str, Any]) -> tuple[str | None, str]:
     role = turn.get("role")
     if not isinstance(role, str):
         raise BadMessage("has no role" if role is None else f"has a role that is {kind_of(role)}, not text")
+    role = well_formed(role)
     content = turn.get("content")
     if content is None:
         # A message that only calls tools, or that was refused, says nothing.
@@ -172,9 +173,9 @@ def _speaker(value: Any) -> str | None:
 
 
 def seconds_of(value: Any) -> float | None:
-    """A time as seconds since 1970, UTC: from a number of seconds or milliseconds, also as text, or ISO 8601.
+    """A time as seconds since 1970, UTC: from a number of seconds (or of milliseconds and less), or ISO 8601.
 
-    A time without a zone counts as UTC.
+    Either may be text. A time without a zone counts as UTC.
 
     Raises:
         BadMessage: If it is none of them.
@@ -200,7 +201,14 @@ def seconds_of(value: Any) -> float | None:
         seconds = math.inf
     if not math.isfinite(seconds):
         raise BadMessage("is no finite number of seconds")
-    return seconds / 1000.0 if abs(seconds) >= 1e11 else seconds  # later than the year 5138: milliseconds
+    # Seconds of later than the year 5138 are milliseconds, and so on up to nanoseconds.
+    for least, unit in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)):
+        if abs(seconds) >= least:
+            seconds /= unit
+            break
+    if abs(seconds) >= 1e11:
+        raise BadMessage("is no time: it is after the year 5138")
+    return seconds
 
 
 def kind_of(value: Any) -> str:
