@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from allcores.limits import Limits, Retry
     from allcores.monitoring import LiveView, ProgressBar
     from allcores.outcome import AnyOutcome, Kind, Outcome
-    from allcores.pipelines.pipeline import Pipeline, RecordStream
+    from allcores.pipelines.pipeline import Pipeline
+    from allcores.pipelines.record_stream import RecordStream
     from allcores.pipelines.run import PipelineResult
     from allcores.pipelines.statistics import StageStatistics
     from allcores.pool.actor import Actor
@@ -88,7 +89,8 @@ _HOMES = {
     "advisor.tuning.tune": ("tune",),
     "advisor.tuning.tuning": ("Tuning",),
     "cache.options": ("Cache", "CacheStatistics"),
-    "pipelines.pipeline": ("Pipeline", "RecordStream"),
+    "pipelines.pipeline": ("Pipeline",),
+    "pipelines.record_stream": ("RecordStream",),
     "pipelines.run": ("PipelineResult",),
     "pipelines.statistics": ("StageStatistics",),
     "pool.actor": ("Actor",),

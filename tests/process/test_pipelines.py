@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract import pipeline_tasks as tasks
 from tests.process import scripts
-from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at
+from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at, wait_until
 
 from allcores import Kind, Limits, NotPicklable, Pipeline, SetupError, TaskTimeout, WorkerLost
 from allcores.events import PoolOpened
@@ -540,6 +540,25 @@ def test_a_step_that_changes_globals_in_vain_is_found_also_among_others(tmp_path
         ended = scripts.finish(process)
     assert ended.lines == ["3"]
     assert "LostChangeWarning: one → two has changed 'seen' in a worker process" in ended.err
+
+
+def test_progress_shows_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also of a stream that is dropped half read: then nothing more is shown (and no thread is left)."""
+    monkeypatch.setattr("allcores.pipelines.stage_view.LINE_S", 0.01)
+    shown = ""
+
+    def is_shown() -> bool:
+        nonlocal shown
+        shown += capfd.readouterr().err
+        return "held 4 → 1" in shown
+
+    with Gate(tmp_path / "gate") as gate:
+        stream = Pipeline().map(partial(waits_for_one, gate.path), name="held", chunk=1).imap(range(4), progress=True)
+        assert next(stream) == 0
+        wait_until(is_shown)
+    del stream
 
 
 def test_statistics_of_stages() -> None:

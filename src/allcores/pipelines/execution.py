@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import weakref
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from functools import partial
@@ -21,6 +22,7 @@ from allcores.pipelines.links import Link, Operated, Tee
 from allcores.pipelines.outputs import AlignedOutput, End, Output
 from allcores.pipelines.plan import Line, Plan, PlannedPool, Stage
 from allcores.pipelines.source_reader import SourceReader
+from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import InlineStep, WorkerStep
 from allcores.pipelines.worked import Worked
@@ -57,6 +59,7 @@ class Execution:
         marks: The consumer wants marks: failures of records, rows of sides, and barriers, each in its place. Else a
             failure is raised where it stands, or skipped.
         barriers: The source has a barrier behind each record: what came of that, in sides too, is to come before it.
+        progress: Show what stages do, on standard error.
         states: What in-line operators begin with, by the numbers of their stages: what barriers have noted, in order.
     """
 
@@ -69,6 +72,7 @@ class Execution:
         pool_options: dict[str, Any] | None = None,
         marks: bool = False,
         barriers: bool = False,
+        progress: bool = False,
         states: dict[int, list[bytes]] | None = None,
     ) -> None:
         self.plan = plan
@@ -89,6 +93,9 @@ class Execution:
         self._worked: list[Worked] = []
         self._pools: list[Pool | None] = []
         iterator = iter(source)
+        if progress:
+            # It must not keep alive what it looks at: a stream that is dropped ends.
+            self._resources.enter_context(StageView(partial(_statistics_of, weakref.ref(self))))
         try:
             self._open_pools(plan, limits, pool_options or {})
             self._drivers: list[Driver] = []
@@ -339,6 +346,11 @@ class Execution:
                     return
         if bell.expected:
             bell.wait(WAIT_S)
+
+
+def _statistics_of(execution: weakref.ref[Execution]) -> tuple[StageStatistics, ...]:
+    found = execution()
+    return () if found is None else found.statistics()
 
 
 def fused_of(plan: Plan, stage: Stage) -> Fused:

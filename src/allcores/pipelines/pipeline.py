@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.formatting import kind_text
 from allcores.limits import Limits, Retry, check_workers
-from allcores.outcome import Kind, Outcome
 from allcores.pipelines import operators
 from allcores.pipelines.execution import Execution
-from allcores.pipelines.marks import Failed, Sided
 from allcores.pipelines.plan import Plan, plan
-from allcores.pipelines.statistics import StageStatistics
+from allcores.pipelines.record_stream import RecordStream, as_outcomes
 from allcores.pipelines.steps import (
     InlineStep,
     On,
@@ -30,7 +27,7 @@ from allcores.pipelines.steps import (
     worker_step,
 )
 from allcores.system.cores import core_budget
-from allcores.system.tracebacks import hide, hiding
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from allcores.pipelines.run import PipelineResult
@@ -354,6 +351,7 @@ class Pipeline:
         workers: int | None = None,
         backend: On = "processes",
         limits: Limits | None = None,
+        progress: bool = False,
         **pool_options: Any,
     ) -> RecordStream:
         """What comes out, one by one, in the order of the source and in bounded memory; the source may be endless.
@@ -366,6 +364,8 @@ class Pipeline:
                 budget.
             backend: Where stages run that do not say so; "serial": all of them in the program itself, for debugging.
             limits: Of all stages together.
+            progress: Show what each stage does, on standard error: a table in a terminal, elsewhere a line every half
+                minute.
             **pool_options: Further ones of `Pool`, for each pool: start_method, preload_modules, observers, logs, name,
                 contextvars.
 
@@ -384,7 +384,9 @@ class Pipeline:
                     f"on_error='record' of stage {stage.number} ({stage.name}) keeps failures for run() and "
                     "outcomes(); a stream of records has no place for them: use outcomes(), or 'skip'."
                 )
-        return RecordStream(Execution(made, _records(source), limits=limits, pool_options=pool_options))
+        return RecordStream(
+            Execution(made, _records(source), limits=limits, pool_options=pool_options, progress=progress)
+        )
 
     @hiding
     def outcomes(
@@ -394,6 +396,7 @@ class Pipeline:
         workers: int | None = None,
         backend: On = "processes",
         limits: Limits | None = None,
+        progress: bool = False,
         **pool_options: Any,
     ) -> RecordStream:
         """An `Outcome` for each record that comes out, and for each that failed on the way, at its place.
@@ -405,8 +408,10 @@ class Pipeline:
         """
         self._check_streamed("outcomes")
         made = self.plan(workers=workers, backend=backend)
-        execution = Execution(made, _records(source), limits=limits, pool_options=pool_options, marks=True)
-        return RecordStream(execution, _as_outcomes(iter(execution)))
+        execution = Execution(
+            made, _records(source), limits=limits, pool_options=pool_options, marks=True, progress=progress
+        )
+        return RecordStream(execution, as_outcomes(iter(execution)))
 
     @hiding
     def run(
@@ -462,59 +467,6 @@ class Pipeline:
             )
         if any(isinstance(step, TeeStep) for step in self._steps):
             raise UsageError(f"the pipeline has sides (tee), which are written by run(); {method}() would drop them.")
-
-
-class RecordStream(Iterator[Any]):
-    """What comes out of a pipeline, as it comes. Also a context manager; leaving it cancels what is left."""
-
-    def __init__(self, execution: Execution, elements: Generator[Any, None, None] | None = None) -> None:
-        self._execution = execution
-        self._elements: Iterator[Any] = iter(execution) if elements is None else elements
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._elements
-
-    def __next__(self) -> Any:
-        try:
-            return next(self._elements)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            hide(error)
-            raise
-
-    def __enter__(self) -> RecordStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def statistics(self) -> tuple[StageStatistics, ...]:
-        """What each stage has done so far: records, seconds, its share of them, its queue. Any thread may ask."""
-        return self._execution.statistics()
-
-    def close(self) -> None:
-        """Cancel what is left, and end the workers."""
-        self._execution.close()
-
-    def stop(self) -> None:
-        """Pull no more and start nothing more; the iteration ends with what runs. Safe from any thread."""
-        self._execution.stop()
-
-
-def _as_outcomes(elements: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    index = 0
-    with closing(elements):
-        for element in elements:
-            if isinstance(element, Failed):
-                if element.policy != "skip":
-                    yield Outcome(
-                        element.index, element.kind, None, element.error, element.item, element.attempts,
-                        element.seconds, element.worker,
-                    )  # fmt: skip
-            elif not isinstance(element, Sided):
-                yield Outcome(index, Kind.OK, element)
-                index += 1
 
 
 def _records(source: Any) -> Iterable[Any]:

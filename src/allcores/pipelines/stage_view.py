@@ -49,7 +49,9 @@ class StageView:
     ) -> None:
         if self._visible:
             self._ended.set()
-            self._thread.join()
+            # What it looks at may have been dropped while it looked: then this is that very thread.
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
 
     def _keep_showing(self) -> None:
         wait = PICTURE_S if self._terminal else LINE_S
