@@ -44,6 +44,7 @@ def killing(row):
     return row
 
 skipping = Pipeline().map(parse).map(picky, on_error="skip").batch(8).map(summed).unbatch()
+retrying = Pipeline().map(parse).map(picky, retries=2, on_error="skip").enumerate().map(list)
 raising = Pipeline().map(parse).map(picky).enumerate().map(list)
 recording = Pipeline().map(parse).map(picky, on_error="record")
 recording_apart = recording.enumerate()
@@ -210,6 +211,12 @@ def test_failures_as_records(shell: Shell, folder: Path, name: str) -> None:
         )
     code, _, err = shell.call("pipe", f"work.py:{name}", "in.txt", "-o", "out.csv")
     assert code == Exit.USAGE and "has no place" in err
+
+
+def test_retries_are_counted(shell: Shell) -> None:
+    """Those of all stages."""
+    summary = shell.as_json("pipe", "work.py:retrying", "in.txt", "-o", "out.jsonl")
+    assert (summary["retries"], summary["ok"], summary["workers_lost"]) == (4, 98, 0)
 
 
 def test_a_report_of_it(shell: Shell, folder: Path) -> None:

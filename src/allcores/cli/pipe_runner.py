@@ -155,8 +155,9 @@ class _PipeRunner(Runner):
 
     def figures(self) -> tuple[int, int, float]:
         """Retries, workers lost and seconds in the functions."""
-        lost = self.tally.failures[Kind.WORKER_LOST]
-        return 0, lost, sum(stage.seconds for stage in self.pool.statistics())
+        pools = self.pool.pool_statistics()
+        seconds = sum(stage.seconds for stage in self.pool.statistics())
+        return sum(each.retries for each in pools), sum(each.workers_lost for each in pools), seconds
 
     def stream(self, work: PipelineWork, source: GuardedSource[Any]) -> None:
         """Rows to standard output, as they come."""

@@ -30,6 +30,7 @@ from allcores.pool.driver import Driver
 from allcores.pool.pool import Pool
 from allcores.pool.result_stream import BRIEF_NS, LOOK_NS, WAIT_S
 from allcores.pool.stage_stream import StageStream
+from allcores.pool.statistics import Statistics
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
@@ -163,6 +164,10 @@ class Execution:
             chunk=options.chunk,
             detailed=self._marks,
         )
+
+    def pool_statistics(self) -> list[Statistics]:
+        """What its pools have done so far, also after the end."""
+        return [pool.statistics() for pool in self._pools if pool is not None]
 
     def statistics(self) -> tuple[StageStatistics, ...]:
         """What each stage has done so far, also after the end. Any thread may ask."""

@@ -18,6 +18,7 @@ from allcores.pipelines.source_outcomes import HeldStages, SourceOutcomes
 from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import Step
+from allcores.pool.statistics import Statistics
 from allcores.runs.base import OutcomeStream
 from allcores.runs.options import Journal, OnError, RunResult
 from allcores.runs.remaining_in_order import RemainingInOrder
@@ -149,6 +150,10 @@ class PipelinePool:
         """What each stage has done so far, in the last map. Any thread may ask."""
         raise NotImplementedError
 
+    def pool_statistics(self) -> list[Statistics]:
+        """What its pools have done so far, in the last map."""
+        raise NotImplementedError
+
 
 class _Stages(PipelinePool):
     """Several stages, one execution for each map."""
@@ -166,6 +171,9 @@ class _Stages(PipelinePool):
 
     def statistics(self) -> tuple[StageStatistics, ...]:
         return () if self._execution is None else self._execution.statistics()
+
+    def pool_statistics(self) -> list[Statistics]:
+        return [] if self._execution is None else self._execution.pool_statistics()
 
     def _opened(self, execution: Execution) -> None:
         self._execution = execution
@@ -214,6 +222,9 @@ class _Alone(PipelinePool):
     def _open(self, function: Callable[..., Any], items: Iterable[Any], **options: Any) -> OutcomeStream[Outcome[Any]]:
         assert self._pool is not None
         return self._named.over(self._pool.outcomes(function, items, **options))
+
+    def pool_statistics(self) -> list[Statistics]:
+        return [] if self._pool is None else [self._pool.statistics()]
 
     def statistics(self) -> tuple[StageStatistics, ...]:
         if self._pool is None:
