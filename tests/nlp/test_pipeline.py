@@ -160,6 +160,30 @@ def test_poison_costs_one_row_each(tmp_path: Path, suffix: str) -> None:
     assert all(row["length"] == len(row["text"]) for number, row in enumerate(rows) if number not in bad)
 
 
+def test_steps_of_a_pipeline_give_the_same_rows_and_go_on(chat: Path, tmp_path: Path) -> None:
+    stages: list[Any] = [*QUICK, POISON]
+    messages = list(nlp.ChatSource(chat))
+    messages[30] = {**messages[30], "text": "crash"}
+    pipeline = nlp.chat_pipeline(stages)
+    rows = list(pipeline.imap(iter(messages), workers=2))
+    steps = pipeline.steps()
+    assert list(steps.imap(messages, workers=2)) == rows
+    assert rows[30]["error"] == "crash: the worker process was killed by SIGSEGV"
+    output = tmp_path / "first.jsonl"
+    steps.filter(is_first).map(id_and_tokens).write(str(output)).run(nlp.ChatSource(chat), workers=2)
+    written = [json.loads(line) for line in output.read_text().splitlines()]
+    firsts = [row for row in pipeline.imap(chat, workers=2) if is_first(row)]
+    assert written == [id_and_tokens(row) for row in firsts] and 0 < len(firsts) < len(messages)
+
+
+def is_first(row: dict[str, Any]) -> bool:
+    return row["dup_of"] is None and row["error"] is None
+
+
+def id_and_tokens(row: dict[str, Any]) -> dict[str, Any]:
+    return {"id": row["id"], "tokens": row["tokens"]}
+
+
 def test_personal_data_of_a_crashed_message_are_not_written(tmp_path: Path) -> None:
     stage = nlp.Stage("poison", each=crash_always, gives={"length": "int32"})
     pipeline = nlp.chat_pipeline(["unicode", "pii", stage], options={"pii": {"replace": True}})

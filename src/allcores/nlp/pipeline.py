@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
 from allcores.nlp.catalogue import chosen, columns
@@ -24,6 +24,9 @@ from allcores.runs.run import without_journal
 from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sources.base import close_reading
+
+if TYPE_CHECKING:
+    from allcores.pipelines.pipeline import Pipeline
 
 #: messages that a worker gets to its functions at once; models like some, and the rows do not depend on it
 BATCH = 32
@@ -169,6 +172,23 @@ class ChatPipeline:
                     each.see(outcome.index, row)
                     each.fill(outcome.index, row)
                 yield complete(row, self.columns)
+
+    def steps(self, *, timeout: float | None = None) -> Pipeline:
+        """All stages as steps of an `allcores.Pipeline`, which may go on: filter rows, group them, write them.
+
+        Its records are messages as a `ChatSource` gives them, or dicts with `text` and `id`, and rows come out. Each
+        message runs by itself, where `run` and `imap` give models several at once, for which spaCy's need two thirds of
+        the time.
+
+        Args:
+            timeout: Seconds that one message may take.
+
+        Raises:
+            UsageError: If a stage has to be loaded in each worker.
+        """
+        from allcores.nlp.steps import as_pipeline
+
+        return as_pipeline(self.stages, timeout=timeout)
 
     def pool(self, **options: Any) -> Pool:
         """A pool whose workers have the models of all stages loaded, once for all of them where that is safe.

@@ -1,0 +1,76 @@
+"""The stages of a chat pipeline as steps of an `allcores.Pipeline`, to go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from allcores.errors import TaskTimeout, UsageError, WorkerLost
+from allcores.nlp.catalogue import columns
+from allcores.nlp.reading.formats import utterance
+from allcores.nlp.records import Field, Record
+from allcores.nlp.rows import RowFunction, load_stages
+from allcores.nlp.stage import InOrder, Stage
+from allcores.nlp.table import complete, lost_row, watchers
+from allcores.pipelines.pipeline import Pipeline
+
+#: what looks at all messages in order, how many it has seen, and the last row
+_State = tuple[Sequence[InOrder], int, Record]
+
+
+class _OneRow:
+    """All stages over one record: a row. Runs in the workers."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.rows = RowFunction(stages)
+
+    def __call__(self, models: Sequence[Any], record: Record) -> Record:
+        message = record if "file" in record else utterance(record, "item", 0)
+        return self.rows(models, [message])[0]
+
+
+def as_pipeline(stages: Sequence[Stage], *, timeout: float | None = None) -> Pipeline:
+    """Steps from messages, as a `ChatSource` gives them, to rows. See `ChatPipeline.steps`.
+
+    Raises:
+        UsageError: If a stage has to be loaded in each worker.
+    """
+    for stage in stages:
+        if stage.per_worker:
+            raise UsageError(
+                f"stage {stage.name!r} is loaded in each worker, which the steps of a Pipeline are not: run it"
+            )
+    fields = columns(stages)
+    return (
+        Pipeline()
+        .map(
+            _OneRow(stages),
+            name="chat",
+            preload=load_stages,
+            preload_args=(tuple(stages),),
+            timeout=timeout,
+            on_error=partial(_lost, tuple(stages)),
+        )
+        .scan(partial(_seen, tuple(stages), fields), None)
+        .map(_last_row, name="row", on="serial")
+    )
+
+
+def _lost(stages: Sequence[Stage], record: Any, error: BaseException) -> Record:
+    kind = (
+        "worker_lost" if isinstance(error, WorkerLost) else "timed_out" if isinstance(error, TaskTimeout) else "failed"
+    )
+    return lost_row(record, kind, str(error), stages)
+
+
+def _seen(stages: Sequence[Stage], fields: Sequence[Field], state: _State | None, row: Record) -> _State:
+    in_order, position, _ = state or (watchers(stages), 0, row)
+    for each in in_order:
+        each.see(position, row)
+        each.fill(position, row)
+    return in_order, position + 1, complete(row, fields)
+
+
+def _last_row(state: _State) -> Record:
+    return state[2]
