@@ -29,6 +29,8 @@ LANGUAGES = frozenset(
     )
 )  # fmt: skip
 ANY = "xx"
+#: how sure the stage `lang` has to be; rules of a language take a second to make, and guesses would make many
+SURE = 0.6
 #: words that rules keep, a few hundred bytes each
 MOST_WORDS = 100_000
 
@@ -67,9 +69,14 @@ class Splitter:
 def split(splitter: Splitter, records: Sequence[Record]) -> list[dict[str, Any]]:
     """See the module."""
     with splitter.lock:
-        found = [_split(splitter.rules_of(record.get("lang")), record["text_norm"]) for record in records]
+        found = [_split(splitter.rules_of(_language_of(record)), record["text_norm"]) for record in records]
         splitter.forget_words()
     return found
+
+
+def _language_of(record: Record) -> str | None:
+    score = record.get("lang_score")
+    return None if score is not None and score < SURE else record.get("lang")
 
 
 def _split(rules: Any, text: str) -> dict[str, Any]:
