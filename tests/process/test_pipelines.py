@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import re
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -552,7 +553,7 @@ def test_progress_shows_stages(
     def is_shown() -> bool:
         nonlocal shown
         shown += capfd.readouterr().err
-        return "held 4 → 1" in shown
+        return re.search(r"held \d → 1;", shown) is not None
 
     with Gate(tmp_path / "gate") as gate:
         stream = Pipeline().map(partial(waits_for_one, gate.path), name="held", chunk=1).imap(range(4), progress=True)
