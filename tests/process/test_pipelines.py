@@ -543,23 +543,16 @@ def test_a_step_that_changes_globals_in_vain_is_found_also_among_others(tmp_path
     assert "LostChangeWarning: one → two has changed 'seen' in a worker process" in ended.err
 
 
-def test_progress_shows_stages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_shows_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a stream that is dropped half read: then nothing more is shown (and no thread is left)."""
     monkeypatch.setattr("allcores.pipelines.stage_view.LINE_S", 0.01)
-    shown = ""
-
-    def is_shown() -> bool:
-        nonlocal shown
-        shown += capfd.readouterr().err
-        return re.search(r"held \d → 1;", shown) is not None
-
-    with Gate(tmp_path / "gate") as gate:
+    path = tmp_path / "shown"
+    with path.open("w") as shown, Gate(tmp_path / "gate") as gate:
+        monkeypatch.setattr("sys.stderr", shown)
         stream = Pipeline().map(partial(waits_for_one, gate.path), name="held", chunk=1).imap(range(4), progress=True)
         assert next(stream) == 0
-        wait_until(is_shown)
-    del stream
+        wait_until(lambda: re.search(r"held \d → 1;", path.read_text("utf-8", "replace")) is not None)
+        del stream
 
 
 def test_statistics_of_stages() -> None:

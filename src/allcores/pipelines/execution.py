@@ -94,9 +94,6 @@ class Execution:
         self._worked: list[Worked] = []
         self._pools: list[Pool | None] = []
         iterator = iter(source)
-        if progress:
-            # It must not keep alive what it looks at: a stream that is dropped ends.
-            self._resources.enter_context(StageView(partial(_statistics_of, weakref.ref(self))))
         try:
             self._open_pools(plan, limits, pool_options or {})
             self._drivers: list[Driver] = []
@@ -107,6 +104,10 @@ class Execution:
                 worked.open(iterator if worked is head else None)
                 if worked.stream.driver not in self._drivers:
                     self._drivers.append(worked.stream.driver)
+            if progress:
+                # Once there is something to look at; and it must not keep alive what it looks at: a stream that is
+                # dropped ends.
+                self._resources.enter_context(StageView(partial(_statistics_of, weakref.ref(self))))
         except BaseException:
             self.close()
             raise
