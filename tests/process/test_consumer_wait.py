@@ -35,20 +35,23 @@ def test_reports_do_not_wake_the_pools_thread(monkeypatch: pytest.MonkeyPatch, t
         readers[threading.current_thread() is threading.main_thread()] += 1
         return read(self, *arguments)
 
-    with Gate(tmp_path / "gate") as gate, Pool(1) as pool:
+    with Pool(1) as pool:
         assert list(pool.imap(same, range(10))) == list(range(10))
         backend: Any = pool._driver.backend
         monkeypatch.setattr(Receiver, "read", counted)
+        # Several reports: where a busy host stops the thread that waits, the pool's own takes the pipes back.
+        for number in range(5):
+            with Gate(tmp_path / f"gate-{number}") as gate:
 
-        def open_when_it_waits() -> None:
-            while not backend._consumer.present:
-                time.sleep(0.001)
-            gate.open()
+                def open_when_it_waits(gate: Gate = gate) -> None:
+                    while not backend._consumer.present:
+                        time.sleep(0.001)
+                    gate.open()
 
-        opener = threading.Thread(target=open_when_it_waits)
-        opener.start()
-        assert len(list(pool.imap(wait_at, [gate.path]))) == 1
-        opener.join()
+                opener = threading.Thread(target=open_when_it_waits)
+                opener.start()
+                assert len(list(pool.imap(wait_at, [gate.path]))) == 1
+                opener.join()
     assert readers[True] >= 1
 
 
