@@ -151,7 +151,7 @@ def rows(settings: Settings) -> list[Row]:
         f"{CHUNK}; pypeln: a process for each stage, in any order, over a 200th of the records.",
     )
     ways = [way for way in WAYS if settings.wanted is None or WAYS[way][0] in MINE or way in settings.wanted]
-    if importlib.util.find_spec("pypeln") is None:
+    if "pypeln" in ways and importlib.util.find_spec("pypeln") is None:
         ways.remove("pypeln")
         stages.notes["pypeln"] = "not installed"
     measures = {way: partial(_measured, "seconds", way, int(items * WAYS[way][2])) for way in ways}
