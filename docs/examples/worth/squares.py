@@ -8,7 +8,7 @@ def square(number):
 
 def main():
     squares = []
-    for number in range(1_000_000):
+    for number in range(4_000_000):
         squares.append(square(number))
     print(f"{sum(squares)} in all")
 
