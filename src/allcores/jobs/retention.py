@@ -25,7 +25,7 @@ from allcores.jobs.model import FINAL_STATES
 from allcores.jobs.reading import among
 from allcores.system import own_files
 
-#: seconds that a portion may take, and jobs in the first and in the largest one
+#: seconds that a portion is to take, and jobs in the first one, which is the smallest, and in the largest one
 PORTION_S = 0.02
 _FIRST, _MOST = 50, 2_000
 #: seconds for which ends are counted together in `allcores_ends`
@@ -187,7 +187,8 @@ def sweep(commits: GroupCommit, results: Path, retention: Retention, seconds: fl
             took = time.monotonic() - begun
             folders += sum(remove_results(results, each) for each in ids)
             if took > PORTION_S:
-                most = max(1, most // 2)
+                # Not below the first size: what is left then is the commit, which costs the same for one job.
+                most = max(_FIRST, most // 2)
             elif took < PORTION_S / 2:
                 most = min(_MOST, most * 2)
             if more:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from allcores.errors import UsageError
-from allcores.jobs import checkpoints
+from allcores.jobs import checkpoints, retention
 from allcores.jobs.duties import KEEP_MORE_S, KEEP_S, KeepingDuty
+from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Finished, State, Submission
 from allcores.jobs.results import media_type_of
 from allcores.jobs.retention import Retention, Swept
@@ -65,6 +67,31 @@ def test_ends_come_as_fast_as_they_go_and_the_store_stays_at_its_bound(store: Jo
     assert sum(removed) == 1_100
     # What was removed is in the audit, once for each time and not for each portion; the latest first.
     assert [(row.action, row.count) for row in store.audit()] == [("retention", count) for count in reversed(removed)]
+
+
+def test_portions_stay_worth_a_commit_on_a_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a commit alone takes longer than a portion should, smaller portions would only make more commits."""
+    clock = [0.0]
+    asked: list[int] = []
+
+    class SlowCommits:
+        left = 400
+
+        def run(self, work: object, payload: object) -> object:
+            clock[0] += 0.1
+            if work is retention.purge:
+                assert isinstance(payload, tuple)
+                asked.append(payload[1])
+                gone = min(self.left, payload[1])
+                self.left -= gone
+                return [f"{number:032x}" for number in range(gone)], self.left > 0
+            return ([], False) if work is retention.purge_deleted else False
+
+    stopped = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda seconds: None)
+    monkeypatch.setattr(retention, "time", stopped)
+    swept = retention.sweep(cast(GroupCommit, SlowCommits()), tmp_path, Retention(rows=0), 60.0)
+    assert swept.jobs == 400 and swept.complete
+    assert min(asked) >= 50 and len(asked) == 8
 
 
 def test_the_audit_has_a_bound_and_its_numbers_go_on(store: JobStore) -> None:
