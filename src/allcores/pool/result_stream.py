@@ -222,7 +222,7 @@ class Reader(Reading[R_co]):
                 segment = self._next_segment()
                 if segment is None:
                     break
-                if self._stopped and _unstarted(segment):
+                if self._stopped and never_started(segment):
                     if self._map_state.ordered and self._on_error is not None:
                         # Values have no index of their own: none may follow a gap.
                         break
@@ -309,8 +309,8 @@ class Reader(Reading[R_co]):
         return segment
 
 
-def _unstarted(segment: Segment) -> bool:
-    """Given up before it was tried, because of stop()."""
+def never_started(segment: Segment) -> bool:
+    """Whether a segment was given up before it was tried, because of `stop`."""
     return segment.attempt == 0 and segment.failures is not None and segment.failures[0].kind is Kind.CANCELLED
 
 

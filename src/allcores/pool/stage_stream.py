@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from allcores.errors import again
-from allcores.outcome import Kind, Outcome
+from allcores.outcome import Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import MOST_CHUNKS, InputReader
 from allcores.pool.planning import plan_map
@@ -279,11 +279,6 @@ def values_of(segment: Segment) -> list[Any]:
 def failures_of(segment: Segment) -> bool:
     """Whether an item has failed."""
     return bool(segment.failures)
-
-
-def never_started(segment: Segment) -> bool:
-    """Given up before it was tried, because of `stop`."""
-    return segment.attempt == 0 and segment.failures is not None and segment.failures[0].kind is Kind.CANCELLED
 
 
 def all_outcomes(segment: Segment) -> list[Outcome[Any]]:
