@@ -79,7 +79,7 @@ def test_stages_are_chosen_replaced_added_and_set(warm: Interpreter, folder: Pat
         (["chat.jsonl", "-o", "o.jsonl", "--stages", "work.py:absent"], "work.py has no function 'absent'"),
         (["chat.jsonl", "-o", "o.jsonl", "--set", "pii=1"], "'pii=1' sets no option"),
         (["chat.jsonl", "-o", "o.jsonl", "--column", "words=x"], "'words' is no field that is read"),
-        (["chat.jsonl", "-o", "o.jsonl", "--config", "chat.jsonl"], "chat.jsonl is not TOML"),
+        (["chat.jsonl", "-o", "o.jsonl", "--config", "chat.jsonl"], "chat.jsonl is no TOML"),
         (["chat.jsonl", "-o", "o.jsonl", "--resume", "--no-journal"], "--resume goes on with a journal"),
     ],
 )

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from allcores.cli.exits import CommandError
 from allcores.cli.target import resolve
-from allcores.errors import AllcoresError
+from allcores.errors import AllcoresError, UsageError
 from allcores.pipelines.pipeline import Pipeline
 from allcores.pipelines.steps import ON_ERROR
+from allcores.system.toml_files import read_toml
 
 _WORKER_KEYS = ("name", "on", "workers", "preload", "preload_args", "timeout", "retries", "on_error", "chunk", "fuse")
 #: the step of a stage -> keys that may stand beside it
@@ -69,12 +69,9 @@ def read_pipeline(path: str) -> Pipeline:
         CommandError: It cannot be read, or makes no pipeline.
     """
     try:
-        with open(path, "rb") as file:
-            found = tomllib.load(file)
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path} is no TOML: {error}") from None
+        found = read_toml(path)
+    except UsageError as error:
+        raise CommandError(str(error)) from None
     for key in found:
         if key != "stage":
             raise CommandError(f"{path}: '{key}' is no key here; each step is a table [[stage]]")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from allcores.errors import UsageError
+from allcores.system.toml_files import read_toml
 
 
 def read_config(path: str | os.PathLike[str]) -> tuple[list[str] | None, dict[str, dict[str, Any]]]:
@@ -20,13 +21,7 @@ def read_config(path: str | os.PathLike[str]) -> tuple[list[str] | None, dict[st
     Raises:
         UsageError: If it cannot be read, or is not of this form.
     """
-    try:
-        with open(path, "rb") as file:
-            found = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"cannot read {os.fspath(path)}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{os.fspath(path)} is not TOML: {error}") from None
+    found = read_toml(path)
     stages = found.pop("stages", None)
     if stages is not None and not (isinstance(stages, list) and all(isinstance(each, str) for each in stages)):
         raise UsageError(f"{os.fspath(path)}: stages must be a list of names")
