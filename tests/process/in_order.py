@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import pickle
+import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
-
-from tests.process.moments import hook_for
 
 import allcores
 from allcores import failpoints
@@ -142,6 +143,20 @@ def run(
     )
     with RunSession(work, journal) as session:
         return session.work(pool, hooks or RunHooks())
+
+
+def hook_for(settings: dict[str, Any]) -> Any:
+    """Kills or fills at a named moment."""
+    passed: Counter[str] = Counter()
+
+    def hook(name: str) -> None:
+        passed[name] += 1
+        if settings["kill"] and settings["kill"][0] == name and passed[name] > settings["kill"][1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if settings["full"] and settings["full"][0] == name and passed[name] > settings["full"][1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return hook
 
 
 def main() -> None:

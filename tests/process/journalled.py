@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import signal
 import sys
 import time
+from collections import Counter
 from typing import Any
-
-from tests.process.moments import hook_for
 
 import allcores
 from allcores import failpoints
@@ -49,6 +49,20 @@ def in_batches(items: list[str]) -> list[dict[str, int]]:
 def as_text(item: str) -> str:
     """The same, for a sink that is a folder."""
     return json.dumps(work(item))
+
+
+def hook_for(settings: dict[str, Any]) -> Any:
+    """Kills or fills at a named moment."""
+    passed: Counter[str] = Counter()
+
+    def hook(name: str) -> None:
+        passed[name] += 1
+        if settings["kill"] and settings["kill"][0] == name and passed[name] > settings["kill"][1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if settings["full"] and settings["full"][0] == name and passed[name] > settings["full"][1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return hook
 
 
 def main() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
-
-from tests.process.moments import hook_for
 
 import allcores
 from allcores import Pipeline, failpoints
@@ -163,6 +163,20 @@ CHAINS = (
     "tee", "tee of stages", "short side", "short line", "all",
 )  # fmt: skip
 OUTPUTS = ("out.jsonl", "odd.csv", "side.jsonl")
+
+
+def hook_for(settings: dict[str, Any]) -> Any:
+    """Kills or fills at a named moment."""
+    passed: Counter[str] = Counter()
+
+    def hook(name: str) -> None:
+        passed[name] += 1
+        if settings["kill"] and settings["kill"][0] == name and passed[name] > settings["kill"][1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if settings["full"] and settings["full"][0] == name and passed[name] > settings["full"][1]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return hook
 
 
 def run(**given: Any) -> allcores.RunResult:
