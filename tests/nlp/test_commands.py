@@ -45,9 +45,25 @@ def test_a_row_for_each_line_and_a_summary(warm: Interpreter, folder: Path) -> N
     rows = parquet.read_table(folder / "out.parquet").to_pylist()
     assert [row["line"] for row in rows] == list(range(1, 22))
     assert rows[11]["dup_of"] == "m3" and rows[0]["lemmas"][0] == "hello" and rows[0]["intent"]
-    counted = warm.run("chat", "stats", "out.parquet", "--json", folder=folder)
+    counted = warm.run("chat", "stats", "out.parquet", "--json", "--page", "page.html", folder=folder)
     assert json.loads(counted.out) == {"file": "out.parquet", **summary["summary"]}
+    page = (folder / "page.html").read_text()
+    assert "chat.jsonl:21" in page and "not JSON" in page and "EMAIL" in page
     assert "21 rows, 1 with an error" in warm.run("chat", "stats", "out.parquet", folder=folder).out
+
+
+def test_a_page_replaces_neither_input_nor_output(warm: Interpreter, folder: Path) -> None:
+    (folder / "out.jsonl").write_text("mine\n")
+    (folder / "link.html").symlink_to("chat.jsonl")
+    before = (folder / "chat.jsonl").read_bytes()
+    for page, other in (("link.html", "chat.jsonl"), ("./out.jsonl", "out.jsonl")):
+        done = warm.run("chat", "preprocess", "chat.js*", "-o", "out.jsonl", "--page", page, folder=folder)
+        assert done.code == 2 and f"--page {page} would replace {other}" in done.err.replace(f"{folder}/", "")
+        done = warm.run("chat", "stats", other, "--page", page, folder=folder)
+        assert done.code == 2 and f"--page {page} would replace {other}" in done.err
+    assert (folder / "chat.jsonl").read_bytes() == before and (folder / "out.jsonl").read_text() == "mine\n"
+    done = warm.run("chat", "stats", "chat.jsonl", "--page", "gone/page.html", folder=folder)
+    assert done.code == 2 and "gone" in done.err
 
 
 def test_stages_are_chosen_replaced_added_and_set(warm: Interpreter, folder: Path) -> None:

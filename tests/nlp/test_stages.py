@@ -15,6 +15,7 @@ from allcores.nlp.catalogue import STAGES, chosen, columns
 from allcores.nlp.records import TYPES, fitting, new_record
 from allcores.nlp.rows import RowFunction, load_stages
 from allcores.nlp.stages.annotation import cut
+from allcores.nlp.stages.tokens import Splitter
 from allcores.transport import process_role
 
 pytest.importorskip("spacy")
@@ -126,6 +127,13 @@ def test_lemmas_parts_of_speech_and_entities() -> None:
     assert ents == [("CARDINAL", "Two"), ("PERSON", "Alice Cooper"), ("GPE", "Paris")]
     assert "lemmas" not in german, "the model is English"
     assert empty["lemmas"] == empty["ents"] == []
+
+
+def test_rules_of_languages_are_made_once_for_all() -> None:
+    assert set(Splitter("en", "nl,de").rules) == {"en", "nl", "de"}
+    assert set(Splitter("en", ["en"]).rules) == {"en"}
+    with pytest.raises(UsageError, match="'klingon' is none whose rules spaCy has"):
+        Splitter("en", ["klingon"])
 
 
 def test_a_long_text_goes_to_the_model_in_parts() -> None:

@@ -90,7 +90,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advisor.profiling.facts": set(),
     "advisor.profiling.startup": set(),
     # features of text, on a pool, from files of chat to a table
-    "nlp": WORDS | {"pipelines", "pool", "runs", "sinks", "sources", "transport.process_role"},
+    "nlp": WORDS | {"pipelines", "pool", "runs", "sinks", "sources", "transport.process_role", "timeline.html_report"},
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
     "cli": WORDS

@@ -31,7 +31,8 @@ Exit code 1 if there are errors, 0 if there are none or only warnings.
 """
 _STATS = """Count what is in FILE: a table that `chat preprocess` has written, or messages.
 
-Languages, intents, entities, personal data, duplicates, sentiment, errors by reason.
+Languages, lengths, intents, entities, personal data, duplicates, sentiment, errors by reason. With --page as a page
+for the browser, which also names the first rows of each reason.
 """
 _COMPARE = """Do the same work over messages of INPUT in several ways, and compare them.
 
@@ -58,6 +59,7 @@ _format = click.option(
 _column = click.option(
     "--column", "names", metavar="FIELD=NAME", multiple=True, help="Where INPUT has text, id, speaker ...; repeatable."
 )
+_page = click.option("--page", metavar="FILE", help="Also write a page with what is in the table, as HTML.")
 _json = click.option("--json", "as_machine", is_flag=True, help="Print JSON on standard output.")
 
 
@@ -82,6 +84,7 @@ _json = click.option("--json", "as_machine", is_flag=True, help="Print JSON on s
 @click.option("--resume", is_flag=True, help="Go on with the latest run that wrote to OUT; begin one if there is none.")
 @click.option("--accept-changes", is_flag=True, help="With --resume, go on although stages or input have changed.")
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
+@_page
 @_json
 @click.option("-q", "--quiet", is_flag=True, help="No live view and no summary.")
 def preprocess(**given: Any) -> int:
@@ -108,6 +111,7 @@ def validate(**given: Any) -> int:
 @command.command("stats", help=_STATS, context_settings={"max_content_width": 110})
 @click.argument("file")
 @_format
+@_page
 @_json
 def stats(**given: Any) -> int:
     """See `_STATS`."""

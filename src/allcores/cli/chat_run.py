@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -14,17 +15,19 @@ from allcores.events import PoolEvent
 from allcores.formatting import counted, pace_text, seconds_text
 from allcores.nlp.catalogue import STAGES, chosen
 from allcores.nlp.config import read_config, with_settings
+from allcores.nlp.page import save_page
 from allcores.nlp.pipeline import ChatPipeline, ChatResult
 from allcores.nlp.reading.files import ChatFormat
 from allcores.nlp.reading.source import ChatSource
 from allcores.nlp.stage import Stage
 from allcores.nlp.stored import rows_of
-from allcores.nlp.summary import summary_of
+from allcores.nlp.summary import ChatSummary, summary_of
 from allcores.nlp.validation import Finding, findings_of
 from allcores.runs.base import OutcomeStream
 from allcores.runs.options import Journal
 from allcores.runs.rows import RunRow
 from allcores.runs.spec import RunHooks
+from allcores.sinks.destination import check_file
 from allcores.sources.base import close_reading
 from allcores.system.cores import core_budget
 from allcores.system.terminal_text import safe_line
@@ -75,6 +78,7 @@ def preprocess(
     resume: bool,
     accept_changes: bool,
     runs_dir: str | None,
+    page: str | None,
     as_machine: bool,
     quiet: bool,
 ) -> int:
@@ -86,6 +90,8 @@ def preprocess(
         try:
             pipeline = ChatPipeline(_stages(stages, config, settings))
             source = ChatSource(inputs, format=format, names=given_names(names) or None)
+            if page is not None:
+                _check_page(page, [output, *source.paths])
             result = pipeline.run(
                 source,
                 output,
@@ -104,6 +110,8 @@ def preprocess(
             raise CommandError(str(error)) from None
         if result.output is None or interrupts.received is not None:
             raise CommandError(f"interrupted{_goes_on(hooks)}", interrupts.exit or Exit.INTERRUPTED)
+        if page is not None:
+            _save_page(result.summary, output, page)
         pace = result.rows / result.seconds if result.seconds else 0.0
         if as_machine:
             count = 1 if backend == "serial" else workers or core_budget().workers
@@ -193,13 +201,34 @@ def validate(*, inputs: tuple[str, ...], format: ChatFormat | None, as_machine: 
     return Exit.SOME_FAILED if counts["error"] else Exit.OK
 
 
-def stats(*, file: str, format: ChatFormat | None, as_machine: bool) -> int:
+def _check_page(page: str, others: Iterable[str]) -> None:
+    """Before any work: whether the page can be written, and is neither what is read nor what else is written."""
+    for other in others:
+        if os.path.abspath(other) == os.path.abspath(page) or (
+            os.path.exists(page) and os.path.exists(other) and os.path.samefile(other, page)
+        ):
+            raise CommandError(f"--page {page} would replace {other}: name another file")
+    check_file(page)
+
+
+def _save_page(summary: ChatSummary, name: str, page: str) -> None:
+    try:
+        save_page(summary, name, page)
+    except NotSupported as error:
+        raise CommandError(str(error)) from None
+
+
+def stats(*, file: str, format: ChatFormat | None, page: str | None, as_machine: bool) -> int:
     """`allcores chat stats`; the exit code."""
+    if page is not None:
+        _check_page(page, [file])
     try:
         rows = rows_of(file, format)
         summary = summary_of(rows)
     except NotSupported as error:
         raise CommandError(str(error)) from None
+    if page is not None:
+        _save_page(summary, file, page)
     if as_machine:
         write_json({"file": file, **summary.as_json()})
     else:

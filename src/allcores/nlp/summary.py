@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +11,12 @@ from allcores.nlp.records import Record
 
 #: values of a kind that are listed
 MOST = 10
+#: rows that are named for each reason of errors
+SAMPLES = 20
+#: reasons of errors that have such samples
+SAMPLED_REASONS = 50
+#: least characters of each group of lengths
+LENGTHS = (0, 1, 10, 20, 50, 100, 200, 500, 1_000, 10_000)
 
 
 class ChatSummary:
@@ -24,6 +31,10 @@ class ChatSummary:
         self._moods: Counter[str] = Counter()
         self._response = [0.0, 0]
         self._talks: set[str] = set()
+        self._lengths = [0] * len(LENGTHS)
+        #: by reason, the first rows that have it: where they stand, and their errors. Not their texts: whoever looks at
+        #: errors need not see what people wrote.
+        self.samples: dict[str, list[dict[str, str]]] = {}
         #: of each stage, in all workers together; empty for a file that was read
         self.stage_seconds: dict[str, float] = {}
 
@@ -33,6 +44,7 @@ class ChatSummary:
         text = row.get("text_norm") or row.get("text") or ""
         self.characters += len(text)
         self.longest = max(self.longest, len(text))
+        self._lengths[bisect_right(LENGTHS, len(text)) - 1] += 1
         self.empty += not text
         self.tokens += len(row.get("tokens") or ())
         counts = self.counts
@@ -44,7 +56,7 @@ class ChatSummary:
         for name, field in (("entities", "ents"), ("pii", "pii")):
             counts[name].update(span["type"] for span in row.get(field) or ())
         if (error := row.get("error")) is not None:
-            counts["errors"][reason_of(error)] += 1
+            self._add_error(row, error)
         if (mood := row.get("sentiment")) is not None:
             self._sentiment[0] += mood
             self._sentiment[1] += 1
@@ -56,6 +68,15 @@ class ChatSummary:
         if (talk := row.get("conversation_id")) is not None:
             self._talks.add(talk)
 
+    def _add_error(self, row: Record, error: str) -> None:
+        reason = reason_of(error)
+        self.counts["errors"][reason] += 1
+        if reason in self.samples or len(self.samples) < SAMPLED_REASONS:
+            samples = self.samples.setdefault(reason, [])
+            if len(samples) < SAMPLES:
+                place = f"{row.get('file') or ''}:{row.get('line') or ''}".strip(":")
+                samples.append({"place": place, "id": str(row.get("id") or ""), "error": error[:500]})
+
     def add_seconds(self, seconds: Mapping[str, float]) -> None:
         """Count what stages took for some rows."""
         for stage, each in seconds.items():
@@ -66,14 +87,22 @@ class ChatSummary:
         """Rows with an error."""
         return self.counts["errors"].total()
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """How many rows have a text of so many characters, by group; without the groups at both ends that have none."""
+        filled = [place for place, count in enumerate(self._lengths) if count]
+        shown = range(filled[0], filled[-1] + 1) if filled else ()
+        return {_length_text(place): self._lengths[place] for place in shown}
+
     def as_json(self) -> dict[str, Any]:
-        """All of it, as plain JSON."""
+        """All of it but the samples of errors, as plain JSON."""
         return {
             "rows": self.rows,
             "errors": self.errors,
             "empty": self.empty,
             "characters": self.characters,
             "longest": self.longest,
+            "lengths": self.lengths,
             "tokens": self.tokens,
             "conversations": len(self._talks),
             "mean_response_s": _mean(self._response),
@@ -123,6 +152,15 @@ def reason_of(error: str) -> str:
 def _most(counter: Counter[str]) -> dict[str, int]:
     """The most frequent values; equal ones by name, so that the same rows give the same."""
     return dict(sorted(counter.items(), key=lambda each: (-each[1], each[0]))[:MOST])
+
+
+def _length_text(place: int) -> str:
+    """The name of a group of lengths."""
+    least = LENGTHS[place]
+    if place + 1 == len(LENGTHS):
+        return f"{least:,} and more"
+    most = LENGTHS[place + 1] - 1
+    return f"{least:,}" if most == least else f"{least:,} to {most:,}"
 
 
 def _mean(sum_and_count: list[Any]) -> float | None:

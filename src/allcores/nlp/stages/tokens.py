@@ -6,7 +6,8 @@
             sentences      ranges         {start, end}
 
 The rules are those of the language that the stage `lang` found, where spaCy has them without further libraries; else
-rules that fit most scripts.
+rules that fit most scripts. Those of a language that is not among `languages` are made in each worker that meets it: a
+fraction of a second, but for French, where it takes three.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from allcores.errors import UsageError
 from allcores.nlp.libraries import kept_out, library
 from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage
@@ -38,14 +40,15 @@ MOST_WORDS = 100_000
 class Splitter:
     """What the stage loads: rules of languages, each when it is first met."""
 
-    def __init__(self, default: str) -> None:
+    def __init__(self, default: str, languages: str | Sequence[str] = ()) -> None:
         with kept_out("torch"):
             self.spacy: Any = library("spacy", extra="nlp", use="splitting text into words")
         self.default = default
         self.rules: dict[str, Any] = {}
         #: rules are used by one thread at a time
         self.lock = threading.Lock()
-        self.rules_of(default)
+        for name in (default, *checked(languages)):
+            self.rules_of(name)
 
     def rules_of(self, lang: str | None) -> Any:
         """The rules for a language."""
@@ -64,6 +67,15 @@ class Splitter:
         """
         for name in [name for name, rules in self.rules.items() if len(rules.vocab) > MOST_WORDS]:
             del self.rules[name]
+
+
+def checked(languages: str | Sequence[str]) -> Sequence[str]:
+    """Languages whose rules are to be made at once. Raises UsageError for one that there is not."""
+    names = languages.split(",") if isinstance(languages, str) else languages
+    for name in names:
+        if name not in LANGUAGES:
+            raise UsageError(f"tokens.languages: {name!r} is none whose rules spaCy has; give codes: en, fr.")
+    return names
 
 
 def split(splitter: Splitter, records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -98,5 +110,5 @@ TOKENS = Stage(
         Field("sentences", "ranges", "start and end of each sentence"),
     ),
     load=Splitter,
-    options={"default": "en"},
+    options={"default": "en", "languages": ()},
 )

@@ -1,0 +1,55 @@
+"""The page of what is in a table of chat."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from allcores.nlp.page import as_html
+from allcores.nlp.summary import ChatSummary, summary_of
+
+pytest.importorskip("jinja2")
+
+
+def _row(number: int, **fields: Any) -> dict[str, Any]:
+    return {"id": f"m{number}", "file": "chat.jsonl", "line": number, "text": "a secret <b>text</b>", **fields}
+
+
+def test_each_kind_has_its_bars_and_each_reason_its_first_rows() -> None:
+    rows = [_row(number, lang="de" if number % 3 else "en", sentiment=0.5) for number in range(30)]
+    rows += [_row(number, error="pii: ValueError: <script>bad</script>") for number in range(30, 60)]
+    rows += [_row(number, text="x" * number, error="crash: killed") for number in (60, 61)]
+    page = as_html(summary_of(rows), "features.parquet & more")
+    assert "features.parquet &amp; more" in page and "<script" not in page
+    assert re.search(
+        r'de</th><td class="number">20</td><td class="track"><span class="bar" style="width: 100.00%">', page
+    )
+    assert re.search(
+        r'en</th><td class="number">10</td><td class="track"><span class="bar" style="width: 50.00%">', page
+    )
+    assert re.search(r'50 to 99</th><td class="number">2</td>', page)
+    assert "pii: ValueError: 30" in page and page.count("&lt;script&gt;bad") == 20
+    assert "chat.jsonl:49" in page and "chat.jsonl:50" not in page
+    assert "secret" not in page, "what people wrote is not shown"
+    assert "Where the workers" not in page and "Intents" not in page
+
+
+def test_stages_have_their_share_of_the_time() -> None:
+    summary = ChatSummary()
+    summary.add(_row(1))
+    summary.add_seconds({"pii": 1.0, "lemmas": 3.0})
+    page = as_html(summary, "a.jsonl")
+    assert page.index("lemmas</th>") < page.index("pii</th>") and "width: 33.33%" in page
+
+
+@pytest.mark.parametrize(("length", "name"), [(0, "0"), (1, "1 to 9"), (19, "10 to 19"), (10_000, "10,000 and more")])
+def test_lengths_are_counted_in_groups(length: int, name: str) -> None:
+    assert summary_of([_row(1, text="x" * length)]).lengths == {name: 1}
+    assert summary_of([]).lengths == {}
+
+
+def test_many_reasons_keep_few_rows() -> None:
+    summary = summary_of(_row(number, error=f"reading: reason {number}") for number in range(1000))
+    assert len(summary.samples) == 50 and summary.errors == 1000
