@@ -91,6 +91,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advisor.profiling.startup": set(),
     # features of text, on a pool, from files of chat to a table
     "nlp": WORDS | {"pipelines", "pool", "runs", "sinks", "sources", "transport.process_role", "timeline.html_report"},
+    # other libraries' interfaces, found by name; nothing below imports them
+    "adapters": WORDS
+    | {"", "pool", "backends.base", "scheduler.messages", "scheduler.map_state", "frames", "transport"},
+    "compat": {"adapters.multiprocessing"},
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
     "cli": WORDS

@@ -12,7 +12,7 @@ import io
 import pickle
 
 from allcores.system import deferral
-from allcores.transport import inheritance
+from allcores.transport import inheritance, plain_results
 from allcores.transport.reducers import reducers_for
 
 TYPE_CHECKING = False
@@ -157,6 +157,8 @@ def dumps(
     except Exception as error:
         if deferral.raised_by_handler(error):
             raise
+        if to_parent:
+            plain_results.refuse(obj, error)
     if again is not None:
         again()
     return cloud_dumps(obj, collect, to_parent=to_parent, reducers=reducers)

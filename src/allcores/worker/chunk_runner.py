@@ -515,7 +515,10 @@ class ChunkRunner:
 
     def _explain(self, value: Any, position: int, error: BaseException) -> BaseException:
         from allcores.transport.pickling import explain_with_path
+        from allcores.transport.refused_results import ResultRefused
 
+        if isinstance(error, ResultRefused):
+            return error
         if not isinstance(error, Exception):
             add_note(error, RESULT_UNWRITTEN)
             return error

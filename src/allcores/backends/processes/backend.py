@@ -116,6 +116,8 @@ class ProcessBackend:
         os.set_blocking(self._wake_write, False)
         self._worker_table.poller.register(self._wake_read, None)
         self._has_setup = worker_init.setup is not None
+        #: whoever made the pool expects what a pool of multiprocessing does: see `adapters.pool_start`
+        self._like_multiprocessing = getattr(worker_init.setup, "like_multiprocessing", False)
         self._share = share
         self._note_maps_at = 0
         self._thread: threading.Thread | None = None
@@ -166,7 +168,7 @@ class ProcessBackend:
         memory_limit = self._limits.memory_per_worker or 0
         self._worker_table.board.introduce(os.getpid(), host.workers, monotonic_ns(), memory_limit, host.name)
         if self._start_method == "fork":
-            if posix.has_other_threads():
+            if posix.has_other_threads() and not self._like_multiprocessing:
                 try:
                     caller.warn(
                         "start_method='fork' copies a process that has other threads: locks they hold stay locked in "

@@ -1,0 +1,32 @@
+"""Errors as `multiprocessing.Pool` has them."""
+
+from __future__ import annotations
+
+from multiprocessing import pool as original
+
+from allcores.errors import NotPicklable, PoolClosed
+from allcores.transport.exceptions import add_note
+from allcores.transport.refused_results import ResultRefused
+
+
+def as_in_multiprocessing(error: BaseException) -> BaseException:
+    """What a caller of `multiprocessing.Pool` expects for `error`.
+
+    What could not be pickled on its way to a worker has the error of pickle, with our words as a note; a result that
+    could not is a `MaybeEncodingError`.
+    """
+    if isinstance(error, ResultRefused):
+        refused: BaseException = original.MaybeEncodingError(error.reason, error.value)  # type: ignore[attr-defined]
+        # It takes the repr of what it is given: these are texts already.
+        refused.__dict__.update(exc=error.reason, value=error.value)
+        return refused
+    if isinstance(error, NotPicklable) and error.__cause__ is not None:
+        cause = error.__cause__
+        add_note(cause, f"allcores: {error}")
+        return cause
+    return error
+
+
+def ended() -> PoolClosed:
+    """For results that will not come."""
+    return PoolClosed("The pool was terminated, or collected as garbage, before this was done.")

@@ -1,0 +1,507 @@
+"""Maps of a `multiprocessing` drop-in: they begin at once, and their input is pulled without waiting for a reader.
+
+Two threads see to that. The feeder, one for each pool, hands items to workers as these want them and takes the results
+that nobody reads (those of `map_async`, and of iterators that were dropped). An input that may make its reader wait,
+such as a generator, is pulled on a thread of its own, so that what it has given is on its way while it waits.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from time import monotonic
+from typing import Any
+
+from allcores.adapters.pool_errors import as_in_multiprocessing
+from allcores.adapters.pool_results import MapResult
+from allcores.adapters.pool_work import Work
+from allcores.errors import again
+from allcores.pool.driver import Driver
+from allcores.pool.planning import plan_map
+from allcores.pool.pool import driver_of
+from allcores.pool.result_stream import LOGS_S, open_segment
+from allcores.pool.stage_stream import HandedInput
+from allcores.scheduler.map_state import MapState, Segment
+from allcores.system.bell import Bell
+
+#: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
+WAIT_S = 5.0
+#: no bound
+MOST = 1 << 62
+#: inputs that are there, and never make a reader wait
+_IN_MEMORY: tuple[type, ...] = (
+    list,
+    tuple,
+    range,
+    str,
+    bytes,
+    set,
+    frozenset,
+    dict,
+    type({}.keys()),
+    type({}.values()),
+    type({}.items()),
+)
+
+
+#: stands behind the last item of an input
+_END = object()
+
+
+class Puller:
+    """Pulls an input that may make its thread wait, on a thread of its own.
+
+    Args:
+        items: The input.
+        chunk: Items that belong together: those of a part that is not complete when the input raises are dropped.
+        told: Called when there are items.
+        late: Whether a worker waits for items at this moment.
+
+    Attributes:
+        arrived: What was pulled; items are taken from the left. Those that the input has given before it makes its
+            thread wait are there already.
+        error: What the input has raised.
+    """
+
+    def __init__(self, items: Iterable[Any], chunk: int, told: Callable[[], None], late: Callable[[], bool]) -> None:
+        self.arrived: deque[Any] = deque()
+        self.error: BaseException | None = None
+        self._wanted = 1
+        self._more = threading.Event()
+        self._told = told
+        self._late = late
+        self._stopped = False
+        threading.Thread(target=self._pull, args=(items, chunk), name="allcores-pool-input", daemon=True).start()
+
+    def want(self, count: int) -> None:
+        """Have more items pulled, until so many have not been taken."""
+        missing = count - len(self.arrived)
+        if missing > 0 and not self._wanted:
+            self._wanted = missing
+            self._more.set()
+
+    def stop(self) -> None:
+        """Pull no more."""
+        self._stopped = True
+        self._more.set()
+
+    def _pull(self, items: Iterable[Any], chunk: int) -> None:
+        try:
+            source = iter(items)
+            if chunk > 1:
+                source = _whole_parts(source, chunk)
+            source = chain(self._noted(source), (_END,))
+            while not self._stopped:
+                wanted = self._wanted
+                if wanted:
+                    self.arrived.extend(islice(source, wanted))
+                    self._wanted = 0
+                    self._told()
+                else:
+                    self._more.wait()
+                    self._more.clear()
+        except BaseException as error:
+            self.error = error
+            self.arrived.append(_END)
+            self._told()
+
+    def _noted(self, source: Iterator[Any]) -> Iterator[Any]:
+        """The same items; what has arrived is told of before the next one is waited for."""
+        late, told = self._late, self._told
+        for item in source:
+            yield item
+            if late():
+                told()
+
+
+def _whole_parts(source: Iterator[Any], chunk: int) -> Iterator[Any]:
+    while part := list(islice(source, chunk)):
+        yield from part
+
+
+class PoolMap:
+    """One map, from its input to its settled items.
+
+    Args:
+        work: Of the pool.
+        fn: The function.
+        style: "one" or "star".
+        items: The input.
+        chunk: Items that travel together; None: as many as prove right.
+        ordered: Results come in input order.
+        result: What is to be settled; None: an iterator takes the results.
+
+    Raises:
+        NotPicklable: The function cannot travel.
+        PoolClosed: The engine is closed.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        fn: Callable[..., Any],
+        style: str,
+        items: Iterable[Any],
+        chunk: int | None,
+        *,
+        ordered: bool = True,
+        result: MapResult | None = None,
+    ) -> None:
+        self._work = work
+        self.driver: Driver = driver_of(work.pool)
+        self.bell = Bell()
+        self._result = result
+        self._values: list[Any] = []
+        #: nobody will read the results
+        self._dropped = False
+        self._in_memory = type(items) in _IN_MEMORY
+        #: settled segments that were taken from the map's state, with the driver's lock held
+        self.kept: deque[Segment] = deque()
+        #: nothing more will come; with the driver's lock held
+        self.over = False
+        #: what comes after the last result
+        self.error: BaseException | None = None
+        make, function = plan_map(
+            self.driver, work.pool.limits, work.pool.workers, fn, style, items if self._in_memory else (), None, 0,
+            chunk, None, ordered, False,
+        )  # fmt: skip
+
+        def make_unbound(number: int) -> MapState:
+            map_state = make(number)
+            self._bounds = map_state.items_limit, map_state.bytes_limit
+            # Until a program reads, all of the input is worked on, as the original does it.
+            map_state.items_limit = map_state.bytes_limit = MOST
+            if not self._in_memory:
+                map_state.total = None
+            return map_state
+
+        self.map_state = self.driver.open(make_unbound, self._ring)
+        self._input = HandedInput(self.driver, self.map_state, function)
+        self._puller: Puller | None = None
+        if self._in_memory:
+            self._input.put(list(items))
+            self._input.end()
+        work.open(self, lambda: Feeder(work))
+        if not self._in_memory:
+            self._puller = Puller(items, chunk or 1, work.wake, self._is_late)
+
+    def _is_late(self) -> bool:
+        """Workers idle, and the feeder knows nothing of items for them. Asked after each item, and without the lock."""
+        feeder = self._work.feeder
+        return feeder is not None and feeder.bell.expected and self.driver.scheduler.demand.hungry
+
+    def _ring(self) -> None:
+        """Something has changed; with the driver's lock held."""
+        self.bell.ring()
+        feeder = self._work.feeder
+        if feeder is not None:
+            feeder.bell.ring()
+
+    # --- for the feeder ---
+
+    @property
+    def _takes(self) -> bool:
+        return self._result is not None or self._dropped
+
+    def turn(self) -> None:
+        """Hand over what workers want, and take what nobody else does."""
+        if self.over:
+            return
+        try:
+            self._feed()
+            if self._takes:
+                self._take()
+        except BaseException as error:
+            self._finish(error)
+            return
+        map_state = self.map_state
+        if map_state.broken is not None:
+            self._finish(again(map_state.broken))
+        elif map_state.exhausted and map_state.settled == map_state.pulled:
+            if self._takes:
+                self._take()
+            self._finish(None if self._puller is None else self._puller.error)
+
+    def _feed(self) -> None:
+        puller = self._puller
+        if puller is not None and puller.arrived:
+            taken = [puller.arrived.popleft() for _ in range(len(puller.arrived))]
+            ended = taken[-1] is _END
+            if ended:
+                taken.pop()
+            self._input.put(taken)
+            if ended:
+                self._input.end()
+                puller.stop()
+        self._input.feed()
+        if puller is not None:
+            puller.want(self._input.room)
+
+    def _take(self) -> None:
+        """Decode what is settled, in order; with what is dropped nothing is done."""
+        while True:
+            with self.driver.lock:
+                segment = self.map_state.take()
+            if segment is None:
+                return
+            result = self._result
+            if result is None:
+                continue
+            if segment.failures:
+                if self.error is None:
+                    self.error = segment.failures[0].error
+            elif self.error is None:
+                self._values.extend(open_segment(segment))
+
+    def _finish(self, error: BaseException | None) -> None:
+        """Nothing more will come: what is not read yet is kept for the reader."""
+        with self.driver.lock:
+            if self.over:
+                return
+            while (segment := self.map_state.take()) is not None:
+                if not self._dropped:
+                    self.kept.append(segment)
+            self.error = self.error or error
+            self.over = True
+            self.bell.ring()
+        if self._puller is not None:
+            self._puller.stop()
+        self.driver.end(self.map_state)
+        result, self._result = self._result, None
+        if result is not None:
+            if self.driver.backend.unhandled:
+                self.driver.backend.settle_logs(LOGS_S)
+            if self.error is not None:
+                self._values.clear()
+                result.settle(None, as_in_multiprocessing(self.error))
+            else:
+                result.settle(self._values, None)
+        self._work.map_done(self)
+
+    def fail(self, error: BaseException) -> None:
+        """The pool was terminated."""
+        self._finish(error)
+
+    def has_work(self) -> bool:
+        """Whether a turn would do something; with the driver's lock held."""
+        map_state = self.map_state
+        if self.over:
+            return False
+        if map_state.broken is not None or (map_state.exhausted and map_state.settled == map_state.pulled):
+            return True
+        if self._takes and map_state.ready:
+            return True
+        if map_state.exhausted:
+            return False
+        if self._puller is not None and self._puller.arrived:
+            return True
+        return self._input.waiting > 0 and self.driver.scheduler.demand.starving(map_state)
+
+    # --- for its reader ---
+
+    def unbound(self) -> None:
+        """Work on all of the input, however little was read."""
+        self.map_state.items_limit = self.map_state.bytes_limit = MOST
+        self._work.wake()
+
+    def bound(self) -> None:
+        """It is read from now on: no more than this ahead."""
+        self.map_state.items_limit, self.map_state.bytes_limit = self._bounds
+
+    def drop(self) -> None:
+        """Nobody will read the results; the items are worked on all the same."""
+        self._dropped = True
+        self.kept.clear()
+        if not self.over:
+            self.unbound()
+
+    def look(self) -> list[Segment]:
+        """What is settled and not read yet; if that is nothing, the bell is going to ring."""
+        map_state = self.map_state
+        with self.driver.lock:
+            if self.kept:
+                taken = list(self.kept)
+                self.kept.clear()
+                return taken
+            if self.over:
+                return []
+            map_state.return_handed()
+            taken = map_state.take_some()
+            for segment in taken:
+                map_state.hand_over(segment)
+            if self.driver.scheduler.demand.wants_input(map_state):
+                feeder = self._work.feeder
+                if feeder is not None:
+                    feeder.bell.ring()
+            if not taken:
+                self.bell.expect()
+            return taken
+
+
+class IMapIterator(Iterator[Any]):
+    """What `imap` and `imap_unordered` return: the results, as they come.
+
+    An item that fails raises where it stands, and the iterator can be gone on with. Also with several threads.
+    """
+
+    def __init__(self, owner: object, made: PoolMap | None, error: BaseException | None = None) -> None:
+        self._owner = owner
+        self._map = made
+        self._error = error
+        #: results in reverse order, and what follows them
+        self._values: list[Any] = []
+        self._parts: deque[list[Any] | BaseException] = deque()
+        self._lock = threading.Lock()
+        self._began = False
+        if made is not None:
+            weakref.finalize(self, made.drop).atexit = False
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Raises:
+            multiprocessing.TimeoutError: The time is up; the next call goes on waiting.
+            StopIteration: There is none any more.
+        """
+        try:
+            return self._values.pop()
+        except IndexError:
+            return self._next(timeout)
+
+    __next__ = next
+
+    def _next(self, timeout: float | None) -> Any:
+        until = None if timeout is None else monotonic() + max(0.0, timeout)
+        if not self._lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
+            raise multiprocessing.TimeoutError
+        try:
+            if self._map is not None and not self._began:
+                self._began = True
+                self._map.bound()
+            while True:
+                try:
+                    return self._values.pop()
+                except IndexError:
+                    pass
+                if self._parts:
+                    part = self._parts.popleft()
+                    if isinstance(part, BaseException):
+                        raise part
+                    self._values = part
+                elif not self._more(until):
+                    raise StopIteration
+        finally:
+            self._lock.release()
+
+    def _more(self, until: float | None) -> bool:
+        """Wait for results; False if there are none any more."""
+        made = self._map
+        while made is not None:
+            taken = made.look()
+            if taken:
+                if made.driver.backend.unhandled:
+                    made.driver.backend.settle_logs(LOGS_S)
+                for segment in taken:
+                    self._unfold(segment)
+                return True
+            if made.over:
+                self._error, self._map = made.error, None
+                break
+            left = WAIT_S if until is None else until - monotonic()
+            if left <= 0:
+                raise multiprocessing.TimeoutError
+            made.bell.wait(min(left, WAIT_S))
+        error, self._error = self._error, None
+        if error is None:
+            return False
+        self._parts.append(as_in_multiprocessing(error))
+        return True
+
+    def _unfold(self, segment: Segment) -> None:
+        values = open_segment(segment)
+        if not segment.failures:
+            values.reverse()
+            self._parts.append(values)
+            return
+        begin = 0
+        for number, failure in enumerate(segment.failures):
+            end = failure.offset - number
+            if begin < end:
+                self._parts.append(values[begin:end][::-1])
+            self._parts.append(as_in_multiprocessing(failure.error))
+            begin = end
+        if begin < len(values):
+            self._parts.append(values[begin:][::-1])
+
+
+class Feeder:
+    """The thread that looks after the maps of one pool.
+
+    Args:
+        work: What the pool has not finished.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._driver = driver_of(work.pool)
+        self.bell = Bell()
+        self._asked = True
+        thread = threading.Thread(target=_feed, args=(self, work), name="allcores-pool-feeder", daemon=True)
+        thread.start()
+
+    def wake(self) -> None:
+        """Look again. Any thread, also in the middle of one of the driver's decisions."""
+        self._asked = True
+        if self._driver.lock.mine:
+            self.bell.ring()
+            return
+        with self._driver.lock:
+            self.bell.ring()
+
+    def rest(self, work: Work) -> bool:
+        """Wait until there is something to do; False once there will be nothing any more."""
+        with self._driver.lock:
+            if self._asked:
+                self._asked = False
+                return True
+            maps = _pool_maps(work)
+            if self._driver.closed and not maps:
+                return False
+            if any(each.has_work() for each in maps):
+                return True
+            self.bell.expect()
+        self.bell.wait(WAIT_S)
+        return True
+
+
+def _feed(feeder: Feeder, work: Work) -> None:
+    while feeder.rest(work):
+        _turn_all(work)
+
+
+def _turn_all(work: Work) -> None:
+    # A function of its own: while the thread waits it refers to no map, and so to no item.
+    for each in _pool_maps(work):
+        each.turn()
+
+
+def _pool_maps(work: Work) -> list[PoolMap]:
+    return [each for each in list(work.maps) if isinstance(each, PoolMap)]
+
+
+def failed(result: MapResult, error: BaseException) -> MapResult:
+    """A result that is there already: the map could not begin."""
+    result.settle(None, as_in_multiprocessing(error))
+    return result
+
+
+__all__ = ["Feeder", "IMapIterator", "PoolMap", "failed"]

@@ -1,0 +1,200 @@
+"""What the asynchronous methods of the `multiprocessing` drop-in return, with the meaning that Python documents."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from typing import Any
+
+from allcores.adapters.pool_errors import as_in_multiprocessing, ended
+from allcores.adapters.pool_work import Work
+from allcores.pool.call_future import CallFuture
+from allcores.pool.pool import driver_of
+
+Callback = Callable[[Any], object]
+
+
+class PoolFuture(CallFuture):
+    """The future of one call, whose errors are those of `multiprocessing`."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(driver_of(work.pool))
+        self._work: Work | None = work
+
+    def _translate(self, error: BaseException, *, unpickling: bool = False) -> BaseException:
+        return as_in_multiprocessing(error)
+
+    def _invoke_callbacks(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work.futures.pop(self, None)
+        super()._invoke_callbacks()
+
+
+class AsyncResult:
+    """The outcome of `apply_async`, once it is there.
+
+    Its methods may be called from any thread. A function given as `callback` or `error_callback` is called on a thread
+    of the pool, before `ready()` says so.
+    """
+
+    def __init__(
+        self, work: Work, owner: object, callback: Callback | None = None, error_callback: Callback | None = None
+    ) -> None:
+        self._future: PoolFuture = PoolFuture(work)
+        #: the pool, which is not closed as long as a program may ask for a result
+        self._owner = owner
+        self._work = work
+        self._callbacks = (callback, error_callback)
+        #: set once the outcome is there and was told; None: nobody is told
+        self._told = threading.Event() if callback is not None or error_callback is not None else None
+        if self._told is not None:
+            work.callbacks_due += 1
+            self._future.add_done_callback(self._tell_later)
+
+    @property
+    def future(self) -> PoolFuture:
+        """The future of the call."""
+        return self._future
+
+    def _tell_later(self, _: object) -> None:
+        self._work.call_later(self._tell)
+
+    def _tell(self) -> None:
+        """Call whom it concerns; on the pool's thread for that."""
+        assert self._told is not None
+        callback, error_callback = self._callbacks
+        self._callbacks = (None, None)
+        try:
+            try:
+                value = self._outcome(0)
+            except BaseException as error:
+                if error_callback is not None:
+                    error_callback(error)
+            else:
+                if callback is not None:
+                    callback(value)
+        finally:
+            self._told.set()
+
+    def _outcome(self, timeout: float | None) -> Any:
+        try:
+            return self._future.result(timeout)
+        except CancelledError:
+            raise ended() from None
+
+    def ready(self) -> bool:
+        """Whether the outcome is there."""
+        return self._future.done() if self._told is None else self._told.is_set()
+
+    def successful(self) -> bool:
+        """Whether it is a value.
+
+        Raises:
+            ValueError: It is not there yet.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return not self._future.cancelled() and self._future.exception() is None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the outcome is there, or for so many seconds."""
+        if self._told is not None:
+            self._told.wait(timeout)
+            return
+        try:
+            self._future.exception(None if timeout is None else max(0.0, timeout))
+        except (TimeoutError, CancelledError):
+            return
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The value; what the function raised is raised.
+
+        Args:
+            timeout: Seconds to wait at most; None: as long as it takes.
+
+        Raises:
+            multiprocessing.TimeoutError: The time is up. The call goes on.
+            WorkerLost: The process that ran it ended.
+            PoolClosed: The pool was terminated before.
+        """
+        self.wait(timeout)
+        if not self.ready():
+            raise multiprocessing.TimeoutError
+        return self._outcome(None)
+
+
+class MapResult:
+    """The outcome of `map_async` or `starmap_async`: a list, or the failure of the first item that failed."""
+
+    def __init__(
+        self, work: Work, owner: object, callback: Callback | None = None, error_callback: Callback | None = None
+    ) -> None:
+        self._owner = owner
+        self._work = work
+        self._callbacks = (callback, error_callback)
+        self._told = threading.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._settled = False
+        work.callbacks_due += 1
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        """The outcome is there; those whom it concerns are told later."""
+        if self._settled:
+            return
+        self._settled = True
+        self._value, self._error = value, error
+        if self._callbacks == (None, None):
+            self._told.set()
+            self._work.callback_done()
+        else:
+            self._work.call_later(self._tell)
+
+    def _tell(self) -> None:
+        callback, error_callback = self._callbacks
+        self._callbacks = (None, None)
+        try:
+            if self._error is None:
+                if callback is not None:
+                    callback(self._value)
+            elif error_callback is not None:
+                error_callback(self._error)
+        finally:
+            self._told.set()
+
+    def ready(self) -> bool:
+        """Whether the outcome is there."""
+        return self._told.is_set()
+
+    def successful(self) -> bool:
+        """Whether all items have returned.
+
+        Raises:
+            ValueError: The outcome is not there yet.
+        """
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._error is None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the outcome is there, or for so many seconds."""
+        self._told.wait(timeout)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The list of results; what an item's function raised is raised once all items have an outcome.
+
+        Args:
+            timeout: Seconds to wait at most; None: as long as it takes.
+
+        Raises:
+            multiprocessing.TimeoutError: The time is up. The map goes on.
+        """
+        self._told.wait(timeout)
+        if not self._told.is_set():
+            raise multiprocessing.TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._value

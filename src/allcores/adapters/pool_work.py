@@ -1,0 +1,239 @@
+"""What a `multiprocessing` drop-in has not finished: its calls, its maps, and the callbacks that are to follow.
+
+It refers to the engine and not to the pool that the program has, so that one that nobody refers to any more ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from allcores.adapters.pool_errors import ended
+from allcores.events import PoolBroken, PoolEnded, PoolEvent, WorkerStarted
+from allcores.pool.call_future import CallFuture
+from allcores.pool.pool import Pool as Engine
+from allcores.pool.pool import begin_call
+from allcores.system.bell import Bell
+
+
+class OpenMap(Protocol):
+    """A map that is not finished."""
+
+    def unbound(self) -> None:
+        """Work on all of its input, however little was read."""
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come of it."""
+
+
+class MapThread(Protocol):
+    """The thread that looks after maps."""
+
+    bell: Bell
+
+    def wake(self) -> None:
+        """Look again."""
+
+
+class Workers:
+    """An observer that knows which workers have begun.
+
+    Attributes:
+        begun: How many have run their initializer, ever.
+        over: No others will come.
+    """
+
+    #: it needs no events about what workers do
+    sees_work = False
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.over = False
+        self._changed = threading.Condition()
+
+    def __call__(self, event: PoolEvent) -> None:
+        """Something has happened."""
+        if isinstance(event, (WorkerStarted, PoolBroken, PoolEnded)):
+            with self._changed:
+                if isinstance(event, WorkerStarted):
+                    self.begun += 1
+                else:
+                    self.over = True
+                self._changed.notify_all()
+
+    def wait_begun(self, count: int) -> None:
+        """Until so many workers have begun."""
+        with self._changed:
+            while self.begun < count and not self.over:
+                self._changed.wait(1.0)
+
+
+class Work:
+    """Of one pool.
+
+    Args:
+        pool: The engine.
+        workers: Which has it as an observer.
+        initializes: Each worker is to run an initializer, also if there is no work for it.
+
+    Attributes:
+        pool: The engine.
+        futures: Of calls without an outcome, in their order.
+        maps: Those that are not finished, in their order.
+        callbacks_due: Outcomes of which a callback is still to be told.
+    """
+
+    def __init__(self, pool: Engine, workers: Workers, *, initializes: bool) -> None:
+        self.pool = pool
+        self._workers = workers
+        self._initializes = initializes
+        self.futures: dict[CallFuture, None] = {}
+        self.maps: dict[OpenMap, None] = {}
+        self.callbacks_due = 0
+        self._due: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._caller: threading.Thread | None = None
+        #: looks after the maps; None as long as there was none
+        self.feeder: MapThread | None = None
+        self._closer: threading.Thread | None = None
+        self._terminated = False
+
+    # --- calls ---
+
+    def begin(self, future: CallFuture, fn: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> None:
+        """Hand a call to the engine. What is wrong with it, its future tells."""
+        self.futures[future] = None
+        try:
+            begin_call(self.pool, future, fn, tuple(args), kwargs)
+        except Exception as error:
+            future.fail(error)
+            self.futures.pop(future, None)
+
+    # --- callbacks ---
+
+    def call_later(self, callback: Callable[[], None]) -> None:
+        """Have the pool's thread for callbacks call it, in turn."""
+        with self._lock:
+            if self._caller is None:
+                self._caller = threading.Thread(
+                    target=_call_all, args=(self, self._due), name="allcores-pool-callbacks", daemon=True
+                )
+                self._caller.start()
+        self._due.put(callback)
+
+    def callback_done(self) -> None:
+        """One of `callbacks_due` is."""
+        with self._lock:
+            self.callbacks_due -= 1
+            self._idle.notify_all()
+
+    # --- maps ---
+
+    def open(self, made: OpenMap, start: Callable[[], MapThread]) -> None:
+        """Have a map looked after until it is finished.
+
+        Args:
+            made: The map.
+            start: Starts the thread that does it, if there is none yet.
+        """
+        with self._lock:
+            self.maps[made] = None
+            if self.feeder is None:
+                self.feeder = start()
+        self.feeder.wake()
+
+    def map_done(self, made: OpenMap) -> None:
+        """It has an outcome for every item."""
+        with self._lock:
+            self.maps.pop(made, None)
+            self._idle.notify_all()
+
+    def wake(self) -> None:
+        """The feeder is to look again."""
+        if self.feeder is not None:
+            self.feeder.wake()
+
+    # --- the end ---
+
+    def wait(self) -> None:
+        """Until everything has its outcome, and all callbacks were called."""
+        for future in list(self.futures):
+            try:
+                future.exception()
+            except CancelledError:
+                continue
+        with self._lock:
+            while (self.maps or self.callbacks_due) and not self._terminated:
+                self._idle.wait(1.0)
+        if self._initializes and not self._terminated:
+            self._workers.wait_begun(self.pool.workers)
+
+    def close_later(self) -> None:
+        """End the workers once everything is done, on a thread of its own."""
+        with self._lock:
+            if self._closer is not None:
+                return
+            self._closer = threading.Thread(target=self._close, name="allcores-pool-close", daemon=True)
+        try:
+            self._closer.start()
+        except RuntimeError:  # the program ends, and no thread can be had
+            self._close()
+
+    def _close(self) -> None:
+        self.wait()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """End the workers, and the threads."""
+        self.pool.close()
+        self._due.put(None)
+        self.wake()
+
+    def unbound(self) -> None:
+        """Maps may take all of their input: whoever waits for their end reads nothing meanwhile."""
+        for each in list(self.maps):
+            each.unbound()
+
+    def join(self) -> None:
+        """Wait until `close_later`, or `terminate`, is done."""
+        closer = self._closer
+        if closer is not None and closer is not threading.current_thread():
+            closer.join()
+
+    def terminate(self) -> None:
+        """End the workers at once. What is not finished gets an error."""
+        with self._lock:
+            self._terminated = True
+            self._idle.notify_all()
+        for future in list(self.futures):
+            future.fail(ended())
+        for each in list(self.maps):
+            each.fail(ended())
+        self.let_go()
+
+    def dropped(self) -> None:
+        """Nobody refers to the pool any more, or to a result of it."""
+        if not self.pool.closed:
+            try:
+                # On a thread: it may have been dropped in the middle of one of the engine's own decisions.
+                threading.Thread(target=self.terminate, name="allcores-pool-close", daemon=True).start()
+            except RuntimeError:  # the program ends, and the engine with it
+                return
+
+
+def _call_all(work: Work, due: SimpleQueue[Callable[[], None] | None]) -> None:
+    while (callback := due.get()) is not None:
+        try:
+            callback()
+        except BaseException as error:
+            # The original's thread would end here, and with it the pool. Said as Python says it of any thread.
+            threading.excepthook(
+                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+            )
+        finally:
+            work.callback_done()
+        del callback
