@@ -89,6 +89,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advisor.profiling.sampler": set(),
     "advisor.profiling.facts": set(),
     "advisor.profiling.startup": set(),
+    # other libraries' clusters under a pool; found by name, never imported from below
+    "adapters": WORDS
+    | {"", "pool", "backends.base", "scheduler.messages", "scheduler.map_state", "shared_memory", "transport"},
     # features of text, on a pool, from files of chat to a table
     "nlp": WORDS | {"pipelines", "pool", "runs", "sinks", "sources", "transport.process_role", "timeline.html_report"},
     # other libraries' interfaces, found by name; nothing below imports them
@@ -154,6 +157,8 @@ HOMES = {
     # other libraries' ways, beside which ours is measured
     "joblib": {"nlp.compare.ways"},
     "datasets": {"nlp.compare.ways"},
+    "distributed": {"adapters.dask_cluster"},
+    "ray": {"adapters.ray_cluster"},
     # what a program has of its own behind ours
     "sitecustomize": {"advisor.profiling.startup.sitecustomize"},
 }

@@ -1,1 +1,1 @@
-"""Other libraries' interfaces on allcores: each in a module of its own, which is loaded when it is asked for."""
+"""Other libraries' interfaces on allcores, and their clusters under its pools; each is loaded when it is asked for."""

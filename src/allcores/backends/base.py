@@ -245,6 +245,10 @@ class Backend(Protocol):
     needs_bytes: bool
     #: tasks run in `pump`, on the thread that wants results
     runs_on_caller: bool
+    #: its workers are nodes of a cluster, each with so many cores; 0: they are not
+    node_cores: int
+    #: how many there are of them
+    node_count: int
     #: what workers have logged and is not handled yet
     unhandled: Sized
     #: what a worker does before it is ready, for messages

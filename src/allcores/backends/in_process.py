@@ -34,6 +34,7 @@ class InProcessBackend:
     #: tasks log where they run, in this process: all of it is handled
     unhandled: Sized = ()
     setup_step = "setup"
+    node_cores = node_count = 0
     memory_gauge: Callable[[], tuple[int, int] | None] | None = None
     sleeps_until: int | None = None
     _parent_memory: ParentMemory | None = None

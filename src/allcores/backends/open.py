@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from allcores.shared_memory.parent_side import ParentMemory
 
 BACKENDS = ("processes", "threads", "serial")
+#: clusters: by name, where the connection to one is made, and the extra that brings its library
+CLUSTERS = {
+    "dask": ("allcores.adapters.dask_cluster", "DaskCluster", "distributed", "dask"),
+    "ray": ("allcores.adapters.ray_cluster", "RayCluster", "ray", "ray"),
+}
 START_METHODS = ("template", "fork", "spawn", "forkserver")
 #: what to do about limits that keep a pool from starting
 _REMEDIES = {
@@ -41,15 +47,40 @@ def check_modules(names: Sequence[str]) -> None:
             )
 
 
-def check_place(name: str, start_method: str | None, limits: Limits) -> None:
+def split_backend(name: str, address: object = None) -> tuple[str, object]:
+    """Name and address of a backend, which may also stand together: "dask://10.0.0.1:8786".
+
+    Raises:
+        UsageError: For two addresses.
+    """
+    if not isinstance(name, str) or "://" not in name:
+        return name, address
+    kind, _, rest = name.partition("://")
+    if kind in CLUSTERS and address is None:
+        return kind, rest or None
+    if kind in CLUSTERS:
+        raise UsageError(f"backend={name!r} has an address already; leave address={address!r} out.")
+    return name, address
+
+
+def check_place(name: str, start_method: str | None, limits: Limits, address: object = None) -> None:
     """Whether there is such a backend, and the other options are for it.
 
     Raises:
         UsageError: For an unknown name.
         NotSupported: For an option that is for another backend.
     """
+    if name in CLUSTERS:
+        if start_method not in (None, "template", "forkserver", "spawn"):
+            raise NotSupported(f"start_method={start_method!r} is not for backend={name!r}: its nodes have threads.")
+        if importlib.util.find_spec(CLUSTERS[name][2]) is None:
+            library, extra = CLUSTERS[name][2:]
+            raise NotSupported(f"backend={name!r} needs {library}: pip install 'allcores[{extra}]'")
+        return
     if name not in BACKENDS:
-        raise UsageError(f"backend={name!r} is not one of {', '.join(map(repr, BACKENDS))}.")
+        raise UsageError(f"backend={name!r} is not one of {', '.join(map(repr, (*BACKENDS, *CLUSTERS)))}.")
+    if address is not None:
+        raise NotSupported(f"address={address!r} is for clusters ({', '.join(map(repr, CLUSTERS))}), not for {name!r}.")
     if name == "processes":
         if start_method is not None and start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
@@ -76,6 +107,7 @@ def open_backend(
     prints: bool = False,
     sees: ParentMemory | None = None,
     preload_modules: Sequence[str] = (),
+    address: object = None,
 ) -> Backend:
     """The backend called `name`.
 
@@ -91,6 +123,7 @@ def open_backend(
         prints: Whether what they print is printed here.
         sees: Memory of another pool, whose shared objects these workers see, too.
         preload_modules: Names of modules that are imported before `worker_init.preload` is called.
+        address: Of a cluster.
 
     Raises:
         UsageError: For an unknown name.
@@ -98,7 +131,17 @@ def open_backend(
         BrokenPool: If the system refuses what it needs.
         SetupError: If there is no module of a name in `preload_modules`.
     """
-    check_place(name, start_method, limits)
+    check_place(name, start_method, limits, address)
+    if name in CLUSTERS:
+        module, kind, _, _ = CLUSTERS[name]
+        backend: Backend = importlib.import_module("allcores.adapters.cluster.backend").ClusterBackend(
+            name,
+            getattr(importlib.import_module(module), kind)(address),
+            worker_init,
+            limits,
+            {"start_method": start_method, "preload_modules": tuple(preload_modules), "name": logs_as},
+        )
+        return backend
     if preload_modules:
         from allcores.worker.preload_modules import ModulePreload
 

@@ -79,6 +79,7 @@ class PoolOptions(TypedDict, total=False):
     setup_args: Iterable[Any]
     teardown: Callable[..., Any] | None
     backend: str
+    address: object
     start_method: str | None
     limits: Limits | None
     observers: Iterable[Observer]

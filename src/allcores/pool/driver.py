@@ -130,6 +130,8 @@ class Driver:
         if actor_policy is not None:
             self.scheduler.state.actor_policy, self.scheduler.state.concurrent = actor_policy, actor_policy.concurrent
         self.scheduler.state.setup_step = backend.setup_step
+        if backend.node_cores:
+            self.scheduler.state.are_nodes(backend.node_cores)
         self.scheduler.state.is_stopped = backend.is_stopped
         if backend.memory_gauge is not None:
             self.scheduler.admission.watch(backend.memory_gauge, backend.resident_tree_bytes)

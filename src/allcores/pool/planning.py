@@ -58,6 +58,10 @@ def plan_map(
     retry = Retry.of(retries)
     timeout_ns = checked_timeout_ns(driver, timeout)
     chunker, least = Chunker(check_chunk(chunk)), (chunk or 1) * 2
+    if driver.backend.node_cores:
+        from allcores.scheduler.node_chunk_size import NodeChunker
+
+        chunker = NodeChunker(chunk, driver.backend.node_cores)
     batch = check_batch(batch)
     if batch is not None:
         from allcores.scheduler.batch_size import BatchChunker

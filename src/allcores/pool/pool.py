@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from allcores.backends.base import WorkerInit
-from allcores.backends.open import open_backend
+from allcores.backends.open import CLUSTERS, open_backend, split_backend
 from allcores.errors import NotPicklable, UsageError
 from allcores.limits import Limits, Retry
 from allcores.pool.actor_methods import ActorMethods
@@ -22,6 +22,7 @@ from allcores.pool.notifier import Observer
 from allcores.pool.planning import checked_timeout_ns, plan_map
 from allcores.pool.pool_log import Logs, PoolLog
 from allcores.pool.pool_options import checked
+from allcores.pool.result_stream import Stream
 from allcores.pool.sharing import Sharing
 from allcores.pool.statistics import Statistics, item_times, statistics_of
 from allcores.scheduler.chunk_size import Chunker
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextvars import ContextVar
 
+    from allcores.outcome import Outcome
     from allcores.pool.executor_map import ExecutorMap
     from allcores.pool.worker_status import WorkerStatus
 
@@ -69,7 +71,10 @@ class Pool(ActorMethods, MapMethods, Sharing):
         setup_args: Its arguments, after what `preload` returned.
         teardown: Run in each worker at its normal end, with that same first argument.
         backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), or "serial" (on
-            the caller's thread, for debugging).
+            the caller's thread, for debugging); or "dask" or "ray", whose workers are nodes of a cluster, each with a
+            pool of its own (`workers=None`: all nodes that there are).
+        address: Of the cluster: that of its scheduler, or what the library has for it (a Dask `Client`, say). Both in
+            one: backend="dask://10.0.0.1:8786".
         start_method: Of processes. "template" (default): forked from a clean process with one thread; "forkserver": the
             same; "spawn": a fresh interpreter each; "fork": from this process.
         limits: Memory, items in flight and seconds that the pool may use, see `Limits`.
@@ -107,6 +112,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
         setup_args: Iterable[Any] = (),
         teardown: Callable[..., Any] | None = None,
         backend: str = "processes",
+        address: object = None,
         start_method: str | None = None,
         limits: Limits | None = None,
         observers: Iterable[Observer] = (),
@@ -120,6 +126,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
             from allcores.pool import arguments
 
             arguments.refuse(type(self), unknown)
+        backend, address = split_backend(backend, address)
         found = checked(
             workers,
             preload=preload,
@@ -129,6 +136,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
             setup_args=setup_args,
             teardown=teardown,
             backend=backend,
+            address=address,
             start_method=start_method,
             limits=limits,
             observers=observers,
@@ -146,6 +154,9 @@ class Pool(ActorMethods, MapMethods, Sharing):
         self.limits = limits or Limits()
         self.name = name
         self._backend = backend
+        self._address = address
+        #: None: as many as the cluster has nodes
+        self._asked_workers = workers
         self._start_method = start_method
         self._logs: Logs = found["logs"]
         self._preload_modules: tuple[str, ...] = found["preload_modules"]
@@ -179,7 +190,10 @@ class Pool(ActorMethods, MapMethods, Sharing):
             records=logs.records,
             prints=logs.prints,
             preload_modules=self._preload_modules,
+            address=self._address,
         )
+        if self._backend in CLUSTERS and self._asked_workers is None:
+            self.workers = max(1, place.node_count)
         driver = Driver(self.workers, self.limits, place, self._observers, self.name)
         if self._contextvars:
             from allcores.pool.caller_context import CallerContext
@@ -360,6 +374,21 @@ def open_executor_map(
     driver = pool._driver
     make, function = plan_map(driver, pool.limits, pool.workers, fn, style, items, None, 0, chunk, None, True, False)
     return ExecutorMap(driver, make, function, items, pool, ended)
+
+
+def outcome_stream(
+    pool: Pool, fn: Callable[..., Any], style: str, items: Iterable[Any], timeout: float | None, batch: int | None
+) -> Stream[Outcome[Any]]:
+    """Outcomes as they are finished, of a function that is called as `style` says (see `Function`)."""
+    driver = pool._driver
+    make, function = plan_map(
+        driver, pool.limits, pool.workers, fn, style, items, timeout, 0, None, batch, False, True
+    )  # fmt: skip
+    return Stream(driver, make, function, items, None, pool)
+
+
+def ready(*_: Any) -> None:
+    """Run in a worker: it has started."""
 
 
 def driver_of(pool: Pool) -> Driver:

@@ -33,6 +33,7 @@ def checked(
     setup_args: Iterable[Any] = (),
     teardown: Callable[..., Any] | None = None,
     backend: str = "processes",
+    address: object = None,
     start_method: str | None = None,
     limits: Limits | None = None,
     observers: Iterable[Observer] = (),
@@ -52,6 +53,7 @@ def checked(
         setup_args: Its arguments.
         teardown: A function, or None.
         backend: A name.
+        address: Of a cluster.
         start_method: A name, or None.
         limits: A `Limits`, or None.
         observers: Callables.
@@ -78,7 +80,7 @@ def checked(
     check_modules(modules)
     if limits is not None and not isinstance(limits, Limits):
         raise UsageError(f"limits={limits!r} must be a Limits: allcores.Limits(memory_per_worker=...).")
-    check_place(backend, start_method, limits or Limits())
+    check_place(backend, start_method, limits or Limits(), address)
     if tuned is not None:
         from allcores.pool.tuned_options import check_alone
 

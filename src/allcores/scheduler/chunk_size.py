@@ -36,6 +36,9 @@ class Chunker:
         fixed: The caller's chunk size; None for chunks that size themselves.
     """
 
+    #: work per chunk at first, at most, and at the end of an input, ns
+    first_ns, most_ns, tail_ns = TARGET_NS, MOST_NS, TAIL_NS
+
     __slots__ = ("_bytes", "_ceiling", "_items", "_ns", "_worked_ns", "fixed", "target_ns")
 
     def __init__(self, fixed: int | None = None) -> None:
@@ -89,11 +92,11 @@ class Chunker:
             credit: Items that may still be pulled.
             brief: Others wait for the same workers, or reports are to come soon: chunks are as short as at first.
         """
-        self.target_ns = target = TARGET_NS
+        self.target_ns = target = self.first_ns
         if not brief:
             # Work of all workers over their number: the time so far, without a clock.
             so_far = self._worked_ns // workers
-            self.target_ns = target = min(max(target, so_far // PARTS), max(MOST_NS, workers * EACH_WORKER_NS))
+            self.target_ns = target = min(max(target, so_far // PARTS), max(self.most_ns, workers * EACH_WORKER_NS))
         if self.fixed is not None:
             return max(1, min(self.fixed, credit))
         mean_ns = self.mean_ns
@@ -105,6 +108,6 @@ class Chunker:
         if self._bytes:
             size = min(size, int(MOST_BYTES / max(self.mean_bytes, 1.0)) or 1)
         if remaining is not None:
-            floor = int(max(TAIL_NS, target / TAIL_PARTS) / mean_ns) or 1
+            floor = int(max(self.tail_ns, target / TAIL_PARTS) / mean_ns) or 1
             size = min(size, max(floor, -(-remaining // (2 * workers))))
         return max(1, size)

@@ -131,6 +131,18 @@ class SetLimit(NamedTuple):
     limit: int
 
 
+class Revoke(NamedTuple):
+    """Start nothing more of a chunk that a node has; what of it is not started comes back as cancelled.
+
+    Attributes:
+        running: End also what runs: nobody wants it any more.
+    """
+
+    worker: int
+    sequence: int
+    running: bool
+
+
 class Kill(NamedTuple):
     """End `worker`; it is replaced.
 
@@ -161,4 +173,4 @@ class Peek(NamedTuple):
     worker: int
 
 
-Command = Peek | Send | SetLimit | Kill | Stop | Launch
+Command = Peek | Send | SetLimit | Revoke | Kill | Stop | Launch

@@ -21,7 +21,7 @@ from allcores.outcome import Kind
 from allcores.scheduler.admission import AdmissionControl
 from allcores.scheduler.input_demand import InputDemand, is_short
 from allcores.scheduler.map_state import Chunk, MapState, Segment
-from allcores.scheduler.messages import Kill, Results, Send, WorkerGone, WorkerProgress
+from allcores.scheduler.messages import Kill, Results, Revoke, Send, WorkerGone, WorkerProgress
 from allcores.scheduler.settlement import Settlement
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timeouts import Timeouts
@@ -160,6 +160,13 @@ class Scheduler:
         for chunk in state.timers.drop_retries(map_state):
             self._settlement.settle_stopped(chunk, 0, 1)
         for worker_state in state.worker_states.values():
+            if state.nodes:
+                state.commands += [
+                    Revoke(worker_state.worker, chunk.sequence, running=False)
+                    for chunk in worker_state.chunks
+                    if chunk.map_state is map_state
+                ]
+                continue
             first = next((chunk for chunk in worker_state.chunks if chunk.map_state is map_state), None)
             if first is None:
                 continue
@@ -169,6 +176,13 @@ class Scheduler:
         state.dirty_maps.add(map_state)
 
     def _revoke_cancelled(self, worker_state: WorkerState, now: int) -> None:
+        if self.state.nodes:
+            self.state.commands += [
+                Revoke(worker_state.worker, chunk.sequence, running=True)
+                for chunk in worker_state.chunks
+                if chunk.cancelled or chunk.map_state.cancelled
+            ]
+            return
         first = next((c for c in worker_state.chunks if c.cancelled or c.map_state.cancelled), None)
         if first is None:
             return
@@ -306,7 +320,9 @@ class Scheduler:
             map_state = state.next_map()
             if map_state is None or (state.narrow and not self.admission.admits(map_state)):
                 break
-            worker_state = state.next_worker_state(short=is_short(map_state))
+            # Calls are one item each: a node takes as many as its cores can run.
+            short = is_short(map_state) or (state.nodes and map_state.calls)
+            worker_state = state.next_worker_state(short=short)
             if worker_state is None:
                 break
             chunk = self._settlement.next_chunk(map_state)
@@ -331,12 +347,19 @@ class Scheduler:
 
     def _send(self, worker_state: WorkerState, chunk: Chunk, now: int) -> None:
         """Give a chunk to a worker, and set the timers that watch it."""
-        map_state, timeouts = chunk.map_state, self._timeouts
         worker_state.last_sequence += 1
         chunk.sequence = worker_state.last_sequence
         chunk.worker = worker_state.worker
         chunk.sent_ns = now
         worker_state.chunks.append(chunk)
+        if not self.state.nodes:
+            self._watch(worker_state, chunk, now)
+        self.state.commands.append(Send(worker_state.worker, chunk))
+        self.admission.expect(now)
+
+    def _watch(self, worker_state: WorkerState, chunk: Chunk, now: int) -> None:
+        """Set the timers that watch a worker which was given this chunk."""
+        map_state, timeouts = chunk.map_state, self._timeouts
         if chunk.timeout_ns is not None:
             timeouts.watch_deadline(worker_state, now + chunk.timeout_ns)
         if not worker_state.start_watched:
@@ -345,8 +368,6 @@ class Scheduler:
             self._stealing.watch(worker_state, now)
         if not worker_state.peek_watched and len(chunk.items) > 1:
             timeouts.watch_reports(worker_state, map_state, now)
-        self.state.commands.append(Send(worker_state.worker, chunk))
-        self.admission.expect(now)
 
     # --- time -------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
 #: An unattributed item (it ran while its worker was ended by no fault that is known: its template died, say) is
 #: requeued this often; then it is given up, for it may well be the cause.
 MAX_REQUEUES = 2
+#: The same for nodes of a cluster, which hold many items and go for many reasons.
+MAX_NODES_LOST = 4
 
 
 class Settlement:
@@ -204,6 +206,9 @@ class Settlement:
         if self._state.actor_policy is not None:
             self._settle_actor_exit(worker_state, event, now)
             return
+        if self._state.nodes:
+            self._settle_node_exit(worker_state, event, now)
+            return
         termination, running = worker_state.termination, event.running
         sequence, position, together = (running.sequence, running.position, running.together) if running else (0, 0, 1)
         phase = running.phase if running else PHASE_IDLE
@@ -244,6 +249,25 @@ class Settlement:
                     self.fail(chunk, failure._replace(offset=position), worker_state.worker, now, seconds_ns)
                 # Finished, but its outcome was not sealed yet: run again, not charged as an attempt.
                 self.requeue(chunk, chunk.done, position)
+        worker_state.chunks.clear()
+
+    def _settle_node_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
+        """The same for a node: what it held goes to others, but not for ever, for an item may be what ends nodes."""
+        for chunk in reversed(worker_state.chunks):
+            start, stop = chunk.done, len(chunk.items)
+            if stop - start == 1 and chunk.requeues >= MAX_NODES_LOST:
+                error = WorkerLost(
+                    f"{self._state.describe(chunk, start)} was on {chunk.requeues + 1} nodes that were lost; the last: "
+                    f"{event.reason}.",
+                    index=None if chunk.future is not None else chunk.first + start,
+                    attempts=chunk.attempt,
+                    worker=worker_state.worker,
+                )
+                self.fail(chunk, Failure(start, Kind.WORKER_LOST, error), worker_state.worker, now, 0)
+            else:
+                # After some losses each by itself: then an innocent one is not lost with the one at fault.
+                size = 1 if chunk.requeues >= MAX_REQUEUES else None
+                self.requeue(chunk, start, stop, charged=1, size=size)
         worker_state.chunks.clear()
 
     def _settle_actor_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:

@@ -31,6 +31,8 @@ DEPTH = 2
 #: The same for chunks that take less than SHORT_NS: on a machine whose cores are all busy the parent may get
 #: its turn some milliseconds late.
 DEPTH_SHORT = 4
+#: The same on a node of a cluster: a message there and back takes 10 ms, and carries what has ended meanwhile.
+DEPTH_SHORT_NODE = 16
 #: A worker reports at most 2**64 ns.
 TIME_BUCKETS = 65
 
@@ -106,6 +108,7 @@ class SchedulerState:
         "limits",
         "maps",
         "narrow",
+        "nodes",
         "own_failed_starts",
         "preloading_ns",
         "progress",
@@ -164,6 +167,9 @@ class SchedulerState:
         self.preloading_ns: int | None = None
         #: calls that a worker runs at a time; more than one only for actors
         self.concurrent = 1
+        #: each worker is a node with a pool of its own, which keeps deadlines, ends what is cancelled, and shares out
+        #: its items among its cores: the chunks that it holds run side by side, and nothing of them is taken back
+        self.nodes = False
         #: the workers hold the object of an actor: what is different for them; None: they do not
         self.actor_policy: ActorPolicy | None = None
         #: no more workers are started
@@ -190,6 +196,12 @@ class SchedulerState:
         #: what observers are told of work; None if there are none
         self.activity_batcher: ActivityBatcher | None = None
         self.counters = Counters()
+
+    def are_nodes(self, cores: int) -> None:
+        """Each worker is a node with so many cores: it takes as many calls as those can run, and some that wait."""
+        self.nodes = True
+        if self.limits.depth is None:
+            self.depth_short = max(DEPTH_SHORT_NODE, 2 * cores)
 
     # --- maps -------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class WorkStealing:
         """Look for work in a moment, once: by then the consumer may have brought new work."""
         # With all workers idle, as between two calls that follow each other, there is nothing to steal.
         state = self._state
+        if state.nodes:
+            return  # each node shares out what it has among its own workers
         if not self._is_set and len(state.idle) < len(state.worker_states) and self._ends_are_near():
             self._is_set = True
             state.timers.set(now + SOON_NS, Timer.STEAL)
@@ -81,7 +83,7 @@ class WorkStealing:
     def seek(self, now: int) -> None:
         """A worker is idle and nothing is pending: take unstarted work from the worker that has most of it."""
         state = self._state
-        if state.concurrent > 1:
+        if state.concurrent > 1 or state.nodes:
             return  # nothing waits behind what runs
         if now < self._next_ns or not self._ends_are_near() or state.narrow:
             return
@@ -150,6 +152,8 @@ class WorkStealing:
 
     def make_room(self, chunk: Chunk, now: int) -> None:
         """Let a new chunk not wait for long chunks of other maps: steal what is before it and not started."""
+        if self._state.nodes:
+            return
         held = self._state.worker_states.get(chunk.worker)
         worker_states = [held] if held is not None else self._state.worker_states.values()
         longest = max(worker_states, key=lambda worker_state: _ahead_ns(worker_state, chunk.map_state), default=None)

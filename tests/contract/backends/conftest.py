@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.backends.support import PLACES, PROCESSES
+from tests.contract.backends.support import CLUSTERS, PLACES, PROCESSES
+from tests.process.clusters import DaskNodes
 from tests.process.waiting import Watcher, begin_records, wait_full_strength
 
 from allcores import Limits, Pool
 
+HERE = Path(__file__).parent
+#: the files that are run on clusters, too
+ON_CLUSTERS = {"test_failures", "test_verbs"}
 
-def options(place: str) -> dict[str, Any]:
-    return {"start_method": place} if place in PROCESSES else {"backend": place}
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks the tests on clusters, whose client opens what it needs when it needs it, and leaves out the others."""
+    left_out = []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is None or callspec.params.get("place") not in CLUSTERS:
+            continue
+        if item.path.parent != HERE or item.path.stem in ON_CLUSTERS:
+            item.add_marker(pytest.mark.cluster_client)
+        else:
+            left_out.append(item)
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+
+
+class Clusters:
+    """One cluster of two nodes for all tests, started when the first test asks for it."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._addresses: dict[str, str] = {}
+
+    def options(self, place: str) -> dict[str, Any]:
+        """What makes a pool of a place."""
+        if place in PROCESSES:
+            return {"start_method": place}
+        if place not in CLUSTERS:
+            return {"backend": place}
+        if place not in self._addresses:
+            self._addresses[place] = self._open.enter_context(DaskNodes(2)).address
+        return {"backend": place, "address": self._addresses[place]}
+
+    def close(self) -> None:
+        """End them."""
+        self._open.close()
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Iterator[Clusters]:
+    with contextlib.closing(Clusters()) as clusters:
+        yield clusters
 
 
 @pytest.fixture(scope="module", params=PLACES)
@@ -22,11 +69,11 @@ def place(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def pool(place: str) -> Iterator[Pool]:
+def pool(place: str, clusters: Clusters) -> Iterator[Pool]:
     """One pool for all tests that leave its workers as they are."""
     watcher = Watcher()
     # Much grace: on a busy machine, work that a test leaves must not cost a worker.
-    with Pool(2, **options(place), observers=[watcher], limits=Limits(grace_s=10)) as pool:
+    with Pool(2, **clusters.options(place), observers=[watcher], limits=Limits(grace_s=10)) as pool:
         if place == "serial":
             pool.map(abs, [1])
         else:
@@ -36,10 +83,10 @@ def pool(place: str) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def make_pool(place: str) -> Callable[..., Pool]:
+def make_pool(place: str, clusters: Clusters) -> Callable[..., Pool]:
     """Pools of the place under test, for tests that need options or end workers."""
 
     def make(workers: int = 2, **more: Any) -> Pool:
-        return Pool(workers, **options(place), **more)
+        return Pool(workers, **clusters.options(place), **more)
 
     return make

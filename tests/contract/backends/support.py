@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 PROCESSES = ("template", "fork", "spawn", "forkserver")
-PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", "serial")
+#: clusters whose library is there
+CLUSTERS = tuple(name for name, library in (("dask", "distributed"),) if importlib.util.find_spec(library))
+PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", "serial", *CLUSTERS)
 
 #: for what may depend on how a worker was started: what it finds there, what it is given and sends, and its end. All
 #: else is the same for each worker that has started. "forkserver" is another name of "template": it is tried here only.

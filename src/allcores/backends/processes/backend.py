@@ -67,6 +67,7 @@ class ProcessBackend:
     can_end_tasks = True
     needs_bytes = True
     runs_on_caller = False
+    node_cores = node_count = 0
 
     def __init__(
         self,

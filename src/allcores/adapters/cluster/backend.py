@@ -1,0 +1,493 @@
+"""A backend whose workers are nodes: what one is given goes to it as bytes, in remote tasks, and comes back likewise.
+
+    driver ── execute ──► outboxes ── minder ══ requests ══► node
+       ▲                                 │ ▲
+       └────────── post ─────────────────┘ └══ replies ══════ node
+                                           ◄── nodes ──────── watcher, which asks the cluster once a second
+
+Deadlines, memory limits, crashes and cancelled work are the business of each node's own pool. Here a node is there or
+gone; with it goes what it held, to the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence, Sized
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from allcores.adapters.cluster.base import Cluster, SchedulerLost
+from allcores.adapters.cluster.decoding import results_of
+from allcores.adapters.cluster.link import Link
+from allcores.adapters.cluster.messages import Opening, Reply
+from allcores.adapters.cluster.node import versions
+from allcores.adapters.cluster.packing import SharedBlocks, pack
+from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
+from allcores.errors import BrokenPool, SetupError, WorkerLost
+from allcores.limits import Limits
+from allcores.outcome import Kind
+from allcores.scheduler.messages import (
+    Command,
+    Kill,
+    Launch,
+    Revoke,
+    Send,
+    Stop,
+    Work,
+    WorkerGone,
+    WorkerProgress,
+)
+from allcores.shared_memory import parent_side
+from allcores.system.clock import monotonic_ns
+from allcores.transport import remote_exceptions
+
+if TYPE_CHECKING:
+    from allcores.scheduler.map_state import Chunk
+    from allcores.shared_memory.buffers import BufferedPickle
+    from allcores.shared_memory.parent_side import ParentMemory
+    from allcores.system.bell import Bell
+
+#: Between two looks at which nodes there are, seconds; the second while one is wanted.
+LOOK_S, LOOK_SOON_S = 1.0, 0.25
+#: So long the cluster's scheduler may be silent while there is work, ns: with a look more it is less than 10 s.
+SILENT_NS = 8_000_000_000
+#: So long a pool that has work waits for a node, if there is none, ns.
+NO_NODE_NS = 60_000_000_000
+#: So long a node is not asked anything, at most, ns: it would end its pool after `LEASE_S`.
+KEEP_NS = 25_000_000_000
+#: seconds that closing waits for the pools of nodes to end
+CLOSE_S = 5.0
+#: how long the minder, when a callback on its thread waits, sleeps between two looks, ns
+PUMP_NS = 5_000_000
+#: while something is out the minder looks this often, ns
+MIND_NS = 1_000_000_000
+
+
+class ClusterBackend:
+    """See the module.
+
+    Args:
+        cluster: A connection, which is closed with the backend.
+        worker_init: See `Pool`; each node does it.
+        limits: Of the pool; each node's pool has them, too.
+        settings: Further options of each node's pool.
+        cores: Of a node, None for what it offers.
+    """
+
+    can_end_tasks = True
+    needs_bytes = True
+    runs_on_caller = False
+    unhandled: Sized = ()
+    setup_step = "setup"
+    memory_gauge: Callable[[], tuple[int, int] | None] | None = None
+    sleeps_until: int | None = None
+
+    def __init__(
+        self, name: str, cluster: Cluster, worker_init: WorkerInit, limits: Limits, settings: dict[str, Any]
+    ) -> None:
+        self.name = name
+        self._cluster = cluster
+        self._key = uuid.uuid4().hex
+        self._host: Host | None = None
+        self._dropped: deque[int] = deque()
+        self._memory: ParentMemory | None = None
+        self._shared: SharedBlocks | None = None
+        #: the nodes as of the last look
+        self._nodes = cluster.nodes()
+        self._heard_ns = self._wanted_ns = monotonic_ns()
+        self.node_cores = max(self._nodes.values(), default=1)
+        self.node_count = len(self._nodes)
+        self._settings = settings | {"limits": limits}
+        self._worker_init = worker_init
+        self._links: dict[int, Link] = {}
+        #: workers that were ordered, and have no node yet
+        self._waiting: deque[int] = deque()
+        #: nodes that are gone: they are not used again under the same name
+        self._lost: set[str] = set()
+        self._gone: deque[int] = deque()
+        self._news: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._closing = False
+        self._broken = False
+        self._watch_soon = threading.Event()
+        self._minder: threading.Thread | None = None
+        self._watcher: threading.Thread | None = None
+
+    # --- bytes --------------------------------------------------------------------------------------------
+
+    def pack(self, obj: object) -> bytes | BufferedPickle:
+        """See Backend."""
+        return pack(obj, self._shared)
+
+    pack_for_all = pack
+
+    def parent_memory(self, *, create: bool = True) -> ParentMemory | None:
+        """See Backend: what is shared lies here, and its contents travel once to each node."""
+        if self._memory is None and create and not self._closing:
+            memory = parent_side.alone()
+            if memory is not None:
+                self._shared = SharedBlocks(memory.arena, self._dropped)
+                memory.shared_objects = self._shared
+                self._memory = memory
+        return self._memory
+
+    def _contents(self, number: int) -> bytes:
+        assert self._shared is not None
+        return self._shared.contents(number)
+
+    # --- orders -------------------------------------------------------------------------------------------
+
+    def start(self, host: Host) -> None:
+        """See Backend."""
+        self._host = host
+        self._minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
+        self._minder.start()
+        self._watcher = threading.Thread(target=self._watch, name=f"allcores-{host.name}-nodes", daemon=True)
+        self._watcher.start()
+
+    def started(self) -> None:
+        """See Backend."""
+
+    def execute(self, commands: Sequence[Command]) -> None:
+        """See Backend."""
+        for order in commands:
+            if isinstance(order, Launch):
+                self._waiting.append(order.worker)
+                self._wanted_ns = monotonic_ns()
+                continue
+            link = self._links.get(order.worker)
+            if link is None:
+                if isinstance(order, (Kill, Stop)) and order.worker in self._waiting:
+                    self._waiting.remove(order.worker)
+                    self._gone.append(order.worker)
+            elif isinstance(order, Send):
+                link.chunks.append(order.chunk)
+            elif isinstance(order, Revoke):
+                link.revoked.append((order.sequence, order.running))
+            elif isinstance(order, (Kill, Stop)):
+                link.ends = True
+                self._gone.append(order.worker)
+        self._news.put(None)
+
+    def forget_function(self, number: int) -> None:
+        """See Backend."""
+        for link in self._links.values():
+            link.forget.append(number)
+
+    def progress(self, worker: int) -> WorkerProgress | None:
+        """See Backend: where a node's workers are, its own pool knows."""
+        return None
+
+    def work(self, worker: int) -> Work | None:
+        """See Backend."""
+        return None
+
+    def is_stopped(self, worker: int) -> bool:
+        """See Backend: that a node is silent is noticed elsewhere."""
+        return False
+
+    def resident_tree_bytes(self, worker: int) -> int:
+        """See Backend: memory of a node is its own pool's business."""
+        return 0
+
+    def wake(self) -> None:
+        """See Backend."""
+        self._news.put(None)
+
+    def wake_by(self, when_ns: int) -> None:
+        """See Backend."""
+        if self.sleeps_until is not None and when_ns < self.sleeps_until:
+            self.sleeps_until = None
+            self.wake()
+
+    # --- the minder ---------------------------------------------------------------------------------------
+
+    def _mind(self) -> None:
+        host = self._host
+        assert host is not None
+        while not self._closing:
+            try:
+                self._mind_once(None)
+            except Exception as error:  # a mistake of ours: nobody is left waiting
+                host.fail(error)
+                break
+        host.notify()
+
+    def _mind_once(self, until_ns: int | None) -> None:
+        host = self._host
+        assert host is not None
+        now = monotonic_ns()
+        busy = self._waiting or any(link.open or link.held for link in self._links.values())
+        with host.lock:
+            alarm = host.next_timer_ns
+            for other in (until_ns, now + MIND_NS if busy else now + KEEP_NS):
+                if other is not None:
+                    alarm = other if alarm is None else min(alarm, other)
+            self.sleeps_until = alarm
+        with contextlib.suppress(Empty):
+            news = self._news.get(timeout=max(0.0, ((alarm or now) - monotonic_ns()) / 1e9))
+            while True:
+                if news is not None:
+                    news()
+                news = self._news.get_nowait()
+        self.sleeps_until = None
+        self._launch()
+        self._forget_ended()
+        now = monotonic_ns()
+        self._check(now)
+        while self._dropped:
+            number = self._dropped.popleft()
+            for link in self._links.values():
+                link.dropped.append(number)
+        for link in list(self._links.values()):
+            self._send(link, now)
+        host.on_timer()
+
+    def _post(self, events: list[BackendEvent]) -> None:
+        assert self._host is not None
+        if events:
+            self._host.post(events)
+
+    def _send(self, link: Link, now: int) -> None:
+        """Send what there is for a node."""
+        for chunk in list(link.chunks):
+            if chunk.payload is None:
+                # It is sent again: it was packed once, so it can be.
+                chunk.payload = self.pack(chunk.items)
+        idle = not link.open and link.is_ready and not link.held
+        data = link.request(now, self._contents, keep=idle and now - link.heard_ns > KEEP_NS)
+        if data is None:
+            return
+        serial = link.serial
+
+        def done(reply: bytes | None, error: BaseException | None) -> None:
+            self._news.put(lambda: self._replied(link, serial, reply, error))
+
+        try:
+            self._cluster.send(link.node, data, done)
+        except Exception as error:
+            done(None, error)
+
+    def _replied(self, link: Link, serial: int, data: bytes | None, error: BaseException | None) -> None:
+        if link.is_gone:
+            return
+        if error is not None or data is None:
+            self._node_lost(link, f"its task did not come back ({type(error).__name__}: {error})")
+            return
+        reply: Reply = pickle.loads(data)
+        if reply.serial == 0:
+            self._node_lost(link, "it was started anew")
+            return
+        for each in link.replied(serial, reply, monotonic_ns()):
+            self._read(link, each)
+
+    def _read(self, link: Link, reply: Reply) -> None:
+        events: list[BackendEvent] = []
+        if reply.failed is not None:
+            failed = remote_exceptions.unpack(reply.failed)
+            known = isinstance(failed, SetupError)
+            events.append(SetupFailed(failed if known and failed is not None else SetupError(f"A node: {failed}")))
+            link.is_gone = True
+        elif reply.ready and not link.is_ready:
+            link.is_ready = True
+            events.append(WorkerReady(link.worker, None))
+        for results in reply.results:
+            chunk = link.held.get(results.sequence)
+            if chunk is None:
+                continue
+            if results.ended:
+                del link.held[results.sequence]
+            events.append(results_of(link.worker, results, chunk))
+        self._post(events)
+
+    # --- which nodes there are ----------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """Ask the cluster for its nodes, again and again: the answer may never come."""
+        while not self._closing:
+            try:
+                nodes = self._cluster.nodes()
+            except Exception as error:
+                text = str(error) if isinstance(error, SchedulerLost) else f"{type(error).__name__}: {error}"
+                self._news.put(lambda text=text: self._scheduler_lost(text))  # type: ignore[misc]
+                return
+            self._news.put(lambda nodes=nodes: self._seen(nodes))  # type: ignore[misc]
+            self._watch_soon.wait(LOOK_SOON_S if self._waiting else LOOK_S)
+            self._watch_soon.clear()
+
+    def _seen(self, nodes: dict[str, int]) -> None:
+        self._heard_ns = monotonic_ns()
+        self._nodes = nodes
+        for link in list(self._links.values()):
+            if link.node not in nodes and not link.is_gone:
+                self._node_lost(link, "the cluster does not have it any more")
+
+    def _launch(self) -> None:
+        """Give each worker that waits a node, as far as there are any."""
+        taken = {link.node for link in self._links.values()}
+        free = deque(node for node in self._nodes if node not in taken and node not in self._lost)
+        while self._waiting and free:
+            try:
+                worker = self._waiting.popleft()
+            except IndexError:  # it is not wanted any more
+                return
+            node = free.popleft()
+            opening = Opening(self._packed_settings(), 0, *versions())
+            opening = opening._replace(cores=self._nodes[node])
+            self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
+
+    def _packed_settings(self) -> bytes:
+        init = self._worker_init
+        packed = self.pack(
+            self._settings
+            | {
+                "setup": init.setup,
+                "setup_args": init.setup_args,
+                "teardown": init.teardown,
+                "preload": init.preload,
+                "preload_args": init.preload_args,
+            }
+        )
+        return packed if isinstance(packed, bytes) else packed.data
+
+    def _check(self, now: int) -> None:
+        """Whether the cluster is silent, or has had no node for too long."""
+        cluster, host = self._cluster, self._host
+        assert host is not None
+        wanted = bool(self._waiting) or any(link.held for link in self._links.values())
+        if not wanted or self._broken:
+            self._wanted_ns = now
+            return
+        if now - self._heard_ns > SILENT_NS:
+            self._scheduler_lost(f"it has not answered for {SILENT_NS / 1e9:g} s")
+        elif self._links:
+            self._wanted_ns = now
+        elif now - self._wanted_ns > NO_NODE_NS:
+            self._break(
+                f"The {cluster.title} cluster at {cluster.address} has had no node for {NO_NODE_NS / 1e9:g} s: start "
+                "one, or see why it does not come."
+            )
+
+    def _scheduler_lost(self, text: str) -> None:
+        cluster = self._cluster
+        self._break(
+            f"The {cluster.title} cluster at {cluster.address} is lost: {text}. What has no outcome yet is not run; a "
+            "run with a journal goes on where it stood, on any backend."
+        )
+
+    def _break(self, text: str) -> None:
+        if not self._broken and not self._closing:
+            self._broken = True
+            self._post([BackendBroken(BrokenPool(text))])
+
+    def _node_lost(self, link: Link, why: str) -> None:
+        """A node is gone: what it held goes to others."""
+        link.is_gone = True
+        self._links.pop(link.worker, None)
+        self._lost.add(link.node)
+        self._nodes.pop(link.node, None)
+        self._cluster.drop(link.node)
+        self._watch_soon.set()
+        error = WorkerLost(f"Node {link.node} was lost: {why}.", worker=link.worker)
+        reason = f"node {link.node} was lost: {why}"
+        self._post([WorkerGone(link.worker, None, Kind.WORKER_LOST, error, reason, unattributed=True)])
+
+    def _forget_ended(self) -> None:
+        """Workers that were told to end, which is all that is wanted of them."""
+        events: list[BackendEvent] = []
+        while self._gone:
+            worker = self._gone.popleft()
+            link = self._links.pop(worker, None)
+            if link is not None:
+                self._end(link)
+            error = WorkerLost("It was ended.", worker=worker)
+            events.append(WorkerGone(worker, None, Kind.CANCELLED, error, "it was ended", unattributed=True))
+        self._post(events)
+
+    def _end(self, link: Link) -> threading.Event:
+        """Have a node close its pool; the event is set when it has."""
+        ended = threading.Event()
+        link.ends = True
+        link.held.clear()
+        data = link.request(monotonic_ns(), self._contents, keep=True)
+        link.is_gone = True
+        if data is None:
+            ended.set()
+            return ended
+        try:
+            self._cluster.send(link.node, data, lambda reply, error: ended.set())
+        except Exception:  # it is gone, or will end its pool by itself
+            ended.set()
+        return ended
+
+    # --- threads that wait --------------------------------------------------------------------------------
+
+    def pump(self) -> bool:
+        """See Backend."""
+        return self._is_minder() and self._go_on(None)
+
+    def _is_minder(self) -> bool:
+        return threading.current_thread() is self._minder
+
+    def _go_on(self, until_ns: int | None) -> bool:
+        """A callback on the minder's thread waits: meanwhile it goes on minding. False if it is over."""
+        if self._closing:
+            return False
+        soon = monotonic_ns() + PUMP_NS
+        self._mind_once(soon if until_ns is None else min(soon, until_ns))
+        return True
+
+    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
+        """See Backend."""
+        while self._is_minder() and not done() and (until_ns is None or monotonic_ns() < until_ns):
+            if not self._go_on(until_ns):
+                return
+
+    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        """See Backend."""
+        return False
+
+    def step_back(self) -> None:
+        """See Backend."""
+
+    def resolves_here(self) -> bool:
+        """See Backend."""
+        return self._closing or self._is_minder()
+
+    def settle_logs(self, seconds: float) -> None:
+        """See Backend: what tasks log stays on their nodes."""
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """See Backend."""
+        if self._closing:
+            return
+        self._closing = True
+        self._news.put(None)
+        self._watch_soon.set()
+        until = monotonic_ns() + int(CLOSE_S * 1e9)
+
+        def left() -> float:
+            return max(0.0, (until - monotonic_ns()) / 1e9)
+
+        current = threading.current_thread()
+        if self._minder is not None and self._minder is not current:
+            self._minder.join(left())
+        if not self._broken:
+            for ended in [self._end(link) for link in list(self._links.values()) if not link.is_gone]:
+                ended.wait(left())
+        self._links.clear()
+        self._cluster.close()
+        if self._watcher is not None:
+            self._watcher.join(left())
+        if self._memory is not None:
+            self._memory.close_alone()
+        self._worker_init = WorkerInit()
+        self._settings = {}
+
+    def abandon(self) -> None:
+        """See Backend."""

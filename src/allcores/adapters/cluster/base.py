@@ -1,0 +1,38 @@
+"""What a cluster has to offer: which nodes there are, and a way for bytes to each of them and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+#: takes a node's reply, or what went wrong; on any thread
+Done = Callable[[bytes | None, BaseException | None], None]
+
+
+class SchedulerLost(Exception):
+    """The cluster cannot be reached any more; the message is the end of a sentence."""
+
+
+class Cluster(Protocol):
+    """One connection to a cluster. Methods may be called from two threads: one asks for nodes, one sends."""
+
+    #: as people call it
+    title: str
+    #: where it is, for messages
+    address: str
+
+    def nodes(self) -> dict[str, int]:
+        """The nodes that can be used now, and how many cores each offers. May wait some seconds.
+
+        Raises:
+            SchedulerLost: The cluster is gone.
+        """
+
+    def send(self, node: str, data: bytes, done: Done) -> None:
+        """Have `node.exchange(data)` called on a node; `done` gets what it returns. Waits briefly at most."""
+
+    def drop(self, node: str) -> None:
+        """A node is not used any more."""
+
+    def close(self) -> None:
+        """End the connection; bounded."""

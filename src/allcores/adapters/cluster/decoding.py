@@ -1,0 +1,64 @@
+"""What a node tells of finished items, as the scheduler understands it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allcores.adapters.cluster.messages import NodeResults
+from allcores.errors import TaskError
+from allcores.outcome import Failure, Kind
+from allcores.scheduler.map_state import Chunk, describe
+from allcores.scheduler.messages import Results
+from allcores.transport import pickling, remote_errors, remote_exceptions
+from allcores.transport.exceptions import add_note
+
+
+def results_of(worker: int, told: NodeResults, chunk: Chunk) -> Results:
+    """Finished items of a chunk, with errors as the caller gets them."""
+    event = Results(worker, told.sequence, told.start, told.length, told.total_ns, ended=told.ended)
+    event.unloadable = told.unread
+    event.durations = told.durations
+    failures = [_failure(worker, chunk, *failure) for failure in told.failures]
+    if told.values is not None:
+        event.size_bytes = len(told.values)
+        if failures:
+            event.values = pickling.loads(told.values)
+        else:
+            event.payloads = [told.values] if told.length else []
+    elif told.each is not None:
+        failed = {failure.offset for failure in failures}
+        offsets = [n for n in range(told.start, told.start + told.length) if n not in failed]
+        values: list[Any] = []
+        for offset, data in zip(offsets, told.each, strict=True):
+            event.size_bytes += len(data)
+            try:
+                values.append(pickling.loads(data))
+            except BaseException as error:
+                what = describe(chunk, offset)
+                add_note(error, f"allcores: the result of {what} could not be unpickled")
+                failures.append(Failure(offset, Kind.FAILED, remote_errors.as_exception(error, what), unpickling=True))
+        failures.sort(key=lambda failure: failure.offset)
+        event.values = values
+    event.failures = failures or None
+    return event
+
+
+def _failure(
+    worker: int, chunk: Chunk, offset: int, kind: str, data: bytes, name: str, message: str, noted: bool
+) -> Failure:
+    facts: dict[str, Any] = {
+        "index": None if chunk.future is not None else chunk.first + offset,
+        "attempts": chunk.attempt,
+        "worker": worker,
+    }
+    error = remote_exceptions.unpack(data, **facts)
+    if error is None:
+        error = remote_exceptions.stand_in(name, message, **facts)
+    if isinstance(error, TaskError):
+        error.index, error.attempts, error.worker = facts["index"], facts["attempts"], facts["worker"]
+    what = describe(chunk, min(offset, len(chunk.items) - 1))
+    if noted:
+        add_note(error, f"allcores: {what} failed in worker {worker}, attempt {chunk.attempt}")
+    elif not isinstance(error, Exception) or isinstance(error, remote_errors.EXITING):
+        error = remote_errors.as_exception(error, what)
+    return Failure(offset, Kind(kind), error)

@@ -1,0 +1,158 @@
+"""One node as its pool has it: what is to be sent, and what was sent and is not answered yet."""
+
+from __future__ import annotations
+
+import pickle
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from allcores.adapters.cluster.messages import NodeChunk, Opening, Reply, Request
+from allcores.transport import pickling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from allcores.scheduler.map_state import Chunk, Function
+    from allcores.transport.surroundings import Surroundings
+
+#: Requests without a reply at a time: one that is kept until there is something to tell, and one with new work.
+MOST_OPEN = 2
+
+
+class Link:
+    """The state of one node. For the backend's own thread, but for the outbox, which any thread fills.
+
+    Args:
+        worker: Its number in the pool.
+        node: Its name in the cluster.
+        key: Of its pool.
+    """
+
+    def __init__(self, worker: int, node: str, key: str, opening: Opening) -> None:
+        self.worker = worker
+        self.node = node
+        self.key = key
+        self._opening: Opening | None = opening
+        #: filled with the host's lock held: chunks; sequences, and whether what runs is to end; functions
+        self.chunks: deque[Chunk] = deque()
+        self.revoked: deque[tuple[int, bool]] = deque()
+        self.forget: deque[int] = deque()
+        self.dropped: deque[int] = deque()
+        #: what it has that has not ended
+        self.held: dict[int, Chunk] = {}
+        self._functions: dict[int, Function] = {}
+        self._blobs: set[int] = set()
+        self._serial = 0
+        #: when each open request was sent, ns, by serial
+        self.open: dict[int, int] = {}
+        #: replies that came before earlier ones
+        self._early: dict[int, Reply] = {}
+        self._read = 0
+        self.is_ready = False
+        self.is_gone = False
+        #: it is to be ended
+        self.ends = False
+        #: when it was heard of last, ns
+        self.heard_ns = 0
+
+    @property
+    def serial(self) -> int:
+        """Of the last request."""
+        return self._serial
+
+    def request(self, now: int, contents: Callable[[int], bytes], *, keep: bool = False) -> bytes | None:
+        """What is to be sent now; None if there is nothing, or too much is open already.
+
+        Args:
+            now: The time, ns.
+            contents: Of what is shared, by number.
+            keep: Send something in any case: it is to know that it is wanted, or to end.
+        """
+        news = bool(self.chunks or self.revoked) or self._opening is not None or keep
+        # While it holds something, one request waits there; two, and new work travels on the spot.
+        if self.is_gone or not (news or self.held or not self.is_ready):
+            return None
+        if len(self.open) >= (MOST_OPEN if news else 1) and not self.ends:
+            return None
+        functions: list[tuple[int, bytes]] = []
+        blobs: list[tuple[int, bytes]] = []
+        chunks: list[NodeChunk] = []
+        forget = list(self._taken(self.forget))
+        for number in forget:
+            self._functions.pop(number, None)
+        drop = [number for number in self._taken(self.dropped) if number in self._blobs]
+        self._blobs.difference_update(drop)
+        for chunk in self._taken(self.chunks):
+            self._add(chunk, chunks, functions, blobs, contents)
+        revoked = [each for each in self._taken(self.revoked) if each[0] in self.held]
+        self._serial += 1
+        opening, self._opening = self._opening, None
+        self.open[self._serial] = now
+        request = Request(
+            self.key, self._serial, opening, functions, forget, blobs, drop, chunks, revoked, True, self.ends
+        )
+        return pickle.dumps(request)
+
+    @staticmethod
+    def _taken(queue: deque[Any]) -> list[Any]:
+        taken: list[Any] = []
+        while queue:
+            taken.append(queue.popleft())
+        return taken
+
+    def _add(
+        self,
+        chunk: Chunk,
+        chunks: list[NodeChunk],
+        functions: list[tuple[int, bytes]],
+        blobs: list[tuple[int, bytes]],
+        contents: Callable[[int], bytes],
+    ) -> None:
+        function = chunk.function
+        payload = chunk.payload
+        assert payload is not None
+        leases = dict(function.leases)
+        if not isinstance(payload, bytes):
+            leases |= payload.leases
+            payload = payload.data
+        for number in leases:
+            if number not in self._blobs:
+                self._blobs.add(number)
+                blobs.append((number, contents(number)))
+        if function.number not in self._functions:
+            self._functions[function.number] = function
+            functions.append((function.number, function.payload))
+        timeout_s = None if chunk.timeout_ns is None else chunk.timeout_ns / 1e9
+        self.held[chunk.sequence] = chunk
+        chunk.payload = None
+        chunks.append(
+            NodeChunk(
+                chunk.sequence,
+                function.number,
+                payload,
+                len(chunk.items),
+                chunk.first,
+                chunk.future is not None,
+                timeout_s,
+                chunk.batch,
+                _packed_around(chunk.surroundings),
+                chunk.map_state.detailed,
+            )
+        )
+
+    def replied(self, serial: int, reply: Reply, now: int) -> list[Reply]:
+        """A reply is here; returns those that can be read now, in order."""
+        self.open.pop(serial, None)
+        self.heard_ns = now
+        self._early[reply.serial] = reply
+        found: list[Reply] = []
+        while (following := self._early.pop(self._read + 1, None)) is not None:
+            self._read += 1
+            found.append(following)
+        return found
+
+
+def _packed_around(around: Surroundings | None) -> bytes:
+    if around is None:
+        return pickling.dumps((None, None, None))
+    return pickling.dumps((around.decimal, around.filters, around.context))

@@ -1,0 +1,120 @@
+"""What goes to a node, and what comes back: plain data, pickled; what belongs to the program is bytes in it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: A node keeps a request for so long, at most, if it has nothing to tell, seconds. Longer: it is found out later that
+#: one is gone. Shorter: idle messages.
+HOLD_S = 2.0
+#: Without a request for so long a node ends its pool: the program is gone, seconds.
+LEASE_S = 90.0
+
+
+class Opening(NamedTuple):
+    """A pool for a node to make.
+
+    Attributes:
+        settings: Packed: a dictionary of options for `Pool`.
+        cores: How many workers it has; 0: as many as the node has cores.
+    """
+
+    settings: bytes
+    cores: int
+    version: str
+    python: str
+
+
+class NodeChunk(NamedTuple):
+    """Items for a node.
+
+    Attributes:
+        items: Packed.
+        length: How many.
+        first: Index of the first.
+        call: It is a submitted call.
+        around: Packed: what its workers are to find around it.
+        detailed: Seconds of each item are wanted.
+    """
+
+    sequence: int
+    function: int
+    items: bytes
+    length: int
+    first: int
+    call: bool
+    timeout_s: float | None
+    batch: int
+    around: bytes
+    detailed: bool
+
+
+class Request(NamedTuple):
+    """What a node is told.
+
+    Attributes:
+        key: Of its pool.
+        serial: Requests are carried out in this order, from 1.
+        opening: Of the first one.
+        functions: Numbers, and bytes as `pool.functions` makes them.
+        forget: Numbers of functions that nobody will ask for any more.
+        blobs: Contents of what is shared, by numbers.
+        drop: Numbers of what is shared no longer.
+        revoked: Sequences of chunks of which nothing more is to start, and whether what runs is to end, too.
+        hold: Whether to wait until there is something to tell.
+        ends: The pool is to be closed.
+    """
+
+    key: str
+    serial: int
+    opening: Opening | None
+    functions: list[tuple[int, bytes]]
+    forget: list[int]
+    blobs: list[tuple[int, bytes]]
+    drop: list[int]
+    chunks: list[NodeChunk]
+    revoked: list[tuple[int, bool]]
+    hold: bool
+    ends: bool
+
+
+class NodeResults(NamedTuple):
+    """Finished items of a chunk, from `start` on.
+
+    Attributes:
+        values: Pickled list of those that returned; None if they are pickled one by one: `each`.
+        failures: Each is (offset in the chunk, kind, bytes of the exception, type name, message, whether the function
+            raised it).
+        ended: Nothing more comes of this chunk.
+        unread: Its items could not be unpickled together.
+    """
+
+    sequence: int
+    start: int
+    length: int
+    total_ns: int
+    values: bytes | None
+    each: list[bytes] | None
+    failures: list[tuple[int, str, bytes, str, str, bool]]
+    durations: list[int] | None
+    ended: bool
+    unread: bool = False
+
+
+class Reply(NamedTuple):
+    """What a node tells.
+
+    Attributes:
+        serial: Replies are read in this order, from 1; 0: there is no pool of that key here.
+        ready: Its pool has started.
+        failed: Packed error: it will not.
+        cores: Workers of it.
+        holds: Chunks that are not finished.
+    """
+
+    serial: int
+    ready: bool
+    failed: bytes | None
+    cores: int
+    holds: int
+    results: list[NodeResults]

@@ -1,0 +1,204 @@
+"""A node's side: `exchange` takes a request and gives a reply, and one pool with the node's cores does the work.
+
+The pool is made at the first request of its key, and closed when it is told so or hears nothing for `LEASE_S`. All that
+is pickled for the program is opened here once more, so that its modules have to be on the node.
+"""
+
+from __future__ import annotations
+
+import pickle
+import platform
+import threading
+from time import monotonic
+from typing import Any
+
+from allcores.adapters.cluster.messages import HOLD_S, LEASE_S, NodeResults, Opening, Reply, Request
+from allcores.adapters.cluster.node_work import Work
+from allcores.adapters.cluster.packing import unpack
+from allcores.errors import SetupError
+from allcores.limits import Limits
+from allcores.pool.pool import Pool, ready
+from allcores.transport import exceptions
+
+#: The requests of one pool may arrive in another order; an earlier one is waited for so long, seconds.
+ORDER_S = 30.0
+
+#: What ends within this time goes with the same reply, seconds.
+LINGER_S = 0.002
+
+_nodes: dict[str, Node] = {}
+_lock = threading.Lock()
+
+
+def exchange(data: bytes) -> bytes:
+    """Carry out a request, and reply when there is something to tell. Called by the cluster's own worker."""
+    request: Request = pickle.loads(data)
+    with _lock:
+        node = _nodes.get(request.key)
+        if node is None and request.opening is not None:
+            node = _nodes[request.key] = Node(request.key, request.opening)
+            threading.Thread(target=_watch, name="allcores-lease", daemon=True).start()
+    reply = Reply(0, False, None, 0, 0, []) if node is None else node.exchange(request)
+    if request.ends:
+        _end(request.key)
+    return pickle.dumps(reply)
+
+
+def versions() -> tuple[str, str]:
+    """Of this package and of Python: both sides must have the same, up to the last number of Python's."""
+    import allcores
+
+    return allcores.__version__, ".".join(platform.python_version_tuple()[:2])
+
+
+def _end(key: str) -> None:
+    with _lock:
+        node = _nodes.pop(key, None)
+    if node is not None:
+        node.close()
+
+
+def _watch() -> None:
+    """End pools that nobody asks for any more. One thread for each, which ends with it."""
+    while True:
+        with _lock:
+            now = monotonic()
+            late = [key for key, node in _nodes.items() if now - node.heard_s > LEASE_S]
+            if not _nodes:
+                return
+        for key in late:
+            _end(key)
+        _ended.wait(LEASE_S / 10)
+
+
+_ended = threading.Event()
+
+
+class Node:
+    """One pool, and what was asked of it."""
+
+    def __init__(self, key: str, opening: Opening) -> None:
+        self.key = key
+        self.heard_s = monotonic()
+        self._changed = threading.Condition()
+        self._serial = 0
+        self._replied = 0
+        self._results: list[NodeResults] = []
+        #: something is to be told at once
+        self._urgent = False
+        self._failed: bytes | None = None
+        self._ready = False
+        self._closed = False
+        self._pool: Pool | None = None
+        self._work: Work | None = None
+        self._cores = 0
+        #: contents of what is shared, as the pool's workers have it
+        self._blobs: dict[int, Any] = {}
+        threading.Thread(target=self._open, args=(opening,), name="allcores-node", daemon=True).start()
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def exchange(self, request: Request) -> Reply:
+        """Carry out a request in its turn, and reply when there is something to tell."""
+        self.heard_s = monotonic()
+        with self._changed:
+            self._changed.wait_for(lambda: self._serial >= request.serial - 1, ORDER_S)
+            self._serial = max(self._serial, request.serial)
+            # Whoever waits with an earlier request replies now.
+            self._changed.notify_all()
+        if not request.ends:
+            self._carry_out(request)
+        with self._changed:
+            if request.hold and not request.ends:
+                self._changed.wait_for(lambda: self._tells(request.serial), HOLD_S)
+                if self._urgent and self._work is not None and self._work.holds:
+                    # A reply costs more than this: what ends meanwhile goes with it.
+                    self._changed.wait_for(lambda: not self._work or not self._work.holds, LINGER_S)
+            return self._reply()
+
+    def _tells(self, serial: int) -> bool:
+        if self._urgent or self._closed or self._serial > serial or self._failed is not None:
+            return True
+        return self._work is not None and self._ready and not self._work.holds
+
+    def _reply(self) -> Reply:
+        results, self._results = self._results, []
+        self._urgent = False
+        self._replied += 1
+        holds = self._work.holds if self._work is not None else 0
+        return Reply(self._replied, self._ready, self._failed, self._cores, holds, results)
+
+    def _carry_out(self, request: Request) -> None:
+        work = self._work
+        if work is None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._work is not None or self._failed is not None, ORDER_S)
+            work = self._work
+        if work is None or self._pool is None:
+            return
+        for number, contents in request.blobs:
+            self._blobs[number] = self._pool.share(contents)
+        for number in request.drop:
+            self._blobs.pop(number, None)
+        for number, payload in request.functions:
+            work.learn(number, payload)
+        for number in request.forget:
+            work.forget(number)
+        for chunk in request.chunks:
+            work.begin(chunk)
+        for sequence, running in request.revoked:
+            work.revoke(sequence, running=running)
+
+    def _view(self, number: int) -> memoryview:
+        view: memoryview = self._blobs[number].view
+        return view
+
+    def _tell(self, results: NodeResults) -> None:
+        with self._changed:
+            self._results.append(results)
+            self._urgent = True
+            self._changed.notify_all()
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    def _open(self, opening: Opening) -> None:
+        """Make the pool, and wait until a worker of it is ready."""
+        try:
+            settings = unpack(opening.settings, self._view)
+            limits: Limits = settings["limits"]
+            pool = Pool(opening.cores or None, logs=True, **settings)
+            with self._changed:
+                closed = self._closed
+                if not closed:
+                    self._pool = pool
+                    self._cores = pool.workers
+                    self._work = Work(pool, self._tell, self._view)
+                    self._changed.notify_all()
+            if closed:
+                pool.close()
+                return
+            pool.submit(ready).result(limits.setup_s * 2 + 10)
+            with self._changed:
+                self._ready = self._urgent = True
+                self._changed.notify_all()
+        except BaseException as error:
+            if not isinstance(error, SetupError):
+                wrapped = SetupError(f"The pool of a node could not be made: {type(error).__name__}: {error}")
+                wrapped.__cause__ = error
+                error = wrapped
+            with self._changed:
+                if not self._closed:
+                    self._failed = exceptions.pack(error)
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """End it, and what runs; whoever waits for a reply gets one."""
+        with self._changed:
+            self._closed = True
+            pool, work = self._pool, self._work
+            self._changed.notify_all()
+        if pool is not None:
+            pool.close()
+        if work is not None:
+            work.join()
+        self._blobs.clear()

@@ -1,0 +1,125 @@
+"""Dask as the cluster below a pool: a node is one of its workers, with as many cores as that has threads.
+
+A request is one task, pinned to its worker, never merged with an equal one (`pure=False`, a key of its own), and it
+leaves the worker's own threads at once, so that it takes none of the places that other programs' tasks have.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from itertools import count
+from time import time
+from typing import Any
+
+import distributed as untyped
+
+from allcores.adapters.cluster import node as node_side
+from allcores.adapters.cluster.base import Done, SchedulerLost
+from allcores.errors import BrokenPool, UsageError
+
+#: it comes without types
+distributed: Any = untyped
+#: seconds to reach the scheduler at first
+CONNECT_S = 10.0
+#: A worker that has said nothing for so long is as good as gone, seconds; they tell of themselves every second or so.
+SILENT_S = 30.0
+#: Requests of more bytes go ahead of their task: Dask warns of tasks that are large.
+LARGE = 1_000_000
+
+
+def exchange(data: bytes) -> bytes:
+    """On a worker of Dask, in one of its threads: see `cluster.node.exchange`."""
+    distributed.secede()
+    return node_side.exchange(data)
+
+
+class DaskCluster:
+    """See `cluster.base.Cluster`.
+
+    Args:
+        address: Of the scheduler ("tcp://10.0.0.1:8786"), a `distributed.Client`, or a cluster object of Dask. None:
+            the client that the program has made last.
+    """
+
+    title = "Dask"
+
+    def __init__(self, address: Any = None) -> None:
+        self._own: Any = None
+        if address is None:
+            try:
+                self._client = distributed.default_client()
+            except ValueError:
+                raise UsageError(
+                    'backend="dask" needs address=..., that of a scheduler ("tcp://10.0.0.1:8786"), a Client or a '
+                    "cluster; or a Client that was made before."
+                ) from None
+        elif isinstance(address, distributed.Client):
+            self._client = address
+        else:
+            target = getattr(address, "scheduler_address", address)
+            if not isinstance(target, str):
+                raise UsageError(f"address={address!r} is neither an address nor a Client nor a cluster of Dask.")
+            try:
+                self._own = self._client = distributed.Client(
+                    target, timeout=CONNECT_S, set_as_default=False, name="allcores"
+                )
+            except (OSError, TimeoutError, ValueError) as error:
+                raise BrokenPool(
+                    f"There is no Dask scheduler at {target}: {error}. Start one (`dask scheduler`), or correct the "
+                    "address."
+                ) from error
+        self.address = str(getattr(self._client.scheduler, "addr", None) or target)
+        self._name = uuid.uuid4().hex
+        self._numbers = count(1)
+        self._closed = threading.Event()
+
+    def nodes(self) -> dict[str, int]:
+        """See Cluster."""
+        if self._client.status not in ("running", "newly-created"):
+            raise SchedulerLost(f"its scheduler does not answer (the connection is {self._client.status})")
+        try:
+            info: Any = self._client.scheduler_info()
+        except Exception as error:
+            raise SchedulerLost(f"its scheduler does not answer ({type(error).__name__})") from error
+        now, found = time(), {}
+        for name, worker in dict(info["workers"]).items():
+            if now - worker.get("last_seen", now) < SILENT_S:
+                found[name] = max(1, int(worker.get("nthreads", 1)))
+        return found
+
+    def send(self, node: str, data: bytes, done: Done) -> None:
+        """See Cluster."""
+        client, argument = self._client, data
+        if len(data) > LARGE:
+            argument = client.scatter(data, workers=[node], hash=False)
+        future: Any = client.submit(
+            exchange,
+            argument,
+            key=f"allcores-{self._name}-{next(self._numbers)}",
+            workers=[node],
+            allow_other_workers=False,
+            pure=False,
+            retries=0,
+        )
+        future.add_done_callback(lambda ended: _answer(ended, done))
+
+    def drop(self, node: str) -> None:
+        """See Cluster: a worker that is back has another address."""
+
+    def close(self) -> None:
+        """See Cluster."""
+        if self._own is not None:
+            self._own.close(timeout=2)
+
+
+def _answer(future: Any, done: Done) -> None:
+    """On a thread of Dask: fetch what came back."""
+    try:
+        if future.status == "finished":
+            done(future.result(timeout=30), None)
+        else:
+            error = future.exception(timeout=5) if future.status == "error" else None
+            done(None, error or RuntimeError(f"it is {future.status}"))
+    except BaseException as error:
+        done(None, error)

@@ -1,0 +1,60 @@
+"""Clusters that tests run, each a program of its own that ends with its input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import allcores
+
+HERE = Path(__file__).parent
+
+
+class DaskNodes:
+    """A Dask cluster of `nodes` processes with `threads` each, ended at the end of the block.
+
+    Attributes:
+        address: Of its scheduler.
+        pids: Of the nodes that it began with.
+    """
+
+    def __init__(self, nodes: int = 2, threads: int = 1) -> None:
+        root = HERE.parents[1]
+        self._program = subprocess.Popen(
+            [sys.executable, str(HERE / "dask_nodes.py"), str(nodes), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            # Nodes import what tests do.
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": f"{root}:{Path(allcores.__file__).parents[1]}"},
+        )
+        assert self._program.stdout is not None
+        told = json.loads(self._program.stdout.readline())
+        self.address: str = told["address"]
+        self.pids: list[int] = told["pids"]
+
+    def __enter__(self) -> DaskNodes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and wait for that."""
+        program = self._program
+        assert program.stdin is not None and program.stdout is not None
+        program.stdin.close()
+        try:
+            program.wait(60)
+        finally:
+            program.kill()
+            program.wait(60)
+            program.stdout.close()

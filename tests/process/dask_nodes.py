@@ -1,0 +1,30 @@
+"""A real Dask cluster of processes on this machine, for tests: a scheduler and nodes, run as a script.
+
+It prints the address and the pids of its nodes' processes, and ends when its input does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Start so many nodes as the first argument says, with so many threads each as the second says."""
+    import dask
+    import distributed
+
+    make_cluster: Any = distributed.LocalCluster
+
+    dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.daemon": True})
+    with make_cluster(
+        n_workers=int(sys.argv[1]), threads_per_worker=int(sys.argv[2]), processes=True, dashboard_address=None
+    ) as cluster:
+        pids = [nanny.pid for nanny in cluster.workers.values()]
+        print(json.dumps({"address": cluster.scheduler_address, "pids": pids}), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
