@@ -109,7 +109,7 @@ class ClusterBackend:
         #: nodes that are gone: they are not used again under the same name
         self._lost: set[str] = set()
         self._gone: deque[int] = deque()
-        self._news: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._closing = False
         self._broken = False
         self._watch_soon = threading.Event()
@@ -170,7 +170,7 @@ class ClusterBackend:
             elif isinstance(order, (Kill, Stop)):
                 link.ends = True
                 self._gone.append(order.worker)
-        self._news.put(None)
+        self._inbox.put(None)
 
     def forget_function(self, number: int) -> None:
         """See Backend."""
@@ -195,7 +195,7 @@ class ClusterBackend:
 
     def wake(self) -> None:
         """See Backend."""
-        self._news.put(None)
+        self._inbox.put(None)
 
     def wake_by(self, when_ns: int) -> None:
         """See Backend."""
@@ -228,11 +228,11 @@ class ClusterBackend:
                     alarm = other if alarm is None else min(alarm, other)
             self.sleeps_until = alarm
         with contextlib.suppress(Empty):
-            news = self._news.get(timeout=max(0.0, ((alarm or now) - monotonic_ns()) / 1e9))
+            arrived = self._inbox.get(timeout=max(0.0, ((alarm or now) - monotonic_ns()) / 1e9))
             while True:
-                if news is not None:
-                    news()
-                news = self._news.get_nowait()
+                if arrived is not None:
+                    arrived()
+                arrived = self._inbox.get_nowait()
         self.sleeps_until = None
         self._launch()
         self._forget_ended()
@@ -264,7 +264,7 @@ class ClusterBackend:
         serial = link.serial
 
         def done(reply: bytes | None, error: BaseException | None) -> None:
-            self._news.put(lambda: self._replied(link, serial, reply, error))
+            self._inbox.put(lambda: self._replied(link, serial, reply, error))
 
         try:
             self._cluster.send(link.node, data, done)
@@ -312,9 +312,9 @@ class ClusterBackend:
                 nodes = self._cluster.nodes()
             except Exception as error:
                 text = str(error) if isinstance(error, SchedulerLost) else f"{type(error).__name__}: {error}"
-                self._news.put(lambda text=text: self._scheduler_lost(text))  # type: ignore[misc]
+                self._inbox.put(lambda text=text: self._scheduler_lost(text))  # type: ignore[misc]
                 return
-            self._news.put(lambda nodes=nodes: self._seen(nodes))  # type: ignore[misc]
+            self._inbox.put(lambda nodes=nodes: self._seen(nodes))  # type: ignore[misc]
             self._watch_soon.wait(LOOK_SOON_S if self._waiting else LOOK_S)
             self._watch_soon.clear()
 
@@ -467,7 +467,7 @@ class ClusterBackend:
         if self._closing:
             return
         self._closing = True
-        self._news.put(None)
+        self._inbox.put(None)
         self._watch_soon.set()
         until = monotonic_ns() + int(CLOSE_S * 1e9)
 

@@ -68,11 +68,11 @@ class Link:
             contents: Of what is shared, by number.
             keep: Send something in any case: it is to know that it is wanted, or to end.
         """
-        news = bool(self.chunks or self.revoked) or self._opening is not None or keep
+        fresh = bool(self.chunks or self.revoked) or self._opening is not None or keep
         # While it holds something, one request waits there; two, and new work travels on the spot.
-        if self.is_gone or not (news or self.held or not self.is_ready):
+        if self.is_gone or not (fresh or self.held or not self.is_ready):
             return None
-        if len(self.open) >= (MOST_OPEN if news else 1) and not self.ends:
+        if len(self.open) >= (MOST_OPEN if fresh else 1) and not self.ends:
             return None
         functions: list[tuple[int, bytes]] = []
         blobs: list[tuple[int, bytes]] = []
