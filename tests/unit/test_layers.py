@@ -89,14 +89,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advisor.profiling.sampler": set(),
     "advisor.profiling.facts": set(),
     "advisor.profiling.startup": set(),
-    # other libraries' clusters under a pool; found by name, never imported from below
-    "adapters": WORDS
-    | {"", "pool", "backends.base", "scheduler.messages", "scheduler.map_state", "shared_memory", "transport"},
     # features of text, on a pool, from files of chat to a table
     "nlp": WORDS | {"pipelines", "pool", "runs", "sinks", "sources", "transport.process_role", "timeline.html_report"},
     # other libraries' interfaces, found by name; nothing below imports them
     "adapters": WORDS
-    | {"", "pool", "backends.base", "scheduler.messages", "scheduler.map_state", "frames", "transport"},
+    | {
+        "",
+        "pool",
+        "backends.base",
+        "scheduler.messages",
+        "scheduler.map_state",
+        "frames",
+        "shared_memory",
+        "transport",
+    },
     "compat": {"adapters.multiprocessing"},
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},

@@ -265,7 +265,7 @@ class Settlement:
                 )
                 self.fail(chunk, Failure(start, Kind.WORKER_LOST, error), worker_state.worker, now, 0)
             else:
-                # After some losses each by itself: then an innocent one is not lost with the one at fault.
+                # After some losses each by itself: then no other is lost with the one at fault.
                 size = 1 if chunk.requeues >= MAX_REQUEUES else None
                 self.requeue(chunk, start, stop, charged=1, size=size)
         worker_state.chunks.clear()

@@ -168,7 +168,7 @@ class SchedulerState:
         #: calls that a worker runs at a time; more than one only for actors
         self.concurrent = 1
         #: each worker is a node with a pool of its own, which keeps deadlines, ends what is cancelled, and shares out
-        #: its items among its cores: the chunks that it holds run side by side, and nothing of them is taken back
+        #: its items among its cores: the chunks that it holds run side by side, and nothing of them is stolen
         self.nodes = False
         #: the workers hold the object of an actor: what is different for them; None: they do not
         self.actor_policy: ActorPolicy | None = None
