@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.nlp.misbehaving import CRASH, POISON, id_and_tokens, is_first
 
 from allcores import nlp
 from allcores.errors import SetupError, UsageError
@@ -44,7 +42,6 @@ def test_the_same_bytes_for_any_number_of_workers_and_any_batch(chat: Path, tmp_
     written = []
     ways: list[dict[str, Any]] = [
         {"backend": "serial"},
-        {"workers": 1},
         {"workers": 2, "chunk": 1, "batch": 1},
         {"workers": 3, "chunk": 7, "batch": 5},
     ]
@@ -124,20 +121,6 @@ def test_the_columns_do_not_depend_on_the_messages(tmp_path: Path) -> None:
     } <= {*schemas[0].names}
 
 
-def misbehave(record: dict[str, Any]) -> dict[str, Any]:
-    text = record["text_norm"]
-    if text == "crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if text == "sleep":
-        time.sleep(600)
-    if text == "raise":
-        raise ValueError("as it was told")
-    return {"length": len(text)}
-
-
-POISON = nlp.Stage("poison", each=misbehave, gives={"length": "int32"})
-
-
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
 def test_poison_costs_one_row_each(tmp_path: Path, suffix: str) -> None:
     texts = [f"message {number}" for number in range(60)]
@@ -176,26 +159,12 @@ def test_steps_of_a_pipeline_give_the_same_rows_and_go_on(chat: Path, tmp_path: 
     assert written == [id_and_tokens(row) for row in firsts] and 0 < len(firsts) < len(messages)
 
 
-def is_first(row: dict[str, Any]) -> bool:
-    return row["dup_of"] is None and row["error"] is None
-
-
-def id_and_tokens(row: dict[str, Any]) -> dict[str, Any]:
-    return {"id": row["id"], "tokens": row["tokens"]}
-
-
 def test_personal_data_of_a_crashed_message_are_not_written(tmp_path: Path) -> None:
-    stage = nlp.Stage("poison", each=crash_always, gives={"length": "int32"})
-    pipeline = nlp.chat_pipeline(["unicode", "pii", stage], options={"pii": {"replace": True}})
+    pipeline = nlp.chat_pipeline(["unicode", "pii", CRASH], options={"pii": {"replace": True}})
     output = tmp_path / "out.jsonl"
     pipeline.run([{"text": "mail a@b.com"}], output, workers=1)
     assert "a@b.com" not in output.read_text()
     assert '"error":"crash: ' in output.read_text()
-
-
-def crash_always(record: dict[str, Any]) -> dict[str, Any]:
-    os.kill(os.getpid(), signal.SIGSEGV)
-    return {}
 
 
 def test_what_cannot_work_is_said_before_it_begins(chat: Path, tmp_path: Path) -> None:
