@@ -146,7 +146,7 @@ HOMES = {
     "click": {"cli", "web", "__main__"},
     "prometheus_client": {"monitoring.prometheus"},
     "opentelemetry": {"monitoring.opentelemetry"},
-    "numpy": {"slices.array_file", "shared_memory.arrays", "frames.pandas_groups"},
+    "numpy": {"slices.array_file", "shared_memory.arrays", "frames.pandas_groups", "adapters.joblib_arrays"},
     "pandas": {"frames.pandas_groups"},
     "polars": {"frames.polars_groups"},
     "h5py": {"slices.hdf5_file"},
@@ -161,7 +161,7 @@ HOMES = {
     "waitress": {"web", "cli"},
     "zstandard": {"sources.compression"},
     # other libraries' ways, beside which ours is measured
-    "joblib": {"nlp.compare.ways"},
+    "joblib": {"adapters.joblib", "nlp.compare.ways"},
     "datasets": {"nlp.compare.ways"},
     "distributed": {"adapters.dask_cluster"},
     "ray": {"adapters.ray_cluster"},

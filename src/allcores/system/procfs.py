@@ -27,6 +27,19 @@ def read(path: str) -> bytes | None:
         return None
 
 
+def descriptors_folder(thread: int) -> str:
+    """Where a thread of this process has its descriptors: `FOLDER/NUMBER` opens one, also in another process.
+
+    The folder is there for as long as the thread is.
+    """
+    return f"/proc/{os.getpid()}/task/{thread}/fd"
+
+
+def is_descriptor(path: str) -> bool:
+    """Whether a path is one of a descriptor, and so names a file for a while only."""
+    return path.startswith("/proc/") and "/fd/" in path
+
+
 def number(path: str) -> int | None:
     """A file that holds one whole number; None for "max"."""
     try:

@@ -134,6 +134,7 @@ def dumps(
     again: Callable[[], None] | None = None,
     *,
     to_parent: bool = False,
+    own: Mapping[Any, Any] | None = None,
 ) -> bytes:
     """Bytes of `obj`: by plain pickle if another process can read them, else by cloudpickle.
 
@@ -141,8 +142,11 @@ def dumps(
         collect: Takes out-of-band buffers; what it returns True for stays in the bytes.
         again: Called before a second try, which collects anew.
         to_parent: See `transport.origins`. Raises whatever pickling raises.
+        own: How to pickle some types, beside what multiprocessing has ways of its own for.
     """
     reducers = reducers_for()
+    if own is not None:
+        reducers = {**(reducers or {}), **own}
     try:
         if reducers is None:
             data = pickle.dumps(obj, PROTOCOL, buffer_callback=collect)

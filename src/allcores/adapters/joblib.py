@@ -1,0 +1,400 @@
+"""joblib on allcores: `register()`, then `joblib.parallel_config("allcores")` or `Parallel(backend="allcores")`.
+
+    from allcores.adapters import joblib as allcores_joblib
+    allcores_joblib.register()
+    with joblib.parallel_config("allcores"):
+        GridSearchCV(model, grid, n_jobs=-1).fit(X, y)
+
+Nothing of joblib is replaced: its registry of backends has one more name.
+
+    Parallel ── batches ──► submit ──► pool ──► worker: run
+       ▲                                            │
+       └── callbacks ◄── a thread of each call ◄────┘
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import nullcontext
+from queue import SimpleQueue
+from typing import Any
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBackend, get_active_backend
+
+from allcores.adapters import joblib_pools
+from allcores.adapters.joblib_pools import Lease, Wanted
+from allcores.adapters.joblib_tasks import Around, Packed, packable, run
+from allcores.errors import UsageError, WorkerLost
+from allcores.scheduler.map_state import call_text
+from allcores.system.cores import core_budget
+
+__all__ = ["AllcoresBackend", "TaskWorkerLost", "close", "register"]
+
+#: Seconds that a batch of tasks is to take. Larger: less to do for each task; smaller: less waiting at the end of a
+#: call, where one worker has its last batch and the others have none.
+BATCH_S = 0.05
+#: Tasks in a batch, at most, and how many times as many as in the batch before.
+MOST_TASKS = 8192
+GROWTH = 16
+#: Bytes of a batch, about and at most.
+MOST_BYTES = 4 << 20
+#: Seconds that an idle pool stays.
+IDLE_S = 300.0
+
+
+def register() -> None:
+    """Tell joblib of the backend "allcores". As often as you like; the default backend stays what it is."""
+    joblib.register_parallel_backend("allcores", AllcoresBackend)
+
+
+def close() -> None:
+    """End the workers that wait for the next call of `Parallel`, and what runs on them.
+
+    Otherwise they end at exit, or once they have been idle for five minutes (`idle_worker_timeout=`).
+    """
+    joblib_pools.close()
+
+
+class TaskWorkerLost(WorkerLost, TerminatedWorkerError):  # type: ignore[misc]
+    """The process of a task died. It is also joblib's `TerminatedWorkerError`, so `except` clauses go on working."""
+
+
+class _Nested:
+    """What a worker's own calls of `Parallel` use, as a context manager. To unpickle it registers the backend there."""
+
+    def __init__(self, backend: Any, n_jobs: Any) -> None:
+        self.backend = backend
+        self.n_jobs = n_jobs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _nested, (self.backend, self.n_jobs)
+
+
+def _nested(backend: Any, n_jobs: Any) -> Any:
+    if "allcores" not in joblib.parallel.BACKENDS:
+        register()
+    return joblib.parallel_config(backend=backend, n_jobs=n_jobs)
+
+
+class _Calls:
+    """A thread that tells a call of `Parallel` what its batches came to.
+
+    joblib reads the input there, and hands over the next batches: on the pool's own thread, other calls of the pool
+    would wait meanwhile, and one that the input itself makes would wait for ever. An input that makes calls finds the
+    backend that its caller has: joblib has one for each thread.
+    """
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[tuple[Callable[[Any], object], Future[Any]] | None] = SimpleQueue()
+        active, n_jobs = get_active_backend()
+        ours = (copy.copy(active), n_jobs) if isinstance(active, AllcoresBackend) else None
+        self._thread = threading.Thread(target=_serve, args=(self.queue, ours), name="allcores-joblib", daemon=True)
+        self._thread.start()
+
+    @property
+    def number(self) -> int:
+        """The thread's number in the system."""
+        return self._thread.native_id or 0
+
+    def close(self) -> None:
+        """End the thread; what it still has to tell is dropped by joblib, which has all it wants."""
+        self.queue.put(None)
+
+
+def _serve(
+    queue: SimpleQueue[tuple[Callable[[Any], object], Future[Any]] | None], active: tuple[Any, Any] | None
+) -> None:
+    with joblib.parallel_config(active[0], n_jobs=active[1]) if active is not None else nullcontext():
+        while (each := queue.get()) is not None:
+            callback, future = each
+            callback(future)
+            del each, callback, future
+
+
+class _Batch:
+    """A batch on its way. Its tasks are let go of once they are packed, but for two that messages show.
+
+    Attributes:
+        count: How many tasks it has.
+        first: The first one's number in the call.
+        plain: It is one callable, and no batch of joblib.
+        used: What has to live until it is done.
+    """
+
+    __slots__ = ("_ends", "count", "first", "plain", "used")
+
+    def __init__(self, tasks: list[Any], first: int, plain: bool) -> None:
+        self._ends = tasks[0], tasks[-1]
+        self.count = len(tasks)
+        self.first = first
+        self.plain = plain
+        self.used: list[object] = []
+
+    def words(self) -> str:
+        """The tasks by number, and the calls, for messages."""
+        texts = [call_text(_name(function), arguments, keywords) for function, arguments, keywords in self._ends]
+        if self.count == 1:
+            return f"task {self.first} of this call of Parallel, {texts[0]},"
+        last = self.first + self.count - 1
+        return f"one of the tasks {self.first} to {last} of this call of Parallel, {texts[0]} to {texts[1]},"
+
+
+def _name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
+    """The backend "allcores" of joblib; `register` makes it known.
+
+    Options, to be given to `joblib.parallel_config` or `joblib.Parallel`:
+
+    Args:
+        nesting_level: Of joblib.
+        inner_max_num_threads: Threads of BLAS and OpenMP in each worker.
+        **backend_kwargs: `idle_worker_timeout`: seconds that idle workers stay (300). `initializer`, `initargs`: run
+            once in each worker. `start_method`, `limits`: as for `allcores.Pool`.
+    """
+
+    supports_retrieve_callback = True
+    supports_inner_max_num_threads = True
+    default_n_jobs = -1
+
+    def __init__(
+        self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **backend_kwargs: Any
+    ) -> None:
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads, **backend_kwargs)
+        _check(backend_kwargs)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.parallel: Any = None
+        self._in_use = False
+        self._lease: Lease | None = None
+        self._calls: _Calls | None = None
+        self._end: Callable[[], object] | None = None
+        self._arrays: Any = None
+        self._sklearn: dict[str, Any] | None = None
+        self._batches: dict[Future[Any], _Batch] = {}
+        self._begun = 0
+        self._size = 1
+        #: seconds and bytes of a task, as measured
+        self._task_s: float | None = None
+        self._task_bytes = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "nesting_level": self.nesting_level,
+            "inner_max_num_threads": self.inner_max_num_threads,
+            "backend_kwargs": self.backend_kwargs,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """How many workers `n_jobs` means; negative ones count from the core budget."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None:
+            return 1
+        return n_jobs if n_jobs > 0 else max(core_budget().workers + 1 + n_jobs, 1)
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: str | None = None,
+        require: str | None = None,
+        **options: Any,
+    ) -> int:
+        """Begin a call of `Parallel`, or a block of calls.
+
+        Raises:
+            FallbackToBackend: One worker is no parallel work; or another `Parallel` is using this object, and gets the
+                next one.
+        """
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if self._in_use:
+            raise FallbackToBackend(copy.copy(self))
+        own = {**self.backend_kwargs, **{name: value for name, value in options.items() if name not in _JOBLIBS}}
+        _check(own)
+        self._reset()
+        self._in_use = True
+        try:
+            self._open(n_jobs, own, options)
+        except BaseException:
+            self._in_use = False
+            raise
+        self.parallel = parallel
+        return n_jobs
+
+    def _open(self, n_jobs: int, own: dict[str, Any], options: Mapping[str, Any]) -> None:
+        initializer = own.get("initializer")
+        wanted = Wanted(
+            n_jobs,
+            self._variables(n_jobs),
+            None if initializer is None else (initializer, tuple(own.get("initargs", ()))),
+            {name: own[name] for name in _OF_POOLS if name in own},
+        )
+        idle_s = own.get("idle_worker_timeout")
+        self._lease = lease = Lease(wanted, IDLE_S if idle_s is None else float(idle_s))
+        self._calls = calls = _Calls()
+
+        def end() -> None:
+            calls.close()
+            lease.close()
+
+        self._end = weakref.finalize(self, end)
+        self._end.atexit = False
+        if "numpy" in sys.modules:
+            from allcores.adapters import joblib_arrays
+
+            if joblib_arrays.available():
+                least, mode = options.get("max_nbytes"), options.get("mmap_mode")
+                self._arrays = joblib_arrays.SharedArrays(least, mode, calls.number)
+
+    def _variables(self, n_jobs: int) -> dict[str, str]:
+        """Limits on the threads of libraries in workers: what was asked for, what is set, or a share of the cores."""
+        own = self.inner_max_num_threads
+        share = max(core_budget().workers // n_jobs, 1)
+        variables = {
+            name: str(own if own is not None else os.environ.get(name, share)) for name in self.MAX_NUM_THREADS_VARS
+        }
+        if self.TBB_ENABLE_IPC_VAR not in os.environ:
+            variables[self.TBB_ENABLE_IPC_VAR] = "1"
+        return variables
+
+    def start_call(self) -> None:
+        """A call begins: what its tasks are to find around them is looked at now, on the caller's thread."""
+        self._begun = 0
+        self._sklearn = _sklearn_configuration()
+
+    def submit(self, func: Any, callback: Callable[[Any], object] | None = None) -> Future[Any]:
+        """Hand over a batch. What goes wrong is the future's exception: joblib waits for each batch's callback."""
+        tasks: Any = getattr(func, "items", None)
+        plain = not isinstance(tasks, list)
+        if plain:
+            tasks = [(func, (), {})]
+        batch = _Batch(tasks, self._begun, plain)
+        self._begun += batch.count
+        calls = self._calls
+        future: Future[Any]
+        try:
+            assert self._lease is not None and calls is not None
+            own = self._arrays.ways(batch.used) if self._arrays is not None else None
+            backend, jobs = self.get_nested_backend()
+            packed = Packed.of((packable(tasks), _Nested(backend, jobs)), own)
+            self._task_bytes = max(packed.size / batch.count, self._task_bytes * 0.9)
+            future = self._lease.pool.submit(run, packed, Around(batch.first, self._sklearn))
+        except Exception as error:
+            future = Future()
+            future.set_exception(error)
+        self._batches[future] = batch
+        if callback is not None:
+            queue = calls.queue if calls is not None else None
+            if queue is None:
+                future.add_done_callback(callback)
+            else:
+                future.add_done_callback(lambda done: queue.put((callback, done)))
+        return future
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """What the tasks of a batch returned; their exception raised."""
+        batch = self._batches.pop(out, None)
+        try:
+            results, seconds = out.result().load()
+        except WorkerLost as error:
+            if batch is None:
+                raise
+            raise _lost(error, batch) from None
+        if batch is None:
+            return results
+        self._task_s = seconds / batch.count
+        return results[0] if batch.plain else results
+
+    def compute_batch_size(self) -> int:
+        """How many tasks the next batches have: as many as take `BATCH_S`."""
+        if self._task_s is not None:
+            most = max(1, min(MOST_TASKS, int(MOST_BYTES / max(self._task_bytes, 1.0))))
+            wanted = int(BATCH_S / max(self._task_s, 1e-9))
+            self._size = max(1, min(wanted, most, self._size * GROWTH))
+            self._task_s = None
+        return self._size
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """End what runs of this call, and nothing else."""
+        for future in list(self._batches):
+            future.cancel()
+        self._batches.clear()
+
+    def terminate(self) -> None:
+        """The call, or block of calls, is over: workers wait for the next one."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+        if self._arrays is not None:
+            self._arrays.close()
+        self._arrays = self._calls = self._lease = None
+        self._batches.clear()
+        self._in_use = False
+
+
+#: what joblib itself gives to every backend; what of it means nothing here is accepted
+_JOBLIBS = ("max_nbytes", "temp_folder", "mmap_mode", "verbose", "context")
+#: options of pools
+_OF_POOLS = ("start_method", "limits")
+_OWN = ("idle_worker_timeout", "initializer", "initargs", *_OF_POOLS)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raises ValueError for what is no option."""
+    for name in options:
+        if name == "timeout":
+            raise UsageError(
+                "timeout is no option of the backend 'allcores': give it to Parallel, for tasks that take too long; "
+                "idle_worker_timeout is the seconds that idle workers stay."
+            )
+        if name not in _OWN:
+            raise UsageError(f"The backend 'allcores' of joblib has no option {name!r}; it has {', '.join(_OWN)}.")
+
+
+def _lost(error: WorkerLost, batch: _Batch) -> BaseException:
+    made = TaskWorkerLost.__new__(TaskWorkerLost)
+    made.__dict__.update(error.__dict__)
+    made.args = (f"{batch.words()} ended its worker process. {error}",)
+    return made
+
+
+def _sklearn_configuration() -> dict[str, Any] | None:
+    """That of the calling thread, if scikit-learn is there and it is not as it comes."""
+    module = sys.modules.get("sklearn")
+    if module is None or not hasattr(module, "get_config"):
+        return None
+    found: dict[str, Any] = module.get_config()
+    return None if found == _default_configuration(module) else found
+
+
+_defaults: dict[str, Any] | None = None
+
+
+def _default_configuration(module: Any) -> dict[str, Any]:
+    """What scikit-learn has by itself: a thread that has just begun has that."""
+    global _defaults
+    if _defaults is None:
+        found: list[dict[str, Any]] = []
+        thread = threading.Thread(target=lambda: found.append(module.get_config()), daemon=True)
+        thread.start()
+        thread.join()
+        _defaults = found[0]
+    return _defaults

@@ -1,0 +1,224 @@
+"""The backend "allcores" of joblib, with real workers. joblib's own tests of a backend are run by tests/exams."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process import joblib_calls as calls
+from tests.process.waiting import PATIENCE_S
+
+from allcores import UsageError, WorkerLost
+
+joblib: Any = pytest.importorskip("joblib")
+numpy: Any = pytest.importorskip("numpy")
+
+from allcores.adapters import joblib as adapter  # noqa: E402
+
+Parallel, delayed = joblib.Parallel, joblib.delayed
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """The workers stay through one test."""
+    before = dict(joblib.parallel.BACKENDS)
+    adapter.register()
+    with joblib.parallel_config("allcores", n_jobs=2):
+        yield
+    adapter.close()
+    joblib.parallel.BACKENDS.clear()
+    joblib.parallel.BACKENDS.update(before)
+
+
+def test_results_in_order_and_workers_stay() -> None:
+    first = set(Parallel()(delayed(calls.pid)() for _ in range(20)))
+    assert Parallel()(delayed(calls.double)(i) for i in range(1000)) == [2 * i for i in range(1000)]
+    assert Parallel(n_jobs=2)(delayed(calls.fail_at)(i, bad=-1) for i in range(50)) == list(range(50))
+    assert set(Parallel()(delayed(calls.pid)() for _ in range(20))) | first == first or len(first) < 2
+
+
+def test_only_the_registry_of_joblib_changes() -> None:
+    modules = joblib, joblib.parallel, joblib._parallel_backends, joblib.pool, joblib.executor, joblib.externals.loky
+    joblib.parallel.BACKENDS.pop("allcores")
+    before = [dict(vars(module)) for module in modules]
+    names = set(joblib.parallel.BACKENDS)
+    adapter.register()
+    assert Parallel(backend="allcores", n_jobs=2)(delayed(calls.double)(i) for i in range(3)) == [0, 2, 4]
+    assert [dict(vars(module)) for module in modules] == before
+    assert set(joblib.parallel.BACKENDS) == names | {"allcores"}
+    assert joblib.parallel.DEFAULT_BACKEND == "loky"
+
+
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_generators(return_as: str) -> None:
+    results = Parallel(return_as=return_as)(delayed(calls.double)(i) for i in range(300))
+    assert sorted(results) == [2 * i for i in range(300)]
+
+
+def test_a_dropped_generator_ends_its_own_tasks_only(tmp_path: Path) -> None:
+    marks = [tmp_path / "a", tmp_path / "b"]
+    dropped = Parallel(return_as="generator")(delayed(calls.note_and_hang)(str(mark)) for mark in marks)
+    until = time.monotonic() + PATIENCE_S
+    while not all(mark.exists() for mark in marks):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    other = Parallel(return_as="generator")(delayed(calls.double)(i) for i in range(20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        del dropped
+        gc.collect()
+    assert list(other) == [2 * i for i in range(20)]
+
+
+def test_a_worker_that_dies_costs_one_clear_error() -> None:
+    with pytest.raises(
+        WorkerLost, match=r"task 2 of this call of Parallel, die_at\(2, bad=2\), ended its worker"
+    ) as lost:
+        Parallel(batch_size=1)(delayed(calls.die_at)(i, bad=2) for i in range(6))
+    assert lost.value.signal == "SIGKILL"
+    assert isinstance(lost.value, joblib.externals.loky.process_executor.TerminatedWorkerError)
+    with pytest.raises(
+        WorkerLost, match=r"one of the tasks 0 to 7 of this call of Parallel, die_at\(0, bad=5\) to die_at"
+    ):
+        Parallel(batch_size=8, pre_dispatch="all")(delayed(calls.die_at)(i, bad=5) for i in range(16))
+    assert Parallel()(delayed(calls.double)(i) for i in range(4)) == [0, 2, 4, 6]
+
+
+def test_what_a_task_raises_is_raised_and_numbered() -> None:
+    with pytest.raises(ValueError, match="no 5") as raised:
+        Parallel(batch_size=4, pre_dispatch="all")(delayed(calls.fail_at)(i, 5) for i in range(8))
+    assert "allcores: it was task 5 of the call of Parallel" in raised.value.__notes__
+    with pytest.raises(calls.DoesNotUnpickle):
+        Parallel()(delayed(calls.raise_odd)() for _ in range(3))
+
+
+def test_a_time_limit_ends_the_call_and_what_runs() -> None:
+    with pytest.raises(multiprocessing.TimeoutError):
+        Parallel(timeout=0.2)(delayed(calls.hang)() for _ in range(4))
+    assert Parallel()(delayed(calls.double)(i) for i in range(4)) == [0, 2, 4, 6]
+
+
+def test_large_arrays_are_shared_and_read_only() -> None:
+    array = numpy.arange(500_000.0)
+    total = float(array.sum())
+    assert Parallel()(delayed(calls.look)(array) for _ in range(3)) == [("memmap", False, total)] * 3
+    with pytest.raises(ValueError, match="read-only"):
+        Parallel()(delayed(calls.add_one)(array, 0) for _ in range(2))
+    assert Parallel(max_nbytes=None)(delayed(calls.look)(array) for _ in range(2)) == [("ndarray", True, total)] * 2
+    [result, _] = Parallel()(delayed(calls.part)(array) for _ in range(2))
+    assert type(result) is numpy.ndarray and list(result) == [2, 3, 4]
+    fortran = numpy.asfortranarray(array.reshape(1000, 500))
+    for each in (fortran, fortran[::2], fortran.T, fortran[:0]):
+        assert Parallel(max_nbytes=1)(delayed(calls.look)(each) for _ in range(2))[0][2] == float(each.sum())
+
+
+def test_shared_arrays_can_be_written_to_where_that_is_asked_for() -> None:
+    array = numpy.zeros(1000)
+    assert sorted(Parallel(max_nbytes=1, mmap_mode="r+")(delayed(calls.add_one)(array, 0) for _ in range(4))) == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert Parallel(max_nbytes=1, mmap_mode="c")(delayed(calls.add_one)(array, 0) for _ in range(4)) == [1, 1, 1, 1]
+    assert array[0] == 0
+
+
+def test_files_that_are_mapped_stay_files(tmp_path: Path) -> None:
+    mapped = numpy.memmap(tmp_path / "numbers", float, "w+", 0, (100, 4))
+    Parallel()(delayed(calls.add_one_to_row)(mapped[::2, 1:3], row) for row in range(50))
+    assert mapped.sum() == 100
+
+
+@pytest.mark.parametrize("options", [{"timeout": 3}, {"no_such": 1}])
+def test_what_is_no_option_is_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        joblib.parallel_config("allcores", **options)
+
+
+def test_options_of_workers() -> None:
+    with joblib.parallel_config(
+        "allcores", n_jobs=2, inner_max_num_threads=3, initializer=calls.prepare, initargs=(7,)
+    ):
+        assert Parallel()(delayed(calls.environment)("OMP_NUM_THREADS") for _ in range(2)) == [["3"], ["3"]]
+        assert Parallel()(delayed(calls.prepared)() for _ in range(2)) == [[7], [7]]
+
+
+def test_idle_workers_end() -> None:
+    with joblib.parallel_config("allcores", n_jobs=2, idle_worker_timeout=0.05):
+        first = Parallel()(delayed(calls.pid)() for _ in range(2))
+        until = time.monotonic() + PATIENCE_S
+        while any(Path(f"/proc/{each}").exists() for each in first):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert not set(Parallel()(delayed(calls.pid)() for _ in range(2))) & set(first)
+
+
+def test_filters_of_warnings_reach_workers() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        with pytest.raises(UserWarning, match="a word"):
+            Parallel()(delayed(calls.warn)() for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert Parallel()(delayed(calls.warn)() for _ in range(2)) == ["warned"] * 2
+
+
+def test_the_configuration_of_scikit_learn_reaches_workers() -> None:
+    sklearn: Any = pytest.importorskip("sklearn")
+    with sklearn.config_context(assume_finite=True):
+        assert Parallel()(delayed(calls.settings)() for _ in range(4)) == [True] * 4
+        held = Parallel(return_as="generator")(delayed(calls.settings)() for _ in range(40))
+    assert list(held) == [True] * 40
+    assert Parallel()(delayed(calls.settings)() for _ in range(4)) == [False] * 4
+
+
+@pytest.mark.parametrize("backend", [None, "allcores", "threading"])
+def test_calls_in_calls(backend: str | None) -> None:
+    assert Parallel()(delayed(calls.inner)(3, backend) for _ in range(3)) == [[0, 2, 4]] * 3
+
+
+def test_an_input_that_makes_calls_of_its_own() -> None:
+    """joblib reads the input where results are told of: the pool must go on meanwhile."""
+
+    def tasks() -> Iterator[Any]:
+        for i in range(12):
+            [value] = Parallel(n_jobs=2)(delayed(calls.double)(i) for _ in range(1))
+            yield delayed(calls.double)(value)
+
+    assert Parallel()(tasks()) == [4 * i for i in range(12)]
+
+
+def test_calls_in_threads_share_the_workers() -> None:
+    found: dict[int, set[int]] = {}
+
+    def work(number: int) -> None:
+        with joblib.parallel_config("allcores", n_jobs=2):
+            found[number] = set(Parallel()(delayed(calls.pid)(i) for i in range(60)))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert len(found) == 4
+    assert len(set().union(*found.values())) <= 2
+
+
+def test_one_parallel_object_many_times() -> None:
+    with Parallel() as parallel:
+        for n in range(5):
+            assert parallel(delayed(calls.double)(i) for i in range(n)) == [2 * i for i in range(n)]
+
+
+def test_large_results() -> None:
+    sizes = [numpy.ones(3_000_000) for _ in range(1)]
+    results = Parallel()(delayed(calls.double)(sizes[0]) for _ in range(3))
+    assert [float(each.sum()) for each in results] == [6_000_000.0] * 3
