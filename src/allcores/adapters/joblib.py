@@ -27,12 +27,18 @@ from typing import Any
 
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBackend, get_active_backend
+from joblib.parallel import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    get_active_backend,
+)
 
 from allcores.adapters import joblib_pools
 from allcores.adapters.joblib_pools import Lease, Wanted
 from allcores.adapters.joblib_tasks import Around, Packed, packable, run
-from allcores.errors import UsageError, WorkerLost
+from allcores.errors import NotPicklable, TaskExited, UsageError, WorkerLost
 from allcores.scheduler.map_state import call_text
 from allcores.system.cores import core_budget
 
@@ -138,6 +144,13 @@ class _Batch:
         self.plain = plain
         self.used: list[object] = []
 
+    def named_by(self, is_right: Callable[[Any], bool], tasks: list[Any]) -> str:
+        """The first task that is not right, in words."""
+        number = next((number for number, task in enumerate(tasks) if not is_right(task)), 0)
+        function, arguments, keywords = tasks[number]
+        text = call_text(_name(function), arguments, keywords)
+        return f"Task {self.first + number} of this call of Parallel, {text},"
+
     def words(self) -> str:
         """The tasks by number, and the calls, for messages."""
         texts = [call_text(_name(function), arguments, keywords) for function, arguments, keywords in self._ends]
@@ -147,11 +160,32 @@ class _Batch:
         return f"one of the tasks {self.first} to {last} of this call of Parallel, {texts[0]} to {texts[1]},"
 
 
+def _packed(tasks: list[Any], nested: Any, own: Any, batch: _Batch) -> Packed:
+    # Older backends do not tell the number of jobs.
+    backend, n_jobs = nested if isinstance(nested, tuple) else (nested, None)
+    around = _Nested(backend, n_jobs)
+    try:
+        return Packed.of((packable(tasks), around), own)
+    except Exception as error:
+        raise NotPicklable(
+            f"{batch.named_by(_is_picklable, tasks)} cannot be pickled, so the task to send to a worker "
+            f"cannot be made: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _is_picklable(task: Any) -> bool:
+    try:
+        Packed.of(task)
+    except Exception:
+        return False
+    return True
+
+
 def _name(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
 
 
-class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
+class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """The backend "allcores" of joblib; `register` makes it known.
 
     Options, to be given to `joblib.parallel_config` or `joblib.Parallel`:
@@ -165,7 +199,7 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
 
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
-    default_n_jobs = -1
+    _effective_batch_size: int
 
     def __init__(
         self, nesting_level: int | None = None, inner_max_num_threads: int | None = None, **backend_kwargs: Any
@@ -177,14 +211,14 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
     def _reset(self) -> None:
         self.parallel: Any = None
         self._in_use = False
-        self._lease: Lease | None = None
+        self._workers: Lease | None = None
         self._calls: _Calls | None = None
         self._end: Callable[[], object] | None = None
         self._arrays: Any = None
         self._sklearn: dict[str, Any] | None = None
         self._batches: dict[Future[Any], _Batch] = {}
         self._begun = 0
-        self._size = 1
+        self.reset_batch_stats()
         #: seconds and bytes of a task, as measured
         self._task_s: float | None = None
         self._task_bytes = 0.0
@@ -248,12 +282,16 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
             {name: own[name] for name in _OF_POOLS if name in own},
         )
         idle_s = own.get("idle_worker_timeout")
-        self._lease = lease = Lease(wanted, IDLE_S if idle_s is None else float(idle_s))
+        self._workers = lease = Lease(wanted, IDLE_S if idle_s is None else float(idle_s))
         self._calls = calls = _Calls()
+
+        folders: list[Any] = []
 
         def end() -> None:
             calls.close()
             lease.close()
+            for each in folders:
+                each.close()
 
         self._end = weakref.finalize(self, end)
         self._end.atexit = False
@@ -262,7 +300,9 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
 
             if joblib_arrays.available():
                 least, mode = options.get("max_nbytes"), options.get("mmap_mode")
-                self._arrays = joblib_arrays.SharedArrays(least, mode, calls.number)
+                place = joblib_arrays.place_of(options.get("temp_folder"), calls.number)
+                folders.append(place)
+                self._arrays = joblib_arrays.SharedArrays(least, mode, place)
 
     def _variables(self, n_jobs: int) -> dict[str, str]:
         """Limits on the threads of libraries in workers: what was asked for, what is set, or a share of the cores."""
@@ -291,12 +331,11 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
         calls = self._calls
         future: Future[Any]
         try:
-            assert self._lease is not None and calls is not None
+            assert self._workers is not None and calls is not None
             own = self._arrays.ways(batch.used) if self._arrays is not None else None
-            backend, jobs = self.get_nested_backend()
-            packed = Packed.of((packable(tasks), _Nested(backend, jobs)), own)
+            packed = _packed(tasks, self.get_nested_backend(), own, batch)
             self._task_bytes = max(packed.size / batch.count, self._task_bytes * 0.9)
-            future = self._lease.pool.submit(run, packed, Around(batch.first, self._sklearn))
+            future = self._workers.pool.submit(run, packed, Around(batch.first, self._sklearn))
         except Exception as error:
             future = Future()
             future.set_exception(error)
@@ -318,6 +357,11 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
             if batch is None:
                 raise
             raise _lost(error, batch) from None
+        except TaskExited as error:
+            if error.__cause__ is None:
+                raise
+            # As joblib has it: a task may end its caller.
+            raise error.__cause__ from None
         if batch is None:
             return results
         self._task_s = seconds / batch.count
@@ -328,15 +372,17 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
         if self._task_s is not None:
             most = max(1, min(MOST_TASKS, int(MOST_BYTES / max(self._task_bytes, 1.0))))
             wanted = int(BATCH_S / max(self._task_s, 1e-9))
-            self._size = max(1, min(wanted, most, self._size * GROWTH))
+            self._effective_batch_size = max(1, min(wanted, most, self._effective_batch_size * GROWTH))
             self._task_s = None
-        return self._size
+        return self._effective_batch_size
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """End what runs of this call, and nothing else."""
         for future in list(self._batches):
             future.cancel()
         self._batches.clear()
+        if ensure_ready and self._workers is not None:
+            self._workers = self._workers.again()
 
     def terminate(self) -> None:
         """The call, or block of calls, is over: workers wait for the next one."""
@@ -345,8 +391,9 @@ class AllcoresBackend(ParallelBackendBase):  # type: ignore[misc]
             end()
         if self._arrays is not None:
             self._arrays.close()
-        self._arrays = self._calls = self._lease = None
+        self._arrays = self._calls = self._workers = None
         self._batches.clear()
+        self.reset_batch_stats()
         self._in_use = False
 
 

@@ -8,8 +8,11 @@ same for all tasks of a call, and another for each call.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import shutil
+import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -21,13 +24,76 @@ from allcores.system import posix, procfs
 
 #: Files of a call that are open at once, at most: what finds no room travels with its task.
 MOST_FILES = 128
+#: how the folders of calls begin
+OWN_FOLDER = "allcores-joblib-"
+
+
+class InMemory:
+    """Files that have no name.
+
+    Args:
+        thread: The number, in the system, of the thread through which other processes open them.
+    """
+
+    def __init__(self, thread: int) -> None:
+        self._folder = procfs.descriptors_folder(thread)
+
+    def file(self) -> tuple[int, str | None]:
+        """The descriptor of a new file, and no path: it is gone with the descriptor. Raises OSError."""
+        if not os.path.isdir(self._folder):
+            raise OSError("the thread is gone")
+        return posix.anonymous_file("joblib", 0), None
+
+    def path(self, descriptor: int) -> str:
+        """By which workers open it."""
+        return f"{self._folder}/{descriptor}"
+
+    def close(self) -> None:
+        """There is nothing to do."""
+
+
+class InFolder:
+    """Files in a folder of their own, in one that the program has named. Removed by `close`.
+
+    Args:
+        folder: The one that was named; it is made.
+    """
+
+    def __init__(self, folder: str) -> None:
+        os.makedirs(folder, exist_ok=True)
+        self._folder = tempfile.mkdtemp(prefix=OWN_FOLDER, dir=folder)
+        self._paths: dict[int, str] = {}
+
+    def file(self) -> tuple[int, str | None]:
+        """The descriptor of a new file, and its path. Raises OSError."""
+        descriptor, path = tempfile.mkstemp(dir=self._folder)
+        self._paths[descriptor] = path
+        return descriptor, path
+
+    def path(self, descriptor: int) -> str:
+        """By which workers open it."""
+        return self._paths[descriptor]
+
+    def close(self) -> None:
+        """Remove the folder, and what is in it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def place_of(folder: Any, thread: int) -> InMemory | InFolder:
+    """Where the arrays of a call lie: in a folder, if one was named.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    return InMemory(thread) if folder is None else InFolder(os.fspath(folder))
 
 
 class SharedFile:
-    """A copy of an array in memory that has no name; gone once nobody refers to it."""
+    """A copy of an array that all tasks map; gone once nobody refers to it."""
 
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self.descriptor = posix.anonymous_file("joblib", 0)
+    def __init__(self, array: np.ndarray[Any, Any], place: InMemory | InFolder) -> None:
+        self.descriptor, name = place.file()
+        self.path = place.path(self.descriptor)
         try:
             # Taken now: a lack of memory is an error here, and no SIGBUS later.
             os.posix_fallocate(self.descriptor, 0, array.nbytes)
@@ -38,10 +104,17 @@ class SharedFile:
                 copy[...] = array
                 del copy
         except BaseException:
-            os.close(self.descriptor)
+            _drop(self.descriptor, name)
             raise
-        self._finalizer = weakref.finalize(self, os.close, self.descriptor)
+        self._finalizer = weakref.finalize(self, _drop, self.descriptor, name)
         self._finalizer.atexit = False
+
+
+def _drop(descriptor: int, name: str | None) -> None:
+    os.close(descriptor)
+    if name is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
 
 
 class SharedArrays:
@@ -50,14 +123,14 @@ class SharedArrays:
     Args:
         least: Arrays of more bytes than this are shared; None: none is.
         mode: How tasks map them: "r", "r+", "w+" or "c"; None: none is shared.
-        thread: The number, in the system, of the thread through which workers open them.
+        place: Where they lie.
     """
 
-    def __init__(self, least: int | None, mode: str | None, thread: int) -> None:
+    def __init__(self, least: int | None, mode: str | None, place: InMemory | InFolder) -> None:
         self._least = None if mode is None else least
         # "w+" would make an empty file of it.
         self._mode = "r+" if mode == "w+" else mode
-        self._folder = procfs.descriptors_folder(thread)
+        self._place = place
         self._lock = threading.Lock()
         self._known: dict[int, tuple[weakref.ref[Any], SharedFile]] = {}
         self._open: weakref.WeakSet[SharedFile] = weakref.WeakSet()
@@ -77,8 +150,7 @@ class SharedArrays:
                 shared = self._shared(array)
                 if shared is not None:
                     used.append(shared)
-                    path = f"{self._folder}/{shared.descriptor}"
-                    return open_file, (path, array.dtype, self._mode, 0, array.shape, shared.order, None)
+                    return open_file, (shared.path, array.dtype, self._mode, 0, array.shape, shared.order, None)
             return _plain(array)
 
         return {np.ndarray: reduce_array, np.memmap: reduce_array}
@@ -88,10 +160,10 @@ class SharedArrays:
             known = self._known.get(id(array))
             if known is not None and known[0]() is array:
                 return known[1]
-            if len(self._open) >= MOST_FILES or not os.path.isdir(self._folder):
+            if len(self._open) >= MOST_FILES:
                 return None
             try:
-                shared = SharedFile(array)
+                shared = SharedFile(array, self._place)
             except OSError:
                 return None
             self._open.add(shared)
@@ -180,9 +252,9 @@ def open_file(
 def _back(array: Any) -> Any:
     """A result: what lies in a file of the call's own is gone with the call, so it is copied."""
     found = _file_of(array)
-    if found is not None and not procfs.is_descriptor(found[1][0]):
-        return found
-    return _plain(array)
+    if found is None or procfs.is_descriptor(found[1][0]) or f"/{OWN_FOLDER}" in found[1][0]:
+        return _plain(array)
+    return found
 
 
 #: how results are pickled

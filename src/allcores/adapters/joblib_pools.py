@@ -62,6 +62,7 @@ class Lease:
     """
 
     def __init__(self, wanted: Wanted, idle_s: float) -> None:
+        self._wanted, self._idle_s = wanted, idle_s
         with _making:
             found = self._found(wanted)
             self._warm: _Warm | None = found
@@ -87,6 +88,12 @@ class Lease:
             with _lock:
                 _pools.append(found)
         return found
+
+    def again(self) -> Lease:
+        """Another one of the same kind in its place."""
+        other = Lease(self._wanted, self._idle_s)
+        self.close()
+        return other
 
     def close(self) -> None:
         """Give it back. Any number of times, on any thread."""
