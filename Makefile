@@ -10,13 +10,14 @@ export PYTHON
 # an advertisement that every build would print
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help demo web chat test quick lint check coverage format bench docs clean
+.PHONY: help demo web chat test exams quick lint check coverage format bench docs clean
 
 help:
 	@echo "make demo      measure modules of the standard library on all cores; says how long, about a minute (ARGS=--whole: every one)"
 	@echo "make web       heavy work behind a web page: four tasks, a console, live progress; prints its address (Ctrl-C ends it)"
 	@echo "make chat      a small chatbot in the browser, on a warm pool; prints its address (Ctrl-C ends it)"
 	@echo "make test      the test suite, in several processes (ARGS='-k name' to choose, ARGS='-n 0' for one process)"
+	@echo "make exams     other libraries' own tests, asked of our drop-ins, with each start method: some minutes"
 	@echo "make quick     its quick part, in less than a minute: after each change"
 	@echo "make lint      ruff, mypy --strict, and the site built strictly"
 	@echo "make check     make lint, and the tests of the docs, whose examples are run"
@@ -41,6 +42,10 @@ chat:
 test:
 	@.ci/venv $(VENV) dev
 	@$(RUN) -m pytest -n auto --dist worksteal --ignore tests/docs $(ARGS)
+
+exams:
+	@.ci/venv $(VENV) dev
+	@ALLCORES_EXAMS=1 $(RUN) -m pytest -n auto --dist worksteal tests/exams $(ARGS)
 
 quick:
 	@.ci/venv $(VENV) dev

@@ -81,9 +81,14 @@ if TYPE_CHECKING:
     from allcores.system.cores import Budget, core_budget
     from allcores.timeline import Timeline
 
+    def patch(*, summary: bool = True, report: Any = None) -> Any:
+        """See `allcores.adapters.patching.patch`."""
+
+
 __version__ = "0.1.0"
 
 _HOMES = {
+    "adapters.patching": ("patch",),
     "advisor.advice": ("Advice",),
     "advisor.advise": ("advise",),
     "advisor.tuning.tune": ("tune",),
@@ -224,6 +229,7 @@ __all__ = [
     "map",
     "metrics",
     "outcomes",
+    "patch",
     "reduce",
     "run",
     "slices",

@@ -1,4 +1,4 @@
-"""Runs one test of another library's suite in a process of its own, with a time limit, and looks what it leaves behind."""
+"""Runs one test of another library's suite in a process of its own, in bounded time, and looks what that leaves."""
 
 from __future__ import annotations
 

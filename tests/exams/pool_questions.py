@@ -16,7 +16,7 @@ from test import _test_multiprocessing as cpython
 #: in the environment of the test's process
 START_METHOD = "ALLCORES_EXAM_START_METHOD"
 
-cpython.install_tests_in_module_dict(globals(), os.environ.get(START_METHOD, "spawn"))  # type: ignore[attr-defined]
+cpython.install_tests_in_module_dict(globals(), os.environ.get(START_METHOD, "spawn"))
 
 #: class, and the names of its tests that are about Pool; None: all are
 CASES: dict[str, set[str] | None] = {
@@ -51,7 +51,7 @@ def stand_in(start_method: str) -> Any:
     from allcores.adapters.multiprocessing import Pool
 
     multiprocessing.set_start_method(start_method, force=True)
-    multiprocessing.Pool = Pool  # type: ignore[assignment, misc]
+    multiprocessing.Pool = Pool  # type: ignore[assignment]
     return Pool
 
 
@@ -76,8 +76,8 @@ def main(name: str) -> None:
     import multiprocessing.pool
     import multiprocessing.util
     import unittest
-    from test.support import script_helper
 
+    from test.support import script_helper
     from tests.exams.isolated import run_one
 
     start_method = os.environ[START_METHOD]

@@ -103,7 +103,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "shared_memory",
         "transport",
     },
+    "adapters.patching": WORDS | {"pool", "scheduler.state", "timeline"},
     "compat": {"adapters.multiprocessing"},
+    "patch": {"adapters.patching"},
     # faces
     "web": WORDS | {"", "jobs", "monitoring", "progress", "timeline", "cli.output"},
     "cli": WORDS

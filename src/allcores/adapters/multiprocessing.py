@@ -24,6 +24,8 @@ from allcores.pool.pool import Pool as Engine
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
+    from allcores.pool.notifier import Observer
+
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
 
 
@@ -45,6 +47,9 @@ class Pool:
         ValueError: For numbers that make no sense.
         TypeError: The initializer cannot be called.
     """
+
+    #: of its engine, for classes that are derived from it
+    _observers: tuple[Observer, ...] = ()
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class Pool:
             setup=WorkerStart(initializer, tuple(initargs)),
             start_method=method,
             limits=Limits(items_per_worker=maxtasksperchild, grace_s=0.0, setup_s=FOREVER_S),
-            observers=(workers,),
+            observers=(workers, *self._observers),
             name="multiprocessing",
         )
         #: programs read it

@@ -41,6 +41,8 @@ from allcores.transport.references import OpenFiles
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
+    from allcores.pool.notifier import Observer
+
 R = TypeVar("R")
 
 #: what of each executor has to end before the interpreter does
@@ -254,6 +256,9 @@ class Executor(BaseExecutor):
         max_tasks_per_child: A worker is replaced after that many calls; not with "fork".
     """
 
+    #: of its pool, for classes that are derived from it
+    _observers: tuple[Observer, ...] = ()
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -280,6 +285,7 @@ class Executor(BaseExecutor):
             setup=_Initialize(initializer, initargs) if initializer is not None else None,
             start_method=method,
             limits=Limits(items_per_worker=max_tasks_per_child),
+            observers=self._observers,
             name="executor",
         )
         # At exit the futures come first, then the pool: see _at_exit.
