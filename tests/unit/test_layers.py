@@ -149,8 +149,8 @@ HOMES = {
     "prometheus_client": {"monitoring.prometheus"},
     "opentelemetry": {"monitoring.opentelemetry"},
     "numpy": {"slices.array_file", "shared_memory.arrays", "frames.pandas_groups", "adapters.joblib_arrays"},
-    "pandas": {"frames.pandas_groups"},
-    "polars": {"frames.polars_groups"},
+    "pandas": {"adapters.pandas", "frames.pandas_groups"},
+    "polars": {"adapters.polars", "frames.polars_groups"},
     "h5py": {"slices.hdf5_file"},
     "pyarrow": {"slices.parquet_file", "sinks.parquet", "sources.parquet"},
     "sqlalchemy": {"sources.sql", "jobs"},
@@ -164,7 +164,7 @@ HOMES = {
     "zstandard": {"sources.compression"},
     # other libraries' ways, beside which ours is measured
     "joblib": {"adapters.joblib", "nlp.compare.ways"},
-    "datasets": {"nlp.compare.ways"},
+    "datasets": {"adapters.datasets", "nlp.compare.ways"},
     "distributed": {"adapters.dask_cluster"},
     "ray": {"adapters.ray_cluster"},
     # what a program has of its own behind ours

@@ -56,9 +56,13 @@ MOST_BYTES = 4 << 20
 IDLE_S = 300.0
 
 
-def register() -> None:
-    """Tell joblib of the backend "allcores". As often as you like; the default backend stays what it is."""
-    joblib.register_parallel_backend("allcores", AllcoresBackend)
+def register(make_default: bool = False) -> None:
+    """Tell joblib of the backend "allcores". As often as you like.
+
+    Args:
+        make_default: `Parallel` uses it where no backend is named. Otherwise the default stays what it is.
+    """
+    joblib.register_parallel_backend("allcores", AllcoresBackend, make_default=make_default)
 
 
 def close() -> None:

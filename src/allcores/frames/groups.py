@@ -54,15 +54,12 @@ def apply(
     function, _, _ = arguments.combined(caller, function, "one", (), (), constants)
     results: list[Any] = [None] * len(grouped.groups)
     failed: set[int] = set()
-    with _pool(pool, workers) as place:
-        if grouped.has_threads and is_forked(place):
-            raise NotSupported(
-                "polars cannot be used in workers with start_method='fork': its threads are not forked along, and it "
-                "would wait for them. Pool() without start_method works."
-            )
+    with pool_for(pool, workers) as place:
+        if grouped.has_threads:
+            check_threads(place)
         if results:
             order = _largest_first(grouped.groups)
-            call = GroupCall(_shared(place, grouped.shareable()), grouped.cut, function)
+            call = GroupCall(shared(place, grouped.shareable()), grouped.cut, function)
             with place.outcomes(call, [grouped.groups[number] for number in order], **options) as outcomes:
                 for outcome in outcomes:
                     if outcome.ok:
@@ -74,12 +71,22 @@ def apply(
     return grouped.joined(results, failed)
 
 
+def check_threads(pool: Pool) -> None:
+    """Refuse forked workers for polars. Raises NotSupported."""
+    if is_forked(pool):
+        raise NotSupported(
+            "polars cannot be used in workers with start_method='fork': its threads are not forked along, and it "
+            "would wait for them. Pool() without start_method works."
+        )
+
+
 def _largest_first(groups: list[Group]) -> list[int]:
     """A large group that begins last would leave all workers but one without work at the end."""
     return sorted(range(len(groups)), key=lambda number: groups[number].start - groups[number].stop)
 
 
-def _shared(pool: Pool, frame: Any) -> Any:
+def shared(pool: Pool, frame: Any) -> Any:
+    """A frame in memory that all workers of a pool have; the frame itself where there is none."""
     try:
         return pool.share(frame)
     except NotSupported:
@@ -88,7 +95,8 @@ def _shared(pool: Pool, frame: Any) -> Any:
 
 
 @contextmanager
-def _pool(pool: Pool | None, workers: int | None) -> Iterator[Pool]:
+def pool_for(pool: Pool | None, workers: int | None) -> Iterator[Pool]:
+    """The pool that was given, or that of the module, of so many workers. Raises UsageError for both."""
     if pool is None:
         with using(workers) as shared:
             yield shared

@@ -1,0 +1,225 @@
+"""`DataFrame.apply` and `groupby(...).apply` on all cores: the result is pandas' own.
+
+    from allcores.adapters import pandas as allcores_pandas
+    allcores_pandas.apply(frame, function, axis=1)
+
+Workers call the function, on rows as pandas itself makes them. In the end pandas applies a function that returns what
+they found, so that it alone decides what index, columns and types the result has.
+
+    frame ──► shared memory ◄── worker: pandas applies the function to rows 512 to 767
+                                                │
+    result ◄── pandas applies `found.pop` ◄─────┘
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas
+
+from allcores.adapters.frame_parts import Part, PartCall, parts
+from allcores.errors import UsageError
+from allcores.frames import groups
+from allcores.system.tracebacks import hiding
+from allcores.transport.exceptions import add_note
+
+if TYPE_CHECKING:
+    from allcores.pool.pool import Pool
+
+__all__ = ["apply"]
+
+_AXES = {0: 0, "index": 0, 1: 1, "columns": 1}
+
+
+@hiding
+def apply(
+    frame: Any,
+    function: Any,
+    axis: int | str = 0,
+    *,
+    raw: bool = False,
+    result_type: str | None = None,
+    args: tuple[Any, ...] = (),
+    pool: Pool | None = None,
+    workers: int | None = None,
+    timeout: float | None = None,
+    progress: bool | str = False,
+    **keywords: Any,
+) -> Any:
+    """What `frame.apply(function, ...)` returns, with the function called in workers.
+
+    Names and lists of functions ("sum"), which pandas computes itself, are left to it, as are frames without rows.
+    The function gets a row, a column, a value or a group as pandas makes it; where it writes into it, nobody else sees
+    that. Safe from any thread.
+
+    Args:
+        frame: A `DataFrame`, a `Series`, or what `groupby` returned.
+        function: As pandas documents it for `apply`.
+        axis: Of a `DataFrame`: 0 or "index" for columns, 1 or "columns" for rows.
+        raw: Of a `DataFrame`: the function gets arrays.
+        result_type: Of a `DataFrame`, with `axis=1`: "expand", "reduce" or "broadcast".
+        args: Further arguments by place.
+        pool: The pool that does it; None for the one behind `allcores.map`.
+        workers: Without `pool`, so many.
+        timeout: Seconds that one part may take: some hundred rows at most, a column, or a group.
+        progress: True shows a progress bar, and a text stands before it.
+        **keywords: Keyword arguments for the function.
+
+    Returns:
+        What pandas returns.
+
+    Raises:
+        UsageError: For anything else than those, and options that do not go together.
+        Exception: What the function raised, with a note that names the row, column or group.
+    """
+    if not isinstance(frame, pandas.DataFrame | pandas.Series) and not _is_grouped(frame):
+        raise UsageError(
+            f"apply takes a DataFrame, a Series or a groupby of pandas, and this is a {type(frame).__module__}."
+            f"{type(frame).__qualname__}."
+        )
+    if not isinstance(frame, pandas.DataFrame) and (raw or result_type is not None or axis not in (0, "index")):
+        raise UsageError("axis=1, raw= and result_type= are for a DataFrame.")
+    if not callable(function):
+        return _of_pandas(frame, function, axis, raw, result_type, args, keywords)
+    options = {"timeout": timeout, "progress": progress}
+    with groups.pool_for(pool, workers) as place:
+        if _is_grouped(frame):
+            return _of_groups(place, frame, function, args, keywords, options)
+        number = _AXES.get(axis)
+        kind = isinstance(getattr(frame, "dtype", None), pandas.CategoricalDtype)
+        # Of categories pandas calls the function for each, and not for each row.
+        if number is None or not len(frame) or not frame.size or kind:
+            return _of_pandas(frame, function, axis, raw, result_type, args, keywords)
+        found = _results(place, frame, function, number, raw, args, keywords, options)
+    give = _replay(found)
+    if isinstance(frame, pandas.Series):
+        return frame.apply(lambda _: give())
+    if number == 1 and not raw and result_type != "broadcast":
+        # pandas looks at no column here, and to make rows of all of them would take long.
+        frame = pandas.DataFrame({"row": 0}, index=frame.index)
+    return frame.apply(lambda _: give(), axis=number, raw=raw, result_type=result_type)
+
+
+def _is_grouped(frame: Any) -> bool:
+    return isinstance(frame, pandas.api.typing.DataFrameGroupBy | pandas.api.typing.SeriesGroupBy)
+
+
+def _of_pandas(
+    frame: Any, function: Any, axis: Any, raw: bool, result_type: Any, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> Any:
+    if isinstance(frame, pandas.DataFrame):
+        return frame.apply(function, axis=axis, raw=raw, result_type=result_type, args=args, **keywords)
+    if isinstance(frame, pandas.Series):
+        return frame.apply(function, args=args, **keywords)
+    return frame.apply(function, *args, **keywords)
+
+
+def _replay(found: list[Any]) -> Callable[[], Any]:
+    """Gives what was found, one after the other."""
+    results: Iterator[Any] = iter(found)
+    return lambda: next(results)
+
+
+def _results(
+    place: Pool,
+    frame: Any,
+    function: Callable[..., Any],
+    axis: int,
+    raw: bool,
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
+    options: dict[str, Any],
+) -> list[Any]:
+    """What the function returned for each row, column or value, in order."""
+    rows = isinstance(frame, pandas.Series) or axis == 1
+    work = PartWork(function, axis, raw, args, keywords)
+    length = len(frame) if rows else frame.shape[1]
+    items = parts(length, place.workers, "rows") if rows else parts(length, place.workers, "columns", 1)
+    call = PartCall(groups.shared(place, frame), work, function)
+    return [value for values in place.imap(call, items, **options) for value in values]
+
+
+class PartWork:
+    """Has pandas call a function in a worker. Arguments: see `apply`."""
+
+    def __init__(
+        self, function: Callable[..., Any], axis: int, raw: bool, args: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
+        self._function = function
+        self._axis = axis
+        self._raw = raw
+        self._args = args
+        self._keywords = keywords
+
+    def __call__(self, frame: Any, part: Part) -> list[Any]:
+        """What the function returns for each row, column or value of a part."""
+        found: list[Any] = []
+
+        def call(each: Any) -> int:
+            try:
+                value = self._function(each, *self._args, **self._keywords)
+            except Exception as error:
+                add_note(error, f"allcores: it was {part.what[:-1]} {part.start + len(found)}")
+                raise
+            # pandas has one row for all, whose values it replaces.
+            found.append(value.copy() if isinstance(value, pandas.Series) or value is each else value)
+            return 0
+
+        if isinstance(frame, pandas.Series):
+            frame.iloc[part.start : part.stop].apply(call)
+        elif self._axis == 1:
+            frame.iloc[part.start : part.stop].apply(call, axis=1, raw=self._raw)
+        else:
+            frame.iloc[:, part.start : part.stop].apply(call, axis=0, raw=self._raw)
+        return found
+
+
+class _Group:
+    """A group as pandas made it, with its name."""
+
+    def __init__(self, frame: Any, name: Any) -> None:
+        self.frame = frame
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"group {self.name!r}"
+
+
+class _GroupCall:
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        self._function = function
+        self._args = args
+        self._keywords = keywords
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, *arguments: Any) -> Any:
+        *_, group = arguments
+        # As pandas does it: there may be a column of that name.
+        object.__setattr__(group.frame, "name", group.name)
+        return self._function(group.frame, *self._args, **self._keywords)
+
+
+def _of_groups(
+    place: Pool,
+    grouped: Any,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
+    options: dict[str, Any],
+) -> Any:
+    made: list[_Group] = []
+
+    def note(frame: Any) -> None:
+        made.append(_Group(frame, frame.name))
+
+    # pandas says which groups there are, and what a function gets of them.
+    grouped.apply(note)
+    if not made:
+        return grouped.apply(function, *args, **keywords)
+    give = _replay(place.map(_GroupCall(function, args, keywords), made, **options))
+    with warnings.catch_warnings():
+        # What there is to say of the groups was said above.
+        warnings.simplefilter("ignore")
+        return grouped.apply(lambda _: give())
