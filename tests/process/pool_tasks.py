@@ -45,3 +45,10 @@ def process_id(_: Any = None) -> int:
 
 def for_ever(_: Any = None) -> None:
     time.sleep(600)
+
+
+def pool_in_pool(count: int) -> list[int]:
+    from allcores.compat import Pool
+
+    with Pool(2) as pool:
+        return pool.map(square, range(count))

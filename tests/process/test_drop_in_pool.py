@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import pickle
 import threading
 from collections.abc import Iterator
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+from pathlib import Path
 
 import pytest
-from tests.process.pool_tasks import a_lambda, add, end_if_odd, fail_if_odd, for_ever, square
+from tests.process.pool_tasks import (
+    a_lambda,
+    add,
+    end_if_odd,
+    fail_if_odd,
+    fail_on,
+    for_ever,
+    pool_in_pool,
+    process_id,
+    square,
+)
+from tests.process.scripts import run
 
 import allcores
 from allcores.adapters.multiprocessing import Pool
@@ -123,3 +136,153 @@ def test_an_input_may_wait_for_results_of_its_own_items(pool: Pool) -> None:
         if seen % 10 == 0:
             room.release(10)
     assert seen == 300
+
+
+INHERITED = """
+import multiprocessing, sqlite3
+from allcores.compat import Pool
+
+context = multiprocessing.get_context("fork")
+lock, total = context.Lock(), context.Value("i", 0)
+database = sqlite3.connect(":memory:", check_same_thread=False)
+state = None
+
+class Shop:
+    def __init__(self, price):
+        self.price = price
+
+    def pay(self, count):
+        with lock:
+            total.value += count
+        return isinstance(self, Shop) and count * self.price
+
+    def pay_all(self, counts):
+        with Pool(2, context=context) as pool:
+            return pool.map(self.pay, counts)
+
+def begin(value):
+    global state
+    state = value
+
+def look(number):
+    with lock:
+        return state, database.execute("select 1").fetchone(), number
+
+def late_function(pool):
+    global late
+    def late(number):
+        return number + 1
+    late.__qualname__ = "late"
+    return pool.apply(late, (1,))
+
+with Pool(2, begin, ("begun",), context=context) as pool:
+    print(pool.map(look, [5]), type(pool.apply(Shop, (3,))) is Shop, late_function(pool))
+print(Shop(3).pay_all([1, 2]), total.value)
+"""
+
+
+def test_forked_workers_have_what_the_script_has(tmp_path: Path) -> None:
+    """As with the original: globals that cannot be pickled, methods of the script's classes, and what workers make."""
+    ended = run(INHERITED, tmp_path)
+    assert ended.out == "[('begun', (1,), 5)] True 2\n[3, 6] 3\n", ended.err
+    assert ended.err == ""
+
+
+def test_a_global_that_a_task_changes_is_not_spoken_of(tmp_path: Path) -> None:
+    script = """
+from allcores.compat import Pool
+count = 0
+def step(number):
+    global count
+    count += 1
+with Pool(1) as pool:
+    pool.map(step, range(3)), pool.apply(step, (1,)), list(pool.imap(step, range(3)))
+"""
+    ended = run(script, tmp_path)
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_ctrl_c_ends_a_map_at_once(tmp_path: Path) -> None:
+    script = """
+import _thread, threading, time
+from allcores.compat import Pool
+def wait(number):
+    time.sleep(600)
+with Pool(2) as pool:
+    pool.apply(abs, (1,))
+    threading.Timer(0.2, _thread.interrupt_main).start()
+    try:
+        pool.map(wait, range(4))
+    except KeyboardInterrupt:
+        print("interrupted")
+    print(pool.map(abs, [-1]))
+"""
+    ended = run(script, tmp_path)
+    assert ended.out == "interrupted\n[1]\n", ended.err
+
+
+def test_a_callback_that_raises_is_printed_and_the_pool_goes_on(tmp_path: Path) -> None:
+    script = """
+from allcores.compat import Pool
+told = []
+with Pool(1) as pool:
+    pool.apply_async(abs, (-1,), callback=lambda value: 1 / 0).wait(60)
+    pool.apply_async(abs, (-2,), callback=told.append).wait(60)
+    pool.close()
+    pool.join()
+print(told)
+"""
+    ended = run(script, tmp_path)
+    assert ended.out == "[2]\n"
+    assert "ZeroDivisionError" in ended.err
+
+
+def test_a_program_may_end_with_an_open_pool(tmp_path: Path) -> None:
+    script = """
+import time
+from allcores.compat import Pool
+pool = Pool(2)
+pool.imap(time.sleep, [600] * 4), pool.apply_async(time.sleep, (600,)), pool.map_async(time.sleep, [600])
+print(pool.apply_async(abs, (-1,)).ready())
+"""
+    ended = run(script, tmp_path)
+    assert (ended.code, ended.out) == (0, "False\n"), ended.err
+
+
+def test_an_initializer_that_raises_is_an_error() -> None:
+    with Pool(1, fail_on, (1, 1)) as pool:
+        with pytest.raises(allcores.SetupError):
+            pool.apply(square, (1,))
+        with pytest.raises(allcores.SetupError):
+            pool.map(square, [1])
+        with pytest.raises(allcores.SetupError):
+            next(pool.imap(square, [1]))
+
+
+def test_a_worker_is_replaced_after_so_many_tasks() -> None:
+    with Pool(1, maxtasksperchild=1) as pool:
+        assert len({pool.apply(process_id) for _ in range(3)}) == 3
+        # A chunk is a task.
+        assert len(set(pool.map(process_id, range(6), chunksize=3))) == 2
+
+
+def test_a_pool_in_a_worker() -> None:
+    with Pool(1) as pool:
+        assert pool.apply(pool_in_pool, (3,)) == [0, 1, 4]
+
+
+def test_what_makes_no_sense_is_refused_in_the_words_of_the_original() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Pool(0)
+    with pytest.raises(TypeError, match="initializer must be a callable"):
+        Pool(1, initializer=3)  # type: ignore[arg-type]
+    with Pool(1) as pool:
+        with pytest.raises(ValueError, match=r"Chunksize must be 1\+, not 0"):
+            pool.imap(square, [1], 0)
+        with pytest.raises(ValueError, match="still running"):
+            pool.join()
+        with pytest.raises(NotImplementedError, match="cannot be passed"):
+            pickle.dumps(pool)
+        with pytest.raises(TypeError):
+            next(pool.imap(square, 3))  # type: ignore[arg-type]
+    assert "state=TERMINATE pool_size=1" in repr(pool)

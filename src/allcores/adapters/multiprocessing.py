@@ -13,13 +13,18 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from allcores.adapters.pool_chunks import ChunkCall, chunks_of, flattened
+from allcores.adapters.pool_map_call import mapped
 from allcores.adapters.pool_maps import IMapIterator, PoolMap, failed
 from allcores.adapters.pool_results import AsyncResult, Callback, MapResult
 from allcores.adapters.pool_start import WorkerStart
 from allcores.adapters.pool_work import Work, Workers
+from allcores.backends.base import ChangesLost
 from allcores.errors import NotPicklable
 from allcores.limits import FOREVER_S, Limits
+from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
+from allcores.pool.pool import driver_of
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -27,6 +32,13 @@ if TYPE_CHECKING:
     from allcores.pool.notifier import Observer
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
+
+
+class Unnoticed(LostChanges):
+    """Nothing is said of globals that functions change in workers."""
+
+    def note(self, event: ChangesLost) -> None:
+        """Leave it at that."""
 
 
 class Pool:
@@ -76,6 +88,8 @@ class Pool:
             observers=(workers, *self._observers),
             name="multiprocessing",
         )
+        # A global that a worker changes is its own, as all programs for the original know.
+        driver_of(engine).lost_changes = Unnoticed()
         #: programs read it
         self._processes = engine.workers
         self._chunks_are_tasks = maxtasksperchild is not None
@@ -144,7 +158,7 @@ class Pool:
         Raises:
             Exception: What the first item in input order that failed has raised; after all have an outcome.
         """
-        return self._map(func, "one", iterable, chunksize).get()  # type: ignore[no-any-return]
+        return self._mapped(func, "one", iterable, chunksize)
 
     def map_async(
         self,
@@ -161,7 +175,7 @@ class Pool:
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[Any]:
         """Like `map`, for `func(*item)`."""
-        return self._map(func, "star", iterable, chunksize).get()  # type: ignore[no-any-return]
+        return self._mapped(func, "star", iterable, chunksize)
 
     def starmap_async(
         self,
@@ -173,6 +187,16 @@ class Pool:
     ) -> MapResult:
         """Like `map_async`, for `func(*item)`."""
         return self._map(func, "star", iterable, chunksize, callback, error_callback)
+
+    def _mapped(
+        self, func: Callable[..., Any], style: str, iterable: Iterable[Any], chunksize: int | None
+    ) -> list[Any]:
+        self._check_running()
+        items = iterable if type(iterable) is list else list(iterable)
+        if self._chunks_are_tasks:
+            part, parts = ChunkCall(func, style), chunks_of(items, chunksize, self._processes)
+            return flattened(mapped(self._work, part, "one", parts, 1))
+        return mapped(self._work, func, style, items, chunksize)
 
     def _map(
         self,
@@ -197,6 +221,9 @@ class Pool:
         result = MapResult(self._work, self, callback, error_callback)
         if trouble is not None:
             return failed(result, trouble)
+        if self._chunks_are_tasks:
+            items = chunks_of(items, chunksize, self._processes)
+            func, style, chunksize, result.joins = ChunkCall(func, style), "one", 1, True
         try:
             PoolMap(self._work, func, style, items, chunksize, result=result)
         except NotPicklable as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
+from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, ended
 from allcores.adapters.pool_work import Work
 from allcores.pool.call_future import CallFuture
@@ -139,6 +140,8 @@ class MapResult:
         self._value: Any = None
         self._error: BaseException | None = None
         self._settled = False
+        #: what comes are lists, to be joined to one
+        self.joins = False
         work.callbacks_due += 1
 
     def settle(self, value: Any, error: BaseException | None) -> None:
@@ -146,7 +149,7 @@ class MapResult:
         if self._settled:
             return
         self._settled = True
-        self._value, self._error = value, error
+        self._value, self._error = flattened(value) if self.joins and error is None else value, error
         if self._callbacks == (None, None):
             self._told.set()
             self._work.callback_done()

@@ -146,6 +146,11 @@ class Work:
                 self.feeder = start()
         self.feeder.wake()
 
+    def begun(self, made: OpenMap) -> None:
+        """A map that looks after itself has begun."""
+        with self._lock:
+            self.maps[made] = None
+
     def map_done(self, made: OpenMap) -> None:
         """It has an outcome for every item."""
         with self._lock:

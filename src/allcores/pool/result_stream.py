@@ -144,6 +144,9 @@ class Reader(Reading[R_co]):
     which drops the generator, ends the map at once.
     """
 
+    #: after Ctrl-C what runs is finished and handed over; False: it is raised at once
+    finishes = True
+
     def __init__(
         self,
         driver: Driver,
@@ -265,7 +268,7 @@ class Reader(Reading[R_co]):
                 driver.backend.step_back()
                 self._wait()
             except KeyboardInterrupt as interrupt:
-                if self._interrupted is not None:
+                if self._interrupted is not None or not self.finishes:
                     raise
                 self._interrupted = interrupt
                 self.stop()

@@ -12,7 +12,7 @@ import io
 import pickle
 
 from allcores.system import deferral
-from allcores.transport import inheritance, plain_results
+from allcores.transport import inheritance, main_names, plain_results
 from allcores.transport.reducers import reducers_for
 
 TYPE_CHECKING = False
@@ -99,6 +99,8 @@ def _cloud_pickler() -> Callable[..., pickle.Pickler]:
             return origins.wrapper(obj, made, wrappers.set_attributes)
         if kind is not FunctionType and not issubclass(kind, type):
             return by_value(self, obj)
+        if (names := main_names.this_thread.names) is not None and names.have(obj):
+            return obj.__qualname__
         if self.to_parent and (found := origins.reference(obj)) is not None:
             return found
         reduced = by_value(self, obj)
@@ -155,8 +157,8 @@ def dumps(
             if again is not None:
                 again()
             data = _dump_with(reducers, obj, collect)
-        # A reference to __main__ names this program's main module, which a worker does not have.
-        if _MAIN not in data:
+        # A reference to __main__ names this program's main module, which a worker does not have, unless it was forked.
+        if _MAIN not in data or ((names := main_names.this_thread.names) is not None and names.are_all()):
             return data
     except Exception as error:
         if deferral.raised_by_handler(error):

@@ -43,6 +43,7 @@ from allcores.shared_memory.parent_side import ParentMemory, block_bytes
 from allcores.system import caller, cores, deferral, poller, posix, procfs
 from allcores.system.clock import monotonic_ns
 from allcores.transport import inheritance, pickling
+from allcores.transport.main_names import MainNames
 from allcores.transport.status_board import BUSY, DONE
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ class ProcessBackend:
             block_bytes(limits),
             self._preload,
         )
+        #: whoever made the pool expects what a pool of multiprocessing does: see `adapters.pool_start`
+        self._like_multiprocessing = getattr(worker_init.setup, "like_multiprocessing", False)
+        if self._like_multiprocessing and start_method == "fork":
+            self._worker_table.main_names = MainNames()
         if sees is not None and self._worker_table.parent_memory is not None:
             self._worker_table.parent_memory.see(sees)
         self._worker_table.records = records
@@ -117,8 +122,6 @@ class ProcessBackend:
         os.set_blocking(self._wake_write, False)
         self._worker_table.poller.register(self._wake_read, None)
         self._has_setup = worker_init.setup is not None
-        #: whoever made the pool expects what a pool of multiprocessing does: see `adapters.pool_start`
-        self._like_multiprocessing = getattr(worker_init.setup, "like_multiprocessing", False)
         self._share = share
         self._note_maps_at = 0
         self._thread: threading.Thread | None = None
@@ -135,7 +138,8 @@ class ProcessBackend:
     def pack_for_all(self, obj: object) -> bytes | BufferedPickle:
         parent_memory = self._worker_table.parent_memory
         packed: bytes | BufferedPickle
-        packed = parent_memory.encoder.dumps(obj, PRIVATE) if parent_memory is not None else pickling.dumps(obj)
+        with self._worker_table.naming():
+            packed = parent_memory.encoder.dumps(obj, PRIVATE) if parent_memory is not None else pickling.dumps(obj)
         if b"cloudpickle" in (packed if isinstance(packed, bytes) else packed.data):
             # The template looks there before each fork: it is up much later than the first function is packed.
             self._worker_table.board.by_value = True

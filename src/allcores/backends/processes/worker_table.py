@@ -10,6 +10,8 @@ import heapq
 import os
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.fork_launcher import ForkLauncher
@@ -23,7 +25,7 @@ from allcores.shared_memory.parent_side import ParentMemory
 from allcores.system import fork_lock as forks
 from allcores.system import poller, posix, procfs
 from allcores.system.clock import monotonic_ns
-from allcores.transport import frames, inheritance, pickling, tracker
+from allcores.transport import frames, inheritance, main_names, pickling, tracker
 from allcores.transport.status_board import Board, size
 
 #: Most bytes of a fatal signal's stack that are read.
@@ -50,6 +52,8 @@ class WorkerTable:
         preload: Preload | None,
     ) -> None:
         self.preload = preload
+        #: what workers find in the script by its name; None: it travels by value
+        self.main_names: main_names.MainNames | None = None
         self._start_method = start_method
         #: what a worker does first; set before the first is started
         self.worker_init: bytes | BufferedPickle = b""
@@ -99,7 +103,20 @@ class WorkerTable:
 
     def pack(self, obj: object) -> bytes | BufferedPickle:
         """Bytes for the pipe, and what of it lies in blocks."""
+        if self.main_names is not None:
+            with self.naming():
+                return self.parent_memory.pack(obj) if self.parent_memory is not None else pickling.dumps(obj)
         return self.parent_memory.pack(obj) if self.parent_memory is not None else pickling.dumps(obj)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """What this thread pickles in here has the script's functions and classes by name, if workers have them."""
+        before = main_names.this_thread.names
+        main_names.this_thread.names = self.main_names
+        try:
+            yield
+        finally:
+            main_names.this_thread.names = before
 
     def write(self, connection: WorkerConnection, data: bytes) -> None:
         """Write to a worker; what its pipe does not take is written by the loop."""
