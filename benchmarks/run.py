@@ -44,6 +44,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "crimes": ("crimes",),
     "pipelines": ("pipelines", "pipelines-memory"),
     "nlp": ("nlp-lemmas", "nlp-text", "nlp-ids", "nlp-embedding"),
+    "dropins": ("dropins-imap", "dropins-map", "dropins-apply"),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
     "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),

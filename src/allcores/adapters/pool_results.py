@@ -121,9 +121,10 @@ class AsyncResult:
             WorkerLost: The process that ran it ended.
             PoolClosed: The pool was terminated before.
         """
-        self.wait(timeout)
-        if not self.ready():
-            raise multiprocessing.TimeoutError
+        if timeout is not None or self._told is not None:
+            self.wait(timeout)
+            if not self.ready():
+                raise multiprocessing.TimeoutError
         return self._outcome(None)
 
 
