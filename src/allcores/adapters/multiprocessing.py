@@ -218,6 +218,9 @@ class Pool:
                 trouble = error
         else:
             items = list(iterable)
+        if not items and trouble is None:
+            # The original tells nobody of a map of nothing.
+            callback = error_callback = None
         result = MapResult(self._work, self, callback, error_callback)
         if trouble is not None:
             return failed(result, trouble)
