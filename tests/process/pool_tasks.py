@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -52,3 +53,8 @@ def pool_in_pool(count: int) -> list[int]:
 
     with Pool(2) as pool:
         return pool.map(square, range(count))
+
+
+def name_and_number(_: Any) -> tuple[str, int]:
+    process: Any = multiprocessing.current_process()
+    return process.name, process._identity[0]

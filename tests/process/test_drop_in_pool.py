@@ -18,6 +18,7 @@ from tests.process.pool_tasks import (
     fail_if_odd,
     fail_on,
     for_ever,
+    name_and_number,
     pool_in_pool,
     process_id,
     square,
@@ -286,3 +287,13 @@ def test_what_makes_no_sense_is_refused_in_the_words_of_the_original() -> None:
         with pytest.raises(TypeError):
             next(pool.imap(square, 3))  # type: ignore[arg-type]
     assert "state=TERMINATE pool_size=1" in repr(pool)
+
+
+def test_workers_have_names_and_numbers(pool: Pool) -> None:
+    """What programs seed generators with, and place progress bars by."""
+    found = set(pool.map(name_and_number, range(20), chunksize=1))
+    method = {"ForkPool": "fork", "SpawnPool": "spawn", "ForkServerPool": "forkserver"}
+    assert {number for _, number in found} <= {1, 2}
+    for name, number in found:
+        kind, _, rest = name.partition("Worker-")
+        assert (kind in method, rest) == (True, str(number))

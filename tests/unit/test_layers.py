@@ -350,7 +350,7 @@ def test_proc_and_sys_are_read_in_one_room() -> None:
 PRIVATE_OF_OTHERS = {
     "_args_from_interpreter_flags", "_class_setstate", "_current_frames", "_defaults", "_exit", "_extra_reducers",
     "_fd",
-    "_finalizer_registry", "_function_setstate", "_getframe", "_is_registered_pickle_by_value",
+    "_finalizer_registry", "_function_setstate", "_getframe", "_identity", "_is_registered_pickle_by_value",
     "_lookup_module_and_qualname", "_lru_cache_wrapper", "_pid", "_replace", "_resource_tracker", "_run_after_forkers",
     "_run_finalizers", "_semlock", "_send", "_value_",
 }  # fmt: skip

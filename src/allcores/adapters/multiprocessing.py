@@ -82,7 +82,7 @@ class Pool:
         workers = Workers()
         engine = Engine(
             processes,
-            setup=WorkerStart(initializer, tuple(initargs)),
+            setup=WorkerStart(method, initializer, tuple(initargs)),
             start_method=method,
             limits=Limits(items_per_worker=maxtasksperchild, grace_s=0.0, setup_s=FOREVER_S),
             observers=(workers, *self._observers),

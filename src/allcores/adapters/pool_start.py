@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing import current_process
 from typing import Any
 
-from allcores.transport import plain_results
+from allcores.transport import plain_results, process_role
+
+#: in names of processes
+_KINDS = {"forkserver": "ForkServer"}
 
 
 class WorkerStart:
-    """The setup function: results are pickled as the original does it, then the initializer runs.
+    """The setup function: names and results are as with the original, then the initializer runs.
 
     What the initializer returns is dropped: functions get no extra argument.
 
@@ -19,12 +23,17 @@ class WorkerStart:
 
     like_multiprocessing = True
 
-    def __init__(self, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
+    def __init__(self, method: str, initializer: Callable[..., Any] | None, initargs: tuple[Any, ...]) -> None:
+        self.kind = _KINDS.get(method, method.title())
         self.initializer = initializer
         self.initargs = initargs
 
     def __call__(self) -> None:
         """Begin."""
         plain_results.only_plain()
+        process, place = current_process(), process_role.place()
+        process.name = f"{self.kind}PoolWorker-{place}"
+        # Not public, but what programs read for a number of their own: a seed, the line of a progress bar.
+        process._identity = (place,)  # type: ignore[attr-defined]
         if self.initializer is not None:
             self.initializer(*self.initargs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 _is_worker = False
+_place = 0
 
 
 def become_worker() -> None:
@@ -20,6 +21,17 @@ def become_worker() -> None:
 def is_worker() -> bool:
     """Whether this process does the work of another."""
     return _is_worker
+
+
+def take_place(place: int) -> None:
+    """This worker has the place of that number, from 1: the one that is started in its stead has the same."""
+    global _place
+    _place = place
+
+
+def place() -> int:
+    """The number of this worker's place among those of its pool, from 1; 0 where it is none."""
+    return _place
 
 
 def only_imports() -> bool:

@@ -88,6 +88,7 @@ def _serve(
     preloaded: tuple[Any, ...] | None,
 ) -> int:
     notes = _guard(notes_descriptor, parent)
+    process_role.take_place(slot_number + 1)
     inherited.begin()
     if preloaded is not None:
         _reseed()
