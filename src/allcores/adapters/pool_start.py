@@ -34,6 +34,6 @@ class WorkerStart:
         process, place = current_process(), process_role.place()
         process.name = f"{self.kind}PoolWorker-{place}"
         # Not public, but what programs read for a number of their own: a seed, the line of a progress bar.
-        process._identity = (place,)  # type: ignore[attr-defined]
+        process._identity = (place,)
         if self.initializer is not None:
             self.initializer(*self.initargs)
