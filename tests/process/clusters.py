@@ -20,6 +20,7 @@ class DaskNodes:
     Attributes:
         address: Of its scheduler.
         pids: Of the nodes that it began with.
+        scheduler: Pid of the process that schedules.
     """
 
     def __init__(self, nodes: int = 2, threads: int = 1) -> None:
@@ -38,6 +39,7 @@ class DaskNodes:
         told = json.loads(self._program.stdout.readline())
         self.address: str = told["address"]
         self.pids: list[int] = told["pids"]
+        self.scheduler: int = told["pid"]
 
     def __enter__(self) -> DaskNodes:
         return self

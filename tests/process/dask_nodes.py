@@ -6,6 +6,7 @@ It prints the address and the pids of its nodes' processes, and ends when its in
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -22,7 +23,7 @@ def main() -> None:
         n_workers=int(sys.argv[1]), threads_per_worker=int(sys.argv[2]), processes=True, dashboard_address=None
     ) as cluster:
         pids = [nanny.pid for nanny in cluster.workers.values()]
-        print(json.dumps({"address": cluster.scheduler_address, "pids": pids}), flush=True)
+        print(json.dumps({"pid": os.getpid(), "address": cluster.scheduler_address, "pids": pids}), flush=True)
         sys.stdin.read()
 
 

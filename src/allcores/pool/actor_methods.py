@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from allcores.errors import PoolClosed, UsageError
+from allcores.errors import NotSupported, PoolClosed, UsageError
 from allcores.formatting import counted
 
 if TYPE_CHECKING:
@@ -148,6 +148,11 @@ class ActorMethods:
 
         if self.closed:
             raise PoolClosed(f"Pool {self.name!r} is closed; make a new one.")
+        if self._backend in ("dask", "ray"):
+            raise NotSupported(
+                f"An actor needs a backend of one machine, not backend={self._backend!r}: make it in a pool of this "
+                "program, or use what the cluster's library has."
+            )
         if self._backend == "serial":
             count = min(count, 1)
         taken = sum(each.count for each in self._actor_workers if each.is_open)

@@ -105,6 +105,11 @@ class Sharing:
 
     def _parent_memory(self, what: str) -> ParentMemory:
         self._driver.check_open()
+        if self._driver.backend.node_cores and what != "share":
+            raise NotSupported(
+                f"{what}() needs memory that all workers see; those of backend={self._driver.backend.name!r} are on "
+                "several machines. Return values, and use reduce() or what the tasks write to."
+            )
         parent_memory = self._driver.backend.parent_memory()
         if parent_memory is None:
             raise NotSupported(f"{what}() needs memory without a name (memfd), which this system does not have.")

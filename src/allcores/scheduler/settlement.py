@@ -116,9 +116,15 @@ class Settlement:
                 )
             run, run_failures, run_start = [], [], end + 1
 
+        unstarted: list[int] = []
         termination = worker_state.termination
         for position in range(event.start, event.start + event.count):
             failure = failed.get(position)
+            if failure is not None and failure.kind is Kind.CANCELLED and self._state.nodes:
+                # Stolen from a node: it was not started there.
+                close(position)
+                unstarted.append(position)
+                continue
             if failure is not None and termination is not None and self._is_late(termination, chunk, event, position):
                 # What it raises because it is being ended (by a handler of SIGTERM, say) says nothing of the item.
                 if termination.preempted or termination.together > 1:
@@ -135,6 +141,21 @@ class Settlement:
                 self._state.counters.by_kind[failure.kind] += 1
                 run_failures.append(failure._replace(offset=position - run_start))
         close(event.start + event.count)
+        if unstarted:
+            self._requeue_unstarted_of(chunk, unstarted)
+
+    def _requeue_unstarted_of(self, chunk: Chunk, positions: list[int]) -> None:
+        """What a node has not started is pending again: in rows without a gap, a part for each node that is idle."""
+        parts = len(self._state.idle) + 1
+        rows = [[positions[0], positions[0] + 1]]
+        for position in positions[1:]:
+            if position == rows[-1][1]:
+                rows[-1][1] += 1
+            else:
+                rows.append([position, position + 1])
+        for start, stop in reversed(rows):
+            self._state.counters.stolen += stop - start
+            self.requeue(chunk, start, stop, size=-(-(stop - start) // parts))
 
     def _is_late(self, termination: Termination, chunk: Chunk, event: Results, position: int) -> bool:
         """Whether an item that failed was at work when its worker's end was decided, as far as can be told."""

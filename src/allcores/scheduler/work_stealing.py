@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from allcores.scheduler.chunk_size import TARGET_NS
 from allcores.scheduler.map_state import Chunk, MapState
-from allcores.scheduler.messages import WorkerProgress
+from allcores.scheduler.messages import Revoke, WorkerProgress
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Lifecycle, WorkerState
@@ -33,6 +33,8 @@ BEHIND_NS = 50_000_000
 AHEAD_NS = 2 * TARGET_NS
 #: Unstarted work worth the price of stealing it, in ns.
 WORTH_NS = 1_000_000
+#: So long a node keeps what it was sent, and between two looks at nodes, ns: to ask takes some 10 ms.
+NODE_NS = 100_000_000
 #: An item that has run this long makes everything behind it worth taking, in ns.
 STUCK_NS = 20_000_000
 
@@ -62,8 +64,6 @@ class WorkStealing:
         """Look for work in a moment, once: by then the consumer may have brought new work."""
         # With all workers idle, as between two calls that follow each other, there is nothing to steal.
         state = self._state
-        if state.nodes:
-            return  # each node shares out what it has among its own workers
         if not self._is_set and len(state.idle) < len(state.worker_states) and self._ends_are_near():
             self._is_set = True
             state.timers.set(now + SOON_NS, Timer.STEAL)
@@ -83,8 +83,11 @@ class WorkStealing:
     def seek(self, now: int) -> None:
         """A worker is idle and nothing is pending: take unstarted work from the worker that has most of it."""
         state = self._state
-        if state.concurrent > 1 or state.nodes:
+        if state.concurrent > 1:
             return  # nothing waits behind what runs
+        if state.nodes:
+            self._seek_on_nodes(now)
+            return
         if now < self._next_ns or not self._ends_are_near() or state.narrow:
             return
         best: tuple[float, WorkerState, int] | None = None
@@ -117,6 +120,32 @@ class WorkStealing:
         _, worker_state, limit = best
         self._begin(worker_state, limit, now)
         state.timers.set(self._next_ns, Timer.STEAL)
+
+    def _seek_on_nodes(self, now: int) -> None:
+        """The same for nodes: ask the one that holds most for what it has not started. Each chunk is asked for once."""
+        state = self._state
+        if not self._ends_are_near():
+            return
+        most: WorkerState | None = None
+        hope = False
+        for worker_state in state.worker_states.values():
+            held = [chunk for chunk in worker_state.chunks if not chunk.cut]
+            alone = len(worker_state.chunks) == 1
+            if not held or (alone and len(held[0].items) - held[0].done < 2):
+                continue  # what it holds runs
+            hope = True
+            ripe = now - held[-1].sent_ns >= NODE_NS
+            if ripe and (most is None or len(worker_state.chunks) > len(most.chunks)):
+                most = worker_state
+        if most is not None:
+            count = max(1, len(most.chunks) // (len(state.idle) + 1))
+            for chunk in list(most.chunks)[-count:]:
+                if not chunk.cut:
+                    chunk.cut = True
+                    state.commands.append(Revoke(most.worker, chunk.sequence, running=False))
+        if hope and not self._is_set:
+            self._is_set = True
+            state.timers.set(now + NODE_NS, Timer.STEAL)
 
     # --- for chunks that wait ---------------------------------------------------------------------
 

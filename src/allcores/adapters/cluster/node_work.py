@@ -151,8 +151,8 @@ class Work:
             return
         run.stopped, run.cancelled = True, run.cancelled or running
         stream, future = run.stream, run.future
-        if running and future is not None:
-            future.cancel()
+        if future is not None:
+            cancel(future, running=running)
         elif running and stream is not None:
             stream.close()
         elif stream is not None:
@@ -232,8 +232,8 @@ class Work:
         begun = monotonic_ns()
         future = self._pool.call(function, args, kwargs, timeout=chunk.timeout_s)
         run.future = future
-        if run.cancelled:
-            future.cancel()
+        if run.stopped:
+            cancel(future, running=run.cancelled)
         future.add_done_callback(partial(self._called, run, begun))
 
     def _called(self, run: _Run, begun: int, future: Future[Any]) -> None:
@@ -274,6 +274,13 @@ class Work:
             Outcome(index, Kind.FAILED, error=error) for index in range(chunk.first + start, chunk.first + chunk.length)
         ]
         self._end(run, packed_results(chunk, start, failed, ended=True))
+
+
+def cancel(future: Any, *, running: bool) -> None:
+    """Cancel a call; one that a worker has already only if it is to end, too."""
+    future.ends_running_calls = running
+    future.cancel()
+    future.ends_running_calls = True
 
 
 def kind_of(error: BaseException) -> Kind:

@@ -1,0 +1,121 @@
+"""Real Dask clusters whose processes are killed while a pool works on them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from tests.process.clusters import DaskNodes
+from tests.process.waiting import Bell, Gate, ring, wait_at, wait_gone
+
+from allcores import BrokenPool, Kind, NotSupported, Pool
+
+pytest.importorskip("distributed")
+pytestmark = pytest.mark.cluster_client
+
+
+@pytest.fixture
+def nodes() -> Iterator[DaskNodes]:
+    with DaskNodes(2) as nodes:
+        yield nodes
+
+
+def tell_parent(job: tuple[str, str, int]) -> int:
+    """Tells the process that the node is, and waits at the gate."""
+    bell, gate, number = job
+    ring(bell, os.getppid())
+    wait_at(gate)
+    return number
+
+
+def quick(number: int) -> int:
+    return number + 1
+
+
+def end(number: int) -> int:
+    if number == 5:
+        os._exit(7)
+    return number
+
+
+def node_of(pid: int) -> int:
+    """The process of Dask above a worker of ours."""
+    while True:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pid = int(fields[1])
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"multiprocessing" in words and b"allcores" not in words:
+            return pid
+
+
+class TestNodes:
+    def test_a_crash_costs_one_item_and_what_needs_one_machine_is_refused(self, nodes: DaskNodes) -> None:
+        with Pool(backend="dask", address=nodes.address) as pool:
+            found = list(pool.outcomes(end, range(40)))
+            for refused in (pool.counter, pool.flag, lambda: pool.empty_shared(3)):
+                with pytest.raises(NotSupported, match="several machines"):
+                    refused()
+            with pytest.raises(NotSupported, match="one machine"):
+                pool.actor(dict)
+        assert [outcome.index for outcome in found if not outcome.ok] == [5]
+        assert found[5].kind is Kind.WORKER_LOST
+        assert "exited with code 7" in str(found[5].error)
+
+    def test_a_node_that_is_killed_costs_nothing(self, nodes: DaskNodes, tmp_path: Path) -> None:
+        with (
+            Bell(tmp_path / "bell") as bell,
+            Gate(tmp_path / "gate") as gate,
+            Pool(backend="dask", address=nodes.address) as pool,
+        ):
+            jobs = [(bell.path, gate.path, number) for number in range(6)]
+            futures = [pool.submit(tell_parent, job) for job in jobs]
+            first = bell.pids(2)
+            victim = node_of(first[0])
+            os.kill(victim, signal.SIGKILL)
+            wait_gone([victim, first[0]])
+            gate.open()
+            assert [future.result(60) for future in futures] == list(range(6))
+            assert pool.statistics().requeues > 0
+            assert pool.map(quick, range(100)) == list(range(1, 101))
+
+
+def test_a_scheduler_that_is_killed_is_noticed_within_ten_seconds(tmp_path: Path) -> None:
+    with DaskNodes(1) as nodes, Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+        with Pool(backend="dask", address=nodes.address) as pool:
+            future = pool.submit(tell_parent, (bell.path, gate.path, 1))
+            bell.hear()
+            os.kill(nodes.scheduler, signal.SIGKILL)
+            begun = monotonic()
+            with pytest.raises(BrokenPool, match=r"The Dask cluster at .* is lost: .* goes on where it stood"):
+                future.result(60)
+            assert monotonic() - begun < 15
+            gate.open()
+
+
+def test_no_scheduler_is_one_sentence() -> None:
+    """In a program of its own: a client of Dask that found nobody leaves a descriptor open."""
+    code = (
+        "import allcores\nfrom allcores.adapters import dask_cluster\ndask_cluster.CONNECT_S = 1.0\n"
+        "try:\n    allcores.Pool(backend='dask', address='tcp://127.0.0.1:9')\n"
+        "except allcores.BrokenPool as error:\n    print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.startswith("There is no Dask scheduler at tcp://127.0.0.1:9: ")
+    assert run.stdout.strip().endswith("Start one (`dask scheduler`), or correct the address.")
+
+
+def test_a_missing_library_is_one_sentence(tmp_path: Path) -> None:
+    code = (
+        "import sys, allcores\nsys.modules['distributed'] = None\n"
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        "hidden = lambda name: None if name == 'distributed' else find(name)\nimportlib.util.find_spec = hidden\n"
+        "try:\n    allcores.Pool(backend='dask://127.0.0.1:1')\nexcept allcores.NotSupported as error:\n    print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "backend='dask' needs distributed: pip install 'allcores[dask]'"
