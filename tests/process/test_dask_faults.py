@@ -115,7 +115,8 @@ def test_a_missing_library_is_one_sentence(tmp_path: Path) -> None:
         "import sys, allcores\nsys.modules['distributed'] = None\n"
         "import importlib.util\nfind = importlib.util.find_spec\n"
         "hidden = lambda name: None if name == 'distributed' else find(name)\nimportlib.util.find_spec = hidden\n"
-        "try:\n    allcores.Pool(backend='dask://127.0.0.1:1')\nexcept allcores.NotSupported as error:\n    print(error)"
+        "try:\n    allcores.Pool(backend='dask://127.0.0.1:1')\n"
+        "except allcores.NotSupported as error:\n    print(error)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "backend='dask' needs distributed: pip install 'allcores[dask]'"
