@@ -63,7 +63,8 @@ def main() -> None:
     import allcores
 
     untyped: Any = Cluster
-    folder, told = sys.argv[1], {}
+    folder = sys.argv[1]
+    told: dict[str, Any] = {}
     cluster = untyped(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         second = cluster.add_node(num_cpus=1)
