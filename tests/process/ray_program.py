@@ -6,6 +6,7 @@ It prints what came out as one line of JSON. The cluster is its own, and ends wi
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -68,7 +69,7 @@ def main() -> None:
     cluster = untyped(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         second = cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         with allcores.Pool(backend="ray") as pool:
             told["workers"] = pool.workers
             told["doubled"] = pool.map(double, range(500)) == [2 * n for n in range(500)]
