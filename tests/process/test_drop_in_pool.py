@@ -286,6 +286,17 @@ def test_what_makes_no_sense_is_refused_in_the_words_of_the_original() -> None:
             pickle.dumps(pool)
         with pytest.raises(TypeError):
             next(pool.imap(square, 3))  # type: ignore[arg-type]
+        for call in (pool.apply_async(3).get, pool.map_async(3, [1]).get, pool.imap(3, [1]).next):  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="'int' object is not callable"):
+                call(60)
+        lock = threading.Lock()
+        for wait in (
+            pool.apply_async(square, (lock,)).get,
+            pool.map_async(square, [lock]).get,
+            pool.imap(square, [lock]).next,
+        ):
+            with pytest.raises(TypeError, match="cannot pickle '_thread"):
+                wait(60)
     assert "state=TERMINATE pool_size=1" in repr(pool)
 
 

@@ -103,3 +103,30 @@ def test_everything_is_restored() -> None:
     after = (base.Pool, multiprocessing.Pool, multiprocessing.pool.Pool, concurrent.futures.ProcessPoolExecutor)
     assert after == before
     assert "1 pool, 1 task" in patched.summary()
+
+
+JOBLIB = """
+import joblib
+from joblib import Parallel, delayed
+
+if __name__ == "__main__":
+    print(Parallel(n_jobs=2)(delayed(abs)(-number) for number in range(3)))
+    print(type(joblib.parallel.get_active_backend()[0]).__name__)
+"""
+
+
+def test_joblib_has_another_default_as_soon_as_it_is_imported(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    (tmp_path / "program.py").write_text(JOBLIB)
+    done = run("program.py", folder=tmp_path)
+    assert done.stdout == "[0, 1, 2]\nAllcoresBackend\n", done.stderr
+    assert "joblib                default backend: allcores" in done.stderr
+
+
+def test_joblib_has_its_own_default_again() -> None:
+    joblib = pytest.importorskip("joblib")
+    before = joblib.parallel.DEFAULT_BACKEND
+    with allcores.patch(summary=False) as patched:
+        assert joblib.parallel.DEFAULT_BACKEND == "allcores"
+    assert before == joblib.parallel.DEFAULT_BACKEND
+    assert "default backend: allcores" in patched.summary()

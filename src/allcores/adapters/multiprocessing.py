@@ -20,7 +20,6 @@ from allcores.adapters.pool_results import AsyncResult, Callback, MapResult
 from allcores.adapters.pool_start import WorkerStart
 from allcores.adapters.pool_work import Work, Workers
 from allcores.backends.base import ChangesLost
-from allcores.errors import NotPicklable
 from allcores.limits import FOREVER_S, Limits
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
@@ -229,7 +228,7 @@ class Pool:
             func, style, chunksize, result.joins = ChunkCall(func, style), "one", 1, True
         try:
             PoolMap(self._work, func, style, items, chunksize, result=result)
-        except NotPicklable as error:
+        except TypeError as error:
             return failed(result, error)
         return result
 
@@ -259,7 +258,7 @@ class Pool:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         try:
             made = PoolMap(self._work, func, "one", items, chunksize if chunksize > 1 else None, ordered=ordered)
-        except NotPicklable as error:
+        except TypeError as error:
             return IMapIterator(self, None, error)
         return IMapIterator(self, made)
 

@@ -27,6 +27,12 @@ def as_in_multiprocessing(error: BaseException) -> BaseException:
     return error
 
 
+def check_callable(fn: object) -> None:
+    """Raises what the call of it would, in the words of Python."""
+    if not callable(fn):
+        raise TypeError(f"{type(fn).__name__!r} object is not callable")
+
+
 def ended() -> PoolClosed:
     """For results that will not come."""
     return PoolClosed("The pool was terminated, or collected as garbage, before this was done.")

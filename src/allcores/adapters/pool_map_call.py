@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from allcores.adapters.pool_errors import as_in_multiprocessing, ended
+from allcores.adapters.pool_errors import as_in_multiprocessing, check_callable, ended
 from allcores.adapters.pool_work import Work
 from allcores.errors import PoolClosed
 from allcores.pool.planning import plan_map
@@ -53,6 +53,7 @@ def mapped(work: Work, fn: Callable[..., Any], style: str, items: list[Any], chu
     pool, driver, call = work.pool, driver_of(work.pool), _Call()
     work.begun(call)
     try:
+        check_callable(fn)
         make, function = plan_map(
             driver, pool.limits, pool.workers, fn, style, items, None, 0, chunk, None, True, False
         )  # fmt: skip

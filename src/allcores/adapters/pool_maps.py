@@ -16,7 +16,7 @@ from itertools import chain, islice
 from time import monotonic
 from typing import Any
 
-from allcores.adapters.pool_errors import as_in_multiprocessing
+from allcores.adapters.pool_errors import as_in_multiprocessing, check_callable
 from allcores.adapters.pool_results import MapResult
 from allcores.adapters.pool_work import Work
 from allcores.errors import again
@@ -137,6 +137,7 @@ class PoolMap:
 
     Raises:
         NotPicklable: The function cannot travel.
+        TypeError: It cannot be called.
         PoolClosed: The engine is closed.
     """
 
@@ -151,6 +152,7 @@ class PoolMap:
         ordered: bool = True,
         result: MapResult | None = None,
     ) -> None:
+        check_callable(fn)
         self._work = work
         self.driver: Driver = driver_of(work.pool)
         self.bell = Bell()

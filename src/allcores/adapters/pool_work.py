@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from allcores.adapters.pool_errors import ended
+from allcores.adapters.pool_errors import check_callable, ended
 from allcores.events import PoolBroken, PoolEnded, PoolEvent, WorkerStarted
 from allcores.pool.call_future import CallFuture
 from allcores.pool.pool import Pool as Engine
@@ -108,6 +108,7 @@ class Work:
         """Hand a call to the engine. What is wrong with it, its future tells."""
         self.futures[future] = None
         try:
+            check_callable(fn)
             begin_call(self.pool, future, fn, tuple(args), kwargs)
         except Exception as error:
             future.fail(error)
