@@ -44,13 +44,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "crimes": ("crimes",),
     "pipelines": ("pipelines", "pipelines-memory"),
     "nlp": ("nlp-lemmas", "nlp-text", "nlp-ids", "nlp-embedding"),
+    "scale": ("scale-dask-1ms", "scale-dask-tiny", "scale-ray-1ms", "scale-ray-tiny"),
     "dropins": ("dropins-imap", "dropins-map", "dropins-apply"),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
     "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),
 }
 #: measured only if they are named: they take longer than all others together
-ON_REQUEST = {"advice"}
+ON_REQUEST = {"advice", "scale"}
 
 
 def _parse() -> argparse.Namespace:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from tests.process.clusters import DaskNodes
-from tests.process.waiting import Bell, Gate, ring, wait_at, wait_gone
+from tests.process.waiting import Bell, Gate, lines, ring, wait_at, wait_gone, wait_until
 
-from allcores import BrokenPool, Kind, NotSupported, Pool
+from allcores import BrokenPool, Journal, Kind, NotSupported, Pipeline, Pool
 
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.cluster_client
@@ -36,6 +38,10 @@ def tell_parent(job: tuple[str, str, int]) -> int:
 
 def quick(number: int) -> int:
     return number + 1
+
+
+def is_even(number: int) -> bool:
+    return number % 2 == 0
 
 
 def end(number: int) -> int:
@@ -96,6 +102,56 @@ def test_a_scheduler_that_is_killed_is_noticed_within_ten_seconds(tmp_path: Path
                 future.result(60)
             assert monotonic() - begun < 15
             gate.open()
+
+
+def note(job: list[object]) -> object:
+    """Notes in a file that it runs, and waits at the gate from a number on."""
+    ran, gate, number = job
+    assert isinstance(number, int)
+    with Path(str(ran)).open("a") as file:
+        file.write(f"{number}\n")
+    if number >= 200:
+        wait_at(str(gate))
+    return number
+
+
+def test_a_run_whose_scheduler_is_killed_goes_on_elsewhere(tmp_path: Path) -> None:
+    ran, out = tmp_path / "ran", tmp_path / "out.jsonl"
+    journal = Journal(folder=tmp_path / "runs", resume=True)
+    with Gate(tmp_path / "gate") as gate:
+        jobs = [[str(ran), gate.path, number] for number in range(220)]
+        with DaskNodes(1) as nodes, Pool(backend=f"dask://{nodes.address.removeprefix('tcp://')}") as pool:
+
+            def kill() -> None:
+                wait_until(lambda: ran.exists() and len(lines(ran)) > 200)
+                os.kill(nodes.scheduler, signal.SIGKILL)
+
+            killer = threading.Thread(target=kill)
+            killer.start()
+            with pytest.raises(BrokenPool, match="goes on where it stood"):
+                pool.run(note, jobs, str(out), journal=journal)
+            killer.join()
+            gate.open()
+        before = len(lines(ran))
+        with Pool(2) as pool:
+            result = pool.run(note, jobs, str(out), journal=journal)
+    assert [json.loads(line) for line in lines(out)] == list(range(220))
+    assert result.resumed >= 100
+    assert len(lines(ran)) - before == 220 - result.resumed
+
+
+def test_pipelines_and_the_command_line_have_clusters_too(nodes: DaskNodes, tmp_path: Path) -> None:
+    place = nodes.address.replace("tcp://", "dask://")
+    pipeline = Pipeline().map(quick).filter(is_even)
+    assert list(pipeline.imap(range(100), backend=place)) == list(range(2, 101, 2))
+    (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(50)))
+    command = [sys.executable, "-m", "allcores", "run", "json:loads", "in.txt", "-o", "out.jsonl", "--backend", place]
+    home = str(tmp_path / "runs")
+    done = subprocess.run(
+        [*command, "--runs-dir", home], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in lines(tmp_path / "out.jsonl")] == list(range(50))
 
 
 def test_no_scheduler_is_one_sentence() -> None:

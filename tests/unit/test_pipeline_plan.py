@@ -214,7 +214,7 @@ WIRING: list[tuple[Callable[[str], Any], str]] = [
     (lambda tmp: Pipeline().map(f, on_error="record").imap([1]), r"stage 1 \(f\) keeps failures for run\(\) and outco"),
     (lambda tmp: Pipeline().map(3), r"map\(3\): that cannot be called"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, name=""), r"name of a step is a text"),
-    (lambda tmp: Pipeline().map(f, on="gpu"), r"on='gpu' must be 'processes', 'threads' or 'serial'"),  # type: ignore[arg-type]
+    (lambda tmp: Pipeline().map(f, on="gpu"), r"on='gpu' must be 'processes', 'threads' or 'serial'"),
     (lambda tmp: Pipeline().map(f, workers=0), r"workers=0 must be a whole number"),
     (lambda tmp: Pipeline().map(f, fuse="no"), r"fuse='no' must be True or False"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, on_error="stop"), r"on_error='stop' must be 'raise', 'skip', 'record'"),  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ WIRING: list[tuple[Callable[[str], Any], str]] = [
     (lambda tmp: Pipeline().map(f, timeout=0), r"timeout=0 must be above 0"),
     (lambda tmp: Pipeline().map(f, chunk=0), r"chunk=0 must be a whole number"),
     (lambda tmp: Pipeline().map(f).imap(3), r"3 is no source"),
-    (lambda tmp: Pipeline().map(f).imap([1], backend="gpu"), r"backend='gpu' must be"),  # type: ignore[arg-type]
+    (lambda tmp: Pipeline().map(f).imap([1], backend="gpu"), r"backend='gpu' must be"),
     (lambda tmp: Pipeline().map(f).imap([1], workers=0), r"workers=0 must be a whole number"),
     (lambda tmp: Pipeline().map(f).imap([1], n_jobs=2), r"n_jobs"),
     (lambda tmp: Pipeline().map(f).imap([1], preload=load), r"preload= is no option of a pipeline: say it of the step"),

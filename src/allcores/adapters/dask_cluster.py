@@ -6,7 +6,6 @@ leaves the worker's own threads at once, so that it takes none of the places tha
 
 from __future__ import annotations
 
-import threading
 import uuid
 from itertools import count
 from time import time
@@ -72,7 +71,7 @@ class DaskCluster:
         self.address = str(getattr(self._client.scheduler, "addr", None) or target)
         self._name = uuid.uuid4().hex
         self._numbers = count(1)
-        self._closed = threading.Event()
+        self._open: set[Any] = set()
 
     def nodes(self) -> dict[str, int]:
         """See Cluster."""
@@ -102,7 +101,9 @@ class DaskCluster:
             pure=False,
             retries=0,
         )
-        future.add_done_callback(lambda ended: _answer(ended, done))
+        # Dask gives a task up that nobody refers to.
+        self._open.add(future)
+        future.add_done_callback(lambda ended: self._answer(ended, done))
 
     def drop(self, node: str) -> None:
         """See Cluster: a worker that is back has another address."""
@@ -112,14 +113,15 @@ class DaskCluster:
         if self._own is not None:
             self._own.close(timeout=2)
 
-
-def _answer(future: Any, done: Done) -> None:
-    """On a thread of Dask: fetch what came back."""
-    try:
-        if future.status == "finished":
-            done(future.result(timeout=30), None)
-        else:
-            error = future.exception(timeout=5) if future.status == "error" else None
-            done(None, error or RuntimeError(f"it is {future.status}"))
-    except BaseException as error:
-        done(None, error)
+    def _answer(self, future: Any, done: Done) -> None:
+        """On a thread of Dask: fetch what came back."""
+        try:
+            if future.status == "finished":
+                done(future.result(timeout=30), None)
+            else:
+                error = future.exception(timeout=5) if future.status == "error" else None
+                done(None, error or RuntimeError(f"it is {future.status}"))
+        except BaseException as error:
+            done(None, error)
+        finally:
+            self._open.discard(future)

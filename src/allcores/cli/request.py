@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
@@ -56,7 +56,8 @@ class RunOptions:
     workers: int | None
     chunk: int | None
     memory_per_worker: int | None
-    backend: Literal["processes", "threads", "serial"]
+    #: or a cluster's, with its address: "dask://10.0.0.1:8786"
+    backend: str
     start_method: Literal["template", "fork", "spawn", "forkserver"] | None
     bad_records: BadRecords
     journal: bool
@@ -236,7 +237,7 @@ def with_tuned(options: RunOptions, function: Callable[..., Any]) -> RunOptions:
         options,
         tuned=False,  # what a run that is resumed goes on with is what it began with
         workers=setting.workers,
-        backend=cast("Literal['processes', 'threads', 'serial']", setting.backend),
+        backend=setting.backend,
         chunk=setting.chunk if options.batch is None else None,
         depth=setting.depth,
     )

@@ -147,7 +147,11 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     help="Like 500M or 2G; a worker above it is ended, and its item fails.",
 )
 @click.option(
-    "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
+    "--backend",
+    metavar="NAME",
+    default="processes",
+    show_default=True,
+    help="processes, threads or serial; or nodes of a cluster: dask://HOST:PORT, ray://HOST:PORT, ray.",
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
 @click.option("--timeline", metavar="FILE", help="Record the run, for `allcores report` and `allcores trace`.")

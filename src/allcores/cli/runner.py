@@ -204,6 +204,7 @@ class Runner:
         self.tally = Tally()
         self.meter = Meter()
         self.seconds = 0.0
+        #: of a cluster: as many as it has nodes, unless told
         self.workers = options.workers or core_budget().workers
         self.result: RunResult | None = None
         #: name of the journalled run, and what earlier sessions had settled of it
@@ -268,8 +269,9 @@ class Runner:
         progress = self._progress()
         # While a picture is drawn, what workers print comes through here, and appears above it.
         drawn = any(getattr(each, "visible", False) for each in progress)
-        return Pool(
-            self.workers,
+        here = options.backend in ("processes", "threads", "serial")
+        pool = Pool(
+            self.workers if here else options.workers,
             preload=functions.preload,
             preload_args=options.preload_args,
             preload_modules=options.preload_modules,
@@ -281,6 +283,8 @@ class Runner:
             observers=(self.meter, *self.recorder.observers, *progress),
             logs=Logs(prints=drawn and options.backend == "processes"),
         )
+        self.workers = pool.workers
+        return pool
 
     def _progress(self) -> list[Callable[[PoolEvent], None]]:
         if self.options.quiet or not self.options.progress:

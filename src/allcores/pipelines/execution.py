@@ -24,7 +24,7 @@ from allcores.pipelines.plan import Line, Plan, PlannedPool, Stage
 from allcores.pipelines.source_reader import SourceReader
 from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics
-from allcores.pipelines.steps import InlineStep, WorkerStep
+from allcores.pipelines.steps import ON_CLUSTERS, InlineStep, WorkerStep
 from allcores.pipelines.worked import Worked
 from allcores.pool.driver import Driver
 from allcores.pool.pool import Pool
@@ -379,7 +379,8 @@ def open_pool(planned: PlannedPool, limits: Limits, options: dict[str, Any]) -> 
         options = {**options, "preload": load_all, "preload_args": planned.loaders}
     if planned.on != "processes":
         options = {name: value for name, value in options.items() if name != "start_method"}
-    return Pool(planned.workers, backend=planned.on, limits=limits, **options)
+    on_nodes = planned.on.partition("://")[0] in ON_CLUSTERS
+    return Pool(None if on_nodes else planned.workers, backend=planned.on, limits=limits, **options)
 
 
 def _shared_limits(limits: Limits, stages: int) -> Limits:

@@ -15,6 +15,7 @@ from allcores.pipelines.execution import Execution
 from allcores.pipelines.plan import Plan, plan
 from allcores.pipelines.record_stream import RecordStream, as_outcomes
 from allcores.pipelines.steps import (
+    ON_CLUSTERS,
     InlineStep,
     On,
     OnError,
@@ -332,11 +333,13 @@ class Pipeline:
         """What would run, see `explain`."""
         if workers is not None:
             check_workers(workers)
-        if backend not in ("processes", "threads", "serial"):
-            raise UsageError(f"backend={backend!r} must be 'processes', 'threads' or 'serial'.")
+        if backend not in ("processes", "threads", "serial") and backend.partition("://")[0] not in ON_CLUSTERS:
+            raise UsageError(
+                f"backend={backend!r} must be 'processes', 'threads' or 'serial', or a cluster's: 'dask://HOST:PORT'."
+            )
         made = plan(self._steps, cores=core_budget().workers, workers=workers, backend=backend)
         for stage in made.stages:
-            if stage.options.timeout is not None and made.pools[stage.pool].on != "processes":
+            if stage.options.timeout is not None and made.pools[stage.pool].on in ("threads", "serial"):
                 raise NotSupported(
                     f"timeout={stage.options.timeout:g} of stage {stage.number} ({stage.name}) needs processes: "
                     f"backend={backend!r} cannot end a task that runs too long."

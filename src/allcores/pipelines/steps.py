@@ -11,7 +11,9 @@ from allcores.pipelines.operators import Operator
 from allcores.system.plain_record import record
 
 #: where a step's function runs
-On = Literal["processes", "threads", "serial"]
+On = Literal["processes", "threads", "serial"] | str
+#: backends whose workers are nodes of a cluster
+ON_CLUSTERS = ("dask", "ray")
 #: what becomes of a record that fails: a function gives another one in its place
 OnError = Literal["raise", "skip", "record"] | Callable[[Any, BaseException], Any]
 

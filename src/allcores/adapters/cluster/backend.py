@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence, Sized
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.base import Cluster, SchedulerLost
+from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost
 from allcores.adapters.cluster.decoding import results_of
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply
@@ -110,6 +110,8 @@ class ClusterBackend:
         self._lost: set[str] = set()
         self._gone: deque[int] = deque()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        #: requests that are out, and to which node
+        self._out: dict[threading.Event, str] = {}
         self._closing = False
         self._broken = False
         self._watch_soon = threading.Event()
@@ -266,8 +268,21 @@ class ClusterBackend:
         def done(reply: bytes | None, error: BaseException | None) -> None:
             self._inbox.put(lambda: self._replied(link, serial, reply, error))
 
+        self._deliver(link.node, data, done)
+
+    def _deliver(self, node: str, data: bytes, then: Done | None = None) -> None:
+        """Send a request; the end waits, boundedly, until those that are out have come back."""
+        back = threading.Event()
+        self._out[back] = node
+
+        def done(reply: bytes | None, error: BaseException | None) -> None:
+            self._out.pop(back, None)
+            back.set()
+            if then is not None:
+                then(reply, error)
+
         try:
-            self._cluster.send(link.node, data, done)
+            self._cluster.send(node, data, done)
         except Exception as error:
             done(None, error)
 
@@ -389,6 +404,8 @@ class ClusterBackend:
         self._links.pop(link.worker, None)
         self._lost.add(link.node)
         self._nodes.pop(link.node, None)
+        for back in [each for each, node in list(self._out.items()) if node == link.node]:
+            self._out.pop(back, None)
         self._cluster.drop(link.node)
         self._watch_soon.set()
         error = WorkerLost(f"Node {link.node} was lost: {why}.", worker=link.worker)
@@ -407,21 +424,14 @@ class ClusterBackend:
             events.append(WorkerGone(worker, None, Kind.CANCELLED, error, "it was ended", unattributed=True))
         self._post(events)
 
-    def _end(self, link: Link) -> threading.Event:
-        """Have a node close its pool; the event is set when it has."""
-        ended = threading.Event()
+    def _end(self, link: Link) -> None:
+        """Have a node close its pool."""
         link.ends = True
         link.held.clear()
         data = link.request(monotonic_ns(), self._contents, keep=True)
         link.is_gone = True
-        if data is None:
-            ended.set()
-            return ended
-        try:
-            self._cluster.send(link.node, data, lambda reply, error: ended.set())
-        except Exception:  # it is gone, or will end its pool by itself
-            ended.set()
-        return ended
+        if data is not None:
+            self._deliver(link.node, data)
 
     # --- threads that wait --------------------------------------------------------------------------------
 
@@ -478,8 +488,10 @@ class ClusterBackend:
         if self._minder is not None and self._minder is not current:
             self._minder.join(left())
         if not self._broken:
-            for ended in [self._end(link) for link in list(self._links.values()) if not link.is_gone]:
-                ended.wait(left())
+            for link in list(self._links.values()):
+                self._end(link)
+            for back in list(self._out):
+                back.wait(left())
         self._links.clear()
         self._cluster.close()
         if self._watcher is not None:

@@ -1,0 +1,110 @@
+"""The scheduler, where workers are nodes of a cluster that have pools of their own."""
+
+from __future__ import annotations
+
+from tests.unit.scheduler.harness import Harness, take_all
+from tests.unit.simulation import MILLI
+
+from allcores.errors import TaskCancelled
+from allcores.outcome import Failure, Kind
+from allcores.scheduler.messages import Launch, Revoke, SetLimit
+from allcores.scheduler.node_chunk_size import NodeChunker
+from allcores.scheduler.settlement import MAX_NODES_LOST
+from allcores.scheduler.work_stealing import NODE_NS
+
+
+def nodes(count: int, cores: int = 2) -> Harness:
+    harness = Harness(count)
+    harness.state.are_nodes(cores)
+    return harness
+
+
+def test_a_lost_node_charges_no_item() -> None:
+    harness = nodes(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 5)
+    harness.add(map_state, 3)
+    harness.results(1, 1, 0, 2, ended=False)
+    harness.commands()
+    harness.gone(1, unattributed=True, idle=True)
+    assert take_all(map_state) == [(0, 2, [])]
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(2, 3, 1), (5, 3, 1)]
+    assert harness.commands() == [Launch(2)]
+    harness.ready(2)
+    assert harness.sent() == [(2, 2, 3, 1), (2, 5, 3, 1)]
+
+
+def test_an_item_that_was_on_too_many_lost_nodes_is_given_up() -> None:
+    """For it may be what ends them. After some losses each item travels by itself."""
+    harness = nodes(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    for loss in range(MAX_NODES_LOST + 1):
+        harness.gone(loss + 1, unattributed=True, idle=True)
+        harness.ready(loss + 2)
+    assert take_all(map_state) == [(0, 1, [Kind.WORKER_LOST]), (1, 1, [Kind.WORKER_LOST])]
+
+
+def test_a_node_has_no_deadline_to_keep_but_its_own() -> None:
+    harness = nodes(1)
+    map_state = harness.map_state(timeout_ns=10 * MILLI)
+    harness.add(map_state, 3)
+    harness.commands()
+    harness.pass_time(60_000 * MILLI)
+    assert harness.commands() == []
+
+
+def test_calls_go_to_a_node_beyond_its_depth() -> None:
+    harness = nodes(1, cores=16)
+    calls = harness.map_state(calls=True)
+    for _ in range(40):
+        harness.add(calls)
+    assert len(harness.sent()) == 32
+
+
+def test_an_idle_node_gets_what_another_has_not_started() -> None:
+    """Each chunk is asked for once; what comes back as cancelled is pending again, and is no outcome."""
+    harness = nodes(2)
+    map_state = harness.map_state()
+    harness.add(map_state, 4)
+    harness.add(map_state, 1)
+    first, second = (worker for worker, _, _, _ in harness.sent())
+    harness.end_of_input(map_state)
+    harness.results(second, 1, 0, 1)
+    harness.pass_time(2 * NODE_NS)
+    assert harness.commands() == [Revoke(first, 1, running=False)]
+    failures = [Failure(offset, Kind.CANCELLED, TaskCancelled("not started")) for offset in (2, 3)]
+    harness.results(first, 1, 0, 4, failures=failures)
+    assert sorted((at, size) for _, at, size, _ in harness.sent()) == [(2, 1), (3, 1)]
+    assert take_all(map_state) == [(0, 2, [])]
+    harness.pass_time(10 * NODE_NS)
+    assert not any(isinstance(order, (Revoke, SetLimit)) for order in harness.commands())
+
+
+def test_what_is_cancelled_ends_on_the_node() -> None:
+    harness = nodes(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 4)
+    harness.commands()
+    harness.scheduler.cancel(map_state, harness.now)
+    assert harness.commands() == [Revoke(1, 1, running=True)]
+
+
+def test_a_stopped_stream_keeps_what_runs_on_the_node() -> None:
+    harness = nodes(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 3)
+    harness.commands()
+    harness.scheduler.stop(map_state, harness.now)
+    assert harness.commands() == [Revoke(1, 1, running=False)]
+    failures = [Failure(offset, Kind.CANCELLED, TaskCancelled("not started")) for offset in (1, 2)]
+    harness.results(1, 1, 0, 3, failures=failures)
+    assert take_all(map_state) == [(0, 1, []), (1, 2, [Kind.CANCELLED, Kind.CANCELLED])]
+
+
+def test_a_chunk_is_work_for_all_cores_of_a_node() -> None:
+    one, four = NodeChunker(None, 1), NodeChunker(None, 4)
+    for chunker in (one, four):
+        chunker.observe(100, 100 * MILLI, 0)
+    assert one.size(workers=2) == 100
+    assert four.size(workers=2) == 400
