@@ -37,6 +37,8 @@ from hypothesis import HealthCheck, settings
 from tests import lock_order
 from tests.process.warm import JOBS, Interpreter
 
+from allcores.system.portable import PORTABLE
+
 settings.register_profile(
     # The same examples in every run, and no deadlines: a busy machine must not fail a test.
     "allcores",
@@ -342,12 +344,16 @@ def _fields_of_multiprocessing(*names: str) -> set[int]:
 
 
 def _of_the_template(what: str) -> set[int]:
-    """Pid or descriptor of the one template that all pools of this process have in common; no other may be left."""
+    """Pid or descriptor of the one template that all pools of this process have in common; no other may be left.
+
+    On the portable path each pool has its own: those of pools that are open.
+    """
     module = sys.modules.get("allcores.backends.processes.templates")
-    template = module.current() if module is not None else None
-    if template is None or not _descends_from(os.getpid(), template.pid):
+    if module is None:
         return set()
-    return {template.pid if what == "pid" else template.fileno()}
+    found = module.in_use() if PORTABLE else [template for template in (module.current(),) if template is not None]
+    found = [template for template in found if _descends_from(os.getpid(), template.pid)]
+    return {template.pid if what == "pid" else template.fileno() for template in found}
 
 
 #: names of blocks in the whole machine's /dev/shm that others make: a benchmark may run meanwhile, or the test of this

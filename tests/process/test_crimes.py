@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.backends.support import needs_linux
 from tests.process import crimes
 from tests.process.waiting import Bell, Watcher, ring, wait_full_strength, wait_gone
 
@@ -181,6 +182,7 @@ def test_a_process_that_hangs(pool: Pool, watcher: Watcher, crime: str) -> None:
         assert pool.statistics().timed_out == number
 
 
+@needs_linux
 def test_too_much_memory(watcher: Watcher) -> None:
     """The worker above its limit is ended, and its item says so."""
     limits = Limits(memory_per_worker=200 * 1024**2, grace_s=0.02, terminate_s=0.05)
@@ -197,6 +199,7 @@ def test_too_much_memory(watcher: Watcher) -> None:
             check_unharmed(pool, watcher)
 
 
+@needs_linux
 def test_endless_recursion_is_stopped_by_the_memory_limit(watcher: Watcher) -> None:
     limits = Limits(memory_per_worker=200 * 1024**2, grace_s=0.02, terminate_s=0.05)
     with Pool(2, limits=limits, observers=[watcher]) as pool:

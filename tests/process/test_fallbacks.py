@@ -93,3 +93,48 @@ def test_a_program_that_is_killed_without_linux(folder: Path, method: str) -> No
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             wait_gone(pids)
+
+
+#: what a process has open that only Linux has
+_LINUX_ONLY = """
+import os, sys, allcores
+def kinds():
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            pass  # the folder's own descriptor
+    names = "memfd:", "[eventpoll]", "[pidfd]", "[eventfd]"
+    return [name for name in names if any(name in link for link in links)]
+def look(_):
+    return kinds()
+"""
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_the_portable_path_is_forced_by_a_variable(tmp_path: Path, forced: bool) -> None:
+    """In the program and in workers, which are fresh interpreters unless a start method is named."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        _LINUX_ONLY + "from allcores.backends.processes import backend\n"
+        "made = []\n"
+        "init = backend.ProcessBackend.__init__\n"
+        "backend.ProcessBackend.__init__ = lambda self, *given: made.append(given[3]) or init(self, *given)\n"
+        "with allcores.Pool(2) as pool:\n"
+        "    found = pool.map(look, range(4))\n"
+        "    print(made, sorted({kind for each in found for kind in each}), kinds())\n"
+        "    print([o.kind.value for o in pool.outcomes(os._exit, [3], timeout=20)])\n"
+        "allcores.map(look, range(2))\n"
+        "print(made)\n"
+    )
+    environ = {**scripts.environment(), "ALLCORES_PORTABLE": "1" if forced else "0"}
+    with scripts.running([str(script)], folder=tmp_path, environ=environ) as process:
+        ending = scripts.finish(process)
+    method = "spawn" if forced else "template"
+    assert ending.lines[1:] == ["['worker_lost']", f"['{method}', '{method}']"], ending
+    if forced:
+        assert ending.lines[0] == "['spawn'] [] []"
+    else:
+        assert ending.lines[0].startswith("['template'] ['memfd:']"), ending
+        assert "[eventpoll]" in ending.lines[0]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from allcores.backends.base import Backend, WorkerInit
 from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError
 from allcores.limits import Limits
+from allcores.system.portable import PORTABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def open_backend(
         preload = ModulePreload(preload_modules, worker_init.preload)
         worker_init = WorkerInit(*worker_init[:3], preload, worker_init.preload_args)
     if name == "processes":
+        start_method = start_method or ("spawn" if PORTABLE else "template")
         if start_method != "fork":
             from allcores.backends.processes import templates
 
@@ -164,7 +166,7 @@ def open_backend(
             )
         receiver = WorkerLogReceiver(logs_as, records=records, prints=prints) if records or prints else None
         try:
-            return ProcessBackend(workers, worker_init, limits, start_method or "template", share, receiver, sees)
+            return ProcessBackend(workers, worker_init, limits, start_method, share, receiver, sees)
         except OSError as error:
             remedy = _REMEDIES.get(error.errno or 0, "")
             raise BrokenPool(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import select
 from typing import Any
 
+from allcores.system.portable import PORTABLE
+
 READ, WRITE = 1, 4  # EPOLLIN and POLLIN, EPOLLOUT and POLLOUT
 #: whether changes from another thread reach a wait that has begun
-CHANGES_REACH_WAIT = hasattr(select, "epoll")
+CHANGES_REACH_WAIT = hasattr(select, "epoll") and not PORTABLE
 
 
 class Poller:

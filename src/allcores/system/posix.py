@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable
 
 from allcores.system import procfs
+from allcores.system.portable import PORTABLE
 
-LINUX = sys.platform.startswith("linux")
+#: what only Linux has may be used
+LINUX = sys.platform.startswith("linux") and not PORTABLE
 #: the kernel's names for options of prctl(2)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 #: Our descriptors live up here, where the numbers that a task's `open` gets never reach.

@@ -10,16 +10,20 @@ import contextlib
 import os
 import time
 
+from allcores.system.portable import PORTABLE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: whether there is anything to read
-AVAILABLE = os.path.exists("/proc/self/stat")
+AVAILABLE = os.path.exists("/proc/self/stat") and not PORTABLE
 
 
 def read(path: str) -> bytes | None:
     """The content of a file below /proc (given without it), or of another file of the kernel's (with a slash)."""
+    if PORTABLE and path[:1] != "/":
+        return None
     try:
         with open(path if path[:1] == "/" else f"/proc/{path}", "rb") as file:
             return file.read()
@@ -141,6 +145,8 @@ def tree_bytes(pid: int) -> int:
 
 def threads_alive() -> int:
     """Threads of this process, those of C libraries included; 1 where it cannot be told."""
+    if PORTABLE:
+        return 1
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

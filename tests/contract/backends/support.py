@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from allcores.system.portable import PORTABLE
+
+#: for what is refused in one sentence where there is no memory without a name and no /proc (see test_fallbacks)
+needs_linux = pytest.mark.skipif(PORTABLE, reason="the portable path is forced")
+
 PROCESSES = ("template", "fork", "spawn", "forkserver")
 #: clusters whose library is there
 CLUSTERS = tuple(name for name, library in (("dask", "distributed"),) if importlib.util.find_spec(library))

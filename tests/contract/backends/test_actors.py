@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.contract.backends.support import PROCESSES, START_METHOD_WARNINGS, each_start_method
+from tests.contract.backends.support import PROCESSES, START_METHOD_WARNINGS, each_start_method, needs_linux
 from tests.process.indexes import Fussy, Index, Meeting, Model, Refused, Visit, load_weights, nothing
 from tests.process.waiting import lines
 
@@ -109,6 +109,7 @@ class TestActors:
                 assert lines(book) == ["entered"]
             assert lines(book) == ["entered", "left"]
 
+    @needs_linux
     def test_preload_and_what_is_shared_work_inside(self, make_pool: Callable[..., Pool], tmp_path: Path) -> None:
         book = str(tmp_path / "book")
         build: Callable[..., Model] = Model
@@ -121,6 +122,7 @@ class TestActors:
             with pool.actor(Index, cast("Any", shared)) as index:
                 assert index.call(lambda obj: len(bytes(cast("Any", obj.path)))).result() == 100_000
 
+    @needs_linux
     def test_memory_that_the_pool_shares_is_the_same_inside(self, make_pool: Callable[..., Pool], place: str) -> None:
         with make_pool(1) as pool:
             counter, flag = pool.counter(), pool.flag()

@@ -12,6 +12,7 @@ from typing import Any
 
 from allcores.backends.processes.launchers import BORN, DIED, NOT_BORN, Notice
 from allcores.system import posix
+from allcores.system.portable import PORTABLE
 from allcores.system.watchdog import Watchdog
 from allcores.transport import origins, surroundings
 from allcores.transport.status_board import Board
@@ -21,7 +22,7 @@ from allcores.transport.surroundings import Surroundings
 class ForkLauncher:
     """Workers are forked from this very process: they have everything it has, threads excepted."""
 
-    blind: bool = not hasattr(os, "pidfd_open")
+    blind: bool = PORTABLE or not hasattr(os, "pidfd_open")
     ready = True
     preloading = False
     status: int | None = None

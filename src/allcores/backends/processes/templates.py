@@ -213,6 +213,11 @@ def current() -> SharedTemplate | None:
     return _current
 
 
+def in_use() -> list[SharedTemplate]:
+    """Those that pools use: more than one where a pool cannot take another one's (see `_preparation`)."""
+    return [template for template in _open if template.users]
+
+
 def shutdown() -> None:
     """End the program's template as soon as no pool uses it: at once if none does. Another pool starts another."""
     template = _current
