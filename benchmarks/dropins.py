@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from benchmarks import dropins_joblib
 from benchmarks.rows import Row, in_turn
 from benchmarks.settings import Settings
 from benchmarks.tasks import add_one
@@ -55,7 +56,12 @@ def _apply(pool: Any, items: int) -> float:
 
 
 def rows(settings: Settings) -> list[Row]:
-    """`dropins-imap`, `dropins-map`, `dropins-apply`."""
+    """`dropins-imap`, `dropins-map`, `dropins-apply`, and those of joblib."""
+    own = settings.wants("dropins", "dropins-imap", "dropins-map", "dropins-apply")
+    return [*(_pool_rows(settings) if own else ()), *dropins_joblib.rows(settings)]
+
+
+def _pool_rows(settings: Settings) -> list[Row]:
     imap = Row(
         "dropins-imap",
         "`Pool.imap` of x+1 over a generator, with its default chunk size",

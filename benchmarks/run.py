@@ -45,7 +45,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "pipelines": ("pipelines", "pipelines-memory"),
     "nlp": ("nlp-lemmas", "nlp-text", "nlp-ids", "nlp-embedding"),
     "scale": ("scale-dask-1ms", "scale-dask-tiny", "scale-ray-1ms", "scale-ray-tiny"),
-    "dropins": ("dropins-imap", "dropins-map", "dropins-apply"),
+    "dropins": (
+        "dropins-imap",
+        "dropins-map",
+        "dropins-apply",
+        *(f"dropins-joblib-{name}" for name in ("tiny", "array", "grid", "first", "memory")),
+    ),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
     "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),
