@@ -67,7 +67,7 @@ def test_a_program_runs_as_it_is(start: list[str], tmp_path: Path) -> None:
         "multiprocessing.Pool 2 pools, 7 tasks",
         "ProcessPoolExecutor 1 pool, 1 task",
         "joblib not imported",
-        "crashes survived 1 task lost with their workers; all others went on",
+        "crashes survived 1 task lost with its worker; all others went on",
     ]
     assert lines[6:] == ["report report.html, of the busiest of 3 pools"]
     assert "<html" in (tmp_path / "report.html").read_text()
@@ -130,3 +130,40 @@ def test_joblib_has_its_own_default_again() -> None:
         assert joblib.parallel.DEFAULT_BACKEND == "allcores"
     assert before == joblib.parallel.DEFAULT_BACKEND
     assert "default backend: allcores" in patched.summary()
+
+
+OTHERS = """
+import multiprocessing, multiprocessing.pool
+from multiprocessing.pool import ThreadPool
+
+before = multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1)
+
+import allcores
+allcores.patch(summary=False)
+
+def inner(count):
+    with multiprocessing.Pool(1) as pool:
+        return pool.map(abs, range(count))
+
+class Nestable(multiprocessing.pool.Pool):
+    def __init__(self, *args, **more):
+        super().__init__(*args, context=multiprocessing.get_context("fork"), **more)
+
+if __name__ == "__main__":
+    print(before.map(abs, [-1, -2], 1), isinstance(before, multiprocessing.pool.Pool))
+    before.terminate()
+    before.join()
+    with ThreadPool(2) as threads:
+        print(threads.map(abs, [-1]), list(threads.imap(abs, [-2])), isinstance(threads, multiprocessing.pool.Pool))
+    with Nestable(1) as pool:
+        print(pool.map(inner, [2]), type(pool).__name__, isinstance(pool, ThreadPool))
+"""
+
+
+def test_what_stands_on_the_original_goes_on(tmp_path: Path) -> None:
+    """Thread pools, pools that were made before, and classes that programs derive."""
+    (tmp_path / "program.py").write_text(OTHERS.replace("before = ", "if __name__ == '__main__': before = "))
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "[1, 2] True\n[1] [2] True\n[[0, 1]] Nestable False\n", done.stderr

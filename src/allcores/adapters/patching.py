@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from allcores.scheduler.state import Counters
     from allcores.timeline import Timeline
 
+#: what stood there
+_original: Any = multiprocessing.pool.Pool
 POOL, EXECUTOR, JOBLIB = "multiprocessing.Pool", "ProcessPoolExecutor", "joblib"
 
 
@@ -150,7 +152,8 @@ class Patched:
             lines.append(f"  {name:<22}{used}")
         lines.append(f"  {JOBLIB:<22}{self._joblib}")
         lost = sum(counters.by_kind[Kind.WORKER_LOST] for counters, _ in everything)
-        survived = f"{_count(lost, 'task')} lost with their workers; all others went on" if lost else "none"
+        with_whom = "its worker" if lost == 1 else "their workers"
+        survived = f"{_count(lost, 'task')} lost with {with_whom}; all others went on" if lost else "none"
         lines.append(f"  {'crashes survived':<22}{survived}")
         if everything:
             worked_s = sum(counters.busy_ns for counters, _ in everything) / 1e9
@@ -212,7 +215,20 @@ def _default_context() -> Any:
     return multiprocessing.get_context.__self__  # type: ignore[attr-defined]
 
 
-class PatchedPool(Pool):
+class _StandsIn(type):
+    """Of a class that stands where multiprocessing's own code expects its own.
+
+    `ThreadPool`, and pools that were made before, go on with the original: their code finds it by the same name.
+    """
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(_original, name)
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        return super().__instancecheck__(instance) or (cls.__base__ is Pool and isinstance(instance, _original))
+
+
+class PatchedPool(Pool, metaclass=_StandsIn):
     """The drop-in, as it stands in `multiprocessing`."""
 
     def __init__(
@@ -223,6 +239,10 @@ class PatchedPool(Pool):
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
     ) -> None:
+        if not issubclass(type(self), Pool):
+            # A ThreadPool, whose base is the original.
+            _original.__init__(self, processes, initializer, initargs, maxtasksperchild, context)
+            return
         patched = _current
         if patched is not None:
             self._observers = patched.observers()
