@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from tests.process import joblib_calls as calls
+from tests.process import scripts
 from tests.process.waiting import PATIENCE_S
 
-from allcores import UsageError, WorkerLost
+from allcores import NotPicklable, UsageError, WorkerLost
 
 joblib: Any = pytest.importorskip("joblib")
 numpy: Any = pytest.importorskip("numpy")
@@ -222,3 +223,81 @@ def test_large_results() -> None:
     sizes = [numpy.ones(3_000_000) for _ in range(1)]
     results = Parallel()(delayed(calls.double)(sizes[0]) for _ in range(3))
     assert [float(each.sum()) for each in results] == [6_000_000.0] * 3
+
+
+def test_programs_of_scikit_learn_have_the_same_results() -> None:
+    pytest.importorskip("sklearn")
+    from sklearn.datasets import make_classification
+    from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+    from sklearn.inspection import permutation_importance
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+
+    matrix, classes = make_classification(120, 6, random_state=0)
+    linear = LogisticRegression()
+
+    def results(n_jobs: int | None) -> list[Any]:
+        # A forest that has workers of its own, within a search that has.
+        forest = RandomForestClassifier(3, random_state=0, n_jobs=n_jobs)
+        search = GridSearchCV(forest, {"max_depth": [1, 3]}, cv=2, n_jobs=n_jobs).fit(matrix, classes)
+        voting = VotingClassifier([("linear", linear), ("forest", forest)], n_jobs=n_jobs).fit(matrix, classes)
+        fitted = LogisticRegression().fit(matrix, classes)
+        importance = permutation_importance(fitted, matrix, classes, n_repeats=2, random_state=0, n_jobs=n_jobs)
+        return [
+            list(search.cv_results_["mean_test_score"]),
+            list(cross_val_score(linear, matrix, classes, cv=3, n_jobs=n_jobs)),
+            list(cross_val_predict(linear, matrix, classes, cv=3, n_jobs=n_jobs)),
+            list(voting.predict(matrix)),
+            list(importance.importances_mean),
+        ]
+
+    assert results(2) == results(1)
+
+
+def test_ctrl_c_ends_the_call_and_the_next_one_works() -> None:
+    def interrupt() -> Iterator[Any]:
+        for _ in range(2):
+            yield delayed(calls.hang)()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Parallel(pre_dispatch="all", batch_size=1)(interrupt())
+    assert Parallel()(delayed(calls.double)(i) for i in range(4)) == [0, 2, 4, 6]
+
+
+def test_what_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(NotPicklable, match=r"Task 1 of this call of Parallel, double\(<lock>\), cannot be pickled"):
+        Parallel(batch_size=2, pre_dispatch="all")(delayed(calls.double)(each) for each in (1, threading.Lock()))
+
+
+def test_arrays_in_a_folder_are_gone_after_the_call(tmp_path: Path) -> None:
+    array = numpy.ones(1000)
+    with Parallel(max_nbytes=1, temp_folder=str(tmp_path)) as parallel:
+        assert parallel(delayed(calls.look)(array) for _ in range(2)) == [("memmap", False, 1000.0)] * 2
+        [part, _] = parallel(delayed(calls.part)(array) for _ in range(2))
+        assert type(part) is numpy.ndarray
+        assert len(list(tmp_path.rglob("*"))) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+AMID_A_GENERATOR = """
+import time
+import warnings
+import joblib
+from allcores.adapters import joblib as adapter
+
+adapter.register()
+results = joblib.Parallel(n_jobs=2, backend="allcores", return_as="generator")(
+    joblib.delayed(time.sleep)(0 if i < 1 else 1000) for i in range(9)
+)
+next(results)
+warnings.simplefilter("ignore")  # joblib says what was cancelled
+print("leaving")
+"""
+
+
+def test_a_program_may_end_amid_a_generator(tmp_path: Path) -> None:
+    ended = scripts.run(AMID_A_GENERATOR, tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.out == "leaving\n"
+    assert "Traceback" not in ended.err
