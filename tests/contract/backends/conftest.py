@@ -17,7 +17,9 @@ from allcores import Limits, Pool
 
 HERE = Path(__file__).parent
 #: the files that are run on clusters, too
-ON_CLUSTERS = {"test_arguments", "test_batches", "test_cache", "test_failures", "test_verbs"}
+ON_CLUSTERS = {
+    f"test_{name}" for name in ("arguments", "batches", "cache", "failures", "functions", "reduce", "together", "verbs")
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

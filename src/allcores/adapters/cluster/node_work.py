@@ -18,6 +18,7 @@ from allcores.pool.pool import Pool, driver_of, outcome_stream
 from allcores.system.clock import monotonic_ns
 from allcores.transport import exceptions, pickling, surroundings
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD, RESULT_UNWRITTEN
+from allcores.transport.reduction import Reduction
 from allcores.transport.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -111,6 +112,9 @@ class Work:
         style, packed, function = self._functions[number]
         if packed is not None:
             function = unpack(packed, self._view)
+            if isinstance(function, Reduction):
+                # A node's outcomes are one for each item: values are merged by the program.
+                function = function.__call__
             self._functions[number] = style, None, function
         return style, function
 
