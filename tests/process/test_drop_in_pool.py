@@ -265,6 +265,7 @@ def test_a_worker_is_replaced_after_so_many_tasks() -> None:
         assert len({pool.apply(process_id) for _ in range(3)}) == 3
         # A chunk is a task.
         assert len(set(pool.map(process_id, range(6), chunksize=3))) == 2
+        assert len(set(pool.imap(process_id, range(6), chunksize=3))) == 2
 
 
 def test_a_pool_in_a_worker() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.pool_chunks import ChunkCall, chunks_of, flattened
+from allcores.adapters.pool_chunks import ChunkCall, chunks_of, flattened, in_chunks
 from allcores.adapters.pool_map_call import mapped
 from allcores.adapters.pool_maps import IMapIterator, PoolMap, failed
 from allcores.adapters.pool_results import AsyncResult, Callback, MapResult
@@ -256,11 +256,15 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        joins = self._chunks_are_tasks and chunksize > 1
+        if joins:
+            # A chunk is one task, as in the original, and what fails in it costs the rest of it.
+            func, items, chunksize = ChunkCall(func, "one"), in_chunks(items, chunksize), 1
         try:
             made = PoolMap(self._work, func, "one", items, chunksize if chunksize > 1 else None, ordered=ordered)
         except TypeError as error:
             return IMapIterator(self, None, error)
-        return IMapIterator(self, made)
+        return IMapIterator(self, made, joins=joins)
 
     # --- the end ---
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 
@@ -30,6 +31,13 @@ def chunks_of(items: list[Any], size: int | None, workers: int) -> list[list[Any
     if size is None:
         size = -(-len(items) // (4 * workers)) or 1
     return [items[begin : begin + size] for begin in range(0, len(items), max(1, size))]
+
+
+def in_chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """The items of an input in chunks, as they come."""
+    source = iter(items)
+    while chunk := list(islice(source, size)):
+        yield chunk
 
 
 def flattened(parts: Iterable[list[Any]]) -> list[Any]:

@@ -16,6 +16,7 @@ from itertools import chain, islice
 from time import monotonic
 from typing import Any
 
+from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, check_callable
 from allcores.adapters.pool_results import MapResult
 from allcores.adapters.pool_work import Work
@@ -350,8 +351,12 @@ class IMapIterator(Iterator[Any]):
     An item that fails raises where it stands, and the iterator can be gone on with. Also with several threads.
     """
 
-    def __init__(self, owner: object, made: PoolMap | None, error: BaseException | None = None) -> None:
+    def __init__(
+        self, owner: object, made: PoolMap | None, error: BaseException | None = None, *, joins: bool = False
+    ) -> None:
         self._owner = owner
+        #: what comes are lists, to be joined to one
+        self._joins = joins
         self._map = made
         self._error = error
         #: results in reverse order, and what follows them
@@ -432,18 +437,23 @@ class IMapIterator(Iterator[Any]):
     def _unfold(self, segment: Segment) -> None:
         values = open_segment(segment)
         if not segment.failures:
-            values.reverse()
-            self._parts.append(values)
+            self._append(values)
             return
         begin = 0
         for number, failure in enumerate(segment.failures):
             end = failure.offset - number
             if begin < end:
-                self._parts.append(values[begin:end][::-1])
+                self._append(values[begin:end])
             self._parts.append(as_in_multiprocessing(failure.error))
             begin = end
         if begin < len(values):
-            self._parts.append(values[begin:][::-1])
+            self._append(values[begin:])
+
+    def _append(self, values: list[Any]) -> None:
+        if self._joins:
+            values = flattened(values)
+        values.reverse()
+        self._parts.append(values)
 
 
 class Feeder:
