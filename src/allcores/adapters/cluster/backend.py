@@ -59,6 +59,9 @@ SILENT_NS = 8_000_000_000
 NO_NODE_NS = 60_000_000_000
 #: So long a node is not asked anything, at most, ns: it would end its pool after `LEASE_S`.
 KEEP_NS = 25_000_000_000
+#: A node answers each request within seconds, or a minute if its pool is slow to open; one that has not for so long is
+#: given up, though the cluster still has it, ns.
+ANSWER_NS = 180_000_000_000
 #: seconds that closing waits for the pools of nodes to end
 CLOSE_S = 5.0
 #: how long the minder, when a callback on its thread waits, sleeps between two looks, ns
@@ -240,6 +243,9 @@ class ClusterBackend:
         self._forget_ended()
         now = monotonic_ns()
         self._check(now)
+        for link in list(self._links.values()):
+            if link.open and now - min(link.open.values()) > ANSWER_NS:
+                self._node_lost(link, f"it has not answered for {ANSWER_NS / 1e9:g} s")
         while self._dropped:
             number = self._dropped.popleft()
             for link in self._links.values():

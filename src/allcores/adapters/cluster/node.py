@@ -135,6 +135,14 @@ class Node:
                 self._changed.wait_for(lambda: self._work is not None or self._failed is not None, ORDER_S)
             work = self._work
         if work is None or self._pool is None:
+            with self._changed:
+                if self._failed is None and not self._closed:
+                    # What came with this request would be lost without a word.
+                    self._failed = exceptions.pack(
+                        SetupError(
+                            f"The pool of a node could not be made within {ORDER_S:g} s: its machine is too busy."
+                        )
+                    )
             return
         for number, contents in request.blobs:
             self._blobs[number] = self._pool.share(contents)
