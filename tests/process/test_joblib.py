@@ -152,6 +152,17 @@ def test_options_of_workers() -> None:
         assert Parallel()(delayed(calls.prepared)() for _ in range(2)) == [[7], [7]]
 
 
+def test_limits_of_threads_stay_when_the_environment_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers follow the program's environment, but for what was asked for."""
+    with joblib.parallel_config("allcores", n_jobs=2, inner_max_num_threads=3):
+        for value in ("1", "2"):
+            monkeypatch.setenv("OMP_NUM_THREADS", value)
+            monkeypatch.setenv("ALLCORES_TEST_OF_JOBLIB", value)
+            assert Parallel()(delayed(calls.environment)("OMP_NUM_THREADS") for _ in range(2)) == [["3"], ["3"]]
+            found = Parallel()(delayed(calls.environment)("ALLCORES_TEST_OF_JOBLIB") for _ in range(2))
+            assert found == [[value], [value]]
+
+
 def test_idle_workers_end() -> None:
     with joblib.parallel_config("allcores", n_jobs=2, idle_worker_timeout=0.05):
         first = Parallel()(delayed(calls.pid)() for _ in range(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import errno
 import os
 import pickle
@@ -384,3 +385,18 @@ def test_what_arrived_is_an_exception_like_any_other() -> None:
     assert again.filename == "/there" and again.errno == errno.ENOENT
     assert pickle.loads(pickle.dumps(travelled(ByReduce(1, 2)), 5)).high == 4
     assert copy.copy(travelled(KeyError("k"))).args == ("k",)
+
+
+@pytest.mark.parametrize(("module", "code"), [("tblib.pickling_support", 7), ("of_the_program", None)])
+def test_what_a_library_registers_for_all_exceptions_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, module: str, code: int | None
+) -> None:
+    """`import distributed` does so, with a way that loses fields; what a program registers is its own way."""
+
+    def reduced(error: SystemExit) -> tuple[Any, ...]:
+        return SystemExit.__new__, (SystemExit, *error.args)
+
+    reduced.__module__ = module
+    monkeypatch.setitem(copyreg.dispatch_table, SystemExit, reduced)
+    again = travelled(SystemExit(7))
+    assert type(again) is SystemExit and again.code == code

@@ -72,10 +72,22 @@ class Prepare:
 
     def __call__(self) -> None:
         """In the worker."""
-        os.environ.update(self.variables)
+        _kept_variables.update(self.variables)
+        _keep_variables()
         if self.initializer is not None:
             initializer, arguments = self.initializer.load()
             initializer(*arguments)
+
+
+#: of this worker's environment
+_kept_variables: dict[str, str] = {}
+
+
+def _keep_variables() -> None:
+    """Set what is kept again: workers follow the program's environment, and that may have changed since they began."""
+    for name, value in _kept_variables.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 class Around:
@@ -130,6 +142,7 @@ def run(packed: Packed, around: Around) -> Packed:
     from time import perf_counter
 
     began = perf_counter()
+    _keep_variables()
     (function, tasks), nested = packed.load()
     if around.sklearn is not None or "sklearn" in sys.modules:
         configure_sklearn(around.sklearn)

@@ -207,7 +207,8 @@ class _Packer:
 
 def _has_own_way(kind: type[BaseException]) -> bool:
     """Its class, or a base that is not the interpreter's, says how it is pickled."""
-    if kind in copyreg.dispatch_table:
+    registered: Any = copyreg.dispatch_table.get(kind)
+    if registered is not None and getattr(registered, "__module__", None) not in _FOR_ALL:
         return True
     return any(
         name in vars(base)
@@ -217,6 +218,9 @@ def _has_own_way(kind: type[BaseException]) -> bool:
     )
 
 
+#: Modules that register a way for every exception class that there is, which keeps less than ours: `import distributed`
+#: does so with tblib, and an exit would lose its code, an OSError what was written.
+_FOR_ALL = frozenset(("tblib.pickling_support",))
 #: Py_TPFLAGS_HEAPTYPE: a class that was not compiled into the interpreter
 _HEAP = 1 << 9
 
