@@ -71,6 +71,7 @@ check: lint
 # what `make coverage` runs besides tests/unit and tests/contract: the quickest tests that go through each room
 COVERED := tests/process/jobs $(wildcard tests/process/profiling) \
     $(wildcard tests/process/test_advi*.py tests/process/test_executor*.py tests/process/test_web_*.py) \
+    tests/process/test_drop_in_pool.py tests/process/test_joblib.py tests/process/test_cluster_losses.py \
     $(filter-out %/test_workers.py,$(wildcard tests/nlp/test_*.py))
 
 coverage:
