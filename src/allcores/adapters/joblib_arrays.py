@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from allcores.shared_memory.arrays import bounds
 from allcores.system import posix, procfs
 
 #: Files of a call that are open at once, at most: what finds no room travels with its task.
@@ -200,8 +201,8 @@ def _file_of(array: Any) -> Any:
             return None
     if not isinstance(base.filename, str | os.PathLike) or not os.path.exists(base.filename) or not array.size:
         return None
-    low, high = _bounds(array)
-    offset = int(base.offset) + low - _bounds(base)[0]
+    low, high = bounds(array)
+    offset = int(base.offset) + low - bounds(base)[0]
     mode = "r+" if base.mode == "w+" else base.mode
     order = "C" if array.flags.c_contiguous else "F" if array.flags.f_contiguous else None
     path = os.fspath(base.filename)
@@ -209,17 +210,6 @@ def _file_of(array: Any) -> Any:
         return open_file, (path, array.dtype, mode, offset, array.shape, order, None)
     first = array.__array_interface__["data"][0] - low
     return open_file, (path, array.dtype, mode, offset, array.shape, first, (high - low, array.strides))
-
-
-def _bounds(array: Any) -> tuple[int, int]:
-    """Its lowest address, and the one after its highest."""
-    low = high = array.__array_interface__["data"][0]
-    for length, stride in zip(array.shape, array.strides, strict=True):
-        if stride < 0:
-            low += (length - 1) * stride
-        else:
-            high += (length - 1) * stride
-    return low, high + array.itemsize
 
 
 def open_file(

@@ -26,7 +26,7 @@ class SharedArray(np.ndarray[Any, Any]):
         place = batch.place_of(_span(self)) if batch is not None and self.size else None
         if place is None:
             return np.array(self, copy=True, subok=False).__reduce_ex__(protocol)
-        first = self.__array_interface__["data"][0] - _bounds(self)[0]
+        first = self.__array_interface__["data"][0] - bounds(self)[0]
         return attach, (place, self.shape, self.dtype, self.strides, first)
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
@@ -38,7 +38,7 @@ def _span(array: Any) -> memoryview:
     """The bytes between an array's lowest and highest address, gaps included."""
     import ctypes
 
-    low, high = _bounds(array)
+    low, high = bounds(array)
     view = memoryview((ctypes.c_ubyte * (high - low)).from_address(low))
     # What keeps the memory is the array.
     base: Any = view.obj
@@ -46,7 +46,7 @@ def _span(array: Any) -> memoryview:
     return view.cast("B")
 
 
-def _bounds(array: Any) -> tuple[int, int]:
+def bounds(array: Any) -> tuple[int, int]:
     """Its lowest address, and the one after its highest."""
     low = high = array.__array_interface__["data"][0]
     for length, stride in zip(array.shape, array.strides, strict=True):
