@@ -282,6 +282,25 @@ def test_by_keyboard_alone(browser: Any, served: Served) -> None:
         assert served.store.get(job.id) is not None
 
 
+def test_a_page_whose_form_was_sent_asks_for_nothing(browser: Any, served: Served) -> None:
+    """For a while: its job may be gone before the next page is there, which a browser tells of as an error."""
+    asked: list[str] = []
+    with opened(browser, served) as page:
+        page.clock.install()
+        page.goto(served.url("/job/{failed}"))
+        page.evaluate("document.addEventListener('submit', (event) => event.preventDefault())")
+        with page.expect_request(page.url):
+            page.clock.run_for(1_000)
+        page.locator("summary", has_text="Delete").click()
+        page.get_by_role("button", name="Delete this job").click()
+        page.on("request", lambda request: asked.append(request.method))
+        page.clock.run_for(5_000)
+        page.evaluate("fetch('/settings').then((answer) => answer.text())")
+        assert len(asked) == 1
+        with page.expect_request(page.url):
+            page.clock.run_for(15_000)
+
+
 def test_the_token_is_asked_for(browser: Any, served: Served) -> None:
     """A browser that has none gets a form; typed in, it leads to where one wanted to go."""
     context = browser.new_context()

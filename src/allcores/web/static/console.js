@@ -4,7 +4,7 @@
 (() => {
   const root = document.documentElement;
   const wait = Number(root.dataset.poll || "0") * 1000;
-  let tag = root.dataset.tag || "", failures = 0, timer = 0, asking = false;
+  let tag = root.dataset.tag || "", failures = 0, timer = 0, asking = null;
 
   const ago = (seconds) => {
     const s = Math.round(Math.abs(seconds));
@@ -38,23 +38,32 @@
 
   const ask = async () => {
     timer = 0;
-    if (document.hidden || asking) return;
-    asking = true;
+    if (document.hidden || asking !== null) return;
+    const mine = asking = new AbortController();
     try {
       const answer = await fetch(location.href, {
         headers: tag ? {"If-None-Match": tag, "X-Poll": "1"} : {"X-Poll": "1"},
-        credentials: "same-origin", cache: "no-store",
+        credentials: "same-origin", cache: "no-store", signal: mine.signal,
       });
       if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; replace(await answer.text()); }
       else if (answer.status !== 304) throw new Error(String(answer.status));
       failures = 0;
       say("Live");
     } catch {
+      if (mine.signal.aborted) return;
       failures += 1;
       say("Not reachable: what you see is from before");
     }
-    asking = false;
+    asking = null;
     plan();
+  };
+  // A sent form changes what this page shows, a deleted job to a page that is not found: until the answer is there,
+  // which is another page or a file, this one is not asked for.
+  const hold = (event) => {
+    if (event.defaultPrevented || wait === 0) return;
+    if (asking !== null) { asking.abort(); asking = null; }
+    clearTimeout(timer);
+    timer = setTimeout(ask, Math.max(wait, 15000));
   };
   const plan = () => {
     if (timer || document.hidden || Number(root.dataset.poll || "0") === 0) return;
@@ -65,6 +74,7 @@
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) { clearTimeout(timer); timer = 0; say("Paused"); } else { say("Live"); void ask(); }
     });
+    document.addEventListener("submit", hold);
     say("Live");
     plan();
   }
