@@ -5,6 +5,7 @@ It prints what came out as one line of JSON. The cluster is its own, and ends wi
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -58,6 +59,7 @@ def parents(pid: int) -> list[int]:
 
 def main() -> None:
     """Work, kill a node in the middle, and tell."""
+    faulthandler.dump_traceback_later(200, exit=True)
     import ray
     from ray.cluster_utils import Cluster
 
@@ -83,6 +85,9 @@ def main() -> None:
             futures = [pool.submit(meet, (folder, number)) for number in range(4)]
             seen: set[int] = set()
             while len(seen) < 2:
+                for future in futures:
+                    if future.done():  # it waits for the others, so it has failed
+                        future.result()
                 seen |= {int(each.name.split("-")[0]) for each in Path(folder).iterdir() if "-" in each.name}
                 threading.Event().wait(0.01)
             lost = {info.process.pid for infos in second.all_processes.values() for info in infos}
@@ -94,6 +99,9 @@ def main() -> None:
             told["met"] = [future.result(120) for future in futures]
             told["afterwards"] = pool.map(double, range(50)) == [2 * n for n in range(50)]
         ray.shutdown()
+    except BaseException:
+        print(json.dumps(told), file=sys.stderr)
+        raise
     finally:
         cluster.shutdown()
     print(json.dumps(told))

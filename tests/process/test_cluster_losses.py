@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
+import threading
+from typing import Any
+
 import pytest
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import wait_until
 
 from allcores import Pool, SetupError
 from allcores.adapters.cluster import backend, node
+from allcores.adapters.cluster.link import Link
+from allcores.adapters.cluster.messages import Opening, Reply, Request
 from allcores.backends import open as opener
 
 
@@ -35,9 +41,90 @@ def test_a_node_that_does_not_answer_is_given_up(first_lost: int) -> None:
     cluster.join()
 
 
+class Told:
+    """Stands for a node's pool and what works on it: tells in which order things are done, the first when it may."""
+
+    holds = 0
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.may = threading.Event()
+        self.is_asked = threading.Event()
+
+    def share(self, contents: bytes) -> bytes:
+        self.is_asked.set()
+        assert self.may.wait(30)
+        self.done.append("share")
+        return contents
+
+    def begin(self, chunk: str) -> None:
+        self.done.append(chunk)
+
+    def close(self) -> None:
+        self.may.set()
+
+    def join(self) -> None:
+        pass
+
+
+def request_of(serial: int, **what: Any) -> Request:
+    return Request("k", serial, None, [], [], [], [], [], [], False, False)._replace(**what)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> tuple[node.Node, Told]:
+    told: Any = Told()
+    monkeypatch.setattr(node.Node, "_open", lambda self, opening: None)
+    found = node.Node("k", None)  # type: ignore[arg-type]
+    found._pool, found._work = told, told
+    return found, told
+
+
+def test_requests_are_carried_out_one_after_the_other(opened: tuple[node.Node, Told]) -> None:
+    """However late the first one ends: the second may need the function or the contents that came with it."""
+    here, told = opened
+    chunks: Any = ["chunk"]
+    first = threading.Thread(target=here.exchange, args=(request_of(1, blobs=[(1, b"data")]),))
+    second = threading.Thread(target=here.exchange, args=(request_of(2, chunks=chunks),))
+    first.start()
+    assert told.is_asked.wait(30)
+    second.start()
+    wait_until(lambda: here._changed._waiters)  # type: ignore[attr-defined]
+    assert told.done == []
+    told.may.set()
+    first.join()
+    second.join()
+    assert told.done == ["share", "chunk"]
+
+
+def test_a_request_whose_forerunner_is_missing_is_not_carried_out(
+    opened: tuple[node.Node, Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer says that the node cannot go on, so that its work goes elsewhere; an end needs no forerunner."""
+    here, told = opened
+    chunks: Any = ["chunk"]
+    monkeypatch.setattr(node, "ORDER_S", 0.0)
+    assert here.exchange(request_of(2, chunks=chunks)).serial == 0
+    assert told.done == []
+    assert here.exchange(request_of(3, ends=True)).serial == 1
+
+
+def test_the_first_request_travels_alone() -> None:
+    """It makes the pool there: one that overtook it would find none, and its node would be given up."""
+    link = Link(1, "a", "k", Opening(b"", 1, "", ""))
+    first = pickle.loads(link.request(1, bytes, keep=True) or b"")
+    assert first.opening is not None
+    link.revoked.append((7, False))
+    assert link.request(2, bytes) is None
+    link.replied(1, Reply(1, True, None, 1, 0, []), 3)
+    assert pickle.loads(link.request(4, bytes) or b"").serial == 2
+    link.revoked.append((8, False))
+    assert pickle.loads(link.request(5, bytes) or b"").serial == 3
+
+
 def test_a_pool_that_cannot_be_made_in_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came with the request would be lost without a word."""
-    monkeypatch.setattr(node, "ORDER_S", 0.0)
+    monkeypatch.setattr(node, "OPEN_S", 0.0)
     cluster = NodesHere("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="machine is too busy"):
         pool.map(double, range(3))

@@ -300,7 +300,7 @@ class ClusterBackend:
             return
         reply: Reply = pickle.loads(data)
         if reply.serial == 0:
-            self._node_lost(link, "it was started anew")
+            self._node_lost(link, "it was started anew, or a request to it was lost")
             return
         for each in link.replied(serial, reply, monotonic_ns()):
             self._read(link, each)

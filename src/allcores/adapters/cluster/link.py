@@ -72,7 +72,8 @@ class Link:
         # While it holds something, one request waits there; two, and new work travels on the spot.
         if self.is_gone or not (fresh or self.held or not self.is_ready):
             return None
-        if len(self.open) >= (MOST_OPEN if fresh else 1) and not self.ends:
+        # The first one makes the pool there: one that overtook it would find none, as after a new start.
+        if len(self.open) >= (MOST_OPEN if fresh and self._read else 1) and not self.ends:
             return None
         functions: list[tuple[int, bytes]] = []
         blobs: list[tuple[int, bytes]] = []

@@ -20,8 +20,11 @@ from allcores.limits import Limits
 from allcores.pool.pool import Pool, ready
 from allcores.transport import exceptions
 
-#: The requests of one pool may arrive in another order; an earlier one is waited for so long, seconds.
-ORDER_S = 30.0
+#: So long the first request waits for the pool, seconds.
+OPEN_S = 30.0
+#: The requests of one pool may arrive in another order, and an earlier one may still be carried out, which is waited
+#: for so long, seconds.
+ORDER_S = OPEN_S + 10.0
 
 #: What ends within this time goes with the same reply, seconds.
 LINGER_S = 0.002
@@ -102,12 +105,20 @@ class Node:
         """Carry out a request in its turn, and reply when there is something to tell."""
         self.heard_s = monotonic()
         with self._changed:
-            self._changed.wait_for(lambda: self._serial >= request.serial - 1, ORDER_S)
-            self._serial = max(self._serial, request.serial)
-            # Whoever waits with an earlier request replies now.
-            self._changed.notify_all()
-        if not request.ends:
-            self._carry_out(request)
+            in_turn = self._changed.wait_for(
+                lambda: self._serial >= request.serial - 1 or self._closed or request.ends, ORDER_S
+            )
+        if not in_turn:
+            # What this one builds on, a function or what is shared, may have come with the one that is missing.
+            return Reply(0, False, None, 0, 0, [])
+        try:
+            if not request.ends:
+                self._carry_out(request)
+        finally:
+            with self._changed:
+                # The next one's turn; and whoever waits with an earlier request replies now.
+                self._serial = max(self._serial, request.serial)
+                self._changed.notify_all()
         with self._changed:
             if request.hold and not request.ends:
                 self._changed.wait_for(lambda: self._tells(request.serial), HOLD_S)
@@ -132,7 +143,9 @@ class Node:
         work = self._work
         if work is None:
             with self._changed:
-                self._changed.wait_for(lambda: self._work is not None or self._failed is not None, ORDER_S)
+                self._changed.wait_for(
+                    lambda: self._work is not None or self._failed is not None or self._closed, OPEN_S
+                )
             work = self._work
         if work is None or self._pool is None:
             with self._changed:
@@ -140,7 +153,7 @@ class Node:
                     # What came with this request would be lost without a word.
                     self._failed = exceptions.pack(
                         SetupError(
-                            f"The pool of a node could not be made within {ORDER_S:g} s: its machine is too busy."
+                            f"The pool of a node could not be made within {OPEN_S:g} s: its machine is too busy."
                         )
                     )
             return
