@@ -4,7 +4,8 @@
     nlp.chat_pipeline().run("messages.jsonl", "features.parquet")
 
 The same at the shell is `allcores chat preprocess`. Needs the extra `nlp`; the stages `ids` and `embedding` need
-`embeddings`. Names are loaded when they are first used.
+`embeddings`, `presidio` and `sentence-transformers` the extras of their names. Names are loaded when they are
+first used.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from allcores.nlp.stages.embeddings import EMBEDDING
 from allcores.nlp.stages.intent import INTENT
 from allcores.nlp.stages.language import LANG
 from allcores.nlp.stages.pii import PII
+from allcores.nlp.stages.presidio import PRESIDIO
+from allcores.nlp.stages.sentence_transformers import SENTENCE_TRANSFORMERS
 from allcores.nlp.stages.sentiment import SENTIMENT
 from allcores.nlp.stages.token_ids import IDS
 from allcores.nlp.stages.tokens import TOKENS
@@ -24,11 +26,14 @@ from allcores.nlp.stages.unicode_text import UNICODE
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
     for stage in (
-        UNICODE, LANG, PII, TOKENS, IDS, LEMMAS, SENTIMENT, INTENT, EMBEDDING, DUPLICATES, CONVERSATION,
+        UNICODE, LANG, PII, PRESIDIO, TOKENS, IDS, LEMMAS, SENTIMENT, INTENT, EMBEDDING, SENTENCE_TRANSFORMERS,
+        DUPLICATES, CONVERSATION,
     )
 }  # fmt: skip
+#: stages that take the place of another
+INSTEAD: Mapping[str, str] = {"presidio": "pii", "sentence-transformers": "embedding"}
 #: what runs where nothing is chosen: all that the extra `nlp` is enough for
-DEFAULT: tuple[str, ...] = tuple(name for name in STAGES if name not in ("ids", "embedding"))
+DEFAULT: tuple[str, ...] = tuple(name for name in STAGES if name not in ("ids", "embedding", *INSTEAD))
 
 
 def chosen(
@@ -44,7 +49,8 @@ def chosen(
         find: Gives the stage for a name with a colon, `work.py:shout`.
 
     Raises:
-        UsageError: For a stage that there is not, one twice, or an option that it does not have.
+        UsageError: For a stage that there is not, one twice or beside what it stands for, or an option that it does not
+            have.
     """
     found: dict[str, Stage] = {}
     for name in DEFAULT if names is None else names:
@@ -52,6 +58,9 @@ def chosen(
         if stage.name in found:
             raise UsageError(f"the stage {stage.name!r} is there twice: give one of them another name")
         found[stage.name] = stage
+    for name, other in INSTEAD.items():
+        if name in found and other in found:
+            raise UsageError(f"the stage {name!r} is there in the place of {other!r}: leave one of them out")
     for name in options:
         if name not in found:
             if name in STAGES:

@@ -211,7 +211,8 @@ def chat_pipeline(
 
     Args:
         stages: Names of stages, or stages of your own, in the order in which they run. None: unicode, lang, pii,
-            tokens, lemmas, sentiment, intent, duplicates, conversation. There are also ids and embedding.
+            tokens, lemmas, sentiment, intent, duplicates, conversation. There are also ids, embedding,
+            presidio and sentence-transformers.
         options: Of stages, by their names: {"pii": {"replace": True}}.
         find: Gives a stage for a name with a colon; None: no such names.
 

@@ -38,39 +38,51 @@ class Scrubber:
         self.key = None if key is None else check_key(key)
         self.replace = replace
 
-    def __call__(self, text: str) -> tuple[list[Span], str]:
-        """The personal data in a text, and the text without them."""
-        spans = find_spans(text, self.kinds)
+    def find(self, record: Record) -> list[Span]:
+        """The personal data in a message, in order; spans do not overlap."""
+        return find_spans(record["text_norm"], self.kinds)
+
+    def redacted(self, text: str, spans: Sequence[Span]) -> str:
+        """The text with a placeholder for each span."""
         parts, place = [], 0
         for span in spans:
             parts += [text[place : span.start], self.placeholder(span.type, text[span.start : span.end])]
             place = span.end
-        return spans, "".join([*parts, text[place:]])
+        return "".join([*parts, text[place:]])
 
     def placeholder(self, kind: str, text: str) -> str:
         """What stands in the place of a text."""
         return f"[{kind}]" if self.key is None else placeholder(self.key, kind, text)
 
 
-def load_scrubber(kinds: Sequence[str], key_file: str | None, key_env: str | None, replace: bool) -> Scrubber:
-    """A scrubber whose key is in a file, or in the environment."""
-    key = None
+def load_key(stage: str, key_file: str | None, key_env: str | None) -> bytes | None:
+    """The key, which is in a file or in the environment; None if there is to be none.
+
+    Args:
+        stage: Whose it is, for messages.
+    """
     if key_file is not None:
         try:
             with open(key_file, "rb") as file:
-                key = file.read().strip()
+                return file.read().strip()
         except OSError as error:
-            raise UsageError(f"stage 'pii': cannot read the key in {key_file}: {error.strerror}") from None
-    elif key_env is not None:
-        if not (text := os.environ.get(key_env)):
-            raise UsageError(f"stage 'pii': the environment has no {key_env}, which is to hold the key")
-        key = text.encode()
-    return Scrubber(kinds, key, replace)
+            raise UsageError(f"stage {stage!r}: cannot read the key in {key_file}: {error.strerror}") from None
+    if key_env is None:
+        return None
+    if not (text := os.environ.get(key_env)):
+        raise UsageError(f"stage {stage!r}: the environment has no {key_env}, which is to hold the key")
+    return text.encode()
+
+
+def load_scrubber(kinds: Sequence[str], key_file: str | None, key_env: str | None, replace: bool) -> Scrubber:
+    """A scrubber whose key is in a file, or in the environment."""
+    return Scrubber(kinds, load_key("pii", key_file, key_env), replace)
 
 
 def scrub(scrubber: Scrubber, record: Record) -> dict[str, Any]:
     """See the module."""
-    spans, redacted = scrubber(record["text_norm"])
+    spans = scrubber.find(record)
+    redacted = scrubber.redacted(record["text_norm"], spans)
     if not scrubber.replace:
         return {
             "pii": [{"type": kind, "start": start, "end": end} for kind, start, end in spans],
@@ -100,7 +112,8 @@ def redact(text: str, *, key: bytes | None = None, kinds: Sequence[str] = tuple(
     Raises:
         UsageError: For another kind, or a key of another length.
     """
-    return Scrubber(kinds, key, replace=False)(text)[1]
+    scrubber = Scrubber(kinds, key, replace=False)
+    return scrubber.redacted(text, find_spans(text, scrubber.kinds))
 
 
 def restore(text: str, *, key: bytes) -> str:
@@ -116,15 +129,16 @@ def restore(text: str, *, key: bytes) -> str:
     return restored(check_key(key), text)
 
 
+GIVES = (
+    Field("pii", "spans", "personal data: type, start, end"),
+    Field("text_redacted", "string", "text_norm with a placeholder for each"),
+    Field("text", "string"),  # with `replace`
+    Field("text_norm", "string"),
+)
 PII = Stage(
     "pii",
     each=scrub,
-    gives=(
-        Field("pii", "spans", "personal data: type, start, end"),
-        Field("text_redacted", "string", "text_norm with a placeholder for each"),
-        Field("text", "string"),  # with `replace`
-        Field("text_norm", "string"),
-    ),
+    gives=GIVES,
     load=load_scrubber,
     withholds=withheld,
     options={"kinds": tuple(KINDS), "key_file": None, "key_env": None, "replace": False},

@@ -21,7 +21,7 @@ from allcores.errors import UsageError
 #: bytes of a key at least
 KEY_BYTES = 16
 _VECTOR_BYTES = 16
-_PLACEHOLDER = re.compile(r"\[([A-Z]{2,12}):([A-Za-z0-9_-]{22,})\]")
+_PLACEHOLDER = re.compile(r"\[([A-Z][A-Z0-9_]{1,30}):([A-Za-z0-9_-]{22,})\]")
 
 
 def check_key(key: bytes) -> bytes:
