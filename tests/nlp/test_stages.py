@@ -197,6 +197,19 @@ def test_intents_of_examples_of_your_own(tmp_path: Any) -> None:
         rows(["x"], ["unicode", "intent"], intent={"examples": str(path)})
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("stage", "option"),
+    [(stage.name, name) for stage in STAGES.values() for name, default in stage.options.items() if default == ()]
+    + [("pii", "kinds"), ("presidio", "entities"), ("intent", "languages"), ("sentiment", "languages")],
+)
+def test_a_text_is_a_list_where_there_is_to_be_one(stage: str, option: str) -> None:
+    """As `--set` gives it; its letters would be languages that no text is in, without a word."""
+    (made,) = chosen([stage], {stage: {option: "en, fr"}})
+    assert made.options[option] == ("en", "fr")
+    assert chosen([stage], {stage: {option: ["en"]}})[0].options[option] == ["en"]
+
+
 def test_embeddings_know_what_is_alike_and_do_not_depend_on_their_neighbours() -> None:
     texts = ["How do I reset my password?", "I forgot my password, what now?", "The weather is lovely today.", ""]
     found = [row["embedding"] for row in rows(texts, ["unicode", "embedding"])]

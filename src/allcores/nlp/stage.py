@@ -80,6 +80,9 @@ class Stage:
     def with_options(self, given: Mapping[str, Any]) -> Stage:
         """The stage with some options set.
 
+        A text for an option whose default is a list or a tuple is a list, with commas between its parts: so it comes
+        from a shell, and the letters of a word are never what is meant.
+
         Raises:
             UsageError: For one that it does not have.
         """
@@ -87,8 +90,17 @@ class Stage:
             if name not in self.options:
                 known = f"it has {', '.join(self.options)}" if self.options else "it has none"
                 raise UsageError(f"stage {self.name!r} has no option {name!r}: {known}")
-        return replace(self, options={**self.options, **given})
+        taken = {name: _parts(value) if _is_list(self.options[name]) else value for name, value in given.items()}
+        return replace(self, options={**self.options, **taken})
 
     def loaded(self) -> Any:
         """What its functions get as first argument; None if there is nothing to load."""
         return None if self.load is None else self.load(**self.options)
+
+
+def _is_list(default: object) -> bool:
+    return isinstance(default, (list, tuple))
+
+
+def _parts(value: Any) -> Any:
+    return tuple(part for part in map(str.strip, value.split(",")) if part) if isinstance(value, str) else value

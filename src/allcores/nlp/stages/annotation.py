@@ -32,14 +32,14 @@ class Annotator:
 
     Args:
         model: An installed spaCy model's name, or a folder with one.
-        languages: Texts that it is used for; None: the model's own language, and "unknown".
+        languages: Texts that it is used for; none: the model's own language, and "unknown".
         exclude: Components of the model to leave out.
         max_chars: Length of a part.
         torch: True for a model that needs torch.
     """
 
     def __init__(
-        self, model: str, languages: Sequence[str] | None, exclude: Sequence[str], max_chars: int, torch: bool
+        self, model: str, languages: Sequence[str], exclude: Sequence[str], max_chars: int, torch: bool
     ) -> None:
         if max_chars < 1000:
             raise UsageError(f"stage 'lemmas': max_chars={max_chars} must be 1,000 or more")
@@ -56,7 +56,7 @@ class Annotator:
                 f"stage 'lemmas': {model!r} is no installed spaCy model, and no folder with one: {error}"
             ) from None
         self.nlp.max_length = max(self.nlp.max_length, max_chars)
-        self.languages = frozenset(languages) if languages is not None else frozenset((self.nlp.lang, "unknown"))
+        self.languages = frozenset(languages) if languages else frozenset((self.nlp.lang, "unknown"))
         self.max_chars = max_chars
         #: the model is used by one thread at a time: spaCy's memory zones are for one
         self.lock = threading.Lock()
@@ -124,5 +124,5 @@ LEMMAS = Stage(
         Field("ents", "spans", "named entities: type, start, end"),
     ),
     load=Annotator,
-    options={"model": DEFAULT_MODEL, "languages": None, "exclude": (), "max_chars": 50_000, "torch": False},
+    options={"model": DEFAULT_MODEL, "languages": (), "exclude": (), "max_chars": 50_000, "torch": False},
 )
