@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from allcores.errors import NotSupported, UsageError
-from allcores.nlp import Field, Stage, libraries
+from allcores.nlp import Field, Stage, libraries, redact
 from allcores.nlp.catalogue import STAGES, chosen, columns
 from allcores.nlp.records import TYPES, fitting, new_record
 from allcores.nlp.rows import RowFunction, load_stages
@@ -208,6 +208,13 @@ def test_a_text_is_a_list_where_there_is_to_be_one(stage: str, option: str) -> N
     (made,) = chosen([stage], {stage: {option: "en, fr"}})
     assert made.options[option] == ("en", "fr")
     assert chosen([stage], {stage: {option: ["en"]}})[0].options[option] == ["en"]
+
+
+@pytest.mark.quick
+def test_a_name_alone_is_not_its_letters() -> None:
+    assert [stage.name for stage in chosen("unicode,pii", {})] == ["unicode", "pii"]
+    assert Stage("x", each=dict, gives={"y": "string"}, takes="tokens").takes == ("tokens",)
+    assert redact("bob@example.com, 10.0.0.1", kinds="EMAIL") == "[EMAIL], 10.0.0.1"
 
 
 def test_embeddings_know_what_is_alike_and_do_not_depend_on_their_neighbours() -> None:

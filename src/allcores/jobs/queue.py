@@ -11,7 +11,7 @@ from typing import Any
 
 from allcores.jobs.errors import JobFailed, TaskNotFound
 from allcores.jobs.model import BadJob, Job, Submission, Submitted
-from allcores.jobs.rows import shown
+from allcores.jobs.rows import as_tags, shown
 from allcores.jobs.running_job import FAILED_ITEMS
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place, Registry
@@ -84,7 +84,7 @@ class Queue:
             found.arguments.check({} if arguments is None else arguments),
             priority=found.priority if priority is None else priority,
             run_at=run_at,
-            tags=tuple(dict.fromkeys((*found.tags, *tags))),
+            tags=tuple(dict.fromkeys((*found.tags, *as_tags(tags)))),
             key=key,
             timeout=found.timeout if timeout is None else timeout,
             retries=found.retries if retries is None else retries,

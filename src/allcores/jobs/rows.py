@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from allcores.formatting import kind_text
@@ -69,6 +69,11 @@ def _check(value: Any, what: str, depth: int) -> None:
         raise BadJob(
             f"{what} is of type {type(value).__name__}, which JSON does not have: give numbers, strings, lists or dicts"
         )
+
+
+def as_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Tags as they were given: one text is one tag, not a tag for each letter."""
+    return (tags,) if isinstance(tags, str) else tuple(tags)
 
 
 def check_name(text: Any, what: str, *, empty: bool = False) -> str:

@@ -28,6 +28,7 @@ from allcores.jobs.model import (
 from allcores.jobs.opening import RESULTS, opened
 from allcores.jobs.reading import among
 from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
+from allcores.jobs.rows import as_tags
 from allcores.jobs.store_actions import StoreActions
 from allcores.jobs.supervisor_lock import SupervisorLock, supervisor_of
 from allcores.jobs.wake import wake
@@ -201,7 +202,7 @@ class JobStore(StoreActions):
             StoreError: It was not committed.
         """
         return self.submit_many(
-            [Submission(task, arguments, priority, run_at, tuple(tags), key, timeout, retries, parent, by, webhook)]
+            [Submission(task, arguments, priority, run_at, as_tags(tags), key, timeout, retries, parent, by, webhook)]
         )[0]
 
     def submit_many(self, submissions_: Sequence[Submission]) -> list[Submitted]:

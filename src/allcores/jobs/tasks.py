@@ -22,7 +22,7 @@ from typing import Any, TypeVar, overload
 from allcores.errors import UsageError
 from allcores.jobs.arguments import Arguments
 from allcores.jobs.errors import TaskNotFound
-from allcores.jobs.rows import MAX_TAGS, check_name
+from allcores.jobs.rows import MAX_TAGS, as_tags, check_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: where tasks are: "package.module", "path/to/tasks.py", or the module
@@ -191,7 +191,7 @@ def _check(
 
 
 def _marks(name: str, tags: Iterable[str]) -> tuple[str, ...]:
-    marks = (tags,) if isinstance(tags, str) else tuple(tags)
+    marks = as_tags(tags)
     if len(marks) > MAX_TAGS:
         raise UsageError(f"task {name!r}: it has {len(marks)} tags, and {MAX_TAGS} are allowed")
     for each in marks:

@@ -7,7 +7,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.nlp.records import ERROR, READ_FIELDS, Field
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, listed
 from allcores.nlp.stages.annotation import LEMMAS
 from allcores.nlp.stages.conversations import CONVERSATION
 from allcores.nlp.stages.duplicates import DUPLICATES
@@ -44,7 +44,7 @@ def chosen(
     """The stages of a pipeline, in order, with their options.
 
     Args:
-        names: Names of `STAGES`, stages, or names that `find` knows; None: `DEFAULT`.
+        names: Names of `STAGES`, stages, or names that `find` knows, or a text of them with commas; None: `DEFAULT`.
         options: By stage's name.
         find: Gives the stage for a name with a colon, `work.py:shout`.
 
@@ -53,7 +53,7 @@ def chosen(
             have.
     """
     found: dict[str, Stage] = {}
-    for name in DEFAULT if names is None else names:
+    for name in DEFAULT if names is None else listed(names):
         stage = name if isinstance(name, Stage) else _named(name, find)
         if stage.name in found:
             raise UsageError(f"the stage {stage.name!r} is there twice: give one of them another name")

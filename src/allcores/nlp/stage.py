@@ -69,6 +69,7 @@ class Stage:
         if not self.gives:
             raise UsageError(f"stage {self.name!r} gives no field: gives={{'name': 'string'}}, for one")
         _ = self.fields
+        object.__setattr__(self, "takes", listed(self.takes))
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -90,7 +91,10 @@ class Stage:
             if name not in self.options:
                 known = f"it has {', '.join(self.options)}" if self.options else "it has none"
                 raise UsageError(f"stage {self.name!r} has no option {name!r}: {known}")
-        taken = {name: _parts(value) if _is_list(self.options[name]) else value for name, value in given.items()}
+        taken = {
+            name: listed(value) if isinstance(self.options[name], (list, tuple)) else value
+            for name, value in given.items()
+        }
         return replace(self, options={**self.options, **taken})
 
     def loaded(self) -> Any:
@@ -98,9 +102,6 @@ class Stage:
         return None if self.load is None else self.load(**self.options)
 
 
-def _is_list(default: object) -> bool:
-    return isinstance(default, (list, tuple))
-
-
-def _parts(value: Any) -> Any:
+def listed(value: Any) -> Any:
+    """A text as a list, with commas between its parts: never its letters. Anything else as it is."""
     return tuple(part for part in map(str.strip, value.split(",")) if part) if isinstance(value, str) else value

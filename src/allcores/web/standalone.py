@@ -73,7 +73,9 @@ def create_app(
     app = flask.Flask("allcores_console", static_folder=None)
     app.config.update({"ALLCORES_URL_PREFIX": "", "ALLCORES_TOKEN": token})
     if trusted_hosts:
-        app.config["ALLCORES_TRUSTED_HOSTS"] = list(trusted_hosts)
+        app.config["ALLCORES_TRUSTED_HOSTS"] = (
+            [trusted_hosts] if isinstance(trusted_hosts, str) else list(trusted_hosts)
+        )
     app.config.update(config or {})
     Allcores(app, tasks=tasks, store=store)
     return app

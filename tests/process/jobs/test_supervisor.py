@@ -23,6 +23,7 @@ def test_jobs_return(running: Running) -> None:
 
 def test_many_jobs_end_once_each(running: Running) -> None:
     queue = running.queue
+    assert queue.submission("add", {"a": 1}, tags="blue").tags == ("blue",)
     submitted = queue.submit_all([queue.submission("add", {"a": n}) for n in range(500)])
     results = [queue.wait(each.job.id, PATIENCE_S).result for each in submitted]
     assert results == [n + 1 for n in range(500)]

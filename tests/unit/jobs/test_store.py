@@ -37,8 +37,9 @@ from allcores.jobs.store import JobStore
 
 
 def test_a_job_goes_in_and_comes_to_its_end(store: JobStore) -> None:
-    job = store.submit("double", {"n": 21}, tags=["night"], by="anna").job
+    job = store.submit("double", {"n": 21}, tags="night", by="anna").job
     assert store.get(job.id) == job
+    assert job.tags == ("night",)
     with store.become_supervisor():
         (claim,) = store.claim(10, ["double", "other"])
         assert (claim.job.id, claim.job.arguments, claim.job.state) == (job.id, {"n": 21}, State.RUNNING)

@@ -17,7 +17,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, listed
 from allcores.nlp.stages.pii_keys import check_key, placeholder, restored
 from allcores.nlp.stages.pii_patterns import KINDS, Span, find_spans
 
@@ -31,6 +31,7 @@ class Scrubber:
     """
 
     def __init__(self, kinds: Sequence[str], key: bytes | None, replace: bool) -> None:
+        kinds = listed(kinds)
         for kind in kinds:
             if kind not in KINDS:
                 raise UsageError(f"stage 'pii' knows no {kind!r}: it has {', '.join(KINDS)}")
