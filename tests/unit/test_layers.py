@@ -103,6 +103,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "shared_memory",
         "transport",
     },
+    # jobs, carried by other libraries
+    "adapters.job_messages": WORDS | {"jobs"},
+    "adapters.celery": WORDS | {"jobs"},
+    "adapters.rq": WORDS | {"jobs"},
     "adapters.patching": WORDS | {"pool", "scheduler.state", "timeline"},
     "compat": {"adapters.multiprocessing"},
     "patch": {"adapters.patching"},
@@ -167,6 +171,9 @@ HOMES = {
     "datasets": {"adapters.datasets", "nlp.compare.ways"},
     "distributed": {"adapters.dask_cluster"},
     "ray": {"adapters.ray_cluster"},
+    "celery": {"adapters.celery"},
+    "rq": {"adapters.rq"},
+    "redis": {"adapters.rq"},
     # what a program has of its own behind ours
     "sitecustomize": {"advisor.profiling.startup.sitecustomize"},
 }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import TextClause, bindparam, select, text, update
+from sqlalchemy import TextClause, bindparam, delete, select, text, update
 
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
 from allcores.jobs.ends import FENCE, as_dict, attempt_of, checked, end_of, fits, held, write, write_progress
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import Claim, Finished, Job, JobError, Progress, State
+from allcores.jobs.model import Claim, Finished, Job, JobError, Progress, State, StoreError
 from allcores.jobs.reading import among, jobs_where, rows_of
 from allcores.jobs.rows import error_to_json, job_from_row
 
@@ -53,6 +56,15 @@ _CLAIM = (
 )
 
 
+#: kind of the records that say which of several supervisors there are
+LEASE = "lease"
+LOST = "this process was silent for so long that others took over its jobs: start it again"
+
+
+class LeaseLost(StoreError):
+    """One of several supervisors was taken for dead: it may claim nothing, and its claims are others'."""
+
+
 #: how many jobs of which tasks to claim, of those that have jobs waiting; called in the transaction
 Choose = Callable[[frozenset[str]], tuple[int, Collection[str]]]
 
@@ -72,16 +84,21 @@ def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
     ready: list[tuple[int, int]] = []
     for task in sorted(waiting.intersection(tasks)):
         ready.extend((-row[1], row[0]) for row in connection.execute(_READY, {"task": task, "most": limit}))
-    seqs = [seq for _, seq in sorted(ready)[:limit]]
+    return _taken(transaction, [seq for _, seq in sorted(ready)[:limit]])
+
+
+def _taken(transaction: Transaction, seqs: Sequence[int], holder: str = "") -> list[Claim]:
+    """Claims of jobs that are ready, in this order."""
     if not seqs:
         return []
+    connection = transaction.connection
     found = {row["seq"]: row for row in rows_of(connection, transaction.dialect, seqs=seqs)}
     claims, rows, damaged = [], [], []
     for seq in seqs:
         if (row := found.get(seq)) is None:
             continue
         attempt = row["attempt"] + 1 if isinstance(row["attempt"], int) else 1
-        token = secrets.token_hex(16)
+        token = token_of(holder)
         # As it will be in the store: the job is made of it once.
         row.update(
             state=State.RUNNING.value,
@@ -110,6 +127,66 @@ def _claimed(transaction: Transaction, choose: Choose) -> list[Claim]:
     if rows:
         connection.execute(_CLAIM, rows)
     return claims
+
+
+def token_of(holder: str) -> str:
+    """A new token; of one of several supervisors it says whose it is."""
+    return f"{holder}.{secrets.token_hex(16)}" if holder else secrets.token_hex(16)
+
+
+def holder_of(token: object) -> str:
+    """Whose a token is; "" for that of a supervisor which has the store for itself."""
+    return token.partition(".")[0] if isinstance(token, str) and "." in token else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What one of several supervisors asks for: jobs that were delivered to it.
+
+    Attributes:
+        holder: Name of its lease.
+        ids: Of the jobs.
+        choose: How many of them, of which tasks.
+    """
+
+    holder: str
+    ids: tuple[str, ...]
+    choose: Choose
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of that.
+
+    Attributes:
+        claims: Of jobs that were waiting.
+        gone: Ids of those that wait no longer, or not yet: nothing is to be done about them.
+    """
+
+    claims: list[Claim]
+    gone: frozenset[str]
+
+
+def claim_delivered(transaction: Transaction, payloads: Sequence[Delivered]) -> list[Taken | AllcoresError]:
+    """Claim jobs by their ids, for a holder whose lease stands; others get nothing."""
+    return [_claimed_delivered(transaction, each) for each in payloads]
+
+
+def _claimed_delivered(transaction: Transaction, asked: Delivered) -> Taken | AllcoresError:
+    connection = transaction.connection
+    lease = select(schema.records.c.name).where(schema.records.c.kind == LEASE, schema.records.c.name == asked.holder)
+    if connection.execute(lease).first() is None:
+        return LeaseLost(LOST)
+    connection.execute(COMING_DUE[transaction.dialect], {"now": transaction.now})
+    found = connection.execute(
+        select(_jobs.c.id, _jobs.c.seq, _jobs.c.task, _jobs.c.priority)
+        .where(_jobs.c.id.in_(among(transaction.dialect, list(asked.ids))), text(schema.READY))
+        .order_by(_jobs.c.priority.desc(), _jobs.c.seq)
+    ).all()
+    gone = frozenset(asked.ids).difference(row[0] for row in found)
+    limit, tasks = asked.choose(frozenset(row[2] for row in found))
+    seqs = [row[1] for row in found if row[2] in tasks][: max(0, limit)]
+    return Taken(_taken(transaction, seqs, asked.holder), gone)
 
 
 def quarantine(transaction: Transaction, damaged: Sequence[Job]) -> None:
@@ -151,13 +228,19 @@ def _released(transaction: Transaction, claims: Sequence[Claim]) -> int:
     return count
 
 
-def release_strays(transaction: Transaction, payloads: Sequence[Sequence[Claim]]) -> list[int | AllcoresError]:
-    """Queue again what is claimed in the store by nobody: all that runs, but for these claims."""
+def release_strays(
+    transaction: Transaction, payloads: Sequence[tuple[Sequence[Claim], str]]
+) -> list[int | AllcoresError]:
+    """Queue again what is claimed in the store, under a holder's name, by nobody: all that runs, but these claims."""
     answers: list[int | AllcoresError] = []
-    for claims in payloads:
+    for claims, holder in payloads:
         known = {(claim.job.seq, claim.attempt, claim.token) for claim in claims}
         found = transaction.connection.execute(select(*FENCE).where(text(schema.RUNNING))).mappings().all()
-        strays = [row for row in found if (row["seq"], row["attempt"], row["token"]) not in known]
+        strays = [
+            row
+            for row in found
+            if (row["seq"], row["attempt"], row["token"]) not in known and holder in ("", holder_of(row["token"]))
+        ]
         for row in strays:
             _queue_again(transaction, row["seq"], cancelled=bool(row["cancel_requested"]), note="")
         answers.append(len(strays))
@@ -217,16 +300,55 @@ def report_progress(transaction: Transaction, payloads: Sequence[tuple[Claim, Pr
 
 def recover(transaction: Transaction, payloads: Sequence[int]) -> list[list[Job] | AllcoresError]:
     """Queue again what a supervisor that is gone had claimed; what crashed too often is quarantined."""
-    return [_recovered(transaction, most) for most in payloads]
+    return [_recovered(transaction, most, frozenset()) for most in payloads]
 
 
-def _recovered(transaction: Transaction, most_crashes: int) -> list[Job]:
+def recover_lost(
+    transaction: Transaction, payloads: Sequence[tuple[int, dict[str, int]]]
+) -> list[list[Job] | AllcoresError]:
+    """Take leases away whose beat is still the one that is known, and queue again what nobody with a lease has.
+
+    Payloads: crashes that quarantine a job, and holders with the beat at which they fell silent.
+    """
+    table = schema.records
+    answers: list[list[Job] | AllcoresError] = []
+    for most, silent in payloads:
+        leases = select(table.c.name, table.c.body).where(table.c.kind == LEASE)
+        rows = transaction.connection.execute(leases).all()
+        standing = frozenset(name for name, body in rows if silent.get(name) != beat_of(body))
+        lost = [name for name, _ in rows if name not in standing]
+        if lost:
+            transaction.connection.execute(delete(table).where(table.c.kind == LEASE, table.c.name.in_(lost)))
+        answers.append(_recovered(transaction, most, standing))
+    return answers
+
+
+def renew(transaction: Transaction, holder: str, body: Mapping[str, Any]) -> bool:
+    """Write what a holder says of itself; False if its lease was taken away."""
+    table = schema.records
+    statement = (
+        update(table)
+        .where(table.c.kind == LEASE, table.c.name == holder)
+        .values(body=json.dumps(body), changed=transaction.change)
+    )
+    return transaction.connection.execute(statement).rowcount > 0
+
+
+def beat_of(body: str) -> int:
+    """How often a lease was renewed, as its record says."""
+    found = json.loads(body)
+    return int(found.get("beat", 0)) if isinstance(found, dict) else 0
+
+
+def _recovered(transaction: Transaction, most_crashes: int, standing: frozenset[str]) -> list[Job]:
+    """Queue again what runs, but for what holders have whose leases stand."""
     connection = transaction.connection
     rows = (
         connection.execute(select(*FENCE, _jobs.c.worker_pid).where(text(schema.RUNNING)).order_by(_jobs.c.seq))
         .mappings()
         .all()
     )
+    rows = [each for each in rows if holder_of(each["token"]) not in standing]
     for each in rows:
         row = as_dict(each)
         if not row["worker_pid"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from allcores.jobs.store import JobStore
+    from allcores.jobs.store_reading import StoreReading
 
 _CHANGE = text("SELECT number FROM allcores_changes")
 _WAITING = text("SELECT task FROM allcores_counters WHERE state = 'queued' AND due = 1 AND n > 0")
@@ -44,7 +44,7 @@ class Look:
     due: bool
 
 
-def look(store: JobStore) -> Look:
+def look(store: StoreReading) -> Look:
     """Look. Raises: StoreError."""
     with store.reading() as connection:
         change = int(connection.execute(_CHANGE).scalar() or 0)
@@ -54,14 +54,14 @@ def look(store: JobStore) -> Look:
     return Look(change, waiting, next_at, next_at is not None and next_at <= time.time())
 
 
-def change_and_running(store: JobStore) -> tuple[int, int]:
+def change_and_running(store: StoreReading) -> tuple[int, int]:
     """The store's change number, and how many jobs run. Raises: StoreError."""
     with store.reading() as connection:
         change = int(connection.execute(_CHANGE).scalar() or 0)
         return change, int(connection.execute(_RUNNING).scalar() or 0)
 
 
-def ended_with_webhook(store: JobStore, since: float, seq: int) -> list[tuple[str, float, int]]:
+def ended_with_webhook(store: StoreReading, since: float, seq: int) -> list[tuple[str, float, int]]:
     """Jobs that ended after that place in the order of ends and have an address to tell; `MOST_ENDED` at most.
 
     Returns:
@@ -72,7 +72,7 @@ def ended_with_webhook(store: JobStore, since: float, seq: int) -> list[tuple[st
         return [(str(row[0]), float(row[1]), int(row[2])) for row in rows]
 
 
-def named_in_arguments(store: JobStore, upload: str) -> bool:
+def named_in_arguments(store: StoreReading, upload: str) -> bool:
     """Whether a job that is there names an uploaded file. Raises: StoreError."""
     with store.reading() as connection:
         return connection.execute(_NAMED, {"pattern": f"%{upload}%"}).first() is not None

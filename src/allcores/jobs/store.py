@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import select, text
 
 from allcores.errors import AllcoresError, UsageError
-from allcores.jobs import actions, checkpoints, claims, commit_socket, ends, schema, submissions
+from allcores.jobs import actions, checkpoints, claims, commit_socket, ends, queries, schema, submissions
 from allcores.jobs.database import BUSY_S, Database
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
@@ -106,7 +106,7 @@ class JobStore(StoreActions):
         allow_network: bool = False,
         busy_s: float = BUSY_S,
         synchronous: str = "FULL",
-    ) -> JobStore:
+    ) -> Self:
         """Open a store, or begin one where there is none.
 
         Args:
@@ -148,7 +148,7 @@ class JobStore(StoreActions):
         self._client = commit_socket.CommitClient(str(self.folder), self._database.busy_s + 5.0)
         self._server = self._lock = None
 
-    def __enter__(self) -> JobStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -312,12 +312,13 @@ class JobStore(StoreActions):
             choose: How many jobs of which tasks to claim; it may be called more than once, and what was claimed by an
                 earlier call may be claimed all the same (`release_strays`). None: nothing is claimed.
         """
-        self._check_supervisor()
+        self._check_claims()
         operations: list[tuple[Any, Any]] = [(ends.finish, each) for each in finished]
         if releases:
             operations.append((claims.release, list(releases)))
-        if choose is not None:
-            operations.append((claims.claim, choose))
+        claiming = None if choose is None else self._claiming(choose)
+        if claiming is not None:
+            operations.append(claiming)
         answers = self._commits.run_all(operations, durable=bool(finished))
         held: list[bool] = []
         claimed: list[Claim] = []
@@ -331,9 +332,31 @@ class JobStore(StoreActions):
                 continue
             if number < len(finished):
                 held.append(told)
-            elif operations[number][0] is claims.claim:
-                claimed = told
+            elif operations[number] is claiming:
+                claimed = self._taken(told)
         return Exchanged(held, claimed, error)
+
+    def _check_claims(self) -> None:
+        """See that this process may claim."""
+        self._check_supervisor()
+
+    def _claiming(self, choose: claims.Choose) -> tuple[Any, Any] | None:
+        """What claims, and what it is given; None: nothing is to be claimed."""
+        return claims.claim, choose
+
+    def _taken(self, answer: Any) -> list[Claim]:
+        """The claims in its answer."""
+        found: list[Claim] = answer
+        return found
+
+    def look(self) -> queries.Look:
+        """What waits to be claimed by this process. Raises: StoreError."""
+        return queries.look(self)
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether what this process tells of itself is what pages show as the supervisor."""
+        return True
 
     def release_strays(self, known: Sequence[Claim]) -> int:
         """Queue again what is claimed by nobody, after a claim that raised and may have been committed; how many.
@@ -342,7 +365,7 @@ class JobStore(StoreActions):
             known: All claims that this process has.
         """
         self._check_supervisor()
-        return self._commits.run(claims.release_strays, list(known))
+        return self._commits.run(claims.release_strays, (list(known), ""))
 
     def release(self, claims_: Sequence[Claim]) -> int:
         """Give claims back: their jobs are queued as they were, and no attempt is charged. Returns how many."""

@@ -57,6 +57,11 @@ class StoreReading:
             self._condition.notify_all()
 
     @property
+    def dialect(self) -> str:
+        """The database's: "sqlite" or "postgresql"."""
+        return self._database.dialect
+
+    @property
     def last_change(self) -> int:
         """The change number of the last commit that this process has heard of, without a read."""
         return self._last_change

@@ -87,7 +87,7 @@ class StoreSide:
         if now < self.next_look:
             return None
         self._looked_at = now
-        found = queries.look(self.store)
+        found = self.store.look()
         if found.change != self._seen_change:
             for job in self.store.cancel_requests():
                 cancel(job)

@@ -437,6 +437,8 @@ class Supervisor:
 
     def _tell(self, state: str | None = None) -> None:
         """Write the report that pages read."""
+        if not self.store.is_shown:
+            return
         workers = [
             health.WorkerHealth(pid, status, call and call.job, call and call.task, round(seconds, 3), _memory(pid))
             for pid, status, call, seconds in self._pool.status()

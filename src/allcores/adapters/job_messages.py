@@ -1,0 +1,235 @@
+"""What carries jobs to the processes that run them by messages of another library, Celery's or RQ's.
+
+A message is the id of a job and nothing else. The store has the rest: what the job is, who has it, how it ended. So a
+message that is lost is sent again, one too many does nothing, and a forged one can only have a job begin that waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from allcores.errors import UsageError
+from allcores.jobs import delivery_queries
+from allcores.jobs.announcements import Announcements
+from allcores.jobs.lead_duty import BEAT_S, LeadDuty
+from allcores.jobs.model import AlreadySupervised, StoreError
+from allcores.jobs.shared_store import SharedStore
+from allcores.jobs.supervisor import Supervisor
+from allcores.jobs.tasks import Place, Registry
+
+log = logging.getLogger("allcores.jobs")
+
+#: Jobs that have a message and have not begun, at most: those of a higher priority that come later wait behind them.
+WINDOW = 500
+#: seconds after which a message that is lost is sent again
+AGAIN_S = 5.0
+#: seconds between two looks at what is to be announced, if the store changes all the time, and if it does not
+SOON_S, LOOK_S = 0.02, 1.0
+#: seconds before messages are tried again where they cannot be sent, and before that is logged again
+TROUBLE_S, TELL_S = 0.5, 60.0
+#: seconds that a supervisor has beyond its grace to end
+END_S = 20.0
+
+
+class Messages(Protocol):
+    """Where messages are sent to; for one thread. Each method raises whatever its library raises."""
+
+    def waiting(self) -> int:
+        """How many messages nobody has asked for yet."""
+
+    def send(self, id: str) -> None:
+        """Send the message of a job."""
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+
+
+class Publisher:
+    """Sends a message for each job that is queued, in a thread, from `start` to `stop`.
+
+    Args:
+        store: Where the jobs are.
+        tasks: Names of the tasks whose jobs are announced.
+        messages: Where to.
+        window: Jobs that have a message and have not begun, at most.
+        again_s: Seconds after which a message that is lost is sent again.
+    """
+
+    def __init__(
+        self, store: SharedStore, tasks: Iterable[str], messages: Messages, window: int, again_s: float
+    ) -> None:
+        self._store = store
+        self._tasks = tuple(tasks)
+        self._messages = messages
+        self._window = window
+        self._announcements = Announcements(window, again_s)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="allcores-publisher", daemon=True)
+        self._told = ("", float("-inf"))
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, seconds: float) -> None:
+        """End, within that time; what is not announced by then, another one announces."""
+        self._stopping.set()
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                change = self._store.last_change
+                try:
+                    self._publish()
+                    pause_s = SOON_S
+                except Exception as error:
+                    # A server that is away, whichever way the library says so; and a store that cannot be read.
+                    self._has_trouble(error)
+                    pause_s = TROUBLE_S
+                if self._stopping.wait(pause_s):
+                    break
+                with contextlib.suppress(StoreError):
+                    self._store.wait_for_change(change, LOOK_S)
+        finally:
+            self._close()
+
+    def _publish(self) -> None:
+        waiting = self._messages.waiting()
+        found = delivery_queries.to_announce(self._store, self._tasks, self._announcements.open, self._window)
+        for id in self._announcements.due(time.monotonic(), found.ready, found.queued, waiting):
+            if self._stopping.is_set():
+                return
+            self._messages.send(id)
+            self._announcements.sent(id, time.monotonic())
+
+    def _has_trouble(self, error: Exception) -> None:
+        self._close()
+        said, at = self._told
+        text = f"{type(error).__name__}: {error}"
+        if text != said or time.monotonic() >= at + TELL_S:
+            self._told = (text, time.monotonic())
+            log.warning("jobs cannot be announced now (they are kept, and it is tried again): %s", text)
+
+    def _close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._messages.close()
+
+
+class JobWorker:
+    """Runs what messages name, on the cores of this machine: a supervisor of the store, in a thread, one of several.
+
+    Args:
+        store: The store's file or URL.
+        tasks: Where the tasks are.
+        messages: Makes what the publisher sends by, which runs where this process leads.
+        workers: Jobs at a time; None: the core budget.
+        grace: Seconds that jobs at work have to end once this is stopped.
+        beat_s: Seconds between two signs of life in the store.
+        again_s: Seconds after which a message that is lost is sent again.
+        window: Jobs that have a message and have not begun, at most.
+    """
+
+    def __init__(
+        self,
+        store: str | os.PathLike[str] | None,
+        tasks: Place | Iterable[Place],
+        messages: Callable[[], Messages],
+        *,
+        workers: int | None = None,
+        grace: float = 30.0,
+        beat_s: float = BEAT_S,
+        again_s: float = AGAIN_S,
+        window: int = WINDOW,
+    ) -> None:
+        self._registry = Registry.load(tasks)
+        self._store = SharedStore.open(store)
+        self._grace = grace
+        self._make_messages = messages
+        self._again_s, self._window = again_s, window
+        self._publisher: Publisher | None = None
+        self._supervisor = Supervisor(self._store, self._registry, workers=workers, grace=grace)
+        self._supervisor.duties = [
+            LeadDuty(self._store, self._supervisor.duties, self._leads, beat_s=beat_s),
+        ]
+        self._thread = threading.Thread(target=self._run, name="allcores-supervisor", daemon=True)
+        self._ended = threading.Event()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            AlreadySupervised: A supervisor has the store for itself.
+        """
+        pid = self._store.supervisor_pid()
+        if pid is not None and pid not in {each.get("pid") for each in self._store.leases().values()}:
+            raise AlreadySupervised(
+                f"process {pid} runs the jobs of the store {self._store.name} by itself (allcores work, or serve): end"
+                " it, or it and these workers would both run them",
+                pid=pid,
+            )
+        self._thread.start()
+
+    def take(self, id: str, seconds: float) -> bool:
+        """Have a job begun here, if it waits; what became of a message. Any thread.
+
+        Args:
+            id: Of the job, as a message said.
+            seconds: For how long to wait for a core.
+
+        Returns:
+            True: the message has served: the job has begun, here or elsewhere, or is none. False: no core was free.
+        """
+        if not isinstance(id, str) or self._ended.is_set():
+            return not isinstance(id, str)
+        delivery = self._store.deliver(id)
+        if not delivery.wait(seconds):
+            self._store.withdraw(delivery)
+        return delivery.answer is not None and not self._ended.is_set()
+
+    def stop(self, *, now: bool = False) -> None:
+        """End: jobs at work get the grace, unless `now`; what is not done by then is queued again."""
+        self._stopping = True
+        self._supervisor.stop(now=now)
+        self._thread.join(END_S if now else self._grace + END_S)
+        self._store.close()
+
+    def _run(self) -> None:
+        try:
+            self._supervisor.run()
+        except Exception as error:
+            log.error("no more jobs are run here: %s", error)
+        finally:
+            self._ended.set()
+            if not self._stopping:
+                # What asks for messages must not go on without it; both libraries end in peace by this.
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _leads(self, leading: bool) -> None:
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.stop(1.0)
+        if leading:
+            log.info("this process announces the jobs of the store %s", self._store.name)
+            made = Publisher(self._store, self._registry, self._make_messages(), self._window, self._again_s)
+            self._publisher = made
+            made.start()
+
+
+def refuse(settings: Sequence[tuple[bool, str]], what: str) -> None:
+    """Refuse settings that lose jobs, with all that is wrong in one sentence.
+
+    Raises:
+        UsageError: If one of them is wrong.
+    """
+    wrong = [text for is_wrong, text in settings if is_wrong]
+    if wrong:
+        raise UsageError(f"{what} would not run jobs as is promised: {'; '.join(wrong)}")

@@ -1,0 +1,106 @@
+"""What one of several supervisors sees to: that it is heard of; and if it leads, what a supervisor alone sees to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from allcores.jobs import descendants
+from allcores.jobs.duty import Duty
+from allcores.jobs.model import StoreError
+from allcores.jobs.shared_store import SharedStore
+from allcores.jobs.silence import Silence
+
+log = logging.getLogger("allcores.jobs")
+
+#: Seconds between two renewals of a lease, and how many of the leader's one may miss: together, how long the jobs of a
+#: machine that is lost wait. Less costs commits, and leases of processes that were only slow.
+BEAT_S, MISSED = 2.0, 8
+
+
+class LeadDuty(Duty):
+    """See the module.
+
+    Args:
+        store: The store.
+        duties: What is seen to by the one that leads.
+        leads: Called with whether this process leads, whenever that changes; the supervisor's thread.
+        beat_s: Seconds between two renewals.
+        clock: Monotonic.
+    """
+
+    def __init__(
+        self,
+        store: SharedStore,
+        duties: Sequence[Duty],
+        leads: Callable[[bool], None],
+        beat_s: float = BEAT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._duties = duties
+        self._leads = leads
+        self._beat_s = beat_s
+        self._clock = clock
+        self._beat_at = float("-inf")
+        self._silence = Silence(MISSED)
+        self._leading = False
+
+    def look(self, wall: float, *, stopping: bool) -> None:
+        """Renew the lease, and lead if nobody does."""
+        now = self._clock()
+        if now >= self._beat_at + self._beat_s:
+            self._beat_at = now
+            self._beat(stopping)
+        if self._leading:
+            for each in self._duties:
+                try:
+                    each.look(wall, stopping=stopping)
+                except StoreError as error:
+                    log.warning("%s", error)
+
+    def _beat(self, stopping: bool) -> None:
+        if not self._store.renew():
+            self._lead(False)
+            return
+        if stopping:
+            # Another one may lead while jobs here come to their ends.
+            self._lead(False)
+            self._store.stop_leading()
+            return
+        before, leading = self._leading, self._store.lead()
+        if leading and not before:
+            self._silence = Silence(MISSED)
+        if leading:
+            beats = {
+                holder: int(said.get("beat", 0))
+                for holder, said in self._store.leases().items()
+                if holder != self._store.holder
+            }
+            silent = self._silence.look(beats)
+            if silent or not before:
+                self._take_over(silent)
+        self._lead(leading)
+
+    def _take_over(self, silent: dict[str, int]) -> None:
+        recovered = self._store.recover_lost(silent)
+        for job in recovered:
+            log.info("job %s (%s): %s", job.id, job.task, job.note)
+        # What its processes had started, and what left them, did not end with it, if that was here.
+        descendants.kill(descendants.of_jobs({job.id for job in recovered}))
+
+    def _lead(self, leading: bool) -> None:
+        if leading != self._leading:
+            self._leading = leading
+            self._leads(leading)
+
+    def next_times(self) -> dict[str, float]:
+        """What is due next, by task."""
+        return {name: at for each in self._duties for name, at in each.next_times().items()}
+
+    def close(self) -> None:
+        """The supervisor ends."""
+        self._lead(False)
+        for each in self._duties:
+            each.close()

@@ -1,0 +1,108 @@
+"""Workers of Celery and RQ as processes, and a store whose jobs they run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, until
+from tests.process.jobs.redis_server import RedisServer
+
+from allcores.jobs import Queue
+
+#: of one that died its jobs are queued again after eight of these, in seconds
+BEAT_S = 0.5
+
+
+class WorkerProcess:
+    """A program in a process group of its own."""
+
+    def __init__(self, command: Sequence[str], folder: Path, name: str, ready: str) -> None:
+        self.log = folder / f"{name}.log"
+        # It may run as root where tests do, which Celery warns of.
+        environment = {**os.environ, "PYTHONPATH": SOURCE, "PYTHONWARNINGS": "default", "PYTHONUNBUFFERED": "1"}
+        with open(self.log, "ab") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        if ready:
+            until(lambda: self.is_ready(ready), f"{name} is ready")
+
+    def is_ready(self, text: str) -> bool:
+        assert self.popen.poll() is None, self.log.read_text()
+        return text in self.log.read_text()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.popen.kill()
+        self.popen.wait(PATIENCE_S)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; how it ended."""
+        self.popen.send_signal(number)
+        return self.popen.wait(PATIENCE_S)
+
+
+class Workers:
+    """A Redis, a store, and workers of it.
+
+    Args:
+        folder: Of the store.
+        library: "celery" or "rq".
+    """
+
+    def __init__(self, folder: Path, library: str) -> None:
+        self.folder = folder
+        self.library = library
+        self.redis = RedisServer(folder / "redis")
+        self.queue = Queue(folder / "jobs.sqlite", tasks=TASKS)
+        self.made: list[WorkerProcess] = []
+
+    def __enter__(self) -> Workers:
+        self.redis.start()
+        options = f"workers=2, grace=5.0, beat_s={BEAT_S}, again_s=1.0"
+        places = f"{str(self.folder / 'jobs.sqlite')!r}, {TASKS!r}"
+        if self.library == "celery":
+            program = (
+                "from allcores.adapters.celery import make_app\n"
+                f"app = make_app({places}, broker={self.redis.url!r}, {options})\n"
+            )
+        else:
+            program = (
+                "from allcores.adapters.rq import make_worker\n"
+                "if __name__ == '__main__':\n"
+                f"    make_worker({places}, url={self.redis.url!r}, {options}).work()\n"
+            )
+        (self.folder / "work.py").write_text(program)
+        return self
+
+    def start(self) -> WorkerProcess:
+        """Start a worker; it takes jobs when this returns."""
+        name = f"worker-{len(self.made)}"
+        if self.library == "celery":
+            command = ["celery", "-A", "work", "worker", "-P", "solo", "-l", "info", "-n", f"{name}@here"]
+            self.made.append(WorkerProcess(command, self.folder, name, " ready."))
+        else:
+            self.made.append(WorkerProcess(["work"], self.folder, name, "Listening on"))
+        return self.made[-1]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for each in self.made:
+            if each.popen.poll() is None:
+                each.kill()
+            if error is not None:
+                print(f"--- {each.log.name}\n{each.log.read_text()[-20_000:]}")
+        self.queue.close()
+        self.redis.__exit__(kind, error, traceback)

@@ -1,0 +1,100 @@
+"""Several supervisors of one store: who may claim what, and what becomes of what one had that fell silent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from allcores.jobs import JobStore, State
+from allcores.jobs.claims import LeaseLost
+from allcores.jobs.model import Claim, Finished
+from allcores.jobs.shared_store import SharedStore
+
+EVERY = 100
+
+
+def claimed(store: SharedStore, *ids: str, limit: int = EVERY) -> list[Claim]:
+    """What a supervisor is given after these deliveries."""
+    for id in ids:
+        store.deliver(id)
+    return store.exchange([], [], lambda waiting: (limit, waiting)).claims
+
+
+def test_each_job_is_claimed_by_one_of_them_and_only_where_it_was_delivered(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+        one.become_supervisor(), two.become_supervisor()
+        a, b, c = (client.submit("f", {"n": n}).job.id for n in range(3))
+        assert claimed(one) == [] and not one.look().waiting
+        first, again, nobody = one.deliver(a), two.deliver(a), two.deliver("0" * 32)
+        assert [each.job.id for each in claimed(one)] == [a] and first.answer is True
+        assert [each.job.id for each in claimed(two, b)] == [b] and (again.answer, nobody.answer) == (False, False)
+        # No core is free: it waits for one here, or is given back.
+        waiting = two.deliver(c)
+        assert two.look().waiting == {"f"}
+        assert claimed(two, limit=0) == [] and waiting.answer is None
+        two.withdraw(waiting)
+        assert claimed(two) == [] and client.counts().by_state[State.QUEUED] == 1
+
+
+def test_what_one_had_that_fell_silent_is_queued_again_and_its_end_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+        lease = one.become_supervisor()
+        two.become_supervisor()
+        a, b, c = (client.submit("f", {"n": n}).job.id for n in range(3))
+        begun, unbegun = sorted(claimed(one, a, b), key=lambda claim: claim.job.seq)
+        one.report_worker(begun, 1)
+        (kept,) = claimed(two, c)
+        assert one.lead() and not two.lead()
+        one.stop_leading()
+        assert two.lead() and two.recover_lost({}) == []
+        # It counted on in the meantime.
+        assert one.renew() and two.recover_lost({one.holder: 0}) == []
+        assert [job.id for job in two.recover_lost({one.holder: 1})] == [a, b]
+        jobs = {id: client.get(id) for id in (a, b, c)}
+        assert [(job.state, job.crashes) for job in jobs.values() if job] == [
+            (State.QUEUED, 1), (State.QUEUED, 0), (State.RUNNING, 0),
+        ]  # fmt: skip
+        # It wakes.
+        assert one.finish_many([(each, Finished(State.SUCCEEDED)) for each in (begun, unbegun)]) == [False, False]
+        assert not one.renew() and not lease.held
+        with pytest.raises(LeaseLost, match="silent"):
+            claimed(one, a)
+        assert two.finish(kept, Finished(State.SUCCEEDED))
+
+
+def test_a_lease_that_was_taken_away_claims_nothing_even_before_its_holder_knows(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+        one.become_supervisor(), two.become_supervisor()
+        two.lead()
+        two.recover_lost({one.holder: 0})
+        one.deliver(client.submit("f", {}).job.id)
+        done = one.exchange([], [], lambda waiting: (EVERY, waiting))
+        assert isinstance(done.error, LeaseLost) and done.claims == []
+        assert client.counts().by_state[State.QUEUED] == 1
+
+
+def test_what_a_supervisor_alone_left_behind_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    with JobStore.open(path) as alone, SharedStore.open(path) as one:
+        job = alone.submit("f", {}).job.id
+        with alone.become_supervisor():
+            alone.claim(1, ["f"])
+            one.become_supervisor()
+            assert not one.lead()
+        assert one.lead() and [each.id for each in one.recover_lost({})] == [job]
+        one.become_supervisor().release()
+
+
+def test_strays_of_others_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+        one.become_supervisor(), two.become_supervisor()
+        a, b = (client.submit("f", {"n": n}).job.id for n in range(2))
+        claimed(one, a), claimed(two, b)
+        assert one.release_strays([]) == 1
+        states = [job.state for id in (a, b) if (job := client.get(id))]
+        assert states == [State.QUEUED, State.RUNNING]
