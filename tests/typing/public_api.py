@@ -181,6 +181,8 @@ def merge(left: list[int], right: list[int]) -> list[int]:
 def reducing() -> None:
     assert_type(allcores.reduce(lengths, [["a"]], merge, timeout=3), list[int])
     assert_type(allcores.reduce(lengths, [["a"]], merge, initial=[1]), list[int])
+    assert_type(allcores.reduce(lengths, [["a"]], merge, [1], timeout=3), list[int])
+    assert_type(allcores.Pool().reduce(length, ["a"], max, 3), int)
     assert_type(allcores.reduce(length, ["a"], max), int)
     assert_type(allcores.Pool().reduce(scale, [1], max, factor=2), float)
     allcores.reduce(lengths, [["a"]], merge, intial=[1])  # type: ignore[call-overload]

@@ -98,7 +98,8 @@ def options_of(function: Callable[..., Any]) -> tuple[str, ...]:
     import inspect
 
     parameters = inspect.signature(function).parameters.values()
-    return tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+    # The initial value of `reduce` may also be given by its place.
+    return tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY or each.name == "initial")
 
 
 def refuse(method: Callable[..., Any], unknown: dict[str, Any]) -> None:

@@ -263,13 +263,13 @@ def reduce(
     fn: Callable[..., R],
     items: Iterable[Any],
     merge: Callable[[R, R], R],
-    *,
+    *initial: R,
     workers: int | None = None,
     **options: Any,
 ) -> R:
     """`Pool.reduce` on the shared pool; with `workers=`, on one of so many."""
     with _Using(workers) as pool:
-        return pool.reduce(fn, items, merge, **options)  # type: ignore[no-any-return]
+        return pool.reduce(fn, items, merge, *initial, **options)  # type: ignore[no-any-return]
 
 
 @shared_run

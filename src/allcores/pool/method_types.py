@@ -503,7 +503,6 @@ class ReduceMethod(Protocol):
         fn: Callable[[T], R],
         items: Iterable[T],
         merge: Callable[[R, R], R],
-        *,
         initial: R = ...,
         **options: Unpack[MapOptions],
     ) -> R: ...
@@ -513,7 +512,6 @@ class ReduceMethod(Protocol):
         fn: Callable[[Any, T], R],
         items: Iterable[T],
         merge: Callable[[R, R], R],
-        *,
         initial: R = ...,
         **options: Unpack[MapOptions],
     ) -> R: ...

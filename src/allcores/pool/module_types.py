@@ -508,7 +508,6 @@ class SharedReduce(Protocol):
         fn: Callable[[T], R],
         items: Iterable[T],
         merge: Callable[[R, R], R],
-        *,
         initial: R = ...,
         **options: Unpack[SharedMapOptions],
     ) -> R: ...
@@ -518,7 +517,6 @@ class SharedReduce(Protocol):
         fn: Callable[[Any, T], R],
         items: Iterable[T],
         merge: Callable[[R, R], R],
-        *,
         initial: R = ...,
         **options: Unpack[SharedMapOptions],
     ) -> R: ...

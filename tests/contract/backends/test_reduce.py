@@ -36,6 +36,7 @@ def test_counters(pool: Pool) -> None:
 
 def test_initial_is_merged_once_and_first(pool: Any) -> None:
     assert pool.reduce(tasks.one, range(300), tasks.concat, initial=[-1]) == list(range(-1, 300))
+    assert pool.reduce(tasks.one, range(300), tasks.concat, [-1]) == list(range(-1, 300))
     assert pool.reduce(tasks.times, [1, 2, 3], operator.add, initial=10, factor=2) == 22
 
 
