@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,32 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         FileLock(str(tmp_path / "gone" / "lock"))
     assert holder(str(tmp_path / "gone" / "lock")) is None
+
+
+def test_one_that_is_away_is_not_replaced_whenever_it_comes_back(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder comes back right after each look at it: no two looks make it another file."""
+    lock = FileLock(path)
+    assert not lock.is_replaced()
+    os.rename(path, tmp_path / "away")
+    stat = os.stat
+
+    def stat_and_put_back(*arguments: Any, **options: Any) -> os.stat_result:
+        try:
+            return stat(*arguments, **options)
+        finally:
+            if os.path.lexists(tmp_path / "away"):
+                os.rename(tmp_path / "away", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", stat_and_put_back)
+        assert not lock.is_replaced()
+    assert lock.in_place()
+    os.rename(path, tmp_path / "away")
+    Path(path).touch()
+    assert lock.is_replaced() and not lock.in_place()
+    lock.release()
 
 
 def test_never_through_a_link(path: str, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class SupervisorLock:
     @property
     def held(self) -> bool:
         """Whether this process has it, and no other can have it: a lock in a server, or a file that was replaced."""
-        if not self._file.held or (not self._file.in_place() and os.path.lexists(self._path)):
+        if not self._file.held or self._file.is_replaced():
             return False
         return self._session is None or bool(self._session.is_alive())
 

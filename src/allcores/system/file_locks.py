@@ -92,6 +92,17 @@ class FileLock:
         """Whether it has its name: others see the lock only there, so without it they may have one of their own."""
         return self._fd >= 0 and has_name(self._fd, self._path)
 
+    def is_replaced(self) -> bool:
+        """Whether another file has its name. One that is away is not replaced: it may come back.
+
+        It is one look: what comes back between two would be away for the first, and there for the second.
+        """
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return False
+        return self._fd < 0 or not _is(there, self._fd)
+
     def release(self) -> None:
         """Let others have it; idempotent. In a forked child nothing happens."""
         with _guard:
@@ -126,6 +137,10 @@ def has_name(fd: int, path: str) -> bool:
         there = os.stat(path, follow_symlinks=False)
     except OSError:
         return False
+    return _is(there, fd)
+
+
+def _is(there: os.stat_result, fd: int) -> bool:
     here = os.fstat(fd)
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) or there.st_ino == 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 
 from allcores.jobs import Job, JobStore, Queue, Registry, Supervisor
 from allcores.jobs.wake import wake
 
 TASKS = str(Path(__file__).parent / "tasks_of_tests.py")
 SOURCE = str(Path(__file__).parents[3] / "src")
-#: seconds that a test waits for anything
-PATIENCE_S = 60.0
 
 _PROGRAM = """
 import sys
@@ -82,6 +83,7 @@ class SupervisorProcess:
     """A supervisor in a process of its own."""
 
     def __init__(self, file: Path, workers: int = 2, grace: float = 5.0) -> None:
+        self._file = file
         environment = {**os.environ, "PYTHONPATH": SOURCE}
         self.popen = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, str(file), TASKS, str(workers), str(grace)],
@@ -96,6 +98,14 @@ class SupervisorProcess:
         """kill -9."""
         self.popen.kill()
         self.close()
+
+    def stop(self) -> None:
+        """SIGSTOP, never amid a transaction, which would lock all others out: the lock is ours until it has stopped."""
+        with contextlib.closing(sqlite3.connect(self._file, isolation_level=None, timeout=PATIENCE_S)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            self.popen.send_signal(signal.SIGSTOP)
+            os.waitpid(self.popen.pid, os.WUNTRACED)
+            db.execute("ROLLBACK")
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -138,4 +148,4 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., SupervisorProcess]]:
         each.close()
 
 
-__all__ = ["Running", "SupervisorProcess", "lines", "until", "wake"]
+__all__ = ["PATIENCE_S", "Running", "SupervisorProcess", "lines", "until", "wake"]
