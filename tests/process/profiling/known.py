@@ -53,7 +53,7 @@ def distance(a, b):
     return total
 
 def main():
-    rows = [[(i * j) % 101 for j in range(60)] for i in range(320)]
+    rows = [[(i * j) % 101 for j in range(60)] for i in range(260)]
     nearest = {}
     for i, row in enumerate(rows):  # here
         best = None
@@ -85,7 +85,7 @@ def score(row):
     return total
 
 def main():
-    frame = pd.DataFrame({"a": range(1500), "b": range(1500)})
+    frame = pd.DataFrame({"a": range(800), "b": range(800)})
     scores = frame.apply(score, axis=1)  # here
     print(scores.sum(), list(scores.index[:3]), scores.dtype)
 
@@ -127,7 +127,7 @@ import re, sys
 from pathlib import Path
 
 def main(folder):
-    for number in range(40):
+    for number in range(25):
         (folder / f"{number}.txt").write_text(f"word{number} another, and more; " * 30_000)
     counts = {}
     for path in sorted(folder.glob("*.txt")):  # here

@@ -108,7 +108,8 @@ def _role(process: ProcessRecord) -> str:
     files = {place.code.file for stack in process.stacks for place in stack.places}
     if any("concurrent/futures/process.py" in file for file in files):
         return "worker of ProcessPoolExecutor"
-    if any("loky/process_executor" in file for file in files):
+    # It has more frames between a task and its own than are kept of a stack: its command line is always there.
+    if "loky.backend.popen_loky" in text or any("loky/process_executor" in file for file in files):
         return "worker of joblib"
     if any("multiprocessing/pool.py" in file for file in files):
         return "worker of Pool"
