@@ -135,7 +135,7 @@ def rows_of(chain: str) -> frozenset[tuple[str, int]]:
     """Each function of an undisturbed run of a chain that may kill it, with each number that it has."""
     found = set()
     with tempfile.TemporaryDirectory() as place, program_in(prepared(Path(place))) as program:
-        program.dying = lambda name, number: found.add((name, number))
+        vars(program)["dying"] = lambda name, number: found.add((name, number))
         program.run(chain=chain, journal=False)
     return frozenset(found)
 

@@ -109,7 +109,7 @@ def test_one_that_is_away_is_not_replaced_whenever_it_comes_back(
     os.rename(path, tmp_path / "away")
     stat = os.stat
 
-    def stat_and_put_back(*arguments: Any, **options: Any) -> os.stat_result:
+    def stat_and_restore(*arguments: Any, **options: Any) -> os.stat_result:
         try:
             return stat(*arguments, **options)
         finally:
@@ -117,7 +117,7 @@ def test_one_that_is_away_is_not_replaced_whenever_it_comes_back(
                 os.rename(tmp_path / "away", path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "stat", stat_and_put_back)
+        patched.setattr(os, "stat", stat_and_restore)
         assert not lock.is_replaced()
     assert lock.in_place()
     os.rename(path, tmp_path / "away")
