@@ -23,18 +23,17 @@ except ModuleNotFoundError as error:
         f"allcores.adapters.celery needs {error.name}: pip install 'allcores[celery]'", name=error.name
     ) from error
 
-from allcores.adapters.job_messages import AGAIN_S, WINDOW, JobWorker, refuse
-from allcores.errors import UsageError
+from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, refuse
+from allcores.errors import AllcoresError, UsageError
 from allcores.jobs.lead_duty import BEAT_S
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place
 
+log = logging.getLogger("celery.worker")
 #: it comes without types
 celery: Any = untyped
 #: the one task there is: it is given the id of a job, which is also its own
 TASK = "allcores.take"
-#: Seconds for which a message waits here for a core before another worker may have it.
-WAIT_S = 5.0
 #: Seconds after which Redis gives a message again that a worker took and neither finished nor gave back. Jobs do not
 #: depend on it, however long they run: a message is done with once its job has begun.
 VISIBILITY_S = 3600
@@ -131,10 +130,14 @@ def make_app(
         requires = ("celery.worker.components:Pool",)
 
         def start(self, worker: Any) -> None:
-            check(app, worker)
-            logging.getLogger("celery.app.trace").addFilter(_is_to_be_told)
             made = make_worker()
-            made.start()
+            try:
+                check(app, worker)
+                made.start()
+            except AllcoresError as error:
+                log.critical("%s", error)
+                raise SystemExit(1) from None
+            logging.getLogger("celery.app.trace").addFilter(_is_to_be_told)
             app.__dict__["allcores_worker"] = made
 
         def stop(self, worker: Any) -> None:

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from allcores.errors import UsageError
@@ -30,6 +31,8 @@ log = logging.getLogger("allcores.jobs")
 WINDOW = 500
 #: seconds after which a message that is lost is sent again
 AGAIN_S = 5.0
+#: Seconds for which a message waits in a worker for a core before another worker may have it.
+WAIT_S = 5.0
 #: seconds between two looks at what is to be announced, if the store changes all the time, and if it does not
 SOON_S, LOOK_S = 0.02, 1.0
 #: seconds before messages are tried again where they cannot be sent, and before that is logged again
@@ -149,33 +152,36 @@ class JobWorker:
         again_s: float = AGAIN_S,
         window: int = WINDOW,
     ) -> None:
-        self._registry = Registry.load(tasks)
-        self._store = SharedStore.open(store)
-        self._grace = grace
-        self._make_messages = messages
+        self._where, self._tasks, self._make_messages = store, tasks, messages
+        self._workers, self._grace, self._beat_s = workers, grace, beat_s
         self._again_s, self._window = again_s, window
+        self._store: SharedStore | None = None
+        self._supervisor: Supervisor | None = None
         self._publisher: Publisher | None = None
-        self._supervisor = Supervisor(self._store, self._registry, workers=workers, grace=grace)
-        self._supervisor.duties = [
-            LeadDuty(self._store, self._supervisor.duties, self._leads, beat_s=beat_s),
-        ]
-        self._thread = threading.Thread(target=self._run, name="allcores-supervisor", daemon=True)
+        self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._stopping = False
 
     def start(self) -> None:
-        """Begin.
+        """Open the store, and begin.
 
         Raises:
             AlreadySupervised: A supervisor has the store for itself.
+            UsageError: Store or tasks make no sense.
+            StoreError: The store cannot be opened.
         """
-        pid = self._store.supervisor_pid()
-        if pid is not None and pid not in {each.get("pid") for each in self._store.leases().values()}:
-            raise AlreadySupervised(
-                f"process {pid} runs the jobs of the store {self._store.name} by itself (allcores work, or serve): end"
-                " it, or it and these workers would both run them",
-                pid=pid,
-            )
+        registry = Registry.load(self._tasks)
+        store = SharedStore.open(self._where)
+        try:
+            _check_alone(store)
+            supervisor = Supervisor(store, registry, workers=self._workers, grace=self._grace)
+        except BaseException:
+            store.close()
+            raise
+        duty = LeadDuty(store, supervisor.duties, partial(self._leads, store, registry), beat_s=self._beat_s)
+        supervisor.duties = [duty]
+        self._store, self._supervisor = store, supervisor
+        self._thread = threading.Thread(target=self._run, args=[supervisor], name="allcores-supervisor", daemon=True)
         self._thread.start()
 
     def take(self, id: str, seconds: float) -> bool:
@@ -188,23 +194,30 @@ class JobWorker:
         Returns:
             True: the message has served: the job has begun, here or elsewhere, or is none. False: no core was free.
         """
-        if not isinstance(id, str) or self._ended.is_set():
-            return not isinstance(id, str)
+        if not isinstance(id, str):
+            return True
+        if self._store is None or self._ended.is_set():
+            return False
         delivery = self._store.deliver(id)
-        if not delivery.wait(seconds):
+        try:
+            delivery.wait(seconds)
+        finally:
+            # Also if a signal ended the wait; what was answered is there no more.
             self._store.withdraw(delivery)
         return delivery.answer is not None and not self._ended.is_set()
 
     def stop(self, *, now: bool = False) -> None:
         """End: jobs at work get the grace, unless `now`; what is not done by then is queued again."""
         self._stopping = True
+        if self._supervisor is None or self._thread is None or self._store is None:
+            return
         self._supervisor.stop(now=now)
         self._thread.join(END_S if now else self._grace + END_S)
         self._store.close()
 
-    def _run(self) -> None:
+    def _run(self, supervisor: Supervisor) -> None:
         try:
-            self._supervisor.run()
+            supervisor.run()
         except Exception as error:
             log.error("no more jobs are run here: %s", error)
         finally:
@@ -213,15 +226,26 @@ class JobWorker:
                 # What asks for messages must not go on without it; both libraries end in peace by this.
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def _leads(self, leading: bool) -> None:
+    def _leads(self, store: SharedStore, tasks: Iterable[str], leading: bool) -> None:
         publisher, self._publisher = self._publisher, None
         if publisher is not None:
             publisher.stop(1.0)
         if leading:
-            log.info("this process announces the jobs of the store %s", self._store.name)
-            made = Publisher(self._store, self._registry, self._make_messages(), self._window, self._again_s)
+            log.info("this process announces the jobs of the store %s", store.name)
+            made = Publisher(store, tasks, self._make_messages(), self._window, self._again_s)
             self._publisher = made
             made.start()
+
+
+def _check_alone(store: SharedStore) -> None:
+    """See that no supervisor has the store for itself. Raises: AlreadySupervised."""
+    pid = store.supervisor_pid()
+    if pid is not None and pid not in {each.get("pid") for each in store.leases().values()}:
+        raise AlreadySupervised(
+            f"process {pid} runs the jobs of the store {store.name} by itself (allcores work, or serve): end it, for"
+            " these workers run all of them",
+            pid=pid,
+        )
 
 
 def refuse(settings: Sequence[tuple[bool, str]], what: str) -> None:

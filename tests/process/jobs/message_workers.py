@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, until
+from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, lines, until
 from tests.process.jobs.redis_server import RedisServer
 
-from allcores.jobs import Queue
+from allcores.jobs import Queue, State
 
 #: of one that died its jobs are queued again after eight of these, in seconds
 BEAT_S = 0.5
@@ -106,3 +107,44 @@ class Workers:
                 print(f"--- {each.log.name}\n{each.log.read_text()[-20_000:]}")
         self.queue.close()
         self.redis.__exit__(kind, error, traceback)
+
+
+def nothing_is_lost(workers: Workers, tmp_path: Path) -> None:
+    """Redis is emptied, then killed and started again, empty; the worker that leads is killed.
+
+    In the meantime jobs are submitted. Each comes to one end, and only what the killed one had begun runs again.
+    """
+    first, second = workers.start(), workers.start()
+    queue, ran = workers.queue, tmp_path / "ran"
+    submitted: list[str] = []
+
+    def submit(count: int) -> None:
+        numbers = range(len(submitted), len(submitted) + count)
+        made = queue.submit_all([queue.submission("numbered", {"path": str(ran), "n": n}) for n in numbers])
+        submitted.extend(each.job.id for each in made)
+
+    def succeeded(count: int) -> None:
+        until(lambda: queue.store.counts().by_state[State.SUCCEEDED] >= count, f"{count} jobs that succeeded")
+
+    submit(150)
+    succeeded(20)
+    workers.redis.flush()
+    succeeded(100)
+    workers.redis.kill()
+    submit(150)
+    workers.redis.start()
+    succeeded(200)
+    leader = queue.store.supervisor_pid()
+    killed, other = (first, second) if first.popen.pid == leader else (second, first)
+    assert killed.popen.pid == leader
+    killed.kill()
+    submit(100)
+    jobs = [queue.wait(id, PATIENCE_S) for id in submitted]
+    assert [(job.state, job.result) for job in jobs] == [("succeeded", n) for n in range(400)]
+    # Each end that is written counts as one.
+    assert {job.attempts for job in jobs} == {1}
+    assert queue.store.supervisor_pid() == other.popen.pid
+    # Only what the one that was killed had begun ran a second time.
+    counts = Counter(lines(ran))
+    assert set(counts) == {str(n) for n in range(400)} and max(counts.values()) <= 2
+    assert other.end() == 0

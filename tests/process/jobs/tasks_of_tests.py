@@ -315,3 +315,11 @@ def result_without_room(folder: str) -> str:
 @task
 def result_without_room_with_job(job, folder: str) -> str:  # type: ignore[no-untyped-def]
     return occupy(folder, job.id)
+
+
+@task
+def numbered(path: str, n: int) -> int:
+    """Writes down that it ran; takes long enough for something to happen meanwhile."""
+    note(path, str(n))
+    time.sleep(0.01)
+    return n

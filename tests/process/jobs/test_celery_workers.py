@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.process.jobs.conftest import PATIENCE_S, lines, until
-from tests.process.jobs.message_workers import Workers
+from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, lines, until
+from tests.process.jobs.message_workers import Workers, nothing_is_lost
 
+from allcores.errors import UsageError
 from allcores.jobs.pool_side import is_alive
 
 pytest.importorskip("celery")
+from allcores.adapters.celery import TASK, check, make_app
 
 pytestmark = pytest.mark.slow
 
@@ -20,6 +26,20 @@ pytestmark = pytest.mark.slow
 def workers(tmp_path: Path) -> Iterator[Workers]:
     with Workers(tmp_path, "celery") as found:
         yield found
+
+
+def app_of(workers: Workers) -> Any:
+    return make_app(workers.folder / "jobs.sqlite", TASKS, broker=workers.redis.url)
+
+
+def forged(workers: Workers, *arguments: Any) -> None:
+    """Send messages to the workers that no publisher sent; the last one is no JSON, but a pickle."""
+    app = app_of(workers)
+    with app.connection_for_write() as connection:
+        for each in arguments:
+            app.send_task(TASK, args=each, connection=connection)
+        app.send_task("os.system", args=["touch forged"], connection=connection)
+        app.send_task(TASK, args=["0" * 32], serializer="pickle", connection=connection)
 
 
 def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> None:
@@ -33,11 +53,61 @@ def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> No
     held = [queue.submit("hold", {"path": str(tmp_path / "h")}) for _ in range(3)]
     until(lambda: len(lines(tmp_path / "h.pids")) >= 2)
     stuck = queue.submit("stuck_in_c", {"path": str(tmp_path / "c")}, priority=5)
+    # Messages that nobody sent run nothing, and hold up nobody.
+    forged(workers, [jobs[0].job.id], ["0" * 32], ["../../etc/passwd"], [["a", "list"]], [], [jobs[1].job.id, "more"])
     (tmp_path / "h").touch()
     assert [queue.result(each.id, PATIENCE_S) for each in held] == ["held"] * 3
     (pid,) = until(lambda: lines(tmp_path / "c.pids"))
     assert queue.cancel(stuck.id)
     assert queue.wait(stuck.id, PATIENCE_S).state == "cancelled" and not is_alive(int(pid))
+    # Behind all of these messages.
+    assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
+    assert not (tmp_path / "forged").exists()
+    assert {job.attempts for each in jobs if (job := queue.get(each.job.id))} == {1}
     assert worker.end() == 0
     assert queue.store.supervisor_pid() is None and queue.store.records("lease") == {}
-    assert "Traceback" not in worker.log.read_text()
+    log = worker.log.read_text()
+    assert "unregistered task of type 'os.system'" in log and "Refusing to deserialize untrusted content" in log
+    # Of these two; that a message was given back is not told.
+    assert log.count("Traceback") == 2
+
+
+def test_nothing_is_lost_or_committed_twice_whatever_is_killed(workers: Workers, tmp_path: Path) -> None:
+    """Redis is emptied, and killed and started again, empty; a worker is killed, the one that leads."""
+    nothing_is_lost(workers, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "says"),
+    [
+        ("task_acks_late", False, "task_acks_late is off"),
+        ("task_reject_on_worker_lost", False, "task_reject_on_worker_lost is off"),
+        ("visibility_timeout", 10, r"visibility_timeout differs .*\(3600, 3600, 10\)"),
+        ("broker_transport_options", {}, r"visibility_timeout differs .*\(None, 3600, 3600\)"),
+        ("result_backend_transport_options", {}, r"visibility_timeout differs .*\(3600, None, 3600\)"),
+        ("accept_content", ["json", "pickle"], "accept_content"),
+        ("task_always_eager", True, "task_always_eager is on"),
+    ],
+)
+def test_settings_that_lose_jobs_are_refused(tmp_path: Path, setting: str, wrong: Any, says: str) -> None:
+    app = make_app(tmp_path / "jobs.sqlite", TASKS)
+    check(app)
+    app.conf[setting] = wrong
+    with pytest.raises(UsageError, match=says):
+        check(app)
+
+
+def test_another_pool_than_solo_and_another_broker_than_redis_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"amqp://.* is no address of a Redis"):
+        make_app(tmp_path / "jobs.sqlite", TASKS, broker="amqp://127.0.0.1")
+    (tmp_path / "work.py").write_text(
+        f"from allcores.adapters.celery import make_app\napp = make_app('jobs.sqlite', {TASKS!r})\n"
+    )
+    command = [sys.executable, "-m", "celery", "-A", "work", "worker", "-P", "threads"]
+    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+    assert done.returncode != 0
+    assert "the worker has the pool 'thread', but cores are allcores' own: start it with -P solo" in done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
