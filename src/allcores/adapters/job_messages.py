@@ -184,7 +184,7 @@ class JobWorker:
         self._thread = threading.Thread(target=self._run, args=[supervisor], name="allcores-supervisor", daemon=True)
         self._thread.start()
 
-    def take(self, id: str, seconds: float) -> bool:
+    def take(self, id: object, seconds: float) -> bool:
         """Have a job begun here, if it waits; what became of a message. Any thread.
 
         Args:

@@ -63,7 +63,7 @@ def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> No
     # Behind all of these messages.
     assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
     assert not (tmp_path / "forged").exists()
-    assert {job.attempts for each in jobs if (job := queue.get(each.job.id))} == {1}
+    assert {found.attempts for each in jobs if (found := queue.get(each.job.id))} == {1}
     assert worker.end() == 0
     assert queue.store.supervisor_pid() is None and queue.store.records("lease") == {}
     log = worker.log.read_text()
