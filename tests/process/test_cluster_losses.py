@@ -10,7 +10,7 @@ import pytest
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import wait_until
 
-from allcores import Pool, SetupError
+from allcores import Pool, SetupError, UsageError
 from allcores.adapters.cluster import backend, node
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply, Request
@@ -129,3 +129,10 @@ def test_a_pool_that_cannot_be_made_in_time_is_said(monkeypatch: pytest.MonkeyPa
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="machine is too busy"):
         pool.map(double, range(3))
     cluster.join()
+
+
+def test_a_cluster_without_a_node_does_not_say_how_many_workers_there_are() -> None:
+    """A pool of one worker would use one of those that come, and nobody would be told."""
+    with pytest.raises(UsageError, match=r"The dask cluster has no node yet, .*: say workers=\.\.\., or wait until"):
+        with Pool(backend="dask", address=NodesHere("", lambda name, number: False)) as pool:
+            pool.map(double, range(3))

@@ -118,6 +118,7 @@ def one_by_one(items: int, cores: int, times: Times, rng: random.Random) -> floa
     return last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("items", "cores"), [(FEW, 4), (100, 4), (640, 16), (5_000, 64)])
 @pytest.mark.parametrize("sigma", [0.0, 0.5, 1.0])
 def test_a_chunk_ends_when_its_items_do(items: int, cores: int, sigma: float) -> None:
@@ -135,6 +136,7 @@ def test_costs_are_found_in_what_maps_used() -> None:
     assert fit(lines, [2e-3 * messages for _, messages in lines]) == pytest.approx([0, 2e-3], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_model_says() -> None:
     """Of the tables those that are quick to make: all are made by one command from the same two files."""
     page = (ROOT / "docs/design/scale.md").read_text()

@@ -193,7 +193,13 @@ class Pool(ActorMethods, MapMethods, Sharing):
             address=self._address,
         )
         if self._backend in CLUSTERS and self._asked_workers is None:
-            self.workers = max(1, place.node_count)
+            if not place.node_count:
+                place.close()
+                raise UsageError(
+                    f"The {self._backend} cluster has no node yet, so it is not known how many workers the pool is to "
+                    "have: say workers=..., or wait until there are nodes."
+                )
+            self.workers = place.node_count
         driver = Driver(self.workers, self.limits, place, self._observers, self.name)
         if self._contextvars:
             from allcores.pool.caller_context import CallerContext
