@@ -125,6 +125,7 @@ def test_the_first_request_travels_alone() -> None:
 def test_a_pool_that_cannot_be_made_in_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came with the request would be lost without a word."""
     monkeypatch.setattr(node, "OPEN_S", 0.0)
+    monkeypatch.setattr(node.Node, "_open", lambda self, opening: None)
     cluster = NodesHere("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="machine is too busy"):
         pool.map(double, range(3))

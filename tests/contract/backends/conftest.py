@@ -52,6 +52,10 @@ class Clusters:
             return {"backend": place}
         if place not in self._addresses:
             self._addresses[place] = self._open.enter_context(DaskNodes(2)).address
+            # Each node's template starts with its first pool, and stays.
+            watcher = Watcher()
+            with Pool(2, backend=place, address=self._addresses[place], observers=[watcher]) as pool:
+                wait_full_strength(pool, watcher)
         return {"backend": place, "address": self._addresses[place]}
 
     def close(self) -> None:
@@ -66,8 +70,11 @@ def clusters() -> Iterator[Clusters]:
 
 
 @pytest.fixture(scope="module", params=PLACES)
-def place(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def place(request: pytest.FixtureRequest, clusters: Clusters) -> str:
+    place = str(request.param)
+    # A cluster is of all tests, not of the one that happens to come first: it would be accused of leaving it behind.
+    clusters.options(place)
+    return place
 
 
 @pytest.fixture(scope="module")
