@@ -97,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "",
         "pool",
         "backends.base",
+        "backends.minded",
         "scheduler.messages",
         "scheduler.map_state",
         "frames",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.in_process import InProcessBackend, InProcessWorker
+from allcores.backends.minded import MindedBackend
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import SetupError, WorkerLost
 from allcores.outcome import Kind
@@ -33,12 +34,10 @@ from allcores.scheduler.messages import (
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from allcores.system.bell import Bell
+    pass
 
 #: seconds that closing waits for a thread that is in the middle of an item
 CLOSE_S = 2.0
-#: how long the minder, when a callback on its thread waits, sleeps between two looks, ns
-PUMP_NS = 5_000_000
 
 
 class _Worker:
@@ -49,7 +48,7 @@ class _Worker:
         self.stopped = False
 
 
-class ThreadBackend(InProcessBackend):
+class ThreadBackend(MindedBackend, InProcessBackend):
     """One thread per worker, and one that minds the time."""
 
     name = "threads"
@@ -60,18 +59,13 @@ class ThreadBackend(InProcessBackend):
     def __init__(self, worker_init: WorkerInit) -> None:
         self._worker_init = worker_init
         self._shared = SharedValue(worker_init)
-        self._host: Host | None = None
         self._workers: dict[int, _Worker] = {}
         self._gone: list[_Worker] = []
         #: what wakes the minder; a queue, since a signal's handler may ring in the middle of another ring
         self._alarm: SimpleQueue[None] = SimpleQueue()
-        self._closing = False
-        self._minder: threading.Thread | None = None
 
     def start(self, host: Host) -> None:
-        self._host = host
-        self._minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
-        self._minder.start()
+        self._start_minder(host)
 
     def started(self) -> None:
         pass
@@ -111,28 +105,16 @@ class ThreadBackend(InProcessBackend):
     def wake(self) -> None:
         self._alarm.put(None)
 
-    def wake_by(self, when_ns: int) -> None:
-        if self.sleeps_until is not None and when_ns < self.sleeps_until:
-            self.sleeps_until = None
-            self.wake()
-
-    def pump(self) -> bool:
-        return self._is_minder() and self._go_on(None)
-
-    def _is_minder(self) -> bool:
-        return threading.current_thread() is self._minder
-
-    def _go_on(self, until_ns: int | None) -> bool:
-        """A callback on the minder's thread waits: meanwhile it goes on minding. False if it is over."""
-        if self._closing:
-            return False
-        soon = monotonic_ns() + PUMP_NS
-        self._mind_once(soon if until_ns is None else min(soon, until_ns))
-        return True
-
     def _work(self, worker: _Worker) -> None:
-        host, in_process_worker = self._host, worker.in_process_worker
+        host = self._host
         assert host is not None
+        try:
+            self._work_of(worker, host)
+        except Exception as error:  # a mistake of ours: nobody is left waiting
+            host.fail(error)
+
+    def _work_of(self, worker: _Worker, host: Host) -> None:
+        in_process_worker = worker.in_process_worker
         try:
             in_process_worker.set_up()
         except SetupError as error:
@@ -148,13 +130,6 @@ class ThreadBackend(InProcessBackend):
             in_process_worker.run(chunk, report)
             del chunk
         in_process_worker.tear_down()
-
-    def _mind(self) -> None:
-        host = self._host
-        assert host is not None
-        while not self._closing:
-            self._mind_once(None)
-        host.notify()
 
     def _mind_once(self, until_ns: int | None) -> None:
         host = self._host
@@ -178,20 +153,6 @@ class ThreadBackend(InProcessBackend):
         self._workers.pop(number, None)
         event = WorkerGone(number, None, Kind.CANCELLED, WorkerLost("cancelled"), "what it ran was cancelled")
         host.post([event])
-
-    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        while self._is_minder() and not done() and (until_ns is None or monotonic_ns() < until_ns):
-            if not self._go_on(until_ns):
-                return
-
-    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
-        return False
-
-    def step_back(self) -> None:
-        pass
-
-    def resolves_here(self) -> bool:
-        return self._closing or self._is_minder()
 
     def settle_logs(self, seconds: float) -> None:
         """Tasks log where they run, in this process: all of it is handled."""

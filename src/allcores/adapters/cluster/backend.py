@@ -27,6 +27,7 @@ from allcores.adapters.cluster.messages import Opening, Reply
 from allcores.adapters.cluster.node import versions
 from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
+from allcores.backends.minded import MindedBackend
 from allcores.errors import BrokenPool, SetupError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
@@ -46,10 +47,8 @@ from allcores.system.clock import monotonic_ns
 from allcores.transport import remote_exceptions
 
 if TYPE_CHECKING:
-    from allcores.scheduler.map_state import Chunk
     from allcores.shared_memory.buffers import BufferedPickle
     from allcores.shared_memory.parent_side import ParentMemory
-    from allcores.system.bell import Bell
 
 #: Between two looks at which nodes there are, seconds; the second while one is wanted.
 LOOK_S, LOOK_SOON_S = 1.0, 0.25
@@ -64,13 +63,11 @@ KEEP_NS = 25_000_000_000
 ANSWER_NS = 180_000_000_000
 #: seconds that closing waits for the pools of nodes to end
 CLOSE_S = 5.0
-#: how long the minder, when a callback on its thread waits, sleeps between two looks, ns
-PUMP_NS = 5_000_000
 #: while something is out the minder looks this often, ns
 MIND_NS = 1_000_000_000
 
 
-class ClusterBackend:
+class ClusterBackend(MindedBackend):
     """See the module.
 
     Args:
@@ -87,7 +84,6 @@ class ClusterBackend:
     unhandled: Sized = ()
     setup_step = "setup"
     memory_gauge: Callable[[], tuple[int, int] | None] | None = None
-    sleeps_until: int | None = None
 
     def __init__(
         self, name: str, cluster: Cluster, worker_init: WorkerInit, limits: Limits, settings: dict[str, Any]
@@ -95,7 +91,6 @@ class ClusterBackend:
         self.name = name
         self._cluster = cluster
         self._key = uuid.uuid4().hex
-        self._host: Host | None = None
         self._dropped: deque[int] = deque()
         self._memory: ParentMemory | None = None
         self._shared: SharedBlocks | None = None
@@ -115,10 +110,8 @@ class ClusterBackend:
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: requests that are out, and to which node
         self._out: dict[threading.Event, str] = {}
-        self._closing = False
         self._broken = False
         self._watch_soon = threading.Event()
-        self._minder: threading.Thread | None = None
         self._watcher: threading.Thread | None = None
 
     # --- bytes --------------------------------------------------------------------------------------------
@@ -147,9 +140,7 @@ class ClusterBackend:
 
     def start(self, host: Host) -> None:
         """See Backend."""
-        self._host = host
-        self._minder = threading.Thread(target=self._mind, name=f"allcores-{host.name}", daemon=True)
-        self._minder.start()
+        self._start_minder(host)
         self._watcher = threading.Thread(target=self._watch, name=f"allcores-{host.name}-nodes", daemon=True)
         self._watcher.start()
 
@@ -202,24 +193,7 @@ class ClusterBackend:
         """See Backend."""
         self._inbox.put(None)
 
-    def wake_by(self, when_ns: int) -> None:
-        """See Backend."""
-        if self.sleeps_until is not None and when_ns < self.sleeps_until:
-            self.sleeps_until = None
-            self.wake()
-
     # --- the minder ---------------------------------------------------------------------------------------
-
-    def _mind(self) -> None:
-        host = self._host
-        assert host is not None
-        while not self._closing:
-            try:
-                self._mind_once(None)
-            except Exception as error:  # a mistake of ours: nobody is left waiting
-                host.fail(error)
-                break
-        host.notify()
 
     def _mind_once(self, until_ns: int | None) -> None:
         host = self._host
@@ -438,40 +412,6 @@ class ClusterBackend:
         link.is_gone = True
         if data is not None:
             self._deliver(link.node, data)
-
-    # --- threads that wait --------------------------------------------------------------------------------
-
-    def pump(self) -> bool:
-        """See Backend."""
-        return self._is_minder() and self._go_on(None)
-
-    def _is_minder(self) -> bool:
-        return threading.current_thread() is self._minder
-
-    def _go_on(self, until_ns: int | None) -> bool:
-        """A callback on the minder's thread waits: meanwhile it goes on minding. False if it is over."""
-        if self._closing:
-            return False
-        soon = monotonic_ns() + PUMP_NS
-        self._mind_once(soon if until_ns is None else min(soon, until_ns))
-        return True
-
-    def attend(self, chunk: Chunk, until_ns: int | None, done: Callable[[], bool]) -> None:
-        """See Backend."""
-        while self._is_minder() and not done() and (until_ns is None or monotonic_ns() < until_ns):
-            if not self._go_on(until_ns):
-                return
-
-    def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
-        """See Backend."""
-        return False
-
-    def step_back(self) -> None:
-        """See Backend."""
-
-    def resolves_here(self) -> bool:
-        """See Backend."""
-        return self._closing or self._is_minder()
 
     def settle_logs(self, seconds: float) -> None:
         """See Backend: what tasks log stays on their nodes."""
