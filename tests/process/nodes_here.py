@@ -22,18 +22,19 @@ class NodesHere:
     address = "here"
 
     def __init__(self, names: str, is_lost: Callable[[str, int], bool]) -> None:
-        self._names = names
+        #: more may come
+        self.names = names
         self._is_lost = is_lost
-        self._sent = dict.fromkeys(names, 0)
+        self._sent: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
         #: nodes that are not used any more
         self.dropped: list[str] = []
 
     def nodes(self) -> dict[str, int]:
-        return dict.fromkeys(self._names, 1)
+        return dict.fromkeys(self.names, 1)
 
     def send(self, node: str, data: bytes, done: Done) -> None:
-        self._sent[node] += 1
+        self._sent[node] = self._sent.get(node, 0) + 1
         thread = threading.Thread(target=self._carry, args=(node, self._sent[node], data, done))
         self._threads.append(thread)
         thread.start()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process.nodes_here import NodesHere
-from tests.process.waiting import wait_until
+from tests.process.waiting import Bell, Gate, Watcher, ring, wait_at, wait_full_strength, wait_until
 
 from allcores import Pool, SetupError, UsageError
 from allcores.adapters.cluster import backend, node
@@ -129,6 +130,42 @@ def test_a_pool_that_cannot_be_made_in_time_is_said(monkeypatch: pytest.MonkeyPa
     cluster = NodesHere("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="machine is too busy"):
         pool.map(double, range(3))
+    cluster.join()
+
+
+def length_of_first(held: list[bytes]) -> int:
+    """The state of a worker: how much it was given when it began."""
+    return len(held[0]) if held else 0
+
+
+def with_length(state: int, item: tuple[bytes, str, str]) -> tuple[int, int]:
+    """What a worker began with, and what it is given now; waits until both nodes have one of these."""
+    shared, bell, gate = item
+    ring(bell, state)
+    wait_at(gate)
+    return state, len(shared)
+
+
+@pytest.mark.parametrize("option", ["setup", "preload"])
+def test_what_is_shared_is_there_for_setup_on_a_node_that_comes_later(option: str, tmp_path: Path) -> None:
+    """Its contents travel with the first message, and need not come again for what is mapped then."""
+    held: list[bytes] = []
+    cluster = NodesHere("a", lambda name, number: False)
+    watcher = Watcher()
+    options: Any = {option: length_of_first, f"{option}_args": (held,), "observers": [watcher]}
+    with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
+        with Pool(2, backend="dask", address=cluster, **options) as pool:
+            first = pool.submit(with_length, (b"", bell.path, gate.path))
+            assert [word for _, word in bell.hear()] == ["0"]
+            held.append(pool.share(bytes(100_000)))
+            cluster.names = "ab"
+            wait_full_strength(pool, watcher)
+            second = [pool.submit(with_length, (held[0], bell.path, gate.path)) for _ in range(3)]
+            assert [word for _, word in bell.hear()] == ["100000"]
+            gate.open()
+            assert first.result(60) == (0, 0)
+            assert {future.result(60)[1] for future in second} == {100_000}
+            held.clear()
     cluster.join()
 
 

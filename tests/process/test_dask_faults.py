@@ -176,3 +176,22 @@ def test_a_missing_library_is_one_sentence(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "backend='dask' needs distributed: pip install 'allcores[dask]'"
+
+
+def total(*given: object) -> int:
+    """The state of a worker: the sum of all bytes that it was given."""
+    return sum(sum(bytes(each)) for each in given)  # type: ignore[call-overload]
+
+
+def with_state(state: int, number: int) -> int:
+    return state + number
+
+
+def test_what_another_pool_shares_may_be_given_to_setup_and_preload(nodes: DaskNodes) -> None:
+    """Also what a pool of this cluster has: contents travel, whatever memory they lie in."""
+    with Pool(backend="dask", address=nodes.address) as first, Pool(1) as here:
+        there, near = first.share(b"\x01" * 10_000), here.share(b"\x02" * 10_000)
+        for option in ("setup", "preload"):
+            options: dict[str, object] = {option: total, f"{option}_args": (there, near)}
+            with Pool(backend="dask", address=nodes.address, **options) as pool:  # type: ignore[arg-type]
+                assert pool.map(with_state, range(3)) == [30_000, 30_001, 30_002]

@@ -330,11 +330,12 @@ class ClusterBackend(MindedBackend):
             except IndexError:  # it is not wanted any more
                 return
             node = free.popleft()
-            opening = Opening(self._packed_settings(), 0, *versions())
-            opening = opening._replace(cores=self._nodes[node])
+            settings, blobs = self._packed_settings()
+            opening = Opening(settings, self._nodes[node], *versions(), blobs)
             self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
 
-    def _packed_settings(self) -> bytes:
+    def _packed_settings(self) -> tuple[bytes, tuple[tuple[int, bytes], ...]]:
+        """Options for a node's pool, and the contents of what is shared in them: a node has nothing before its pool."""
         init = self._worker_init
         packed = self.pack(
             self._settings
@@ -346,7 +347,9 @@ class ClusterBackend(MindedBackend):
                 "preload_args": init.preload_args,
             }
         )
-        return packed if isinstance(packed, bytes) else packed.data
+        if isinstance(packed, bytes):
+            return packed, ()
+        return packed.data, tuple((number, self._contents(number)) for number in packed.leases)
 
     def _check(self, now: int) -> None:
         """Whether the cluster is silent, or has had no node for too long."""

@@ -41,7 +41,7 @@ class Link:
         #: what it has that has not ended
         self.held: dict[int, Chunk] = {}
         self._functions: dict[int, Function] = {}
-        self._blobs: set[int] = set()
+        self._blobs: set[int] = {number for number, _ in opening.blobs}
         self._serial = 0
         #: when each open request was sent, ns, by serial
         self.open: dict[int, int] = {}

@@ -17,12 +17,14 @@ class Opening(NamedTuple):
     Attributes:
         settings: Packed: a dictionary of options for `Pool`.
         cores: How many workers it has; 0: as many as the node has cores.
+        blobs: Contents of what is shared and stands in the settings, by numbers.
     """
 
     settings: bytes
     cores: int
     version: str
     python: str
+    blobs: tuple[tuple[int, bytes], ...] = ()
 
 
 class NodeChunk(NamedTuple):

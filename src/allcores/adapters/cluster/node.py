@@ -185,7 +185,9 @@ class Node:
     def _open(self, opening: Opening) -> None:
         """Make the pool, and wait until a worker of it is ready."""
         try:
-            settings = unpack(opening.settings, self._view)
+            contents = dict(opening.blobs)
+            # Without a pool nothing can be shared yet: its workers get one copy from here, as of any large argument.
+            settings = unpack(opening.settings, lambda number: memoryview(contents[number]))
             limits: Limits = settings["limits"]
             pool = Pool(opening.cores or None, logs=True, **settings)
             with self._changed:
@@ -193,6 +195,8 @@ class Node:
                 if not closed:
                     self._pool = pool
                     self._cores = pool.workers
+                    # Chunks that name these find them, too.
+                    self._blobs.update((number, pool.share(each)) for number, each in opening.blobs)
                     self._work = Work(pool, self._tell, self._view)
                     self._changed.notify_all()
             if closed:
