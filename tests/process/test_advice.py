@@ -6,6 +6,7 @@ The machine may be busy, and then the verdict is "unreliable": so a test says wh
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,9 @@ from tests.process import advised
 import allcores
 from allcores import UsageError
 from allcores.advisor import advice as advice_file
+from allcores.advisor.text import setting_text
+from allcores.cli.advise import command
+from allcores.cli.exits import CommandError
 
 BUDGET_S = 2.5
 
@@ -199,6 +203,38 @@ def test_its_page_loads_nothing(tmp_path: Path) -> None:
     assert len(text) < 500_000
     with pytest.raises(UsageError, match="cannot be written"):
         advice.save_html(tmp_path / "nowhere" / "advice.html")
+
+
+@pytest.mark.leaks_allowed  # Matplotlib keeps its fonts open
+def test_its_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from allcores.advisor import picture
+
+    advice = allcores.advise(advised.loop, range(300), budget=BUDGET_S)
+    figure = picture.as_figure(advice)
+    speedups, *bars = figure.axes
+    assert figure.get_suptitle().startswith("loop: ")
+    assert [label.get_text() for label in speedups.get_yticklabels()] == [
+        setting_text(each.setting) for each in advice.patterns
+    ]
+    assert len(bars) == 2
+    for bar, beginning in zip(bars, ("One call in a worker: ", "The workers' time, 2 processes"), strict=True):
+        assert bar.get_title(loc="left").startswith(beginning)
+        assert sum(part.get_width() for part in bar.patches) == pytest.approx(100, abs=1)
+        assert len(bar.get_legend().get_texts()) == len(bar.patches)
+    drawn = tmp_path / "advice.png"
+    advice.save_png(drawn)
+    data = drawn.read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert int.from_bytes(data[16:20], "big") == 1200
+    with pytest.raises(UsageError, match="cannot be written"):
+        advice.save_png(tmp_path / "nowhere" / "advice.png")
+
+
+def test_without_matplotlib_the_command_says_so_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(CommandError, match=r"pip install 'allcores\[picture\]'"):
+        command.main(["json:dumps", "nothing.txt", "--png", str(tmp_path / "a.png")], standalone_mode=False)
 
 
 def test_its_text_has_all_of_it() -> None:

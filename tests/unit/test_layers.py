@@ -149,6 +149,7 @@ HOMES = {
     "rich": {"monitoring", "progress"},
     "IPython": {"progress.notebook"},
     "jinja2": {"timeline.html_report", "web"},
+    "matplotlib": {"advisor.picture"},
     "markupsafe": {"web"},
     "click": {"cli", "web", "__main__"},
     "prometheus_client": {"monitoring.prometheus"},

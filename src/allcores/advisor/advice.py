@@ -11,7 +11,7 @@ from allcores.advisor.text import as_text
 
 
 class Advice(AdviceRecord):
-    """What pays for a function and its items: `print` shows it, `as_dict` and `save_html` give it to others."""
+    """What pays for a function and its items: to be printed, or for others as a dict, a page or a picture."""
 
     __slots__ = ()
 
@@ -35,3 +35,17 @@ class Advice(AdviceRecord):
         from allcores.advisor import page
 
         page.save(self, path)
+
+    def save_png(self, path: str | os.PathLike[str]) -> None:
+        """Write a picture of it: speed-ups predicted and measured, where a call's time goes, and the workers'.
+
+        Args:
+            path: The file to (over)write.
+
+        Raises:
+            ImportError: Without Matplotlib: `pip install 'allcores[picture]'`.
+            UsageError: The file cannot be written.
+        """
+        from allcores.advisor import picture
+
+        picture.save(self, path)

@@ -14,6 +14,7 @@ from allcores.advisor.model.probes import Probes
 from allcores.advisor.record import AdviceRecord, Pattern
 from allcores.advisor.text import HEADS, called_on_text, interval_text, setting_text
 from allcores.errors import UsageError
+from allcores.system.whole_files import whole_text
 from allcores.timeline.html_report import environment
 
 #: runs that are listed
@@ -60,7 +61,7 @@ def save(advice: AdviceRecord, path: str | os.PathLike[str]) -> None:
     """
     text = as_html(advice)
     try:
-        with open(path, "w", encoding="utf-8", errors="replace") as file:
+        with whole_text(path, errors="replace") as file:
             file.write(text)
     except OSError as error:
         raise UsageError(f"The advice {os.fspath(path)!r} cannot be written: {error.strerror}.") from None

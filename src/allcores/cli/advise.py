@@ -42,6 +42,7 @@ Exit codes:
 @click.option("--repeat/--no-repeat", default=True, help="Whether an item may be called more than once (default).")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--html", metavar="FILE", help="Write it as one HTML page, too (needs the extra report).")
+@click.option("--png", metavar="FILE", help="Write a picture of it, too (needs the extra picture).")
 def command(**given: Any) -> int:
     """The click command; its help is above."""
     return _advise(**given)
@@ -57,11 +58,14 @@ def _advise(
     repeat: bool,
     json: bool,
     html: str | None,
+    png: str | None,
 ) -> int:
     began = measured.began()
     check_stdout()
     if html is not None:
         _check_page(html)
+    if png is not None:
+        _check_picture(png)
     from allcores.advisor.advise import advise_named
 
     # What the function, or its module, prints is not a part of the answer.
@@ -84,17 +88,35 @@ def _advise(
     if html is not None:
         advice.save_html(html)
         say(f"{html}: written")
+    if png is not None:
+        advice.save_png(png)
+        say(f"{png}: written")
     return _CODES[advice.verdict]
 
 
 def _check_page(path: str) -> None:
     """Raise CommandError if the page could not be made: before ten seconds are spent, not after."""
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise CommandError(f"{path} cannot be written: name a file in a folder that is there")
+    _check_file(path)
     try:
         from allcores.timeline.html_report import environment
 
         environment()
     except ImportError as error:
         raise CommandError(str(error)) from None
+
+
+def _check_picture(path: str) -> None:
+    """The same for the picture."""
+    _check_file(path)
+    from allcores.advisor import picture
+
+    try:
+        picture.check()
+    except ImportError as error:
+        raise CommandError(str(error)) from None
+
+
+def _check_file(path: str) -> None:
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise CommandError(f"{path} cannot be written: name a file in a folder that is there")

@@ -11,6 +11,7 @@ import click
 from allcores.cli.exits import CommandError
 from allcores.cli.output import print_error, say
 from allcores.system.terminal_text import safe_json, safe_text
+from allcores.system.whole_files import whole_text
 
 _HELP = """Run SCRIPT, sampled; say which of its loops could be maps, and what that would give.
 
@@ -73,5 +74,5 @@ def command(
 
 
 def _write(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
+    with whole_text(path) as file:
         file.write(text)

@@ -8,14 +8,23 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from allcores.system import own_files
 from allcores.system.partial_files import create_nameless, create_partial, give_name, partial_path
 
 
-@contextlib.contextmanager
-def whole_text(path: str | os.PathLike[str], errors: str = "strict") -> Iterator[IO[str]]:
+def whole_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Make `data` the contents of `path`, as `whole_text` does with text.
+
+    Raises:
+        OSError: If the system refuses it.
+    """
+    with _whole(path, mode="wb") as file:
+        file.write(data)
+
+
+def whole_text(path: str | os.PathLike[str], errors: str = "strict") -> contextlib.AbstractContextManager[IO[str]]:
     """A file to write text (UTF-8) to, which becomes `path` when the block ends; an exception leaves `path` as it was.
 
     A pipe, a terminal and the like cannot be replaced: these are written to at once.
@@ -27,12 +36,17 @@ def whole_text(path: str | os.PathLike[str], errors: str = "strict") -> Iterator
     Raises:
         OSError: If the system refuses it.
     """
+    return _whole(path, mode="w", encoding="utf-8", errors=errors)
+
+
+@contextlib.contextmanager
+def _whole(path: str | os.PathLike[str], **how: Any) -> Iterator[IO[Any]]:
     real = os.path.realpath(path)
     there = None
     with contextlib.suppress(FileNotFoundError):
         there = os.stat(path)
     if there is not None and not stat.S_ISREG(there.st_mode):
-        with open(path, "w", encoding="utf-8", errors=errors) as file:
+        with open(path, **how) as file:
             yield file
         return
     if there is not None and not os.access(path, os.W_OK):
@@ -44,7 +58,7 @@ def whole_text(path: str | os.PathLike[str], errors: str = "strict") -> Iterator
     if descriptor is None:
         descriptor = create_partial(partial, real)
     try:
-        with open(descriptor, "w", encoding="utf-8", errors=errors) as file:
+        with open(descriptor, **how) as file:
             yield file
             file.flush()
             if named is None:
