@@ -35,6 +35,9 @@ SETTINGS: dict[str, Any] = {
     "journal": {},
 }
 
+#: seconds that it waits for the disk
+PATIENCE_S = 60.0
+
 
 class InOrder:
     """Maps in order, as `RunPool`: sums of the numbers so far, and how many different ones there were.
@@ -145,9 +148,8 @@ def run(
         return session.work(pool, hooks or RunHooks())
 
 
-def hook_for(settings: dict[str, Any]) -> Any:
-    """Kills or fills at a named moment."""
-    passed: Counter[str] = Counter()
+def hook_for(settings: dict[str, Any], passed: Counter[str]) -> Any:
+    """Kills or fills at a named moment; how often each was passed is counted."""
 
     def hook(name: str) -> None:
         passed[name] += 1
@@ -162,10 +164,18 @@ def hook_for(settings: dict[str, Any]) -> Any:
 def main() -> None:
     """One session; prints what became of it."""
     settings = SETTINGS | json.loads(sys.argv[1])
-    failpoints.install(hook_for(settings))
+    passed: Counter[str] = Counter()
+    failpoints.install(hook_for(settings, passed))
+
+    def pause(number: int) -> None:
+        """Until what came before is on its way to the disk, however slow that is: so each moment is passed often."""
+        until = time.monotonic() + (PATIENCE_S if settings["kill"] else 0.0)
+        while passed["log.write.before"] < min(number // 20, 10) and time.monotonic() < until:
+            time.sleep(0.001)
+
     index.CHECKPOINT_COMMITS = 2
     journal = allcores.Journal(**{"folder": "runs", "resume": True, "commit_s": 0.01} | settings["journal"])
-    pool = InOrder(settings["every"], settings["enough"], pause=lambda number: time.sleep(0.0005))
+    pool = InOrder(settings["every"], settings["enough"], pause=pause)
     try:
         result = run(pool, journal)
     except allcores.AllcoresError as error:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process import crimes, scripts
-from tests.process.waiting import Bell, wait_gone
+from tests.process.waiting import PATIENCE_S, Bell, wait_gone
 
 from allcores import Pool
 from allcores.backends.processes import templates
+from allcores.backends.processes.launchers import TemplateLauncher
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere each pool starts its own")
 
@@ -209,6 +212,23 @@ class TestEnds:
                 assert second.map(crimes.run, [1]) == [2]
             assert shared() != former
             assert first.map(crimes.run, [1]) == [2]
+
+    def test_lost_as_a_worker_is_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What the worker was to inherit arrives nowhere: another template starts one that does."""
+        resource_tracker.ensure_running()
+        launch, lost = TemplateLauncher.launch, []
+
+        def launch_and_lose(self: TemplateLauncher, *arguments: int) -> None:
+            if not lost:
+                lost.append(self.pid)
+                self.kill()
+                assert select.select(self.descriptors(), [], [], PATIENCE_S)[0]
+            launch(self, *arguments)
+
+        monkeypatch.setattr(TemplateLauncher, "launch", launch_and_lose)
+        with Pool(1) as pool:
+            assert pool.map(crimes.run, [1]) == [2]
+        assert lost
 
     def test_stopped_when_its_pools_are_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("allcores.backends.processes.launchers.TEMPLATE_END_S", 0.1)

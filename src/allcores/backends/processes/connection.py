@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Sequence
 
@@ -84,10 +85,14 @@ class WorkerConnection:
         return True
 
     def hand_over(self, kind: int, descriptors: Sequence[int]) -> None:
-        """Send descriptors for a frame of this kind, before all else. Raises OSError."""
+        """Send descriptors for a frame of this kind, before all else. Raises OSError.
+
+        If its process is gone, or will never be begun, nothing is sent: its exit is noticed, as with `write`.
+        """
         for start in range(0, len(descriptors), inheritance.MOST_AT_ONCE):
             part = descriptors[start : start + inheritance.MOST_AT_ONCE]
-            socket.send_fds(self.pipe, [frames.frame(frames.INHERIT, len(part), bytes([kind]))], part)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                socket.send_fds(self.pipe, [frames.frame(frames.INHERIT, len(part), bytes([kind]))], part)
 
     def introduction(self) -> bytes:
         """A frame to go before others if multiprocessing's key has changed, or was made, since the last."""
