@@ -36,8 +36,11 @@ class WorkerProcess:
                 stdout=log,
                 stderr=log,
             )
-        if ready:
+        try:
             until(lambda: self.is_ready(ready), f"{name} is ready")
+        except BaseException:
+            self.kill()
+            raise
 
     def is_ready(self, text: str) -> bool:
         assert self.popen.poll() is None, self.log.read_text()
