@@ -1,10 +1,11 @@
-"""A program on a real Ray cluster of two nodes on this machine, one of which is killed; run as a script by a test.
+"""A program on a real Ray cluster of two nodes on this machine: all that a pool has, then one is lost, then the head.
 
-It prints what came out as one line of JSON. The cluster is its own, and ends with it.
+Run as a script by a test. It prints what came out as one line of JSON. The cluster is its own, and ends with it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import json
 import logging
@@ -13,8 +14,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
+
+import allcores
 
 
 def double(number: int) -> int:
@@ -48,6 +52,44 @@ def meet(job: tuple[str, int]) -> int:
     return number
 
 
+def fail_once(job: tuple[str, int]) -> int:
+    """Fails at the first attempt."""
+    folder, number = job
+    try:
+        (Path(folder) / f"tried.{number}").touch(exist_ok=False)
+    except FileExistsError:
+        return number
+    raise ValueError(f"not yet {number}")
+
+
+def load() -> dict[str, int]:
+    return {"pid": os.getpid()}
+
+
+def begin(loaded: dict[str, int], held: bytes) -> tuple[dict[str, int], int]:
+    return loaded, len(held)
+
+
+def with_state(state: tuple[dict[str, int], int], number: int) -> tuple[int, int, bool]:
+    """What the worker was given, and whether `load` ran in a process above it, once for all workers of the node."""
+    loaded, length = state
+    return number, length, loaded["pid"] != os.getpid()
+
+
+def note(job: list[Any]) -> int:
+    """Tells that it runs, and from a number on waits until the folder has a file of the name `over`."""
+    folder, number = job
+    with (Path(folder) / "ran").open("a") as file:
+        file.write(f"{number}\n")
+    while number >= 60 and not (Path(folder) / "over").exists():
+        time.sleep(0.01)
+    return int(number)
+
+
+def add(one: int, other: int) -> int:
+    return one + other
+
+
 def parents(pid: int) -> list[int]:
     """The processes above one, the nearest first."""
     found: list[int] = []
@@ -57,13 +99,99 @@ def parents(pid: int) -> list[int]:
     return found
 
 
+def every_method(pool: Any, told: dict[str, Any], folder: str) -> None:
+    """What a pool has, in the order of its page."""
+    numbers, doubled = range(40), [2 * n for n in range(40)]
+    told["map"] = pool.map(double, range(500)) == [2 * n for n in range(500)]
+    told["imap"] = list(pool.imap(double, iter(numbers))) == doubled
+    told["imap_unordered"] = sorted(pool.imap_unordered(double, numbers)) == doubled
+    told["starmap"] = pool.starmap(add, [(1, 2), (3, 4)])
+    told["reduce"] = pool.reduce(double, numbers, add)
+    told["submit"] = [pool.submit(double, n).result(60) for n in range(3)]
+
+    async def asynchronous() -> list[int]:
+        return [value async for value in pool.aimap(double, numbers)]
+
+    told["aimap"] = asyncio.run(asynchronous()) == doubled
+    told["refused"] = [o.index for o in pool.outcomes(refuse_sevens, range(30)) if not o.ok]
+    told["ended"] = [(o.index, o.kind.value) for o in pool.outcomes(end, range(10)) if not o.ok]
+    hung = pool.outcomes(hang, range(5), timeout=1)
+    told["hung"] = [(o.index, o.kind.value) for o in hung if not o.ok]
+    tried = pool.outcomes(fail_once, [(folder, number) for number in range(6)], retries=1)
+    told["tried"] = [(o.value, o.attempts) for o in tried]
+    shared = pool.share(bytes(range(256)) * 1000)
+    told["shared"] = pool.map(len, [shared] * 4)
+    result = pool.run(double, numbers, f"{folder}/first.jsonl", journal=journal_in(folder))
+    told["run"] = result.ok, Path(folder, "first.jsonl").read_text().split() == [str(n) for n in doubled]
+    refused = []
+    for method in (pool.counter, pool.flag, lambda: pool.empty_shared(3), lambda: pool.actor(dict)):
+        try:
+            method()
+        except allcores.NotSupported as error:
+            refused.append(str(error).endswith("."))
+    told["sentences"] = refused
+
+
+def journal_in(folder: str) -> allcores.Journal:
+    return allcores.Journal(folder=f"{folder}/runs", resume=True)
+
+
+def lose_the_head(cluster: Any, pool: Any, told: dict[str, Any], folder: str) -> None:
+    """In the middle of a run, which goes on from its journal on this machine."""
+    jobs = [[folder, number] for number in range(64)]
+    head = cluster.head_node.all_processes["gcs_server"][0].process.pid
+    before = pool.statistics().ok
+
+    def kill() -> None:
+        ran = Path(folder) / "ran"
+        while not (ran.exists() and any(int(line) >= 60 for line in ran.read_text().split())):
+            time.sleep(0.01)
+        while pool.statistics().ok < before + 40:
+            time.sleep(0.01)
+        os.kill(head, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    begun = time.monotonic()
+    try:
+        pool.run(note, jobs, f"{folder}/second.jsonl", journal=journal_in(folder), chunk=8)
+    except allcores.BrokenPool as error:
+        told["head"] = str(error).partition(" at ")[0], str(error).endswith("goes on where it stood, on any backend.")
+    told["in_time"] = time.monotonic() - begun < 40
+    killer.join()
+    (Path(folder) / "over").touch()
+    with allcores.Pool(2) as here:
+        result = here.run(note, jobs, f"{folder}/second.jsonl", journal=journal_in(folder))
+    told["went_on"] = result.ok, result.resumed >= 40
+    told["output"] = Path(folder, "second.jsonl").read_text().split() == [str(number) for number in range(64)]
+
+
+def end_all(cluster: Any) -> None:
+    """End what is left of the cluster, which without a head cannot be asked to."""
+    for node in cluster.list_all_nodes():
+        for infos in node.all_processes.values():
+            for info in infos:
+                info.process.kill()
+                info.process.wait(60)
+
+
 def main() -> None:
-    """Work, kill a node in the middle, and tell."""
+    """See the module. Ends without the library's end, which waits for the head, for a minute."""
+    code = 1
+    try:
+        code = work()
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def work() -> int:
+    """Use the pool, kill a node in the middle, and then the head, and tell; the exit code."""
     faulthandler.dump_traceback_later(200, exit=True)
     import ray
     from ray.cluster_utils import Cluster
-
-    import allcores
 
     untyped: Any = Cluster
     folder = sys.argv[1]
@@ -74,14 +202,7 @@ def main() -> None:
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         with allcores.Pool(backend="ray") as pool:
             told["workers"] = pool.workers
-            told["doubled"] = pool.map(double, range(500)) == [2 * n for n in range(500)]
-            told["refused"] = [o.index for o in pool.outcomes(refuse_sevens, range(30)) if not o.ok]
-            told["ended"] = [(o.index, o.kind.value) for o in pool.outcomes(end, range(10)) if not o.ok]
-            hung = pool.outcomes(hang, range(5), timeout=1)
-            told["hung"] = [(o.index, o.kind.value) for o in hung if not o.ok]
-            shared = pool.share(bytes(range(256)) * 1000)
-            told["shared"] = pool.map(len, [shared] * 4)
-            del shared
+            every_method(pool, told, folder)
             futures = [pool.submit(meet, (folder, number)) for number in range(4)]
             seen: set[int] = set()
             while len(seen) < 2:
@@ -98,13 +219,17 @@ def main() -> None:
             (Path(folder) / "go").touch()
             told["met"] = [future.result(120) for future in futures]
             told["afterwards"] = pool.map(double, range(50)) == [2 * n for n in range(50)]
-        ray.shutdown()
+        with allcores.Pool(backend="ray", preload=load, setup=begin, setup_args=(b"x" * 5000,)) as pool:
+            told["state"] = pool.map(with_state, range(3))
+        with allcores.Pool(backend="ray") as pool:
+            lose_the_head(cluster, pool, told, folder)
     except BaseException:
         print(json.dumps(told), file=sys.stderr)
         raise
     finally:
-        cluster.shutdown()
+        end_all(cluster)
     print(json.dumps(told))
+    return 0
 
 
 if __name__ == "__main__":

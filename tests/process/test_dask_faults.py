@@ -69,6 +69,8 @@ class TestNodes:
                     refused()
             with pytest.raises(NotSupported, match="one machine"):
                 pool.actor(dict)
+            with pytest.raises(NotSupported, match="its nodes have threads"):
+                Pool(backend="dask", address=nodes.address, start_method="fork")
         assert [outcome.index for outcome in found if not outcome.ok] == [5]
         assert found[5].kind is Kind.WORKER_LOST
         assert "exited with code 7" in str(found[5].error)

@@ -1,4 +1,4 @@
-"""A pool on a real Ray cluster of two nodes, of which one is killed while it works."""
+"""A pool on a real Ray cluster of two nodes: all of its methods, and a node and the head that are killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import allcores
 pytest.importorskip("ray")
 
 
-def test_a_ray_cluster_keeps_what_a_pool_promises_and_a_lost_node_costs_nothing(tmp_path: Path) -> None:
+def test_a_ray_cluster_keeps_what_a_pool_promises_whatever_is_lost(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(Path(allcores.__file__).parents[1])}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -32,12 +32,26 @@ def test_a_ray_cluster_keeps_what_a_pool_promises_and_a_lost_node_costs_nothing(
     told = json.loads(run.stdout.splitlines()[-1])
     assert told == {
         "workers": 2,
-        "doubled": True,
+        "map": True,
+        "imap": True,
+        "imap_unordered": True,
+        "starmap": [3, 7],
+        "reduce": 1560,
+        "submit": [0, 2, 4],
+        "aimap": True,
         "refused": [7, 17, 27],
         "ended": [[5, "worker_lost"]],
         "hung": [[2, "timed_out"]],
+        "tried": [[number, 2] for number in range(6)],
         "shared": [256_000] * 4,
+        "run": [40, True],
+        "sentences": [True] * 4,
         "on_the_lost_node": 1,
         "met": [0, 1, 2, 3],
         "afterwards": True,
+        "state": [[number, 5000, True] for number in range(3)],
+        "head": ["The Ray cluster", True],
+        "in_time": True,
+        "went_on": [64, True],
+        "output": True,
     }

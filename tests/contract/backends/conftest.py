@@ -16,9 +16,23 @@ from tests.process.waiting import Watcher, begin_records, wait_full_strength
 from allcores import Limits, Pool
 
 HERE = Path(__file__).parent
-#: the files that are run on clusters, too
+#: the files that are run on clusters, too: all but that on actors, which are refused there (see test_dask_faults)
 ON_CLUSTERS = {
-    f"test_{name}" for name in ("arguments", "batches", "cache", "failures", "functions", "reduce", "together", "verbs")
+    f"test_{name}"
+    for name in (
+        "arguments",
+        "batches",
+        "cache",
+        "end",
+        "failures",
+        "functions",
+        "laziness",
+        "reduce",
+        "state",
+        "together",
+        "verbs",
+        "watching",
+    )
 }
 
 

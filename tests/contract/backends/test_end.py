@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.contract import tasks
-from tests.contract.backends.support import START_METHOD_WARNINGS, each_start_method
+from tests.contract.backends.support import CLUSTERS, START_METHOD_WARNINGS, each_start_method
 from tests.process.waiting import Bell, Gate
 
 from allcores import Limits, Pool, PoolClosed, UsageError
@@ -127,7 +127,8 @@ class TestEnd:
             assert waiting[0].cancel()
             assert waiting[3].cancel()
             assert waiting[3].cancel()
-            assert not waiting[4].running()
+            if place not in CLUSTERS:  # where it waits on a node that has it
+                assert not waiting[4].running()
             gate.open()
             assert first.result() > 0
             assert [future.result() for future in (waiting[1], waiting[2], waiting[4])] == [2, 4, 8]

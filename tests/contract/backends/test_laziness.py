@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.contract import tasks
-from tests.contract.backends.support import START_METHOD_WARNINGS, each_start_method, endless
+from tests.contract.backends.support import CLUSTERS, START_METHOD_WARNINGS, each_start_method, endless
 
 from allcores import Limits, Pool
 
@@ -119,6 +119,8 @@ class TestLaziness:
     ) -> None:
         if place == "serial":
             pytest.skip("one item after the other")
+        if place in CLUSTERS:
+            pytest.skip("what is on a node behind an item stays behind it: see docs/howto/clusters.md")
         # The first item lasts until item 40 is done; so the others must pass it by, but not too far.
         meeting = str(tmp_path / "meeting")
         os.mkfifo(meeting)

@@ -444,7 +444,8 @@ class ClusterBackend(MindedBackend):
         self._links.clear()
         self._cluster.close()
         if self._watcher is not None:
-            self._watcher.join(left())
+            # If the cluster is lost, it may wait for an answer that never comes.
+            self._watcher.join(min(left(), LOOK_S) if self._broken else left())
         if self._memory is not None:
             self._memory.close_alone()
         self._worker_init = WorkerInit()
