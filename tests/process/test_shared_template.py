@@ -216,7 +216,8 @@ class TestEnds:
     def test_lost_as_a_worker_is_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the worker was to inherit arrives nowhere: another template starts one that does."""
         resource_tracker.ensure_running()
-        launch, lost = TemplateLauncher.launch, []
+        launch = TemplateLauncher.launch
+        lost: list[object] = []
 
         def launch_and_lose(self: TemplateLauncher, *arguments: int) -> None:
             if not lost:
