@@ -141,15 +141,17 @@ def make_app(
             app.__dict__["allcores_worker"] = made
 
         def stop(self, worker: Any) -> None:
-            self._end(now=False)
+            self._end(worker, now=False)
 
         def terminate(self, worker: Any) -> None:
-            self._end(now=True)
+            self._end(worker, now=True)
 
-        def _end(self, *, now: bool) -> None:
+        def _end(self, worker: Any, *, now: bool) -> None:
             found: JobWorker | None = app.__dict__.pop("allcores_worker", None)
             if found is not None:
                 found.stop(now=now)
+                if found.failed:
+                    worker.exitcode = 1
 
     app.steps["worker"].add(Jobs)
     return app

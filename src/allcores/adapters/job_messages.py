@@ -161,6 +161,8 @@ class JobWorker:
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._stopping = False
+        #: the supervisor ended by itself
+        self.failed = False
 
     def start(self) -> None:
         """Open the store, and begin.
@@ -219,6 +221,7 @@ class JobWorker:
         try:
             supervisor.run()
         except Exception as error:
+            self.failed = True
             log.error("no more jobs are run here: %s", error)
         finally:
             self._ended.set()

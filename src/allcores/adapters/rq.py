@@ -155,9 +155,13 @@ class JobsWorker(SimpleWorker):  # type: ignore[misc]
         )
         self._jobs.start()
         try:
-            return bool(super().work(**options))
+            worked = bool(super().work(**options))
         finally:
             self._jobs.stop()
+        if self._jobs.failed:
+            # It was told why; the program that is to start it again goes by the code.
+            raise SystemExit(1)
+        return worked
 
     def execute_job(self, job: Any, queue: Any) -> None:
         """Have the job of a message begun; the message is done with then, and given back if no core is free."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import TextClause, bindparam, delete, select, text, update
+from sqlalchemy import TextClause, bindparam, select, text, update
 
 from allcores.errors import AllcoresError
-from allcores.jobs import schema
+from allcores.jobs import leases, schema
 from allcores.jobs.ends import FENCE, as_dict, attempt_of, checked, end_of, fits, held, write, write_progress
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import Claim, Finished, Job, JobError, Progress, State, StoreError
+from allcores.jobs.model import Claim, Finished, Job, JobError, Progress, State
 from allcores.jobs.reading import among, jobs_where, rows_of
 from allcores.jobs.rows import error_to_json, job_from_row
 
@@ -54,15 +52,6 @@ _CLAIM = (
         changed=bindparam("change"),
     )
 )
-
-
-#: kind of the records that say which of several supervisors there are
-LEASE = "lease"
-LOST = "this process was silent for so long that others took over its jobs: start it again"
-
-
-class LeaseLost(StoreError):
-    """One of several supervisors was taken for dead: it may claim nothing, and its claims are others'."""
 
 
 #: how many jobs of which tasks to claim, of those that have jobs waiting; called in the transaction
@@ -174,9 +163,8 @@ def claim_delivered(transaction: Transaction, payloads: Sequence[Delivered]) -> 
 
 def _claimed_delivered(transaction: Transaction, asked: Delivered) -> Taken | AllcoresError:
     connection = transaction.connection
-    lease = select(schema.records.c.name).where(schema.records.c.kind == LEASE, schema.records.c.name == asked.holder)
-    if connection.execute(lease).first() is None:
-        return LeaseLost(LOST)
+    if not leases.stands(transaction, asked.holder):
+        return leases.LeaseLost(leases.LOST)
     connection.execute(COMING_DUE[transaction.dialect], {"now": transaction.now})
     found = connection.execute(
         select(_jobs.c.id, _jobs.c.seq, _jobs.c.task, _jobs.c.priority)
@@ -304,40 +292,18 @@ def recover(transaction: Transaction, payloads: Sequence[int]) -> list[list[Job]
 
 
 def recover_lost(
-    transaction: Transaction, payloads: Sequence[tuple[int, dict[str, int]]]
+    transaction: Transaction, payloads: Sequence[tuple[int, Mapping[str, int], bool]]
 ) -> list[list[Job] | AllcoresError]:
-    """Take leases away whose beat is still the one that is known, and queue again what nobody with a lease has.
+    """Take leases away whose holders are silent, and queue again what nobody with a lease has.
 
-    Payloads: crashes that quarantine a job, and holders with the beat at which they fell silent.
+    Payloads: crashes that quarantine a job; silent holders, with the number at which each stands; whether nobody has
+    the store for itself, so that what runs without a lease was left behind.
     """
-    table = schema.records
     answers: list[list[Job] | AllcoresError] = []
-    for most, silent in payloads:
-        leases = select(table.c.name, table.c.body).where(table.c.kind == LEASE)
-        rows = transaction.connection.execute(leases).all()
-        standing = frozenset(name for name, body in rows if silent.get(name) != beat_of(body))
-        lost = [name for name, _ in rows if name not in standing]
-        if lost:
-            transaction.connection.execute(delete(table).where(table.c.kind == LEASE, table.c.name.in_(lost)))
-        answers.append(_recovered(transaction, most, standing))
+    for most, silent, shared in payloads:
+        standing = leases.take_away(transaction, silent)
+        answers.append(_recovered(transaction, most, standing if shared else standing | {""}))
     return answers
-
-
-def renew(transaction: Transaction, holder: str, body: Mapping[str, Any]) -> bool:
-    """Write what a holder says of itself; False if its lease was taken away."""
-    table = schema.records
-    statement = (
-        update(table)
-        .where(table.c.kind == LEASE, table.c.name == holder)
-        .values(body=json.dumps(body), changed=transaction.change)
-    )
-    return transaction.connection.execute(statement).rowcount > 0
-
-
-def beat_of(body: str) -> int:
-    """How often a lease was renewed, as its record says."""
-    found = json.loads(body)
-    return int(found.get("beat", 0)) if isinstance(found, dict) else 0
 
 
 def _recovered(transaction: Transaction, most_crashes: int, standing: frozenset[str]) -> list[Job]:

@@ -46,6 +46,7 @@ class LeadDuty(Duty):
         self._beat_at = float("-inf")
         self._silence = Silence(MISSED)
         self._leading = False
+        self._told = False
 
     def look(self, wall: float, *, stopping: bool) -> None:
         """Renew the lease, and lead if nobody does."""
@@ -69,18 +70,18 @@ class LeadDuty(Duty):
             self._lead(False)
             self._store.stop_leading()
             return
-        before, leading = self._leading, self._store.lead()
-        if leading and not before:
-            self._silence = Silence(MISSED)
-        if leading:
-            beats = {
-                holder: int(said.get("beat", 0))
-                for holder, said in self._store.leases().items()
-                if holder != self._store.holder
-            }
-            silent = self._silence.look(beats)
-            if silent or not before:
-                self._take_over(silent)
+        leases = self._store.leases()
+        beats = {holder: int(said.get("beat", 0)) for holder, said in leases.items() if holder != self._store.holder}
+        if silent := self._silence.look(beats):
+            self._take_over(silent)
+        leading = self._store.lead()
+        if leading and not self._leading:
+            # What was left behind before there were leases.
+            self._take_over({})
+        elif not leading and not beats and not self._told:
+            # On another machine: on this one it would have been seen at the start.
+            self._told = True
+            log.warning("another process has the store %s for itself, and runs its jobs: end it", self._store.name)
         self._lead(leading)
 
     def _take_over(self, silent: dict[str, int]) -> None:

@@ -1,8 +1,8 @@
 """A store that several supervisors share: each claims what was delivered to it, under a lease of its own.
 
-One of them leads: it has the store's lock, as a supervisor alone has, and takes over what others had that fell silent.
-A lease has no clock: its holder counts up a number in the store, and one is silent whose number stood still while the
-leader counted up its own so many times. Whatever keeps all of them from writing costs nobody a lease.
+One of them leads: it has the store's lock, as a supervisor alone has, or follows one that fell silent and keeps that.
+A lease has no clock: its holder counts up a number in the store, and one is silent whose number stood still while
+another one counted up its own so many times. Whatever keeps all of them from writing costs nobody a lease.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from allcores.jobs import claims, queries
-from allcores.jobs.claims import LEASE, LOST, LeaseLost
+from allcores.jobs import claims, leases, queries
 from allcores.jobs.database import Database
-from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import AlreadySupervised, Claim, Job, StoreError
 from allcores.jobs.store import MAX_CRASHES, JobStore
 
@@ -56,6 +54,10 @@ class Lease:
         self.held = True
         self._release = release
 
+    def loss(self) -> StoreError:
+        """Why it is held no longer, in words."""
+        return leases.LeaseLost(leases.LOST)
+
     def release(self) -> None:
         """Give it back."""
         self.held = False
@@ -67,7 +69,7 @@ class SharedStore(JobStore):
 
     Attributes:
         holder: The name of its lease.
-        leads: It has the store's lock.
+        leads: What only one of them sees to is its to see to.
     """
 
     def __init__(self, database: Database, folder: Path, identity: str) -> None:
@@ -111,7 +113,7 @@ class SharedStore(JobStore):
 
     def become_supervisor(self) -> Lease:  # type: ignore[override]
         """Take a lease, under which jobs may be claimed. Raises: StoreError."""
-        self.put_record(LEASE, self.holder, self._body())
+        self.put_record(leases.LEASE, self.holder, self._body())
         self._lease = Lease(self._end)
         return self._lease
 
@@ -121,8 +123,8 @@ class SharedStore(JobStore):
             self._settle(id, None)
         # What it had is back in the queue by now; if the store cannot be written, its silence says the same.
         with suppress(StoreError):
-            self.delete_record(LEASE, self.holder)
-        self.stop_leading()
+            self.stop_leading()
+            self.delete_record(leases.LEASE, self.holder)
 
     def _body(self) -> dict[str, Any]:
         return {"beat": self._beat, "host": socket.gethostname(), "pid": os.getpid()}
@@ -136,48 +138,66 @@ class SharedStore(JobStore):
         if self._lease is None or not self._lease.held:
             return False
         self._beat += 1
-        if not self._commits.run(_renewed, (self.holder, self._body())):
+        if not self._commits.run(leases.renew, (self.holder, self._body())):
             self._lease.held = False
         return self._lease.held
 
     def leases(self) -> dict[str, dict[str, Any]]:
         """Holders, and what each said last: "beat", "host", "pid"."""
-        return self.records(LEASE)
+        return self.records(leases.LEASE)
 
     def lead(self) -> bool:
         """Try to lead; whether it does now. Raises: StoreError."""
-        if self.leads and self._lock is not None and self._lock.held:
-            return True
-        self.stop_leading()
-        try:
-            super().become_supervisor()
-        except AlreadySupervised:
-            return False
-        self.leads = True
-        return True
+        if self._lease is None or not self._lease.held:
+            self._let_go()
+            self.leads = False
+        elif not (self.has_lock and self.leads):
+            if not self.has_lock:
+                self._let_go()
+                with suppress(AlreadySupervised):
+                    super().become_supervisor()
+            # One that leads without the lock has lost its lease before another one leads.
+            self.leads = self.leads or bool(self._commits.run(leases.lead, (self.holder, self.has_lock)))
+        return self.leads
+
+    @property
+    def has_lock(self) -> bool:
+        """Whether it has the lock that a supervisor alone has."""
+        return self._lock is not None and self._lock.held
 
     def stop_leading(self) -> None:
-        """Let another one lead; idempotent."""
-        self.leads = False
+        """Let another one lead; idempotent. Raises: StoreError."""
+        leads, self.leads = self.leads, False
+        try:
+            if leads:
+                self._commits.run(leases.follow, self.holder)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
+    def _check_supervisor(self) -> None:
+        if not self.leads:
+            super()._check_supervisor()
+
     def recover_lost(self, silent: Mapping[str, int], *, max_crashes: int = MAX_CRASHES) -> list[Job]:
-        """Take leases away, and queue again what nobody with a lease has; for the one that leads.
+        """Take leases away, and queue again what nobody with a lease has.
 
         Args:
             silent: Holders, each with the number at which it stood still: one that counts on keeps its lease.
             max_crashes: Deaths of its process after which a job is quarantined.
         """
-        self._check_supervisor()
-        return self._commits.run(claims.recover_lost, (max_crashes, dict(silent)))
+        self._check_claims()
+        return self._commits.run(claims.recover_lost, (max_crashes, dict(silent), self.has_lock))
 
     # -- what a supervisor calls ---------------------------------------------------------------------------------
 
     def _check_claims(self) -> None:
         if self._lease is None or not self._lease.held:
-            raise LeaseLost(LOST)
+            raise leases.LeaseLost(leases.LOST)
 
     def _claiming(self, choose: claims.Choose) -> tuple[Any, Any] | None:
         ids = self.waiting
@@ -208,7 +228,3 @@ class SharedStore(JobStore):
     def recover(self, *, max_crashes: int = MAX_CRASHES) -> list[Job]:
         """Nothing: what others left is taken over by the one that leads."""
         return []
-
-
-def _renewed(transaction: Transaction, payloads: Sequence[tuple[str, dict[str, Any]]]) -> list[Any]:
-    return [claims.renew(transaction, holder, body) for holder, body in payloads]

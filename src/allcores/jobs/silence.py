@@ -1,6 +1,6 @@
 """Which of several supervisors fell silent, by counting: pure, without a clock.
 
-The one that leads counts up its own number in the store, and looks at those of the others each time it has managed to.
+Each counts up its own number in the store, and looks at those of the others each time it has managed to.
 """
 
 from __future__ import annotations

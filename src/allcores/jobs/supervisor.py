@@ -174,10 +174,7 @@ class Supervisor:
                         self._pool.start()
                 while not self._is_over():
                     if not lock.held:
-                        raise StoreError(
-                            "the right to supervise the store was lost: its server closed the connection, or the folder"
-                            f" {self._folder} was replaced"
-                        )
+                        raise lock.loss()
                     self._step()
                     self._wait()
         finally:

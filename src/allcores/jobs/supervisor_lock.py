@@ -59,6 +59,13 @@ class SupervisorLock:
             return False
         return self._session is None or bool(self._session.is_alive())
 
+    def loss(self) -> StoreError:
+        """Why it is held no longer, in words."""
+        return StoreError(
+            "the right to supervise the store was lost: its server closed the connection, or the folder"
+            f" {os.path.dirname(self._path)} was replaced"
+        )
+
     def check_place(self) -> None:
         """See that others can see it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,26 @@ def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> No
 def test_nothing_is_lost_or_committed_twice_whatever_is_killed(workers: Workers, tmp_path: Path) -> None:
     """Redis is emptied, and killed and started again, empty; a worker is killed, the one that leads."""
     nothing_is_lost(workers, tmp_path)
+
+
+def test_one_that_leads_and_hangs_is_followed_and_ends_once_it_goes_on(workers: Workers, tmp_path: Path) -> None:
+    queue, path = workers.queue, tmp_path / "h"
+    hung = workers.start()
+    job = queue.submit("hold", {"path": str(path)})
+    (pid,) = until(lambda: lines(f"{path}.pids"))
+    until(lambda: (found := queue.get(job.id)) and found.worker and found.worker.pid == int(pid))
+    assert queue.store.supervisor_pid() == hung.popen.pid
+    workers.start()
+    hung.popen.send_signal(signal.SIGSTOP)
+    until(lambda: len(lines(f"{path}.pids")) == 2)
+    path.touch()
+    assert queue.wait(job.id, PATIENCE_S).result == "held"
+    assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
+    hung.popen.send_signal(signal.SIGCONT)
+    assert hung.popen.wait(PATIENCE_S) == 1
+    assert "others took over its jobs: start it again" in hung.log.read_text()
+    ended = queue.get(job.id)
+    assert ended and (ended.state, ended.attempts, ended.crashes) == ("succeeded", 1, 1)
 
 
 @pytest.mark.parametrize(

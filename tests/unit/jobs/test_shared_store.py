@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from allcores.jobs import JobStore, State
-from allcores.jobs.claims import LeaseLost
+from allcores.jobs.leases import LeaseLost
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.shared_store import SharedStore
 
@@ -21,9 +19,8 @@ def claimed(store: SharedStore, *ids: str, limit: int = EVERY) -> list[Claim]:
     return store.exchange([], [], lambda waiting: (limit, waiting)).claims
 
 
-def test_each_job_is_claimed_by_one_of_them_and_only_where_it_was_delivered(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite"
-    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+def test_each_job_is_claimed_by_one_of_them_and_only_where_it_was_delivered(where: str) -> None:
+    with JobStore.open(where) as client, SharedStore.open(where) as one, SharedStore.open(where) as two:
         one.become_supervisor(), two.become_supervisor()
         a, b, c = (client.submit("f", {"n": n}).job.id for n in range(3))
         assert claimed(one) == [] and not one.look().waiting
@@ -38,9 +35,8 @@ def test_each_job_is_claimed_by_one_of_them_and_only_where_it_was_delivered(tmp_
         assert claimed(two) == [] and client.counts().by_state[State.QUEUED] == 1
 
 
-def test_what_one_had_that_fell_silent_is_queued_again_and_its_end_is_not_written(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite"
-    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+def test_what_one_had_that_fell_silent_is_queued_again_and_its_end_is_not_written(where: str) -> None:
+    with JobStore.open(where) as client, SharedStore.open(where) as one, SharedStore.open(where) as two:
         lease = one.become_supervisor()
         two.become_supervisor()
         a, b, c = (client.submit("f", {"n": n}).job.id for n in range(3))
@@ -52,7 +48,7 @@ def test_what_one_had_that_fell_silent_is_queued_again_and_its_end_is_not_writte
         assert two.lead() and two.recover_lost({}) == []
         # It counted on in the meantime.
         assert one.renew() and two.recover_lost({one.holder: 0}) == []
-        assert [job.id for job in two.recover_lost({one.holder: 1})] == [a, b]
+        assert {job.id for job in two.recover_lost({one.holder: 1})} == {a, b}
         jobs = {id: client.get(id) for id in (a, b, c)}
         assert [(job.state, job.crashes) for job in jobs.values() if job] == [
             (State.QUEUED, 1), (State.QUEUED, 0), (State.RUNNING, 0),
@@ -65,9 +61,8 @@ def test_what_one_had_that_fell_silent_is_queued_again_and_its_end_is_not_writte
         assert two.finish(kept, Finished(State.SUCCEEDED))
 
 
-def test_a_lease_that_was_taken_away_claims_nothing_even_before_its_holder_knows(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite"
-    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+def test_a_lease_that_was_taken_away_claims_nothing_even_before_its_holder_knows(where: str) -> None:
+    with JobStore.open(where) as client, SharedStore.open(where) as one, SharedStore.open(where) as two:
         one.become_supervisor(), two.become_supervisor()
         two.lead()
         two.recover_lost({one.holder: 0})
@@ -77,9 +72,28 @@ def test_a_lease_that_was_taken_away_claims_nothing_even_before_its_holder_knows
         assert client.counts().by_state[State.QUEUED] == 1
 
 
-def test_what_a_supervisor_alone_left_behind_is_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite"
-    with JobStore.open(path) as alone, SharedStore.open(path) as one:
+def test_one_that_leads_and_hangs_is_followed_though_it_keeps_the_lock(where: str) -> None:
+    with JobStore.open(where) as alone, SharedStore.open(where) as one, SharedStore.open(where) as two:
+        with alone.become_supervisor():
+            two.become_supervisor()
+            assert not two.lead()
+        one.become_supervisor()
+        assert one.lead() and one.has_lock
+        assert not two.lead() and not two.lead()
+        two.recover_lost({one.holder: 0})
+        assert two.lead() and not two.has_lock and two.lead()
+        two.maintain()
+        # It wakes, and ends: what it says then is nobody's.
+        assert not one.renew()
+        one.stop_leading()
+        assert not one.lead() and not one.leads
+        assert two.lead() and two.has_lock
+        two.stop_leading()
+        assert two.records("leader") == {}
+
+
+def test_what_a_supervisor_alone_left_behind_is_taken_over(where: str) -> None:
+    with JobStore.open(where) as alone, SharedStore.open(where) as one:
         job = alone.submit("f", {}).job.id
         with alone.become_supervisor():
             alone.claim(1, ["f"])
@@ -89,9 +103,8 @@ def test_what_a_supervisor_alone_left_behind_is_taken_over(tmp_path: Path) -> No
         one.become_supervisor().release()
 
 
-def test_strays_of_others_are_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite"
-    with JobStore.open(path) as client, SharedStore.open(path) as one, SharedStore.open(path) as two:
+def test_strays_of_others_are_left_alone(where: str) -> None:
+    with JobStore.open(where) as client, SharedStore.open(where) as one, SharedStore.open(where) as two:
         one.become_supervisor(), two.become_supervisor()
         a, b = (client.submit("f", {"n": n}).job.id for n in range(2))
         claimed(one, a), claimed(two, b)
