@@ -143,7 +143,7 @@ print(json.dumps(found))
 
 def _million(settings: Settings) -> Row:
     """A store with very many jobs: how long its pages take, and what more submissions cost."""
-    jobs = settings.size(1_000_000, 2_000)
+    jobs = settings.size(1_000_000, 500)
     row = Row(
         "jobs-million",
         f"Pages of a console with {jobs:,} jobs in its store, without a network",

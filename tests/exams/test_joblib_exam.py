@@ -15,7 +15,7 @@ if importlib.util.find_spec("joblib") is None or importlib.util.find_spec("jobli
 
 PARTS = 24
 #: all of them with `make exams`; in `make test` two of them
-ASKED = range(PARTS) if os.environ.get("ALLCORES_EXAMS") else (7, 16)
+ASKED = range(PARTS) if os.environ.get("ALLCORES_EXAMS") else (11, 16)
 
 
 @pytest.mark.slow

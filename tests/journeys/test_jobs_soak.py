@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 @pytest.mark.parametrize("who", [(each,) for each in WHO], ids=WHO)
 def test_nothing_is_lost_whoever_is_killed(who: tuple[str, ...], tmp_path: Path) -> None:
-    assert soak(tmp_path, 5, seed=11, who=who) == []
+    assert soak(tmp_path, 3, seed=11, who=who) == []
 
 
 def test_nothing_is_lost_if_all_are_killed_in_turn(tmp_path: Path) -> None:
-    assert soak(tmp_path, 12, seed=12, preload=False) == []
+    assert soak(tmp_path, 5, seed=12, preload=False) == []

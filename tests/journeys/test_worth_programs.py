@@ -73,9 +73,9 @@ def test_advice_and_tuning_say_what_the_page_says(
     """Processes or nothing, never threads; a machine that is busy with others may give no verdict."""
     monkeypatch.setenv("ALLCORES_HOME", str(folder / "home"))
     (folder / "items.jsonl").write_text("\n".join(items) + "\n")
-    done = allcores(folder, "advise", function, "items.jsonl", "--json", "--budget", "6")
+    done = allcores(folder, "advise", function, "items.jsonl", "--json", "--budget", "3")
     advice = json.loads(done.stdout)
     assert advice["verdict"] in verdicts, done.stdout
     assert advice["recommendation"]["pattern"] in ("serial", "processes")
-    tuned = json.loads(allcores(folder, "tune", function, "items.jsonl", "--json", "--budget", "8").stdout)
+    tuned = json.loads(allcores(folder, "tune", function, "items.jsonl", "--json", "--budget", "3").stdout)
     assert tuned["verdict"] in {*verdicts, "unreliable"}, tuned

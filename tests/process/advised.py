@@ -26,10 +26,15 @@ def square(number: int) -> int:
     return number * number
 
 
-def wait(number: int) -> int:
+def wait(number: int, seconds: float = 0.02) -> int:
     """Waits, and computes nothing."""
-    time.sleep(0.02)
+    time.sleep(seconds)
     return number
+
+
+def wait_long(number: int) -> int:
+    """Waits so long that it is little to come to a core late, which the busiest machine does."""
+    return wait(number, 0.05)
 
 
 def digest(number: int) -> str:
@@ -41,7 +46,7 @@ def first_is_slow(number: int) -> int:
     """Loads something with its first call."""
     global _loaded
     if _loaded is None:
-        end = time.process_time() + 0.5
+        end = time.process_time() + 0.3
         while time.process_time() < end:
             pass
         _loaded = number

@@ -90,7 +90,7 @@ def test_who_waits_gets_more_workers_than_cores() -> None:
 
 
 def test_depths_are_tried_with_the_best() -> None:
-    tuning = allcores.tune(advised.loop, range(2_000), budget=6)
+    tuning = allcores.tune(advised.loop, range(1_000), budget=4)
     if any(each.measured is not None for each in tuning.tried):
         assert {each.setting.depth for each in tuning.tried} == {None, 1, 8}
 
@@ -112,7 +112,7 @@ def test_pools_that_cannot_be_had_do_not_end_the_search(monkeypatch: pytest.Monk
         return ready(self, setting, items)
 
     monkeypatch.setattr(Pools, "ready", refused)
-    tuning = allcores.tune(advised.loop, range(2_000), budget=10)
+    tuning = allcores.tune(advised.loop, range(1_000), budget=4)
     check_against_schema(tuning)
     assert tuning.workers != 3
     # each was tried once, and no further
@@ -162,9 +162,12 @@ print(json.dumps(tuning.as_dict()))
 
 #: seconds of a search that a test ends itself: so many that the busiest machine gets to its runs
 LONG_S = 40.0
+#: seconds in which a search goes on behind a kill
+REST_S = 2.0
+ITEMS = 1_000
 
 
-def begin(items: int = 3_000, budget: float = LONG_S) -> subprocess.Popen[str]:
+def begin(items: int = ITEMS, budget: float = LONG_S) -> subprocess.Popen[str]:
     """A process of its own that tunes."""
     root = Path(__file__).parents[2]
     return subprocess.Popen(
@@ -212,7 +215,7 @@ def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice() -> None:
     again = runs_in(journal)
     assert len(again) >= len(done) + 2
     assert len(set(again)) == len(again), "nothing is measured twice"
-    process = begin(budget=spent_in(journal) + BUDGET_S)
+    process = begin(budget=spent_in(journal) + REST_S)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     found = json.loads(out)
@@ -227,7 +230,7 @@ def test_the_seconds_and_calls_before_a_kill_count() -> None:
     lines, _ = lines_of(Path(journal).read_bytes())
     spent = spent_in(journal)
     assert spent > 0
-    tuning = allcores.tune(advised.loop, range(3_000), budget=spent + BUDGET_S)
+    tuning = allcores.tune(advised.loop, range(ITEMS), budget=spent + REST_S)
     assert tuning.seconds > spent
     assert tuning.resumed == sum("run" in line for line in lines)
     assert tuning.calls >= sum(line.get("calls", 0) for line in lines) > 0
@@ -235,10 +238,10 @@ def test_the_seconds_and_calls_before_a_kill_count() -> None:
 
 def test_another_input_is_another_search() -> None:
     journal = Place(advised.loop).journal
-    kill_after(begin(items=3_000), journal, 2)
-    tuning = allcores.tune(advised.loop, range(2_999), budget=BUDGET_S)
+    kill_after(begin(), journal, 2)
+    tuning = allcores.tune(advised.loop, range(ITEMS - 1), budget=REST_S)
     assert tuning.resumed == 0
-    assert tuning.items == 2_999
+    assert tuning.items == ITEMS - 1
 
 
 def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there() -> None:
@@ -248,7 +251,7 @@ def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there() -> None:
     data[len(data) * 3 // 4] ^= 0xFF
     Path(journal).write_bytes(data)
     left = len(runs_in(journal))
-    tuning = allcores.tune(advised.loop, range(3_000), budget=spent_in(journal) + BUDGET_S)
+    tuning = allcores.tune(advised.loop, range(ITEMS), budget=spent_in(journal) + REST_S)
     assert tuning.resumed == left
 
 
@@ -257,11 +260,11 @@ def test_two_at_once_are_refused_with_the_process_that_is_there() -> None:
     journal = Place(advised.loop).journal
     wait_until(lambda: len(runs_in(journal)) >= 1 or process.poll() is not None)
     with pytest.raises(UsageError, match=f"process {process.pid} is tuning this function"):
-        allcores.tune(advised.loop, range(3_000), budget=BUDGET_S)
+        allcores.tune(advised.loop, range(ITEMS), budget=REST_S)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     # what it held is free again
-    assert allcores.tune(advised.loop, range(3_000), budget=BUDGET_S).resumed >= 1
+    assert allcores.tune(advised.loop, range(ITEMS), budget=REST_S).resumed >= 1
 
 
 def test_another_function_is_tuned_beside_it() -> None:

@@ -10,6 +10,7 @@ Each program is a process of its own with its own folder, environment and standa
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import runpy
@@ -29,15 +30,16 @@ from tests.process.waiting import PATIENCE_S
 
 #: what programs import: of each command, and of a pool with processes
 MODULES = (
-    "allcores.backends.processes.backend", "allcores.cli.doctor", "allcores.cli.main", "allcores.cli.report",
-    "allcores.cli.run", "allcores.cli.runner", "allcores.cli.runs", "allcores.cli.top", "allcores.cli.trace",
-    "allcores.pool.default_pool", "allcores.pool.executor", "allcores.pool.pool", "allcores.runs.run",
-    "allcores.sources.text", "cloudpickle",
+    "allcores.backends.processes.backend", "allcores.backends.serial", "allcores.cli.doctor", "allcores.cli.main",
+    "allcores.cli.pipe", "allcores.cli.report", "allcores.cli.run", "allcores.cli.runner", "allcores.cli.runs",
+    "allcores.cli.top", "allcores.cli.trace", "allcores.pool.default_pool", "allcores.pool.executor",
+    "allcores.pool.pool", "allcores.runs.run", "allcores.sinks.tables", "allcores.sources.text",
+    "allcores.timeline.recorder", "cloudpickle", "importlib.resources.readers", "rich.progress",
 )  # fmt: skip
 #: what the commands of jobs import, with the libraries of the extras `jobs` and `web`
 JOBS = (
-    "allcores.cli.jobs", "allcores.cli.serve", "allcores.jobs", "allcores.jobs.store", "allcores.web", "pydantic",
-    "sqlalchemy.dialects.sqlite", "waitress",
+    "allcores.cli.jobs", "allcores.cli.serve", "allcores.jobs", "allcores.jobs.store", "allcores.jobs.tasks",
+    "allcores.web", "pydantic.json_schema", "pydantic.main", "sqlalchemy.dialects.sqlite", "waitress",
 )  # fmt: skip
 _LENGTH = struct.Struct("<Q")
 _STATUS = struct.Struct("<i")
@@ -120,11 +122,14 @@ def _receive(connection: socket.socket, count: int) -> bytes:
 
 def serve(descriptor: int, more: Sequence[str] = ()) -> None:
     """Fork a process for each program. Returns in none but these, with what is to be run."""
-    for name in MODULES:
-        import_module(name)
-    for name in more:
+    for name in (*MODULES, *more):
         with contextlib.suppress(ImportError):
             import_module(name)
+    gc.collect()
+    if more:
+        # What was imported stays: as each program ends, the collector need not look at it, nor copy its pages, which
+        # would take three quarters of the time of a command of jobs. Objects of pools would end in another order.
+        gc.freeze()
     with socket.socket(fileno=descriptor) as connection:
         while True:
             try:
