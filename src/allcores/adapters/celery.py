@@ -116,7 +116,7 @@ def make_app(
         return JobWorker(
             store,
             tasks,
-            lambda: _Messages(app, queue),
+            lambda: _Messages(app, app.conf.task_default_queue),
             workers=workers,
             grace=grace,
             beat_s=beat_s,
@@ -168,6 +168,7 @@ def check(app: Any, worker: Any = None) -> None:
     results = conf.result_backend_transport_options or {}
     timeouts = (transport.get("visibility_timeout"), results.get("visibility_timeout"), conf.get("visibility_timeout"))
     pool = "solo" if worker is None else worker.pool_cls.__module__.rpartition(".")[2]
+    asked = {conf.task_default_queue} if worker is None else set(app.amqp.queues.consume_from)
     refuse(
         [
             (pool != "solo", f"the worker has the pool {pool!r}, but cores are allcores' own: start it with -P solo"),
@@ -186,6 +187,11 @@ def check(app: Any, worker: Any = None) -> None:
             ),
             (set(conf.accept_content) != {"json"}, "accept_content is not ['json'], so messages could run code"),
             (bool(conf.task_always_eager), "task_always_eager is on: set it to False"),
+            (
+                conf.task_default_queue not in asked,
+                f"the worker asks for messages of {', '.join(sorted(asked))} alone: leave -Q out, or add"
+                f" {conf.task_default_queue}",
+            ),
         ],
         "This app of Celery",
     )

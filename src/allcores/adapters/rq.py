@@ -20,6 +20,7 @@ try:
     import redis as untyped_redis
     import rq as untyped
     from rq.job import Job
+    from rq.serializers import JSONSerializer
     from rq.worker import SimpleWorker, WorkerStatus
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -100,7 +101,7 @@ def make_worker(
     )
     connection = redis.Redis.from_url(url, socket_connect_timeout=ANSWER_S)
     try:
-        return JobsWorker(made, rq.Queue(name, connection=connection, serializer="json"), connection)
+        return JobsWorker(made, rq.Queue(name, connection=connection, serializer=JSONSerializer), connection)
     except _AWAY as error:
         connection.close()
         # Without a password that may be in it.
@@ -127,7 +128,7 @@ class JobsWorker(SimpleWorker):  # type: ignore[misc]
             [queue],
             connection=connection,
             job_class=_Message,
-            serializer="json",
+            serializer=JSONSerializer,
             worker_ttl=ALIVE_S,
             log_job_description=False,
         )
@@ -232,7 +233,7 @@ class _Messages:
 
     def __init__(self, url: str, queue: str) -> None:
         self._connection: Any = redis.Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
-        self._queue: Any = rq.Queue(queue, connection=self._connection, serializer="json")
+        self._queue: Any = rq.Queue(queue, connection=self._connection, serializer=JSONSerializer)
 
     def waiting(self) -> int:
         return int(self._queue.count)

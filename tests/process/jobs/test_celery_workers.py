@@ -124,11 +124,12 @@ def test_another_pool_than_solo_and_another_broker_than_redis_are_refused(tmp_pa
     (tmp_path / "work.py").write_text(
         f"from allcores.adapters.celery import make_app\napp = make_app('jobs.sqlite', {TASKS!r})\n"
     )
-    command = [sys.executable, "-m", "celery", "-A", "work", "worker", "-P", "threads"]
+    command = [sys.executable, "-m", "celery", "-A", "work", "worker", "-P", "threads", "-Q", "mail"]
     environment = {**os.environ, "PYTHONPATH": SOURCE}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert done.returncode != 0
     assert "the worker has the pool 'thread', but cores are allcores' own: start it with -P solo" in done.stderr
+    assert "asks for messages of mail alone: leave -Q out, or add allcores." in done.stderr
     assert "Traceback" not in done.stderr, done.stderr

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.process.jobs import postgresql
 from tests.process.jobs.conftest import PATIENCE_S, TASKS, lines, until
 from tests.process.jobs.message_workers import Workers, nothing_is_lost
 
@@ -18,6 +19,7 @@ pytest.importorskip("rq")
 import redis
 from rq import Callback
 from rq import Queue as RqQueue
+from rq.serializers import JSONSerializer
 
 from allcores.adapters.rq import make_worker
 
@@ -34,7 +36,7 @@ def forged(workers: Workers, id: str) -> None:
     """Send messages to the workers that no publisher sent: functions that are none of ours, and callbacks."""
     with redis.Redis.from_url(workers.redis.url) as connection:
         name = f"allcores.{workers.queue.store.identity}"
-        ours = RqQueue(name, connection=connection, serializer="json")
+        ours = RqQueue(name, connection=connection, serializer=JSONSerializer)
         for other in ("0" * 32, id, "etc", "a" * 1000):
             ours.enqueue_call("os.system", args=("touch forged",), job_id=other, on_success=Callback("os.abort"))
         pickled = RqQueue(name, connection=connection)
@@ -64,8 +66,12 @@ def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> No
     assert queue.store.supervisor_pid() is None and queue.store.records("lease") == {}
 
 
-def test_nothing_is_lost_or_committed_twice_whatever_is_killed(workers: Workers, tmp_path: Path) -> None:
-    nothing_is_lost(workers, tmp_path)
+def test_nothing_is_lost_or_committed_twice_whatever_is_killed(tmp_path: Path) -> None:
+    """As on two machines, with the store in PostgreSQL."""
+    if (reason := postgresql.why_not()) is not None:
+        pytest.skip(reason)
+    with postgresql.server() as server, Workers(tmp_path, "rq", server.new_database()) as workers:
+        nothing_is_lost(workers, tmp_path)
 
 
 def test_what_would_not_run_jobs_as_promised_is_refused(workers: Workers, tmp_path: Path) -> None:
