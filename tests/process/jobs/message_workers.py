@@ -107,7 +107,7 @@ class Workers:
 
     def leader(self) -> int | None:
         """The process that leads."""
-        found = self.queue.store.records("leader").get("leader")
+        found = self.queue.store.records("leader").get("leader", "")
         pid = self.queue.store.records("lease").get(found, {}).get("pid")
         return None if pid is None else int(pid)
 
