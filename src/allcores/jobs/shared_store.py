@@ -216,6 +216,11 @@ class SharedStore(JobStore):
         return found if self.waiting else queries.Look(found.change, frozenset(), None, False)
 
     @property
+    def claims_ahead(self) -> bool:
+        """What waits here behind a long job, another one might run now."""
+        return False
+
+    @property
     def is_shown(self) -> bool:
         """The one that leads is shown as the supervisor."""
         return self.leads

@@ -358,6 +358,11 @@ class JobStore(StoreActions):
         """Whether what this process tells of itself is what pages show as the supervisor."""
         return True
 
+    @property
+    def claims_ahead(self) -> bool:
+        """Whether short jobs are claimed before there is a core for them, since nobody else could run them."""
+        return True
+
     def release_strays(self, known: Sequence[Claim]) -> int:
         """Queue again what is claimed by nobody, after a claim that raised and may have been committed; how many.
 

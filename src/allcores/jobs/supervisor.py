@@ -373,7 +373,8 @@ class Supervisor:
             return room, wanted
         plain = wanted - self._with_job
         if plain:
-            room += self._pool.ahead - max(0, len(self._pool.calls) - self._shares.cores)
+            ahead = self._pool.ahead if self.store.claims_ahead else 0
+            room += ahead - max(0, len(self._pool.calls) - self._shares.cores)
         return (room, plain) if plain else (0, plain)
 
     def _count_plain(self) -> None:

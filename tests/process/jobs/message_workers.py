@@ -17,7 +17,7 @@ from tests.process.jobs.redis_server import RedisServer
 from allcores.jobs import Queue, State
 
 #: of one that died its jobs are queued again after eight of these, in seconds
-BEAT_S = 0.5
+BEAT_S = 1.0
 
 
 class WorkerProcess:
