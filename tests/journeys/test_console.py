@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 from tests.process.console import TOKEN, ended, make_app, store_of
 from werkzeug.serving import make_server
@@ -39,6 +41,22 @@ class Served:
         return self.address + path.format(**self.ids)
 
 
+@contextmanager
+def serving(app: flask.Flask, ids: dict[str, str]) -> Iterator[Served]:
+    """The app on a port of its own."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield Served(f"http://127.0.0.1:{server.server_port}", store_of(app), ids)
+    finally:
+        app.extensions["allcores"].streams.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        store_of(app).close()
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     app = make_app(tmp_path_factory.mktemp("console"), ALLCORES_POLL_SECONDS=0.3)
@@ -52,16 +70,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         (claim,) = store.claim(1, ["nightly"])
         store.report_progress(claim, Progress(400, 3, 1_000, time.time() - 40, time.time()))
     ids["queued"] = store.submit("square", {"n": 4}).job.id
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield Served(f"http://127.0.0.1:{server.server_port}", store, ids)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        store.close()
+    with serving(app, ids) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +264,27 @@ def test_what_changes_comes_by_itself(browser: Any, served: Served) -> None:
         served.store.submit("square", {"n": 7})
         until(lambda: bool(page.locator("#tabs").inner_text() != before))
         assert page.locator("input[name=id]").first.is_checked()
+
+
+def differs(page: Any, before: str) -> bool:
+    return bool(page.locator("#facts").inner_text() != before)
+
+
+def test_what_changes_is_told_where_there_is_a_stream(browser: Any, tmp_path: Path) -> None:
+    """Then a page need not ask: here it would do so after ten minutes. One that finds no free stream asks as ever."""
+    app = make_app(tmp_path, ALLCORES_POLL_SECONDS=600, ALLCORES_EVENT_STREAMS=1)
+    with serving(app, {}) as served, opened(browser, served) as page:
+        for state in (State.SUCCEEDED, State.FAILED):
+            before = page.locator("#facts").inner_text()
+            ended(served.store, state)
+            until(partial(differs, page, before))
+        streams: list[str] = []
+        with opened(browser, served) as other:
+            other.on("request", lambda request: streams.append(request.url))
+            other.reload()
+            until(lambda: other.evaluate("document.documentElement.dataset.events") is None)
+            assert served.url("/events") in streams
+            assert other.locator("[data-live-word]").inner_text() == "Live"
 
 
 def test_by_keyboard_alone(browser: Any, served: Served) -> None:

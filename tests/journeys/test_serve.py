@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,22 @@ from tests.process.warm import Interpreter
 pytest.importorskip("flask")
 pytest.importorskip("waitress")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is for Linux")]
+
+
+def test_pages_are_told_of_changes_and_hold_the_end_up_by_nothing(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        request = urllib.request.Request(
+            server.address + "/events", headers={"Authorization": f"Bearer {server.token}"}
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as stream:
+            assert stream.readline() == b"retry: 2000\n"
+            first = int(stream.readline().removeprefix(b"data: "))
+            server.submit("add", a=1, b=2)
+            assert stream.readline() == b"\n"
+            assert int(stream.readline().removeprefix(b"data: ")) > first
+            server.process.send_signal(signal.SIGTERM)
+            assert stream.read().endswith(b"\n")
+            assert server.process.wait(PATIENCE_S) == 143
 
 
 def test_a_job_from_outside(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ TAKEN_PAUSE_S = 2.0
 SPARE_S = 10.0
 #: requests that are answered at once
 THREADS = 8
+#: Of these, those that tell pages of changes as they happen; a browser has six connections to a host.
+STREAMS = 4
 
 
 class SupervisorKeeper:
@@ -129,8 +131,10 @@ def _how(code: int) -> str:
 class _Signals:
     """SIGINT and SIGTERM raise SystemExit on the main thread, which ends waitress; each further one does so again."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: Any) -> None:
         self.received: int | None = None
+        #: of the console: a thread that sends one would hold the end up
+        self._streams = streams
         self._before: dict[int, Any] = {}
 
     @property
@@ -152,6 +156,7 @@ class _Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
+        self._streams.close()
         raise SystemExit(128 + number)
 
 
@@ -205,15 +210,16 @@ def _serve(
     if app_place is None:
         from allcores.web import create_app
 
-        config = {"ALLCORES_OPEN_HEALTH": open_health}
+        config = {"ALLCORES_OPEN_HEALTH": open_health, "ALLCORES_EVENT_STREAMS": STREAMS}
 
         app: Any = create_app(tasks=list(tasks), store=store, token=token, trusted_hosts=[host, *hosts], config=config)
     else:
         if open_health:
             os.environ["FLASK_ALLCORES_OPEN_HEALTH"] = "true"
+        os.environ.setdefault("FLASK_ALLCORES_EVENT_STREAMS", str(STREAMS))
         app = _own_app(app_place, opened.folder, store, token)
     server = _listen(app, host, port)
-    signals = _Signals()
+    signals = _Signals(app.extensions["allcores"].streams)
     keeper = SupervisorKeeper(supervisor_command(registry.places, store, workers, grace), say, grace)
     with signals:
         try:

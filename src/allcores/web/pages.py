@@ -13,7 +13,7 @@ from allcores.web import charts, job_details, supervision, views
 from allcores.web.api import found_job
 from allcores.web.lists import sequence
 from allcores.web.rendering import WITHOUT_SUCCESS, live_tag, page, unchanged
-from allcores.web.state import current, is_poll
+from allcores.web.state import current, is_poll, told
 
 #: jobs that the picture of the cores is made from, at most, and the seconds that it shows
 MOST_DRAWN, CORE_SECONDS = 400, 300.0
@@ -35,7 +35,7 @@ def overview() -> Any:
     tag = live_tag(seen.stamp, moving)
     if (answer := unchanged(tag)) is not None:
         return answer
-    read = console.shared.get("overview", SHARED_S, _read, fresh=not is_poll())
+    read = console.shared.get("overview", SHARED_S, _read, fresh=not is_poll(), change=told())
     change, counts, hour, day, recent, pace = read
     # What another page has read a moment ago may be older than what is there now: then the next poll is answered.
     tag = live_tag(seen.stamp, moving, change=change)

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 import allcores
 from allcores.formatting import percent_text, precise_seconds_text, size_text
 from allcores.jobs.model import State
-from allcores.web import views
+from allcores.web import events, views
 from allcores.web.security import CSRF_FIELD, Role, User
 from allcores.web.state import Console, current, is_poll
 
@@ -118,6 +118,7 @@ def page(template: str, here: str, *, poll: bool = False, tag: str = "", status:
         here=here,
         poll=console.settings.poll if poll else 0,
         tag=tag,
+        events=events.address() if poll else "",
         counts=counts,
         failed_count=sum(counts.by_state.get(state, 0) for state in WITHOUT_SUCCESS),
         said=_said(),

@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
 
-from allcores.web import actions, api, downloads, lists, live, openapi, pages, people, submit_pages
+from allcores.web import actions, api, downloads, events, lists, live, openapi, pages, people, submit_pages
 from allcores.web.answers import error_answer, problem
 from allcores.web.security import Gate, Refused, Role, User, harden, new_nonce, set_cookie
 from allcores.web.settings import Settings
@@ -54,6 +54,7 @@ ROUTES = (
     Route("/settings", "settings", pages.settings),
     Route("/audit", "audit", pages.audit),
     Route("/submit", "submit", submit_pages.choose),
+    Route("/events", "events", events.events),
     Route("/submit/<task>", "submit_task", submit_pages.form, role=OPERATOR),
     # what forms do
     Route("/submit/<task>", "submit_form", submit_pages.send, POST, OPERATOR, upload=True),

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "ALLCORES_MAX_JSON_DEPTH": 32,
     "ALLCORES_PAGE_SIZE": 50,
     "ALLCORES_POLL_SECONDS": 2.0,
+    "ALLCORES_EVENT_STREAMS": 0,
     "ALLCORES_SECRET_NAMES": (),
     "ALLCORES_ALLOW_NETWORK_FILES": False,
     "ALLCORES_OPEN_HEALTH": False,
@@ -47,6 +48,7 @@ class Settings:
     Attributes:
         tokens: Names of users, each with a token and the name of a role.
         trusted_hosts: Host names, without a port, that requests may name; ".example.org" stands for all below.
+        streams: Pages of one process that are told of changes as they happen, at most; each keeps a thread.
         secret: Finds names of arguments whose values are never shown.
         open_health: Whether /healthz answers who has no token, without details.
     """
@@ -63,6 +65,7 @@ class Settings:
     max_depth: int
     page_size: int
     poll: float
+    streams: int
     secret: re.Pattern[str]
     allow_network: bool
     open_health: bool
@@ -94,6 +97,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         max_depth=int(_number(config, "ALLCORES_MAX_JSON_DEPTH", 1)),
         page_size=min(500, int(_number(config, "ALLCORES_PAGE_SIZE", 1))),
         poll=poll,
+        streams=int(_number(config, "ALLCORES_EVENT_STREAMS", 0)),
         secret=_secret(config["ALLCORES_SECRET_NAMES"]),
         allow_network=bool(config["ALLCORES_ALLOW_NETWORK_FILES"]),
         open_health=bool(config["ALLCORES_OPEN_HEALTH"]),

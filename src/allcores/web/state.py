@@ -14,10 +14,11 @@ from allcores.errors import UsageError
 from allcores.web.credentials import kept_secret
 from allcores.web.security import Gate
 from allcores.web.settings import Settings
+from allcores.web.streams import Streams
 
 #: seconds for which open pages share what one of them has read: whether anything has changed
 CHANGE_S = 0.5
-Value = TypeVar("Value")
+Value = TypeVar("Value", bound="tuple[Any, ...]")
 
 if TYPE_CHECKING:
     import jinja2
@@ -33,18 +34,19 @@ class Shared:
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, Any]] = {}
 
-    def get(self, name: str, seconds: float, read: Callable[[], Value], *, fresh: bool) -> Value:
+    def get(self, name: str, seconds: float, read: Callable[[], Value], *, fresh: bool, change: int = 0) -> Value:
         """A value as it was so many seconds ago at most.
 
         Args:
             name: Of what is read.
             seconds: How old it may be.
-            read: Reads it.
+            read: Reads it: the store's change number, and more.
             fresh: Read it now.
+            change: The least change number that will do.
         """
         with self._lock:
             kept = self._kept.get(name)
-            if kept is not None and not fresh and time.monotonic() - kept[0] < seconds:
+            if kept is not None and not fresh and time.monotonic() - kept[0] < seconds and kept[1][0] >= change:
                 return kept[1]  # type: ignore[no-any-return]
             value = read()
             self._kept[name] = (time.monotonic(), value)
@@ -66,13 +68,14 @@ class Console:
         self._gate: Gate | None = None
         self._tasks: Mapping[str, Task] | None = None
         self.shared = Shared()
+        self._streams: Streams | None = None
         self.environment: jinja2.Environment | None = None
 
     def _in_this_process(self) -> None:
         """Forget what a parent had opened; the lock may be held by a thread that is not here."""
         if self._pid != os.getpid():
             self._lock = threading.Lock()
-            self._store = self._gate = None
+            self._store = self._gate = self._streams = None
             self.shared = Shared()
             self._pid = os.getpid()
 
@@ -93,11 +96,21 @@ class Console:
         from allcores.jobs.queries import change_and_running
 
         store, poll = self.store, is_poll()
-        found = self.shared.get("change", CHANGE_S, lambda: change_and_running(store), fresh=not poll)
+        found = self.shared.get("change", CHANGE_S, lambda: change_and_running(store), fresh=not poll, change=told())
         if found[0] < store.last_change:
             # What was changed here is seen at once.
             found = self.shared.get("change", CHANGE_S, lambda: change_and_running(store), fresh=True)
         return found
+
+    @property
+    def streams(self) -> Streams:
+        """The pages of this process that are told of changes as they happen."""
+        self._in_this_process()
+        if self._streams is None:
+            with self._lock:
+                if self._streams is None:
+                    self._streams = Streams(self.settings.streams)
+        return self._streams
 
     @property
     def gate(self) -> Gate:
@@ -135,6 +148,12 @@ class Console:
 def is_poll() -> bool:
     """Whether a page that is open asks whether anything has changed."""
     return bool(flask.request.headers.get("X-Poll"))
+
+
+def told() -> int:
+    """The change number that a page which asks again was told of by its stream: it wants nothing older."""
+    text = flask.request.headers.get("X-Change", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
 
 
 def current() -> Console:

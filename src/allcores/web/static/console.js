@@ -1,10 +1,14 @@
 // Only comfort: each page works without this. Live parts are asked for again while the page is looked at, and come as
-// "304 Not Modified" as long as nothing has changed.
+// "304 Not Modified" as long as nothing has changed. Where the server has a stream of events for it, the page asks when
+// it is told to, and rarely besides.
 "use strict";
 (() => {
   const root = document.documentElement;
   const wait = Number(root.dataset.poll || "0") * 1000;
   let tag = root.dataset.tag || "", failures = 0, timer = 0, asking = null;
+  let source = null, told = false, asked = 0, held = 0, change = "0";
+  // With a stream: a second between two questions, at least; and so many times as seldom without an event.
+  const pace = Math.min(wait, 1000), seldom = 15;
 
   const ago = (seconds) => {
     const s = Math.round(Math.abs(seconds));
@@ -39,10 +43,12 @@
   const ask = async () => {
     timer = 0;
     if (document.hidden || asking !== null) return;
+    told = false;
+    asked = Date.now();
     const mine = asking = new AbortController();
     try {
       const answer = await fetch(location.href, {
-        headers: tag ? {"If-None-Match": tag, "X-Poll": "1"} : {"X-Poll": "1"},
+        headers: {"X-Poll": "1", "X-Change": change, ...(tag ? {"If-None-Match": tag} : {})},
         credentials: "same-origin", cache: "no-store", signal: mine.signal,
       });
       if (answer.status === 200) { tag = answer.headers.get("ETag") || ""; replace(await answer.text()); }
@@ -63,19 +69,46 @@
     if (event.defaultPrevented || wait === 0) return;
     if (asking !== null) { asking.abort(); asking = null; }
     clearTimeout(timer);
-    timer = setTimeout(ask, Math.max(wait, 15000));
+    held = Date.now() + Math.max(wait, 15000);
+    timer = setTimeout(ask, held - Date.now());
   };
   const plan = () => {
     if (timer || document.hidden || Number(root.dataset.poll || "0") === 0) return;
-    timer = setTimeout(ask, wait * Math.min(15, 2 ** failures));
+    if (told) { soon(); return; }
+    const streams = source !== null && source.readyState === EventSource.OPEN;
+    timer = setTimeout(ask, wait * (streams ? seldom : Math.min(15, 2 ** failures)));
+  };
+  const soon = () => {
+    told = true;
+    if (document.hidden || asking !== null || Date.now() < held || Number(root.dataset.poll || "0") === 0) return;
+    clearTimeout(timer);
+    timer = setTimeout(ask, Math.max(0, asked + pace - Date.now()));
+  };
+  const deaf = () => {
+    if (source !== null) source.close();
+    source = null;
+  };
+  const listen = () => {
+    if (!root.dataset.events || source !== null || document.hidden) return;
+    source = new EventSource(root.dataset.events);
+    source.addEventListener("message", (event) => { change = event.data; soon(); });
+    source.addEventListener("full", () => { deaf(); delete root.dataset.events; clearTimeout(timer); timer = 0; plan(); });
+    source.addEventListener("error", () => {
+      if (source === null) return;
+      if (source.readyState === EventSource.CLOSED) deaf();
+      clearTimeout(timer);
+      timer = 0;
+      if (Date.now() >= held) plan();
+    });
   };
 
   if (wait > 0) {
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) { clearTimeout(timer); timer = 0; say("Paused"); } else { say("Live"); void ask(); }
+      if (document.hidden) { deaf(); clearTimeout(timer); timer = 0; say("Paused"); } else { say("Live"); listen(); void ask(); }
     });
     document.addEventListener("submit", hold);
     say("Live");
+    listen();
     plan();
   }
   setInterval(() => { if (!document.hidden) times(); }, 1000);
