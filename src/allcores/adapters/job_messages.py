@@ -71,7 +71,6 @@ class Publisher:
         self._store = store
         self._tasks = tuple(tasks)
         self._messages = messages
-        self._window = window
         self._announcements = Announcements(window, again_s)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="allcores-publisher", daemon=True)
@@ -106,8 +105,11 @@ class Publisher:
 
     def _publish(self) -> None:
         waiting = self._messages.waiting()
-        found = delivery_queries.to_announce(self._store, self._tasks, self._announcements.open, self._window)
-        for id in self._announcements.due(time.monotonic(), found.ready, found.queued, waiting):
+        self._announcements.begun(delivery_queries.queued(self._store, self._announcements.open))
+        room = self._announcements.room(waiting)
+        most = room and room + len(self._announcements.open)
+        ready = delivery_queries.ready(self._store, self._tasks, most)
+        for id in self._announcements.due(time.monotonic(), ready, waiting):
             if self._stopping.is_set():
                 return
             self._messages.send(id)

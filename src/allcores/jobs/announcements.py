@@ -29,25 +29,37 @@ class Announcements:
         """Ids of jobs that were announced, and may not have begun."""
         return tuple(self._announced)
 
-    def due(self, now: float, ready: Sequence[str], queued: Collection[str], waiting: int) -> list[str]:
+    def begun(self, queued: Collection[str]) -> None:
+        """Those of `open` that are not among these have begun, or are not there any more."""
+        for id in [each for each in self._announced if each not in queued]:
+            del self._announced[id]
+
+    def room(self, waiting: int) -> int:
+        """How many more jobs may be announced.
+
+        None until a quarter of the window is free: to look for the next ones costs as much as for all of them.
+
+        Args:
+            waiting: Messages that wait where they were sent to.
+        """
+        room = self._window - max(len(self._announced), waiting)
+        return room if room >= max(1, self._window // 4) else 0
+
+    def due(self, now: float, ready: Sequence[str], waiting: int) -> list[str]:
         """What is to be announced now.
 
         Args:
             now: Seconds, of a clock that never goes back.
-            ready: Ids of jobs that may begin, the first of them first: at least as many as `window`, if there are.
-            queued: Those of `open` that have not begun.
+            ready: Ids of jobs that may begin, the first of them first: `room` more than are open, if there are.
             waiting: Messages that wait where they were sent to.
 
         Returns:
             Ids; `sent` is to be told of each.
         """
-        for id in [each for each in self._announced if each not in queued]:
-            del self._announced[id]
         # Fewer messages than jobs that should have one: some are lost, or in the hands of who asks for them just now.
         missing = max(0, len(self._announced) - waiting)
         again = [id for id, at in self._announced.items() if now >= at + self._again_s][:missing]
-        room = max(0, self._window - max(len(self._announced), waiting))
-        return again + [id for id in ready if id not in self._announced][:room]
+        return again + [id for id in ready if id not in self._announced][: self.room(waiting)]
 
     def sent(self, id: str, now: float) -> None:
         """A message for a job was sent."""

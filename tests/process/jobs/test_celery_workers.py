@@ -50,6 +50,8 @@ def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> No
     assert [queue.result(each.job.id, PATIENCE_S) for each in jobs] == [n + 1 for n in range(50)]
     job = queue.wait(queue.submit("flaky", {"path": str(tmp_path / "f"), "times": 2}).id, PATIENCE_S)
     assert (job.state, job.attempts) == ("succeeded", 3)
+    whole = queue.wait(queue.submit("run_items", {"path": str(tmp_path / "out.jsonl"), "count": 40}).id, PATIENCE_S)
+    assert whole.state == "succeeded" and len(lines(tmp_path / "out.jsonl")) == 40
     # Both cores at work, and more jobs waiting: the message of the third is given back, and not lost.
     held = [queue.submit("hold", {"path": str(tmp_path / "h")}) for _ in range(3)]
     until(lambda: len(lines(tmp_path / "h.pids")) >= 2)

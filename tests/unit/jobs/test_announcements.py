@@ -17,8 +17,8 @@ class Scene:
 
     def look(self, now: float) -> list[str]:
         """What is sent."""
-        open_ = self.announcements.open
-        due = self.announcements.due(now, self.queued, set(open_) & set(self.queued), len(self.messages))
+        self.announcements.begun(set(self.announcements.open) & set(self.queued))
+        due = self.announcements.due(now, self.queued, len(self.messages))
         for id in due:
             self.announcements.sent(id, now)
         self.messages += due
@@ -66,6 +66,16 @@ def test_only_as_many_are_announced_again_as_are_missing() -> None:
     scene.take("c")
     scene.take("a")
     assert scene.look(1001) == ["b"]
+
+
+def test_the_next_ones_are_looked_for_once_a_quarter_is_free() -> None:
+    scene = Scene(window=8)
+    scene.queued = [f"{n:02}" for n in range(20)]
+    assert len(scene.look(0)) == 8 and scene.announcements.room(8) == 0
+    scene.take("00")
+    assert scene.look(1) == []
+    scene.take("01")
+    assert scene.look(2) == ["08", "09"]
 
 
 def test_who_takes_over_adds_no_more_than_the_window() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from tests.process.jobs.conftest import until
 
-from allcores.jobs import JobStore, State
+from allcores.jobs import JobStore, State, delivery_queries
 from allcores.jobs.leases import LeaseLost
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.shared_store import SharedStore
@@ -106,6 +108,30 @@ def test_what_a_supervisor_alone_left_behind_is_taken_over(where: str) -> None:
         until(one.lead, "the lock")
         assert [each.id for each in one.recover_lost({})] == [job]
         one.become_supervisor().release()
+
+
+def test_what_is_ready_is_told_in_order_and_what_was_begun_is_not_queued(where: str) -> None:
+    with JobStore.open(where) as client, SharedStore.open(where) as one:
+        one.become_supervisor()
+        a = client.submit("f", {"n": 0}).job.id
+        b = client.submit("g", {"n": 1}, priority=5).job.id
+        c = client.submit("f", {"n": 2}, priority=5).job.id
+        client.submit("other", {})
+        client.submit("f", {"n": 3}, run_at=time.time() + 1000)
+        assert delivery_queries.ready(one, ["f", "g"], 10) == [b, c, a]
+        assert delivery_queries.ready(one, ["f", "g"], 2) == [b, c] and delivery_queries.ready(one, ["f"], 0) == []
+        claimed(one, c)
+        assert delivery_queries.queued(one, [a, b, c, "0" * 32]) == {a, b}
+        assert delivery_queries.queued(one, []) == frozenset()
+
+
+def test_one_that_becomes_due_is_told_of_and_claimed(where: str) -> None:
+    with JobStore.open(where) as client, SharedStore.open(where) as one:
+        one.become_supervisor()
+        id = client.submit("f", {}, run_at=time.time() + 0.05).job.id
+        assert claimed(one, id) == []
+        until(lambda: delivery_queries.ready(one, ["f"], 1) == [id], "its time")
+        assert [each.job.id for each in claimed(one, id)] == [id]
 
 
 def test_strays_of_others_are_left_alone(where: str) -> None:
