@@ -153,11 +153,16 @@ class SharedStore(JobStore):
             self.leads = False
         elif not (self.has_lock and self.leads):
             if not self.has_lock:
-                self._let_go()
+                if self._lock is not None:
+                    # It was lost, with its session of the server or its file.
+                    self._let_go()
                 with suppress(AlreadySupervised):
                     super().become_supervisor()
             # One that leads without the lock has lost its lease before another one leads.
             self.leads = self.leads or bool(self._commits.run(leases.lead, (self.holder, self.has_lock)))
+            if self.leads:
+                # One that hangs would let those who submit wait.
+                self._take_submissions()
         return self.leads
 
     @property
@@ -175,6 +180,7 @@ class SharedStore(JobStore):
             self._let_go()
 
     def _let_go(self) -> None:
+        self._without_supervisor()
         if self._lock is not None:
             self._lock.release()
             self._lock = None

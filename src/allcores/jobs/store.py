@@ -255,10 +255,15 @@ class JobStore(StoreActions):
             StoreError: The lock cannot be taken.
         """
         self._lock = SupervisorLock(self.folder, self._database, before_release=self._without_supervisor)
-        # Where there can be no socket, others commit by themselves.
-        with suppress(OSError, AttributeError):
-            self._server = commit_socket.CommitServer(str(self.folder), self._commits, self._changed)
+        self._take_submissions()
         return self._lock
+
+    def _take_submissions(self) -> None:
+        """Take submissions of other processes from now on, in the place of whoever did."""
+        if self._server is None:
+            # Where there can be no socket, others commit by themselves.
+            with suppress(OSError, AttributeError):
+                self._server = commit_socket.CommitServer(str(self.folder), self._commits, self._changed)
 
     def supervisor_pid(self) -> int | None:
         """The process that is the supervisor, on this machine; None if there is none, 0 if its number is not known."""

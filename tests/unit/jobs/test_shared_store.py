@@ -88,6 +88,10 @@ def test_one_that_leads_and_hangs_is_followed_though_it_keeps_the_lock(where: st
         assert not two.lead() and not two.lead()
         two.recover_lost({one.holder: 0})
         assert two.lead() and not two.has_lock and two.lead()
+        # What is submitted is not left to the one that hangs.
+        committed: list[int] = []
+        two.when_changed(lambda: committed.append(1))
+        assert alone.submit("f", {}).job.seq == 1 and committed == [1]
         two.maintain()
         # It wakes, and ends: what it says then is nobody's.
         assert not one.renew()
