@@ -116,7 +116,7 @@ class Server:
     def ended(self, job_id: str, seconds: float = PATIENCE_S) -> dict[str, Any]:
         """The job, once it is at its end."""
         try:
-            wait_until(lambda: self.job(job_id)["state"] in FINAL, seconds)
+            wait_until(lambda: self.job(job_id)["state"] in FINAL, seconds=seconds)
         except AssertionError:
             raise AssertionError(f"{self.job(job_id)}\n{self.log.read_text()}") from None
         return self.job(job_id)

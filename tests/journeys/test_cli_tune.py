@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.process.waiting import wait_until
+from tests.process.waiting import PATIENCE_S, wait_until
 
 from allcores.advisor.tuning import tuning as tuning_file
 
@@ -136,7 +136,7 @@ def test_what_was_ended_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     wait_until(lambda: has_runs() or process.poll() is not None)
     assert process.poll() is None, process.communicate()
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "what was measured is kept: the same command goes on" in err

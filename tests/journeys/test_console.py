@@ -6,7 +6,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import flask
 import pytest
 from tests.process.console import TOKEN, ended, make_app, store_of
+from tests.process.waiting import wait_until as until
 from werkzeug.serving import make_server
 
 from allcores.jobs.model import JobError, Progress, State
@@ -235,14 +236,6 @@ def test_a_job_by_hand(browser: Any, served: Served, script: bool) -> None:
         assert "cancel" in page.locator("tbody tr").first.inner_text()
         # Chromium calls any answer of 422 a failure, and says so in its own time.
         said[:] = [each for each in said if "422" not in each]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for the page, which asks again in its own time."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_what_changes_comes_by_itself(browser: Any, served: Served) -> None:

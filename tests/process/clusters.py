@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from tests.process.waiting import PATIENCE_S
+
 import allcores
 
 HERE = Path(__file__).parent
@@ -55,8 +57,8 @@ class DaskNodes:
         assert program.stdin is not None and program.stdout is not None
         program.stdin.close()
         try:
-            program.wait(60)
+            program.wait(PATIENCE_S)
         finally:
             program.kill()
-            program.wait(60)
+            program.wait(PATIENCE_S)
             program.stdout.close()

@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tests.process.waiting import PATIENCE_S
+
 
 def double(x: Any) -> Any:
     return x * 2
@@ -22,7 +24,7 @@ def pid(_: object = None) -> int:
 def meet(folder: str, count: int) -> int:
     """Wait until as many processes are here."""
     Path(folder, str(os.getpid())).touch()
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while len(os.listdir(folder)) < count:
         assert time.monotonic() < until
         time.sleep(0.005)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 
 from allcores import Pool
 
@@ -68,7 +69,7 @@ def test_a_wait_that_is_cancelled_takes_nothing(pool: Pool, way: str, asynchrono
     gate = threading.Event()
 
     def gated(item: int) -> int:
-        gate.wait(120)
+        gate.wait(PATIENCE_S)
         return item * 2
 
     async def cancelled_wait(stream: Any) -> None:
@@ -116,7 +117,7 @@ def test_a_loop_that_is_left_ends_its_input(pool: Pool) -> None:
         del stream
         gc.collect()
         assert gone() is None
-        await asyncio.wait_for(ended.wait(), 20)
+        await asyncio.wait_for(ended.wait(), PATIENCE_S)
 
     asyncio.run(read())
     assert not pool._driver.maps()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.process.nodes_here import NodesHere
-from tests.process.waiting import Bell, Gate, Watcher, ring, wait_at, wait_full_strength, wait_until
+from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at, wait_full_strength, wait_until
 
 from allcores import Pool, SetupError, UsageError
 from allcores.adapters.cluster import backend, node
@@ -54,7 +54,7 @@ class Told:
 
     def share(self, contents: bytes) -> bytes:
         self.is_asked.set()
-        assert self.may.wait(30)
+        assert self.may.wait(PATIENCE_S)
         self.done.append("share")
         return contents
 
@@ -88,7 +88,7 @@ def test_requests_are_carried_out_one_after_the_other(opened: tuple[node.Node, T
     first = threading.Thread(target=here.exchange, args=(request_of(1, blobs=[(1, b"data")]),))
     second = threading.Thread(target=here.exchange, args=(request_of(2, chunks=chunks),))
     first.start()
-    assert told.is_asked.wait(30)
+    assert told.is_asked.wait(PATIENCE_S)
     second.start()
     wait_until(lambda: here._changed._waiters)  # type: ignore[attr-defined]
     assert told.done == []
@@ -163,8 +163,8 @@ def test_what_is_shared_is_there_for_setup_on_a_node_that_comes_later(option: st
             second = [pool.submit(with_length, (held[0], bell.path, gate.path)) for _ in range(3)]
             assert [word for _, word in bell.hear()] == ["100000"]
             gate.open()
-            assert first.result(60) == (0, 0)
-            assert {future.result(60)[1] for future in second} == {100_000}
+            assert first.result(PATIENCE_S) == (0, 0)
+            assert {future.result(PATIENCE_S)[1] for future in second} == {100_000}
             held.clear()
     cluster.join()
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 
 import allcores
 from allcores import failpoints
 from allcores.errors import UsageError
 from allcores.jobs import running_job
-
-PATIENCE_S = 60.0
 
 
 def after_a_commit(item: tuple[str, int]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes
-from tests.process.waiting import Bell, Gate, Watcher, wait_at, wait_full_strength
+from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, wait_at, wait_full_strength
 
 from allcores import Pool
 from allcores.backends.processes import consumer_wait
@@ -44,7 +44,8 @@ def test_reports_do_not_wake_the_pools_thread(monkeypatch: pytest.MonkeyPatch, t
             with Gate(tmp_path / f"gate-{number}") as gate:
 
                 def open_when_it_waits(gate: Gate = gate) -> None:
-                    while not backend._consumer.present:
+                    until = time.monotonic() + PATIENCE_S
+                    while not backend._consumer.present and time.monotonic() < until:
                         time.sleep(0.001)
                     gate.open()
 

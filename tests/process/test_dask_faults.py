@@ -14,7 +14,7 @@ from time import monotonic
 
 import pytest
 from tests.process.clusters import DaskNodes
-from tests.process.waiting import Bell, Gate, lines, ring, wait_at, wait_gone, wait_until
+from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at, wait_gone, wait_until
 
 from allcores import BrokenPool, Journal, Kind, NotSupported, Pipeline, Pool
 
@@ -88,7 +88,7 @@ class TestNodes:
             os.kill(victim, signal.SIGKILL)
             wait_gone([victim, first[0]])
             gate.open()
-            assert [future.result(60) for future in futures] == list(range(6))
+            assert [future.result(PATIENCE_S) for future in futures] == list(range(6))
             assert pool.statistics().requeues > 0
             assert pool.map(quick, range(100)) == list(range(1, 101))
 
@@ -101,7 +101,7 @@ def test_a_scheduler_that_is_killed_is_noticed_within_ten_seconds(tmp_path: Path
             os.kill(nodes.scheduler, signal.SIGKILL)
             begun = monotonic()
             with pytest.raises(BrokenPool, match=r"The Dask cluster at .* is lost: .* goes on where it stood"):
-                future.result(60)
+                future.result(PATIENCE_S)
             assert monotonic() - begun < 15
             gate.open()
 

@@ -24,6 +24,7 @@ from tests.process.pool_tasks import (
     square,
 )
 from tests.process.scripts import run
+from tests.process.waiting import PATIENCE_S
 
 import allcores
 from allcores.adapters.multiprocessing import Pool
@@ -91,7 +92,7 @@ def test_callbacks_come_before_the_result_is_ready(pool: Pool) -> None:
     done = pool.apply_async(square, (3,), callback=told.append)
     assert done.get(60) == 9 and told == [9]
     failing = pool.map_async(functools.partial(divmod, 1), [1, 0], error_callback=told.append)
-    failing.wait(60)
+    failing.wait(PATIENCE_S)
     assert isinstance(told[1], ZeroDivisionError) and not failing.successful()
 
 
@@ -128,7 +129,7 @@ def test_an_input_may_wait_for_results_of_its_own_items(pool: Pool) -> None:
 
     def throttled() -> Iterator[int]:
         for number in range(300):
-            assert room.acquire(timeout=60)
+            assert room.acquire(timeout=PATIENCE_S)
             yield number
 
     seen = 0

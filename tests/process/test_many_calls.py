@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 
 from allcores import Pool
 from allcores.errors import NotPicklable, PoolClosed, TaskTimeout, WorkerLost
 from allcores.pool.many_calls import begin_calls
-
-PATIENCE_S = 60.0
 
 
 def work(what: object) -> object:

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.process.waiting import PATIENCE_S
 
 from allcores import Executor, Pool
-
-#: seconds until something that is let go by another thread is gone
-PATIENCE_S = 20.0
 
 
 class Thing:

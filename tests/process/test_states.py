@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.process import in_order
 from tests.process.in_order import InOrder, run, wanted
+from tests.process.waiting import PATIENCE_S
 from tests.process.warm import Interpreter
 
 import allcores
@@ -140,7 +141,7 @@ def test_a_commit_that_is_lost_takes_its_state_along(here: Path) -> None:
             if number % 20 == 0 and not full.is_set():
                 committed.clear()
             elif number % 20 == 19:
-                assert committed.wait(30)
+                assert committed.wait(PATIENCE_S)
 
         failpoints.install(hook)
         try:

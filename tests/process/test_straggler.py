@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
+from tests.process.waiting import wait_until
 
 from allcores import Pool
 from allcores.pool import result_stream as stream_module
@@ -16,8 +16,7 @@ def wait_for_later_items(job: tuple[str, int]) -> int:
     """Item 0 lasts until item 150 has run."""
     path, number = job
     if number < 1:
-        while not os.path.exists(path):
-            time.sleep(0.005)
+        wait_until(lambda: os.path.exists(path))
     if number == 150:
         with open(path, "w"):
             pass

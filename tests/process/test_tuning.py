@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.process import advised
-from tests.process.waiting import wait_until
+from tests.process.waiting import PATIENCE_S, wait_until
 
 import allcores
 from allcores import BrokenPool, UsageError
@@ -193,7 +193,7 @@ def kill_after(process: subprocess.Popen[str], journal: str, runs: int) -> None:
     wait_until(lambda: len(runs_in(journal)) >= runs or process.poll() is not None)
     assert process.poll() is None, process.communicate()
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
 
 
 def spent_in(journal: str) -> float:
@@ -262,7 +262,7 @@ def test_two_at_once_are_refused_with_the_process_that_is_there() -> None:
     with pytest.raises(UsageError, match=f"process {process.pid} is tuning this function"):
         allcores.tune(advised.loop, range(ITEMS), budget=REST_S)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     # what it held is free again
     assert allcores.tune(advised.loop, range(ITEMS), budget=REST_S).resumed >= 1
 
@@ -273,7 +273,7 @@ def test_another_function_is_tuned_beside_it() -> None:
     wait_until(lambda: len(runs_in(journal)) >= 1 or process.poll() is not None)
     assert allcores.tune(advised.square, range(1_000), budget=2).resumed == 0
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
 
 
 def test_a_journal_of_another_user_is_not_believed() -> None:

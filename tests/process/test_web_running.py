@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process.console import bearer, console, store_of
-from tests.process.waiting import PATIENCE_S
+from tests.process.waiting import wait_until as until
 
 from allcores.jobs.supervisor import Supervisor, run_in_thread
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return found
 
 
 @pytest.mark.slow

@@ -118,19 +118,22 @@ def wait_gone(pids: Iterable[int], seconds: float = PATIENCE_S) -> None:
             os.close(descriptor)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+def wait_until(
+    condition: Callable[[], Any], what: str = "what the test waits for", *, seconds: float = PATIENCE_S
+) -> Any:
     """For what another process or thread brings about a little after what the test has seen already.
 
-    A worker sends its results first and notes then that it is idle, say.
+    A worker sends its results first and notes then that it is idle, say. Gives back what is true then.
     """
     until = monotonic() + seconds
     # Less often with time: to look may be a request, or all of /proc, and takes from what is waited for.
     pause_s = 0.005
-    while not condition():
+    while not (found := condition()):
         if monotonic() > until:
-            raise AssertionError(f"not within {seconds:g} s")
+            raise AssertionError(f"{what} did not come within {seconds:g} s")
         threading.Event().wait(pause_s)
         pause_s = min(0.05, pause_s * 1.2)
+    return found
 
 
 class Watcher:

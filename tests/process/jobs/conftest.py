@@ -9,13 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process.waiting import PATIENCE_S
+from tests.process.waiting import wait_until as until
 
 from allcores.jobs import Job, JobStore, Queue, Registry, Supervisor
 from allcores.jobs.wake import wake
@@ -33,17 +33,6 @@ print("ready", flush=True)
 supervisor.run()
 store.close()
 """
-
-
-def until(condition: Callable[[], Any], what: str = "what the test waits for") -> Any:
-    """Wait until something is true, and give it back."""
-    end = time.monotonic() + PATIENCE_S
-    pause_s = 0.005
-    while not (found := condition()):
-        assert time.monotonic() < end, f"{what} did not come"
-        time.sleep(pause_s)
-        pause_s = min(0.05, pause_s * 1.2)
-    return found
 
 
 def lines(path: str | Path) -> list[str]:
