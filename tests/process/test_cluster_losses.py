@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at
 
 from allcores import Pool, SetupError, UsageError
 from allcores.adapters.cluster import backend, node
+from allcores.adapters.cluster.base import Done
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply, Request
 from allcores.backends import open as opener
@@ -39,6 +41,39 @@ def test_a_node_that_does_not_answer_is_given_up(first_lost: int) -> None:
         assert pool.submit(double, 4).result() == 8
         if first_lost < 3:  # else it may not have been asked so often
             wait_until(lambda: cluster.dropped == ["a"])
+    cluster.join()
+
+
+class LateNodes(NodesHere):
+    """The node `b` answers nothing before it may."""
+
+    def __init__(self) -> None:
+        super().__init__("ab", lambda name, number: False)
+        self.may = threading.Event()
+
+    def _carry(self, node: str, number: int, data: bytes, done: Done) -> None:
+        assert node != "b" or self.may.wait(60)
+        super()._carry(node, number, data, done)
+
+
+def wait_at_gate(path: str) -> int:
+    """Which worker waited."""
+    Path(f"{path}-{os.getpid()}").touch()
+    wait_at(path)
+    return os.getpid()
+
+
+def test_a_node_that_comes_late_has_its_part_of_the_calls_that_wait(tmp_path: Path) -> None:
+    """Also of those that the other one's worker, which is its only one, has before it."""
+    cluster = LateNodes()
+    with Gate(tmp_path / "gate") as gate, Pool(backend="dask", address=cluster) as pool:
+        assert pool.map(double, [1]) == [2]
+        calls = [pool.submit(wait_at_gate, gate.path) for _ in range(4)]
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+        cluster.may.set()
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 3)
+        gate.open()
+        assert len({call.result() for call in calls}) == 2
     cluster.join()
 
 

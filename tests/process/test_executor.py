@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes, setups
-from tests.process.waiting import Bell, Gate, lines
+from tests.process.waiting import Bell, Gate, lines, wait_at, wait_until
 
 from allcores import Executor, NotPicklable, SetupError, UsageError, WorkerLost
 
@@ -148,6 +148,15 @@ class TestAsDocumented:
             with pytest.raises(TimeoutError):
                 next(results)
             gate.open()
+
+    def test_a_call_that_a_worker_gave_back_can_be_cancelled(self, gate: Gate) -> None:
+        """It waited behind one that takes long, and waits in the program now."""
+        with Executor(2) as executor:
+            calls = [executor.submit(wait_at, gate.path) for _ in range(6)]
+            wait_until(lambda: sum(call.running() for call in calls) == 2)
+            assert all(call.cancel() for call in calls if not call.running())
+            gate.open()
+            assert sum(call.cancelled() for call in calls) == 4
 
     def test_a_map_that_is_left_cancels_what_waits(self, make: Make, bell: Bell, gate: Gate, tmp_path: Path) -> None:
         book = tmp_path / "book"

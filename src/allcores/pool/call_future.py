@@ -60,7 +60,7 @@ class CallFuture(Future[Any]):
                     return self.cancelled()
                 # The base class refuses once a call is running; ours can still be cancelled.
                 self._state = "PENDING"
-        elif chunk is not None and chunk.sequence:
+        elif chunk is not None and chunk.cancel_token.is_sent:
             return self.cancelled()
         if not super().cancel():
             return False
@@ -147,7 +147,7 @@ class CallFuture(Future[Any]):
         chunk = self._chunk
         if chunk is None:
             return super().running()
-        return not self.done() and chunk.sequence > 0
+        return not self.done() and chunk.cancel_token.is_sent
 
     def is_simple(self) -> bool:
         """Nobody waits for it but in `result()`: to settle it runs no foreign code and takes no foreign lock."""

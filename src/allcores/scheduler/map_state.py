@@ -60,10 +60,12 @@ BYTES_TAKEN = 65_536
 class CancelToken:
     """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is requeued."""
 
-    __slots__ = ("cancelled",)
+    __slots__ = ("cancelled", "is_sent")
 
     def __init__(self) -> None:
         self.cancelled = False
+        #: of a call: a worker has it
+        self.is_sent = False
 
 
 class Chunk:
@@ -83,6 +85,7 @@ class Chunk:
     """
 
     __slots__ = (
+        "asked",
         "attempt",
         "batch",
         "cancel_token",
@@ -137,6 +140,8 @@ class Chunk:
         self.cancel_token = CancelToken()
         #: some of its items were stolen from the worker that has it
         self.cut = False
+        #: how often the node that has it was asked to give back what it has not started
+        self.asked = 0
 
     @property
     def cancelled(self) -> bool:
@@ -164,6 +169,7 @@ class Chunk:
         chunk.timeout_ns = self.timeout_ns
         chunk.surroundings = self.surroundings
         chunk.cancel_token = self.cancel_token
+        chunk.cancel_token.is_sent = False
         return chunk
 
 

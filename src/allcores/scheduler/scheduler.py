@@ -351,6 +351,7 @@ class Scheduler:
         chunk.sequence = worker_state.last_sequence
         chunk.worker = worker_state.worker
         chunk.sent_ns = now
+        chunk.cancel_token.is_sent = True
         worker_state.chunks.append(chunk)
         if not self.state.nodes:
             self._watch(worker_state, chunk, now)

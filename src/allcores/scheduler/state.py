@@ -112,6 +112,7 @@ class SchedulerState:
         "own_failed_starts",
         "preloading_ns",
         "progress",
+        "returns_unstarted",
         "rng",
         "rotation",
         "setup_step",
@@ -170,6 +171,9 @@ class SchedulerState:
         #: each worker is a node with a pool of its own, which keeps deadlines, ends what is cancelled, and shares out
         #: its items among its cores: the chunks that it holds run side by side, and nothing of them is stolen
         self.nodes = False
+        #: what waits behind a long item goes back from its worker even if there is no other worker: this pool is
+        #: that of a node, and other nodes may be idle
+        self.returns_unstarted = False
         #: the workers hold the object of an actor: what is different for them; None: they do not
         self.actor_policy: ActorPolicy | None = None
         #: no more workers are started

@@ -122,30 +122,38 @@ class WorkStealing:
         state.timers.set(self._next_ns, Timer.STEAL)
 
     def _seek_on_nodes(self, now: int) -> None:
-        """The same for nodes: ask the one that holds most for what it has not started. Each chunk is asked for once."""
+        """The same for nodes: ask the one that holds most for what it has not started.
+
+        What it does not give back is asked for again, more and more rarely: it may have been about to start it.
+        """
         state = self._state
         if not self._ends_are_near():
             return
         most: WorkerState | None = None
         hope = False
         for worker_state in state.worker_states.values():
-            held = [chunk for chunk in worker_state.chunks if not chunk.cut]
-            alone = len(worker_state.chunks) == 1
-            if not held or (alone and len(held[0].items) - held[0].done < 2):
+            held = worker_state.chunks
+            if not held or (len(held) == 1 and len(held[0].items) - held[0].done < 2):
                 continue  # what it holds runs
             hope = True
-            ripe = now - held[-1].sent_ns >= NODE_NS
-            if ripe and (most is None or len(worker_state.chunks) > len(most.chunks)):
+            last = self._last(worker_state)
+            if any(_may_be_asked_for(chunk, now) for chunk in last) and (
+                most is None or len(worker_state.chunks) > len(most.chunks)
+            ):
                 most = worker_state
         if most is not None:
-            count = max(1, len(most.chunks) // (len(state.idle) + 1))
-            for chunk in list(most.chunks)[-count:]:
-                if not chunk.cut:
-                    chunk.cut = True
+            for chunk in self._last(most):
+                if _may_be_asked_for(chunk, now):
+                    chunk.asked += 1
                     state.commands.append(Revoke(most.worker, chunk.sequence, running=False))
         if hope and not self._is_set:
             self._is_set = True
             state.timers.set(now + NODE_NS, Timer.STEAL)
+
+    def _last(self, worker_state: WorkerState) -> list[Chunk]:
+        """Of the chunks of a node those that the idle ones might have."""
+        count = max(1, len(worker_state.chunks) // (len(self._state.idle) + 1))
+        return list(worker_state.chunks)[-count:]
 
     # --- for chunks that wait ---------------------------------------------------------------------
 
@@ -166,7 +174,7 @@ class WorkStealing:
             not worker_state.open
             or worker_state.confirming
             or len(worker_state.chunks) < 2
-            or len(self._state.worker_states) < 2
+            or (len(self._state.worker_states) < 2 and not self._state.returns_unstarted)
         ):
             return
         head = worker_state.chunks[0]
@@ -239,6 +247,11 @@ class WorkStealing:
             del chunk.items[kept:]
             chunk.cut = True
         return True
+
+
+def _may_be_asked_for(chunk: Chunk, now: int) -> bool:
+    """Whether its node has had it for long enough, four times as long each time."""
+    return now - chunk.sent_ns >= NODE_NS << 2 * chunk.asked
 
 
 def _ahead_ns(worker_state: WorkerState, map_state: MapState) -> float:

@@ -11,6 +11,7 @@ from allcores.scheduler.messages import Launch, Revoke, SetLimit
 from allcores.scheduler.node_chunk_size import NodeChunker
 from allcores.scheduler.settlement import MAX_NODES_LOST
 from allcores.scheduler.work_stealing import NODE_NS
+from allcores.transport.positions import mark
 
 
 def nodes(count: int, cores: int = 2) -> Harness:
@@ -63,7 +64,7 @@ def test_calls_go_to_a_node_beyond_its_depth() -> None:
 
 
 def test_an_idle_node_gets_what_another_has_not_started() -> None:
-    """Each chunk is asked for once; what comes back as cancelled is pending again, and is no outcome."""
+    """What comes back as cancelled is pending again, and is no outcome."""
     harness = nodes(2)
     map_state = harness.map_state()
     harness.add(map_state, 4)
@@ -79,6 +80,42 @@ def test_an_idle_node_gets_what_another_has_not_started() -> None:
     assert take_all(map_state) == [(0, 2, [])]
     harness.pass_time(10 * NODE_NS)
     assert not any(isinstance(order, (Revoke, SetLimit)) for order in harness.commands())
+
+
+def test_a_node_that_gives_nothing_back_is_asked_again_and_more_rarely() -> None:
+    """It may have been about to start it; a node that comes late is idle until it gets something."""
+    harness = Harness(2, ready=False)
+    harness.state.are_nodes(2)
+    harness.ready(1)
+    calls = harness.map_state(calls=True)
+    for _ in range(4):
+        harness.add(calls)
+    assert [worker for worker, _, _, _ in harness.sent()] == [1, 1, 1, 1]
+    harness.ready(2)
+    asked: list[int] = []
+    for look in range(1, 20):
+        harness.pass_time(NODE_NS)
+        orders = harness.commands()
+        assert orders in ([], [Revoke(1, 3, running=False), Revoke(1, 4, running=False)])
+        asked += [look] * bool(orders)
+    assert len(asked) == 3
+    assert asked[0] <= 2 < asked[1] <= 5 < asked[2]
+    harness.results(1, 4, 0, 1, failures=[Failure(0, Kind.CANCELLED, TaskCancelled("not started"))])
+    assert [(worker, at) for worker, at, _, _ in harness.sent()] == [(2, 3)]
+
+
+def test_behind_a_long_call_nothing_waits_on_a_node_of_one_core() -> None:
+    """Another node may have it; where there are no others, it stays."""
+    for returns, wanted in ((True, [SetLimit(1, mark(1, 1))]), (False, [])):
+        harness = Harness(1)
+        harness.state.returns_unstarted = returns
+        calls = harness.map_state(calls=True)
+        harness.add(calls)
+        harness.add(calls)
+        assert len(harness.sent()) == 2
+        harness.at(1, 1, 0)
+        harness.pass_time(1_000 * MILLI)
+        assert [order for order in harness.commands() if isinstance(order, SetLimit)] == wanted
 
 
 def test_what_is_cancelled_ends_on_the_node() -> None:

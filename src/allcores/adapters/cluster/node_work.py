@@ -85,7 +85,9 @@ class Work:
         self._threads: set[threading.Thread] = set()
         self._around = threading.local()
         self._last_around: tuple[bytes, Surroundings] | None = None
-        driver_of(pool).around = self._current
+        driver = driver_of(pool)
+        driver.around = self._current
+        driver.scheduler.state.returns_unstarted = True
 
     @property
     def holds(self) -> int:
