@@ -148,7 +148,7 @@ def test_the_live_view_shows_a_run_and_leaves_its_sum(tmp_path: Path) -> None:
         assert not any("worker" in line for line in lines)
         list(pool.outcomes(fail, range(9)))
         screen.wait_for(lambda lines: lines[-1].strip() == "3 failed: 3 ValueError")
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("allcores")]
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("allcores")])
 
 
 def test_many_workers_stay_within_the_screen(tmp_path: Path) -> None:
