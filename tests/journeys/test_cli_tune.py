@@ -40,7 +40,7 @@ CODES = {"parallel": 0, "serial": 3, "unreliable": 4}
 def command(folder: Path, *arguments: str) -> list[str]:
     if not (folder / "work.py").exists():
         (folder / "work.py").write_text(WORK)
-    (folder / "numbers.txt").write_text("".join(f"{number}\n" for number in range(2_000)))
+    (folder / "numbers.txt").write_text("".join(f"{number}\n" for number in range(1_000)))
     return [sys.executable, "-m", "allcores", *arguments]
 
 
@@ -72,10 +72,10 @@ def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("function", ["square", "loop"])
 def test_one_object_and_nothing_else_is_printed(tmp_path: Path, function: str) -> None:
-    done = run(tmp_path, "tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "10")
+    done = run(tmp_path, "tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "4")
     found = json.loads(done.stdout)
     assert done.returncode == CODES[found["verdict"]], done.stderr
-    assert found["items"] == 2_000
+    assert found["items"] == 1_000
     assert found["function"] == f"work.py:{function}"
     assert (found["kept"] is None) == (found["verdict"] == "unreliable")
     if function == "square":  # so little work that no load of the machine hides it
@@ -140,7 +140,7 @@ def test_what_was_ended_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "what was measured is kept: the same command goes on" in err
-    done = run(tmp_path, "tune", "work.py:loop", "numbers.txt", "--budget", "8", "--json")
+    done = run(tmp_path, "tune", "work.py:loop", "numbers.txt", "--budget", "6", "--json")
     found = json.loads(done.stdout)
     assert found["resumed"] >= 3
     assert "going on with a search that was begun" in done.stderr

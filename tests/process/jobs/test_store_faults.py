@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.process.jobs import storing
 from tests.process.scripts import running
 from tests.process.waiting import PATIENCE_S
+from tests.process.warm import Interpreter
 
 from allcores import failpoints
 from allcores.errors import UsageError
@@ -51,8 +53,11 @@ def told(process: subprocess.Popen[bytes], code: int = 0) -> list[Any]:
     """What it said was committed, once it has ended."""
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code, err.decode()
-    lines = out.splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith(b"\n")]
+    return said(out.decode())
+
+
+def said(out: str) -> list[Any]:
+    return [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def heard(process: subprocess.Popen[bytes]) -> Any:
@@ -90,13 +95,15 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
 class TestKilled:
     @pytest.mark.parametrize("passed", [1, 2, 3, 5, 8])
     @pytest.mark.parametrize("name", failpoints.JOBS)
-    def test_at_any_step(self, tmp_path: Path, name: str, passed: int) -> None:
+    def test_at_any_step(self, tmp_path: Path, warm_jobs: Interpreter, name: str, passed: int) -> None:
         """What was said to be committed is there; the rest is done once, by the next one."""
-        with program(tmp_path, action="whole_life", count=2, kill_at=[name, passed]) as process:
-            first = told(process, -signal.SIGKILL)
-        with program(tmp_path, action="whole_life", count=2) as process:
-            second = told(process)
-        both = [tuple(each) for each in first + second if each[0] in ("submitted", "finished")]
+        both = []
+        for kill_at, code in ([name, passed], -signal.SIGKILL), (["nowhere", 0], 0):
+            settings = {"store": str(tmp_path / "jobs.sqlite"), "action": "whole_life", "count": 2, "kill_at": kill_at}
+            done = warm_jobs.script(Path(storing.__file__), json.dumps(settings), folder=tmp_path)
+            assert done.code == code, done.err
+            both += said(done.out)
+        both = [tuple(each) for each in both if each[0] in ("submitted", "finished")]
         assert len(both) == len(set(both)), "nothing is committed twice"
         with JobStore.open(tmp_path / "jobs.sqlite") as store:
             jobs = all_jobs(store)
