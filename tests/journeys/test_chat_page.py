@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from tests.docs.pages import ROOT
+from tests.installed import needed
 from tests.journeys.serving_jobs import Server, started
 from tests.process.waiting import PATIENCE_S
 
-for each in ("flask", "waitress", "spacy", "onnxruntime", "tokenizers", "sklearn", "chatterbot_corpus", "ftfy"):
-    pytest.importorskip(each)
+needed("flask", "waitress", "spacy", "onnxruntime", "tokenizers", "sklearn", "chatterbot_corpus", "ftfy")
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

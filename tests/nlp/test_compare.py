@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from tests.installed import needed
 from tests.process.scripts import PATHS
 
 from allcores.errors import UsageError
@@ -20,8 +21,7 @@ from allcores.nlp.compare.report import as_svg, as_text
 from allcores.nlp.compare.ways import LOOP, OURS, ways_of
 from allcores.nlp.compare.works import WORKS, work_named
 
-for each in ("spacy", "ftfy", "vaderSentiment", "onnxruntime", "tokenizers"):
-    pytest.importorskip(each)
+needed("spacy", "ftfy", "vaderSentiment", "onnxruntime", "tokenizers")
 
 TEXTS = [f"I love number {number}, write to bob{number}@example.com in Berlin!" for number in range(70)]
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from tests.installed import needed
 
 import allcores
 
-pytest.importorskip("ray")
+needed("ray")
 
 
 def test_a_ray_cluster_keeps_what_a_pool_promises_whatever_is_lost(tmp_path: Path) -> None:
