@@ -35,16 +35,32 @@ def alive(pid: int) -> Process | None:
     return None if fields is None or fields[0] in (b"Z", b"X") else (pid, int(fields[19]))
 
 
-def below(pid: int, seconds: float | None = None) -> set[Process]:
+def below(pid: int, seconds: float | None = None, mark: str | None = None) -> set[Process]:
     """Children of a process, and theirs, as far as they can be seen.
 
     Args:
         pid: The process.
         seconds: Only what was started in the last seconds; None: all of them.
+        mark: Of the attempt that it runs: nothing that has the mark of another, which may have ended just before.
     """
     found = {alive(each) for each in procfs.tree(pid) if each != pid}
     since = 0 if seconds is None else time.monotonic_ns() - int((seconds + _TICK_S) * 1e9)
-    return {each for each in found if each is not None and procfs.started_ns(each[0]) >= since}
+    return {
+        each
+        for each in found
+        if each is not None
+        and procfs.started_ns(each[0]) >= since
+        and (mark is None or _mark_in(each[0]) in (None, mark))
+    }
+
+
+def _mark_in(pid: int) -> str | None:
+    """The mark that a process was started with."""
+    start = f"{MARK}=".encode()
+    for entry in (procfs.read(f"{pid}/environ") or b"").split(b"\0"):
+        if entry.startswith(start):
+            return entry[len(start) :].decode("utf-8", "replace")
+    return None
 
 
 def in_session(leader: int) -> set[Process]:
@@ -66,14 +82,11 @@ def marked(job: str, attempt: int | None = None) -> set[Process]:
 def of_jobs(jobs: Collection[str], attempt: int | None = None) -> set[Process]:
     """The same for several jobs."""
     found: set[Process] = set()
-    start = f"{MARK}=".encode()
     with contextlib.suppress(OSError):
         for pid in procfs.processes() if jobs else ():
-            for entry in (procfs.read(f"{pid}/environ") or b"").split(b"\0"):
-                if entry.startswith(start):
-                    job, _, number = entry[len(start) :].decode("utf-8", "replace").rpartition(".")
-                    if job in jobs and (attempt is None or number == str(attempt)) and pid != os.getpid():
-                        found.update(filter(None, (alive(pid),)))
+            job, _, number = (_mark_in(pid) or "").rpartition(".")
+            if job in jobs and (attempt is None or number == str(attempt)) and pid != os.getpid():
+                found.update(filter(None, (alive(pid),)))
     return found
 
 

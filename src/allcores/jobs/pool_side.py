@@ -62,6 +62,11 @@ class PlainCall:
     searched: bool = False
     told_pid: int | None = None
 
+    @property
+    def mark(self) -> str:
+        """What processes that it starts have in their environment."""
+        return descendants.mark_of(self.claim.job.id, self.claim.attempt)
+
 
 class PoolSide:
     """See the module. For one thread.
@@ -184,7 +189,7 @@ class PoolSide:
             return False
         before = self.where().get(job)
         if before is not None:
-            call.below |= descendants.below(*before)
+            call.below |= descendants.below(*before, call.mark)
         call.ending_for = why
         if not call.future.cancel():
             call.ending_for = None
@@ -234,7 +239,7 @@ class PoolSide:
         for job, (pid, seconds) in where.items():
             call = self.calls.get(job)
             if call is not None and call.timeout is not None and call.timeout - seconds < NEAR_S:
-                call.below |= descendants.below(pid, seconds)
+                call.below |= descendants.below(pid, seconds, call.mark)
 
     def _kill_rest(self, call: PlainCall) -> None:
         """What a call started, and what left its worker's group: that ends with it otherwise."""

@@ -115,6 +115,8 @@ def test_only_what_is_known_to_be_ours_is_killed(tmp_path: Path) -> None:
             assert found == descendants.alive(popen.pid) and descendants.marked("a" * 32) == {found}
             assert descendants.marked("a" * 32, 1) == descendants.marked("a" * 31) == descendants.of_jobs([]) == set()
             assert found in descendants.below(os.getpid()) and found in descendants.below(os.getpid(), 300.0)
+            assert found in descendants.below(os.getpid(), 300.0, descendants.mark_of("a" * 32, 2))
+            assert found not in descendants.below(os.getpid(), 300.0, descendants.mark_of("a" * 32, 1))
             assert descendants.kill([(popen.pid, found[1] + 1)]) == set()
             assert popen.poll() is None
         finally:
