@@ -25,15 +25,20 @@ from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import Any
 
-import joblib
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from joblib.parallel import (
-    AutoBatchingMixin,
-    FallbackToBackend,
-    ParallelBackendBase,
-    SequentialBackend,
-    get_active_backend,
-)
+try:
+    import joblib
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.parallel import (
+        AutoBatchingMixin,
+        FallbackToBackend,
+        ParallelBackendBase,
+        SequentialBackend,
+        get_active_backend,
+    )
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"allcores.adapters.joblib needs {error.name}: pip install 'allcores[joblib]'", name=error.name
+    ) from error
 
 from allcores.adapters import joblib_pools
 from allcores.adapters.joblib_pools import Lease, Wanted

@@ -1,0 +1,27 @@
+"""What is said where the library of an extra is not installed: which one, and the command that installs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "code"),
+    [
+        ("joblib", "joblib", "from allcores.adapters import joblib"),
+        ("celery", "celery", "from allcores.adapters import celery"),
+        ("rq", "rq", "from allcores.adapters import rq"),
+        ("distributed", "dask", "import allcores; allcores.Pool(backend='dask', address='tcp://127.0.0.1:1')"),
+        ("ray", "ray", "import allcores; allcores.Pool(backend='ray')"),
+        ("matplotlib", "picture", "from allcores.advisor import picture; picture.check()"),
+        ("jinja2", "report", "from allcores.timeline.html_report import environment; environment()"),
+    ],
+)
+def test_it_is_one_sentence_with_the_command(library: str, extra: str, code: str) -> None:
+    program = f"import sys; sys.modules[{library!r}] = None\ntry:\n    {code}\nexcept Exception as error: print(error)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert f"pip install 'allcores[{extra}]'" in run.stdout
+    assert len(run.stdout.splitlines()) == 1
