@@ -292,7 +292,7 @@ class Dask(Contender):
     def open(self) -> None:
         distributed = importlib.import_module("distributed")
         self.client = distributed.Client(
-            n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=self.workers, threads_per_worker=1, processes=True, dashboard_address=":0"
         )
 
     def close(self) -> None:

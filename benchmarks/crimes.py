@@ -278,7 +278,7 @@ def _ray(mode: str) -> Callable[[list[Any]], Answers]:
 
 def _dask(mode: str) -> Callable[[list[Any]], Answers]:
     distributed = importlib.import_module("distributed")
-    client = distributed.Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    client = distributed.Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
     return partial(_each, lambda item: client.submit(act, item, pure=False).result)
 
 

@@ -24,7 +24,7 @@ def main() -> None:
     dask.config.set({"distributed.admin.tick.limit": "60s"})
     nodes, cores = map(int, sys.argv[1:3])
     with distributed.LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=nodes, threads_per_worker=cores, processes=True, dashboard_address=None
+        n_workers=nodes, threads_per_worker=cores, processes=True, dashboard_address=":0"
     ) as cluster:
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()

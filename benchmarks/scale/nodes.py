@@ -59,7 +59,7 @@ def _ray_pool(pool: Any, function: Callable[[int], Any], items: int) -> float:
 def _dask() -> Iterator[dict[str, Callable[[Callable[[int], Any], int], float]]]:
     distributed = importlib.import_module("distributed")
     with (
-        distributed.LocalCluster(n_workers=NODES, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=NODES, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
         Pool(backend="dask", address=client) as on_nodes,
         Pool(NODES) as local,

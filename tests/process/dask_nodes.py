@@ -20,7 +20,7 @@ def main() -> None:
 
     dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.daemon": True})
     with make_cluster(
-        n_workers=int(sys.argv[1]), threads_per_worker=int(sys.argv[2]), processes=True, dashboard_address=None
+        n_workers=int(sys.argv[1]), threads_per_worker=int(sys.argv[2]), processes=True, dashboard_address=":0"
     ) as cluster:
         pids = [nanny.pid for nanny in cluster.workers.values()]
         print(json.dumps({"pid": os.getpid(), "address": cluster.scheduler_address, "pids": pids}), flush=True)
