@@ -266,7 +266,7 @@ def _content(path: str) -> dict[str, int]:
 
 def test_how_it_is_run_may_change(warm: Interpreter, folder: Path) -> None:
     """Workers, and what is one task: so numbers of stages change, and states find their steps all the same."""
-    told = {"chain": "all", "kill": ["commit.before", 6], "pause": 0.001, "journal": {"fsync": "commit"}}
+    told = {"chain": "all", "kill": ["commit.before", 4], "pause": 0.002, "journal": {"fsync": "commit"}}
     done = warm.script(folder / "piped.py", json.dumps(told), folder=folder)
     assert done.code == -signal.SIGKILL, done.err
     program = (folder / "piped.py").read_text()
@@ -346,7 +346,7 @@ def _with_a_file(row: dict[str, int]) -> Any:
 @pytest.mark.parametrize("point", ["log.write.torn", "commit.before", "publish.write"])
 def test_a_disk_that_is_full_for_a_while(warm: Interpreter, folder: Path, point: str) -> None:
     """One sentence, what is committed stays, and with room it goes on."""
-    told = {"chain": "batch", "full": [point, 6 if point != "publish.write" else 0], "pause": 0.001}
+    told = {"chain": "batch", "full": [point, 4 if point != "publish.write" else 0], "pause": 0.002}
     done = warm.script(folder / "piped.py", json.dumps(told), folder=folder)
     assert done.code == 1, done.err
     error = json.loads(done.out)

@@ -110,7 +110,7 @@ def left_over(folder: Path) -> set[str]:
 def test_killed_at_a_moment_and_resumed(session: Session, folder: Path, point: str) -> None:
     """Whatever was on its way to the disk, the output is exact."""
     often = point.startswith(("log.", "commit."))
-    code, _ = session(folder, kill=[point, 3 if often else 0], pause=0.0002)
+    code, _ = session(folder, kill=[point, 3 if often else 0], pause=0.001 if often else 0.0002)
     assert code == -signal.SIGKILL, f"{point} was never passed"
     # The output is there whole, or not at all.
     assert (folder / "out.jsonl").exists() == (point in ("publish.rename.after", "finish.before", "finish.after"))
@@ -124,7 +124,7 @@ def test_killed_at_a_moment_and_resumed(session: Session, folder: Path, point: s
 
 def test_batches_that_are_killed_and_resumed(session: Session, folder: Path) -> None:
     """The journal is about items: nothing is lost or done twice, although each batch has items that were settled."""
-    code, _ = session(folder, kill=["commit.before", 3], pause=0.0002, batch=32)
+    code, _ = session(folder, kill=["commit.before", 3], pause=0.001, batch=32)
     assert code == -signal.SIGKILL
     assert not (folder / "out.jsonl").exists()
     result = finish(folder, batch=32)
@@ -138,7 +138,7 @@ def test_batches_that_are_killed_and_resumed(session: Session, folder: Path) -> 
 @pytest.mark.parametrize("point", ["log.write.torn", "log.sync.before", "commit.before", "publish.write"])
 def test_a_disk_that_is_full_for_a_while(session: Session, folder: Path, point: str) -> None:
     """One sentence, what is committed stays, and with room it goes on."""
-    code, result = session(folder, full=[point, 3 if point != "publish.write" else 0], pause=0.0002)
+    code, result = session(folder, full=[point, 3 if point != "publish.write" else 0], pause=0.001)
     assert (code, result["error"]) == (1, "JournalError")
     assert "No space left" in result["message"] and "resume" in result["message"]
     assert not (folder / "out.jsonl").exists()
