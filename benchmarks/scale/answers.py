@@ -51,17 +51,17 @@ def _head(*columns: str) -> list[str]:
 
 def saturation() -> tuple[list[str], str]:
     """How much of the cores one driver keeps at work, by the number of machines."""
-    rows = _head("machines", "chunks as they are", "of 5 s", "of 20 s", "driver busy, with 20 s", "scheduler busy")
-    ways: dict[str, list[tuple[float, float]]] = {"as they are": [], "of 5 s": [], "of 20 s": []}
+    rows = _head("machines", "chunks as they are", "of 1 s", "of 20 s", "driver busy, as they are", "scheduler busy")
+    ways: dict[str, list[tuple[float, float]]] = {"as they are": [], "of 1 s": [], "of 20 s": []}
     for nodes in NODES:
-        own = _played(nodes, 1, MEAN_S, as_it_is, _cluster(nodes))
-        some = _played(nodes, 3, MEAN_S, of_seconds(5), _cluster(nodes, 5))
+        own = _played(nodes, 10, MEAN_S, as_it_is, _cluster(nodes))
+        some = _played(nodes, 1, MEAN_S, of_seconds(1), _cluster(nodes, 1))
         long = _played(nodes, 10, MEAN_S, of_seconds(LONG_S), _cluster(nodes, LONG_S))
         for name, result in zip(ways, (own, some, long), strict=True):
             ways[name].append((nodes, result.cores_used))
         rows.append(
             f"| {nodes:,} | {own.cores_used:.0%} | {some.cores_used:.0%} | {long.cores_used:.0%} "
-            f"| {long.driver_used:.0%} | {long.scheduler_used:.0%} |"
+            f"| {own.driver_used:.0%} | {own.scheduler_used:.0%} |"
         )
     picture = chart(
         "Cores at work below one driver, items of 0.1 s",

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from allcores.adapters.cluster.node_work import REPORT_S
+from allcores.adapters.cluster.messages import REPORT_EACH_S, REPORT_S
+from allcores.adapters.cluster.node_work import LOOK_S
 from allcores.scheduler.node_chunk_size import NodeChunker
 from benchmarks.scale.costs import Costs
 from benchmarks.scale.times import Times
@@ -74,7 +75,7 @@ class Cluster:
         notice_s: Until it is known that a node is lost, seconds.
         back_s: Until another one is in its place, seconds; None: never.
         start_s: Until a node's pool works, seconds.
-        report_s: A node tells of what has ended in a chunk that goes on so often, seconds.
+        report_s: A node tells of what has ended in a chunk that goes on so often, seconds; None: as it is.
     """
 
     nodes: int
@@ -85,7 +86,7 @@ class Cluster:
     notice_s: float = 30.0
     back_s: float | None = 120.0
     start_s: float = 0.0
-    report_s: float = REPORT_S
+    report_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ class _Node:
     driver_s: float = 0.0
     #: what it has, by the chunk's number: its items, seconds of one core that they take, and when the first began
     held: dict[int, tuple[int, float, float]] = field(default_factory=dict)
+    #: chunks in it that do not count any more: all that is left of them runs
+    tails: set[int] = field(default_factory=set)
 
 
 class Run:
@@ -153,6 +156,8 @@ class Run:
         self, items: int, times: Times, cluster: Cluster, costs: Costs, rule: Rule = as_it_is, seed: int = 1
     ) -> None:
         self._times, self._cluster, self._costs = times, cluster, costs
+        own_s = max(REPORT_S, REPORT_EACH_S * cluster.nodes)
+        self._report_s = own_s if cluster.report_s is None else cluster.report_s
         self._rng = random.Random(seed)
         self._chunker = rule(cluster.cores)
         self._items, self._left = items, items
@@ -192,6 +197,9 @@ class Run:
             if what == "done":
                 if node.alive and node.life == life:
                     self._done(node, chunk, when_s)
+            elif what == "hungry":
+                if node.alive and node.life == life:
+                    self._hungry(node, when_s)
             elif what == "lost":
                 self._lose(when_s)
                 self._at(self._next_loss_s(when_s), "lost", 0, 0)
@@ -261,6 +269,25 @@ class Run:
         chunk = self._numbers
         node.held[chunk] = items, work_s * self._cluster.cores, begun_s
         self._at(node.free_s + slowest_s + costs.latency_s / 2, "done", node.number, node.life, chunk)
+        # When each of its cores has its last item but one, the node is looked at.
+        hungry_s = max(now_s, node.free_s - self._times.mean_s) + (LOOK_S + costs.latency_s) / 2
+        self._at(hungry_s, "hungry", node.number, node.life, chunk)
+
+    def _hungry(self, node: _Node, now_s: float) -> None:
+        """A node tells that all that is left of its chunks runs, or soon does: it may have others."""
+        fresh = node.held.keys() - node.tails
+        if not fresh or node.free_s - now_s > self._times.mean_s:
+            return
+        costs = self._costs
+        self._in_s = max(self._in_s, now_s) + costs.scheduler_message_s
+        self._scheduler_busy_s += costs.scheduler_message_s
+        node.driver_s += costs.node_message_s
+        self._driver_s = max(self._driver_s, self._in_s) + costs.driver_message_s
+        self._driver_busy_s += costs.driver_message_s
+        self._messages += 1
+        node.tails |= fresh
+        for _ in fresh:
+            self._give(node, now_s)
 
     def _done(self, node: _Node, chunk: int, now_s: float) -> None:
         costs = self._costs
@@ -268,7 +295,7 @@ class Run:
         self._work_s += work_s
         self._chunker.observe(items, int(work_s * 1e9), items * costs.item_bytes)
         # What told of parts of the chunk is counted here, all together.
-        reports = int((now_s - begun_s) / self._cluster.report_s)
+        reports = int((now_s - begun_s) / self._report_s)
         self._in_s = max(self._in_s, now_s) + (1 + reports) * costs.scheduler_message_s
         self._scheduler_busy_s += (0.5 + reports) * costs.scheduler_message_s
         node.driver_s += reports * costs.node_message_s
@@ -280,7 +307,10 @@ class Run:
         self._chunks += 1
         self._messages += 1 + reports
         self._end_s = max(self._end_s, self._driver_s)
-        self._give(node, now_s)
+        if chunk in node.tails:
+            node.tails.remove(chunk)
+        else:
+            self._give(node, now_s)
         self._wake(now_s)
 
     def _wake(self, now_s: float) -> None:
@@ -299,7 +329,7 @@ class Run:
         if not node.alive:
             return
         self._lost += 1
-        held, node.held = node.held, {}
+        held, node.held, node.tails = node.held, {}, set()
         node.alive, node.life = False, node.life + 1
         for items, _, _ in held.values():
             self._at(now_s + self._cluster.notice_s, "noticed", node.number, node.life, items)

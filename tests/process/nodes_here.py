@@ -14,7 +14,7 @@ class NodesHere:
     """See `allcores.adapters.cluster.base.Cluster`.
 
     Args:
-        names: Of its nodes, with a core each.
+        names: Of its nodes.
         is_lost: Whether a node's answer to its request of this number is lost on the way.
     """
 
@@ -24,6 +24,8 @@ class NodesHere:
     def __init__(self, names: str, is_lost: Callable[[str, int], bool]) -> None:
         #: more may come
         self.names = names
+        #: of each
+        self.cores = 1
         self._is_lost = is_lost
         self._sent: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
@@ -31,7 +33,7 @@ class NodesHere:
         self.dropped: list[str] = []
 
     def nodes(self) -> dict[str, int]:
-        return dict.fromkeys(self.names, 1)
+        return dict.fromkeys(self.names, self.cores)
 
     def send(self, node: str, data: bytes, done: Done) -> None:
         self._sent[node] = self._sent.get(node, 0) + 1

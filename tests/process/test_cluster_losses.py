@@ -6,6 +6,8 @@ import os
 import pickle
 import threading
 from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,7 +113,7 @@ def request_of(serial: int, **what: Any) -> Request:
 def opened(monkeypatch: pytest.MonkeyPatch) -> tuple[node.Node, Told]:
     told: Any = Told()
     monkeypatch.setattr(node.Node, "_open", lambda self, opening: None)
-    found = node.Node("k", None)  # type: ignore[arg-type]
+    found = node.Node("k", Opening(b"", 1, "", ""))
     found._pool, found._work = told, told
     return found, told
 
@@ -165,6 +167,95 @@ def test_a_pool_that_cannot_be_made_in_time_is_said(monkeypatch: pytest.MonkeyPa
     cluster = NodesHere("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="machine is too busy"):
         pool.map(double, range(3))
+    cluster.join()
+
+
+def test_a_node_that_the_cluster_has_again_is_used_again() -> None:
+    """One that was silent for a moment, say: of a cluster with one node nothing would be left."""
+    watcher = Watcher()
+    cluster = NodesHere("a", lambda name, number: False)
+    with Pool(backend="dask", address=cluster, observers=[watcher]) as pool:
+        assert pool.map(double, range(30)) == [2 * number for number in range(30)]
+        cluster.names = ""
+        watcher.wait_until(lambda: pool.statistics().workers == 0)
+        future = pool.submit(double, 4)
+        cluster.names = "a"
+        assert future.result(60) == 8
+    cluster.join()
+
+
+def test_an_answer_without_workers_is_asked_again_if_there_are_some() -> None:
+    """Dask's client has one place for its own answer, which has none in it, and for ours."""
+    dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
+    answers = [{"workers": {}, "n_workers": 1}, {"workers": {"tcp://a": {"nthreads": 3}}, "n_workers": 1}]
+    client: Any = SimpleNamespace(status="running", scheduler_info=lambda n_workers: answers.pop(0))
+    cluster = dask_cluster.DaskCluster.__new__(dask_cluster.DaskCluster)
+    cluster._client = client
+    assert cluster.nodes() == {"tcp://a": 3}
+    answers.append({"workers": {}, "n_workers": 0})
+    assert cluster.nodes() == {}
+
+
+def quick_but_for_the_last(item: tuple[str, int]) -> int:
+    gate, number = item
+    if number == 7:
+        wait_at(gate)
+    until = monotonic() + 0.002  # results of less than a millisecond are kept until the end of what they are in
+    while monotonic() < until:
+        pass
+    return number
+
+
+def test_what_has_ended_before_a_long_item_of_the_same_message_is_told(tmp_path: Path) -> None:
+    cluster = NodesHere("a", lambda name, number: False)
+    with Gate(tmp_path / "gate") as gate, Pool(backend="dask", address=cluster) as pool:
+        found = pool.imap(quick_but_for_the_last, [(gate.path, number) for number in range(8)], chunk=8)
+        assert [next(found) for _ in range(7)] == list(range(7))
+        gate.open()
+        assert list(found) == [7]
+    cluster.join()
+
+
+def wait_for(item: tuple[str, str, int]) -> int:
+    bell, gate, number = item
+    if number % 8 == 0:
+        ring(bell, number)
+        wait_at(gate)
+    return number
+
+
+def test_a_node_gets_more_while_long_items_of_what_it_has_go_on(tmp_path: Path) -> None:
+    """Or its other cores would wait: it holds two chunks, and each of them may be open for its longest item alone."""
+    cluster = NodesHere("a", lambda name, number: False)
+    cluster.cores = 5
+    with (
+        Bell(tmp_path / "bell") as bell,
+        Gate(tmp_path / "gate") as gate,
+        Pool(backend="dask", address=cluster) as pool,
+    ):
+        items = [(bell.path, gate.path, number) for number in range(32)]
+        found: list[int] = []
+        reader = threading.Thread(target=lambda: found.extend(pool.imap(wait_for, items, chunk=8)))
+        reader.start()
+        assert {word for _, word in bell.hear(4)} == {"0", "8", "16", "24"}
+        gate.open()
+        reader.join()
+        assert found == list(range(32))
+    cluster.join()
+
+
+@pytest.mark.parametrize(("names", "each_s", "report_s"), [("ab", 0.01, 0.25), ("abcd", 0.5, 2.0)])
+def test_the_more_nodes_the_less_often_they_report(
+    monkeypatch: pytest.MonkeyPatch, names: str, each_s: float, report_s: float
+) -> None:
+    """Or their messages would be all that the program has time for."""
+    opened: list[float] = []
+    monkeypatch.setattr(node.Node, "_open", lambda self, opening: opened.append(opening.report_s))
+    monkeypatch.setattr(backend, "REPORT_EACH_S", each_s)
+    cluster = NodesHere(names, lambda name, number: False)
+    with Pool(backend="dask", address=cluster):
+        wait_until(lambda: len(opened) == len(names))
+    assert set(opened) == {report_s}
     cluster.join()
 
 

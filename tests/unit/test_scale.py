@@ -83,7 +83,9 @@ def test_what_saturates_gives_way_as_messages_become_dearer(which: str) -> None:
 
 
 def test_more_nodes_are_of_use_until_the_driver_is_busy() -> None:
-    found = [play(4_000 * nodes, Cluster(nodes, 8, in_flight=10**7), seconds=1) for nodes in (5, 20, 320)]
+    found = [
+        play(4_000 * nodes, Cluster(nodes, 8, in_flight=10**7, report_s=0.25), seconds=1) for nodes in (5, 20, 320)
+    ]
     assert found[1].items_per_s == pytest.approx(4 * found[0].items_per_s, rel=0.1)
     assert found[2].items_per_s < 10 * found[1].items_per_s
     assert found[2].driver_used > 0.9 > found[1].driver_used

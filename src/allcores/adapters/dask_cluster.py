@@ -23,6 +23,8 @@ distributed: Any = untyped
 CONNECT_S = 10.0
 #: A worker that has said nothing for so long is as good as gone, seconds; they tell of themselves every second or so.
 SILENT_S = 30.0
+#: answers without any worker, though there are some, until that is believed
+LOOKS = 10
 #: Requests of more bytes go ahead of their task: Dask warns of tasks that are large.
 LARGE = 1_000_000
 
@@ -77,10 +79,15 @@ class DaskCluster:
         """See Cluster."""
         if self._client.status not in ("running", "newly-created"):
             raise SchedulerLost(f"its scheduler does not answer (the connection is {self._client.status})")
-        try:
-            info: Any = self._client.scheduler_info()
-        except Exception as error:
-            raise SchedulerLost(f"its scheduler does not answer ({type(error).__name__})") from error
+        for _ in range(LOOKS):
+            try:
+                # Some versions tell of five of them unless told otherwise.
+                info: Any = self._client.scheduler_info(n_workers=-1)
+            except Exception as error:
+                raise SchedulerLost(f"its scheduler does not answer ({type(error).__name__})") from error
+            if info["workers"] or not info.get("n_workers"):
+                break
+            # The client itself asks every other second how many there are, and may have written its answer over ours.
         now, found = time(), {}
         for name, worker in dict(info["workers"]).items():
             if now - worker.get("last_seen", now) < SILENT_S:

@@ -38,6 +38,8 @@ class Chunker:
 
     #: work per chunk at first, at most, and at the end of an input, ns
     first_ns, most_ns, tail_ns = TARGET_NS, MOST_NS, TAIL_NS
+    #: ... and at most for each worker, if that is more, ns
+    each_worker_ns = EACH_WORKER_NS
 
     __slots__ = ("_bytes", "_ceiling", "_items", "_ns", "_worked_ns", "fixed", "target_ns")
 
@@ -96,7 +98,9 @@ class Chunker:
         if not brief:
             # Work of all workers over their number: the time so far, without a clock.
             so_far = self._worked_ns // workers
-            self.target_ns = target = min(max(target, so_far // PARTS), max(self.most_ns, workers * EACH_WORKER_NS))
+            self.target_ns = target = min(
+                max(target, so_far // PARTS), max(self.most_ns, workers * self.each_worker_ns)
+            )
         if self.fixed is not None:
             return max(1, min(self.fixed, credit))
         mean_ns = self.mean_ns

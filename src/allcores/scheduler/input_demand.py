@@ -37,12 +37,14 @@ class InputDemand:
             # Nothing is known of how large its results are: one chunk for each worker will tell. A worker that starts
             # late takes one that waits behind another's. What waits for its next attempt is with no worker.
             held = sum(
-                chunk.map_state is map_state for worker in state.worker_states.values() for chunk in worker.chunks
+                chunk.map_state is map_state and not chunk.tail
+                for worker in state.worker_states.values()
+                for chunk in worker.chunks
             )
             return state.workers - held - len(map_state.pending)
         depth, depth_short = state.depth, state.depth_short
         free = len(state.idle) * depth
-        free += len(state.spare) if depth <= 2 else sum(depth - len(each.chunks) for each in state.spare)
+        free += len(state.spare) if depth <= 2 else sum(depth - len(each.chunks) + each.tails for each in state.spare)
         if is_short(map_state):
             free += (len(state.idle) + len(state.spare)) * (depth_short - depth) + len(state.deep)
         if not state.counters.items_done:

@@ -82,6 +82,7 @@ class Chunk:
         preempted: How often it was ended because memory ran out.
         timeout_ns: Per attempt and item, None for no deadline: its map's, or that of one call.
         surroundings: What its worker is to find around it (opaque here): its map's, or those of one call.
+        tail: All that is left of it runs already, on a node that has cores for more.
     """
 
     __slots__ = (
@@ -103,6 +104,7 @@ class Chunk:
         "sequence",
         "size_bytes",
         "surroundings",
+        "tail",
         "timeout_ns",
         "worker",
     )
@@ -142,6 +144,7 @@ class Chunk:
         self.cut = False
         #: how often the node that has it was asked to give back what it has not started
         self.asked = 0
+        self.tail = False
 
     @property
     def cancelled(self) -> bool:

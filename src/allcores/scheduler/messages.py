@@ -73,6 +73,7 @@ class Results:
         ended: The worker holds no more of this chunk.
         leaving: Nor will it start anything else.
         unloadable: The chunk would not unpickle as one; nothing of it was started.
+        tail: What is left of the chunk runs already, on a node that has cores for more.
     """
 
     worker: int
@@ -89,6 +90,7 @@ class Results:
     ended: bool = False
     leaving: bool = False
     unloadable: bool = False
+    tail: bool = False
 
 
 @open_record

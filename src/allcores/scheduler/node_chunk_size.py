@@ -19,6 +19,10 @@ class NodeChunker(Chunker):
     first_ns = 100_000_000
     most_ns = 1_000_000_000
     tail_ns = 20_000_000
+    #: A message costs this program, and the scheduler of Dask, two to three ms of a core each. With 20 ms they are busy
+    #: for half of the time or more, with however many nodes, reports of parts included; see docs/design/scale.md.
+    #: Smaller: they are the bound from some dozen nodes on. Larger: results come in larger bursts.
+    each_worker_ns = 20_000_000
 
     __slots__ = ("_cores",)
 

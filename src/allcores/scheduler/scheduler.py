@@ -287,6 +287,14 @@ class Scheduler:
             settlement.take_results(worker_state, chunk, event, now)
         if event.ended:
             worker_state.chunks.remove(chunk)
+            worker_state.tails -= chunk.tail
+        elif event.tail and not chunk.tail:
+            chunk.tail = True
+            worker_state.tails += 1
+            # Its reader may pull more, though nothing may have been settled.
+            state.dirty_maps.add(chunk.map_state)
+            self._workers.reopen(worker_state)
+            self.assign(now)
         if event.leaving:
             # From the last to the first, so that what is requeued stands in its old order.
             for held in reversed(worker_state.chunks):

@@ -259,7 +259,7 @@ class SchedulerState:
             worker_state = next(iter(self.spare))
             del self.spare[worker_state]
             if self.concurrent == 1:
-                held = len(worker_state.chunks) + 1
+                held = len(worker_state.chunks) - worker_state.tails + 1
                 if held < self.depth:
                     # To the end: the others come first.
                     self.spare[worker_state] = None
@@ -271,7 +271,7 @@ class SchedulerState:
         elif short and self.deep:
             worker_state = next(iter(self.deep))
             del self.deep[worker_state]
-            if len(worker_state.chunks) + 1 < self.depth_short:
+            if len(worker_state.chunks) - worker_state.tails + 1 < self.depth_short:
                 # To the end: the others come first.
                 self.deep[worker_state] = None
         else:
@@ -280,7 +280,7 @@ class SchedulerState:
 
     def list_open(self, worker_state: WorkerState) -> None:
         """List an open worker by what it holds."""
-        held = len(worker_state.chunks)
+        held = len(worker_state.chunks) - worker_state.tails
         if not held:
             self.idle[worker_state] = None
         elif self.concurrent > 1:

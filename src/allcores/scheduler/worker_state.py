@@ -93,6 +93,7 @@ class WorkerState:
         "seen_ns",
         "start_watched",
         "started_ns",
+        "tails",
         "termination",
         "worker",
     )
@@ -109,6 +110,8 @@ class WorkerState:
         self.lifecycle = Lifecycle.STARTING
         #: what it holds, in the order in which it will run them
         self.chunks: deque[Chunk] = deque()
+        #: how many of these are tails
+        self.tails = 0
         self.last_sequence = 0
         #: mark from which on it may start nothing; while one is set, nothing is sent
         self.limit = NO_LIMIT

@@ -145,3 +145,32 @@ def test_a_chunk_is_work_for_all_cores_of_a_node() -> None:
         chunker.observe(100, 100 * MILLI, 0)
     assert one.size(workers=2) == 100
     assert four.size(workers=2) == 400
+
+
+def test_chunks_of_many_nodes_have_more_work() -> None:
+    """So that messages a second do not grow with the nodes."""
+    for count, seconds in ((1, 1), (50, 1), (100, 2), (1_000, 20)):
+        chunker = NodeChunker(None, 4)
+        for _ in range(30):
+            chunker.observe(1_000, 1_000 * 1_000 * MILLI * count, 0)
+        chunker.size(workers=count)
+        assert chunker.target_ns == seconds * 1_000 * MILLI
+
+
+def test_a_chunk_whose_rest_runs_does_not_count_for_what_a_node_may_hold() -> None:
+    """Its slowest item must not keep the node's other cores waiting; told twice it counts once."""
+    harness = nodes(1)
+    map_state = harness.map_state()
+    for _ in range(6):
+        harness.add(map_state, 4)
+    assert [at for _, at, _, _ in harness.sent()] == [0, 4]
+    harness.results(1, 1, 0, 3, ended=False, tail=True)
+    harness.results(1, 1, 3, 0, ended=False, tail=True)
+    assert [at for _, at, _, _ in harness.sent()] == [8]
+    harness.results(1, 2, 0, 0, ended=False, tail=True)
+    assert [at for _, at, _, _ in harness.sent()] == [12]
+    harness.results(1, 1, 3, 1)
+    harness.results(1, 2, 0, 4)
+    assert harness.sent() == []
+    harness.results(1, 3, 0, 4)
+    assert [at for _, at, _, _ in harness.sent()] == [16]

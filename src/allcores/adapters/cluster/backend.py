@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost
 from allcores.adapters.cluster.decoding import results_of
 from allcores.adapters.cluster.link import Link
-from allcores.adapters.cluster.messages import Opening, Reply
+from allcores.adapters.cluster.messages import REPORT_EACH_S, REPORT_S, Opening, Reply
 from allcores.adapters.cluster.node import versions
 from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
@@ -104,7 +104,7 @@ class ClusterBackend(MindedBackend):
         self._links: dict[int, Link] = {}
         #: workers that were ordered, and have no node yet
         self._waiting: deque[int] = deque()
-        #: nodes that are gone: they are not used again under the same name
+        #: nodes that failed while the cluster had them: they are not used again under the same name
         self._lost: set[str] = set()
         self._gone: deque[int] = deque()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -318,7 +318,7 @@ class ClusterBackend(MindedBackend):
         self._nodes = nodes
         for link in list(self._links.values()):
             if link.node not in nodes and not link.is_gone:
-                self._node_lost(link, "the cluster does not have it any more")
+                self._node_lost(link, "the cluster does not have it any more", may_return=True)
 
     def _launch(self) -> None:
         """Give each worker that waits a node, as far as there are any."""
@@ -331,7 +331,8 @@ class ClusterBackend(MindedBackend):
                 return
             node = free.popleft()
             settings, blobs = self._packed_settings()
-            opening = Opening(settings, self._nodes[node], *versions(), blobs)
+            report_s = max(REPORT_S, REPORT_EACH_S * (len(self._links) + len(self._waiting) + 1))
+            opening = Opening(settings, self._nodes[node], *versions(), blobs, report_s)
             self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
 
     def _packed_settings(self) -> tuple[bytes, tuple[tuple[int, bytes], ...]]:
@@ -381,11 +382,12 @@ class ClusterBackend(MindedBackend):
             self._broken = True
             self._post([BackendBroken(BrokenPool(text))])
 
-    def _node_lost(self, link: Link, why: str) -> None:
-        """A node is gone: what it held goes to others."""
+    def _node_lost(self, link: Link, why: str, *, may_return: bool = False) -> None:
+        """A node is gone: what it held goes to others. If the cluster has it again later, it may be used again."""
         link.is_gone = True
         self._links.pop(link.worker, None)
-        self._lost.add(link.node)
+        if not may_return:
+            self._lost.add(link.node)
         self._nodes.pop(link.node, None)
         for back in [each for each, node in list(self._out.items()) if node == link.node]:
             self._out.pop(back, None)

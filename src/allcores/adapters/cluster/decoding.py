@@ -17,6 +17,7 @@ def results_of(worker: int, told: NodeResults, chunk: Chunk) -> Results:
     """Finished items of a chunk, with errors as the caller gets them."""
     event = Results(worker, told.sequence, told.start, told.length, told.total_ns, ended=told.ended)
     event.unloadable = told.unread
+    event.tail = told.tail
     event.durations = told.durations
     failures = [_failure(worker, chunk, *failure) for failure in told.failures]
     if told.values is not None:

@@ -7,6 +7,14 @@ from typing import NamedTuple
 #: A node keeps a request for so long, at most, if it has nothing to tell, seconds. Longer: it is found out later that
 #: one is gone. Shorter: idle messages.
 HOLD_S = 2.0
+#: ... or for twice as long as between two reports, but not for longer than this, seconds: it is to be well below
+#: `LEASE_S`.
+MOST_HOLD_S = 20.0
+#: Finished items of a chunk that goes on are told of this often, seconds: a slow item must not hold the others back.
+REPORT_S = 0.25
+#: ... or in this for each node of the pool, if that is more. Smaller: with many nodes their reports are all that the
+#: driver has time for.
+REPORT_EACH_S = 0.01
 #: Without a request for so long a node ends its pool: the program is gone, seconds.
 LEASE_S = 90.0
 
@@ -18,6 +26,7 @@ class Opening(NamedTuple):
         settings: Packed: a dictionary of options for `Pool`.
         cores: How many workers it has; 0: as many as the node has cores.
         blobs: Contents of what is shared and stands in the settings, by numbers.
+        report_s: Finished items of a chunk that goes on are told of this often, seconds.
     """
 
     settings: bytes
@@ -25,6 +34,7 @@ class Opening(NamedTuple):
     version: str
     python: str
     blobs: tuple[tuple[int, bytes], ...] = ()
+    report_s: float = REPORT_S
 
 
 class NodeChunk(NamedTuple):
@@ -89,6 +99,7 @@ class NodeResults(NamedTuple):
             raised it).
         ended: Nothing more comes of this chunk.
         unread: Its items could not be unpickled together.
+        tail: What is left of it runs already, and the node has cores for more.
     """
 
     sequence: int
@@ -101,6 +112,7 @@ class NodeResults(NamedTuple):
     durations: list[int] | None
     ended: bool
     unread: bool = False
+    tail: bool = False
 
 
 class Reply(NamedTuple):

@@ -12,8 +12,8 @@ import threading
 from time import monotonic
 from typing import Any
 
-from allcores.adapters.cluster.messages import HOLD_S, LEASE_S, NodeResults, Opening, Reply, Request
-from allcores.adapters.cluster.node_work import Work
+from allcores.adapters.cluster.messages import HOLD_S, LEASE_S, MOST_HOLD_S, NodeResults, Opening, Reply, Request
+from allcores.adapters.cluster.node_work import LOOK_S, Work
 from allcores.adapters.cluster.packing import unpack
 from allcores.errors import SetupError
 from allcores.limits import Limits
@@ -95,6 +95,7 @@ class Node:
         self._pool: Pool | None = None
         self._work: Work | None = None
         self._cores = 0
+        self._hold_s = min(MOST_HOLD_S, max(HOLD_S, 2 * opening.report_s))
         #: contents of what is shared, as the pool's workers have it
         self._blobs: dict[int, Any] = {}
         threading.Thread(target=self._open, args=(opening,), name="allcores-node", daemon=True).start()
@@ -119,13 +120,25 @@ class Node:
                 # The next one's turn; and whoever waits with an earlier request replies now.
                 self._serial = max(self._serial, request.serial)
                 self._changed.notify_all()
+        waits = request.hold and not request.ends
+        if waits:
+            self._wait(request.serial)
         with self._changed:
-            if request.hold and not request.ends:
-                self._changed.wait_for(lambda: self._tells(request.serial), HOLD_S)
-                if self._urgent and self._work is not None and self._work.holds:
-                    # A reply costs more than this: what ends meanwhile goes with it.
-                    self._changed.wait_for(lambda: not self._work or not self._work.holds, LINGER_S)
+            if waits and self._urgent and self._work is not None and self._work.holds:
+                # A reply costs more than this: what ends meanwhile goes with it.
+                self._changed.wait_for(lambda: not self._work or not self._work.holds, LINGER_S)
             return self._reply()
+
+    def _wait(self, serial: int) -> None:
+        """Until there is something to tell, or for as long as it may be; meanwhile chunks that go on are looked at."""
+        until = monotonic() + self._hold_s
+        while (left := until - monotonic()) > 0:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._tells(serial), min(left, LOOK_S)):
+                    return
+                work = self._work
+            if work is not None:
+                work.report()
 
     def _tells(self, serial: int) -> bool:
         if self._urgent or self._closed or self._serial > serial or self._failed is not None:
@@ -197,7 +210,7 @@ class Node:
                     self._cores = pool.workers
                     # Chunks that name these find them, too.
                     self._blobs.update((number, pool.share(each)) for number, each in opening.blobs)
-                    self._work = Work(pool, self._tell, self._view)
+                    self._work = Work(pool, self._tell, self._view, opening.report_s)
                     self._changed.notify_all()
             if closed:
                 pool.close()

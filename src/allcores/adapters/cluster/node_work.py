@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from allcores.pool.result_stream import Stream
 
-#: Finished items of a chunk that goes on are told of this often, seconds: a slow item must not hold the others back.
-REPORT_S = 0.25
+#: Chunks are looked at this often, seconds: if all that is left of them runs, or soon does, that is told, for then the
+#: node wants another. Longer: cores wait for it.
+LOOK_S = 0.05
 
 
 #: takes what is finished, on any thread
@@ -60,6 +61,14 @@ class _Run:
 
     def __init__(self, chunk: NodeChunk) -> None:
         self.chunk = chunk
+        self.lock = threading.Lock()
+        #: with the lock: what has ended and was not told, how many have, index of the first of which was not told
+        self.done: dict[int, Outcome[Any]] = {}
+        self.finished = 0
+        self.at = chunk.first
+        self.told_s = monotonic()
+        #: it was told that all that is left runs, or soon does; that it has ended
+        self.tail = self.ended = False
         self.stream: Stream[Outcome[Any]] | None = None
         self.future: Future[Any] | None = None
         #: nothing more is to start; what runs is to end
@@ -73,10 +82,12 @@ class Work:
         pool: The node's.
         tell: Takes results, on any thread.
         view: Contents of what is shared, by number.
+        report_s: See Opening.
     """
 
-    def __init__(self, pool: Pool, tell: Tell, view: Callable[[int], memoryview]) -> None:
+    def __init__(self, pool: Pool, tell: Tell, view: Callable[[int], memoryview], report_s: float) -> None:
         self._pool = pool
+        self._report_s = report_s
         self._tell = tell
         self._view = view
         #: how each is called, and bytes; then the function itself, or what its unpickling raised
@@ -193,37 +204,50 @@ class Work:
             stream.close()
         elif run.stopped:
             stream.stop()
-        done: dict[int, Outcome[Any]] = {}
-        at, told_s = chunk.first, monotonic()
         for outcome in stream:
-            done[outcome.index] = outcome
-            if outcome.index == at and monotonic() - told_s > REPORT_S:
-                at = self._report(run, done, at, ended=False)
-                told_s = monotonic()
+            with run.lock:
+                run.done[outcome.index] = outcome
+                run.finished += 1
         run.stream = None
         if run.cancelled:
             self._end(run, NodeResults(chunk.sequence, 0, 0, 0, None, [], [], None, True))
             return
-        end = chunk.first + chunk.length
-        for index in range(at, end):
-            if index not in done:
-                # The stream was stopped before it was pulled.
-                error = TaskCancelled("it was not started: the stream was stopped")
-                done[index] = Outcome(index, Kind.CANCELLED, error=error, attempts=0)
-        self._report(run, done, at, ended=True)
+        with run.lock:
+            for index in range(run.at, chunk.first + chunk.length):
+                if index not in run.done:
+                    # The stream was stopped before it was pulled.
+                    error = TaskCancelled("it was not started: the stream was stopped")
+                    run.done[index] = Outcome(index, Kind.CANCELLED, error=error, attempts=0)
+            run.ended = True
+            self._report(run)
 
-    def _report(self, run: _Run, done: dict[int, Outcome[Any]], at: int, *, ended: bool) -> int:
-        """Tell of finished items from `at` on, without a gap; returns the index after them."""
+    def report(self) -> None:
+        """Tell how chunks that go on are getting on, if there is something to tell."""
+        runs = [run for run in list(self._runs.values()) if not run.chunk.call]
+        left = sum(run.chunk.length - run.finished for run in runs)
+        # Of each core's next item but one nobody knows: all that is left runs, or soon does.
+        cores = self._pool.workers * max(1, *(run.chunk.batch for run in runs), 1)
+        tail = left <= 2 * cores
+        for run in runs:
+            with run.lock:
+                due = run.at in run.done and monotonic() - run.told_s > self._report_s
+                if not (run.ended or run.cancelled) and (due or (tail and not run.tail)):
+                    run.tail = run.tail or tail
+                    self._report(run)
+
+    def _report(self, run: _Run) -> None:
+        """Tell of finished items without a gap, with the run's lock held."""
         outcomes: list[Outcome[Any]] = []
-        while (outcome := done.pop(at, None)) is not None:
+        begin = run.at
+        while (outcome := run.done.pop(run.at, None)) is not None:
             outcomes.append(outcome)
-            at += 1
-        results = packed_results(run.chunk, at - len(outcomes) - run.chunk.first, outcomes, ended=ended)
-        if ended:
+            run.at += 1
+        results = packed_results(run.chunk, begin - run.chunk.first, outcomes, ended=run.ended)
+        if run.ended:
             self._end(run, results)
         else:
-            self._tell(results)
-        return at
+            run.told_s = monotonic()
+            self._tell(results._replace(tail=run.tail))
 
     def _end(self, run: _Run, results: NodeResults) -> None:
         self._runs.pop(run.chunk.sequence, None)
