@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 from tests.process.scripts import PATHS
 
-pytest.importorskip("dask_jobqueue")
+# Its import takes Ctrl-C for itself, so it is not imported here.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue")
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples" / "clusters"
 
