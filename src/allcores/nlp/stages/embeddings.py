@@ -11,6 +11,7 @@ weights of 8 bits the scale is taken from the whole batch, so a vector would dep
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from allcores.errors import UsageError
@@ -75,15 +76,21 @@ class Embedder:
         return vector / max(float(numpy.linalg.norm(vector)), 1e-12)
 
 
-def embed(embedder: Embedder, record: Record) -> dict[str, Any]:
-    """See the module."""
+def embed(embedder: Callable[[str], Any], record: Record) -> dict[str, Any]:
+    """See the module.
+
+    Args:
+        embedder: Gives the vector of a text, an array of NumPy.
+        record: A message.
+    """
     return {"embedding": [round(number, 7) for number in embedder(record["text_norm"]).tolist()]}
 
 
+GIVES = (Field("embedding", "list<float32>", "vector of the meaning, of length 1"),)
 EMBEDDING = Stage(
     "embedding",
     each=embed,
-    gives=(Field("embedding", "list<float32>", "vector of the meaning, of length 1"),),
+    gives=GIVES,
     load=Embedder,
     options={"model": None, "tokenizer": None, "max_tokens": 256, "threads": 1},
 )

@@ -129,7 +129,7 @@ def find_spans(text: str, kinds: tuple[str, ...]) -> list[Span]:
         if kind in kinds:
             patterns, holds = KINDS[kind]
             for pattern in patterns:
-                found += [span for span in _candidates(kind, pattern, holds, text) if not _overlaps(span, found)]
+                found += [span for span in _candidates(kind, pattern, holds, text) if not overlaps(span, found)]
     return sorted(found, key=lambda span: span.start)
 
 
@@ -161,5 +161,6 @@ def _iban_end(text: str, start: int, end: int) -> int:
     return end
 
 
-def _overlaps(span: Span, others: list[Span]) -> bool:
+def overlaps(span: Span, others: list[Span]) -> bool:
+    """Whether a span has a character that one of the others has, too."""
     return any(span.start < other.end and other.start < span.end for other in others)

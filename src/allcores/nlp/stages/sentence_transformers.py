@@ -15,8 +15,8 @@ from typing import Any
 
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import library, package_folder
-from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage
+from allcores.nlp.stages.embeddings import GIVES, embed
 
 NAME = "sentence-transformers"
 #: package with the model that is taken if none is named
@@ -70,15 +70,10 @@ class SentenceEncoder:
         return self.model.encode([text], show_progress_bar=False, normalize_embeddings=True)[0]
 
 
-def embed(encoder: SentenceEncoder, record: Record) -> dict[str, Any]:
-    """See the module."""
-    return {"embedding": [round(number, 7) for number in encoder(record["text_norm"]).tolist()]}
-
-
 SENTENCE_TRANSFORMERS = Stage(
     NAME,
     each=embed,
-    gives=(Field("embedding", "list<float32>", "vector of the meaning, of length 1"),),
+    gives=GIVES,
     load=SentenceEncoder,
     options={"model": None, "max_tokens": None, "threads": 1},
     per_worker=True,

@@ -19,7 +19,7 @@ from typing import Any
 from allcores.errors import UsageError
 from allcores.nlp.libraries import kept_out, library
 from allcores.nlp.records import Field, Record
-from allcores.nlp.stage import Stage
+from allcores.nlp.stage import Stage, listed
 
 #: languages whose rules need no other library; for others those of "xx" are taken
 LANGUAGES = frozenset(
@@ -72,7 +72,7 @@ class Splitter:
 
 def checked(languages: str | Sequence[str]) -> Sequence[str]:
     """Languages whose rules are to be made at once. Raises UsageError for one that there is not."""
-    names = languages.split(",") if isinstance(languages, str) else languages
+    names: Sequence[str] = listed(languages)
     for name in names:
         if name not in LANGUAGES:
             raise UsageError(f"tokens.languages: {name!r} is none whose rules spaCy has; give codes: en, fr.")
