@@ -23,10 +23,9 @@ except ModuleNotFoundError as error:
         f"allcores.adapters.celery needs {error.name}: pip install 'allcores[celery]'", name=error.name
     ) from error
 
-from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, refuse
+from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, queue_of, refuse
 from allcores.errors import AllcoresError, UsageError
 from allcores.jobs.lead_duty import BEAT_S
-from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place
 
 log = logging.getLogger("celery.worker")
@@ -79,9 +78,7 @@ def make_app(
             f"broker={broker!r} is no address of a Redis: write redis://host:6379/0 (allcores counts the messages that"
             " wait there, to send again those that are lost)"
         )
-    if queue is None:
-        with JobStore.open(store) as opened:
-            queue = f"allcores.{opened.identity}"
+    queue = queue_of(store) if queue is None else queue
     app = celery.Celery("allcores", broker=broker, set_as_current=False)
     transport = {
         "visibility_timeout": VISIBILITY_S,

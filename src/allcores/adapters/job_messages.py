@@ -22,6 +22,7 @@ from allcores.jobs.announcements import Announcements
 from allcores.jobs.lead_duty import BEAT_S, LeadDuty
 from allcores.jobs.model import AlreadySupervised, StoreError
 from allcores.jobs.shared_store import SharedStore
+from allcores.jobs.store import JobStore
 from allcores.jobs.supervisor import Supervisor
 from allcores.jobs.tasks import Place, Registry
 
@@ -240,6 +241,12 @@ class JobWorker:
             made = Publisher(store, tasks, self._make_messages(), self._window, self._again_s)
             self._publisher = made
             made.start()
+
+
+def queue_of(store: str | os.PathLike[str]) -> str:
+    """The name of a queue that belongs to this store alone. Raises: UsageError, StoreError."""
+    with JobStore.open(store) as opened:
+        return f"allcores.{opened.identity}"
 
 
 def _check_alone(store: SharedStore) -> None:

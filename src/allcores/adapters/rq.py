@@ -27,10 +27,9 @@ except ModuleNotFoundError as error:
         f"allcores.adapters.rq needs {error.name}: pip install 'allcores[rq]'", name=error.name
     ) from error
 
-from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, refuse
+from allcores.adapters.job_messages import AGAIN_S, WAIT_S, WINDOW, JobWorker, queue_of, refuse
 from allcores.errors import UsageError
 from allcores.jobs.lead_duty import BEAT_S
-from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place
 
 #: they come without types
@@ -85,10 +84,7 @@ def make_worker(
         UsageError: The store makes no sense, or there is no Redis.
         StoreError: The store cannot be opened.
     """
-    if queue is None:
-        with JobStore.open(store) as opened:
-            queue = f"allcores.{opened.identity}"
-    name = queue
+    name = queue_of(store) if queue is None else queue
     made = JobWorker(
         store,
         tasks,
