@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.process.scripts import PATHS
+from tests.process.scripts import PATHS, Ended
 from tests.process.waiting import PATIENCE_S, wait_until
 
 FINAL = {"succeeded", "failed", "timed_out", "cancelled", "quarantined"}
@@ -190,7 +190,7 @@ def serving(folder: Path, *options: str, tasks: str | None = None) -> Iterator[S
 
 
 def at_shell(folder: Path, *arguments: str, code: int = 0) -> str:
-    """What `allcores` with these arguments prints."""
+    """What `allcores` with these arguments prints, in a fresh interpreter."""
     done = subprocess.run(
         [sys.executable, "-m", "allcores", *arguments],
         cwd=folder,
@@ -200,9 +200,14 @@ def at_shell(folder: Path, *arguments: str, code: int = 0) -> str:
         text=True,
         timeout=PATIENCE_S,
     )
-    assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout if code == 0 else done.stdout + done.stderr
+    return printed(Ended(done.returncode, done.stdout, done.stderr), code)
+
+
+def printed(done: Ended, code: int = 0) -> str:
+    """What a command printed that ended as it should: of one that fails, its sentence as well."""
+    assert done.code == code, f"{done.code}: {done.out}{done.err}"
+    assert "Traceback" not in done.err, done.err
+    return done.out if code == 0 else done.out + done.err
 
 
 def check_file(store: Path) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 from tests.docs.pages import ROOT, blocks
-from tests.journeys.serving_jobs import TOKEN, Server, at_shell, check_file, descendants, environment, started
+from tests.journeys.serving_jobs import TOKEN, Server, check_file, descendants, environment, printed, started
 from tests.process.waiting import PATIENCE_S, wait_gone, wait_until
+from tests.process.warm import Interpreter
 
 pytest.importorskip("flask")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is for Linux")]
@@ -112,7 +113,7 @@ def only_web(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_web_processes_and_one_supervisor(name: str, tmp_path: Path) -> None:
+def test_web_processes_and_one_supervisor(name: str, tmp_path: Path, warm_jobs: Interpreter) -> None:
     command, pattern = SERVERS[name]
     if name.startswith("gunicorn"):
         pytest.importorskip("gunicorn")
@@ -121,7 +122,7 @@ def test_web_processes_and_one_supervisor(name: str, tmp_path: Path) -> None:
     with supervisor(tmp_path) as work, started(command, tmp_path, pattern, **settings(tmp_path)) as server:
         use(server)
         only_web(server)
-        said = at_shell(tmp_path, "work", "tasks.py", "--store", "jobs.sqlite", code=6)
+        said = printed(warm_jobs.run("work", "tasks.py", "--store", "jobs.sqlite", folder=tmp_path), 6)
         assert str(work.pid) in said
     check_file(tmp_path / "jobs.sqlite")
 

@@ -18,6 +18,7 @@ from tests.journeys.serving_jobs import (
     descendants,
     environment,
     kill_quietly,
+    printed,
     serving,
 )
 from tests.process.waiting import PATIENCE_S, wait_gone, wait_until
@@ -90,10 +91,7 @@ def test_the_terminal_twin(tmp_path: Path, warm_jobs: Interpreter) -> None:
     with serving(tmp_path) as server:
 
         def jobs(*arguments: str, code: int = 0) -> str:
-            done = warm_jobs.run("jobs", "--store", "jobs.sqlite", *arguments, folder=tmp_path)
-            assert done.code == code, f"{done.code}: {done.out}{done.err}"
-            assert "Traceback" not in done.err, done.err
-            return done.out if code == 0 else done.out + done.err
+            return printed(warm_jobs.run("jobs", "--store", "jobs.sqlite", *arguments, folder=tmp_path), code)
 
         # One in an interpreter of its own, as a user has it.
         made = at_shell(
@@ -175,10 +173,10 @@ def test_a_second_command_on_the_same_store_is_its_console_and_takes_over(tmp_pa
             assert other.supervisor() != first
 
 
-def test_work_alone_refuses_a_second_one(tmp_path: Path) -> None:
+def test_work_alone_refuses_a_second_one(tmp_path: Path, warm_jobs: Interpreter) -> None:
     with serving(tmp_path) as server:
         pid = server.supervisor()
-        said = at_shell(tmp_path, "work", "tasks.py", "--store", "jobs.sqlite", code=6)
+        said = printed(warm_jobs.run("work", "tasks.py", "--store", "jobs.sqlite", folder=tmp_path), 6)
         assert str(pid) in said
 
 
@@ -209,19 +207,21 @@ def test_ctrl_c_gives_running_jobs_their_time_and_twice_does_not(tmp_path: Path)
         (["--app", "tasks.py:add"], "has no allcores extension"),
     ],
 )
-def test_what_is_refused(options: list[str], sentence: str, tmp_path: Path) -> None:
+def test_what_is_refused(options: list[str], sentence: str, tmp_path: Path, warm_jobs: Interpreter) -> None:
     (tmp_path / "tasks.py").write_text("from allcores.jobs import task\n@task\ndef add(a: int) -> int: return a\n")
-    said = at_shell(tmp_path, "serve", "tasks.py", "--store", "jobs.sqlite", "--port", "0", *options, code=2)
+    words = "serve", "tasks.py", "--store", "jobs.sqlite", "--port", "0", *options
+    said = printed(warm_jobs.run(*words, folder=tmp_path), 2)
     assert sentence in said
 
 
-def test_a_port_that_is_taken(tmp_path: Path) -> None:
+def test_a_port_that_is_taken(tmp_path: Path, warm_jobs: Interpreter) -> None:
     (tmp_path / "tasks.py").write_text("from allcores.jobs import task\n@task\ndef add(a: int) -> int: return a\n")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        said = at_shell(tmp_path, "serve", "tasks.py", "--store", "jobs.sqlite", "--port", port, code=2)
+        words = "serve", "tasks.py", "--store", "jobs.sqlite", "--port", port
+        said = printed(warm_jobs.run(*words, folder=tmp_path), 2)
     assert f"port {port}" in said
 
 

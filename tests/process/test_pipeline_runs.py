@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,13 +19,12 @@ from typing import Any
 
 import pytest
 from tests.process import piped
-from tests.process.waiting import PATIENCE_S, wait_until
+from tests.process.waiting import wait_until
 from tests.process.warm import Interpreter
 
 import allcores
 from allcores.failpoints import RUN
 
-ROOT = Path(__file__).resolve().parents[2]
 ITEMS = 400
 
 
@@ -183,23 +181,17 @@ def test_killed_while_outputs_are_published(warm: Interpreter, folder: Path, wan
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chain", piped.CHAINS)
-def test_killed_from_outside_at_any_moment(folder: Path, wanted: Wanted, chain: str) -> None:
+def test_killed_from_outside_at_any_moment(warm: Interpreter, folder: Path, wanted: Wanted, chain: str) -> None:
     """Twice, with workers, wherever it is by then; nothing of it is left running."""
     chance = random.Random(f"{chain} from outside")
     told = {"chain": chain, "backend": "processes", "workers": 2, "pause": 0.002, "journal": {"commit_s": 0.002}}
     for _ in range(2):
         before = _log_bytes(folder)
         enough = before + chance.randrange(1, 2_000)
-        process = subprocess.Popen(
-            [sys.executable, "piped.py", json.dumps(told)],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = warm.begin(folder / "piped.py", json.dumps(told), folder=folder)
         wait_until(lambda: process.poll() is not None or _log_bytes(folder) >= enough)  # noqa: B023
         process.kill()
-        process.wait(PATIENCE_S)
+        process.wait()
         assert outputs(folder) in ({}, wanted[chain])
     finish(folder, chain, backend="threads", workers=3)
     assert outputs(folder) == wanted[chain]

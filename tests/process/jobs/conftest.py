@@ -6,8 +6,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,32 +14,20 @@ from typing import Any
 import pytest
 from tests.process.waiting import PATIENCE_S
 from tests.process.waiting import wait_until as until
+from tests.process.warm import Interpreter
 
 from allcores.jobs import Job, JobStore, Queue, Registry, Supervisor
 from allcores.jobs.wake import wake
 
 TASKS = str(Path(__file__).parent / "tasks_of_tests.py")
+#: what a supervisor in a process of its own is
+PROGRAM = Path(__file__).parent / "supervising.py"
 SOURCE = str(Path(__file__).parents[3] / "src")
 
-_PROGRAM = """
-import sys
-from allcores.jobs import JobStore, Supervisor
-store = JobStore.open(sys.argv[1])
-supervisor = Supervisor(store, sys.argv[2], workers=int(sys.argv[3]), grace=float(sys.argv[4]))
-supervisor.handle_signals()
-take = store.become_supervisor
 
-def taken():
-    # Not before the store has its supervisor: the test may be about to be one, too.
-    try:
-        return take()
-    finally:
-        print("ready", flush=True)
-
-store.become_supervisor = taken
-supervisor.run()
-store.close()
-"""
+def state(pid: int) -> str:
+    """The letter that /proc has for what a process does."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def lines(path: str | Path) -> list[str]:
@@ -78,42 +64,38 @@ class Running:
 
 
 class SupervisorProcess:
-    """A supervisor in a process of its own."""
+    """A supervisor in a process of its own: a fork of an interpreter that has the libraries already."""
 
-    def __init__(self, file: Path, workers: int = 2, grace: float = 5.0) -> None:
+    def __init__(self, interpreter: Interpreter, file: Path, workers: int = 2, grace: float = 5.0) -> None:
         self._file = file
-        environment = {**os.environ, "PYTHONPATH": SOURCE}
-        self.popen = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(file), TASKS, str(workers), str(grace)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.popen.stdout is not None
-        assert self.popen.stdout.readline() == "ready\n"
+        read, write = os.pipe()
+        self._said = os.fdopen(read)
+        words = str(file), TASKS, str(workers), str(grace)
+        self.program = interpreter.begin(PROGRAM, *words, folder=Path.cwd(), stdout=write, stderr=2)
+        os.close(write)
+        assert self._said.readline() == "ready\n"
 
     def kill(self) -> None:
         """kill -9."""
-        self.popen.kill()
+        self.program.kill()
         self.close()
 
     def stop(self) -> None:
         """SIGSTOP, never amid a transaction, which would lock all others out: the lock is ours until it has stopped."""
         with contextlib.closing(sqlite3.connect(self._file, isolation_level=None, timeout=PATIENCE_S)) as db:
             db.execute("BEGIN IMMEDIATE")
-            self.popen.send_signal(signal.SIGSTOP)
-            os.waitpid(self.popen.pid, os.WUNTRACED)
+            self.program.send_signal(signal.SIGSTOP)
+            until(lambda: state(self.program.pid) == "T", "its stop")
             db.execute("ROLLBACK")
 
     def terminate(self) -> None:
         """SIGTERM."""
-        self.popen.send_signal(signal.SIGTERM)
+        self.program.send_signal(signal.SIGTERM)
 
     def close(self) -> int:
         """Wait for its end."""
-        code = self.popen.wait(PATIENCE_S)
-        assert self.popen.stdout is not None
-        self.popen.stdout.close()
+        code = self.program.wait()
+        self._said.close()
         return code
 
 
@@ -131,19 +113,17 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 
 @pytest.fixture
-def supervise(tmp_path: Path) -> Iterator[Callable[..., SupervisorProcess]]:
+def supervise(tmp_path: Path, warm_jobs: Interpreter) -> Iterator[Callable[..., SupervisorProcess]]:
     """Starts supervisors of that queue; those that are left are ended."""
     made: list[SupervisorProcess] = []
 
     def start(**options: Any) -> SupervisorProcess:
-        made.append(SupervisorProcess(tmp_path / "jobs.sqlite", **options))
+        made.append(SupervisorProcess(warm_jobs, tmp_path / "jobs.sqlite", **options))
         return made[-1]
 
     yield start
     for each in made:
-        if each.popen.poll() is None:
-            each.popen.kill()
-        each.close()
+        each.kill()
 
 
 __all__ = ["PATIENCE_S", "Running", "SupervisorProcess", "lines", "until", "wake"]

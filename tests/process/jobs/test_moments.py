@@ -4,57 +4,32 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, Running, lines, until
+from tests.process.jobs.conftest import PATIENCE_S, PROGRAM, TASKS, Running, lines, until
+from tests.process.warm import Interpreter
 
 from allcores import Limits
 from allcores.jobs import Job, Queue, State, health
 from allcores.jobs.model import Claim
 from allcores.jobs.pool_side import PoolSide, is_alive
 
-#: a supervisor that is killed at a failpoint, once the store's file says so
-_DYING = """
-import contextlib, os, signal, sqlite3, sys
-from allcores import failpoints
-from allcores.jobs import JobStore, Supervisor
 
-file, tasks, point = sys.argv[1:]
-store = JobStore.open(file)
-supervisor = Supervisor(store, tasks, workers=1)
-
-def reached(at):
-    if at != point or not any((store.folder / "results").glob("*/result.json")):
-        return
-    with contextlib.closing(sqlite3.connect(file)) as db:
-        done = db.execute("SELECT count(*) FROM allcores_jobs WHERE state = 'succeeded'").fetchone()[0]
-    if done or at == "jobs.commit.before":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-failpoints.install(reached)
-supervisor.run()
-"""
-
-
-def killed_at(point: str, queue: Queue, tmp_path: Path) -> str:
+def killed_at(point: str, queue: Queue, tmp_path: Path, interpreter: Interpreter) -> str:
     """A job that leaves a file, whose supervisor dies there; its id."""
     job = queue.submit("large_and_noted", {"path": str(tmp_path / "ran"), "size": 300_000})
-    done = subprocess.run(
-        [sys.executable, "-c", _DYING, queue.store.name, TASKS, point],
-        env={**os.environ, "PYTHONPATH": SOURCE},
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == -signal.SIGKILL
+    words = queue.store.name, TASKS, "1", "5", point
+    assert interpreter.begin(PROGRAM, *words, folder=tmp_path).wait() == -signal.SIGKILL
     return job.id
 
 
-def test_killed_between_the_file_and_the_commit(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+def test_killed_between_the_file_and_the_commit(
+    queue: Queue, supervise: Any, tmp_path: Path, warm_jobs: Interpreter
+) -> None:
     """The job runs again; it has one end and one file, which is whole."""
-    job_id = killed_at("jobs.commit.before", queue, tmp_path)
+    job_id = killed_at("jobs.commit.before", queue, tmp_path, warm_jobs)
     left = queue.store.folder / "results" / job_id / "result.json"
     assert left.exists() and (found := queue.get(job_id)) is not None and found.state == State.RUNNING
     supervise()
@@ -65,9 +40,11 @@ def test_killed_between_the_file_and_the_commit(queue: Queue, supervise: Any, tm
     assert queue.store.stats().finished == {State.SUCCEEDED: 1}
 
 
-def test_killed_between_the_commit_and_everything_else(queue: Queue, supervise: Any, tmp_path: Path) -> None:
+def test_killed_between_the_commit_and_everything_else(
+    queue: Queue, supervise: Any, tmp_path: Path, warm_jobs: Interpreter
+) -> None:
     """The job has succeeded, whoever asks, and never runs again."""
-    job_id = killed_at("jobs.commit.after", queue, tmp_path)
+    job_id = killed_at("jobs.commit.after", queue, tmp_path, warm_jobs)
     assert (found := queue.get(job_id)) is not None and found.state == State.SUCCEEDED
     supervise()
     assert queue.wait(queue.submit("add", {"a": 1}).id, PATIENCE_S).result == 2

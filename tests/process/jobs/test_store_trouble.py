@@ -43,12 +43,12 @@ def test_what_ends_while_the_disk_is_full_is_written_when_there_is_room(
     supervisor = supervise()
     held = queue.submit("hold", {"path": str(tmp_path / "t")})
     until(lambda: lines(tmp_path / "t.pids"), "the job")
-    limit_files(supervisor.popen.pid, 4_096)
+    limit_files(supervisor.program.pid, 4_096)
     with pytest.raises(StoreFull, match="no room"):
         queue.submit("add", {"a": 1})
     (tmp_path / "t").touch()
     assert queue.get(held.id) is not None and queue.store.counts().by_state[State.RUNNING] == 1, "reading works"
-    limit_files(supervisor.popen.pid, -1)
+    limit_files(supervisor.program.pid, -1)
     assert queue.result(held.id, PATIENCE_S) == "held"
     assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
 

@@ -40,7 +40,7 @@ def test_a_supervisor_is_alone(queue: Queue, supervise: Any, tmp_path: Path) -> 
     with JobStore.open(tmp_path / "jobs.sqlite") as store:
         with pytest.raises(AlreadySupervised) as caught:
             Supervisor(store, TASKS).run()
-    assert caught.value.pid == supervisor.popen.pid
+    assert caught.value.pid == supervisor.program.pid
 
 
 def test_a_stopped_supervisor_goes_on(queue: Queue, supervise: Any, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_stopped_supervisor_goes_on(queue: Queue, supervise: Any, tmp_path: Pa
         with pytest.raises(AlreadySupervised):
             Supervisor(store, TASKS).run()
     until(lambda: (told := health.read(queue.store.folder)) is not None and not told.is_current, "a report that is old")
-    supervisor.popen.send_signal(signal.SIGCONT)
+    supervisor.program.send_signal(signal.SIGCONT)
     assert queue.wait(job.id, PATIENCE_S).result == "held"
     assert queue.wait(waiting.id, PATIENCE_S).result == 2
     assert len(lines(tmp_path / "t.pids")) == 1
