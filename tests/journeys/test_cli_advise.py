@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.process.scripts import Ended
+from tests.process.warm import Interpreter
 
 from allcores.advisor import advice as advice_file
 from allcores.advisor import probing
@@ -31,18 +35,22 @@ def two(one, other):
 """
 
 
-def advise(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (folder / "work.py").write_text(WORK)
-    (folder / "numbers.txt").write_text("".join(f"{number}\n" for number in range(2_000)))
-    command = [sys.executable, "-m", "allcores", "advise", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+Advise = Callable[..., Ended]
 
 
-def test_one_object_and_nothing_else_is_printed(tmp_path: Path) -> None:
-    done = advise(tmp_path, "work.py:square", "numbers.txt", "--json", "--budget", "8")
-    found = json.loads(done.stdout)
-    assert found["verdict"] == "serial", done.stderr
-    assert done.returncode == 3
+@pytest.fixture
+def advise(warm: Interpreter, tmp_path: Path) -> Advise:
+    """The command, on a file of functions and one of numbers."""
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "numbers.txt").write_text("".join(f"{number}\n" for number in range(2_000)))
+    return partial(warm.run, "advise", folder=tmp_path)
+
+
+def test_one_object_and_nothing_else_is_printed(advise: Advise, tmp_path: Path) -> None:
+    done = advise("work.py:square", "numbers.txt", "--json", "--budget", "8")
+    found = json.loads(done.out)
+    assert found["verdict"] == "serial", done.err
+    assert done.code == 3
     assert found["recommendation"]["pattern"] == "serial"
     assert found["items"] == 2_000
     assert found["calls"] > 0
@@ -50,23 +58,23 @@ def test_one_object_and_nothing_else_is_printed(tmp_path: Path) -> None:
     jsonschema.validate(found, json.loads(Path(advice_file.__file__).with_name("advice.schema.json").read_text()))
 
 
-def test_the_code_that_is_printed_runs(tmp_path: Path) -> None:
-    found = json.loads(advise(tmp_path, "work.py:square", "numbers.txt", "--json", "--budget", "8").stdout)
+def test_the_code_that_is_printed_runs(advise: Advise, tmp_path: Path) -> None:
+    found = json.loads(advise("work.py:square", "numbers.txt", "--json", "--budget", "8").out)
     program = tmp_path / "program.py"
     program.write_text(found["code"] + "assert results == [number**2 for number in range(2_000)]\n")
     subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 
 
-def test_its_text_is_for_people(tmp_path: Path) -> None:
-    done = advise(tmp_path, "work.py:square", "numbers.txt", "--budget", "8", "--no-repeat")
-    assert done.returncode == 3, done.stderr
-    assert done.stdout.startswith("work.py:square: Don't: stay with the loop.")
-    assert "from work import square" in done.stdout
+def test_its_text_is_for_people(advise: Advise, tmp_path: Path) -> None:
+    done = advise("work.py:square", "numbers.txt", "--budget", "8", "--no-repeat")
+    assert done.code == 3, done.err
+    assert done.out.startswith("work.py:square: Don't: stay with the loop.")
+    assert "from work import square" in done.out
 
 
-def test_its_page_is_written_beside_the_text(tmp_path: Path) -> None:
-    done = advise(tmp_path, "work.py:square", "numbers.txt", "--budget", "8", "--html", "advice.html")
-    assert done.returncode == 3, done.stderr
+def test_its_page_is_written_beside_the_text(advise: Advise, tmp_path: Path) -> None:
+    done = advise("work.py:square", "numbers.txt", "--budget", "8", "--html", "advice.html")
+    assert done.code == 3, done.err
     assert "work.py:square" in (tmp_path / "advice.html").read_text()
 
 
@@ -83,12 +91,12 @@ def test_its_page_is_written_beside_the_text(tmp_path: Path) -> None:
         (["work.py:square", "numbers.txt", "--files", "*.txt"], "cannot be combined"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
+def test_what_is_wrong_is_said_in_a_sentence(advise: Advise, tmp_path: Path, arguments: list[str], words: str) -> None:
     (tmp_path / "empty.txt").touch()
-    done = advise(tmp_path, *arguments)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    done = advise(*arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("error", [BrokenPool, SetupError])

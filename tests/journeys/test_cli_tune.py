@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.process.scripts import Ended
 from tests.process.waiting import PATIENCE_S, wait_until
+from tests.process.warm import Interpreter
 
 from allcores.advisor.tuning import tuning as tuning_file
 
@@ -37,33 +41,31 @@ def two(one, other):
 CODES = {"parallel": 0, "serial": 3, "unreliable": 4}
 
 
-def command(folder: Path, *arguments: str) -> list[str]:
-    if not (folder / "work.py").exists():
-        (folder / "work.py").write_text(WORK)
-    (folder / "numbers.txt").write_text("".join(f"{number}\n" for number in range(1_000)))
-    return [sys.executable, "-m", "allcores", *arguments]
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "work.py").write_text(WORK)
+    (tmp_path / "numbers.txt").write_text("".join(f"{number}\n" for number in range(1_000)))
+    return tmp_path
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "ALLCORES_HOME": str(folder / "home")}
+    return {"ALLCORES_HOME": str(folder / "home")}
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments),
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+@pytest.fixture
+def run(warm: Interpreter, folder: Path) -> Run:
+    return functools.partial(warm.run, folder=folder, environ=environment(folder))
 
 
 def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """In an interpreter of its own, as a user has it."""
     return subprocess.Popen(
-        command(folder, *arguments),
+        [sys.executable, "-m", "allcores", *arguments],
         cwd=folder,
-        env=environment(folder),
+        env={**os.environ, **environment(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -71,10 +73,10 @@ def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("function", ["square", "loop"])
-def test_one_object_and_nothing_else_is_printed(tmp_path: Path, function: str) -> None:
-    done = run(tmp_path, "tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "4")
-    found = json.loads(done.stdout)
-    assert done.returncode == CODES[found["verdict"]], done.stderr
+def test_one_object_and_nothing_else_is_printed(run: Run, folder: Path, function: str) -> None:
+    done = run("tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "3")
+    found = json.loads(done.out)
+    assert done.code == CODES[found["verdict"]], done.err
     assert found["items"] == 1_000
     assert found["function"] == f"work.py:{function}"
     assert (found["kept"] is None) == (found["verdict"] == "unreliable")
@@ -85,52 +87,52 @@ def test_one_object_and_nothing_else_is_printed(tmp_path: Path, function: str) -
     jsonschema.Draft202012Validator(schema).validate(found)
 
 
-def test_its_text_is_for_people(tmp_path: Path) -> None:
-    done = run(tmp_path, "tune", "work.py:loop", "numbers.txt", "--budget", "4")
-    assert done.stdout.startswith("work.py:loop: "), done.stderr
-    assert "from work import loop" in done.stdout
-    assert "printed" not in done.stdout
+def test_its_text_is_for_people(run: Run, folder: Path) -> None:
+    done = run("tune", "work.py:loop", "numbers.txt", "--budget", "2")
+    assert done.out.startswith("work.py:loop: "), done.err
+    assert "from work import loop" in done.out
+    assert "printed" not in done.out
 
 
-def test_a_run_uses_what_was_found_and_refuses_it_after_an_edit(tmp_path: Path) -> None:
-    refused = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "-q")
-    assert refused.returncode == 2
-    assert "was not tuned on this machine" in refused.stderr
-    assert "allcores tune work.py:square INPUT" in refused.stderr
-    assert run(tmp_path, "tune", "work.py:square", "numbers.txt", "--budget", "20").returncode == 3
-    done = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "-q")
-    assert (done.returncode, done.stdout.split()[:4]) == (0, ["0", "1", "4", "9"]), done.stderr
-    both = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "--workers", "2")
-    assert both.returncode == 2
-    assert "leave --workers 2 out, or --tuned" in both.stderr
-    (tmp_path / "work.py").write_text(WORK.replace("** 2", "* 2"))
-    edited = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "-q")
-    assert edited.returncode == 2
-    assert "does not hold any more: the function's code" in edited.stderr
-    assert "Traceback" not in edited.stderr
-    assert not edited.stdout
+def test_a_run_uses_what_was_found_and_refuses_it_after_an_edit(run: Run, folder: Path) -> None:
+    refused = run("run", "work.py:square", "numbers.txt", "--tuned", "-q")
+    assert refused.code == 2
+    assert "was not tuned on this machine" in refused.err
+    assert "allcores tune work.py:square INPUT" in refused.err
+    assert run("tune", "work.py:square", "numbers.txt", "--budget", "20").code == 3
+    done = run("run", "work.py:square", "numbers.txt", "--tuned", "-q")
+    assert (done.code, done.out.split()[:4]) == (0, ["0", "1", "4", "9"]), done.err
+    both = run("run", "work.py:square", "numbers.txt", "--tuned", "--workers", "2")
+    assert both.code == 2
+    assert "leave --workers 2 out, or --tuned" in both.err
+    (folder / "work.py").write_text(WORK.replace("** 2", "* 2"))
+    edited = run("run", "work.py:square", "numbers.txt", "--tuned", "-q")
+    assert edited.code == 2
+    assert "does not hold any more: the function's code" in edited.err
+    assert "Traceback" not in edited.err
+    assert not edited.out
 
 
-def test_a_run_that_is_resumed_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
-    assert run(tmp_path, "tune", "work.py:square", "numbers.txt", "--budget", "20").returncode == 3
-    done = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "-q", "-o", "out.jsonl")
-    assert done.returncode == 0, done.stderr
-    kept = next((tmp_path / "home" / "tuned").glob("*.json"))
+def test_a_run_that_is_resumed_goes_on_with_what_it_began_with(run: Run, folder: Path) -> None:
+    assert run("tune", "work.py:square", "numbers.txt", "--budget", "20").code == 3
+    done = run("run", "work.py:square", "numbers.txt", "--tuned", "-q", "-o", "out.jsonl")
+    assert done.code == 0, done.err
+    kept = next((folder / "home" / "tuned").glob("*.json"))
     kept.write_text("nothing of that kind")
-    again = run(tmp_path, "runs", "resume", "latest", "--quiet")
-    assert again.returncode == 0, again.stderr
-    damaged = run(tmp_path, "run", "work.py:square", "numbers.txt", "--tuned", "-q")
-    assert damaged.returncode == 2
-    assert "is damaged" in damaged.stderr
+    again = run("runs", "resume", "latest", "--quiet")
+    assert again.code == 0, again.err
+    damaged = run("run", "work.py:square", "numbers.txt", "--tuned", "-q")
+    assert damaged.code == 2
+    assert "is damaged" in damaged.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_what_was_ended_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_what_was_ended_goes_on(run: Run, folder: Path, number: signal.Signals) -> None:
     # so many seconds that the busiest machine gets to its runs
-    process = begin(tmp_path, "tune", "work.py:loop", "numbers.txt", "--budget", "40")
+    process = begin(folder, "tune", "work.py:loop", "numbers.txt", "--budget", "40")
 
     def has_runs() -> bool:
-        found = list((tmp_path / "home").rglob("*.journal"))
+        found = list((folder / "home").rglob("*.journal"))
         return bool(found) and found[0].read_bytes().count(b'"run"') >= 3
 
     wait_until(lambda: has_runs() or process.poll() is not None)
@@ -140,10 +142,10 @@ def test_what_was_ended_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "what was measured is kept: the same command goes on" in err
-    done = run(tmp_path, "tune", "work.py:loop", "numbers.txt", "--budget", "6", "--json")
-    found = json.loads(done.stdout)
+    done = run("tune", "work.py:loop", "numbers.txt", "--budget", "6", "--json")
+    found = json.loads(done.out)
     assert found["resumed"] >= 3
-    assert "going on with a search that was begun" in done.stderr
+    assert "going on with a search that was begun" in done.err
 
 
 @pytest.mark.parametrize(
@@ -157,19 +159,19 @@ def test_what_was_ended_goes_on(tmp_path: Path, number: signal.Signals) -> None:
         (["work.py:square", "numbers.txt", "--budget", "0.1"], "budget"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, arguments: list[str], words: str) -> None:
-    (tmp_path / "empty.txt").touch()
-    done = run(tmp_path, "tune", *arguments)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_is_wrong_is_said_in_a_sentence(run: Run, folder: Path, arguments: list[str], words: str) -> None:
+    (folder / "empty.txt").touch()
+    done = run("tune", *arguments)
+    assert done.code == 2
+    assert words in done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
-    folder = tmp_path / "home" / "tuned"
-    folder.mkdir(parents=True)
-    folder.chmod(0o777)
-    done = run(tmp_path, "tune", "work.py:square", "numbers.txt", "--budget", "3")
-    assert done.returncode == 2
-    assert "cannot be trusted: others may write to it" in done.stderr
-    assert list(folder.iterdir()) == []
+def test_a_folder_that_others_may_write_to_is_not_used(run: Run, folder: Path) -> None:
+    tuned = folder / "home" / "tuned"
+    tuned.mkdir(parents=True)
+    tuned.chmod(0o777)
+    done = run("tune", "work.py:square", "numbers.txt", "--budget", "3")
+    assert done.code == 2
+    assert "cannot be trusted: others may write to it" in done.err
+    assert list(tuned.iterdir()) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,8 +44,21 @@ def check_against_schema(tuning: allcores.Tuning) -> None:
     jsonschema.Draft202012Validator(schema).validate(found)
 
 
-def test_a_loop_in_python_gets_processes_and_that_is_kept() -> None:
-    tuning = allcores.tune(advised.loop, range(2_000), budget=BUDGET_S)
+@pytest.fixture(scope="module")
+def of_a_loop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, allcores.Tuning]:
+    """A search for a loop in Python, and where what it found is kept."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALLCORES_HOME", str(folder))
+        tuning = allcores.tune(advised.loop, range(1_000), budget=4)
+    return folder, tuning
+
+
+def test_a_loop_in_python_gets_processes_and_that_is_kept(
+    of_a_loop: tuple[Path, allcores.Tuning], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, tuning = of_a_loop
+    monkeypatch.setenv("ALLCORES_HOME", str(folder))
     check_against_schema(tuning)
     assert tuning.verdict != "serial"
     assert {each.setting.backend for each in tuning.tried} <= {"serial", "processes"}
@@ -89,8 +103,8 @@ def test_who_waits_gets_more_workers_than_cores() -> None:
         assert tuning.workers > allcores.core_budget().workers
 
 
-def test_depths_are_tried_with_the_best() -> None:
-    tuning = allcores.tune(advised.loop, range(1_000), budget=4)
+def test_depths_are_tried_with_the_best(of_a_loop: tuple[Path, allcores.Tuning]) -> None:
+    _, tuning = of_a_loop
     if any(each.measured is not None for each in tuning.tried):
         assert {each.setting.depth for each in tuning.tried} == {None, 1, 8}
 
@@ -202,12 +216,28 @@ def spent_in(journal: str) -> float:
     return float(sum(line.get("spent", 0.0) for line in lines))
 
 
-def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice() -> None:
-    journal = Place(advised.loop).journal
-    kill_after(begin(), journal, 3)
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a search was killed once it had measured something: each test goes on with a copy of that."""
+    folder = tmp_path_factory.mktemp("killed") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALLCORES_HOME", str(folder))
+        kill_after(begin(), Place(advised.loop).journal, 4)
+    return folder
+
+
+@pytest.fixture
+def killed(killed_once: Path, home: Path) -> str:
+    """The journal of that search, as this test has it."""
+    shutil.copytree(killed_once, home)
+    return Place(advised.loop).journal
+
+
+def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice(killed: str) -> None:
+    journal = killed
     first = Path(journal).read_bytes()
     done = runs_in(journal)
-    assert len(done) >= 3
+    assert len(done) >= 4
     kill_after(begin(), journal, len(done) + 2)
     second = Path(journal).read_bytes()
     _, whole = lines_of(first)
@@ -224,11 +254,9 @@ def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice() -> None:
     assert (found["kept"] is None) == (found["verdict"] == "unreliable")
 
 
-def test_the_seconds_and_calls_before_a_kill_count() -> None:
-    journal = Place(advised.loop).journal
-    kill_after(begin(), journal, 4)
-    lines, _ = lines_of(Path(journal).read_bytes())
-    spent = spent_in(journal)
+def test_the_seconds_and_calls_before_a_kill_count(killed: str) -> None:
+    lines, _ = lines_of(Path(killed).read_bytes())
+    spent = spent_in(killed)
     assert spent > 0
     tuning = allcores.tune(advised.loop, range(ITEMS), budget=spent + REST_S)
     assert tuning.seconds > spent
@@ -236,22 +264,19 @@ def test_the_seconds_and_calls_before_a_kill_count() -> None:
     assert tuning.calls >= sum(line.get("calls", 0) for line in lines) > 0
 
 
-def test_another_input_is_another_search() -> None:
-    journal = Place(advised.loop).journal
-    kill_after(begin(), journal, 2)
+def test_another_input_is_another_search(killed: str) -> None:
+    assert runs_in(killed)
     tuning = allcores.tune(advised.loop, range(ITEMS - 1), budget=REST_S)
     assert tuning.resumed == 0
     assert tuning.items == ITEMS - 1
 
 
-def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there() -> None:
-    journal = Place(advised.loop).journal
-    kill_after(begin(), journal, 4)
-    data = bytearray(Path(journal).read_bytes())
+def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there(killed: str) -> None:
+    data = bytearray(Path(killed).read_bytes())
     data[len(data) * 3 // 4] ^= 0xFF
-    Path(journal).write_bytes(data)
-    left = len(runs_in(journal))
-    tuning = allcores.tune(advised.loop, range(ITEMS), budget=spent_in(journal) + REST_S)
+    Path(killed).write_bytes(data)
+    left = len(runs_in(killed))
+    tuning = allcores.tune(advised.loop, range(ITEMS), budget=spent_in(killed) + REST_S)
     assert tuning.resumed == left
 
 
