@@ -14,6 +14,13 @@ from tests.process.waiting import PATIENCE_S
 import allcores
 
 HERE = Path(__file__).parent
+#: Dask looks at its stacks a hundred times a second, and at itself fifty times, also at rest
+RARELY = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+}
 
 
 class DaskNodes:
@@ -35,7 +42,7 @@ class DaskNodes:
             text=True,
             # Nodes import what tests do.
             cwd=root,
-            env={**os.environ, "PYTHONPATH": f"{root}:{Path(allcores.__file__).parents[1]}"},
+            env={**os.environ, **RARELY, "PYTHONPATH": f"{root}:{Path(allcores.__file__).parents[1]}"},
         )
         assert self._program.stdout is not None
         told = json.loads(self._program.stdout.readline())

@@ -13,12 +13,13 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from tests.installed import needed
 from tests.process.clusters import DaskNodes
 from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at, wait_gone, wait_until
 
 from allcores import BrokenPool, Journal, Kind, NotSupported, Pipeline, Pool
 
-pytest.importorskip("distributed")
+needed("distributed")
 pytestmark = pytest.mark.cluster_client
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Clusters:
-    """One cluster of two nodes for all tests, started when the first test asks for it."""
+    """One cluster of two nodes for all tests of this folder, started when the first test asks for it.
+
+    It is ended when this process comes to tests of another folder: it keeps a core busy now and then, also at rest.
+    """
 
     def __init__(self) -> None:
         self._open = ExitStack()
@@ -73,14 +76,26 @@ class Clusters:
         return {"backend": place, "address": self._addresses[place]}
 
     def close(self) -> None:
-        """End them."""
+        """End them; the next test that asks for one has it started again."""
+        self._addresses.clear()
         self._open.close()
+
+
+_clusters = Clusters()
 
 
 @pytest.fixture(scope="session")
 def clusters() -> Iterator[Clusters]:
-    with contextlib.closing(Clusters()) as clusters:
-        yield clusters
+    with contextlib.closing(_clusters):
+        yield _clusters
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """Ends the clusters after the last test here, and after the pools of its module."""
+    yield
+    if nextitem is None or nextitem.path.parent != HERE:
+        _clusters.close()
 
 
 @pytest.fixture(scope="module", params=PLACES)
