@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.installed import needed
 from tests.process.warm import Interpreter
 
-pytest.importorskip("spacy")
+needed("spacy")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 WORK = """

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.installed import needed
 from tests.nlp.misbehaving import CRASH, POISON, id_and_tokens, is_first
 
 from allcores import nlp
 from allcores.errors import SetupError, UsageError
 
-pytest.importorskip("spacy")
+needed("spacy")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 QUICK = ["unicode", "lang", "pii", "tokens", "duplicates", "conversation"]

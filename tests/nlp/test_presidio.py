@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
-pytest.importorskip("presidio_analyzer")
+from tests.installed import needed
 
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.catalogue import STAGES, chosen
@@ -17,6 +16,8 @@ from allcores.nlp.stages.annotation import DEFAULT_MODEL
 from allcores.nlp.stages.pii import restore, scrub
 from allcores.nlp.stages.pii_patterns import KINDS
 from allcores.nlp.stages.presidio import PresidioScrubber, load_presidio
+
+needed("presidio_analyzer")
 
 ALL = tuple(KINDS)
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.installed import needed
 
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp import Field, Stage, libraries, redact
@@ -18,7 +19,7 @@ from allcores.nlp.stages.annotation import cut
 from allcores.nlp.stages.tokens import Splitter
 from allcores.transport import process_role
 
-pytest.importorskip("spacy")
+needed("spacy")
 
 
 def rows(texts: Sequence[str | None], names: Sequence[str | Stage], **options: dict[str, Any]) -> list[dict[str, Any]]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.installed import needed
 from tests.process.scripts import PATHS
 from tests.process.waiting import PATIENCE_S
 
 from allcores import nlp
 from allcores.nlp.catalogue import INSTEAD, STAGES
 
-pytest.importorskip("spacy")  # not onnxruntime: workers import this file, and it would start its thread
+needed("spacy")
 
 MESSAGES: list[dict[str, Any]] = [
     {"id": str(number), "text": f"Hello Bob, message {number} is for you in Paris. I love it, thanks!"}

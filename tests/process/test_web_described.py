@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.installed import needed
 from tests.process.console import bearer, console, ended, store_of
 
-schemathesis = pytest.importorskip("schemathesis")
+needed("schemathesis")
 
 
 @pytest.mark.slow
 def test_answers_to_what_is_made_up(tmp_path: Path) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks
 
