@@ -210,7 +210,6 @@ WIRING: list[tuple[Callable[[str], Any], str]] = [
     ),
     (lambda tmp: Pipeline().tee(end(tmp), f), r"side 2 is <function f.*>; a side is a Pipeline"),  # type: ignore[arg-type]
     (lambda tmp: end(tmp).imap([1]), r"the pipeline ends with write\(.*\): use run\(\)"),
-    (lambda tmp: Pipeline().tee(end(tmp)).imap([1]), r"has sides \(tee\), which are written by run\(\)"),
     (lambda tmp: Pipeline().map(f, on_error="record").imap([1]), r"stage 1 \(f\) keeps failures for run\(\) and outco"),
     (lambda tmp: Pipeline().map(3), r"map\(3\): that cannot be called"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, name=""), r"name of a step is a text"),

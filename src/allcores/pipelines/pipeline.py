@@ -11,9 +11,8 @@ from allcores.errors import NotSupported, UsageError
 from allcores.formatting import kind_text
 from allcores.limits import Limits, Retry, check_workers
 from allcores.pipelines import operators
-from allcores.pipelines.execution import Execution
 from allcores.pipelines.plan import Plan, plan
-from allcores.pipelines.record_stream import RecordStream, as_outcomes
+from allcores.pipelines.record_stream import RecordStream, streamed
 from allcores.pipelines.steps import (
     ON_CLUSTERS,
     InlineStep,
@@ -251,7 +250,12 @@ class Pipeline:
 
     @hiding
     def tee(self, *sides: Pipeline) -> Pipeline:
-        """Every record goes on, and also into each side: a pipeline of its own, which ends with `write`."""
+        """Every record goes on, and also into each side: a pipeline of its own, which ends with `write`.
+
+        Outputs of sides appear whole, when all records have come: at the end of `run`, or when what `imap` or
+        `outcomes` gives was read to its end. Until then their rows wait on the disk; where a stream is left early, or
+        raises, there are no such outputs.
+        """
         if not sides:
             raise UsageError("tee() needs a side: a Pipeline that ends with write(...).")
         for number, side in enumerate(sides, 1):
@@ -376,7 +380,9 @@ class Pipeline:
             An iterator, and a context manager, which closes it.
 
         Raises:
-            UsageError: The pipeline ends with `write`, or keeps failures as records: use `run` or `outcomes`.
+            UsageError: The pipeline ends with `write`, or keeps failures as records: use `run` or `outcomes`. Or the
+                output of a side (`tee`) cannot be written.
+            JournalError: The output of a side could not be written.
             Exception: What a step or the source has raised, behind the records before it.
         """
         self._check_streamed("imap")
@@ -387,8 +393,8 @@ class Pipeline:
                     f"on_error='record' of stage {stage.number} ({stage.name}) keeps failures for run() and "
                     "outcomes(); a stream of records has no place for them: use outcomes(), or 'skip'."
                 )
-        return RecordStream(
-            Execution(made, _records(source), limits=limits, pool_options=pool_options, progress=progress)
+        return streamed(
+            made, self._steps, _records(source), limits=limits, progress=progress, pool_options=pool_options
         )
 
     @hiding
@@ -407,14 +413,13 @@ class Pipeline:
         That is before records that a step still gathers, for a batch say.
         A failed one has the record as its stage was given it, its index among the records of that stage, and an error
         whose notes name stage and step. Whatever `on_error` says, none is raised; those to be skipped are left out.
-        Arguments as for `imap`.
+        What fails in a side (`tee`) is among them, at its place. Arguments as for `imap`.
         """
         self._check_streamed("outcomes")
         made = self.plan(workers=workers, backend=backend)
-        execution = Execution(
-            made, _records(source), limits=limits, pool_options=pool_options, marks=True, progress=progress
+        return streamed(
+            made, self._steps, _records(source), True, limits=limits, progress=progress, pool_options=pool_options
         )
-        return RecordStream(execution, as_outcomes(iter(execution)))
 
     @hiding
     def run(
@@ -468,8 +473,6 @@ class Pipeline:
             raise UsageError(
                 f"the pipeline ends with {self._steps[-1].text}: use run(), or {method}() without that step."
             )
-        if any(isinstance(step, TeeStep) for step in self._steps):
-            raise UsageError(f"the pipeline has sides (tee), which are written by run(); {method}() would drop them.")
 
 
 def _records(source: Any) -> Iterable[Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,9 +14,10 @@ from allcores.limits import Retry
 from allcores.outcome import Kind, Outcome
 from allcores.runs.base import RunPool
 from allcores.runs.options import Journal, OnError, RunResult
-from allcores.runs.outcome_log import Log, Record, Row
+from allcores.runs.outcome_log import Record
 from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
+from allcores.runs.spool import Spool
 from allcores.runs.writer import sorted_out
 from allcores.sinks.base import Block, Lost
 from allcores.sinks.open import sink_of
@@ -177,21 +176,8 @@ def _block_of(record: Record) -> Block:
 
 def _spooled(live: Iterable[Block | Lost], stack: contextlib.ExitStack) -> Callable[[], Iterator[Block | Lost]]:
     """Entries in a file without a name, for a sink that looks at them more than once."""
-    with tempfile.TemporaryFile(prefix="allcores-") as file:
-        log = Log("a temporary file", 0, descriptor=os.dup(file.fileno()))
-    stack.callback(log.close)
-    rows: list[tuple[Row, bool]] = []
+    spool = Spool()
+    stack.callback(spool.close)
     for entry in live:
-        if isinstance(entry, Block):
-            record = Record(entry.start, entry.count, entry.lines, entry.details)
-        else:
-            record = Record(entry.index, 1, json.dumps(entry.record).encode() + b"\n")
-        (row,) = log.append([record])
-        rows.append((row, isinstance(entry, Block)))
-
-    def entries() -> Iterator[Block | Lost]:
-        for row, returned in rows:
-            record = log.read(row)
-            yield _block_of(record) if returned else Lost(record.start, json.loads(record.lines))
-
-    return entries
+        spool.add(entry)
+    return spool.entries
