@@ -178,3 +178,24 @@ def test_what_cannot_work_is_said_before_it_begins(chat: Path, tmp_path: Path) -
             chat, tmp_path / "o.jsonl", workers=1
         )
     assert not (tmp_path / "o.jsonl").exists()
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_lost_message_that_a_worker_read_keeps_its_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, journal: bool
+) -> None:
+    """Its names are those of the file: the program reads it where the worker cannot any more."""
+    monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / "home"))
+    path = tmp_path / "chat.csv"
+    path.write_text('body,id,ts\n"one, two",a,5\nfine,b,6\n')
+    source = nlp.ChatSource(path, names={"text": "body", "timestamp": "ts"})
+    pipeline = nlp.chat_pipeline(["unicode", CRASH])
+    output = tmp_path / "out.jsonl"
+    assert pipeline.run(source, output, workers=1, journal=journal).errors == 2
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(row["id"], row["text"], row["timestamp"], row["line"]) for row in rows] == [
+        ("a", "one, two", 5.0, 2),
+        ("b", "fine", 6.0, 3),
+    ]
+    streamed = list(pipeline.imap(source, workers=1))
+    assert [row["text"] for row in streamed] == ["one, two", "fine"] and all(row["error"] for row in streamed)

@@ -12,6 +12,8 @@ import pytest
 from allcores.errors import UsageError
 from allcores.nlp import ChatSource
 from allcores.nlp.reading.formats import BadMessage, records_of, seconds_of
+from allcores.nlp.reading.items import record_of
+from allcores.nlp.reading.source import ChatItems
 from allcores.sources.text import BadInput
 
 pytestmark = pytest.mark.quick
@@ -256,3 +258,35 @@ def test_what_is_no_text_in_names_is_replaced(tmp_path: Path) -> None:
     for row in read(path):
         assert "\ufffd" in json.dumps(row, ensure_ascii=False)
         json.dumps(row, ensure_ascii=False).encode()
+
+
+def test_messages_are_left_to_the_workers(tmp_path: Path) -> None:
+    """What is no conversation is given on unread; either way it is the same record."""
+    path = tmp_path / "a.jsonl"
+    lines = [
+        '{"text": "Hi"}', "broken", "", '{"messages": [{"role": "user", "content": "a"}, 7]}',
+        r'{"mess\u0061ges": [{"role": "user", "content": "b"}, {"role": "user", "content": "c"}]}',
+        r'{"text": "she said \"messages\", and \u00e9"}', '{"conversations": 3}',
+        '{"meta": {"messages": 1}, "text": "d"}',
+        '[["messages"]]', '{"text": "half \\ud83d pair", "id": 3}',
+    ]  # fmt: skip
+    path.write_text("\n".join(lines) + "\n")
+    source = ChatSource(path)
+    items = list(ChatItems(source))
+    unread = [item[2] for item in items if isinstance(item, tuple)]
+    assert unread == [1, 2, 6, 10], "lines of messages; those that look like a conversation are looked into"
+    assert [record_of(item) for item in items] == list(source)
+    assert [record["line"] for record in source] == [1, 2, 3, 4, 4, 5, 5, 6, 7, 8, 9, 10]
+    for item in items:
+        assert record_of(json.loads(json.dumps(item))) == record_of(item), "a journal keeps it"
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("csv", "fields"), ("txt", "text")])
+def test_rows_and_lines_are_left_to_the_workers(tmp_path: Path, suffix: str, kind: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(b"body,id\nHi,1\n\xff,2\n")
+    source = ChatSource(path, names={"text": "body"} if suffix == "csv" else None)
+    items = list(ChatItems(source))
+    assert {item[0] for item in items if isinstance(item, tuple)} == {kind}
+    assert isinstance(items[-1], dict) and "UTF-8" in items[-1]["error"]
+    assert [record_of(item, source.names) for item in items] == list(source)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from allcores.nlp import ChatSource
-from allcores.nlp.validation import FIXES, check_document, findings_of
+from allcores.nlp import ChatSource, validation_files
+from allcores.nlp.validation import FIXES, check_document
+from allcores.nlp.validation_files import findings_of
 
 pytestmark = pytest.mark.quick
 
@@ -133,3 +134,20 @@ def test_files(tmp_path: Path) -> None:
         "file": str(tmp_path / "chat.csv"), "line": 3, "conversation": None, "turn": None, "rule": "readable",
         "level": "error", "message": "the record has 2 fields, and the header has 1", "fix": FIXES["readable"],
     }  # fmt: skip
+
+
+def test_a_large_file_is_checked_by_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines, ids and answers are those of the file, wherever a range ends."""
+    lines: list[bytes] = [b'\xef\xbb\xbf{"id": "first", "text": "bom"}']
+    for number in range(300):
+        lines.append(json.dumps({"id": f"m{number % 290}", "text": "x" * (number % 50), "reply_to": "m1"}).encode())
+        lines.append(json.dumps([talk(USER, ANSWER), talk(USER, USER), {"text": "no id"}, "text"][number % 4]).encode())
+        if number % 40 == 0:
+            lines += [b"not json", b"", b"caf\xe9", b'{"id": "first", "text": "again"}\r', b"x" * 3_000]
+    (tmp_path / "chat.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    source = ChatSource(tmp_path / "chat.jsonl")
+    wanted = list(findings_of(source))
+    assert len({finding.rule for finding in wanted}) >= 6
+    monkeypatch.setattr(validation_files, "LARGE_BYTES", 1)
+    monkeypatch.setattr(validation_files, "SLICE_BYTES", 1_000)
+    assert list(findings_of(source, workers=2)) == wanted

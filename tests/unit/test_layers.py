@@ -90,7 +90,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advisor.profiling.facts": set(),
     "advisor.profiling.startup": set(),
     # features of text, on a pool, from files of chat to a table
-    "nlp": WORDS | {"pipelines", "pool", "runs", "sinks", "sources", "transport.process_role", "timeline.html_report"},
+    "nlp": WORDS
+    | {"pipelines", "pool", "runs", "sinks", "slices", "sources", "transport.process_role", "timeline.html_report"},
     # other libraries' interfaces, found by name; nothing below imports them
     "adapters": WORDS
     | {

@@ -29,6 +29,16 @@ _VALIDATE = """Check files of chat: name each fault with file:line, conversation
 
 Exit code 1 if there are errors, 0 if there are none or only warnings.
 """
+_CONVERT = """Write conversations of INPUT in another form: OpenAI's messages, ShareGPT's conversations, or ChatML.
+
+INPUT is JSON Lines or JSON, and may mix these forms. What ShareGPT has no place for stands beside its turns under
+OpenAI's name for it, so the way there and back changes nothing; with --plain, and in ChatML, what is left out is told.
+A line that is no conversation is named, and the others are written: then the exit code is 1.
+
+\b
+  allcores chat convert train.jsonl -o sharegpt.jsonl --to sharegpt
+  allcores chat convert sharegpt.jsonl -o train.jsonl --to openai
+"""
 _STATS = """Count what is in FILE: a table that `chat preprocess` has written, or messages.
 
 Languages, lengths, intents, entities, personal data, duplicates, sentiment, errors by reason. With --page as a page
@@ -81,6 +91,7 @@ _json = click.option("--json", "as_machine", is_flag=True, help="Print JSON on s
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
 @click.option("--journal/--no-journal", default=True, help="Remember what is done, to be resumed (default).")
+@click.option("--explain", is_flag=True, help="Print what would run, and how embeddings would use the cores; then end.")
 @click.option("--resume", is_flag=True, help="Go on with the latest run that wrote to OUT; begin one if there is none.")
 @click.option("--accept-changes", is_flag=True, help="With --resume, go on although stages or input have changed.")
 @click.option("--runs-dir", metavar="FOLDER", help="Where runs are kept; default: as allcores runs tells.")
@@ -99,6 +110,7 @@ def preprocess(**given: Any) -> int:
 @command.command("validate", help=_VALIDATE, context_settings={"max_content_width": 110})
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @_format
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="For large files; default: the core budget.")
 @_json
 def validate(**given: Any) -> int:
     """See `_VALIDATE`."""
@@ -106,6 +118,22 @@ def validate(**given: Any) -> int:
     from allcores.cli.chat_run import validate
 
     return validate(**given)
+
+
+@command.command("convert", help=_CONVERT, context_settings={"max_content_width": 110})
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("-o", "--output", metavar="OUT", required=True, help="File to (over)write: .jsonl.")
+@click.option("--to", type=click.Choice(["openai", "sharegpt", "chatml"]), required=True, help="The form of OUT.")
+@click.option("--plain", is_flag=True, help="Of ShareGPT: turns have from and value, and nothing beside.")
+@_format
+@_json
+def convert(**given: Any) -> int:
+    """See `_CONVERT`."""
+    if given["as_machine"]:
+        check_stdout()
+    from allcores.cli.chat_convert import convert_files
+
+    return convert_files(**given)
 
 
 @command.command("stats", help=_STATS, context_settings={"max_content_width": 110})
@@ -123,7 +151,9 @@ def stats(**given: Any) -> int:
 
 @command.command("compare", help=_COMPARE, context_settings={"max_content_width": 110})
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option("--what", metavar="A,B", default="lemmas,text,ids,embedding", show_default=True, help="What to compare.")
+@click.option(
+    "--what", metavar="A,B", default="lemmas,tokens,text,ids,embedding", show_default=True, help="What to compare."
+)
 @click.option("--messages", type=click.IntRange(min=1), default=2_000, show_default=True, help="The first so many.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often each way runs.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Default: the core budget.")

@@ -22,7 +22,8 @@ from allcores.nlp.reading.source import ChatSource
 from allcores.nlp.stage import Stage
 from allcores.nlp.stored import rows_of
 from allcores.nlp.summary import ChatSummary, summary_of
-from allcores.nlp.validation import Finding, findings_of
+from allcores.nlp.validation import Finding
+from allcores.nlp.validation_files import findings_of
 from allcores.runs.base import OutcomeStream
 from allcores.runs.options import Journal
 from allcores.runs.rows import RunRow
@@ -74,6 +75,7 @@ def preprocess(
     timeout: float | None,
     backend: Literal["processes", "threads", "serial"],
     start_method: str | None,
+    explain: bool,
     journal: bool,
     resume: bool,
     accept_changes: bool,
@@ -85,6 +87,8 @@ def preprocess(
     """`allcores chat preprocess`; the exit code."""
     if resume and not journal:
         raise CommandError("--resume goes on with a journal, and --no-journal keeps none: leave one of them out")
+    if explain:
+        return _explain(_stages(stages, config, settings), inputs, format, names, workers, backend, start_method)
     with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
         hooks = _Hooks(interrupts, quiet)
         try:
@@ -115,12 +119,34 @@ def preprocess(
         pace = result.rows / result.seconds if result.seconds else 0.0
         if as_machine:
             count = 1 if backend == "serial" else workers or core_budget().workers
+            count = count if result.plan is None else result.plan.workers
             write_json(_as_json(result, pipeline.stages, count, pace), fd=stdout_fd)
         elif not quiet:
             head = (
                 f"{counted(result.rows, 'row')} in {seconds_text(result.seconds)} ({pace_text(pace)}) → {result.output}"
             )
-            say("\n".join(map(safe_line, [head, *result.summary.as_text().splitlines()])))
+            plan = [] if result.plan is None else [result.plan.as_text()]
+            say("\n".join(map(safe_line, [head, *result.summary.as_text().splitlines(), *plan])))
+    return Exit.OK
+
+
+def _explain(
+    stages: tuple[Stage, ...],
+    inputs: tuple[str, ...],
+    format: ChatFormat | None,
+    names: tuple[str, ...],
+    workers: int | None,
+    backend: Literal["processes", "threads", "serial"],
+    start_method: str | None,
+) -> int:
+    """`--explain`: what would run; nothing is written."""
+    with reserved_stdout():
+        source = ChatSource(inputs, format=format, names=given_names(names) or None)
+        try:
+            text = ChatPipeline(stages).explain(source, workers=workers, backend=backend, start_method=start_method)
+        except NotSupported as error:
+            raise CommandError(str(error)) from None
+    show("\n".join(map(safe_line, text.splitlines())))
     return Exit.OK
 
 
@@ -137,6 +163,7 @@ def _as_json(result: ChatResult, stages: Sequence[Stage], workers: int, pace: fl
         "rows_per_second": round(pace, 3),
         "workers": workers,
         "stages": [stage.name for stage in stages],
+        "embeddings": None if result.plan is None else result.plan.as_text(),
         "run": result.run,
         "resumed": result.resumed,
         "stage_seconds": {name: round(each, 6) for name, each in result.summary.stage_seconds.items()},
@@ -173,12 +200,12 @@ def _progress() -> list[Callable[[PoolEvent], None]]:
     return [LiveView(transient=True)]
 
 
-def validate(*, inputs: tuple[str, ...], format: ChatFormat | None, as_machine: bool) -> int:
+def validate(*, inputs: tuple[str, ...], format: ChatFormat | None, workers: int | None, as_machine: bool) -> int:
     """`allcores chat validate`; the exit code."""
     counts = {"error": 0, "warning": 0}
     rules: dict[str, int] = {}
     kept: list[Finding] = []
-    for finding in findings_of(ChatSource(inputs, format=format)):
+    for finding in findings_of(ChatSource(inputs, format=format), workers=workers):
         counts[finding.level] += 1
         rules[finding.rule] = rules.get(finding.rule, 0) + 1
         if len(kept) < SHOWN:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
 from allcores.nlp.catalogue import chosen, columns
+from allcores.nlp.planning import ThreadPlan, planned_pool, stages_pool
 from allcores.nlp.reading.formats import utterance
-from allcores.nlp.reading.source import ChatSource
+from allcores.nlp.reading.source import ChatItems, ChatSource
 from allcores.nlp.records import Field, Record, new_record
-from allcores.nlp.rows import RowFunction, load_own, load_stages
+from allcores.nlp.rows import RowFunction, load_stages
 from allcores.nlp.stage import Stage
 from allcores.nlp.summary import ChatSummary
 from allcores.nlp.table import ChatTable, complete, lost_row, watchers
@@ -44,6 +45,7 @@ class ChatResult:
         summary: Counts of languages, intents, entities, errors and so on; `summary.as_json()`, `summary.as_text()`.
         run: Name of the run, if it kept a journal.
         resumed: Messages that an earlier session of it had done.
+        plan: How embeddings used the cores, and why; None without such a stage, or with a pool that was given.
     """
 
     output: str | None
@@ -53,6 +55,7 @@ class ChatResult:
     summary: ChatSummary
     run: str | None = None
     resumed: int = 0
+    plan: ThreadPlan | None = None
 
 
 class ChatPipeline:
@@ -65,8 +68,13 @@ class ChatPipeline:
     def __repr__(self) -> str:
         return f"<ChatPipeline of {', '.join(stage.name for stage in self.stages)}>"
 
-    def explain(self) -> str:
-        """What each stage takes and gives, with which options, as text."""
+    def explain(self, source: Any = None, **options: Any) -> str:
+        """What each stage takes and gives, with which options, as text.
+
+        Args:
+            source: As for `run`: then how embeddings would use the cores, too, measured with its first messages.
+            **options: As for `run`.
+        """
         lines = []
         for stage in self.stages:
             where = "in workers" if stage.each or stage.batch else "in order"
@@ -74,6 +82,11 @@ class ChatPipeline:
             gives = ", ".join(f"{field.name}: {field.type}" for field in stage.fields)
             lines.append(f"{stage.name} ({where}): {', '.join(stage.takes) or 'all fields'} -> {gives}")
             lines += [f"    {name} = {value!r}" for name, value in stage.options.items()]
+        if source is not None:
+            messages, names = _messages(source)
+            with planned_pool(self.stages, messages, names, **options) as (_, plan):
+                if plan is not None:
+                    lines.append(plan.as_text())
         return "\n".join(lines)
 
     def run(
@@ -110,12 +123,12 @@ class ChatPipeline:
             SetupError: If a model cannot be loaded.
             NotSupported: If a library is missing.
         """
-        messages = _messages(source)
-        table = ChatTable(output, self.stages)
-        if isinstance(messages, ChatSource):
-            check_apart(messages.paths, table.path)
+        messages, names = _messages(source)
+        table = ChatTable(output, self.stages, names)
+        if isinstance(messages, ChatItems):
+            check_apart(messages.source.paths, table.path)
         work = RunSpec(
-            RowFunction(self.stages),
+            RowFunction(self.stages, names),
             messages,
             table,
             on_error="record",
@@ -128,7 +141,10 @@ class ChatPipeline:
         work.check()
         hooks = hooks or RunHooks()
         with ExitStack() as stack:
-            workers = pool if pool is not None else stack.enter_context(self.pool(**options))
+            plan: ThreadPlan | None = None
+            workers = pool
+            if workers is None:
+                workers, plan = stack.enter_context(planned_pool(self.stages, messages, names, **options))
             if journal is False:
                 result = without_journal(workers, work, hooks)
             else:
@@ -136,7 +152,14 @@ class ChatPipeline:
                 result = session.work(workers, hooks)
         summary = table.summary
         return ChatResult(
-            result.output, summary.rows, summary.errors, result.seconds, summary, result.id or None, result.resumed
+            output=result.output,
+            rows=summary.rows,
+            errors=summary.errors,
+            seconds=result.seconds,
+            summary=summary,
+            run=result.id or None,
+            resumed=result.resumed,
+            plan=plan,
         )
 
     def imap(
@@ -159,15 +182,15 @@ class ChatPipeline:
             pool: As for `run`.
             **options: As for `run`.
         """
-        messages = _messages(source)
+        messages, names = _messages(source)
         in_order = watchers(self.stages)
         reading = iter(messages)
         with ExitStack() as stack:
             workers = pool if pool is not None else stack.enter_context(self.pool(**options))
             stack.callback(close_reading, reading, unless=messages)
-            stream = workers.outcomes(RowFunction(self.stages), reading, timeout=timeout, batch=batch)
+            stream = workers.outcomes(RowFunction(self.stages, names), reading, timeout=timeout, batch=batch)
             for outcome in stack.enter_context(stream):
-                row = _row_of(outcome, self.stages)
+                row = _row_of(outcome, self.stages, names)
                 for each in in_order:
                     each.see(outcome.index, row)
                     each.fill(outcome.index, row)
@@ -196,9 +219,7 @@ class ChatPipeline:
         Args:
             **options: See `Pool`; preload and setup are taken.
         """
-        if any(stage.per_worker for stage in self.stages):
-            options |= {"setup": load_own, "setup_args": (self.stages,)}
-        return Pool(preload=load_stages, preload_args=(self.stages,), **options)
+        return stages_pool(self.stages, **options)
 
 
 def chat_pipeline(
@@ -229,14 +250,15 @@ def check_apart(inputs: Iterable[str], output: str) -> None:
             raise UsageError(f"{output} is an input, and would be replaced: name another output")
 
 
-def _messages(source: Any) -> Iterable[Record]:
+def _messages(source: Any) -> tuple[Iterable[Any], Mapping[str, str] | None]:
+    """The messages as items, and the names of their fields, where workers read them."""
+    if isinstance(source, (str, os.PathLike)) or (
+        isinstance(source, (list, tuple)) and source and all(isinstance(each, (str, os.PathLike)) for each in source)
+    ):
+        source = ChatSource(source)
     if isinstance(source, ChatSource):
-        return source
-    if isinstance(source, (str, os.PathLike)):
-        return ChatSource(source)
-    if isinstance(source, (list, tuple)) and source and all(isinstance(each, (str, os.PathLike)) for each in source):
-        return ChatSource(source)
-    return (_record(item, number) for number, item in enumerate(source, 1))
+        return ChatItems(source), source.names
+    return (_record(item, number) for number, item in enumerate(source, 1)), None
 
 
 def _record(item: Any, number: int) -> Record:
@@ -248,7 +270,7 @@ def _record(item: Any, number: int) -> Record:
     return utterance(item, "item", number)
 
 
-def _row_of(outcome: Outcome[Record], stages: Sequence[Stage]) -> Record:
+def _row_of(outcome: Outcome[Record], stages: Sequence[Stage], names: Mapping[str, str] | None) -> Record:
     if outcome.ok and outcome.value is not None:
         return dict(outcome.value)
-    return lost_row(outcome.item, outcome.kind.value, str(outcome.error), stages)
+    return lost_row(outcome.item, outcome.kind.value, str(outcome.error), stages, names)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
+from allcores.nlp.reading.items import Item, record_of
 from allcores.nlp.records import Field, Record, add_error, fitting, sentence_of
 from allcores.nlp.stage import Found, Stage
 
@@ -28,18 +29,26 @@ def load_own(models: Sequence[Any], stages: Sequence[Stage]) -> list[Any]:
 
 
 class RowFunction:
-    """All stages, one after the other, over a batch of records: a row for each.
+    """All stages, one after the other, over a batch of messages: a row for each.
 
     A stage that raises costs its fields in that row, whose `error` names the stage; the other stages go on. A batch
     that raises runs again one record at a time, so that the others have what they should have.
     """
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        self.stages = tuple(stages)
+    def __init__(self, stages: Sequence[Stage], names: Mapping[str, str] | None = None) -> None:
+        """See the class.
 
-    def __call__(self, models: Sequence[Any], records: Sequence[Record]) -> list[Record]:
-        """A row for each record; the records stay as they are."""
-        rows = [dict(record) for record in records]
+        Args:
+            stages: What runs.
+            names: Under which items that are not read yet have their fields, see `reading.formats.records_of`.
+        """
+        self.stages = tuple(stages)
+        self.names = names
+
+    def __call__(self, models: Sequence[Any], items: Sequence[Item]) -> list[Record]:
+        """A row for each message; what was given stays as it is."""
+        names = self.names
+        rows = [dict(record_of(item, names)) for item in items]
         if "unicode" not in (stage.name for stage in self.stages):
             for row in rows:
                 row["text_norm"] = row["text"]

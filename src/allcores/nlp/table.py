@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import IO, Any
 
 from allcores.errors import UsageError
 from allcores.nlp.catalogue import columns
 from allcores.nlp.libraries import library
+from allcores.nlp.reading.items import record_of
 from allcores.nlp.records import Field, Record, add_error, well_formed
 from allcores.nlp.rows import SECONDS, RowEncoder, encoded
 from allcores.nlp.stage import InOrder, Stage
@@ -39,18 +40,22 @@ class ChatTable:
     Args:
         path: Ends with .parquet, or with .jsonl (then a suffix of compression may follow).
         stages: Of the pipeline.
+        names: Under which items that workers read have their fields, see `reading.formats.records_of`.
     """
 
     wants_details = False
     takes_failures = True
 
-    def __init__(self, path: str | os.PathLike[str], stages: Sequence[Stage]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], stages: Sequence[Stage], names: Mapping[str, str] | None = None
+    ) -> None:
         self.path = os.fspath(path)
         lower = self.path.lower()
         self.is_parquet = lower.endswith((".parquet", ".pq"))
         if not self.is_parquet and not without_compression(lower).endswith(JSON_SUFFIXES):
             raise UsageError(f"{self.path}: the output of a chat pipeline ends with .parquet or .jsonl")
         self.stages = tuple(stages)
+        self.names = names
         self.columns = columns(stages)
         self.summary = ChatSummary()
         self.looks_twice = any(stage.in_order is not None for stage in stages)
@@ -100,7 +105,8 @@ class ChatTable:
                     yield entry.start + offset, json.loads(line)
             else:
                 record = entry.record
-                yield entry.index, lost_row(record.get("item"), record.get("kind"), record.get("message"), self.stages)
+                item, kind, message = (record.get(name) for name in ("item", "kind", "message"))
+                yield entry.index, lost_row(item, kind, message, self.stages, self.names)
 
     def _write_json(self, file: IO[bytes], rows: Iterable[Record]) -> None:
         for row in rows:
@@ -125,9 +131,24 @@ def complete(row: Record, fields: Sequence[Field]) -> Record:
     return {field.name: row.get(field.name) for field in fields}
 
 
-def lost_row(item: Any, kind: str | None, message: str | None, stages: Sequence[Stage]) -> Record:
-    """The row of a message whose worker crashed or was ended: as it was read, with what happened as its error."""
-    row: Record = dict(item) if isinstance(item, dict) else {"id": None}
+def lost_row(
+    item: Any,
+    kind: str | None,
+    message: str | None,
+    stages: Sequence[Stage],
+    names: Mapping[str, str] | None = None,
+) -> Record:
+    """The row of a message whose worker crashed or was ended: as it was read, with what happened as its error.
+
+    Args:
+        item: See `reading.items`; of a journal, what its JSON gives back.
+        kind: How it ended.
+        message: Of the error.
+        stages: Of the pipeline.
+        names: See `ChatTable`.
+    """
+    known = isinstance(item, (dict, list, tuple))
+    row: Record = dict(record_of(item, names)) if known else {"id": None}
     for stage in stages:
         if stage.withholds is not None:
             row.update(dict.fromkeys(stage.withholds(stage.options)))

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from allcores.nlp.reading.files import documents
 from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of, utterance
-from allcores.nlp.reading.source import ChatSource
 
 OPENAI_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -83,20 +81,6 @@ class Finding:
         return {name: getattr(self, name) for name in names}
 
 
-def findings_of(source: ChatSource) -> Iterator[Finding]:
-    """All faults of all files of a source, in order."""
-    for path, format in zip(source.paths, source.formats, strict=True):
-        ids: dict[str, float | None] = {}
-        if format in ("json", "jsonl"):
-            for line, document in documents(path, format):
-                yield from check_document(document, path, line, ids)
-        else:
-            for record in ChatSource(path, format=format, names=source.names):
-                if record["error"] is not None:
-                    sentence = record["error"].removeprefix("reading: ")
-                    yield Finding(path, record["line"], None, None, "readable", sentence)
-
-
 def check_document(
     document: Any, file: str, line: int, ids: dict[str, float | None] | None = None
 ) -> Iterator[Finding]:
@@ -114,17 +98,56 @@ def check_document(
     elif "conversations" in document:
         yield from _Conversation(document, document["conversations"], file, line).sharegpt()
     else:
-        yield from _utterance(document, file, line, {} if ids is None else ids)
+        said, found = said_of(document, file, line)
+        yield from found
+        yield from order_of(said, file, line, {} if ids is None else ids)
 
 
-def _utterance(document: Mapping[str, Any], file: str, line: int, ids: dict[str, float | None]) -> Iterator[Finding]:
-    record = utterance(document, os.path.basename(file), line)
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a message by itself is to others of its file.
+
+    Attributes:
+        conversation: That it belongs to, if that is said. name: Its id, if it has one.
+        reply_to: Id of the message that it answers. timestamp: Seconds since 1970.
+    """
+
+    conversation: str | None
+    name: str | None
+    reply_to: str | None
+    timestamp: float | None
+
+
+def is_utterance(document: Any) -> bool:
+    """Whether a document is one message by itself."""
+    return isinstance(document, dict) and "messages" not in document and "conversations" not in document
+
+
+def said_of(document: Mapping[str, Any], file: str, line: int) -> tuple[Said, list[Finding]]:
+    """What a message by itself is to others, and its own faults."""
+    base = os.path.basename(file)
+    record = utterance(document, base, line)
     talk = record["conversation_id"]
+    found = []
     if record["error"] is not None:
-        yield Finding(file, line, talk, None, "message-fields", record["error"].removeprefix("reading: "))
+        found.append(Finding(file, line, talk, None, "message-fields", record["error"].removeprefix("reading: ")))
     elif not record["text"].strip():
-        yield Finding(file, line, talk, None, "content-empty", "the message has no text", "warning")
-    name, reply, time = record["id"], record["reply_to"], record["timestamp"]
+        found.append(Finding(file, line, talk, None, "content-empty", "the message has no text", "warning"))
+    name = None if record["id"] == f"{base}:{line}" else record["id"]
+    return Said(talk, name, record["reply_to"], record["timestamp"]), found
+
+
+def order_of(said: Said, file: str, line: int, ids: dict[str, float | None]) -> Iterator[Finding]:
+    """What is wrong with a message beside those above it.
+
+    Args:
+        said: The message.
+        file: Its file.
+        line: Its line.
+        ids: Names and times of the messages above; its own are added.
+    """
+    talk, reply, time = said.conversation, said.reply_to, said.timestamp
+    name = f"{os.path.basename(file)}:{line}" if said.name is None else said.name
     if reply is not None and reply not in ids:
         yield Finding(file, line, talk, None, "reply-known", f"it answers {reply!r}, which is not above it", "warning")
     elif reply is not None and time is not None and (earlier := ids[reply]) is not None and time < earlier:

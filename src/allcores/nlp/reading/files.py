@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Literal
 
 from allcores.errors import UsageError
-from allcores.nlp.reading.formats import NAMES, BadMessage, document_of, records_of, utterance
-from allcores.nlp.records import Record, new_record, well_formed
+from allcores.nlp.reading.formats import NAMES, BadMessage, document_of, records_of
+from allcores.nlp.reading.items import Item, items_of_line
+from allcores.nlp.records import new_record, well_formed
 from allcores.sources.compression import without_compression
 from allcores.sources.text import LINE_BYTES_MAX, STDIN, first_line, is_too_long, opened, read_trouble, too_long
 
@@ -41,8 +42,8 @@ def format_of(path: str) -> ChatFormat:
     return _SUFFIXES[suffix]
 
 
-def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None) -> Iterator[Record]:
-    """The messages of a file, in order; what is bad in it is a record with its error.
+def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None) -> Iterator[Item]:
+    """The messages of a file, in order, as items; what is bad in it is a record with its error.
 
     Raises:
         BadInput: If it cannot be opened, or its compression is damaged.
@@ -94,15 +95,19 @@ def documents(path: str, format: ChatFormat) -> Iterator[tuple[int, Any]]:
         yield from (_documents_of_lines if format == "jsonl" else _documents_of_whole)(path, file)
 
 
+def document_of_line(raw: bytes) -> Any:
+    """The JSON document of a line; a `BadMessage` stands for what is none."""
+    if not raw.strip():
+        return BadMessage("the line is empty")
+    try:
+        return document_of(_decoded(raw))
+    except BadMessage as error:
+        return error
+
+
 def _documents_of_lines(path: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, raw in _lines(path, file):
-        if not raw.strip():
-            yield number, BadMessage("the line is empty")
-            continue
-        try:
-            yield number, document_of(_decoded(raw))
-        except BadMessage as error:
-            yield number, error
+        yield number, document_of_line(raw)
 
 
 def _documents_of_whole(path: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
@@ -145,29 +150,37 @@ def _listed(text: str, place: int) -> Iterator[tuple[int, Any]]:
         yield line, document
 
 
-def _json_records(
-    read: Callable[[str, BinaryIO], Iterator[tuple[int, Any]]],
-) -> Callable[..., Iterator[Record]]:
-    def records(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
-        for line, document in read(path, file):
-            if isinstance(document, BadMessage):
-                yield new_record(name, line, error=f"reading: {document}")
-            else:
-                yield from records_of(document, name, line, names)
+def _json_lines(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
+    for number, raw in _lines(path, file):
+        if not raw.strip():
+            yield new_record(name, number, error="reading: the line is empty")
+            continue
+        try:
+            text = _decoded(raw)
+        except BadMessage as error:
+            yield new_record(name, number, error=f"reading: {error}")
+            continue
+        yield from items_of_line(text, name, number, names)
 
-    return records
+
+def _json_file(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
+    for line, document in _documents_of_whole(path, file):
+        if isinstance(document, BadMessage):
+            yield new_record(name, line, error=f"reading: {document}")
+        else:
+            yield from records_of(document, name, line, names)
 
 
-def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
     for number, raw in _lines(path, file):
         try:
-            yield new_record(name, number, text=_decoded(raw))
+            yield "text", name, number, _decoded(raw)
         except BadMessage as error:
             yield new_record(name, number, error=f"reading: {error}")
 
 
-def _separated(separator: str) -> Callable[..., Iterator[Record]]:
-    def read(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Record]:
+def _separated(separator: str) -> Callable[..., Iterator[Item]]:
+    def read(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
         # A byte that is not UTF-8 becomes half a surrogate pair, and so is found in its record.
         text = io.TextIOWrapper(
             io.BufferedReader(_Kept(file)), encoding="utf-8-sig", errors="surrogateescape", newline=""
@@ -190,7 +203,7 @@ def _separated(separator: str) -> Callable[..., Iterator[Record]]:
                 header = [each.strip() for each in row]
                 _check_header(header, path, names)
             elif row:
-                yield _row(header, row, name, line, names)
+                yield _row(header, row, name, line)
             else:
                 yield new_record(name, line, error="reading: the line is empty")
             line = rows.line_num + 1
@@ -229,17 +242,16 @@ def _check_header(header: list[str], path: str, names: Mapping[str, str] | None)
         raise UsageError(f"{path}: the column {sorted(twice)[0]!r} is there twice: give one of them another name")
 
 
-def _row(header: list[str], row: list[str], name: str, line: int, names: Mapping[str, str] | None) -> Record:
+def _row(header: list[str], row: list[str], name: str, line: int) -> Item:
     if len(row) != len(header):
         what = f"{len(row)} fields, and the header has {len(header)}"
         return new_record(name, line, error=f"reading: the record has {what}")
     for column, value in zip(header, row, strict=True):
         if not value.isascii() and any("\udc80" <= sign <= "\udcff" for sign in value):
             return new_record(name, line, error=f"reading: column {column!r} is not UTF-8")
-    return utterance(dict(zip(header, row, strict=True)), name, line, names)
+    return "fields", name, line, dict(zip(header, row, strict=True))
 
 
-_READERS: Mapping[str, Callable[..., Iterator[Record]]] = {
-    "jsonl": _json_records(_documents_of_lines), "json": _json_records(_documents_of_whole),
-    "csv": _separated(","), "tsv": _separated("\t"), "text": _plain_text,
+_READERS: Mapping[str, Callable[..., Iterator[Item]]] = {
+    "jsonl": _json_lines, "json": _json_file, "csv": _separated(","), "tsv": _separated("\t"), "text": _plain_text,
 }  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from allcores.errors import UsageError
 from allcores.nlp.reading.files import FORMATS, ChatFormat, format_of, read_file
 from allcores.nlp.reading.formats import NAMES
+from allcores.nlp.reading.items import Item, record_of
 from allcores.nlp.records import Record
 from allcores.sources.file_names import has_wildcard
 from allcores.sources.files import Files
@@ -56,8 +57,29 @@ class ChatSource:
         return {"paths": paths, "formats": ", ".join(self.formats), "names": names}
 
     def __iter__(self) -> Iterator[Record]:
-        for path, format in zip(self.paths, self.formats, strict=True):
-            yield from read_file(path, format, self.names)
+        for item in ChatItems(self):
+            yield record_of(item, self.names)
+
+
+class ChatItems:
+    """The messages of a source as items (see `reading.items`): most of them are read by the workers.
+
+    Attributes:
+        path: Of the first file, for who asks whether a source of a run tells what it reads.
+    """
+
+    def __init__(self, source: ChatSource) -> None:
+        self.source = source
+        self.path = source.paths[0] if source.paths else None
+
+    def describe(self) -> dict[str, str]:
+        """See `ChatSource.describe`."""
+        return self.source.describe()
+
+    def __iter__(self) -> Iterator[Item]:
+        source = self.source
+        for path, format in zip(source.paths, source.formats, strict=True):
+            yield from read_file(path, format, source.names)
 
 
 def _expanded(path: str) -> list[str]:

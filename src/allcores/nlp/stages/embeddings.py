@@ -31,10 +31,11 @@ class Embedder:
         model: An .onnx file, a folder or a package with a `model.onnx`.
         tokenizer: As for the stage `ids`.
         max_tokens: Of a text; the rest is not read.
-        threads: That one text is computed with. In workers 1 is best: there is a worker for each core.
+        threads: That one text is computed with; "auto": 1, which is best where there is a worker for each core, unless
+            a run has measured that one process with threads is quicker (see `planning`).
     """
 
-    def __init__(self, model: str | None, tokenizer: str | None, max_tokens: int, threads: int) -> None:
+    def __init__(self, model: str | None, tokenizer: str | None, max_tokens: int, threads: int | str) -> None:
         self.numpy: Any = library("numpy", extra="embeddings", use="embedding text")
         tokenizers = library("tokenizers", extra="embeddings", use="embedding text")
         # From 1.31 on it would tell its makers of each session, over the network, on a thread of its own. Without that,
@@ -44,7 +45,7 @@ class Embedder:
         onnx.disable_telemetry_events()
         onnx.set_default_logger_severity(3)
         options = onnx.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads_of("embedding", threads)
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         path = find_file(model, "model.onnx", stage="embedding", defaults=DEFAULT_MODELS)
@@ -76,6 +77,22 @@ class Embedder:
         return vector / max(float(numpy.linalg.norm(vector)), 1e-12)
 
 
+def threads_of(stage: str, threads: int | str) -> int:
+    """What the option `threads` says.
+
+    Args:
+        stage: Whose it is, for messages.
+
+    Raises:
+        UsageError: If it is no number, and not "auto".
+    """
+    if threads == "auto":
+        return 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise UsageError(f"stage {stage!r}: threads={threads!r} must be a whole number, 1 or more, or 'auto'")
+    return threads
+
+
 def embed(embedder: Callable[[str], Any], record: Record) -> dict[str, Any]:
     """See the module.
 
@@ -92,5 +109,5 @@ EMBEDDING = Stage(
     each=embed,
     gives=GIVES,
     load=Embedder,
-    options={"model": None, "tokenizer": None, "max_tokens": 256, "threads": 1},
+    options={"model": None, "tokenizer": None, "max_tokens": 256, "threads": "auto"},
 )

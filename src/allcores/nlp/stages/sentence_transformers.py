@@ -16,7 +16,7 @@ from typing import Any
 from allcores.errors import NotSupported, UsageError
 from allcores.nlp.libraries import library, package_folder
 from allcores.nlp.stage import Stage
-from allcores.nlp.stages.embeddings import GIVES, embed
+from allcores.nlp.stages.embeddings import GIVES, embed, threads_of
 
 NAME = "sentence-transformers"
 #: package with the model that is taken if none is named
@@ -50,13 +50,13 @@ class SentenceEncoder:
     Args:
         model: A folder or a package with a model of sentence-transformers.
         max_tokens: Of a text; the rest is not read. None: what the model says.
-        threads: That one text is computed with. In workers 1 is best: there is a worker for each core.
+        threads: That one text is computed with, as for the stage `embedding`.
     """
 
-    def __init__(self, model: str | None, max_tokens: int | None, threads: int) -> None:
+    def __init__(self, model: str | None, max_tokens: int | None, threads: int | str) -> None:
         folder = find_model(model)
         sentences = library("sentence_transformers", extra=NAME, use=USE)
-        library("torch", extra=NAME, use=USE).set_num_threads(threads)
+        library("torch", extra=NAME, use=USE).set_num_threads(threads_of(NAME, threads))
         library("transformers", extra=NAME, use=USE).utils.logging.disable_progress_bar()
         try:
             self.model: Any = sentences.SentenceTransformer(folder, device="cpu", local_files_only=True)
@@ -75,6 +75,6 @@ SENTENCE_TRANSFORMERS = Stage(
     each=embed,
     gives=GIVES,
     load=SentenceEncoder,
-    options={"model": None, "max_tokens": None, "threads": 1},
+    options={"model": None, "max_tokens": None, "threads": "auto"},
     per_worker=True,
 )
