@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 #: messages of each work, in full and with --quick
-SIZES = {"lemmas": (3_000, 60), "text": (40_000, 60), "ids": (80_000, 60), "embedding": (1_500, 20)}
+SIZES = {
+    "lemmas": (3_000, 60),
+    "tokens": (20_000, 60),
+    "text": (40_000, 60),
+    "ids": (80_000, 60),
+    "embedding": (1_500, 20),
+}
 NEEDED = ("chatterbot_corpus", "ftfy", "onnxruntime", "spacy", "tokenizers", "vaderSentiment", "yaml")
 
 
@@ -40,7 +46,7 @@ def messages(count: int) -> list[str]:
 
 
 def rows(settings: Settings) -> list[Row]:
-    """`nlp-lemmas`, `nlp-text`, `nlp-ids`, `nlp-embedding`."""
+    """`nlp-lemmas`, `nlp-tokens`, `nlp-text`, `nlp-ids`, `nlp-embedding`."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         settings.say(f"nlp: needs {', '.join(missing)}; skipped")
@@ -74,6 +80,9 @@ def _row(settings: Settings, work: Work) -> Row:
     if work.name == "lemmas":
         row.judge(f"{own} over allcores", row.ratios(own, OURS), least=1.35)
         row.judge("the loop over allcores", row.ratios(LOOP, OURS), least=1.85)
+    elif work.name == "tokens":
+        row.judge(f"{own} over allcores", row.ratios(own, OURS), least=5.0)
+        row.judge("the loop over allcores", row.ratios(LOOP, OURS), least=1.0)
     elif work.name == "text":
         row.judge("the loop over allcores", row.ratios(LOOP, OURS), least=1.9)
         row.judge("datasets.map over allcores", row.ratios("datasets.map(num_proc=…)", OURS), least=1.3)

@@ -43,7 +43,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "imports": ("import",),
     "crimes": ("crimes",),
     "pipelines": ("pipelines", "pipelines-memory"),
-    "nlp": ("nlp-lemmas", "nlp-text", "nlp-ids", "nlp-embedding"),
+    "nlp": ("nlp-lemmas", "nlp-tokens", "nlp-text", "nlp-ids", "nlp-embedding"),
+    "chat": ("chat-file", "chat-whole", "chat-duplicates"),
     "scale": ("scale-dask-1ms", "scale-dask-tiny", "scale-ray-1ms", "scale-ray-tiny"),
     "dropins": (
         "dropins-imap",
@@ -56,7 +57,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),
 }
 #: measured only if they are named: they take longer than all others together
-ON_REQUEST = {"advice", "scale"}
+ON_REQUEST = {"advice", "chat", "scale"}
 
 
 def _parse() -> argparse.Namespace:

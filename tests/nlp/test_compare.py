@@ -106,7 +106,9 @@ def test_a_way_that_fails_costs_itself(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_what_there_is_not() -> None:
     """One sentence."""
-    with pytest.raises(UsageError, match="'poems' is nothing that can be compared: lemmas, text, ids, embedding"):
+    with pytest.raises(
+        UsageError, match="'poems' is nothing that can be compared: lemmas, tokens, text, ids, embedding"
+    ):
         work_named("poems")
 
 

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from allcores.nlp.offsets import raw_range, raw_spans
     from allcores.nlp.pipeline import ChatPipeline, ChatResult, chat_pipeline
     from allcores.nlp.reading.source import ChatSource
     from allcores.nlp.records import Field
@@ -30,6 +31,8 @@ _HOMES = {
     "Field": "records",
     "InOrder": "stage",
     "Stage": "stage",
+    "raw_range": "offsets",
+    "raw_spans": "offsets",
     "redact": "stages.pii",
     "restore": "stages.pii",
 }
@@ -43,6 +46,8 @@ __all__ = [
     "InOrder",
     "Stage",
     "chat_pipeline",
+    "raw_range",
+    "raw_spans",
     "redact",
     "restore",
 ]

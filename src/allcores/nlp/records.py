@@ -1,7 +1,8 @@
 """What a row of chat is: its fields, their types, and how a message becomes one.
 
 One table of fields says what each stage takes and gives. The columns of an output follow it, and never the values, so
-that an output has the same columns whatever is in it. Offsets are characters of `text_norm`, from its start.
+that an output has the same columns whatever is in it. Offsets are characters of `text_norm`, from its start;
+`offsets` leads back to `text`.
 """
 
 from __future__ import annotations

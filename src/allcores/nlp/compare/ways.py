@@ -117,6 +117,16 @@ def with_spacy(work: Work, texts: Sequence[str], workers: int) -> Results:
         yield {"text_norm": text, **row}
 
 
+def with_spacy_rules(work: Work, texts: Sequence[str], workers: int) -> Results:
+    """The same with rules for words and sentences, and no model."""
+    from allcores.nlp.stages.tokens import taken
+
+    ((_, splitter),) = work.load()
+    rules = splitter.rules_of(None)
+    for text, doc in zip(texts, rules.pipe(texts, n_process=workers, batch_size=256), strict=True):
+        yield {"text_norm": text, **taken(doc)}
+
+
 def with_tokenizers(work: Work, texts: Sequence[str], workers: int) -> Results:
     """`encode_batch`, whose threads the library starts itself: one for each core."""
     del workers
@@ -134,7 +144,13 @@ def with_onnxruntime(work: Work, texts: Sequence[str], workers: int) -> Results:
         yield from work.do(models, [text])
 
 
-_OWN = {"spacy": with_spacy, "tokenizers": with_tokenizers, "onnxruntime": with_onnxruntime}
+#: by the name of the work
+_OWN = {
+    "lemmas": with_spacy,
+    "tokens": with_spacy_rules,
+    "ids": with_tokenizers,
+    "embedding": with_onnxruntime,
+}
 LOOP, OURS = "a loop", "allcores"
 #: one thread for the libraries below: ways that use processes have a core for each
 _QUIET = (
@@ -157,5 +173,5 @@ def ways_of(work: Work) -> list[Way]:
     library, name = work.own
     if library:
         threads = (("TOKENIZERS_PARALLELISM", "true"),) if library == "tokenizers" else _QUIET
-        ways.insert(2, Way(name, _OWN[library], library, threads))
+        ways.insert(2, Way(name, _OWN[work.name], library, threads))
     return ways

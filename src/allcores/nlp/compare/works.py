@@ -63,6 +63,7 @@ WORKS = {
     work.name: work
     for work in (
         Work("lemmas", "lemmas, parts of speech and entities (spaCy)", ("lemmas",), ("spacy", "nlp.pipe(n_process=…)")),
+        Work("tokens", "words and sentences by rules (spaCy)", ("tokens",), ("spacy", "nlp.pipe(n_process=…)")),
         Work("text", "Unicode, personal data, sentiment (Python)", ("unicode", "pii", "sentiment"), ("", "")),
         Work("ids", "token ids (Hugging Face tokenizers)", ("ids",), ("tokenizers", "tokenizers' own threads")),
         Work("embedding", "embeddings (onnxruntime)", ("embedding",), ("onnxruntime", "onnxruntime's own threads")),

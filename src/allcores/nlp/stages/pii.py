@@ -94,12 +94,13 @@ def scrub(scrubber: Scrubber, record: Record) -> dict[str, Any]:
         length = len(scrubber.placeholder(kind, record["text_norm"][start:end]))
         moved.append({"type": kind, "start": start + shift, "end": start + shift + length})
         shift += length - (end - start)
-    return {"pii": moved, "text_redacted": redacted, "text_norm": redacted, "text": redacted}
+    # Nothing leads back from it: what was read is not there any more.
+    return {"pii": moved, "text_redacted": redacted, "text_norm": redacted, "text": redacted, "text_map": None}
 
 
 def withheld(options: Mapping[str, Any]) -> tuple[str, ...]:
     """What a row may not keep if this stage failed for it."""
-    return ("text", "text_norm") if options["replace"] else ()
+    return ("text", "text_norm", "text_map") if options["replace"] else ()
 
 
 def redact(text: str, *, key: bytes | None = None, kinds: Sequence[str] = tuple(KINDS)) -> str:
@@ -135,6 +136,7 @@ GIVES = (
     Field("text_redacted", "string", "text_norm with a placeholder for each"),
     Field("text", "string"),  # with `replace`
     Field("text_norm", "string"),
+    Field("text_map", "list<int32>"),
 )
 PII = Stage(
     "pii",

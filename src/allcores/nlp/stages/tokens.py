@@ -93,7 +93,11 @@ def _language_of(record: Record) -> str | None:
 
 
 def _split(rules: Any, text: str) -> dict[str, Any]:
-    doc = rules(text)
+    return taken(rules(text))
+
+
+def taken(doc: Any) -> dict[str, Any]:
+    """What a document of spaCy has, as plain values."""
     words = [token for token in doc if not token.is_space]
     return {
         "tokens": [token.text for token in words],
