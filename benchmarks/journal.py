@@ -26,6 +26,7 @@ from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sinks.open import sink_of
 from allcores.sources.open import source_of
+from benchmarks.memory import status_mb
 from benchmarks.processes import RUN, environment
 from benchmarks.rows import Row, in_turn
 from benchmarks.settings import Settings
@@ -98,8 +99,6 @@ class First(RunHooks):
 
 def resume(folder: str) -> None:
     """Go on with it; print when the first outcome came, and the largest memory."""
-    import resource
-
     os.chdir(folder)
     Path("go").touch()
     first = First()
@@ -107,7 +106,8 @@ def resume(folder: str) -> None:
     spec = RunSpec(last_waits, source_of("in.txt"), sink_of("out.jsonl"))
     with allcores.Pool(2) as pool, RunSession(spec, allcores.Journal(folder="runs", resume=True)) as run:
         result = run.work(pool, first)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, in which is what the process had that started this one.
+    peak_mb = status_mb("VmHWM")
     Path("go").unlink()
     facts = {"s": first.when - started, "whole_s": result.seconds, "mb": peak_mb, "items": result.items}
     print(json.dumps(facts))
