@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ def named_functions(text: str) -> Iterator[tuple[str, str]]:
 def test_files_that_a_page_names_exist(page: Path) -> None:
     files = named_files(page.read_text())
     assert [file for file in files if not (SOURCE / file).is_file() and not (ROOT / file).is_file()] == []
+
+
+@pytest.mark.parametrize("room", sorted(SOURCE.rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_files_that_a_room_names_are_in_it(room: Path) -> None:
+    text = ast.get_docstring(ast.parse(room.read_text(encoding="utf-8"))) or ""
+    there = {path.name for path in room.parent.rglob("*.py")}
+    assert set(re.findall(r"(?<![\w/.])[a-z_]+\.py\b", text)) - there == set()
 
 
 def test_functions_on_the_way_of_an_item_exist() -> None:
