@@ -12,11 +12,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.installed import needed
 from tests.process import advised
 
 import allcores
 from allcores import UsageError
 from allcores.advisor import advice as advice_file
+from allcores.advisor import confirm as confirm_file
+from allcores.advisor import page
+from allcores.advisor.core_seconds import recorded_run
+from allcores.advisor.model.decision import Setting
 from allcores.advisor.text import setting_text
 from allcores.cli.advise import command
 from allcores.cli.exits import CommandError
@@ -56,6 +61,54 @@ def test_a_loop_in_python_is_not_for_threads(of_a_loop: allcores.Advice) -> None
     if advice.verdict == "parallel":
         assert advice.recommendation.pattern == "processes"
         assert "with allcores.Pool(workers=" in advice.code
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("processes", 2, chunk=8),
+        Setting("processes", 3, preload=True),
+        Setting("threads", 2),
+    ],
+    ids=str,
+)
+def test_recorded_seconds_of_workers_add_up(setting: Setting) -> None:
+    recorded = recorded_run(advised.loop, list(range(200)), setting, None)
+    assert (recorded.workers, recorded.items) == (setting.workers, 200)
+    total = sum(use.seconds for use in recorded.uses)
+    assert total == pytest.approx(setting.workers * recorded.seconds, rel=0.02)
+    assert {use.key for use in recorded.uses} >= {"function"} | ({"start"} if setting.pattern == "processes" else set())
+
+
+def test_what_is_recommended_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirm_file, "MOST_ROUNDS", 2)  # so there is time left on any machine
+    advice = allcores.advise(advised.loop, range(20_000), budget=5)
+    recorded = advice.core_seconds
+    assert recorded is not None
+    assert recorded.workers >= 2
+    assert f"Recorded: {recorded.workers} workers x " in str(advice)
+    assert "Workers, recorded" in page.as_html(advice)
+    check_against_schema(advice)
+
+
+def test_a_librarys_own_way_is_measured() -> None:
+    needed("tokenizers")
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    tokenizer = Tokenizer(WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    text = "a " * 2_000
+    texts = [f"{text}{number}" for number in range(300)]
+    advice = allcores.advise(tokenizer.encode, texts, budget=6)
+    assert advice.library is not None
+    assert advice.library.whole
+    assert advice.library.cores == 2 or advice.library.cores == allcores.core_budget().workers
+    assert ".encode_batch(items)" in advice.library.code
+    assert any(reason.startswith("tokenizers' encode_batch on ") for reason in advice.reasons)
+    if advice.recommendation.pattern == "library" and advice.recommendation.workers > 1:
+        assert "encode_batch(items)" in advice.code
+        assert "import allcores" not in advice.code
+    check_against_schema(advice)
 
 
 def test_too_little_work_stays_in_the_loop() -> None:
@@ -223,8 +276,10 @@ def test_its_picture(tmp_path: Path) -> None:
     assert [label.get_text() for label in speedups.get_yticklabels()] == [
         setting_text(each.setting) for each in advice.patterns
     ]
-    assert len(bars) == 2
-    for bar, beginning in zip(bars, ("One call in a worker: ", "The workers' time, 2 processes"), strict=True):
+    titles = ["One call in a worker: ", "The workers' time, predicted, 2 processes"]
+    if advice.core_seconds is not None:  # where there was time for it
+        titles.append("The workers' time, recorded over ")
+    for bar, beginning in zip(bars, titles, strict=True):
         assert bar.get_title(loc="left").startswith(beginning)
         assert sum(part.get_width() for part in bar.patches) == pytest.approx(100, abs=1)
         assert len(bar.get_legend().get_texts()) == len(bar.patches)

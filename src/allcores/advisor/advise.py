@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
 
+from allcores.advisor import library_way
 from allcores.advisor.advice import Advice
 from allcores.advisor.asked import checked_name
 from allcores.advisor.confirm import Confirmation, confirm
-from allcores.advisor.measuring import machine
+from allcores.advisor.library_way import LibraryWay
+from allcores.advisor.measuring import machine, switches
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.code import Names, code_for
 from allcores.advisor.model.decision import Decision, Prediction, Setting, decide, needed
 from allcores.advisor.model.intervals import Interval, ratio_interval
 from allcores.advisor.model.pitfalls import pitfalls
 from allcores.advisor.model.probes import Probes
-from allcores.advisor.model.verdict import Conclusion, Verdict, conclude
+from allcores.advisor.model.verdict import Conclusion, Verdict, beside_library, conclude
 from allcores.advisor.model.what_if import what_ifs
 from allcores.advisor.probing import Probing, TooSlow
 from allcores.advisor.record import Pattern
@@ -28,6 +30,8 @@ from allcores.system.tracebacks import hiding
 BUDGET_S, LEAST_BUDGET_S = 10.0, 1.0
 #: seconds that are kept for the end: workers are ended, the result is put together
 SPARE_S = 0.25
+#: of the seconds that are left for the confirmation, what a library's own way gets if there is one
+LIBRARY_PART = 0.3
 #: a predicted speed-up below which a setting is not even tried: the way costs several times the work
 HOPELESS = 0.25
 
@@ -87,17 +91,23 @@ def advise_named(
         except TooSlow as slow:
             return _too_slow(str(slow), shown, names, sample, perf_counter() - began)
         decision = decide(probes)
-        confirmation = _confirm(fn, sample, probes, decision, probing)
+        some = [item for _, item in sample.look(1)]
+        has_switch = repeat and switches.find(fn, some, probes.machine.cores) is not None
+        kept_s = LIBRARY_PART * probing.left() if has_switch else 0.0
+        confirmation = _confirm(fn, sample, probes, decision, probing, kept_s)
+        library = library_way.measure(fn, names.function, sample, probes, probing.left()) if has_switch else None
         probes = _with_load(probes, probing)
         conclusion = conclude(probes, decision, confirmation.ratios, hindered=confirmation.hindered)
+        if library is not None:
+            conclusion = beside_library(conclusion, library, decision.predictions[0].seconds)
         common = probing.shared is not None
     finally:
         probing.close()
-    return _advice(probes, decision, confirmation, conclusion, shown, names, sample, common, began)
+    return _advice(probes, decision, confirmation, conclusion, library, shown, names, sample, common, began)
 
 
 def _confirm(
-    fn: Callable[[Any], Any], sample: Sample, probes: Probes, decision: Decision, probing: Probing
+    fn: Callable[[Any], Any], sample: Sample, probes: Probes, decision: Decision, probing: Probing, kept_s: float
 ) -> Confirmation:
     """Run the first choice and the runner-up, if there is any hope for one of them."""
     wanted = [decision.chosen] if decision.second is None else [decision.chosen, decision.second]
@@ -112,7 +122,7 @@ def _confirm(
         settings,
         pools={preloaded: pool for preloaded, pool in pools.items() if pool is not None},
         shared=probing.shared,
-        left=probing.left,
+        left=lambda: probing.left() - kept_s,
     )
 
 
@@ -127,6 +137,7 @@ def _advice(
     decision: Decision,
     confirmation: Confirmation,
     conclusion: Conclusion,
+    library: LibraryWay | None,
     shown: str,
     names: Names,
     sample: Sample,
@@ -147,7 +158,7 @@ def _advice(
         reasons=tuple(reasons),
         pitfalls=pitfalls(probes, decision),
         patterns=tuple(_pattern(each, decision, confirmation) for each in patterns),
-        code=code_for(chosen.setting, names, common=common),
+        code=code_for(chosen.setting, names, common=common, library=library.code if library is not None else ""),
         calls=sum(sample.calls.values()),
         called_on=tuple((first, last) for first, last in sample.called_on()),
         seconds=perf_counter() - began,
@@ -155,6 +166,8 @@ def _advice(
         decision=decision,
         what_ifs=what_ifs(probes, decision),
         runs=tuple(confirmation.runs),
+        core_seconds=confirmation.core_seconds,
+        library=library,
         machine={"cores": probes.machine.cores, "others": probes.machine.others, **machine.facts()},
     )
 
@@ -162,6 +175,8 @@ def _advice(
 def _pattern(prediction: Prediction, decision: Decision, confirmation: Confirmation) -> Pattern:
     ratios = confirmation.ratios.get(prediction)
     measured = ratio_interval(ratios) if ratios else None
+    if prediction.setting.pattern == "library" and prediction.setting.workers > 1:
+        measured = prediction.interval
     if prediction is decision.predictions[0]:
         measured = Interval(1.0, 1.0, 1.0)
     seconds = prediction.seconds if math.isfinite(prediction.seconds) else None

@@ -10,13 +10,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
+from allcores.advisor.core_seconds import CoreSeconds, recorded_run
 from allcores.advisor.measuring import loops, travel
 from allcores.advisor.measuring.sample import Sample
-from allcores.advisor.model.decision import Prediction
+from allcores.advisor.model.decision import Prediction, Setting
 from allcores.advisor.model.intervals import ratio_interval
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.model.verdict import of_whole_input
@@ -32,6 +33,8 @@ NARROW = 0.025
 BLOCK_CHUNKS = 16
 #: items of a round at most
 MOST_ITEMS = 500_000
+#: so many times the start of workers is kept for a run that is recorded from there: its end takes some, too
+RECORDING = 1.5
 #: seconds of a loop in a round at least, if there are items for it: shorter ones measure the start of a map
 LEAST_BLOCK_S = 0.1
 
@@ -57,12 +60,15 @@ class Confirmation:
         runs: All runs, in their order.
         hindered: Why there are none, as a sentence; None.
         block: Items of each run.
+        core_seconds: Where the seconds of the first setting's workers went in a run from their start; None if there
+            was no time.
     """
 
     ratios: dict[Prediction, list[float]] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
     hindered: str | None = None
     block: int = 0
+    core_seconds: CoreSeconds | None = None
 
 
 def confirm(
@@ -90,7 +96,8 @@ def confirm(
     """
     found = Confirmation(ratios={setting: [] for setting in settings})
     item_s = probes.timing.wall_s
-    block = _block(sample, probes, settings, left())
+    recording_s = RECORDING * start_of(probes, settings[0]) + LEAST_BLOCK_S if settings else 0.0
+    block = _block(sample, probes, settings, left() - recording_s)
     least = max((setting.setting.workers for setting in settings), default=1)
     if block < min(least, sample.count):
         found.hindered = _too_few(sample, item_s, settings, left())
@@ -105,7 +112,7 @@ def confirm(
         longest = 0.0
         for number in range(MOST_ROUNDS):
             before = perf_counter()
-            if number and left() < 1.15 * longest:
+            if number and left() < 1.15 * longest + (recording_s if number >= ENOUGH_ROUNDS else 0.0):
                 break
             seconds = _round(sample, ways, next(orders), block, found, settings, number, began)
             if seconds is None:
@@ -119,7 +126,31 @@ def confirm(
                 break
     if not found.runs or not any(found.ratios.values()):
         found.hindered = _too_few(sample, item_s, settings, left())
+    else:
+        found.core_seconds = _recorded(fn, sample, probes, settings[0], block, shared, left())
     return found
+
+
+def _recorded(
+    fn: Callable[[Any], Any],
+    sample: Sample,
+    probes: Probes,
+    prediction: Prediction,
+    block: int,
+    shared: Any,
+    left_s: float,
+) -> CoreSeconds | None:
+    """A run of the first setting from its start, if there is time for one."""
+    needed_s = RECORDING * start_of(probes, prediction)
+    needed_s += block * probes.timing.wall_s / max(0.2, min(steady(probes, prediction), 64))
+    if left_s < 1.15 * needed_s:
+        return None
+    taken = sample.take(block)
+    if len(taken) < block:
+        return None
+    sample.called(index for index, _ in taken)
+    setting = replace(prediction.setting, chunk=_block_chunk(prediction.setting, block))
+    return recorded_run(fn, [item for _, item in taken], setting, shared)
 
 
 def start_of(probes: Probes, prediction: Prediction) -> float:
@@ -205,14 +236,18 @@ def _way(
         pool.map(abs, range(setting.workers))
     else:
         pool = pools[setting.preload]
-    # A block is a part of the input only: with chunks as long as for all of it, half of its time would be the end.
-    chunk = None if setting.chunk is None else max(1, min(setting.chunk, block // (BLOCK_CHUNKS * setting.workers)))
+    chunk = _block_chunk(setting, block)
     if setting.share and shared is not None:
         one = pool.share(shared)
         return lambda items: pool.map(
             fn, [travel.replaced(item, shared, one) for item in items], chunk=chunk, on_error="skip"
         )
     return lambda items: pool.map(fn, items, chunk=chunk, on_error="skip")
+
+
+def _block_chunk(setting: Setting, block: int) -> int | None:
+    """Of a block, a part of the input only: with chunks as long as for all of it, half of its time would be the end."""
+    return None if setting.chunk is None else max(1, min(setting.chunk, block // (BLOCK_CHUNKS * setting.workers)))
 
 
 def _are_narrow(found: Confirmation) -> bool:

@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+from allcores.advisor.core_seconds import CoreSeconds
+from allcores.advisor.library_way import LibraryWay
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.intervals import Interval
 from allcores.advisor.record import AdviceRecord
@@ -53,8 +55,29 @@ def as_object(advice: AdviceRecord) -> dict[str, Any]:
         "kind": None if advice.decision is None else advice.decision.kind,
         "probes": None if advice.probes is None else _plain(dataclasses.asdict(advice.probes)),
         "runs": [dataclasses.asdict(run) for run in advice.runs],
+        "core_seconds": None if advice.core_seconds is None else _core_seconds(advice.core_seconds),
+        "library": None if advice.library is None else _library(advice.library),
         "machine": _plain(advice.machine),
         "code": advice.code,
+    }
+
+
+def _core_seconds(recorded: CoreSeconds) -> dict[str, Any]:
+    return {
+        "workers": recorded.workers,
+        "seconds": recorded.seconds,
+        "items": recorded.items,
+        "uses": [{"key": use.key, "meaning": use.meaning, "seconds": use.seconds} for use in recorded.uses],
+    }
+
+
+def _library(way: LibraryWay) -> dict[str, Any]:
+    return {
+        "name": way.name,
+        "code": way.code,
+        "measured": _interval(way.measured),
+        "whole": way.whole,
+        "cores": way.cores,
     }
 
 

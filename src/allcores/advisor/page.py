@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from allcores.advisor.core_seconds import CoreSeconds
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.probes import Probes
@@ -102,6 +103,11 @@ def of_workers(probes: Probes, setting: Setting) -> list[Part]:
     )
 
 
+def of_recorded(recorded: CoreSeconds) -> list[Part]:
+    """Where the workers' seconds went in the run that was recorded; they add up to workers x seconds."""
+    return _parts([(use.key, use.title, use.seconds, use.meaning) for use in recorded.uses])
+
+
 def _parts(rows: list[tuple[str, str, float, str]]) -> list[Part]:
     total = sum(row[2] for row in rows)
     if total <= 0:
@@ -129,6 +135,7 @@ def _facts(advice: AdviceRecord) -> dict[str, Any]:
         "call_s": 0.0 if probes is None else sum(part.seconds for part in of_a_call(probes)),
         "workers": [] if endless or not processes or probes is None else of_workers(probes, processes[0]),
         "workers_setting": setting_text(processes[0]) if processes else "",
+        "recorded": [] if advice.core_seconds is None else of_recorded(advice.core_seconds),
         "rows": [_row(each, top) for each in advice.patterns],
         "one": 100 / top,
         "what_ifs": [(each, interval_text(each.predicted)) for each in advice.what_ifs],

@@ -9,17 +9,17 @@ import textwrap
 from typing import Any
 
 from allcores.advisor.model.intervals import Interval
-from allcores.advisor.page import Part, of_a_call, of_workers
+from allcores.advisor.page import Part, of_a_call, of_recorded, of_workers
 from allcores.advisor.record import AdviceRecord
 from allcores.advisor.text import HEADS, setting_text
 from allcores.errors import UsageError
-from allcores.formatting import precise_seconds_text
+from allcores.formatting import counted, precise_seconds_text
 from allcores.system.whole_files import whole_bytes
 
 #: as on the page
 COLOURS = {
     "function": "#0072b2", "transport": "#e69f00", "start": "#b25c94", "input": "#00845f", "parent": "#8a6d00",
-    "held": "#3d8fc4", "tail": "#aab2bb",
+    "held": "#3d8fc4", "tail": "#aab2bb", "none": "#e3e6ea",
 }  # fmt: skip
 PREDICTED, INK, QUIET = "#c3c9cf", "#1d2126", "#6a737c"
 #: inches; pixels of an inch; patterns that are drawn
@@ -90,7 +90,10 @@ def _bars(advice: AdviceRecord) -> list[tuple[str, list[Part]]]:
     found = [(f"One call in a worker: {precise_seconds_text(sum(part.seconds for part in call))}", call)]
     processes = [each.setting for each in advice.patterns if each.setting.pattern == "processes"]
     if probes.items is not None and processes:
-        found.append((f"The workers' time, {setting_text(processes[0])}", of_workers(probes, processes[0])))
+        found.append((f"The workers' time, predicted, {setting_text(processes[0])}", of_workers(probes, processes[0])))
+    if advice.core_seconds is not None:
+        items = counted(advice.core_seconds.items, "item")
+        found.append((f"The workers' time, recorded over {items}", of_recorded(advice.core_seconds)))
     return [(name, parts) for name, parts in found if parts]
 
 

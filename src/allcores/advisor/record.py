@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from allcores.advisor.confirm import Run
+from allcores.advisor.core_seconds import CoreSeconds
+from allcores.advisor.library_way import LibraryWay
 from allcores.advisor.model.decision import Decision, Setting
 from allcores.advisor.model.intervals import Interval
 from allcores.advisor.model.pitfalls import Pitfall
@@ -55,6 +57,10 @@ class AdviceRecord:
         probes: All that was measured of the function.
         decision: What was predicted from it.
         runs: The runs of the confirmation, in their order.
+        core_seconds: Where the workers' seconds went in a run of the recommended setting, or of the best one with
+            workers, from their start; None if there was no time for it, or none was confirmed.
+        library: The library's own way to use all cores beside the loop, where the function has an object that offers
+            one; None without.
         machine: What it was measured on.
     """
 
@@ -75,4 +81,6 @@ class AdviceRecord:
     decision: Decision | None = None
     what_ifs: tuple[WhatIf, ...] = ()
     runs: tuple[Run, ...] = ()
+    core_seconds: CoreSeconds | None = None
+    library: LibraryWay | None = None
     machine: dict[str, Any] = field(default_factory=dict)

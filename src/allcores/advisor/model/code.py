@@ -22,20 +22,25 @@ class Names:
     items: tuple[str, ...] = ()
 
 
-def code_for(setting: Setting, names: Names, *, common: bool = False) -> str:
+def code_for(setting: Setting, names: Names, *, common: bool = False, library: str = "") -> str:
     """Lines of Python, with a newline at the end.
 
     Args:
         setting: What is recommended.
         names: How to get at the function and the items.
         common: There is an object in every item that is to be shared.
+        library: The library's own way, an expression, for a setting that is that.
     """
     lines = [*names.imports]
-    if setting.workers > 1:
+    own = setting.pattern == "library" and setting.workers > 1
+    if setting.workers > 1 and not own:
         lines = ["import allcores", *lines]
     if lines:
         lines.append("")
     lines += names.items
+    if own:
+        lines.append(f"results = {library}")
+        return "\n".join(lines) + "\n"
     if setting.workers == 1:
         lines.append(f"results = [{names.function}(item) for item in items]")
         return "\n".join(lines) + "\n"

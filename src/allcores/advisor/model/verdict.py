@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from allcores.advisor.model.costs import BUSY_PART
-from allcores.advisor.model.decision import WORTH, Decision, Prediction
+from allcores.advisor.model.decision import WORTH, Decision, Prediction, Setting
 from allcores.advisor.model.intervals import Interval, ratio_interval
 from allcores.advisor.model.probes import Probes
 
@@ -21,6 +22,30 @@ class Verdict(enum.StrEnum):
     PARALLEL = "parallel"
     SERIAL = "serial"
     UNRELIABLE = "unreliable"
+
+
+class Measured(Protocol):
+    """A library's own way, as it was measured."""
+
+    @property
+    def name(self) -> str:
+        """As people know it."""
+
+    @property
+    def code(self) -> str:
+        """As it is written."""
+
+    @property
+    def measured(self) -> Interval:
+        """Its speed-up over a loop of the same work, for the whole input."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it does all that the function does."""
+
+    @property
+    def cores(self) -> int:
+        """That it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +136,27 @@ def conclude(
         return Conclusion(Verdict.UNRELIABLE, best, interval, tuple(reasons))
     reasons.append(f"{_named(best)} measured {interval.speedup:.2f}x, and less than {WORTH}x is not worth it")
     return Conclusion(Verdict.SERIAL, loop, Interval(1.0, 1.0, 1.0), tuple(reasons))
+
+
+def beside_library(conclusion: Conclusion, way: Measured, loop_s: float) -> Conclusion:
+    """The same, once a library's own way to use all cores was measured: what is better is recommended.
+
+    Args:
+        conclusion: Without it.
+        way: What was measured.
+        loop_s: Seconds of the loop over the whole input.
+    """
+    measured = way.measured
+    text = f"{way.name} on {way.cores} cores is {measured.speedup:.2f} times as fast as its own loop"
+    part = "" if way.whole else ", which is a part of the function"
+    reasons = (*conclusion.reasons, f"{text}{part} ({measured.low:.2f}-{measured.high:.2f}): {way.code}")
+    own = 1.0 if conclusion.measured is None else conclusion.measured.speedup
+    proven = measured.low > 1.0 and measured.speedup >= WORTH
+    if not way.whole or not proven or measured.speedup <= own or conclusion.verdict is Verdict.UNRELIABLE:
+        return replace(conclusion, reasons=reasons)
+    setting = Setting("library", way.cores)
+    prediction = Prediction(setting, measured, loop_s / measured.speedup, "the library")
+    return Conclusion(Verdict.PARALLEL, prediction, measured, reasons)
 
 
 def _named(prediction: Prediction) -> str:
