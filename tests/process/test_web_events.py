@@ -10,7 +10,7 @@ import flask
 import pytest
 from tests.process.console import console, ended, logged_in, store_of
 
-from allcores.jobs.model import StoreError
+from allcores.jobs.errors import StoreError
 from allcores.jobs.store import JobStore
 from allcores.web import streams
 

@@ -19,8 +19,8 @@ from typing import Protocol
 from allcores.errors import UsageError
 from allcores.jobs import delivery_queries
 from allcores.jobs.announcements import Announcements
+from allcores.jobs.errors import AlreadySupervised, StoreError
 from allcores.jobs.lead_duty import BEAT_S, LeadDuty
-from allcores.jobs.model import AlreadySupervised, StoreError
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.store import JobStore
 from allcores.jobs.supervisor import Supervisor

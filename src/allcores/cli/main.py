@@ -79,16 +79,16 @@ def group() -> None:
 
 def _of_jobs(error: Exception) -> Exit | None:
     """The exit code for what can be wrong with a store of jobs; None for anything else."""
-    model = sys.modules.get("allcores.jobs.model")  # not loaded for this: a command that has met them has loaded it
-    if model is None:
+    errors = sys.modules.get("allcores.jobs.errors")  # not loaded for this: a command that has met them has loaded it
+    if errors is None:
         return None
-    if isinstance(error, model.AlreadySupervised):
+    if isinstance(error, errors.AlreadySupervised):
         return Exit.IN_USE
-    if isinstance(error, model.SchemaTooNew):
+    if isinstance(error, errors.SchemaTooNew):
         return Exit.USAGE
-    if isinstance(error, model.StoreError):
+    if isinstance(error, errors.StoreError):
         return Exit.OUTPUT
-    return Exit.USAGE if isinstance(error, model.JobsError) else None
+    return Exit.USAGE if isinstance(error, errors.JobsError) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

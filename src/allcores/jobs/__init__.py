@@ -14,18 +14,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from allcores.jobs.errors import ArgumentErrors, JobFailed, TaskNotFound, TooLarge
-    from allcores.jobs.model import (
+    from allcores.jobs.errors import (
         AlreadySupervised,
-        Job,
-        JobError,
-        JobFilter,
+        ArgumentErrors,
+        JobFailed,
         JobsError,
         KeyConflict,
-        Progress,
-        ResultFile,
-        State,
+        TaskNotFound,
+        TooLarge,
     )
+    from allcores.jobs.model import Job, JobError, JobFilter, Progress, ResultFile, State
     from allcores.jobs.queue import Queue
     from allcores.jobs.running_job import RunningJob
     from allcores.jobs.store import JobStore
@@ -34,18 +32,16 @@ if TYPE_CHECKING:
     from allcores.jobs.uploads import UploadedFile
 
 _HOMES = {
-    "errors": ("ArgumentErrors", "JobFailed", "TaskNotFound", "TooLarge"),
-    "model": (
+    "errors": (
         "AlreadySupervised",
-        "Job",
-        "JobError",
-        "JobFilter",
+        "ArgumentErrors",
+        "JobFailed",
         "JobsError",
         "KeyConflict",
-        "Progress",
-        "ResultFile",
-        "State",
+        "TaskNotFound",
+        "TooLarge",
     ),
+    "model": ("Job", "JobError", "JobFilter", "Progress", "ResultFile", "State"),
     "queue": ("Queue",),
     "running_job": ("RunningJob",),
     "store": ("JobStore",),

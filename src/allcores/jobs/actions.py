@@ -15,9 +15,10 @@ from sqlalchemy.sql import ColumnElement
 
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
+from allcores.jobs.errors import UndoExpired
 from allcores.jobs.filters import Walk
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import FINAL_STATES, AuditRow, JobFilter, Snapshot, State, UndoExpired
+from allcores.jobs.model import FINAL_STATES, AuditRow, JobFilter, Snapshot, State
 from allcores.jobs.reading import among
 
 #: jobs that are changed in one transaction

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -111,8 +111,7 @@ class Arguments:
         """
         if not isinstance(given, Mapping):
             raise ArgumentErrors(self._name, {"": ["arguments are given as an object, by name"]})
-        plain = self._plain(given)
-        return self._stored(self._validated(plain, strict=True))
+        return self._stored(self._plain(given), strict=True)
 
     def check_form(
         self, given: Mapping[str, str | list[str] | dict[str, Any] | list[dict[str, Any]]]
@@ -150,7 +149,7 @@ class Arguments:
             wrong[name] = ["there is no such argument"]
         if wrong:
             raise ArgumentErrors(self._name, wrong)
-        return self._stored(self._validated(self._plain(values), strict=False))
+        return self._stored(self._plain(values), strict=False)
 
     def values(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """What the function is called with, made from what is stored.
@@ -217,8 +216,34 @@ class Arguments:
                 wrong.setdefault(".".join(map(str, each["loc"])), []).append(sentence)
             raise ArgumentErrors(self._name, wrong) from None
 
-    def _stored(self, model: pydantic.BaseModel) -> dict[str, Any]:
+    def _stored(self, plain: dict[str, Any], *, strict: bool) -> dict[str, Any]:
+        model = self._validated(plain, strict=strict)
+        wrong = {
+            ".".join(map(str, (each.name, *path))): [f"its {before} keys are {after} as what the task takes"]
+            for number, each in enumerate(self._parameters)
+            if each.name in plain
+            for path, before, after in _joined_keys(plain[each.name], getattr(model, f"p{number}"))
+        }
+        if wrong:
+            raise ArgumentErrors(self._name, wrong)
         return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _joined_keys(given: Any, made: Any) -> Iterator[tuple[tuple[str | int, ...], int, int]]:
+    """Where dicts have fewer keys than before, since texts that differ ("1", "01") may be one number; how many."""
+    parts: Iterable[tuple[str | int, Any, Any]] = ()
+    if isinstance(given, dict) and isinstance(made, Mapping):
+        if len(made) < len(given):
+            yield (), len(given), len(made)
+            return
+        parts = zip(given, given.values(), made.values(), strict=False)
+    elif isinstance(given, dict):
+        parts = ((key, value, getattr(made, key, None)) for key, value in given.items())
+    elif isinstance(given, list) and isinstance(made, (list, tuple)):
+        parts = zip(range(len(given)), given, made, strict=False)
+    for step, before, after in parts:
+        for path, count, left in _joined_keys(before, after):
+            yield (step, *path), count, left
 
 
 def _choice(text: str, parameter: Parameter) -> Any:

@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from allcores.errors import AllcoresError
-from allcores.jobs import model
+from allcores.jobs import errors
+from allcores.jobs.errors import KeyConflict, StoreError
 from allcores.jobs.group_commit import GroupCommit
-from allcores.jobs.model import KeyConflict, StoreError, Submitted
+from allcores.jobs.model import Submitted
 from allcores.jobs.submissions import Prepared, as_submitted, submit
 from allcores.system.socket_paths import socket_path
 
@@ -352,8 +353,8 @@ def _heard(row: Prepared, answer: dict[str, Any]) -> Submitted | AllcoresError |
     text = str(answer.get("text"))
     if kind == "KeyConflict":
         return KeyConflict(text, key=str(answer.get("key")), id=str(answer.get("id")))
-    found = getattr(model, str(kind), StoreError)
-    plain = isinstance(found, type) and issubclass(found, StoreError) and found is not model.SchemaTooNew
+    found = getattr(errors, str(kind), StoreError)
+    plain = isinstance(found, type) and issubclass(found, StoreError) and found is not errors.SchemaTooNew
     return found(text) if plain else StoreError(text)
 
 

@@ -20,8 +20,15 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from allcores.failpoints import failpoint
+from allcores.jobs.errors import (
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreGone,
+    StoreReadOnly,
+)
 from allcores.jobs.location import Location
-from allcores.jobs.model import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreGone, StoreReadOnly
 from allcores.system import sqlite_files
 
 #: seconds for which another process's lock is waited for

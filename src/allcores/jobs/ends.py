@@ -10,8 +10,9 @@ from sqlalchemy import RowMapping, bindparam, delete, insert, select, update
 
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
+from allcores.jobs.errors import BadJob
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import BadJob, Claim, Finished, Progress, State
+from allcores.jobs.model import Claim, Finished, Progress, State
 from allcores.jobs.reading import among, among_given
 from allcores.jobs.rows import dumps, error_to_json, files_to_json, plain_text, progress_to_json
 

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, and_, func, or_, select, true
 from sqlalchemy.sql import ColumnElement
 
 from allcores.jobs import schema
-from allcores.jobs.model import BadJob, Job, JobFilter, JobPage, State
+from allcores.jobs.errors import BadJob
+from allcores.jobs.model import Job, JobFilter, JobPage, State
 from allcores.jobs.reading import among, jobs_where
 
 #: seconds for which jobs are looked at for what no index knows: for a text, and for the rest

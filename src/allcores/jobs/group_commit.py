@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
 from allcores.jobs.database import Database
-from allcores.jobs.model import JobsError, SchemaTooNew, StoreError
+from allcores.jobs.errors import JobsError, SchemaTooNew, StoreError
 
 #: operations in one transaction at most: others, and readers of the log, wait no longer for their turn
 MOST = 512

@@ -20,7 +20,7 @@ from allcores.jobs.plain_call import Answer, failure
 from allcores.jobs.results import ResultFolder, encode, keeping, kept
 from allcores.jobs.running_job import RunningJob
 from allcores.jobs.tasks import Registry
-from allcores.system import own_imports, posix
+from allcores.system import own_imports, posix, procfs
 
 #: exit code of one whose supervisor is gone
 EXIT_ALONE = 3
@@ -125,7 +125,7 @@ def _work(start: dict[str, Any], supervisor: SupervisorOfProcess, pipe: MessageP
         sys.path[:] = start["path"]
         registry = Registry.load(tuple(start["places"]))
         uploads.use(store_folder)
-        pipe.send(op="ready")
+        pipe.send(op="ready", memory=procfs.peak_resident_bytes(os.getpid()) or 0)
         task = registry[start["task"]]
         values = task.arguments.values(start["arguments"])
         job = RunningJob(

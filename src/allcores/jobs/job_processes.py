@@ -17,7 +17,7 @@ from allcores.jobs import descendants
 from allcores.jobs.messages import MessagePipe
 from allcores.jobs.model import Claim
 from allcores.jobs.plain_call import Answer
-from allcores.system import fork_lock, posix
+from allcores.system import fork_lock, posix, procfs
 
 #: seconds between SIGTERM and SIGKILL
 TERMINATE_S = 0.25
@@ -45,6 +45,9 @@ class JobProcess:
         kill_at: When it is killed.
         progress: The last that it told, and has not been written yet.
         below: What it had started when its end was asked for.
+        inherited: Bytes with which the system's count of its largest memory began: those of this process, which has
+            started it.
+        largest: Bytes that it was seen to have, at most.
     """
 
     claim: Claim
@@ -64,6 +67,8 @@ class JobProcess:
     killing_since: float | None = None
     below: set[descendants.Process] = field(default_factory=set, repr=False)
     popen: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    inherited: int = 0
+    largest: int = 0
 
     @classmethod
     def start(
@@ -106,7 +111,8 @@ class JobProcess:
         )
         ours.setblocking(False)
         deadline = None if timeout is None else now + timeout
-        return cls(claim, popen.pid, pipe, now, deadline, popen=popen)
+        inherited = procfs.peak_resident_bytes(os.getpid()) or 0
+        return cls(claim, popen.pid, pipe, now, deadline, popen=popen, inherited=inherited)
 
     def hear(self) -> Iterator[dict[str, Any]]:
         """What it has said since; nothing once it is gone."""
@@ -175,6 +181,10 @@ class JobProcess:
             found |= self.below | descendants.marked(self.claim.job.id, self.claim.attempt)
         return found
 
+    def note_memory(self, size: int | None) -> None:
+        """It was seen to have so many bytes."""
+        self.largest = max(self.largest, size or 0)
+
     def collect(self) -> tuple[int, int] | None:
         """How it ended: its wait status, and its largest resident memory in bytes; None while it lives.
 
@@ -185,6 +195,8 @@ class JobProcess:
             if pid == 0:
                 return None
             memory = posix.maxrss_bytes(usage.ru_maxrss)
+            if memory <= self.inherited:
+                memory = self.largest
         except ChildProcessError:  # it was collected elsewhere
             status, memory = 0, 0
         if self.popen is not None:

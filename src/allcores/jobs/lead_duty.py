@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from allcores.jobs import descendants
 from allcores.jobs.duty import Duty
-from allcores.jobs.model import StoreError
+from allcores.jobs.errors import StoreError
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.silence import Silence
 

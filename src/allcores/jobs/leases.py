@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 
 from allcores.jobs import schema
+from allcores.jobs.errors import StoreError
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import StoreError
 
 #: kinds of records: a lease, by the name of its holder; and whose lease is that of the one that leads
 LEASE, LEADER = "lease", "leader"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from allcores.jobs import schema
 from allcores.jobs.database import Database
-from allcores.jobs.model import SchemaTooNew, StoreDamaged, StoreError
+from allcores.jobs.errors import SchemaTooNew, StoreDamaged, StoreError
 
 #: version -> what makes it of the version before; all steps that are needed are one transaction
 STEPS: Mapping[int, Callable[[Connection], None]] = {}

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from allcores.errors import AllcoresError, UsageError
-
 
 class State(enum.StrEnum):
     """Where a job is: in the queue, at work, or at one of five ends.
@@ -423,79 +421,3 @@ class Statistics:
     run_p95: float | None
     failures: Mapping[tuple[str, str], int]
     sampled: int
-
-
-class JobsError(AllcoresError, RuntimeError):
-    """Something about jobs; its text says what, and the way out."""
-
-
-class KeyConflict(JobsError):
-    """The key was used for a job with another task or other arguments; nothing was submitted.
-
-    Attributes:
-        key: The caller's.
-        id: Of the job that has it.
-    """
-
-    def __init__(self, text: str, *, key: str, id: str) -> None:
-        super().__init__(text)
-        self.key = key
-        self.id = id
-
-
-class AlreadySupervised(JobsError):
-    """Another process is the supervisor of this store.
-
-    Attributes:
-        pid: Its process, if known.
-    """
-
-    def __init__(self, text: str, *, pid: int | None = None) -> None:
-        super().__init__(text)
-        self.pid = pid
-
-
-class UndoExpired(JobsError):
-    """What was deleted is gone for good, or was never deleted by that action."""
-
-
-class BadJob(UsageError):
-    """What was submitted, or what a task returned, cannot be kept: the text says which part, and why."""
-
-
-class StoreError(JobsError):
-    """The store cannot be read or written; nothing was changed, unless the text says that this is not known."""
-
-
-class StoreBusy(StoreError):
-    """Another process had the lock for too long: try again (HTTP 503 with Retry-After)."""
-
-
-class StoreFull(StoreError):
-    """There is no room on the disk: reading works, and writing does again as soon as there is (HTTP 507)."""
-
-
-class StoreReadOnly(StoreError):
-    """It can only be read."""
-
-
-class StoreGone(StoreError):
-    """Its file was removed, or another one has its name: nothing is made anew in its place."""
-
-
-class StoreDamaged(StoreError):
-    """Its file is not what was written. It is kept as it is; the text has the commands that save what can be."""
-
-
-class SchemaTooNew(StoreError):
-    """A newer allcores made or changed the store: this one does not touch it.
-
-    Attributes:
-        found: Version of its tables.
-        known: The newest that this allcores knows.
-    """
-
-    def __init__(self, text: str, *, found: int, known: int) -> None:
-        super().__init__(text)
-        self.found = found
-        self.known = known

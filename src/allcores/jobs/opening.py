@@ -9,8 +9,8 @@ import stat
 from allcores.errors import UsageError
 from allcores.jobs import migrations
 from allcores.jobs.database import Database
+from allcores.jobs.errors import StoreError, StoreGone
 from allcores.jobs.location import Location
-from allcores.jobs.model import StoreError, StoreGone
 from allcores.system import own_files
 from allcores.system.file_systems import network_file_system
 

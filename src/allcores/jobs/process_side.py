@@ -84,6 +84,7 @@ class ProcessSide:
                 op = message.pop("op", None)
                 if op == "ready":
                     process.ready = True
+                    process.note_memory(message["memory"])
                 elif op == "cores":
                     process.wants_cores = now
                 elif op == "give_back":

@@ -9,8 +9,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from allcores.jobs.errors import JobFailed, TaskNotFound
-from allcores.jobs.model import BadJob, Job, Submission, Submitted
+from allcores.jobs.errors import BadJob, JobFailed, TaskNotFound
+from allcores.jobs.model import Job, Submission, Submitted
 from allcores.jobs.rows import as_tags, shown
 from allcores.jobs.running_job import FAILED_ITEMS
 from allcores.jobs.store import JobStore

@@ -11,7 +11,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from allcores.formatting import kind_text
-from allcores.jobs.model import BadJob, Job, JobError, Progress, ResultFile, State, WorkerInfo
+from allcores.jobs.errors import BadJob
+from allcores.jobs.model import (
+    Job,
+    JobError,
+    Progress,
+    ResultFile,
+    State,
+    WorkerInfo,
+)
 
 #: bytes of arguments, and of a result, as JSON: larger ones belong into files
 MAX_JSON = 4 * 1024**2

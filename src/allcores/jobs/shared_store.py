@@ -18,7 +18,8 @@ from typing import Any
 
 from allcores.jobs import claims, leases, queries
 from allcores.jobs.database import Database
-from allcores.jobs.model import AlreadySupervised, Claim, Job, StoreError
+from allcores.jobs.errors import AlreadySupervised, StoreError
+from allcores.jobs.model import Claim, Job
 from allcores.jobs.store import MAX_CRASHES, JobStore
 
 

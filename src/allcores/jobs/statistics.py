@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, select
 
 from allcores.jobs import schema
-from allcores.jobs.model import BadJob, Counts, JobFilter, State, Statistics
+from allcores.jobs.errors import BadJob
+from allcores.jobs.model import Counts, JobFilter, State, Statistics
 
 #: jobs that percentiles and causes are taken from, at most
 SAMPLE = 1_000

@@ -15,13 +15,13 @@ from sqlalchemy import select, text
 from allcores.errors import AllcoresError, UsageError
 from allcores.jobs import actions, checkpoints, claims, commit_socket, ends, queries, schema, submissions
 from allcores.jobs.database import BUSY_S, Database
+from allcores.jobs.errors import StoreError
 from allcores.jobs.location import locate
 from allcores.jobs.model import (
     Claim,
     Finished,
     Job,
     Progress,
-    StoreError,
     Submission,
     Submitted,
 )

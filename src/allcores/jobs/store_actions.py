@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import delete, insert, select
 
 from allcores.jobs import actions, schema
+from allcores.jobs.errors import BadJob
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import BadJob, Changed, Snapshot
+from allcores.jobs.model import Changed, Snapshot
 from allcores.jobs.rows import check_name, dumps
 from allcores.jobs.store_reading import StoreReading
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from allcores.jobs import ends, queries
 from allcores.jobs.claims import Choose
-from allcores.jobs.model import BadJob, Claim, Finished, JobError, State
+from allcores.jobs.errors import BadJob
+from allcores.jobs.model import Claim, Finished, JobError, State
 from allcores.jobs.plain_call import failure
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from sqlalchemy import insert, select
 
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
+from allcores.jobs.errors import BadJob, KeyConflict
 from allcores.jobs.group_commit import Transaction
-from allcores.jobs.model import BadJob, Job, KeyConflict, State, Submission, Submitted
+from allcores.jobs.model import Job, State, Submission, Submitted
 from allcores.jobs.reading import among, jobs_where, rows_of
 from allcores.jobs.rows import MAX_TAGS, check_name, digest, dumps, job_from_row, new_id, shown
 

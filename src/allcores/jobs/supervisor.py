@@ -25,7 +25,8 @@ from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
 from allcores.jobs.duty import Duty
-from allcores.jobs.model import Claim, Finished, StoreBusy, StoreError, StoreFull
+from allcores.jobs.errors import StoreBusy, StoreError, StoreFull
+from allcores.jobs.model import Claim, Finished
 from allcores.jobs.plain_call import Answer
 from allcores.jobs.pool_side import PoolSide, PoolTrouble
 from allcores.jobs.process_side import ProcessEnd, ProcessSide, progress_of
@@ -442,6 +443,8 @@ class Supervisor:
             for pid, status, call, seconds in self._pool.status()
         ]
         now = time.monotonic()
+        for process in self._processes.processes.values():
+            process.note_memory(_memory(process.pid))
         workers += [
             health.WorkerHealth(
                 process.pid,

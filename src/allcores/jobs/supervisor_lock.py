@@ -14,7 +14,7 @@ from typing import Any
 
 from allcores.errors import NotSupported
 from allcores.jobs.database import Database
-from allcores.jobs.model import AlreadySupervised, StoreError, StoreGone
+from allcores.jobs.errors import AlreadySupervised, StoreError, StoreGone
 from allcores.system.file_locks import FileLock, Held, holder
 
 FILE = "supervisor.lock"

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
 from allcores.errors import UsageError
-from allcores.jobs.errors import TooLarge
-from allcores.jobs.model import StoreError, StoreFull
+from allcores.jobs.errors import StoreError, StoreFull, TooLarge
 from allcores.jobs.rows import shown
 from allcores.jobs.store_folder import make_below
 from allcores.system import own_files

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import UsageError
 from allcores.jobs import queries
 from allcores.jobs.duty import Duty
-from allcores.jobs.model import StoreError
+from allcores.jobs.errors import StoreError
 from allcores.system import own_files
 
 if TYPE_CHECKING:

@@ -127,6 +127,14 @@ def resident_bytes(pid: int) -> int | None:
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_resident_bytes(pid: int) -> int | None:
+    """The largest resident memory of a process so far, since it runs its program; shared memory and files count."""
+    for line in (read(f"{pid}/status") or b"").splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
 def tree(pid: int) -> Iterator[int]:
     """A process and its descendants, as far as they can be seen."""
     waiting = [pid]

@@ -9,8 +9,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from allcores.errors import UsageError
-from allcores.jobs.errors import ArgumentErrors, TaskNotFound, TooLarge
-from allcores.jobs.model import (
+from allcores.jobs.errors import (
+    ArgumentErrors,
     BadJob,
     KeyConflict,
     SchemaTooNew,
@@ -20,6 +20,8 @@ from allcores.jobs.model import (
     StoreFull,
     StoreGone,
     StoreReadOnly,
+    TaskNotFound,
+    TooLarge,
     UndoExpired,
 )
 from allcores.web.rendering import plain_page

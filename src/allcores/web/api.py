@@ -13,7 +13,8 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from allcores.jobs import uploads
-from allcores.jobs.model import Job, State, StoreError
+from allcores.jobs.errors import StoreError
+from allcores.jobs.model import Job, State
 from allcores.web import supervision
 from allcores.web.filters import read_filter
 from allcores.web.metrics_text import as_text

@@ -8,7 +8,8 @@ from typing import Any
 from werkzeug.wrappers import Response
 
 from allcores.jobs import history
-from allcores.jobs.model import Counts, Job, State, Statistics, StoreError
+from allcores.jobs.errors import StoreError
+from allcores.jobs.model import Counts, Job, State, Statistics
 from allcores.web import charts, job_details, supervision, views
 from allcores.web.api import found_job
 from allcores.web.lists import sequence

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from allcores.jobs.model import StoreError
+from allcores.jobs.errors import StoreError
 
 if TYPE_CHECKING:
     from allcores.jobs.store import JobStore

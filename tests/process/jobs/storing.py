@@ -17,7 +17,8 @@ import sys
 from typing import Any
 
 from allcores import failpoints
-from allcores.jobs.model import Finished, State, StoreError, StoreFull, Submission
+from allcores.jobs.errors import StoreError, StoreFull
+from allcores.jobs.model import Finished, State, Submission
 from allcores.jobs.store import JobStore
 
 

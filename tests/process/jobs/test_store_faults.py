@@ -27,17 +27,14 @@ from tests.process.warm import Interpreter
 from allcores import failpoints
 from allcores.errors import UsageError
 from allcores.jobs import checkpoints
-from allcores.jobs.model import (
-    Finished,
-    Job,
-    State,
+from allcores.jobs.errors import (
     StoreBusy,
     StoreDamaged,
     StoreError,
     StoreGone,
     StoreReadOnly,
-    Submission,
 )
+from allcores.jobs.model import Finished, Job, State, Submission
 from allcores.jobs.store import JobStore
 from allcores.jobs.submissions import prepared
 

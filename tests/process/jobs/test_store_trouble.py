@@ -27,7 +27,8 @@ from tests.process.jobs.conftest import (
 
 from allcores.cli.serve import SupervisorKeeper
 from allcores.jobs import JobStore, Queue, State, Supervisor
-from allcores.jobs.model import Job, StoreError, StoreFull, StoreGone
+from allcores.jobs.errors import StoreError, StoreFull, StoreGone
+from allcores.jobs.model import Job
 
 
 def limit_files(pid: int, size: int) -> None:

@@ -123,6 +123,15 @@ def test_what_a_task_raises_as_it_is_ended_is_no_failure(running: Running, tmp_p
     assert len(lines(tmp_path / "c.pids")) == 1
 
 
+def test_a_jobs_peak_memory_is_its_own_and_not_of_what_started_it(running: Running) -> None:
+    held = bytearray(500_000_000)
+    held[::4096] = b"x" * len(held[::4096])  # resident
+    job = running.run("die_with_job")
+    assert held
+    assert (job.state, job.crashes) == ("quarantined", 3) and job.error is not None
+    assert 1_000_000 < (job.error.peak_memory or 0) < 400_000_000
+
+
 @pytest.mark.parametrize("task", ["unspeakable", "unspeakable_with_job"])
 def test_an_exception_whose_text_ends_the_process(running: Running, task: str) -> None:
     job = running.run(task)

@@ -15,7 +15,8 @@ from allcores import failpoints
 from allcores.jobs import AlreadySupervised, JobStore, Queue, Supervisor, health
 from allcores.jobs.claims import Choose
 from allcores.jobs.ends import End
-from allcores.jobs.model import Claim, StoreError
+from allcores.jobs.errors import StoreError
+from allcores.jobs.model import Claim
 from allcores.jobs.pool_side import is_alive
 from allcores.jobs.store import Exchanged
 

@@ -9,7 +9,7 @@ import pytest
 from tests.process.jobs.postgresql import Server
 
 from allcores.jobs.database import WRITE_LOCK
-from allcores.jobs.model import AlreadySupervised, StoreBusy, StoreError, StoreGone
+from allcores.jobs.errors import AlreadySupervised, StoreBusy, StoreError, StoreGone
 from allcores.jobs.store import JobStore
 
 

@@ -16,21 +16,23 @@ from sqlalchemy import Connection, text
 
 from allcores.jobs import migrations, schema
 from allcores.jobs.database import Database
-from allcores.jobs.location import locate
-from allcores.jobs.model import (
+from allcores.jobs.errors import (
     AlreadySupervised,
     BadJob,
+    KeyConflict,
+    SchemaTooNew,
+    StoreError,
+    UndoExpired,
+)
+from allcores.jobs.location import locate
+from allcores.jobs.model import (
     Claim,
     Finished,
     JobError,
     JobFilter,
-    KeyConflict,
     Progress,
-    SchemaTooNew,
     State,
-    StoreError,
     Submission,
-    UndoExpired,
 )
 from allcores.jobs.retention import Retention
 from allcores.jobs.store import JobStore

@@ -175,6 +175,28 @@ def test_what_would_be_lost_is_refused_by_its_place() -> None:
     assert errors(typed, {"n": 1, ("x", 1): 2}) == {"('x', 1)": ["names of arguments are texts"]}  # type: ignore[dict-item]
 
 
+@dataclasses.dataclass
+class Prices:
+    by_size: dict[float, float]
+
+
+@task
+def keyed(by_number: dict[int, str], prices: list[Prices] | None = None) -> None: ...
+
+
+def test_keys_that_become_one_are_refused_by_their_place() -> None:
+    assert errors(keyed, {"by_number": {"1": "a", "01": "b", "2": "c"}}) == {
+        "by_number": ["its 3 keys are 2 as what the task takes"]
+    }
+    sizes = {"1.5": 1.0, "15e-1": 2.0}
+    assert errors(keyed, {"by_number": {}, "prices": [{"by_size": {}}, {"by_size": sizes}]}) == {
+        "prices.1.by_size": ["its 2 keys are 1 as what the task takes"]
+    }
+    assert values(keyed, {"by_number": {"01": "b", "2": "c"}}) == {"by_number": {1: "b", 2: "c"}}
+    with pytest.raises(ArgumentErrors, match="by_number"):
+        task_of(keyed).arguments.check_form({"by_number": '{"1": "a", "+1": "b"}'})  # type: ignore[union-attr]
+
+
 def test_forms_send_texts() -> None:
     found = task_of(typed)
     assert found is not None
