@@ -80,6 +80,16 @@ def test_a_switch_is_found_where_the_function_has_it(fn: Any, name: str, whole: 
     assert len(pairs) == switches.PAIRS
 
 
+def test_odd_functions_have_none() -> None:
+    def circular(text: str) -> str:
+        return text
+
+    circular.__wrapped__ = circular  # type: ignore[attr-defined]
+    odd = type("Odd", (), {"__module__": 5, "__call__": lambda self, text: text})()
+    assert switches.find(circular, ["a"], 2) is None
+    assert switches.find(odd, ["a"], 2) is None
+
+
 def test_without_an_object_texts_or_cores_there_is_none() -> None:
     assert switches.find(len, ["a"], 2) is None
     assert switches.find(abs, ["a"], 2) is None

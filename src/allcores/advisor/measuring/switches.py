@@ -50,7 +50,7 @@ def find(fn: Callable[[Any], Any], items: Sequence[Any], cores: int) -> Switch |
     for found in _objects(fn):
         for module, name, make in _MAKERS:
             # By name: what the function has not loaded is not loaded for this.
-            if any(each.__name__ == name and each.__module__.startswith(module) for each in type(found).__mro__):
+            if any(each.__name__ == name and str(each.__module__).startswith(module) for each in type(found).__mro__):
                 return make(fn, found, cores)
     return None
 
@@ -128,7 +128,10 @@ def _objects(fn: Any) -> Iterator[Any]:
         yield bound
     if not inspect.isroutine(fn):
         return
-    fn = inspect.unwrap(fn)
+    try:
+        fn = inspect.unwrap(fn)
+    except ValueError:  # it says that it wraps itself
+        return
     code = getattr(fn, "__code__", None)
     if code is None:
         return
