@@ -101,6 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backends.minded",
         "scheduler.messages",
         "scheduler.map_state",
+        "scheduler.series",
         "frames",
         "shared_memory",
         "transport",
@@ -170,7 +171,7 @@ HOMES = {
     "waitress": {"web", "cli"},
     "zstandard": {"sources.compression"},
     # other libraries' ways, beside which ours is measured
-    "joblib": {"adapters.joblib", "nlp.compare.ways"},
+    "joblib": {"adapters.joblib", "adapters.joblib_calls", "nlp.compare.ways"},
     "datasets": {"adapters.datasets", "nlp.compare.ways"},
     "distributed": {"adapters.dask_cluster"},
     "ray": {"adapters.ray_cluster"},

@@ -10,19 +10,8 @@ from allcores.adapters.pool_work import Work
 from allcores.errors import PoolClosed
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import driver_of
-from allcores.pool.result_stream import Reader, open_segment
-from allcores.scheduler.map_state import Segment
-
-
-class _Segments(Reader[Any]):
-    """Gives segments as they are: a failure ends nothing before all items have an outcome."""
-
-    finishes = False
-
-    def _unfold(self, segment: Segment) -> Any:
-        if segment.failures:
-            super()._unfold(segment)  # observers are told
-        return segment
+from allcores.pool.result_stream import open_segment
+from allcores.pool.segment_stream import SegmentReader
 
 
 class _Call:
@@ -57,10 +46,10 @@ def mapped(work: Work, fn: Callable[..., Any], style: str, items: list[Any], chu
         make, function = plan_map(
             driver, pool.limits, pool.workers, fn, style, items, None, 0, chunk, None, True, False
         )  # fmt: skip
-        reader = _Segments(driver, make, function, items, "raise", work)
+        reader = SegmentReader(driver, make, function, items, "raise", work)
         try:
             segment: Any
-            for segment in reader.parts():
+            for segment in reader.segments():
                 if failure is None and segment.failures:
                     failure = segment.failures[0].error
                     values.clear()

@@ -22,7 +22,6 @@ from allcores.pool.notifier import Observer
 from allcores.pool.planning import checked_timeout_ns, plan_map
 from allcores.pool.pool_log import Logs, PoolLog
 from allcores.pool.pool_options import checked
-from allcores.pool.result_stream import Stream
 from allcores.pool.sharing import Sharing
 from allcores.pool.statistics import Statistics, item_times, statistics_of
 from allcores.scheduler.chunk_size import Chunker
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextvars import ContextVar
 
-    from allcores.outcome import Outcome
     from allcores.pool.executor_map import ExecutorMap
     from allcores.pool.worker_status import WorkerStatus
 
@@ -380,17 +378,6 @@ def open_executor_map(
     driver = pool._driver
     make, function = plan_map(driver, pool.limits, pool.workers, fn, style, items, None, 0, chunk, None, True, False)
     return ExecutorMap(driver, make, function, items, pool, ended)
-
-
-def outcome_stream(
-    pool: Pool, fn: Callable[..., Any], style: str, items: Iterable[Any], timeout: float | None, batch: int | None
-) -> Stream[Outcome[Any]]:
-    """Outcomes as they are finished, of a function that is called as `style` says (see `Function`)."""
-    driver = pool._driver
-    make, function = plan_map(
-        driver, pool.limits, pool.workers, fn, style, items, timeout, 0, None, batch, False, True
-    )  # fmt: skip
-    return Stream(driver, make, function, items, None, pool)
 
 
 def ready(*_: Any) -> None:

@@ -31,17 +31,19 @@ class InputDemand:
     def room(self, map_state: MapState) -> int:
         """Chunks that this map should pull now, so that no worker waits for input."""
         state = self._state
+        if not map_state.may_begin:
+            return 0
         if state.narrow:
             return self._allowance() - len(map_state.pending)
         if _is_new(map_state):
             # Nothing is known of how large its results are: one chunk for each worker will tell. A worker that starts
             # late takes one that waits behind another's. What waits for its next attempt is with no worker.
             held = sum(
-                chunk.map_state is map_state and not chunk.tail
+                not (chunk.tail or chunk.map_state.is_apart(map_state))
                 for worker in state.worker_states.values()
                 for chunk in worker.chunks
             )
-            return state.workers - held - len(map_state.pending)
+            return state.workers - held - sum(len(each.pending) for each in map_state.together)
         depth, depth_short = state.depth, state.depth_short
         free = len(state.idle) * depth
         free += len(state.spare) if depth <= 2 else sum(depth - len(each.chunks) + each.tails for each in state.spare)
@@ -66,6 +68,8 @@ class InputDemand:
         )
 
     def _admits(self, map_state: MapState) -> bool:
+        if not map_state.may_begin:
+            return False
         return not (self._state.narrow or _is_new(map_state)) or self.room(map_state) > 0
 
     @property

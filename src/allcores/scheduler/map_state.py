@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.limits import Retry
 from allcores.outcome import Failure
 from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.series import Series
 
 if TYPE_CHECKING:
     from allcores.shared_memory.buffers import BufferedPickle
@@ -248,6 +249,7 @@ class Segment:
         "payloads",
         "size_bytes",
         "start",
+        "total_ns",
         "values",
         "worker",
     )
@@ -265,6 +267,7 @@ class Segment:
         worker: int | None = None,
         attempt: int = 1,
         size_bytes: int = 0,
+        total_ns: int = 0,
         future: Any = None,
     ) -> None:
         self.start = start
@@ -277,6 +280,8 @@ class Segment:
         self.worker = worker
         self.attempt = attempt
         self.size_bytes = size_bytes
+        #: what its items took
+        self.total_ns = total_ns
         self.future = future
 
 
@@ -316,6 +321,9 @@ class MapState:
         self.bytes_limit = bytes_limit
         #: see `Chunk`
         self.surroundings: Any = None
+        #: the maps among which it has its turn, and its place there; None: it has a turn of its own
+        self.series: Series[MapState] | None = None
+        self.place = 0
         #: chunks that no worker has; requeued ones go to the front
         self.pending: deque[Chunk] = deque()
         #: items pulled from the input, settled, and handed to the consumer, ever
@@ -334,7 +342,7 @@ class MapState:
         self.stopped = False
         #: set when nothing more can come although items are missing: a broken pool, say
         self.broken: BaseException | None = None
-        #: it waits in the scheduler's rotation
+        #: it waits in the scheduler's rotation; one of a series never does
         self.queued = False
         #: settled segments in the order in which the consumer gets them
         self.ready: deque[Segment] = deque()
@@ -400,6 +408,26 @@ class MapState:
         self.pulled += len(chunk.items)
         self.bytes_out += chunk.size_bytes
         self.pending.append(chunk)
+
+    # --- turns ---
+
+    def to_serve(self) -> MapState | None:
+        """Itself if it has a chunk to hand out: what has a turn says which map it is that is served."""
+        return self if self.pending and not self.cancelled else None
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether input may be pulled: of a series, the maps before it have pulled theirs."""
+        return self.series is None or self.series.is_turn_of(self)
+
+    @property
+    def together(self) -> Sequence[MapState]:
+        """It, or all open maps of its series: what is known of the items of one is known of all."""
+        return (self,) if self.series is None else self.series.maps
+
+    def is_apart(self, other: MapState) -> bool:
+        """Whether another map has turns of its own."""
+        return other is not self and (self.series is None or other.series is not self.series)
 
     # --- outcomes ---
 

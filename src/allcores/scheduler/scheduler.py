@@ -77,12 +77,17 @@ class Scheduler:
     def open(self, map_state: MapState) -> None:
         """A map begins."""
         self.state.maps[map_state.number] = map_state
+        if map_state.series is not None:
+            map_state.series.add(map_state)
         if self.state.broken is not None:
             map_state.broken = self.state.broken
 
     def forget(self, map_state: MapState) -> None:
         """A map is over for its consumer."""
         self.state.maps.pop(map_state.number, None)
+        if map_state.series is not None:
+            map_state.series.remove(map_state)
+            self.state.dirty_maps.update(map_state.together)
 
     def forget_all(self) -> None:
         """All is over: nothing is kept of what workers held."""
@@ -98,7 +103,7 @@ class Scheduler:
     def input_ended(self, map_state: MapState, now: int) -> None:
         """Nothing more will be pulled; from now on stealing is what keeps all workers busy."""
         map_state.exhausted = True
-        self.state.dirty_maps.add(map_state)
+        self.state.dirty_maps.update(map_state.together)
         if self.state.idle and not self.state.next_map():
             self._stealing.seek_soon(now)
 
@@ -109,7 +114,7 @@ class Scheduler:
             return
         map_state.add(chunk)
         if len(state.maps) > 1 and any(
-            other.pulled > other.settled for other in state.maps.values() if other is not map_state
+            other.pulled > other.settled for other in state.maps.values() if map_state.is_apart(other)
         ):
             state.crowded_until_ns = now + CROWDED_NS
         if map_state.stopped:
@@ -173,7 +178,7 @@ class Scheduler:
             progress = state.progress(worker_state.worker)
             position = progress.unstarted_from(first.sequence) if progress is not None else 0
             state.set_limit(worker_state, mark(first.sequence, position))
-        state.dirty_maps.add(map_state)
+        state.dirty_maps.update(map_state.together)
 
     def _revoke_cancelled(self, worker_state: WorkerState, now: int) -> None:
         if self.state.nodes:

@@ -75,6 +75,7 @@ class Settlement:
                     worker=worker_state.worker,
                     attempt=chunk.attempt,
                     size_bytes=size,
+                    total_ns=event.total_ns,
                     future=chunk.future,
                 ),
                 map_state,
@@ -110,6 +111,7 @@ class Settlement:
                         worker=worker_state.worker,
                         attempt=chunk.attempt,
                         size_bytes=share * number,
+                        total_ns=event.total_ns * number // event.count,
                         future=chunk.future,
                     ),
                     map_state,
@@ -191,6 +193,7 @@ class Settlement:
                 worker=worker,
                 attempt=chunk.attempt,
                 size_bytes=size,
+                total_ns=seconds_ns,
                 future=chunk.future,
             ),
             chunk.map_state,
@@ -331,6 +334,9 @@ class Settlement:
     def _settle(self, segment: Segment, map_state: MapState) -> None:
         map_state.settle(segment)
         self._state.dirty_maps.add(map_state)
+        if map_state.series is not None:
+            # One that waited for what this tells of the items may begin.
+            self._state.dirty_maps.update(map_state.series.maps)
 
     def settle_cancelled(self, chunk: Chunk, number: int = 1) -> None:
         """Count `number` items of a chunk as cancelled: no consumer waits for them."""

@@ -22,6 +22,7 @@ from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Command, SetLimit, WorkerProgress
+from allcores.scheduler.series import Series
 from allcores.scheduler.timers import Timers
 from allcores.scheduler.worker_state import Lifecycle, WorkerState
 from allcores.transport.positions import NO_LIMIT
@@ -182,8 +183,8 @@ class SchedulerState:
         # --- maps ---
         #: those that are open, by number
         self.maps: dict[int, MapState] = {}
-        #: those that have pending chunks, served in turn
-        self.rotation: deque[MapState] = deque()
+        #: those that have pending chunks, and series of maps of which one has, served in turn
+        self.rotation: deque[MapState | Series[MapState]] = deque()
         #: until then chunks stay short, ns: several maps had work at the same time
         self.crowded_until_ns = 0
         #: memory is short: not every idle worker may be given work
@@ -210,20 +211,20 @@ class SchedulerState:
     # --- maps -------------------------------------------------------------------------------------
 
     def enqueue(self, map_state: MapState) -> None:
-        """Put a map into the rotation if it has pending chunks."""
-        if not map_state.queued and map_state.pending:
-            map_state.queued = True
-            self.rotation.append(map_state)
+        """Put a map, or its series, into the rotation if it has pending chunks."""
+        turn = map_state.series or map_state
+        if not turn.queued and map_state.pending:
+            turn.queued = True
+            self.rotation.append(turn)
 
     def next_map(self) -> MapState | None:
         """The map that is next to hand out a chunk; None if nothing is pending."""
         rotation = self.rotation
         while rotation:
-            map_state = rotation[0]
-            if map_state.pending and not map_state.cancelled:
+            map_state = rotation[0].to_serve()
+            if map_state is not None:
                 return map_state
-            rotation.popleft()
-            map_state.queued = False
+            rotation.popleft().queued = False
         return None
 
     def break_off(self, error: BaseException) -> None:

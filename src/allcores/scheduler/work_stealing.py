@@ -255,8 +255,8 @@ def _may_be_asked_for(chunk: Chunk, now: int) -> bool:
 
 
 def _ahead_ns(worker_state: WorkerState, map_state: MapState) -> float:
-    """Estimated work of other maps that a worker holds, ns."""
-    others = (chunk for chunk in worker_state.chunks if chunk.map_state is not map_state)
+    """Estimated work of other maps that a worker holds, ns; those of one series wait for each other."""
+    others = (chunk for chunk in worker_state.chunks if map_state.is_apart(chunk.map_state))
     return sum((chunk.map_state.chunker.mean_ns or 0.0) * (len(chunk.items) - chunk.done) for chunk in others)
 
 

@@ -20,12 +20,12 @@ def results_of(worker: int, told: NodeResults, chunk: Chunk) -> Results:
     event.tail = told.tail
     event.durations = told.durations
     failures = [_failure(worker, chunk, *failure) for failure in told.failures]
-    if told.values is not None:
-        event.size_bytes = len(told.values)
+    if told.payloads is not None:
+        event.size_bytes = sum(map(len, told.payloads))
         if failures:
-            event.values = pickling.loads(told.values)
+            event.values = [value for data in told.payloads for value in pickling.loads(data)]
         else:
-            event.payloads = [told.values] if told.length else []
+            event.payloads = told.payloads
     elif told.each is not None:
         failed = {failure.offset for failure in failures}
         offsets = [n for n in range(told.start, told.start + told.length) if n not in failed]

@@ -133,6 +133,7 @@ class Link:
                 payload,
                 len(chunk.items),
                 chunk.first,
+                chunk.map_state.number,
                 chunk.future is not None,
                 timeout_s,
                 chunk.batch,

@@ -44,6 +44,7 @@ class NodeChunk(NamedTuple):
         items: Packed.
         length: How many.
         first: Index of the first.
+        map_number: Of the map of the program: its chunks are worked at in order.
         call: It is a submitted call.
         around: Packed: what its workers are to find around it.
         detailed: Seconds of each item are wanted.
@@ -54,6 +55,7 @@ class NodeChunk(NamedTuple):
     items: bytes
     length: int
     first: int
+    map_number: int
     call: bool
     timeout_s: float | None
     batch: int
@@ -94,7 +96,8 @@ class NodeResults(NamedTuple):
     """Finished items of a chunk, from `start` on.
 
     Attributes:
-        values: Pickled list of those that returned; None if they are pickled one by one: `each`.
+        payloads: Pickled lists of the values of those that returned, one after the other, as the node's workers made
+            them; None if values are pickled one by one: `each`.
         failures: Each is (offset in the chunk, kind, bytes of the exception, type name, message, whether the function
             raised it).
         ended: Nothing more comes of this chunk.
@@ -106,7 +109,7 @@ class NodeResults(NamedTuple):
     start: int
     length: int
     total_ns: int
-    values: bytes | None
+    payloads: list[bytes] | None
     each: list[bytes] | None
     failures: list[tuple[int, str, bytes, str, str, bool]]
     durations: list[int] | None

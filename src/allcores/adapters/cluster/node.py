@@ -187,9 +187,9 @@ class Node:
         view: memoryview = self._blobs[number].view
         return view
 
-    def _tell(self, results: NodeResults) -> None:
+    def _tell(self, results: list[NodeResults]) -> None:
         with self._changed:
-            self._results.append(results)
+            self._results += results
             self._urgent = True
             self._changed.notify_all()
 

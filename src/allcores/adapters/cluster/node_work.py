@@ -1,4 +1,7 @@
-"""What a node does with chunks: each is a map, or a call, of its pool, and they run side by side."""
+"""What a node does with chunks: each is a map, or a call, of its pool.
+
+Those of one map of the program are worked at in order, for its reader waits for the first; maps have their turns.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,35 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from allcores.adapters.cluster.encoding import failed_part, nothing_of, results_of
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
 from allcores.adapters.cluster.packing import unpack
 from allcores.errors import TaskCancelled, TaskExited, TaskTimeout, WorkerLost
-from allcores.outcome import Kind, Outcome
-from allcores.pool.pool import Pool, driver_of, outcome_stream
+from allcores.outcome import Kind
+from allcores.pool.pool import Pool, driver_of
+from allcores.pool.segment_stream import SegmentReader, part_reader
+from allcores.scheduler.map_state import MapState, Segment
+from allcores.scheduler.series import Series
 from allcores.system.clock import monotonic_ns
 from allcores.transport import exceptions, pickling, surroundings
-from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD, RESULT_UNWRITTEN
+from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
 from allcores.transport.reduction import Reduction
 from allcores.transport.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from allcores.pool.result_stream import Stream
-
 #: Chunks are looked at this often, seconds: if all that is left of them runs, or soon does, that is told, for then the
 #: node wants another. Longer: cores wait for it.
 LOOK_S = 0.05
-
+#: A chunk begins no earlier than the one before it of its map, but it waits no longer than this, seconds: what that one
+#: is made of may take long to unpickle.
+TURN_S = 5.0
+#: What was measured in so many maps of the program is kept while the node has nothing of them.
+MOST_SERIES = 32
 
 #: takes what is finished, on any thread
-Tell = Callable[[NodeResults], None]
+Tell = Callable[[list[NodeResults]], None]
 
 
 class Numbered:
@@ -57,19 +66,29 @@ class Numbered:
 
 
 class _Run:
-    """One chunk at work."""
+    """One chunk at work.
 
-    def __init__(self, chunk: NodeChunk) -> None:
+    Args:
+        chunk: The chunk.
+        series: Of its map of the program.
+    """
+
+    def __init__(self, chunk: NodeChunk, series: Series[MapState]) -> None:
         self.chunk = chunk
+        self.series = series
+        #: its map is open, or will never be; the same of the chunk before it in its map of the program
+        self.opened = threading.Event()
+        self.before: threading.Event | None = None
         self.lock = threading.Lock()
-        #: with the lock: what has ended and was not told, how many have, index of the first of which was not told
-        self.done: dict[int, Outcome[Any]] = {}
+        #: with the lock: what has ended and was not told, by index; how many items have; index of the first that was
+        #: not told
+        self.done: dict[int, Segment] = {}
         self.finished = 0
         self.at = chunk.first
         self.told_s = monotonic()
         #: it was told that all that is left runs, or soon does; that it has ended
         self.tail = self.ended = False
-        self.stream: Stream[Outcome[Any]] | None = None
+        self.reader: SegmentReader | None = None
         self.future: Future[Any] | None = None
         #: nothing more is to start; what runs is to end
         self.stopped = self.cancelled = False
@@ -93,6 +112,9 @@ class Work:
         #: how each is called, and bytes; then the function itself, or what its unpickling raised
         self._functions: dict[int, tuple[str, bytes | None, Any]] = {}
         self._runs: dict[int, _Run] = {}
+        #: by the number of a map of the program, the one used last at the end; whether the last chunk of each is open
+        self._series: dict[int, Series[MapState]] = {}
+        self._last: dict[int, threading.Event] = {}
         self._threads: set[threading.Thread] = set()
         self._around = threading.local()
         self._last_around: tuple[bytes, Surroundings] | None = None
@@ -150,11 +172,25 @@ class Work:
 
     def begin(self, chunk: NodeChunk) -> None:
         """Begin a chunk."""
-        run = self._runs[chunk.sequence] = _Run(chunk)
+        number = chunk.map_number
+        run = _Run(chunk, Series() if chunk.call else self._series_of(number))
+        if not chunk.call:
+            run.before, self._last[number] = self._last.get(number), run.opened
+        self._runs[chunk.sequence] = run
         work = self._call if chunk.call else self._map
         thread = threading.Thread(target=self._guarded, args=(work, run), name="allcores-chunk", daemon=True)
         self._threads.add(thread)
         thread.start()
+
+    def _series_of(self, number: int) -> Series[MapState]:
+        found = self._series.pop(number, None) or Series()
+        self._series[number] = found
+        if len(self._series) > MOST_SERIES:
+            held = {run.chunk.map_number for run in self._runs.values()}
+            for old in [each for each in list(self._series)[:-MOST_SERIES] if each not in held]:
+                del self._series[old]
+                self._last.pop(old, None)
+        return found
 
     def revoke(self, sequence: int, *, running: bool) -> None:
         """Start nothing more of a chunk.
@@ -167,13 +203,13 @@ class Work:
         if run is None:
             return
         run.stopped, run.cancelled = True, run.cancelled or running
-        stream, future = run.stream, run.future
+        reader, future = run.reader, run.future
         if future is not None:
             cancel(future, running=running)
-        elif running and stream is not None:
-            stream.close()
-        elif stream is not None:
-            stream.stop()
+        elif running and reader is not None:
+            reader.end()
+        elif reader is not None:
+            reader.stop()
 
     def join(self) -> None:
         """Wait, boundedly, for the threads of chunks; the pool is closed."""
@@ -187,8 +223,9 @@ class Work:
             work(run)
         except BaseException as error:  # the pool was closed, or broke
             if run.chunk.sequence in self._runs and not run.cancelled:
-                self._fail_rest(run, 0, error)
+                self._fail_rest(run, error)
         finally:
+            run.opened.set()
             self._threads.discard(threading.current_thread())
 
     def _map(self, run: _Run) -> None:
@@ -197,29 +234,45 @@ class Work:
         if loaded is None:
             return
         style, function, items = loaded
-        numbered = Numbered(items, chunk.first)
-        stream = outcome_stream(self._pool, function, style, numbered, chunk.timeout_s, chunk.batch or None)
-        run.stream = stream
+        reader = self._opened(run, function, style, items)
         if run.cancelled:
-            stream.close()
+            reader.end()
         elif run.stopped:
-            stream.stop()
-        for outcome in stream:
+            reader.stop()
+        for segment in reader.segments():
             with run.lock:
-                run.done[outcome.index] = outcome
-                run.finished += 1
-        run.stream = None
+                run.done[segment.start] = segment
+                run.finished += segment.count
+            if reader.lost_changes.untold:
+                reader.lost_changes.tell()
+        run.reader = None
         if run.cancelled:
-            self._end(run, NodeResults(chunk.sequence, 0, 0, 0, None, [], [], None, True))
+            self._end(run, [nothing_of(chunk)])
             return
         with run.lock:
-            for index in range(run.at, chunk.first + chunk.length):
-                if index not in run.done:
-                    # The stream was stopped before it was pulled.
-                    error = TaskCancelled("it was not started: the stream was stopped")
-                    run.done[index] = Outcome(index, Kind.CANCELLED, error=error, attempts=0)
+            _fill_gaps(run)
             run.ended = True
             self._report(run)
+
+    def _opened(self, run: _Run, function: Any, style: str, items: list[Any]) -> SegmentReader:
+        """Open the map of a chunk, after that of the chunk before it."""
+        chunk = run.chunk
+        before, run.before = run.before, None
+        if before is not None:
+            before.wait(TURN_S)
+        run.reader = part_reader(
+            self._pool,
+            function,
+            style,
+            Numbered(items, chunk.first),
+            chunk.timeout_s,
+            chunk.batch or None,
+            series=run.series,
+            place=chunk.first,
+            detailed=chunk.detailed,
+        )
+        run.opened.set()
+        return run.reader
 
     def report(self) -> None:
         """Tell how chunks that go on are getting on, if there is something to tell."""
@@ -237,19 +290,20 @@ class Work:
 
     def _report(self, run: _Run) -> None:
         """Tell of finished items without a gap, with the run's lock held."""
-        outcomes: list[Outcome[Any]] = []
+        segments: list[Segment] = []
         begin = run.at
-        while (outcome := run.done.pop(run.at, None)) is not None:
-            outcomes.append(outcome)
-            run.at += 1
-        results = packed_results(run.chunk, begin - run.chunk.first, outcomes, ended=run.ended)
+        while (segment := run.done.pop(run.at, None)) is not None:
+            segments.append(segment)
+            run.at += segment.count
+        results = results_of(run.chunk, begin - run.chunk.first, segments, ended=run.ended)
         if run.ended:
             self._end(run, results)
         else:
             run.told_s = monotonic()
-            self._tell(results._replace(tail=run.tail))
+            results[-1] = results[-1]._replace(tail=run.tail)
+            self._tell(results)
 
-    def _end(self, run: _Run, results: NodeResults) -> None:
+    def _end(self, run: _Run, results: list[NodeResults]) -> None:
         self._runs.pop(run.chunk.sequence, None)
         self._tell(results)
 
@@ -270,13 +324,15 @@ class Work:
         """A call has its outcome. On the pool's own thread."""
         chunk = run.chunk
         if future.cancelled() or run.cancelled:
-            self._end(run, NodeResults(chunk.sequence, 0, 0, 0, None, [], [], None, True))
+            self._end(run, [nothing_of(chunk)])
             return
-        error, seconds = future.exception(), (monotonic_ns() - begun) / 1e9
-        kind = Kind.OK if error is None else kind_of(error)
-        value = future.result() if error is None else None
-        outcome: Outcome[Any] = Outcome(0, kind, value, error, None, 1, seconds)
-        self._end(run, packed_results(chunk, 0, [outcome], ended=True))
+        error, took = future.exception(), monotonic_ns() - begun
+        if error is None:
+            segment = Segment(chunk.first, 1, [], values=[future.result()])
+        else:
+            segment = failed_part(chunk.first, [(kind_of(error), error)])
+        segment.total_ns, segment.durations = took, [took]
+        self._end(run, results_of(chunk, 0, [segment], ended=True))
 
     def _loaded(self, run: _Run) -> tuple[str, Any, Any] | None:
         """Style, function and items of a chunk; None if one of these cannot be unpickled: then that is told."""
@@ -286,24 +342,33 @@ class Work:
             style, function = self._function(chunk.function)
         except BaseException as error:
             exceptions.add_note(error, FUNCTION_UNREAD)
-            self._fail_rest(run, 0, error)
+            self._fail_rest(run, error)
             return None
         try:
             return style, function, unpack(chunk.items, self._view)
         except BaseException as error:
             if chunk.length > 1:
-                self._end(run, NodeResults(chunk.sequence, 0, 0, 0, None, [], [], None, True, unread=True))
+                self._end(run, [nothing_of(chunk, unread=True)])
                 return None
             exceptions.add_note(error, ITEM_UNREAD)
-            self._fail_rest(run, 0, error)
+            self._fail_rest(run, error)
             return None
 
-    def _fail_rest(self, run: _Run, start: int, error: BaseException) -> None:
+    def _fail_rest(self, run: _Run, error: BaseException) -> None:
         chunk = run.chunk
-        failed: list[Outcome[Any]] = [
-            Outcome(index, Kind.FAILED, error=error) for index in range(chunk.first + start, chunk.first + chunk.length)
-        ]
-        self._end(run, packed_results(chunk, start, failed, ended=True))
+        failed = failed_part(chunk.first, [(Kind.FAILED, error)] * chunk.length)
+        self._end(run, results_of(chunk, 0, [failed], ended=True))
+
+
+def _fill_gaps(run: _Run) -> None:
+    """What has no outcome was not started: the stream was stopped before it was pulled."""
+    at = run.at
+    told = sorted((start, each.count) for start, each in run.done.items())
+    for start, count in (*told, (run.chunk.first + run.chunk.length, 0)):
+        if at < start:
+            errors = [TaskCancelled("it was not started: the stream was stopped") for _ in range(start - at)]
+            run.done[at] = failed_part(at, [(Kind.CANCELLED, error) for error in errors])
+        at = start + count
 
 
 def cancel(future: Any, *, running: bool) -> None:
@@ -320,50 +385,3 @@ def kind_of(error: BaseException) -> Kind:
     if isinstance(error, WorkerLost) or (isinstance(error, TaskExited) and isinstance(error.__cause__, SystemExit)):
         return Kind.WORKER_LOST
     return Kind.CANCELLED if isinstance(error, TaskCancelled) else Kind.FAILED
-
-
-def packed_results(chunk: NodeChunk, start: int, outcomes: list[Outcome[Any]], *, ended: bool) -> NodeResults:
-    """Outcomes of consecutive items as they travel; `start` is the first one's offset in the chunk."""
-    failures: list[tuple[int, str, bytes, str, str, bool]] = []
-    values: list[Any] = []
-    offsets: list[int] = []
-    total_ns = 0
-    for offset, outcome in enumerate(outcomes, start):
-        total_ns += int(outcome.seconds * 1e9)
-        if outcome.error is None:
-            values.append(outcome.value)
-            offsets.append(offset)
-        else:
-            failures.append(_packed_failure(offset, outcome.kind, outcome.error))
-    each: list[bytes] | None = None
-    data: bytes | None = None
-    try:
-        data, plain = pickling.dump_values(values)
-    except Exception:
-        plain = False
-    if not plain:
-        data, each = None, []
-        for offset, value in zip(offsets, values, strict=True):
-            try:
-                each.append(pickling.dumps(value, to_parent=True))
-            except BaseException as error:
-                exceptions.add_note(error, RESULT_UNWRITTEN)
-                failures.append(_packed_failure(offset, Kind.FAILED, error))
-        failures.sort()
-    durations = [int(outcome.seconds * 1e9) for outcome in outcomes] if chunk.detailed else None
-    return NodeResults(chunk.sequence, start, len(outcomes), total_ns, data, each, failures, durations, ended)
-
-
-def _packed_failure(offset: int, kind: Kind, error: BaseException) -> tuple[int, str, bytes, str, str, bool]:
-    # The note that names item, worker and attempt is made anew by the program, which knows them.
-    notes = exceptions.ATTRIBUTES.__get__(error).get("__notes__")
-    own = [note for note in notes if not _names_worker(note)] if isinstance(notes, list) else []
-    noted = isinstance(notes, list) and len(own) < len(notes)
-    if noted:
-        exceptions.ATTRIBUTES.__get__(error)["__notes__"] = own
-    name, message = exceptions.type_name(type(error)), exceptions.text_of(error)
-    return offset, kind.value, exceptions.pack(error), name, message, noted
-
-
-def _names_worker(note: object) -> bool:
-    return isinstance(note, str) and note.startswith("allcores: ") and " failed in worker " in note
