@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ joblib: Any = pytest.importorskip("joblib")
 numpy: Any = pytest.importorskip("numpy")
 
 from allcores.adapters import joblib as adapter  # noqa: E402
+from allcores.adapters import joblib_arrays, joblib_calls  # noqa: E402
 
 Parallel, delayed = joblib.Parallel, joblib.delayed
 
@@ -55,6 +57,22 @@ def test_only_the_registry_of_joblib_changes() -> None:
     assert [dict(vars(module)) for module in modules] == before
     assert set(joblib.parallel.BACKENDS) == names | {"allcores"}
     assert joblib.parallel.DEFAULT_BACKEND == "loky"
+
+
+def test_the_end_of_a_call_is_not_looked_for_every_10_ms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that takes a millisecond would take ten."""
+    clock = SimpleNamespace(time=time.time, sleep=lambda seconds: pytest.fail("joblib looks"))
+    monkeypatch.setattr(joblib.parallel, "time", clock)
+    # The last ones may be slow to come on a busy machine.
+    monkeypatch.setattr(joblib_calls, "LAST_S", PATIENCE_S)
+    for count in (0, 1, 5, 3000):
+        assert Parallel()(delayed(calls.double)(i) for i in range(count)) == [2 * i for i in range(count)]
+    with Parallel() as parallel:
+        assert [parallel(delayed(calls.double)(i) for i in [each]) for each in range(3)] == [[0], [2], [4]]
+        with pytest.raises(ValueError, match="no 1"):
+            parallel(delayed(calls.fail_at)(i, bad=1) for i in range(30))
+    with pytest.raises(ZeroDivisionError):
+        Parallel()(delayed(calls.double)(1 / (20 - i)) for i in range(30))
 
 
 @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
@@ -118,6 +136,18 @@ def test_large_arrays_are_shared_and_read_only() -> None:
     fortran = numpy.asfortranarray(array.reshape(1000, 500))
     for each in (fortran, fortran[::2], fortran.T, fortran[:0]):
         assert Parallel(max_nbytes=1)(delayed(calls.look)(each) for _ in range(2))[0][2] == float(each.sum())
+
+
+def test_the_copy_of_an_array_is_laid_out_like_it(tmp_path: Path) -> None:
+    array = numpy.arange(60.0).reshape(3, 4, 5)
+    place = joblib_arrays.InFolder(str(tmp_path))
+    for each in (array, numpy.asfortranarray(array), array[:, ::2], array.astype("M8[s]"), array.astype("i4,f8")):
+        shared = joblib_arrays.SharedFile(each, place)
+        found = joblib_arrays.open_file(shared.path, each.dtype, "r", 0, each.shape, shared.order, None)
+        assert numpy.array_equal(found, each)
+        assert found.flags.f_contiguous == (each.flags.f_contiguous and not each.flags.c_contiguous)
+        del found, shared
+    place.close()
 
 
 def test_shared_arrays_can_be_written_to_where_that_is_asked_for() -> None:

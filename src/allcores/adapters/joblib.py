@@ -19,10 +19,9 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import nullcontext
-from queue import SimpleQueue
+from contextlib import contextmanager
 from typing import Any
 
 try:
@@ -41,6 +40,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from allcores.adapters import joblib_pools
+from allcores.adapters.joblib_calls import Calls
 from allcores.adapters.joblib_pools import Lease, Wanted
 from allcores.adapters.joblib_tasks import Around, Packed, packable, run
 from allcores.errors import NotPicklable, TaskExited, UsageError, WorkerLost
@@ -97,41 +97,6 @@ def _nested(backend: Any, n_jobs: Any) -> Any:
     if "allcores" not in joblib.parallel.BACKENDS:
         register()
     return joblib.parallel_config(backend=backend, n_jobs=n_jobs)
-
-
-class _Calls:
-    """A thread that tells a call of `Parallel` what its batches came to.
-
-    joblib reads the input there, and hands over the next batches: on the pool's own thread, other calls of the pool
-    would wait meanwhile, and one that the input itself makes would wait for ever. An input that makes calls finds the
-    backend that its caller has: joblib has one for each thread.
-    """
-
-    def __init__(self) -> None:
-        self.queue: SimpleQueue[tuple[Callable[[Any], object], Future[Any]] | None] = SimpleQueue()
-        active, n_jobs = get_active_backend()
-        ours = (copy.copy(active), n_jobs) if isinstance(active, AllcoresBackend) else None
-        self._thread = threading.Thread(target=_serve, args=(self.queue, ours), name="allcores-joblib", daemon=True)
-        self._thread.start()
-
-    @property
-    def number(self) -> int:
-        """The thread's number in the system."""
-        return self._thread.native_id or 0
-
-    def close(self) -> None:
-        """End the thread; what it still has to tell is dropped by joblib, which has all it wants."""
-        self.queue.put(None)
-
-
-def _serve(
-    queue: SimpleQueue[tuple[Callable[[Any], object], Future[Any]] | None], active: tuple[Any, Any] | None
-) -> None:
-    with joblib.parallel_config(active[0], n_jobs=active[1]) if active is not None else nullcontext():
-        while (each := queue.get()) is not None:
-            callback, future = each
-            callback(future)
-            del each, callback, future
 
 
 class _Batch:
@@ -221,7 +186,7 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         self.parallel: Any = None
         self._in_use = False
         self._workers: Lease | None = None
-        self._calls: _Calls | None = None
+        self._calls: Calls | None = None
         self._end: Callable[[], object] | None = None
         self._arrays: Any = None
         self._sklearn: dict[str, Any] | None = None
@@ -292,7 +257,9 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         )
         idle_s = own.get("idle_worker_timeout")
         self._workers = lease = Lease(wanted, IDLE_S if idle_s is None else float(idle_s))
-        self._calls = calls = _Calls()
+        active, jobs = get_active_backend()
+        ours = (copy.copy(active), jobs) if isinstance(active, AllcoresBackend) else None
+        self._calls = calls = Calls(ours)
 
         folders: list[Any] = []
 
@@ -328,6 +295,8 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         """A call begins: what its tasks are to find around them is looked at now, on the caller's thread."""
         self._begun = 0
         self._sklearn = _sklearn_configuration()
+        if self._calls is not None:
+            self._calls.begin()
 
     def submit(self, func: Any, callback: Callable[[Any], object] | None = None) -> Future[Any]:
         """Hand over a batch. What goes wrong is the future's exception: joblib waits for each batch's callback."""
@@ -350,16 +319,23 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             future.set_exception(error)
         self._batches[future] = batch
         if callback is not None:
-            queue = calls.queue if calls is not None else None
-            if queue is None:
+            if calls is None:
                 future.add_done_callback(callback)
             else:
-                future.add_done_callback(lambda done: queue.put((callback, done)))
+                calls.tell(callback, future)
         return future
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """What the tasks of a batch returned; their exception raised."""
         batch = self._batches.pop(out, None)
+        try:
+            return self._results_of(out, batch)
+        except BaseException:
+            if self._calls is not None:
+                self._calls.failed()
+            raise
+
+    def _results_of(self, out: Future[Any], batch: _Batch | None) -> Any:
         try:
             results, seconds = out.result().load()
         except WorkerLost as error:
@@ -375,6 +351,15 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             return results
         self._task_s = seconds / batch.count
         return results[0] if batch.plain else results
+
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Around the reading of results; where all of them are wanted in a list, their end is waited for here."""
+        parallel, calls = self.parallel, self._calls
+        # A time limit is joblib's to keep, for each batch.
+        if parallel is not None and calls is not None and parallel.timeout is None and not parallel.return_generator:
+            calls.wait_over()
+        yield
 
     def compute_batch_size(self) -> int:
         """How many tasks the next batches have: as many as take `BATCH_S`."""

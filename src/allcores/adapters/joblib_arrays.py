@@ -100,15 +100,26 @@ class SharedFile:
             os.posix_fallocate(self.descriptor, 0, array.nbytes)
             fortran = array.flags.f_contiguous and not array.flags.c_contiguous
             self.order: Literal["C", "F"] = "F" if fortran else "C"
-            with mmap.mmap(self.descriptor, array.nbytes) as mapped:
-                copy: Any = np.ndarray(array.shape, array.dtype, mapped, order=self.order)
-                copy[...] = array
-                del copy
+            if fortran or array.flags.c_contiguous:
+                # Through a map each page would be cleared first, and faulted in.
+                flat: Any = np.asarray(array).ravel(order=self.order)
+                _write(self.descriptor, memoryview(flat.view(np.uint8)))
+            else:
+                with mmap.mmap(self.descriptor, array.nbytes) as mapped:
+                    copy: Any = np.ndarray(array.shape, array.dtype, mapped, order=self.order)
+                    copy[...] = array
+                    del copy
         except BaseException:
             _drop(self.descriptor, name)
             raise
         self._finalizer = weakref.finalize(self, _drop, self.descriptor, name)
         self._finalizer.atexit = False
+
+
+def _write(descriptor: int, data: memoryview) -> None:
+    at = 0
+    while at < len(data):
+        at += os.pwrite(descriptor, data[at:], at)
 
 
 def _drop(descriptor: int, name: str | None) -> None:

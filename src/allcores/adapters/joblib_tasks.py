@@ -120,13 +120,12 @@ def packable(tasks: list[Task]) -> tuple[Any, ...]:
     """
     function, arguments, _ = tasks[0]
     width = len(arguments)
-    if len(tasks) > FEW_TASKS and width and _are_alike(tasks, function, width):
-        return function, list(zip(*[arguments for _, arguments, _ in tasks], strict=True))
+    if len(tasks) > FEW_TASKS and width:
+        rows = [row for each, row, keywords in tasks if each is function and not keywords]
+        if len(rows) == len(tasks) and set(map(len, rows)) == {width}:
+            # Not by zip(*rows), which makes an iterator for each of them.
+            return function, [[row[place] for row in rows] for place in range(width)]
     return None, tasks
-
-
-def _are_alike(tasks: list[Task], function: Any, width: int) -> bool:
-    return not any(each is not function or k or len(arguments) != width for each, arguments, k in tasks)
 
 
 def run(packed: Packed, around: Around) -> Packed:

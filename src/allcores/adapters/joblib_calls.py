@@ -1,0 +1,103 @@
+"""The thread of a call of `Parallel`: it tells joblib what batches came to, and the caller when all have come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import nullcontext
+from queue import SimpleQueue
+from typing import Any
+
+import joblib
+
+#: Longest wait without a look around, seconds. The end is announced; this bounds our mistakes.
+WAIT_S = 0.5
+#: Once a batch has come and no other was handed over in its place, the last ones are waited for so long, seconds: the
+#: input may have raised, which is joblib's to tell. Larger: it is told later. Smaller: joblib looks every 10 ms sooner.
+LAST_S = 0.05
+
+
+class Calls:
+    """A thread that tells a call of `Parallel`, or a block of calls, what its batches came to.
+
+    joblib reads the input there, and hands over the next batches: on the pool's own thread, other calls of the pool
+    would wait meanwhile, and one that the input itself makes would wait for ever.
+
+    Args:
+        active: The backend and number of jobs that calls made by the input find: joblib has one for each thread. None:
+            joblib's default.
+    """
+
+    def __init__(self, active: tuple[Any, Any] | None) -> None:
+        self._state = state = _State()
+        self._thread = threading.Thread(target=_serve, args=(state, active), name="allcores-joblib", daemon=True)
+        self._thread.start()
+
+    @property
+    def number(self) -> int:
+        """The thread's number in the system."""
+        return self._thread.native_id or 0
+
+    def begin(self) -> None:
+        """A call begins."""
+        self._state.ends.clear()
+        self._state.over.clear()
+
+    def tell(self, callback: Callable[[Any], object], future: Future[Any]) -> None:
+        """Have a callback called once its future is done. With joblib's lock held."""
+        self._state.out += 1
+        queue = self._state.queue
+        future.add_done_callback(lambda done: queue.put((callback, done)))
+
+    def failed(self) -> None:
+        """A task has failed: joblib ends the call. Told in a callback."""
+        self._state.over.set()
+        self._state.ends.set()
+
+    def wait_over(self) -> None:
+        """Until a call has all its results, or almost.
+
+        joblib would look every 10 ms, and meanwhile hand on what is there, in turns with the thread that has the next
+        batches to hand over.
+        """
+        state = self._state
+        while state.out > state.back and not state.ends.wait(WAIT_S):
+            pass
+        if state.out > state.back:
+            state.over.wait(LAST_S)
+
+    def close(self) -> None:
+        """End the thread; what it still has to tell is dropped by joblib, which has all it wants."""
+        self._state.queue.put(None)
+
+
+class _State:
+    """What the thread shares with the call, to which it must not refer.
+
+    Attributes:
+        out: Batches that were handed over, ever; written with joblib's lock held.
+        back: Batches of which joblib was told, ever; written by the thread.
+        ends: Set when a batch has come and no other was handed over in its place.
+        over: Set when all have come.
+    """
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[tuple[Callable[[Any], object], Future[Any]] | None] = SimpleQueue()
+        self.out = self.back = 0
+        self.ends = threading.Event()
+        self.over = threading.Event()
+
+
+def _serve(state: _State, active: tuple[Any, Any] | None) -> None:
+    with joblib.parallel_config(active[0], n_jobs=active[1]) if active is not None else nullcontext():
+        while (each := state.queue.get()) is not None:
+            callback, future = each
+            out = state.out
+            callback(future)
+            state.back += 1
+            if state.back == state.out:
+                state.over.set()
+            if out == state.out:
+                state.ends.set()
+            del each, callback, future
