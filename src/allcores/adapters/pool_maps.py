@@ -60,7 +60,8 @@ class Puller:
         items: The input.
         chunk: Items that belong together: those of a part that is not complete when the input raises are dropped.
         told: Called when there are items.
-        late: Whether a worker waits for items at this moment.
+        bell: Expected while whoever takes the items waits for some.
+        late: Whether a worker waits for items, asked while the bell is expected.
 
     Attributes:
         arrived: What was pulled; items are taken from the left. Those that the input has given before it makes its
@@ -68,12 +69,15 @@ class Puller:
         error: What the input has raised.
     """
 
-    def __init__(self, items: Iterable[Any], chunk: int, told: Callable[[], None], late: Callable[[], bool]) -> None:
+    def __init__(
+        self, items: Iterable[Any], chunk: int, told: Callable[[], None], bell: Bell, late: Callable[[], bool]
+    ) -> None:
         self.arrived: deque[Any] = deque()
         self.error: BaseException | None = None
         self._wanted = 1
         self._more = threading.Event()
         self._told = told
+        self._bell = bell
         self._late = late
         self._stopped = False
         threading.Thread(target=self._pull, args=(items, chunk), name="allcores-pool-input", daemon=True).start()
@@ -112,10 +116,10 @@ class Puller:
 
     def _noted(self, source: Iterator[Any]) -> Iterator[Any]:
         """The same items; what has arrived is told of before the next one is waited for."""
-        late, told = self._late, self._told
+        bell, late, told = self._bell, self._late, self._told
         for item in source:
             yield item
-            if late():
+            if bell.expected and late():
                 told()
 
 
@@ -188,14 +192,13 @@ class PoolMap:
         if self._in_memory:
             self._input.put(list(items))
             self._input.end()
-        work.open(self, lambda: Feeder(work))
+        feeder = work.open(self, lambda: Feeder(work))
         if not self._in_memory:
-            self._puller = Puller(items, chunk or 1, work.wake, self._is_late)
+            self._puller = Puller(items, chunk or 1, work.wake, feeder.bell, self._is_late)
 
     def _is_late(self) -> bool:
-        """Workers idle, and the feeder knows nothing of items for them. Asked after each item, and without the lock."""
-        feeder = self._work.feeder
-        return feeder is not None and feeder.bell.expected and self.driver.scheduler.demand.hungry
+        """Workers idle, and the feeder knows nothing of items for them. Without the lock."""
+        return self.driver.scheduler.demand.hungry
 
     def _ring(self) -> None:
         """Something has changed; with the driver's lock held."""

@@ -134,18 +134,23 @@ class Work:
 
     # --- maps ---
 
-    def open(self, made: OpenMap, start: Callable[[], MapThread]) -> None:
+    def open(self, made: OpenMap, start: Callable[[], MapThread]) -> MapThread:
         """Have a map looked after until it is finished.
 
         Args:
             made: The map.
             start: Starts the thread that does it, if there is none yet.
+
+        Returns:
+            The thread: the same one for all maps of the pool.
         """
         with self._lock:
             self.maps[made] = None
             if self.feeder is None:
                 self.feeder = start()
-        self.feeder.wake()
+            feeder = self.feeder
+        feeder.wake()
+        return feeder
 
     def begun(self, made: OpenMap) -> None:
         """A map that looks after itself has begun."""
