@@ -65,7 +65,7 @@ def preprocess(folder: Path, source: Path, *more: str) -> Done:
 
 
 def rows(settings: Settings) -> list[Row]:
-    """`chat-file`, `chat-whole`, `chat-duplicates`."""
+    """`chat-file`, `chat-whole`, `chat-duplicates`, `chat-memory`."""
     missing = [name for name in (*NEEDED, "rensa") if importlib.util.find_spec(name) is None]
     if missing:
         settings.say(f"chat: needs {', '.join(missing)}; skipped")
@@ -79,6 +79,8 @@ def rows(settings: Settings) -> list[Row]:
             made.append(_whole(settings, folder))
         if settings.wants("chat", "chat-duplicates"):
             made.append(_duplicates(settings, folder))
+        if settings.wants("chat", "chat-memory"):
+            made.append(_memory(settings, folder))
     return made
 
 
@@ -118,7 +120,7 @@ def _whole(settings: Settings, folder: Path) -> Row:
         "chat-whole",
         f"All default stages over {count:,} messages",
         "seconds",
-        f"As the command tells it, models loaded. The limit: seconds of all stages in all workers by {CORES}.",
+        f"As the command tells it, with loading the models. The limit: seconds of all stages by {CORES}.",
     )
     found: list[Done] = []
 
@@ -154,4 +156,44 @@ def _duplicates(settings: Settings, folder: Path) -> Row:
     ways = {f"{workers} workers": partial(measure, workers) for workers in (1, 2, 4)}
     in_turn(row, ways, settings.rounds, settings)
     row.judge("seconds of 2 workers", row.samples["2 workers"], most=60)
+    return row
+
+
+#: a stage that says how much memory its worker has
+WATCH = """
+from allcores import nlp
+
+def watch(record):
+    with open("/proc/self/statm") as file:
+        return {"pages": int(file.read().split()[1])}
+
+watch = nlp.Stage("watch", each=watch, gives={"pages": "int64"})
+"""
+
+
+def _memory(settings: Settings, folder: Path) -> Row:
+    count = settings.size(20_000, 400)
+    source = folder / "words.jsonl"
+    with source.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            words = " ".join(f"word{10 * number + place}" for place in range(10))
+            file.write(json.dumps({"text": f"I think that {words} are new to you."}) + "\n")
+    (folder / "watch.py").write_text(WATCH)
+    row = Row(
+        "chat-memory",
+        f"Memory of workers over {count:,} messages of ten words that were never met before",
+        "ratio",
+        "Stages unicode, lang, tokens, lemmas: resident pages at the end by those after a fifth of the messages.",
+    )
+
+    def measure() -> float:
+        stages = f"unicode,lang,tokens,lemmas,{folder / 'watch.py'}:watch"
+        preprocess(folder, source, "--stages", stages, "--workers", str(CORES), "--no-journal")
+        with (folder / "out.jsonl").open(encoding="utf-8") as file:
+            pages = [json.loads(line)["pages"] for line in file]
+        part = max(1, count // 20)
+        return max(pages[-part:]) / max(pages[4 * part : 5 * part])
+
+    in_turn(row, {"allcores": measure}, settings.rounds, settings)
+    row.judge("growth", row.samples["allcores"], most=1.05)
     return row

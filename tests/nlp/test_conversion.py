@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.process.warm import Interpreter
 
-from allcores.nlp.conversion import as_openai, convert
-from allcores.nlp.reading.formats import BadMessage
+from allcores.errors import UsageError
+from allcores.nlp import convert
+from allcores.nlp.conversion import as_openai
 
 TALK: dict[str, Any] = {
     "id": "talk",
@@ -119,6 +120,7 @@ def test_chatml_is_text_and_says_what_it_leaves_out() -> None:
 @pytest.mark.parametrize(
     ("document", "to", "message"),
     [
+        ({"messages": [{"role": "user"}]}, "llama", "to='llama' must be one of openai, sharegpt, chatml"),
         ([], "openai", "a conversation is an object, not a list"),
         ({"text": "Hi"}, "openai", "it is no conversation: it has neither"),
         ({"messages": []}, "openai", "'messages' is empty"),
@@ -135,7 +137,7 @@ def test_chatml_is_text_and_says_what_it_leaves_out() -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_one_sentence(document: Any, to: Any, message: str) -> None:
-    with pytest.raises(BadMessage) as raised:
+    with pytest.raises(UsageError) as raised:
         convert(document, to)
     assert str(raised.value).startswith(message.replace("\\\\", "\\"))
 
@@ -178,7 +180,7 @@ TALKS = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(TALKS)
 def test_there_and_back_changes_nothing(talk: dict[str, Any]) -> None:
     there = convert(talk, "sharegpt")
@@ -186,12 +188,12 @@ def test_there_and_back_changes_nothing(talk: dict[str, Any]) -> None:
     assert convert(json.loads(json.dumps(there.document)), "openai").document == talk
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(TALKS)
 def test_chatml_keeps_all_but_what_it_tells(talk: dict[str, Any]) -> None:
     try:
         there = convert(talk, "chatml")
-    except BadMessage as refused:
+    except UsageError as refused:
         assert "ChatML" in str(refused)
         return
     back = convert(there.document, "openai").document

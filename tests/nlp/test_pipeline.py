@@ -187,8 +187,8 @@ def test_a_lost_message_that_a_worker_read_keeps_its_fields(
     """Its names are those of the file: the program reads it where the worker cannot any more."""
     monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / "home"))
     path = tmp_path / "chat.csv"
-    path.write_text('body,id,ts\n"one, two",a,5\nfine,b,6\n')
-    source = nlp.ChatSource(path, names={"text": "body", "timestamp": "ts"})
+    path.write_text('words,id,when\n"one, two",a,5\nfine,b,6\n')
+    source = nlp.ChatSource(path, names={"text": "words", "timestamp": "when"})
     pipeline = nlp.chat_pipeline(["unicode", CRASH])
     output = tmp_path / "out.jsonl"
     assert pipeline.run(source, output, workers=1, journal=journal).errors == 2

@@ -284,8 +284,8 @@ def test_messages_are_left_to_the_workers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("suffix", "kind"), [("csv", "fields"), ("txt", "text")])
 def test_rows_and_lines_are_left_to_the_workers(tmp_path: Path, suffix: str, kind: str) -> None:
     path = tmp_path / f"a.{suffix}"
-    path.write_bytes(b"body,id\nHi,1\n\xff,2\n")
-    source = ChatSource(path, names={"text": "body"} if suffix == "csv" else None)
+    path.write_bytes(b"words,id\nHi,1\n\xff,2\n")
+    source = ChatSource(path, names={"text": "words"} if suffix == "csv" else None)
     items = list(ChatItems(source))
     assert {item[0] for item in items if isinstance(item, tuple)} == {kind}
     assert isinstance(items[-1], dict) and "UTF-8" in items[-1]["error"]

@@ -13,7 +13,7 @@ from allcores.cli.chat_run import SHOWN
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import reserved_stdout, say, write_json
 from allcores.formatting import counted
-from allcores.nlp.conversion import ChatForm, convert
+from allcores.nlp.conversion import ChatForm, converted
 from allcores.nlp.pipeline import check_apart
 from allcores.nlp.reading.files import ChatFormat, documents
 from allcores.nlp.reading.formats import BadMessage
@@ -51,7 +51,7 @@ def convert_files(
                     try:
                         if isinstance(document, BadMessage):
                             raise document
-                        made = convert(document, to, plain=plain)
+                        made = converted(document, to, plain=plain)
                     except BadMessage as error:
                         failed += 1
                         if len(trouble) < SHOWN:

@@ -14,8 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from allcores.nlp.conversion import Converted, convert
     from allcores.nlp.offsets import raw_range, raw_spans
     from allcores.nlp.pipeline import ChatPipeline, ChatResult, chat_pipeline
+    from allcores.nlp.planning import ThreadPlan
     from allcores.nlp.reading.source import ChatSource
     from allcores.nlp.records import Field
     from allcores.nlp.stage import InOrder, Stage
@@ -28,6 +30,9 @@ _HOMES = {
     "ChatSummary": "summary",
     "chat_pipeline": "pipeline",
     "ChatSource": "reading.source",
+    "Converted": "conversion",
+    "ThreadPlan": "planning",
+    "convert": "conversion",
     "Field": "records",
     "InOrder": "stage",
     "Stage": "stage",
@@ -42,10 +47,13 @@ __all__ = [
     "ChatResult",
     "ChatSource",
     "ChatSummary",
+    "Converted",
     "Field",
     "InOrder",
     "Stage",
+    "ThreadPlan",
     "chat_pipeline",
+    "convert",
     "raw_range",
     "raw_spans",
     "redact",

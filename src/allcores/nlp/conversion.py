@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from allcores.errors import UsageError
 from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of
 
 ChatForm = Literal["openai", "sharegpt", "chatml"]
@@ -48,10 +49,27 @@ class Converted:
 def convert(document: Any, to: ChatForm, *, plain: bool = False) -> Converted:
     """A conversation in another form; in its own it is checked, and given back.
 
+    What ShareGPT has no place for stands beside a turn, under OpenAI's name for it, so the way there and back changes
+    nothing.
+
     Args:
-        document: With `messages` or `conversations`, or a text of ChatML as `text`.
+        document: With `messages` (OpenAI) or `conversations` (ShareGPT), or a text of ChatML as `text`.
         to: "openai", "sharegpt" or "chatml".
         plain: Of ShareGPT: turns have `from` and `value`, and nothing else.
+
+    Raises:
+        UsageError: If it is no conversation, or cannot be written in that form; the message names the turn.
+    """
+    if to not in FORMS:
+        raise UsageError(f"to={to!r} must be one of {', '.join(FORMS)}")
+    try:
+        return converted(document, to, plain=plain)
+    except BadMessage as error:
+        raise UsageError(str(error)) from None
+
+
+def converted(document: Any, to: ChatForm, *, plain: bool = False) -> Converted:
+    """See `convert`.
 
     Raises:
         BadMessage: If it is no conversation, or cannot be written in that form; the text names the turn.
