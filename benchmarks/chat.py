@@ -192,7 +192,7 @@ def _memory(settings: Settings, folder: Path) -> Row:
         with (folder / "out.jsonl").open(encoding="utf-8") as file:
             pages = [json.loads(line)["pages"] for line in file]
         part = max(1, count // 20)
-        return max(pages[-part:]) / max(pages[4 * part : 5 * part])
+        return float(max(pages[-part:]) / max(pages[4 * part : 5 * part]))
 
     in_turn(row, {"allcores": measure}, settings.rounds, settings)
     row.judge("growth", row.samples["allcores"], most=1.05)
