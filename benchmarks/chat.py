@@ -172,28 +172,33 @@ watch = nlp.Stage("watch", each=watch, gives={"pages": "int64"})
 
 
 def _memory(settings: Settings, folder: Path) -> Row:
-    count = settings.size(20_000, 400)
-    source = folder / "words.jsonl"
-    with source.open("w", encoding="utf-8") as file:
-        for number in range(count):
-            words = " ".join(f"word{10 * number + place}" for place in range(10))
-            file.write(json.dumps({"text": f"I think that {words} are new to you."}) + "\n")
     (folder / "watch.py").write_text(WATCH)
     row = Row(
         "chat-memory",
-        f"Memory of workers over {count:,} messages of ten words that were never met before",
+        "Memory of workers over messages of thirty words that were never met before",
         "ratio",
-        "Stages unicode, lang, tokens, lemmas: resident pages at the end by those after a fifth of the messages.",
+        "Resident pages of a worker at most in the last third of the messages, by those in the middle third. Rules keep"
+        " the words that they have met, up to a limit that is reached before; a model forgets them with each batch.",
     )
-
-    def measure() -> float:
-        stages = f"unicode,lang,tokens,lemmas,{folder / 'watch.py'}:watch"
-        preprocess(folder, source, "--stages", stages, "--workers", str(CORES), "--no-journal")
-        with (folder / "out.jsonl").open(encoding="utf-8") as file:
-            pages = [json.loads(line)["pages"] for line in file]
-        part = max(1, count // 20)
-        return float(max(pages[-part:]) / max(pages[4 * part : 5 * part]))
-
-    in_turn(row, {"allcores": measure}, settings.rounds, settings)
-    row.judge("growth", row.samples["allcores"], most=1.05)
+    ways = {
+        "rules (tokens)": partial(_growth, folder, "tokens", settings.size(20_000, 400)),
+        "a model (lemmas)": partial(_growth, folder, "lemmas", settings.size(4_000, 100)),
+    }
+    in_turn(row, ways, settings.rounds, settings)
+    for name in ways:
+        row.judge(f"growth with {name}", row.samples[name], most=1.05)
     return row
+
+
+def _growth(folder: Path, stage: str, count: int) -> float:
+    source = folder / "words.jsonl"
+    with source.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            words = " ".join(f"word{30 * number + place}" for place in range(30))
+            file.write(json.dumps({"text": f"I think that {words} are new to you."}) + "\n")
+    stages = f"unicode,lang,{stage},{folder / 'watch.py'}:watch"
+    preprocess(folder, source, "--stages", stages, "--workers", str(CORES), "--no-journal")
+    with (folder / "out.jsonl").open(encoding="utf-8") as file:
+        pages = [json.loads(line)["pages"] for line in file]
+    part = max(1, count // 3)
+    return float(max(pages[-part:]) / max(pages[part : 2 * part]))
