@@ -10,8 +10,8 @@ import pytest
 from tests.installed import needed
 from tests.nlp.misbehaving import CRASH, POISON, id_and_tokens, is_first
 
-from allcores import nlp
-from allcores.errors import SetupError, UsageError
+from allcores import Journal, nlp
+from allcores.errors import RunChanged, SetupError, UsageError
 
 needed("spacy")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -199,3 +199,22 @@ def test_a_lost_message_that_a_worker_read_keeps_its_fields(
     ]
     streamed = list(pipeline.imap(source, workers=1))
     assert [row["text"] for row in streamed] == ["one, two", "fine"] and all(row["error"] for row in streamed)
+
+
+def test_any_file_that_has_changed_is_found_when_a_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the second of several, which is as long as it was."""
+    monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / "home"))
+    paths = [tmp_path / f"{name}.jsonl" for name in "ab"]
+    for path in paths:
+        path.write_text('{"text": "one"}\n{"text": "two"}\n')
+    pipeline = nlp.chat_pipeline(["unicode"])
+    output = tmp_path / "out.jsonl"
+    pipeline.run([*map(str, paths)], output, workers=1, journal=True)
+    paths[0].write_text('{"text": "one"}\n{"text": "' + str(output) + '"}\n')  # which names no input
+    assert pipeline.run([*map(str, paths)], output, workers=1, journal=True).errors == 0
+    assert pipeline.run([*map(str, paths)], output, workers=1, journal=Journal(resume=True)).resumed == 4
+    paths[1].write_text('{"text": "one"}\n{"text": "six"}\n')
+    with pytest.raises(RunChanged, match="the input has changed"):
+        pipeline.run([*map(str, paths)], output, workers=1, journal=Journal(resume=True))

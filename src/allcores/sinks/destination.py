@@ -183,7 +183,11 @@ def are_looked_at(source: Iterable[Any]) -> bool:
     """True if `check_inputs_survive` knows what a source reads; False if only the items can tell."""
     if isinstance(source, (Chain, Files, Slices, SlicedInput, range, io.IOBase, *_COLLECTIONS)):
         return True
-    return isinstance(getattr(source, "path", None), (str, os.PathLike)) or hasattr(source, "database")
+    return (
+        isinstance(getattr(source, "path", None), (str, os.PathLike))
+        or isinstance(getattr(source, "paths", None), (list, tuple))
+        or hasattr(source, "database")
+    )
 
 
 def _overwritten(path: str, name: str) -> UsageError:
@@ -272,7 +276,12 @@ def _files_of(part: Any) -> Iterator[str]:
                 yield f"/dev/fd/{part.fileno()}"
     else:
         database = getattr(part, "database", None)
-        for found in (getattr(part, "path", None), database() if callable(database) else None):
+        several = getattr(part, "paths", None)
+        for found in (
+            getattr(part, "path", None),
+            database() if callable(database) else None,
+            *(several if isinstance(several, (list, tuple)) else ()),
+        ):
             if isinstance(found, (str, os.PathLike)):
                 yield os.fspath(found)
 

@@ -65,12 +65,14 @@ class ChatItems:
     """The messages of a source as items (see `reading.items`): most of them are read by the workers.
 
     Attributes:
-        path: Of the first file, for who asks whether a source of a run tells what it reads.
+        path: Of the file, if it is one: then whether it is the same can be told without reading it.
+        paths: Of all files, for who looks whether an output would replace an input.
     """
 
     def __init__(self, source: ChatSource) -> None:
         self.source = source
-        self.path = source.paths[0] if source.paths else None
+        self.path = source.paths[0] if len(source.paths) == 1 else None
+        self.paths = source.paths
 
     def describe(self) -> dict[str, str]:
         """See `ChatSource.describe`."""
