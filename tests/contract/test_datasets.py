@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from tests.contract import dataset_tasks as tasks
+from tests.installed import late, needed
 
 from allcores import Pool, UsageError, WorkerLost
 
-pytest.importorskip("pyarrow")
-datasets: Any = pytest.importorskip("datasets")
-
-from allcores.adapters import datasets as adapter  # noqa: E402
+needed("pyarrow")
+datasets = late("datasets")
+adapter = late("allcores.adapters.datasets")
 
 # The pool of the module lives through its tests.
 pytestmark = pytest.mark.leaks_allowed
@@ -96,4 +96,4 @@ def test_what_is_no_dataset_or_option_is_refused(pool: Pool) -> None:
     with pytest.raises(UsageError, match="has no num_proc="):
         adapter.map_dataset(dataset(), tasks.add, num_proc=2)
     with pytest.raises(UsageError, match="cannot be called"):
-        adapter.map_dataset(dataset(), 3)  # type: ignore[arg-type]
+        adapter.map_dataset(dataset(), 3)

@@ -15,6 +15,7 @@ from typing import Any
 
 import flask
 import pytest
+from tests.installed import late
 from tests.process.console import TOKEN, ended, make_app, store_of
 from tests.process.waiting import wait_until as until
 from werkzeug.serving import make_server
@@ -22,7 +23,7 @@ from werkzeug.serving import make_server
 from allcores.jobs.model import JobError, Progress, State
 from allcores.jobs.store import JobStore
 
-playwright = pytest.importorskip("playwright.sync_api")
+playwright = late("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # The browser starts and ends processes of its own as it likes; all of them end with the module.
 pytestmark = [

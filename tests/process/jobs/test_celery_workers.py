@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.installed import late, needed
 from tests.process.jobs.conftest import PATIENCE_S, SOURCE, TASKS, lines, until
 from tests.process.jobs.message_workers import Workers, nothing_is_lost
 
 from allcores.errors import UsageError
 from allcores.jobs.pool_side import is_alive
 
-pytest.importorskip("celery")
-from allcores.adapters.celery import TASK, check, make_app
+needed("celery")
+adapter = late("allcores.adapters.celery")
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ def workers(tmp_path: Path) -> Iterator[Workers]:
 
 
 def app_of(workers: Workers) -> Any:
-    return make_app(workers.folder / "jobs.sqlite", TASKS, broker=workers.redis.url)
+    return adapter.make_app(workers.folder / "jobs.sqlite", TASKS, broker=workers.redis.url)
 
 
 def forged(workers: Workers, *arguments: Any) -> None:
@@ -38,9 +39,9 @@ def forged(workers: Workers, *arguments: Any) -> None:
     app = app_of(workers)
     with app.connection_for_write() as connection:
         for each in arguments:
-            app.send_task(TASK, args=each, connection=connection)
+            app.send_task(adapter.TASK, args=each, connection=connection)
         app.send_task("os.system", args=["touch forged"], connection=connection)
-        app.send_task(TASK, args=["0" * 32], serializer="pickle", connection=connection)
+        app.send_task(adapter.TASK, args=["0" * 32], serializer="pickle", connection=connection)
 
 
 def test_a_worker_runs_jobs_on_its_cores(workers: Workers, tmp_path: Path) -> None:
@@ -113,16 +114,16 @@ def test_one_that_leads_and_hangs_is_followed_and_ends_once_it_goes_on(workers: 
     ],
 )
 def test_settings_that_lose_jobs_are_refused(tmp_path: Path, setting: str, wrong: Any, says: str) -> None:
-    app = make_app(tmp_path / "jobs.sqlite", TASKS)
-    check(app)
+    app = adapter.make_app(tmp_path / "jobs.sqlite", TASKS)
+    adapter.check(app)
     app.conf[setting] = wrong
     with pytest.raises(UsageError, match=says):
-        check(app)
+        adapter.check(app)
 
 
 def test_another_pool_than_solo_and_another_broker_than_redis_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"amqp://.* is no address of a Redis"):
-        make_app(tmp_path / "jobs.sqlite", TASKS, broker="amqp://127.0.0.1")
+        adapter.make_app(tmp_path / "jobs.sqlite", TASKS, broker="amqp://127.0.0.1")
     (tmp_path / "work.py").write_text(
         f"from allcores.adapters.celery import make_app\napp = make_app('jobs.sqlite', {TASKS!r})\n"
     )

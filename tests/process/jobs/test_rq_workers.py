@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.installed import late
 from tests.process.jobs import postgresql
 from tests.process.jobs.conftest import PATIENCE_S, TASKS, lines, until
 from tests.process.jobs.message_workers import Workers, nothing_is_lost
@@ -15,13 +16,8 @@ from tests.process.jobs.message_workers import Workers, nothing_is_lost
 from allcores.errors import UsageError
 from allcores.jobs import AlreadySupervised
 
-pytest.importorskip("rq")
-import redis
-from rq import Callback
-from rq import Queue as RqQueue
-from rq.serializers import JSONSerializer
-
-from allcores.adapters.rq import make_worker
+redis, rq, serializers = late("redis"), late("rq"), late("rq.serializers")
+adapter = late("allcores.adapters.rq")
 
 pytestmark = pytest.mark.slow
 
@@ -36,10 +32,10 @@ def forged(workers: Workers, id: str) -> None:
     """Send messages to the workers that no publisher sent: functions that are none of ours, and callbacks."""
     with redis.Redis.from_url(workers.redis.url) as connection:
         name = f"allcores.{workers.queue.store.identity}"
-        ours = RqQueue(name, connection=connection, serializer=JSONSerializer)
+        ours = rq.Queue(name, connection=connection, serializer=serializers.JSONSerializer)
         for other in ("0" * 32, id, "etc", "a" * 1000):
-            ours.enqueue_call("os.system", args=("touch forged",), job_id=other, on_success=Callback("os.abort"))
-        pickled = RqQueue(name, connection=connection)
+            ours.enqueue_call("os.system", args=("touch forged",), job_id=other, on_success=rq.Callback("os.abort"))
+        pickled = rq.Queue(name, connection=connection)
         pickled.enqueue_call("os.system", args=("touch forged",), job_id="pickled")
         connection.rpush(ours.key, "nothing")
         for odd in ("odd", "../../etc", "\x00"):
@@ -77,19 +73,19 @@ def test_nothing_is_lost_or_committed_twice_whatever_is_killed(tmp_path: Path) -
 
 
 def test_what_would_not_run_jobs_as_promised_is_refused(workers: Workers, tmp_path: Path) -> None:
-    worker = make_worker(tmp_path / "jobs.sqlite", TASKS, url=workers.redis.url)
+    worker = adapter.make_worker(tmp_path / "jobs.sqlite", TASKS, url=workers.redis.url)
     with pytest.raises(UsageError, match=r"with_scheduler=True .* @task\(schedule=.*; burst=True"):
         worker.work(with_scheduler=True, burst=True)
     worker.connection.close()
     workers.redis.kill()
     with pytest.raises(UsageError, match=r"no Redis at 127.0.0.1:\d+/0: .*; start it"):
-        make_worker(tmp_path / "jobs.sqlite", TASKS, url=workers.redis.url.replace("//", "//user:secret@"))
+        adapter.make_worker(tmp_path / "jobs.sqlite", TASKS, url=workers.redis.url.replace("//", "//user:secret@"))
 
 
 def test_a_supervisor_that_has_the_store_for_itself(workers: Workers) -> None:
     """It is not joined, nor does it join: one sentence says which process it is."""
     with workers.queue.store.become_supervisor():
-        worker = make_worker(workers.folder / "jobs.sqlite", TASKS, url=workers.redis.url)
+        worker = adapter.make_worker(workers.folder / "jobs.sqlite", TASKS, url=workers.redis.url)
         with pytest.raises(AlreadySupervised, match=f"process {os.getpid()} runs the jobs of the store"):
             worker.work()
         worker.connection.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import pytest
 from tests.process.jobs.postgresql import Server
 
@@ -60,6 +59,8 @@ def test_supervisors_on_two_machines_do_not_meet(url: str, tmp_path: Path, monke
 
 
 def test_a_lock_that_is_held_for_long_is_told(url: str) -> None:
+    import psycopg
+
     with JobStore.open(url, busy_s=0.2) as store, psycopg.connect(url) as other:
         other.execute(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
         with pytest.raises(StoreBusy, match="try again"):
