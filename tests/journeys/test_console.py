@@ -113,19 +113,23 @@ PAGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("script", [True, False])
-def test_each_page(browser: Any, served: Served, script: bool) -> None:
-    """It is drawn, says nothing to the browser's console, asks this host alone, and no value runs as a script."""
-    with opened(browser, served, java_script_enabled=script) as page:
+def visit(page: Any, served: Served, path: str, live_word: str) -> None:
+    """Go to a page: it is drawn, and no value runs as a script."""
+    answer = page.goto(served.url(path))
+    assert answer.status == 200, path
+    assert page.locator("h1").count() == 1, path
+    assert page.title() != "taken", path
+    assert page.locator("nav [aria-current=page]").count() == 1, path
+    live = page.locator("[data-live-word]")
+    if live.count():
+        assert live.inner_text() == live_word, path
+
+
+def test_each_page_without_javascript(browser: Any, served: Served) -> None:
+    """It is drawn, says nothing to the browser's console, and asks this host alone. With JavaScript: see below."""
+    with opened(browser, served, java_script_enabled=False) as page:
         for path in PAGES:
-            answer = page.goto(served.url(path))
-            assert answer.status == 200, path
-            assert page.locator("h1").count() == 1, path
-            assert page.title() != "taken", path
-            assert page.locator("nav [aria-current=page]").count() == 1, path
-            live = page.locator("[data-live-word]")
-            if live.count():
-                assert live.inner_text() == ("Live" if script else "Load the page again to see what is new"), path
+            visit(page, served, path, "Load the page again to see what is new")
 
 
 def test_sizes_colours_and_names(browser: Any, served: Served) -> None:
@@ -159,13 +163,13 @@ AXE = """async rules => (await axe.run(document, {resultTypes: ["violations"], .
   .map(each => `${each.id}: ${each.nodes[0].html.slice(0, 120)}: ${each.nodes[0].failureSummary}`)"""
 
 
-def test_axe_core_finds_nothing_serious(browser: Any, served: Served) -> None:
-    """On any page, in the dark as well; also that it finds what is wrong in one that is."""
+def test_each_page_and_axe_core_finds_nothing_serious(browser: Any, served: Served) -> None:
+    """It is drawn; on any page, in the dark as well. Also that axe-core finds what is wrong in one that is."""
     script = axe_script()
     contrast = {"runOnly": ["color-contrast"]}
     with opened(browser, served, color_scheme="light") as page:
         for path in PAGES:
-            page.goto(served.url(path))
+            visit(page, served, path, "Live")
             page.evaluate(script)
             assert page.evaluate(AXE, {}) == [], path
             page.emulate_media(color_scheme="dark")
