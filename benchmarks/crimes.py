@@ -373,7 +373,7 @@ def rows(settings: Settings) -> list[Row]:
             ]
         else:
             columns.append((name, "auto", name))
-    crimes = list(CRIMES)[:: settings.size(1, 6)]
+    crimes = list(CRIMES)[:: settings.size(1, 11)]
     trials = [(crime, *column) for crime in crimes for column in columns]
     # Nothing is timed, and who hangs costs no core: several at once.
     with ThreadPoolExecutor(4) as threads:

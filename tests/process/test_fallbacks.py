@@ -53,7 +53,7 @@ def test_a_pool_without_linux(folder: Path, method: str) -> None:
         "    print(set(pool.map(look, range(5))))\n"
         "    print(pool.map(crimes.run, range(100)) == [number * 2 for number in range(100)])\n"
         "    items = [1, 'segfault', 2, 'spin', 3]\n"
-        "    print([o.kind.value for o in pool.outcomes(crimes.run, items, timeout=2)])\n"
+        "    print([o.kind.value for o in pool.outcomes(crimes.run, items, timeout=1)])\n"
         "    future = pool.submit(crimes.run, 'spin')\n"
         "    print(future.cancel(), pool.submit(crimes.run, 4).result())\n"
         "    print(pool.map(len, [bytes(300_000)]))\n"
