@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from allcores.advisor import advice as advice_file
 from allcores.advisor import confirm as confirm_file
 from allcores.advisor import page
 from allcores.advisor.core_seconds import recorded_run
+from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.text import setting_text
 from allcores.cli.advise import command
@@ -80,12 +82,23 @@ def test_recorded_seconds_of_workers_add_up(setting: Setting) -> None:
     assert {use.key for use in recorded.uses} >= {"function"} | ({"start"} if setting.pattern == "processes" else set())
 
 
-def test_what_is_recommended_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirm_file, "MOST_ROUNDS", 2)  # so there is time left on any machine
-    advice = allcores.advise(advised.loop, range(20_000), budget=5)
-    recorded = advice.core_seconds
+def test_the_first_choice_is_recorded_and_shown(of_a_loop: allcores.Advice, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes, decision = of_a_loop.probes, of_a_loop.decision
+    assert probes is not None
+    assert decision is not None
+    first = next(each for each in decision.predictions if each.setting.pattern == "processes")
+    monkeypatch.setattr(confirm_file, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(confirm_file, "_block", lambda *_: 40)
+    sample = Sample(range(3_000))
+    with allcores.Pool(2) as pool:
+        found = confirm_file.confirm(
+            advised.loop, sample, probes, [first], pools={False: pool}, shared=None, left=lambda: 1e9
+        )
+    recorded = found.core_seconds
     assert recorded is not None
-    assert recorded.workers >= 2
+    assert recorded.items == 40
+    assert sum(sample.calls.values()) == 3 * 40, "the loop, the workers, and the recorded run"
+    advice = replace(of_a_loop, core_seconds=recorded)
     assert f"Recorded: {recorded.workers} workers x " in str(advice)
     assert "Workers, recorded" in page.as_html(advice)
     check_against_schema(advice)
