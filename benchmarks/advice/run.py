@@ -139,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=list(WORKLOADS), choices=list(WORKLOADS))
     parser.add_argument("--budget", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--last-rounds", type=int, default=LAST_ROUNDS, help="of the settings that come first")
     parser.add_argument("-o", "--output")
     given = parser.parse_args(arguments)
     report: dict[str, Any] = {}
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if workload.needs is not None and importlib.util.find_spec(workload.needs) is None:
             report[name] = {"left_out": f"{workload.needs} is not installed"}
             continue
-        report[name] = measure(name, given.budget, given.rounds)
+        report[name] = measure(name, given.budget, given.rounds, given.last_rounds)
         print(name, json.dumps(report[name]), flush=True)
     if given.output is not None:
         with open(given.output, "w", encoding="utf-8") as file:
