@@ -76,7 +76,10 @@ def sweep(workload: Workload, recommended: dict[str, Any], rounds: int, last_rou
     if recommended["pattern"] in ("serial", "library"):
         settings[0]["recommended"] = True
     else:
-        settings.append({**{key: recommended[key] for key in ("pattern", "workers", "chunk")}, "recommended": True})
+        chosen = {key: recommended[key] for key in ("pattern", "workers", "chunk")}
+        # Once: the better of two measurements of the same setting would be called better than itself.
+        settings = [each for each in settings if each != chosen]
+        settings.append({**chosen, "recommended": True})
     items = workload.items()
     times: list[list[float]] = [[] for _ in settings]
 
@@ -134,6 +137,24 @@ def measure(name: str, budget: float, rounds: int, last_rounds: int = LAST_ROUND
     return found
 
 
+def summary(report: dict[str, Any]) -> dict[str, Any]:
+    """How many of the workloads that were measured came out right."""
+    found = {name: each for name, each in report.items() if "verdict" in each}
+    guessed = [each for each in found.values() if each["predicted"]["low"] < each["predicted"]["high"]]
+    widths = [(e["predicted"]["high"] - e["predicted"]["low"]) / 2 / e["predicted"]["speedup"] for e in guessed]
+    return {
+        "workloads": len(found),
+        "within_5_percent": sum(each["from_best"] <= 0.05 for each in found.values()),
+        "beyond_10_percent": [name for name, each in found.items() if each["from_best"] > 0.10],
+        "parallel_for_nothing": [name for name, each in found.items() if each["false_parallel"]],
+        "serial_in_vain": [name for name, each in found.items() if each["false_serial"]],
+        "unreliable": [name for name, each in found.items() if each["verdict"] == "unreliable"],
+        "predicted_holds": [sum(each["predicted_holds"] for each in guessed), len(guessed)],
+        "half_width": round(statistics.median(widths), 3) if widths else None,
+        "most_seconds": max((each["seconds"] for each in found.values()), default=None),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=list(WORKLOADS), choices=list(WORKLOADS))
@@ -150,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         report[name] = measure(name, given.budget, given.rounds, given.last_rounds)
         print(name, json.dumps(report[name]), flush=True)
+    print(json.dumps(summary(report), indent=2))
     if given.output is not None:
         with open(given.output, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)
