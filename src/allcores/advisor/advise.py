@@ -12,7 +12,6 @@ from allcores.advisor import library_way
 from allcores.advisor.advice import Advice
 from allcores.advisor.asked import checked_name
 from allcores.advisor.confirm import Confirmation, confirm
-from allcores.advisor.library_way import LibraryWay
 from allcores.advisor.measuring import machine, switches
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.code import Names, code_for
@@ -20,7 +19,7 @@ from allcores.advisor.model.decision import Decision, Prediction, Setting, decid
 from allcores.advisor.model.intervals import Interval, ratio_interval
 from allcores.advisor.model.pitfalls import pitfalls
 from allcores.advisor.model.probes import Probes
-from allcores.advisor.model.verdict import Conclusion, Verdict, beside_library, conclude
+from allcores.advisor.model.verdict import Conclusion, LibraryWay, Verdict, beside_library, conclude
 from allcores.advisor.model.what_if import what_ifs
 from allcores.advisor.probing import Probing, TooSlow
 from allcores.advisor.record import Pattern

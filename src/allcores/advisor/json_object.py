@@ -7,9 +7,9 @@ import math
 from typing import Any
 
 from allcores.advisor.core_seconds import CoreSeconds
-from allcores.advisor.library_way import LibraryWay
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.intervals import Interval
+from allcores.advisor.model.verdict import LibraryWay
 from allcores.advisor.record import AdviceRecord
 
 #: changes when a key goes or means something else

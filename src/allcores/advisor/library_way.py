@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from allcores.advisor.measuring import switches
 from allcores.advisor.measuring.sample import Sample
-from allcores.advisor.model.intervals import Interval, ratio_interval
+from allcores.advisor.model.intervals import ratio_interval
 from allcores.advisor.model.probes import Probes
-from allcores.advisor.model.verdict import of_whole_input
+from allcores.advisor.model.verdict import LibraryWay, of_whole_input
 from allcores.pool.pool import Pool
 
 #: pairs for a figure, at least
 LEAST_PAIRS = 2
 #: items that are sent there, at most
 MOST_ITEMS = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryWay:
-    """What it did.
-
-    Attributes:
-        name: Of the way.
-        code: As it is written in a program.
-        measured: Speed-up over the same work in a loop, for the whole input, its start included.
-        whole: It does all that the function does, so it can stand in its place.
-        cores: That it had.
-    """
-
-    name: str
-    code: str
-    measured: Interval
-    whole: bool
-    cores: int
 
 
 def measure(

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from allcores.advisor.confirm import Run
 from allcores.advisor.core_seconds import CoreSeconds
-from allcores.advisor.library_way import LibraryWay
 from allcores.advisor.model.decision import Decision, Setting
 from allcores.advisor.model.intervals import Interval
 from allcores.advisor.model.pitfalls import Pitfall
 from allcores.advisor.model.probes import Probes
+from allcores.advisor.model.verdict import LibraryWay
 from allcores.advisor.model.what_if import WhatIf
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from allcores.advisor.measuring import switches
 from allcores.advisor.model.code import Names, code_for
 from allcores.advisor.model.decision import WORTH, Prediction, Setting
 from allcores.advisor.model.intervals import Interval
-from allcores.advisor.model.verdict import Conclusion, Verdict, beside_library
+from allcores.advisor.model.verdict import Conclusion, LibraryWay, Verdict, beside_library
 
 
 class Language:
@@ -98,18 +98,7 @@ def test_without_an_object_texts_or_cores_there_is_none() -> None:
     assert switches.find(lemmas, ["a"], 1) is None
 
 
-HIGH = Interval(1.8, 1.7, 1.9)
-
-
-@dataclass(frozen=True)
-class Way:
-    name: str = "the library's"
-    code: str = "f.all(items)"
-    measured: Interval = HIGH
-    whole: bool = True
-    cores: int = 2
-
-
+WAY = LibraryWay("the library's", "f.all(items)", Interval(1.8, 1.7, 1.9), whole=True, cores=2)
 LOOP = Prediction(Setting("serial"), Interval(1.0, 1.0, 1.0), 10.0, "one core")
 WORKERS = Prediction(Setting("processes", 2, 8), Interval(1.6, 1.5, 1.7), 6.0, "the cores")
 SERIAL = Conclusion(Verdict.SERIAL, LOOP, Interval(1.0, 1.0, 1.0), ())
@@ -120,17 +109,17 @@ UNRELIABLE = Conclusion(Verdict.UNRELIABLE, WORKERS, None, ("busy",))
 @pytest.mark.parametrize(
     ("before", "way", "recommended"),
     [
-        (SERIAL, Way(), True),
-        (PARALLEL, Way(), True),
-        (PARALLEL, Way(measured=Interval(1.5, 1.4, 1.6)), False),
-        (SERIAL, Way(measured=Interval(1.1, 1.05, 1.2)), False),
-        (SERIAL, Way(measured=Interval(1.8, 0.9, 2.5)), False),
-        (SERIAL, Way(whole=False), False),
-        (UNRELIABLE, Way(), False),
+        (SERIAL, WAY, True),
+        (PARALLEL, WAY, True),
+        (PARALLEL, replace(WAY, measured=Interval(1.5, 1.4, 1.6)), False),
+        (SERIAL, replace(WAY, measured=Interval(1.1, 1.05, 1.2)), False),
+        (SERIAL, replace(WAY, measured=Interval(1.8, 0.9, 2.5)), False),
+        (SERIAL, replace(WAY, whole=False), False),
+        (UNRELIABLE, WAY, False),
     ],
 )
 def test_it_is_recommended_where_it_stands_in_and_is_proven_better(
-    before: Conclusion, way: Way, recommended: bool
+    before: Conclusion, way: LibraryWay, recommended: bool
 ) -> None:
     found = beside_library(before, way, 10.0)
     assert found.reasons[-1].endswith("f.all(items)")

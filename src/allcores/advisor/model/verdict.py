@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from allcores.advisor.model.costs import BUSY_PART
 from allcores.advisor.model.decision import WORTH, Decision, Prediction, Setting
@@ -24,28 +23,23 @@ class Verdict(enum.StrEnum):
     UNRELIABLE = "unreliable"
 
 
-class Measured(Protocol):
-    """A library's own way, as it was measured."""
+@dataclass(frozen=True, slots=True)
+class LibraryWay:
+    """A library's own way to use all cores, as it was measured beside the loop.
 
-    @property
-    def name(self) -> str:
-        """As people know it."""
+    Attributes:
+        name: Of the way.
+        code: As it is written in a program.
+        measured: Speed-up over the same work in a loop, for the whole input, its start included.
+        whole: It does all that the function does, so it can stand in its place.
+        cores: That it had.
+    """
 
-    @property
-    def code(self) -> str:
-        """As it is written."""
-
-    @property
-    def measured(self) -> Interval:
-        """Its speed-up over a loop of the same work, for the whole input."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether it does all that the function does."""
-
-    @property
-    def cores(self) -> int:
-        """That it had."""
+    name: str
+    code: str
+    measured: Interval
+    whole: bool
+    cores: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +132,7 @@ def conclude(
     return Conclusion(Verdict.SERIAL, loop, Interval(1.0, 1.0, 1.0), tuple(reasons))
 
 
-def beside_library(conclusion: Conclusion, way: Measured, loop_s: float) -> Conclusion:
+def beside_library(conclusion: Conclusion, way: LibraryWay, loop_s: float) -> Conclusion:
     """The same, once a library's own way to use all cores was measured: what is better is recommended.
 
     Args:
