@@ -253,17 +253,18 @@ class Allcores(JobSystem):
 
     how = "`allcores work` with synchronous=FULL; submitted with JobStore.submit_many"
     threads = 0
+    address = "{}"
 
     def start(self) -> None:
         """The supervisor."""
         from allcores.jobs.store import JobStore
 
         tasks = Path(__file__).with_name("job_tasks_allcores.py")
-        store = self.folder / "jobs.sqlite"
+        store = self.address.format(self.folder / "jobs.sqlite")
         self.store: Any = JobStore.open(store)
         self.launch(
             *(sys.executable, "-m", "allcores", "work", str(tasks)),
-            *("--store", str(store), "--workers", str(self.workers)),
+            *("--store", store, "--workers", str(self.workers)),
         )
 
     def run(self, jobs: int) -> float:
@@ -304,9 +305,17 @@ class AllcoresOneByOne(Allcores):
     threads = 16
 
 
+class AllcoresNormal(Allcores):
+    """The same store without a wait for the disk."""
+
+    how = "the same with ?synchronous=NORMAL: a power cut may take the last jobs"
+    address = "sqlite:///{}?synchronous=NORMAL"
+
+
 SYSTEMS: dict[str, type[JobSystem]] = {
     "allcores": Allcores,
     "allcores, one by one": AllcoresOneByOne,
+    "allcores, NORMAL": AllcoresNormal,
     "huey, SQLite": Huey,
     "RQ": RQ,
     "RQ, SimpleWorker": RQSimple,

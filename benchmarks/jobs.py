@@ -93,6 +93,7 @@ def _rate_and_latency(settings: Settings) -> list[Row]:
     rate.judge("allcores / huey, SQLite", rate.ratios("allcores", "huey, SQLite"), least=10)
     rate.judge("allcores / RQ", rate.ratios("allcores", "RQ"), least=1)
     latency.judge("ms of allcores", latency.samples.get("allcores", []), most=15)
+    latency.judge("ms of allcores, NORMAL", latency.samples.get("allcores, NORMAL", []), most=3)
     return [rate, latency, slowest]
 
 

@@ -26,12 +26,14 @@ class Location:
         path: Its file; None if it is on a server.
         folder: Of this user alone: `results/<job id>/`, sockets, runs.
         name: For messages: the path, or the URL without its password.
+        synchronous: What the address asks of SQLite: FULL or NORMAL; None if it says nothing.
     """
 
     url: URL | None
     path: str | None
     folder: Path
     name: str
+    synchronous: str | None = None
 
 
 def state_folder() -> str:
@@ -67,7 +69,7 @@ def locate(where: str | os.PathLike[str] | None) -> Location:
     if kind == "sqlite":
         if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
             raise UsageError("a store in memory would outlive nothing: name a file (sqlite:///jobs.sqlite)")
-        return _in_file(url.database)
+        return _in_file(url.database, synchronous=_asked_of_sqlite(url))
     if kind != "postgresql":
         raise UsageError(f"a store is a file (SQLite) or in PostgreSQL, not in {kind}")
     name = url.render_as_string(hide_password=True)
@@ -75,7 +77,21 @@ def locate(where: str | os.PathLike[str] | None) -> Location:
     return Location(url.set(drivername="postgresql+psycopg"), None, Path(state_folder(), f"postgresql-{digest}"), name)
 
 
-def _in_file(path: str) -> Location:
+def _in_file(path: str, synchronous: str | None = None) -> Location:
     # Links are followed here, once: SQLite keeps its log beside the file itself.
     real = os.path.realpath(os.path.expanduser(path))
-    return Location(None, real, Path(real + FOLDER_END), real)
+    return Location(None, real, Path(real + FOLDER_END), real, synchronous)
+
+
+def _asked_of_sqlite(url: URL) -> str | None:
+    for name, value in url.query.items():
+        # What is passed over without a word would be thought to hold.
+        if name != "synchronous":
+            raise UsageError(
+                f"the store's address sets {name!r}, which is not known: after sqlite:///FILE it may say"
+                " ?synchronous=NORMAL, or nothing"
+            )
+        if value not in ("FULL", "NORMAL"):
+            raise UsageError(f"the store's address sets synchronous to {value!r}: it is FULL or NORMAL")
+        return str(value)
+    return None

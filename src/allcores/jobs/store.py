@@ -105,27 +105,30 @@ class JobStore(StoreActions):
         *,
         allow_network: bool = False,
         busy_s: float = BUSY_S,
-        synchronous: str = "FULL",
+        synchronous: str | None = None,
     ) -> Self:
         """Open a store, or begin one where there is none.
 
         Args:
-            where: A file for SQLite, or a URL as SQLAlchemy writes it (postgresql://...). None: jobs.sqlite in
-                $ALLCORES_HOME/jobs, or allcores in $XDG_STATE_HOME (~/.local/state).
+            where: A file for SQLite, or a URL as SQLAlchemy writes it (postgresql://...,
+                sqlite:///jobs.sqlite?synchronous=NORMAL). None: jobs.sqlite in $ALLCORES_HOME/jobs, or allcores in
+                $XDG_STATE_HOME (~/.local/state).
             allow_network: Use a file on a network's file system all the same. Its locks may not keep two machines
                 from damaging the file.
             busy_s: Seconds for which another process's lock is waited for.
             synchronous: SQLite only. "FULL": what was committed survives a power cut. "NORMAL": a crash of any
                 program, but the last moments before a power cut may be lost; a commit does not wait for the disk.
+                None: as the address says, else FULL. The program that commits decides: the supervisor, while it runs.
 
         Raises:
             UsageError: It is no place for a store, or cannot be trusted.
             SchemaTooNew: A newer program made or changed it.
             StoreError: It cannot be opened.
         """
+        location = locate(where)
+        synchronous = synchronous if synchronous is not None else location.synchronous or "FULL"
         if synchronous not in ("FULL", "NORMAL"):
             raise UsageError(f"synchronous is FULL or NORMAL, not {synchronous!r}")
-        location = locate(where)
         database, identity = opened(location, allow_network=allow_network, busy_s=busy_s, synchronous=synchronous)
         return cls(database, location.folder, identity)
 
