@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.cores import several_cores
 from tests.process.scripts import Ended
 from tests.process.waiting import PATIENCE_S, wait_until
 from tests.process.warm import Interpreter
@@ -126,6 +127,7 @@ def test_a_run_that_is_resumed_goes_on_with_what_it_began_with(run: Run, folder:
     assert "is damaged" in damaged.err
 
 
+@several_cores
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_what_was_ended_goes_on(run: Run, folder: Path, number: signal.Signals) -> None:
     # so many seconds that the busiest machine gets to its runs

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cores import several_cores
 from tests.docs.pages import ROOT
 from tests.process.warm import Interpreter
 
@@ -29,6 +30,7 @@ def allcores(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
 
 
+@several_cores
 @pytest.mark.parametrize(
     ("program", "site", "line"),
     [
@@ -59,6 +61,7 @@ def test_the_profile_finds_nothing_in_squares(folder: Path) -> None:
     assert "No candidate" in done.stderr and "its iterations are too short" in done.stderr, done.stderr
 
 
+@several_cores
 @pytest.mark.parametrize(
     ("function", "items", "verdicts"),
     [

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.cores import several_cores
 from tests.installed import needed
 from tests.process import advised
 
@@ -50,6 +51,7 @@ def of_a_loop() -> allcores.Advice:
     return allcores.advise(advised.loop, range(3_000), budget=BUDGET_S)
 
 
+@several_cores
 def test_a_loop_in_python_is_not_for_threads(of_a_loop: allcores.Advice) -> None:
     advice = of_a_loop
     assert advice.verdict != "serial"
@@ -82,6 +84,7 @@ def test_recorded_seconds_of_workers_add_up(setting: Setting) -> None:
     assert {use.key for use in recorded.uses} >= {"function"} | ({"start"} if setting.pattern == "processes" else set())
 
 
+@several_cores
 def test_the_first_choice_is_recorded_and_shown(of_a_loop: allcores.Advice, monkeypatch: pytest.MonkeyPatch) -> None:
     probes, decision = of_a_loop.probes, of_a_loop.decision
     assert probes is not None
@@ -104,6 +107,7 @@ def test_the_first_choice_is_recorded_and_shown(of_a_loop: allcores.Advice, monk
     check_against_schema(advice)
 
 
+@several_cores
 def test_a_librarys_own_way_is_measured() -> None:
     needed("tokenizers")
     from tokenizers import Tokenizer
@@ -124,6 +128,7 @@ def test_a_librarys_own_way_is_measured() -> None:
     check_against_schema(advice)
 
 
+@several_cores
 def test_too_little_work_stays_in_the_loop() -> None:
     advice = allcores.advise(advised.square, range(100_000), budget=BUDGET_S)
     assert advice.verdict == "serial"
@@ -201,6 +206,7 @@ def test_what_cannot_travel_is_named_before_a_worker_starts() -> None:
     assert "cannot be pickled" in names(advice)
 
 
+@several_cores
 def test_a_lambda_is_advised_and_named() -> None:
     advice = allcores.advise(lambda number: advised.loop(number), range(500), budget=BUDGET_S)
     assert "lambda or nested function" in names(advice)
@@ -260,6 +266,7 @@ def test_an_input_without_a_length_is_read_in_part() -> None:
     assert advice.probes.items == 10_000
 
 
+@several_cores
 def test_its_page_loads_nothing(tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     advice = allcores.advise(advised.long_list, range(300), budget=BUDGET_S)
@@ -277,6 +284,7 @@ def test_its_page_loads_nothing(tmp_path: Path) -> None:
         advice.save_html(tmp_path / "nowhere" / "advice.html")
 
 
+@several_cores
 @pytest.mark.leaks_allowed  # Matplotlib keeps its fonts open
 def test_its_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

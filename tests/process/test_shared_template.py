@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cores import several_cores
 from tests.process import crimes, scripts
 from tests.process.waiting import PATIENCE_S, Bell, wait_gone
 
@@ -149,7 +150,7 @@ class TestWhatIsTakenOver:
     @pytest.mark.parametrize(
         "change",
         [
-            "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})",
+            pytest.param("os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})", marks=several_cores),
             "os.nice(3)",
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
             "os.setsid()",

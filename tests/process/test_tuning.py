@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cores import several_cores
 from tests.process import advised
 from tests.process.waiting import PATIENCE_S, wait_until
 
@@ -54,6 +55,7 @@ def of_a_loop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, allcores.
     return folder, tuning
 
 
+@several_cores
 def test_a_loop_in_python_gets_processes_and_that_is_kept(
     of_a_loop: tuple[Path, allcores.Tuning], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +105,7 @@ def test_who_waits_gets_more_workers_than_cores() -> None:
         assert tuning.workers > allcores.core_budget().workers
 
 
+@several_cores
 def test_depths_are_tried_with_the_best(of_a_loop: tuple[Path, allcores.Tuning]) -> None:
     _, tuning = of_a_loop
     if any(each.measured is not None for each in tuning.tried):
@@ -233,6 +236,7 @@ def killed(killed_once: Path, home: Path) -> str:
     return Place(advised.loop).journal
 
 
+@several_cores
 def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice(killed: str) -> None:
     journal = killed
     first = Path(journal).read_bytes()
@@ -254,6 +258,7 @@ def test_a_search_that_was_killed_goes_on_and_measures_nothing_twice(killed: str
     assert (found["kept"] is None) == (found["verdict"] == "unreliable")
 
 
+@several_cores
 def test_the_seconds_and_calls_before_a_kill_count(killed: str) -> None:
     lines, _ = lines_of(Path(killed).read_bytes())
     spent = spent_in(killed)
@@ -264,6 +269,7 @@ def test_the_seconds_and_calls_before_a_kill_count(killed: str) -> None:
     assert tuning.calls >= sum(line.get("calls", 0) for line in lines) > 0
 
 
+@several_cores
 def test_another_input_is_another_search(killed: str) -> None:
     assert runs_in(killed)
     tuning = allcores.tune(advised.loop, range(ITEMS - 1), budget=REST_S)
@@ -271,6 +277,7 @@ def test_another_input_is_another_search(killed: str) -> None:
     assert tuning.items == ITEMS - 1
 
 
+@several_cores
 def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there(killed: str) -> None:
     data = bytearray(Path(killed).read_bytes())
     data[len(data) * 3 // 4] ^= 0xFF
@@ -280,6 +287,7 @@ def test_a_journal_that_was_damaged_is_gone_on_with_up_to_there(killed: str) -> 
     assert tuning.resumed == left
 
 
+@several_cores
 def test_two_at_once_are_refused_with_the_process_that_is_there() -> None:
     process = begin()
     journal = Place(advised.loop).journal
