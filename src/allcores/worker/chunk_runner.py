@@ -13,7 +13,6 @@ import sys
 from pickle import dumps as pickle_dumps
 from time import monotonic_ns
 
-from allcores.shared_memory.buffers import LARGE_STREAM
 from allcores.system import procfs
 from allcores.transport import chunk_ends, frames
 from allcores.transport.chunk_ends import waiting as at_chunk_end
@@ -23,10 +22,7 @@ from allcores.transport.pickling import (
     ITEM_UNREAD,
     MANY_VALUES,
     PROTOCOL,
-    RESULT_UNWRITTEN,
     SCALARS,
-    dump_values,
-    dumps,
     loads,
 )
 from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, together_word
@@ -48,6 +44,8 @@ from allcores.transport.status_board import (
 from allcores.worker import following
 from allcores.worker.folding import FOLD_NS, FRAMES, Fold
 from allcores.worker.process_reset import TIDY_NS, ProcessReset
+from allcores.worker.result_packer import ResultPacker
+from allcores.worker.watched_functions import WatchedFunctions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +53,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from allcores.shared_memory.worker_side import WorkerMemory
-    from allcores.worker.lost_changes import Watch
 
 #: Finished work that may have to run again after a crash, ns. A seal takes some 8 µs here, and as much in the parent:
 #: with 200 µs it took 5 % of the cores from items of 100 µs.
@@ -68,12 +65,6 @@ MOST_STRIDE = 256
 #: takes at most the rest of its group along. Not where items have deadlines or report their seconds.
 MANY = 64
 GROUP = 8
-#: After each of so many chunks of a function it is looked whether it has changed globals, then after the 32nd, 64th ...
-CLOSELY_WATCHED = 16
-#: ... and not any more after so many.
-MOST_WATCHED = 1024
-#: has no globals
-BUILTIN = type(len)
 
 _GLOBALS = globals()
 
@@ -104,6 +95,7 @@ class ChunkRunner:
     ) -> None:
         self._worker_memory = worker_memory
         self._loads = loads if worker_memory is None else worker_memory.loads
+        self._results = ResultPacker(worker_memory)
         self._send = send
         #: whether something that was logged waits for the pipe
         self._behind = behind
@@ -116,13 +108,7 @@ class ChunkRunner:
         self._process_reset = ProcessReset(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
-        #: those that have run no chunk yet; the others of the program's own, with what they could change and the number
-        #: of their chunks; what is compared at the end of this one
-        self._unseen: set[int] = set()
-        self._watches: dict[int, tuple[Watch, int]] = {}
-        self._watch: Watch | None = None
-        #: modules whose state setup and teardown have in their hands
-        self._left_alone = left_alone
+        self._watched = WatchedFunctions(left_alone)
         self._files = OpenFiles()
         self._items_left = items_limit
         self._growth_limit = growth_limit
@@ -150,7 +136,7 @@ class ChunkRunner:
         sys.path.extend(entry for entry in path if entry not in sys.path)
         try:
             self._functions[number] = (style, self._loads(payload), None)
-            self._unseen.add(number)
+            self._watched.unseen.add(number)
         except BaseException as error:
             if not isinstance(error, Exception):
                 add_note(error, FUNCTION_UNREAD)
@@ -165,8 +151,7 @@ class ChunkRunner:
     def forget(self, number: int) -> None:
         """Drop a function that will not be called again."""
         self._functions.pop(number, None)
-        self._unseen.discard(number)
-        self._watches.pop(number, None)
+        self._watched.forget(number)
 
     def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
         """What to call with each item of the chunk that was just unpickled."""
@@ -227,10 +212,7 @@ class ChunkRunner:
             slot[CURRENT] = together_word(0, min(batch, len(items)))
         slot[PHASE] = PHASE_RUNNING
         if broken is None:
-            if self._unseen and number in self._unseen:
-                self._begin_watch(number, function)
-            elif self._watches and number in self._watches:
-                self._go_on_watching(number)
+            self._watched.begin_chunk(number, function)
             durations: list[int] | None = [] if flags & frames.DETAILED else None
             if batch:
                 self._run_batches(sequence, items, batch, style, function, durations)
@@ -352,42 +334,6 @@ class ChunkRunner:
         """How many of `count` items this worker may still run before it is replaced."""
         return count if self._items_left is None else min(count, self._items_left)
 
-    # --- what a script's function changes in vain ---
-
-    def _begin_watch(self, number: int, function: Any) -> None:
-        self._unseen.discard(number)
-        if isinstance(function, (BUILTIN, type)):
-            return
-        from allcores.worker import lost_changes
-
-        with contextlib.suppress(Exception):
-            self._watch = lost_changes.watch(function, self._left_alone)
-            if self._watch is not None:
-                self._watches[number] = self._watch, 1
-
-    def _go_on_watching(self, number: int) -> None:
-        """Compare after each of the first chunks, then seldom, then never: it takes some microseconds."""
-        watch, chunks = self._watches[number]
-        chunks += 1
-        if chunks < MOST_WATCHED:
-            self._watches[number] = watch, chunks
-        else:
-            del self._watches[number]
-        if chunks <= CLOSELY_WATCHED or not chunks & (chunks - 1):
-            self._watch = watch
-
-    def _end_watch(self, values: list[Any]) -> None:
-        """Before the outcomes leave: whoever reads them is told."""
-        watch, self._watch = self._watch, None
-        names = []
-        if watch is not None:
-            with contextlib.suppress(Exception):
-                names = watch.changed(returned=any(value is not None for value in values))
-        if names and watch is not None:
-            # It is said once.
-            self._watches = {number: each for number, each in self._watches.items() if each[0] is not watch}
-            self._send(frames.frame(frames.CHANGED, 0, pickle_dumps((watch.name, names), PROTOCOL)))
-
     # --- results ---
 
     def _seal_plain(self, sequence: int, start: int, values: list[Any], total_ns: int, now: int) -> bool:
@@ -445,8 +391,11 @@ class ChunkRunner:
             if self._items_left is not None:
                 self._items_left -= count
         if ended:
-            if self._watch is not None:
-                self._end_watch(values)
+            if self._watched.comparing:
+                # Before the outcomes leave: whoever reads them is told.
+                told = self._watched.end_chunk(values)
+                if told is not None:
+                    self._send(frames.frame(frames.CHANGED, 0, pickle_dumps(told, PROTOCOL)))
             # Before the outcomes leave, for then the program may want to write to a file that its tasks have read.
             self._files.close()
             if at_chunk_end:
@@ -458,7 +407,7 @@ class ChunkRunner:
         flags = (frames.ENDED if ended else 0) | (frames.LEAVING if self.leaving else 0)
         payload = b""
         if count:
-            mode, payload = self._pack(start, values, failures, durations)
+            mode, payload = self._results.pack(start, values, failures, durations)
             flags |= mode | (frames.UNLOADABLE if unloadable else 0)
         self._put(frames.RECORD.pack(sequence, start, count, flags, total_ns, len(payload)), payload)
         slot[PHASE] = PHASE_RUNNING
@@ -481,51 +430,6 @@ class ChunkRunner:
         self._used = self._slot[USED] = used + length
         if monotonic_ns() - self._flushed_ns > self._report_ns:
             self.flush()
-
-    def _pack(
-        self, start: int, values: list[Any], failures: list[tuple[int, Any]], durations: list[int] | None
-    ) -> tuple[int, bytes]:
-        try:
-            payload, as_one = dump_values(values)
-        except BaseException:
-            # Also SystemExit: a __reduce__ that raises it fails its own item, like one that raises anything else.
-            payload, as_one = b"", False
-        if as_one and not failures and durations is None:
-            if self._worker_memory is not None and len(payload) >= LARGE_STREAM:
-                payload = self._worker_memory.encode(payload)
-            return frames.PLAIN, payload
-        if as_one:
-            return frames.MIXED, dumps((values, False, failures, durations))
-        each: list[bytes] = []
-        failures = list(failures)
-        failed = {offset for offset, _ in failures}
-        position = start
-        for value in values:
-            while position in failed:
-                position += 1
-            try:
-                each.append(
-                    dumps(value, to_parent=True) if self._worker_memory is None else self._worker_memory.dumps(value)
-                )
-            except BaseException as error:
-                failures.append((position, pack_error(self._explain(value, position, error))))
-            position += 1
-        failures.sort(key=lambda failure: failure[0])
-        return frames.MIXED, dumps((each, True, failures, durations))
-
-    def _explain(self, value: Any, position: int, error: BaseException) -> BaseException:
-        from allcores.transport.pickling import explain_with_path
-        from allcores.transport.refused_results import ResultRefused
-
-        if isinstance(error, ResultRefused):
-            return error
-        if not isinstance(error, Exception):
-            add_note(error, RESULT_UNWRITTEN)
-            return error
-        try:
-            return explain_with_path(value, "result", error)
-        except BaseException:
-            return error
 
     def flush(self) -> None:
         """Send what is sealed."""

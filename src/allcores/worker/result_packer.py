@@ -1,0 +1,77 @@
+"""Makes bytes of what items of a chunk returned and how they failed."""
+
+from __future__ import annotations
+
+from allcores.shared_memory.buffers import LARGE_STREAM
+from allcores.transport import frames
+from allcores.transport.exceptions import add_note, pack_error
+from allcores.transport.pickling import RESULT_UNWRITTEN, dump_values, dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from allcores.shared_memory.worker_side import WorkerMemory
+
+
+class ResultPacker:
+    """The results of one worker.
+
+    Args:
+        memory: Where large values go; None if they travel in the pipe.
+    """
+
+    def __init__(self, memory: WorkerMemory | None) -> None:
+        self._memory = memory
+
+    def pack(
+        self, start: int, values: list[Any], failures: list[tuple[int, Any]], durations: list[int] | None
+    ) -> tuple[int, bytes]:
+        """How they are packed, and their bytes. A value that cannot be packed fails its own item.
+
+        Args:
+            start: The position of the first item in its chunk.
+            values: Of the items that did not fail, in order.
+            failures: Position and packed error of the others.
+            durations: Of each item, ns.
+        """
+        try:
+            payload, as_one = dump_values(values)
+        except BaseException:
+            # Also SystemExit: a __reduce__ that raises it fails its own item, like one that raises anything else.
+            payload, as_one = b"", False
+        if as_one and not failures and durations is None:
+            if self._memory is not None and len(payload) >= LARGE_STREAM:
+                payload = self._memory.encode(payload)
+            return frames.PLAIN, payload
+        if as_one:
+            return frames.MIXED, dumps((values, False, failures, durations))
+        each: list[bytes] = []
+        failures = list(failures)
+        failed = {offset for offset, _ in failures}
+        position = start
+        for value in values:
+            while position in failed:
+                position += 1
+            try:
+                each.append(dumps(value, to_parent=True) if self._memory is None else self._memory.dumps(value))
+            except BaseException as error:
+                failures.append((position, pack_error(_explain(value, position, error))))
+            position += 1
+        failures.sort(key=lambda failure: failure[0])
+        return frames.MIXED, dumps((each, True, failures, durations))
+
+
+def _explain(value: Any, position: int, error: BaseException) -> BaseException:
+    from allcores.transport.pickling import explain_with_path
+    from allcores.transport.refused_results import ResultRefused
+
+    if isinstance(error, ResultRefused):
+        return error
+    if not isinstance(error, Exception):
+        add_note(error, RESULT_UNWRITTEN)
+        return error
+    try:
+        return explain_with_path(value, "result", error)
+    except BaseException:
+        return error
