@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -94,6 +95,11 @@ def run(call: JobCall) -> tuple[Any, ...]:
     if not answer.ok:
         raise TaskFailed(fields)
     return fields
+
+
+def words(_: str, arguments: Sequence[Any], __: Mapping[str, Any]) -> str:
+    """What a message calls an attempt: by its task, without the arguments, which may be secret."""
+    return f"task {arguments[0].task!r}"
 
 
 def _attempt(call: JobCall) -> Answer:

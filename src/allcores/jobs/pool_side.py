@@ -145,7 +145,7 @@ class PoolSide:
             for claim, timeout in attempts
         ]
         try:
-            futures = begin_calls(self._pool, plain_call.run, told)
+            futures = begin_calls(self._pool, plain_call.run, told, words=plain_call.words)
         except (BrokenPool, PoolClosed, SetupError, InternalError) as error:
             self.broke(error)
             raise PoolTrouble(str(error)) from error

@@ -248,7 +248,7 @@ class ActorWorkers:
         kwargs: Mapping[str, Any],
         settings: CallSettings,
     ) -> None:
-        function = driver.functions.named(target, "call", shows_arguments=True)
+        function = driver.functions.named(target, "call", words=call_text)
         # One map for all: its chunks are handed out in the order of the calls.
         map_state = driver.call(None, _calls_map)
         chunk = Chunk(map_state, function, map_state.pulled, [(args, dict(kwargs))], future=future)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -40,13 +40,19 @@ class Functions:
         #: they referred to then
         self._known: dict[tuple[int, str], tuple[weakref.ref[Any], Function, FunctionState | None]] = {}
 
-    def named(self, target: Callable[..., Any], style: str, *, shows_arguments: bool = False) -> Function:
+    def named(
+        self,
+        target: Callable[..., Any],
+        style: str,
+        *,
+        words: Callable[[str, Sequence[Any], Mapping[str, Any]], str] | None = None,
+    ) -> Function:
         """`target` as the pipes know it; its bytes are made once. Raises NotPicklable.
 
         Args:
             target: The function.
             style: See `Function`.
-            shows_arguments: See `Function`.
+            words: See `Function`.
         """
         key = (id(target), style)
         known = self._known.get(key)
@@ -58,7 +64,7 @@ class Functions:
         name = getattr(named, "__qualname__", type(named).__name__)
         if not self._backend.needs_bytes:
             function = Function(next(self._numbers), target, b"", style, name)
-            function.shows_arguments = shows_arguments
+            function.words = words
             return function
         # With the search path as it is now: it may have grown since the workers were started.
         packed: bytes | BufferedPickle = pickling.dump_named(target, name, self._backend.pack_for_all)
@@ -68,7 +74,7 @@ class Functions:
         payload = pickling.dumps((style, packed, list(sys.path)))
         # Without the target: it may be a method of something large, which must be free to go.
         function = Function(next(self._numbers), None, payload, style, name, leases)
-        function.shows_arguments = shows_arguments
+        function.words = words
         # When nobody uses it any more workers drop it: after its last chunk, or with the target.
         weakref.finalize(function, self.unused.append, function.number).atexit = False
         if not leases:

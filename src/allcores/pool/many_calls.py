@@ -5,7 +5,7 @@ Each is a call of its own all the same, with its own deadline, future and end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.limits import Retry
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def begin_calls(
-    pool: Pool, fn: Callable[..., Any], calls: Sequence[tuple[Sequence[Any], float | None]]
+    pool: Pool,
+    fn: Callable[..., Any],
+    calls: Sequence[tuple[Sequence[Any], float | None]],
+    *,
+    words: Callable[[str, Sequence[Any], Mapping[str, Any]], str] | None = None,
 ) -> list[CallFuture]:
     """Begin calls of one function, in order; see `Pool.call`.
 
@@ -30,6 +34,7 @@ def begin_calls(
         pool: Where.
         fn: The function.
         calls: Of each the arguments, by place, and the seconds that it may take.
+        words: What messages call such a call, from the function's name and the arguments; None: the name alone.
 
     Returns:
         Their futures.
@@ -41,7 +46,7 @@ def begin_calls(
     """
     driver = driver_of(pool)
     driver.check_open()
-    function = driver.functions.named(fn, "call")
+    function = driver.functions.named(fn, "call", words=words)
     around = driver.around()
     futures, chunks = [], []
     for args, timeout in calls:

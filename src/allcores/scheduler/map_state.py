@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import reprlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.limits import Retry
@@ -37,7 +37,7 @@ class Function:
         target: The function, where it is called in this process; None if workers have it from its bytes.
     """
 
-    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "shows_arguments", "style", "target")
+    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target", "words")
 
     def __init__(
         self, number: int, target: Any, payload: bytes, style: str, name: str, leases: dict[int, Any] | None = None
@@ -49,8 +49,8 @@ class Function:
         self.payload = payload
         self.style = style
         self.name = name
-        #: messages about a call show its arguments
-        self.shows_arguments = False
+        #: what messages call a call of it, from its name and arguments; None: the name alone
+        self.words: Callable[[str, Sequence[Any], Mapping[str, Any]], str] | None = None
 
 
 #: What the consumer takes at once, beyond one segment: a part of the items that may be in flight, and bytes.
@@ -181,7 +181,9 @@ def describe(chunk: Chunk, position: int) -> str:
     """Words for an item: its place and a short look at it."""
     if chunk.future is not None:
         function = chunk.function
-        return call_text(function.name, *chunk.items[position]) if function.shows_arguments else f"{function.name}(...)"
+        if function.words is None:
+            return f"{function.name}(...)"
+        return function.words(function.name, *chunk.items[position])
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     try:

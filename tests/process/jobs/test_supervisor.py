@@ -85,6 +85,7 @@ def test_what_kills_its_process_is_quarantined(running: Running, tmp_path: Path,
     assert len(lines(tmp_path / "tried")) == 3
     assert job.error is not None and job.error.cause == cause and (job.error.peak_memory or 0) > 1e6
     assert "3 times" in job.note and cause in job.note
+    assert "while running task 'die'" in job.error.message and str(tmp_path) not in job.error.message
     assert [each.crashed for each in running.store.attempts(job.id)] == [True] * 3
 
 
@@ -165,3 +166,4 @@ def test_memory_of_one_job_is_bounded(tmp_path: Path) -> None:
         assert running.run("add", {"a": 1}).result == 2
         job = running.queue.wait(hog.id, PATIENCE_S)
         assert (job.state, job.error and job.error.cause) == ("quarantined", "memory limit")
+        assert job.error is not None and "while running task 'hog'" in job.error.message
