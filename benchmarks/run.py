@@ -55,7 +55,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "journal": ("journal", "journal-tiny", "resume"),
     "jobs": ("jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"),
-    "advice": ("advice-best", "advice-itself", "tune-best", "profile-overhead"),
+    "advice": (
+        "advice-best",
+        "advice-interval",
+        "advice-itself",
+        "what-ifs",
+        "tune-best",
+        "profile-ranking",
+        "profile-overhead",
+    ),
 }
 #: measured only if they are named: they take longer than all others together
 ON_REQUEST = {"advice", "chat", "scale"}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def rows(settings: Settings) -> list[Row]:
-    """`advice-best`, `advice-itself`, `profile-overhead`."""
+    """Those of `measured`."""
     # Each workload's own process imports this package, and none of what measures.
     from benchmarks.advice.measured import rows as measured
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
-import random
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Any
 
-import allcores
-from allcores.advisor.model.intervals import differs
-from benchmarks.advice import profile_overhead, tuning
+from benchmarks.advice import coverage, itself, profile_overhead, ranking, tuning, what_ifs
+from benchmarks.advice.programs import PROGRAMS
 from benchmarks.advice.run import measure
-from benchmarks.advice.workloads import WORKLOADS, python_loop
+from benchmarks.advice.workloads import WORKLOADS
 from benchmarks.rows import Row
 from benchmarks.settings import Settings
 
-#: comparisons of a setting with itself, and pairs of each
-COMPARISONS, PAIRS = 100, 9
+#: comparisons of a setting with itself, and runs that an interval is compared with
+COMPARISONS, RUNS = 100, 200
 #: of these, what a quick run looks at
 QUICK = ("few items", "three items")
 
 
 def rows(settings: Settings) -> list[Row]:
     """Those that were asked for: each takes minutes."""
-    every = {"advice-best": _advice, "advice-itself": _itself, "tune-best": _tune, "profile-overhead": _profile}
+    every = {
+        "advice-best": _advice,
+        "advice-interval": _interval,
+        "advice-itself": _itself,
+        "what-ifs": _what_ifs,
+        "tune-best": _tune,
+        "profile-ranking": _ranking,
+        "profile-overhead": _profile,
+    }
     return [make(settings) for name, make in every.items() if settings.wants("advice", name)]
 
 
@@ -89,33 +94,94 @@ def _judge(row: Row, found: Sequence[dict[str, Any]]) -> None:
 
 
 def _itself(settings: Settings) -> Row:
-    """A/A: the same setting twice, in pairs of shuffled order."""
+    """A/A: the same setting twice, by the code that confirms advice."""
     count = settings.size(COMPARISONS, 3)
     row = Row(
         "advice-itself",
         "A setting compared with itself: how often it is called no different",
         "of all comparisons",
-        f"{count} comparisons of {PAIRS} pairs of maps of 20 items of about 2 ms, with two workers; the order of each "
-        "pair is drawn.",
+        f"{count} comparisons by the rounds that confirm advice, {itself.COMPARISON_S:.0f} s each, over "
+        f"{len(itself.SOME)} workloads.",
     )
-    numbers = random.Random(1)
-    same = 0
-    with allcores.Pool(settings.workers, logs=False) as pool:
-        pool.map(python_loop, range(20))
-        for _ in range(count):
-            ratios = []
-            for _ in range(PAIRS):
-                seconds = []
-                for _ in range(2):
-                    start = perf_counter()
-                    pool.map(python_loop, range(20))
-                    seconds.append(perf_counter() - start)
-                if numbers.random() < 0.5:
-                    seconds.reverse()
-                ratios.append(seconds[0] / seconds[1])
-            same += not differs(ratios)
-    row.samples["allcores"] = [same / count]
-    row.judge("no difference", [same / count], least=0.95)
+    found = itself.comparisons(count, itself.SOME[: settings.size(len(itself.SOME), 1)], say=settings.say)
+    same = itself.summary(found)["no_difference"] / max(1, len(found))
+    row.samples["allcores"] = [same]
+    row.judge("no difference", [same], least=0.95)
+    return row
+
+
+def _interval(settings: Settings) -> Row:
+    """Whether a predicted interval says the truth."""
+    count = settings.size(RUNS, 1)
+    row = Row(
+        "advice-interval",
+        "How often a predicted interval of 90 % holds what is then measured",
+        "of all runs",
+        f"{count} runs over all workloads: fresh advice of {coverage.BUDGET_S:.0f} s, then the loop and the setting in "
+        f"{coverage.PAIRS} pairs, each in a process of its own.",
+    )
+    names = QUICK if settings.quick else list(WORKLOADS)
+    found = coverage.runs(names, count, pairs=settings.size(coverage.PAIRS, 1), say=settings.say)
+    counts = coverage.summary(found)
+    row.background += [each["other_cores"] for each in found]
+    if counts["runs"]:
+        row.samples["predicted"] = [counts["contained"]]
+        row.table = {name: {"runs that it holds": words} for name, words in counts["by_workload"].items()}
+        row.judge("part of the intervals that hold it", [counts["contained"]], least=0.85)
+        row.judge("part of them, at most", [counts["contained"]], most=0.95)
+        row.judge("half-width of an interval", [counts["half_width"]], most=0.12)
+    return row
+
+
+def _what_ifs(settings: Settings) -> Row:
+    """What-ifs, applied."""
+    row = Row(
+        "what-ifs",
+        "What-ifs, applied: how far what was predicted is from what was measured",
+        "what-if",
+        "Advice, then what it proposes beside the loop of today, in pairs, each in a process of its own.",
+    )
+    found = what_ifs.all_of_them(
+        what_ifs.CHANGES[: settings.size(len(what_ifs.CHANGES), 1)],
+        pairs=settings.size(what_ifs.PAIRS, 1),
+        budget=settings.size(10, 3),
+        say=settings.say,
+    )
+    off = [each["off"] for each in found if "off" in each]
+    for each in found:
+        if "off" not in each:
+            row.notes[each["what_if"]] = each["problem"]
+            continue
+        row.table[each["what_if"]] = {
+            "predicted": f"{each['predicted']['speedup']:.2f}",
+            "measured": f"{each['measured']:.2f}",
+            "off": f"{100 * each['off']:.0f} %",
+        }
+        row.background.append(each["other_cores"])
+    row.judge("part of the what-ifs within 15 %", [sum(each <= 0.15 for each in off) / max(1, len(found))], least=1.0)
+    return row
+
+
+def _ranking(settings: Settings) -> Row:
+    """What `profile` ranks first."""
+    row = Row(
+        "profile-ranking",
+        "The loop that `allcores profile` ranks first in programs whose right one is known, and what its diff gives",
+        "program",
+        "Ten unmodified programs; of five the diff is applied, and the whole program run with and without, in pairs.",
+    )
+    names = list(PROGRAMS)[: settings.size(len(PROGRAMS), 1)]
+    found = ranking.all_of_them(names, pairs=settings.size(ranking.PAIRS, 1), say=settings.say)
+    for each in found:
+        row.table[each["program"]] = {
+            "right first": "yes" if each.get("right") else each.get("left_out", "no"),
+            "gain": f"{each['gain']:.2f}" if "gain" in each else "",
+            "predicted": f"{each['predicted']['speedup']:.2f}" if "gain" in each else "",
+        }
+    counts = ranking.summary(found)
+    row.judge("part that is right", [counts["right_first"] / max(1, counts["programs"])], least=0.9)
+    if counts["gains"]:
+        row.judge("part of the gains within 15 %", [counts["gains_within_15_percent"] / counts["gains"]], least=1.0)
     return row
 
 

@@ -1,10 +1,16 @@
-"""Advice beside an exhaustive sweep: `python -m benchmarks.advice.run [--only NAME ...] [--budget S] [-o FILE]`.
+"""How true advice is: `python -m benchmarks.advice.run [-o FILE]`, and with an option another question about it.
 
-For each workload the advisor is asked in a fresh process. Then every setting of the sweep runs the whole input in
-rounds: a loop, threads, processes with several chunks, and what was recommended. The best two, the loop and what was
-recommended go on for some rounds more, and are compared in those. Times include workers' start.
-One JSON object is written: for each workload the verdict, the predicted interval, the best of the sweep, and how far
-from it the recommended setting is. Other programs' load is kept with each; a busy machine's figures prove nothing.
+    (none)         30 workloads beside an exhaustive sweep: a loop, threads, processes with several chunks
+    --coverage N   how often the predicted interval holds what is measured, in N runs
+    --aa N         how often a setting is called no different from itself, in N comparisons
+    --what-ifs     five what-ifs, applied: how far from what was predicted
+    --profile      `allcores profile`: is the right loop first, does its diff give what it says, what does it cost
+    --tune         `allcores tune` beside an exhaustive search, in a quarter of its seconds
+
+For each workload of the sweep the advisor is asked in a fresh process. Then every setting runs the whole input in
+rounds, each run in a process of its own. The best two, the loop and what was recommended go on for some rounds more,
+and are compared in those. Times include workers' start. Other programs' load is kept with each; a busy machine's
+figures prove nothing.
 """
 
 from __future__ import annotations
@@ -13,15 +19,13 @@ import argparse
 import importlib.util
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Any
 
 import allcores
 from allcores.advisor.measuring.machine import Load
-from benchmarks.advice.workloads import WORKLOADS, Workload
+from benchmarks.advice import fresh
+from benchmarks.advice.workloads import WORKLOADS
 
 #: chunks of the sweep; None sizes itself
 CHUNKS = (1, 8, 64, 512, None)
@@ -32,40 +36,7 @@ LAST_ROUNDS = 6
 HOPELESS = 3
 
 
-def seconds_of(workload: Workload, items: Sequence[Any], setting: dict[str, Any], most_s: float) -> float | None:
-    """Seconds of the whole input; None where the setting cannot be used, or takes more than so many."""
-    start = perf_counter()
-    if setting["pattern"] in ("serial", "library"):
-        for item in items:
-            workload.fn(item)
-        return perf_counter() - start
-    try:
-        with (
-            allcores.Pool(setting["workers"], backend=setting["pattern"], logs=False) as pool,
-            pool.imap(workload.fn, items, chunk=setting["chunk"]) as results,
-        ):
-            for _ in results:
-                if perf_counter() - start > most_s:
-                    return None
-    except allcores.NotPicklable:
-        return None
-    return perf_counter() - start
-
-
-def advise(name: str, budget: float) -> dict[str, Any]:
-    """What the advisor says, in a process of its own: nothing is loaded or warm."""
-    code = (
-        "import json, allcores; from benchmarks.advice.workloads import WORKLOADS as w;"
-        f" each = w[{name!r}]; print(json.dumps(allcores.advise(each.fn, each.items(), budget={budget}).as_dict()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20 * budget)
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def sweep(workload: Workload, recommended: dict[str, Any], rounds: int, last_rounds: int) -> list[dict[str, Any]]:
+def sweep(name: str, recommended: dict[str, Any], rounds: int, last_rounds: int) -> list[dict[str, Any]]:
     """Each setting with the median of its seconds, the quickest first."""
     cores = max(2, allcores.core_budget().workers)
     settings: list[dict[str, Any]] = [
@@ -79,18 +50,21 @@ def sweep(workload: Workload, recommended: dict[str, Any], rounds: int, last_rou
         chosen = {key: recommended[key] for key in ("pattern", "workers", "chunk")}
         # Once: the better of two measurements of the same setting would be called better than itself.
         settings = [each for each in settings if each != chosen]
-        settings.append({**chosen, "recommended": True})
-    items = workload.items()
+        settings.append(
+            {**chosen, "share": recommended["share"], "preload": recommended["preload"], "recommended": True}
+        )
+    count = len(WORKLOADS[name].items())
     times: list[list[float]] = [[] for _ in settings]
 
     def run(places: list[int], rounds: int) -> None:
         for number in range(rounds):
             for place in places if number % 2 == 0 else places[::-1]:
-                seconds = seconds_of(
-                    workload, items, settings[place], HOPELESS * max(1.0, times[0][0] if times[0] else 1.0)
-                )
-                if seconds is not None:
-                    times[place].append(seconds)
+                # What starts the process is not counted, but may take seconds, too.
+                most_s = 10 + HOPELESS * max(1.0, times[0][0]) if times[0] else 120.0
+                try:
+                    times[place].append(fresh.seconds(name, count, settings[place], most_s))
+                except fresh.Failed:
+                    continue
 
     run(list(range(len(settings))), rounds)
     ranked = sorted(
@@ -128,9 +102,12 @@ def judge(advice: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, Any]
 def measure(name: str, budget: float, rounds: int, last_rounds: int = LAST_ROUNDS) -> dict[str, Any]:
     """One workload: the advice, what became of it in the sweep, and the cores that other programs used."""
     load = Load()
-    found = advise(name, budget)
-    if "error" not in found:
-        judged = judge(found, sweep(WORKLOADS[name], found["recommendation"], rounds, last_rounds))
+    try:
+        found = fresh.advise(name, len(WORKLOADS[name].items()), budget)
+    except fresh.Failed as problem:
+        found = {"error": str(problem)}
+    else:
+        judged = judge(found, sweep(name, found["recommendation"], rounds, last_rounds))
         keys = ("verdict", "recommendation", "predicted", "measured", "calls", "seconds", "kind")
         found = {**{key: found[key] for key in keys}, **judged}
     found["other_cores"] = load.others()
@@ -155,26 +132,87 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=list(WORKLOADS), choices=list(WORKLOADS))
-    parser.add_argument("--budget", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--last-rounds", type=int, default=LAST_ROUNDS, help="of the settings that come first")
-    parser.add_argument("-o", "--output")
-    given = parser.parse_args(arguments)
+def workloads(names: Sequence[str], budget: float, rounds: int, last_rounds: int) -> dict[str, Any]:
+    """Each workload beside its sweep, told as it is done."""
     report: dict[str, Any] = {}
-    for name in given.only:
-        workload = WORKLOADS[name]
-        if workload.needs is not None and importlib.util.find_spec(workload.needs) is None:
-            report[name] = {"left_out": f"{workload.needs} is not installed"}
+    for name in names:
+        need = WORKLOADS[name].needs
+        if need is not None and importlib.util.find_spec(need) is None:
+            report[name] = {"left_out": f"{need} is not installed"}
             continue
-        report[name] = measure(name, given.budget, given.rounds, given.last_rounds)
+        report[name] = measure(name, budget, rounds, last_rounds)
         print(name, json.dumps(report[name]), flush=True)
-    print(json.dumps(summary(report), indent=2))
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=list(WORKLOADS), help="workloads")
+    parser.add_argument("--budget", type=float, help="seconds of one advice")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of a sweep, and of --profile")
+    parser.add_argument("--last-rounds", type=int, default=LAST_ROUNDS, help="of the settings that come first")
+    parser.add_argument("--pairs", type=int, help="of what is compared with a loop, or with the best")
+    parser.add_argument("-o", "--output", help="a file for the JSON")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--coverage", type=int, metavar="N", help="how often a predicted interval holds: N runs")
+    what.add_argument("--aa", type=int, metavar="N", help="a setting beside itself: N comparisons")
+    what.add_argument(
+        "--profile", action="store_true", help="what `profile` costs, ranks first, and what its diffs give"
+    )
+    what.add_argument("--tune", action="store_true", help="what `tune` finds in a quarter of an exhaustive search")
+    what.add_argument("--what-ifs", action="store_true", help="five what-ifs, applied")
+    given = parser.parse_args(arguments)
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    # Each is imported only when it is asked for: they import this module's parts, too.
+    report: Any
+    if given.coverage is not None:
+        from benchmarks.advice import coverage
+
+        names = given.only or list(WORKLOADS)
+        report = coverage.runs(
+            names,
+            given.coverage,
+            budget=given.budget or coverage.BUDGET_S,
+            pairs=given.pairs or coverage.PAIRS,
+            say=say,
+        )
+        counts = coverage.summary(report)
+    elif given.aa is not None:
+        from benchmarks.advice import itself
+
+        report = itself.comparisons(
+            given.aa, given.only or itself.SOME, seconds=given.budget or itself.COMPARISON_S, say=say
+        )
+        counts = itself.summary(report)
+    elif given.profile:
+        from benchmarks.advice import profile_overhead, ranking
+
+        ranked = ranking.all_of_them(pairs=given.pairs or ranking.PAIRS, say=say)
+        costs = profile_overhead.measure(given.rounds)
+        say(profile_overhead.table(costs))
+        report, counts = {"ranking": ranked, "overhead": costs}, ranking.summary(ranked)
+    elif given.tune:
+        from benchmarks.advice import tuning
+
+        report = tuning.all_of_them(given.only or tuning.SOME, pairs=given.pairs or tuning.PAIRS, say=say)
+        counts = tuning.summary(report)
+    elif given.what_ifs:
+        from benchmarks.advice import what_ifs
+
+        report = what_ifs.all_of_them(
+            pairs=given.pairs or what_ifs.PAIRS, budget=given.budget or what_ifs.BUDGET_S, say=say
+        )
+        counts = what_ifs.summary(report)
+    else:
+        report = workloads(given.only or list(WORKLOADS), given.budget or 10.0, given.rounds, given.last_rounds)
+        counts = summary(report)
+    say(json.dumps(counts, indent=2))
     if given.output is not None:
         with open(given.output, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
+            json.dump({"summary": counts, "runs": report}, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -142,6 +142,32 @@ def measure(name: str, part: float, pairs: int) -> dict[str, Any]:
     }
 
 
+def all_of_them(
+    names: Sequence[str] = SOME,
+    *,
+    part: float = PART,
+    pairs: int = PAIRS,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, dict[str, Any]]:
+    """Each workload."""
+    found = {}
+    for name in names:
+        found[name] = measure(name, part, pairs)
+        say(f"{name} {json.dumps(found[name])}")
+    return found
+
+
+def summary(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """How many came within 3 % of the best, in which part of the seconds."""
+    measured = {name: each for name, each in found.items() if "found" in each}
+    return {
+        "workloads": len(measured),
+        "within_3_percent": sum(each["from_best"] <= 0.03 for each in measured.values()),
+        "beyond": [name for name, each in measured.items() if each["from_best"] > 0.03],
+        "most_of_the_seconds": max((each["part_of_seconds"] for each in measured.values()), default=None),
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=list(SOME), choices=list(WORKLOADS))
@@ -149,10 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("-o", "--output")
     given = parser.parse_args(arguments)
-    report: dict[str, Any] = {}
-    for name in given.only:
-        report[name] = measure(name, given.part, given.pairs)
-        print(name, json.dumps(report[name]), flush=True)
+    report = all_of_them(given.only, part=given.part, pairs=given.pairs, say=lambda line: print(line, flush=True))
+    print(json.dumps(summary(report), indent=2))
     if given.output is not None:
         with open(given.output, "w", encoding="utf-8") as file:
             json.dump(report, file, indent=2)

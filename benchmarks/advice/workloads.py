@@ -103,8 +103,19 @@ def large_result(number: int) -> list[int]:
     return list(range(number, number + 20_000))
 
 
+def short_result(number: int) -> int:
+    """What a caller may want of it: a figure, not the list."""
+    return sum(large_result(number))
+
+
 def large_argument(data: bytes) -> int:
     return zlib.crc32(data) + sum(range(20_000))
+
+
+def argument_by_path(path: str) -> int:
+    """The same of a file, read where it is worked on."""
+    with open(path, "rb") as file:
+        return large_argument(file.read())
 
 
 def common_argument(pair: tuple[bytes, int]) -> int:
@@ -225,6 +236,17 @@ def _common() -> list[tuple[bytes, int]]:
     return [(common, number) for number in range(1_500)]
 
 
+def _paths() -> list[str]:
+    """One file again and again: its pages are in memory, as those of large arguments are."""
+    file = tempfile.NamedTemporaryFile(prefix="advice-argument-")  # noqa: SIM115 - it goes when this process ends
+    file.write(bytes(1_000_000))
+    file.flush()
+    _kept.append(file)
+    return [file.name] * 400
+
+
+_kept: list[Any] = []
+
 WORKLOADS: dict[str, Workload] = {
     "a loop in Python": Workload(python_loop, lambda: range(2_000)),
     "few items": Workload(python_loop, lambda: range(60)),
@@ -257,3 +279,10 @@ WORKLOADS: dict[str, Workload] = {
     "pandas apply": Workload(pandas_apply, lambda: range(500), "pandas"),
     "scikit-learn": Workload(fit_a_tree, lambda: range(1_000), "sklearn"),
 }
+
+#: what a what-if proposes, applied: only compared with the loop of another
+APPLIED: dict[str, Workload] = {
+    "large results, a figure of each": Workload(short_result, lambda: range(3_000)),
+    "large arguments, by path": Workload(argument_by_path, _paths),
+}
+ALL = {**WORKLOADS, **APPLIED}

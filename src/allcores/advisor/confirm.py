@@ -173,7 +173,8 @@ def _block(sample: Sample, probes: Probes, settings: list[Prediction], left_s: f
     if not sample.repeat:
         rounds = 3 if (sample.left or 0) < 9 * (len(settings) + 1) * count else ROUNDS
         count = min(count, max(1, (sample.left or 0) // ((len(settings) + 1) * rounds)))
-    return min(count, sample.count)
+    # A number that does not fit the workers leaves some of them without an item at the end.
+    return min(count // least * least or count, sample.count)
 
 
 def steady(probes: Probes, prediction: Prediction) -> float:

@@ -17,7 +17,7 @@ from allcores.advisor.measuring import in_worker, libraries, loops, source_text,
 from allcores.advisor.measuring.machine import Load
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model import costs
-from allcores.advisor.model.decision import HOLDS_S, LOAD_S
+from allcores.advisor.model.decision import HOLDS_S, LOAD_S, SHARE_BYTES
 from allcores.advisor.model.probes import LEAST_SWITCHES, Probes, Timing, Traits, Travel, Trial, together
 from allcores.errors import NotPicklable, TaskTimeout, UsageError, WorkerLost
 from allcores.formatting import seconds_text
@@ -257,10 +257,23 @@ class Probing:
             numbers = (2,)
         trials = []
         for number in numbers:
-            wanted = self._count(self._item_s / (number if waits else 1), least=number)
-            wanted = max(number, wanted // number * number)
-            if wanted * self._item_s / (number if waits else 1) > 0.25 * self.left():
+            trial = self._threads_trial(number, waits)
+            if trial is None:
                 break
+            trials.append(trial)
+        return tuple(trials)
+
+    def _threads_trial(self, number: int, waits: bool) -> Trial | None:
+        """So many threads against a loop, in pairs; None if there is no time, or the function does not bear it."""
+        many = 1 if waits else PAIRS
+        wanted = self._count(self._item_s * many / (number if waits else 1), least=number)
+        wanted = max(number, wanted // number * number)
+        if many * wanted * self._item_s / (number if waits else 1) > 0.25 * self.left():
+            many = 1
+        if wanted * self._item_s / (number if waits else 1) > 0.25 * self.left():
+            return None
+        pairs: list[Trial] = []
+        while len(pairs) < many:
             items = self._take(wanted)
             if len(items) < number:
                 break
@@ -273,9 +286,9 @@ class Probing:
                     break
             seconds, failed = loops.in_threads(self.fn, items, number)
             if failed > self._failed + len(items) // 2:
-                break  # it cannot be called by several threads at a time
-            trials.append(Trial(number, alone_s / max(seconds, 1e-9), len(items)))
-        return tuple(trials)
+                return None  # it cannot be called by several threads at a time
+            pairs.append(Trial(number, alone_s / max(seconds, 1e-9), len(items)))
+        return together(pairs) if pairs else None
 
     def _processes(self, probes: Probes, results: list[Any]) -> Probes:
         pool = self.pool
@@ -285,31 +298,14 @@ class Probing:
         # each worker has made its first call, and knows the function
         self._map(pool, self._take(2 * pool.workers), 1)
         probes = replace(probes, travel=self._way(pool, probes, results))
-        trials: list[Trial] = []
+        trial = None
         if pool.workers > 1 and self.left() > 0.3 * self._budget:
-            chunk = costs.chunk_for(probes, pool.workers)
-            way_s = probes.travel.way_in_s + probes.travel.way_out_s
-            wanted = self._count(self._item_s / pool.workers + way_s, least=2 * pool.workers, most=self._most(probes))
-            pairs: list[Trial] = []
-            most_s = 0.2 * self.left()
-            while len(pairs) < PAIRS and (items := self._take(wanted)):
-                began = perf_counter()
-                alone_s = loops.loop(self.fn, items).wall_s
-                items = self._take_same(items)
-                if len(items) < pool.workers or alone_s < LEAST_TRIAL_S:
-                    break
-                seconds, done = self._timed_map(pool, items, max(1, min(chunk, len(items) // (16 * pool.workers))))
-                pairs.append(Trial(pool.workers, alone_s * done / len(items) / seconds, done))
-                most_s -= perf_counter() - began
-                if most_s < perf_counter() - began:
-                    break
-            if pairs:
-                trials.append(together(pairs))
+            trial = self._processes_trial(pool, probes)
         sizes = [procfs.resident_bytes(status.pid) or 0 for status in pool.worker_status() if status.pid]
         load_s = self._load_seconds(first)
         probes = replace(
             probes,
-            processes=tuple(trials),
+            processes=() if trial is None else (trial,),
             worker_bytes=max([first["resident"], *sizes]),
             start_s=probes.start_s + load_s,
         )
@@ -320,6 +316,35 @@ class Probing:
         ):
             probes = replace(probes, warm_start_s=self._warm_start())
         return probes
+
+    def _processes_trial(self, pool: Pool, probes: Probes) -> Trial | None:
+        """Workers against a loop, in pairs, with what is in every item shared; None if loops are too short for that."""
+        way, one = probes.travel, None
+        if way.common_bytes >= SHARE_BYTES:
+            one = pool.share(self.shared)
+            rest = max(0.0, 1 - way.common_bytes / way.bytes_in)
+            way = replace(way, way_in_s=way.way_in_s * rest, bytes_in=way.bytes_in * rest)
+        chunk = costs.chunk_for(probes, pool.workers)
+        per_item = self._item_s / pool.workers + way.way_in_s + way.way_out_s
+        wanted = self._count(per_item, least=2 * pool.workers, most=self._most(way))
+        pairs: list[Trial] = []
+        most_s = 0.2 * self.left()
+        while len(pairs) < PAIRS and (items := self._take(wanted)):
+            began = perf_counter()
+            alone_s = loops.loop(self.fn, items).wall_s
+            items = self._take_same(items)
+            if len(items) < pool.workers or alone_s < LEAST_TRIAL_S:
+                break
+            if one is not None:
+                items = [travel.replaced(item, self.shared, one) for item in items]
+            travelling = max(1, min(chunk, len(items) // (16 * pool.workers)))
+            seconds, done = self._timed_map(pool, items, travelling)
+            speedup = alone_s * done / len(items) / seconds
+            pairs.append(Trial(pool.workers, speedup, done, chunk=travelling, shared=one is not None))
+            most_s -= perf_counter() - began
+            if most_s < perf_counter() - began:
+                break
+        return together(pairs) if pairs else None
 
     def _warm_start(self) -> float | None:
         """Seconds until workers are there that were forked after the first call, and have done an item."""
@@ -347,7 +372,7 @@ class Probing:
         assert first is not None
         known = probes.travel
         per_item = max(known.way_in_s + known.worker_s, 0.3e-6) + known.bytes_in / 300e6
-        count = self._count(2 * per_item, least=2, most=min(20_000, self._most(probes)))
+        count = self._count(2 * per_item, least=2, most=min(20_000, self._most(known)))
         items = [item for _, item in self.sample.look(count)]
         chunk = costs.chunk_for(probes, pool.workers)
         way_in = self._drop(pool, items, chunk, per_item)
@@ -400,9 +425,9 @@ class Probing:
         usual = first["second_s"] if first["second_s"] is not None and not self._remembers else 3 * self._item_s
         return max(0.0, first["first_s"] - max(usual, self._item_s))
 
-    def _most(self, probes: Probes) -> int:
+    def _most(self, way: Travel) -> int:
         """How many items a trial may have, by their bytes."""
-        return max(2, min(MOST_ITEMS, int(MOST_BYTES / max(1.0, probes.travel.bytes_in + probes.travel.bytes_out))))
+        return max(2, min(MOST_ITEMS, int(MOST_BYTES / max(1.0, way.bytes_in + way.bytes_out))))
 
     def _count(self, item_s: float, *, least: int = 1, most: int = MOST_ITEMS) -> int:
         """How many items fill a measurement."""

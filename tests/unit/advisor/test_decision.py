@@ -27,8 +27,9 @@ def probes(
     **given: object,
 ) -> Probes:
     """A function as it was measured on two quiet cores; by default a loop in pure Python of 2 ms."""
-    threads = () if two_threads is None else (Trial(2, two_threads, 100),)
-    processes = () if two_processes is None else (Trial(2, two_processes, 100),)
+    tried = max(100, int(0.2 / wall_s))  # a shorter trial is not made
+    threads = () if two_threads is None else (Trial(2, two_threads, tried),)
+    processes = () if two_processes is None else (Trial(2, two_processes, tried),)
     found = Probes(
         items=items,
         timing=Timing(100, wall_s, wall_s * busy, switches=switches, spread=0.08),
@@ -220,7 +221,7 @@ def test_more_work_an_item_never_makes_processes_worse(given: Probes, workers: i
     slower = replace(steady, timing=replace(steady.timing, wall_s=4 * steady.timing.wall_s))
 
     def gain(each: Probes) -> float:
-        return costs.loop_seconds(each) / costs.processes_cost(each, workers, chunk=1, slow=1.0).seconds
+        return costs.loop_seconds(each) / costs.processes_cost(each, workers, chunk=1, fitted=costs.Fit(1.0)).seconds
 
     assert gain(slower) >= 0.999 * gain(steady)
 

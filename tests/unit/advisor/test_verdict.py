@@ -11,7 +11,7 @@ from tests.unit.advisor.test_decision import MS, probes
 
 from allcores.advisor.model.decision import decide
 from allcores.advisor.model.probes import Machine, Travel
-from allcores.advisor.model.verdict import Verdict, conclude, of_whole_input
+from allcores.advisor.model.verdict import Verdict, compared, conclude, of_whole_input
 
 
 def test_what_pays_is_proven() -> None:
@@ -82,6 +82,39 @@ def test_what_was_predicted_and_measured_alike_needs_no_narrow_interval() -> Non
         assert end.measured is not None
         assert end.measured.low < 1.15 < end.measured.high
         assert end.verdict is verdict
+
+
+NINE = [1.8, 1.85, 1.9, 1.82, 1.88, 1.84, 1.86, 1.83, 1.87]
+
+
+def test_threads_that_are_no_different_from_processes_are_taken() -> None:
+    """They copy nothing; and it is said that no difference was measured."""
+    given = probes(two_threads=1.7, late_ms=0.1)
+    decision = decide(given)
+    assert decision.second is not None
+    by_pattern = {each.setting.pattern: each for each in (decision.chosen, decision.second)}
+    shaken = [
+        ratio * factor for ratio, factor in zip(NINE, [0.99, 1.01, 0.98, 1.02, 1, 0.99, 1.0, 0.99, 1], strict=True)
+    ]
+    end = conclude(given, decision, {by_pattern["processes"]: NINE, by_pattern["threads"]: shaken})
+    assert end.prediction is by_pattern["threads"]
+    assert any("no difference was measured" in reason for reason in end.reasons)
+
+
+def test_processes_that_are_proven_quicker_are_taken() -> None:
+    given = probes(two_threads=1.9, late_ms=0.1)
+    decision = decide(given)
+    assert decision.second is not None
+    by_pattern = {each.setting.pattern: each for each in (decision.chosen, decision.second)}
+    slower = [ratio * 0.95 for ratio in NINE]
+    end = conclude(given, decision, {by_pattern["processes"]: NINE, by_pattern["threads"]: slower})
+    assert end.prediction is by_pattern["processes"]
+
+
+def test_a_setting_beside_itself_is_compared_in_rounds() -> None:
+    assert compared(NINE, NINE) is False
+    assert compared(NINE, [0.9 * each for each in NINE]) is True
+    assert compared(NINE[:6], NINE[:6]) is None
 
 
 def test_nothing_to_compare_with_is_a_loop() -> None:

@@ -12,6 +12,7 @@ cores, which both share. The largest of them counts (docs/design/advice.md has e
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from allcores.advisor.model.probes import Probes
@@ -32,6 +33,8 @@ MOST_CHUNK_BYTES = 8 << 20
 CHUNK_COST = 0.02
 #: how much longer an item takes with another worker beside it, where that was not measured
 USUAL_SLOWDOWN = 1.05
+#: the bounds of what is measured: a loop in this process may meet page faults that workers do not
+LEAST_SLOWDOWN, MOST_SLOWDOWN = 0.2, 20.0
 #: cores' worth of other programs' work, as part of the cores, from which on measurements say nothing
 BUSY_PART = 0.2
 #: a thread of a pool costs an item this much: it takes turns for the interpreter's lock
@@ -129,17 +132,60 @@ def usl(two: float, workers: int) -> float:
     return workers / (1 + contention * (workers - 1))
 
 
-def slowdown(probes: Probes, workers: int) -> float:
-    """How much longer an item takes while so many workers work: they share memory, caches and the clock's budget."""
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What makes the formulas give what a trial has measured.
+
+    Attributes:
+        slow: How much longer an item takes beside the other workers: they share memory, caches, the clock's budget.
+        way: The same of its way. Below 1: it was measured without work, and with it the parent sends meanwhile.
+    """
+
+    slow: float
+    way: float = 1.0
+
+
+def fit(probes: Probes, workers: int) -> Fit:
+    """From the trial with workers; the usual slowdown where there was none, or other programs were busy meanwhile.
+
+    A trial says one figure, so one number is fitted: where it is slower than the formulas, work and way alike take
+    longer; where it is faster, the way takes less, and only beyond that the work itself. More workers than were tried
+    slow each other down by Gunther's law with contention alone: each further one as much as the second.
+    """
     if not probes.processes or probes.machine.others >= BUSY_PART * probes.machine.cores:
-        return USUAL_SLOWDOWN  # others' work has slowed the trial down, not the workers each other
+        return Fit(USUAL_SLOWDOWN)  # others' work has slowed the trial down, not the workers each other
     trial = min(probes.processes, key=lambda each: abs(each.workers - workers))
-    reached = trial.speedup if trial.workers == workers else usl(trial.speedup, workers)
-    # what the way there costs is counted apart, so it is taken out of the trial
-    alone = processes_cost(replace(probes, processes=(), items=max(trial.items, 1), start_s=0.0, warm_start_s=None),
-                           trial.workers, chunk=None, slow=1.0)  # fmt: skip
-    expected = trial.items * probes.timing.wall_s / max(alone.seconds - alone.tail, 1e-12)
-    return min(3.0, max(0.9, expected / max(reached, 1e-9)))
+    items = max(trial.items, 1)
+    alone = replace(probes, processes=(), items=items, start_s=0.0, warm_start_s=None)
+    measured = items * probes.timing.wall_s / max(trial.speedup, 1e-9)
+
+    def seconds(slow: float, way: float) -> float:
+        fitted = Fit(slow, way)
+        return processes_cost(alone, trial.workers, chunk=trial.chunk, share=trial.shared, fitted=fitted).seconds
+
+    if seconds(1.0, 1.0) <= measured:
+        slower = _where(lambda slow: seconds(slow, slow), measured, 1.0, MOST_SLOWDOWN)
+        found = Fit(slower, slower)
+    elif seconds(1.0, 0.0) <= measured:
+        found = Fit(1.0, _where(lambda way: seconds(1.0, way), measured, 0.0, 1.0))
+    else:
+        found = Fit(_where(lambda slow: seconds(slow, 0.0), measured, LEAST_SLOWDOWN, 1.0), 0.0)
+    if workers > trial.workers > 1 and found.slow > 1:
+        found = replace(found, slow=1 + (found.slow - 1) * (workers - 1) / (trial.workers - 1))
+    return found
+
+
+def _where(rising: Callable[[float], float], wanted: float, low: float, high: float) -> float:
+    """Where a function that rises reaches a value, between two ends; the nearer end if it does not."""
+    if rising(high) <= wanted:
+        return high
+    for _ in range(60):
+        middle = (low + high) / 2
+        if rising(middle) <= wanted:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def processes_cost(
@@ -149,7 +195,7 @@ def processes_cost(
     chunk: int | None = None,
     preload: bool = False,
     share: bool = False,
-    slow: float | None = None,
+    fitted: Fit | None = None,
 ) -> Cost:
     """Seconds of the whole input with worker processes.
 
@@ -159,20 +205,21 @@ def processes_cost(
         chunk: Items that travel together; None for `chunk_for`.
         preload: The first call is made once, before the workers are forked.
         share: What is in every item is shared, not sent.
-        slow: How much longer an item takes; None for what the trial says.
+        fitted: How the formulas are brought to what was measured; None for what the trial of `probes` says. It is given
+            where something in `probes` was changed after the trial.
     """
     count = count_of(probes)
     timing, travel = probes.timing, probes.travel
     chunk = chunk_for(probes, workers) if chunk is None else chunk
-    slow = slowdown(probes, workers) if slow is None else slow
+    fitted = fit(probes, workers) if fitted is None else fitted
     way_in = travel.way_in_s
     if share and travel.bytes_in > 0:
         way_in *= max(0.0, 1 - travel.common_bytes / travel.bytes_in)
-    transport_in = count * max(way_in, ITEM_S)
-    transport_out = count * travel.way_out_s
-    dispatch = math.ceil(count / chunk) * CHUNK_S
-    work = count * timing.wall_s * slow
-    worker_transport = count * travel.worker_s
+    transport_in = fitted.way * count * max(way_in, ITEM_S)
+    transport_out = fitted.way * count * travel.way_out_s
+    dispatch = fitted.way * math.ceil(count / chunk) * CHUNK_S
+    work = count * timing.wall_s * fitted.slow
+    worker_transport = fitted.way * count * travel.worker_s
     start = probes.start_s if not preload or probes.warm_start_s is None else probes.warm_start_s
     parent = transport_in + transport_out + dispatch
     in_workers = work + worker_transport
@@ -216,7 +263,11 @@ def threads_seconds(probes: Probes, workers: int) -> float | None:
         trial = below[-1]
         reached = usl(trial.speedup, workers) if trial.workers == 2 else trial.speedup
     count = count_of(probes)
-    return THREADS_START_S + probes.timing.first_s + count * (probes.timing.wall_s / max(reached, 1e-9) + THREAD_ITEM_S)
+    steady = count * (probes.timing.wall_s / max(reached, 1e-9) + THREAD_ITEM_S)
+    if probes.timing.waits and count < MANY:
+        # Items that take as long as each other end together: the last ones leave threads without one.
+        steady *= math.ceil(count / workers) * workers / count
+    return THREADS_START_S + probes.timing.first_s + steady
 
 
 def least_items(start_s: float, item_s: float, steady: float, wanted: float) -> int | None:
@@ -237,12 +288,12 @@ def least_items(start_s: float, item_s: float, steady: float, wanted: float) -> 
 def least_item_seconds(probes: Probes, workers: int, wanted: float) -> float | None:
     """How long an item must take so that processes are worth it for a long input; None if it never helps."""
     long = replace(probes, items=MANY, start_s=0.0, warm_start_s=None)
+    fitted = fit(probes, workers)
 
     def gain(item_s: float) -> float:
         timing = replace(probes.timing, wall_s=item_s, cpu_s=item_s, first_s=0.0)
         slower = replace(long, timing=timing)
-        slow = slowdown(probes, workers)
-        return loop_seconds(slower) / processes_cost(slower, workers, slow=slow).seconds
+        return loop_seconds(slower) / processes_cost(slower, workers, fitted=fitted).seconds
 
     low, high = 1e-8, 100.0
     if gain(high) < wanted:

@@ -36,6 +36,11 @@ SHARE_BYTES = 64 << 10
 MODEL_DEVIATION = 0.055
 #: of the deviation between the three pairs of a trial, what the middle of them has, and what is measured afterwards
 TRIAL_PART = 0.8
+#: of a start of workers, of the way of items, and of what the kernel takes of a function's seconds: how far these parts
+#: are off when the whole input is run
+START_PART, WAY_PART, KERNEL_PART = 0.2, 0.15, 0.25
+#: the same of what waits for a device or another program: a sleep alone takes what it says
+DEVICE_DEVIATION = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +219,33 @@ def _serial(probes: Probes, kind: str) -> Prediction:
     return Prediction(Setting(pattern), Interval(1.0, 1.0, 1.0), _seconds(probes, seconds), limit)
 
 
-def deviation(probes: Probes) -> float:
-    """Of the logarithm of what is predicted: the model's, uneven items, other programs' load, a wandering machine."""
-    sampled = probes.timing.spread / math.sqrt(max(1, probes.timing.items))
-    load = 0.5 * probes.machine.others / max(1, probes.machine.cores)
-    trial = max((each.deviation for each in probes.processes), default=0.0)
-    return math.sqrt(MODEL_DEVIATION**2 + min(0.3, sampled) ** 2 + load**2 + (TRIAL_PART * min(0.3, trial)) ** 2)
+def deviation(probes: Probes, pattern: str = "processes", cost: costs.Cost | None = None) -> float:
+    """Of the logarithm of a predicted speed-up: each source of error by itself, as they are independent.
+
+    Args:
+        probes: What was measured.
+        pattern: "threads" or "processes".
+        cost: Of processes, for what their start and the way have a part in; None without.
+    """
+    timing = probes.timing
+    trials = probes.threads if pattern == "threads" else probes.processes
+    trial = max((each.deviation for each in trials), default=0.0)
+    sources = [
+        MODEL_DEVIATION,
+        min(0.3, timing.spread / math.sqrt(max(1, timing.items))),
+        0.5 * probes.machine.others / max(1, probes.machine.cores),
+        TRIAL_PART * min(0.3, trial),
+    ]
+    if not timing.waits:
+        # Page faults of large objects: what they take depends on what the allocator has kept, in each process anew.
+        sources.append(KERNEL_PART * min(1.0, timing.system_s / max(timing.wall_s, 1e-9)))
+    elif not probes.traits.sleeps:
+        sources.append(DEVICE_DEVIATION)
+    if cost is not None:
+        way = cost.transport_in + cost.transport_out + cost.dispatch + cost.worker_transport
+        sources.append(WAY_PART * way / max(way + cost.work, 1e-12))
+        sources.append(START_PART * cost.start / max(cost.seconds, 1e-12))
+    return math.hypot(*sources)
 
 
 def _threads(probes: Probes, kind: str) -> list[Prediction]:
@@ -234,7 +260,7 @@ def _threads(probes: Probes, kind: str) -> list[Prediction]:
             continue
         seconds = costs.threads_seconds(probes, workers)
         assert seconds is not None
-        interval = spread_interval(costs.loop_seconds(probes) / seconds, deviation(probes))
+        interval = spread_interval(costs.loop_seconds(probes) / seconds, deviation(probes, "threads"))
         limit = "waiting" if kind == "waiting" else "the cores"
         found = Prediction(Setting("threads", workers), interval, _seconds(probes, seconds), limit)
         if best is None or interval.speedup > 1.05 * best.interval.speedup:
@@ -255,7 +281,7 @@ def _processes(probes: Probes, kind: str, reasons: list[str]) -> list[Prediction
     preload = probes.timing.first_s >= max(LOAD_S, 10 * probes.timing.wall_s) and probes.warm_start_s is not None
     chunk = costs.chunk_for(probes, workers)
     cost = costs.processes_cost(probes, workers, chunk=chunk, preload=preload, share=share)
-    interval = spread_interval(costs.loop_seconds(probes) / max(cost.seconds, 1e-12), deviation(probes))
+    interval = spread_interval(costs.loop_seconds(probes) / max(cost.seconds, 1e-12), deviation(probes, cost=cost))
     limit = {"parent": _way(probes), "workers": "the workers", "cores": "the cores"}[cost.limit]
     if cost.transport_in + cost.transport_out + cost.worker_transport > 0.3 * cost.work:
         limit = _way(probes)

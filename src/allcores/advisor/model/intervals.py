@@ -127,6 +127,8 @@ def _rank(count: int, confidence: float) -> int | None:
 
 #: a difference below this part is none, however surely it was measured: layout of memory alone moves a loop by as much
 LEAST_DIFFERENCE = 0.02
+#: pairs without which no difference can be shown
+LEAST_COMPARED = 7
 
 
 def differs(ratios: Sequence[float]) -> bool:
@@ -134,7 +136,7 @@ def differs(ratios: Sequence[float]) -> bool:
 
     Fewer than seven pairs cannot show that: then they are not.
     """
-    if len(ratios) < 7:
+    if len(ratios) < LEAST_COMPARED:
         return False
     median, low, high = _sign_interval(ratios, 0.98)
     if abs(median - 1) < LEAST_DIFFERENCE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: what kind of work a function is, see `decision.kind_of`
 KINDS = ("python", "released", "waiting", "device", "threaded", "memory")
@@ -77,12 +77,16 @@ class Trial:
         speedup: Over a plain loop over the same items; 2.0 is twice as fast.
         items: How many the trial was made with.
         deviation: Standard deviation of the logarithm of its speed-up between the pairs it is made of; 0 if it is one.
+        chunk: Items that travelled together; None if that is not known.
+        shared: What is in every item was shared, not sent.
     """
 
     workers: int
     speedup: float
     items: int
     deviation: float = 0.0
+    chunk: int | None = None
+    shared: bool = False
 
 
 def together(pairs: Sequence[Trial]) -> Trial:
@@ -90,7 +94,7 @@ def together(pairs: Sequence[Trial]) -> Trial:
     logs = sorted(math.log(each.speedup) for each in pairs)
     apart = statistics.stdev(logs) if len(logs) > 1 else 0.0
     first = pairs[0]
-    return Trial(first.workers, math.exp(statistics.median(logs)), first.items, apart)
+    return replace(first, speedup=math.exp(statistics.median(logs)), deviation=apart)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 from allcores.advisor.model.costs import BUSY_PART
 from allcores.advisor.model.decision import WORTH, Decision, Prediction, Setting
-from allcores.advisor.model.intervals import Interval, ratio_interval
+from allcores.advisor.model.intervals import LEAST_COMPARED, Interval, differs, ratio_interval
 from allcores.advisor.model.probes import Probes
 
 #: an interval whose ends are further from its middle than this part, and that holds the line, decides nothing
 UNSURE = 0.15
+#: settings that are no further from each other, and not proven to be different, are as good as each other
+SAME = 0.03
 
 
 class Verdict(enum.StrEnum):
@@ -88,6 +90,8 @@ def conclude(
     loop = decision.predictions[0]
     intervals = {prediction: ratio_interval(list(ratios)) for prediction, ratios in measured.items() if ratios}
     best = max(intervals, key=lambda each: intervals[each].speedup, default=None)
+    if best is not None:
+        best = _simplest(best, measured, reasons)
     others = probes.machine.others / max(1, probes.machine.cores)
     # Who waits needs no core, so others cannot take it.
     if others >= BUSY_PART and not decision.certain and decision.kind != "waiting":
@@ -130,6 +134,34 @@ def conclude(
         return Conclusion(Verdict.UNRELIABLE, best, interval, tuple(reasons))
     reasons.append(f"{_named(best)} measured {interval.speedup:.2f}x, and less than {WORTH}x is not worth it")
     return Conclusion(Verdict.SERIAL, loop, Interval(1.0, 1.0, 1.0), tuple(reasons))
+
+
+def compared(ratios: Sequence[float], others: Sequence[float]) -> bool | None:
+    """Whether two settings that were run in the same rounds are of different speed; None where too few rounds tell.
+
+    Args:
+        ratios: Speed-ups of the one over the loop, a round each.
+        others: Of the other, in the same rounds.
+    """
+    if min(len(ratios), len(others)) < LEAST_COMPARED:
+        return None
+    return differs([one / other for one, other in zip(ratios, others, strict=False)])
+
+
+def _simplest(best: Prediction, measured: Mapping[Prediction, Sequence[float]], reasons: list[str]) -> Prediction:
+    """The best, or threads that are no different from it: they copy nothing."""
+    for each, ratios in measured.items():
+        if each is best or compared(measured[best], ratios) is not False:
+            continue
+        interval = ratio_interval([one / other for one, other in zip(measured[best], ratios, strict=False)])
+        if interval.speedup < 1 + SAME:
+            reasons.append(
+                f"between {_named(best)} and {_named(each)} no difference was measured"
+                f" ({interval.speedup:.2f}, {interval.low:.2f}-{interval.high:.2f})"
+            )
+            if each.setting.pattern == "threads":
+                return each
+    return best
 
 
 def beside_library(conclusion: Conclusion, way: LibraryWay, loop_s: float) -> Conclusion:

@@ -44,7 +44,8 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
 
     def add(name: str, changed: Probes, try_it: str, *, workers: int = setting.workers, **options: bool) -> None:
         given = {"preload": setting.preload, "share": setting.share, **options}
-        cost = costs.processes_cost(changed, workers, **given)
+        # The trial was made without the change, so the formulas are brought to it without the change, too.
+        cost = costs.processes_cost(changed, workers, fitted=costs.fit(probes, workers), **given)
         speedup = costs.loop_seconds(changed) / max(cost.seconds, 1e-12)
         further = workers > setting.workers
         found.append(WhatIf(name, spread_interval(speedup, (2 if further else 1) * deviation(probes)), try_it, further))

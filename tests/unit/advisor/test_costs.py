@@ -1,0 +1,129 @@
+"""Formulas brought to what a trial has measured, and where a prediction is less sure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from tests.unit.advisor.test_decision import MS, any_probes, probes
+
+from allcores.advisor.model import costs
+from allcores.advisor.model.costs import Fit, fit, loop_seconds, processes_cost
+from allcores.advisor.model.decision import decide, deviation
+from allcores.advisor.model.probes import Machine, Probes, Timing, Traits, Travel, Trial
+from allcores.advisor.model.what_if import what_ifs
+
+
+def of_the_trial(given: Probes) -> float:
+    """The speed-up that the formulas give for what a trial has run."""
+    trial = given.processes[0]
+    here = replace(given, items=trial.items, start_s=0.0, warm_start_s=None, timing=replace(given.timing, first_s=0.0))
+    return loop_seconds(here) / processes_cost(here, trial.workers, chunk=trial.chunk).seconds
+
+
+@pytest.mark.parametrize("speedup", [0.3, 0.9, 1.4, 1.95, 2.6])
+@pytest.mark.parametrize(
+    "travel",
+    [Travel(5, 8, 0.3e-6, 0.3e-6, 0.5e-6), Travel(3, 60_000, 1e-6, 1.4 * MS, 0.9 * MS), Travel(8, 8, 2 * MS, 0, 0)],
+    ids=["small", "large results", "a slow way"],
+)
+def test_a_trial_is_predicted_as_it_was_measured(speedup: float, travel: Travel) -> None:
+    """Whichever limit counts: the way, which was measured without work, does not have the last word."""
+    given = probes(travel=travel, processes=(Trial(2, speedup, 200, chunk=4),))
+    assert of_the_trial(given) == pytest.approx(speedup, rel=1e-3)
+
+
+def test_items_of_microseconds_are_predicted_by_what_they_did() -> None:
+    """Each takes as long as its way; the parent sends while workers compute."""
+    travel = Travel(5, 5, 2e-6, 1e-6, 0.6e-6)
+    given = probes(3e-6, items=1_000_000, travel=travel, processes=(Trial(2, 1.5, 100_000, chunk=3_000),), start_s=0.1)
+    prediction = decide(given).predictions[1]
+    assert prediction.interval.speedup == pytest.approx(3 / (3 / 1.5 + 0.1), rel=0.05)
+
+
+@given(any_probes(), st.floats(0.2, 3.0), st.integers(1, 10_000), st.integers(1, 200))
+def test_a_fit_gives_what_was_measured_or_is_at_its_end(given: Probes, speedup: float, items: int, chunk: int) -> None:
+    assume(given.machine.others < costs.BUSY_PART * given.machine.cores)
+    given = replace(given, processes=(Trial(2, speedup, items, chunk=chunk),))
+    found = fit(given, 2)
+    assert costs.LEAST_SLOWDOWN <= found.slow <= costs.MOST_SLOWDOWN
+    assert 0 <= found.way <= costs.MOST_SLOWDOWN
+    if 1.01 * costs.LEAST_SLOWDOWN < found.slow < 0.99 * costs.MOST_SLOWDOWN:
+        assert of_the_trial(given) == pytest.approx(speedup, rel=0.01)
+
+
+def test_what_others_did_meanwhile_is_not_fitted() -> None:
+    busy = Machine(2, others=1.0, memory=8 << 30)
+    assert fit(probes(machine=busy, two_processes=0.5), 2) == Fit(costs.USUAL_SLOWDOWN)
+    assert fit(probes(two_processes=None), 2) == Fit(costs.USUAL_SLOWDOWN)
+
+
+def test_each_further_worker_slows_down_as_much_as_the_second() -> None:
+    """Two were 1.8 times as fast as one, so four are not four times as fast."""
+    given = probes(two_processes=1.8, machine=Machine(4, memory=8 << 30))
+    slow = fit(given, 2).slow
+    assert slow > 1.02
+    assert fit(given, 4).slow == pytest.approx(1 + 3 * (slow - 1))
+
+
+def test_what_was_changed_after_a_trial_is_not_fitted_to_it() -> None:
+    """Results that take the way would look like work that takes longer once they are compact."""
+    travel = Travel(3, 60_000, 1e-6, 1.4 * MS, 0.9 * MS)
+    given = probes(1.8 * MS, travel=travel, two_processes=0.95)
+    compact = next(each for each in what_ifs(given, decide(given)) if each.name == "compact results")
+    assert compact.predicted.speedup > 1.5
+
+
+# --- how sure ---------------------------------------------------------------------------------------
+
+
+def width(given: Probes, pattern: str = "processes") -> float:
+    return next(each for each in decide(given).predictions if each.setting.pattern == pattern).interval.half_width
+
+
+def test_a_quiet_function_has_a_narrow_interval() -> None:
+    assert width(probes(items=100_000)) <= 0.12
+
+
+LESS_SURE = {
+    "a start that is half of it": probes(items=200, start_s=0.2),
+    "a way that is half of it": probes(travel=Travel(3, 60_000, 1e-6, 1.4 * MS, 0.9 * MS), two_processes=0.95),
+    "page faults": probes(timing=Timing(100, 2 * MS, 2 * MS, system_s=1 * MS, spread=0.08)),
+    "pairs that are apart": probes(processes=(Trial(2, 1.9, 100, deviation=0.2),)),
+    "others' work": probes(machine=Machine(2, others=0.3, memory=8 << 30)),
+    "uneven items": probes(timing=Timing(100, 2 * MS, 2 * MS, spread=1.5)),
+}
+
+
+@pytest.mark.parametrize("name", LESS_SURE)
+def test_what_is_less_sure_has_a_wider_interval(name: str) -> None:
+    assert width(LESS_SURE[name]) > 1.1 * width(probes(items=100_000))
+
+
+def test_a_device_is_less_sure_than_a_sleep() -> None:
+    waits = probes(50 * MS, busy=0.0, switches=1, late_ms=0.1, threads=(Trial(2, 2.0, 8),))
+    sleeps = replace(waits, traits=Traits(sleeps=True))
+    assert width(waits, "threads") > 1.2 * width(sleeps, "threads")
+
+
+def test_threads_are_as_sure_as_their_own_trial() -> None:
+    """Not as that of processes."""
+    apart = probes(late_ms=0.1, threads=(Trial(2, 1.9, 100, deviation=0.2),))
+    assert deviation(apart, "threads") > deviation(apart)
+
+
+@given(any_probes())
+def test_a_deviation_is_at_least_the_models(given: Probes) -> None:
+    assert deviation(given) >= 0
+    assert deviation(given, cost=processes_cost(given, 2)) >= deviation(given)
+
+
+def test_items_that_wait_end_together() -> None:
+    """33 of them in 32 threads take as long as 64."""
+    trials = (Trial(2, 2.0, 8), Trial(8, 7.9, 32), Trial(32, 31.0, 64))
+    given = probes(50 * MS, items=33, busy=0.0, switches=1, late_ms=0.1, threads=trials)
+    seconds = costs.threads_seconds(given, 32)
+    assert seconds is not None
+    assert 0.1 <= seconds < 0.12
