@@ -57,6 +57,36 @@ def test_a_stream_and_a_run_write_the_same(place: Any, tmp_path: Path) -> None:
         assert (tmp_path / "stream" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
 
 
+def test_a_record_that_fails_before_the_sides_has_one_outcome(place: Any, tmp_path: Path) -> None:
+    """Not one for each line that it would have gone into."""
+    inner = Pipeline().write(tmp_path / "inner.jsonl")
+    sides = Pipeline().tee(inner).write(tmp_path / "outer.jsonl"), Pipeline().write(tmp_path / "other.jsonl")
+    line = Pipeline().map(tasks.fails_at_seven, on_error="record").tee(*sides).map(tasks.double)
+    found = list(line.outcomes(range(10), workers=2, backend=place))
+    assert [outcome.value for outcome in found if outcome.ok] == [2 * number for number in range(10) if number != 7]
+    (failed,) = (outcome for outcome in found if not outcome.ok)
+    assert (failed.index, failed.kind, failed.item) == (7, Kind.FAILED, 7)
+
+
+def _source_that_raises(count: int) -> Iterator[int]:
+    yield from range(count)
+    raise OSError("gone")
+
+
+@pytest.mark.parametrize("raises", ["source", "record"])
+def test_results_from_before_an_error_come_before_it(place: Any, tmp_path: Path, raises: str) -> None:
+    """Though the error is at the end of a side long before they are at theirs."""
+    line = Pipeline().map(tasks.increment if raises == "source" else tasks.fails_at_seven)
+    line = line.tee(Pipeline().write(tmp_path / "side.jsonl")).map(tasks.double, fuse=False, chunk=1)
+    source = _source_that_raises(7) if raises == "source" else iter(range(100))
+    found = []
+    with line.imap(source, workers=2, backend=place) as stream, pytest.raises((OSError, ValueError)):
+        for value in stream:
+            found.append(value)
+    assert found == [2 * (number + (raises == "source")) for number in range(7)]
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("way", ["left", "closed", "stopped", "failed", "never read"])
 def test_without_its_end_there_is_no_output(way: str, tmp_path: Path) -> None:
     pipeline = sided(tmp_path).map(tasks.fails_at_seven if way != "failed" else _fails)

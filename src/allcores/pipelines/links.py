@@ -185,6 +185,7 @@ class Tee(Link):
     """Copies of all records, into each side and onwards."""
 
     def __init__(self, sides: Iterable[Link], following: Link) -> None:
+        self._following = following
         self._all = (*sides, following)
 
     @property
@@ -211,6 +212,11 @@ class Tee(Link):
 
     def mark(self, mark: Mark) -> None:
         """See Link."""
+        if isinstance(mark, Failed):
+            # There is one record that failed: it is told once, on the line itself while that goes on.
+            told = next((link for link in (self._following, *self._all) if not link.done), self._following)
+            told.mark(mark)
+            return
         for link in self._all:
             link.mark(mark)
 

@@ -28,6 +28,8 @@ class Output:
         self.items: list[Any] = []
         #: to be raised behind `items`
         self.error: BaseException | None = None
+        #: what the source has raised, known from a side: what came before it is still on its way along the line
+        self._raised: BaseException | None = None
         #: all came that could come; else something was stopped, or has raised
         self.whole = True
 
@@ -52,7 +54,8 @@ class Output:
     def mark(self, side: int, mark: Mark) -> None:
         """Take a mark."""
         if isinstance(mark, Raised):
-            self.error, self.whole = mark.error, False
+            self._raised = mark.error
+            self.end(side, whole=False)
         elif self._with_marks:
             if not isinstance(mark, Barrier) or not side:
                 self.items.append(mark)
@@ -63,6 +66,8 @@ class Output:
         """One side has come to its end."""
         self._open.discard(side)
         self.whole = self.whole and whole
+        if self._raised is not None and 0 not in self._open:
+            self.error = self._raised
 
 
 class AlignedOutput(Output):
