@@ -116,7 +116,7 @@ def test_a_librarys_own_way_is_measured() -> None:
     tokenizer = Tokenizer(WordLevel({"a": 0, "?": 1}, unk_token="?"))
     text = "a " * 2_000
     texts = [f"{text}{number}" for number in range(300)]
-    advice = allcores.advise(tokenizer.encode, texts, budget=6)
+    advice = allcores.advise(tokenizer.encode, texts, budget=10)
     assert advice.library is not None
     assert advice.library.whole
     assert advice.library.cores == 2 or advice.library.cores == allcores.core_budget().workers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import statistics
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -19,7 +20,7 @@ from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import HOLDS_S, LOAD_S, SHARE_BYTES
 from allcores.advisor.model.probes import LEAST_SWITCHES, Probes, Timing, Traits, Travel, Trial, together
-from allcores.errors import NotPicklable, TaskTimeout, UsageError, WorkerLost
+from allcores.errors import NotPicklable, SetupError, TaskTimeout, UsageError, WorkerLost
 from allcores.formatting import seconds_text
 from allcores.pool.pool import Pool
 from allcores.system import procfs
@@ -284,10 +285,12 @@ class Probing:
                 items = self._take_same(items)
                 if len(items) < number:
                     break
-            seconds, failed = loops.in_threads(self.fn, items, number)
+            warm = 0 if waits or len(items) < 3 * number else 1
+            seconds, failed = loops.in_threads(self.fn, items, number, warm)
             if failed > self._failed + len(items) // 2:
                 return None  # it cannot be called by several threads at a time
-            pairs.append(Trial(number, alone_s / max(seconds, 1e-9), len(items)))
+            timed = len(items) - warm * number
+            pairs.append(Trial(number, alone_s * timed / len(items) / max(seconds, 1e-9), timed))
         return together(pairs) if pairs else None
 
     def _processes(self, probes: Probes, results: list[Any]) -> Probes:
@@ -352,17 +355,20 @@ class Probing:
         assert pool is not None
         index, item = self.sample.look(1)[0]
         began = perf_counter()
-        self.preloaded = Pool(
-            pool.workers, preload=functools.partial(in_worker.warm, self.fn, item), name="advice", logs=False
-        )
-        try:
-            found = self.preloaded.call(
-                in_worker.first_calls, (self.fn, item, False), timeout=max(0.5, 0.4 * self.left())
-            ).result()
-        except (TaskTimeout, WorkerLost, NotPicklable):
-            self.preloaded.close()
-            self.preloaded = None
-            return None
+        with warnings.catch_warnings():
+            # That it leaves threads behind, so that nothing is shared: the advice says it with figures.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            self.preloaded = Pool(
+                pool.workers, preload=functools.partial(in_worker.warm, self.fn, item), name="advice", logs=False
+            )
+            try:
+                found = self.preloaded.call(
+                    in_worker.first_calls, (self.fn, item, False), timeout=max(0.5, 0.4 * self.left())
+                ).result()
+            except (TaskTimeout, WorkerLost, NotPicklable, SetupError):
+                self.preloaded.close()
+                self.preloaded = None
+                return None
         self.sample.called([index], 2)
         return max(0.0, perf_counter() - began - found["task_s"]) + max(0.0, found["first_s"] - 2 * self._item_s)
 

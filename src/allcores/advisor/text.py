@@ -33,13 +33,11 @@ def _lines(advice: AdviceRecord) -> Iterator[str]:
     if advice.needed is not None:
         yield f"  {advice.needed[0].upper()}{advice.needed[1:]}."
     yield ""
-    yield f"  {'':<34}{'predicted':>22}{'measured':>22}  limit"
+    yield f"  {'':<34}{'takes':>9}{'predicted':>21}{'measured':>21}  limit"
     for each in advice.patterns:
-        seconds = (
-            "" if each.seconds is None or not math.isfinite(each.seconds) else f" {precise_seconds_text(each.seconds)}"
-        )
-        name = setting_text(each.setting) + seconds
-        yield f"  {name:<34}{interval_text(each.predicted):>22}{interval_text(each.measured):>22}  {each.limit}"
+        seconds = "" if each.seconds is None or not math.isfinite(each.seconds) else precise_seconds_text(each.seconds)
+        name, measured = setting_text(each.setting), interval_text(each.measured)
+        yield f"  {name:<34}{seconds:>9}{interval_text(each.predicted):>21}{measured:>21}  {each.limit}"
     if advice.decision is not None:
         for name, why in advice.decision.impossible.items():
             yield f"  {name:<34}cannot be used: {why}"
@@ -54,6 +52,8 @@ def _lines(advice: AdviceRecord) -> Iterator[str]:
     calls, took = counted(advice.calls, "time"), seconds_text(advice.seconds)
     yield f"  The function was called {calls} on {called_on_text(advice)}, in {took}."
     yield ""
+    if advice.verdict == "unreliable" and advice.recommendation.workers > 1:
+        yield "  Not proven, but what the prediction favours:"
     for line in advice.code.rstrip("\n").split("\n"):
         yield f"    {line}" if line else ""
 

@@ -135,6 +135,31 @@ def test_a_load_is_made_before_the_workers_are_forked() -> None:
     assert not decide(replace(given, warm_start_s=None)).chosen.setting.preload
 
 
+def test_a_preload_that_makes_the_start_longer_is_not_used() -> None:
+    """A library that has started threads cannot be forked: pandas does, and each worker loads it once more."""
+    given = probes(start_s=0.7, warm_start_s=1.5, timing=Timing(100, 2 * MS, 2 * MS, first_s=0.5), items=700)
+    chosen = decide(given).chosen
+    assert chosen.setting.pattern == "processes"
+    assert not chosen.setting.preload
+    assert decide(replace(given, warm_start_s=0.6)).chosen.setting.preload
+
+
+def test_threads_are_confirmed_where_their_trial_does_not_rule_them_out() -> None:
+    """Memory-bound arrays: the lock is given up, and pairs of the trial are far apart."""
+    unsure = probes(late_ms=0.7, processes=(Trial(2, 1.4, 60, deviation=0.1),), threads=(Trial(2, 1.1, 60, 0.15),))
+    decision = decide(unsure)
+    assert decision.chosen.setting.pattern == "processes"
+    assert decision.second is not None
+    assert decision.second.setting.pattern == "threads"
+    sure = replace(unsure, threads=(Trial(2, 0.65, 60, 0.1),))
+    assert "threads" in decide(sure).impossible
+
+
+def test_who_holds_the_lock_is_given_no_threads_however_the_trial_went() -> None:
+    held = probes(late_ms=5.0, threads=(Trial(2, 1.1, 60, 0.05),))
+    assert "threads" in decide(held).impossible
+
+
 def test_what_cannot_travel_is_not_given_to_processes() -> None:
     problem = "item 0 cannot be pickled: it is a _thread.lock"
     decision = decide(probes(travel=Travel(problem=problem, what="item"), two_processes=None))
@@ -249,3 +274,10 @@ def test_pairs_that_are_apart_make_a_wider_prediction() -> None:
     assert wide.speedup == pytest.approx(narrow.speedup)
     assert wide.half_width > 2 * narrow.half_width
     assert together([Trial(2, 1.7, 100)]).deviation == 0.0
+
+
+def test_on_a_busy_machine_memory_is_not_called_the_limit() -> None:
+    """Trials of two at a time show no gain there, whatever the function does."""
+    given = probes(late_ms=0.5, two_threads=0.9, two_processes=1.0)
+    assert kind_of(given) == "memory"
+    assert kind_of(replace(given, machine=Machine(2, others=1.0, memory=8 << 30))) == "python"

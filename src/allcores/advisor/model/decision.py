@@ -28,6 +28,8 @@ NO_GAIN = 1.3
 MEMORY_PART = 0.8
 #: threads for a function that waits, at most
 MOST_WAITING = 32
+#: of the first choice's speed-up, from which on another pattern is confirmed beside it, however sure both are
+CLOSE = 0.8
 #: a first call that takes this many seconds longer is a load
 LOAD_S = 0.1
 #: bytes of one object in every item from which on it is shared
@@ -116,7 +118,8 @@ def kind_of(probes: Probes) -> str:
         return "python"
     if two_threads is not None and two_threads >= THREADS_PAY:
         return "released"
-    if two_threads is not None and two_processes is not None and max(two_threads, two_processes) < NO_GAIN:
+    quiet = probes.machine.others < costs.BUSY_PART * probes.machine.cores  # else other programs may be the limit
+    if quiet and two_threads is not None and two_processes is not None and max(two_threads, two_processes) < NO_GAIN:
         return "memory"
     return "python"
 
@@ -151,10 +154,11 @@ def decide(probes: Probes) -> Decision:
 
 
 def _second(loop: Prediction, others: list[Prediction]) -> Prediction:
-    """What is compared with the first choice besides the loop: the best of another pattern, if it comes close."""
+    """What is compared with the first choice besides the loop: the best of another pattern that may be as quick."""
     first = others[0]
     for each in others[1:]:
-        if each.setting.pattern != first.setting.pattern and each.interval.speedup > 0.8 * first.interval.speedup:
+        close = each.interval.speedup > CLOSE * first.interval.speedup
+        if each.setting.pattern != first.setting.pattern and (close or each.interval.high > first.interval.low):
             return each
     return loop
 
@@ -179,7 +183,8 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
         found["processes"] = (
             f"a worker takes {size_text(probes.worker_bytes)}, and {size_text(probes.machine.memory or 0)} are there"
         )
-    reached = speedup_of(probes.threads, 2) or 0.0
+    # as fast as a trial lets threads be: pairs that are far apart prove nothing against them
+    reached = max((_at_most(trial) for trial in probes.threads if trial.workers == 2), default=0.0)
     holds = probes.late_s is not None and probes.late_s >= HOLDS_S
     # a trial on a busy machine proves nothing; that another thread came late does
     busy = probes.machine.others >= costs.BUSY_PART * probes.machine.cores
@@ -189,6 +194,11 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
     if kind == "python" and (reached < WORTH or (holds and (busy or reached < NO_GAIN))):
         found["threads"] = _holds(probes)
     return found
+
+
+def _at_most(trial: Trial) -> float:
+    """The upper end of what a trial says."""
+    return spread_interval(trial.speedup, TRIAL_PART * min(0.3, trial.deviation)).high
 
 
 def _holds(probes: Probes) -> str:
@@ -278,7 +288,9 @@ def _processes(probes: Probes, kind: str, reasons: list[str]) -> list[Prediction
             f" {size_text(probes.machine.memory or 0)} that are available"
         )
     share = probes.travel.common_bytes >= SHARE_BYTES
-    preload = probes.timing.first_s >= max(LOAD_S, 10 * probes.timing.wall_s) and probes.warm_start_s is not None
+    loads = probes.timing.first_s >= max(LOAD_S, 10 * probes.timing.wall_s)
+    # A library that starts threads while it loads cannot be forked: then each worker loads it, after the first has.
+    preload = loads and probes.warm_start_s is not None and probes.warm_start_s < probes.start_s
     chunk = costs.chunk_for(probes, workers)
     cost = costs.processes_cost(probes, workers, chunk=chunk, preload=preload, share=share)
     interval = spread_interval(costs.loop_seconds(probes) / max(cost.seconds, 1e-12), deviation(probes, cost=cost))

@@ -144,22 +144,23 @@ def _of_the_amount(probes: Probes) -> list[Pitfall]:
             found.append(
                 Pitfall(
                     "pool per call or per request",
-                    f"all items take {seconds_text(work)}, and a pool {seconds_text(probes.start_s)} to start:"
-                    " make one pool and"
-                    " keep it for all calls, or stay with a loop",
+                    f"all items take {precise_seconds_text(work)}, and a pool {precise_seconds_text(probes.start_s)} to"
+                    " start: make one pool and keep it for all calls, or stay with a loop",
                 )
             )
     if probes.timing.first_s >= max(LOAD_S, 10 * item_s) or (
         probes.warm_start_s is not None and probes.start_s - probes.warm_start_s > LOAD_S
     ):
         load_s = max(probes.timing.first_s, probes.start_s - (probes.warm_start_s or probes.start_s))
-        found.append(
-            Pitfall(
-                "a load in every worker",
-                f"the first call takes {seconds_text(load_s)} longer than the others: load once for all workers,"
-                " with preload=",
+        fix = "load once for all workers, with preload="
+        if probes.warm_start_s is not None and probes.warm_start_s >= probes.start_s:
+            fix = (
+                f"keep one pool for all calls. Loading before workers are forked was tried, and they are there after"
+                f" {seconds_text(probes.warm_start_s)}, not {seconds_text(probes.start_s)}: what starts threads while"
+                " it loads cannot be forked"
             )
-        )
+        text = f"the first call takes {seconds_text(load_s)} longer than the others: {fix}"
+        found.append(Pitfall("a load in every worker", text))
     return found
 
 
