@@ -36,8 +36,8 @@ def _lines(advice: AdviceRecord) -> Iterator[str]:
     yield f"  {'':<34}{'takes':>9}{'predicted':>21}{'measured':>21}  limit"
     for each in advice.patterns:
         seconds = "" if each.seconds is None or not math.isfinite(each.seconds) else precise_seconds_text(each.seconds)
-        name, measured = setting_text(each.setting), interval_text(each.measured)
-        yield f"  {name:<34}{seconds:>9}{interval_text(each.predicted):>21}{measured:>21}  {each.limit}"
+        name, reached = setting_text(each.setting), interval_text(each.measured)
+        yield f"  {name:<34}{seconds:>9}{interval_text(each.predicted):>21}{reached:>21}  {each.limit}"
     if advice.decision is not None:
         for name, why in advice.decision.impossible.items():
             yield f"  {name:<34}cannot be used: {why}"
