@@ -121,10 +121,21 @@ def test_further_arguments_and_names_of_functions(pool: Pool) -> None:
     same(adapter.apply(frame, "sum", 1, pool=pool), frame.sum(axis=1))
 
 
-@pytest.mark.parametrize("function", [tasks.value_text, tasks.value_series], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("function", [tasks.array_sum, tasks.row_itself, tasks.array_double], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_arrays_have_the_type_that_all_columns_have_in_common(pool: Pool, function: Any, axis: int) -> None:
+    """A whole number beside a fraction is a fraction, in columns that are worked at alone, too."""
+    frame = pandas.DataFrame({"a": range(N), "b": [i / 3 for i in range(N)], "c": range(N)})
+    same(adapter.apply(frame, function, axis, raw=True, pool=pool), frame.apply(function, axis=axis, raw=True))
+
+
+@pytest.mark.parametrize(
+    "function", [tasks.value_text, tasks.value_series, tasks.row_itself], ids=lambda each: each.__name__
+)
 def test_series(pool: Pool, function: Any) -> None:
+    """Also by a function that returns what it was given, whatever that is."""
     for frame in FRAMES.values():
-        for name in frame.columns[:1]:
+        for name in frame.columns:
             try:
                 wanted = frame[name].apply(function)
             except TypeError:  # of categories, pandas makes categories

@@ -134,6 +134,9 @@ def _results(
 ) -> list[Any]:
     """What the function returned for each row, column or value, in order."""
     rows = isinstance(frame, pandas.Series) or axis == 1
+    if raw and not rows:
+        # pandas gives arrays of the type that all columns have in common, and a worker sees some of them only.
+        frame = pandas.DataFrame(frame.to_numpy(), index=frame.index, columns=frame.columns)
     work = PartWork(function, axis, raw, args, keywords)
     length = len(frame) if rows else frame.shape[1]
     items = parts(length, place.workers, "rows") if rows else parts(length, place.workers, "columns", 1)
@@ -164,7 +167,7 @@ class PartWork:
                 add_note(error, f"allcores: it was {part.what[:-1]} {part.start + len(found)}")
                 raise
             # pandas has one row for all, whose values it replaces.
-            found.append(value.copy() if isinstance(value, pandas.Series) or value is each else value)
+            found.append(value.copy() if isinstance(value, pandas.Series) else value)
             return 0
 
         if isinstance(frame, pandas.Series):
