@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -370,9 +372,27 @@ def test_a_library_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.quick
-def test_what_is_kept_out_is_back_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_out_is_as_if_not_installed_and_back_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For who imports it, and for who asks whether it is there; finders may come and go meanwhile."""
+
+    class Finder:
+        def find_spec(self, *_: Any) -> None:
+            return None
+
+    before, gone, new = list(sys.meta_path), Finder(), Finder()
+    monkeypatch.setattr(sys, "meta_path", [gone, *before])
     monkeypatch.setattr(process_role, "is_worker", lambda: True)
-    with libraries.kept_out("wave"), pytest.raises(ModuleNotFoundError, match="keeps it out"):
-        monkeypatch.delitem(sys.modules, "wave", raising=False)
-        __import__("wave")
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    monkeypatch.delitem(sys.modules, "vaderSentiment", raising=False)
+    with libraries.kept_out("wave"), libraries.kept_out("vaderSentiment"):
+        with pytest.raises(ModuleNotFoundError, match="No module named 'wave'"):
+            __import__("wave")
+        assert importlib.util.find_spec("wave") is None
+        assert importlib.util.find_spec("colorsys") is not None
+        assert importlib.metadata.version("pytest")
+        with pytest.raises(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version("vaderSentiment")
+        sys.meta_path.remove(gone)
+        sys.meta_path.append(new)
+    assert sys.meta_path == [*before, new]
     assert __import__("wave").__name__ == "wave"

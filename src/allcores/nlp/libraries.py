@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -45,17 +45,36 @@ def package_folder(name: str) -> str | None:
     return os.fspath(spec.submodule_search_locations[0])
 
 
-class _Refusing:
-    """Finds no module of the named packages, as if they were not installed."""
+class _Without:
+    """A finder of modules that does not know some packages. All else of it is the finder's own."""
 
-    def __init__(self, packages: Sequence[str]) -> None:
+    def __init__(self, finder: Any, packages: Sequence[str]) -> None:
+        self.finder = finder
         self.packages = frozenset(packages)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.finder, name)
+
+    def __eq__(self, other: object) -> bool:
+        # Who has put a finder into `sys.meta_path` removes it from there.
+        return other is self or bool(self.finder == other)
+
+    def __hash__(self) -> int:
+        return hash(self.finder)
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """See importlib.abc.MetaPathFinder."""
         if name.partition(".")[0] in self.packages:
-            raise ModuleNotFoundError(f"No module named {name!r} (allcores keeps it out here)", name=name)
-        return None
+            return None
+        found: ModuleSpec | None = self.finder.find_spec(name, path, target)
+        return found
+
+    def find_distributions(self, *context: Any) -> Iterable[Any]:
+        """See importlib.metadata.DistributionFinder: some look there for what is installed."""
+        if context and context[0].name in self.packages:
+            return ()
+        found: Iterable[Any] = getattr(self.finder, "find_distributions", lambda *_: ())(*context)
+        return found
 
 
 @contextlib.contextmanager
@@ -72,9 +91,9 @@ def kept_out(*packages: str) -> Iterator[None]:
     if not process_role.is_worker() or not absent:
         yield
         return
-    finder = _Refusing(absent)
-    sys.meta_path.insert(0, finder)
+    # A finder before them that raised would do for an import, but not for who asks with `find_spec` what there is.
+    sys.meta_path[:] = [_Without(finder, absent) for finder in sys.meta_path]
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        sys.meta_path[:] = [finder.finder if isinstance(finder, _Without) else finder for finder in sys.meta_path]

@@ -25,7 +25,7 @@ LOOK_S = 0.25
 #: seconds that one run may take
 LONGEST_S = 3_600.0
 #: difference of two numbers that counts as none: sums of floats depend on how many threads add them
-NEAR = 1e-4
+NEAR = 1e-5
 
 
 @dataclass(slots=True)

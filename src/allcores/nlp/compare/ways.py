@@ -6,7 +6,7 @@ Each is a generator of results in the order of the texts, which begins with noth
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,12 +144,37 @@ def with_onnxruntime(work: Work, texts: Sequence[str], workers: int) -> Results:
         yield from work.do(models, [text])
 
 
-#: by the name of the work
-_OWN = {
-    "lemmas": with_spacy,
-    "tokens": with_spacy_rules,
-    "ids": with_tokenizers,
-    "embedding": with_onnxruntime,
+def with_torch(work: Work, texts: Sequence[str], workers: int) -> Results:
+    """`encode` with all texts, as its documentation shows it, and the threads that torch computes a batch with."""
+    from allcores.nlp.stages.embeddings import rounded
+
+    ((_, encoder),) = work.load(threads=workers)
+    for text, vector in zip(texts, encoder.model.encode(list(texts), normalize_embeddings=True), strict=True):
+        yield {"text_norm": text, "embedding": rounded(vector)}
+
+
+def with_torch_pool(work: Work, texts: Sequence[str], workers: int) -> Results:
+    """Sentence-transformers' own processes, one for each of so many devices, which are all the processor."""
+    from allcores.nlp.stages.embeddings import rounded
+
+    ((_, encoder),) = work.load()
+    processes = encoder.model.start_multi_process_pool(["cpu"] * workers)
+    try:
+        vectors = encoder.model.encode(list(texts), pool=processes, normalize_embeddings=True)
+    finally:
+        encoder.model.stop_multi_process_pool(processes)
+    for text, vector in zip(texts, vectors, strict=True):
+        yield {"text_norm": text, "embedding": rounded(vector)}
+
+
+#: by the name of the work, in the order of its `own`
+_OWN: Mapping[str, tuple[Callable[[Work, Sequence[str], int], Results], ...]] = {
+    "lemmas": (with_spacy,),
+    "tokens": (with_spacy_rules,),
+    "text": (),
+    "ids": (with_tokenizers,),
+    "embedding": (with_onnxruntime,),
+    "sentence-transformers": (with_torch, with_torch_pool),
 }
 LOOP, OURS = "a loop", "allcores"
 #: one thread for the libraries below: ways that use processes have a core for each
@@ -170,8 +195,8 @@ def ways_of(work: Work) -> list[Way]:
         Way("joblib", with_joblib, "joblib", _QUIET),
         Way("datasets.map(num_proc=…)", with_datasets, "datasets", _QUIET),
     ]
-    library, name = work.own
-    if library:
-        threads = (("TOKENIZERS_PARALLELISM", "true"),) if library == "tokenizers" else _QUIET
-        ways.insert(2, Way(name, _OWN[work.name], library, threads))
-    return ways
+    own = [
+        Way(name, run, library, (("TOKENIZERS_PARALLELISM", "true"),) if library == "tokenizers" else _QUIET)
+        for (library, name), run in zip(work.own, _OWN[work.name], strict=True)
+    ]
+    return [*ways[:2], *own, *ways[2:]]

@@ -25,13 +25,13 @@ class Work:
         name: What `--what` calls it.
         about: In a line.
         stages: Names of its stages; what they give is its result.
-        own: The library's own way of using several cores, and what it is called.
+        own: The library's own ways of using several cores: which library, and what the way is called.
     """
 
     name: str
     about: str
     stages: tuple[str, ...]
-    own: tuple[str, str]
+    own: tuple[tuple[str, str], ...]
 
     def load(self, **options: Any) -> list[tuple[Stage, Any]]:
         """Its stages with their models.
@@ -59,14 +59,24 @@ class Work:
         return records
 
 
+_PIPE = (("spacy", "nlp.pipe(n_process=…)"),)
 WORKS = {
     work.name: work
     for work in (
-        Work("lemmas", "lemmas, parts of speech and entities (spaCy)", ("lemmas",), ("spacy", "nlp.pipe(n_process=…)")),
-        Work("tokens", "words and sentences by rules (spaCy)", ("tokens",), ("spacy", "nlp.pipe(n_process=…)")),
-        Work("text", "Unicode, personal data, sentiment (Python)", ("unicode", "pii", "sentiment"), ("", "")),
-        Work("ids", "token ids (Hugging Face tokenizers)", ("ids",), ("tokenizers", "tokenizers' own threads")),
-        Work("embedding", "embeddings (onnxruntime)", ("embedding",), ("onnxruntime", "onnxruntime's own threads")),
+        Work("lemmas", "lemmas, parts of speech and entities (spaCy)", ("lemmas",), _PIPE),
+        Work("tokens", "words and sentences by rules (spaCy)", ("tokens",), _PIPE),
+        Work("text", "Unicode, personal data, sentiment (Python)", ("unicode", "pii", "sentiment"), ()),
+        Work("ids", "token ids (Hugging Face tokenizers)", ("ids",), (("tokenizers", "tokenizers' own threads"),)),
+        Work("embedding", "embeddings (onnxruntime)", ("embedding",), (("onnxruntime", "onnxruntime's own threads"),)),
+        Work(
+            "sentence-transformers",
+            "embeddings (sentence-transformers)",
+            ("sentence-transformers",),
+            (
+                ("sentence_transformers", "torch's own threads"),
+                ("sentence_transformers", "start_multi_process_pool"),
+            ),
+        ),
     )
 }
 

@@ -100,7 +100,12 @@ def embed(embedder: Callable[[str], Any], record: Record) -> dict[str, Any]:
         embedder: Gives the vector of a text, an array of NumPy.
         record: A message.
     """
-    return {"embedding": [round(number, 7) for number in embedder(record["text_norm"]).tolist()]}
+    return {"embedding": rounded(embedder(record["text_norm"]))}
+
+
+def rounded(vector: Any) -> list[float]:
+    """An array as it is written: what 32 bits can tell."""
+    return [round(number, 7) for number in vector.tolist()]
 
 
 GIVES = (Field("embedding", "list<float32>", "vector of the meaning, of length 1"),)
