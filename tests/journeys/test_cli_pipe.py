@@ -46,6 +46,7 @@ def killing(row):
 skipping = Pipeline().map(parse).map(picky, on_error="skip").batch(8).map(summed).unbatch()
 retrying = Pipeline().map(parse).map(picky, retries=2, on_error="skip").enumerate().map(list)
 raising = Pipeline().map(parse).map(picky).enumerate().map(list)
+sided = raising.tee(Pipeline().write("a.jsonl"), Pipeline().map(str).write("b.jsonl"))
 recording = Pipeline().map(parse).map(picky, on_error="record")
 recording_apart = recording.enumerate()
 def interrupt(row):
@@ -131,9 +132,7 @@ def test_the_plan(shell: Shell) -> None:
 
 
 def test_a_pipeline_with_sides(shell: Shell, folder: Path) -> None:
-    """Both outputs appear; standard output alone will not do."""
-    code, _, err = shell.call("pipe", "p.toml", "in.txt")
-    assert code == Exit.USAGE and "sides (tee)" in err
+    """Both outputs appear."""
     code, _, err = shell.call("pipe", "p.toml", "in.txt", "-o", "out.jsonl", "-q")
     assert (code, err) == (Exit.OK, "")
     assert rows(folder / "out.jsonl") == [[{"n": n}, {"n": n + 1}] for n in range(99)]
@@ -141,6 +140,28 @@ def test_a_pipeline_with_sides(shell: Shell, folder: Path) -> None:
         assert [int(row["n"]) for row in csv.DictReader(file)] == list(range(1, 100, 2))
     assert shell.call("runs", "export", "latest", "-o", "e.jsonl", "--side", "1")[0] == Exit.OK
     assert [row["n"] for row in rows(folder / "e.jsonl")] == list(range(1, 100, 2))
+
+
+def test_a_pipeline_with_sides_to_standard_output(shell: Shell, folder: Path) -> None:
+    """Its rows come as they are there, those of sides appear after the last; where it stops early, there are none."""
+    code, out, err = shell.call("pipe", "p.toml", "in.txt", "-q")
+    assert (code, err) == (Exit.OK, "")
+    assert [json.loads(line) for line in out.splitlines()] == [[{"n": n}, {"n": n + 1}] for n in range(99)]
+    with (folder / "odd.csv").open(newline="") as file:
+        assert [int(row["n"]) for row in csv.DictReader(file)] == list(range(1, 100, 2))
+    code, out, err = shell.call("pipe", "work.py:sided", "in.txt")
+    assert code == Exit.STOPPED and len(out.splitlines()) == 3
+    assert not [path for path in folder.iterdir() if path.name in ("a.jsonl", "b.jsonl")]
+    (folder / "mended").touch()
+    code, out, err = shell.call("pipe", "work.py:sided", "in.txt", "-q")
+    assert (code, err) == (Exit.OK, "")
+    expected = [[n, {"n": n}] for n in range(100)]
+    assert [json.loads(line) for line in out.splitlines()] == rows(folder / "a.jsonl") == expected
+    assert rows(folder / "b.jsonl") == [str(row) for row in expected]
+    # An output that would cost what is read is refused before anything is.
+    (folder / "in.txt").rename(folder / "a.jsonl")
+    code, out, err = shell.call("pipe", "work.py:sided", "a.jsonl")
+    assert code == Exit.USAGE and not out and "a.jsonl" in err and len((folder / "a.jsonl").read_text().split()) == 100
 
 
 def test_killed_and_resumed(shell: Shell, folder: Path) -> None:

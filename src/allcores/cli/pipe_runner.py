@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,11 +18,12 @@ from allcores.cli.runner import Runner, interruptible, told
 from allcores.cli.summary import Summary
 from allcores.formatting import counted
 from allcores.outcome import Kind, Outcome
+from allcores.pipelines.identity import functions_of
 from allcores.pipelines.pipeline import Pipeline
 from allcores.pipelines.run import PipelinePool, PipelineWork
+from allcores.pipelines.side_outputs import SideOutputs
 from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics, table_text
-from allcores.pipelines.steps import TeeStep
 from allcores.runs.rows_outcome import RowsOutcome
 from allcores.sinks.base import Entries
 from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
@@ -81,7 +83,7 @@ def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
         def do() -> None:
             with StageView(work.pool.statistics, visible=visible):
                 if streamed:
-                    runner.stream(work, GuardedSource(source, interrupts))
+                    runner.stream(work, GuardedSource(source, interrupts), functions_of(pipeline.steps))
                 else:
                     runner.map_whole(work.pool, work.spec)
 
@@ -115,8 +117,6 @@ def _with_output(options: PipeOptions, pipeline: Pipeline) -> tuple[PipeOptions,
         return replace(options, output=end.sink.path), pipeline  # type: ignore[union-attr]
     if options.output != STDOUT:
         return options, pipeline.write(options.output)
-    if any(isinstance(step, TeeStep) for step in pipeline.steps):
-        raise CommandError("the pipeline has sides (tee), which appear whole with its own output: name a file with -o")
     return options, pipeline.write(StandardOutput())
 
 
@@ -159,24 +159,39 @@ class _PipeRunner(Runner):
         seconds = sum(stage.seconds for stage in self.pool.statistics())
         return sum(each.retries for each in pools), sum(each.workers_lost for each in pools), seconds
 
-    def stream(self, work: PipelineWork, source: GuardedSource[Any]) -> None:
-        """Rows to standard output, as they come."""
+    def stream(self, work: PipelineWork, source: GuardedSource[Any], functions: Iterable[Callable[..., Any]]) -> None:
+        """Rows to standard output, as they come; those of sides to their outputs, which appear whole after the last.
+
+        Args:
+            work: What is done.
+            source: Its items.
+            functions: Of the pipeline, none of whose files an output may replace.
+        """
         spec = work.spec
+        lines = work.plan.sides
         stream = work.pool.outcomes(
             spec.function, source, timeout=spec.timeout, retries=spec.retries, chunk=spec.chunk, batch=None
         )
         self.interrupts.stop_with(stream.stop)
         recording = any(stage.options.on_error == "record" for stage in work.plan.stages)
-        with JsonLinesSink.open(STDOUT, records=recording, stdout_fd=self.stdout_fd) as sink, stream:
+        with ExitStack() as stack:
+            sink = stack.enter_context(JsonLinesSink.open(STDOUT, records=recording, stdout_fd=self.stdout_fd))
+            stack.enter_context(stream)
+            sides = stack.enter_context(SideOutputs(lines, work.source, functions)) if lines else None
             for outcome in stream:
                 self.tally.add(outcome)
                 if outcome.kind is Kind.CANCELLED:
                     continue
-                for row in _rows(outcome):
-                    sink.write(row)
+                for number, row in _rows(outcome):
+                    if not number:
+                        sink.write(row)
+                    elif sides is not None:
+                        sides.add(number, row.value)
                 if not outcome.ok and spec.is_end(outcome):
                     self.stop_at(outcome)
                     return
+            if sides is not None and self.interrupts.received is None:
+                sides.publish()
 
     def summary(self) -> PipeSummary:
         """The run in numbers, with those of its stages."""
@@ -203,13 +218,12 @@ class PipeSummary(Summary):
         return f"{text}\n{table_text(self.stages).rstrip()}" if self.stages else text
 
 
-def _rows(outcome: Outcome[str]) -> Iterator[Outcome[Any]]:
-    """An outcome for each row of an item, and for its failure."""
+def _rows(outcome: Outcome[str]) -> Iterator[tuple[int, Outcome[Any]]]:
+    """An outcome for each row of an item, and for its failure, each with the number of its output."""
     line = outcome.value if outcome.ok else getattr(outcome, "extra", {}).get(ROWS, "")
-    for _, row in taken_apart(line or ""):
-        yield Outcome(
-            outcome.index, Kind.OK, row, attempts=outcome.attempts, seconds=outcome.seconds, worker=outcome.worker
-        )
+    took = {"attempts": outcome.attempts, "seconds": outcome.seconds, "worker": outcome.worker}
+    for number, row in taken_apart(line or ""):
+        yield number, Outcome(outcome.index, Kind.OK, row, **took)
     if not outcome.ok:
         extra = {name: value for name, value in getattr(outcome, "extra", {}).items() if name != ROWS}
-        yield RowsOutcome(*(getattr(outcome, name) for name in Outcome.__match_args__), extra=extra)
+        yield 0, RowsOutcome(*(getattr(outcome, name) for name in Outcome.__match_args__), extra=extra)

@@ -1,4 +1,4 @@
-"""Outputs of the sides of a stream (`Pipeline.tee` with `imap`): each appears whole, at the end of the stream.
+"""Outputs of the sides of a stream (`Pipeline.tee`, rows by `imap` or to standard output): each appears whole, at its end.
 
 Rows that have arrived wait on the disk, beside the output that they are for, in a file without a name: so they take no
 memory, and nothing is left of them where the stream is left early, or raises.
@@ -68,23 +68,33 @@ class SideOutputs:
         with closing(iter(execution)) as elements, self:
             for element in elements:
                 if isinstance(element, Sided):
-                    self._add(element)
+                    self.add(element.side, element.row)
                 else:
                     yield element
             if execution.whole:
-                self._publish()
+                self.publish()
 
-    def _add(self, element: Sided) -> None:
-        side = self._sides[element.side]
+    def add(self, number: int, row: Any) -> None:
+        """Take a row of a side.
+
+        Args:
+            number: Of the side, from 1.
+            row: As its sink encodes it.
+
+        Raises:
+            JournalError: If it cannot be kept until the end.
+        """
+        side = self._sides[number]
         with self._lock:
             if self._closed:
                 return
             try:
-                side.add(element.row)
+                side.add(row)
             except OSError as error:
                 raise _cannot_write(side, error) from error
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Write the outputs, each whole. Raises JournalError if one cannot be written."""
         for side in self._sides.values():
             try:
                 side.publish()
