@@ -1,4 +1,4 @@
-"""Outputs of the sides of a stream (`Pipeline.tee`, rows by `imap` or to standard output): each appears whole, at its end.
+"""Outputs of the sides of a stream (`Pipeline.tee`, with `imap` or standard output): each appears whole, at its end.
 
 Rows that have arrived wait on the disk, beside the output that they are for, in a file without a name: so they take no
 memory, and nothing is left of them where the stream is left early, or raises.
