@@ -221,9 +221,13 @@ class PipeSummary(Summary):
 def _rows(outcome: Outcome[str]) -> Iterator[tuple[int, Outcome[Any]]]:
     """An outcome for each row of an item, and for its failure, each with the number of its output."""
     line = outcome.value if outcome.ok else getattr(outcome, "extra", {}).get(ROWS, "")
-    took = {"attempts": outcome.attempts, "seconds": outcome.seconds, "worker": outcome.worker}
     for number, row in taken_apart(line or ""):
-        yield number, Outcome(outcome.index, Kind.OK, row, **took)
+        yield (
+            number,
+            Outcome(
+                outcome.index, Kind.OK, row, attempts=outcome.attempts, seconds=outcome.seconds, worker=outcome.worker
+            ),
+        )
     if not outcome.ok:
         extra = {name: value for name, value in getattr(outcome, "extra", {}).items() if name != ROWS}
         yield 0, RowsOutcome(*(getattr(outcome, name) for name in Outcome.__match_args__), extra=extra)
