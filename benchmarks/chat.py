@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.chat_watch import STARTED_S, TreeWatch
 from benchmarks.nlp import NEEDED, messages
 from benchmarks.rows import Row, in_turn
 from benchmarks.settings import Settings
@@ -33,15 +34,17 @@ class Done:
 
     Attributes:
         wall: Seconds.
-        cpu: Seconds of all its processes.
+        busy: Of the cores, from `STARTED_S` after the start to the end.
         largest_mb: Of one of its processes.
+        peak_mb: Of all of them together, shared pages counted once.
         summary: As `--json` prints it.
         digest: Of the output.
     """
 
     wall: float
-    cpu: float
+    busy: float
     largest_mb: float
+    peak_mb: float
     summary: dict[str, Any]
     digest: str
 
@@ -53,15 +56,36 @@ def preprocess(folder: Path, source: Path, *more: str) -> Done:
     environ = {**os.environ, "ALLCORES_HOME": str(folder / "home")}
     began = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "allcores", *words], stdout=subprocess.PIPE, env=environ) as process:
-        assert process.stdout is not None
-        text = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        watch = TreeWatch(process.pid)
+        try:
+            assert process.stdout is not None
+            text = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            watch.end()
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - began
     if process.returncode != 0:
         raise RuntimeError(f"the command ended with {process.returncode}")
     digest = hashlib.blake2b(output.read_bytes(), digest_size=16).hexdigest()
-    return Done(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000, json.loads(text), digest)
+    cpu = usage.ru_utime + usage.ru_stime - watch.started_cpu_s
+    busy = cpu / max(wall - STARTED_S, 1e-9) / CORES
+    return Done(wall, busy, usage.ru_maxrss / 1000, watch.peak_mb, json.loads(text), digest)
+
+
+def _program(what: str, source: Path, folder: Path) -> tuple[float, float]:
+    """The number that `benchmarks.chat_program` prints, and the most memory that it and its workers had, MB."""
+    command = [sys.executable, "-m", "benchmarks.chat_program", what, str(source), str(CORES)]
+    environ = {**os.environ, "ALLCORES_HOME": str(folder / "home")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ) as process:
+        watch = TreeWatch(process.pid)
+        try:
+            text = process.communicate()[0]
+        finally:
+            watch.end()
+    if process.returncode != 0:
+        raise RuntimeError(f"the program ended with {process.returncode}")
+    return float(text), watch.peak_mb
 
 
 def rows(settings: Settings) -> list[Row]:
@@ -94,21 +118,15 @@ def _written(folder: Path, count: int) -> Path:
 
 def _file(settings: Settings, folder: Path) -> Row:
     count = settings.size(200_000, 500)
-    source = _written(folder, count)
     row = Row(
         "chat-file",
         f"One file of {count:,} messages, stages {LIGHT}",
         "seconds",
-        f"From the start of the command to its end. Busy: CPU seconds of all processes by seconds and {CORES} cores.",
+        f"From the start of the command to its end. Busy: CPU seconds of all processes from {STARTED_S:g} s on, by"
+        f" seconds and {CORES} cores.",
     )
-    found: list[Done] = []
-
-    def measure() -> float:
-        found.append(preprocess(folder, source, "--stages", LIGHT, "--workers", str(CORES), "--no-journal"))
-        return found[-1].wall
-
-    in_turn(row, {"allcores": measure}, settings.rounds, settings)
-    row.judge("busy", [done.cpu / done.wall / CORES for done in found], least=0.95)
+    found = _runs(settings, row, folder, _written(folder, count), "--stages", LIGHT, "--no-journal")
+    row.judge("busy", [done.busy for done in found], least=0.95)
     row.judge("MB of the largest process", [done.largest_mb for done in found], most=400)
     return row
 
@@ -120,19 +138,35 @@ def _whole(settings: Settings, folder: Path) -> Row:
         "chat-whole",
         f"All default stages over {count:,} messages",
         "seconds",
-        f"As the command tells it, with loading the models. The limit: seconds of all stages by {CORES}.",
+        "From the start of the command to its end. The limit, beside the seconds that the command tells, which are with"
+        f" loading the models: seconds of all stages by {CORES}. Memory: of all processes, shared pages counted once,"
+        " by that of one process that runs the same stages over the same messages. The first row: from when the models"
+        " are loaded, of a program that takes rows as they come.",
     )
-    found: list[Done] = []
-
-    def measure() -> float:
-        found.append(preprocess(folder, source, "--workers", str(CORES)))
-        return float(found[-1].summary["seconds"])
-
-    in_turn(row, {"allcores": measure}, settings.rounds, settings)
+    found = _runs(settings, row, folder, source)
     limits = [sum(done.summary["stage_seconds"].values()) / CORES for done in found]
     ratios = [done.summary["seconds"] / limit for done, limit in zip(found, limits, strict=True)]
     row.judge("seconds over the limit", ratios, most=1.1)
+    if found:
+        # Once: all messages on one core take more than all rounds of a part of the other rows.
+        _, alone_mb = _program("one", source, folder)
+        row.judge("memory over one process", [done.peak_mb / alone_mb for done in found], most=1.25)
+        firsts = [_program("first", source, folder)[0] for _ in found]
+        row.judge("seconds to the first row", firsts, most=1.0)
+        row.notes["memory"] = f"{found[0].peak_mb:,.0f} MB, one process {alone_mb:,.0f} MB"
     return row
+
+
+def _runs(settings: Settings, row: Row, folder: Path, source: Path, *more: str) -> list[Done]:
+    """Fill a row with the seconds of the command; what else is known of each run."""
+    found: list[Done] = []
+
+    def measure() -> float:
+        found.append(preprocess(folder, source, "--workers", str(CORES), *more))
+        return found[-1].wall
+
+    in_turn(row, {"allcores": measure}, settings.rounds, settings)
+    return found
 
 
 def _duplicates(settings: Settings, folder: Path) -> Row:

@@ -44,7 +44,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "imports": ("import",),
     "crimes": ("crimes",),
     "pipelines": ("pipelines", "pipelines-memory"),
-    "nlp": ("nlp-lemmas", "nlp-tokens", "nlp-text", "nlp-ids", "nlp-embedding"),
+    "nlp": ("nlp-lemmas", "nlp-tokens", "nlp-text", "nlp-ids", "nlp-embedding", "nlp-sentence-transformers"),
     "chat": ("chat-file", "chat-whole", "chat-duplicates", "chat-memory"),
     "scale": ("scale-dask-1ms", "scale-dask-tiny", "scale-ray-1ms", "scale-ray-tiny"),
     "dropins": (
