@@ -23,7 +23,7 @@ from benchmarks.advice.workloads import WORKLOADS
 
 SOME = ("a loop in Python", "zlib", "sleep", "JSON", "small hashes")
 #: seconds of one comparison, and of the probe that comes before those of a workload
-COMPARISON_S, PROBE_S = 3.0, 6.0
+COMPARISON_S, PROBE_S = 4.0, 6.0
 
 
 def of_one(name: str, count: int, seconds: float, first_seed: int) -> list[dict[str, Any]]:

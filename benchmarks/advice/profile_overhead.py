@@ -120,6 +120,16 @@ def table(rows: list[dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+def summary(rows: list[dict[str, object]]) -> dict[str, float]:
+    """Contender -> the median of its CPU seconds over those of plain Python, over all programs and rounds."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        values = row["ratios"]
+        assert isinstance(values, list)
+        found.setdefault(str(row["contender"]), []).extend(cpu for _, cpu, _ in values)
+    return {contender: round(statistics.median(values), 4) for contender, values in found.items()}
+
+
 def main() -> int:
     """Measure, and print the table."""
     arguments = sys.argv[1:]

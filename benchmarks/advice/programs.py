@@ -70,7 +70,7 @@ def main():
     numbers = np.random.default_rng(3).random((4_000, 12))
     target = numbers[:, 0] + numbers[:, 1] ** 2
     scores = {}
-    for depth in range(2, 42):  # here
+    for depth in range(2, 162):  # here
         tree = DecisionTreeRegressor(max_depth=depth, random_state=0)
         tree.fit(numbers[:3000], target[:3000])
         scores[depth] = tree.score(numbers[3000:], target[3000:])

@@ -193,7 +193,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ranked = ranking.all_of_them(pairs=given.pairs or ranking.PAIRS, say=say)
         costs = profile_overhead.measure(given.rounds)
         say(profile_overhead.table(costs))
-        report, counts = {"ranking": ranked, "overhead": costs}, ranking.summary(ranked)
+        report = {"ranking": ranked, "overhead": costs}
+        counts = {**ranking.summary(ranked), "cpu_over_plain_python": profile_overhead.summary(costs)}
     elif given.tune:
         from benchmarks.advice import tuning
 

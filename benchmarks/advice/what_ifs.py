@@ -64,7 +64,9 @@ def apply(change: Change, pairs: int, budget: float, numbers: Random) -> dict[st
     if proposed is None or processes is None:
         names = [each["name"] for each in advice["what_ifs"]]
         return {**found, "problem": f"the advisor has not proposed it, but {names}"}
-    setting = {**processes, "chunk": None, **change.options}
+    # Another function has other items a chunk: they size themselves.
+    chunk = processes["chunk"] if change.applied == change.workload else None
+    setting = {**processes, "chunk": chunk, **change.options}
     count *= change.factor
     ratios = fresh.speedups(change.applied, count, setting, pairs, numbers, loop=change.workload)
     measured = statistics.median(ratios)
