@@ -13,13 +13,15 @@ from allcores.advisor.model import costs
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.record import AdviceRecord, Pattern
-from allcores.advisor.text import HEADS, called_on_text, interval_text, setting_text
+from allcores.advisor.text import HEADS, called_on_text, interval_text, setting_text, unproven_text
 from allcores.errors import UsageError
 from allcores.system.whole_files import whole_text
 from allcores.timeline.html_report import environment
 
 #: runs that are listed
 MOST_RUNS = 60
+#: what the figures of the machine are called
+FACTS = {"others": "cores used by other programs", "python": "Python", "load": "load of 1, 5, 15 min", "mhz": "MHz"}
 #: a part that is below this is not drawn
 LEAST_PART = 0.001
 
@@ -140,10 +142,17 @@ def _facts(advice: AdviceRecord) -> dict[str, Any]:
         "one": 100 / top,
         "what_ifs": [(each, interval_text(each.predicted)) for each in advice.what_ifs],
         "impossible": {} if advice.decision is None else advice.decision.impossible,
+        "unproven": unproven_text(advice),
+        "machine": {FACTS.get(name, name): _fact(value) for name, value in advice.machine.items()},
         "called_on": called_on_text(advice),
         "runs": advice.runs[:MOST_RUNS],
         "runs_left_out": max(0, len(advice.runs) - MOST_RUNS),
     }
+
+
+def _fact(value: object) -> object:
+    """A figure of the machine: the load of one, five and fifteen minutes is three."""
+    return ", ".join(str(each) for each in value) if isinstance(value, list) else value
 
 
 def _row(pattern: Pattern, top: float) -> dict[str, Any]:

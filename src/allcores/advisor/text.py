@@ -52,8 +52,9 @@ def _lines(advice: AdviceRecord) -> Iterator[str]:
     calls, took = counted(advice.calls, "time"), seconds_text(advice.seconds)
     yield f"  The function was called {calls} on {called_on_text(advice)}, in {took}."
     yield ""
-    if advice.verdict == "unreliable" and advice.recommendation.workers > 1:
-        yield "  Not proven, but what the prediction favours:"
+    unproven = unproven_text(advice)
+    if unproven:
+        yield f"  {unproven}"
     for line in advice.code.rstrip("\n").split("\n"):
         yield f"    {line}" if line else ""
 
@@ -91,6 +92,12 @@ def interval_text(interval: Interval | None) -> str:
     if interval.low == interval.high:
         return f"{interval.speedup:.2f}"
     return f"{interval.speedup:.2f} ({interval.low:.2f}-{interval.high:.2f})"
+
+
+def unproven_text(advice: AdviceRecord) -> str:
+    """What stands above code that was not proven to be worth it; nothing where it was."""
+    unproven = advice.verdict == "unreliable" and advice.recommendation.workers > 1
+    return "Not proven, but what the prediction favours:" if unproven else ""
 
 
 def called_on_text(advice: AdviceRecord) -> str:

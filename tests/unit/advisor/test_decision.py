@@ -281,3 +281,8 @@ def test_on_a_busy_machine_memory_is_not_called_the_limit() -> None:
     given = probes(late_ms=0.5, two_threads=0.9, two_processes=1.0)
     assert kind_of(given) == "memory"
     assert kind_of(replace(given, machine=Machine(2, others=1.0, memory=8 << 30))) == "python"
+
+
+def test_the_lock_is_named_only_where_it_was_seen_to_be_held() -> None:
+    assert "lock" in decide(probes(late_ms=5.0)).reasons[0]
+    assert "lock" not in decide(probes(late_ms=0.4)).reasons[0]

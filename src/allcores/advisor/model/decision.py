@@ -329,7 +329,9 @@ def _kind_reason(probes: Probes, kind: str) -> str:
         return f"an item takes {item}, and two at a time are no faster, in threads or processes: memory is the limit"
     if kind == "released":
         return f"an item takes {item} and gives up the interpreter's lock while it computes"
-    return f"an item takes {item} and computes {100 * min(1.0, busy):.0f} % of it with the interpreter's lock"
+    computes = f"an item takes {item} and computes {100 * min(1.0, busy):.0f} % of it"
+    holds = probes.late_s is not None and probes.late_s >= HOLDS_S
+    return f"{computes} with the interpreter's lock" if holds else computes
 
 
 def needed(probes: Probes, decision: Decision) -> str | None:
