@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from allcores.advisor.advice import Advice
@@ -12,11 +14,12 @@ from allcores.advisor.page import as_html
 from allcores.advisor.record import Pattern
 from allcores.advisor.text import as_text
 
+Verdict = Literal["parallel", "serial", "unreliable"]
 PROCESSES, LOOP = Setting("processes", 2, 25), Setting("serial")
 PREDICTED = Interval(1.5, 0.75, 3.0)
 
 
-def advice(verdict: str, setting: Setting) -> Advice:
+def advice(verdict: Verdict, setting: Setting) -> Advice:
     """Of a function for which processes were predicted to be quicker."""
     return Advice(
         function="work",
@@ -50,7 +53,7 @@ def test_seconds_stand_in_a_column_of_their_own() -> None:
     ("verdict", "setting", "said"),
     [("unreliable", PROCESSES, True), ("unreliable", LOOP, False), ("parallel", PROCESSES, False)],
 )
-def test_code_that_was_not_proven_says_so(verdict: str, setting: Setting, said: bool) -> None:
+def test_code_that_was_not_proven_says_so(verdict: Verdict, setting: Setting, said: bool) -> None:
     given = advice(verdict, setting)
     assert ("Not proven" in as_text(given)) is said
     pytest.importorskip("jinja2")
