@@ -129,7 +129,7 @@ def test_jobs_are_measured(tmp_path: Path) -> None:
     found = rows(target)
     assert set(found) == {"jobs-rate", "jobs-latency", "jobs-latency-95", "jobs-million", "jobs-tabs"}
     assert all(row["notes"] == {} for row in found.values()), done.stderr
-    assert set(found["jobs-rate"]["spreads"]) == {"allcores", "allcores, one by one"}
+    assert set(found["jobs-rate"]["spreads"]) == {"allcores", "allcores, one by one", "allcores, NORMAL"}
     assert found["jobs-million"]["spreads"]["overview"]["median"] > 0
     assert found["jobs-tabs"]["spreads"]["20 tabs"]["median"] > 0
 
