@@ -255,6 +255,12 @@ def test_lists_may_be_json_rows(tmp_path: Path) -> None:
     assert Pipeline().batch(2).map(f).write(tmp_path / "out.csv").ends
 
 
+def test_explain_names_a_cluster() -> None:
+    """How many nodes it has is not known before it is asked."""
+    text = Pipeline().map(f).write("out.csv").explain(backend="dask://10.0.0.1:8786")
+    assert "the nodes of dask://10.0.0.1:8786, shared" in text
+
+
 def test_explain_names_everything(tmp_path: Path) -> None:
     pipeline = (
         Pipeline()

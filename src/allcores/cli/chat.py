@@ -87,7 +87,11 @@ _json = click.option("--json", "as_machine", is_flag=True, help="Print JSON on s
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Messages that models get.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="For each message; one that takes longer is an error.")
 @click.option(
-    "--backend", type=click.Choice(["processes", "threads", "serial"]), default="processes", show_default=True
+    "--backend",
+    metavar="NAME",
+    default="processes",
+    show_default=True,
+    help="processes, threads or serial; or nodes of a cluster: dask://HOST:PORT, ray://HOST:PORT, ray.",
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
 @click.option("--journal/--no-journal", default=True, help="Remember what is done, to be resumed (default).")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.interrupt import Interrupts, StopNow
@@ -30,7 +30,6 @@ from allcores.runs.rows import RunRow
 from allcores.runs.spec import RunHooks
 from allcores.sinks.destination import check_file
 from allcores.sources.base import close_reading
-from allcores.system.cores import core_budget
 from allcores.system.terminal_text import safe_line
 
 #: findings that are shown; more are counted
@@ -73,7 +72,7 @@ def preprocess(
     workers: int | None,
     batch: int,
     timeout: float | None,
-    backend: Literal["processes", "threads", "serial"],
+    backend: str,
     start_method: str | None,
     explain: bool,
     journal: bool,
@@ -118,9 +117,7 @@ def preprocess(
             _save_page(result.summary, output, page)
         pace = result.rows / result.seconds if result.seconds else 0.0
         if as_machine:
-            count = 1 if backend == "serial" else workers or core_budget().workers
-            count = count if result.plan is None else result.plan.workers
-            write_json(_as_json(result, pipeline.stages, count, pace), fd=stdout_fd)
+            write_json(_as_json(result, pipeline.stages, pace), fd=stdout_fd)
         elif not quiet:
             head = (
                 f"{counted(result.rows, 'row')} in {seconds_text(result.seconds)} ({pace_text(pace)}) → {result.output}"
@@ -136,7 +133,7 @@ def _explain(
     format: ChatFormat | None,
     names: tuple[str, ...],
     workers: int | None,
-    backend: Literal["processes", "threads", "serial"],
+    backend: str,
     start_method: str | None,
 ) -> int:
     """`--explain`: what would run; nothing is written."""
@@ -154,14 +151,14 @@ def _goes_on(hooks: _Hooks) -> str:
     return "" if hooks.run_name is None else ": what is done is kept, and the same command with --resume goes on"
 
 
-def _as_json(result: ChatResult, stages: Sequence[Stage], workers: int, pace: float) -> dict[str, Any]:
+def _as_json(result: ChatResult, stages: Sequence[Stage], pace: float) -> dict[str, Any]:
     return {
         "output": result.output,
         "rows": result.rows,
         "errors": result.errors,
         "seconds": round(result.seconds, 6),
         "rows_per_second": round(pace, 3),
-        "workers": workers,
+        "workers": result.workers,
         "stages": [stage.name for stage in stages],
         "embeddings": None if result.plan is None else result.plan.as_text(),
         "run": result.run,

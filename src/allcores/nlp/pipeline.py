@@ -46,6 +46,7 @@ class ChatResult:
         run: Name of the run, if it kept a journal.
         resumed: Messages that an earlier session of it had done.
         plan: How embeddings used the cores, and why; None without such a stage, or with a pool that was given.
+        workers: Processes or threads that there were for it; of a cluster, nodes.
     """
 
     output: str | None
@@ -56,6 +57,7 @@ class ChatResult:
     run: str | None = None
     resumed: int = 0
     plan: ThreadPlan | None = None
+    workers: int = 0
 
 
 class ChatPipeline:
@@ -116,7 +118,8 @@ class ChatPipeline:
             batch: Messages that models get at once.
             pool: One of `ChatPipeline.pool`, to be used more than once.
             hooks: Looks on and may end the run, see `allcores.runs.spec.RunHooks`.
-            **options: Of the pool that is made for this run, see `Pool`: workers, backend, start_method, limits.
+            **options: Of the pool that is made for this run, see `Pool`: workers, backend (also nodes of a cluster),
+                start_method, limits.
 
         Raises:
             UsageError: For files that are not there, or options that make no sense.
@@ -150,6 +153,7 @@ class ChatPipeline:
             else:
                 session = stack.enter_context(RunSession(work, Journal() if journal is True else journal))
                 result = session.work(workers, hooks)
+            count = workers.workers
         summary = table.summary
         return ChatResult(
             output=result.output,
@@ -160,6 +164,7 @@ class ChatPipeline:
             run=result.id or None,
             resumed=result.resumed,
             plan=plan,
+            workers=count,
         )
 
     def imap(

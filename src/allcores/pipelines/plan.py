@@ -76,8 +76,10 @@ class PlannedPool:
         """In words."""
         if self.on == "serial":
             return "the program itself"
-        noun = {"processes": ("process", "processes"), "threads": ("thread", "threads")}[self.on]
-        return f"{counted(self.workers, *noun)}, {'shared' if self.shared else 'its own'}"
+        nouns = {"processes": ("process", "processes"), "threads": ("thread", "threads")}
+        # How many nodes a cluster has shows when a pool is opened on it.
+        where = counted(self.workers, *nouns[self.on]) if self.on in nouns else f"the nodes of {self.on}"
+        return f"{where}, {'shared' if self.shared else 'its own'}"
 
 
 @record
