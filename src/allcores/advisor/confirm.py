@@ -17,6 +17,7 @@ from typing import Any
 from allcores.advisor.core_seconds import CoreSeconds, recorded_run
 from allcores.advisor.measuring import loops, travel
 from allcores.advisor.measuring.sample import Sample
+from allcores.advisor.model import costs
 from allcores.advisor.model.decision import Prediction, Setting
 from allcores.advisor.model.intervals import ratio_interval
 from allcores.advisor.model.probes import Probes
@@ -119,7 +120,9 @@ def confirm(
                 break  # an input that may be called once only has come to its end
             for place, each in enumerate(settings, 1):
                 start_s = start_of(probes, each)
-                ratio = of_whole_input(seconds[0] / max(seconds[place], 1e-9), probes, start_s)
+                # A block has as many items as workers, or several times that; the whole input may have some over.
+                over = costs.last_round(probes, each.setting.workers) if each.setting.pattern == "threads" else 1.0
+                ratio = of_whole_input(seconds[0] / max(seconds[place], 1e-9) / over, probes, start_s)
                 found.ratios[each].append(ratio)
             longest = max(longest, perf_counter() - before)
             if number + 1 >= ENOUGH_ROUNDS and _are_narrow(found):

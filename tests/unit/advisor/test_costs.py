@@ -127,3 +127,7 @@ def test_items_that_wait_end_together() -> None:
     seconds = costs.threads_seconds(given, 32)
     assert seconds is not None
     assert 0.1 <= seconds < 0.12
+    assert costs.last_round(given, 32) == pytest.approx(64 / 33)
+    assert costs.last_round(replace(given, items=64), 32) == 1.0
+    assert costs.last_round(replace(given, items=None), 32) == 1.0
+    assert costs.last_round(probes(items=33), 32) == 1.0

@@ -251,6 +251,17 @@ def processes_cost(
     )
 
 
+def last_round(probes: Probes, workers: int) -> float:
+    """How much longer it takes than workers that always have an item: 1.94 for 33 items in 32 threads.
+
+    Of items that wait, which take as long as each other and so end together; others spread themselves.
+    """
+    count = count_of(probes)
+    if not probes.timing.waits or count >= MANY:
+        return 1.0
+    return math.ceil(count / workers) * workers / count
+
+
 def threads_seconds(probes: Probes, workers: int) -> float | None:
     """Seconds of the whole input with threads; None if no trial was made."""
     if not probes.threads:
@@ -264,9 +275,7 @@ def threads_seconds(probes: Probes, workers: int) -> float | None:
         reached = usl(trial.speedup, workers) if trial.workers == 2 else trial.speedup
     count = count_of(probes)
     steady = count * (probes.timing.wall_s / max(reached, 1e-9) + THREAD_ITEM_S)
-    if probes.timing.waits and count < MANY:
-        # Items that take as long as each other end together: the last ones leave threads without one.
-        steady *= math.ceil(count / workers) * workers / count
+    steady *= last_round(probes, workers)
     return THREADS_START_S + probes.timing.first_s + steady
 
 
