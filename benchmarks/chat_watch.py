@@ -39,22 +39,13 @@ class TreeWatch:
     def _work(self) -> None:
         began = time.perf_counter()
         while not self._over.wait(LOOK_S):
-            tree = procfs.tree(self._pid)
             if not self.started_cpu_s and (late := time.perf_counter() - began - STARTED_S) >= 0:
                 # What they did since then, which one look cannot tell, is small: a look more often would cost more.
-                self.started_cpu_s = max(1e-9, sum(map(_cpu_s, tree)) - late)
-            self.peak_mb = max(self.peak_mb, sum(map(proportional_mb, tree)))
+                self.started_cpu_s = max(1e-9, sum(map(_cpu_s, procfs.tree(self._pid))) - late)
+            self.peak_mb = max(self.peak_mb, procfs.tree_proportional_bytes(self._pid) / 1e6)
 
 
 def _cpu_s(pid: int) -> float:
     """CPU seconds of a process and of its children that ended; 0 if it is gone."""
-    fields = (procfs.read(f"{pid}/stat") or b"").rpartition(b")")[2].split()
+    fields = procfs.stat_fields(pid)
     return sum(map(int, fields[11:15])) / _TICKS if fields else 0.0
-
-
-def proportional_mb(pid: int) -> float:
-    """A process's share of the memory that it uses, MB; 0 if that cannot be told."""
-    for line in (procfs.read(f"{pid}/smaps_rollup") or b"").splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0

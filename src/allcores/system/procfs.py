@@ -135,6 +135,14 @@ def peak_resident_bytes(pid: int) -> int | None:
     return None
 
 
+def proportional_bytes(pid: int) -> int | None:
+    """A process's memory, of each page that others have, too, its share (PSS)."""
+    for line in (read(f"{pid}/smaps_rollup") or b"").splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
 def tree(pid: int) -> Iterator[int]:
     """A process and its descendants, as far as they can be seen."""
     waiting = [pid]
@@ -149,6 +157,11 @@ def tree(pid: int) -> Iterator[int]:
 def tree_bytes(pid: int) -> int:
     """Resident memory of a process and its descendants; what cannot be told counts nothing."""
     return sum(resident_bytes(each) or 0 for each in tree(pid))
+
+
+def tree_proportional_bytes(pid: int) -> int:
+    """Memory of a process and its descendants, shared pages counted once; what cannot be told counts nothing."""
+    return sum(proportional_bytes(each) or 0 for each in tree(pid))
 
 
 def threads_alive() -> int:

@@ -250,15 +250,7 @@ class _MemoryWatch:
 
     def _work(self) -> None:
         while not self._over.wait(LOOK_S):
-            self.peak = max(self.peak, sum(_proportional_bytes(pid) for pid in procfs.tree(self._pid)))
-
-
-def _proportional_bytes(pid: int) -> int:
-    """A process's share of the memory that it uses; 0 if that cannot be told."""
-    for line in (procfs.read(f"{pid}/smaps_rollup") or b"").splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+            self.peak = max(self.peak, procfs.tree_proportional_bytes(self._pid))
 
 
 def are_same(expected: Path, found: Path) -> bool:
