@@ -1,6 +1,7 @@
 """Ten programs as people write them, of some seconds each: the loop that is worth a map is marked `# here`.
 
 None was written for a profiler. In the one without a mark nothing is worth it: its library uses the cores already.
+The tests of the profiler run some of them smaller.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ def work(n):
     return total
 """
 
-PROGRAMS = {
+_SOURCES = {
     "list comprehension": f"""
 {WORK}
 
 def main():
     table = [[i * j for j in range(300)] for i in range(300)]
-    results = [work(200_000 + n) for n in range(150)]  # here
+    results = [work(200_000 + n) for n in range(SIZE)]  # here
     print(sum(results), len(table))
 
 main()
@@ -32,7 +33,7 @@ def distance(a, b):
     return total
 
 def main():
-    rows = [[(i * j) % 101 for j in range(60)] for i in range(560)]
+    rows = [[(i * j) % 101 for j in range(60)] for i in range(SIZE)]
     nearest = {}
     for i, row in enumerate(rows):  # here
         best = None
@@ -56,9 +57,9 @@ def score(row):
     return total
 
 def main():
-    frame = pd.DataFrame({"a": range(2_500), "b": range(2_500)})
+    frame = pd.DataFrame({"a": range(SIZE), "b": range(SIZE)})
     scores = frame.apply(score, axis=1)  # here
-    print(scores.sum())
+    print(scores.sum(), list(scores.index[:3]), scores.dtype)
 
 main()
 """,
@@ -70,7 +71,7 @@ def main():
     numbers = np.random.default_rng(3).random((4_000, 12))
     target = numbers[:, 0] + numbers[:, 1] ** 2
     scores = {}
-    for depth in range(2, 162):  # here
+    for depth in range(2, 2 + SIZE):  # here
         tree = DecisionTreeRegressor(max_depth=depth, random_state=0)
         tree.fit(numbers[:3000], target[:3000])
         scores[depth] = tree.score(numbers[3000:], target[3000:])
@@ -83,7 +84,7 @@ import re, sys
 from pathlib import Path
 
 def main(folder):
-    for number in range(60):
+    for number in range(SIZE):
         (folder / f"{number}.txt").write_text(f"word{number} another, and more; " * 30_000)
     counts = {}
     for path in sorted(folder.glob("*.txt")):  # here
@@ -99,7 +100,7 @@ import subprocess, sys
 
 def main():
     outputs = []
-    for number in range(40):  # here
+    for number in range(SIZE):  # here
         code = f"import time; time.sleep(0.05); print({number})"
         done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True)
         outputs.append(done.stdout.strip())
@@ -118,7 +119,7 @@ def parse(lines):
     for line in lines:
         yield int(line)
 
-print(sum(work(n) for n in parse(read(150))))  # here
+print(sum(work(n) for n in parse(read(SIZE))))  # here
 """,
     "a method": f"""
 {WORK}
@@ -136,7 +137,7 @@ class Model:
             self.scores.append(self.score(200_000 + n))
 
 model = Model()
-model.run(150)
+model.run(SIZE)
 print(sum(model.scores))
 """,
     "matrices, parallel already": """
@@ -145,7 +146,7 @@ import numpy as np
 def main():
     matrix = np.full((900, 900), 0.5)
     total = 0.0
-    for number in range(60):
+    for number in range(SIZE):
         total += float((matrix @ matrix)[number, 0])
     print(total)
 
@@ -160,17 +161,43 @@ def fetch(number):
 
 def main():
     pages = []
-    for number in range(80):  # here
+    for number in range(SIZE):  # here
         pages.append(fetch(number))
-    print(pages[:5])
+    print(pages)
 
 main()
 """,
+}
+#: how often the loop runs: seconds of each program
+_SIZES = {
+    "list comprehension": 150,
+    "nested loops": 560,
+    "a frame's apply": 2_500,
+    "regular expressions over files": 60,
+    "programs that are called": 40,
+    "a chain of generators": 150,
+    "a method": 150,
+    "matrices, parallel already": 60,
+    "waiting for answers": 80,
+    "trees that are fitted": 160,
 }
 #: those whose diff is applied, and whose gain is measured
 CHANGED = ("list comprehension", "nested loops", "regular expressions over files", "a method", "waiting for answers")
 #: what has to be importable for some of them
 NEEDS = {"a frame's apply": "pandas", "trees that are fitted": "sklearn", "matrices, parallel already": "numpy"}
+
+
+def program(name: str, size: int | None = None) -> str:
+    """The source of one.
+
+    Args:
+        name: Of `PROGRAMS`.
+        size: How often its loop runs; None for some seconds.
+    """
+    return f"SIZE = {_SIZES[name] if size is None else size}\n{_SOURCES[name]}"
+
+
+PROGRAMS = {name: program(name) for name in _SOURCES}
 
 
 def line_of(source: str) -> int | None:
@@ -179,7 +206,7 @@ def line_of(source: str) -> int | None:
 
 
 def patched(source: str, diff: str) -> str:
-    """The source after a unified diff of it."""
+    """The source after a unified diff of it, which has to fit."""
     lines = source.splitlines(keepends=True)
     done: list[str] = []
     at = 0
@@ -190,8 +217,8 @@ def patched(source: str, diff: str) -> str:
             at = first - 1
         elif line.startswith("+"):
             done.append(line[1:])
-        else:
-            if line.startswith(" "):
-                done.append(lines[at])
+        elif line[0] in " -":
+            assert lines[at] == line[1:], (lines[at], line)
+            done += lines[at : at + 1] if line[0] == " " else []
             at += 1
     return "".join(done + lines[at:])

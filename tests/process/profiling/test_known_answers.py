@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.process.profiling.known import KNOWN, line_of, patched
+from benchmarks.advice.programs import line_of, patched
+from tests.process.profiling.known import KNOWN
 from tests.process.profiling.profiled import plain, profile
 
 pytestmark = [
