@@ -5,8 +5,8 @@
 
 For models that come as no ONNX file. It needs torch, whose import takes seconds, once for all workers: with one thread
 for a text, torch starts none before it embeds one, and a process that has loaded a model can be forked. By default the
-model is all-MiniLM-L6-v2 with weights of 32 bits. Some texts of about the same length run at once, which takes half the
-time; the texts beside it change a vector by less than 1e-5.
+model is all-MiniLM-L6-v2 with weights of 32 bits. Some texts of about the same length run at once, which is
+quicker; the texts beside it change a vector by less than 1e-5.
 """
 
 from __future__ import annotations
