@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from allcores.advisor.measuring.machine import Load
+from allcores.advisor.model.intervals import Interval
 from benchmarks.advice import fresh
 from benchmarks.advice.workloads import WORKLOADS
 
@@ -63,7 +64,7 @@ def one_run(name: str, count: int, budget: float, pairs: int, numbers: Random) -
         "measured": round(measured, 4),
         "ratios": [round(each, 4) for each in ratios],
         "holds": low <= measured <= high,
-        "half_width": (high - low) / 2 / pattern["predicted"]["speedup"],
+        "half_width": Interval(**pattern["predicted"]).half_width,
         "confirmed_holds": None if confirmed is None else confirmed["low"] <= measured <= confirmed["high"],
     }
 

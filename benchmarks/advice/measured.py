@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+from allcores.advisor.model.intervals import Interval
 from benchmarks.advice import coverage, itself, profile_overhead, ranking, tuning, what_ifs
 from benchmarks.advice.programs import PROGRAMS
 from benchmarks.advice.run import measure
@@ -84,12 +85,10 @@ def _judge(row: Row, found: Sequence[dict[str, Any]]) -> None:
     row.judge("no verdict", [sum(each["verdict"] == "unreliable" for each in found)], most=0)
     row.judge("seconds of one advice", [each["seconds"] for each in found], most=10.0)
     guessed = [each for each in found if each["predicted"]["low"] < each["predicted"]["high"]]
-    held = [each["predicted"]["low"] <= each["speedup"] <= each["predicted"]["high"] for each in guessed]
+    held = [each["predicted_holds"] for each in guessed]
     if held:
         row.judge("part of the predicted intervals that hold what was measured", [sum(held) / len(held)], least=0.85)
-    widths = [
-        (each["predicted"]["high"] - each["predicted"]["low"]) / 2 / each["predicted"]["speedup"] for each in guessed
-    ]
+    widths = [Interval(**each["predicted"]).half_width for each in guessed]
     row.judge("half-width of a predicted interval", widths, most=0.12)
 
 

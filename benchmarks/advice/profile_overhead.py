@@ -1,6 +1,6 @@
 """What `allcores profile` costs a program, beside cProfile, py-spy and Scalene where they are installed.
 
-    python benchmarks/advice/profile_overhead.py [ROUNDS] [--json FILE]
+    python -m benchmarks.advice.run --profile [--rounds N] [-o FILE]
 
 Each program writes down the seconds, of the clock and of its process' CPU, between its first line and its last: what a
 profiler costs before and after is told apart, as "start". In each round every contender runs each program once, in
@@ -11,7 +11,6 @@ read the CPU column. `pip install py-spy scalene` brings the others (the extra `
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import random
 import shutil
@@ -128,23 +127,3 @@ def summary(rows: list[dict[str, object]]) -> dict[str, float]:
         assert isinstance(values, list)
         found.setdefault(str(row["contender"]), []).extend(cpu for _, cpu, _ in values)
     return {contender: round(statistics.median(values), 4) for contender, values in found.items()}
-
-
-def main() -> int:
-    """Measure, and print the table."""
-    arguments = sys.argv[1:]
-    file = None
-    if "--json" in arguments:
-        at = arguments.index("--json")
-        file = Path(arguments[at + 1])
-        del arguments[at : at + 2]
-    rows = measure(int(arguments[0]) if arguments else 7)
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f} at the end\n")
-    print(table(rows))
-    if file is not None:
-        file.write_text(json.dumps(rows, indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,6 +24,7 @@ from typing import Any
 
 import allcores
 from allcores.advisor.measuring.machine import Load
+from allcores.advisor.model.intervals import Interval
 from benchmarks.advice import fresh
 from benchmarks.advice.workloads import WORKLOADS
 
@@ -118,7 +119,7 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
     """How many of the workloads that were measured came out right."""
     found = {name: each for name, each in report.items() if "verdict" in each}
     guessed = [each for each in found.values() if each["predicted"]["low"] < each["predicted"]["high"]]
-    widths = [(e["predicted"]["high"] - e["predicted"]["low"]) / 2 / e["predicted"]["speedup"] for e in guessed]
+    widths = [Interval(**each["predicted"]).half_width for each in guessed]
     return {
         "workloads": len(found),
         "within_5_percent": sum(each["from_best"] <= 0.05 for each in found.values()),

@@ -1,4 +1,4 @@
-"""`tune` beside an exhaustive search: `python -m benchmarks.advice.tuning [--only NAME ...] [--part P] [-o FILE]`.
+"""`tune` beside an exhaustive search: `python -m benchmarks.advice.run --tune`.
 
 Every setting (backend x workers x chunk x depth, nothing left out for what a model says) runs the whole input, the
 start of its pool included: the exhaustive search, whose seconds are counted. Then `allcores.tune` gets a part of these
@@ -9,7 +9,6 @@ programs' load is kept with each.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -166,21 +165,3 @@ def summary(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         "beyond": [name for name, each in measured.items() if each["from_best"] > 0.03],
         "most_of_the_seconds": max((each["part_of_seconds"] for each in measured.values()), default=None),
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=list(SOME), choices=list(WORKLOADS))
-    parser.add_argument("--part", type=float, default=PART)
-    parser.add_argument("--pairs", type=int, default=PAIRS)
-    parser.add_argument("-o", "--output")
-    given = parser.parse_args(arguments)
-    report = all_of_them(given.only, part=given.part, pairs=given.pairs, say=lambda line: print(line, flush=True))
-    print(json.dumps(summary(report), indent=2))
-    if given.output is not None:
-        with open(given.output, "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
-
-
-if __name__ == "__main__":
-    main()
