@@ -103,12 +103,12 @@ def _any(places: Iterable[Place], names: tuple[str, ...]) -> bool:
 
 
 def _role(process: ProcessRecord) -> str:
-    """What a process is, by what stands at the bottom of its stacks and in its command line."""
+    """What a process is, by the code that it has run, and its command line."""
     text = " ".join(process.arguments)
-    files = {place.code.file for stack in process.stacks for place in stack.places}
+    # A module that is imported runs as well, and says nothing of who imports it.
+    files = {code.file for code in process.codes if code.name != "<module>"}
     if any("concurrent/futures/process.py" in file for file in files):
         return "worker of ProcessPoolExecutor"
-    # It has more frames between a task and its own than are kept of a stack: its command line is always there.
     if "loky.backend.popen_loky" in text or any("loky/process_executor" in file for file in files):
         return "worker of joblib"
     if any("multiprocessing/pool.py" in file for file in files):

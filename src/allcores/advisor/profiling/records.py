@@ -69,7 +69,10 @@ class Observation:
 
 @dataclass(slots=True)
 class ProcessRecord:
-    """All that a sampler has written of one process; times in seconds, on the machine's monotonic clock."""
+    """All that a sampler has written of one process; times in seconds, on the machine's monotonic clock.
+
+    `codes` are those of all frames that were seen: a stack keeps a library's outermost and innermost frames only.
+    """
 
     pid: int
     parent: int
@@ -85,6 +88,7 @@ class ProcessRecord:
     no_core: float
     stacks: list[Stack] = field(default_factory=list)
     observations: dict[Code, list[Observation]] = field(default_factory=dict)
+    codes: tuple[Code, ...] = ()
     failure: str = ""
 
     @property
@@ -144,6 +148,7 @@ def _record(cells: array.array[int], lines: Iterable[str]) -> ProcessRecord | No
     if record is None or not record.samples:
         return None
     record.failure = failure
+    record.codes = tuple(codes.values())
     for code, looked_at, moment, facts in seen:
         if code in codes:
             record.observations.setdefault(codes[code], []).append(Observation(looked_at, moment / 1e9, facts))
