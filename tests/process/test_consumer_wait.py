@@ -18,6 +18,7 @@ from allcores.backends.processes import consumer_wait
 from allcores.backends.processes.receiver import Receiver
 from allcores.errors import PoolClosed
 from allcores.pool import result_stream
+from allcores.system.bell import Bell as RingBell
 
 pytestmark = pytest.mark.skipif(not consumer_wait.POSSIBLE, reason="needs epoll and eventfd")
 
@@ -114,6 +115,28 @@ def test_two_that_wait_both_get_theirs() -> None:
         for thread in threads:
             thread.join()
     assert found == {n: [n] * 200 for n in range(4)}
+
+
+def test_one_at_a_time_waits_for_the_event() -> None:
+    """Also when the pipes were taken from it: a second one would take its ring."""
+    with Pool(1) as pool:
+        assert list(pool.imap(same, [1])) == [1]
+        backend: Any = pool._driver.backend
+        consumer: consumer_wait.ConsumerWait = backend._consumer
+        rung = RingBell()
+        first = threading.Thread(target=consumer.wait, args=(rung, lambda: False, PATIENCE_S))
+        first.start()
+        until = time.monotonic() + PATIENCE_S
+        while not consumer.present and time.monotonic() < until:
+            time.sleep(0.001)
+        with pool._driver.lock:
+            assert consumer.claim_pipes()
+        assert not consumer.wait(RingBell(), lambda: False, 1.0)
+        with pool._driver.lock:
+            rung.ring()
+        first.join(PATIENCE_S / 2)
+        assert not first.is_alive()
+        assert consumer.wait(RingBell(), lambda: False, 0.001), "the next one may"
 
 
 def test_where_reports_come_quickly_the_pools_thread_reads(monkeypatch: pytest.MonkeyPatch) -> None:

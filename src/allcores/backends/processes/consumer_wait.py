@@ -35,10 +35,11 @@ POSSIBLE = poller.CHANGES_REACH_WAIT and hasattr(os, "eventfd")
 class _Wait:
     """One wait of one thread. reading: it has read from pipes and not yet told the scheduler."""
 
-    __slots__ = ("reading", "thread", "wanted_back")
+    __slots__ = ("reading", "thread", "until_ns", "wanted_back")
 
-    def __init__(self) -> None:
+    def __init__(self, until_ns: int) -> None:
         self.thread = get_ident()
+        self.until_ns = until_ns
         self.reading = False
         #: the loop needs the pipes, and could not take them because of `reading`
         self.wanted_back = False
@@ -70,6 +71,8 @@ class ConsumerWait:
         self._apply = apply
         self._wake_loop = wake_loop
         self._current: _Wait | None = None
+        #: whose wait the event ends: it may wait on although the pipes were taken from it, until its bell is rung
+        self._waiting: _Wait | None = None
         #: ends its wait; None where there can be none
         self._event: int | None = None
         if POSSIBLE:
@@ -109,7 +112,11 @@ class ConsumerWait:
                     return True
                 if self._current is not None or self._receiver.reading or self._worker_table.gone:
                     return False
-                wait = self._current = _Wait()
+                if self._waiting is not None and monotonic_ns() < self._waiting.until_ns:
+                    # One event wakes one thread: a second that waits for it would take the first one's ring. One that
+                    # an exception has kept from saying that it left is over when its time is.
+                    return False
+                wait = self._current = self._waiting = _Wait(until)
                 bell.expect(self._wake)
                 self._worker_table.hear(loop=False)
             while self._current is wait and (left := until - monotonic_ns()) > 0:
@@ -121,11 +128,13 @@ class ConsumerWait:
                     break
         finally:
             # Where an exception keeps this from being done, the next wait of this thread or the loop does it.
-            if wait is not None and self._current is wait:
+            if wait is not None and self._waiting is wait:
                 with self._lock:
                     bell.expected = False
                     if self._current is wait:
                         self._leave()
+                    if self._waiting is wait:
+                        self._waiting = None
         return True
 
     def _read(self, wait: _Wait, bell: Bell, wanted: Callable[[], bool]) -> bool:
@@ -167,6 +176,7 @@ class ConsumerWait:
                     over = strange or wait.wanted_back or wanted()
                     if over:
                         self._leave(wake=strange)
+                        self._waiting = None
                     else:
                         bell.expect(self._wake)
             return not over
