@@ -108,6 +108,29 @@ def test_the_first_choice_is_recorded_and_shown(of_a_loop: allcores.Advice, monk
 
 
 @several_cores
+def test_a_verdict_is_worth_more_than_a_record(of_a_loop: allcores.Advice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where workers take long to start, the seconds that are left are for the rounds."""
+    probes, decision = of_a_loop.probes, of_a_loop.decision
+    assert probes is not None
+    assert decision is not None
+    first = next(each for each in decision.predictions if each.setting.pattern == "processes")
+    monkeypatch.setattr(confirm_file, "MOST_ROUNDS", 1)
+    with allcores.Pool(2) as pool:
+        found = confirm_file.confirm(
+            advised.loop,
+            Sample(range(3_000)),
+            replace(probes, start_s=3.0),
+            [first],
+            pools={False: pool},
+            shared=None,
+            left=lambda: 4.0,
+        )
+    assert found.hindered is None
+    assert len(found.ratios[first]) == 1
+    assert found.core_seconds is None
+
+
+@several_cores
 def test_a_librarys_own_way_is_measured() -> None:
     needed("tokenizers")
     from tokenizers import Tokenizer

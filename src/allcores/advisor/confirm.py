@@ -21,7 +21,7 @@ from allcores.advisor.model import costs
 from allcores.advisor.model.decision import Prediction, Setting
 from allcores.advisor.model.intervals import ratio_interval
 from allcores.advisor.model.probes import Probes
-from allcores.advisor.model.verdict import of_whole_input
+from allcores.advisor.model.verdict import of_whole_input, start_of
 from allcores.pool.pool import Pool
 
 #: rounds that are planned, and the most that are made
@@ -36,6 +36,8 @@ BLOCK_CHUNKS = 16
 MOST_ITEMS = 500_000
 #: so many times the start of workers is kept for a run that is recorded from there: its end takes some, too
 RECORDING = 1.5
+#: part of the seconds that are left which it may take
+RECORDING_PART = 0.4
 #: seconds of a loop in a round at least, if there are items for it: shorter ones measure the start of a map
 LEAST_BLOCK_S = 0.1
 
@@ -98,6 +100,8 @@ def confirm(
     found = Confirmation(ratios={setting: [] for setting in settings})
     item_s = probes.timing.wall_s
     recording_s = RECORDING * start_of(probes, settings[0]) + LEAST_BLOCK_S if settings else 0.0
+    if recording_s > RECORDING_PART * left():
+        recording_s = 0.0  # a verdict is worth more than a record
     block = _block(sample, probes, settings, left() - recording_s)
     least = max((setting.setting.workers for setting in settings), default=1)
     if block < min(least, sample.count):
@@ -154,14 +158,6 @@ def _recorded(
     sample.called(index for index, _ in taken)
     setting = replace(prediction.setting, chunk=_block_chunk(prediction.setting, block))
     return recorded_run(fn, [item for _, item in taken], setting, shared)
-
-
-def start_of(probes: Probes, prediction: Prediction) -> float:
-    """Seconds until the workers of a setting are there."""
-    setting = prediction.setting
-    if setting.pattern != "processes":
-        return 0.002 + probes.timing.first_s if setting.pattern == "threads" else 0.0
-    return probes.warm_start_s if setting.preload and probes.warm_start_s is not None else probes.start_s
 
 
 def _block(sample: Sample, probes: Probes, settings: list[Prediction], left_s: float) -> int:

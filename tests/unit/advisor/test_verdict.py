@@ -138,6 +138,22 @@ def test_the_start_counts_for_the_whole_input() -> None:
     assert of_whole_input(2.0, replace(given, items=None), 1.0) == 2.0
 
 
+@pytest.mark.parametrize(
+    ("start_s", "speedup", "verdict"),
+    [(0.5, 1.17, Verdict.SERIAL), (0.01, 1.17, Verdict.PARALLEL), (0.5, 1.35, Verdict.PARALLEL)],
+)
+def test_a_gain_within_what_a_start_differs_by_is_none(start_s: float, speedup: float, verdict: Verdict) -> None:
+    """Workers take most of the seconds to start; what was measured is one start, and the next one is another."""
+    given = probes(2 * MS, items=500, start_s=start_s)
+    decision = decide(given)
+    processes = next(each for each in decision.predictions if each.setting.pattern == "processes")
+    end = conclude(
+        given, replace(decision, chosen=processes), {processes: [speedup * (1 + 0.002 * n) for n in range(9)]}
+    )
+    assert end.verdict is verdict
+    assert any("one start differs" in reason for reason in end.reasons) is (verdict is Verdict.SERIAL)
+
+
 @given(st.lists(st.floats(0.1, 4), min_size=1, max_size=12), st.floats(0, 2))
 def test_parallel_is_never_said_of_what_was_measured_slower(ratios: list[float], others: float) -> None:
     given = probes(machine=Machine(2, others=others, memory=8 << 30))

@@ -188,8 +188,10 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
     holds = probes.late_s is not None and probes.late_s >= HOLDS_S
     # a trial on a busy machine proves nothing; that another thread came late does
     busy = probes.machine.others >= costs.BUSY_PART * probes.machine.cores
-    if kind == "threaded":
-        # A trial may go well, and the next run take a third longer: both spin while they wait for a core.
+    two_threads = speedup_of(probes.threads, 2)
+    if kind == "threaded" and (two_threads is None or two_threads < THREADS_PAY):
+        # A trial may go well, and the next run take a third longer: both spin while they wait for a core. Not so where
+        # the library's own threads do nothing but spin: then two of the function's are nearly twice as fast.
         found["threads"] = "the function has threads of its own, with which they would compete for the cores"
     if kind == "python" and (reached < WORTH or (holds and (busy or reached < NO_GAIN))):
         found["threads"] = _holds(probes)

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from allcores.advisor.model.costs import BUSY_PART
-from allcores.advisor.model.decision import WORTH, Decision, Prediction, Setting
-from allcores.advisor.model.intervals import LEAST_COMPARED, Interval, differs, ratio_interval
+from allcores.advisor.model.decision import START_PART, WORTH, Decision, Prediction, Setting
+from allcores.advisor.model.intervals import LEAST_COMPARED, NINETY, Interval, differs, ratio_interval
 from allcores.advisor.model.probes import Probes
 
 #: an interval whose ends are further from its middle than this part, and that holds the line, decides nothing
 UNSURE = 0.15
+#: from which on what a start may differ by is counted in: a tenth of the seconds are the start
+START_SHOWS = 0.03
+#: a speed-up from which on a loop is not recommended for it
+SURE_OF_START = 1.3
 #: settings that are no further from each other, and not proven to be different, are as good as each other
 SAME = 0.03
 
@@ -71,6 +75,22 @@ def of_whole_input(steady: float, probes: Probes, start_s: float) -> float:
     return (loop + probes.timing.first_s) / (start_s + loop / steady)
 
 
+def start_of(probes: Probes, prediction: Prediction) -> float:
+    """Seconds until the workers of a setting are there."""
+    setting = prediction.setting
+    if setting.pattern != "processes":
+        return 0.002 + probes.timing.first_s if setting.pattern == "threads" else 0.0
+    return probes.warm_start_s if setting.preload and probes.warm_start_s is not None else probes.start_s
+
+
+def _start_part(probes: Probes, best: Prediction, speedup: float) -> float:
+    """How far the speed-up of the whole input may be off because a start differs from the one that was measured."""
+    if best.setting.pattern != "processes" or probes.items is None:
+        return 0.0
+    seconds = (probes.items * probes.timing.wall_s + probes.timing.first_s) / max(speedup, 1e-9)
+    return NINETY * START_PART * min(1.0, start_of(probes, best) / max(seconds, 1e-9))
+
+
 def conclude(
     probes: Probes,
     decision: Decision,
@@ -114,20 +134,30 @@ def conclude(
         # their load has been anywhere between none and this during a pair
         interval = interval.widened(min(0.3, others))
         reasons.append(f"other programs used {probes.machine.others:.1f} cores meanwhile; the interval is wider for it")
+    rounds = interval
+    start = _start_part(probes, best, interval.speedup)
+    if start >= START_SHOWS:
+        interval = interval.widened(start)
     if best is not decision.chosen and decision.chosen is not loop and decision.chosen in intervals:
         reasons.append(
             f"{_named(decision.chosen)} was predicted to win and measured {intervals[decision.chosen].speedup:.2f}x"
         )
-    crosses = interval.low < WORTH < interval.high
-    # Two measurements of their own, the trial and the rounds, say the same.
-    agreed = best.interval.low >= WORTH and interval.speedup >= WORTH and interval.low > 1.0
-    if crosses and interval.half_width > UNSURE and not agreed:
+    if start >= START_SHOWS and interval.low <= 1.0 and interval.speedup < SURE_OF_START:
         reasons.append(
-            f"measured {interval.speedup:.2f}x with 90 % between {interval.low:.2f} and {interval.high:.2f}, on both"
+            f"{_named(best)} measured {interval.speedup:.2f}x, most of it their start: what they save is less than"
+            " one start differs from another"
+        )
+        return Conclusion(Verdict.SERIAL, loop, Interval(1.0, 1.0, 1.0), tuple(reasons))
+    crosses = rounds.low < WORTH < rounds.high
+    # Two measurements of their own, the trial and the rounds, say the same.
+    agreed = best.interval.low >= WORTH and interval.speedup >= WORTH and rounds.low > 1.0
+    if crosses and rounds.half_width > UNSURE and not agreed:
+        reasons.append(
+            f"measured {interval.speedup:.2f}x with 90 % between {rounds.low:.2f} and {rounds.high:.2f}, on both"
             f" sides of {WORTH}: give it more time (budget)"
         )
         return Conclusion(Verdict.UNRELIABLE, best, interval, tuple(reasons))
-    if interval.speedup >= WORTH and interval.low > 1.0:
+    if interval.speedup >= WORTH and rounds.low > 1.0:
         return Conclusion(Verdict.PARALLEL, best, interval, tuple(reasons))
     if interval.speedup >= WORTH:
         reasons.append("the runs differ too much to tell")
