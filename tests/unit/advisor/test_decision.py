@@ -63,6 +63,14 @@ MEASURED = {
 }
 
 
+def test_threads_beside_a_librarys_own_have_to_be_proven() -> None:
+    """One good trial of several that differ is chance."""
+    given = probes(10 * MS, busy=1.4, late_ms=0.1, two_threads=1.9, two_processes=1.3)
+    shaken = replace(given, threads=(replace(given.threads[0], deviation=0.2),))
+    assert decide(given).chosen.setting.pattern == "threads"
+    assert "threads" in decide(shaken).impossible
+
+
 @pytest.mark.parametrize("name", MEASURED)
 def test_what_was_measured_is_told_apart(name: str) -> None:
     busy, switches, late, threads, processes, kind, pattern = MEASURED[name]

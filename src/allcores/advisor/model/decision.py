@@ -188,10 +188,11 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
     holds = probes.late_s is not None and probes.late_s >= HOLDS_S
     # a trial on a busy machine proves nothing; that another thread came late does
     busy = probes.machine.others >= costs.BUSY_PART * probes.machine.cores
-    two_threads = speedup_of(probes.threads, 2)
-    if kind == "threaded" and (two_threads is None or two_threads < THREADS_PAY):
+    # as slow as a trial lets threads be
+    surely = max((_at_least(trial) for trial in probes.threads if trial.workers == 2), default=0.0)
+    if kind == "threaded" and surely < THREADS_PAY:
         # A trial may go well, and the next run take a third longer: both spin while they wait for a core. Not so where
-        # the library's own threads do nothing but spin: then two of the function's are nearly twice as fast.
+        # the library's own threads do nothing but spin: then two of the function's are twice as fast, time and again.
         found["threads"] = "the function has threads of its own, with which they would compete for the cores"
     if kind == "python" and (reached < WORTH or (holds and (busy or reached < NO_GAIN))):
         found["threads"] = _holds(probes)
@@ -201,6 +202,11 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
 def _at_most(trial: Trial) -> float:
     """The upper end of what a trial says."""
     return spread_interval(trial.speedup, TRIAL_PART * min(0.3, trial.deviation)).high
+
+
+def _at_least(trial: Trial) -> float:
+    """The lower end of what a trial says."""
+    return spread_interval(trial.speedup, min(0.3, trial.deviation)).low
 
 
 def _holds(probes: Probes) -> str:
