@@ -104,8 +104,8 @@ def large_result(number: int) -> list[int]:
 
 
 def short_result(number: int) -> int:
-    """What a caller may want of it: a figure, not the list."""
-    return sum(large_result(number))
+    """What a caller may want of it: a figure, not the list. One that takes no time, so that nothing else changes."""
+    return len(large_result(number))
 
 
 def large_argument(data: bytes) -> int:

@@ -33,6 +33,14 @@ def test_compact_results_take_the_way_back_off() -> None:
     assert found(given)["compact results"].predicted.speedup > 1.5
 
 
+def test_paths_spare_both_sides_the_pickling() -> None:
+    """What the parent spends on items is the limit, and is gone with them."""
+    travel = Travel(1 << 20, 8, 1.1 * MS, 0.3e-6, worker_s=0.4 * MS, parent_s=1.0 * MS)
+    given = probes(1 * MS, travel=travel, two_processes=None)
+    assert decide(given).predictions[1].interval.speedup < 1.05
+    assert found(given)["paths instead of data"].predicted.speedup > 1.5
+
+
 def test_what_is_shared_would_be_slow_without() -> None:
     given = probes(travel=Travel(8 << 20, 8, 8 * MS, 0.3e-6, 2e-6, common_bytes=8 << 20), two_processes=None)
     assert found(given)["without share"].predicted.speedup < 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import LOAD_S, SHARE_BYTES, Decision, deviation
 from allcores.advisor.model.intervals import Interval, spread_interval
-from allcores.advisor.model.probes import Probes
+from allcores.advisor.model.probes import Probes, Travel
 from allcores.formatting import size_text
 
 #: bytes of a result that is compact
@@ -58,14 +58,8 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
     if probes.items is not None:
         add("10 times as many items", replace(probes, items=10 * probes.items), "a longer input")
     if travel.bytes_out > LARGE_RESULT:
-        part = COMPACT / travel.bytes_out
-        compact = replace(
-            travel,
-            bytes_out=COMPACT,
-            way_out_s=max(costs.ITEM_S, travel.way_out_s * part),
-            worker_s=travel.worker_s * part,
-            parent_s=travel.parent_s * part,
-        )
+        way_out_s = max(costs.ITEM_S, travel.way_out_s * COMPACT / travel.bytes_out)
+        compact = replace(_carrying(travel, travel.bytes_in, COMPACT), way_out_s=way_out_s)
         add(
             "compact results",
             replace(probes, travel=compact),
@@ -74,8 +68,8 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
     if travel.common_bytes >= SHARE_BYTES:
         add("without share", probes, "the common object in every item", share=False)
     elif travel.bytes_in > LARGE_RESULT:
-        part = COMPACT / travel.bytes_in
-        path = replace(travel, bytes_in=COMPACT, way_in_s=max(costs.ITEM_S, travel.way_in_s * part))
+        way_in_s = max(costs.ITEM_S, travel.way_in_s * COMPACT / travel.bytes_in)
+        path = replace(_carrying(travel, COMPACT, travel.bytes_out), way_in_s=way_in_s)
         add(
             "paths instead of data",
             replace(probes, travel=path),
@@ -84,3 +78,15 @@ def what_ifs(probes: Probes, decision: Decision) -> tuple[WhatIf, ...]:
     if probes.warm_start_s is not None and probes.start_s - probes.warm_start_s > LOAD_S:
         add("without preload", probes, "each worker loads by itself", preload=False)
     return tuple(found)
+
+
+def _carrying(travel: Travel, bytes_in: float, bytes_out: float) -> Travel:
+    """The same with items and results of another size: both sides pickle and unpickle as much less of them."""
+    part = (bytes_in + bytes_out) / (travel.bytes_in + travel.bytes_out)
+    return replace(
+        travel,
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
+        worker_s=travel.worker_s * part,
+        parent_s=travel.parent_s * part,
+    )
