@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
 
 def note(path: str, text: object) -> None:
     """One line, in one write: several processes do so at the same time."""
@@ -77,6 +75,8 @@ class Total(Noted):
 
     def __call__(self, values: Any) -> Any:
         note(self.path, values.shape)
+        import numpy as np
+
         return np.array([values.sum(), values.size])
 
 

@@ -59,8 +59,10 @@ class Bell:
 def ring(path: str, word: object = "") -> None:
     """In a worker: tell the test. Short enough to arrive in one piece."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    os.write(descriptor, f"{os.getpid()} {word}\n".encode())
-    os.close(descriptor)
+    try:
+        os.write(descriptor, f"{os.getpid()} {word}\n".encode())
+    finally:  # an interpreter that was let go gets an exception here
+        os.close(descriptor)
 
 
 class Gate:
@@ -88,8 +90,10 @@ class Gate:
 def wait_at(path: str) -> None:
     """In a worker: go on when the gate is open. Any number may pass at a time."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    os.close(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    finally:  # an interpreter that was let go gets an exception here
+        os.close(descriptor)
 
 
 def wait_gone(pids: Iterable[int], seconds: float = PATIENCE_S) -> None:

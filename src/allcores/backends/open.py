@@ -12,12 +12,14 @@ from allcores.backends.base import Backend, WorkerInit
 from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError
 from allcores.limits import Limits
 from allcores.system.portable import PORTABLE
+from allcores.transport import process_role
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from allcores.backends.processes.worker_logs import WorkerLogReceiver
     from allcores.shared_memory.parent_side import ParentMemory
 
-BACKENDS = ("processes", "threads", "serial")
+BACKENDS = ("processes", "threads", "interpreters", "serial")
 #: clusters: by name, where the connection to one is made, and the extra that brings its library
 CLUSTERS = {
     "dask": ("allcores.adapters.dask_cluster", "DaskCluster", "distributed", "dask"),
@@ -86,6 +88,8 @@ def check_place(name: str, start_method: str | None, limits: Limits, address: ob
         if start_method is not None and start_method not in START_METHODS:
             raise UsageError(f"start_method={start_method!r} is not one of {', '.join(map(repr, START_METHODS))}.")
         return
+    if name == "interpreters":
+        _check_interpreters()
     if start_method is not None:
         raise NotSupported(f"start_method={start_method!r} is for backend='processes', not for {name!r}.")
     for option in ("memory_per_worker", "items_per_worker", "growth_per_worker"):
@@ -93,6 +97,15 @@ def check_place(name: str, start_method: str | None, limits: Limits, address: ob
             raise NotSupported(f"Limits({option}=...) needs backend='processes': {name!r} has no process to end.")
     if isinstance(limits.memory_reserve, int):
         raise NotSupported(f"Limits(memory_reserve=...) needs backend='processes': {name!r} has no process to end.")
+
+
+def _check_interpreters() -> None:
+    if importlib.util.find_spec("concurrent.interpreters") is None:
+        version = ".".join(map(str, sys.version_info[:3]))
+        raise NotSupported(
+            "backend='interpreters' needs Python 3.14 or later (the module concurrent.interpreters), and this is "
+            f"{version}: use backend='processes' here."
+        )
 
 
 def open_backend(
@@ -133,6 +146,11 @@ def open_backend(
         SetupError: If there is no module of a name in `preload_modules`.
     """
     check_place(name, start_method, limits, address)
+    if name != "serial" and process_role.in_interpreter():
+        raise NotSupported(
+            f"A task of backend='interpreters' cannot have a pool of backend={name!r}: its interpreter starts no "
+            "processes and no daemon threads. Use backend='serial' there, or backend='processes' around it."
+        )
     if name in CLUSTERS:
         module, kind, _, _ = CLUSTERS[name]
         backend: Backend = importlib.import_module("allcores.adapters.cluster.backend").ClusterBackend(
@@ -157,14 +175,13 @@ def open_backend(
             # An interpreter starts there while this one imports the rest.
             templates.start()
         from allcores.backends.processes.backend import ProcessBackend
-        from allcores.backends.processes.worker_logs import WorkerLogReceiver
         from allcores.system.posix import can_fork
 
         if not can_fork():
             raise NotSupported(
                 "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here."
             )
-        receiver = WorkerLogReceiver(logs_as, records=records, prints=prints) if records or prints else None
+        receiver = _log_receiver(logs_as, records, prints)
         try:
             return ProcessBackend(workers, worker_init, limits, start_method, share, receiver, sees)
         except OSError as error:
@@ -176,6 +193,16 @@ def open_backend(
         from allcores.backends.threads import ThreadBackend
 
         return ThreadBackend(worker_init)
+    if name == "interpreters":
+        from allcores.backends.interpreters import InterpreterBackend
+
+        return InterpreterBackend(workers, worker_init, limits, share, _log_receiver(logs_as, records, prints), sees)
     from allcores.backends.serial import SerialBackend
 
     return SerialBackend(worker_init)
+
+
+def _log_receiver(name: str, records: bool, prints: bool) -> WorkerLogReceiver | None:
+    from allcores.backends.processes.worker_logs import WorkerLogReceiver
+
+    return WorkerLogReceiver(name, records=records, prints=prints) if records or prints else None

@@ -158,7 +158,7 @@ class Store:
             self.commit()
             if self._waiting:
                 self._wait_for_end()
-            if not process_role.is_worker():
+            if process_role.in_interpreter() or not process_role.is_worker():
                 # The program's own process: it may keep the function for long, in the traceback of a failure for one.
                 self._close()
 

@@ -224,6 +224,11 @@ def make_actor(
         _whole("max_queued", max_queued)
     if restart is not None and restart != 0:
         _whole("restart", restart, more=", 0 (never) or None (always)")
+    if concurrent > 1 and home.backend == "interpreters":
+        raise NotSupported(
+            f"concurrent={concurrent} needs backend='processes' or 'threads': backend='interpreters' allows no daemon "
+            "threads, in which an object's calls would run."
+        )
     _check_cancel_running(cancel_running, concurrent, home.backend)
     settings = CallSettings(
         _timeout_ns(timeout, home.backend), _seconds("queue_timeout", queue_timeout), bool(cancel_running)

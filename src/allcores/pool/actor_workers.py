@@ -191,7 +191,7 @@ class ActorWorkers:
                 logs_as=self.name,
                 records=home.logs.records,
                 prints=home.logs.prints,
-                sees=beside.backend.parent_memory() if home.backend == "processes" else None,
+                sees=beside.backend.parent_memory() if home.backend in ("processes", "interpreters") else None,
             )
         except NotPicklable as error:
             raise NotPicklable(f"{build.words} cannot travel to its process: {error}", path=error.path) from error

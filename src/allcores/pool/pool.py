@@ -68,7 +68,8 @@ class Pool(ActorMethods, MapMethods, Sharing):
             argument. What `setup` returns, unless None, is the function's first argument instead.
         setup_args: Its arguments, after what `preload` returned.
         teardown: Run in each worker at its normal end, with that same first argument.
-        backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), or "serial" (on
+        backend: "processes" (default), "threads" (for functions that release the GIL; no deadlines), "interpreters"
+            (Python 3.14 and later; no deadlines, a crash ends the program), or "serial" (on
             the caller's thread, for debugging); or "dask" or "ray", whose workers are nodes of a cluster, each with a
             pool of its own (`workers=None`: all nodes that there are).
         address: Of the cluster: that of its scheduler, or what the library has for it (a Dask `Client`, say). Both in

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 _is_worker = False
+_in_interpreter = False
 _place = 0
 
 
@@ -21,6 +22,18 @@ def become_worker() -> None:
 def is_worker() -> bool:
     """Whether this process does the work of another."""
     return _is_worker
+
+
+def become_interpreter() -> None:
+    """This interpreter is one of several of its process, and does the work of another of them."""
+    global _in_interpreter
+    become_worker()
+    _in_interpreter = True
+
+
+def in_interpreter() -> bool:
+    """Whether this is an interpreter beside that of the program: the process is not its own."""
+    return _in_interpreter
 
 
 def take_place(place: int) -> None:

@@ -14,7 +14,7 @@ from pickle import dumps as pickle_dumps
 from time import monotonic_ns
 
 from allcores.system import procfs
-from allcores.transport import chunk_ends, frames
+from allcores.transport import chunk_ends, frames, process_role
 from allcores.transport.chunk_ends import waiting as at_chunk_end
 from allcores.transport.exceptions import TRACEBACK, add_note, pack_error
 from allcores.transport.pickling import (
@@ -43,7 +43,7 @@ from allcores.transport.status_board import (
 )
 from allcores.worker import following
 from allcores.worker.folding import FOLD_NS, FRAMES, Fold
-from allcores.worker.process_reset import TIDY_NS, ProcessReset
+from allcores.worker.process_reset import TIDY_NS, NoReset, ProcessReset
 from allcores.worker.result_packer import ResultPacker
 from allcores.worker.watched_functions import WatchedFunctions
 
@@ -105,7 +105,7 @@ class ChunkRunner:
         self._flushed_ns = monotonic_ns()
         #: sealed results are sent at least this often inside of a chunk, as the parent wants it
         self._report_ns = 0
-        self._process_reset = ProcessReset(notes)
+        self._process_reset = NoReset() if process_role.in_interpreter() else ProcessReset(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
         self._watched = WatchedFunctions(left_alone)

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 
+from allcores.transport import process_role
 from allcores.transport.exceptions import add_note
 from allcores.transport.pickling import CONTEXT_UNREAD
 from allcores.worker.imports import when_imported
@@ -38,6 +39,10 @@ _awaited: set[str] = set()
 def follow(data: bytes | bytearray | memoryview) -> str | None:
     """Do as told; the folder that this process is in from now on, None if that has not changed."""
     changes: dict[str, Any] = pickle.loads(data)
+    if process_role.in_interpreter():
+        # Those of the process are the program's own, which has what it wants of them.
+        changes.pop("folder", None)
+        changes.pop("locale", None)
     folder: str | None = changes.get("folder")
     if folder is not None:
         # It may be gone, or closed to this process: then tasks find out, as in the program.
@@ -61,6 +66,13 @@ def follow(data: bytes | bytearray | memoryview) -> str | None:
 
 
 def _follow_environment(gone: list[str], values: dict[str, str]) -> None:
+    if process_role.in_interpreter():
+        # Not through `os.environ`, which would set the variables of the process.
+        below, key, word = vars(os.environ)["_data"], os.environ.encodekey, os.environ.encodevalue
+        for name in gone:
+            below.pop(key(name), None)
+        below.update((key(name), word(value)) for name, value in values.items())
+        return
     for name in gone:
         os.environ.pop(name, None)
     for name, value in values.items():

@@ -53,6 +53,9 @@ def end_soon() -> None:
     if "multiprocessing.util" in sys.modules:
         import threading
 
-        ending = threading.Thread(target=end, daemon=True)
+        try:
+            ending = threading.Thread(target=end, daemon=True)
+        except RuntimeError:  # an interpreter that allows no such threads
+            return
         ending.start()
         ending.join(END_S)

@@ -7,7 +7,6 @@ Started by the template (fork), by the parent (start method "fork") or as a fres
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import socket
 import sys
@@ -35,7 +34,8 @@ if TYPE_CHECKING:
 EXIT_LOST_PIPE = 70
 #: Bytes per read. Above 128 kB malloc would map and unmap memory for every read.
 READ_BYTES = 65_536
-_kept: list[socket.socket] = []
+#: what stays open until the worker's very end
+kept: list[socket.socket | int] = []
 
 
 def serve(
@@ -68,6 +68,8 @@ def serve(
 
 
 def _guard(notes_descriptor: int, parent: int) -> int:
+    import faulthandler
+
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     posix.die_with_parent(parent)
@@ -94,15 +96,33 @@ def _serve(
         _reseed()
     state = preloaded or ()
     pipe = socket.socket(fileno=move_fd_high(pipe_descriptor))
-    # Open until the very end: it closes with the process.
-    _kept.append(pipe)
-    slot = board.slot(slot_number)
-    slot[PID] = os.getpid()
+    board.slot(slot_number)[PID] = os.getpid()
 
     def lost(error: OSError) -> None:
         # EPIPE: the parent is gone. Anything else: a task closed the pipe. Sealed results are safe.
         os._exit(0 if isinstance(error, (BrokenPipeError, ConnectionResetError)) else EXIT_LOST_PIPE)
 
+    return work(pipe, board, slot_number, lost, state, notes)
+
+
+def work(
+    pipe: socket.socket,
+    board: Board,
+    slot_number: int,
+    lost: Callable[[OSError], None],
+    state: tuple[Any, ...] = (),
+    notes: int = -1,
+) -> int:
+    """Do what comes through the pipe until it ends, or says so; returns the worker's exit code.
+
+    Args:
+        lost: See FrameWriter.
+        state: What was preloaded for all workers: () or a tuple of one.
+        notes: Where faulthandler writes; -1: it is not in use.
+    """
+    # Open until the very end: it closes with the process.
+    kept.append(pipe)
+    slot = board.slot(slot_number)
     frame_writer = FrameWriter(pipe, lost)
     send = frame_writer.send
     tracker.report(lambda line: frame_writer.note(frames.frame(frames.TRACK, 0, line)))
@@ -150,7 +170,10 @@ def _serve(
             worker_memory.returned(body)
         elif kind == frames.BLOCKS:
             start, budget = frames.RANGE.unpack(body)
-            worker_memory = WorkerMemory(move_fd_high(os.dup(board.descriptor)), start, budget, *arrivals.of(kind))
+            blocks = move_fd_high(os.dup(board.descriptor))
+            elsewhere = arrivals.of(kind)
+            kept.extend((blocks, *elsewhere))
+            worker_memory = WorkerMemory(blocks, start, budget, *elsewhere)
         elif kind == frames.PRELOAD:
             # Nobody could do it for all workers.
             from allcores.worker import preload

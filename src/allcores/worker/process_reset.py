@@ -7,7 +7,6 @@ A worker begins with that of a fresh Python, whatever the program has; what its 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import signal
 
@@ -51,6 +50,8 @@ def begin() -> None:
     A program's own are inherited by what it forks, and the ignored and blocked ones by what it executes: where it
     ignores SIGCHLD, `subprocess` in a worker would say 0 for a command that failed. Ctrl-C is the parent's to handle.
     """
+    import faulthandler  # here: an interpreter of the program's own refuses it
+
     signal.set_wakeup_fd(-1)
     faulthandler.disable()
     for number in _SIGNALS:
@@ -93,9 +94,12 @@ class ProcessReset:
         if self._mask != pthread_sigmask(SIG_BLOCK, ()):
             pthread_sigmask(SIG_SETMASK, self._mask)
         keep_standard()
-        if self._notes >= 0 and (fatal or not faulthandler.is_enabled()):
-            faulthandler.disable()
-            faulthandler.enable(self._notes, all_threads=False)
+        if self._notes >= 0:
+            import faulthandler
+
+            if fatal or not faulthandler.is_enabled():
+                faulthandler.disable()
+                faulthandler.enable(self._notes, all_threads=False)
         os.umask(self._umask)
         try:
             moved = os.getcwd() != self._home
@@ -115,3 +119,16 @@ class ProcessReset:
                 set_handler(number, handler)
                 fatal = fatal or number in _FATAL
         return fatal
+
+
+class NoReset:
+    """In an interpreter that is not a process of its own: all of this is the program's, and is left alone."""
+
+    tidied_ns = 0
+
+    def go_to(self, folder: str) -> None:
+        """Its folder is the program's."""
+
+    def tidy(self) -> None:
+        """Nothing is undone."""
+        self.tidied_ns = monotonic_ns()

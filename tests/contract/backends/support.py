@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,14 @@ needs_linux = pytest.mark.skipif(PORTABLE, reason="the portable path is forced")
 PROCESSES = ("template", "fork", "spawn", "forkserver")
 #: clusters whose library is there
 CLUSTERS = tuple(name for name, library in (("dask", "distributed"),) if importlib.util.find_spec(library))
-PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", "serial", *CLUSTERS)
+needs_interpreters = pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreters need Python 3.14 or later")
+PLACES = (
+    pytest.param("template", marks=pytest.mark.quick),
+    "threads",
+    pytest.param("interpreters", marks=needs_interpreters),
+    "serial",
+    *CLUSTERS,
+)
 
 #: for what may depend on how a worker was started: what it finds there, what it is given and sends, and its end. All
 #: else is the same for each worker that has started. "forkserver" is another name of "template": it is tried here only.
@@ -27,6 +35,7 @@ each_start_method = pytest.mark.parametrize("place", [*PLACES, *PROCESSES[1:]], 
 START_METHOD_WARNINGS = [
     pytest.mark.filterwarnings("ignore:start_method='fork':RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:start_method='spawn':RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:backend='interpreters':RuntimeWarning"),
 ]
 
 

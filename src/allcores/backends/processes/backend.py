@@ -69,6 +69,8 @@ class ProcessBackend:
     needs_bytes = True
     runs_on_caller = False
     node_cores = node_count = 0
+    #: where its workers are kept account of
+    table: type[WorkerTable] = WorkerTable
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class ProcessBackend:
         self._preload = Preload(worker_init, start_method) if worker_init.preload is not None else None
         self.setup_step = self._preload.step if self._preload is not None else "setup"
         self.sleeps_until: int | None = None
-        self._worker_table = WorkerTable(
+        self._worker_table = self.table(
             workers,
             start_method,
             max(1, share // workers),

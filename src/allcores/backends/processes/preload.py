@@ -5,6 +5,7 @@ By start method, or backend:
     template, forkserver   once, in the template; all workers share it. If it leaves threads behind: as with spawn
     fork                   once, in this process, before the first worker is forked; all workers share it
     spawn                  in each worker: fresh interpreters have no memory in common
+    interpreters           likewise: they have no objects in common
     threads, serial        once, in this process, by the first worker that starts (`backends.in_process`)
 """
 
@@ -25,6 +26,8 @@ from allcores.transport import inheritance, pickling
 if TYPE_CHECKING:
     from allcores.backends.processes.launchers import Launcher
 
+#: the start method, so to speak, of `backends.interpreters`
+INTERPRETERS = "interpreters"
 #: kinds of notices that are about the preload, and not about a worker
 NOTICES = (PRELOADING, PRELOADED, PRELOAD_FAILED, THREADED)
 
@@ -41,7 +44,7 @@ class Preload:
         self._worker_init = worker_init
         self._start_method = start_method
         #: fresh interpreters run it, each for itself
-        self.per_worker = start_method == "spawn"
+        self.per_worker = start_method in ("spawn", INTERPRETERS)
         #: with start_method="fork": what the workers are forked with
         self.here: tuple[Any, ...] | None = None
         self.payload = b""
@@ -64,9 +67,10 @@ class Preload:
         if self._start_method == "fork":
             self.here = SharedValue(self._worker_init).get()
         elif self.per_worker:
+            which = "start_method='spawn'" if self._start_method == "spawn" else "backend='interpreters'"
             caller.warn(
-                "start_method='spawn' has no memory in common: preload= runs in each worker, and each has a copy of "
-                "its own. start_method='template' shares one."
+                f"{which} has no memory in common: preload= runs in each worker, and each has a copy of "
+                "its own. start_method='template' of backend='processes' shares one."
             )
 
     def forget(self) -> None:
@@ -109,4 +113,4 @@ class Preload:
         return "preload" if self._worker_init.setup is None else "preload or setup"
 
 
-__all__ = ["NOTICES", "Preload"]
+__all__ = ["INTERPRETERS", "NOTICES", "Preload"]

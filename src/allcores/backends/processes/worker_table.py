@@ -42,6 +42,8 @@ class WorkerTable:
         share: Cores that one worker and its nested pools may use.
     """
 
+    spare_slots = 8
+
     def __init__(
         self,
         workers: int,
@@ -64,7 +66,7 @@ class WorkerTable:
         self._share = share
         self._terminate_s = terminate_s
         #: workers that die and their replacements need slots at the same time
-        self._slots = 2 * workers + 8
+        self._slots = 2 * workers + self.spare_slots
         # The board lies at the beginning of the file, blocks beyond it. No file that long, no blocks.
         sparse = posix.sparse_file("board", RANGE)
         self._board_descriptor = sparse if sparse is not None else posix.anonymous_file("board", size(self._slots))
@@ -324,9 +326,13 @@ class WorkerTable:
         if not connection.ended:
             self.pipes.unregister(connection.pipe.fileno())
         connection.pipe.close()
-        self._free.append(connection.slot)
+        self.release(connection.number, connection.slot)
+
+    def release(self, worker: int, slot: int) -> None:
+        """What a worker used that is gone serves others."""
+        self._free.append(slot)
         if self.parent_memory is not None:
-            self.parent_memory.reap(connection.number)
+            self.parent_memory.reap(worker)
 
     def abandon(self) -> None:
         """In a forked copy of this process: let go of descriptors, touch nothing else."""

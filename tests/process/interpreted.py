@@ -1,0 +1,64 @@
+"""Tasks for interpreters."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+STARTED: list[int] = []
+
+
+def double(number: int) -> int:
+    return number * 2
+
+
+def load_refused(_: object) -> None:
+    import faulthandler  # noqa: F401
+
+
+def load_if_it_can_be(_: object) -> str:
+    try:
+        import faulthandler  # noqa: F401
+    except ImportError:
+        return "without"
+    return "with"
+
+
+def fork(_: object) -> int:
+    return os.fork()
+
+
+def exit_with(code: int) -> None:
+    raise SystemExit(code)
+
+
+def surroundings(name: str) -> tuple[Any, Any, str, int]:
+    import sys
+
+    return os.environ.get(name), sys.path[-1], os.getcwd(), os.getpid()
+
+
+def set_variable(name: str) -> None:
+    STARTED.append(1)
+    os.environ[name] = "task"
+
+
+def turn(path: str) -> None:
+    """Rings, and never ends by itself."""
+    with open(path, "w") as bell:
+        bell.write("!")
+    while True:
+        sum(range(100))
+
+
+def sleep_in_c(path: str) -> None:
+    with open(path, "w") as bell:
+        bell.write("!")
+    time.sleep(1000)
+
+
+def leave_a_thread(_: object) -> int:
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+    return 1
