@@ -15,7 +15,7 @@ from allcores.pool import default_pool
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"workers": 0}, "workers=0 must be a whole number"),
     ({"workers": True}, "workers=True must be"),
-    ({"backend": "thread"}, "backend='thread' is not one of 'processes', 'threads', 'serial'"),
+    ({"backend": "thread"}, "backend='thread' is not one of 'processes', 'threads', 'interpreters'"),
     ({"start_method": "forked"}, "start_method='forked' is not one of"),
     ({"start_method": "spawn", "backend": "threads"}, "is for backend='processes', not for 'threads'"),
     ({"limits": {"setup_s": 1}}, "must be a Limits"),

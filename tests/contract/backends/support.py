@@ -18,14 +18,9 @@ needs_linux = pytest.mark.skipif(PORTABLE, reason="the portable path is forced")
 PROCESSES = ("template", "fork", "spawn", "forkserver")
 #: clusters whose library is there
 CLUSTERS = tuple(name for name, library in (("dask", "distributed"),) if importlib.util.find_spec(library))
-needs_interpreters = pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreters need Python 3.14 or later")
-PLACES = (
-    pytest.param("template", marks=pytest.mark.quick),
-    "threads",
-    pytest.param("interpreters", marks=needs_interpreters),
-    "serial",
-    *CLUSTERS,
-)
+#: they need Python 3.14 or later
+INTERPRETERS = ("interpreters",) if sys.version_info >= (3, 14) else ()
+PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", *INTERPRETERS, "serial", *CLUSTERS)
 
 #: for what may depend on how a worker was started: what it finds there, what it is given and sends, and its end. All
 #: else is the same for each worker that has started. "forkserver" is another name of "template": it is tried here only.
