@@ -56,7 +56,7 @@ class TestRefused:
             with pytest.raises(allcores.TaskExited):
                 pool.map(interpreted.exit_with, [3])
             with pytest.raises(allcores.NotPicklable):
-                pool.map(interpreted.double, [threading.Lock()])  # type: ignore[list-item]
+                pool.map(interpreted.double, [threading.Lock()])  # type: ignore[arg-type]
             assert pool.map(interpreted.double, range(3)) == [0, 2, 4]
 
     def test_a_package_that_needs_such_a_module_says_nothing_else(self, tmp_path: Path) -> None:
