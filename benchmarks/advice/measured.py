@@ -17,7 +17,7 @@ from benchmarks.settings import Settings
 #: comparisons of a setting with itself, and runs that an interval is compared with
 COMPARISONS, RUNS = 100, 200
 #: of these, what a quick run looks at
-QUICK = ("few items", "three items")
+QUICK = ("three items",)
 
 
 def rows(settings: Settings) -> list[Row]:
@@ -193,7 +193,7 @@ def _tune(settings: Settings) -> Row:
         "own with a quarter of the seconds that this took, then what it found and the best of all in turn.",
     )
     found: dict[str, dict[str, Any]] = {}
-    for name in QUICK[-1:] if settings.quick else tuning.SOME:
+    for name in QUICK if settings.quick else tuning.SOME:
         each = tuning.measure(name, tuning.PART, settings.size(tuning.PAIRS, 1))
         settings.say(f"tune: {name}: {each}")
         if "found" not in each:
