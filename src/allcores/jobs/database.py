@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
+from time import monotonic_ns, sleep
 from typing import Any
 
 import sqlalchemy
@@ -37,6 +38,8 @@ BUSY_S = 10.0
 KEPT = 4
 #: seconds that a fork waits for transactions of other threads
 FORK_S = 5.0
+#: seconds between two looks whether another session still has a lock
+SESSION_LOOK_S = 0.05
 #: the lock of transactions that write, in PostgreSQL
 WRITE_LOCK = 0x61636A62
 
@@ -261,20 +264,31 @@ class Database:
         except DBAPIError as error:
             raise translated(self, error) from error
 
-    def session_lock(self, number: int) -> SessionLock | None:
-        """A lock of a session in PostgreSQL, held until it is closed; None if another session has it."""
+    def session_lock(self, number: int, wait_s: float = 0.0) -> SessionLock | None:
+        """A lock of a session in PostgreSQL, held until it is closed; None if another session has it.
+
+        Args:
+            number: Of the lock.
+            wait_s: How long another session may still have it, at most: the server notices a process that was killed,
+                or that has closed its connection, a moment later.
+        """
+        until = monotonic_ns() + int(wait_s * 1e9)
         with self._translated():
             connection = self._engine.connect()
             try:
-                taken = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar()
-                connection.commit()
+                while True:
+                    taken = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar()
+                    connection.commit()
+                    if taken or monotonic_ns() >= until:
+                        break
+                    sleep(SESSION_LOOK_S)
             except BaseException:
                 connection.close()
                 raise
         if not taken:
             connection.close()
             return None
-        return SessionLock(connection)
+        return SessionLock(connection, number)
 
     def close(self) -> None:
         """Close what is open; a transaction of another thread goes on to its end."""
@@ -320,8 +334,9 @@ def _answers(connection: Connection) -> bool:
 class SessionLock:
     """A lock that a session in PostgreSQL has."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, number: int) -> None:
         self._connection = connection
+        self._number = number
         self._guard = threading.Lock()
         self._lost = False
 
@@ -338,8 +353,13 @@ class SessionLock:
             return not self._lost
 
     def close(self) -> None:
-        """End the session; idempotent."""
+        """Let others have it, and end the session; idempotent."""
         with self._guard:
+            if not self._lost and not self._connection.closed:
+                # The server ends a session some time after its connection is closed: others would be refused meanwhile.
+                with contextlib.suppress(SQLAlchemyError):
+                    self._connection.exec_driver_sql(f"SELECT pg_advisory_unlock({self._number})")
+                    self._connection.commit()
             self._connection.close()
 
 

@@ -158,7 +158,8 @@ class SharedStore(JobStore):
                     # It was lost, with its session of the server or its file.
                     self._let_go()
                 with suppress(AlreadySupervised):
-                    super().become_supervisor()
+                    # Tried again soon: others are not to wait for it.
+                    self._become_supervisor(0.0)
             # One that leads without the lock has lost its lease before another one leads.
             self.leads = self.leads or bool(self._commits.run(leases.lead, (self.holder, self.has_lock)))
             if self.leads:

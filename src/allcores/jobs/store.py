@@ -30,7 +30,7 @@ from allcores.jobs.reading import among
 from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
 from allcores.jobs.rows import as_tags
 from allcores.jobs.store_actions import StoreActions
-from allcores.jobs.supervisor_lock import SupervisorLock, supervisor_of
+from allcores.jobs.supervisor_lock import SESSION_ENDS_S, SupervisorLock, supervisor_of
 from allcores.jobs.wake import wake
 
 #: seconds between two rows of the audit about what retention removes
@@ -257,9 +257,13 @@ class JobStore(StoreActions):
             AlreadySupervised: Another process has it.
             StoreError: The lock cannot be taken.
         """
-        self._lock = SupervisorLock(self.folder, self._database, before_release=self._without_supervisor)
+        return self._become_supervisor(SESSION_ENDS_S)
+
+    def _become_supervisor(self, wait_s: float) -> SupervisorLock:
+        lock = SupervisorLock(self.folder, self._database, self._without_supervisor, wait_s)
+        self._lock = lock
         self._take_submissions()
-        return self._lock
+        return lock
 
     def _take_submissions(self) -> None:
         """Take submissions of other processes from now on, in the place of whoever did."""

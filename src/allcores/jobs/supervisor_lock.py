@@ -18,8 +18,11 @@ from allcores.jobs.errors import AlreadySupervised, StoreError, StoreGone
 from allcores.system.file_locks import FileLock, Held, holder
 
 FILE = "supervisor.lock"
+#: seconds that a server takes at most to notice that a session's process is gone: it may have been killed here just now,
+#: and this one be started in its place
+SESSION_ENDS_S = 5.0
 #: beside the one of transactions
-_SESSION_LOCK = 0x61636A63
+SESSION_LOCK = 0x61636A63
 
 
 class SupervisorLock:
@@ -29,13 +32,20 @@ class SupervisorLock:
         folder: Of the store.
         database: Of the store.
         before_release: Called before others may have it.
+        wait_s: How long a session in the store's server that has the lock may take to end.
 
     Raises:
         AlreadySupervised: Another process has it.
         StoreError: It cannot be taken.
     """
 
-    def __init__(self, folder: Path, database: Database, before_release: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        before_release: Callable[[], None] = lambda: None,
+        wait_s: float = SESSION_ENDS_S,
+    ) -> None:
         self._before_release = before_release
         self._pid = os.getpid()
         self._session: Any = None
@@ -43,7 +53,7 @@ class SupervisorLock:
         self._file = _locked(self._path, database.location.name)
         try:
             if database.dialect == "postgresql":
-                self._session = database.session_lock(_SESSION_LOCK)
+                self._session = database.session_lock(SESSION_LOCK, wait_s)
                 if self._session is None:
                     raise AlreadySupervised(
                         f"a process on another machine is the supervisor of the store {database.location.name}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.process.jobs.postgresql import Server
 
+from allcores.jobs import supervisor_lock
 from allcores.jobs.database import WRITE_LOCK
 from allcores.jobs.errors import AlreadySupervised, StoreBusy, StoreError, StoreGone
 from allcores.jobs.store import JobStore
@@ -50,12 +51,46 @@ def test_supervisors_on_two_machines_do_not_meet(url: str, tmp_path: Path, monke
     for machine in ("one", "two"):
         monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / machine))
         stores.append(JobStore.open(url))
+    monkeypatch.setattr("allcores.jobs.store.SESSION_ENDS_S", 0.1)
     first, second = stores
     assert first.folder != second.folder and first.identity == second.identity
     with first, second, first.become_supervisor():
         with pytest.raises(AlreadySupervised, match="another machine"):
             second.become_supervisor()
         assert second.submit("f", {}).job.seq == 1
+
+
+def test_a_session_that_is_about_to_end_is_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server notices a little later that a supervisor, which was killed here just now, is gone."""
+    import psycopg
+
+    waited: list[float] = []
+    with JobStore.open(url) as store, psycopg.connect(url, autocommit=True) as former:
+        former.execute(f"SELECT pg_advisory_lock({supervisor_lock.SESSION_LOCK})")
+
+        def look_again(seconds: float) -> None:
+            waited.append(seconds)
+            former.execute(f"SELECT pg_advisory_unlock({supervisor_lock.SESSION_LOCK})")
+
+        monkeypatch.setattr("allcores.jobs.database.sleep", look_again)
+        with store.become_supervisor() as lock:
+            assert lock.held
+    assert len(waited) == 1
+
+
+def test_the_end_of_a_lock_is_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only when the server has ended the session."""
+    import psycopg
+
+    with JobStore.open(url) as store, psycopg.connect(url, autocommit=True) as other:
+        lock = store.become_supervisor()
+        monkeypatch.setattr("sqlalchemy.Connection.close", lambda connection: None)
+        lock.release()
+        taken = other.execute(f"SELECT pg_try_advisory_lock({supervisor_lock.SESSION_LOCK})").fetchone()
+        monkeypatch.undo()
+        assert lock._session is not None
+        lock._session.close()
+    assert taken == (True,)
 
 
 def test_a_lock_that_is_held_for_long_is_told(url: str) -> None:
