@@ -18,8 +18,8 @@ from allcores.jobs.errors import AlreadySupervised, StoreError, StoreGone
 from allcores.system.file_locks import FileLock, Held, holder
 
 FILE = "supervisor.lock"
-#: seconds that a server takes at most to notice that a session's process is gone: it may have been killed here just now,
-#: and this one be started in its place
+#: seconds that a server takes at most to notice that a session's process is gone: it may have been killed here, just
+#: now, and this one be started in its place
 SESSION_ENDS_S = 5.0
 #: beside the one of transactions
 SESSION_LOCK = 0x61636A63
