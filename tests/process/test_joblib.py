@@ -102,6 +102,7 @@ def test_a_worker_that_dies_costs_one_clear_error() -> None:
     ) as lost:
         Parallel(batch_size=1)(delayed(calls.die_at)(i, bad=2) for i in range(6))
     assert lost.value.signal == "SIGKILL"
+    assert "a batch of joblib's tasks" in str(lost.value), "and not the function of ours that runs them"
     assert isinstance(lost.value, joblib.externals.loky.process_executor.TerminatedWorkerError)
     with pytest.raises(
         WorkerLost, match=r"one of the tasks 0 to 7 of this call of Parallel, die_at\(0, bad=5\) to die_at"

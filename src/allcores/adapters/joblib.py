@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +44,7 @@ from allcores.adapters.joblib_calls import Calls
 from allcores.adapters.joblib_pools import Lease, Wanted
 from allcores.adapters.joblib_tasks import Around, Packed, packable, run
 from allcores.errors import NotPicklable, TaskExited, UsageError, WorkerLost
+from allcores.pool.many_calls import begin_calls
 from allcores.scheduler.map_state import call_text
 from allcores.system.cores import core_budget
 
@@ -313,7 +314,8 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
             own = self._arrays.ways(batch.used) if self._arrays is not None else None
             packed = _packed(tasks, self.get_nested_backend(), own, batch)
             self._task_bytes = max(packed.size / batch.count, self._task_bytes * 0.9)
-            future = self._workers.pool.submit(run, packed, Around(batch.first, self._sklearn))
+            calling = (packed, Around(batch.first, self._sklearn))
+            future = begin_calls(self._workers.pool, run, [(calling, None)], words=_called)[0]
         except Exception as error:
             future = Future()
             future.set_exception(error)
@@ -408,6 +410,11 @@ def _check(options: Mapping[str, Any]) -> None:
             )
         if name not in _OWN:
             raise UsageError(f"The backend 'allcores' of joblib has no option {name!r}; it has {', '.join(_OWN)}.")
+
+
+def _called(_: str, arguments: Sequence[Any], __: Mapping[str, Any]) -> str:
+    """What a message of the pool calls a batch, whose tasks the adapter's own part of it names."""
+    return "a batch of joblib's tasks"
 
 
 def _lost(error: WorkerLost, batch: _Batch) -> BaseException:
