@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -11,8 +13,9 @@ from hypothesis import strategies as st
 
 from allcores.errors import UsageError
 from allcores.nlp import redact, restore
+from allcores.nlp.stages import pii_patterns
 from allcores.nlp.stages.pii import load_scrubber, scrub
-from allcores.nlp.stages.pii_patterns import KINDS, find_spans, is_card, is_iban, luhn
+from allcores.nlp.stages.pii_patterns import KINDS, Span, find_spans, is_card, is_iban, luhn
 
 pytestmark = pytest.mark.quick
 
@@ -160,3 +163,29 @@ def test_no_pattern_runs_away(part: str) -> None:
     seconds(1_000)
     short, long = seconds(10_000), seconds(160_000)
     assert long < 0.05 or long < 80 * max(short, 0.001)
+
+
+def test_many_kinds_in_one_text_are_compared_with_their_neighbours_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A span is not compared with all that were found before: its start is looked up, as in a telephone book."""
+    looks = 0
+
+    def counted(span: Span) -> int:
+        nonlocal looks
+        looks += 1
+        return span.start
+
+    monkeypatch.setattr(pii_patterns, "_start", counted)
+    part = "see https://example.org/a or 192.168.17.23, write to ann@example.org "
+    count = 2_000
+    found = find_spans(part * count, ALL)
+    assert Counter(span.type for span in found) == {"URL": count, "IP": count, "EMAIL": count}
+    assert found == sorted(found, key=lambda span: span.start)
+    assert all(one.end <= other.start for one, other in itertools.pairwise(found))
+    assert looks < len(found) * 100
+
+
+def test_a_span_is_put_in_its_place_unless_it_overlaps() -> None:
+    found = [Span("URL", 5, 9), Span("IP", 20, 25)]
+    for start, end in [(0, 5), (9, 12), (8, 10), (4, 6), (6, 8), (0, 30), (25, 26), (19, 20), (24, 25)]:
+        pii_patterns.add(Span("X", start, end), found)
+    assert [(span.start, span.end) for span in found] == [(0, 5), (5, 9), (9, 12), (19, 20), (20, 25), (25, 26)]

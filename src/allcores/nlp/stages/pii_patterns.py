@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -129,8 +130,10 @@ def find_spans(text: str, kinds: tuple[str, ...]) -> list[Span]:
         if kind in kinds:
             patterns, holds = KINDS[kind]
             for pattern in patterns:
-                found += [span for span in _candidates(kind, pattern, holds, text) if not overlaps(span, found)]
-    return sorted(found, key=lambda span: span.start)
+                more = [span for span in _candidates(kind, pattern, holds, text) if not overlaps(span, found)]
+                # Both are in order, and put together in one pass.
+                found = sorted(found + more, key=_start)
+    return found
 
 
 def _candidates(kind: str, pattern: re.Pattern[str], holds: Callable[[str], bool], text: str) -> Iterator[Span]:
@@ -161,6 +164,22 @@ def _iban_end(text: str, start: int, end: int) -> int:
     return end
 
 
+def _start(span: Span) -> int:
+    return span.start
+
+
 def overlaps(span: Span, others: list[Span]) -> bool:
-    """Whether a span has a character that one of the others has, too."""
-    return any(span.start < other.end and other.start < span.end for other in others)
+    """Whether a span has a character that one of the others has, too.
+
+    Args:
+        span: With at least one character.
+        others: In order, of which none overlaps another: so only the last that begins before the span's end can.
+    """
+    place = bisect_left(others, span.end, key=_start)
+    return place > 0 and others[place - 1].end > span.start
+
+
+def add(span: Span, others: list[Span]) -> None:
+    """Put a span among others, in order, unless it overlaps one of them."""
+    if not overlaps(span, others):
+        insort(others, span, key=_start)

@@ -25,7 +25,7 @@ from allcores.nlp.records import Record
 from allcores.nlp.stage import Stage
 from allcores.nlp.stages.annotation import DEFAULT_MODEL, cut
 from allcores.nlp.stages.pii import GIVES, Scrubber, load_key, scrub, withheld
-from allcores.nlp.stages.pii_patterns import KINDS, Span, overlaps
+from allcores.nlp.stages.pii_patterns import KINDS, Span, add
 
 #: Presidio's types that the patterns of `pii` find, by our names
 OURS = {
@@ -108,9 +108,8 @@ class PresidioScrubber(Scrubber):
             seen += [(each.score, Span(each.entity_type, start + each.start, start + each.end)) for each in results]
         # The surest first, then the longest: what overlaps it is another reading of the same characters.
         for _, span in sorted(seen, key=lambda each: (-each[0], each[1].start - each[1].end, each[1])):
-            if not overlaps(span, found):
-                found.append(span)
-        return sorted(found, key=lambda span: span.start)
+            add(span, found)
+        return found
 
 
 def load_presidio(
