@@ -53,3 +53,18 @@ def test_lengths_are_counted_in_groups(length: int, name: str) -> None:
 def test_many_reasons_keep_few_rows() -> None:
     summary = summary_of(_row(number, error=f"reading: reason {number}") for number in range(1000))
     assert len(summary.samples) == 50 and summary.errors == 1000
+
+
+def test_what_is_not_listed_is_counted() -> None:
+    """The sums come out, whatever the number of reasons, speakers or languages."""
+    rows = [_row(n, lang=f"l{n % 15}", speaker=f"s{n % 12}", error=f"reading: reason {n % 13}") for n in range(390)]
+    summary = summary_of([*rows, _row(390, lang="l0", speaker="s0")])
+    facts = summary.as_json()
+    for key, total in {"errors_by_reason": facts["errors"], "languages": 391, "speakers": 391}.items():
+        assert len(facts[key]) == 10
+        assert sum(facts[key].values()) + facts["not_listed"][key] == total
+    assert set(facts["not_listed"]) == {"errors_by_reason", "languages", "speakers"}
+    lines = summary.as_text().splitlines()
+    assert "error in 90: other reasons (all of them are on the page: --page)" in lines
+    assert any(line.startswith("languages: ") and line.endswith(", others 130") for line in lines)
+    assert summary_of(rows[:5]).as_json()["not_listed"] == {}

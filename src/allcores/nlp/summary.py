@@ -95,7 +95,13 @@ class ChatSummary:
         return {_length_text(place): self._lengths[place] for place in shown}
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the samples of errors, as plain JSON."""
+        """All of it but the samples of errors, as plain JSON.
+
+        Of each kind the most frequent values; `not_listed` says how many others there are, so that the sums come out.
+        """
+        kinds = {"errors_by_reason" if name == "errors" else name: each for name, each in self.counts.items()}
+        listed = {name: _most(counter) for name, counter in kinds.items()}
+        rest = {name: counter.total() - sum(listed[name].values()) for name, counter in kinds.items()}
         return {
             "rows": self.rows,
             "errors": self.errors,
@@ -108,8 +114,8 @@ class ChatSummary:
             "mean_response_s": _mean(self._response),
             "mean_sentiment": _mean(self._sentiment),
             "moods": dict(sorted(self._moods.items())),
-            **{name: _most(counter) for name, counter in self.counts.items() if name != "errors"},
-            "errors_by_reason": _most(self.counts["errors"]),
+            **listed,
+            "not_listed": {name: count for name, count in rest.items() if count},
         }
 
     def as_text(self) -> str:
@@ -126,13 +132,16 @@ class ChatSummary:
         titles = ("languages", "speakers", "intents", "entities", "pii", "duplicates")
         for name, values in ((title, facts[title]) for title in titles):
             if values:
-                lines.append(f"{name}: {_listed(values)}")
+                others = facts["not_listed"].get(name, 0)
+                lines.append(f"{name}: {_listed(values)}" + (f", others {others:,}" if others else ""))
         if self._moods:
             lines.append(f"sentiment: {_listed(facts['moods'])}")
         if total := sum(self.stage_seconds.values()):
             slowest = sorted(self.stage_seconds.items(), key=lambda each: -each[1])
             lines.append("time in workers: " + ", ".join(f"{name} {each / total:.0%}" for name, each in slowest))
         lines += [f"error in {count:,}: {reason}" for reason, count in facts["errors_by_reason"].items()]
+        if others := facts["not_listed"].get("errors_by_reason", 0):
+            lines.append(f"error in {others:,}: other reasons (all of them are on the page: --page)")
         return "\n".join(lines)
 
 
