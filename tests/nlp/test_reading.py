@@ -174,11 +174,33 @@ def test_csv_with_quotes_lines_and_ragged_rows(tmp_path: Path) -> None:
     rows = read(path)
     assert [(row["line"], row.get("text"), row.get("error")) for row in rows] == [
         (2, "two\nlines, one field", None),
-        (4, None, "reading: the record has 4 fields, and the header has 3"),
+        (4, None, "reading: 4 fields where the header has 3"),
         (5, None, "reading: the line is empty"),
-        (6, None, "reading: column 'message' is not UTF-8"),
+        (6, None, "reading: byte 0xe9 at position 7 is not utf-8"),
         (7, 'say "hi"', None),
     ]
+
+
+def test_long_messages_in_csv(tmp_path: Path) -> None:
+    """The csv module's limit of a field is 131,072 characters."""
+    path = tmp_path / "long.csv"
+    path.write_text(f'id,text\n1,{"x" * 200_000}\n2,"{"two words" * 120_000}"\n3,short\n')
+    rows = read(path)
+    assert [(row["id"], len(row["text"]), row.get("error")) for row in rows] == [
+        ("1", 200_000, None), ("2", 1_080_000, None), ("3", 5, None),
+    ]  # fmt: skip
+
+
+def test_a_quote_that_is_lost_costs_its_line(tmp_path: Path) -> None:
+    """And no lines behind it, which would be one long message, or none, without a word."""
+    path = tmp_path / "quotes.csv"
+    path.write_text('id,text\n1,fine\n2,"lost\n3,fine\n4,"also, fine"\n5,fine\n')
+    rows = read(path)
+    assert [(row["line"], row.get("text")) for row in rows] == [
+        (2, "fine"), (3, None), (4, "fine"), (5, "also, fine"), (6, "fine"),
+    ]  # fmt: skip
+    assert "is a quote missing" in rows[1]["error"]
+    assert "quotes.csv" not in rows[1]["error"], "the row has the place"
 
 
 def test_columns_of_another_name(tmp_path: Path) -> None:
@@ -288,5 +310,5 @@ def test_rows_and_lines_are_left_to_the_workers(tmp_path: Path, suffix: str, kin
     source = ChatSource(path, names={"text": "words"} if suffix == "csv" else None)
     items = list(ChatItems(source))
     assert {item[0] for item in items if isinstance(item, tuple)} == {kind}
-    assert isinstance(items[-1], dict) and "UTF-8" in items[-1]["error"]
+    assert isinstance(items[-1], dict) and "utf-8" in items[-1]["error"].lower()
     assert [record_of(item, source.names) for item in items] == list(source)

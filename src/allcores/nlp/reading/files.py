@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, BinaryIO, Literal
 
 from allcores.errors import UsageError
@@ -14,7 +13,18 @@ from allcores.nlp.reading.formats import NAMES, BadMessage, document_of, records
 from allcores.nlp.reading.items import Item, items_of_line
 from allcores.nlp.records import new_record, well_formed
 from allcores.sources.compression import without_compression
-from allcores.sources.text import LINE_BYTES_MAX, STDIN, first_line, is_too_long, opened, read_trouble, too_long
+from allcores.sources.csv_text import CsvRecords
+from allcores.sources.text import (
+    LINE_BYTES_MAX,
+    STDIN,
+    BadInput,
+    first_line,
+    is_too_long,
+    opened,
+    place,
+    read_trouble,
+    too_long,
+)
 
 #: how a file holds its messages
 ChatFormat = Literal["jsonl", "json", "csv", "tsv", "text"]
@@ -181,51 +191,32 @@ def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] |
 
 def _separated(separator: str) -> Callable[..., Iterator[Item]]:
     def read(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
-        # A byte that is not UTF-8 becomes half a surrogate pair, and so is found in its record.
-        text = io.TextIOWrapper(
-            io.BufferedReader(_Kept(file)), encoding="utf-8-sig", errors="surrogateescape", newline=""
-        )
-        rows = csv.reader(text, delimiter=separator, strict=True)
+        records = CsvRecords(path, "utf-8", separator, partial(_line, path, file), line=0, header=None)
         header: list[str] | None = None
-        line = 1
-        while True:
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                yield new_record(name, line, error=f"reading: not CSV ({error})")
-                line = rows.line_num + 1
-                continue
-            except Exception as error:
-                raise read_trouble(path, line, error) from None
-            if row is None:
-                return
-            if header is None:
-                header = [each.strip() for each in row]
+        for record in records:
+            if header is None and record.trouble is None and records.header is not None:
+                header = [each.strip() for each in records.header]
                 _check_header(header, path, names)
-            elif row:
-                yield _row(header, row, name, line)
+            elif record.trouble is not None:
+                yield new_record(name, record.line, error=f"reading: {_reason(record.trouble, path, record.line)}")
+            elif header is None or not record.fields:
+                yield new_record(name, record.line, error="reading: the line is empty")
             else:
-                yield new_record(name, line, error="reading: the line is empty")
-            line = rows.line_num + 1
+                yield "fields", name, record.line, dict(zip(header, record.fields, strict=True))
 
     return read
 
 
-class _Kept(io.RawIOBase):
-    """The file for a TextIOWrapper, which closes what it reads; whoever opened the file closes it."""
+def _line(path: str, file: BinaryIO) -> bytes:
+    try:
+        return file.readline(LINE_BYTES_MAX)
+    except Exception as error:  # of a library for a compressed format: it has its own types
+        raise read_trouble(path, 0, error) from None
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
 
-    def readable(self) -> bool:
-        """See io.RawIOBase."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """See io.RawIOBase."""
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+def _reason(trouble: BadInput, path: str, line: int) -> str:
+    """What is wrong with a record: without its place, which the row has, and advice on options that are not here."""
+    return str(trouble).removeprefix(f"{place(path, line)}: ").partition("; if the text is in another encoding")[0]
 
 
 def _check_header(header: list[str], path: str, names: Mapping[str, str] | None) -> None:
@@ -240,16 +231,6 @@ def _check_header(header: list[str], path: str, names: Mapping[str, str] | None)
     twice = {each for each in header if header.count(each) > 1}
     if twice:
         raise UsageError(f"{path}: the column {sorted(twice)[0]!r} is there twice: give one of them another name")
-
-
-def _row(header: list[str], row: list[str], name: str, line: int) -> Item:
-    if len(row) != len(header):
-        what = f"{len(row)} fields, and the header has {len(header)}"
-        return new_record(name, line, error=f"reading: the record has {what}")
-    for column, value in zip(header, row, strict=True):
-        if not value.isascii() and any("\udc80" <= sign <= "\udcff" for sign in value):
-            return new_record(name, line, error=f"reading: column {column!r} is not UTF-8")
-    return "fields", name, line, dict(zip(header, row, strict=True))
 
 
 _READERS: Mapping[str, Callable[..., Iterator[Item]]] = {
