@@ -33,7 +33,8 @@ from time import monotonic
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import none
 from tests import lock_order
 from tests.process.warm import JOBS, Interpreter
 
@@ -222,8 +223,15 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(report, pytrace=False)
 
 
+@given(none())
+def _first_property(_: None) -> None:
+    """Nothing."""
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: the collector need not look at it time and again."""
+    # Its first property makes Hypothesis look for who refers to its random numbers, which what is frozen hides.
+    _first_property()
     gc.collect()
     gc.freeze()
 

@@ -155,7 +155,7 @@ class PoolOpened:
     """A pool is about to start its workers.
 
     Attributes:
-        backend: "processes", "threads" or "serial".
+        backend: As in `Pool(backend=...)`.
     """
 
     name: str

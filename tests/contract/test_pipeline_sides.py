@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract import pipeline_tasks as tasks
+from tests.contract.backends.support import INTERPRETERS
 from tests.unit.test_pipeline_chains import STEPS, built, meant
 
 from allcores import Kind, Limits, Pipeline
 from allcores.pipelines.execution import Execution
 from allcores.pipelines.marks import Barrier, Failed, Sided
 
-PLACES = ("processes", "threads", "serial")
+PLACES = ("processes", "threads", *INTERPRETERS, "serial")
 
 
 @pytest.fixture(scope="module", params=PLACES)

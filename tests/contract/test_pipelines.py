@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from tests.contract import pipeline_tasks as tasks
+from tests.contract.backends.support import INTERPRETERS
 
 from allcores import Pipeline
 
-PLACES = ("processes", "threads", "serial")
+PLACES = ("processes", "threads", *INTERPRETERS, "serial")
 
 
 @pytest.fixture(scope="module", params=PLACES)

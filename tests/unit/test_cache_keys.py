@@ -148,6 +148,20 @@ class TestTheSame:
         assert len(found) == 1
         assert len(set(next(iter(found)).split())) == len(FUNCTIONS) + 15
 
+    def test_of_functions_that_know_each_other_by_what_is_bound_to_them(self) -> None:
+        """A table of functions, of which each has the table; and one that differs deep inside."""
+        text = (
+            "def made(step):\n"
+            "    table = {}\n"
+            "    def up(x): return table['down'](x - step) if x > 0 else x\n"
+            "    def down(x): return table['up'](x - 1)\n"
+            "    table.update(up=up, down=down)\n"
+            "    return up\n"
+        )
+        assert key("made(1)", text) == key("made(1)", text)
+        assert key("made(1)", text) != key("made(2)", text)
+        assert key("made(1)", text) != key("made(1)", text.replace("(x - 1)", "(x - 3)"))
+
     @pytest.mark.parametrize("function", FUNCTIONS)
     def test_made_anew_by_the_same_text(self, function: str) -> None:
         assert key(function) == key(function)

@@ -213,7 +213,7 @@ WIRING: list[tuple[Callable[[str], Any], str]] = [
     (lambda tmp: Pipeline().map(f, on_error="record").imap([1]), r"stage 1 \(f\) keeps failures for run\(\) and outco"),
     (lambda tmp: Pipeline().map(3), r"map\(3\): that cannot be called"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, name=""), r"name of a step is a text"),
-    (lambda tmp: Pipeline().map(f, on="gpu"), r"on='gpu' must be 'processes', 'threads' or 'serial'"),
+    (lambda tmp: Pipeline().map(f, on="gpu"), r"on='gpu' must be 'processes', 'threads', 'interpreters' or 'serial'"),
     (lambda tmp: Pipeline().map(f, workers=0), r"workers=0 must be a whole number"),
     (lambda tmp: Pipeline().map(f, fuse="no"), r"fuse='no' must be True or False"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, on_error="stop"), r"on_error='stop' must be 'raise', 'skip', 'record'"),  # type: ignore[arg-type]

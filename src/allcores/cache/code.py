@@ -28,6 +28,8 @@ MOST_ARRAY_BYTES = 1 << 20
 _SCALARS = frozenset({str, bytes, int, float, complex, bool, type(None)})
 #: modules of the standard library whose objects are values
 _VALUES = frozenset({"datetime", "decimal", "fractions", "pathlib", "pathlib._local", "re", "uuid", "zoneinfo"})
+#: functions that Python 3.14 and later puts into a class, for its annotations: these do nothing when it is used
+_ANNOTATIONS = frozenset({"__annotate__", "__annotate_func__"})
 _MISSING = object()
 
 
@@ -70,6 +72,7 @@ class Facts:
             yield [self._part(base, False) for base in part.__bases__]
             # Not `__doc__` and its like, nor what Python notes in a class when one of its objects is pickled.
             noted = {name for name, value in vars(part).items() if name.startswith("__") and is_constant(value)}
+            noted |= _ANNOTATIONS
             yield list(self._named(vars(part), vars(part).keys() - noted))
         else:
             module, names = part

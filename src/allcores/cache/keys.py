@@ -10,6 +10,7 @@ import io
 import marshal
 import pickle
 import sys
+import threading
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -28,6 +29,8 @@ _PLAIN = frozenset({str, bytes, int, float, complex, bool, type(None)})
 #: operations of a pickle that make sets
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 
+#: in each thread, the functions whose digests are being made, the innermost last
+_underway = threading.local()
 _class_digests: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
 
 
@@ -123,7 +126,7 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, type):
             return (stands_for, (_class_digest(value),)) if is_own(value) else NotImplemented
         if isinstance(value, FunctionType):
-            return (stands_for, (_digest(key_bytes(Facts(key_bytes).of(value))),)) if is_own(value) else NotImplemented
+            return (stands_for, (_function_digest(value),)) if is_own(value) else NotImplemented
         if isinstance(value, ModuleType):
             return stands_for, (name_of(value),)
         if isinstance(value, (set, frozenset)):
@@ -147,6 +150,19 @@ def stands_for(*facts: Any) -> Any:
 
 def _elements(values: Any) -> list[bytes]:
     return sorted(_digest(key_bytes(value)) for value in values)
+
+
+def _function_digest(function: FunctionType) -> bytes:
+    """Of one that is bound to another; where it is bound to itself, by way of whatever, it says how far up that is."""
+    above: list[FunctionType] = _underway.__dict__.setdefault("functions", [])
+    for distance, each in enumerate(reversed(above)):
+        if each is function:
+            return f"{name_of(function)} {distance}".encode()
+    above.append(function)
+    try:
+        return _digest(key_bytes(Facts(key_bytes).of(function)))
+    finally:
+        above.pop()
 
 
 def _class_digest(kind: type) -> bytes:

@@ -91,7 +91,8 @@ _json = click.option("--json", "as_machine", is_flag=True, help="Print JSON on s
     metavar="NAME",
     default="processes",
     show_default=True,
-    help="processes, threads or serial; or nodes of a cluster: dask://HOST:PORT, ray://HOST:PORT, ray.",
+    help="processes, threads, serial, or interpreters (Python 3.14 and later); or nodes of a cluster:"
+    " dask://HOST:PORT, ray://HOST:PORT, ray.",
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
 @click.option("--journal/--no-journal", default=True, help="Remember what is done, to be resumed (default).")

@@ -151,7 +151,8 @@ _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.meaning}" fo
     metavar="NAME",
     default="processes",
     show_default=True,
-    help="processes, threads or serial; or nodes of a cluster: dask://HOST:PORT, ray://HOST:PORT, ray.",
+    help="processes, threads, serial, or interpreters (Python 3.14 and later); or nodes of a cluster:"
+    " dask://HOST:PORT, ray://HOST:PORT, ray.",
 )
 @click.option("--start-method", type=click.Choice(["template", "fork", "spawn", "forkserver"]), help="Of processes.")
 @click.option("--timeline", metavar="FILE", help="Record the run, for `allcores report` and `allcores trace`.")

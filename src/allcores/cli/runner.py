@@ -269,7 +269,7 @@ class Runner:
         progress = self._progress()
         # While a picture is drawn, what workers print comes through here, and appears above it.
         drawn = any(getattr(each, "visible", False) for each in progress)
-        here = options.backend in ("processes", "threads", "serial")
+        here = options.backend in ("processes", "threads", "interpreters", "serial")
         pool = Pool(
             self.workers if here else options.workers,
             preload=functions.preload,

@@ -154,7 +154,8 @@ class Execution:
         pool = self._pools[stage.pool]
         assert pool is not None
         options = stage.options
-        function = fused if self.plan.pools[stage.pool].on == "processes" else fused.function
+        travels = self.plan.pools[stage.pool].on in ("processes", "interpreters")
+        function = fused if travels else fused.function
         return partial(
             StageStream,
             pool,

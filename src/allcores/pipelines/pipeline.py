@@ -14,6 +14,8 @@ from allcores.pipelines import operators
 from allcores.pipelines.plan import Plan, plan
 from allcores.pipelines.record_stream import RecordStream, streamed
 from allcores.pipelines.steps import (
+    ENDLESS,
+    ON,
     ON_CLUSTERS,
     InlineStep,
     On,
@@ -82,7 +84,8 @@ class Pipeline:
         Args:
             fn: The function; with `preload`, it is called as `fn(loaded, record)`.
             name: What messages and reports call the step; None: what the function is called.
-            on: "processes", "threads" or "serial" (the program itself); None: where the pipeline runs.
+            on: "processes", "threads", "interpreters" (Python 3.14 and later) or "serial" (the program itself);
+                None: where the pipeline runs.
             workers: Workers that this stage has for itself; None: it shares those of the pipeline.
             preload: Run once for all workers of the stage's pool, before the first of them starts. What it returns,
                 unless None, exists once in memory and is the function's first argument.
@@ -337,13 +340,14 @@ class Pipeline:
         """What would run, see `explain`."""
         if workers is not None:
             check_workers(workers)
-        if backend not in ("processes", "threads", "serial") and backend.partition("://")[0] not in ON_CLUSTERS:
+        if backend not in ON and backend.partition("://")[0] not in ON_CLUSTERS:
             raise UsageError(
-                f"backend={backend!r} must be 'processes', 'threads' or 'serial', or a cluster's: 'dask://HOST:PORT'."
+                f"backend={backend!r} must be 'processes', 'threads', 'interpreters' or 'serial', or a cluster's: "
+                "'dask://HOST:PORT'."
             )
         made = plan(self._steps, cores=core_budget().workers, workers=workers, backend=backend)
         for stage in made.stages:
-            if stage.options.timeout is not None and made.pools[stage.pool].on in ("threads", "serial"):
+            if stage.options.timeout is not None and made.pools[stage.pool].on in ENDLESS:
                 raise NotSupported(
                     f"timeout={stage.options.timeout:g} of stage {stage.number} ({stage.name}) needs processes: "
                     f"backend={backend!r} cannot end a task that runs too long."

@@ -76,7 +76,8 @@ class PlannedPool:
         """In words."""
         if self.on == "serial":
             return "the program itself"
-        nouns = {"processes": ("process", "processes"), "threads": ("thread", "threads")}
+        nouns = {name: (name.removesuffix("s"), name) for name in ("threads", "interpreters")}
+        nouns["processes"] = ("process", "processes")
         # How many nodes a cluster has shows when a pool is opened on it.
         where = counted(self.workers, *nouns[self.on]) if self.on in nouns else f"the nodes of {self.on}"
         return f"{where}, {'shared' if self.shared else 'its own'}"

@@ -11,13 +11,15 @@ from allcores.pipelines.operators import Operator
 from allcores.system.plain_record import record
 
 #: where a step's function runs
-On = Literal["processes", "threads", "serial"] | str
+On = Literal["processes", "threads", "interpreters", "serial"] | str
 #: backends whose workers are nodes of a cluster
 ON_CLUSTERS = ("dask", "ray")
 #: what becomes of a record that fails: a function gives another one in its place
 OnError = Literal["raise", "skip", "record"] | Callable[[Any, BaseException], Any]
 
-ON = ("processes", "threads", "serial")
+ON = ("processes", "threads", "interpreters", "serial")
+#: backends whose tasks cannot be ended
+ENDLESS = ("threads", "interpreters", "serial")
 ON_ERROR = ("raise", "skip", "record")
 
 
@@ -129,7 +131,7 @@ def worker_step(
         raise UsageError(f"{kind}(name={name!r}): the name of a step is a text.")
     what = f"{kind}({called})"
     if on is not None and on not in ON:
-        raise UsageError(f"{what}: on={on!r} must be 'processes', 'threads' or 'serial'.")
+        raise UsageError(f"{what}: on={on!r} must be 'processes', 'threads', 'interpreters' or 'serial'.")
     if workers is not None:
         check_workers(workers)
     if not isinstance(fuse, bool):
@@ -149,7 +151,7 @@ def worker_step(
             f"{what}: preload_args={arguments!r} are for a function that is not there: give preload=, too."
         )
     timeout = check_timeout(timeout)
-    if timeout is not None and on in ("threads", "serial"):
+    if timeout is not None and on in ENDLESS:
         raise NotSupported(f"{what}: timeout={timeout:g} needs on='processes': a task of on={on!r} cannot be ended.")
     Retry.of(retries)
     options = StageOptions(on, workers, timeout, retries, on_error, check_chunk(chunk))
