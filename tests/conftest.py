@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import ctypes
 import gc
 import mmap
 import multiprocessing
@@ -226,6 +227,10 @@ def leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
 @given(none())
 def _first_property(_: None) -> None:
     """Nothing."""
+
+
+#: some builds of libffi keep their own file open from the first use of it on: that is nothing that a test has left
+ctypes.c_int(0)
 
 
 def pytest_collection_finish() -> None:
