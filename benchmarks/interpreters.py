@@ -125,8 +125,8 @@ def main() -> int:
     others = Spread.of(quiet.seen)
     assert others is not None
     print(
-        f"CPython {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}; {ROUNDS} rounds; other "
-        f"programs used {others.median:.2g} ({others.low:.2g} to {others.high:.2g}) cores\n"
+        f"CPython {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}; {ROUNDS} rounds; "
+        f"other programs used {others.median:.2g} ({others.low:.2g} to {others.high:.2g}) cores\n"
     )
     print("| what | " + " | ".join(f"`{backend}`" for backend in BACKENDS) + " |")
     print("|---|" + "---|" * len(BACKENDS))
