@@ -312,3 +312,41 @@ def test_rows_and_lines_are_left_to_the_workers(tmp_path: Path, suffix: str, kin
     assert {item[0] for item in items if isinstance(item, tuple)} == {kind}
     assert isinstance(items[-1], dict) and "utf-8" in items[-1]["error"].lower()
     assert [record_of(item, source.names) for item in items] == list(source)
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """By the folders that it takes: ids, and conversations without a name, belong to one file each."""
+    talk = json.dumps({"messages": [{"role": "user", "content": "Hi"}]})
+    for folder in ("a/x", "b/x", "b/y"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "chat.jsonl").write_text(f'{talk}\n{{"text": "Ho"}}\n')
+    (tmp_path / "other.jsonl").write_text('{"text": "Hu"}\n')
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"two\n"))
+    paths = [tmp_path / name for name in ("a/x/chat.jsonl", "b/x/chat.jsonl", "b/y/chat.jsonl", "other.jsonl")]
+    rows = list(ChatSource(paths))
+    assert [row["id"] for row in rows] == [
+        "a/x/chat.jsonl:1:0", "a/x/chat.jsonl:2", "b/x/chat.jsonl:1:0", "b/x/chat.jsonl:2",
+        "y/chat.jsonl:1:0", "y/chat.jsonl:2", "other.jsonl:1",
+    ]  # fmt: skip
+    assert len({row["conversation_id"] for row in rows} - {None}) == 3
+    rows = list(ChatSource([tmp_path / "a.txt", tmp_path / "a.txt.gz"]))
+    assert len({row["id"] for row in rows}) == 2
+
+
+def test_documents_on_one_line_are_told_apart(tmp_path: Path) -> None:
+    """The first has the id that it would have alone."""
+    path = tmp_path / "share.json"
+    talk = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]}
+    path.write_text(json.dumps([talk, talk, {"text": "by itself"}, 7]) + "\n")
+    rows = read(path)
+    ids = [
+        "share.json:1:0",
+        "share.json:1:1",
+        "share.json:1.2:0",
+        "share.json:1.2:1",
+        "share.json:1.3",
+        "share.json:1.4",
+    ]
+    assert [row["id"] for row in rows] == ids
+    assert [row.get("conversation_id") for row in rows] == ["share.json:1"] * 2 + ["share.json:1.2"] * 2 + [None] * 2

@@ -132,7 +132,7 @@ def test_files(tmp_path: Path) -> None:
     (finding,) = findings_of(ChatSource(tmp_path / "chat.csv"))
     assert finding.as_json() == {
         "file": str(tmp_path / "chat.csv"), "line": 3, "conversation": None, "turn": None, "rule": "readable",
-        "level": "error", "message": "the record has 2 fields, and the header has 1", "fix": FIXES["readable"],
+        "level": "error", "message": "2 fields where the header has 1", "fix": FIXES["readable"],
     }  # fmt: skip
 
 
@@ -151,3 +151,12 @@ def test_a_large_file_is_checked_by_ranges(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(validation_files, "LARGE_BYTES", 1)
     monkeypatch.setattr(validation_files, "SLICE_BYTES", 1_000)
     assert list(findings_of(source, workers=2)) == wanted
+
+
+def test_messages_without_ids_on_one_line_are_no_duplicates() -> None:
+    """A list without line breaks has them all on line 1."""
+    ids: dict[str, float | None] = {}
+    found = [each for _ in range(3) for each in check_document({"text": "Hi", "speaker": "ann"}, "a.json", 1, ids)]
+    assert [each.rule for each in found] == []
+    found = [each for _ in range(2) for each in check_document({"text": "Hi", "id": "m1"}, "a.json", 1, ids)]
+    assert [each.rule for each in found] == ["id-unique"]

@@ -50,12 +50,16 @@ class Field:
 
 #: what readers give
 READ_FIELDS = (
-    Field("id", "string", "the message's own, else file:line, and :turn where a line holds a conversation"),
+    Field(
+        "id",
+        "string",
+        "the message's own, else file:line (file:line.n for the nth of a line), and :turn in a conversation",
+    ),
     Field("conversation_id", "string", "the conversation it belongs to"),
     Field("speaker", "string", "who wrote it; of models: system, user, assistant, tool"),
     Field("reply_to", "string", "id of the message that it answers"),
     Field("timestamp", "float64", "seconds since 1970, UTC"),
-    Field("file", "string", "name of the file it was read from, without folders"),
+    Field("file", "string", "name of the file it was read from, with the folders that tell it from another"),
     Field("line", "int64", "its line there, from 1"),
     Field("text", "string", "the message as it was read; half a surrogate pair is U+FFFD"),
 )
@@ -73,8 +77,13 @@ def new_record(file: str, line: int, *, error: str | None = None, **given: Any) 
     record["line"] = line
     record["error"] = error
     if record["id"] is None:
-        record["id"] = f"{file}:{line}"
+        record["id"] = id_of(file, line)
     return record
+
+
+def id_of(file: str, line: int, place: int = 1) -> str:
+    """The id of what has none of its own: where it stands. `place`: on its line, of several documents, from 1."""
+    return f"{file}:{line}" if place == 1 else f"{file}:{line}.{place}"
 
 
 def well_formed(text: str) -> str:

@@ -153,6 +153,10 @@ def order_of(said: Said, file: str, line: int, ids: dict[str, float | None]) -> 
     elif reply is not None and time is not None and (earlier := ids[reply]) is not None and time < earlier:
         what = f"it is {earlier - time:g} s earlier than {reply!r}, which it answers"
         yield Finding(file, line, talk, None, "time-order", what, "warning")
+    if said.name is None:
+        # Several without a name may stand on one line: none of them is there already.
+        ids.setdefault(name, time)
+        return
     if name in ids:
         yield Finding(file, line, talk, None, "id-unique", f"the id {name!r} is there already")
     ids[name] = time

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import PurePath
 from typing import Any, BinaryIO, Literal
 
 from allcores.errors import UsageError
 from allcores.nlp.reading.formats import NAMES, BadMessage, document_of, records_of
 from allcores.nlp.reading.items import Item, items_of_line
-from allcores.nlp.records import new_record, well_formed
+from allcores.nlp.records import id_of, new_record, well_formed
 from allcores.sources.compression import without_compression
 from allcores.sources.csv_text import CsvRecords
 from allcores.sources.text import (
@@ -52,14 +54,38 @@ def format_of(path: str) -> ChatFormat:
     return _SUFFIXES[suffix]
 
 
-def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None) -> Iterator[Item]:
+def file_names(paths: Sequence[str]) -> list[str]:
+    """What rows call each of some files: its name, and as many of its folders as it takes to tell it from another.
+
+    Ids of messages that have none of their own begin with it, so that two files of one name must not have it in common.
+    """
+    parts = [(STDIN,) if path == STDIN else PurePath(without_compression(path)).parts for path in paths]
+    deepest = max(map(len, parts), default=0)
+    names: dict[int, str] = {}
+    for depth in range(1, deepest + 1):
+        ends = [each[-depth:] for each in parts]
+        counts = Counter(ends)
+        for number, end in enumerate(ends):
+            if counts[end] == 1:
+                names.setdefault(number, PurePath(*end).as_posix())
+    # Those that are left are the same but for their compression, or given twice.
+    found = [names.get(number, path) for number, path in enumerate(paths)]
+    # A file's name may be no text; what is written has to be.
+    return ["stdin" if name == STDIN else well_formed(name) for name in found]
+
+
+def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None, name: str) -> Iterator[Item]:
     """The messages of a file, in order, as items; what is bad in it is a record with its error.
+
+    Args:
+        path: The file.
+        format: Of it.
+        names: Of fields, where they are not the usual ones.
+        name: What rows call the file, see `file_names`.
 
     Raises:
         BadInput: If it cannot be opened, or its compression is damaged.
     """
-    # A file's name may be no text; what is written has to be.
-    name = "stdin" if path == STDIN else well_formed(os.path.basename(without_compression(path)))
     with opened(path) as (file, _):
         yield from _READERS[format](path, name, file, names)
 
@@ -174,11 +200,13 @@ def _json_lines(path: str, name: str, file: BinaryIO, names: Mapping[str, str] |
 
 
 def _json_file(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
+    last, count = 0, 0
     for line, document in _documents_of_whole(path, file):
+        last, count = line, count + 1 if line == last else 1
         if isinstance(document, BadMessage):
-            yield new_record(name, line, error=f"reading: {document}")
+            yield new_record(name, line, id=id_of(name, line, count), error=f"reading: {document}")
         else:
-            yield from records_of(document, name, line, names)
+            yield from records_of(document, name, line, names, count)
 
 
 def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from allcores.nlp.records import Record, new_record, well_formed
+from allcores.nlp.records import Record, id_of, new_record, well_formed
 
 #: field -> names under which it is found, the first that is there counts
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -38,26 +38,32 @@ class BadMessage(Exception):
     """A document or a message is not of its form; the text says what is wrong."""
 
 
-def records_of(document: Any, file: str, line: int, names: Mapping[str, str] | None = None) -> Iterator[Record]:
+def records_of(
+    document: Any, file: str, line: int, names: Mapping[str, str] | None = None, place: int = 1
+) -> Iterator[Record]:
     """The messages of one document, at least one record: what cannot be read is a record with its error.
 
     Args:
-        file: The file's name without folders. line: Where the document begins, from 1.
+        file: What rows call the file. line: Where the document begins, from 1.
         names: Names of the caller's own: {"text": "msg"}.
+        place: Of the document, on that line, from 1.
     """
+    own = id_of(file, line, place)
     if not isinstance(document, dict):
-        yield new_record(file, line, error=f"reading: a JSON object is expected here, not {kind_of(document)}")
+        yield new_record(file, line, id=own, error=f"reading: a JSON object is expected here, not {kind_of(document)}")
         return
     for key, read in (("messages", _openai), ("conversations", _sharegpt)):
         if key in document and not (names or {}).get("text"):
-            yield from _conversation(document, document[key], key, read, file, line)
+            yield from _conversation(document, document[key], key, read, file, line, own)
             return
-    yield utterance(document, file, line, names)
+    yield utterance(document, file, line, names, place)
 
 
-def utterance(document: Mapping[str, Any], file: str, line: int, names: Mapping[str, str] | None = None) -> Record:
-    """One message by itself."""
-    record = new_record(file, line)
+def utterance(
+    document: Mapping[str, Any], file: str, line: int, names: Mapping[str, str] | None = None, place: int = 1
+) -> Record:
+    """One message by itself. See `records_of`."""
+    record = new_record(file, line, id=id_of(file, line, place))
     found: dict[str, Any] = {}
     for field in NAMES:
         own = (names or {}).get(field)
@@ -81,14 +87,14 @@ def utterance(document: Mapping[str, Any], file: str, line: int, names: Mapping[
 
 
 def _conversation(
-    document: Mapping[str, Any], turns: Any, key: str, read: Any, file: str, line: int
+    document: Mapping[str, Any], turns: Any, key: str, read: Any, file: str, line: int, own: str
 ) -> Iterator[Record]:
     talk = next((document[name] for name in ("id", "conversation_id", "uuid") if name in document), None)
     try:
         name = _name(talk)
     except BadMessage:
         name = None
-    name = f"{file}:{line}" if name is None else name
+    name = own if name is None else name
     if not isinstance(turns, list) or not turns:
         what = "is empty" if turns == [] else f"must be a list of messages, not {kind_of(turns)}"
         yield new_record(file, line, id=name, conversation_id=name, error=f"reading: {key!r} {what}")

@@ -31,7 +31,7 @@ def items_of_line(text: str, file: str, line: int, names: Mapping[str, str] | No
 
     Args:
         text: The line.
-        file: The file's name without folders.
+        file: What rows call the file.
         line: Its number, from 1.
         names: See `records_of`.
     """

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from allcores.errors import UsageError
-from allcores.nlp.reading.files import FORMATS, ChatFormat, format_of, read_file
+from allcores.nlp.reading.files import FORMATS, ChatFormat, file_names, format_of, read_file
 from allcores.nlp.reading.formats import NAMES
 from allcores.nlp.reading.items import Item, record_of
 from allcores.nlp.records import Record
@@ -80,8 +80,9 @@ class ChatItems:
 
     def __iter__(self) -> Iterator[Item]:
         source = self.source
-        for path, format in zip(source.paths, source.formats, strict=True):
-            yield from read_file(path, format, source.names)
+        names = file_names(source.paths)
+        for path, format, name in zip(source.paths, source.formats, names, strict=True):
+            yield from read_file(path, format, source.names, name)
 
 
 def _expanded(path: str) -> list[str]:
