@@ -112,6 +112,18 @@ def test_groups_are_the_same_in_any_order() -> None:
         assert together(mixed) == wanted
 
 
+def test_many_copies_of_a_template_are_one_group_in_any_order() -> None:
+    """More of them than a new one is compared with."""
+    texts = [
+        f"your order number {n} has left our house today and will be at your door tomorrow at noon" for n in range(1000)
+    ]
+    for seed in range(2):
+        random.Random(seed).shuffle(texts)
+        found = groups(texts)
+        assert found[0] == (None, None)
+        assert set(found[1:]) == {("0", "near")}
+
+
 def test_scripts_without_spaces_and_short_texts() -> None:
     found = groups(
         [

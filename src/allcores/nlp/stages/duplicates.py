@@ -7,10 +7,12 @@
 Two messages are near if their sets of `shingle` characters in a row have a Jaccard similarity of `threshold` or more.
 MinHash with bands (LSH) finds the pairs to look at, and the sets themselves say whether they are near, so a group has
 no member by chance. Groups are joined by union-find whose root is the smallest position. So the groups do not depend on
-the number of workers, and not on the order of the input either, which only says who is first.
+the number of workers, and not on the order of the input either, which only says who is first: unless more than
+`MOST_COMPARED` messages share a band (a million of one template), where the first of them are compared with the others
+and these not among each other, so that a group may be in two parts.
 
 Workers make the sketches; the program sees them in order. A stream (`imap`) says what is known when a message comes: a
-later one may still join two groups. It takes about 3 kB of memory for each distinct message.
+later one may still join two groups. It takes 2 to 3 kB of memory for each distinct message.
 """
 
 from __future__ import annotations
