@@ -160,6 +160,12 @@ def test_steps_of_a_pipeline_give_the_same_rows_and_go_on(chat: Path, tmp_path: 
     assert written == [id_and_tokens(row) for row in firsts] and 0 < len(firsts) < len(messages)
 
 
+def test_messages_without_ids_get_them_in_steps_too() -> None:
+    pipeline = nlp.chat_pipeline(["unicode"])
+    messages = [{"text": "Hi"}, {"text": "Ho", "id": "own"}, {"text": "Hi"}]
+    assert [row["id"] for row in pipeline.steps().imap(messages, workers=1)] == ["item:1", "own", "item:3"]
+
+
 def test_personal_data_of_a_crashed_message_are_not_written(tmp_path: Path) -> None:
     pipeline = nlp.chat_pipeline(["unicode", "pii", CRASH], options={"pii": {"replace": True}})
     output = tmp_path / "out.jsonl"

@@ -13,6 +13,7 @@ from allcores.errors import UsageError
 from allcores.nlp import ChatSource
 from allcores.nlp.reading.formats import BadMessage, records_of, seconds_of
 from allcores.nlp.reading.items import record_of
+from allcores.nlp.reading.names import file_names
 from allcores.nlp.reading.source import ChatItems
 from allcores.sources.text import BadInput
 
@@ -350,3 +351,20 @@ def test_documents_on_one_line_are_told_apart(tmp_path: Path) -> None:
     ]
     assert [row["id"] for row in rows] == ids
     assert [row.get("conversation_id") for row in rows] == ["share.json:1"] * 2 + ["share.json:1.2"] * 2 + [None] * 2
+
+
+def test_no_two_inputs_have_one_name() -> None:
+    """Also those that differ in their compression alone, that are given twice, or whose names are no text."""
+    given = ["a/c.jsonl", "a/c.jsonl.gz", "./a/c.jsonl", "c.jsonl#2", "-", "/t/stdin", "n\udcff.jsonl", "n\udcfe.jsonl"]
+    assert file_names(given) == [
+        "c.jsonl", "c.jsonl#3", "c.jsonl#4", "c.jsonl#2", "stdin", "t/stdin", "n\ufffd.jsonl", "n\ufffd.jsonl#2",
+    ]  # fmt: skip
+
+
+def test_names_do_not_depend_on_where_the_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on in another folder has the same input, and so the same ids."""
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path)
+    here = file_names(["x/c.jsonl", "c.jsonl"])
+    monkeypatch.chdir(tmp_path / "x")
+    assert file_names(["c.jsonl", "../c.jsonl"]) == here == ["x/c.jsonl", f"{tmp_path.name}/c.jsonl"]

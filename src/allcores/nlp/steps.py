@@ -17,6 +17,8 @@ from allcores.pipelines.pipeline import Pipeline
 
 #: what looks at all messages in order, how many it has seen, and the last row
 _State = tuple[Sequence[InOrder], int, Record]
+#: the id of a message that came without one, until its place is known
+_NO_ID = "item:0"
 
 
 class _OneRow:
@@ -66,6 +68,8 @@ def _lost(stages: Sequence[Stage], record: Any, error: BaseException) -> Record:
 
 def _seen(stages: Sequence[Stage], fields: Sequence[Field], state: _State | None, row: Record) -> _State:
     in_order, position, _ = state or (watchers(stages), 0, row)
+    if row.get("id") in (None, _NO_ID):
+        row["id"] = f"item:{position + 1}"
     for each in in_order:
         each.see(position, row)
         each.fill(position, row)

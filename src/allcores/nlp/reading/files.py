@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import PurePath
 from typing import Any, BinaryIO, Literal
 
 from allcores.errors import UsageError
 from allcores.nlp.reading.formats import NAMES, BadMessage, document_of, records_of
 from allcores.nlp.reading.items import Item, items_of_line
-from allcores.nlp.records import id_of, new_record, well_formed
+from allcores.nlp.records import id_of, new_record
 from allcores.sources.compression import without_compression
 from allcores.sources.csv_text import CsvRecords
 from allcores.sources.text import (
@@ -54,26 +52,6 @@ def format_of(path: str) -> ChatFormat:
     return _SUFFIXES[suffix]
 
 
-def file_names(paths: Sequence[str]) -> list[str]:
-    """What rows call each of some files: its name, and as many of its folders as it takes to tell it from another.
-
-    Ids of messages that have none of their own begin with it, so that two files of one name must not have it in common.
-    """
-    parts = [(STDIN,) if path == STDIN else PurePath(without_compression(path)).parts for path in paths]
-    deepest = max(map(len, parts), default=0)
-    names: dict[int, str] = {}
-    for depth in range(1, deepest + 1):
-        ends = [each[-depth:] for each in parts]
-        counts = Counter(ends)
-        for number, end in enumerate(ends):
-            if counts[end] == 1:
-                names.setdefault(number, PurePath(*end).as_posix())
-    # Those that are left are the same but for their compression, or given twice.
-    found = [names.get(number, path) for number, path in enumerate(paths)]
-    # A file's name may be no text; what is written has to be.
-    return ["stdin" if name == STDIN else well_formed(name) for name in found]
-
-
 def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None, name: str) -> Iterator[Item]:
     """The messages of a file, in order, as items; what is bad in it is a record with its error.
 
@@ -81,7 +59,7 @@ def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None, na
         path: The file.
         format: Of it.
         names: Of fields, where they are not the usual ones.
-        name: What rows call the file, see `file_names`.
+        name: What rows call the file, see `reading.names`.
 
     Raises:
         BadInput: If it cannot be opened, or its compression is damaged.

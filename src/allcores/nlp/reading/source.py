@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from allcores.errors import UsageError
-from allcores.nlp.reading.files import FORMATS, ChatFormat, file_names, format_of, read_file
+from allcores.nlp.reading.files import FORMATS, ChatFormat, format_of, read_file
 from allcores.nlp.reading.formats import NAMES
 from allcores.nlp.reading.items import Item, record_of
+from allcores.nlp.reading.names import file_names
 from allcores.nlp.records import Record
 from allcores.sources.file_names import has_wildcard
 from allcores.sources.files import Files
@@ -46,6 +47,7 @@ class ChatSource:
         given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         self.paths = [path for each in given for path in _expanded(os.fspath(each))]
         self.formats = [format or format_of(path) for path in self.paths]
+        self.files = file_names(self.paths)
         self.names = None if names is None else dict(names)
         for path in self.paths:
             check_readable(path)
@@ -80,8 +82,7 @@ class ChatItems:
 
     def __iter__(self) -> Iterator[Item]:
         source = self.source
-        names = file_names(source.paths)
-        for path, format, name in zip(source.paths, source.formats, names, strict=True):
+        for path, format, name in zip(source.paths, source.formats, source.files, strict=True):
             yield from read_file(path, format, source.names, name)
 
 
