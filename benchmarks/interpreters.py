@@ -26,7 +26,7 @@ from benchmarks.tasks import add_one  # noqa: E402
 BACKENDS = ("processes", "interpreters", "threads")
 ROUNDS = 5
 #: for a quiet moment, for each sample
-PATIENCE_S = 20.0
+PATIENCE_S = 6.0
 #: workers whose memory is compared with that of one
 MANY = 9
 ITEMS = 200_000

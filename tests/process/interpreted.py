@@ -14,6 +14,13 @@ def double(number: int) -> int:
     return number * 2
 
 
+def interpreter(record: Any) -> tuple[Any, int]:
+    """The record, and the number of the interpreter: 0 is the program's."""
+    from concurrent import interpreters
+
+    return record, interpreters.get_current().id
+
+
 def load_refused(_: object) -> None:
     import faulthandler  # noqa: F401
 

@@ -14,7 +14,8 @@ from tests.process import interpreted, scripts
 from tests.process.waiting import Bell, Gate, ring, wait_at
 
 import allcores
-from allcores import Limits, NotSupported, Pool
+from allcores import Limits, NotSupported, Pipeline, Pool
+from allcores.cli.main import main
 
 needed = pytest.mark.skipif(sys.version_info < (3, 14), reason="interpreters need Python 3.14 or later")
 
@@ -77,6 +78,36 @@ class TestRefused:
         ended = scripts.run(source, tmp_path)
         assert (ended.code, ended.err) == (0, "")
         assert ended.out.startswith("ImportError The module faulthandler cannot be loaded")
+
+
+@needed
+class TestWhereABackendIsNamed:
+    def test_stages_of_a_pipeline(self) -> None:
+        pipeline = (
+            Pipeline()
+            .map(interpreted.double, on="interpreters", workers=1)
+            .map(interpreted.interpreter, on="interpreters", workers=1)
+            .map(interpreted.interpreter, on="threads", workers=1)
+        )
+        found = list(pipeline.imap(range(20), workers=1))
+        assert [number for (number, _), _ in found] == list(range(0, 40, 2))
+        assert {(inner == 0, outer == 0) for (_, inner), outer in found} == {(False, True)}
+        assert "1 interpreter, its own" in pipeline.explain(workers=1)
+        with pytest.raises(NotSupported, match="a task of on='interpreters' cannot be ended"):
+            Pipeline().map(interpreted.double, on="interpreters", timeout=1)
+        with pytest.raises(NotSupported, match="backend='interpreters' cannot end a task"):
+            Pipeline().map(interpreted.double, timeout=1).plan(backend="interpreters")
+
+    def test_the_command(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "in.txt").write_text("1\n[2]\n")
+        line = ["run", "json:loads", "in.txt", "-o", "out.jsonl", "--backend", "interpreters", "-q", "--workers", "2"]
+        assert main([*line, "--no-journal"]) == 0
+        assert (tmp_path / "out.jsonl").read_text().split() == ["1", "[2]"]
+        assert main([*line, "--no-journal", "--timeout", "1"]) != 0
+        assert "timeout=1 needs backend='processes'" in capsys.readouterr().err
 
 
 @needed

@@ -71,6 +71,26 @@ def test_threads_beside_a_librarys_own_have_to_be_proven() -> None:
     assert "threads" in decide(shaken).impossible
 
 
+#: functions in Python as a build without the lock would have them measured: lateness in ms, two threads, two processes
+UNLOCKED = {
+    "nothing is shared": (0.08, 1.9, 1.9),
+    "processes have their way to go": (0.08, 1.9, 1.8),
+    "another thread comes at once": (0.0, 1.9, 1.7),
+    "nobody has tried when one comes": (None, 1.9, 1.9),
+}
+
+
+@pytest.mark.parametrize("name", UNLOCKED)
+def test_threads_are_for_a_function_that_holds_no_lock(name: str) -> None:
+    """What Python it is is never asked: what two threads did decides."""
+    late, threads, processes = UNLOCKED[name]
+    given = probes(10 * MS, late_ms=late, two_threads=threads, two_processes=processes)
+    decision = decide(given)
+    assert decision.kind == "released"
+    assert decision.chosen.setting.pattern == "threads"
+    assert "threads" not in decision.impossible
+
+
 @pytest.mark.parametrize("name", MEASURED)
 def test_what_was_measured_is_told_apart(name: str) -> None:
     busy, switches, late, threads, processes, kind, pattern = MEASURED[name]
