@@ -428,6 +428,10 @@ def test_deep_nesting() -> None:
         found = find_unpicklable(nested, "x", dumps)
         assert found is not None and found.path == "x"
         assert "nested too deeply" in found.advice
+        # So it is when there was no time to find out where.
+        found = find_unpicklable(nested, "x", dumps, max_probes=30)
+        assert found is not None and found.path == "x"
+        assert "nested too deeply" in found.advice
 
 
 def test_long_paths_are_shortened() -> None:

@@ -9,6 +9,7 @@ How a path is written: see `object_graph.py`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import types
@@ -206,12 +207,13 @@ class _Search:
         if error is None:
             return
         root = self.best = _Node(obj, name, error, depth=0)
-        unpicklable = self.descend(root)
-        if _too_deep(unpicklable.error):
-            if unpicklable.depth > MAX_READABLE_DEPTH:
-                unpicklable = root
-            unpicklable.advice = _TOO_DEEP
-        self.best = unpicklable
+        with contextlib.suppress(_Spent):
+            self.best = self.descend(root)
+        # Also of what was found until then: Python 3.14 notes each of the steps on such an error, which takes its time.
+        if _too_deep(self.best.error):
+            if self.best.depth > MAX_READABLE_DEPTH:
+                self.best = root
+            self.best.advice = _TOO_DEEP
 
     def descend(self, root: _Node) -> _Node:
         """The part at fault at or below a failing node."""
