@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -16,9 +17,7 @@ def double(number: int) -> int:
 
 def interpreter(record: Any) -> tuple[Any, int]:
     """The record, and the number of the interpreter: 0 is the program's."""
-    from concurrent import interpreters
-
-    return record, interpreters.get_current().id
+    return record, importlib.import_module("concurrent.interpreters").get_current().id
 
 
 def load_refused(_: object) -> None:
