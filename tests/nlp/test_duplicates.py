@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from allcores.errors import UsageError
+from allcores.nlp.stages import duplicates
 from allcores.nlp.stages.duplicates import DUPLICATES, Groups, Sketcher, sketch
 
 pytestmark = pytest.mark.quick
@@ -95,15 +96,16 @@ def test_nearly_all_pairs_are_found_and_none_is_by_chance() -> None:
     assert len(true & ours) / len(ours) >= 0.98
 
 
+def together(order: Sequence[str]) -> set[frozenset[str]]:
+    """The texts of each group."""
+    roots: dict[str, set[str]] = {}
+    for number, (name, _) in enumerate(groups(order)):
+        roots.setdefault(name or str(number), set()).add(order[number])
+    return {frozenset(members) for members in roots.values()}
+
+
 def test_groups_are_the_same_in_any_order() -> None:
     texts = list(dict.fromkeys(messages(2, 300)))
-
-    def together(order: Sequence[str]) -> set[frozenset[str]]:
-        roots: dict[str, set[str]] = {}
-        for number, (name, _) in enumerate(groups(order)):
-            roots.setdefault(name or str(number), set()).add(order[number])
-        return {frozenset(members) for members in roots.values()}
-
     wanted = together(texts)
     assert any(len(members) > 1 for members in wanted)
     for seed in range(3):
@@ -122,6 +124,28 @@ def test_many_copies_of_a_template_are_one_group_in_any_order() -> None:
         found = groups(texts)
         assert found[0] == (None, None)
         assert set(found[1:]) == {("0", "near")}
+
+
+def test_whom_a_message_of_a_crowded_band_is_compared_with_does_not_depend_on_the_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some variants of a template are near, others are not, and more share a band than are compared with each other."""
+    monkeypatch.setattr(duplicates, "MOST_COMPARED", 10)
+    source = random.Random(7)
+    template = f"{SENTENCE} so please be at your door at noon to sign for it".split(" ")
+    texts = []
+    for _ in range(400):
+        words = template[:]
+        for _ in range(source.choice([1, 2, 3])):
+            words[source.randrange(len(words))] = "".join(source.choices("abcdefghij", k=5))
+        texts.append(" ".join(words))
+    texts = list(dict.fromkeys(texts))
+    found = []
+    for seed in range(4):
+        random.Random(seed).shuffle(texts)
+        found.append(together(texts))
+    assert all(each == found[0] for each in found)
+    assert 1 < len(found[0]) < len(texts)
 
 
 def test_scripts_without_spaces_and_short_texts() -> None:

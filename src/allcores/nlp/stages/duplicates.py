@@ -6,13 +6,14 @@
 
 Two messages are near if their sets of `shingle` characters in a row have a Jaccard similarity of `threshold` or more.
 MinHash with bands (LSH) finds the pairs to look at, and the sets themselves say whether they are near, so a group has
-no member by chance. Groups are joined by union-find whose root is the smallest position. So the groups do not depend on
-the number of workers, and not on the order of the input either, which only says who is first: unless more than
-`MOST_COMPARED` messages share a band (a million of one template), where the first of them are compared with the others
-and these not among each other, so that a group may be in two parts.
+no member by chance. Groups are joined by union-find whose root is the smallest position. Of more than `MOST_COMPARED`
+that share a band (a million of one template) those with the smallest digests are compared with all of them, and the
+others not among each other, so a group may be in two parts; which ones does not depend on who came first. So the
+groups depend neither on the number of workers nor on the order of the input, which only says who is first.
 
-Workers make the sketches; the program sees them in order. A stream (`imap`) says what is known when a message comes: a
-later one may still join two groups. It takes 2 to 3 kB of memory for each distinct message.
+Workers make the sketches; the program sees them in order, and compares them when all are there. A stream (`imap`) says
+what is known when a message comes: a later one may still join two groups. It takes 2 to 3 kB of memory for each
+distinct message.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import base64
 import hashlib
 import zlib
 from array import array
+from bisect import insort
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from allcores.errors import UsageError
@@ -36,7 +37,7 @@ PERMUTATIONS = 100
 #: threshold from which on -> hash functions in a band. A pair right at the threshold is missed once in 80 times at
 #: most, and at 0.8 once in 3,000; more of them would find fewer pairs, fewer would have more to compare.
 ROWS = {0.75: 5, 0.65: 4, 0.5: 3, 0.0: 2}
-#: messages of a band that a new one is compared with; more would make a million copies of one template take for ever
+#: messages of a band that the others are compared with; more would make a million copies of one template take for ever
 MOST_COMPARED = 200
 #: shingles of a long text that are kept: those with the smallest hashes, a fair sample of them
 MOST_SHINGLES = 20_000
@@ -91,7 +92,10 @@ class Groups:
         self._same_as: dict[int, int] = {}  # position of an exact duplicate -> that of the first
         self._parents: dict[int, int] = {}  # union-find of near ones
         self._ids: dict[int, str] = {}
-        #: for each band, its content as a number -> the position that has it, or several
+        self._digests: dict[int, str] = {}
+        #: signatures of those that are seen, and not yet compared
+        self._waiting: dict[int, bytes] = {}
+        #: for each band, its content as a number -> the position that has it, or several: those of the smallest digests
         self._bands: list[dict[int, int | list[int]]] = []
         self._shingles: dict[int, bytes] = {}
 
@@ -107,35 +111,53 @@ class Groups:
         self._ids[position] = record["id"]
         if (packed := record.get("_bands")) is None:
             return
-        shingles = base64.b85decode(record["_shingles"])
-        mine = frozenset(array("I", shingles))
-        compared = set[int]()
-        for other in self._candidates(position, base64.b85decode(packed)):
-            if other not in compared:
-                compared.add(other)
-                if self._root(other) != self._root(position) and self._are_near(mine, self._shingles[other]):
-                    self._join(other, position)
-        self._shingles[position] = shingles
+        self._digests[position] = digest
+        self._shingles[position] = base64.b85decode(record["_shingles"])
+        self._waiting[position] = signature = base64.b85decode(packed)
+        for band, content in self._places(signature):
+            there = band.setdefault(content, position)
+            if isinstance(there, list):
+                insort(there, position, key=self._digests.__getitem__)
+                del there[MOST_COMPARED:]
+            elif there != position:
+                band[content] = sorted((there, position), key=self._digests.__getitem__)
+
+    def _settle(self) -> None:
+        """Compare those that were seen since the last time, and join the near ones."""
+        for position, signature in self._waiting.items():
+            mine: frozenset[int] | None = None
+            compared = set[int]()
+            for other in self._candidates(position, signature):
+                if other not in compared:
+                    compared.add(other)
+                    if self._root(other) != self._root(position):
+                        mine = mine or frozenset(array("I", self._shingles[position]))
+                        if self._are_near(mine, self._shingles[other]):
+                            self._join(other, position)
+        self._waiting.clear()
 
     def _candidates(self, position: int, signature: bytes) -> Iterator[int]:
-        """Positions that share a band with this one, which is entered, too; some more than once."""
-        for number in range(len(signature) // self._size):
+        """What one is to be compared with, for they share a band; some more than once."""
+        rank = self._digests.__getitem__
+        for band, content in self._places(signature):
+            there = band[content]
+            if isinstance(there, list):
+                # Of two that are both kept, the later one is compared with the earlier.
+                kept = len(there) < MOST_COMPARED or rank(position) <= rank(there[-1])
+                yield from (other for other in there if other < position or not kept)
+
+    def _places(self, signature: bytes) -> Iterator[tuple[dict[int, int | list[int]], int]]:
+        """Each band, and what the signature has there."""
+        size = self._size
+        for number, start in enumerate(range(0, len(signature) - size + 1, size)):
             if number == len(self._bands):
                 self._bands.append({})
-            band = self._bands[number]
-            content = int.from_bytes(signature[number * self._size : (number + 1) * self._size], "little")
-            there = band.setdefault(content, position)
-            if there == position:
-                continue
-            if isinstance(there, int):
-                yield there
-                band[content] = [there, position]
-            else:
-                yield from islice(there, MOST_COMPARED)
-                there.append(position)
+            yield self._bands[number], int.from_bytes(signature[start : start + size], "little")
 
     def fill(self, position: int, record: Record) -> None:
         """See `InOrder`."""
+        if self._waiting:
+            self._settle()
         for name in ("_digest", "_bands", "_shingles"):
             record.pop(name, None)
         first = self._same_as.get(position, position)
