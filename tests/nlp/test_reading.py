@@ -177,7 +177,7 @@ def test_csv_with_quotes_lines_and_ragged_rows(tmp_path: Path) -> None:
         (2, "two\nlines, one field", None),
         (4, None, "reading: 4 fields where the header has 3"),
         (5, None, "reading: the line is empty"),
-        (6, None, "reading: byte 0xe9 at position 7 is not utf-8"),
+        (6, None, "reading: byte 0xe9 at position 7 is not utf-8; save the file as UTF-8"),
         (7, 'say "hi"', None),
     ]
 
@@ -202,6 +202,28 @@ def test_a_quote_that_is_lost_costs_its_line(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "is a quote missing" in rows[1]["error"]
     assert "quotes.csv" not in rows[1]["error"], "the row has the place"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"text,caf\xe9\n1,2\n", r"line 1: byte 0xe9 at position 9 is not utf-8; save the file as UTF-8$"),
+        (b"text,text\n1,2\n", r"the name 'text' occurs twice .*: give one of them another name$"),
+        (b"text, text\n1,2\n", r"the column 'text' is there twice: give one of them another name$"),
+    ],
+)
+def test_a_header_that_is_none_names_a_way_out_that_there_is(tmp_path: Path, data: bytes, sentence: str) -> None:
+    """The commands of chat have no --encoding, and no format of lines."""
+    (tmp_path / "c.csv").write_bytes(data)
+    with pytest.raises(UsageError, match=sentence):
+        read(tmp_path / "c.csv")
+
+
+def test_damage_of_a_compressed_table_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv.gz"
+    path.write_bytes(gzip.compress(b"text\n" + b"one\n" * 3)[:-9])
+    with pytest.raises(BadInput, match=r"cannot read .*c.csv.gz, line [1-5]: .*truncated"):
+        read(path)
 
 
 def test_columns_of_another_name(tmp_path: Path) -> None:

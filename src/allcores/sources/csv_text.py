@@ -17,6 +17,7 @@ from typing import Any
 
 from allcores.formatting import size_text
 from allcores.sources.text import (
+    NAME_ENCODING,
     BadInput,
     bad_line,
     check_names,
@@ -87,13 +88,19 @@ class CsvRecords:
         *,
         line: int,
         header: list[str] | None,
+        on_encoding: str = NAME_ENCODING,
+        on_names: str = "rename one, or read the file as lines (--format lines)",
     ) -> None:
         """See the class.
 
         Args:
             readline: The next line as bytes, b"" at the end.
             line: Lines before.
+            on_encoding: What to do about bytes that are not of the encoding, for messages.
+            on_names: What to do about a name that is there twice.
         """
+        self._on_encoding = on_encoding
+        self._on_names = on_names
         self.header = header
         self._path = path
         self._encoding = encoding
@@ -130,17 +137,16 @@ class CsvRecords:
                     found = f"{len(record.fields)} fields where the header has {len(self.header)}"
                     record.trouble = bad_line(self._path, record.line, found)
                 if self._doubt is not None:
-                    self._set_exit_code(record)
+                    self._check_doubt(record)
                 elif record.broken:
                     self._doubt = record.line
                 yield record
 
     def _check_header(self, record: Record) -> None:
         where = place(self._path, record.line)
-        advice = "rename one, or read the file as lines (--format lines)"
-        check_names(record.fields, where, path=self._path, advice=advice)
+        check_names(record.fields, where, path=self._path, advice=self._on_names)
 
-    def _set_exit_code(self, record: Record) -> None:
+    def _check_doubt(self, record: Record) -> None:
         """Behind quotes that went wrong: believe a record that is beyond doubt, else give up its first line."""
         if record.trouble is None and self._is_beyond_doubt(record):
             self._doubt = None
@@ -185,7 +191,9 @@ class CsvRecords:
             except UnicodeError as error:
                 # It is read on all the same, for the sake of the quotes in it: they tell where the record ends.
                 text = raw.decode(encoding, "replace")
-                self._trouble = self._trouble or undecodable(self._path, number, raw, encoding, error)
+                self._trouble = self._trouble or undecodable(
+                    self._path, number, raw, encoding, error, advice=self._on_encoding
+                )
             if is_too_long(raw) or (self._cost > RECORD_BYTES_MAX and len(self._taken) > 1):
                 raise _TooLong
             yield text

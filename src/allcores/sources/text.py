@@ -29,6 +29,8 @@ STDIN = "-"
 LINE_BYTES_MAX = 256 * 1024 * 1024
 #: bytes; up to here a file's lines are counted beforehand (some 40 ms), so that progress knows its end
 COUNT_BYTES_MAX = 32 * 1024 * 1024
+#: what to do about text of another encoding, where that can be named
+NAME_ENCODING = "if the text is in another encoding, name it (--encoding latin-1, for one)"
 _JSON_BEGINS = frozenset(b'{["-0123456789tfn')
 
 
@@ -119,13 +121,14 @@ def too_long(path: str, number: int) -> BadInput:
     return bad_line(path, number, f"longer than {size_text(LINE_BYTES_MAX)}; is this a file of lines?")
 
 
-def undecodable(path: str, number: int, raw: bytes, encoding: str, error: UnicodeError) -> BadInput:
+def undecodable(
+    path: str, number: int, raw: bytes, encoding: str, error: UnicodeError, *, advice: str = NAME_ENCODING
+) -> BadInput:
     """The bytes of a line are no text."""
     if isinstance(error, UnicodeDecodeError):
         fault = f"byte 0x{raw[error.start]:02x} at position {error.start + 1} is not {encoding}"
     else:
         fault = f"not {encoding} ({error})"
-    advice = "if the text is in another encoding, name it (--encoding latin-1, for one)"
     return bad_line(path, number, f"{fault}; {advice}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, BinaryIO, Literal
 
 from allcores.errors import UsageError
@@ -30,6 +29,8 @@ from allcores.sources.text import (
 ChatFormat = Literal["jsonl", "json", "csv", "tsv", "text"]
 FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "tsv", "text")
 
+#: what to do about two columns of one name
+_NAMED_TWICE = "give one of them another name"
 _SUFFIXES: Mapping[str, ChatFormat] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".txt": "text",
     ".text": "text", ".log": "text",
@@ -197,7 +198,10 @@ def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] |
 
 def _separated(separator: str) -> Callable[..., Iterator[Item]]:
     def read(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
-        records = CsvRecords(path, "utf-8", separator, partial(_line, path, file), line=0, header=None)
+        records = CsvRecords(
+            path, "utf-8", separator, _line_reader(path, file), line=0, header=None,
+            on_encoding="save the file as UTF-8", on_names=_NAMED_TWICE,
+        )  # fmt: skip
         header: list[str] | None = None
         for record in records:
             if header is None and record.trouble is None and records.header is not None:
@@ -213,16 +217,24 @@ def _separated(separator: str) -> Callable[..., Iterator[Item]]:
     return read
 
 
-def _line(path: str, file: BinaryIO) -> bytes:
-    try:
-        return file.readline(LINE_BYTES_MAX)
-    except Exception as error:  # of a library for a compressed format: it has its own types
-        raise read_trouble(path, 0, error) from None
+def _line_reader(path: str, file: BinaryIO) -> Callable[[], bytes]:
+    """Gives the next line, or tells which one cannot be read."""
+    number = 0
+
+    def readline() -> bytes:
+        nonlocal number
+        number += 1
+        try:
+            return file.readline(LINE_BYTES_MAX)
+        except Exception as error:  # of a library for a compressed format: it has its own types
+            raise read_trouble(path, number, error) from None
+
+    return readline
 
 
 def _reason(trouble: BadInput, path: str, line: int) -> str:
-    """What is wrong with a record: without its place, which the row has, and advice on options that are not here."""
-    return str(trouble).removeprefix(f"{place(path, line)}: ").partition("; if the text is in another encoding")[0]
+    """What is wrong with a record, without the place of its first line, which the row has."""
+    return str(trouble).removeprefix(f"{place(path, line)}: ")
 
 
 def _check_header(header: list[str], path: str, names: Mapping[str, str] | None) -> None:
@@ -236,7 +248,7 @@ def _check_header(header: list[str], path: str, names: Mapping[str, str] | None)
         )
     twice = {each for each in header if header.count(each) > 1}
     if twice:
-        raise UsageError(f"{path}: the column {sorted(twice)[0]!r} is there twice: give one of them another name")
+        raise UsageError(f"{path}: the column {sorted(twice)[0]!r} is there twice: {_NAMED_TWICE}")
 
 
 _READERS: Mapping[str, Callable[..., Iterator[Item]]] = {
