@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +265,22 @@ def test_compressed_files_read_as_the_files_in_them(tmp_path: Path) -> None:
     (tmp_path / "z" / "a.jsonl.gz").write_bytes(gzip.compress(text)[:-9])
     with pytest.raises(BadInput, match=r"cannot read .*a.jsonl.gz, line \d: .*truncated"):
         read(tmp_path / "z" / "a.jsonl.gz")
+
+
+@pytest.mark.parametrize(("suffix", "packed"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.ndjson", "a.json", "a.csv", "a.tsv", "a.txt"])
+def test_every_format_in_every_compression(
+    tmp_path: Path, name: str, suffix: str, packed: Callable[[bytes], bytes]
+) -> None:
+    lines = {"csv": "text\nhi\nho\n", "tsv": "text\tid\nhi\t1\nho\t2\n", "txt": "hi\nho\n"}
+    text = lines.get(name.partition(".")[2], '{"text": "hi"}\n{"text": "ho"}\n').encode()
+    if name == "a.json":
+        text = b'[{"text": "hi"},\n{"text": "ho"}]'
+    (tmp_path / name).write_bytes(text)
+    (tmp_path / f"{name}.{suffix}").write_bytes(packed(text))
+    rows = read(tmp_path / f"{name}.{suffix}")
+    assert rows == read(tmp_path / name)
+    assert [row["text"] for row in rows] == ["hi", "ho"]
 
 
 def test_several_files_and_patterns_in_order(tmp_path: Path) -> None:

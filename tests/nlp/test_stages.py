@@ -396,3 +396,17 @@ def test_what_is_kept_out_is_as_if_not_installed_and_back_afterwards(monkeypatch
         sys.meta_path.append(new)
     assert sys.meta_path == [*before, new]
     assert __import__("wave").__name__ == "wave"
+
+
+def test_a_model_of_spacy_from_a_folder(tmp_path: Path) -> None:
+    """As people bring one of their own: its entities, in its language."""
+    spacy = pytest.importorskip("spacy")
+    model = spacy.blank("de")
+    model.add_pipe("entity_ruler").add_patterns([{"label": "BOAT", "pattern": "Seeadler"}])
+    model.to_disk(tmp_path / "model")
+    texts = ["Die Seeadler ist ein schönes altes Schiff.", "This is an English sentence about the Seeadler."]
+    options = {"lemmas": {"model": str(tmp_path / "model")}}
+    german, english = rows(texts, ["unicode", "lang", "lemmas"], **options)
+    assert german["tokens"] == ["Die", "Seeadler", "ist", "ein", "schönes", "altes", "Schiff", "."]
+    assert german["ents"] == [{"type": "BOAT", "start": 4, "end": 12}]
+    assert "ents" not in english, "the model is for German"
