@@ -201,7 +201,9 @@ def test_texts_without_personal_data_have_hardly_any_found() -> None:
         for path in sorted(folder.glob(pattern)):
             texts.append(path.read_text(encoding="utf-8", errors="replace"))
     assert sum(map(len, texts)) > 1_000_000
-    false = [
-        text[span.start : span.end] for text in texts for span in find_spans(text, ("CARD", "IBAN", "IP", "PHONE"))
-    ]
-    assert len(false) <= 5, false
+    false = [(span.type, text[span.start : span.end]) for text in texts for span in find_spans(text, ALL)]
+    kinds = Counter(kind for kind, _ in false)
+    assert not {"CARD", "IBAN", "IP"} & set(kinds), false
+    assert kinds["PHONE"] <= 5, false
+    # These are there: addresses of examples, and of the authors of a corpus.
+    assert kinds["URL"] + kinds["EMAIL"] <= 30, false
