@@ -427,7 +427,12 @@ class Settlement:
                 chunk.map_state.pending.appendleft(part)
         if preempted:
             self._note_preempted(chunk.map_state, parts, chunk.worker)
-        self._state.enqueue(chunk.map_state)
+        if not (start or charged or preempted) and stop == len(chunk.items):
+            # Nothing of it was begun. Where workers end after few items it waits behind another map's chunk each time:
+            # behind the others once more, it would never have its turn.
+            self._state.enqueue_first(chunk.map_state)
+        else:
+            self._state.enqueue(chunk.map_state)
 
     def _note_preempted(self, map_state: MapState, chunks: int, worker: int) -> None:
         """Count it in the first `chunks` of a map, which were just requeued."""

@@ -217,6 +217,16 @@ class SchedulerState:
             turn.queued = True
             self.rotation.append(turn)
 
+    def enqueue_first(self, map_state: MapState) -> None:
+        """The same, and its turn is the next: it had one, and nothing came of it."""
+        turn = map_state.series or map_state
+        if turn.queued and self.rotation[0] is not turn:
+            self.rotation.remove(turn)
+            turn.queued = False
+        if not turn.queued and map_state.pending:
+            turn.queued = True
+            self.rotation.appendleft(turn)
+
     def next_map(self) -> MapState | None:
         """The map that is next to hand out a chunk; None if nothing is pending."""
         rotation = self.rotation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from tests.unit.scheduler.harness import SECOND, Harness, take_all
 from tests.unit.simulation import MILLI
@@ -245,6 +247,25 @@ def test_what_is_seen_of_a_later_chunk_waits_for_the_earlier_one() -> None:
     assert take_all(map_state) == [(0, 1, []), (1, 1, [])]
     assert harness.commands() == [Launch(2)]
     assert harness.state.counters.requeues == 0
+
+
+@pytest.mark.parametrize("maps", range(2, 7))
+def test_a_turn_from_which_nothing_came_is_had_again(maps: int) -> None:
+    """Workers end after each chunk, and give back what waits behind it: the next one begins with that."""
+    harness = Harness(1)
+    map_states = [harness.map_state() for _ in range(maps)]
+    for _ in range(10):
+        for map_state in map_states:
+            harness.add(map_state)
+    served: Counter[int] = Counter()
+    for worker in range(1, 4 * maps + 1):
+        first, *waiting = [order.chunk for order in harness.commands() if isinstance(order, Send)]
+        assert waiting
+        served[first.map_state.number] += 1
+        harness.results(worker, 1, 0, 1, leaving=True)
+        harness.gone(worker, idle=True)
+        harness.ready(worker + 1)
+    assert set(served.values()) == {4}
 
 
 def test_chunks_may_end_in_another_order_than_they_were_sent() -> None:
