@@ -81,6 +81,17 @@ def _of_the_kind(probes: Probes, decision: Decision) -> list[Pitfall]:
                 f" in a loop; where items are many and small, cap it with {caps} and use processes, never both",
             )
         )
+    else:
+        # Where it has threads already, what it uses is said above.
+        found += [
+            Pitfall(
+                "a library's own way",
+                f"{library.name} is loaded, and can use more cores by itself: {library.switch}; measure that, too, and"
+                f" with workers keep it to one ({library.cap})",
+            )
+            for library in probes.libraries
+            if library.name != "numpy"
+        ]
     if any(library.name == "tokenizers" for library in probes.libraries):
         found.append(
             Pitfall(
