@@ -23,6 +23,9 @@ from allcores.system import fork_lock, posix, procfs
 TERMINATE_S = 0.25
 #: seconds for which what a job started is killed before its process, below which it is found
 FIRST_S = 2.0
+#: A process begins with the peak of what started it, as the kernel hands it on: summed roughly from counters of each
+#: core, so that it may be above what /proc says. Within this part and these bytes it is taken for inherited.
+INHERITED_PART, INHERITED_BYTES = 1.02, 64 << 20
 #: looks at what is left of that in one go, and seconds between them
 _LOOKS, _LOOK_S = 5, 0.001
 
@@ -195,7 +198,8 @@ class JobProcess:
             if pid == 0:
                 return None
             memory = posix.maxrss_bytes(usage.ru_maxrss)
-            if memory <= self.inherited:
+            if memory <= self.inherited * INHERITED_PART + INHERITED_BYTES:
+                # It began with the peak of what started it, and may have stayed below that.
                 memory = self.largest
         except ChildProcessError:  # it was collected elsewhere
             status, memory = 0, 0
