@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cores import several_cores
@@ -84,20 +85,30 @@ def test_recorded_seconds_of_workers_add_up(setting: Setting) -> None:
     assert {use.key for use in recorded.uses} >= {"function"} | ({"start"} if setting.pattern == "processes" else set())
 
 
-@several_cores
-def test_the_first_choice_is_recorded_and_shown(of_a_loop: allcores.Advice, monkeypatch: pytest.MonkeyPatch) -> None:
-    probes, decision = of_a_loop.probes, of_a_loop.decision
+def confirmed_once(advice: allcores.Advice, sample: Sample, left_s: float, **changes: Any) -> confirm_file.Confirmation:
+    """One round of processes against the loop; `changes` of what was measured of the function."""
+    probes, decision = advice.probes, advice.decision
     assert probes is not None
     assert decision is not None
     first = next(each for each in decision.predictions if each.setting.pattern == "processes")
-    monkeypatch.setattr(confirm_file, "MOST_ROUNDS", 1)
+    with allcores.Pool(2) as pool, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(confirm_file, "MOST_ROUNDS", 1)
+        return confirm_file.confirm(
+            advised.loop,
+            sample,
+            replace(probes, **changes),
+            [first],
+            pools={False: pool},
+            shared=None,
+            left=lambda: left_s,
+        )
+
+
+@several_cores
+def test_the_first_choice_is_recorded_and_shown(of_a_loop: allcores.Advice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirm_file, "_block", lambda *_: 40)
     sample = Sample(range(3_000))
-    with allcores.Pool(2) as pool:
-        found = confirm_file.confirm(
-            advised.loop, sample, probes, [first], pools={False: pool}, shared=None, left=lambda: 1e9
-        )
-    recorded = found.core_seconds
+    recorded = confirmed_once(of_a_loop, sample, 1e9).core_seconds
     assert recorded is not None
     assert recorded.items == 40
     assert sum(sample.calls.values()) == 3 * 40, "the loop, the workers, and the recorded run"
@@ -108,25 +119,11 @@ def test_the_first_choice_is_recorded_and_shown(of_a_loop: allcores.Advice, monk
 
 
 @several_cores
-def test_a_verdict_is_worth_more_than_a_record(of_a_loop: allcores.Advice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_verdict_is_worth_more_than_a_record(of_a_loop: allcores.Advice) -> None:
     """Where workers take long to start, the seconds that are left are for the rounds."""
-    probes, decision = of_a_loop.probes, of_a_loop.decision
-    assert probes is not None
-    assert decision is not None
-    first = next(each for each in decision.predictions if each.setting.pattern == "processes")
-    monkeypatch.setattr(confirm_file, "MOST_ROUNDS", 1)
-    with allcores.Pool(2) as pool:
-        found = confirm_file.confirm(
-            advised.loop,
-            Sample(range(3_000)),
-            replace(probes, start_s=3.0),
-            [first],
-            pools={False: pool},
-            shared=None,
-            left=lambda: 4.0,
-        )
+    found = confirmed_once(of_a_loop, Sample(range(3_000)), 4.0, start_s=3.0)
     assert found.hindered is None
-    assert len(found.ratios[first]) == 1
+    assert [len(ratios) for ratios in found.ratios.values()] == [1]
     assert found.core_seconds is None
 
 

@@ -154,6 +154,15 @@ def test_a_gain_within_what_a_start_differs_by_is_none(start_s: float, speedup: 
     assert any("one start differs" in reason for reason in end.reasons) is (verdict is Verdict.SERIAL)
 
 
+def test_where_nothing_is_saved_the_start_is_not_the_reason() -> None:
+    given = probes(2 * MS, items=500, start_s=0.5)
+    decision = decide(given)
+    processes = next(each for each in decision.predictions if each.setting.pattern == "processes")
+    end = conclude(given, replace(decision, chosen=processes), {processes: [0.95] * 9})
+    assert end.verdict is Verdict.SERIAL
+    assert end.reasons[-1].endswith("measured 0.95x, and less than 1.15x is not worth it")
+
+
 @given(st.lists(st.floats(0.1, 4), min_size=1, max_size=12), st.floats(0, 2))
 def test_parallel_is_never_said_of_what_was_measured_slower(ratios: list[float], others: float) -> None:
     given = probes(machine=Machine(2, others=others, memory=8 << 30))

@@ -205,7 +205,7 @@ def _at_most(trial: Trial) -> float:
 
 
 def _at_least(trial: Trial) -> float:
-    """The lower end of what a trial says."""
+    """The lower end of what a trial says; all of its deviation counts, for this is to be a proof."""
     return spread_interval(trial.speedup, min(0.3, trial.deviation)).low
 
 

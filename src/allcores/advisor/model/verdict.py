@@ -142,7 +142,7 @@ def conclude(
         reasons.append(
             f"{_named(decision.chosen)} was predicted to win and measured {intervals[decision.chosen].speedup:.2f}x"
         )
-    if start >= START_SHOWS and interval.low <= 1.0 and interval.speedup < SURE_OF_START:
+    if start >= START_SHOWS and interval.low <= 1.0 and WORTH <= interval.speedup < SURE_OF_START:
         reasons.append(
             f"{_named(best)} measured {interval.speedup:.2f}x, most of it their start: what they save is less than"
             " one start differs from another"
