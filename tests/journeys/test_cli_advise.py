@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -21,11 +23,30 @@ from allcores.errors import BrokenPool, SetupError
 pytestmark = pytest.mark.slow
 
 WORK = """
+import threading, time
+
 print("printed when imported")
 
 def square(line):
     print("printed when called")
     return int(line) ** 2
+
+def loop(line):
+    total = 0
+    for each in range(20_000):
+        total += each * int(line)
+    return total
+
+def hang(line):
+    threading.Event().wait()
+
+def wait(line):
+    time.sleep(0.05)
+
+def note(line):
+    with open("notes.txt", "a") as file:
+        file.write(line + "\\n")
+    return int(line)
 
 def fail(line):
     raise ValueError(line)
@@ -63,6 +84,57 @@ def test_the_code_that_is_printed_runs(advise: Advise, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(found["code"] + "assert results == [number**2 for number in range(2_000)]\n")
     subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("function", "budget", "verdicts"), [("hang", "1", {"unreliable"}), ("wait", "4", {"parallel", "unreliable"})]
+)
+def test_its_exit_code_is_its_verdict(advise: Advise, function: str, budget: str, verdicts: set[str]) -> None:
+    """0 only where it pays and that was measured; a machine that is busy may make threads late."""
+    done = advise(f"work.py:{function}", "numbers.txt", "--json", "--budget", budget)
+    found = json.loads(done.out)
+    assert found["verdict"] in verdicts, done.err
+    assert done.code == {"parallel": 0, "serial": 3, "unreliable": 4}[found["verdict"]]
+    if found["verdict"] == "parallel":
+        assert found["recommendation"]["pattern"] == "threads"
+        assert found["measured"]["low"] > 1
+
+
+@pytest.fixture
+def burnt() -> Iterator[None]:
+    """Half of the cores are somebody else's."""
+    code = "print(flush=True)\nwhile True: pass"
+    count = max(1, len(os.sched_getaffinity(0)) // 2) if hasattr(os, "sched_getaffinity") else 1
+    with ExitStack() as stack:
+        for _ in range(count):
+            burner = stack.enter_context(subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE))
+            stack.callback(burner.kill)
+            assert burner.stdout is not None
+            assert burner.stdout.readline() == b"\n"
+        yield
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others' processor time is read from /proc")
+def test_with_half_of_the_cores_burnt_there_is_no_verdict_that_a_quiet_run_reverses(
+    advise: Advise, burnt: None
+) -> None:
+    busy = json.loads((done := advise("work.py:loop", "numbers.txt", "--json", "--budget", "3")).out)
+    assert (busy["verdict"], done.code) == ("unreliable", 4), busy["reasons"]
+    assert busy["machine"].get("others", 1) >= 0.2
+    # That which is far too little work for any worker is so on any machine.
+    sure = json.loads((done := advise("work.py:square", "numbers.txt", "--json", "--budget", "3")).out)
+    assert (sure["verdict"], done.code) in {("serial", 3), ("unreliable", 4)}
+
+
+def test_effects_are_told_on_the_terminal(advise: Advise, tmp_path: Path) -> None:
+    done = advise("work.py:note", "numbers.txt", "--json", "--budget", "2", "--no-repeat")
+    assert (
+        "note: the function writes to notes.txt. It is called on many items from here on, none of them twice"
+        in done.err
+    )
+    lines = (tmp_path / "notes.txt").read_text().split()
+    assert len(lines) == len(set(lines)) > 0
+    assert json.loads(done.out)["calls"] >= len(lines)
 
 
 def test_its_text_is_for_people(advise: Advise, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,19 @@ def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.parametrize("option", ["--html", "--png"])
+def test_a_file_that_cannot_be_written_is_refused_at_once(run: Run, option: str) -> None:
+    done = run("tune", "work.py:square", "numbers.txt", option, "nowhere/tuning")
+    assert done.code == 2
+    assert "nowhere/tuning cannot be written" in done.err
+    assert "printed when called" not in done.err
+
+
 @pytest.mark.parametrize("function", ["square", "loop"])
 def test_one_object_and_nothing_else_is_printed(run: Run, folder: Path, function: str) -> None:
-    done = run("tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "3")
+    page = ["--html", "tuning.html"] if find_spec("jinja2") is not None else []
+    done = run("tune", f"work.py:{function}", "numbers.txt", "--json", "--budget", "3", *page)
+    assert not page or f"work.py:{function}" in (folder / "tuning.html").read_text()
     found = json.loads(done.out)
     assert done.code == CODES[found["verdict"]], done.err
     assert found["items"] == 1_000

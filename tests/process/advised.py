@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 LARGE = b"x" * (1 << 20)
+#: of `hold`
+HELD_BYTES = 60 << 20
 
 
 def loop(number: int) -> int:
@@ -64,6 +66,12 @@ def long_list(number: int) -> list[int]:
 def with_common(pair: tuple[bytes, int]) -> int:
     """Something large is in every item."""
     return loop(pair[1]) + len(pair[0])
+
+
+def hold(number: int) -> int:
+    """Takes memory for as long as it computes, and gives it back."""
+    held = bytearray(LARGE) * (HELD_BYTES >> 20)
+    return hashlib.sha256(held).digest()[0] + number
 
 
 def draw(number: int) -> float:

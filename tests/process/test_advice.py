@@ -6,8 +6,10 @@ The machine may be busy, and then the verdict is "unreliable": so a test says wh
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,7 @@ from allcores.advisor.model.decision import Setting
 from allcores.advisor.text import setting_text
 from allcores.cli.advise import command
 from allcores.cli.exits import CommandError
+from allcores.system import procfs
 
 BUDGET_S = 2.5
 
@@ -192,6 +195,46 @@ def test_who_releases_the_lock_lets_others_run(of_a_loop: allcores.Advice) -> No
     assert advice.probes.late_s < held.late_s
 
 
+@several_cores
+def test_the_memory_of_workers_is_predicted() -> None:
+    """Within 15 % of what the program, the workers and what starts them take at their largest."""
+    items = range(60)
+    advice = allcores.advise(advised.hold, items, budget=BUDGET_S)
+    predicted = advice.memory
+    if predicted is None:
+        pytest.skip("the system does not tell")
+    assert predicted.worker > advised.HELD_BYTES
+    assert "Memory of 2 processes at its largest" in str(advice)
+    check_against_schema(advice)
+    with allcores.Pool(predicted.workers) as pool, Peak(pool) as peak:
+        pool.map(advised.hold, items, chunk=1)
+    assert predicted.peak == pytest.approx(peak.bytes, rel=0.15)
+
+
+class Peak:
+    """The most memory of this process, a pool's workers and what starts them, looked at again and again on a thread."""
+
+    def __init__(self, pool: allcores.Pool) -> None:
+        self.bytes = 0
+        self._pool = pool
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.002):
+            workers = [status.pid for status in self._pool.worker_status() if status.pid]
+            pids = {os.getpid(), *workers, *(procfs.parent(pid) for pid in workers)}
+            self.bytes = max(self.bytes, sum(procfs.proportional_bytes(pid) or 0 for pid in pids if pid is not None))
+
+
 def test_a_load_is_seen() -> None:
     advised._loaded = None
     advice = allcores.advise(advised.first_is_slow, range(5_000), budget=8)
@@ -215,7 +258,9 @@ def test_what_is_in_every_item_is_named() -> None:
 
 
 def test_random_numbers_are_noticed() -> None:
-    assert "unseeded random numbers" in names(allcores.advise(advised.draw, range(100), budget=BUDGET_S))
+    with pytest.warns(RuntimeWarning, match="gives other results for the same item"):
+        advice = allcores.advise(advised.draw, range(100), budget=BUDGET_S)
+    assert "unseeded random numbers" in names(advice)
 
 
 def test_what_cannot_travel_is_named_before_a_worker_starts() -> None:
@@ -236,16 +281,29 @@ def test_a_lambda_is_advised_and_named() -> None:
 
 def test_no_repeat_calls_no_item_twice(tmp_path: Path) -> None:
     file = tmp_path / "calls"
-    advice = allcores.advise(advised.append, advised.items_of(file, 800), budget=BUDGET_S, repeat=False)
+    with pytest.warns(RuntimeWarning, match="none of them twice"):
+        advice = allcores.advise(advised.append, advised.items_of(file, 800), budget=BUDGET_S, repeat=False)
     calls = Counter(file.read_text().split())
     assert max(calls.values()) == 1
     assert 0 < calls.total() <= advice.calls  # more, where a trial was cut short
     assert "side effects" in names(advice)
 
 
-def test_calls_are_counted(tmp_path: Path) -> None:
+def test_effects_are_told_before_there_are_many_and_calls_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "calls"
-    advice = allcores.advise(advised.append, advised.items_of(file, 300), budget=BUDGET_S)
+    called_before: list[int] = []
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        assert f"the function writes to {file}. It is called on many items from here on" in str(message)
+        called_before.append(len(file.read_text().split()))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", note)
+        advice = allcores.advise(advised.append, advised.items_of(file, 300), budget=BUDGET_S)
+    assert called_before == [2], "it is told while there is time to end it"
     calls = Counter(map(int, file.read_text().split()))
     assert 0 < calls.total() <= advice.calls
     called = {index for first, last in advice.called_on for index in range(first, last + 1)}

@@ -82,6 +82,46 @@ def test_a_loop_in_python_gets_processes_and_that_is_kept(
         assert place.read() is None
 
 
+@several_cores
+def test_its_page_has_the_chunk_sweep_and_loads_nothing(
+    of_a_loop: tuple[Path, allcores.Tuning], tmp_path: Path
+) -> None:
+    pytest.importorskip("jinja2")
+    _, tuning = of_a_loop
+    file = tmp_path / "tuning.html"
+    tuning.save_html(file)
+    text = file.read_text()
+    assert "<script" not in text
+    assert "http://" not in text and "https://" not in text
+    assert "prefers-color-scheme: dark" in text
+    rows = text.count('<th scope="row" class="number">')
+    growth = [] if tuning.growth is None else [*tuning.growth.rates, *tuning.growth.further]
+    assert rows == sum(each.setting.backend != "serial" for each in tuning.tried) + len(growth)
+    if tuning.verdict == "parallel":
+        assert ">Chunk by chunk</h2>" in text
+        assert "<h3>2 processes</h3>" in text
+    with pytest.raises(UsageError, match="cannot be written"):
+        tuning.save_html(tmp_path / "nowhere" / "tuning.html")
+
+
+@several_cores
+@pytest.mark.leaks_allowed  # Matplotlib keeps its fonts open
+def test_its_picture_has_a_point_for_each_setting(of_a_loop: tuple[Path, allcores.Tuning], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from allcores.advisor.tuning import picture, sweep
+
+    _, tuning = of_a_loop
+    panel, *others = picture.as_figure(tuning).axes
+    drawn = sweep.series_of(tuning)[: picture.MOST_SERIES]
+    marks = [line for line in panel.get_lines() if line.get_marker() in picture.MARKS]
+    assert [len(line.get_xdata()) for line in marks] == [len(series.tried) for series in drawn]
+    assert len(others) == (tuning.growth is not None and bool(tuning.growth.rates))
+    tuning.save_png(tmp_path / "tuning.png")
+    assert (tmp_path / "tuning.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="cannot be written"):
+        tuning.save_png(tmp_path / "nowhere" / "tuning.png")
+
+
 def test_too_little_work_stays_in_the_loop_and_that_is_kept() -> None:
     """Whatever else runs: processor seconds tell it, and nothing has to be searched."""
     tuning = allcores.tune(advised.square, range(100_000), budget=20)

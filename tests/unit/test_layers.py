@@ -85,6 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advisor": WORDS | {"pool", "sources", "timeline", "transport", "tuned"},
     "advisor.model": {"formatting", "tuned.setting"},
     "advisor.profiling": WORDS,
+    "advisor.profiling.page": WORDS | {"timeline.html_report"},
     # loaded by path into programs that may have no allcores
     "advisor.profiling.sampler": set(),
     "advisor.profiling.facts": set(),

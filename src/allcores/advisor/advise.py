@@ -12,17 +12,19 @@ from allcores.advisor import library_way
 from allcores.advisor.advice import Advice
 from allcores.advisor.asked import checked_name
 from allcores.advisor.confirm import Confirmation, confirm
-from allcores.advisor.measuring import machine, switches
+from allcores.advisor.measuring import machine, switches, travel
 from allcores.advisor.measuring.sample import Sample
-from allcores.advisor.model.code import Names, code_for
+from allcores.advisor.model.code import Common, Names, code_for
 from allcores.advisor.model.decision import Decision, Prediction, Setting, decide, needed
 from allcores.advisor.model.intervals import Interval, ratio_interval
+from allcores.advisor.model.memory import Memory, memory_of
 from allcores.advisor.model.pitfalls import pitfalls
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.model.verdict import Conclusion, LibraryWay, Verdict, beside_library, conclude
 from allcores.advisor.model.what_if import what_ifs
 from allcores.advisor.probing import Probing, TooSlow
 from allcores.advisor.record import Pattern
+from allcores.system.caller import warn
 from allcores.system.tracebacks import hiding
 
 #: seconds for everything, and the least that can be asked for
@@ -50,6 +52,9 @@ def advise(
     recommended was run on real items against the loop, in rounds of shuffled and balanced order; where the machine
     was too busy to tell, it says so. It takes at most `budget` seconds: 10 are 5 % of an input of 200 s.
 
+    A function that writes files, starts processes, connects or gives other results each time is told by a
+    RuntimeWarning after its first two calls, before there are many.
+
     Args:
         fn: The function, of one item.
         items: The input. A sequence is looked into all over; of any other iterable the first items are read, for a
@@ -67,7 +72,14 @@ def advise(
     """
     name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
     shown = "function" if not name.isidentifier() else name
-    return advise_named(fn, items, Names(shown), name, began=perf_counter(), budget=budget, repeat=repeat, total=total)
+    more = "some of them more than once (repeat=False calls none twice)" if repeat else "none of them twice"
+
+    def tell(clause: str) -> None:
+        warn(f"advise: the function {clause}. It is called on many items from here on, {more}.")
+
+    return advise_named(
+        fn, items, Names(shown), name, began=perf_counter(), budget=budget, repeat=repeat, total=total, tell=tell
+    )
 
 
 def advise_named(
@@ -80,10 +92,11 @@ def advise_named(
     budget: float,
     repeat: bool,
     total: int | None,
+    tell: Callable[[str], None],
 ) -> Advice:
-    """The same with names for the code, and a budget that has begun already. See `advise`."""
+    """The same with names for the code, a budget that has begun already, and `tell` as of `Probing`. See `advise`."""
     sample = Sample(items, total=total, repeat=repeat)
-    probing = Probing(fn, sample, began=began, budget=budget - SPARE_S)
+    probing = Probing(fn, sample, began=began, budget=budget - SPARE_S, tell=tell)
     try:
         try:
             probes = probing.run()
@@ -99,7 +112,7 @@ def advise_named(
         conclusion = conclude(probes, decision, confirmation.ratios, hindered=confirmation.hindered)
         if library is not None:
             conclusion = beside_library(conclusion, library, decision.predictions[0].seconds)
-        common = probing.shared is not None
+        common = _common(sample, probing.shared)
     finally:
         probing.close()
     return _advice(probes, decision, confirmation, conclusion, library, shown, names, sample, common, began)
@@ -125,10 +138,19 @@ def _confirm(
     )
 
 
+def _common(sample: Sample, shared: Any) -> Common | None:
+    """Where the object is that is in every item."""
+    if shared is None:
+        return None
+    first = sample.first()
+    return Common(type(first).__name__, travel.place_of(first, shared))
+
+
 def _with_load(probes: Probes, probing: Probing) -> Probes:
     import dataclasses
 
-    return dataclasses.replace(probes, machine=probing.load.machine())
+    others = probing.load.others()
+    return dataclasses.replace(probes, machine=dataclasses.replace(probes.machine, others=others))
 
 
 def _advice(
@@ -140,7 +162,7 @@ def _advice(
     shown: str,
     names: Names,
     sample: Sample,
-    common: bool,
+    common: Common | None,
     began: float,
 ) -> Advice:
     chosen = conclusion.prediction
@@ -168,7 +190,16 @@ def _advice(
         core_seconds=confirmation.core_seconds,
         library=library,
         machine={"cores": probes.machine.cores, "others": probes.machine.others, **machine.facts()},
+        memory=_memory(probes, patterns),
     )
+
+
+def _memory(probes: Probes, patterns: list[Prediction]) -> Memory | None:
+    """Of the processes that are recommended, or would come next."""
+    for each in patterns:
+        if each.setting.pattern == "processes":
+            return memory_of(probes, each.setting.workers, preload=each.setting.preload)
+    return None
 
 
 def _pattern(prediction: Prediction, decision: Decision, confirmation: Confirmation) -> Pattern:

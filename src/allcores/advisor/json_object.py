@@ -9,6 +9,7 @@ from typing import Any
 from allcores.advisor.core_seconds import CoreSeconds
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.intervals import Interval
+from allcores.advisor.model.memory import Memory
 from allcores.advisor.model.verdict import LibraryWay
 from allcores.advisor.record import AdviceRecord
 
@@ -57,6 +58,7 @@ def as_object(advice: AdviceRecord) -> dict[str, Any]:
         "runs": [dataclasses.asdict(run) for run in advice.runs],
         "core_seconds": None if advice.core_seconds is None else _core_seconds(advice.core_seconds),
         "library": None if advice.library is None else _library(advice.library),
+        "memory": None if advice.memory is None else _memory(advice.memory),
         "machine": _plain(advice.machine),
         "code": advice.code,
     }
@@ -68,6 +70,17 @@ def _core_seconds(recorded: CoreSeconds) -> dict[str, Any]:
         "seconds": recorded.seconds,
         "items": recorded.items,
         "uses": [{"key": use.key, "meaning": use.meaning, "seconds": use.seconds} for use in recorded.uses],
+    }
+
+
+def _memory(memory: Memory) -> dict[str, Any]:
+    return {
+        "peak": memory.peak,
+        "workers": memory.workers,
+        "worker": memory.worker,
+        "rest": memory.rest,
+        "results": memory.results,
+        "available": memory.available,
     }
 
 

@@ -13,7 +13,7 @@ from allcores.advisor.model import costs
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.record import AdviceRecord, Pattern
-from allcores.advisor.text import HEADS, called_on_text, interval_text, setting_text, unproven_text
+from allcores.advisor.text import HEADS, called_on_text, interval_text, memory_text, setting_text, unproven_text
 from allcores.errors import UsageError
 from allcores.system.whole_files import whole_text
 from allcores.timeline.html_report import environment
@@ -145,6 +145,7 @@ def _facts(advice: AdviceRecord) -> dict[str, Any]:
         "unproven": unproven_text(advice),
         "machine": {FACTS.get(name, name): _fact(value) for name, value in advice.machine.items()},
         "called_on": called_on_text(advice),
+        "memory": "" if advice.memory is None else memory_text(advice.memory),
         "runs": advice.runs[:MOST_RUNS],
         "runs_left_out": max(0, len(advice.runs) - MOST_RUNS),
     }

@@ -112,7 +112,7 @@ def _speedups(panel: Any, advice: AdviceRecord, count: int) -> None:
     panel.set_ylim(count - 0.5, -0.5)
     panel.set_xlim(0, 1.08 * max(ends))
     panel.set_xlabel("times as fast as the loop; grey predicted, blue measured, with 90 % intervals", fontsize=8)
-    _plain(panel)
+    plain(panel)
 
 
 def _span(panel: Any, interval: Interval, row: float, colour: str) -> None:
@@ -133,10 +133,11 @@ def _bar(panel: Any, name: str, parts: list[Part]) -> None:
     panel.set_yticks([])
     panel.set_xticks([])
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, 0.05), ncols=3, fontsize=7, frameon=False)
-    _plain(panel)
+    plain(panel)
 
 
-def _plain(panel: Any) -> None:
+def plain(panel: Any) -> None:
+    """Without a frame."""
     for side in panel.spines.values():
         side.set_visible(False)
     panel.tick_params(length=0, labelsize=8, colors=INK)

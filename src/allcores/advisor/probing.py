@@ -14,7 +14,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from allcores.advisor.measuring import in_worker, libraries, loops, source_text, travel
+from allcores.advisor.measuring import in_worker, libraries, loops, memory, source_text, travel
 from allcores.advisor.measuring.machine import Load
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model import costs
@@ -23,7 +23,6 @@ from allcores.advisor.model.probes import LEAST_SWITCHES, Probes, Timing, Traits
 from allcores.errors import NotPicklable, SetupError, TaskTimeout, UsageError, WorkerLost
 from allcores.formatting import seconds_text
 from allcores.pool.pool import Pool
-from allcores.system import procfs
 
 if TYPE_CHECKING:
     from allcores.advisor.measuring.in_worker import FirstCalls
@@ -47,6 +46,8 @@ SINGLE_S = 50e-6
 TRIES = 3
 #: numbers of threads that are tried with a function that waits
 WAITING_THREADS = (2, 8, 32)
+#: effects that are told before there are many calls
+MOST_TOLD = 3
 #: bytes of a result from which on its way back is measured with real results
 LARGE_RESULT = 4096
 
@@ -63,13 +64,23 @@ class Probing:
         sample: Its items.
         began: When the budget began, as `perf_counter` tells it.
         budget: Seconds for everything, of which this uses about half.
+        tell: Is called after the first calls, before there are many, with what was seen of a function that does
+            something outside, or gives other results each time: a clause.
 
     Attributes:
         pool: The workers that were made for it, None without; `close` ends them.
         shared: The object that is in every item; None.
     """
 
-    def __init__(self, fn: Callable[[Any], Any], sample: Sample, *, began: float, budget: float) -> None:
+    def __init__(
+        self,
+        fn: Callable[[Any], Any],
+        sample: Sample,
+        *,
+        began: float,
+        budget: float,
+        tell: Callable[[str], None] = lambda clause: None,
+    ) -> None:
         self.fn = fn
         self.sample = sample
         self.load = Load()
@@ -83,6 +94,8 @@ class Probing:
         self._item_s = 0.0
         self._remembers = False
         self._failed = 0
+        self._tell = tell
+        self._held_bytes = 0
 
     def close(self) -> None:
         """End the workers."""
@@ -106,6 +119,10 @@ class Probing:
             raise UsageError("there are no items: advice needs some to measure the function with")
         way = self._look_at_travel()
         start_s, first = self._first_calls(way)
+        seen = [*first["effects"][:MOST_TOLD], *(["gives other results for the same item"] if first["differs"] else [])]
+        if seen:
+            # Whoever reads it can still end this: what follows is calls by the hundred.
+            self._tell(" and ".join(seen))
         timing, results = self._time_loop(first)
         probes = Probes(
             items=self.sample.total,
@@ -120,7 +137,11 @@ class Probing:
         probes = replace(probes, threads=self._threads(probes))
         if self.pool is not None:
             probes = self._processes(probes, results)
-        return replace(probes, machine=self.load.machine())
+        machine = self.load.machine()
+        if machine.memory is not None:
+            # What these workers have taken is there for those that are recommended.
+            machine = replace(machine, memory=machine.memory + self._held_bytes)
+        return replace(probes, machine=machine)
 
     # --- the steps --------------------------------------------------------------------------------
 
@@ -191,7 +212,7 @@ class Probing:
         return {
             "first_s": first_s, "second_s": second_s, "task_s": 0.0, "error": None, "differs": None, "effects": [],
             "sleeps": False, "opens_pool": False, "bytes_out": 0, "dumps_s": 0.0, "loads_s": 0.0, "problem": None,
-            "resident": 0,
+            "own_bytes": 0,
         }  # fmt: skip
 
     def _time_loop(self, first: FirstCalls) -> tuple[Timing, list[Any]]:
@@ -304,12 +325,14 @@ class Probing:
         trial = None
         if pool.workers > 1 and self.left() > 0.3 * self._budget:
             trial = self._processes_trial(pool, probes)
-        sizes = [procfs.resident_bytes(status.pid) or 0 for status in pool.worker_status() if status.pid]
+        own, now, rest = memory.of_workers(_pids(pool))
+        self._held_bytes = now
         load_s = self._load_seconds(first)
         probes = replace(
             probes,
             processes=() if trial is None else (trial,),
-            worker_bytes=max([first["resident"], *sizes]),
+            worker_bytes=max(first["own_bytes"], own),
+            rest_bytes=rest,
             start_s=probes.start_s + load_s,
         )
         if (
@@ -318,6 +341,10 @@ class Probing:
             and self.left() > 0.35 * self._budget
         ):
             probes = replace(probes, warm_start_s=self._warm_start())
+            if self.preloaded is not None:
+                own, now, rest = memory.of_workers(_pids(self.preloaded))
+                self._held_bytes += now
+                probes = replace(probes, warm_worker_bytes=own, warm_rest_bytes=rest)
         return probes
 
     def _processes_trial(self, pool: Pool, probes: Probes) -> Trial | None:
@@ -413,11 +440,11 @@ class Probing:
 
     def _traits(self, first: FirstCalls, timing: Timing) -> Traits:
         self._first = first
-        effects = list(first["effects"])
-        effects += [f"changes the global '{name}'" for name in source_text.globals_changed(self.fn)]
+        # A global that is changed is no effect outside, and may be a model that the first call loads.
+        changed = [f"changes the global '{name}'" for name in source_text.globals_changed(self.fn)]
         return Traits(
             differs=first["differs"],
-            effects=tuple(effects),
+            effects=(*first["effects"], *changed),
             sleeps=(first["sleeps"] or source_text.sleeps(self.fn)) and timing.waits,
             random=bool(first["differs"]) and source_text.draws_random(self.fn),
             nested=source_text.is_nested(self.fn),
@@ -468,6 +495,10 @@ class Probing:
     def _map(self, pool: Pool, items: list[Any], chunk: int) -> None:
         if items:
             pool.map(self.fn, items, chunk=chunk, on_error="skip")
+
+
+def _pids(pool: Pool) -> list[int]:
+    return [status.pid for status in pool.worker_status() if status.pid]
 
 
 def _without_load(total: loops.Loop, count: int) -> float:

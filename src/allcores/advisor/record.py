@@ -9,6 +9,7 @@ from allcores.advisor.confirm import Run
 from allcores.advisor.core_seconds import CoreSeconds
 from allcores.advisor.model.decision import Decision, Setting
 from allcores.advisor.model.intervals import Interval
+from allcores.advisor.model.memory import Memory
 from allcores.advisor.model.pitfalls import Pitfall
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.model.verdict import LibraryWay
@@ -62,6 +63,8 @@ class AdviceRecord:
         library: The library's own way to use all cores beside the loop, where the function has an object that offers
             one; None without.
         machine: What it was measured on.
+        memory: What the processes that are recommended, or would come next, take at their largest; None if there are
+            none, or the system does not tell.
     """
 
     function: str
@@ -84,3 +87,4 @@ class AdviceRecord:
     core_seconds: CoreSeconds | None = None
     library: LibraryWay | None = None
     machine: dict[str, Any] = field(default_factory=dict)
+    memory: Memory | None = None

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from allcores.advisor.core_seconds import CoreSeconds
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.intervals import Interval
+from allcores.advisor.model.memory import Memory
 from allcores.advisor.record import AdviceRecord
-from allcores.formatting import counted, precise_seconds_text, seconds_text
+from allcores.formatting import counted, precise_seconds_text, seconds_text, size_text
 
 #: what a verdict says first
 HEADS = {
@@ -49,6 +50,8 @@ def _lines(advice: AdviceRecord) -> Iterator[str]:
     yield ""
     if advice.core_seconds is not None:
         yield f"  {core_seconds_text(advice.core_seconds)}"
+    if advice.memory is not None:
+        yield f"  {memory_text(advice.memory)}"
     calls, took = counted(advice.calls, "time"), seconds_text(advice.seconds)
     yield f"  The function was called {calls} on {called_on_text(advice)}, in {took}."
     yield ""
@@ -83,6 +86,16 @@ def core_seconds_text(recorded: CoreSeconds) -> str:
     shown = [f"{use.title[0].lower()}{use.title[1:]} {100 * use.seconds / total:.0f} %" for use in parts]
     begin = f"Recorded: {recorded.workers} workers x {precise_seconds_text(recorded.seconds)}"
     return f"{begin} over {counted(recorded.items, 'item')}: {', '.join(shown)}."
+
+
+def memory_text(memory: Memory) -> str:
+    """What workers take: "Memory of 2 processes at its largest: about 310 MB (2 x 120 MB, 70 MB besides) ..."."""
+    parts = [f"{memory.workers} x {size_text(memory.worker)}", f"{size_text(memory.rest)} besides"]
+    if memory.results > memory.peak / 20:
+        parts.append(f"{size_text(memory.results)} of results")
+    of = "" if memory.available is None else f"; {size_text(memory.available)} are available"
+    head = f"Memory of {memory.workers} processes at its largest, predicted: {size_text(memory.peak)}"
+    return f"{head} ({', '.join(parts)}){of}."
 
 
 def interval_text(interval: Interval | None) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from typing import Any
 
 import click
 
 from allcores.cli import input_options, measured
-from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
 
 #: what this command ends with; other commands have other meanings for 3 and 4
@@ -63,9 +62,9 @@ def _advise(
     began = measured.began()
     check_stdout()
     if html is not None:
-        _check_page(html)
+        measured.check_page(html)
     if png is not None:
-        _check_picture(png)
+        measured.check_picture(png)
     from allcores.advisor.advise import advise_named
 
     # What the function, or its module, prints is not a part of the answer.
@@ -80,6 +79,7 @@ def _advise(
             budget=budget,
             repeat=repeat,
             total=given.total,
+            tell=partial(_tell, repeat),
         )
         if json:
             write_json(advice.as_dict(), fd=standard)
@@ -94,29 +94,6 @@ def _advise(
     return _CODES[advice.verdict]
 
 
-def _check_page(path: str) -> None:
-    """Raise CommandError if the page could not be made: before ten seconds are spent, not after."""
-    _check_file(path)
-    try:
-        from allcores.timeline.html_report import environment
-
-        environment()
-    except ImportError as error:
-        raise CommandError(str(error)) from None
-
-
-def _check_picture(path: str) -> None:
-    """The same for the picture."""
-    _check_file(path)
-    from allcores.advisor import picture
-
-    try:
-        picture.check()
-    except ImportError as error:
-        raise CommandError(str(error)) from None
-
-
-def _check_file(path: str) -> None:
-    folder = os.path.dirname(os.path.abspath(path))
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise CommandError(f"{path} cannot be written: name a file in a folder that is there")
+def _tell(repeat: bool, clause: str) -> None:
+    more = "some of them more than once (--no-repeat calls none twice)" if repeat else "none of them twice"
+    say(f"note: the function {clause}. It is called on many items from here on, {more}; Ctrl-C ends this.")

@@ -127,3 +127,31 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any) ->
         if format == "lines" or (format is None and suffix not in known and not os.path.isdir(path)):
             return [f"items = [line.rstrip('\\n') for line in open({path!r})]"]
     return ["items = ...  # the items of the input"]
+
+
+def check_page(path: str) -> None:
+    """Raise CommandError if the page could not be made: before ten seconds are spent, not after."""
+    _check_file(path)
+    try:
+        from allcores.timeline.html_report import environment
+
+        environment()
+    except ImportError as error:
+        raise CommandError(str(error)) from None
+
+
+def check_picture(path: str) -> None:
+    """The same for the picture."""
+    _check_file(path)
+    from allcores.advisor import picture
+
+    try:
+        picture.check()
+    except ImportError as error:
+        raise CommandError(str(error)) from None
+
+
+def _check_file(path: str) -> None:
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise CommandError(f"{path} cannot be written: name a file in a folder that is there")

@@ -8,6 +8,7 @@ import traceback
 
 import click
 
+from allcores.cli import measured
 from allcores.cli.exits import CommandError
 from allcores.cli.output import print_error, say
 from allcores.system.terminal_text import safe_json, safe_text
@@ -16,7 +17,7 @@ from allcores.system.whole_files import whole_text
 _HELP = """Run SCRIPT, sampled; say which of its loops could be maps, and what that would give.
 
 The program runs as it would under python: its standard streams, arguments, exit code and __main__ are its own. The
-report goes to standard error, or to --report FILE; --json FILE has all of it.
+report goes to standard error, or to --report FILE; --json FILE has all of it, and --html FILE is a page of it.
 
 \b
   allcores profile script.py input.csv
@@ -31,6 +32,7 @@ Options of allcores stand before SCRIPT; what follows is the program's.
 @click.option(
     "--report", metavar="FILE", type=click.Path(dir_okay=False), help="Write the report there, not to standard error."
 )
+@click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Also write an HTML page there.")
 @click.option("--rate", type=click.IntRange(10, 200), metavar="HZ", help="Samples a second; default: 100.")
 @click.option("--cores", type=click.IntRange(min=1), metavar="N", help="Predict for so many; default: those it has.")
 @click.option("-m", "module", is_flag=True, help="SCRIPT is the name of a module, as in python -m.")
@@ -38,6 +40,7 @@ Options of allcores stand before SCRIPT; what follows is the program's.
 def command(
     json_file: str | None,
     report: str | None,
+    html: str | None,
     rate: int | None,
     cores: int | None,
     module: bool,
@@ -52,6 +55,8 @@ def command(
         raise CommandError(f"there is no file '{arguments[0]}': name the script to run, or -m and a module")
     if os.name != "posix":
         raise CommandError("profile needs threads' own CPU clocks, which this system does not have: use Linux or macOS")
+    if html is not None:
+        measured.check_page(html)
     for path in (json_file, report):
         if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
             raise CommandError(f"there is no folder for '{path}': make it first")
@@ -60,6 +65,10 @@ def command(
         made = reports.make(finished, cores or core_budget().workers)
         if json_file is not None:
             _write(json_file, safe_json(json.dumps(reports.as_json(made), indent=2)) + "\n")
+        if html is not None:
+            from allcores.advisor.profiling import page
+
+            page.save(made, html)
         text = reports.as_text(made)
         if report is not None:
             _write(report, safe_text(text) + "\n")

@@ -23,6 +23,7 @@ the same items.
 \b
   allcores tune work.py:measure urls.txt
   allcores tune work.py:clean big.jsonl --budget 120 --json
+  allcores tune work.py:clean big.jsonl --html tuning.html
 """
 _EPILOG = """\b
 Exit codes:
@@ -38,9 +39,15 @@ Exit codes:
 @input_options.function_and_input
 @input_options.budget(2, 30.0, "For everything, those before a kill included.")
 @click.option("--json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--html", metavar="FILE", help="Write it as one HTML page, too (needs the extra report).")
+@click.option("--png", metavar="FILE", help="Write a picture of it, too (needs the extra picture).")
 def command(**given: Any) -> int:
     """The click command; its help is above."""
     return _tune(**given)
+
+
+def _tell(clause: str) -> None:
+    say(f"note: the function {clause}. It is called many times on the same items from here on; Ctrl-C ends this.")
 
 
 def _tune(
@@ -51,9 +58,15 @@ def _tune(
     encoding: str,
     budget: float,
     json: bool,
+    html: str | None,
+    png: str | None,
 ) -> int:
     began = measured.began()
     check_stdout()
+    if html is not None:
+        measured.check_page(html)
+    if png is not None:
+        measured.check_picture(png)
     from allcores.advisor.tuning.tune import tune_named
 
     # What the function, or its module, prints is not a part of the answer.
@@ -69,6 +82,7 @@ def _tune(
                 budget=budget,
                 total=given.total,
                 say=say,
+                tell=_tell,
             )
         except KeyboardInterrupt:
             say("what was measured is kept: the same command goes on")
@@ -77,4 +91,10 @@ def _tune(
             write_json(tuning.as_dict(), fd=standard)
     if not json:
         show(str(tuning))
+    if html is not None:
+        tuning.save_html(html)
+        say(f"{html}: written")
+    if png is not None:
+        tuning.save_png(png)
+        say(f"{png}: written")
     return _CODES[tuning.verdict]

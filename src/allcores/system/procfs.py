@@ -143,6 +143,34 @@ def proportional_bytes(pid: int) -> int | None:
     return None
 
 
+def private_bytes(pid: int) -> int | None:
+    """Memory that a process shares with no other; what it was forked with and has not changed is shared."""
+    found = [
+        int(line.split()[1])
+        for line in (read(f"{pid}/smaps_rollup") or b"").splitlines()
+        if line.startswith((b"Private_Clean:", b"Private_Dirty:"))
+    ]
+    return 1024 * sum(found) if found else None
+
+
+def peak_private_bytes(pid: int) -> int | None:
+    """The same at its largest: what was given back since then is taken to have been its own."""
+    private, peak = private_bytes(pid), peak_resident_bytes(pid)
+    try:
+        resident = int((read(f"{pid}/statm") or b"").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (IndexError, ValueError):
+        return private
+    if private is None or peak is None:
+        return private
+    return private + max(0, peak - resident)
+
+
+def parent(pid: int) -> int | None:
+    """The process that started a process, or that has taken its place."""
+    fields = stat_fields(pid)
+    return None if fields is None else int(fields[1])
+
+
 def tree(pid: int) -> Iterator[int]:
     """A process and its descendants, as far as they can be seen."""
     waiting = [pid]

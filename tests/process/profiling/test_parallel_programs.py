@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.installed import needed
 from tests.process.profiling.profiled import plain, profile
 from tests.process.scripts import finish, running
 
@@ -179,3 +180,39 @@ def test_a_killed_program_is_reported(tmp_path: Path) -> None:
     assert done.ended.code == -signal.SIGKILL
     assert done.found["status"] == -signal.SIGKILL
     assert done.found["samples"] > 10
+
+
+BOTH = f"""{WORK}
+import multiprocessing
+if __name__ == "__main__":
+    totals = []
+    for n in range(80):
+        totals.append(work(200_000 + n))
+    with multiprocessing.Pool(2) as pool:
+        print(sum(pool.map(work, [200_000] * 20)) + sum(totals))
+"""
+
+
+def test_its_page_has_loops_changes_and_processes_and_loads_nothing(tmp_path: Path) -> None:
+    needed("jinja2")
+    done = profile(BOTH, tmp_path, options=("--html", "page.html"))
+    assert done.ended.code == 0, done.ended.err
+    text = (tmp_path / "page.html").read_text()
+    assert "<script" not in text
+    assert "http://" not in text and "https://" not in text
+    assert "prefers-color-scheme: dark" in text
+    assert "1. script.py:13, for loop: " in text
+    assert "allcores.imap(" in text
+    assert "Where the seconds of cores went" in text
+    for each in done.found["processes"]:
+        assert f"{each['pid']} {each['role']}" in text
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_program_runs(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("open('ran', 'w')")
+    arguments = ["-m", "allcores", "profile", "--html", "nowhere/page.html", "script.py"]
+    with running(arguments, folder=tmp_path) as process:
+        ended = finish(process)
+    assert ended.code == 2
+    assert "nowhere/page.html cannot be written" in ended.err
+    assert not (tmp_path / "ran").exists()

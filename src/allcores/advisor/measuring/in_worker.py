@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         effects: What was done outside.
         sleeps, opens_pool: What was seen.
         bytes_out, dumps_s, loads_s: Of the pickled result; problem: why it cannot be pickled.
-        resident: Bytes of this process.
+        own_bytes: What this process had to itself at its largest.
         """
 
         first_s: float
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         dumps_s: float
         loads_s: float
         problem: str | None
-        resident: int
+        own_bytes: int
 
 
 #: effects that are told
@@ -110,7 +110,7 @@ def first_calls(fn: Callable[[Any], Any], item: Any, second: bool) -> FirstCalls
         "dumps_s": dumps_s,
         "loads_s": loads_s,
         "problem": problem,
-        "resident": procfs.resident_bytes(os.getpid()) or 0,
+        "own_bytes": procfs.peak_private_bytes(os.getpid()) or 0,
         "task_s": perf_counter() - begin,
     }
 

@@ -74,6 +74,10 @@ class Sample:
         indices = [number % self.count * self._step % self.count for number in numbers]
         return [(index, self._items[index]) for index in indices]
 
+    def first(self) -> Any:
+        """The first item of the input."""
+        return self._items[0]
+
     def called(self, indices: Iterable[int], times: int = 1) -> None:
         """Note calls."""
         for index in indices:

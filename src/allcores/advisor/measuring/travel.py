@@ -101,6 +101,12 @@ def common_object(items: Sequence[Any]) -> Any:
     return first[largest[1]] if largest[0] > 0 else None
 
 
+def place_of(item: Any, part: Any) -> str:
+    """How an expression gets at a part of an item: "[1]", "['text']"; nothing if it is not in there."""
+    places = item.items() if type(item) is dict else enumerate(item)
+    return next((f"[{place!r}]" for place, each in places if each is part), "")
+
+
 def replaced(item: Any, old: Any, new: Any) -> Any:
     """The item with one of its parts replaced."""
     if isinstance(item, tuple) and type(item) is tuple:

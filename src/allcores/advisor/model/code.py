@@ -22,13 +22,34 @@ class Names:
     items: tuple[str, ...] = ()
 
 
-def code_for(setting: Setting, names: Names, *, common: bool = False, library: str = "") -> str:
+@dataclass(frozen=True, slots=True)
+class Common:
+    """An object that is in every item.
+
+    Attributes:
+        kind: Of the items: "tuple", "list" or "dict".
+        place: How an expression gets at it in an item: "[1]", "['text']".
+    """
+
+    kind: str
+    place: str
+
+
+#: kind of the items -> one that has `shared` in the place of `common`
+_WITH_SHARED = {
+    "tuple": "tuple(shared if part is common else part for part in item)",
+    "list": "[shared if part is common else part for part in item]",
+    "dict": "{key: shared if part is common else part for key, part in item.items()}",
+}
+
+
+def code_for(setting: Setting, names: Names, *, common: Common | None = None, library: str = "") -> str:
     """Lines of Python, with a newline at the end.
 
     Args:
         setting: What is recommended.
         names: How to get at the function and the items.
-        common: There is an object in every item that is to be shared.
+        common: The object in every item that is to be shared; None.
         library: The library's own way, an expression, for a setting that is that.
     """
     lines = [*names.imports]
@@ -50,15 +71,18 @@ def code_for(setting: Setting, names: Names, *, common: bool = False, library: s
     if setting.preload:
         lines += [
             "",
+            "first = items[0]",
+            "",
             "def load():",
-            f"    {names.function}(items[0])  # once for all workers, for what it loads",
+            f"    {names.function}(first)  # once for all workers, for what it loads",
             "",
         ]
         options.append("preload=load")
     chunk = "" if setting.chunk is None or setting.pattern == "threads" else f", chunk={setting.chunk}"
     lines.append(f"with allcores.Pool({', '.join(options)}) as pool:")
-    if common and setting.share:
-        lines.append("    shared = pool.share(common)  # what is in every item: put `shared` in its place")
-        lines.append("    items = [tuple(shared if part is common else part for part in item) for item in items]")
+    if common is not None and setting.share:
+        lines.append(f"    common = items[0]{common.place}  # what is in every item")
+        lines.append("    shared = pool.share(common)")
+        lines.append(f"    items = [{_WITH_SHARED[common.kind]} for item in items]")
     lines.append(f"    results = pool.map({names.function}, items{chunk})")
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from allcores.advisor.model import costs
 from allcores.advisor.model.intervals import Interval, spread_interval
+from allcores.advisor.model.memory import room_for
 from allcores.advisor.model.probes import Probes, Trial
 from allcores.formatting import precise_seconds_text, seconds_text, size_text
 
@@ -24,8 +25,6 @@ HOLDS_S = 0.002
 THREADS_PAY = 1.6
 #: and below which a trial shows no gain
 NO_GAIN = 1.3
-#: part of the available memory that workers may take
-MEMORY_PART = 0.8
 #: threads for a function that waits, at most
 MOST_WAITING = 32
 #: of the first choice's speed-up, from which on another pattern is confirmed beside it, however sure both are
@@ -178,10 +177,11 @@ def _impossible(probes: Probes, kind: str) -> dict[str, str]:
         found["processes"] = probes.travel.problem
     elif probes.machine.cores < 2 and kind != "waiting":
         found["processes"] = "there is one core"
-    room = _by_memory(probes)
-    if "processes" not in found and room < 2:
+    preload = _preloads(probes)
+    if "processes" not in found and room_for(probes, preload=preload) < 2:
         found["processes"] = (
-            f"a worker takes {size_text(probes.worker_bytes)}, and {size_text(probes.machine.memory or 0)} are there"
+            f"a worker takes {size_text(_own(probes, preload))} to itself, and"
+            f" {size_text(probes.machine.memory or 0)} are available"
         )
     # as fast as a trial lets threads be: pairs that are far apart prove nothing against them
     reached = max((_at_most(trial) for trial in probes.threads if trial.workers == 2), default=0.0)
@@ -218,12 +218,6 @@ def _holds(probes: Probes) -> str:
     call = " in one call of C code" if in_c else ""
     late = precise_seconds_text(probes.late_s)
     return f"the function holds the interpreter's lock{call} (another thread came {late} late){trial}"
-
-
-def _by_memory(probes: Probes) -> int:
-    if probes.machine.memory is None or probes.worker_bytes <= 0:
-        return 1 << 20
-    return int(MEMORY_PART * probes.machine.memory / probes.worker_bytes)
 
 
 def _seconds(probes: Probes, seconds: float) -> float:
@@ -287,18 +281,16 @@ def _threads(probes: Probes, kind: str) -> list[Prediction]:
 
 
 def _processes(probes: Probes, kind: str, reasons: list[str]) -> list[Prediction]:
-    workers = min(max(2, probes.machine.cores), _by_memory(probes), max(1, costs.count_of(probes)))
+    preload = _preloads(probes)
+    workers = min(max(2, probes.machine.cores), room_for(probes, preload=preload), max(1, costs.count_of(probes)))
     if workers < 2:
         return []
     if workers < probes.machine.cores and workers < costs.count_of(probes):
         reasons.append(
-            f"{workers} workers, for each takes {size_text(probes.worker_bytes)} of the"
+            f"{workers} workers, for each takes {size_text(_own(probes, preload))} to itself of the"
             f" {size_text(probes.machine.memory or 0)} that are available"
         )
     share = probes.travel.common_bytes >= SHARE_BYTES
-    loads = probes.timing.first_s >= max(LOAD_S, 10 * probes.timing.wall_s)
-    # A library that starts threads while it loads cannot be forked: then each worker loads it, after the first has.
-    preload = loads and probes.warm_start_s is not None and probes.warm_start_s < probes.start_s
     chunk = costs.chunk_for(probes, workers)
     cost = costs.processes_cost(probes, workers, chunk=chunk, preload=preload, share=share)
     interval = spread_interval(costs.loop_seconds(probes) / max(cost.seconds, 1e-12), deviation(probes, cost=cost))
@@ -309,6 +301,18 @@ def _processes(probes: Probes, kind: str, reasons: list[str]) -> list[Prediction
         limit = "their start"
     setting = Setting("processes", workers, chunk, share, preload)
     return [Prediction(setting, interval, _seconds(probes, cost.seconds), limit)]
+
+
+def _preloads(probes: Probes) -> bool:
+    """Whether the first call is made before workers are forked."""
+    loads = probes.timing.first_s >= max(LOAD_S, 10 * probes.timing.wall_s)
+    # A library that starts threads while it loads cannot be forked: then each worker loads it, after the first has.
+    return loads and probes.warm_start_s is not None and probes.warm_start_s < probes.start_s
+
+
+def _own(probes: Probes, preload: bool) -> int:
+    """What a worker has to itself."""
+    return probes.warm_worker_bytes if preload and probes.warm_worker_bytes > 0 else probes.worker_bytes
 
 
 def _way(probes: Probes) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from allcores.advisor.model import costs
 from allcores.advisor.model.decision import LOAD_S, SHARE_BYTES, Decision
+from allcores.advisor.model.memory import MEMORY_PART
 from allcores.advisor.model.probes import Probes
 from allcores.formatting import precise_seconds_text, seconds_text, size_text
 
@@ -63,6 +64,16 @@ def _of_the_way(probes: Probes) -> list[Pitfall]:
                 f" {size_text(round(travel.bytes_in))}: return a"
                 " compact form (an array instead of a list, a sum instead of its parts), or write it to a file"
                 " in the worker",
+            )
+        )
+    room = probes.machine.memory
+    if probes.items is not None and room is not None and probes.items * travel.bytes_out > MEMORY_PART * room:
+        found.append(
+            Pitfall(
+                "results that do not fit",
+                f"all {probes.items:,} results together are {size_text(round(probes.items * travel.bytes_out))}, and"
+                f" {size_text(room)} are available: take them one by one with imap, or let allcores.run write them"
+                " to a file",
             )
         )
     return found

@@ -171,7 +171,10 @@ class Probes:
         processes: Trials with worker processes.
         start_s: Seconds until all worker processes were started and had each done an item, less the item.
         warm_start_s: The same with the first call made before the workers are forked; None if not tried.
-        worker_bytes: Memory of a worker that is its own.
+        worker_bytes: Memory that a worker shares with no other process, at its largest; 0 if unknown.
+        rest_bytes: Memory of the program, of what starts workers, and of what they share, beside that; 0 if unknown.
+        warm_worker_bytes: The first with the first call made before the workers are forked; 0 if not tried.
+        warm_rest_bytes: The second with that; 0 if not tried.
         libraries: Those in use with threads of their own.
         traits: What was seen of it.
     """
@@ -186,5 +189,8 @@ class Probes:
     start_s: float = 0.2
     warm_start_s: float | None = None
     worker_bytes: int = 0
+    rest_bytes: int = 0
+    warm_worker_bytes: int = 0
+    warm_rest_bytes: int = 0
     libraries: tuple[Library, ...] = ()
     traits: Traits = Traits()

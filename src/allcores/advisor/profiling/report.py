@@ -140,7 +140,7 @@ def _candidate_json(report: Report, number: int, candidate: Candidate) -> dict[s
             "high": round(candidate.high, 3),
             "most": round(candidate.most, 3),
         },
-        "lines": _lines(report, candidate, 1000),
+        "lines": lines_of(report, candidate, 1000),
         "diff": change.diff if (change := changed(report, candidate)) is not None else None,
     }
 
@@ -165,7 +165,8 @@ def _occupation_json(each: Occupation) -> dict[str, Any]:
     }
 
 
-def _lines(report: Report, candidate: Candidate, most: int) -> list[str]:
+def lines_of(report: Report, candidate: Candidate, most: int) -> list[str]:
+    """A loop's source, so many lines of it at most."""
     lines = report.sources[candidate.site.file].text.splitlines()
     return lines[candidate.site.line - 1 : candidate.site.end_line][:most]
 
@@ -177,9 +178,8 @@ def as_text(report: Report) -> str:
     """The report for a terminal."""
     finished = report.finished
     own = sum(process.sampler_cpu for process in finished.processes)
-    ended = f"ended with {finished.status}" if finished.status >= 0 else f"was ended by signal {-finished.status}"
     text = [
-        f"allcores profile: the program {ended} after {precise_seconds_text(finished.seconds)}"
+        f"allcores profile: the program {ended_text(finished.status)} after {precise_seconds_text(finished.seconds)}"
         f" ({counted(report.cores, 'core')}, {counted(report.samples, 'sample')},"
         f" sampler {percent_text(100 * own / max(finished.seconds, 1e-9))} of a core)"
     ]
@@ -188,18 +188,25 @@ def as_text(report: Report) -> str:
     for number, each in enumerate(pays[:_MOST_SHOWN], 1):
         text += ["", *_candidate_text(report, number, each)]
     if not pays:
-        text += ["", _nothing(report)]
+        text += ["", nothing_text(report)]
     if others:
         text += ["", "Loops that stay as they are:"]
         text += [
-            f"  {_place(each)}: {percent_text(100 * each.share)} of the time; {_reason(each)}" for each in others[:8]
+            f"  {place_text(each)}: {percent_text(100 * each.share)} of the time; {reason_text(each)}"
+            for each in others[:8]
         ]
     if report.occupations:
         text += ["", *_occupation_text(report.occupations)]
     return "\n".join(text)
 
 
-def _nothing(report: Report) -> str:
+def ended_text(status: int) -> str:
+    """How a program ended, by its exit code or, negative, by a signal."""
+    return f"ended with {status}" if status >= 0 else f"was ended by signal {-status}"
+
+
+def nothing_text(report: Report) -> str:
+    """Why no loop is suggested."""
     if not report.samples:
         return "Nothing was sampled: it ended before the first sample, or its Python does not read PYTHONPATH (-I, -E)."
     if report.samples < LEAST_SAMPLES:
@@ -210,25 +217,23 @@ def _nothing(report: Report) -> str:
     return "No candidate: no loop of its own takes enough of the time, or could be done in any order."
 
 
-def _place(candidate: Candidate) -> str:
+def place_text(candidate: Candidate) -> str:
+    """Where a loop is, and of which kind."""
     site = candidate.site
     where = "" if site.function == "<module>" else f" in {site.function}"
     return f"{os.path.relpath(site.file)}:{site.line}, {site.kind}{where}"
 
 
-def _reason(candidate: Candidate) -> str:
+def reason_text(candidate: Candidate) -> str:
+    """Why a loop stays as it is."""
     if candidate.why_not:
         return "; ".join(candidate.why_not[:2])
     return f"it would give {candidate.gain:.2f}x"
 
 
-def _candidate_text(report: Report, number: int, candidate: Candidate) -> list[str]:
+def facts_text(candidate: Candidate) -> str:
+    """What was found of a loop's iterations."""
     count, time = candidate.iterations, candidate.time
-    text = [
-        f"{number}. {_place(candidate)}: {percent_text(100 * candidate.share)} of the time",
-        f"   as {candidate.pattern} the whole program would be {candidate.gain:.2f}x as fast"
-        f" ({candidate.low:.2f} to {candidate.high:.2f}; {candidate.most:.1f}x if it took no time)",
-    ]
     parts = []
     if count.total:
         each = precise_seconds_text(time.seconds / count.total)
@@ -237,11 +242,28 @@ def _candidate_text(report: Report, number: int, candidate: Candidate) -> list[s
         pickles = {"yes": "pickles", "no": "does not pickle", "unknown": "not known whether it pickles"}[count.item[2]]
         parts.append(f"item: {count.item[0]}, {size_text(count.item[1])}, {pickles}")
     parts += [_WORK[candidate.work], "nothing found that ties iterations together", *candidate.verdict.notes]
-    text.append(f"   {'; '.join(parts)}")
-    for (file, line, function), seconds in time.callers.most_common(2):
-        share = percent_text(100 * seconds / max(time.seconds, 1e-9))
-        text.append(f"   called from {os.path.relpath(file)}:{line} ({function}): {share} of it")
-    lines = _lines(report, candidate, _LINES_SHOWN)
+    return "; ".join(parts)
+
+
+def callers_text(candidate: Candidate) -> list[str]:
+    """Who calls it, for most of its time."""
+    time = candidate.time
+    return [
+        f"called from {os.path.relpath(file)}:{line} ({function}):"
+        f" {percent_text(100 * seconds / max(time.seconds, 1e-9))} of it"
+        for (file, line, function), seconds in time.callers.most_common(2)
+    ]
+
+
+def _candidate_text(report: Report, number: int, candidate: Candidate) -> list[str]:
+    text = [
+        f"{number}. {place_text(candidate)}: {percent_text(100 * candidate.share)} of the time",
+        f"   as {candidate.pattern} the whole program would be {candidate.gain:.2f}x as fast"
+        f" ({candidate.low:.2f} to {candidate.high:.2f}; {candidate.most:.1f}x if it took no time)",
+    ]
+    text.append(f"   {facts_text(candidate)}")
+    text += [f"   {caller}" for caller in callers_text(candidate)]
+    lines = lines_of(report, candidate, _LINES_SHOWN)
     text += [f"   {candidate.site.line + offset:>5} | {line}" for offset, line in enumerate(lines)]
     change = changed(report, candidate)
     if change is not None:

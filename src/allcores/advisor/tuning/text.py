@@ -23,10 +23,14 @@ def as_text(tuning: TuningRecord) -> str:
     return "\n".join(_lines(tuning))
 
 
-def _lines(tuning: TuningRecord) -> Iterator[str]:
+def head_of(tuning: TuningRecord) -> str:
+    """What is said first."""
     setting = PoolSetting(tuning.backend, tuning.workers, tuning.chunk, tuning.depth)
-    head = HEADS[tuning.verdict].format(setting=setting.text, speedup=tuning.speedup or 1.0)
-    yield f"{tuning.function}: {head}"
+    return HEADS[tuning.verdict].format(setting=setting.text, speedup=tuning.speedup or 1.0)
+
+
+def _lines(tuning: TuningRecord) -> Iterator[str]:
+    yield f"{tuning.function}: {head_of(tuning)}"
     for reason in tuning.reasons:
         yield f"  {reason}"
     yield ""

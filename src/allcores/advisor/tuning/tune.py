@@ -18,6 +18,7 @@ from allcores.advisor.model import costs, search
 from allcores.advisor.model.code import Names
 from allcores.advisor.model.decision import decide
 from allcores.advisor.model.found import Found, found_by, growth
+from allcores.advisor.model.memory import room_for
 from allcores.advisor.model.search import Ground, Search, Stage
 from allcores.advisor.model.verdict import Verdict
 from allcores.advisor.probing import Probing, TooSlow
@@ -26,6 +27,7 @@ from allcores.advisor.tuning.pools import Pools
 from allcores.advisor.tuning.record import Tried
 from allcores.advisor.tuning.tuning import Tuning
 from allcores.errors import BrokenPool, UsageError
+from allcores.system.caller import warn
 from allcores.system.tracebacks import hiding
 from allcores.transport import pickling
 from allcores.tuned import facts
@@ -77,7 +79,11 @@ def tune(
     """
     name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
     names = Names(name if name.isidentifier() else "function")
-    return tune_named(fn, items, names, name, began=perf_counter(), budget=budget, total=total)
+
+    def tell(clause: str) -> None:
+        warn(f"tune: the function {clause}. It is called many times on the same items from here on.")
+
+    return tune_named(fn, items, names, name, began=perf_counter(), budget=budget, total=total, tell=tell)
 
 
 def tune_named(
@@ -89,9 +95,10 @@ def tune_named(
     began: float,
     budget: float,
     total: int | None,
+    tell: Callable[[str], None],
     say: Callable[[str], object] = lambda sentence: None,
 ) -> Tuning:
-    """The same with names for the code, a budget that has begun already, and a listener. See `tune`."""
+    """The same with names for the code, a budget that has begun already, and listeners. See `tune` and `Probing`."""
     now = facts.facts_of(fn)  # before any call: what a function does to its module is not its code
     place = Place(fn)
     place.make()
@@ -104,7 +111,7 @@ def tune_named(
         head = {"version": 1, "facts": now.as_dict(), "input": _input(sample)}
         journal = SearchJournal(place, head)
         stack.callback(journal.close)
-        measuring = _Measuring(fn, sample, journal, budget - SPARE_S, began)
+        measuring = _Measuring(fn, sample, journal, budget - SPARE_S, began, tell)
         stack.callback(measuring.close)
         if journal.replaced:
             say("the search that was begun for this function was of another input, code or machine: it begins anew")
@@ -136,10 +143,17 @@ class _Measuring:
         journal: Where measurements are kept.
         budget: Seconds for all of it.
         began: When that began, as `perf_counter` tells it.
+        tell: Is told what the function does outside, as by `Probing`.
     """
 
     def __init__(
-        self, fn: Callable[[Any], Any], sample: Sample, journal: SearchJournal, budget: float, began: float
+        self,
+        fn: Callable[[Any], Any],
+        sample: Sample,
+        journal: SearchJournal,
+        budget: float,
+        began: float,
+        tell: Callable[[str], None],
     ) -> None:
         self.load = Load()
         self.search = Search(Ground(sample.total, sample.count, 1.0), ())
@@ -150,6 +164,7 @@ class _Measuring:
         self._fn = fn
         self._sample = sample
         self._journal = journal
+        self._tell = tell
         self._budget = budget
         self._began = began
         self._pools = Pools(fn, self.load.cores)
@@ -247,7 +262,7 @@ class _Measuring:
         """What the advisor's probes tell of the function."""
         least = min(LEAST_PROBE_S, LEAST_PROBE_PART * self._budget)
         seconds = max(least, min(PROBE_PART * self._budget, MOST_PROBE_S))
-        probing = Probing(self._fn, self._sample, began=perf_counter(), budget=seconds)
+        probing = Probing(self._fn, self._sample, began=perf_counter(), budget=seconds, tell=self._tell)
         try:
             probes = probing.run()
         finally:
@@ -255,8 +270,7 @@ class _Measuring:
         self.calls += sum(self._sample.calls.values())
         decision = decide(probes)
         # Nothing is left out for a trial that found no gain, for that is what is measured now; only what cannot be.
-        room = probes.machine.memory
-        most = 1 << 20 if room is None or probes.worker_bytes <= 0 else int(0.8 * room / probes.worker_bytes)
+        most = room_for(probes)
         processes = probes.travel.problem is None and most >= 1
         return Ground(
             items=self._sample.total,
