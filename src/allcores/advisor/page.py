@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def _facts(advice: AdviceRecord) -> dict[str, Any]:
         "what_ifs": [(each, interval_text(each.predicted)) for each in advice.what_ifs],
         "impossible": {} if advice.decision is None else advice.decision.impossible,
         "unproven": unproven_text(advice),
-        "machine": {FACTS.get(name, name): _fact(value) for name, value in advice.machine.items()},
+        "machine": machine_facts(advice.machine),
         "called_on": called_on_text(advice),
         "memory": "" if advice.memory is None else memory_text(advice.memory),
         "runs": advice.runs[:MOST_RUNS],
@@ -151,9 +152,12 @@ def _facts(advice: AdviceRecord) -> dict[str, Any]:
     }
 
 
-def _fact(value: object) -> object:
-    """A figure of the machine: the load of one, five and fifteen minutes is three."""
-    return ", ".join(str(each) for each in value) if isinstance(value, list) else value
+def machine_facts(machine: Mapping[str, object]) -> dict[str, object]:
+    """Figures of the machine by their names for people; the load of one, five and fifteen minutes is three."""
+    return {
+        FACTS.get(name, name): ", ".join(str(each) for each in value) if isinstance(value, list) else value
+        for name, value in machine.items()
+    }
 
 
 def _row(pattern: Pattern, top: float) -> dict[str, Any]:

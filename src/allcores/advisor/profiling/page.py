@@ -49,7 +49,7 @@ def _facts(made: report.Report) -> dict[str, Any]:
     top = 1.05 * max([1.0, *(each.high for each in pays[:MOST_SHOWN])])
     own = sum(process.sampler_cpu for process in finished.processes)
     return {
-        "name": " ".join(finished.command[1:]) or "program",
+        "name": " ".join(finished.program) or "program",
         "made": made,
         "ended": report.ended_text(finished.status),
         "sampler": percent_text(100 * own / max(finished.seconds, 1e-9)),

@@ -32,7 +32,7 @@ class Finished:
     """A program that has ended.
 
     `status` is its exit code, or the number of the signal that ended it, negative. `seconds` is from its start to its
-    end, as the one who waited for it saw it.
+    end, as the one who waited for it saw it. `program` is what stood behind `python`.
     """
 
     command: list[str]
@@ -40,6 +40,7 @@ class Finished:
     seconds: float
     interrupted: bool
     processes: list[ProcessRecord] = field(default_factory=list)
+    program: list[str] = field(default_factory=list)
 
 
 def run(arguments: Sequence[str], *, hz: int = DEFAULT_HZ) -> Finished:
@@ -65,6 +66,7 @@ def run(arguments: Sequence[str], *, hz: int = DEFAULT_HZ) -> Finished:
     }
     try:
         finished = _run(command, environ)
+        finished.program = list(arguments)
         finished.processes = read_all(folder)
         return finished
     finally:

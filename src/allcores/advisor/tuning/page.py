@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from allcores.advisor.model.intervals import Interval
+from allcores.advisor.page import machine_facts
 from allcores.advisor.text import interval_text
 from allcores.advisor.tuning import sweep
 from allcores.advisor.tuning.record import Tried, TuningRecord
@@ -62,6 +63,7 @@ def _facts(tuning: TuningRecord) -> dict[str, Any]:
         "rates": [(workers, pace_text(rate), 100 * rate / most, further) for workers, rate, further in rates],
         "scaling": scaling,
         "off": "" if scaling is None else percent_text(100 * scaling.off),
+        "machine": machine_facts(tuning.machine),
         "runs": sum(each.runs for each in tuning.tried),
     }
 

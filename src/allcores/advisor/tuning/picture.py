@@ -95,6 +95,8 @@ def _growth(panel: Any, rates: list[tuple[int, float, bool]], tuning: TuningReco
         panel.bar(place, rate, width=0.6, color=colour)
     panel.set_xticks(range(len(rates)), [str(workers) for workers, _, _ in rates], fontsize=8)
     backend = "" if tuning.growth is None else tuning.growth.backend
+    panel.set_xlim(-0.5, max(len(rates), 6) - 0.5)  # two bars need not fill the page
+    panel.yaxis.set_major_formatter("{x:,.0f}")
     panel.set_xlabel(f"{backend}; blue measured, grey extrapolated with a core for each", fontsize=8)
     panel.set_ylabel("items a second", fontsize=8)
     picture.plain(panel)
