@@ -97,8 +97,37 @@ def _parse() -> argparse.Namespace:
     return options
 
 
+def measured(settings: Settings, target: Path | None) -> tuple[list[Row], bool]:
+    """The rows that were asked for, and whether Ctrl-C has ended it before all of them were measured.
+
+    Args:
+        settings: What is asked for.
+        target: Where they are kept as JSON, after each file of rows: an hour's work is not lost with its last minute.
+    """
+    rows: list[Row] = []
+    for group, names in GROUPS.items():
+        if group in ON_REQUEST if settings.only is None else not settings.wants(group, *names):
+            continue
+        try:
+            made = importlib.import_module(f"benchmarks.{group}").rows(settings)
+        except KeyboardInterrupt:
+            return rows, True
+        rows += [row for row in made if settings.wants(group, row.name)]
+        if target is not None:
+            facts = {"machine": report.machine(), "rows": [row.as_json() for row in rows]}
+            whole_text(target, json.dumps(facts, indent=1))
+    return rows, False
+
+
+def whole_text(target: Path, text: str) -> None:
+    """Write a file, or leave it as it was."""
+    unfinished = target.with_name(f"{target.name}.partial")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(target)
+
+
 def main() -> int:
-    """Exit code 0 when everything asked for was measured, missed aims or not."""
+    """Exit code 0 when everything asked for was measured, missed aims or not; 130 after Ctrl-C."""
     options = _parse()
     # Asked to end, take the contenders' programs along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -113,21 +142,14 @@ def main() -> int:
     # As pip has done with the peers; PYTHONDONTWRITEBYTECODE would have each process compile again what it imports.
     for folder in ("src", "benchmarks"):
         compileall.compile_dir(ROOT / folder, quiet=1)
-    rows: list[Row] = []
     started = time.monotonic()
-    for group, names in GROUPS.items():
-        if group in ON_REQUEST if only is None else not settings.wants(group, *names):
-            continue
-        made = importlib.import_module(f"benchmarks.{group}").rows(settings)
-        for row in made:
-            if settings.wants(group, row.name):
-                rows.append(row)
+    rows, interrupted = measured(settings, options.json)
     minutes = (time.monotonic() - started) / 60
     print(report.as_text(rows))
     print(f"\n{minutes:.1f} minutes")
-    if options.json:
-        facts = {"machine": report.machine(), "rows": [row.as_json() for row in rows]}
-        options.json.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    if interrupted:
+        print("ended before all rows were measured: no page is written, and those above are all there are")
+        return 130
     page = options.report or (ROOT / "docs/benchmarks.md" if only is None and not settings.quick else None)
     if page is not None:
         page.write_text(report.as_page(rows, settings, minutes), encoding="utf-8")
