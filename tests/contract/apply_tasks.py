@@ -108,3 +108,44 @@ def polars_double(frame: Any) -> Any:
 
 def polars_column(frame: Any) -> Any:
     return frame["a"]
+
+
+def fail_in_its_way(value: int, directory: str) -> int:
+    """Counts its calls in files; some values raise, at first or always, end their process, or take for ever."""
+    attempt = _attempt(directory, value)
+    if value % 10 == 3:
+        raise ValueError(f"no {value}")
+    if value % 10 == 4 and attempt == 1:
+        raise OSError(f"not yet {value}")
+    if value == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value * 2
+
+
+def fail_in_its_way_row(row: Any, directory: str) -> Any:
+    return fail_in_its_way(int(row["a"]), directory)
+
+
+def column_of(column: Any, directory: str) -> int:
+    return fail_in_its_way(int(column.iloc[0]), directory)
+
+
+def group_of(group: Any, directory: str) -> int:
+    return fail_in_its_way(int(group["x"].iloc[0]), directory)
+
+
+def hang_at_3(value: int) -> int:
+    while value == 3:
+        pass
+    return value
+
+
+def _attempt(directory: str, value: int) -> int:
+    with open(os.path.join(directory, str(value)), "ab") as file:
+        file.write(b".")
+        return file.tell()
+
+
+def polars_batch(frame: Any, directory: str) -> Any:
+    fail_in_its_way(frame["a"][0], directory)
+    return frame

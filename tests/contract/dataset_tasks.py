@@ -37,9 +37,10 @@ def of_column(a: int) -> dict[str, Any]:
     return {"b": a + 1}
 
 
-def fail_at_17(row: Any) -> None:
+def fail_at_17(row: Any) -> dict[str, Any]:
     if row["a"] == 17:
         raise ValueError("no 17")
+    return {"b": row["a"], "why": ""}
 
 
 def die_at_17(row: Any) -> dict[str, Any]:
@@ -50,3 +51,26 @@ def die_at_17(row: Any) -> dict[str, Any]:
 
 def pid(row: Any) -> dict[str, Any]:
     return {"pid": os.getpid()}
+
+
+def fail_some(row: Any, directory: str) -> dict[str, Any]:
+    from tests.contract.apply_tasks import fail_in_its_way
+
+    return {"b": fail_in_its_way(row["a"], directory), "why": ""}
+
+
+def fail_some_batches(batch: Any, directory: str) -> dict[str, Any]:
+    from tests.contract.apply_tasks import fail_in_its_way
+
+    fail_in_its_way(batch["a"][0], directory)
+    return {"b": batch["a"]}
+
+
+def hang_at_3(row: Any) -> dict[str, Any]:
+    while row["a"] == 3:
+        pass
+    return {"b": row["a"], "why": ""}
+
+
+def none(row: Any, error: BaseException) -> dict[str, Any]:
+    return {"b": None, "why": type(error).__name__}

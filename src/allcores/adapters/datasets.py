@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 
-from allcores.adapters.frame_parts import Part, PartCall
-from allcores.errors import UsageError, WorkerLost
+from allcores.adapters import frame_rows
+from allcores.adapters.frame_parts import Part, PartCall, Parts
+from allcores.errors import UsageError
 from allcores.frames import groups
+from allcores.frames.groups import OnError
 from allcores.system.tracebacks import hiding
-from allcores.transport.exceptions import add_note
 
 if TYPE_CHECKING:
+    from allcores.limits import Retry
     from allcores.pool.pool import Pool
 
 __all__ = ["map_dataset"]
@@ -44,6 +46,8 @@ def map_dataset(
     pool: Pool | None = None,
     workers: int | None = None,
     timeout: float | None = None,
+    retries: int | Retry = 0,
+    on_error: OnError = "raise",
     **options: Any,
 ) -> Any:
     """What `dataset.map(function, ...)` returns, with the function called in workers.
@@ -62,7 +66,13 @@ def map_dataset(
         fn_kwargs: Keyword arguments for it.
         pool: The pool that does it; None for the one behind `allcores.map`.
         workers: Without `pool`, so many.
-        timeout: Seconds that a part, of 64 rows at most or a batch, may take.
+        timeout: Seconds for a row or batch, per attempt. Each row then travels by itself, which costs a millisecond.
+        retries: Further attempts at one that fails, or a `Retry` with the details, of which `wait_s` counts from the
+            second further attempt at a row where there is no `timeout`.
+        on_error: "raise" raises the first failure in order. A function, called in the program as `on_error(row,
+            error)`, or with a batch, returns what the caller's function should have, with the same columns; it is part
+            of the place in the cache, where its results are, too. There is no "skip": `map` keeps its rows, and
+            `filter` leaves out some.
         **options: Others of `Dataset.map`, such as `remove_columns`, `features`, `load_from_cache_file`.
 
     Returns:
@@ -83,6 +93,12 @@ def map_dataset(
             )
     if not callable(function):
         raise UsageError(f"{function!r} cannot be called; the second argument is the function.")
+    if on_error == "skip":
+        raise UsageError(
+            'on_error="skip" cannot be: map keeps its rows. A function on_error(row, error) gives what the row becomes,'
+            " and filter() leaves out some afterwards."
+        )
+    groups.check_on_error(on_error)
     shape = {"with_indices": with_indices, "batched": batched, "input_columns": input_columns, "fn_kwargs": fn_kwargs}
     work = MapWork(function, shape, batch_size)
     count = len(dataset)
@@ -97,8 +113,9 @@ def map_dataset(
     with groups.pool_for(pool, workers) as place:
         if not batched:
             size = max(1, min(size, count // (place.workers * 8)))
-        items = [Part(start, min(start + size, count), "rows") for start in range(0, count, size)]
-        found = _Found(function, lambda: _results(place, dataset, work, items, timeout))
+        parts = Parts(count, size, "rows")
+        given = {"timeout": timeout, "retries": retries}
+        found = _Found(function, on_error, lambda: _results(place, dataset, work, parts, on_error, given))
         try:
             return dataset.map(
                 found,
@@ -114,30 +131,43 @@ def map_dataset(
             found.close()
 
 
-def _results(place: Pool, dataset: Any, work: MapWork, items: list[Part], timeout: float | None) -> Iterator[Any]:
+def _results(
+    place: Pool, dataset: Any, work: MapWork, parts: Parts, on_error: Any, options: dict[str, Any]
+) -> Iterator[Any]:
+    """What the function returned for each row or batch, or what stands in its place."""
     call = PartCall(dataset, work, work.function)
-    with place.outcomes(call, items, timeout=timeout, ordered=True) as outcomes:
-        for outcome in outcomes:
-            part = items[outcome.index]
-            if isinstance(outcome.error, WorkerLost) and not work.batched and part.stop - part.start > 1:
-                for row in range(part.start, part.stop):
-                    [values] = place.map(call, [Part(row, row + 1, "rows")], timeout=timeout)
-                    yield from values
+    if not work.batched:
+        for number, value, failure in frame_rows.results(
+            place, call, parts, on_error=on_error, ordered=True, **options
+        ):
+            if failure is None:
+                yield value
+            elif on_error == "raise":
+                failure.result()
             else:
+                yield on_error(dataset[number], failure.error)
+        return
+    with place.outcomes(call, parts, ordered=True, **options) as outcomes:
+        for outcome in outcomes:
+            if outcome.ok or on_error == "raise":
                 yield from outcome.result()
+            else:
+                part = parts[outcome.index]
+                yield on_error(dataset[part.start : part.stop], outcome.error)
 
 
 class _Found:
     """Stands for the caller's function where the library calls it, and looks like it in its cache."""
 
-    def __init__(self, function: Callable[..., Any], results: Callable[[], Iterator[Any]]) -> None:
+    def __init__(self, function: Callable[..., Any], on_error: Any, results: Callable[[], Iterator[Any]]) -> None:
         self._function = function
+        self._on_error = on_error
         self._begin = results
         self._results: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What the library's hash sees.
-        return _same, (self._function,)
+        return _same, ((self._function,) if self._on_error == "raise" else (self._function, self._on_error))
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         if self._results is None:
@@ -151,7 +181,7 @@ class _Found:
             self._results.close()
 
 
-def _same(function: Any) -> Any:
+def _same(function: Any, _on_error: Any = None) -> Any:
     return function
 
 
@@ -200,13 +230,12 @@ class MapWork:
                 *before, index = arguments
                 moved = [each + part.start for each in index] if self.batched else index + part.start
                 arguments = (*before, moved)
-            try:
-                value = self.function(*arguments, **keywords)
-            except Exception as error:
-                where = repr(part) if self.batched else f"row {part.start + len(found)}"
-                add_note(error, f"allcores: it was {where} of the dataset")
-                raise
-            found.append(_plain(value))
+
+            def value() -> Any:
+                return self.function(*arguments, **keywords)
+
+            number = None if self.batched else len(found)
+            found.append(_plain(frame_rows.value_of(part, number, value, " of the dataset")))
 
         rows = dataset.select(range(part.start, part.stop))
         had_bars = datasets.are_progress_bars_disabled()

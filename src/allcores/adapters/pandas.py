@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 
-from allcores.adapters.frame_parts import Part, PartCall, parts
+from allcores.adapters import frame_rows
+from allcores.adapters.frame_parts import Part, PartCall, Parts
 from allcores.errors import UsageError
 from allcores.frames import groups
+from allcores.frames.groups import OnError
 from allcores.system.tracebacks import hiding
-from allcores.transport.exceptions import add_note
 
 if TYPE_CHECKING:
+    from allcores.limits import Retry
     from allcores.pool.pool import Pool
 
 __all__ = ["apply"]
@@ -45,14 +47,17 @@ def apply(
     pool: Pool | None = None,
     workers: int | None = None,
     timeout: float | None = None,
+    retries: int | Retry = 0,
+    on_error: OnError = "raise",
     progress: bool | str = False,
     **keywords: Any,
 ) -> Any:
     """What `frame.apply(function, ...)` returns, with the function called in workers.
 
-    Names and lists of functions ("sum"), which pandas computes itself, are left to it, as are frames without rows.
-    The function gets a row, a column, a value or a group as pandas makes it; where it writes into it, nobody else sees
-    that. Safe from any thread.
+    Names and lists of functions ("sum"), which pandas computes itself, are left to it, as are frames without rows and
+    series of categories. The function gets a row, a column, a value or a group as pandas makes it; where it writes into
+    it, nobody else sees that. When a worker ends, the rows around the one at fault are tried again, one by one: the
+    function should have no effect but its result. Safe from any thread.
 
     Args:
         frame: A `DataFrame`, a `Series`, or what `groupby` returned.
@@ -63,7 +68,13 @@ def apply(
         args: Further arguments by place.
         pool: The pool that does it; None for the one behind `allcores.map`.
         workers: Without `pool`, so many.
-        timeout: Seconds that one part may take: some hundred rows at most, a column, or a group.
+        timeout: Seconds for a row, value, column or group, per attempt. Each then travels by itself, which costs some
+            tenths of a millisecond.
+        retries: Further attempts at one that fails, or a `Retry` with the details, of which `wait_s` counts from the
+            second further attempt where there is no `timeout`.
+        on_error: "raise" raises the first failure in order. "skip" leaves out rows, values or columns that failed: the
+            others keep their labels, so that `frame["new"] = result` and `result.reindex(frame.index)` have missing
+            values there. A function, called in the program as `on_error(row, error)`, returns what stands in its place.
         progress: True shows a progress bar, and a text stands before it.
         **keywords: Keyword arguments for the function.
 
@@ -72,6 +83,7 @@ def apply(
 
     Raises:
         UsageError: For anything else than those, and options that do not go together.
+        WorkerLost: A row, which the message names, ended its process; as `timeout` ends one with `TaskTimeout`.
         Exception: What the function raised, with a note that names the row, column or group.
     """
     if not isinstance(frame, pandas.DataFrame | pandas.Series) and not _is_grouped(frame):
@@ -81,25 +93,42 @@ def apply(
         )
     if not isinstance(frame, pandas.DataFrame) and (raw or result_type is not None or axis not in (0, "index")):
         raise UsageError("axis=1, raw= and result_type= are for a DataFrame.")
+    groups.check_on_error(on_error)
+    if _is_grouped(frame) and on_error == "skip":
+        raise UsageError(
+            'on_error="skip" cannot leave out groups of a groupby, whose results pandas joins: frames.apply_groups can,'
+            " and on_error=lambda group, error: None has a missing value there."
+        )
     if not callable(function):
         return _of_pandas(frame, function, axis, raw, result_type, args, keywords)
-    options = {"timeout": timeout, "progress": progress}
+    options = {"timeout": timeout, "retries": retries, "progress": progress}
     with groups.pool_for(pool, workers) as place:
         if _is_grouped(frame):
-            return _of_groups(place, frame, function, args, keywords, options)
+            return _of_groups(place, frame, function, args, keywords, on_error, options)
         number = _AXES.get(axis)
         kind = isinstance(getattr(frame, "dtype", None), pandas.CategoricalDtype)
         # Of categories pandas calls the function for each, and not for each row.
         if number is None or not len(frame) or not frame.size or kind:
             return _of_pandas(frame, function, axis, raw, result_type, args, keywords)
-        found = _results(place, frame, function, number, raw, args, keywords, options)
+        found, kept = _results(place, frame, function, number, raw, args, keywords, on_error, options)
+    if not kept:
+        return pandas.Series(
+            [], index=(frame.columns if number == 0 and frame.ndim > 1 else frame.index)[:0], dtype=object
+        )
     give = _replay(found)
     if isinstance(frame, pandas.Series):
-        return frame.apply(lambda _: give())
+        return _kept(frame, kept, 1).apply(lambda _: give())
     if number == 1 and not raw and result_type != "broadcast":
         # pandas looks at no column here, and to make rows of all of them would take long.
         frame = pandas.DataFrame({"row": 0}, index=frame.index)
-    return frame.apply(lambda _: give(), axis=number, raw=raw, result_type=result_type)
+    return _kept(frame, kept, number).apply(lambda _: give(), axis=number, raw=raw, result_type=result_type)
+
+
+def _kept(frame: Any, kept: list[int], axis: int) -> Any:
+    """Without the rows or columns that were left out."""
+    if len(kept) == frame.shape[0 if axis == 1 else 1]:
+        return frame
+    return frame.iloc[kept] if axis == 1 else frame.iloc[:, kept]
 
 
 def _is_grouped(frame: Any) -> bool:
@@ -130,18 +159,34 @@ def _results(
     raw: bool,
     args: tuple[Any, ...],
     keywords: dict[str, Any],
+    on_error: OnError,
     options: dict[str, Any],
-) -> list[Any]:
-    """What the function returned for each row, column or value, in order."""
+) -> tuple[list[Any], list[int]]:
+    """What the function returned for rows, columns or values, in order, and the numbers of those that are left."""
     rows = isinstance(frame, pandas.Series) or axis == 1
     if raw and not rows:
         # pandas gives arrays of the type that all columns have in common, and a worker sees some of them only.
         frame = pandas.DataFrame(frame.to_numpy(), index=frame.index, columns=frame.columns)
     work = PartWork(function, axis, raw, args, keywords)
     length = len(frame) if rows else frame.shape[1]
-    items = parts(length, place.workers, "rows") if rows else parts(length, place.workers, "columns", 1)
+    items = Parts.shared_out(length, place.workers, "rows") if rows else Parts(length, 1, "columns")
     call = PartCall(groups.shared(place, frame), work, function)
-    return [value for values in place.imap(call, items, **options) for value in values]
+    found: list[Any] = [None] * length
+    left_out: set[int] = set()
+    for at, value, failure in frame_rows.results(
+        place, call, items, on_error=on_error, ordered=on_error == "raise", **options
+    ):
+        if failure is None or failure.error is None:
+            found[at] = value
+        elif callable(on_error):
+            row = frame.iloc[at] if rows else frame.iloc[:, at]
+            found[at] = on_error(row.to_numpy() if raw else row, failure.error)
+        elif on_error == "skip":
+            left_out.add(at)
+        else:
+            failure.result()
+    kept = [number for number in range(length) if number not in left_out]
+    return [found[number] for number in kept] if left_out else found, kept
 
 
 class PartWork:
@@ -161,11 +206,7 @@ class PartWork:
         found: list[Any] = []
 
         def call(each: Any) -> int:
-            try:
-                value = self._function(each, *self._args, **self._keywords)
-            except Exception as error:
-                add_note(error, f"allcores: it was {part.what[:-1]} {part.start + len(found)}")
-                raise
+            value = frame_rows.value_of(part, len(found), lambda: self._function(each, *self._args, **self._keywords))
             # pandas has one row for all, whose values it replaces.
             found.append(value.copy() if isinstance(value, pandas.Series) else value)
             return 0
@@ -210,6 +251,7 @@ def _of_groups(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     keywords: dict[str, Any],
+    on_error: OnError,
     options: dict[str, Any],
 ) -> Any:
     made: list[_Group] = []
@@ -221,7 +263,14 @@ def _of_groups(
     grouped.apply(note)
     if not made:
         return grouped.apply(function, *args, **keywords)
-    give = _replay(place.map(_GroupCall(function, args, keywords), made, **options))
+    found: list[Any] = []
+    with place.outcomes(_GroupCall(function, args, keywords), made, **options) as outcomes:
+        for outcome in outcomes:
+            if callable(on_error) and not outcome.ok:
+                found.append(on_error(made[outcome.index].frame, outcome.error))
+            else:
+                found.append(outcome.result())
+    give = _replay(found)
     with warnings.catch_warnings():
         # What there is to say of the groups was said above.
         warnings.simplefilter("ignore")

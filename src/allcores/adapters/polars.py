@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars
 
-from allcores.adapters.frame_parts import Part, PartCall, parts
+from allcores.adapters.frame_parts import PartCall, Parts
 from allcores.errors import UsageError
 from allcores.frames import groups
+from allcores.frames.groups import OnError
 from allcores.frames.polars_groups import SharedRows
 from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
+    from allcores.adapters.frame_parts import Part
+    from allcores.limits import Retry
     from allcores.pool.pool import Pool
 
 __all__ = ["map_batches"]
@@ -37,6 +40,8 @@ def map_batches(
     pool: Pool | None = None,
     workers: int | None = None,
     timeout: float | None = None,
+    retries: int | Retry = 0,
+    on_error: OnError = "raise",
     progress: bool | str = False,
     **constants: Any,
 ) -> Any:
@@ -50,12 +55,16 @@ def map_batches(
         rows: Of a batch; None: by the number of workers.
         pool: The pool that does it; None for the one behind `allcores.map`. Not one with start_method="fork".
         workers: Without `pool`, so many.
-        timeout: Seconds that a batch may take.
+        timeout: Seconds that a batch may take, per attempt.
+        retries: Further attempts at a batch; as for `Pool.map`.
+        on_error: "raise" raises the error of a batch; "skip" leaves out the rows of batches that failed; a function,
+            called in the program as `on_error(batch, error)`, returns the result of one.
         progress: True shows a progress bar, and a text stands before it.
         **constants: Keyword arguments for the function.
 
     Returns:
-        A `polars.DataFrame`. For a frame without rows what the function makes of that.
+        A `polars.DataFrame`. For a frame without rows what the function makes of that; where all batches are left out,
+        the frame without its rows.
 
     Raises:
         UsageError: For another kind of frame, or results that make no frame.
@@ -67,17 +76,26 @@ def map_batches(
         raise UsageError(f"map_batches takes a polars.DataFrame, and this is a {type(frame).__qualname__}{hint}")
     if rows is not None and (not isinstance(rows, int) or rows < 1):
         raise UsageError(f"rows={rows!r} must be a whole number of 1 or more.")
+    groups.check_on_error(on_error)
     with groups.pool_for(pool, workers) as place:
         groups.check_threads(place)
         work = BatchWork(function, constants)
         if not len(frame):
             return work.checked(function(frame, **constants))
-        if rows is None:
-            items = parts(len(frame), place.workers, "rows", MOST_ROWS)
-        else:
-            items = [Part(start, min(start + rows, len(frame)), "rows") for start in range(0, len(frame), rows)]
+        length = len(frame)
+        batches = Parts(length, rows, "rows") if rows else Parts.shared_out(length, place.workers, "rows", MOST_ROWS)
         call = PartCall(groups.shared(place, SharedRows.of(frame)), work, function)
-        return polars.concat(place.map(call, items, timeout=timeout, progress=progress))
+        found: list[Any] = []
+        with place.outcomes(call, batches, timeout=timeout, retries=retries, progress=progress) as outcomes:
+            for outcome in outcomes:
+                if outcome.ok:
+                    found.append(outcome.value)
+                elif callable(on_error):
+                    part = batches[outcome.index]
+                    found.append(work.checked(on_error(frame[part.start : part.stop], outcome.error)))
+                elif on_error == "raise":
+                    outcome.result()
+    return polars.concat(found) if found else frame.clear()
 
 
 class BatchWork:

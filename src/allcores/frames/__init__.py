@@ -41,7 +41,7 @@ def apply_groups(
     timeout: float | None = None,
     retries: int | Retry = 0,
     chunk: int | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    on_error: Literal["raise", "skip"] | Callable[[Any, BaseException], Any] = "raise",
     progress: bool | str = False,
     **constants: Any,
 ) -> Any:
@@ -71,7 +71,7 @@ def apply_groups(
         retries: Further attempts at a group; as for `Pool.map`.
         chunk: Groups that travel together; None for chunks that size themselves.
         on_error: "raise" raises the error of a group, with its key in a note or in the message; "skip" leaves out
-            groups that failed.
+            groups that failed; a function, called in the program as `on_error(group, error)`, returns a group's result.
         progress: True shows a progress bar, and a text stands before it.
         **constants: Keyword arguments for the function. They travel once.
 

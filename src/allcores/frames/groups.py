@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from allcores.errors import NotSupported, UsageError
 from allcores.frames.group_call import Group, GroupCall
-from allcores.limits import check_on_error
+from allcores.limits import ON_ERROR
 from allcores.pool import arguments
 from allcores.pool.default_pool import using
 from allcores.pool.pool import Pool, is_forked
+
+#: What becomes of a row, batch or group that fails. A function gets it, with the error, and returns a result for it.
+OnError = Literal["raise", "skip"] | Callable[[Any, BaseException], Any]
+
+
+def check_on_error(on_error: OnError) -> None:
+    """Raises UsageError for what is no way to treat failures."""
+    if not (on_error in ON_ERROR if isinstance(on_error, str) else callable(on_error)):
+        raise UsageError(
+            f"on_error={on_error!r} must be 'raise', 'skip', or a function of what failed and its error that gives the "
+            "result to go on with."
+        )
 
 
 class Grouped(Protocol):
@@ -46,7 +58,7 @@ def apply(
     *,
     pool: Pool | None,
     workers: int | None,
-    on_error: str,
+    on_error: OnError,
     options: dict[str, Any],
 ) -> Any:
     """Run `function` over the groups. See `allcores.frames.apply_groups`."""
@@ -59,13 +71,19 @@ def apply(
             check_threads(place)
         if results:
             order = _largest_first(grouped.groups)
-            call = GroupCall(shared(place, grouped.shareable()), grouped.cut, function)
+            frame = grouped.shareable()
+            call = GroupCall(shared(place, frame), grouped.cut, function)
+            if not callable(on_error):
+                frame = None
             with place.outcomes(call, [grouped.groups[number] for number in order], **options) as outcomes:
                 for outcome in outcomes:
                     if outcome.ok:
                         results[order[outcome.index]] = outcome.value
                     elif on_error == "skip":
                         failed.add(order[outcome.index])
+                    elif callable(on_error):
+                        number = order[outcome.index]
+                        results[number] = on_error(grouped.cut(frame, grouped.groups[number]), outcome.error)
                     else:
                         outcome.result()
     return grouped.joined(results, failed)
