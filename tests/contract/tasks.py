@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import Any
@@ -204,3 +205,14 @@ def sum_by_shared_pool(count: int) -> int:
     import allcores
 
     return sum(allcores.map(double, range(count)))
+
+
+def speak(number: int) -> int:
+    logging.getLogger("contract.part").info("item %d", number)
+    logging.getLogger("contract.part").debug("too quiet")
+    return number
+
+
+def speak_and_wait(job: tuple[str, str]) -> int:
+    logging.getLogger("contract.part").info("item of %s", job[1])
+    return hold(job)

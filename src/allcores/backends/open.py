@@ -117,7 +117,7 @@ def open_backend(
     start_method: str | None,
     share: int,
     logs_as: str = "",
-    records: bool = False,
+    records: bool | WorkerLogReceiver = False,
     prints: bool = False,
     sees: ParentMemory | None = None,
     preload_modules: Sequence[str] = (),
@@ -133,7 +133,7 @@ def open_backend(
         start_method: See `Pool(start_method=...)`.
         share: Cores that the workers and their nested pools may use.
         logs_as: The pool's name in what worker processes log and print.
-        records: Whether their log records are handled here.
+        records: Whether their log records are handled here, or, on a node of a cluster, what sends them on.
         prints: Whether what they print is printed here.
         sees: Memory of another pool, whose shared objects these workers see, too.
         preload_modules: Names of modules that are imported before `worker_init.preload` is called.
@@ -159,6 +159,7 @@ def open_backend(
             worker_init,
             limits,
             {"start_method": start_method, "preload_modules": tuple(preload_modules), "name": logs_as},
+            _log_receiver(logs_as, records, prints),
         )
         return backend
     if preload_modules:
@@ -202,7 +203,9 @@ def open_backend(
     return SerialBackend(worker_init)
 
 
-def _log_receiver(name: str, records: bool, prints: bool) -> WorkerLogReceiver | None:
+def _log_receiver(name: str, records: bool | WorkerLogReceiver, prints: bool) -> WorkerLogReceiver | None:
     from allcores.backends.processes.worker_logs import WorkerLogReceiver
 
+    if isinstance(records, WorkerLogReceiver):
+        return records
     return WorkerLogReceiver(name, records=records, prints=prints) if records or prints else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from allcores.backends.open import check_modules, check_place
+from allcores.backends.open import CLUSTERS, check_modules, check_place
 from allcores.errors import NotSupported, UsageError
 from allcores.limits import Limits, check_workers
 from allcores.pool.pool_log import Logs
@@ -101,7 +101,8 @@ def checked(
             )
     logs = Logs.of(logs)
     if logs.prints and backend != "processes":
-        raise NotSupported(f"Logs(prints=True) needs backend='processes': {backend!r} prints as this process does.")
+        where = "tasks print on their nodes" if backend in CLUSTERS else "it prints as this process does"
+        raise NotSupported(f"Logs(prints=True) needs backend='processes', and not {backend!r}: {where}.")
     if not isinstance(name, str):
         raise UsageError(f"name={name!r} must be a text; messages and threads are called by it.")
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,9 @@ from allcores.system.portable import PORTABLE
 
 #: for what is refused in one sentence where there is no memory without a name and no /proc (see test_fallbacks)
 needs_linux = pytest.mark.skipif(PORTABLE, reason="the portable path is forced")
+
+#: workers are told levels when they start
+logging.getLogger("contract").setLevel(logging.INFO)
 
 PROCESSES = ("template", "fork", "spawn", "forkserver")
 #: clusters whose library is there

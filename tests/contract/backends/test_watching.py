@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tests.contract import tasks
 from tests.contract.backends.support import PROCESSES, START_METHOD_WARNINGS, each_start_method, endless
-from tests.process.waiting import Watcher
+from tests.process.listening import listening
+from tests.process.waiting import Bell, Gate, Watcher
 
 from allcores import Outcome, Pool, events
 
@@ -173,3 +174,22 @@ class TestObservers:
                 except RuntimeWarning:  # on the caller's thread it may be raised, as asked for
                     pass
                 assert pool.map(tasks.double, [1]) == [2]
+
+
+class TestLogs:
+    def test_what_an_item_logs_is_handled_here_before_its_result(self, pool: Pool) -> None:
+        with listening("contract.part") as notebook:
+            for number in pool.imap(tasks.speak, range(5), chunk=1):
+                assert f"item {number}" in [record.getMessage() for record in notebook.records]
+            assert pool.submit(tasks.speak, 7).result() == 7
+            said = [record.getMessage() for record in notebook.records]
+        assert sorted(said) == [*(f"item {number}" for number in range(5)), "item 7"]
+
+    def test_what_a_long_item_logs_is_handled_while_it_runs(self, pool: Pool, place: str, tmp_path: Path) -> None:
+        with Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate, listening("contract.part") as notebook:
+            if place == "serial":  # the call is over when submit returns
+                gate.open()
+            future = pool.submit(tasks.speak_and_wait, (bell.path, gate.path))
+            assert notebook.wait_for(1)[0].getMessage() == f"item of {gate.path}"
+            gate.open()
+            future.result()

@@ -47,6 +47,7 @@ from allcores.system.clock import monotonic_ns
 from allcores.transport import remote_exceptions
 
 if TYPE_CHECKING:
+    from allcores.backends.processes.worker_logs import WorkerLogReceiver
     from allcores.shared_memory.buffers import BufferedPickle
     from allcores.shared_memory.parent_side import ParentMemory
 
@@ -75,21 +76,29 @@ class ClusterBackend(MindedBackend):
         worker_init: See `Pool`; each node does it.
         limits: Of the pool; each node's pool has them, too.
         settings: Further options of each node's pool.
+        logs: Handles what the workers of nodes log; None: they keep it.
         cores: Of a node, None for what it offers.
     """
 
     can_end_tasks = True
     needs_bytes = True
     runs_on_caller = False
-    unhandled: Sized = ()
     setup_step = "setup"
     memory_gauge: Callable[[], tuple[int, int] | None] | None = None
 
     def __init__(
-        self, name: str, cluster: Cluster, worker_init: WorkerInit, limits: Limits, settings: dict[str, Any]
+        self,
+        name: str,
+        cluster: Cluster,
+        worker_init: WorkerInit,
+        limits: Limits,
+        settings: dict[str, Any],
+        logs: WorkerLogReceiver | None = None,
     ) -> None:
         self.name = name
         self._cluster = cluster
+        self._logs = logs
+        self.unhandled: Sized = logs.unhandled if logs is not None else ()
         self._key = uuid.uuid4().hex
         self._dropped: deque[int] = deque()
         self._memory: ParentMemory | None = None
@@ -281,6 +290,9 @@ class ClusterBackend(MindedBackend):
 
     def _read(self, link: Link, reply: Reply) -> None:
         events: list[BackendEvent] = []
+        if self._logs is not None:
+            for record in reply.logs:
+                self._logs.take(link.worker, *record)
         if reply.failed is not None:
             failed = remote_exceptions.unpack(reply.failed)
             known = isinstance(failed, SetupError)
@@ -332,7 +344,8 @@ class ClusterBackend(MindedBackend):
             node = free.popleft()
             settings, blobs = self._packed_settings()
             report_s = max(REPORT_S, REPORT_EACH_S * (len(self._links) + len(self._waiting) + 1))
-            opening = Opening(settings, self._nodes[node], *versions(), blobs, report_s)
+            logs = self._logs.greeting() if self._logs is not None else None
+            opening = Opening(settings, self._nodes[node], *versions(), blobs, report_s, logs)
             self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
 
     def _packed_settings(self) -> tuple[bytes, tuple[tuple[int, bytes], ...]]:
@@ -419,7 +432,9 @@ class ClusterBackend(MindedBackend):
             self._deliver(link.node, data)
 
     def settle_logs(self, seconds: float) -> None:
-        """See Backend: what tasks log stays on their nodes."""
+        """See Backend."""
+        if self._logs is not None:
+            self._logs.settle(seconds)
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -448,6 +463,8 @@ class ClusterBackend(MindedBackend):
         if self._watcher is not None:
             # If the cluster is lost, it may wait for an answer that never comes.
             self._watcher.join(min(left(), LOOK_S) if self._broken else left())
+        if self._logs is not None:
+            self._logs.close()
         if self._memory is not None:
             self._memory.close_alone()
         self._worker_init = WorkerInit()

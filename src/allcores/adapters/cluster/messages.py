@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 #: A node keeps a request for so long, at most, if it has nothing to tell, seconds. Longer: it is found out later that
@@ -27,6 +28,7 @@ class Opening(NamedTuple):
         cores: How many workers it has; 0: as many as the node has cores.
         blobs: Contents of what is shared and stands in the settings, by numbers.
         report_s: Finished items of a chunk that goes on are told of this often, seconds.
+        logs: What tells its workers which log records the program wants; None: none.
     """
 
     settings: bytes
@@ -35,6 +37,7 @@ class Opening(NamedTuple):
     python: str
     blobs: tuple[tuple[int, bytes], ...] = ()
     report_s: float = REPORT_S
+    logs: bytes | None = None
 
 
 class NodeChunk(NamedTuple):
@@ -118,6 +121,13 @@ class NodeResults(NamedTuple):
     tail: bool = False
 
 
+class NodeRecord(NamedTuple):
+    """What a worker of a node has logged, as it told the node: see `backends.processes.worker_logs`."""
+
+    kind: int
+    body: bytes
+
+
 class Reply(NamedTuple):
     """What a node tells.
 
@@ -127,6 +137,7 @@ class Reply(NamedTuple):
         failed: Packed error: it will not.
         cores: Workers of it.
         holds: Chunks that are not finished.
+        logs: What its workers have logged, on the way to these results at the latest.
     """
 
     serial: int
@@ -135,3 +146,4 @@ class Reply(NamedTuple):
     cores: int
     holds: int
     results: list[NodeResults]
+    logs: Sequence[NodeRecord] = ()

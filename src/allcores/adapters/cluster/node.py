@@ -13,11 +13,13 @@ from time import monotonic
 from typing import Any
 
 from allcores.adapters.cluster.messages import HOLD_S, LEASE_S, MOST_HOLD_S, NodeResults, Opening, Reply, Request
+from allcores.adapters.cluster.node_logs import NodeLogs
 from allcores.adapters.cluster.node_work import LOOK_S, Work
 from allcores.adapters.cluster.packing import unpack
 from allcores.errors import SetupError
 from allcores.limits import Limits
 from allcores.pool.pool import Pool, ready
+from allcores.pool.pool_log import Logs
 from allcores.transport import exceptions
 
 #: So long the first request waits for the pool, seconds.
@@ -95,6 +97,8 @@ class Node:
         self._pool: Pool | None = None
         self._work: Work | None = None
         self._cores = 0
+        self._report_s = opening.report_s
+        self._logs = NodeLogs(opening.logs) if opening.logs is not None else None
         self._hold_s = min(MOST_HOLD_S, max(HOLD_S, 2 * opening.report_s))
         #: contents of what is shared, as the pool's workers have it
         self._blobs: dict[int, Any] = {}
@@ -139,6 +143,8 @@ class Node:
                 work = self._work
             if work is not None:
                 work.report()
+            if self._logs is not None and self._logs.is_due(self._report_s):
+                return
 
     def _tells(self, serial: int) -> bool:
         if self._urgent or self._closed or self._serial > serial or self._failed is not None:
@@ -150,7 +156,9 @@ class Node:
         self._urgent = False
         self._replied += 1
         holds = self._work.holds if self._work is not None else 0
-        return Reply(self._replied, self._ready, self._failed, self._cores, holds, results)
+        # Taken after the results: what was logged on the way to these is there.
+        logs = self._logs.taken() if self._logs is not None else []
+        return Reply(self._replied, self._ready, self._failed, self._cores, holds, results, logs)
 
     def _carry_out(self, request: Request) -> None:
         work = self._work
@@ -202,7 +210,8 @@ class Node:
             # Without a pool nothing can be shared yet: its workers get one copy from here, as of any large argument.
             settings = unpack(opening.settings, lambda number: memoryview(contents[number]))
             limits: Limits = settings["limits"]
-            pool = Pool(opening.cores or None, logs=True, **settings)
+            logs: Any = False if self._logs is None else Logs(records=self._logs)  # type: ignore[arg-type]
+            pool = Pool(opening.cores or None, logs=logs, **settings)
             with self._changed:
                 closed = self._closed
                 if not closed:
