@@ -100,6 +100,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pool",
         "backends.base",
         "backends.minded",
+        # a node sends on what its workers log
+        "backends.processes.worker_logs",
         "scheduler.messages",
         "scheduler.map_state",
         "scheduler.series",
