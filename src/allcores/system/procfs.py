@@ -144,13 +144,16 @@ def proportional_bytes(pid: int) -> int | None:
 
 
 def private_bytes(pid: int) -> int | None:
-    """Memory that a process shares with no other; what it was forked with and has not changed is shared."""
+    """Memory that a process shares with no other; what it was forked with and has not changed is shared.
+
+    Where the kernel does not tell that (it is built without, or the process is another user's): all that is resident.
+    """
     found = [
         int(line.split()[1])
         for line in (read(f"{pid}/smaps_rollup") or b"").splitlines()
         if line.startswith((b"Private_Clean:", b"Private_Dirty:"))
     ]
-    return 1024 * sum(found) if found else None
+    return 1024 * sum(found) if found else resident_bytes(pid)
 
 
 def peak_private_bytes(pid: int) -> int | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from allcores.advisor.measuring.memory import of_workers
 from allcores.advisor.model.decision import decide
 from allcores.advisor.model.memory import NO_LIMIT, Memory, memory_of, room_for
 from allcores.advisor.model.pitfalls import pitfalls
 from allcores.advisor.model.probes import Machine, Probes, Timing, Travel, Trial
 from allcores.advisor.text import memory_text
+from allcores.system import procfs
 
 MB = 1 << 20
 WARM = {"warm_start_s": 0.3, "warm_worker_bytes": 50 * MB, "warm_rest_bytes": 900 * MB}
@@ -90,3 +94,13 @@ def test_it_is_told_in_one_line() -> None:
     assert "2 x 400 MB, 100 MB besides, 500 MB of results" in text
     assert text.endswith("are available.")
     assert "of results" not in memory_text(Memory(2, 400 * MB, 100 * MB, MB, None))
+
+
+@pytest.mark.skipif(not procfs.AVAILABLE, reason="there is no /proc")
+def test_a_kernel_that_does_not_tell_private_memory_tells_what_is_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too much rather than nothing: with nothing, any number of workers would have room."""
+    read = procfs.read
+    monkeypatch.setattr(procfs, "read", lambda path: None if path.endswith("smaps_rollup") else read(path))
+    assert procfs.private_bytes(os.getpid()) == pytest.approx(procfs.resident_bytes(os.getpid()), rel=0.2)
+    largest, now, _ = of_workers([os.getpid()])
+    assert largest >= now > 0
