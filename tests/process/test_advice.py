@@ -5,6 +5,7 @@ The machine may be busy, and then the verdict is "unreliable": so a test says wh
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -29,6 +30,7 @@ from allcores.advisor.core_seconds import recorded_run
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.text import setting_text
+from allcores.cli import measured
 from allcores.cli.advise import command
 from allcores.cli.exits import CommandError
 from allcores.system import procfs
@@ -391,8 +393,20 @@ def test_its_picture(tmp_path: Path) -> None:
         advice.save_png(tmp_path / "nowhere" / "advice.png")
 
 
+@pytest.mark.parametrize(("library", "check"), [("jinja2", "check_page"), ("matplotlib", "check_picture")])
+def test_what_draws_is_not_there_while_the_function_is_measured(
+    library: str, check: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its memory and its threads would be told as those of the program."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    monkeypatch.delitem(sys.modules, library, raising=False)
+    getattr(measured, check)(str(tmp_path / "file"))
+    assert library not in sys.modules
+
+
 def test_without_matplotlib_the_command_says_so_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(CommandError, match=r"pip install 'allcores\[picture\]'"):
         command.main(["json:dumps", "nothing.txt", "--png", str(tmp_path / "a.png")], standalone_mode=False)
 

@@ -22,11 +22,13 @@ COLOURS = {
     "held": "#3d8fc4", "tail": "#aab2bb", "none": "#e3e6ea",
 }  # fmt: skip
 PREDICTED, INK, QUIET = "#c3c9cf", "#1d2126", "#6a737c"
+#: what is said without the library
+MISSING = "pictures need Matplotlib: pip install 'allcores[picture]'"
 #: inches; pixels of an inch; patterns that are drawn
 WIDTH, DOTS, MOST = 8.0, 150, 8
 
 
-def check() -> Any:
+def figure_class() -> Any:
     """The class of Matplotlib's figures.
 
     Raises:
@@ -35,7 +37,7 @@ def check() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("pictures need Matplotlib: pip install 'allcores[picture]'") from error
+        raise ImportError(MISSING) from error
     return Figure
 
 
@@ -66,14 +68,13 @@ def as_figure(advice: AdviceRecord) -> Any:
     Raises:
         ImportError: Without Matplotlib.
     """
-    figure_class = check()
     bars = _bars(advice)
     patterns = advice.patterns[:MOST]
     measured = advice.measured or advice.predicted
     head = HEADS[advice.verdict].format(setting=setting_text(advice.recommendation), measured=f"{measured.speedup:.2f}")
     title = textwrap.fill(f"{advice.function}: {head}", 84, max_lines=3, placeholder=" …")
     heights = [0.35 * len(patterns) + 0.5, *(0.8 for _ in bars)]
-    figure = figure_class(figsize=(WIDTH, sum(heights) + 1.3), dpi=DOTS, layout="constrained", facecolor="white")
+    figure = figure_class()(figsize=(WIDTH, sum(heights) + 1.3), dpi=DOTS, layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK, parse_math=False)
     panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _speedups(panels[0], advice, len(patterns))

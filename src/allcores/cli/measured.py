@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Iterable
@@ -131,24 +132,24 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any) ->
 
 def check_page(path: str) -> None:
     """Raise CommandError if the page could not be made: before ten seconds are spent, not after."""
-    _check_file(path)
-    try:
-        from allcores.timeline.html_report import environment
+    from allcores.timeline import html_report
 
-        environment()
-    except ImportError as error:
-        raise CommandError(str(error)) from None
+    _check_file(path)
+    _check_library("jinja2", html_report.MISSING)
 
 
 def check_picture(path: str) -> None:
     """The same for the picture."""
-    _check_file(path)
     from allcores.advisor import picture
 
-    try:
-        picture.check()
-    except ImportError as error:
-        raise CommandError(str(error)) from None
+    _check_file(path)
+    _check_library("matplotlib", picture.MISSING)
+
+
+def _check_library(name: str, missing: str) -> None:
+    """It is not imported: its memory and its threads would be measured as those of the program."""
+    if importlib.util.find_spec(name) is None:
+        raise CommandError(missing)
 
 
 def _check_file(path: str) -> None:

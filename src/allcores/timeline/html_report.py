@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: causes of failures, and maps, that are listed
 MOST_CAUSES = 30
 MAX_MAPS = 50
+#: what is said without the library
+MISSING = "reports need Jinja2: pip install 'allcores[report]'"
 #: rows of the tables behind charts over time
 TABLE_ROWS = 20
 
@@ -37,7 +39,7 @@ def environment(*folders: Path) -> jinja2.Environment:
     try:
         import jinja2
     except ImportError as error:
-        raise ImportError("reports need Jinja2: pip install 'allcores[report]'") from error
+        raise ImportError(MISSING) from error
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([*folders, Path(__file__).with_name("templates")]),
         autoescape=True,

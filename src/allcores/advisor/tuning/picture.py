@@ -43,10 +43,9 @@ def as_figure(tuning: TuningRecord) -> Any:
     Raises:
         ImportError: Without Matplotlib.
     """
-    figure_class = picture.check()
     rates = sweep.further_of(tuning.growth)
     heights = [SWEEP_HEIGHT, *([GROWTH_HEIGHT] if rates else [])]
-    figure = figure_class(
+    figure = picture.figure_class()(
         figsize=(WIDTH, sum(heights) + 0.9), dpi=picture.DOTS, layout="constrained", facecolor="white"
     )
     title = textwrap.fill(f"{tuning.function}: {head_of(tuning)}", 84, max_lines=3, placeholder=" …")
