@@ -106,6 +106,22 @@ def parents(pid: int) -> list[int]:
     return found
 
 
+def contract() -> int:
+    """Run those tests of the backends' contract that were asked for here, where the cluster is; pytest's exit code."""
+    if len(sys.argv) < 3:
+        return 0
+    import pytest
+
+    os.environ["ALLCORES_CONTRACT_PLACE"] = "ray"
+    names = " or ".join(sys.argv[2:])
+    with contextlib.redirect_stdout(sys.stderr):
+        return int(
+            pytest.main(
+                ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", names, "tests/contract/backends"]
+            )
+        )
+
+
 def every_method(pool: Any, told: dict[str, Any], folder: str) -> None:
     """What a pool has, in the order of its page."""
     numbers, doubled = range(40), [2 * n for n in range(40)]
@@ -232,6 +248,7 @@ def work() -> int:
     try:
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        told["contract"] = contract()
         with allcores.Pool(backend="ray") as pool:
             told["workers"] = pool.workers
             every_method(pool, told, folder)

@@ -14,13 +14,42 @@ import allcores
 
 needed("ray")
 
+#: Of the contract of all backends (tests/contract/backends), what a cluster has to keep by itself. Most of them share a
+#: pool: one of its own is a process of Ray more on each node.
+CONTRACT = (
+    "test_map_gives_a_list_in_input_order",
+    "test_imap_gives_results_in_input_order",
+    "test_imap_unordered_gives_each_result_once",
+    "test_outcomes_tell_all_about_each_item",
+    "test_submit_",
+    "test_many_futures",
+    "test_large_items_and_results",
+    "test_several_streams",
+    "test_an_exception_of_the_input",
+    "test_a_note_names_the_item",
+    "test_the_line_that_failed",
+    "test_skip_leaves_out",
+    "test_what_would_end_the_callers_loop",
+    "test_system_exit_tells",
+    "test_an_item_gets_as_many_attempts",
+    "test_only_chosen_exceptions",
+    "test_retried_items_keep_their_place",
+    "test_an_endless_input_is_never_pulled",
+    "test_a_consumer_that_stops",
+    "test_break_ends_an_endless_stream",
+    "test_closing_in_the_middle",
+    "test_a_waiting_call_can_be_cancelled",
+    "test_setup_gets_what_preload_returns",
+    "TestLogs",
+)
+
 
 def test_a_ray_cluster_keeps_what_a_pool_promises_whatever_is_lost(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(Path(allcores.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{Path(allcores.__file__).parents[1]}"}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", str(Path(__file__).with_name("ray_program.py")), str(tmp_path)],
+        [sys.executable, "-W", "ignore", str(Path(__file__).with_name("ray_program.py")), str(tmp_path), *CONTRACT],
         capture_output=True,
         text=True,
         timeout=280,
@@ -31,6 +60,7 @@ def test_a_ray_cluster_keeps_what_a_pool_promises_whatever_is_lost(tmp_path: Pat
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout.splitlines()[-1])
     assert told == {
+        "contract": 0,
         "workers": 2,
         "map": True,
         "imap": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -20,15 +21,20 @@ needs_linux = pytest.mark.skipif(PORTABLE, reason="the portable path is forced")
 logging.getLogger("contract").setLevel(logging.INFO)
 
 PROCESSES = ("template", "fork", "spawn", "forkserver")
+#: The one place that these tests run on in a program that has it: Ray, to which a process connects once.
+ONLY = os.environ.get("ALLCORES_CONTRACT_PLACE", "")
 #: clusters whose library is there
-CLUSTERS = tuple(name for name, library in (("dask", "distributed"),) if importlib.util.find_spec(library))
+CLUSTERS = (ONLY,) if ONLY else ("dask",) if importlib.util.find_spec("distributed") else ()
 #: they need Python 3.14 or later
 INTERPRETERS = ("interpreters",) if sys.version_info >= (3, 14) else ()
-PLACES = (pytest.param("template", marks=pytest.mark.quick), "threads", *INTERPRETERS, "serial", *CLUSTERS)
+HERE = (pytest.param("template", marks=pytest.mark.quick), "threads", *INTERPRETERS, "serial")
+PLACES = CLUSTERS if ONLY else (*HERE, *CLUSTERS)
 
 #: for what may depend on how a worker was started: what it finds there, what it is given and sends, and its end. All
 #: else is the same for each worker that has started. "forkserver" is another name of "template": it is tried here only.
-each_start_method = pytest.mark.parametrize("place", [*PLACES, *PROCESSES[1:]], indirect=True, scope="module")
+each_start_method = pytest.mark.parametrize(
+    "place", PLACES if ONLY else [*PLACES, *PROCESSES[1:]], indirect=True, scope="module"
+)
 
 #: of the start methods that tests ask for by name
 START_METHOD_WARNINGS = [
