@@ -6,12 +6,12 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from allcores.jobs import job_files, uploads
 from allcores.jobs.duty import Duty
-from allcores.jobs.schedules import Seen, due, next_time
+from allcores.jobs.schedules import Seen, due, looked_until, next_time
 from allcores.system import own_files
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ KEEP_MORE_S, SWEEP_S = 0.2, 0.05
 LOG_S = 1.0
 #: seconds for which a file that was handed in waits for its job
 UPLOAD_S = 86_400.0
+#: names of files, and of folders, that are looked at each time
+UPLOADS_AT_ONCE, FOLDERS_AT_ONCE = 100, 1_000
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -60,6 +62,7 @@ class ScheduleDuty(Duty):
             seen = self._moments.get(task.name)
             if seen is None:
                 seen = self._moments[task.name] = self._seen.until(task, wall)
+            seen = looked_until(seen, wall)
             for firing in due(task, seen, wall):
                 self._store.submit(
                     task.name,
@@ -101,6 +104,8 @@ class KeepingDuty(Duty):
         #: when to remove again, when to look for files again, and at the log, by the monotonic clock
         self._sweep_at = self._files_at = self._log_at = float("-inf")
         self._began = False
+        #: by folder: the last name that was looked at
+        self._looked_at: dict[str, str] = {}
 
     def look(self, wall: float, *, stopping: bool) -> None:
         """Once a minute; a portion at a time, and the next one soon if there is more."""
@@ -129,9 +134,9 @@ class KeepingDuty(Duty):
     def _remove_work(self) -> None:
         """What is kept for jobs that are gone: their runs go by the rules of runs."""
         folder = os.path.join(self._store.folder, job_files.FOLDER)
-        for name in _names(folder)[:1_000]:
+        for name in self._some(folder, filter(_ID.fullmatch, _names(folder)), FOLDERS_AT_ONCE):
             path = os.path.join(folder, name)
-            if _ID.fullmatch(name) and _age(path) > UPLOAD_S and self._store.get(name) is None:
+            if _age(path) > UPLOAD_S and self._store.get(name) is None:
                 own_files.remove_own_folder(path, job_files.is_ours)
 
     def _remove_uploads(self, wall: float) -> None:
@@ -142,9 +147,16 @@ class KeepingDuty(Duty):
             return
         from allcores.jobs.queries import named_in_arguments
 
-        for name in old[:100]:
+        for name in self._some(folder, old, UPLOADS_AT_ONCE):
             if not named_in_arguments(self._store, name.removesuffix(".new")):
                 own_files.remove_own_file(os.path.join(folder, name))
+
+    def _some(self, folder: str, names: Iterable[str], most: int) -> list[str]:
+        """So many of the names, each time those behind the last ones: what stays hides nothing that is to go."""
+        last = self._looked_at.get(folder, "")
+        behind = sorted(name for name in names if name > last)[:most]
+        self._looked_at[folder] = behind[-1] if len(behind) == most else ""
+        return behind
 
 
 def _names(folder: str) -> list[str]:

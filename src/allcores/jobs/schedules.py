@@ -26,6 +26,8 @@ from allcores.system import own_files
 MOST_CAUGHT_UP = 100
 #: seconds after its time that a job is not late: "none" makes up for no more
 LATE_S = 60.0
+#: seconds that a clock may be behind what was looked at: one that is set back by no more waits until it is there again
+AHEAD_S = 2 * 3_600.0
 #: in the store's folder: until when each schedule was looked at
 FILE = "schedules.json"
 
@@ -82,6 +84,19 @@ def times_between(task: Task, after: float, until: float) -> Iterable[float]:
         if at > until:
             return
         yield at
+
+
+def looked_until(seen: float, now: float) -> float:
+    """The moment until which times were looked at, for `due`.
+
+    A clock that was far ahead and was put right would leave schedules silent for all that time, so what it told is not
+    believed. Times that it had passed come again; their jobs have the same keys, so there is no second one.
+
+    Args:
+        seen: What was written down.
+        now: The time.
+    """
+    return now if seen > now + AHEAD_S else seen
 
 
 def due(task: Task, seen: float, now: float) -> list[Firing]:

@@ -52,6 +52,25 @@ def test_each_time_fires_once(tmp_path: Path) -> None:
         assert duty.next_times()["minutely"] > time.time()
 
 
+def test_a_clock_that_was_a_year_ahead_is_put_right_and_schedules_go_on(tmp_path: Path) -> None:
+    """Both while it runs, and with the note of a supervisor that has ended; what had fired fires no second time."""
+    found = task_of(minutely)
+    assert found is not None
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        start, ahead = 1_800_000_000.0, 1_800_000_000.0 + 366 * 86_400
+        running = ScheduleDuty(store, Registry([found]))
+        for wall in (start - 1, start + 0.5, ahead - 1, ahead + 0.5):
+            running.look(wall, stopping=False)
+        Seen(store.folder).put({"minutely": ("* * * * *", ahead + 0.5)})
+        before = len(store.page(JobFilter(task="minutely")).jobs)
+        for number, duty in enumerate((running, ScheduleDuty(store, Registry([found])))):
+            duty.look(start + 30 + number * 60, stopping=False)
+            duty.look(start + 60.5 + number * 60, stopping=False)
+        keys = [job.key for job in store.page(JobFilter(task="minutely")).jobs]
+        assert keys[:-before] == [f"schedule:minutely:{int(start) + 120}", f"schedule:minutely:{int(start) + 60}"]
+        assert len(set(keys)) == len(keys)
+
+
 class Receiver:
     def __init__(self) -> None:
         self.requests: list[tuple[str, bytes]] = []

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from allcores.errors import UsageError
-from allcores.jobs import checkpoints, retention
+from allcores.jobs import checkpoints, duties, retention
 from allcores.jobs.duties import KEEP_MORE_S, KEEP_S, KeepingDuty
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Finished, State, Submission
@@ -134,6 +134,34 @@ def test_results_that_no_job_has_are_removed_and_nothing_else(store: JobStore, t
         assert store.remove_orphans() == 1
     assert {each.name for each in results.iterdir()} == {young, link, job.id, "a folder of yours"}
     assert (elsewhere / "kept.txt").exists()
+
+
+def test_files_of_jobs_that_stay_hide_none_that_are_to_go(
+    store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many jobs keep theirs, each file and each folder is looked at in its turn."""
+    monkeypatch.setattr(duties, "UPLOADS_AT_ONCE", 2)
+    monkeypatch.setattr(duties, "FOLDERS_AT_ONCE", 2)
+    work, handed_in = store.folder / "work", store.folder / "uploads"
+    long_ago = time.time() - 3 * 86_400
+    ids = [store.submit("f", {}).job.id for _ in range(5)]
+    for name in [*ids, "f" * 32]:
+        (work / name).mkdir(parents=True, mode=0o700)
+        os.utime(work / name, (long_ago, long_ago))
+    handed_in.mkdir(mode=0o700)
+    kept = [f"{number:032x}" for number in range(5)]
+    store.submit("f", {"files": [{"upload": name} for name in kept]})
+    for name in [*kept, "e" * 32]:
+        (handed_in / name).write_text("x")
+        os.utime(handed_in / name, (long_ago, long_ago))
+    now = 0.0
+    duty = KeepingDuty(store, Retention(), lambda: now)
+    with store.become_supervisor():
+        for _ in range(3):
+            now += KEEP_S
+            duty.look(time.time(), stopping=False)
+    assert {each.name for each in handed_in.iterdir()} == set(kept)
+    assert {each.name for each in work.iterdir()} == set(ids)
 
 
 def test_the_log_is_moved_once_much_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

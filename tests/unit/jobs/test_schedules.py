@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from allcores.jobs import Task, schedules, task
-from allcores.jobs.schedules import MOST_CAUGHT_UP, Seen, due, next_time, times_between
+from allcores.jobs.schedules import MOST_CAUGHT_UP, Seen, due, looked_until, next_time, times_between
 from allcores.jobs.tasks import task_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -84,6 +84,16 @@ def test_a_long_time_is_not_walked_through_minute_by_minute(
 def test_a_clock_that_is_set_back_fires_nothing_twice() -> None:
     one = scheduled("0 * * * *", timezone="UTC")
     assert due(one, at("2026-01-01 02:00"), at("2026-01-01 01:00")) == []
+
+
+def test_a_clock_that_was_far_ahead_leaves_no_schedule_silent() -> None:
+    one = scheduled("0 * * * *", timezone="UTC")
+    ahead, now = at("2027-01-01 02:30"), at("2026-01-01 01:30")
+    assert looked_until(ahead, now) == now
+    assert fired(one, looked_until(ahead, now), now) == []
+    assert fired(one, looked_until(ahead, now), at("2026-01-01 02:00")) == ["01 02:00"]
+    # A little: it waits until the time is there again.
+    assert looked_until(now + 3_600, now) == now + 3_600
 
 
 def test_an_hour_that_is_skipped() -> None:
