@@ -292,6 +292,29 @@ def test_numbers_and_depths_that_json_cannot_hold(tmp_path: Path) -> None:
         assert list(JsonLines(str(path), bad_records="skip")) == [1]
 
 
+@pytest.mark.parametrize("bad", ['{"a": 1, "b": 2, "a": 3}', '[{"b": {"a": [], "a": null}}]'])
+def test_two_values_of_one_name_are_not_one(tmp_path: Path, bad: str) -> None:
+    """However deep: a dict would hold the last one, and nobody would know of the other."""
+    path = write(tmp_path, "names.jsonl", f'{{"a": {{"a": 1}}}}\n{bad}\n3\n')
+    with pytest.raises(BadInput, match=r"line 2: not usable JSON .*the name 'a' occurs twice in one object"):
+        list(from_inputs([path]))
+    assert list(from_inputs([path], bad_records="skip")) == [{"a": {"a": 1}}, 3]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "b.TGZ", "c.tar", "d.zip", "e.npz", "f.tar.zst"])
+def test_an_archive_is_no_file_of_lines(tmp_path: Path, name: str) -> None:
+    """Its blocks would be lines; whoever knows better says what it is."""
+    path = write(tmp_path, name, "x")
+    with pytest.raises(BadInput, match="is an archive, by its name: unpack it"):
+        from_inputs([path])
+    assert list(from_inputs([path], format="lines")) == ["x"] if name.endswith((".tar", ".zip", ".npz")) else True
+
+
+def test_a_path_in_bytes_is_not_read_as_numbers() -> None:
+    with pytest.raises(UsageError, match="give a path as text"):
+        source_of(b"in.txt")
+
+
 def test_zstd_is_read_and_written(tmp_path: Path) -> None:
     """With its library; without it the error names the extra (see test_extras)."""
     zstandard = pytest.importorskip("zstandard")

@@ -15,6 +15,7 @@ import click
 from allcores.cli.exits import CommandError, Exit, missing_extra
 from allcores.cli.output import check_stdout, say, shortened, show, write_json
 from allcores.formatting import counted, seconds_text, size_text
+from allcores.sources.text import json_value
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
@@ -332,19 +333,25 @@ def _find(store: JobStore, job_id: str) -> Job:
 
 def _arguments(given: Sequence[str], as_document: str | None) -> dict[str, Any]:
     try:
-        found = {} if as_document is None else json.loads(as_document)
+        found = {} if as_document is None else json_value(as_document)
     except (ValueError, RecursionError) as error:
         raise CommandError(f"--arguments is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise CommandError("--arguments has to be a JSON object: '{\"n\": 1000}'")
+    named: set[str] = set()
     for each in given:
         name, sign, value = each.partition("=")
         if not sign or not name.isidentifier():
             raise CommandError(f"'{each}' is no argument: write NAME=VALUE, like n=1000")
+        if name in named:
+            raise CommandError(f"the argument {name} is given twice: give it once")
+        named.add(name)
         try:
-            found[name] = json.loads(value)
-        except (ValueError, RecursionError):
+            found[name] = json_value(value)
+        except json.JSONDecodeError:
             found[name] = value
+        except (ValueError, RecursionError) as error:
+            raise CommandError(f"the argument {name} is no usable JSON: {error}") from None
     return found
 
 

@@ -19,6 +19,7 @@ from allcores.errors import UsageError
 from allcores.jobs.errors import ArgumentErrors
 from allcores.jobs.json_values import NotJson, plain_json
 from allcores.jobs.uploads import UploadedFile
+from allcores.sources.text import json_value
 
 #: the name of a first parameter that gets the running job
 JOB = "job"
@@ -140,7 +141,7 @@ class Arguments:
                     values[parameter.name] = None
             elif parameter.kind in ("json", "choice") and isinstance(value, str):
                 try:
-                    values[parameter.name] = _choice(value, parameter) if parameter.choices else json.loads(value)
+                    values[parameter.name] = _choice(value, parameter) if parameter.choices else json_value(value)
                 except (ValueError, RecursionError) as error:
                     wrong[parameter.name] = [f"it is no JSON: {error}"]
             else:

@@ -22,6 +22,8 @@ Format = Literal["lines", "jsonl", "csv", "parquet", "row-groups", "npy", "hdf5"
 JSONL_SUFFIXES = (".jsonl", ".ndjson")
 CSV_SUFFIXES = (".csv", ".tsv")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+#: suffixes of files that hold other files, whose bytes are no lines
+ARCHIVE_SUFFIXES = (".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".zip", ".npz", ".7z", ".rar")
 #: formats that are read in slices, and what `sliced` calls them
 SLICED: dict[str, SlicedFormat] = {"npy": "npy", "hdf5": "hdf5", "row-groups": "parquet"}
 
@@ -47,8 +49,8 @@ def from_inputs(
         columns: Of Parquet files; None for all.
 
     Raises:
-        BadInput: Now if a file is missing, a folder or not readable; when iterated, for what is in it. UsageError now
-            if what is read in slices is not of its format, or `rows` or `columns` fits no input.
+        BadInput: Now if a file is missing, a folder, an archive or not readable; when iterated, for what is in it.
+            UsageError now if what is read in slices is not of its format, or `rows` or `columns` fits no input.
     """
     parts: list[Source[Any]] = []
     formats: set[str] = set()
@@ -61,6 +63,11 @@ def from_inputs(
             raise BadInput(f"{shown} can only be read once{other}", path=name)
         if what is not None:
             once[what] = name
+        if format is None and without_compression(name).lower().endswith(ARCHIVE_SUFFIXES):
+            raise BadInput(
+                f"{name} is an archive, by its name: unpack it, and name the files in it (or say what it is: --format)",
+                path=name,
+            )
         kind = format or format_of(name)
         formats.add(kind)
         if kind in SLICED:
@@ -102,6 +109,8 @@ def source_of(given: Any) -> Iterable[Any]:
         if has_wildcard(path) and not os.path.lexists(file_of(path)):
             return Files(path)
         return from_inputs([path])
+    if isinstance(given, bytes | bytearray):
+        raise UsageError("bytes are no source, whose items are numbers: give a path as text (os.fsdecode), or a list")
     if not isinstance(given, Iterable):
         raise UsageError(f"{given!r} is no source: give a path, a pattern, or anything that can be iterated")
     return given

@@ -132,6 +132,27 @@ def undecodable(
     return bad_line(path, number, f"{fault}; {advice}")
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the name {_shortened(name)!r} occurs twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def json_value(text: str) -> Any:
+    """The value of a JSON text, in which no value is lost: two of one name in an object are refused.
+
+    Raises:
+        ValueError: If it is none (`json.JSONDecodeError`), or cannot be had; RecursionError if it is too deep.
+    """
+    return _DECODER.decode(text)
+
+
 def json_item(path: str, number: int, text: str) -> Any:
     """The JSON value in a line.
 
@@ -139,7 +160,7 @@ def json_item(path: str, number: int, text: str) -> Any:
         BadInput: If the file is not of its format.
     """
     try:
-        return json.loads(text)
+        return json_value(text)
     except (ValueError, RecursionError) as error:
         raise bad_line(path, number, f"{_json_trouble(error)}: {_shortened(text)}") from None
 
@@ -267,7 +288,8 @@ def _json_trouble(error: ValueError | RecursionError) -> str:
         return f"not JSON ({error.msg}, column {error.colno})"
     if isinstance(error, RecursionError):
         return "JSON nested too deeply"
-    return f"not usable JSON ({error})"  # a number of more digits than sys.get_int_max_str_digits()
+    # a name that occurs twice, or a number of more digits than sys.get_int_max_str_digits()
+    return f"not usable JSON ({error})"
 
 
 def _shortened(text: str, limit: int = 60) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from allcores.nlp.records import Record, id_of, new_record, well_formed
+from allcores.sources.text import json_value
 
 #: field -> names under which it is found, the first that is there counts
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -230,10 +231,10 @@ def document_of(text: str) -> Any:
         BadMessage: If it is none.
     """
     try:
-        return json.loads(text)
+        return json_value(text)
     except json.JSONDecodeError as error:
         raise BadMessage(f"not JSON ({error.msg}, column {error.colno})") from None
     except RecursionError:
         raise BadMessage("JSON nested too deeply") from None
-    except ValueError as error:  # a number of more digits than sys.get_int_max_str_digits()
+    except ValueError as error:  # a name twice, or a number of more digits than sys.get_int_max_str_digits()
         raise BadMessage(f"no usable JSON ({error})") from None
