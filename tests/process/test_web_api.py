@@ -131,6 +131,8 @@ def test_lists_are_turned_by_keys(client: Any, app: flask.Flask) -> None:
         "task=" + "x" * 201,
         "q=%00",
         "after=1&before=2",
+        "stat=failed",
+        "tag=a&tag=b",
     ],
 )
 def test_filters_that_make_no_sense(client: Any, query: str) -> None:
@@ -202,6 +204,7 @@ def test_bodies_of_another_kind_or_size(client: Any, app: flask.Flask) -> None:
         ({"task": "square", "arguments": {"n": 3}, "delay": -1, "timeout": 0.0}, "wrong_fields", {"delay", "timeout"}),
         ({"task": "square", "arguments": {"n": 3}, "delay": 10**400}, "wrong_fields", {"delay"}),
         ({"task": "square", "arguments": {"n": 3}, "tags": ["", "ok"]}, "wrong_fields", {"tags"}),
+        ({"task": "square", "arguments": {"n": 3}, "run_at": "2026-01-01", "delay": 5}, "wrong_fields", {"delay"}),
         ({"task": "square", "arguments": {"n": 3}, "run_at": "soon"}, "wrong_fields", {"run_at"}),
         ({"task": "square", "arguments": {"n": 3}, "webhook": "javascript:alert(1)"}, "wrong_fields", {"webhook"}),
         ({"task": "square", "arguments": {"n": 3}, "webhook": "http://host:abc/"}, "wrong_fields", {"webhook"}),
@@ -284,6 +287,9 @@ def test_result_files_come_whole_and_in_ranges(client: Any, app: flask.Flask) ->
         assert (part.status_code, part.data) == (206, data[100:200])
         assert part.headers["Content-Range"] == f"bytes 100-199/{len(data)}"
     assert client.get(file["url"], headers={"Range": "bytes=999999-"}).status_code == 416
+    for other in ("bytes=0-1,5-6", "bytes=-1,0-0", "lines=0-1", "bytes=5-2", "bytes=a-b", "bytes"):
+        with client.get(file["url"], headers={"Range": other}) as whole:
+            assert (whole.status_code, whole.data) == (200, data), other
     assert client.get(file["url"], headers={"If-None-Match": whole.headers["ETag"]}).status_code == 304
 
 
@@ -321,6 +327,23 @@ def test_files_are_handed_in(client: Any, app: flask.Flask) -> None:
     parts = {"job": json.dumps({"task": "square", "arguments": {"n": 1}}), "n": (io.BytesIO(b"x"), "x")}
     answer = client.post("/api/jobs", data=parts, content_type="multipart/form-data")
     assert (answer.status_code, set(error_of(answer)["fields"])) == (422, {"n"})
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ({"job": '{"task": "pictures"}', "priority": "5"}, "priority"),
+        ({"job": ['{"task": "pictures"}', '{"task": "square"}']}, "job"),
+        ({"job": '{"task": "pictures", "arguments": {"files": []}}', "files": (io.BytesIO(b"x"), "x")}, "files"),
+        ({"job": '{"arguments": {}}'}, "task"),
+    ],
+)
+def test_no_part_of_a_form_is_dropped_without_a_word(
+    client: Any, app: flask.Flask, parts: dict[str, Any], named: str
+) -> None:
+    answer = client.post("/api/jobs", data=parts, content_type="multipart/form-data")
+    assert (answer.status_code, set(error_of(answer)["fields"])) == (422, {named})
+    assert store_of(app).counts().total == 0
 
 
 NAMES = [

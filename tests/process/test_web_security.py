@@ -226,6 +226,8 @@ def test_other_addresses_need_a_token_of_ones_own(host: str) -> None:
         {"Origin": "https://example.org"},
         {"Origin": "null"},
         {"Origin": "http://localhost:8000"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
     ],
 )
 def test_a_page_elsewhere_cannot_send_forms(app: flask.Flask, headers: dict[str, str]) -> None:
@@ -242,6 +244,17 @@ def test_a_page_elsewhere_cannot_send_forms(app: flask.Flask, headers: dict[str,
         headers={"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"},
     )
     assert answer.status_code == 303
+
+
+@pytest.mark.parametrize("place", ["http://[", "//[", "/\\[", "https://example.org/", "//example.org", "javascript:x"])
+def test_a_form_leads_nowhere_else(app: flask.Flask, place: str) -> None:
+    """Nor is its action done, and then answered with an error, because the way back cannot be read."""
+    client = logged_in(app)
+    token = csrf_of(client)
+    job = ended(store_of(app), State.FAILED)
+    data = {"_csrf": token, "what": "retry", "id": job.id, "back": place}
+    answer = client.post("/bulk", data=data)
+    assert (answer.status_code, answer.headers["Location"].split("?")[0]) == (303, "/list")
 
 
 def test_forms_without_their_token(app: flask.Flask) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import flask
 
@@ -11,7 +11,7 @@ from allcores.jobs.model import Changed, Snapshot
 from allcores.web import job_details
 from allcores.web.api import found_job
 from allcores.web.filters import read_filter
-from allcores.web.security import Refused, Role, User
+from allcores.web.security import Refused, Role, User, parts_of
 from allcores.web.state import current
 
 #: jobs that may be ticked on one page
@@ -33,8 +33,14 @@ def _whole(name: str) -> int:
 def local_path(text: str, default: str) -> str:
     """An address of this console, or the default: never one of another site."""
     prefix = current().settings.prefix
-    parts = urlsplit(text)
-    fine = text.startswith(f"{prefix}/") and not text.startswith("//") and "\\" not in text and not parts.netloc
+    parts = parts_of(text)
+    fine = (
+        text.startswith(f"{prefix}/")
+        and not text.startswith("//")
+        and "\\" not in text
+        and not parts.netloc
+        and bool(parts.path)
+    )
     return text if fine and text.isprintable() and not parts.scheme else default
 
 

@@ -18,12 +18,16 @@ from allcores.jobs.model import Job, State
 from allcores.web import supervision
 from allcores.web.filters import read_filter
 from allcores.web.metrics_text import as_text
-from allcores.web.security import Refused, User
+from allcores.web.security import CSRF_FIELD, Refused, User
 from allcores.web.state import current
 from allcores.web.strict_json import read_json
 from allcores.web.submitting import WrongFields, check_key, submit, wanted_from_json
 from allcores.web.views import job_json, moment
 
+#: what a list may be asked for; `state` more than once
+_QUERY = ("state", "task", "tag", "q", "since", "until", "after", "before", "limit")
+#: parts of a submission with files that are none
+_PARTS = {"job", CSRF_FIELD}
 #: jobs on a page, at most
 MOST_JOBS = 500
 
@@ -105,14 +109,26 @@ def _form_body() -> dict[str, Any]:
     console, request = current(), flask.request
     if "job" not in request.form:
         raise WrongFields({"job": "a part of that name is needed: what a JSON body would be"})
+    # What is in none of them would be dropped without a word.
+    wrong = {name[:60]: "there is no such part: it belongs into job" for name in request.form.keys() - _PARTS}
+    if len(request.form.getlist("job")) > 1:
+        wrong["job"] = "it is there more than once"
+    if wrong:
+        raise WrongFields(wrong)
     body = read_json(request.form["job"].encode(), console.settings.max_depth)
     if not isinstance(body, dict) or not isinstance(body.setdefault("arguments", {}), dict):
         raise WrongFields({"job": "it has to be an object, and its arguments another"})
-    task = console.tasks[str(body.get("task"))]
+    if not isinstance(body.get("task"), str):
+        raise WrongFields({"task": "the name of a task is needed, as a string"})
+    task = console.tasks[body["task"]]
     kinds = {each.name: each.kind for each in task.arguments.parameters}
     for name, files in request.files.lists():
         if kinds.get(name) not in ("file", "files"):
             raise WrongFields({name: "the task takes no file under that name"})
+        if len(files) > 1 and kinds[name] == "file":
+            raise WrongFields({name: f"it is one file, and {len(files)} were sent"})
+        if name in body["arguments"]:
+            raise WrongFields({name: "it is among the arguments, and a file, too: give one of the two"})
         kept = [keep_file(each) for each in files]
         body["arguments"][name] = kept if kinds[name] == "files" else kept[0]
     return body
@@ -138,8 +154,12 @@ def job(job_id: str) -> Any:
 
 def jobs() -> Any:
     """GET /api/jobs: newest first; `after` goes on behind the last one seen."""
-    console = current()
-    wanted = read_filter(flask.request.args)
+    console, args = current(), flask.request.args
+    if unknown := sorted(args.keys() - set(_QUERY)):
+        raise Refused(400, "bad_query", f"There is no {unknown[0][:60]!r} to ask for; there are {', '.join(_QUERY)}.")
+    if twice := [name for name in args if name != "state" and len(args.getlist(name)) > 1]:
+        raise Refused(400, "bad_query", f"{twice[0]} is there more than once.")
+    wanted = read_filter(args)
     limit = _whole("limit", 50, 1, MOST_JOBS)
     after, before = _whole("after", None, 0, 2**63 - 1), _whole("before", None, 0, 2**63 - 1)
     if after is not None and before is not None:

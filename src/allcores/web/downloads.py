@@ -7,6 +7,7 @@ from typing import Any
 
 import flask
 from werkzeug.exceptions import NotFound
+from werkzeug.http import parse_range_header
 from werkzeug.wrappers import Response
 
 from allcores.web import job_details
@@ -25,6 +26,7 @@ def result_file(job_id: str, name: str) -> Any:
     # A job may have put a link there: what it leads to is not the job's.
     if path.is_symlink() or folder.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
         raise NotFound
+    _leave_other_ranges(flask.request)
     answer = flask.send_from_directory(
         folder, name, mimetype=file.media_type, as_attachment=True, download_name=name.rsplit("/", 1)[-1],
         conditional=True, max_age=0,
@@ -36,6 +38,13 @@ def result_file(job_id: str, name: str) -> Any:
     answer.headers["Cache-Control"] = "private, no-cache"
     answer.headers["Accept-Ranges"] = "bytes"
     return answer
+
+
+def _leave_other_ranges(request: flask.Request) -> None:
+    """A client gets the whole file if it asks for several ranges, in another unit, or for what is no range."""
+    wanted = parse_range_header(request.headers.get("Range"))
+    if wanted is None or wanted.units != "bytes" or len(wanted.ranges) != 1:
+        request.environ.pop("HTTP_RANGE", None)
 
 
 def timeline(job_id: str) -> Any:

@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import flask
 from werkzeug.wrappers import Response
@@ -95,6 +95,14 @@ class WrongTokens:
             if address not in self._seen and len(self._seen) >= MOST_ADDRESSES:
                 self._seen.pop(next(iter(self._seen)))
             self._seen[address] = (count + 1, since)
+
+
+def parts_of(address: str) -> SplitResult:
+    """The parts of an address that anybody may have written; all of them empty if it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 def same(one: str, other: str) -> bool:
@@ -227,7 +235,7 @@ class Gate:
             raise Refused(403, "cross_site", "This request comes from another site.")
         origin = request.headers.get("Origin")
         # The scheme is not compared: behind a server that ends TLS it is another.
-        if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
+        if origin is not None and parts_of(origin).netloc.lower() != request.host.lower():
             raise Refused(403, "cross_site", "This request comes from another site.")
 
     def check_form(self, request: flask.Request, user: User) -> None:

@@ -138,6 +138,8 @@ def check_wanted(wanted: Wanted) -> None:
     for tag in wanted.tags:
         if not 0 < len(tag) <= MOST_TAG or not tag.isprintable() or tag != tag.strip():
             wrong["tags"] = f"each has 1 to {MOST_TAG} printable characters, no blanks around them"
+    if wanted.run_at is not None and wanted.delay:
+        wrong["delay"] = "run_at says when: give one of the two"
     if wanted.priority is not None and not -MOST_PRIORITY <= wanted.priority <= MOST_PRIORITY:
         wrong["priority"] = f"it is between -{MOST_PRIORITY:,} and {MOST_PRIORITY:,}"
     if wanted.retries is not None and not 0 <= wanted.retries <= MOST_RETRIES:
