@@ -98,7 +98,7 @@ class WrongTokens:
 
 
 def parts_of(address: str) -> SplitResult:
-    """The parts of an address that anybody may have written; all of them empty if it is none."""
+    """The parts of an address from outside; all of them are empty if it is none."""
     try:
         return urlsplit(address)
     except ValueError:
