@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,21 +12,39 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 from tests.installed import needed
 from tests.process.clusters import DaskNodes
-from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, ring, wait_at, wait_gone, wait_until
+from tests.process.waiting import (
+    PATIENCE_S,
+    Bell,
+    Gate,
+    Watcher,
+    lines,
+    ring,
+    wait_at,
+    wait_full_strength,
+    wait_gone,
+    wait_until,
+)
 
-from allcores import BrokenPool, Journal, Kind, NotSupported, Pipeline, Pool
+import allcores
+from allcores import BrokenPool, Journal, Kind, Limits, NotSupported, Pipeline, Pool
 
 needed("distributed")
 pytestmark = pytest.mark.cluster_client
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nodes() -> Iterator[DaskNodes]:
+    """Of all tests that leave it as it is."""
     with DaskNodes(2) as nodes:
+        # Each node's template starts with its first pool, and stays.
+        watcher = Watcher()
+        with Pool(backend="dask", address=nodes.address, observers=[watcher]) as pool:
+            wait_full_strength(pool, watcher)
         yield nodes
 
 
@@ -76,8 +95,9 @@ class TestNodes:
         assert found[5].kind is Kind.WORKER_LOST
         assert "exited with code 7" in str(found[5].error)
 
-    def test_a_node_that_is_killed_costs_nothing(self, nodes: DaskNodes, tmp_path: Path) -> None:
+    def test_a_node_that_is_killed_costs_nothing(self, tmp_path: Path) -> None:
         with (
+            DaskNodes(2) as nodes,
             Bell(tmp_path / "bell") as bell,
             Gate(tmp_path / "gate") as gate,
             Pool(backend="dask", address=nodes.address) as pool,
@@ -105,6 +125,53 @@ def test_a_scheduler_that_is_killed_is_noticed_within_ten_seconds(tmp_path: Path
                 future.result(PATIENCE_S)
             assert monotonic() - begun < 15
             gate.open()
+
+
+def stuck(job: tuple[str, int]) -> int:
+    """Of number 2 in C code, which no exception reaches: it ends with its process."""
+    bell, number = job
+    if number == 2:
+        ring(bell)
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    return number
+
+
+def hungry(number: int) -> int:
+    if number == 2:
+        held = bytearray(400_000_000)
+        held[::4096] = b"x" * len(held[::4096])
+        threading.Event().wait(PATIENCE_S)
+    return number
+
+
+def test_what_is_in_c_code_or_takes_too_much_memory_is_ended_on_its_node(nodes: DaskNodes, tmp_path: Path) -> None:
+    limits = Limits(memory_per_worker=300_000_000)
+    with Bell(tmp_path / "bell") as bell, Pool(backend="dask", address=nodes.address, limits=limits) as pool:
+        jobs = [(bell.path, number) for number in range(5)]
+        assert [outcome.kind for outcome in pool.outcomes(stuck, jobs, timeout=1)][2] is Kind.TIMED_OUT
+        future = pool.submit(stuck, jobs[2])
+        [_, (pid, _)] = bell.hear(2)
+        assert future.cancel()
+        wait_gone([pid])
+        found = list(pool.outcomes(hungry, range(5)))
+        assert [outcome.index for outcome in found if not outcome.ok] == [2]
+        assert "Limits(memory_per_worker=...)" in str(found[2].error)
+        assert pool.map(quick, range(10)) == list(range(1, 11))
+
+
+def own_pool(number: int) -> list[int]:
+    with Pool(2) as pool:
+        return pool.map(quick, range(number))
+
+
+@pytest.mark.leaks_allowed  # the template of its pool stays with the process of Dask, which ends with the cluster
+def test_a_task_of_dask_may_have_a_pool(nodes: DaskNodes) -> None:
+    """Dask's workers are daemonic processes, which may have no children by the standard library's way."""
+    import distributed
+
+    make_client: Any = distributed.Client
+    with make_client(nodes.address) as client:
+        assert client.submit(own_pool, 5).result(PATIENCE_S) == [1, 2, 3, 4, 5]
 
 
 def note(job: list[object]) -> object:
@@ -141,6 +208,46 @@ def test_a_run_whose_scheduler_is_killed_goes_on_elsewhere(tmp_path: Path) -> No
         with Pool(2) as pool:
             result = pool.run(note, jobs, str(out), journal=journal)
     assert [json.loads(line) for line in lines(out)] == list(range(220))
+    assert result.resumed > 0
+    assert len(lines(ran)) - before == 220 - result.resumed
+
+
+def drive(address: str, folder: str, gate: str) -> None:
+    """A program that runs `note` on a cluster."""
+    out = Path(folder, "out.jsonl")
+    with Pool(backend="dask", address=address) as pool:
+        pool.run(note, jobs_of(folder, gate), str(out), journal=journal_in(folder))
+
+
+def jobs_of(folder: str, gate: str) -> list[list[object]]:
+    return [[f"{folder}/ran", gate, number] for number in range(220)]
+
+
+def journal_in(folder: str) -> Journal:
+    return Journal(folder=Path(folder, "runs"), resume=True)
+
+
+def test_a_run_whose_program_is_killed_goes_on_elsewhere(tmp_path: Path) -> None:
+    ran, folder = tmp_path / "ran", str(tmp_path)
+    with Gate(tmp_path / "gate") as gate, DaskNodes(1) as nodes:
+        code = "import sys\nfrom tests.process.test_dask_faults import drive\ndrive(*sys.argv[1:])"
+        root = Path(__file__).parents[2]
+        path = f"{root}:{Path(allcores.__file__).parents[1]}"
+        program = subprocess.Popen(
+            [sys.executable, "-c", code, nodes.address, folder, gate.path],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        wait_until(lambda: ran.exists() and any(int(number) >= 200 for number in lines(ran)))
+        # A run is told of within a quarter of a second, and then has it in its journal.
+        wait_until(lambda: any(each.stat().st_size for each in (tmp_path / "runs").rglob("*outcomes*")))
+        program.kill()
+        program.wait(PATIENCE_S)
+        gate.open()
+    before = len(lines(ran))
+    with Pool(2) as pool:
+        result = pool.run(note, jobs_of(folder, gate.path), str(tmp_path / "out.jsonl"), journal=journal_in(folder))
+    assert [json.loads(line) for line in lines(tmp_path / "out.jsonl")] == list(range(220))
     assert result.resumed > 0
     assert len(lines(ran)) - before == 220 - result.resumed
 

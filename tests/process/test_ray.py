@@ -40,6 +40,7 @@ CONTRACT = (
     "test_closing_in_the_middle",
     "test_a_waiting_call_can_be_cancelled",
     "test_setup_gets_what_preload_returns",
+    "test_pools_live_side_by_side",
     "TestLogs",
 )
 

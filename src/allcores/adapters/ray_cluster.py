@@ -1,6 +1,7 @@
 """Ray as the cluster below a pool: a node is a machine of it, where one actor with all of its CPUs carries requests.
 
 The actor is a process that Ray starts anew (nothing of it is forked), and is not restarted: the pool orders another.
+All pools of a program have the same one on a node: a second would wait for the CPUs of the first.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from allcores.errors import BrokenPool, UsageError
 
 #: it comes with types that do not fit what it makes of classes
 ray: Any = untyped
-#: Requests that an actor carries at a time: one waits there, one brings new work, and one may end it.
-AT_A_TIME = 4
+#: Requests that an actor carries at a time: of each pool one waits there, one brings new work, and one may end it. With
+#: more than eight pools some wait until one of another has nothing to tell, for some seconds.
+AT_A_TIME = 32
 
 
 class NodeActor:
@@ -26,6 +28,22 @@ class NodeActor:
     def exchange(self, data: bytes) -> bytes:
         """Carry out a request."""
         return node_side.exchange(data)
+
+
+class _Shared:
+    """An actor, and the connections that use it."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.users: set[RayCluster] = set()
+
+
+#: The actors of this program by node; connections that are open; what is held to look at these, or to change users.
+_shared: dict[str, _Shared] = {}
+_open: set[RayCluster] = set()
+_shared_lock = threading.Lock()
+#: the job by which the program is connected to Ray, if a pool has connected it: the last to close ends that
+_our_job: str | None = None
 
 
 class RayCluster:
@@ -41,8 +59,8 @@ class RayCluster:
     def __init__(self, address: Any = None) -> None:
         if address is not None and not isinstance(address, str):
             raise UsageError(f"address={address!r} is no address of a Ray cluster; give a text, or ray.init() before.")
-        self._own = not ray.is_initialized()
-        if self._own:
+        global _our_job
+        if not ray.is_initialized():
             try:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -50,14 +68,17 @@ class RayCluster:
                     f"There is no Ray cluster at {address}: {error}. Start one (`ray start --head`), or correct the "
                     "address."
                 ) from error
+            _our_job = _job()
         elif address is not None and not self._is_there(address):
             raise UsageError(
                 f"address={address!r}: this program is connected to the Ray cluster at "
                 f"{ray.get_runtime_context().gcs_address} already, and may use one alone; leave address= out."
             )
         self.address = str(ray.get_runtime_context().gcs_address)
-        self._actors: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        #: those that it uses; a node that was lost and is used again has another
+        self._actors: dict[str, _Shared] = {}
+        with _shared_lock:
+            _open.add(self)
 
     @staticmethod
     def _is_there(address: str) -> bool:
@@ -74,11 +95,15 @@ class RayCluster:
 
     def send(self, node: str, data: bytes, done: Done) -> None:
         """See Cluster."""
-        with self._lock:
-            actor = self._actors.get(node)
-            if actor is None:
-                actor = self._actors[node] = self._start(node)
-        reference = actor.exchange.remote(data)
+        with _shared_lock:
+            shared = self._actors.get(node)
+            if shared is None:
+                shared = _shared.get(node)
+                if shared is None:
+                    shared = _shared[node] = _Shared(self._start(node))
+                shared.users.add(self)
+                self._actors[node] = shared
+        reference = shared.actor.exchange.remote(data)
         reference.future().add_done_callback(lambda future: _answer(future, done))
 
     def _start(self, node: str) -> Any:
@@ -90,18 +115,37 @@ class RayCluster:
         return ray.remote(NodeActor).options(scheduling_strategy=place, **options).remote()
 
     def drop(self, node: str) -> None:
-        """See Cluster."""
-        with self._lock:
-            actor = self._actors.pop(node, None)
-        if actor is not None:
-            ray.kill(actor)
+        """See Cluster. What another pool still has there may go on; who comes later gets a new actor."""
+        self._leave(node, is_lost=True)
+
+    def _leave(self, node: str, *, is_lost: bool) -> None:
+        with _shared_lock:
+            shared = self._actors.pop(node, None)
+            if shared is None:
+                return
+            shared.users.discard(self)
+            if (is_lost or not shared.users) and _shared.get(node) is shared:
+                del _shared[node]
+            ends = not shared.users
+        if ends:
+            ray.kill(shared.actor)
 
     def close(self) -> None:
         """See Cluster."""
         for node in list(self._actors):
-            self.drop(node)
-        if self._own:
+            self._leave(node, is_lost=False)
+        global _our_job
+        with _shared_lock:
+            _open.discard(self)
+            ends = not _open and _our_job is not None and ray.is_initialized() and _job() == _our_job
+            if ends:
+                _our_job = None
+        if ends:
             ray.shutdown()
+
+
+def _job() -> str:
+    return str(ray.get_runtime_context().get_job_id())
 
 
 def _answer(future: Any, done: Done) -> None:
