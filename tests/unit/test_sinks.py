@@ -211,3 +211,26 @@ def test_a_path_names_its_sink() -> None:
         sink_of("x.csv", records=True)
     with pytest.raises(UsageError, match="no sink"):
         sink_of(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("o.db.gz", "not compressed: name the output .*o.db$"),
+        ("o.sqlite.zst", "not compressed"),
+        ("o.csv:rows", "name the output .*o.csv$"),
+        ("o.parquet:", "only databases have tables"),
+        ("o.npy", "would hold lines of JSON"),
+        ("o.H5", "would hold lines of JSON"),
+        ("o.xlsx", "would hold lines of JSON"),
+        ("o.tar.gz", "would hold lines of JSON"),
+    ],
+)
+def test_no_name_is_given_to_lines_of_json_that_says_something_else(name: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        sink_of(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o", "o.json", "2026-11-27T10:00.jsonl", "a.csv:b.jsonl", "o.jsonl.gz"])
+def test_any_other_name_is_one_of_json_lines(name: str, tmp_path: Path) -> None:
+    assert isinstance(sink_of(str(tmp_path / name)), JsonLinesFile)

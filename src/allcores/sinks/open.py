@@ -10,9 +10,16 @@ from allcores.sinks.base import WholeSink
 from allcores.sinks.directory import FolderOfFiles, remove_made
 from allcores.sinks.json_lines import JsonLinesFile
 from allcores.sources.compression import without_compression
-from allcores.sources.open import CSV_SUFFIXES, PARQUET_SUFFIXES
+from allcores.sources.open import ARCHIVE_SUFFIXES, CSV_SUFFIXES, JSONL_SUFFIXES, PARQUET_SUFFIXES
 from allcores.system import own_files
 from allcores.system.partial_files import partial_path
+
+DATABASE_SUFFIXES = (".sqlite", ".sqlite3", ".db")
+#: suffixes of what is written by no sink: lines of JSON under such a name would be taken for what they are not
+_NOT_WRITTEN = (
+    *ARCHIVE_SUFFIXES,
+    *(".npy", ".h5", ".hdf5", ".xls", ".xlsx", ".arrow", ".feather", ".orc", ".avro", ".pickle", ".pkl"),
+)
 
 
 def sink_of(target: Any, *, records: bool = False) -> WholeSink:
@@ -20,6 +27,9 @@ def sink_of(target: Any, *, records: bool = False) -> WholeSink:
 
     .csv and .tsv, .parquet, .sqlite and .db (`out.db:table`), a name that ends with a slash (a folder of files);
     everything else is JSON Lines.
+
+    Raises:
+        UsageError: If it is no sink, or a name of a file that would hold something else.
     """
     if not isinstance(target, (str, os.PathLike)):
         if not callable(getattr(target, "publish", None)):
@@ -47,16 +57,33 @@ def sink_of(target: Any, *, records: bool = False) -> WholeSink:
         from allcores.sinks.parquet import ParquetFile
 
         sink = ParquetFile(path)
-    elif (table[0] or path).lower().endswith((".sqlite", ".sqlite3", ".db")):
+    elif (table[0] or path).lower().endswith(DATABASE_SUFFIXES):
         from allcores.sinks.tables import SqliteTable
 
         sink = SqliteTable(table[0] or path, table[2] if table[0] else "outcomes")
     else:
+        _check_lines(path, table[0])
         special = False
         sink = JsonLinesFile(path, records=records)
     if special and records:
         raise UsageError(f"records are written as JSON lines: name the output like out.jsonl rather than {path}")
     return sink
+
+
+def _check_lines(path: str, before_colon: str) -> None:
+    """Raise UsageError for a name that says something else than lines of JSON."""
+    plain = without_compression(path).lower()
+    if plain.endswith(JSONL_SUFFIXES):
+        return
+    if plain.endswith(DATABASE_SUFFIXES):
+        raise UsageError(f"a database is not compressed: name the output {without_compression(path)}")
+    if without_compression(before_colon).lower().endswith((*CSV_SUFFIXES, *PARQUET_SUFFIXES, *JSONL_SUFFIXES)):
+        raise UsageError(f"only databases have tables (out.db:table): name the output {before_colon}")
+    if plain.endswith(_NOT_WRITTEN):
+        raise UsageError(
+            f"{path} would hold lines of JSON, which its name does not say: outputs are .jsonl, .csv, .parquet,"
+            " out.db:table, or folder/"
+        )
 
 
 def remove_unfinished(path: str, *, mark: str) -> None:
