@@ -133,10 +133,12 @@ class KeepingDuty(Duty):
 
     def _remove_work(self) -> None:
         """What is kept for jobs that are gone: their runs go by the rules of runs."""
+        from allcores.jobs.queries import is_kept
+
         folder = os.path.join(self._store.folder, job_files.FOLDER)
         for name in self._some(folder, filter(_ID.fullmatch, _names(folder)), FOLDERS_AT_ONCE):
             path = os.path.join(folder, name)
-            if _age(path) > UPLOAD_S and self._store.get(name) is None:
+            if _age(path) > UPLOAD_S and not is_kept(self._store, name):
                 own_files.remove_own_folder(path, job_files.is_ours)
 
     def _remove_uploads(self, wall: float) -> None:

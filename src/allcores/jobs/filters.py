@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,14 @@ def checked(wanted: JobFilter) -> JobFilter:
         value = getattr(wanted, name)
         if value is not None and (not isinstance(value, str) or len(value) > 500 or "\0" in value):
             raise BadJob(f"the filter's {name} is a text of at most 500 characters")
+        try:
+            (value or "").encode()
+        except UnicodeEncodeError:
+            raise BadJob(f"the filter's {name} is no text: {value!r} has half of a surrogate pair") from None
+    for name in ("since", "until"):
+        value = getattr(wanted, name)
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise BadJob(f"the filter's {name} is a time in seconds since 1970, not {value!r}")
     return wanted
 
 

@@ -24,7 +24,10 @@ _ENDED = text(
     " ORDER BY finished, seq LIMIT :most"
 )
 
-_NAMED = text("SELECT 1 FROM allcores_jobs WHERE arguments LIKE :pattern LIMIT 1")
+# Also of those that were deleted: as long as they can be brought back, theirs stays theirs.
+_KEPT = ("SELECT 1 FROM allcores_jobs WHERE {0}", "SELECT 1 FROM allcores_deleted WHERE {0}")
+_NAMED = tuple(text(f"{each.format('arguments LIKE :pattern')} LIMIT 1") for each in _KEPT)
+_IS_KEPT = tuple(text(each.format("id = :id")) for each in _KEPT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,12 @@ def ended_with_webhook(store: StoreReading, since: float, seq: int) -> list[tupl
 
 
 def named_in_arguments(store: StoreReading, upload: str) -> bool:
-    """Whether a job that is there names an uploaded file. Raises: StoreError."""
+    """Whether a job that is there, or can be brought back, names an uploaded file. Raises: StoreError."""
     with store.reading() as connection:
-        return connection.execute(_NAMED, {"pattern": f"%{upload}%"}).first() is not None
+        return any(connection.execute(each, {"pattern": f"%{upload}%"}).first() is not None for each in _NAMED)
+
+
+def is_kept(store: StoreReading, id: str) -> bool:
+    """Whether a job is there, or can be brought back. Raises: StoreError."""
+    with store.reading() as connection:
+        return any(connection.execute(each, {"id": id}).first() is not None for each in _IS_KEPT)

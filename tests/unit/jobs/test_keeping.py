@@ -164,6 +164,32 @@ def test_files_of_jobs_that_stay_hide_none_that_are_to_go(
     assert {each.name for each in work.iterdir()} == set(ids)
 
 
+def test_what_a_deleted_job_needs_stays_until_it_cannot_be_brought_back(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload, now = "a" * 32, 0.0
+    job = store.submit("f", {"file": {"upload": upload}}).job
+    work, handed_in = store.folder / "work" / job.id, store.folder / "uploads" / upload
+    for folder in (work, handed_in.parent):
+        folder.mkdir(parents=True, mode=0o700)
+    handed_in.write_text("x")
+    long_ago = time.time() - 3 * 86_400
+    for path in (work, handed_in):
+        os.utime(path, (long_ago, long_ago))
+    duty = KeepingDuty(store, Retention(), lambda: now)
+    with store.become_supervisor():
+        store.cancel([job.id], "me")
+        deleted = store.delete([job.id], "me")
+        duty.look(time.time(), stopping=False)
+        assert work.exists() and handed_in.exists()
+        assert store.undelete(deleted.audit, "me").count == 1
+        store.delete([job.id], "me")
+        monkeypatch.setattr(retention, "UNDO_S", -60.0)
+        now += KEEP_S
+        duty.look(time.time(), stopping=False)
+    assert not work.exists() and not handed_in.exists()
+
+
 def test_the_log_is_moved_once_much_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "OF_SUPERVISOR", 4_096)
     with JobStore.open(tmp_path / "jobs.sqlite", synchronous="NORMAL") as store, store.become_supervisor():
