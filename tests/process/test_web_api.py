@@ -346,6 +346,21 @@ def test_no_part_of_a_form_is_dropped_without_a_word(
     assert store_of(app).counts().total == 0
 
 
+def test_the_same_key_with_the_same_file_is_the_same_job(client: Any, app: flask.Flask) -> None:
+    """A program whose answer was lost sends the file once more; another file, or another name, is another job."""
+
+    def post(data: bytes, name: str = "a.png") -> Any:
+        parts: dict[str, Any] = {"job": json.dumps({"task": "pictures"}), "files": [(io.BytesIO(data), name)]}
+        headers = {"Idempotency-Key": "one"}
+        return client.post("/api/jobs", data=parts, content_type="multipart/form-data", headers=headers)
+
+    first, again = post(b"x" * 100_000), post(b"x" * 100_000)
+    assert (first.status_code, again.status_code, again.headers["Idempotent-Replayed"]) == (202, 202, "true")
+    assert first.json["id"] == again.json["id"]
+    assert [post(b"y" * 100_000).status_code, post(b"x" * 100_000, "b.png").status_code] == [409, 409]
+    assert store_of(app).counts().total == 1
+
+
 NAMES = [
     "../../etc/passwd",
     "/etc/passwd",

@@ -127,9 +127,9 @@ def new_id(now: float) -> str:
     return f"{number:032x}"
 
 
-def digest(task: str, arguments: str) -> str:
+def digest(task: str, arguments: Any) -> str:
     """Of what has to be the same when a key comes again; the order of keys does not count."""
-    ordered = json.dumps(json.loads(arguments), sort_keys=True, separators=(",", ":"))
+    ordered = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{task}\n{ordered}".encode()).hexdigest()[:32]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import insert, select
 
 from allcores.errors import AllcoresError
-from allcores.jobs import schema
+from allcores.jobs import schema, uploads
 from allcores.jobs.errors import BadJob, KeyConflict
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import Job, State, Submission, Submitted
@@ -70,7 +70,7 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
             "files": "[]",
             "parent": None if submission.parent is None else check_name(submission.parent, "the parent's id"),
             "key": None if key is None else check_name(key, "the key"),
-            "body": None if key is None else digest(task, arguments),
+            "body": None if key is None else digest(task, uploads.by_content(json.loads(arguments))),
             "submitted_by": check_name(submission.by, "who submits", empty=True),
             "cancel_requested": 0,
             "note": "",

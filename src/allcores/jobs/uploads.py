@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -23,7 +24,11 @@ from allcores.system import own_files
 
 #: below the store's folder
 FOLDER = "uploads"
+#: at random, and behind it what tells the content
 _ID = re.compile(r"[0-9a-f]{32}")
+_AT_RANDOM = 16
+#: the parts of an argument that stands for a file
+_PARTS = frozenset(("upload", "name", "size", "media_type"))
 _READ_BYTES = 1 << 20
 
 #: where this process finds them, see `use`
@@ -98,25 +103,39 @@ def keep(
         StoreError: If it cannot be written (`StoreFull`: there is no room); nothing is kept then.
         OSError: If the stream cannot be read; nothing is kept then.
     """
-    upload = secrets.token_hex(16)
     with _kept(name):
-        path = os.path.join(make_below(store_folder, FOLDER), upload)
-        descriptor = own_files.create(f"{path}.new")
-    size = 0
+        folder = make_below(store_folder, FOLDER)
+        new = os.path.join(folder, f"{secrets.token_hex(16)}.new")
+        descriptor = own_files.create(new)
+    size, content = 0, hashlib.sha256()
     try:
         with _kept(name), open(descriptor, "wb") as file:
             while block := _read(stream):
                 size += len(block)
                 if limit is not None and size > limit:
                     raise TooLarge(f"the file {name!r} is larger than the {limit:,} bytes that are allowed")
+                content.update(block)
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
-            os.rename(f"{path}.new", path)
+            upload = secrets.token_hex(_AT_RANDOM // 2) + content.hexdigest()[:_AT_RANDOM]
+            os.rename(new, os.path.join(folder, upload))
     except BaseException:
-        own_files.remove_own_file(f"{path}.new")
+        own_files.remove_own_file(new)
         raise
     return {"upload": upload, "name": name, "size": size, "media_type": media_type}
+
+
+def by_content(value: Any) -> Any:
+    """Arguments with files as what is in them: a file that is handed in twice is kept twice, and is the same."""
+    if isinstance(value, list):
+        return [by_content(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: by_content(each) for key, each in value.items()}
+    if found.keys() == _PARTS and isinstance(upload := found["upload"], str) and _ID.fullmatch(upload):
+        found["upload"] = upload[_AT_RANDOM:]
+    return found
 
 
 class _Unread(Exception):
