@@ -139,6 +139,10 @@ def task(
     def register(target: Callable[..., Any]) -> Callable[..., Any]:
         if not inspect.isfunction(target):
             raise UsageError(f"@task is for functions; {target!r} is none")
+        if inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target):
+            raise UsageError(
+                f"@task is for plain functions; {target.__name__} is async, and would never run: use asyncio.run in one"
+            )
         called = target.__name__ if name is None else name
         if not _NAME.fullmatch(called):
             raise UsageError(f"{called!r} is no name of a task: letters, digits, '_', '.', '-', at most 100")

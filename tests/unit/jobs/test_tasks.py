@@ -7,6 +7,7 @@ import datetime
 import enum
 import math
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Optional
@@ -267,6 +268,20 @@ def test_options_that_make_no_sense(options: dict[str, Any], sentence: str) -> N
 
 
 def lambda_like(n: int = 0) -> None: ...
+
+
+def test_async_functions_are_refused_where_they_are_written() -> None:
+    """Calling one runs nothing: each of its jobs would fail."""
+
+    async def waits(n: int) -> int:
+        return n
+
+    async def gives(n: int) -> AsyncIterator[int]:
+        yield n
+
+    for target in (waits, gives):
+        with pytest.raises(UsageError, match="is async, and would never run"):
+            task(target)
 
 
 def test_signatures_that_cannot_be_given_by_name() -> None:
