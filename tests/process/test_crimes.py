@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -297,6 +298,21 @@ def test_each_task_finds_the_same_process(method: str, tmp_path: Path) -> None:
     blocked, ignored = (int(line.split()[1], 16) for line in clean["kernel"] if line.startswith(("SigBlk", "SigIgn")))
     assert blocked == 0
     assert not ignored & (1 << (signal.SIGCHLD - 1) | 1 << (signal.SIGHUP - 1))
+
+
+def test_a_slow_input_goes_on_when_a_worker_is_lost() -> None:
+    """It is not pulled while no worker is idle, and nothing but the start of the next worker brings one."""
+
+    def items() -> Iterator[str | int]:
+        for item in ("exit_at_once", 1, 2):
+            until = monotonic() + 0.05
+            while monotonic() < until:
+                pass
+            yield item
+
+    with Pool(1) as pool:
+        lost, *fine = pool.outcomes(crimes.run, items(), chunk=1)
+        assert (lost.kind, [each.value for each in fine]) == (Kind.WORKER_LOST, [2, 4])
 
 
 @pytest.fixture(params=["ignored", "collected", "blocked"])

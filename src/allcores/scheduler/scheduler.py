@@ -212,6 +212,10 @@ class Scheduler:
         """A worker has started and its setup is done."""
         if self._workers.on_ready(worker):
             self.assign(now)
+            if self.state.idle:
+                # A reader with a slow input pulls nothing while no worker is idle. If all of its items are settled, one
+                # of them by the end of a worker, whose place this one takes, no result of its own wakes it any more.
+                self.state.dirty_maps.update(each for each in self.state.maps.values() if self.demand.wants_input(each))
 
     def setup_failed(self, error: BaseException) -> None:
         """The setup (or preload) function failed: every map gets the error, once."""

@@ -93,6 +93,21 @@ def test_whose_reader_held_back_is_woken_when_a_worker_is_idle() -> None:
     assert waiting not in harness.scheduler.state.dirty_maps
 
 
+@pytest.mark.parametrize("exhausted", [False, True])
+def test_whose_reader_held_back_is_woken_when_a_worker_takes_the_place_of_one_that_is_lost(exhausted: bool) -> None:
+    """Its only item was settled by that loss: no result of its own comes any more that could wake it."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state)
+    harness.at(1, 1, 0)
+    harness.gone(1)
+    assert take_all(map_state) == [(0, 1, [Kind.WORKER_LOST])]
+    map_state.exhausted = exhausted
+    harness.scheduler.state.dirty_maps.clear()
+    harness.ready(2)
+    assert (map_state in harness.scheduler.state.dirty_maps) is not exhausted
+
+
 def test_maps_are_served_in_turn() -> None:
     """A map with a hundred chunks keeps another one waiting for one chunk, not for a hundred."""
     harness = Harness(1)
