@@ -130,7 +130,7 @@ def test_a_slice_that_fails_is_recorded(run: Run, folder: Path) -> None:
         ),
         (["price", "table.parquet", "--rows", "5"], "rows are chosen for .npy and HDF5 inputs only"),
         (["total", "big.npy", "--columns", "price"], "columns are chosen for Parquet inputs only"),
-        (["total", "big.h5:/images", "-o", "big.h5"], "big.h5 is an input, and would be overwritten"),
+        (["total", "big.h5:/images", "-o", "big.h5"], "big.h5 would hold lines of JSON"),
     ],
 )
 def test_an_input_that_cannot_be_sliced(

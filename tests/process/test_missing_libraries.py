@@ -16,7 +16,7 @@ import pytest
         ("rq", "rq", "from allcores.adapters import rq"),
         ("distributed", "dask", "import allcores; allcores.Pool(backend='dask', address='tcp://127.0.0.1:1')"),
         ("ray", "ray", "import allcores; allcores.Pool(backend='ray')"),
-        ("matplotlib", "picture", "from allcores.advisor import picture; picture.check()"),
+        ("matplotlib", "picture", "from allcores.advisor import picture; picture.figure_class()"),
         ("jinja2", "report", "from allcores.timeline.html_report import environment; environment()"),
     ],
 )
