@@ -74,14 +74,7 @@ def _core_seconds(recorded: CoreSeconds) -> dict[str, Any]:
 
 
 def _memory(memory: Memory) -> dict[str, Any]:
-    return {
-        "peak": memory.peak,
-        "workers": memory.workers,
-        "worker": memory.worker,
-        "rest": memory.rest,
-        "results": memory.results,
-        "available": memory.available,
-    }
+    return {"peak": memory.peak, **dataclasses.asdict(memory)}
 
 
 def _library(way: LibraryWay) -> dict[str, Any]:

@@ -15,9 +15,7 @@ from allcores.advisor.model.decision import Setting
 from allcores.advisor.model.probes import Probes
 from allcores.advisor.record import AdviceRecord, Pattern
 from allcores.advisor.text import HEADS, called_on_text, interval_text, memory_text, setting_text, unproven_text
-from allcores.errors import UsageError
-from allcores.system.whole_files import whole_text
-from allcores.timeline.html_report import environment
+from allcores.timeline.html_report import environment, write_page
 
 #: runs that are listed
 MOST_RUNS = 60
@@ -63,12 +61,7 @@ def save(advice: AdviceRecord, path: str | os.PathLike[str]) -> None:
         ImportError: Without Jinja2.
         UsageError: If the file cannot be written.
     """
-    text = as_html(advice)
-    try:
-        with whole_text(path, errors="replace") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"The advice {os.fspath(path)!r} cannot be written: {error.strerror}.") from None
+    write_page(as_html(advice), path, "advice")
 
 
 def of_a_call(probes: Probes) -> list[Part]:

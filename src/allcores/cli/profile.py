@@ -11,6 +11,7 @@ import click
 from allcores.cli import measured
 from allcores.cli.exits import CommandError
 from allcores.cli.output import print_error, say
+from allcores.errors import UsageError
 from allcores.system.terminal_text import safe_json, safe_text
 from allcores.system.whole_files import whole_text
 
@@ -74,6 +75,8 @@ def command(
             _write(report, safe_text(text) + "\n")
         else:
             say(text)
+    except UsageError as error:
+        print_error(str(error))
     except OSError as error:
         print_error(f"the report cannot be written: {error}")
     except Exception:  # the program has run, and its end is what counts

@@ -213,9 +213,9 @@ class Scheduler:
         if self._workers.on_ready(worker):
             self.assign(now)
             if self.state.idle:
-                # A reader with a slow input pulls nothing while no worker is idle. If all of its items are settled, one
-                # of them by the end of a worker, whose place this one takes, no result of its own wakes it any more.
-                self.state.dirty_maps.update(each for each in self.state.maps.values() if self.demand.wants_input(each))
+                # If all of its items are settled, one of them by the end of a worker, whose place this one takes, no
+                # result of its own wakes it any more.
+                self._wake_readers()
 
     def setup_failed(self, error: BaseException) -> None:
         """The setup (or preload) function failed: every map gets the error, once."""
@@ -356,11 +356,14 @@ class Scheduler:
             return
         if state.idle and not state.rotation:
             if len(state.maps) > 1:
-                # A reader with a slow input pulls nothing while all workers are busy, with the items of other maps
-                # perhaps: nothing of its own would wake it now.
-                state.dirty_maps.update(each for each in state.maps.values() if self.demand.wants_input(each))
+                # The workers were busy with the items of other maps, perhaps: nothing of its own would wake it now.
+                self._wake_readers()
             if seek:
                 self._stealing.seek_soon(now)
+
+    def _wake_readers(self) -> None:
+        """A worker is idle: a reader with a slow input, which pulls nothing while none is, is to look again."""
+        self.state.dirty_maps.update(each for each in self.state.maps.values() if self.demand.wants_input(each))
 
     def _send(self, worker_state: WorkerState, chunk: Chunk, now: int) -> None:
         """Give a chunk to a worker, and set the timers that watch it."""

@@ -77,12 +77,25 @@ def save_report(recording: Recording, path: str | os.PathLike[str]) -> None:
         UsageError: If the file cannot be written.
     """
     recording.check_elsewhere(path)
-    text = as_html(recording)
+    write_page(as_html(recording), path, "report")
+
+
+def write_page(text: str, path: str | os.PathLike[str], what: str) -> None:
+    """Write a page whole, or leave the file as it was.
+
+    Args:
+        text: The page.
+        path: The file to (over)write.
+        what: It is called that if it cannot be written.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
     try:
         with whole_text(path, errors="replace") as file:
             file.write(text)
     except OSError as error:
-        raise UsageError(f"The report {os.fspath(path)!r} cannot be written: {error.strerror}.") from None
+        raise UsageError(f"The {what} {os.fspath(path)!r} cannot be written: {error.strerror}.") from None
 
 
 def _facts(recording: Recording, summed: Breakdown) -> dict[str, Any]:

@@ -10,8 +10,7 @@ from allcores.advisor.profiling import report
 from allcores.advisor.profiling.occupation import KINDS, Occupation
 from allcores.advisor.profiling.ranking import Candidate
 from allcores.formatting import percent_text
-from allcores.system.whole_files import whole_text
-from allcores.timeline.html_report import environment
+from allcores.timeline.html_report import environment, write_page
 
 #: loops that are shown whole, loops that stay, processes, and lines of a loop
 MOST_SHOWN, MOST_STAYING, MOST_PROCESSES, MOST_LINES = 20, 40, 60, 40
@@ -34,11 +33,9 @@ def save(made: report.Report, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ImportError: Without Jinja2.
-        OSError: The file cannot be written.
+        UsageError: The file cannot be written.
     """
-    text = as_html(made)
-    with whole_text(path, errors="replace") as file:
-        file.write(text)
+    write_page(as_html(made), path, "page")
 
 
 def _facts(made: report.Report) -> dict[str, Any]:

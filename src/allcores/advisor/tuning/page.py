@@ -12,10 +12,8 @@ from allcores.advisor.text import interval_text
 from allcores.advisor.tuning import sweep
 from allcores.advisor.tuning.record import Tried, TuningRecord
 from allcores.advisor.tuning.text import head_of
-from allcores.errors import UsageError
 from allcores.formatting import pace_text, percent_text
-from allcores.system.whole_files import whole_text
-from allcores.timeline.html_report import environment
+from allcores.timeline.html_report import environment, write_page
 
 #: rows of a table of what was tried
 MOST_ROWS = 60
@@ -38,12 +36,7 @@ def save(tuning: TuningRecord, path: str | os.PathLike[str]) -> None:
         ImportError: Without Jinja2.
         UsageError: If the file cannot be written.
     """
-    text = as_html(tuning)
-    try:
-        with whole_text(path, errors="replace") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError(f"The page {os.fspath(path)!r} cannot be written: {error.strerror}.") from None
+    write_page(as_html(tuning), path, "page")
 
 
 def _facts(tuning: TuningRecord) -> dict[str, Any]:
