@@ -38,12 +38,20 @@ def look(_: object = None) -> dict[str, Any]:
     }
 
 
+def everything(number: int) -> Any:
+    return [look(), dict(os.environ), warn()][number]
+
+
 def divide(number: int) -> str:
     return str(decimal.Decimal(1) / number)
 
 
 def point(_: object = None) -> str:
     return str(locale.localeconv()["decimal_point"])
+
+
+def numeric(_: object) -> str:
+    return locale.setlocale(locale.LC_NUMERIC)
 
 
 def warn(kind: type[Warning] = UserWarning) -> str:
@@ -130,6 +138,53 @@ def test_two_maps_at_once_from_different_folders(method: str, tmp_path: Path, mo
             assert (one["folder"], other["folder"]) == (str(first), str(second))
 
 
+@pytest.mark.parametrize("method", [*METHODS[:3], "interpreters"])
+def test_a_program_that_changes_all_of_it_while_a_worker_starts(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker is taken to have is what it was given, however the program's threads go on meanwhile."""
+    if method == "interpreters" and sys.version_info < (3, 14):
+        pytest.skip("interpreters need Python 3.14 or later")
+    program, calls, starts = threading.get_ident(), [], []
+    monkeypatch.setenv("ALLCORES_TEST_KEPT", "before")
+    current = surroundings.current
+
+    def look_and_change() -> surroundings.Surroundings:
+        found = current()
+        if threading.get_ident() == program:
+            calls.append(found)
+            return found
+        # Another thread goes on between this look and the start, and between the start and the next look.
+        starts.append(found)
+        folder = tmp_path / str(len(starts))
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.delenv("ALLCORES_TEST_KEPT", raising=False)
+        monkeypatch.setenv(f"ALLCORES_TEST_{len(starts)}", "new")
+        monkeypatch.setenv("ALLCORES_TEST_SET", str(len(starts)))
+        warnings.simplefilter(("error", "ignore")[len(starts) % 2], UserWarning)
+        return found
+
+    with warnings.catch_warnings():
+        monkeypatch.setattr(surroundings, "current", look_and_change)
+        opened = Pool(1, backend=method) if method == "interpreters" else open_pool(method)
+        with opened as pool:
+            found, environ, word = pool.map(everything, [0, 1, 2], chunk=3)
+    called = calls[-1]
+    assert starts
+    assert method == "interpreters" or found["folder"] == called.folder
+    assert found["path"] == called.path
+    ours = [
+        {key: value for key, value in each.items() if key.startswith("ALLCORES_TEST")}
+        for each in (environ, called.variables())
+    ]
+    assert ours[0] == ours[1]
+    # (action, message, category, module, line) that apply to it
+    matching = [each for each in called.filters or [] if issubclass(UserWarning, each[2]) and not each[1]]
+    assert word == ("raised look out" if matching and matching[0][0] == "error" else "went on")
+
+
 @pytest.mark.parametrize("method", METHODS[:3])
 def test_decimal_context(method: str) -> None:
     with open_pool(method) as pool:
@@ -173,6 +228,30 @@ def test_warning_filters(method: str) -> None:
         warnings.resetwarnings()
         warnings.simplefilter("ignore", UserWarning)
         assert pool.map(warn, [UserWarning]) == ["went on"]
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_warning_filters_that_are_set_before_a_pool_and_reset(method: str) -> None:
+    """A forked worker has begun with them: they are not what a process has by itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        with open_pool(method) as pool:
+            assert pool.map(warn, [UserWarning]) == ["raised look out"]
+            warnings.filters[:] = surroundings.FRESH_FILTERS  # type: ignore[index]
+            assert pool.map(warn, [UserWarning]) == ["went on"]
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_a_locale_that_is_set_before_a_pool_and_reset(method: str) -> None:
+    former = locale.setlocale(locale.LC_ALL)
+    try:
+        locale.setlocale(locale.LC_NUMERIC, "C.UTF-8")
+        with open_pool(method) as pool:
+            assert pool.map(numeric, [0]) == ["C.UTF-8"]
+            locale.setlocale(locale.LC_NUMERIC, "C")
+            assert pool.map(numeric, [0]) == ["C"]
+    finally:
+        locale.setlocale(locale.LC_ALL, former)
 
 
 def test_nothing_is_sent_while_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:

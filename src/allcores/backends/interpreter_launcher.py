@@ -36,7 +36,7 @@ sys.path[:] = {path!r}
 sys.argv[:] = {argv!r}
 sys.dont_write_bytecode = {bytecode!r}
 from allcores.worker.interpreter import serve
-serve({pipe}, {board}, {slots}, {slot}, {share})
+serve({pipe}, {board}, {slots}, {slot}, {share}, {environ!r})
 """
 
 
@@ -84,10 +84,6 @@ class InterpreterLauncher:
         """See Launcher."""
         return [self._wake_read]
 
-    def surroundings(self) -> Surroundings:
-        """See Launcher: the process is the same, and of the rest an interpreter has what a fresh one has."""
-        return surroundings.current().of_a_fresh_process()
-
     def report(self) -> bytes:
         """See Launcher: nothing is loaded for all workers."""
         return b""
@@ -95,9 +91,10 @@ class InterpreterLauncher:
     def kill(self) -> None:
         """See Launcher: there is no process between."""
 
-    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> None:
-        """See Launcher."""
-        path = [each for each in sys.path if isinstance(each, str)]
+    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> Surroundings:
+        """See Launcher: the process is the same, and of the rest an interpreter has what a fresh one has."""
+        around = surroundings.current()
+        path = [each for each in around.path if isinstance(each, str)]
         descriptors = [os.dup(pipe), os.dup(self._board_descriptor)]
         code = _ENTRY.format(
             path=path,
@@ -108,6 +105,7 @@ class InterpreterLauncher:
             slots=self._slots,
             slot=slot,
             share=self._share,
+            environ=around.environ,
         )
         thread = threading.Thread(
             target=self._keep, args=(worker, code, descriptors), name=f"allcores-interpreter-{worker}", daemon=True
@@ -119,9 +117,10 @@ class InterpreterLauncher:
                 os.close(descriptor)
             self._pending.append((NOT_BORN, worker, 0, 11, 0))
             self._wake()
-            return
+            return around
         self._threads[worker] = thread
         self._pending.append((BORN, worker, 0, 0, 0))
+        return around.of_a_fresh_process()
 
     def _keep(self, worker: int, code: str, descriptors: list[int]) -> None:
         """A worker's thread: its interpreter's whole life."""

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 Filter = tuple[str, str | None, str, str, str | None, int]
 
 #: what a fresh interpreter without options has
-_FRESH_FILTERS: list[tuple[Any, ...]] = [
+FRESH_FILTERS: list[tuple[Any, ...]] = [
     ("default", None, DeprecationWarning, "__main__", 0),
     ("ignore", None, DeprecationWarning, None, 0),
     ("ignore", None, PendingDeprecationWarning, None, 0),
     ("ignore", None, ImportWarning, None, 0),
     ("ignore", None, ResourceWarning, None, 0),
 ]
+#: what no process has: it differs from what any is to have
+_NO_VALUE, _NO_LOCALE, _NO_FILTERS = b"\0", "\0", [()]
 
 
 class Surroundings:
@@ -56,13 +58,31 @@ class Surroundings:
         """Those of a process that is started from here, and has yet to be told the rest."""
         return Surroundings(self.folder, self.environ, self.path, None, None, None)
 
-    def of_a_forked_process(self) -> Surroundings:
-        """Those of one that is forked by another thread, which has a decimal context of its own."""
-        return Surroundings(self.folder, self.environ, self.path, self.locale, None, self.filters)
+    def of_a_forked_process(self, before: Surroundings) -> Surroundings:
+        """Those of one that was forked by another thread, which has a decimal context of its own.
+
+        Args:
+            before: Those before the fork; these are the ones after it. What differs between them, because a third
+                thread has changed it meanwhile, is taken to be neither: the process is told in any case.
+        """
+        folder, environ, path, locale, filters = self.folder, self.environ, self.path, self.locale, self.filters
+        if before is not self:
+            folder = folder if folder == before.folder else None
+            if environ != before.environ:
+                both = environ.items() & before.environ.items()
+                environ = {**dict.fromkeys(environ.keys() | before.environ.keys(), _NO_VALUE), **dict(both)}
+            path = path if path == before.path else [*path, *before.path, *path]
+            locale = locale if locale == before.locale else _NO_LOCALE
+            filters = filters if filters == before.filters else _NO_FILTERS
+        return Surroundings(folder, environ, path, locale, None, filters)
 
     def with_context(self, context: bytes) -> Surroundings:
         """These, and values of context variables, pickled."""
         return Surroundings(self.folder, self.environ, self.path, self.locale, self.decimal, self.filters, context)
+
+    def variables(self) -> dict[str, str]:
+        """The environment."""
+        return _texts(self.environ)
 
     def changes_since(self, former: Surroundings) -> bytes:
         """What a process has to do that has the former ones."""
@@ -83,7 +103,7 @@ class Surroundings:
             changes["decimal"] = self.decimal
         if self.filters != former.filters:
             whole = None if self.filters is None else filter(_is_whole, self.filters)
-            changes["filters"] = None if whole is None else list(map(_packed, whole))
+            changes["filters"] = former.filters is None, None if whole is None else list(map(_packed, whole))
         if self.context != former.context:
             changes["context"] = self.context
         return pickle.dumps(changes)
@@ -165,7 +185,7 @@ _FRESH_DECIMAL = (
 def _filters() -> list[Any] | None:
     module = sys.modules.get("warnings")
     filters = getattr(module, "filters", None)
-    if not isinstance(filters, list) or (not sys.warnoptions and filters == _FRESH_FILTERS):
+    if not isinstance(filters, list) or (not sys.warnoptions and filters == FRESH_FILTERS):
         return None
     return filters
 

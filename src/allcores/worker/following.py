@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from allcores.transport.context_variables import Values
     from allcores.transport.surroundings import Filter
 
-#: the locale that this process had before it was told of one
-_first_locale: str | None = None
-#: its filters, likewise
+#: the filters that this process had before it was told of some
 _first_filters: list[Any] | None = None
 #: the filters that it was told of last
 _filters: list[Filter] = []
@@ -59,7 +57,7 @@ def follow(data: bytes | bytearray | memoryview) -> str | None:
     if "decimal" in changes:
         _follow_decimal(changes["decimal"])
     if "filters" in changes:
-        _follow_filters(changes["filters"])
+        _follow_filters(*changes["filters"])
     if "context" in changes:
         _follow_context(changes["context"])
     return folder
@@ -83,13 +81,15 @@ def _follow_environment(gone: list[str], values: dict[str, str]) -> None:
 
 
 def _follow_locale(name: str | None) -> None:
-    global _first_locale
     import locale
 
-    if _first_locale is None:
-        _first_locale = locale.setlocale(locale.LC_ALL)
     with contextlib.suppress(locale.Error):
-        locale.setlocale(locale.LC_ALL, _first_locale if name is None else name)
+        if name is not None:
+            locale.setlocale(locale.LC_ALL, name)
+            return
+        # As Python does when it starts: a forked process may have begun with another.
+        locale.setlocale(locale.LC_ALL, "C")
+        locale.setlocale(locale.LC_CTYPE, "")
 
 
 def _follow_decimal(values: tuple[Any, ...] | None) -> None:
@@ -104,10 +104,18 @@ def _follow_decimal(values: tuple[Any, ...] | None) -> None:
     decimal.setcontext(decimal.Context(precision, rounding, least, most, capitals, clamp, [], traps))
 
 
-def _follow_filters(filters: list[Filter] | None) -> None:
+def _follow_filters(fresh: bool, filters: list[Filter] | None) -> None:
+    """Set these; None: those of a process that was told of none.
+
+    Args:
+        fresh: It has had those of a fresh process until now; what it has set itself is among them.
+    """
     global _first_filters, _filters
     if _first_filters is None:
-        _first_filters = list(warnings.filters)
+        from allcores.transport.surroundings import FRESH_FILTERS
+
+        # A forked process has begun with the program's.
+        _first_filters = list(warnings.filters if fresh else FRESH_FILTERS)
     if filters is None:
         _filters = []
         # Assigned in a call that tells the interpreter, which keeps a note of which warnings it has shown.

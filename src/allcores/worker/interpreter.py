@@ -20,6 +20,7 @@ from allcores.worker import extensions, inherited, main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 #: pause between two tries to end what catches everything, ms
@@ -77,20 +78,31 @@ class _Watcher:
         main.kept.extend((self._read, self._write))
 
 
-def serve(pipe_descriptor: int, board_descriptor: int, slots: int, slot_number: int, share: int) -> None:
+def serve(
+    pipe_descriptor: int,
+    board_descriptor: int,
+    slots: int,
+    slot_number: int,
+    share: int,
+    environ: Mapping[bytes, bytes],
+) -> None:
     """Be a worker until the end. It closes the two descriptors.
 
     Args:
         board_descriptor: Of the status board's file.
         slots: On the board.
         share: Cores that this worker and its nested pools may use.
+        environ: The variables that it was started with; those of the process may have changed since.
     """
     process_role.become_interpreter()
     process_role.take_place(slot_number + 1)
     extensions.explain_refusals()
     inherited.begin()
-    # Not through `os.environ`, which would set it for the process.
-    vars(os.environ)["_data"][b"ALLCORES_BUDGET"] = str(share).encode()
+    # Not through `os.environ`, which would set them for the process.
+    below = vars(os.environ)["_data"]
+    below.clear()
+    below.update(environ)
+    below[b"ALLCORES_BUDGET"] = str(share).encode()
     pipe = socket.socket(fileno=move_fd_high(pipe_descriptor))
     main.kept.append(board_descriptor)
     board = Board(board_descriptor, slots)

@@ -45,9 +45,10 @@ class ForkLauncher:
     def descriptors(self) -> list[int]:
         return [self._wake_read, *(pidfd for _, pidfd in self._children.values() if pidfd >= 0)]
 
-    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> None:
+    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> Surroundings:
         from allcores.worker.main import serve
 
+        before = surroundings.current()
         parent = os.getpid()
         try:
             with warnings.catch_warnings():
@@ -58,7 +59,7 @@ class ForkLauncher:
         except OSError as error:
             self._pending.append((NOT_BORN, worker, 0, error.errno or 0, 0))
             self._wake()
-            return
+            return before
         if pid == 0:
             try:
                 # The parent's ends of all pipes were closed by the at-fork hook of pool.driver:
@@ -86,9 +87,7 @@ class ForkLauncher:
         self._watchdog.tell(pid)
         self._pending.append((BORN, worker, pid, 0, 0))
         self._wake()
-
-    def surroundings(self) -> Surroundings:
-        return surroundings.current().of_a_forked_process()
+        return surroundings.current().of_a_forked_process(before)
 
     def report(self) -> bytes:
         return b""

@@ -65,14 +65,14 @@ class Launcher(Protocol):
     def report(self) -> bytes:
         """What the preload left: a packed error, why it cannot be shared, or a fatal signal's stack."""
 
-    def surroundings(self) -> Surroundings:
-        """What a worker that is launched now finds around it."""
-
     def descriptors(self) -> list[int]:
         """What to wait on for notices."""
 
-    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> None:
-        """Start a worker; it gets copies of the two descriptors."""
+    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> Surroundings:
+        """Start a worker, which gets copies of the two descriptors, and tell what it will find around it.
+
+        Other threads of the program may change that while it starts: what is told has to be what was given to it.
+        """
 
     def notices(self) -> list[Notice] | None:
         """What happened since; None if the launcher itself is lost."""
@@ -126,13 +126,15 @@ class TemplateLauncher:
         self._gone = False
         tracked = tracker.descriptors() if preload is not None else []
         self._shared = templates.acquire()
-        self._surroundings = surroundings.current().of_a_fresh_process()
+        # Looked at once: what the template is given and what its workers are taken to have is the same.
+        around = surroundings.current()
+        self._surroundings = around.of_a_fresh_process()
         settings = {
-            "path": list(sys.path),
+            "path": around.path,
             "argv": list(sys.argv),
-            "folder": _folder(),
+            "folder": around.folder or os.path.sep,
             "umask": umask(),
-            "environ": {**os.environ, **cores.thread_environment(threads), "ALLCORES_BUDGET": str(share)},
+            "environ": {**around.variables(), **cores.thread_environment(threads), "ALLCORES_BUDGET": str(share)},
             "slots": slots,
             "flags": self._shared.flags,
             "theirs": self._shared.foreign,
@@ -152,7 +154,10 @@ class TemplateLauncher:
             # In files: they may be large, and a template that has yet to start reads nothing.
             files = [lend(_file_with(pickle.dumps(settings))), board_descriptor, 1, 2]
             with contextlib.suppress(OSError):
-                files.append(lend(os.open(".", _AS_FOLDER)))
+                folder = lend(os.open(".", _AS_FOLDER))
+                # Another thread of the program may have gone elsewhere since: then it is left to its name.
+                if around.folder is None or os.path.samestat(os.fstat(folder), os.stat(around.folder)):
+                    files.append(folder)
             ours, theirs = socket.socketpair()
             sent.callback(theirs.close)
             kept.callback(ours.close)
@@ -205,14 +210,10 @@ class TemplateLauncher:
             pass
         return self._pid or self._shared.pid
 
-    def surroundings(self) -> Surroundings:
-        # The template's, which has been where the program was when it was made.
-        return self._surroundings
-
     def descriptors(self) -> list[int]:
         return [self._control.fileno()]
 
-    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> None:
+    def launch(self, worker: int, slot: int, pipe: int, notes: int) -> Surroundings:
         request = REQUEST.pack(self._kind, worker, slot)
         self._control.setblocking(True)
         self._control.settimeout(10.0)
@@ -222,6 +223,8 @@ class TemplateLauncher:
                 socket.send_fds(self._control, [request], [pipe, notes])
         finally:
             self._control.setblocking(False)
+        # The template's, which has been where the program was when it was made.
+        return self._surroundings
 
     def notices(self) -> list[Notice] | None:
         try:
@@ -309,13 +312,6 @@ def _file_with(data: bytes) -> int:
     # Whoever gets the descriptor shares the position.
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return os.path.sep
 
 
 __all__ = [

@@ -216,10 +216,9 @@ class WorkerTable:
         os.lseek(notes, 0, os.SEEK_SET)
         ours.setblocking(False)
         connection = WorkerConnection(worker, slot, ours)
-        connection.surroundings = self.launcher.surroundings()
         self.connections[worker] = connection
         self.pipes.register(ours.fileno(), connection)
-        self.launcher.launch(worker, slot, theirs.fileno(), notes)
+        connection.surroundings = self.launcher.launch(worker, slot, theirs.fileno(), notes)
         theirs.close()
         self.write(connection, connection.introduction())
         worker_init = self.worker_init
