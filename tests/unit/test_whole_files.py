@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from allcores.system import whole_files
+from allcores.system import partial_files, whole_files
+from allcores.system.partial_files import create_private
 from allcores.system.whole_files import whole_text
 
 
@@ -16,7 +17,8 @@ from allcores.system.whole_files import whole_text
 def file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kinds: those that know files without a name, and those that do not."""
     if request.param == "named":
-        monkeypatch.setattr(whole_files, "create_nameless", lambda *_: None)
+        for module in (whole_files, partial_files):
+            monkeypatch.setattr(module, "create_nameless", lambda *_: None)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -73,3 +75,41 @@ def test_a_protected_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(PermissionError), whole_text(path) as file:
         file.write("after")
     assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o277])
+def test_a_private_file_is_this_users_alone(tmp_path: Path, umask: int) -> None:
+    path = tmp_path / "key"
+    before = os.umask(umask)
+    try:
+        assert create_private(str(path), b"first")
+    finally:
+        os.umask(before)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"first", 0o600)
+    assert not create_private(str(path), b"second") and path.read_bytes() == b"first"
+    assert create_private(str(path), b"third", replace=True) and path.read_bytes() == b"third"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_private_file_replaces_a_link_and_not_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "key").symlink_to("theirs")
+    assert not create_private(str(tmp_path / "key"), b"ours")
+    assert create_private(str(tmp_path / "key"), b"ours", replace=True)
+    assert (tmp_path / "theirs").read_text() == "theirs" and not (tmp_path / "key").is_symlink()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_of_a_private_file_a_full_disk_leaves_nothing(tmp_path: Path, replace: bool) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "key"
+    if replace:
+        path.write_text("before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            create_private(str(path), b"after", replace=replace)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["before"] * replace

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from allcores.system import own_files, procfs
 
 FILE = "supervisor.json"
+#: what a report is until it is complete
+_NEW = re.compile(r"supervisor\.json\.(\d+)\.new")
 #: seconds between two reports
 REPORT_S = 0.5
 #: seconds after which what was told is not known to be true any more
@@ -97,6 +100,15 @@ def write(folder: str | os.PathLike[str], health: SupervisorHealth) -> None:
     with open(own_files.create(new), "w", encoding="utf-8") as file:
         json.dump(asdict(health), file)
     os.replace(new, path)
+
+
+def tidy(folder: str | os.PathLike[str]) -> None:
+    """Remove what supervisors that were killed amid a report have left."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            found = _NEW.fullmatch(name)
+            if found is not None and not procfs.exists(int(found[1])):
+                own_files.remove_own_file(os.path.join(os.fspath(folder), name))
 
 
 def read(folder: str | os.PathLike[str]) -> SupervisorHealth | None:

@@ -17,7 +17,7 @@ from allcores.jobs import stacks, uploads
 from allcores.jobs.errors import JobDrained
 from allcores.jobs.messages import MessagePipe
 from allcores.jobs.plain_call import Answer, failure
-from allcores.jobs.results import ResultFolder, encode, keeping, kept
+from allcores.jobs.results import encode, keeping, kept
 from allcores.jobs.running_job import RunningJob
 from allcores.jobs.tasks import Registry
 from allcores.system import own_imports, posix, procfs
@@ -139,7 +139,7 @@ def _work(start: dict[str, Any], supervisor: SupervisorOfProcess, pipe: MessageP
         supervisor.attach(job)
         value = task.function(job, **values)
         text = encode(value)
-        files = ResultFolder(store_folder, start["job"])
+        files = job.results
         row = kept(text, files)
         with keeping(files):
             answer = Answer(True, row, tuple(files.publish()))

@@ -13,6 +13,7 @@ from allcores.jobs.errors import StoreError, StoreGone
 from allcores.jobs.location import Location
 from allcores.system import own_files
 from allcores.system.file_systems import network_file_system
+from allcores.system.partial_files import create_private
 
 #: in the folder beside a store: the store's own name
 IDENTITY = "store"
@@ -122,10 +123,7 @@ def _identity(location: Location) -> str | None:
 def _write_identity(location: Location, identity: str) -> None:
     path = str(location.folder / IDENTITY)
     try:
-        with contextlib.suppress(FileExistsError):  # of another process: it is the same
-            fd = own_files.create(f"{path}.{os.getpid()}.new")
-            with os.fdopen(fd, "w") as file:
-                file.write(identity + "\n")
-            os.replace(f"{path}.{os.getpid()}.new", path)
+        # One that is there is empty; one of another process, made a moment ago, is the same.
+        create_private(path, f"{identity}\n".encode(), replace=True)
     except OSError as error:
         raise StoreError(f"the folder of the store {location.name} cannot be written: {error.strerror}") from None

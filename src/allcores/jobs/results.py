@@ -2,6 +2,9 @@
 
 A file is written under a name of its own below `results/<job id>/.new/`, and gets its place by fsync and rename before
 the job's row is committed. Whatever is there without a row that names it is nobody's, and is removed in time.
+
+What an attempt leaves there when it ends without success may be half of a file. A later attempt that asks for the same
+name may go on with it; what nobody asks for again is no result.
 """
 
 from __future__ import annotations
@@ -10,14 +13,14 @@ import contextlib
 import json
 import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
 from allcores.jobs.errors import ResultNotKept
 from allcores.jobs.json_values import NotJson, plain_json
-from allcores.jobs.store_folder import make_below
+from allcores.jobs.store_folder import make_below, sync_folder
 from allcores.runs.options import RunResult
 from allcores.system import own_files
 
@@ -52,6 +55,8 @@ class ResultFolder:
         self._job = job
         self.folder = os.path.join(self._store_folder, FOLDER, job)
         self._new = os.path.join(self.folder, NEW)
+        #: names that an earlier attempt has left there, and that nobody has asked for since
+        self._left: set[str] = set()
 
     def path(self, name: str) -> str:
         """Where to write a file of that name; it gets its place when the task has returned.
@@ -68,11 +73,19 @@ class ResultFolder:
             or any(each in "/\\\0" or not each.isprintable() for each in name)
         ):
             raise UsageError(f"{name!r} is no name for a file of results: no folders, no dot at its start")
+        self._left.discard(name)
         return os.path.join(make_below(self._store_folder, FOLDER, self._job, NEW), name)
 
     def begin(self) -> None:
         """Remove what an earlier attempt left incomplete."""
-        for name in _names(self._new):
+        self._remove(_names(self._new))
+
+    def go_on(self) -> None:
+        """Keep what an earlier attempt left incomplete for names that this one asks for; `publish` removes the rest."""
+        self._left = set(_names(self._new))
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._new, name))
 
@@ -83,6 +96,7 @@ class ResultFolder:
             OSError: If it cannot be done; it can be done again.
         """
         found: list[tuple[str, int, str]] = []
+        self._remove(self._left)
         for name in sorted(_names(self._new)):
             path = os.path.join(self._new, name)
             if name.startswith(".") or not os.path.isfile(path) or os.path.islink(path):
@@ -96,7 +110,9 @@ class ResultFolder:
             os.replace(path, os.path.join(self.folder, name))
             found.append((name, size, media_type_of(name)))
         if found:
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
+            # The job's own folder may be as new as what is in it.
+            sync_folder(os.path.dirname(self.folder))
         with contextlib.suppress(OSError):
             os.rmdir(self._new)
         return found
@@ -113,14 +129,6 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def encode(value: Any) -> str:

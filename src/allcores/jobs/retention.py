@@ -23,6 +23,7 @@ from allcores.jobs.actions import UNDO_S
 from allcores.jobs.group_commit import GroupCommit, Transaction
 from allcores.jobs.model import FINAL_STATES
 from allcores.jobs.reading import among
+from allcores.jobs.results import NEW
 from allcores.system import own_files
 
 #: seconds that a portion is to take, and jobs in the first one, which is the smallest, and in the largest one
@@ -203,7 +204,9 @@ def remove_results(results: Path, id: str) -> bool:
     path = str(results / id)
     if not _ID.fullmatch(id) or not own_files.is_own_folder(path):
         return False
-    # Whatever is in it is the job's: the name says whose it is, and plain files alone are removed.
+    # Whatever is in it is the job's: the name says whose it is, and plain files alone are removed. Below it is what an
+    # attempt without success has left.
+    own_files.remove_own_folder(os.path.join(path, NEW), lambda _: True)
     return own_files.remove_own_folder(path, lambda _: True)
 
 

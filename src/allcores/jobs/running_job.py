@@ -146,6 +146,7 @@ class RunningJob:
         self._supervisor = supervisor
         self._files = JobFiles(store_folder, id)
         self._results = ResultFolder(store_folder, id)
+        self._results.go_on()
         self._counting = Counting(supervisor.report)
         self._runs_begun = 0
         self._draining = threading.Event()
@@ -202,8 +203,11 @@ class RunningJob:
         )
         work.check()
         with self._session(work, number, key) as session:
-            runs = self._files.runs()[:number]
-            self._files.put_runs([*runs, RunOfJob(session.name, str(getattr(work.sink, "path", "")))])
+            runs = self._files.runs()
+            # Those behind one that goes on have begun in an earlier attempt, and go on in their turn.
+            behind = runs[number + 1 :] if [each.name for each in runs[number : number + 1]] == [session.name] else []
+            runs = [*runs[:number], RunOfJob(session.name, str(getattr(work.sink, "path", ""))), *behind]
+            self._files.put_runs(runs)
             recording = os.path.join(session.folder, f"timeline-{session.run_row.sessions}.jsonl.gz")
             with self._mapping(recording, count_of(work.source)) as pool:
                 hooks = _Hooks(self, count_of(work.source))
@@ -276,6 +280,11 @@ class RunningJob:
         return self._results.path(name)
 
     # --- for its process ---
+
+    @property
+    def results(self) -> ResultFolder:
+        """Where its files are until they get their places."""
+        return self._results
 
     def drain(self) -> None:
         """End runs in peace: nothing more begins. Any thread."""

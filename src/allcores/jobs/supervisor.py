@@ -169,6 +169,7 @@ class Supervisor:
                     self._selector.register(listener.socket, selectors.EVENT_READ)
                 self.store.when_changed(self._changed)
                 stacks.tidy(self._folder)
+                health.tidy(self._folder)
                 self._recover()
                 if not self._stopping:
                     with contextlib.suppress(PoolTrouble):

@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO
 from allcores.errors import UsageError
 from allcores.jobs.errors import StoreError, StoreFull, TooLarge
 from allcores.jobs.rows import shown
-from allcores.jobs.store_folder import make_below
+from allcores.jobs.store_folder import make_below, sync_folder
 from allcores.system import own_files
 
 #: below the store's folder
@@ -120,6 +120,9 @@ def keep(
             os.fsync(file.fileno())
             upload = secrets.token_hex(_AT_RANDOM // 2) + content.hexdigest()[:_AT_RANDOM]
             os.rename(new, os.path.join(folder, upload))
+            new = os.path.join(folder, upload)
+            # The job that names it may be committed next.
+            sync_folder(folder)
     except BaseException:
         own_files.remove_own_file(new)
         raise

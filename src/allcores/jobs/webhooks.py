@@ -28,6 +28,7 @@ from allcores.jobs import queries
 from allcores.jobs.duty import Duty
 from allcores.jobs.errors import StoreError
 from allcores.system import own_files
+from allcores.system.partial_files import create_private
 
 if TYPE_CHECKING:
     from allcores.jobs.model import Job
@@ -63,13 +64,16 @@ def secret_of(store_folder: str | os.PathLike[str]) -> bytes:
         return given.encode()
     path = os.path.join(os.fspath(store_folder), KEY_FILE)
     try:
-        with contextlib.suppress(FileExistsError), open(own_files.create(path), "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
+        if not os.path.lexists(path):
+            create_private(path, secrets.token_hex(32).encode())
         reason = own_files.why_not_trusted(path)
         if reason is not None:
             raise UsageError(f"the key of webhooks in {path} is not used: {reason}")
         with open(path, "rb") as found:
-            return found.read().strip()
+            key = found.read().strip()
+        if not key:
+            raise UsageError(f"the key of webhooks in {path} is empty: remove the file, and a new one is made")
+        return key
     except OSError as error:
         raise UsageError(f"the key of webhooks in {path} cannot be had: {error.strerror}") from None
 

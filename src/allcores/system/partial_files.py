@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import stat
 
 from allcores.system import own_files
@@ -96,8 +97,14 @@ def create_nameless(destination: str) -> int | None:
     return descriptor
 
 
-def give_name(descriptor: int, destination: str, partial: str) -> str:
+def give_name(descriptor: int, destination: str, partial: str, *, only: bool = False) -> str:
     """Give a nameless file its name, or `partial` if there is a file to be replaced.
+
+    Args:
+        descriptor: Of the file.
+        destination: Its name.
+        partial: The other name.
+        only: Give it no other name than its own.
 
     Returns:
         The name that it has.
@@ -112,9 +119,64 @@ def give_name(descriptor: int, destination: str, partial: str) -> str:
             os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
             return path
         except FileExistsError:
-            if path == partial:
+            if only or path == partial:
                 raise
     raise AssertionError("unreachable")
+
+
+def create_private(path: str, data: bytes, *, replace: bool = False) -> bool:
+    """Make a file of this user alone, whatever the umask: all of it is on the disk when it has its name.
+
+    Of several processes that make one, the first has made it.
+
+    Args:
+        path: The file.
+        data: What is in it.
+        replace: Put it in the place of another one.
+
+    Returns:
+        Whether it was made; False: there is one.
+
+    Raises:
+        OSError: It cannot be made; nothing is left of it.
+    """
+    path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    partial = partial_path(path, f"{os.getpid()}.{secrets.token_hex(8)}")
+    descriptor = create_nameless(path)
+    named = descriptor is None
+    if descriptor is None:
+        descriptor = own_files.create(partial)
+    try:
+        with open(descriptor, "wb") as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, 0o600)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+            if not named:
+                if give_name(descriptor, path, partial, only=not replace) == path:
+                    return True
+                named = True
+        if replace:
+            os.replace(partial, path)
+            named = False
+            return True
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without second names
+            if os.path.lexists(path):
+                return False
+            os.rename(partial, path)
+            named = False
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        if named:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
 
 
 def _stat(path: str | None) -> os.stat_result | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from allcores.errors import UsageError
 from allcores.system import own_files
+from allcores.system.partial_files import create_private
 
 _NAME = "console-secret"
 
@@ -23,18 +24,8 @@ def kept_secret(folder: os.PathLike[str]) -> str:
     try:
         if (found := _read(path)) is not None:
             return found
-        # Written whole, then linked: who comes second reads what the first one made.
-        made = Path(folder, f"{_NAME}.{os.getpid()}.{secrets.token_hex(4)}")
-        descriptor = own_files.create(str(made))
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_urlsafe(32))
-            try:
-                os.link(made, path)
-            except FileExistsError:
-                pass
-        finally:
-            made.unlink(missing_ok=True)
+        # Who comes second reads what the first one made.
+        create_private(str(path), secrets.token_urlsafe(32).encode())
         found = _read(path)
     except OSError as error:
         raise UsageError(f"The console's secret {str(path)!r} cannot be kept: {error.strerror}.") from None

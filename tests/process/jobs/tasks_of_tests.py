@@ -193,6 +193,28 @@ def run_items(job, path: str, count: int, slow: bool = False):  # type: ignore[n
     return job.run(slow_item if slow else one_item, items, job.result_path("out.jsonl"))
 
 
+@task(retries=1, backoff=0.01)
+def two_runs(job, path: str, count: int):  # type: ignore[no-untyped-def]
+    for each in ("a", "b"):
+        items = [f"{path}.{each}:{number}" for number in range(count)]
+        job.run(one_item, items, job.result_path(f"{each}.jsonl"))
+    if job.attempt == 1:
+        raise ValueError("the first attempt")
+
+
+@task(retries=1, backoff=0.01)
+def half_a_file(job, again: bool):  # type: ignore[no-untyped-def]
+    if job.attempt == 1:
+        with open(job.result_path("half.txt"), "w") as file:
+            file.write("hal")
+        raise ValueError("the first attempt")
+    if again:
+        with open(job.result_path("half.txt"), "a") as file:
+            file.write("f")
+    with open(job.result_path("whole.txt"), "w") as file:
+        file.write("whole")
+
+
 @task
 def run_failing(job, path: str, count: int):  # type: ignore[no-untyped-def]
     return job.run(one_item_fails, [f"{path}:{number}" for number in range(count)], job.result_path("out.jsonl"))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tests.process.jobs.conftest import Running, until
 
+from allcores.errors import UsageError
 from allcores.jobs import JobFilter, JobStore, Registry, queries, task
 from allcores.jobs import webhooks as hooks
 from allcores.jobs.duties import ScheduleDuty
@@ -120,6 +121,16 @@ def test_an_end_is_told_signed_and_again(tmp_path: Path, receiver: Receiver, mon
         running.queue.cancel(late.id)
         until(lambda: len(receiver.requests) == 3)
         assert json.loads(receiver.requests[2][1])["state"] == "cancelled"
+
+
+def test_nothing_is_signed_with_a_key_that_was_lost(tmp_path: Path) -> None:
+    """Anybody could sign with an empty one."""
+    (tmp_path / hooks.KEY_FILE).touch(0o600)
+    with pytest.raises(UsageError, match="is empty: remove the file"):
+        hooks.secret_of(tmp_path)
+    (tmp_path / hooks.KEY_FILE).unlink()
+    key = hooks.secret_of(tmp_path)
+    assert (len(key), hooks.secret_of(tmp_path)) == (64, key)
 
 
 def test_what_cannot_be_reached_says_why() -> None:

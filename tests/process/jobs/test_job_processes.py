@@ -12,7 +12,7 @@ import pytest
 from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
 
 from allcores.errors import UsageError
-from allcores.jobs import Job, health, stacks
+from allcores.jobs import Job, State, health, stacks
 from allcores.jobs.job_files import JobFiles, failed_items
 from allcores.jobs.pool_side import is_alive
 
@@ -62,6 +62,24 @@ def test_a_run_goes_on_at_the_item(queue: Any, supervise: Any, tmp_path: Path, v
     assert len(set(executed)) == ITEMS and len(executed) <= ITEMS + ITEMS // 100
     with open(queue.store.folder / "results" / job.id / "out.jsonl") as file:
         assert [json.loads(line) for line in file] == list(range(ITEMS))
+
+
+def test_each_run_of_a_job_goes_on_in_the_next_attempt(running: Running, tmp_path: Path) -> None:
+    """Also the second one: that the first goes on does not forget it."""
+    job = running.run("two_runs", {"path": str(tmp_path / "items"), "count": 20})
+    assert (job.state, job.attempts) == (State.SUCCEEDED, 2)
+    assert [(each.name, each.size > 0) for each in job.result_files] == [("a.jsonl", True), ("b.jsonl", True)]
+    assert [len(lines(tmp_path / f"items.{each}")) for each in "ab"] == [20, 20]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_failed_attempt_has_left_is_no_result(running: Running, again: bool) -> None:
+    """Unless the next one asks for it, and goes on with it."""
+    job = running.run("half_a_file", {"again": again})
+    left = [("half.txt", 4)] if again else []
+    assert [(each.name, each.size) for each in job.result_files] == [*left, ("whole.txt", 5)]
+    folder = running.store.folder / "results" / job.id
+    assert sorted(each.name for each in folder.iterdir()) == [name for name, _ in (*left, ("whole.txt", 5))]
 
 
 def test_failed_items_alone_run_again(running: Running, tmp_path: Path) -> None:

@@ -32,11 +32,14 @@ def test_killed_between_the_file_and_the_commit(
     job_id = killed_at("jobs.commit.before", queue, tmp_path, warm_jobs)
     left = queue.store.folder / "results" / job_id / "result.json"
     assert left.exists() and (found := queue.get(job_id)) is not None and found.state == State.RUNNING
+    # As of one that is killed amid a report. No process has such a number.
+    report = queue.store.folder / f"supervisor.json.{1 << 30}.new"
+    report.touch()
     supervise()
     job = queue.wait(job_id, PATIENCE_S)
     assert (job.state, len(lines(tmp_path / "ran"))) == (State.SUCCEEDED, 2)
     assert [(each.name, each.size) for each in job.result_files] == [("result.json", left.stat().st_size)]
-    assert [each.name for each in left.parent.iterdir()] == ["result.json"]
+    assert [each.name for each in left.parent.iterdir()] == ["result.json"] and not report.exists()
     assert queue.store.stats().finished == {State.SUCCEEDED: 1}
 
 

@@ -316,6 +316,13 @@ class TestFile:
         with pytest.raises(StoreError, match="another program"):
             JobStore.open(tmp_path / "theirs.sqlite")
 
+    def test_whose_own_name_was_lost_by_a_power_cut(self, store: JobStore) -> None:
+        (store.folder / "store").write_bytes(b"")
+        with JobStore.open(store.name) as other:
+            assert other.identity == store.identity
+        assert (store.folder / "store").read_text() == f"{store.identity}\n"
+        assert [each.name for each in store.folder.iterdir() if each.name.startswith((".", "store."))] == []
+
     def test_nobody_else_can_look_into_it(self, tmp_path: Path) -> None:
         old = os.umask(0)
         try:

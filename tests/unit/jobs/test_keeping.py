@@ -116,7 +116,10 @@ def test_what_is_kept_in_words() -> None:
 
 
 def test_results_that_no_job_has_are_removed_and_nothing_else(store: JobStore, tmp_path: Path) -> None:
-    """A supervisor died between the files and the row; what is young, a job's, a link or of another name stays."""
+    """A supervisor died between the files and the row; what is young, a job's, a link or of another name stays.
+
+    What an attempt without success has left goes with them.
+    """
     results = store.folder / "results"
     job = store.submit("f", {}).job
     elsewhere = tmp_path / "elsewhere"
@@ -126,6 +129,8 @@ def test_results_that_no_job_has_are_removed_and_nothing_else(store: JobStore, t
     for name in (orphan, young, job.id, "a folder of yours"):
         (results / name).mkdir(mode=0o700)
         (results / name / "out.txt").write_text("x")
+        (results / name / ".new").mkdir()
+        (results / name / ".new" / "half.txt").write_text("x")
     (results / link).symlink_to(elsewhere)
     long_ago = time.time() - 3_600
     for name in (orphan, job.id, "a folder of yours", link):
