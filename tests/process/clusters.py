@@ -26,23 +26,25 @@ RARELY = {
 class DaskNodes:
     """A Dask cluster of `nodes` processes with `threads` each, ended at the end of the block.
 
+    With `tls`, variables of the environment that name certificates, it accepts nothing else than TLS.
+
     Attributes:
         address: Of its scheduler.
         pids: Of the nodes that it began with.
         scheduler: Pid of the process that schedules.
     """
 
-    def __init__(self, nodes: int = 2, threads: int = 1) -> None:
+    def __init__(self, nodes: int = 2, threads: int = 1, *, tls: dict[str, str] | None = None) -> None:
         root = HERE.parents[1]
         self._program = subprocess.Popen(
-            [sys.executable, str(HERE / "dask_nodes.py"), str(nodes), str(threads)],
+            [sys.executable, str(HERE / "dask_nodes.py"), str(nodes), str(threads), "tcp" if tls is None else "tls"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             # Nodes import what tests do.
             cwd=root,
-            env={**os.environ, **RARELY, "PYTHONPATH": f"{root}:{Path(allcores.__file__).parents[1]}"},
+            env={**os.environ, **RARELY, **(tls or {}), "PYTHONPATH": f"{root}:{Path(allcores.__file__).parents[1]}"},
         )
         assert self._program.stdout is not None
         told = json.loads(self._program.stdout.readline())

@@ -12,7 +12,10 @@ from typing import Any
 
 
 def main() -> None:
-    """Start so many nodes as the first argument says, with so many threads each as the second says."""
+    """Start so many nodes as the first argument says, with so many threads each as the second says.
+
+    The third is their protocol: tcp, or tls with the certificates that the environment names.
+    """
     import dask
     import distributed
 
@@ -20,7 +23,12 @@ def main() -> None:
 
     dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.daemon": True})
     with make_cluster(
-        n_workers=int(sys.argv[1]), threads_per_worker=int(sys.argv[2]), processes=True, dashboard_address=":0"
+        n_workers=int(sys.argv[1]),
+        threads_per_worker=int(sys.argv[2]),
+        processes=True,
+        dashboard_address=":0",
+        protocol=f"{sys.argv[3]}://",
+        security=distributed.Security(),
     ) as cluster:
         pids = [nanny.pid for nanny in cluster.workers.values()]
         print(json.dumps({"pid": os.getpid(), "address": cluster.scheduler_address, "pids": pids}), flush=True)

@@ -275,7 +275,9 @@ def test_no_scheduler_is_one_sentence() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.startswith("There is no Dask scheduler at tcp://127.0.0.1:9: ")
-    assert run.stdout.strip().endswith("Start one (`dask scheduler`), or correct the address.")
+    assert run.stdout.strip().endswith(
+        "Start one (`dask scheduler`), or correct the address; one with TLS has tls://..., and no other."
+    )
 
 
 def test_a_missing_library_is_one_sentence(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ leaves the worker's own threads at once, so that it takes none of the places tha
 
 from __future__ import annotations
 
+import ssl
 import uuid
 from itertools import count
 from time import time
@@ -25,6 +26,11 @@ CONNECT_S = 10.0
 SILENT_S = 30.0
 #: answers without any worker, though there are some, until that is believed
 LOOKS = 10
+#: where a program has its certificates, for messages
+CERTIFICATES = (
+    "distributed.comm.tls.ca-file, .client.cert and .client.key of Dask's configuration "
+    "(DASK_DISTRIBUTED__COMM__TLS__CA_FILE=... and so on), or address=Client(address, security=...)"
+)
 #: Requests of more bytes go ahead of their task: Dask warns of tasks that are large.
 LARGE = 1_000_000
 
@@ -39,8 +45,13 @@ class DaskCluster:
     """See `cluster.base.Cluster`.
 
     Args:
-        address: Of the scheduler ("tcp://10.0.0.1:8786"), a `distributed.Client`, or a cluster object of Dask. None:
-            the client that the program has made last.
+        address: Of the scheduler ("tcp://10.0.0.1:8786"; with TLS "tls://10.0.0.1:8786", and certificates as Dask's
+            configuration names them), a `distributed.Client`, or a cluster object of Dask, with the certificates that
+            it has. None: the client that the program has made last.
+
+    Raises:
+        UsageError: For what is no address, or if there is no certificate for one with TLS.
+        BrokenPool: If the scheduler cannot be reached, or refuses the connection.
     """
 
     title = "Dask"
@@ -61,15 +72,15 @@ class DaskCluster:
             target = getattr(address, "scheduler_address", address)
             if not isinstance(target, str):
                 raise UsageError(f"address={address!r} is neither an address nor a Client nor a cluster of Dask.")
+            security = getattr(address, "security", None) or None
+            if security is None:
+                _check_certificates(target)
             try:
                 self._own = self._client = distributed.Client(
-                    target, timeout=CONNECT_S, set_as_default=False, name="allcores"
+                    target, security=security, timeout=CONNECT_S, set_as_default=False, name="allcores"
                 )
-            except (OSError, TimeoutError, ValueError) as error:
-                raise BrokenPool(
-                    f"There is no Dask scheduler at {target}: {error}. Start one (`dask scheduler`), or correct the "
-                    "address."
-                ) from error
+            except Exception as error:  # types of many libraries: sockets, TLS, Dask, tornado
+                raise BrokenPool(_no_connection(target, error)) from error
         self.address = str(getattr(self._client.scheduler, "addr", None) or target)
         self._name = uuid.uuid4().hex
         self._numbers = count(1)
@@ -132,3 +143,59 @@ class DaskCluster:
             done(None, error)
         finally:
             self._open.discard(future)
+
+
+def _check_certificates(target: str) -> None:
+    """Whether there is what a connection to this address needs: a client that finds so itself hangs when it ends.
+
+    Raises:
+        UsageError: If there is no certificate, or it cannot be read, or encryption is asked for and not there.
+    """
+    if _option("client.security-loader"):  # who knows what that will give
+        return
+    try:
+        arguments = distributed.Security().get_connection_args("client")
+    except (OSError, ValueError) as error:  # also the errors of TLS
+        named = [_option(f"comm.tls.{name}") for name in ("ca-file", "client.cert", "client.key")]
+        names = ", ".join(str(each) for each in named if each)
+        raise UsageError(
+            f"The certificates that Dask's configuration names ({names}) cannot be read: {error}. Correct "
+            f"{CERTIFICATES}."
+        ) from error
+    scheme, separator, _ = target.partition("://")
+    scheme = scheme if separator else _option("comm.default-scheme") or "tcp"
+    if scheme in ("tls", "wss") and arguments.get("ssl_context") is None:
+        raise UsageError(f"address={target!r} needs certificates, and this program has none: set {CERTIFICATES}.")
+    if scheme in ("tcp", "ws") and arguments.get("require_encryption"):
+        raise UsageError(
+            f"address={target!r} has no TLS, and Dask's configuration asks for it "
+            "(distributed.comm.require-encryption): give the scheduler's address as tls://HOST:PORT."
+        )
+
+
+def _option(name: str) -> Any:
+    """What Dask's configuration has for "distributed.NAME", None if nothing."""
+    import dask
+
+    config: Any = dask.config
+    return config.get(f"distributed.{name}", None)
+
+
+def _no_connection(target: str, error: BaseException) -> str:
+    """The sentence for a scheduler that a client of Dask could not connect to."""
+    told: BaseException | None = error
+    text = str(error) or type(error).__name__
+    while told is not None:
+        if "WRONG_VERSION_NUMBER" in str(told):  # it has no TLS
+            break
+        # Dask tells of some refusals in text alone.
+        if isinstance(told, ssl.SSLError) or "SSL" in str(told) or "<TLS (closed)" in str(told):
+            return (
+                f"The Dask scheduler at {target} and this program do not accept each other's certificates ({text}): "
+                f"they need ones that the same CA has signed. Correct {CERTIFICATES}."
+            )
+        told = told.__cause__ or told.__context__
+    return (
+        f"There is no Dask scheduler at {target}: {text}. Start one (`dask scheduler`), or correct the address; one "
+        "with TLS has tls://..., and no other."
+    )
