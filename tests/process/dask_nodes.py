@@ -19,16 +19,16 @@ def main() -> None:
     import dask
     import distributed
 
-    make_cluster: Any = distributed.LocalCluster
+    untyped: Any = distributed
 
     dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.daemon": True})
-    with make_cluster(
+    with untyped.LocalCluster(
         n_workers=int(sys.argv[1]),
         threads_per_worker=int(sys.argv[2]),
         processes=True,
         dashboard_address=":0",
         protocol=f"{sys.argv[3]}://",
-        security=distributed.Security(),
+        security=untyped.Security(),
     ) as cluster:
         pids = [nanny.pid for nanny in cluster.workers.values()]
         print(json.dumps({"pid": os.getpid(), "address": cluster.scheduler_address, "pids": pids}), flush=True)
