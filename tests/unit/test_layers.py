@@ -177,6 +177,7 @@ HOMES = {
     "joblib": {"adapters.joblib", "adapters.joblib_calls", "nlp.compare.ways"},
     "datasets": {"adapters.datasets", "nlp.compare.ways"},
     "distributed": {"adapters.dask_cluster"},
+    "dask": {"adapters.dask_cluster"},
     "ray": {"adapters.ray_cluster"},
     "celery": {"adapters.celery"},
     "rq": {"adapters.rq"},
