@@ -185,6 +185,21 @@ def test_a_program_that_changes_all_of_it_while_a_worker_starts(
     assert word == ("raised look out" if matching and matching[0][0] == "error" else "went on")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_variable_that_is_removed_while_the_environment_is_read(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLCORES_TEST_SET", "1")
+    decode = os.environ.decodekey
+
+    def remove_one(name: bytes) -> str:
+        # Another thread does, between the reader's look at the names and at their values.
+        vars(os.environ)["_data"].pop(b"ALLCORES_TEST_SET", None)
+        return str(decode(name))
+
+    monkeypatch.setattr(os.environ, "decodekey", remove_one)
+    with open_pool(method) as pool:
+        assert pool.map(abs, [-1]) == [1]
+
+
 @pytest.mark.parametrize("method", METHODS[:3])
 def test_decimal_context(method: str) -> None:
     with open_pool(method) as pool:

@@ -17,7 +17,7 @@ from allcores.jobs import descendants
 from allcores.jobs.messages import MessagePipe
 from allcores.jobs.model import Claim
 from allcores.jobs.plain_call import Answer
-from allcores.system import fork_lock, posix, procfs
+from allcores.system import environment, fork_lock, posix, procfs
 
 #: seconds between SIGTERM and SIGKILL
 TERMINATE_S = 0.25
@@ -92,7 +92,10 @@ class JobProcess:
                         pass_fds=[theirs.fileno()],
                         stdin=subprocess.DEVNULL,
                         start_new_session=True,
-                        env={**os.environ, descendants.MARK: descendants.mark_of(claim.job.id, claim.attempt)},
+                        env={
+                            **environment.variables(),
+                            descendants.MARK: descendants.mark_of(claim.job.id, claim.attempt),
+                        },
                     )
                 except BaseException:
                     ours.close()

@@ -12,6 +12,8 @@ import os
 import pickle
 import sys
 
+from allcores.system import environment
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -82,7 +84,7 @@ class Surroundings:
 
     def variables(self) -> dict[str, str]:
         """The environment."""
-        return _texts(self.environ)
+        return environment.decoded(self.environ)
 
     def changes_since(self, former: Surroundings) -> bytes:
         """What a process has to do that has the former ones."""
@@ -90,7 +92,7 @@ class Surroundings:
         if self.folder != former.folder and self.folder is not None:
             changes["folder"] = self.folder
         if self.environ != former.environ:
-            new, old = _texts(self.environ), _texts(former.environ)
+            new, old = environment.decoded(self.environ), environment.decoded(former.environ)
             changes["environ"] = (
                 [name for name in old if name not in new],
                 {name: value for name, value in new.items() if old.get(name) != value},
@@ -113,7 +115,7 @@ def current() -> Surroundings:
     """Those of this thread; the very same object as long as nothing changes."""
     global _last
     last = _last
-    environ, path, filters = _environ(), sys.path, _filters()
+    environ, path, filters = environment.encoded(), sys.path, _filters()
     folder, locale, decimal = _folder(), _locale(), _decimal()
     if (
         last is not None
@@ -131,16 +133,6 @@ def current() -> Surroundings:
 
 
 _last: Surroundings | None = None
-
-
-def _environ() -> dict[Any, Any]:
-    # The mapping below os.environ, bytes by bytes: to decode it takes ten times as long as to compare it.
-    below = vars(os.environ).get("_data")
-    return below if isinstance(below, dict) else dict(os.environ)
-
-
-def _texts(environ: dict[Any, Any]) -> dict[str, str]:
-    return {os.fsdecode(name): os.fsdecode(value) for name, value in environ.items()}
 
 
 def _names(path: list[str]) -> list[str]:

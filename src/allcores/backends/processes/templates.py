@@ -25,7 +25,7 @@ import socket
 import sys
 import threading
 
-from allcores.system import fork_lock, own_imports, posix
+from allcores.system import environment, fork_lock, own_imports, posix
 from allcores.system.inheritable import inheritable
 from allcores.transport import process_role
 
@@ -254,7 +254,7 @@ def _preparation() -> object:
         sys.executable,
         tuple(sys.warnoptions),
         tuple(own_imports.foreign()),
-        tuple(sorted(item for item in os.environ.items() if item[0].startswith(_READ_AT_START))),
+        tuple(sorted(item for item in environment.variables().items() if item[0].startswith(_READ_AT_START))),
     )
 
 
