@@ -190,7 +190,7 @@ def test_a_variable_that_is_removed_while_the_environment_is_read(method: str, m
     monkeypatch.setenv("ALLCORES_TEST_SET", "1")
     decode = os.environ.decodekey
 
-    def remove_one(name: bytes) -> str:
+    def remove_one(name: Any) -> str:
         # Another thread does, between the reader's look at the names and at their values.
         vars(os.environ)["_data"].pop(b"ALLCORES_TEST_SET", None)
         return str(decode(name))

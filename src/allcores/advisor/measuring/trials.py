@@ -1,0 +1,93 @@
+"""Trials: threads and workers on real items beside a loop over the same ones, in pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+from allcores.advisor.measuring import loops, travel
+from allcores.advisor.measuring.calls import Calls
+from allcores.advisor.model import costs
+from allcores.advisor.model.decision import SHARE_BYTES
+from allcores.advisor.model.probes import Probes, Trial, together
+from allcores.pool.pool import Pool
+
+#: pairs of a loop and workers, one after the other, that a trial is made of
+PAIRS = 3
+#: seconds of its loop, at least: a shorter one would measure the start of a map, and not what workers do to each other
+LEAST_TRIAL_S = 0.05
+
+
+def of_threads(calls: Calls, number: int, waits: bool) -> Trial | None:
+    """So many threads against a loop, in pairs; None if there is no time, or the function does not bear it."""
+    many = 1 if waits else PAIRS
+    wanted = calls.count(calls.item_s * many / (number if waits else 1), least=number)
+    wanted = max(number, wanted // number * number)
+    if many * wanted * calls.item_s / (number if waits else 1) > 0.25 * calls.left():
+        many = 1
+    if wanted * calls.item_s / (number if waits else 1) > 0.25 * calls.left():
+        return None
+    pairs: list[Trial] = []
+    while len(pairs) < many:
+        items = calls.take(wanted)
+        if len(items) < number:
+            break
+        if waits:
+            alone_s = len(items) * calls.item_s
+        else:
+            alone_s = loops.loop(calls.fn, items).wall_s
+            items = calls.take_same(items)
+            if len(items) < number:
+                break
+        warm = 0 if waits or len(items) < 3 * number else 1
+        seconds, failed = loops.in_threads(calls.fn, items, number, warm)
+        if failed > calls.failed + len(items) // 2:
+            return None  # it cannot be called by several threads at a time
+        timed = len(items) - warm * number
+        pairs.append(Trial(number, alone_s * timed / len(items) / max(seconds, 1e-9), timed))
+    return together(pairs) if pairs else None
+
+
+def of_processes(calls: Calls, pool: Pool, probes: Probes, shared: Any) -> Trial | None:
+    """Workers against a loop, in pairs, with what is in every item shared; None if loops are too short for that."""
+    way, one = probes.travel, None
+    if way.common_bytes >= SHARE_BYTES:
+        one = pool.share(shared)
+        rest = max(0.0, 1 - way.common_bytes / way.bytes_in)
+        way = replace(way, way_in_s=way.way_in_s * rest, bytes_in=way.bytes_in * rest)
+    chunk = costs.chunk_for(probes, pool.workers)
+    per_item = calls.item_s / pool.workers + way.way_in_s + way.way_out_s
+    wanted = calls.count(per_item, least=2 * pool.workers, most=calls.most(way))
+    pairs: list[Trial] = []
+    most_s = 0.2 * calls.left()
+    while len(pairs) < PAIRS and (items := calls.take(wanted)):
+        began = perf_counter()
+        alone_s = loops.loop(calls.fn, items).wall_s
+        items = calls.take_same(items)
+        if len(items) < pool.workers or alone_s < LEAST_TRIAL_S:
+            break
+        if one is not None:
+            items = [travel.replaced(item, shared, one) for item in items]
+        travelling = max(1, min(chunk, len(items) // (16 * pool.workers)))
+        seconds, done = _timed_map(calls, pool, items, travelling)
+        speedup = alone_s * done / len(items) / seconds
+        pairs.append(Trial(pool.workers, speedup, done, chunk=travelling, shared=one is not None))
+        most_s -= perf_counter() - began
+        if most_s < perf_counter() - began:
+            break
+    return together(pairs) if pairs else None
+
+
+def _timed_map(calls: Calls, pool: Pool, items: list[Any], chunk: int) -> tuple[float, int]:
+    """Seconds of a map and how many items it has done in them: all, unless it takes too much of the budget."""
+    most_s = max(0.2, 0.25 * calls.left())
+    done = 0
+    start = perf_counter()
+    with pool.imap(calls.fn, items, chunk=chunk, on_error="skip") as stream:
+        for _ in stream:
+            done += 1
+            if perf_counter() - start > most_s:
+                break
+        seconds = perf_counter() - start
+    return max(seconds, 1e-9), max(done, 1)
