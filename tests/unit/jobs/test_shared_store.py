@@ -129,11 +129,14 @@ def test_what_is_ready_is_told_in_order_and_what_was_begun_is_not_queued(where: 
         assert delivery_queries.queued(one, []) == frozenset()
 
 
-def test_one_that_becomes_due_is_told_of_and_claimed(where: str) -> None:
+def test_one_that_becomes_due_is_told_of_and_claimed(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, later = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: clock() + later[0])
     with JobStore.open(where) as client, SharedStore.open(where) as one:
         one.become_supervisor()
-        id = client.submit("f", {}, run_at=time.time() + 0.05).job.id
+        id = client.submit("f", {}, run_at=time.time() + 1_000).job.id
         assert claimed(one, id) == []
+        later[0] = 1_001
         until(lambda: delivery_queries.ready(one, ["f"], 1) == [id], "its time")
         assert [each.job.id for each in claimed(one, id)] == [id]
 
