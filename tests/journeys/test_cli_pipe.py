@@ -286,6 +286,8 @@ def test_the_reader_of_standard_output_leaves(folder: Path) -> None:
 
 def test_what_cannot_be(shell: Shell, folder: Path) -> None:
     """A sentence each, before anything is begun."""
+    (folder / "self.toml").write_text("[[stage]]\ntee = [[{ write = 'self.toml' }]]\n")
+    (folder / "nul.toml").write_text('[[stage]]\nwrite = "a\\u0000.jsonl"\n')
     for words, code, sentence in (
         (("p.toml", "in.txt", "-o", "in.txt"), Exit.USAGE, "in.txt is an input"),
         (("p.toml", "in.txt", "-o", "odd.csv"), Exit.USAGE, "odd.csv"),
@@ -297,6 +299,10 @@ def test_what_cannot_be(shell: Shell, folder: Path) -> None:
         (("work.py:skipping", "no.txt", "-o", "x.jsonl"), Exit.USAGE, "cannot read no.txt"),
         (("work.py:parse", "in.txt"), Exit.USAGE, "is called without arguments"),
         (("no.toml", "in.txt"), Exit.USAGE, "cannot read no.toml"),
+        (("p.toml", "in.txt", "-o", "p.jsonl", "--timeline", "work.py"), Exit.USAGE, "work.py is the file of the"),
+        (("p.toml", "in.txt", "-o", "p.jsonl", "--trace", "p.toml"), Exit.USAGE, "p.toml is the file of the pipeline"),
+        (("self.toml", "in.txt"), Exit.USAGE, "self.toml is the file of the pipeline"),
+        (("nul.toml", "in.txt"), Exit.USAGE, r"cannot write 'a\x00.jsonl': embedded null byte"),
     ):
         found, _, err = shell.call("pipe", *words)
         assert (found, sentence in err) == (code, True), (words, err)

@@ -62,9 +62,21 @@ def test_a_page_replaces_neither_input_nor_output(warm: Interpreter, folder: Pat
         assert done.code == 2 and f"--page {page} would replace {other}" in done.err.replace(f"{folder}/", "")
         done = warm.run("chat", "stats", other, "--page", page, folder=folder)
         assert done.code == 2 and f"--page {page} would replace {other}" in done.err
+    done = warm.run("chat", "compare", "chat.jsonl", "--what", "text", "--picture", "link.html", folder=folder)
+    assert done.code == 2 and "--picture link.html would replace chat.jsonl" in done.err.replace(f"{folder}/", "")
     assert (folder / "chat.jsonl").read_bytes() == before and (folder / "out.jsonl").read_text() == "mine\n"
     done = warm.run("chat", "stats", "chat.jsonl", "--page", "gone/page.html", folder=folder)
     assert done.code == 2 and "gone" in done.err
+
+
+@pytest.mark.parametrize("words", [["--config", "mine.html"], ["--stages", "unicode,work.py:letters"]])
+def test_a_page_replaces_nothing_that_says_what_is_done(warm: Interpreter, folder: Path, words: list[str]) -> None:
+    (folder / "mine.html").write_text('stages = ["unicode"]\n')
+    page = "work.py" if "--stages" in words else "mine.html"
+    before = (folder / page).read_bytes()
+    done = warm.run("chat", "preprocess", "chat.jsonl", "-o", "o.jsonl", "--page", page, *words, folder=folder)
+    assert done.code == 2 and f"{page} is the file of " in done.err and "would be overwritten" in done.err
+    assert (folder / page).read_bytes() == before and not (folder / "o.jsonl").exists()
 
 
 def test_stages_are_chosen_replaced_added_and_set(warm: Interpreter, folder: Path) -> None:

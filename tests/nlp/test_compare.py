@@ -130,4 +130,4 @@ def test_at_the_shell(warm: Interpreter, tmp_path: Path) -> None:
     assert comparison["ways"][1]["same_results"] is True
     ElementTree.parse(tmp_path / "c.svg")
     assert run("--what", "poems").code == 2
-    assert "cannot be written" in run("--what", "text", "--picture", "no/such/c.svg").err
+    assert "there is no folder no/such" in run("--what", "text", "--picture", "no/such/c.svg").err

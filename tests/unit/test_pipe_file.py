@@ -139,6 +139,7 @@ def test_each_step(here: Path) -> None:
 
 MISTAKES = {
     "x = ": "conf/p.toml is no TOML: Invalid value",
+    f"x = {'[' * 5000}{']' * 5000}": "conf/p.toml is no TOML that can be read: it is nested too deeply",
     "": "conf/p.toml: there are no stages; each step is a table [[stage]]",
     "stage = 3": "conf/p.toml: there are no stages",
     "stages = 3": "conf/p.toml: 'stages' is no key here",
@@ -181,6 +182,12 @@ def test_each_mistake(here: Path, text: str) -> None:
     sentence = str(caught.value)
     assert MISTAKES[text] in sentence and sentence.startswith("conf/p.toml")
     assert "\n" not in sentence.replace("(at line 1, column 5)", "")
+
+
+def test_a_file_with_a_mark_at_its_start(here: Path) -> None:
+    """As editors on Windows write it; their ends of lines too."""
+    (here / "conf" / "p.toml").write_bytes(b"\xef\xbb\xbf[[stage]]\r\nmap = 'pipe_steps.py:parse'\r\n")
+    assert read_pipeline("conf/p.toml").steps == read(here, "[[stage]]\nmap = 'pipe_steps.py:parse'").steps
 
 
 def test_a_file_that_is_not_there(here: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from allcores.cli.chat_run import given_names
-from allcores.cli.exits import CommandError
+from allcores.cli.chat_run import check_page, given_names
+from allcores.cli.exits import CommandError, Exit
 from allcores.cli.output import reserved_stdout, say, show, write_json
 from allcores.nlp.compare.measure import compare as measured
 from allcores.nlp.compare.report import as_svg, as_text
@@ -36,16 +34,20 @@ def compare(
         works = [work_named(name.strip()) for name in what.split(",") if name.strip()]
         if not works:
             raise CommandError("--what names nothing: lemmas, for one")
-        if picture is not None and (os.path.isdir(picture) or not os.path.isdir(os.path.dirname(picture) or ".")):
-            raise CommandError(f"{picture} cannot be written: name a file in a folder that is there")
-        texts = _texts(ChatSource(inputs, format=format, names=given_names(names) or None), messages)
+        source = ChatSource(inputs, format=format, names=given_names(names) or None)
+        if picture is not None:
+            check_page(picture, source.paths, "--picture")
+        texts = _texts(source, messages)
         for work in works:
             _check(work)
         count = core_budget().workers if workers is None else workers
         found = [measured(work, texts, workers=count, rounds=rounds, say=say) for work in works]
         if picture is not None:
-            with whole_text(picture) as file:
-                file.write(as_svg(found))
+            try:
+                with whole_text(picture) as file:
+                    file.write(as_svg(found))
+            except OSError as error:
+                raise CommandError(f"cannot write {picture}: {error.strerror or error}", Exit.OUTPUT) from None
         if as_machine:
             write_json({"comparisons": [each.as_json() for each in found]}, fd=standard)
     if not as_machine:

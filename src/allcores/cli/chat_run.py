@@ -9,7 +9,7 @@ from typing import Any
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.interrupt import Interrupts, StopNow
 from allcores.cli.output import reserved_stdout, say, show, write_json
-from allcores.cli.target import resolve_any
+from allcores.cli.target import file_of, resolve_any
 from allcores.errors import NotSupported
 from allcores.events import PoolEvent
 from allcores.formatting import counted, pace_text, seconds_text
@@ -28,7 +28,7 @@ from allcores.runs.base import OutcomeStream
 from allcores.runs.options import Journal
 from allcores.runs.rows import RunRow
 from allcores.runs.spec import RunHooks
-from allcores.sinks.destination import check_file
+from allcores.sinks.destination import check_file, check_file_survives
 from allcores.sources.base import close_reading
 from allcores.system.terminal_text import safe_line
 
@@ -93,8 +93,10 @@ def preprocess(
         try:
             pipeline = ChatPipeline(_stages(stages, config, settings))
             source = ChatSource(inputs, format=format, names=given_names(names) or None)
+            _check_work_survives(output, config, stages)
             if page is not None:
-                _check_page(page, [output, *source.paths])
+                check_page(page, [output, *source.paths])
+                _check_work_survives(page, config, stages)
             result = pipeline.run(
                 source,
                 output,
@@ -225,13 +227,22 @@ def validate(*, inputs: tuple[str, ...], format: ChatFormat | None, workers: int
     return Exit.SOME_FAILED if counts["error"] else Exit.OK
 
 
-def _check_page(page: str, others: Iterable[str]) -> None:
+def _check_work_survives(path: str, config: str | None, stages: str | None) -> None:
+    """Raise UsageError if writing `path` would replace a file that says what is to be done."""
+    if config is not None:
+        check_file_survives(path, config, "the file of --config")
+    for name in (stages or "").split(","):
+        if ":" in name and (file := file_of(name.strip())) is not None:
+            check_file_survives(path, file, "the file of a stage")
+
+
+def check_page(page: str, others: Iterable[str], option: str = "--page") -> None:
     """Before any work: whether the page can be written, and is neither what is read nor what else is written."""
     for other in others:
         if os.path.abspath(other) == os.path.abspath(page) or (
             os.path.exists(page) and os.path.exists(other) and os.path.samefile(other, page)
         ):
-            raise CommandError(f"--page {page} would replace {other}: name another file")
+            raise CommandError(f"{option} {page} would replace {other}: name another file")
     check_file(page)
 
 
@@ -245,7 +256,7 @@ def _save_page(summary: ChatSummary, name: str, page: str) -> None:
 def stats(*, file: str, format: ChatFormat | None, page: str | None, as_machine: bool) -> int:
     """`allcores chat stats`; the exit code."""
     if page is not None:
-        _check_page(page, [file])
+        check_page(page, [file])
     try:
         rows = rows_of(file, format)
         summary = summary_of(rows)

@@ -8,7 +8,7 @@ from typing import Any
 from allcores.cli.exits import CommandError
 from allcores.cli.pipe_file import read_pipeline
 from allcores.cli.request import RunOptions
-from allcores.cli.target import resolve_any
+from allcores.cli.target import file_of, resolve_any
 from allcores.formatting import kind_text
 from allcores.pipelines.pipeline import Pipeline
 
@@ -37,6 +37,11 @@ class PipeOptions(RunOptions):
     def of(cls, **given: Any) -> PipeOptions:
         """The options of the command."""
         return cls(**_OF_STAGES, **given)
+
+
+def file_of_pipeline(name: str) -> str | None:
+    """The file that describes a pipeline, or that has it; None if there is none."""
+    return name if name.lower().endswith(".toml") else file_of(name)
 
 
 def pipeline_of(name: str) -> Pipeline:

@@ -11,7 +11,7 @@ from typing import Any
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.interrupt import GuardedSource, Interrupts
 from allcores.cli.output import show
-from allcores.cli.pipe_request import PipeOptions, pipeline_of
+from allcores.cli.pipe_request import PipeOptions, file_of_pipeline, pipeline_of
 from allcores.cli.recorder import Recorder
 from allcores.cli.request import check_journal, check_standard, source_of, with_stdout_named
 from allcores.cli.runner import Runner, interruptible, told
@@ -26,7 +26,13 @@ from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics, table_text
 from allcores.runs.rows_outcome import RowsOutcome
 from allcores.sinks.base import Entries
-from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
+from allcores.sinks.destination import (
+    check_file,
+    check_file_survives,
+    check_inputs_survive,
+    check_not_appended,
+    looked_up,
+)
 from allcores.sinks.json_stream import STDOUT, JsonLinesSink
 from allcores.sinks.json_text import JsonFunction
 from allcores.sinks.many_rows import ROWS, taken_apart
@@ -61,7 +67,10 @@ def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
         check_not_appended(stdout_fd, source)
     plan = pipeline.plan(workers=options.workers, backend=options.backend)
     pools = sum(planned.workers > 0 for planned in plan.pools)
-    _check_recordings(options, source, pools)
+    outputs = [line.sink.path for line in plan.sides]
+    outputs += [] if streamed else [plan.line.sink.path]
+    _check_recordings(options, source, pools, functions_of(pipeline.steps), outputs)
+    _check_pipeline_survives(options, outputs)
     # A recording is of one pool: workers of several have the same numbers.
     journalled = options.journal and not streamed and pools == 1
     with Recorder(options.timeline, options.trace, journalled=journalled) as recorder:
@@ -91,8 +100,23 @@ def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
     return told(options, runner, stdout_fd)
 
 
-def _check_recordings(options: PipeOptions, source: Source[Any], pools: int) -> None:
+def _check_pipeline_survives(options: PipeOptions, outputs: Iterable[str]) -> None:
+    """Raise UsageError if something that is written would replace the file of the pipeline."""
+    file = file_of_pipeline(options.function)
+    for path in (*outputs, options.timeline, options.trace):
+        if file is not None and path is not None:
+            check_file_survives(path, file, "the file of the pipeline")
+
+
+def _check_recordings(
+    options: PipeOptions,
+    source: Source[Any],
+    pools: int,
+    functions: Iterable[Callable[..., Any]],
+    outputs: Iterable[str],
+) -> None:
     """Raise CommandError, or UsageError, if what is to be recorded cannot be."""
+    called, written = list(functions), {looked_up(path)[0] for path in outputs}
     for name, path in (("--timeline", options.timeline), ("--trace", options.trace)):
         if path is None:
             continue
@@ -102,9 +126,11 @@ def _check_recordings(options: PipeOptions, source: Source[Any], pools: int) -> 
                 " or let stages share their workers (without on= and workers=)"
             )
         check_file(path, whole=False)
-        check_inputs_survive(path, source)
-        if options.output != STDOUT and os.path.realpath(path) == os.path.realpath(options.output):
+        check_inputs_survive(path, source, *called)
+        real = os.path.realpath(path)
+        if real in written:
             raise CommandError(f"{name} {path} is written to already: choose another file")
+        written.add(real)
 
 
 def _with_output(options: PipeOptions, pipeline: Pipeline) -> tuple[PipeOptions, Pipeline]:

@@ -55,6 +55,14 @@ def resolve_any(name: str, *, folder: str | None = None) -> Any:
     return _attribute(module, attribute, place)
 
 
+def file_of(name: str) -> str | None:
+    """The file that `name` is in, once it was resolved; None if there is none: it may be built in."""
+    place = name.rpartition(":")[0]
+    if place.endswith(".py"):
+        return os.path.expanduser(place)
+    return getattr(sys.modules.get(place), "__file__", None)
+
+
 def check_arguments(function: Callable[..., Any], name: str, counts: Iterable[int], what: str) -> None:
     """Raise CommandError if `function` can be called with none of these numbers of arguments; they are `what`."""
     try:

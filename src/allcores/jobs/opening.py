@@ -63,6 +63,7 @@ def _check_network(location: Location, allow: bool) -> None:
 def _make_folder(location: Location) -> None:
     folder = str(location.folder)
     try:
+        _check_place(os.path.dirname(folder), location.name)
         own_files.make_folders(folder)
         _check_trust(folder, folder)
         own_files.make_folders(os.path.join(folder, RESULTS))
@@ -70,6 +71,15 @@ def _make_folder(location: Location) -> None:
         raise StoreError(
             f"the folder of the store {location.name} cannot be made: {error.filename or folder}: {error.strerror}"
         ) from None
+
+
+def _check_place(path: str, name: str) -> None:
+    # Who may rename what is in it may put something else there, while it is used: SQLite opens its log by name.
+    if (reason := own_files.why_folder_not_trusted(path, shared=True)) is not None:
+        raise UsageError(
+            f"the store {name} is not used, for the folder {path} cannot be trusted: {reason}. Who can write to it can"
+            " run tasks as this user: name a file in a folder of your own (one below it that is not there is made so)"
+        )
 
 
 def _check_trust(path: str, name: str) -> None:

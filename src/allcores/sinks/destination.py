@@ -163,6 +163,18 @@ def check_inputs_survive(
             raise UsageError(f"{path} is the file of the function, and would be overwritten: choose another output")
 
 
+def check_file_survives(path: str, name: str, what: str) -> None:
+    """Raise UsageError if writing `path` would change the file `name`.
+
+    Args:
+        path: The file that will be replaced, or the folder if there is one of that name.
+        name: A file, which need not be there.
+        what: What it is, in words.
+    """
+    if _Output(path).covers(name):
+        raise UsageError(f"{path} is {what}, and would be overwritten: choose another output")
+
+
 def items_survive(path: str, items: Iterable[Any]) -> Iterator[Any]:
     """The items of an iterator, looked at as they come, for nobody can look at them beforehand.
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from allcores.errors import UsageError
 from allcores.sinks.base import Block, Entries, Lost, WholeSink
+from allcores.sinks.destination import looked_up
 from allcores.sinks.directory import FolderOfFiles
 from allcores.sinks.json_text import NotJson
 
@@ -189,7 +190,8 @@ def _check_apart(outputs: Sequence[WholeSink]) -> None:
     """Raise UsageError if two outputs are one."""
     places: dict[tuple[str, str], None] = {}
     for output in outputs:
-        place = (os.path.realpath(output.path), str(getattr(output, "table", "")).lower())
+        path = os.fspath(output.path)
+        place = (looked_up(path)[0] if path else "", str(getattr(output, "table", "")).lower())
         if place in places:
             raise UsageError(f"{output.path} is the output of two parts of the pipeline: give each its own")
         places[place] = None

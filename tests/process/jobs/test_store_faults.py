@@ -345,6 +345,28 @@ class TestFile:
         with pytest.raises(UsageError, match="others may write to it"):
             JobStore.open(tmp_path / "jobs.sqlite")
 
+    @pytest.mark.parametrize("mode", [0o777, 0o1777])
+    def test_in_a_folder_that_others_may_write_to(self, tmp_path: Path, mode: int) -> None:
+        """They could put another log in the place of its own; unless, as in /tmp, they may rename their own alone."""
+        os.chmod(tmp_path, mode)
+        try:
+            if mode & stat.S_ISVTX:
+                JobStore.open(tmp_path / "jobs.sqlite").close()
+            else:
+                with pytest.raises(UsageError, match=r"others may write to it .* a folder of your own"):
+                    JobStore.open(tmp_path / "jobs.sqlite")
+                assert list(tmp_path.iterdir()) == []
+                JobStore.open(tmp_path / "mine" / "jobs.sqlite").close()
+        finally:
+            os.chmod(tmp_path, 0o700)
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+    def test_in_a_folder_of_another_user(self, tmp_path: Path) -> None:
+        os.chown(tmp_path, 65534, 65534)
+        with pytest.raises(UsageError, match=r"belongs to user .* a folder of your own"):
+            JobStore.open(tmp_path / "jobs.sqlite")
+        assert list(tmp_path.iterdir()) == []
+
     def test_on_the_file_system_of_a_network(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("allcores.jobs.opening.network_file_system", lambda path: "nfs4")
         with pytest.raises(UsageError, match=r"network's file system \(nfs4\)"):
