@@ -12,6 +12,7 @@ from allcores.backends.base import Backend, WorkerInit
 from allcores.errors import BrokenPool, NotSupported, SetupError, UsageError
 from allcores.limits import Limits
 from allcores.system.portable import PORTABLE
+from allcores.system.posix import can_fork
 from allcores.transport import process_role
 
 TYPE_CHECKING = False
@@ -169,6 +170,11 @@ def open_backend(
         preload = ModulePreload(preload_modules, worker_init.preload)
         worker_init = WorkerInit(*worker_init[:3], preload, worker_init.preload_args)
     if name == "processes":
+        if not can_fork():
+            raise NotSupported(
+                "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here"
+                " (allcores.configure(backend=...) for the functions of the module)."
+            )
         start_method = start_method or ("spawn" if PORTABLE else "template")
         if start_method != "fork":
             from allcores.backends.processes import templates
@@ -176,12 +182,7 @@ def open_backend(
             # An interpreter starts there while this one imports the rest.
             templates.start()
         from allcores.backends.processes.backend import ProcessBackend
-        from allcores.system.posix import can_fork
 
-        if not can_fork():
-            raise NotSupported(
-                "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here."
-            )
         receiver = _log_receiver(logs_as, records, prints)
         try:
             return ProcessBackend(workers, worker_init, limits, start_method, share, receiver, sees)

@@ -50,8 +50,8 @@ def user_name() -> str:
     """Who does what, for the audit: this user, at the shell."""
     try:
         return f"{getpass.getuser()} (shell)"
-    except (KeyError, OSError):
-        return f"user {os.getuid()} (shell)"
+    except (KeyError, OSError, ImportError):  # the last on Windows
+        return f"user {os.getuid()} (shell)" if hasattr(os, "getuid") else "unknown user (shell)"
 
 
 @click.group("jobs", help=_HELP, invoke_without_command=True)

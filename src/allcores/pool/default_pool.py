@@ -8,9 +8,9 @@ import threading
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from allcores.backends.processes import templates
 from allcores.errors import UsageError
 from allcores.limits import check_workers
+from allcores.system.posix import can_fork
 from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
@@ -82,7 +82,10 @@ def shared(workers: int | None = None) -> Pool:
 def _usable(pool: Pool | None, settings: dict[str, Any]) -> Pool:
     """That pool, or a new one if it cannot be used."""
     settings = {"name": "shared", **_settings, **settings}
-    if pool is None and settings.get("backend", "processes") == "processes" and settings.get("start_method") is None:
+    processes = settings.get("backend", "processes") == "processes" and can_fork()
+    if pool is None and processes and settings.get("start_method") is None:
+        from allcores.backends.processes import templates
+
         # An interpreter starts there while this one imports the rest.
         templates.start()
     from allcores.pool.pool import Pool, is_of_this_process, is_usable

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import pickle
 from bisect import bisect_right, insort
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from allcores.shared_memory import buffers as buffered_pickles
 from allcores.shared_memory.arena import Arena
 from allcores.shared_memory.buffers import LINE, READ, WRITE, Encoder
 from allcores.shared_memory.repeats import address_of
-from allcores.system import deferral
+from allcores.system import deferral, posix
 from allcores.transport import pickling
 
 if TYPE_CHECKING:
@@ -168,12 +167,8 @@ class _Word:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[ctypes.c_int64]:
         # Locks of the file exclude other processes, not other threads of this one.
-        with self._lock:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 8, self._place[0])
-            try:
-                yield self._value
-            finally:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 8, self._place[0])
+        with self._lock, posix.locked_bytes(self._descriptor, self._place[0], 8):
+            yield self._value
 
     def __reduce__(self) -> tuple[Any, ...]:
         batch = buffered_pickles.at_work.batch

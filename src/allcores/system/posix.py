@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from allcores.system import procfs
 from allcores.system.portable import PORTABLE
@@ -132,6 +132,18 @@ def keep_standard() -> frozenset[int]:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             missing.add(number)
     return frozenset(missing)
+
+
+@contextlib.contextmanager
+def locked_bytes(descriptor: int, first: int, count: int) -> Iterator[None]:
+    """A block in which this process alone has these bytes of a file locked; it waits for others."""
+    import fcntl
+
+    fcntl.lockf(descriptor, fcntl.LOCK_EX, count, first)
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, count, first)
 
 
 def move_fd_high(descriptor: int) -> int:
