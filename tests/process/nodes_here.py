@@ -29,6 +29,8 @@ class NodesHere:
         self._is_lost = is_lost
         self._sent: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
+        #: what it knows of a node that does not begin
+        self.why: str | None = None
         #: nodes that are not used any more
         self.dropped: list[str] = []
 
@@ -45,6 +47,9 @@ class NodesHere:
         reply = node_side.exchange(data)
         if not self._is_lost(node, number):
             done(reply, None)
+
+    def delay(self, node: str) -> str | None:
+        return self.why
 
     def drop(self, node: str) -> None:
         self.dropped.append(node)

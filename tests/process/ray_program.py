@@ -9,14 +9,17 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +162,93 @@ def journal_in(folder: str) -> allcores.Journal:
     return allcores.Journal(folder=f"{folder}/runs", resume=True)
 
 
+class Holder:
+    """An actor of another's, which holds a CPU."""
+
+    def begin(self) -> None:
+        """Its end says that the actor has what it wants."""
+
+
+def wait_for_cpus(told: dict[str, Any]) -> None:
+    """Others have all CPUs: the pool says so while it waits, and goes on when it has them."""
+    import ray as untyped
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from allcores.adapters.cluster import backend
+
+    ray: Any = untyped
+    nodes = [each["NodeID"] for each in ray.nodes()]
+    places = [NodeAffinitySchedulingStrategy(node_id=node, soft=False) for node in nodes]
+    holders = [ray.remote(Holder).options(num_cpus=1, scheduling_strategy=place).remote() for place in places]
+    ray.get([each.begin.remote() for each in holders])
+    delay_ns, backend.DELAY_NS = backend.DELAY_NS, 1
+    with warnings.catch_warnings(record=True) as heard, allcores.Pool(backend="ray") as pool:
+        warnings.simplefilter("always")
+        future = pool.submit(double, 2)
+        while len(heard) < 2:
+            threading.Event().wait(0.01)
+        for each in holders:
+            ray.kill(each)
+        told["held"] = [future.result(120), *(("it has 0 of its 1 CPUs free" in str(each.message)) for each in heard)]
+    backend.DELAY_NS = delay_ns
+
+
+def load_bytes(held: bytes) -> int:
+    return len(held)
+
+
+def count_all(held: bytes, loaded: int, job: tuple[bytes, int]) -> tuple[int, int, int, int]:
+    shared, number = job
+    return len(held), loaded, len(shared), number
+
+
+def count_bytes(told: dict[str, Any]) -> None:
+    """What each node is sent, in MB: what is shared, given to `preload` or bound to the function goes to it once."""
+    from allcores.adapters.ray_cluster import RayCluster
+
+    sent: dict[str, int] = {}
+    send = RayCluster.send
+
+    def counting(self: RayCluster, node: str, data: bytes, done: Any) -> None:
+        sent[node] = sent.get(node, 0) + len(data)
+        send(self, node, data, done)
+
+    setattr(RayCluster, "send", counting)  # noqa: B010
+    with allcores.Pool(backend="ray", preload=load_bytes, preload_args=(b"p" * 4_000_000,)) as pool:
+        jobs = [(pool.share(b"s" * 4_000_000), number) for number in range(100)]
+        found = pool.map(functools.partial(count_all, b"f" * 2_000_000), jobs[:1] * 100, chunk=2)
+    setattr(RayCluster, "send", send)  # noqa: B010
+    told["counted"] = set(found) == {(2_000_000, 4_000_000, 4_000_000, 0)}
+    told["sent_mb"] = [each // 1_000_000 for each in sent.values()]
+
+
+#: a program that is not let in
+OUTSIDE = """
+import sys, allcores
+try:
+    allcores.Pool(backend="ray", address=sys.argv[1])
+except allcores.BrokenPool as error:
+    print(error)
+"""
+
+
+def ask_from_outside(address: str) -> list[subprocess.Popen[str]]:
+    """Programs with another token than the cluster's, with none, and that know nothing of tokens."""
+    token: dict[str, str] = {"RAY_AUTH_TOKEN": "0" * 64}
+    without = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_TOKEN"}
+    known = {key: value for key, value in without.items() if key != "RAY_AUTH_MODE"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", OUTSIDE, address],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for env in (without | token, without, known)
+    ]
+
+
 def lose_the_head(cluster: Any, pool: Any, told: dict[str, Any], folder: str) -> None:
     """In the middle of a run, which goes on from its journal on this machine."""
     jobs = [[folder, number] for number in range(64)]
@@ -236,9 +326,10 @@ def main() -> None:
 
 def work() -> int:
     """Use the pool, kill a node in the middle, and then the head, and tell; the exit code."""
-    faulthandler.dump_traceback_later(200, exit=True)
+    faulthandler.dump_traceback_later(270, exit=True)
     adopt_orphans()
     import ray
+    import ray.exceptions
     from ray.cluster_utils import Cluster
 
     untyped: Any = Cluster
@@ -248,7 +339,13 @@ def work() -> int:
     try:
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        # They wait for long, and need little. Older versions of Ray ask nobody.
+        asked = ask_from_outside(cluster.address) if hasattr(ray.exceptions, "AuthenticationError") else []
         told["contract"] = contract()
+        wait_for_cpus(told)
+        count_bytes(told)
+        told["outside"] = [each.communicate(timeout=120)[0].partition(" (")[0] for each in asked]
+        told["outside"] = [each.replace(cluster.address, "HEAD").strip() for each in told["outside"]]
         with allcores.Pool(backend="ray") as pool:
             told["workers"] = pool.workers
             every_method(pool, told, folder)

@@ -14,7 +14,7 @@ import pytest
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, ring, wait_at, wait_full_strength, wait_until
 
-from allcores import Pool, SetupError, UsageError
+from allcores import BrokenPool, Pool, SetupError, UsageError
 from allcores.adapters.cluster import backend, node
 from allcores.adapters.cluster.base import Done
 from allcores.adapters.cluster.link import Link
@@ -53,9 +53,49 @@ class LateNodes(NodesHere):
         super().__init__("ab", lambda name, number: False)
         self.may = threading.Event()
 
+    def delay(self, node: str) -> str | None:
+        return self.why if node == "b" else None
+
     def _carry(self, node: str, number: int, data: bytes, done: Done) -> None:
         assert node != "b" or self.may.wait(60)
         super()._carry(node, number, data, done)
+
+
+def test_why_a_node_does_not_begin_is_told_while_the_pool_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and the other nodes work meanwhile; it is used when it begins."""
+    monkeypatch.setattr(backend, "DELAY_NS", 1)
+    monkeypatch.setattr(backend, "ANSWER_NS", 180_000_000_000)
+    cluster = LateNodes()
+    cluster.why = "others have all that it has"
+    with pytest.warns(RuntimeWarning) as told, Pool(backend="dask", address=cluster) as pool:
+        wait_until(lambda: len(told) > 0)
+        assert pool.map(double, range(50)) == [2 * number for number in range(50)]
+        cluster.may.set()
+        wait_until(lambda: pool.statistics().workers == 2)
+    assert [str(each.message) for each in told] == [
+        "Node b of the test cluster at here has not begun with this pool: others have all that it has. The pool waits "
+        "for it, 180 s at most."
+    ]
+    # That a pool ends is nothing that its user has to hear of.
+    assert not caplog.records
+    cluster.join()
+
+
+def test_why_a_node_did_not_begin_is_told_when_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "DELAY_NS", 1)
+    monkeypatch.setattr(backend, "NO_NODE_NS", 1)
+    cluster = LateNodes()
+    cluster.names, cluster.why = "b", "others have all that it has"
+    with pytest.warns(RuntimeWarning), Pool(backend="dask", address=cluster) as pool:
+        reason = (
+            r"see why it does not come \(the last was lost: it has not answered for 3 s: others have all that it has\)"
+        )
+        with pytest.raises(BrokenPool, match=reason):
+            pool.map(double, range(3))
+    cluster.may.set()
+    cluster.join()
 
 
 def wait_at_gate(path: str) -> int:

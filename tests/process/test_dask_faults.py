@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -32,6 +33,7 @@ from tests.process.waiting import (
 
 import allcores
 from allcores import BrokenPool, Journal, Kind, Limits, NotSupported, Pipeline, Pool
+from allcores.adapters.cluster import backend
 
 needed("distributed")
 pytestmark = pytest.mark.cluster_client
@@ -290,6 +292,58 @@ def test_a_missing_library_is_one_sentence(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "backend='dask' needs distributed: pip install 'allcores[dask]'"
+
+
+def test_who_has_the_threads_that_a_pool_waits_for_is_told(
+    nodes: DaskNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import distributed
+
+    monkeypatch.setattr(backend, "DELAY_NS", 1)
+    make_client: Any = distributed.Client
+    with Gate(tmp_path / "gate") as gate, make_client(nodes.address) as client:
+        held = [client.submit(wait_at, gate.path, workers=[each], pure=False) for each in client.nthreads()]
+        wait_until(lambda: all(client.processing().values()))
+        with pytest.warns(RuntimeWarning) as told, Pool(backend="dask", address=nodes.address) as pool:
+            future = pool.submit(quick, 1)
+            wait_until(lambda: len(told) == 2)
+            gate.open()
+            assert future.result(PATIENCE_S) == 2
+        client.gather(held)
+    for each in told:
+        assert re.search(
+            r"has not begun with this pool: other tasks have its 1 threads \(1 are there, as 'wait_at-.*'\)\. Wait for "
+            r"them or cancel them, or .*\. The pool waits for it, 180 s at most\.$",
+            str(each.message),
+        )
+
+
+def count_all(held: bytes, loaded: int, job: tuple[bytes, int]) -> tuple[int, int, int, int]:
+    shared, number = job
+    return len(held), loaded, len(shared), number
+
+
+def test_what_is_shared_preloaded_or_bound_travels_once_to_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with each chunk, nor to each worker of the node."""
+    from allcores.adapters.dask_cluster import DaskCluster
+
+    sent: dict[str, int] = {}
+    send = DaskCluster.send
+
+    def counting(self: DaskCluster, node: str, data: bytes, done: Any) -> None:
+        sent[node] = sent.get(node, 0) + len(data)
+        send(self, node, data, done)
+
+    monkeypatch.setattr(DaskCluster, "send", counting)
+    with (
+        DaskNodes(2, threads=2) as nodes,
+        Pool(backend="dask", address=nodes.address, preload=len, preload_args=(b"p" * 4_000_000,)) as pool,
+    ):
+        shared = pool.share(b"s" * 4_000_000)
+        jobs = [(shared, number) for number in range(100)]
+        found = pool.map(partial(count_all, b"f" * 2_000_000), jobs, chunk=2)
+    assert found == [(2_000_000, 4_000_000, 4_000_000, number) for number in range(100)]
+    assert [each // 1_000_000 for each in sent.values()] == [10, 10]
 
 
 def total(*given: bytes) -> int:

@@ -44,11 +44,21 @@ CONTRACT = (
     "TestLogs",
 )
 
+#: What programs without the cluster's token hear: with another, with none, and that know nothing of tokens. What Ray
+#: says is left out.
+OUTSIDE = (
+    "What listens at HEAD does not take this program for one of its Ray cluster",
+    "The Ray cluster at HEAD wants a token, and this program has none, or another",
+    "What listens at HEAD does not take this program for one of its Ray cluster",
+)
+
 
 def test_a_ray_cluster_keeps_what_a_pool_promises_whatever_is_lost(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root}:{Path(allcores.__file__).parents[1]}"}
     environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    # Whoever has no token is not let in.
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5" * 64}
     run = subprocess.run(
         [sys.executable, "-W", "ignore", str(Path(__file__).with_name("ray_program.py")), str(tmp_path), *CONTRACT],
         capture_output=True,
@@ -59,9 +69,16 @@ def test_a_ray_cluster_keeps_what_a_pool_promises_whatever_is_lost(tmp_path: Pat
         check=False,
     )
     assert run.returncode == 0, run.stderr
+    import ray.exceptions
+
+    has_tokens = hasattr(ray.exceptions, "AuthenticationError")
     told = json.loads(run.stdout.splitlines()[-1])
     assert told == {
         "contract": 0,
+        "held": [4, True, True],
+        "counted": True,
+        "sent_mb": [10, 10],
+        "outside": list(OUTSIDE) if has_tokens else [],
         "workers": 2,
         "map": True,
         "imap": True,

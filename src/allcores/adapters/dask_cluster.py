@@ -123,6 +123,20 @@ class DaskCluster:
         self._open.add(future)
         future.add_done_callback(lambda ended: self._answer(ended, done))
 
+    def delay(self, node: str) -> str | None:
+        """See Cluster: it begins when one of the worker's threads is free."""
+        running = self._client.processing(workers=[node]).get(node, ())
+        if not any(str(key).startswith(f"allcores-{self._name}-") for key in running):
+            return None
+        others = [str(key) for key in running if not str(key).startswith("allcores-")]
+        threads = self.nodes().get(node, 1)
+        if len(others) < threads:
+            return None
+        return (
+            f"other tasks have its {threads} threads ({len(others)} are there, as {others[0]!r}). Wait for them or "
+            "cancel them, or give the pool a worker of its own"
+        )
+
     def drop(self, node: str) -> None:
         """See Cluster: a worker that is back has another address."""
 

@@ -6,6 +6,10 @@ All pools of a program have the same one on a node: a second would wait for the 
 
 from __future__ import annotations
 
+import importlib
+import os
+import re
+import socket
 import threading
 from typing import Any
 
@@ -17,6 +21,10 @@ from allcores.errors import BrokenPool, UsageError
 
 #: it comes with types that do not fit what it makes of classes
 ray: Any = untyped
+#: seconds to see whether anybody listens at the address of a head that could not be connected to
+LISTEN_S = 2.0
+#: how a program shows that it belongs to a cluster that asks for it, for messages
+TOKEN = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to what `ray get-auth-token` prints there"
 #: Requests that an actor carries at a time: of each pool one waits there, one brings new work, and one may end it. With
 #: more than eight pools some wait until one of another has nothing to tell, for some seconds.
 AT_A_TIME = 32
@@ -29,12 +37,16 @@ class NodeActor:
         """Carry out a request."""
         return node_side.exchange(data)
 
+    def begin(self) -> None:
+        """The first call: its end says that Ray has started the actor."""
+
 
 class _Shared:
     """An actor, and the connections that use it."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
+        self.begun = actor.begin.remote()
         self.users: set[RayCluster] = set()
 
 
@@ -63,11 +75,8 @@ class RayCluster:
         if not ray.is_initialized():
             try:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise BrokenPool(
-                    f"There is no Ray cluster at {address}: {error}. Start one (`ray start --head`), or correct the "
-                    "address."
-                ) from error
+            except Exception as error:  # among them are errors of Ray's own
+                raise BrokenPool(_no_connection(address or os.environ.get("RAY_ADDRESS", ""), error)) from error
             _our_job = _job()
         elif address is not None and not self._is_there(address):
             raise UsageError(
@@ -114,6 +123,21 @@ class RayCluster:
         options = {"num_cpus": cores, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": AT_A_TIME}
         return ray.remote(NodeActor).options(scheduling_strategy=place, **options).remote()
 
+    def delay(self, node: str) -> str | None:
+        """See Cluster: the actor is started when all CPUs of its node are free."""
+        with _shared_lock:
+            shared = self._actors.get(node)
+        if shared is None or ray.wait([shared.begun], timeout=0)[0]:
+            return None
+        cores, free = self.nodes().get(node, 0), int(_free(node))
+        if free >= cores:
+            return None
+        return (
+            f"it has {free} of its {cores} CPUs free, and the pool takes all: other actors or tasks of Ray hold them, "
+            "or its own process starts slowly (`ray status` and `ray list actors` show which). End those, or have the "
+            "pool on other nodes"
+        )
+
     def drop(self, node: str) -> None:
         """See Cluster. What another pool still has there may go on; who comes later gets a new actor."""
         self._leave(node, is_lost=True)
@@ -142,6 +166,41 @@ class RayCluster:
                 _our_job = None
         if ends:
             ray.shutdown()
+
+
+def _no_connection(address: str, error: BaseException) -> str:
+    """The sentence for a cluster that this program could not connect to."""
+    where = f"at {address}" if address not in ("", "auto") else "here"
+    if type(error).__name__ == "AuthenticationError":  # not all versions have it
+        why = str(getattr(error, "message", error)).rstrip(".")
+        return f"The Ray cluster {where} wants a token, and this program has none, or another ({why}): set {TOKEN}."
+    text = str(error).rstrip(".")
+    # It waits twenty seconds for a head that refuses it, too, and says the same.
+    head = re.search(r"([\w.-]+):(\d+)$", text)
+    if isinstance(error, ConnectionError) and head is not None and _listens(head[1], int(head[2])):
+        return (
+            f"What listens at {head[0]} does not take this program for one of its Ray cluster ({text}). If the cluster "
+            f"wants a token, set {TOKEN}; else see that it is the address of a head, of the same version of Ray."
+        )
+    return f"There is no Ray cluster {where}: {text}. Start one (`ray start --head`), or correct the address."
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), LISTEN_S).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free(node: str) -> float:
+    """CPUs of a node that nothing holds."""
+    try:
+        state: Any = importlib.import_module("ray._private.state")
+        per_node = state.available_resources_per_node  # what is public adds all nodes up
+    except (ImportError, AttributeError):
+        return float(ray.available_resources().get("CPU", 0))
+    return float(per_node().get(node, {}).get("CPU", 0))
 
 
 def _job() -> str:

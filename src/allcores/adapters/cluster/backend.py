@@ -43,6 +43,7 @@ from allcores.scheduler.messages import (
     WorkerProgress,
 )
 from allcores.shared_memory import parent_side
+from allcores.system import caller
 from allcores.system.clock import monotonic_ns
 from allcores.transport import remote_exceptions
 
@@ -62,6 +63,9 @@ KEEP_NS = 25_000_000_000
 #: A node answers each request within seconds, or a minute if its pool is slow to open; one that has not for so long is
 #: given up, though the cluster still has it, ns.
 ANSWER_NS = 180_000_000_000
+#: So long after its first request the cluster is asked why a node's pool does not begin, ns: a pool opens within a
+#: second or two, and what the first one on a node needs besides (a process of Ray's) takes some more.
+DELAY_NS = 8_000_000_000
 #: seconds that closing waits for the pools of nodes to end
 CLOSE_S = 5.0
 #: while something is out the minder looks this often, ns
@@ -115,6 +119,8 @@ class ClusterBackend(MindedBackend):
         self._waiting: deque[int] = deque()
         #: nodes that failed while the cluster had them: they are not used again under the same name
         self._lost: set[str] = set()
+        #: how the last one was lost, for the message that there is none any more
+        self._last_loss = ""
         self._gone: deque[int] = deque()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         #: requests that are out, and to which node
@@ -228,7 +234,8 @@ class ClusterBackend(MindedBackend):
         self._check(now)
         for link in list(self._links.values()):
             if link.open and now - min(link.open.values()) > ANSWER_NS:
-                self._node_lost(link, f"it has not answered for {ANSWER_NS / 1e9:g} s")
+                delay = f": {link.delay}" if link.delay and not link.is_ready else ""
+                self._node_lost(link, f"it has not answered for {ANSWER_NS / 1e9:g} s{delay}")
         while self._dropped:
             number = self._dropped.popleft()
             for link in self._links.values():
@@ -322,8 +329,29 @@ class ClusterBackend(MindedBackend):
                 self._inbox.put(lambda text=text: self._scheduler_lost(text))  # type: ignore[misc]
                 return
             self._inbox.put(lambda nodes=nodes: self._seen(nodes))  # type: ignore[misc]
+            self._ask_delays()
             self._watch_soon.wait(LOOK_SOON_S if self._waiting else LOOK_S)
             self._watch_soon.clear()
+
+    def _ask_delays(self) -> None:
+        """Have told why nodes that were asked for their first answer some time ago do not begin."""
+        now = monotonic_ns()
+        for link in list(self._links.values()):
+            waits = link.asked_ns is not None and now - link.asked_ns > DELAY_NS
+            if not waits or link.is_ready or link.is_gone or link.delay is not None or self._closing:
+                continue
+            try:
+                link.delay = self._cluster.delay(link.node)
+            except Exception:  # whether it is lost, the next look at its nodes says
+                continue
+            if link.delay is not None:
+                # Where warnings are errors, this one must not end the thread.
+                with contextlib.suppress(Warning):
+                    cluster = self._cluster
+                    caller.warn(
+                        f"Node {link.node} of the {cluster.title} cluster at {cluster.address} has not begun with this "
+                        f"pool: {link.delay}. The pool waits for it, {ANSWER_NS / 1e9:g} s at most."
+                    )
 
     def _seen(self, nodes: dict[str, int]) -> None:
         self._heard_ns = monotonic_ns()
@@ -380,7 +408,7 @@ class ClusterBackend(MindedBackend):
         elif now - self._wanted_ns > NO_NODE_NS:
             self._break(
                 f"The {cluster.title} cluster at {cluster.address} has had no node for {NO_NODE_NS / 1e9:g} s: start "
-                "one, or see why it does not come."
+                f"one, or see why it does not come{self._last_loss}."
             )
 
     def _scheduler_lost(self, text: str) -> None:
@@ -401,6 +429,7 @@ class ClusterBackend(MindedBackend):
         self._links.pop(link.worker, None)
         if not may_return:
             self._lost.add(link.node)
+        self._last_loss = f" (the last was lost: {why})"
         self._nodes.pop(link.node, None)
         for back in [each for each, node in list(self._out.items()) if node == link.node]:
             self._out.pop(back, None)
@@ -418,8 +447,9 @@ class ClusterBackend(MindedBackend):
             link = self._links.pop(worker, None)
             if link is not None:
                 self._end(link)
-            error = WorkerLost("It was ended.", worker=worker)
-            events.append(WorkerGone(worker, None, Kind.CANCELLED, error, "it was ended", unattributed=True))
+            told = "It was told to end."
+            error = WorkerLost(told, worker=worker)
+            events.append(WorkerGone(worker, None, Kind.CANCELLED, error, told, unattributed=True))
         self._post(events)
 
     def _end(self, link: Link) -> None:

@@ -31,6 +31,12 @@ class Cluster(Protocol):
     def send(self, node: str, data: bytes, done: Done) -> None:
         """Have `node.exchange(data)` called on a node; `done` gets what it returns. Waits briefly at most."""
 
+    def delay(self, node: str) -> str | None:
+        """Why a node that was sent its first request some seconds ago has not begun with it, the end of a sentence.
+
+        None if it has begun, or nobody knows. May wait some seconds.
+        """
+
     def drop(self, node: str) -> None:
         """A node is not used any more."""
 

@@ -49,6 +49,10 @@ class Link:
         self._early: dict[int, Reply] = {}
         self._read = 0
         self.is_ready = False
+        #: when it was first asked for anything, ns
+        self.asked_ns: int | None = None
+        #: why its pool has not begun yet, if the cluster knows
+        self.delay: str | None = None
         self.is_gone = False
         #: it is to be ended
         self.ends = False
@@ -89,6 +93,8 @@ class Link:
         self._serial += 1
         opening, self._opening = self._opening, None
         self.open[self._serial] = now
+        if self.asked_ns is None:
+            self.asked_ns = now
         request = Request(
             self.key, self._serial, opening, functions, forget, blobs, drop, chunks, revoked, True, self.ends
         )
