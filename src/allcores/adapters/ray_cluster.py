@@ -21,7 +21,7 @@ from allcores.errors import BrokenPool, UsageError
 
 #: it comes with types that do not fit what it makes of classes
 ray: Any = untyped
-#: seconds to see whether anybody listens at the address of a head that could not be connected to
+#: seconds to see whether the address of a head that could not be connected to is listened at
 LISTEN_S = 2.0
 #: how a program shows that it belongs to a cluster that asks for it, for messages
 TOKEN = "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to what `ray get-auth-token` prints there"
