@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from allcores.cli.chat_run import _save_page
+from allcores.cli.exits import CommandError, Exit
 from allcores.nlp.page import as_html
 from allcores.nlp.summary import ChatSummary, summary_of
 
@@ -68,3 +71,10 @@ def test_what_is_not_listed_is_counted() -> None:
     assert "error in 90: other reasons (all of them are on the page: --page)" in lines
     assert any(line.startswith("languages: ") and line.endswith(", others 130") for line in lines)
     assert summary_of(rows[:5]).as_json()["not_listed"] == {}
+
+
+def test_a_page_that_cannot_be_written_is_an_output_that_cannot(tmp_path: Path) -> None:
+    """The disk is full at the end, say."""
+    with pytest.raises(CommandError, match="cannot be written") as caught:
+        _save_page(ChatSummary(), "out.parquet", str(tmp_path / "gone" / "page.html"))
+    assert caught.value.exit == Exit.OUTPUT

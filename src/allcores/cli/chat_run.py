@@ -10,7 +10,7 @@ from allcores.cli.exits import CommandError, Exit
 from allcores.cli.interrupt import Interrupts, StopNow
 from allcores.cli.output import reserved_stdout, say, show, write_json
 from allcores.cli.target import file_of, resolve_any
-from allcores.errors import NotSupported
+from allcores.errors import NotSupported, UsageError
 from allcores.events import PoolEvent
 from allcores.formatting import counted, pace_text, seconds_text
 from allcores.nlp.catalogue import STAGES, chosen
@@ -251,6 +251,8 @@ def _save_page(summary: ChatSummary, name: str, page: str) -> None:
         save_page(summary, name, page)
     except NotSupported as error:
         raise CommandError(str(error)) from None
+    except UsageError as error:
+        raise CommandError(str(error), Exit.OUTPUT) from None
 
 
 def stats(*, file: str, format: ChatFormat | None, page: str | None, as_machine: bool) -> int:

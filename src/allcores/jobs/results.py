@@ -190,5 +190,11 @@ def _write_result(text: str, files: ResultFolder) -> None:
     path = files.path(RESULT_FILE)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    with open(own_files.create(path), "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with open(own_files.create(path), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        # Half of it would take what room there is left.
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise

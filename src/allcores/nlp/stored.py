@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 from allcores.errors import UsageError
 from allcores.nlp.libraries import library
-from allcores.nlp.reading.files import ChatFormat
+from allcores.nlp.reading.files import ChatFormat, lines_of
 from allcores.nlp.reading.source import ChatSource
 from allcores.nlp.records import Record
-from allcores.sources.text import check_readable, opened
+from allcores.sources.text import STDIN, check_readable, gives_once, opened
 
 #: rows that are held at once
 ROWS = 1_000
@@ -42,11 +43,14 @@ def _parquet_rows(path: str) -> Iterator[Record]:
 
 def _is_table(source: ChatSource) -> bool:
     """Whether the first line is a row as a pipeline writes it: with the place that it was read from."""
-    if source.formats != ["jsonl"] or source.paths[0] == "-":
+    (path,) = source.paths
+    # What a pipe has given once is gone, and whoever writes to it would lose its reader.
+    if source.formats != ["jsonl"] or path == STDIN or gives_once(os.stat(path).st_mode):
         return False
-    with opened(source.paths[0]) as (file, _):
+    with opened(path) as (file, _):
         try:
-            first = json.loads(file.readline(1 << 24) or b"null")
+            _, line = next(lines_of(path, file), (1, b"null"))
+            first = json.loads(line)
         except (ValueError, RecursionError):
             return False
     return isinstance(first, dict) and {"id", "file", "line"} <= first.keys()
@@ -54,9 +58,11 @@ def _is_table(source: ChatSource) -> bool:
 
 def _json_rows(path: str) -> Iterator[Record]:
     with opened(path) as (file, _):
-        for number, line in enumerate(file, 1):
+        for number, line in lines_of(path, file):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                raise UsageError(f"{path}, line {number}: this is no row that a chat pipeline has written") from None
+                row = None
+            if not isinstance(row, dict):
+                raise UsageError(f"{path}, line {number}: this is no row that a chat pipeline has written")
             yield row

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from allcores.errors import UsageError
 from allcores.nlp.records import Record
 
 #: values of a kind that are listed
@@ -146,10 +147,17 @@ class ChatSummary:
 
 
 def summary_of(rows: Iterable[Record]) -> ChatSummary:
-    """The summary of rows."""
+    """The summary of rows.
+
+    Raises:
+        UsageError: If one is none of a chat pipeline.
+    """
     summary = ChatSummary()
-    for row in rows:
-        summary.add(row)
+    for number, row in enumerate(rows, 1):
+        try:
+            summary.add(row)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"row {number} is none that a chat pipeline has written: {error}") from None
     return summary
 
 
@@ -160,7 +168,7 @@ def reason_of(error: str) -> str:
 
 def _most(counter: Counter[str]) -> dict[str, int]:
     """The most frequent values; equal ones by name, so that the same rows give the same."""
-    return dict(sorted(counter.items(), key=lambda each: (-each[1], each[0]))[:MOST])
+    return dict(sorted(counter.items(), key=lambda each: (-each[1], str(each[0])))[:MOST])
 
 
 def _length_text(place: int) -> str:

@@ -13,9 +13,10 @@ import pytest
 from allcores.errors import UsageError
 from allcores.jobs import checkpoints, duties, retention
 from allcores.jobs.duties import KEEP_MORE_S, KEEP_S, KeepingDuty
+from allcores.jobs.errors import ResultNotKept
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Finished, State, Submission
-from allcores.jobs.results import media_type_of
+from allcores.jobs.results import IN_ROW, ResultFolder, kept, media_type_of
 from allcores.jobs.retention import Retention, Swept
 from allcores.jobs.store import JobStore
 
@@ -210,3 +211,17 @@ def test_the_log_is_moved_once_much_was_written(tmp_path: Path, monkeypatch: pyt
 def test_files_have_types_that_browsers_know() -> None:
     names = {"a.jsonl": "application/x-ndjson", "b.CSV": "text/csv", "c.unknown-end": "application/octet-stream"}
     assert {name: media_type_of(name) for name in names} == names
+
+
+def test_a_result_without_room_leaves_no_half_of_it(tmp_path: Path) -> None:
+    """It would take what room there is left."""
+    resource = pytest.importorskip("resource")
+    files = ResultFolder(tmp_path, "a" * 32)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))
+    try:
+        with pytest.raises(ResultNotKept, match="Make room"):
+            kept("x" * (IN_ROW + 1), files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [each.name for each in tmp_path.rglob("*") if each.is_file()] == []

@@ -69,8 +69,12 @@ def read_file(path: str, format: ChatFormat, names: Mapping[str, str] | None, na
         yield from _READERS[format](path, name, file, names)
 
 
-def _lines(path: str, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers, without line ends and byte order mark."""
+def lines_of(path: str, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers, without line ends and byte order mark.
+
+    Raises:
+        BadInput: If it cannot be read, or its compression is damaged.
+    """
     number = 0
     while True:
         number += 1
@@ -121,7 +125,7 @@ def document_of_line(raw: bytes) -> Any:
 
 
 def _documents_of_lines(path: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    for number, raw in _lines(path, file):
+    for number, raw in lines_of(path, file):
         yield number, document_of_line(raw)
 
 
@@ -166,7 +170,7 @@ def _listed(text: str, place: int) -> Iterator[tuple[int, Any]]:
 
 
 def _json_lines(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
-    for number, raw in _lines(path, file):
+    for number, raw in lines_of(path, file):
         if not raw.strip():
             yield new_record(name, number, error="reading: the line is empty")
             continue
@@ -189,7 +193,7 @@ def _json_file(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | 
 
 
 def _plain_text(path: str, name: str, file: BinaryIO, names: Mapping[str, str] | None) -> Iterator[Item]:
-    for number, raw in _lines(path, file):
+    for number, raw in lines_of(path, file):
         try:
             yield "text", name, number, _decoded(raw)
         except BadMessage as error:

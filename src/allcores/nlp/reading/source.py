@@ -11,7 +11,7 @@ from allcores.nlp.reading.formats import NAMES
 from allcores.nlp.reading.items import Item, record_of
 from allcores.nlp.reading.names import file_names
 from allcores.nlp.records import Record
-from allcores.sources.file_names import has_wildcard
+from allcores.sources.file_names import all_inside, has_wildcard
 from allcores.sources.files import Files
 from allcores.sources.text import STDIN, check_readable
 
@@ -50,6 +50,8 @@ class ChatSource:
         self.files = file_names(self.paths)
         self.names = None if names is None else dict(names)
         for path in self.paths:
+            if path != STDIN and os.path.isdir(path):
+                raise UsageError(f"{path} is a folder: for the files in it, write '{all_inside(path)}'")
             check_readable(path)
 
     def describe(self) -> dict[str, str]:
