@@ -107,6 +107,12 @@ def test_stages_are_chosen_replaced_added_and_set(warm: Interpreter, folder: Pat
         (["chat.jsonl", "-o", "o.jsonl", "--stages", "work.py:nothing"], "work.py:nothing is no stage"),
         (["chat.jsonl", "-o", "o.jsonl", "--stages", "work.py:absent"], "work.py has no function 'absent'"),
         (["chat.jsonl", "-o", "o.jsonl", "--set", "pii=1"], "'pii=1' sets no option"),
+        (
+            ["chat.jsonl", "-o", "o.jsonl", "--set", "pii.replace=False"],
+            "stage 'pii': the option replace is 'False', and must be true or false",
+        ),
+        (["chat.jsonl", "-o", "o.jsonl", "--set", "lang.threshold=x"], "threshold is 'x', and must be a number"),
+        (["chat.jsonl", "-o", "o.jsonl", "--set", "pii.kinds=5"], "the option kinds is 5, and must be a list"),
         (["chat.jsonl", "-o", "o.jsonl", "--column", "words=x"], "'words' is no field that is read"),
         (["chat.jsonl", "-o", "o.jsonl", "--config", "chat.jsonl"], "chat.jsonl is no TOML"),
         (["chat.jsonl", "-o", "o.jsonl", "--resume", "--no-journal"], "--resume goes on with a journal"),

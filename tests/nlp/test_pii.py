@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from allcores.errors import UsageError
 from allcores.nlp import redact, restore
 from allcores.nlp.stages import pii_patterns
-from allcores.nlp.stages.pii import load_scrubber, scrub
+from allcores.nlp.stages.pii import load_key, load_scrubber, scrub
 from allcores.nlp.stages.pii_patterns import KINDS, Span, find_spans, is_card, is_iban, luhn
 
 pytestmark = pytest.mark.quick
@@ -207,3 +207,13 @@ def test_texts_without_personal_data_have_hardly_any_found() -> None:
     assert kinds["PHONE"] <= 5, false
     # These are there: addresses of examples, and of the authors of a corpus.
     assert kinds["URL"] + kinds["EMAIL"] <= 30, false
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("empty", "is empty"), ("gone", "No such file"), ("nul\0", "embedded null byte")]
+)
+def test_a_key_that_is_none_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    """With an empty one anybody could tell what a placeholder stands for."""
+    (tmp_path / "empty").write_text(" \n")
+    with pytest.raises(UsageError, match=said):
+        load_key("pii", str(tmp_path / name), None)

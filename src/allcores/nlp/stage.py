@@ -85,12 +85,15 @@ class Stage:
         from a shell, and the letters of a word are never what is meant.
 
         Raises:
-            UsageError: For one that it does not have.
+            UsageError: For one that it does not have, or a value of another kind than its default.
         """
-        for name in given:
+        for name, value in given.items():
             if name not in self.options:
                 known = f"it has {', '.join(self.options)}" if self.options else "it has none"
                 raise UsageError(f"stage {self.name!r} has no option {name!r}: {known}")
+            wanted = _wanted(self.options[name], value)
+            if wanted is not None:
+                raise UsageError(f"stage {self.name!r}: the option {name} is {value!r}, and must be {wanted}")
         taken = {
             name: listed(value) if isinstance(self.options[name], (list, tuple)) else value
             for name, value in given.items()
@@ -100,6 +103,15 @@ class Stage:
     def loaded(self) -> Any:
         """What its functions get as first argument; None if there is nothing to load."""
         return None if self.load is None else self.load(**self.options)
+
+
+def _wanted(default: Any, value: Any) -> str | None:
+    """What an option must be, if a value cannot be meant: a text is true, whatever it says, and `False` in a shell."""
+    if isinstance(default, (list, tuple)):
+        return "a list" if isinstance(value, (bool, int, float)) else None
+    if isinstance(default, (bool, int, float)) and isinstance(value, (str, list, tuple, dict)):
+        return "true or false" if isinstance(default, bool) else "a number"
+    return None
 
 
 def listed(value: Any) -> Any:

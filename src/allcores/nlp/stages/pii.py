@@ -65,9 +65,14 @@ def load_key(stage: str, key_file: str | None, key_env: str | None) -> bytes | N
     if key_file is not None:
         try:
             with open(key_file, "rb") as file:
-                return file.read().strip()
-        except OSError as error:
-            raise UsageError(f"stage {stage!r}: cannot read the key in {key_file}: {error.strerror}") from None
+                key = file.read().strip()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"stage {stage!r}: cannot read the key in {key_file}: {reason}") from None
+        if not key:
+            # Whoever knows that could tell by a placeholder what it stands for.
+            raise UsageError(f"stage {stage!r}: the key in {key_file} is empty")
+        return key
     if key_env is None:
         return None
     if not (text := os.environ.get(key_env)):
