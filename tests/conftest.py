@@ -37,6 +37,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import none
 from tests import lock_order
+from tests.installed import absent, installed
 from tests.process.warm import JOBS, Interpreter
 
 from allcores.system.portable import PORTABLE
@@ -94,6 +95,26 @@ sys.dont_write_bytecode = False
 if "PYTEST_XDIST_WORKER" not in os.environ:
     for folder in ("src", "tests"):
         compileall.compile_dir(Path(__file__).parents[1] / folder, quiet=2)
+
+
+#: folders whose conftest.py needs the extra `jobs`: no hook is asked about an error of theirs
+collect_ignore = [] if installed("sqlalchemy", "pydantic", "cronsim") else ["unit/jobs", "process/jobs"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """With some extras alone, modules that need others are left out."""
+    report = yield
+    call = getattr(report, "call", None)
+    if report.failed and call is not None and call.excinfo is not None:
+        library = absent(call.excinfo.value)
+        if library is not None:
+            report.outcome = "skipped"
+            report.longrepr = (str(collector.path), 0, f"Skipped: {library} is not installed")
+            report.result = []
+    return report
 
 
 def pytest_unconfigure() -> None:

@@ -8,9 +8,37 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import Any
 
 import pytest
+
+#: What extras bring, as it is imported: a module of tests that imports one of them is left out where it is not
+#: installed. Of anything else that cannot be imported an error is told.
+# fmt: off
+LIBRARIES = {
+    "celery", "click", "coverage", "cronsim", "dask", "distributed", "flask", "ftfy", "h5py", "jinja2", "joblib",
+    "jsonschema", "matplotlib", "numpy", "onnxruntime", "opentelemetry", "pandas", "polars", "prometheus_client",
+    "psycopg", "pyarrow", "pydantic", "pydantic_core", "pyte", "ray", "rensa", "rich", "rq", "sklearn", "spacy",
+    "sqlalchemy", "tokenizers", "waitress", "yaml", "zstandard",
+}
+# fmt: on
+
+
+def absent(error: BaseException | None) -> str | None:
+    """The library of an extra whose absence is why a module could not be imported."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name is not None:
+            top = error.name.partition(".")[0]
+            if top in LIBRARIES and top not in sys.modules and importlib.util.find_spec(top) is None:
+                return top
+        error = getattr(error, "cause", None) or error.__cause__ or error.__context__
+    return None
+
+
+def installed(*names: str) -> bool:
+    """Whether all of these are."""
+    return all(importlib.util.find_spec(name) is not None for name in names)
 
 
 def needed(*names: str) -> None:

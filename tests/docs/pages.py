@@ -13,6 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>```+)(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?")
 _MARK = re.compile(r"^ *<!-- (?P<word>no-run|needs: \w+) -->$")
+_CONSOLE = re.compile(r"^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} (?P<text>.+?)(?: \{#(?P<id>[\w.-]+)\})?$")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _CROSS_REFERENCE = re.compile(r"\]\[(?P<target>allcores[\w.]*)\]")
@@ -116,3 +117,16 @@ def links(page: Path) -> list[str]:
 def cross_references(page: Path) -> list[str]:
     """The names that a page refers to, to be found in the reference."""
     return [found["target"] for found in _CROSS_REFERENCE.finditer(_prose(page))]
+
+
+def commands(page: str) -> list[tuple[str, str]]:
+    """Each command with what the page says it prints ("" if it says nothing)."""
+    listed: list[tuple[str, str]] = []
+    for found in _CONSOLE.finditer(page):
+        for line in found["text"].splitlines():
+            if line.startswith("$ "):
+                listed.append((line.removeprefix("$ "), ""))
+            else:
+                command, printed = listed.pop()
+                listed.append((command, f"{printed}{line}\n"))
+    return listed

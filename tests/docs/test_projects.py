@@ -9,14 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, commands
 from tests.process.scripts import PATHS
 from tests.process.waiting import PATIENCE_S
 
 pytest.importorskip("coverage")
 
 _FILE = re.compile(r'^```\w+ title="(?P<name>[\w./]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
-_CONSOLE = re.compile(r"^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def write_files(page: str, folder: Path) -> None:
@@ -24,19 +23,6 @@ def write_files(page: str, folder: Path) -> None:
         file = folder / found["name"]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(found["text"])
-
-
-def commands(page: str) -> list[tuple[str, str]]:
-    """Each command with what the page says it prints ("" if it says nothing)."""
-    listed: list[tuple[str, str]] = []
-    for found in _CONSOLE.finditer(page):
-        for line in found["text"].splitlines():
-            if line.startswith("$ "):
-                listed.append((line.removeprefix("$ "), ""))
-            else:
-                command, printed = listed.pop()
-                listed.append((command, f"{printed}{line}\n"))
-    return listed
 
 
 def test_the_project_on_the_page_about_tests(tmp_path: Path) -> None:

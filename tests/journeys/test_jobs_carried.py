@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import ROOT, blocks
-from tests.docs.test_projects import commands
+from tests.docs.pages import ROOT, blocks, commands
 from tests.journeys.serving_jobs import environment
 from tests.process.jobs.message_workers import WorkerProcess
 from tests.process.jobs.redis_server import RedisServer

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.docs.test_projects import commands
+from tests.docs.pages import commands
 from tests.journeys.serving_jobs import TOKEN, Server, environment, started
 from tests.journeys.test_jobs_servers import FIRST, project
 from tests.process.waiting import PATIENCE_S, wait_until

@@ -1,0 +1,17 @@
+"""Modules of tests are left out where an extra's library is not installed; any other error is told."""
+
+from __future__ import annotations
+
+import pytest
+from tests import installed
+
+
+def test_what_is_absent_is_found_behind_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed, "LIBRARIES", {"no_such_library", "json"})
+    missing = ModuleNotFoundError("no", name="no_such_library.part")
+    outer = ImportError("a module of tests")
+    outer.__cause__ = missing
+    assert installed.absent(outer) == "no_such_library"
+    assert installed.absent(ModuleNotFoundError("no", name="other")) is None
+    assert installed.absent(ModuleNotFoundError("no", name="json.nothing")) is None
+    assert installed.absent(ImportError("cannot import name")) is None
