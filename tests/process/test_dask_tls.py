@@ -137,7 +137,8 @@ def test_whoever_is_not_accepted_hears_why(secured: Secured) -> None:
             timeout=60,
             check=True,
         )
-    assert "Traceback" not in run.stderr
+    # Older versions of Dask tell on standard error of how a client ends that did not connect.
+    assert "Traceback" not in run.stderr.partition("Exception ignored in")[0]
     told = [json.loads(line) for line in run.stdout.splitlines()]
     # Another one's CA; another CA here alone; a certificate that the cluster's CA has not signed.
     for kind, text in told[:3]:
