@@ -94,7 +94,7 @@ def test_a_failure_is_tried_again_where_its_kind_is_worth_it(pool: Pool, tmp_pat
 
 def test_a_deadline_is_each_rows_own(pool: Pool) -> None:
     rows = frame()["a"].iloc[:8]
-    found = adapter.apply(rows, tasks.hang_at_3, pool=pool, timeout=0.5, on_error="skip")
+    found = adapter.apply(rows, tasks.hang_at_3, pool=pool, timeout=1.5, on_error="skip")
     assert found.to_dict() == {f"r{each}": each for each in range(8) if each != 3}
     with pytest.raises(TaskTimeout, match=r"\(row 3\)"):
         adapter.apply(rows, tasks.hang_at_3, pool=pool, timeout=0.5)

@@ -179,7 +179,7 @@ def test_two_objects_never_live_at_a_time(tmp_path: Path) -> None:
 
     with Pool(1) as pool, pool.actor(Exclusive, timeout=0.05) as exclusive:
         for _ in range(3):
-            late, after = exclusive.hang(), exclusive.fine()
+            late, after = exclusive.hang(), exclusive.with_options(timeout=60).fine()
             assert isinstance(late.exception(), TaskTimeout)
             assert after.result()
 

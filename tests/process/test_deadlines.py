@@ -211,7 +211,7 @@ def test_what_an_item_raises_because_it_is_ended_is_not_its_outcome(tmp_path: Pa
     items = [("work_and_note", book, 0), ("exit_on_sigterm", book), ("work_and_note", book, 2)]
     with Pool(1, limits=QUICK) as pool:
         retry = Retry(times=3, on_timeout=False)
-        found = list(pool.outcomes(crimes.run, items, timeout=0.3, retries=retry, chunk=chunk))
+        found = list(pool.outcomes(crimes.run, items, timeout=1, retries=retry, chunk=chunk))
         with pytest.raises(TaskTimeout):
             pool.call(crimes.run, (("exit_on_sigterm", book),), timeout=0.3).result()
     assert [(outcome.kind, outcome.attempts) for outcome in found] == [
