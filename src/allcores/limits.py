@@ -21,6 +21,8 @@ def _positive(name: str, value: float | None, *, zero: bool = False) -> None:
 
 #: Seconds: longer than any run, and small enough to be counted in nanoseconds.
 FOREVER_S = 1e9
+#: workers of a pool, at most
+MOST_WORKERS = 1 << 16
 
 
 def _whole(name: str, value: int | None) -> None:
@@ -178,12 +180,22 @@ def check_timeout(timeout: float | None) -> float | None:
 
 
 def check_workers(workers: int) -> int:
-    """A number of workers, checked: 1 or more."""
+    """A number of workers, checked: 1 or more, and no more than any system starts."""
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise UsageError(
             f"workers={workers!r} must be a whole number, 1 or more, or None for all cores (allcores.core_budget())."
         )
+    check_many("workers", workers)
     return workers
+
+
+def check_many(name: str, count: int) -> None:
+    """Raise UsageError if these are more processes or threads than any system starts: to try would take minutes."""
+    if count > MOST_WORKERS:
+        raise UsageError(
+            f"{name}={count!r} is more than {MOST_WORKERS:,}: more than that no system starts, and more than there are"
+            " cores (allcores.core_budget()) pay only where the function waits."
+        )
 
 
 def check_chunk(chunk: int | None) -> int | None:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import allcores
+from allcores import Pool
 from allcores.errors import UsageError
-from allcores.limits import Limits, Retry, check_chunk, check_on_error, check_timeout
+from allcores.limits import MOST_WORKERS, Limits, Retry, check_chunk, check_on_error, check_timeout, check_workers
 from allcores.scheduler.scheduler import Scheduler
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -184,3 +186,20 @@ def test_on_error_is_one_of_two_words() -> None:
     assert [check_on_error(word) for word in ("raise", "skip")] == ["raise", "skip"]
     with pytest.raises(UsageError, match=r"'ignore' is not one of 'raise', 'skip'.*outcomes\(\)"):
         check_on_error("ignore")
+
+
+def test_more_workers_than_any_system_starts_are_refused_at_once() -> None:
+    """Also as actors, as calls of one at a time, and as a share of a stage."""
+    assert check_workers(MOST_WORKERS) == MOST_WORKERS
+    many: Any = 10**8
+    with pytest.raises(UsageError, match=r"workers=100000000 is more than 65,536"):
+        Pool(many)
+    with pytest.raises(UsageError, match="workers=100000000"):
+        allcores.map(abs, [1], workers=many)
+    with pytest.raises(UsageError, match="workers=100000000"):
+        allcores.Pipeline().map(abs, workers=many)
+    with Pool(1, backend="threads") as pool:
+        with pytest.raises(UsageError, match="100,000,000 more processes for actors would be too many"):
+            pool.actors(list, count=many)
+        with pytest.raises(UsageError, match="concurrent=100000000"):
+            pool.actor(list, concurrent=many)

@@ -34,7 +34,7 @@ from allcores.jobs.retention import Retention
 from allcores.jobs.store_side import StoreSide
 from allcores.jobs.tasks import Place, Registry
 from allcores.jobs.webhooks import WebhookDuty
-from allcores.limits import Limits
+from allcores.limits import Limits, check_many
 from allcores.system.cores import core_budget
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Supervisor:
         cores = core_budget().workers if workers is None else workers
         if isinstance(cores, bool) or not isinstance(cores, int) or cores < 1:
             raise UsageError(f"workers={workers!r} must be a whole number, 1 or more, or None")
+        check_many("workers", cores)
         folder = os.fspath(store.folder)
         self._folder = folder
         self._grace = grace

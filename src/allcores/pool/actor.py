@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from allcores.errors import NotPicklable, NotSupported, UsageError
-from allcores.limits import FOREVER_S, check_timeout
+from allcores.limits import FOREVER_S, check_many, check_timeout
 from allcores.pool.actor_workers import ActorHome, ActorWorkers, CallSettings, named
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.worker.actor_object import NO_METHOD, Build
@@ -220,6 +220,7 @@ def make_actor(
     name, words, found = named(cls, args)
     _whole("count", count)
     _whole("concurrent", concurrent)
+    check_many("concurrent", concurrent)
     if max_queued is not None:
         _whole("max_queued", max_queued)
     if restart is not None and restart != 0:
