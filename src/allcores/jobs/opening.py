@@ -122,7 +122,11 @@ def _make_file(location: Location, path: str, known: str | None) -> None:
 
 def _identity(location: Location) -> str | None:
     try:
-        with open(location.folder / IDENTITY, encoding="ascii", errors="replace") as file:
+        # A named pipe in its place is not waited for.
+        descriptor = os.open(location.folder / IDENTITY, os.O_RDONLY | own_files.REOPEN)
+        with open(descriptor, encoding="ascii", errors="replace") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise StoreError(f"{location.folder / IDENTITY} is no file: remove it, or name another store")
             return file.read(100).strip() or None
     except FileNotFoundError:
         return None

@@ -323,6 +323,14 @@ class TestFile:
         assert (store.folder / "store").read_text() == f"{store.identity}\n"
         assert [each.name for each in store.folder.iterdir() if each.name.startswith((".", "store."))] == []
 
+    def test_whose_own_name_is_a_named_pipe(self, store: JobStore) -> None:
+        """It is not waited for, and stays."""
+        (store.folder / "store").unlink()
+        os.mkfifo(store.folder / "store", 0o600)
+        with pytest.raises(StoreError, match="store is no file"):
+            JobStore.open(store.name)
+        assert (store.folder / "store").is_fifo()
+
     def test_nobody_else_can_look_into_it(self, tmp_path: Path) -> None:
         old = os.umask(0)
         try:
