@@ -103,6 +103,15 @@ def test_a_run_leaves_a_timeline_from_which_report_and_trace_are_made(run: Run, 
     assert len(first["traceEvents"]) == len(again["traceEvents"])
 
 
+def test_what_a_command_warns_of_is_a_sentence(run: Run, folder: Path) -> None:
+    """Not a line of a library and the name of a class: there is no program whose line could be told."""
+    said = run(
+        "run", "work.py:picky", "numbers.txt", "-o", "o.jsonl", "--on-error", "skip", "--timeline", "/dev/full", code=1
+    )
+    assert "note: The timeline '/dev/full' ends here: No space left on device." in said.splitlines()
+    assert "Warning" not in said
+
+
 def test_mistakes_cost_one_sentence(run: Run, folder: Path) -> None:
     """What is no timeline, what cannot be written, what is not installed."""
     assert run("report", "work.py", code=2).startswith("allcores: 'work.py' is no timeline")

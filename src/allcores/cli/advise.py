@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from allcores.cli import input_options, measured
-from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
+from allcores.cli.output import check_stdout, note, reserved_stdout, say, show, write_json
 
 #: what this command ends with; other commands have other meanings for 3 and 4
 PAYS, STAY, UNRELIABLE = 0, 3, 4
@@ -96,4 +96,4 @@ def _advise(
 
 def _tell(repeat: bool, clause: str) -> None:
     more = "some of them more than once (--no-repeat calls none twice)" if repeat else "none of them twice"
-    say(f"note: the function {clause}. It is called on many items from here on, {more}; Ctrl-C ends this.")
+    note(f"the function {clause}. It is called on many items from here on, {more}; Ctrl-C ends this.")

@@ -12,8 +12,9 @@ from typing import ClassVar
 import click
 
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import keep_standard, print_error, say
+from allcores.cli.output import keep_standard, note, print_error, say
 from allcores.errors import BrokenPool, JournalError, RunChanged, RunInUse, RunNotFound, SetupError, UsageError
+from allcores.system import caller
 
 
 class _LateCommands(click.Group):
@@ -94,6 +95,7 @@ def _of_jobs(error: Exception) -> Exit | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code. `arguments` defaults to those of this process."""
     keep_standard()
+    caller.tell = note
     try:
         code = group.main(args=arguments, prog_name="allcores", standalone_mode=False)
         return int(code) if isinstance(code, int) else int(Exit.OK)
@@ -137,3 +139,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(traceback.format_exc().rstrip("\n"))
         print_error("this should not have happened: please report it with the lines above")
         return Exit.INTERNAL
+    finally:
+        caller.tell = None

@@ -91,6 +91,11 @@ def say(text: str) -> None:
         click.echo(safe_text(text), err=True)
 
 
+def note(sentence: str) -> None:
+    """What somebody should know although the command goes on."""
+    say(f"note: {sentence.removeprefix('allcores: ')}")
+
+
 def print_error(sentence: str) -> None:
     """The one sentence that tells why a command ended."""
     say(f"allcores: {sentence}")

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from allcores.cli import input_options, measured
-from allcores.cli.output import check_stdout, reserved_stdout, say, show, write_json
+from allcores.cli.output import check_stdout, note, reserved_stdout, say, show, write_json
 
 #: what this command ends with, as `allcores advise` does
 _CODES = {"parallel": 0, "serial": 3, "unreliable": 4}
@@ -47,7 +47,7 @@ def command(**given: Any) -> int:
 
 
 def _tell(clause: str) -> None:
-    say(f"note: the function {clause}. It is called many times on the same items from here on; Ctrl-C ends this.")
+    note(f"the function {clause}. It is called many times on the same items from here on; Ctrl-C ends this.")
 
 
 def _tune(

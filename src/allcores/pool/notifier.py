@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.backends.base import Backend
+from allcores.errors import AllcoresError
 from allcores.events import PoolEvent
 from allcores.system import caller, deferral
 from allcores.system.clock import monotonic_ns
@@ -139,6 +140,9 @@ class Notifier:
                 self.observers.remove(observer)
                 # Where warnings are errors, this one must not end the driver's thread.
                 with contextlib.suppress(Warning):
+                    if isinstance(error, AllcoresError):
+                        caller.warn(f"allcores: {error}")
+                        continue
                     caller.warn(
                         f"allcores: observer {observer!r} raised {type(error).__name__}: {error}; it is not told "
                         "any more."
