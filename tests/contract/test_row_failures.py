@@ -31,7 +31,7 @@ DEADLY = {25}
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    with Pool(2, preload_modules=["pandas"]) as pool:
+    with Pool(2, preload_modules=["pandas", "datasets"]) as pool:
         yield pool
 
 

@@ -60,6 +60,10 @@ def get_ready(loader: int) -> None:
     """A setup that adds nothing."""
 
 
+def has_loaded(name: str) -> bool:
+    return name in sys.modules
+
+
 def who_imported(loader: int, item: object) -> tuple[int, int]:
     return loader, IMPORTED_BY
 
@@ -136,6 +140,21 @@ def start_a_thread_then_raise(book: str, template: str) -> dict[str, Any]:
     except FileExistsError:
         missing()
     return start_a_thread(book)
+
+
+def start_a_thread_named(name: str) -> dict[str, Any]:
+    """A thread that the system knows by this name."""
+    named = threading.Event()
+
+    def keep() -> None:
+        with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as comm:
+            comm.write(name)
+        named.set()
+        threading.Event().wait()
+
+    threading.Thread(target=keep, daemon=True).start()
+    named.wait()
+    return {"loaded by": os.getpid()}
 
 
 def start_native_threads() -> dict[str, Any]:

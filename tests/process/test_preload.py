@@ -182,6 +182,23 @@ class TestThreads:
             assert all(loader != user for loader, user in pool.map(preloads.who, range(10)))
             assert pool.map(preloads.multiply, [1.0, 2.0]) == [300.0, 600.0]
 
+    def test_threads_of_an_allocator_that_is_ready_for_a_fork_do_no_harm(self) -> None:
+        """Arrow brings jemalloc's, and so do pandas and scikit-learn."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Pool(2, preload=preloads.start_a_thread_named, preload_args=("jemalloc_bg_thd",)) as pool:
+                assert all(loader != user for loader, user in pool.map(preloads.who, range(10)))
+        with pytest.warns(RuntimeWarning, match="preload= left"):
+            with Pool(1, preload=preloads.start_a_thread_named, preload_args=("jemalloc_other",)) as pool:
+                assert all(loader == user for loader, user in pool.map(preloads.who, range(2)))
+
+    def test_what_pandas_loads_is_there_once(self) -> None:
+        pytest.importorskip("pandas")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Pool(2, preload_modules=["pandas"]) as pool:
+                assert all(pool.map(preloads.has_loaded, ["pandas"] * 4))
+
     def test_spawn_warns_once_that_it_shares_nothing(self) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -339,8 +356,10 @@ class TestNothingIsLeft:
         pool = Pool(1, preload=preloads.start_a_program_and_hang, preload_args=(bell.path,))
         pids = bell.pids(2)
         if setting == "crashed":
-            for pid in pids:
-                if b"shared_template" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            # Looked at first: once the template is gone, the program is ended, too.
+            commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
+            for pid, command in commands.items():
+                if b"shared_template" in command:
                     os.kill(pid, signal.SIGKILL)
         else:
             pool.close()

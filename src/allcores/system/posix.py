@@ -196,10 +196,21 @@ def adopt_orphans() -> None:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def fork() -> int:
+    """`os.fork`, without the warning of Python 3.12 that there are threads: who calls knows which."""
+    if procfs.threads_alive() <= 1:
+        return os.fork()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 def has_other_threads() -> bool:
-    """Whether this process has threads besides the caller's; one that was just joined does not count."""
+    """Whether a forked process would miss threads of this one; a thread that was just joined does not count."""
     for _ in range(20):
-        if procfs.threads_alive() <= 1:
+        if procfs.threads_lost_by_fork() <= 0:
             return False
         # The kernel lists a thread for some moments after join() has returned.
         time.sleep(0.001)

@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import struct
-import warnings
 
 from allcores.system import posix
 
@@ -22,9 +21,7 @@ class Watchdog:
     def __init__(self) -> None:
         read, write = os.pipe()
         self._write = posix.move_fd_high(write)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._pid = os.fork()
+        self._pid = posix.fork()
         if self._pid == 0:
             self._watch(read)
         os.close(read)

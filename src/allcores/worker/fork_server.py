@@ -222,7 +222,7 @@ class _Template:
                 import_module("cloudpickle")
             gc.freeze()
         try:
-            pid = os.fork()
+            pid = posix.fork()
         except OSError as error:
             self._tell(NOT_BORN, worker, 0, error.errno or 0, 0)
             pid = -1

@@ -10,7 +10,6 @@ import ctypes
 import os
 import sys
 import threading
-import warnings
 
 from allcores.system import posix, procfs
 from allcores.transport import script_globals
@@ -52,9 +51,7 @@ def leaves_threads() -> bool:
     """
     if not posix.has_other_threads():
         return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+    pid = posix.fork()
     if pid == 0:
         os._exit(0)
     with contextlib.suppress(ChildProcessError):
@@ -69,7 +66,7 @@ def describe_threads(modules_before: Iterable[str]) -> str:
     }
     own = threading.get_native_id()
     python = [name for number, name in named.items() if number != own]
-    native = max(0, procfs.threads_alive() - 1 - len(python))
+    native = max(0, procfs.threads_lost_by_fork() - len(python))
     parts = [f"the Python thread {name!r}" for name in python[:MOST_NAMES]]
     if len(python) > MOST_NAMES:
         parts.append(f"{len(python) - MOST_NAMES} more")

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-import warnings
 from typing import Any
 
 from allcores.backends.processes.launchers import BORN, DIED, NOT_BORN, Notice
@@ -51,11 +50,8 @@ class ForkLauncher:
         before = surroundings.current()
         parent = os.getpid()
         try:
-            with warnings.catch_warnings():
-                # Python 3.12 warns that forking with threads may deadlock: the child runs our worker
-                # loop only, and the warning above has told the caller.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
+            # The child runs our worker loop only, and a warning has told the caller.
+            pid = posix.fork()
         except OSError as error:
             self._pending.append((NOT_BORN, worker, 0, error.errno or 0, 0))
             self._wake()
