@@ -92,7 +92,7 @@ def say(text: str) -> None:
 
 
 def note(sentence: str) -> None:
-    """What somebody should know although the command goes on."""
+    """What is worth knowing although the command goes on."""
     say(f"note: {sentence.removeprefix('allcores: ')}")
 
 
