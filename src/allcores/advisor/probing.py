@@ -75,8 +75,6 @@ class Probing:
         self.preloaded: Pool | None = None
         self.shared: Any = None
         self.calls = Calls(fn, sample, began, budget)
-        self._began = began
-        self._budget = budget
         self._first: FirstCalls | None = None
         self._remembers = False
         self._tell = tell
@@ -159,7 +157,7 @@ class Probing:
             if not taken:
                 break
             index, item = taken[0]
-            timeout = max(0.5, min(FIRST_PART * self._budget, self.left() - 0.5))
+            timeout = max(0.5, min(FIRST_PART * self.calls.budget, self.left() - 0.5))
             self.sample.called([index], 2 if second else 1)
             try:
                 found = self.pool.call(in_worker.first_calls, (self.fn, item, second), timeout=timeout).result()
@@ -189,7 +187,7 @@ class Probing:
             ) from None
         first_s = perf_counter() - start
         second_s = None
-        if second and first_s < 0.2 * self._budget:
+        if second and first_s < 0.2 * self.calls.budget:
             start = perf_counter()
             loops.call_all(self.fn, [item])
             second_s = perf_counter() - start
@@ -204,12 +202,13 @@ class Probing:
         """The plain loop; also some results, if they are large."""
         second = first["second_s"]
         expected = second if second is not None else first["first_s"]
-        if self.left() < 0.15 * self._budget:
-            spent = seconds_text(perf_counter() - self._began)
+        if self.left() < 0.15 * self.calls.budget:
+            spent = seconds_text(perf_counter() - self.calls.began)
             raise TooSlow(f"{spent} were over when the first worker was there: give it more time (budget)")
         if expected > 0.4 * self.left():
             raise TooSlow(
-                f"an item takes {seconds_text(expected)}: too long to measure in {seconds_text(self._budget)} (budget)"
+                f"an item takes {seconds_text(expected)}: too long to measure in"
+                f" {seconds_text(self.calls.budget)} (budget)"
             )
         here = self.calls.take(1)
         start = perf_counter()
@@ -283,7 +282,7 @@ class Probing:
         way = pool_way.measured(self.calls, pool, probes, first, results, self.load)
         probes = replace(probes, travel=way)
         trial = None
-        if pool.workers > 1 and self.left() > 0.3 * self._budget:
+        if pool.workers > 1 and self.left() > 0.3 * self.calls.budget:
             trial = trials.of_processes(self.calls, pool, probes, self.shared)
         own, now, rest = memory.of_workers(_pids(pool))
         self._held_bytes = now
@@ -298,7 +297,7 @@ class Probing:
         if (
             load_s >= max(LOAD_S, 10 * probes.timing.wall_s)
             and self.sample.repeat
-            and self.left() > 0.35 * self._budget
+            and self.left() > 0.35 * self.calls.budget
         ):
             probes = replace(probes, warm_start_s=self._warm_start())
             if self.preloaded is not None:

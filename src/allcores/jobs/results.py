@@ -20,9 +20,10 @@ from allcores.errors import UsageError
 from allcores.formatting import kind_text
 from allcores.jobs.errors import ResultNotKept
 from allcores.jobs.json_values import NotJson, plain_json
-from allcores.jobs.store_folder import make_below, sync_folder
+from allcores.jobs.store_folder import make_below
 from allcores.runs.options import RunResult
 from allcores.system import own_files
+from allcores.system.partial_files import sync_folder
 
 #: below the store's folder
 FOLDER = "results"

@@ -24,16 +24,3 @@ def make_below(store_folder: str | os.PathLike[str], *names: str) -> str:
         raise FileNotFoundError(errno.ENOENT, "the folder of the store is gone", os.fspath(store_folder))
     own_files.make_folders(folder)
     return folder
-
-
-def sync_folder(folder: str) -> None:
-    """Have the disk take the names in a folder: a row that is committed later may say that they are there.
-
-    Raises:
-        OSError: If it cannot be done.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

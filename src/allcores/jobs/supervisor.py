@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from allcores.errors import TaskTimeout, UsageError, WorkerLost
+from allcores.errors import TaskTimeout, WorkerLost
 from allcores.jobs import decisions, descendants, health, stacks, wake
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
@@ -34,7 +34,7 @@ from allcores.jobs.retention import Retention
 from allcores.jobs.store_side import StoreSide
 from allcores.jobs.tasks import Place, Registry
 from allcores.jobs.webhooks import WebhookDuty
-from allcores.limits import Limits, check_many
+from allcores.limits import Limits, check_workers
 from allcores.system.cores import core_budget
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ class Supervisor:
         self.store = store
         self.registry = tasks if isinstance(tasks, Registry) else Registry.load(tasks)
         cores = core_budget().workers if workers is None else workers
-        if isinstance(cores, bool) or not isinstance(cores, int) or cores < 1:
-            raise UsageError(f"workers={workers!r} must be a whole number, 1 or more, or None")
-        check_many("workers", cores)
+        check_workers(cores)
         folder = os.fspath(store.folder)
         self._folder = folder
         self._grace = grace

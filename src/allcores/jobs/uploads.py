@@ -19,8 +19,9 @@ from typing import IO, Any, BinaryIO
 from allcores.errors import UsageError
 from allcores.jobs.errors import StoreError, StoreFull, TooLarge
 from allcores.jobs.rows import shown
-from allcores.jobs.store_folder import make_below, sync_folder
+from allcores.jobs.store_folder import make_below
 from allcores.system import own_files
+from allcores.system.partial_files import sync_folder
 
 #: below the store's folder
 FOLDER = "uploads"

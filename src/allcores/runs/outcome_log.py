@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from allcores.errors import JournalError
 from allcores.failpoints import failpoint, is_watched
+from allcores.system import partial_files
 from allcores.system.own_files import REOPEN
 
 MAGIC = b"ACR1"
@@ -251,12 +252,7 @@ def _sync(fd: int) -> None:
 
 def sync_folder(path: str) -> None:
     """Return once the disk knows the names in a folder; where folders cannot be synced, at once."""
-    if os.name == "nt":
-        return
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        partial_files.sync_folder(path)
     except OSError as error:
         raise JournalError(f"cannot sync the folder {path}: {error.strerror}") from error
-    finally:
-        os.close(fd)

@@ -10,7 +10,7 @@ from typing import IO
 from allcores.failpoints import failpoint
 from allcores.sources.compression import wrap_to_write
 from allcores.system import own_files
-from allcores.system.partial_files import create_nameless, create_partial, give_name, partial_path
+from allcores.system.partial_files import create_nameless, create_partial, give_name, partial_path, sync_folder
 
 
 @contextlib.contextmanager
@@ -61,11 +61,5 @@ def published(path: str, *, mark: str, sync: bool) -> Iterator[IO[bytes]]:
 
 def sync_names(folder: str) -> None:
     """Have the disk take the names in a folder, where that can be asked for."""
-    if os.name == "nt":
-        return
     with contextlib.suppress(OSError):  # some network file systems refuse, and need it not
-        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_folder(folder)

@@ -124,6 +124,21 @@ def give_name(descriptor: int, destination: str, partial: str, *, only: bool = F
     raise AssertionError("unreachable")
 
 
+def sync_folder(folder: str) -> None:
+    """Have the disk take the names in a folder; where folders cannot be synced, nothing is done.
+
+    Raises:
+        OSError: If it cannot be done.
+    """
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def create_private(path: str, data: bytes, *, replace: bool = False) -> bool:
     """Make a file of this user alone, whatever the umask: all of it is on the disk when it has its name.
 
