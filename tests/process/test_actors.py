@@ -480,8 +480,8 @@ def test_ctrl_c_reaches_the_program_and_not_the_object(tmp_path: Path) -> None:
     with Pool(1) as pool, pool.actor(Index) as index, Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
         running = index.wait(bell.path, gate.path, "through")
         bell.hear()
-        threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
+            threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
             running.result(timeout=PATIENCE_S)
         gate.open()
         assert running.result() == "through"

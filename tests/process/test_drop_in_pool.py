@@ -206,13 +206,17 @@ with Pool(1) as pool:
 
 def test_ctrl_c_ends_a_map_at_once(tmp_path: Path) -> None:
     script = """
-import _thread, threading, time
+import _thread, os, threading, time
 from allcores.compat import Pool
+from tests.process.waiting import wait_until
 def wait(number):
+    open("running", "w").close()
     time.sleep(600)
+def interrupt():
+    wait_until(lambda: os.path.exists("running"))
+    _thread.interrupt_main()
 with Pool(2) as pool:
-    pool.apply(abs, (1,))
-    threading.Timer(0.2, _thread.interrupt_main).start()
+    threading.Thread(target=interrupt).start()
     try:
         pool.map(wait, range(4))
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.contract import tasks
 from tests.contract.backends.support import CLUSTERS, START_METHOD_WARNINGS, each_start_method
-from tests.process.waiting import Bell, Gate
+from tests.process.waiting import Bell, Gate, wait_until
 
 from allcores import Limits, Pool, PoolClosed, UsageError
 
@@ -108,7 +108,7 @@ class TestEnd:
             bell.hear(2)
             if place == "threads":
                 # A thread cannot be ended: closing waits a little for it.
-                threading.Timer(0.05, gate.open).start()
+                threading.Thread(target=lambda: (wait_until(futures[-1].done), gate.open())).start()
             pool.close()
             assert all(future.done() for future in futures)
             for future in futures[2:]:
