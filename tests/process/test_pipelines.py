@@ -465,57 +465,6 @@ def test_stop_lets_what_runs_come_to_its_end(tmp_path: Path, begins_in_line: boo
     assert stream.statistics()[1 if begins_in_line else 0].given == 2
 
 
-INTERRUPTED = """
-import itertools, os, signal, sys, threading, traceback
-from functools import partial
-from allcores import Pipeline
-from tests.process.waiting import wait_at, wait_until
-
-def first(number):
-    return number
-
-def second(gate, number):
-    if number == 5:
-        wait_at(gate)
-    return number
-
-def waits(thread):
-    return any(frame.name == "_wait" for frame in traceback.extract_stack(sys._current_frames()[thread]))
-
-def interrupt(thread):
-    wait_until(lambda: waits(thread))
-    os.killpg(os.getpid(), signal.SIGINT)
-    print("interrupted", flush=True)
-
-if __name__ == "__main__":
-    pipeline = Pipeline().map(first).map(partial(second, sys.argv[1]), fuse=False, chunk=1)
-    found = []
-    try:
-        for record in pipeline.imap(itertools.count(), workers=2):
-            found.append(record)
-            if record == 4:
-                threading.Thread(target=interrupt, args=[threading.get_ident()]).start()
-    except KeyboardInterrupt:
-        print(found == list(range(len(found))), len(found) > 5, flush=True)
-        raise SystemExit(3)
-"""
-
-
-def test_ctrl_c_hands_over_what_is_finished(tmp_path: Path) -> None:
-    """What runs at that moment comes to its end, and is handed over before the exception."""
-    script = tmp_path / "script.py"
-    script.write_text(INTERRUPTED)
-    with Gate(tmp_path / "gate") as gate:
-        with scripts.running([str(script), gate.path], folder=tmp_path, start_new_session=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"interrupted\n"
-            gate.open()
-            ended = scripts.finish(process)
-    assert ended.lines == ["True True"]
-    assert ended.code == 3, ended.err
-    assert "Traceback" not in ended.err
-
-
 LOST = """
 import allcores
 

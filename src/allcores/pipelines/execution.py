@@ -33,6 +33,7 @@ from allcores.pool.stage_stream import StageStream
 from allcores.pool.statistics import Statistics
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
+from allcores.system.interrupt_hold import InterruptHold
 from allcores.system.tracebacks import hide
 
 _BY_STEP = "say it of the step, .map(fn, preload=...), whose first argument it is then"
@@ -84,6 +85,7 @@ class Execution:
         self._closed = False
         self._stopped = False
         self._interrupted: KeyboardInterrupt | None = None
+        self._hold = InterruptHold()
         self._waited_ns = BRIEF_NS
         #: when workers were given what there was
         self._fed_ns = 0
@@ -111,7 +113,7 @@ class Execution:
         except BaseException:
             self.close()
             raise
-        self._source = None if isinstance(head, Worked) else SourceReader(iterator, head, marks=marks)
+        self._source = None if isinstance(head, Worked) else SourceReader(iterator, head, self._hold, marks=marks)
 
     # --- how it is built ---
 
@@ -250,7 +252,18 @@ class Execution:
         """What comes next, as it came; None at the end. Raises what a record, or the source, has raised."""
         output = self._output
         while True:
-            if self._turn():
+            try:
+                # Ctrl-C finds nothing in anyone's hands, so that what runs can still give its results.
+                with self._hold:
+                    self._turn()
+                if not (output.items or output.done or self._pull()):
+                    self._wait()
+            except KeyboardInterrupt as interrupt:
+                if self._interrupted is not None or self._hold.torn:
+                    raise
+                self._interrupted = interrupt
+                self.stop()
+            if output.items:
                 items, output.items = output.items, []
                 self._tell()
                 return items
@@ -261,18 +274,9 @@ class Execution:
                     raise self._interrupted
                 self._tell()
                 return None
-            try:
-                # Here Ctrl-C finds nothing in anyone's hands: what runs can still give its results.
-                if not self._pull():
-                    self._wait()
-            except KeyboardInterrupt as interrupt:
-                if self._interrupted is not None:
-                    raise
-                self._interrupted = interrupt
-                self.stop()
 
-    def _turn(self) -> bool:
-        """Move what is settled towards the end; whether something has arrived there.
+    def _turn(self) -> None:
+        """Move what is settled towards the end, until something has arrived there or nothing moves.
 
         Workers get what is there for them first, so that they have it while the consumer is busy with results.
         """
@@ -283,14 +287,16 @@ class Execution:
             moved = False
             for worked in self._worked:
                 if feeds and not worked.waits_for_input:
-                    worked.feed()
+                    if worked.stream.pulls:
+                        with self._hold.lifted:
+                            worked.feed()
+                    else:
+                        worked.feed()
                 moved = worked.drain() or moved
             if feeds:
                 self._fed_ns = now
-            if output.items:
-                break
-            if output.done:
-                return False
+            if output.items or output.done:
+                return
             if source is not None:
                 if self._stopped:
                     source.stop()
@@ -298,10 +304,9 @@ class Execution:
                     moved = source.pull() or moved
             if not moved:
                 if feeds:
-                    return False
+                    return
                 # Nothing moves any more: perhaps because workers have nothing.
                 self._fed_ns = 0
-        return True
 
     def _pull(self) -> bool:
         """Ask for what may take its time; whether there is something to look at again."""
@@ -314,7 +319,10 @@ class Execution:
         if pumped:
             return True
         source = self._source
-        return source is not None and source.slow and not self._stopped and self._hungry() and source.pull()
+        if source is None or not source.slow or self._stopped or not self._hungry():
+            return False
+        with self._hold:
+            return source.pull()
 
     def _hungry(self) -> bool:
         """Whether the first stage with workers has one that is idle; True if there is no such stage."""

@@ -10,6 +10,7 @@ from allcores.pipelines.links import Link, Raised
 from allcores.pipelines.marks import Mark
 from allcores.system import deferral
 from allcores.system.clock import monotonic_ns
+from allcores.system.interrupt_hold import InterruptHold
 
 #: A pull of the source that takes longer than this is a slow one, which is waited for only if a worker is idle, ns.
 SLOW_PULL_NS = 2_000_000
@@ -18,9 +19,10 @@ SLOW_PULL_NS = 2_000_000
 class SourceReader:
     """Pulls records and barriers for a first link that does not do so itself."""
 
-    def __init__(self, iterator: Iterator[Any], head: Link, *, marks: bool) -> None:
+    def __init__(self, iterator: Iterator[Any], head: Link, hold: InterruptHold, *, marks: bool) -> None:
         self._iterator: Iterator[Any] | None = iterator
         self._head = head
+        self._hold = hold
         self._marks = marks
         self._stride = 1
         self.slow = False
@@ -46,7 +48,8 @@ class SourceReader:
         begun = monotonic_ns()
         error: BaseException | None = None
         try:
-            items.extend(islice(iterator, stride))
+            with self._hold.lifted:
+                items.extend(islice(iterator, stride))
         except KeyboardInterrupt:
             self._put(items)
             raise

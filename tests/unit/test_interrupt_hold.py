@@ -1,0 +1,149 @@
+"""Ctrl-C in the middle of a step: at its end, and the second at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from signal import SIGINT, default_int_handler, raise_signal
+
+import pytest
+
+from allcores.system.interrupt_hold import InterruptHold
+
+
+@pytest.fixture(autouse=True)
+def _handler() -> Iterator[None]:
+    before = signal.signal(SIGINT, default_int_handler)
+    yield
+    assert signal.getsignal(SIGINT) in (default_int_handler, own)
+    signal.signal(SIGINT, before)
+
+
+came: list[int] = []
+
+
+def own(number: int, frame: object) -> None:
+    came.append(number)
+
+
+def test_one_is_raised_at_the_end() -> None:
+    hold, done = InterruptHold(), []
+    with pytest.raises(KeyboardInterrupt):
+        with hold:
+            raise_signal(SIGINT)
+            done.append(1)
+    assert done == [1] and not hold.torn
+    with hold:  # and only once
+        done.append(2)
+
+
+def test_the_second_is_raised_at_once_and_has_torn_the_step() -> None:
+    hold = InterruptHold()
+    with pytest.raises(KeyboardInterrupt):
+        with hold:
+            raise_signal(SIGINT)
+            raise_signal(SIGINT)
+            raise AssertionError("not reached")
+    assert hold.torn
+    with hold:
+        pass
+    assert not hold.torn
+
+
+def test_foreign_code_may_raise_it_itself() -> None:
+    hold = InterruptHold()
+    with pytest.raises(KeyboardInterrupt):
+        with hold:
+            raise KeyboardInterrupt
+    assert hold.torn
+
+
+def test_another_exception_passes_and_one_that_came_comes_before_it() -> None:
+    hold = InterruptHold()
+    with pytest.raises(ZeroDivisionError):
+        with hold:
+            raise ZeroDivisionError
+    with pytest.raises(KeyboardInterrupt) as raised:
+        with hold:
+            raise_signal(SIGINT)
+            raise ZeroDivisionError
+    assert isinstance(raised.value.__context__, ZeroDivisionError) and not hold.torn
+
+
+def test_a_part_that_waits_is_lifted_out() -> None:
+    hold, done = InterruptHold(), []
+    with pytest.raises(KeyboardInterrupt):
+        with hold, hold.lifted:
+            raise_signal(SIGINT)
+            raise AssertionError("not reached")
+    assert not hold.torn
+    with pytest.raises(KeyboardInterrupt):
+        with hold:
+            raise_signal(SIGINT)
+            done.append("before")
+            with hold.lifted:
+                raise AssertionError("not reached")
+    assert done == ["before"] and not hold.torn
+    with pytest.raises(KeyboardInterrupt):
+        with hold:
+            with hold.lifted:
+                pass
+            raise_signal(SIGINT)
+            done.append("behind")
+    assert done == ["before", "behind"]
+
+
+def test_a_second_one_behind_that_of_a_lifted_part_is_not_kept_waiting() -> None:
+    hold = InterruptHold()
+    with pytest.raises(KeyboardInterrupt):
+        with hold:
+            try:
+                with hold.lifted:
+                    raise_signal(SIGINT)
+            except KeyboardInterrupt:
+                raise_signal(SIGINT)
+                raise
+    assert hold.torn
+
+
+def test_the_programs_own_handler_is_called_as_ever() -> None:
+    signal.signal(SIGINT, own)
+    hold = InterruptHold()
+    with hold:
+        raise_signal(SIGINT)
+        assert came == [SIGINT]
+        with hold.lifted:
+            assert signal.getsignal(SIGINT) is own
+    assert signal.getsignal(SIGINT) is own
+
+
+def test_a_handler_that_is_set_within_stays() -> None:
+    hold = InterruptHold()
+    with hold:
+        signal.signal(SIGINT, own)
+    assert signal.getsignal(SIGINT) is own
+
+
+def test_one_within_another_does_nothing() -> None:
+    outer, inner, done = InterruptHold(), InterruptHold(), []
+    with pytest.raises(KeyboardInterrupt):
+        with outer:
+            with inner:
+                raise_signal(SIGINT)
+            done.append("outer goes on")
+    assert done == ["outer goes on"]
+
+
+def test_on_another_thread_it_does_nothing() -> None:
+    seen: list[object] = []
+
+    def held() -> None:
+        hold = InterruptHold()
+        with hold, hold.lifted:
+            seen.append(signal.getsignal(SIGINT))
+
+    thread = threading.Thread(target=held)
+    thread.start()
+    thread.join()
+    assert seen == [default_int_handler]
