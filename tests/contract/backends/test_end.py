@@ -108,7 +108,11 @@ class TestEnd:
             bell.hear(2)
             if place == "threads":
                 # A thread cannot be ended: closing waits a little for it.
-                threading.Thread(target=lambda: (wait_until(futures[-1].done), gate.open())).start()
+                def open_gate() -> None:
+                    wait_until(futures[-1].done)
+                    gate.open()
+
+                threading.Thread(target=open_gate).start()
             pool.close()
             assert all(future.done() for future in futures)
             for future in futures[2:]:
