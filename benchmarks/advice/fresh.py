@@ -108,12 +108,12 @@ def count_for(name: str, wanted_s: float) -> int:
 
 
 def run_here(fn: Callable[[Any], Any], items: Sequence[Any], setting: Mapping[str, Any]) -> float:
-    """Seconds of all items with a setting, in this process, the end of its pool included; results are dropped."""
+    """Seconds of all items with a setting, in this process: of what the advice has to paste, which makes a list."""
     pool_class = allcores.Pool  # which is imported now
     start = perf_counter()
     if setting["pattern"] in ("serial", "library"):
-        for item in items:
-            fn(item)
+        results = [fn(item) for item in items]
+        assert len(results) == len(items)  # which has them kept until then
         return perf_counter() - start
     preload = functools.partial(in_worker.warm, fn, items[0]) if setting.get("preload") else None
     with pool_class(setting["workers"], backend=setting["pattern"], preload=preload, logs=False) as pool:
@@ -121,9 +121,8 @@ def run_here(fn: Callable[[Any], Any], items: Sequence[Any], setting: Mapping[st
             common = travel.common_object(items[:64])
             one = pool.share(common)
             items = [travel.replaced(item, common, one) for item in items]
-        with pool.imap(fn, items, chunk=setting.get("chunk")) as results:
-            for _ in results:
-                pass
+        results = pool.map(fn, items, chunk=setting.get("chunk"))
+    assert len(results) == len(items)
     return perf_counter() - start
 
 

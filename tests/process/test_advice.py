@@ -25,8 +25,9 @@ import allcores
 from allcores import UsageError
 from allcores.advisor import advice as advice_file
 from allcores.advisor import confirm as confirm_file
-from allcores.advisor import page
+from allcores.advisor import library_way, page
 from allcores.advisor.core_seconds import recorded_run
+from allcores.advisor.measuring import trials
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.text import setting_text
@@ -132,17 +133,30 @@ def test_a_verdict_is_worth_more_than_a_record(of_a_loop: allcores.Advice) -> No
     assert found.core_seconds is None
 
 
-@several_cores
-def test_a_librarys_own_way_is_measured() -> None:
+def an_encode() -> Any:
     needed("tokenizers")
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
 
-    tokenizer = Tokenizer(WordLevel({"a": 0, "?": 1}, unk_token="?"))
-    text = "a " * 2_000
-    texts = [f"{text}{number}" for number in range(300)]
-    advice = allcores.advise(tokenizer.encode, texts, budget=10)
-    assert advice.library is not None
+    return Tokenizer(WordLevel({"a": 0, "?": 1}, unk_token="?")).encode
+
+
+TEXTS = [f"{'a ' * 2_000}{number}" for number in range(300)]
+
+
+def test_a_librarys_own_way_that_was_not_measured_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library_way, "measure", lambda *_: None)
+    advice = allcores.advise(an_encode(), TEXTS, budget=BUDGET_S)
+    assert advice.library is None
+    assert any(reason.startswith("tokenizers' encode_batch was not measured") for reason in advice.reasons)
+
+
+@several_cores
+def test_a_librarys_own_way_is_measured() -> None:
+    advice = allcores.advise(an_encode(), TEXTS, budget=10)
+    if advice.library is None:  # on a machine that others use
+        assert any(reason.startswith("tokenizers' encode_batch was not measured") for reason in advice.reasons)
+        return
     assert advice.library.whole
     assert advice.library.cores == 2 or advice.library.cores == allcores.core_budget().workers
     assert ".encode_batch(items)" in advice.library.code
@@ -417,3 +431,12 @@ def test_its_text_has_all_of_it() -> None:
     assert text.startswith("square: Don't")
     assert f"{advice.calls:,} times" in text
     assert "results = [square(item) for item in items]" in text
+
+
+def test_the_start_of_threads_is_measured() -> None:
+    """Of a whole pool, which has ended then."""
+    before = set(threading.enumerate())
+    first_s, each_s = trials.start_of_threads([2, 8])
+    assert first_s > 0 and each_s >= 0
+    assert trials.start_of_threads([2])[1] == 0
+    assert set(threading.enumerate()) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -104,14 +105,19 @@ def advise_named(
             return _too_slow(str(slow), shown, names, sample, perf_counter() - began)
         decision = decide(probes)
         some = [item for _, item in sample.look(1)]
-        has_switch = repeat and switches.find(fn, some, probes.machine.cores) is not None
-        kept_s = LIBRARY_PART * probing.left() if has_switch else 0.0
+        switch = switches.find(fn, some, probes.machine.cores) if repeat else None
+        kept_s = LIBRARY_PART * probing.left() if switch is not None else 0.0
         confirmation = _confirm(fn, sample, probes, decision, probing, kept_s)
-        library = library_way.measure(fn, names.function, sample, probes, probing.left()) if has_switch else None
+        library = (
+            library_way.measure(fn, names.function, sample, probes, probing.left()) if switch is not None else None
+        )
         probes = _with_load(probes, probing)
         conclusion = conclude(probes, decision, confirmation.ratios, hindered=confirmation.hindered)
         if library is not None:
             conclusion = beside_library(conclusion, library, decision.predictions[0].seconds)
+        elif switch is not None:
+            untried = f"{switch.name} was not measured: it failed, or there was no time for it (give it more: budget)"
+            conclusion = replace(conclusion, reasons=(*conclusion.reasons, untried))
         common = _common(sample, probing.shared)
     finally:
         probing.close()
@@ -147,10 +153,7 @@ def _common(sample: Sample, shared: Any) -> Common | None:
 
 
 def _with_load(probes: Probes, probing: Probing) -> Probes:
-    import dataclasses
-
-    others = probing.load.others()
-    return dataclasses.replace(probes, machine=dataclasses.replace(probes.machine, others=others))
+    return replace(probes, machine=replace(probes.machine, others=probing.load.others()))
 
 
 def _advice(

@@ -118,6 +118,9 @@ class Probing:
         )
         probes = replace(probes, late_s=self._lateness())
         probes = replace(probes, threads=self._threads(probes))
+        if probes.threads:
+            first_s, each_s = trials.start_of_threads([trial.workers for trial in probes.threads])
+            probes = replace(probes, threads_start_s=first_s, thread_start_s=each_s)
         if self.pool is not None:
             probes = self._processes(probes, results)
         machine = self.load.machine()

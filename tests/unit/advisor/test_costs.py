@@ -11,8 +11,9 @@ from tests.unit.advisor.test_decision import MS, any_probes, probes
 
 from allcores.advisor.model import costs
 from allcores.advisor.model.costs import Fit, fit, loop_seconds, processes_cost
-from allcores.advisor.model.decision import decide, deviation
+from allcores.advisor.model.decision import Setting, decide, deviation
 from allcores.advisor.model.probes import Machine, Probes, Timing, Traits, Travel, Trial
+from allcores.advisor.model.verdict import start_of
 from allcores.advisor.model.what_if import what_ifs
 
 
@@ -131,3 +132,20 @@ def test_items_that_wait_end_together() -> None:
     assert costs.last_round(replace(given, items=64), 32) == 1.0
     assert costs.last_round(replace(given, items=None), 32) == 1.0
     assert costs.last_round(probes(items=33), 32) == 1.0
+
+
+def test_the_start_of_threads_counts_for_the_whole_input() -> None:
+    trials = (Trial(2, 2.0, 8), Trial(32, 31.0, 64))
+    quick = probes(10 * MS, items=64, busy=0.0, switches=1, late_ms=0.1, threads=trials)
+    slow = replace(quick, threads_start_s=20 * MS, thread_start_s=1 * MS)
+    assert costs.threads_start(quick, 32) == costs.THREADS_START_S
+    assert costs.threads_start(slow, 2) == pytest.approx(20 * MS)
+    assert costs.threads_start(slow, 32) == pytest.approx(50 * MS)
+    seconds = [costs.threads_seconds(given, 32) or 0.0 for given in (quick, slow)]
+    assert seconds[1] - seconds[0] == pytest.approx(48 * MS)
+    wide, narrow = (
+        next(each for each in decide(given).predictions if each.setting == Setting("threads", 32))
+        for given in (slow, quick)
+    )
+    assert wide.interval.half_width > narrow.interval.half_width
+    assert start_of(slow, wide) == pytest.approx(50 * MS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -47,6 +48,28 @@ def of_threads(calls: Calls, number: int, waits: bool) -> Trial | None:
         timed = len(items) - warm * number
         pairs.append(Trial(number, alone_s * timed / len(items) / max(seconds, 1e-9), timed))
     return together(pairs) if pairs else None
+
+
+def start_of_threads(numbers: Sequence[int]) -> tuple[float, float]:
+    """Seconds until a pool of two threads is there and has ended, and seconds more for each further one.
+
+    Args:
+        numbers: Of threads that were tried.
+    """
+    first = _life_of_threads(2)
+    most = max(numbers)
+    if most <= 2:
+        return first, 0.0
+    # What is imported for the first is there for those that follow.
+    again = _life_of_threads(2)
+    return first, max(0.0, _life_of_threads(most) - again) / (most - 2)
+
+
+def _life_of_threads(number: int) -> float:
+    start = perf_counter()
+    with Pool(number, backend="threads", name="advice", logs=False) as pool:
+        pool.map(abs, range(number), chunk=1)
+    return perf_counter() - start
 
 
 def of_processes(calls: Calls, pool: Pool, probes: Probes, shared: Any) -> Trial | None:

@@ -39,7 +39,7 @@ LEAST_SLOWDOWN, MOST_SLOWDOWN = 0.2, 20.0
 BUSY_PART = 0.2
 #: a thread of a pool costs an item this much: it takes turns for the interpreter's lock
 THREAD_ITEM_S = 4e-6
-#: seconds until threads of a pool are there
+#: seconds until threads of a pool are there, at least
 THREADS_START_S = 2e-3
 
 
@@ -262,6 +262,11 @@ def last_round(probes: Probes, workers: int) -> float:
     return math.ceil(count / workers) * workers / count
 
 
+def threads_start(probes: Probes, workers: int) -> float:
+    """Seconds until so many threads are there, and at the end of their pool."""
+    return max(THREADS_START_S, probes.threads_start_s + max(0, workers - 2) * probes.thread_start_s)
+
+
 def threads_seconds(probes: Probes, workers: int) -> float | None:
     """Seconds of the whole input with threads; None if no trial was made."""
     if not probes.threads:
@@ -276,7 +281,7 @@ def threads_seconds(probes: Probes, workers: int) -> float | None:
     count = count_of(probes)
     steady = count * (probes.timing.wall_s / max(reached, 1e-9) + THREAD_ITEM_S)
     steady *= last_round(probes, workers)
-    return THREADS_START_S + probes.timing.first_s + steady
+    return threads_start(probes, workers) + probes.timing.first_s + steady
 
 
 def least_items(start_s: float, item_s: float, steady: float, wanted: float) -> int | None:

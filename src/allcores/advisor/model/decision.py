@@ -41,7 +41,7 @@ TRIAL_PART = 0.8
 #: are off when the whole input is run
 START_PART, WAY_PART, KERNEL_PART = 0.2, 0.15, 0.25
 #: the same of what waits for a device or another program: a sleep alone takes what it says
-DEVICE_DEVIATION = 0.1
+DEVICE_DEVIATION = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,10 @@ def _threads(probes: Probes, kind: str) -> list[Prediction]:
             continue
         seconds = costs.threads_seconds(probes, workers)
         assert seconds is not None
-        interval = spread_interval(costs.loop_seconds(probes) / seconds, deviation(probes, "threads"))
+        start = START_PART * costs.threads_start(probes, workers) / max(seconds, 1e-12)
+        interval = spread_interval(
+            costs.loop_seconds(probes) / seconds, math.hypot(deviation(probes, "threads"), start)
+        )
         limit = "waiting" if kind == "waiting" else "the cores"
         found = Prediction(Setting("threads", workers), interval, _seconds(probes, seconds), limit)
         if best is None or interval.speedup > 1.05 * best.interval.speedup:

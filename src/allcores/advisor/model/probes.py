@@ -171,6 +171,8 @@ class Probes:
         processes: Trials with worker processes.
         start_s: Seconds until all worker processes were started and had each done an item, less the item.
         warm_start_s: The same with the first call made before the workers are forked; None if not tried.
+        threads_start_s: Seconds until a pool of two threads was there, and until it had ended; 0 if not tried.
+        thread_start_s: Seconds more for each further thread.
         worker_bytes: Memory that a worker shares with no other process, at its largest; 0 if unknown.
         rest_bytes: Memory of the program, of what starts workers, and of what they share, beside that; 0 if unknown.
         warm_worker_bytes: The first with the first call made before the workers are forked; 0 if not tried.
@@ -188,6 +190,8 @@ class Probes:
     processes: tuple[Trial, ...] = ()
     start_s: float = 0.2
     warm_start_s: float | None = None
+    threads_start_s: float = 0.0
+    thread_start_s: float = 0.0
     worker_bytes: int = 0
     rest_bytes: int = 0
     warm_worker_bytes: int = 0

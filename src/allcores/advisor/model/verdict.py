@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from allcores.advisor.model.costs import BUSY_PART
+from allcores.advisor.model.costs import BUSY_PART, threads_start
 from allcores.advisor.model.decision import START_PART, WORTH, Decision, Prediction, Setting
 from allcores.advisor.model.intervals import LEAST_COMPARED, NINETY, Interval, differs, ratio_interval
 from allcores.advisor.model.probes import Probes
@@ -78,14 +78,16 @@ def of_whole_input(steady: float, probes: Probes, start_s: float) -> float:
 def start_of(probes: Probes, prediction: Prediction) -> float:
     """Seconds until the workers of a setting are there."""
     setting = prediction.setting
+    if setting.pattern == "threads":
+        return threads_start(probes, setting.workers) + probes.timing.first_s
     if setting.pattern != "processes":
-        return 0.002 + probes.timing.first_s if setting.pattern == "threads" else 0.0
+        return 0.0
     return probes.warm_start_s if setting.preload and probes.warm_start_s is not None else probes.start_s
 
 
 def _start_part(probes: Probes, best: Prediction, speedup: float) -> float:
     """How far the speed-up of the whole input may be off because a start differs from the one that was measured."""
-    if best.setting.pattern != "processes" or probes.items is None:
+    if best.setting.pattern not in ("processes", "threads") or probes.items is None:
         return 0.0
     seconds = (probes.items * probes.timing.wall_s + probes.timing.first_s) / max(speedup, 1e-9)
     return NINETY * START_PART * min(1.0, start_of(probes, best) / max(seconds, 1e-9))
