@@ -102,6 +102,41 @@ def test_a_pool_that_is_closed_meanwhile_ends_the_wait(tmp_path: Path) -> None:
         closer.join()
 
 
+@pytest.mark.parametrize("then", ["nothing", "another pool"])
+def test_a_handler_that_closes_the_pool_ends_the_wait(tmp_path: Path, then: str) -> None:
+    """It goes on in C with the number of a descriptor that must not be closed by then, nor that of another pool."""
+    others: list[Pool] = []
+    pools: list[Pool] = []
+
+    def handler(*_: object) -> None:
+        pools[-1].close()
+        if then == "another pool":
+            others.append(Pool(1))
+
+    def send() -> None:
+        backend: Any = pools[-1]._driver.backend
+        until = time.monotonic() + PATIENCE_S
+        while not backend._consumer.present and time.monotonic() < until:
+            time.sleep(0.001)
+        with pools[-1]._driver.lock:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        for number in range(4):
+            with Gate(tmp_path / f"gate-{number}") as gate, Pool(1) as pool:
+                pools.append(pool)
+                sender = threading.Thread(target=send)
+                sender.start()
+                with pytest.raises(PoolClosed):
+                    pool.map(wait_at, [gate.path])
+                sender.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        for other in others:
+            other.close()
+
+
 def test_two_that_wait_both_get_theirs() -> None:
     """One has the pipes, and the other is rung for."""
     found: dict[int, list[int]] = {}

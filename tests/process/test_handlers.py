@@ -92,6 +92,7 @@ VERBS: dict[str, Callable[[Pool], Any]] = {
     "map": lambda pool: pool.map(crimes.run, range(4))[0],
     "imap": lambda pool: max(pool.imap(crimes.run, iter(range(4)))),
     "outcomes": lambda pool: next(iter(pool.outcomes(crimes.run, [1, 2]))).value,
+    "share": lambda pool: bytes(pool.share(b"x" * 100_000))[:1],
 }
 
 
@@ -145,7 +146,7 @@ class TestAtAnyLine:
     def test_a_handler_that_closes_the_pool_ends_the_call(self, on_alarm: Any, verb: str) -> None:
         pools: list[Pool] = []
         on_alarm(lambda: pools[-1].close())
-        for share in (0.3, 0.6, 0.9):
+        for share in (0.3, 0.5, 0.6, 0.7, 0.9):
             with Pool(1) as pool:
                 pools.append(pool)
                 lines = moments(pool, VERBS[verb])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from allcores.errors import NotSupported, UsageError
+from allcores.errors import NotSupported, PoolClosed, UsageError
 from allcores.shared_memory.parent_side import MemoryUsage
 from allcores.system import deferral
 
@@ -46,15 +48,15 @@ class Sharing:
         """
         from allcores.transport import pickling
 
-        shared_objects = self._parent_memory("share").shared_objects
-        try:
-            return shared_objects.share(obj)  # type: ignore[no-any-return]
-        except (OSError, NotSupported):
-            raise
-        except Exception as error:
-            if deferral.raised_by_handler(error) or pickling.pickles(obj):
-                raise  # a signal's handler raised in the middle of it
-            raise pickling.explain_with_path(obj, "obj", error) from error
+        with self._memory_for("share") as parent_memory:
+            try:
+                return parent_memory.shared_objects.share(obj)  # type: ignore[no-any-return]
+            except (OSError, NotSupported):
+                raise
+            except Exception as error:
+                if deferral.raised_by_handler(error) or pickling.pickles(obj):
+                    raise  # a signal's handler raised in the middle of it
+                raise pickling.explain_with_path(obj, "obj", error) from error
 
     def empty_shared(self, shape: int | tuple[int, ...], dtype: Any = float) -> SharedArray:
         """A numpy array of zeros that all workers see and write to, as an output that they fill together.
@@ -71,22 +73,22 @@ class Sharing:
             NotSupported: Without numpy or shared memory.
             OSError: If there is not enough of it.
         """
-        parent_memory = self._parent_memory("empty_shared")
-        try:
-            from allcores.shared_memory import arrays
-        except ImportError as error:
-            raise NotSupported("empty_shared needs numpy: pip install numpy") from error
-        try:
-            return arrays.empty_shared(parent_memory.shared_objects, shape, dtype)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"empty_shared(shape={shape!r}, dtype={dtype!r}): {error}") from error
+        with self._memory_for("empty_shared") as parent_memory:
+            try:
+                from allcores.shared_memory import arrays
+            except ImportError as error:
+                raise NotSupported("empty_shared needs numpy: pip install numpy") from error
+            try:
+                return arrays.empty_shared(parent_memory.shared_objects, shape, dtype)
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"empty_shared(shape={shape!r}, dtype={dtype!r}): {error}") from error
 
     def counter(self, value: int = 0) -> Counter:
         """A whole number, 64 bits and signed, that workers add to; exact under concurrent changes."""
         from allcores.shared_memory import objects
 
-        parent_memory = self._parent_memory("counter")
-        counter: Counter = objects.word(objects.Counter, parent_memory.shared_objects, parent_memory.arena)
+        with self._memory_for("counter") as parent_memory:
+            counter: Counter = objects.word(objects.Counter, parent_memory.shared_objects, parent_memory.arena)
         if value:
             counter.set(value)
         return counter
@@ -95,13 +97,25 @@ class Sharing:
         """A flag that workers, or you, raise for all to see: to tell running tasks to stop early, say."""
         from allcores.shared_memory import objects
 
-        parent_memory = self._parent_memory("flag")
-        flag: Flag = objects.word(objects.Flag, parent_memory.shared_objects, parent_memory.arena)
+        with self._memory_for("flag") as parent_memory:
+            flag: Flag = objects.word(objects.Flag, parent_memory.shared_objects, parent_memory.arena)
         return flag
 
     def _memory(self) -> MemoryUsage:
         parent_memory = self._current.backend.parent_memory(create=False) if not self._current.closed else None
         return MemoryUsage(0, 0, 0) if parent_memory is None else parent_memory.usage()
+
+    @contextmanager
+    def _memory_for(self, what: str) -> Iterator[ParentMemory]:
+        """The memory, for as long as it is there: a signal's handler or another thread may close the pool meanwhile."""
+        driver = self._driver
+        parent_memory = self._parent_memory(what)
+        try:
+            yield parent_memory
+        except Exception as error:
+            if driver.closed and not deferral.raised_by_handler(error):
+                raise PoolClosed(f"Pool {driver.name!r} was closed.") from None
+            raise
 
     def _parent_memory(self, what: str) -> ParentMemory:
         self._driver.check_open()

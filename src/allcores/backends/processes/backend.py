@@ -340,7 +340,7 @@ class ProcessBackend:
 
     def abandon(self) -> None:
         self._worker_table.abandon()
-        self._consumer.close()
+        self._consumer.abandon()
 
     # --- the loop (driver thread) -----------------------------------------------------------------
 

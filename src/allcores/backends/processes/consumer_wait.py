@@ -45,6 +45,34 @@ class _Wait:
         self.wanted_back = False
 
 
+class _Descriptors:
+    """What a thread waits with. Whoever holds it may wait: the last to let go of it closes the descriptors.
+
+    A signal's handler may close the pool in the middle of a wait, and open other files. The wait goes on in C with the
+    number of its descriptor, which must not be closed, or another one's, by then.
+    """
+
+    __slots__ = ("event", "poller")
+
+    def __init__(self, pipes: poller.Poller) -> None:
+        #: ends the wait
+        self.event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.poller = poller.Poller()
+        self.poller.register(self.event, None)
+        self.poller.register(pipes.fileno(), pipes)
+
+    def close(self) -> None:
+        """At once, whoever waits; again does nothing."""
+        event, self.event = self.event, -1
+        if event >= 0:
+            self.poller.close()
+            with contextlib.suppress(OSError):
+                os.close(event)
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class ConsumerWait:
     """Who reads the pipes instead of the loop; one thread at a time.
 
@@ -73,13 +101,8 @@ class ConsumerWait:
         self._current: _Wait | None = None
         #: whose wait the event ends: it may wait on although the pipes were taken from it, until its bell is rung
         self._waiting: _Wait | None = None
-        #: ends its wait; None where there can be none
-        self._event: int | None = None
-        if POSSIBLE:
-            self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._poller = poller.Poller()
-            self._poller.register(self._event, None)
-            self._poller.register(worker_table.pipes.fileno(), worker_table.pipes)
+        #: None where there can be no wait
+        self._descriptors = _Descriptors(worker_table.pipes) if POSSIBLE else None
 
     @property
     def present(self) -> bool:
@@ -102,7 +125,8 @@ class ConsumerWait:
         Returns:
             False if it cannot be done now: the caller is to wait for its bell.
         """
-        if self._event is None:
+        descriptors = self._descriptors
+        if descriptors is None:
             return False
         wait: _Wait | None = None
         until = monotonic_ns() + int(seconds * 1e9)
@@ -121,7 +145,7 @@ class ConsumerWait:
                 self._worker_table.hear(loop=False)
             while self._current is wait and (left := until - monotonic_ns()) > 0:
                 try:
-                    self._poller.wait(left / 1e9)
+                    descriptors.poller.wait(left / 1e9)
                     if not self._read(wait, bell, wanted):
                         break
                 except ValueError:  # closed meanwhile: the pool is, or this is a forked copy of its process
@@ -143,13 +167,13 @@ class ConsumerWait:
         outermost = deferral.enter()
         try:
             with self._lock:
-                if self._current is not wait or self._event is None:
+                if self._current is not wait or self._descriptors is None:
                     return False
                 bell.expected = False
                 wait.reading = True
                 # What was rung for is asked below; a ring that is late ends a wait for nothing.
                 with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._event)
+                    os.eventfd_read(self._descriptors.event)
             found: list[Found] = []
             ready: list[tuple[WorkerConnection, int]] = []
             try:
@@ -228,13 +252,19 @@ class ConsumerWait:
 
     def _wake(self) -> None:
         """End the wait; with the host's lock held."""
-        if self._event is not None:
-            os.eventfd_write(self._event, 1)
+        if self._descriptors is not None:
+            os.eventfd_write(self._descriptors.event, 1)
 
     def close(self) -> None:
-        """Let go of the descriptors; with the host's lock held, or in a forked copy of the process."""
-        event, self._event = self._event, None
-        if event is not None:
-            self._poller.close()
-            with contextlib.suppress(OSError):
-                os.close(event)
+        """Let go of the descriptors, which who waits holds until it has woken; with the host's lock held."""
+        if self._waiting is not None:
+            self._wake()
+        self._current = self._descriptors = None
+
+    def abandon(self) -> None:
+        """Close the descriptors in a forked copy of the process, where nobody else waits."""
+        descriptors = self._descriptors
+        self.close()
+        if descriptors is not None and (self._waiting is None or self._waiting.thread != get_ident()):
+            # No thread is here that would let go of them.
+            descriptors.close()
