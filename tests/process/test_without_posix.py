@@ -33,12 +33,16 @@ with allcores.Pool(2, backend="threads") as pool:
     print(actor(pool))
 stages = Pipeline().map(int, on="threads").filter(bool, on="threads").batch(2)
 print(list(stages.imap(["1", "0", "2"])))
+print(list(Pipeline().map(int).batch(2).imap(["1", "0", "2"], backend="threads")))
 allcores.configure(backend="threads")
 print(allcores.map(abs, [-5]))
 """
 
 REFUSED = """
-for call in (allcores.Pool, lambda: allcores.map(abs, [-1]), lambda: allcores.advise(abs, range(9))):
+def piped():
+    return list(allcores.Pipeline().map(abs).imap([-1]))
+
+for call in (allcores.Pool, lambda: allcores.map(abs, [-1]), lambda: allcores.advise(abs, range(9)), piped):
     try:
         call()
     except allcores.NotSupported as error:
@@ -82,6 +86,7 @@ def test_pools_of_threads_and_serial(tmp_path: Path) -> None:
             *2 * ["[1, 2] [3] 4", "[True, False]", "[1, 2]"],
             "[1, 3]",
             "[[1, 2]]",
+            "[[1, 0], [2]]",
             "[5]",
         ],
         [],
@@ -90,10 +95,11 @@ def test_pools_of_threads_and_serial(tmp_path: Path) -> None:
 
 def test_what_needs_a_fork_says_so(tmp_path: Path) -> None:
     lines, _ = ran(tmp_path, REFUSED)
-    assert len(lines) == 4
-    for line in lines[:3]:
+    assert len(lines) == 5
+    for line in lines[:4]:
         assert "needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here" in line
-    assert "memory without a name" in lines[3]
+        assert "imap(backend=...) or a step's on=... in a pipeline" in line
+    assert "memory without a name" in lines[4]
 
 
 def test_commands(tmp_path: Path) -> None:
