@@ -121,11 +121,12 @@ def as_text(rows: list[Row]) -> str:
 
 def as_page(rows: list[Row], settings: Settings, minutes: float) -> str:
     """The page in Markdown."""
+    only = "" if settings.only is None else ",".join(sorted(settings.only))
+    command = f"make bench ARGS='--only {only}'" if only else "make bench"
     out = [
-        "# Benchmarks",
+        f"# Benchmarks: {only.replace(',', ', ')}" if only else "# Benchmarks",
         "",
-        "Written by `make bench` (`python benchmarks/run.py`); do not edit by hand. Contenders are "
-        "measured in turn "
+        f"Written by `{command}` (`benchmarks/run.py`); do not edit by hand. Contenders are measured in turn "
         f"(A B C A B C …) in one run, {settings.rounds} rounds unless a row says otherwise; each has a "
         "program and a "
         "warm pool of its own. Figures are medians, with the least and the largest in brackets. Ratios "

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
-import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from tests.process import scripts
+from tests.process.interrupting import Interrupting, leading, python_handler
 from tests.process.waiting import Gate
 
 from allcores import Pipeline
@@ -73,35 +72,13 @@ def test_ctrl_c_hands_over_what_is_finished(tmp_path: Path) -> None:
 
 
 #: where records are in someone's hands
-MOVING = {module.__file__ for module in (links, operators, outputs, source_reader, worked)} - {None}
+MOVING = (links, operators, outputs, source_reader, worked)
 
 
 @pytest.fixture(autouse=True)
 def _handler() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
-
-
-class Interrupting:
-    """Raises SIGINT at the `at`-th line that the loop runs of what moves records."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-        self._turn = Execution._turn.__code__
-
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if frame.f_code.co_filename in MOVING or frame.f_code is self._turn:
-            return self._line
-        return None
-
-    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line":
-            self.left -= 1
-            if not self.left:
-                signal.raise_signal(signal.SIGINT)
-        return self._line
+    with python_handler():
+        yield
 
 
 def same(value: Any) -> Any:
@@ -124,7 +101,7 @@ def test_nothing_that_has_begun_is_lost_at_any_line(seed: int, first: str) -> No
     choice = random.Random(seed)
     for _ in range(10):
         started: list[int] = []
-        interrupting = Interrupting(choice.randrange(1, 1200))
+        interrupting = Interrupting(choice.randrange(1, 1200), MOVING, [Execution._turn.__code__])
         # A source is pulled by the first stage, or by the loop for an operator.
         pipeline = Pipeline().map(same) if first == "stage" else Pipeline()
         pipeline = pipeline.enumerate().scan(later, 0).map(partial(begin, started), fuse=False)
@@ -136,6 +113,4 @@ def test_nothing_that_has_begun_is_lost_at_any_line(seed: int, first: str) -> No
                     sys.settrace(interrupting)
         sys.settrace(None)
         assert interrupting.left <= 0
-        # None may follow one that was not begun: values have no index of their own.
-        begun = set(started)
-        assert found == list(itertools.takewhile(begun.__contains__, itertools.count()))
+        assert found == leading(started)

@@ -173,8 +173,8 @@ def open_backend(
         if not can_fork():
             raise NotSupported(
                 "backend='processes' needs a system with fork (Linux, macOS); use backend='threads' or 'serial' here"
-                " (allcores.configure(backend=...) for the functions of the module, imap(backend=...) or a step's on=... in"
-                " a pipeline)."
+                " (allcores.configure(backend=...) for the functions of the module, imap(backend=...) or a step's"
+                " on=... in a pipeline)."
             )
         start_method = start_method or ("spawn" if PORTABLE else "template")
         if start_method != "fork":

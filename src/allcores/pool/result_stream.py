@@ -22,6 +22,7 @@ from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.shared_memory.buffers import unchanging
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
+from allcores.system.interrupt_hold import InterruptHold
 from allcores.system.tracebacks import hide
 from allcores.transport import pickling
 
@@ -165,6 +166,8 @@ class Reader(Reading[R_co]):
         #: the pool, which must not close itself while it is read
         self._owner = owner
         self._interrupted: KeyboardInterrupt | None = None
+        #: for whoever reads it to the end, and so has Ctrl-C come where it waits, and not with results in hand
+        self.hold = InterruptHold()
         self._stopped = False
         #: segments whose turn comes next
         self._taken: deque[Segment] = deque()
@@ -246,33 +249,34 @@ class Reader(Reading[R_co]):
         self._collected = False
         while True:
             try:
-                if not self._collected:
-                    with driver.lock:
-                        self._collect()
-                self._collected = False
-                finished = self._finished
-                if map_state.broken is not None and not taken:
-                    driver.backend.settle_logs(LOGS_S)
-                    raise again(map_state.broken)
-                # With a slow input, what is ready goes first.
-                if not map_state.exhausted and not (self.input_reader.slow and taken):
-                    self.input_reader.feed()
-                if taken:
-                    if driver.backend.unhandled:
+                with self.hold.lifted:
+                    if not self._collected:
+                        with driver.lock:
+                            self._collect()
+                    self._collected = False
+                    finished = self._finished
+                    if map_state.broken is not None and not taken:
                         driver.backend.settle_logs(LOGS_S)
-                    break
-                if finished:
-                    return None
-                if pump():
-                    continue
-                driver.backend.step_back()
-                self._wait()
+                        raise again(map_state.broken)
+                    # With a slow input, what is ready goes first.
+                    if not map_state.exhausted and not (self.input_reader.slow and taken):
+                        self.input_reader.feed()
+                    if taken:
+                        if driver.backend.unhandled:
+                            driver.backend.settle_logs(LOGS_S)
+                        break
+                    if finished:
+                        return None
+                    if pump():
+                        continue
+                    driver.backend.step_back()
+                    self._wait()
             except KeyboardInterrupt as interrupt:
                 if self._interrupted is not None or not self.finishes:
                     raise
                 self._interrupted = interrupt
                 self.stop()
-        # From here on Ctrl-C is raised at once: what it would make us lose is followed by nothing.
+        # From here on Ctrl-C is raised at once if nobody holds it: what it would make us lose is followed by nothing.
         self._looked_ns = monotonic_ns()
         return self._hand_over()
 
@@ -375,7 +379,7 @@ class Stream(Iterator[R_co]):
 
     def collect(self, results: list[Any]) -> None:
         """Append all results; those that came before an exception are there all the same."""
-        with nullcontext() if self._still is None else unchanging(self._still):
+        with self._reader.hold, nullcontext() if self._still is None else unchanging(self._still):
             for part in self._reader.parts():
                 results.extend(part)
         if self._reader.lost_changes.untold:
