@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from allcores.transport import script_globals
+from allcores.transport.reduction import Reduction
 from allcores.worker.lost_changes import watch
 
 SCRIPT = """
@@ -145,6 +146,21 @@ def test_what_a_closure_holds_is_named() -> None:
 )
 def test_wrappers_are_looked_through(wrap: Callable[[Any], Any]) -> None:
     assert changed(wrap(script()["append"])) == ["found"]
+
+
+@pytest.mark.parametrize("wrap", [lambda method: method, functools.partial, lambda method: Reduction(method, max)])
+def test_what_the_object_of_a_method_holds_is_named(wrap: Callable[[Any], Any]) -> None:
+    space = script()
+    exec(
+        "class Search:\n    def __init__(self): self.found, self.cached = [], []\n"
+        "    def run(self, x):\n        self.found.append(x)\n        self.cached.append(x)\n",
+        space,
+    )
+    assert changed(wrap(space["Search"]().run)) == ["self.found"]
+
+
+def test_the_function_of_reduce_is_looked_at() -> None:
+    assert changed(Reduction(script()["append"], max)) == ["found"]
 
 
 def test_no_code_of_the_program_is_called() -> None:

@@ -7,10 +7,10 @@
 
 Functions of the script, and of modules of the program's own: not of the standard library or of what is installed.
 Looked at after the first chunks of a function in a worker, and after some of the later ones: lists, sets, dicts, deques
-and numbers that its code names, or that its closure holds, are compared by identity with what they were. What a setup
-function has bound is this process's by intention, and in an imported module all of the module that setup or teardown is
-of. So is a cache: a plain dict that only grows while the function returns values, and whatever has "cache" or "memo" in
-its name.
+and numbers that its code names, that its closure holds, or that the object of a method has, are compared by identity
+with what they were. What a setup function has bound is this process's by intention, and in an imported module all of
+the module that setup or teardown is of. So is a cache: a plain dict that only grows while the function returns values,
+and whatever has "cache" or "memo" in its name.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections import deque
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
 from allcores.transport import script_globals
+from allcores.transport.reduction import Reduction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def watch(function: Any, left_alone: frozenset[str] = frozenset()) -> Watch | No
     if first is None or not _is_own(first.__globals__, left_alone):
         return None
     held: dict[tuple[int, Any], tuple[str, Any]] = {}
-    for name, where in _reachable(first, left_alone):
+    for name, where in (*_reachable(first, left_alone), *_of_instance(function)):
         held.setdefault((id(where[0]), where[1]), (name, where))
     return Watch(first.__qualname__, list(held.values())) if held else None
 
@@ -91,10 +92,41 @@ def _plain(function: Any) -> FunctionType | None:
             function = function.func
         elif isinstance(function, MethodType):
             function = function.__func__
+        elif isinstance(function, Reduction):
+            function = function.fn
         else:
             # Wrappers of `functools`, and of ours that make rows or texts of a function's values.
             function = getattr(function, "__wrapped__", None) or getattr(function, "function", None)
     return None
+
+
+def _of_instance(function: Any) -> Iterator[tuple[str, Any]]:
+    """Names and places of containers and numbers in the object of a bound method, of which a worker has a copy."""
+    for _ in range(10):
+        if isinstance(function, MethodType):
+            break
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif isinstance(function, Reduction):
+            function = function.fn
+        else:
+            return
+    instance = getattr(function, "__self__", None)
+    try:
+        inside = object.__getattribute__(instance, "__dict__")
+    except AttributeError:
+        return
+    if isinstance(instance, (type, ModuleType)) or type(inside) is not dict:
+        return
+    for name in [name for name in inside if isinstance(name, str)][:MOST_FUNCTIONS]:
+        if _is_watched(name, inside[name]):
+            yield f"self.{name}", (inside, name)
+
+
+def _is_watched(name: str, value: Any) -> bool:
+    """A container or a number, and no cache by its name."""
+    kept = type(value) in (int, float) or isinstance(value, _CONTAINERS)
+    return kept and not any(word in name.lower() for word in _CACHES)
 
 
 def _is_own(names: dict[str, Any], left_alone: frozenset[str]) -> bool:
@@ -139,9 +171,7 @@ def _reachable(first: FunctionType, left_alone: frozenset[str]) -> Iterator[tupl
                 if value not in seen and own and len(seen) < MOST_FUNCTIONS:
                     seen.add(value)
                     waiting.append(value)
-            elif (type(value) in (int, float) or isinstance(value, _CONTAINERS)) and not any(
-                word in name.lower() for word in _CACHES
-            ):
+            elif _is_watched(name, value):
                 yield name, where
 
 
