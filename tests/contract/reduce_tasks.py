@@ -25,6 +25,14 @@ def one_unless_seven(number: int) -> list[int]:
     return [number]
 
 
+def ones_unless_seven(numbers: list[int]) -> list[list[int]]:
+    return [one_unless_seven(number) for number in numbers]
+
+
+def too_few(numbers: list[int]) -> list[list[int]]:
+    return [[number] for number in numbers[1:]]
+
+
 def times(number: int, factor: int = 1) -> int:
     return number * factor
 

@@ -185,6 +185,8 @@ def reducing() -> None:
     assert_type(allcores.Pool().reduce(length, ["a"], max, 3), int)
     assert_type(allcores.reduce(length, ["a"], max), int)
     assert_type(allcores.Pool().reduce(scale, [1], max, factor=2), float)
+    assert_type(allcores.reduce(lengths, ["a"], max, batch=4), int)
+    assert_type(allcores.Pool().reduce(lengths, ["a"], max, 0, batch="auto", timeout=3), int)
     allcores.reduce(lengths, [["a"]], merge, intial=[1])  # type: ignore[call-overload]
     allcores.reduce(length, ["a"], merge)  # type: ignore[misc]
 

@@ -255,6 +255,7 @@ class MapMethods:
         timeout: float | None = None,
         retries: int | Retry = 0,
         chunk: int | None = None,
+        batch: Batch | None = None,
         cache: CacheLike | None = None,
         on_error: OnError = "raise",
         progress: bool | str = False,
@@ -275,6 +276,7 @@ class MapMethods:
             timeout: As for `map`; merging counts.
             retries: As for `map`.
             chunk: As for `map`.
+            batch: As for `map`: `fn` gets a list of items and returns one value for each, which are merged.
             cache: As for `map`: what `fn` gives is kept, and merged anew.
             on_error: "raise" the first failure in input order, or "skip" failed items: they are not merged.
             progress: As for `map`.
@@ -291,11 +293,11 @@ class MapMethods:
         """
         if not callable(merge):
             raise UsageError(f"merge={merge!r} cannot be called; it is the function that merges two values.")
-        chunk = self._chunk_for(fn, chunk)
-        fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants, cache)
+        chunk = self._chunk_for(fn, chunk, batch)
+        fn, style, items = self._combined(self.reduce, fn, "one", items, (), constants, cache, batch)
         both = Reduction(fn, merge) if callable(fn) else fn
         stream = self._stream(
-            both, style, items, timeout, retries, chunk, None, check_on_error(on_error), progress, ordered=True
+            both, style, items, timeout, retries, chunk, batch, check_on_error(on_error), progress, ordered=True
         )
         from allcores.pool.reducing import reduced
 

@@ -522,6 +522,17 @@ class ReduceMethod(Protocol):
         cache: CacheLike | None = ..., progress: bool | str = ..., on_error: OnError = ...,
         *more: P.args, **constants: P.kwargs,
     ) -> R: ...  # fmt: skip
+    @overload
+    def __call__(
+        self,
+        fn: Callable[..., Iterable[R]],
+        items: Iterable[Any],
+        merge: Callable[[R, R], R],
+        initial: R = ...,
+        *,
+        batch: Batch,
+        **options: Unpack[MapOptions],
+    ) -> R: ...
 
 
 class RunMethod(Protocol):

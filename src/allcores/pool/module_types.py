@@ -528,6 +528,17 @@ class SharedReduce(Protocol):
         workers: int | None = ...,
         *more: P.args, **constants: P.kwargs,
     ) -> R: ...  # fmt: skip
+    @overload
+    def __call__(
+        self,
+        fn: Callable[..., Iterable[R]],
+        items: Iterable[Any],
+        merge: Callable[[R, R], R],
+        initial: R = ...,
+        *,
+        batch: Batch,
+        **options: Unpack[SharedMapOptions],
+    ) -> R: ...
 
 
 class SharedRun(Protocol):

@@ -11,6 +11,7 @@ from itertools import islice
 
 from allcores.errors import BatchError
 from allcores.transport.exceptions import TRACEBACK
+from allcores.transport.reduction import Reduction, entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def batch_call(
     if getattr(type(function), "__allcores_batches__", False):
         # `sinks.batches.BatchFunction`, which this room does not know
         each, function = function.each, function.function  # type: ignore[attr-defined]
+    # On a node the function is the method that calls it.
+    reduction = getattr(function, "__self__", function)
+    merge: Callable[[Any, Any], Any] | None = None
+    if type(reduction) is Reduction:
+        merge, function = reduction.merge, reduction.fn
     name = _name(function)
 
     def call(batch: list[Any]) -> list[Any]:
@@ -50,6 +56,8 @@ def batch_call(
             results = results_of(function(*state, *map(list, zip(*batch, strict=True))), count, name)
         else:
             results = results_of(function(*state, batch), count, name)
+        if merge is not None:
+            return entries(merge, results)
         return results if each is None else [each(result) for result in results]
 
     return call

@@ -52,6 +52,14 @@ class Reduction:
         return Reduction, (self.fn, self.merge)
 
 
+def entries(merge: Callable[[Any, Any], Any], values: list[Any]) -> list[tuple[Any, ...]]:
+    """Values of several items as one entry for all of them, and one for each other that says so."""
+    value = values[0]
+    for each in values[1:]:
+        value = merged(merge, value, each)
+    return [(value, None), *[MERGED] * (len(values) - 1)]
+
+
 def merged(merge: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     """The value of two.
 

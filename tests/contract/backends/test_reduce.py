@@ -13,7 +13,7 @@ from tests.contract import reduce_tasks as tasks
 from tests.contract.backends.support import START_METHOD_WARNINGS, each_start_method
 
 import allcores
-from allcores import Interrupted, Pool, Retry, UsageError
+from allcores import BatchError, Interrupted, Pool, Retry, UsageError
 
 pytestmark = START_METHOD_WARNINGS
 
@@ -118,3 +118,30 @@ def test_interrupted_input_gives_what_was_merged(pool: Pool) -> None:
         pool.reduce(tasks.one, numbers(), tasks.concat)
     for merged in caught.value.done:
         assert merged == list(range(len(merged)))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 5000, "auto"])
+def test_a_function_of_batches(pool: Any, batch: Any) -> None:
+    """One value for each item, merged in input order."""
+    good = [number for number in range(600) if number % 10 != 7]
+    assert pool.reduce(tasks.ones_unless_seven, good, tasks.extend, batch=batch) == good
+    assert pool.reduce(tasks.ones_unless_seven, good, tasks.concat, [-1], batch=batch) == [-1, *good]
+    skipped = pool.reduce(tasks.ones_unless_seven, range(600), tasks.concat, batch=batch, on_error="skip")
+    assert skipped == good, "a batch that fails is halved until the item at fault is alone"
+
+
+def test_what_goes_wrong_with_batches(pool: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no 107") as caught:
+        pool.reduce(tasks.ones_unless_seven, range(100, 200), tasks.concat, batch=16)
+    assert any("items[7] (107)" in note for note in caught.value.__notes__)
+    with pytest.raises(BatchError, match=r"too_few\(\) was given a batch of .* and returned list of"):
+        pool.reduce(tasks.too_few, range(100), tasks.concat, batch=16)
+    with pytest.raises(UsageError, match="returned None; it must return the merged value"):
+        pool.reduce(tasks.ones_unless_seven, range(5), lambda left, right: None, batch=4, on_error="skip")
+
+
+def test_batches_from_a_cache(pool: Any, tmp_path: Path) -> None:
+    numbers = [1, 2, 3, 4, 5]
+    for _ in range(2):
+        found = pool.reduce(tasks.ones_unless_seven, numbers, tasks.concat, batch=2, cache=str(tmp_path / "cache"))
+        assert found == numbers
