@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import allcores
 from allcores import failpoints
 from allcores.cli.main import main
 from allcores.errors import JournalError, UsageError
 from allcores.sinks.json_text import NotJson, to_json
+from allcores.sinks.rows import RowFunction, RowRules
 from allcores.sources.open import from_inputs
 
 HALF = "name\udcff.txt"
@@ -151,6 +154,8 @@ UNFIT: list[tuple[str, Any, str]] = [
     *((name, {HALF: 1}, "surrogate") for name in ("o.csv", "o.db", "o.parquet")),
     ("o.parquet", {"a": [1, {"b": 1 << 63}]}, "64 bits"),
     ("o.parquet", {"a": -(1 << 63) - 1}, "64 bits"),
+    ("o.parquet", {"a": {"b": ["a", 3]}}, r"value\['a'\]\['b'\] is a list with"),
+    ("o.parquet", {"a": [{"b": [1]}, {"b": [None, {}]}]}, "one type"),
     ("o.db", {"a\0b": 1}, "NUL"),
     ("o.db", {"name": 1, "Name": 2}, "one column"),
     ("o.db:select", WIDE, "2,001 names"),
@@ -184,6 +189,25 @@ def test_what_does_not_fit_fails_its_item(
         path.unlink() if path.is_file() else None
     with pytest.raises(NotJson, match=says):
         pool.run(give, range(3), f"other-{name}", journal=journal)
+
+
+LEAVES = st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | st.floats(-9, 9) | st.sampled_from(["", "a"])
+PLAIN = st.recursive(
+    LEAVES,
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.sampled_from("xy"), parts, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(PLAIN)
+def test_a_row_that_is_let_through_is_one_that_parquet_takes(value: Any) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    rules = RowRules("Parquet", integers_64=True, one_type_lists=True)
+    try:
+        RowFunction(lambda item: {"v": item}, "o.parquet", rules)(value)
+    except NotJson:
+        return
+    pyarrow.Table.from_pylist([{"v": value}])
 
 
 def test_two_sessions_know_each_others_names(place: Path, pool: allcores.Pool) -> None:

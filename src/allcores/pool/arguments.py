@@ -11,7 +11,7 @@ from allcores.errors import UnknownOption, UsageError
 #: of the words below, those that mean the same
 _WORDS_FOR_WORKERS = (
     "n_jobs", "max_workers", "processes", "num_workers", "n_workers", "num_processes", "nprocs", "njobs", "num_cpus",
-    "concurrency", "parallelism",
+    "concurrency", "parallelism", "num_proc", "nproc", "n_procs", "n_cpus", "cpus", "jobs", "cores", "pool_size",
 )  # fmt: skip
 
 #: options of other libraries, and what they are here
@@ -27,6 +27,10 @@ OTHER_WORDS = {
     ),
     **dict.fromkeys(
         ("initializer", "worker_init", "init"), "the word is setup: allcores.Pool(setup=f), run once in each worker"
+    ),
+    **dict.fromkeys(
+        ("threads", "n_threads", "num_threads"),
+        'the words are workers and backend: allcores.Pool(workers=n, backend="threads")',
     ),
     "workers": "the way is allcores.Pool(workers=n), or workers=n with the functions of the module (allcores.map)",
     "initargs": "the word is setup_args: allcores.Pool(setup=f, setup_args=(...))",

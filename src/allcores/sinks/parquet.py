@@ -38,7 +38,7 @@ class ParquetFile:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., str]:
         """See `WholeSink`."""
-        return RowFunction(function, self.path, RowRules("Parquet", integers_64=True))
+        return RowFunction(function, self.path, RowRules("Parquet", integers_64=True, one_type_lists=True))
 
     def publish(self, entries: Entries, *, mark: str, sync: bool) -> None:
         """See `WholeSink`.

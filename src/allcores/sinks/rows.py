@@ -20,6 +20,8 @@ from allcores.sinks.json_text import NotJson, to_json
 #: what SQLite takes unless it was compiled for more or fewer
 SQLITE_COLUMNS_MAX = 2_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: whole numbers up to this are floats, too
+_EXACT = 1 << 53
 _LONG_NUMBER = re.compile(r"\d{19}")
 _CAPITALS = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 
@@ -31,11 +33,13 @@ class RowRules:
     Attributes:
         name: What messages call it.
         integers_64: No whole numbers of more than 64 bits.
+        one_type_lists: The values of a list have one type; whole numbers and others are one.
         sql_names: Names of columns are those of SQL: no NUL, not told apart by case, at most `SQLITE_COLUMNS_MAX`.
     """
 
     name: str
     integers_64: bool = False
+    one_type_lists: bool = False
     sql_names: bool = False
 
 
@@ -76,6 +80,8 @@ class RowFunction:
                         f"{place} is {part}, a whole number of more than 64 bits, which {rules.name} cannot hold:"
                         " return it as a string or a float"
                     )
+        if rules.one_type_lists and "[" in text:
+            _check_lists(json.loads(text), "value", rules.name)
         return text
 
     def __repr__(self) -> str:
@@ -100,6 +106,50 @@ def _check_sql_names(row: dict[str, Any]) -> None:
         other = seen.setdefault(sql_name(name), name)
         if other != name:
             raise NotJson(f"value has the names {other!r} and {name!r}, which are one column in SQLite: rename one")
+
+
+def _check_lists(value: Any, place: str, table: str) -> None:
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _check_lists(part, f"{place}[{name!r}]", table)
+    elif isinstance(value, list):
+        different = _different(value)
+        if different is not None:
+            one, other = different
+            raise NotJson(
+                f"{place} is a list with {kind_text(one)} and {kind_text(other)} in the same places, and the values of"
+                f" a list in {table} have one type: return them as text (json.dumps), or below names of their own"
+            )
+        for number, part in enumerate(value):
+            _check_lists(part, f"{place}[{number}]", table)
+
+
+def _different(values: list[Any]) -> tuple[Any, Any] | None:
+    """Two of some values, or of what is in the same place within them, that no type has in common; None if all have."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return None
+    first = there[0]
+    for value in there:
+        if _type_of(value) is not _type_of(first):
+            return first, value
+    if isinstance(first, list):
+        return _different([part for value in there for part in value])
+    if isinstance(first, dict):
+        for name in dict.fromkeys(name for value in there for name in value):
+            different = _different([value.get(name) for value in there])
+            if different is not None:
+                return different
+    if isinstance(first, int | float) and any(isinstance(value, float) for value in there):
+        # As one column these are floats, which do not tell such numbers apart.
+        large = [value for value in there if isinstance(value, int) and abs(value) > _EXACT]
+        if large:
+            return large[0], next(value for value in there if isinstance(value, float))
+    return None
+
+
+def _type_of(value: Any) -> type:
+    return float if type(value) is int else type(value)
 
 
 def _parts(value: Any, place: str) -> Iterator[tuple[str, str | int]]:

@@ -149,6 +149,8 @@ class TestWordsThatAreNoOptions:
             ({"on_errors": "skip"}, "did you mean on_error"),
             ({"chunksize": 10}, "the word is chunk"),
             ({"n_jobs": 4}, "the word is workers"),
+            ({"num_proc": 4}, "the word is workers"),
+            ({"threads": 4}, "the words are workers and backend"),
             ({"n_jobs": -1}, "n_jobs=-1 asks for is workers=None"),
             ({"max_workers": 4}, "the word is workers"),
             ({"elephants": 4}, "options are timeout, retries"),
@@ -183,6 +185,8 @@ class TestWordsThatAreNoOptions:
         ("wrong", "said"),
         [
             ({"n_jobs": 4}, "the word is workers"),
+            ({"num_proc": 4}, "the word is workers"),
+            ({"threads": 4}, "the words are workers and backend"),
             ({"n_jobs": -1}, "n_jobs=-1 asks for is workers=None"),
             ({"n_jobs": -2}, r"workers=allcores.core_budget\(\).workers - 1"),
             ({"max_workers": 4}, "the word is workers"),
