@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.process.scripts import PATHS, Ended
-from tests.process.waiting import PATIENCE_S, wait_until
+from tests.process.waiting import PATIENCE_S, listens, wait_until
 
 FINAL = {"succeeded", "failed", "timed_out", "cancelled", "quarantined"}
 TOKEN = "a-token-for-tests-0123456789"
@@ -123,11 +122,7 @@ class Server:
 
     def listens(self) -> bool:
         """Whether something takes connections at its address."""
-        try:
-            socket.create_connection(("127.0.0.1", int(self.address.rpartition(":")[2])), PATIENCE_S).close()
-        except ConnectionRefusedError:
-            return False
-        return True
+        return listens(int(self.address.rpartition(":")[2]))
 
     def supervisor(self) -> int:
         """The pid of the supervisor, once there is one."""

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.process.scripts import PATHS
-from tests.process.waiting import PATIENCE_S
+from tests.process.waiting import PATIENCE_S, listens
 
 WEB = Path(__file__).parents[2] / "examples" / "web"
 GUNICORN = "gunicorn --bind 127.0.0.1:0 --workers 2 --threads 4"
@@ -33,15 +32,6 @@ FASTAPI = [UVICORN, f"{UVICORN} --workers 2"]
 DJANGO = [f"{GUNICORN} django_app:application", f"{GUNICORN} --preload django_app:application"]
 #: more than two seconds on any machine, ended by the deadline
 TOO_MUCH = 100_000_000
-
-
-def listens(port: int) -> bool:
-    """Whether something takes connections there."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
-    except ConnectionRefusedError:
-        return False
-    return True
 
 
 @contextmanager

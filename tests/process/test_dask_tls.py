@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,3 +156,20 @@ def test_whoever_is_not_accepted_hears_why(secured: Secured) -> None:
         assert kind == "BrokenPool"
         assert text.startswith(f"There is no Dask scheduler at {address}: ")
         assert text.endswith("one with TLS has tls://..., and no other.")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"),
+        ValueError("IOStream is not idle; cannot convert to SSL"),
+    ],
+    ids=["it answers", "it speaks first"],
+)
+def test_a_scheduler_without_tls_is_none_with_it(error: Exception) -> None:
+    """Whichever of the two is quicker; the error itself may be the cause of others."""
+    from allcores.adapters.dask_cluster import _no_connection
+
+    outer = OSError(f"Timed out trying to connect ({error})")
+    outer.__cause__ = error
+    assert _no_connection("tls://there:8786", outer).startswith("There is no Dask scheduler at tls://there:8786: ")

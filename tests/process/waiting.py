@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -138,6 +139,15 @@ def wait_until(
         threading.Event().wait(pause_s)
         pause_s = min(0.05, pause_s * 1.2)
     return found
+
+
+def listens(port: int) -> bool:
+    """Whether something of this machine takes connections there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
+    except (ConnectionRefusedError, ConnectionResetError):  # the other while a socket is closed
+        return False
+    return True
 
 
 class Watcher:

@@ -195,12 +195,16 @@ def _option(name: str) -> Any:
     return config.get(f"distributed.{name}", None)
 
 
+#: what OpenSSL and tornado say of a scheduler that has no TLS: it has answered in plain bytes, or has spoken first
+_WITHOUT_TLS = ("WRONG_VERSION_NUMBER", "IOStream is not idle; cannot convert to SSL")
+
+
 def _no_connection(target: str, error: BaseException) -> str:
     """The sentence for a scheduler that a client of Dask could not connect to."""
     told: BaseException | None = error
     text = str(error) or type(error).__name__
     while told is not None:
-        if "WRONG_VERSION_NUMBER" in str(told):  # it has no TLS
+        if any(words in str(told) for words in _WITHOUT_TLS):
             break
         # Dask tells of some refusals in text alone.
         if isinstance(told, ssl.SSLError) or "SSL" in str(told) or "<TLS (closed)" in str(told):
