@@ -6,10 +6,15 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import advice, crimes
+from benchmarks.advice import itself, programs, ranking, what_ifs
+from benchmarks.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,14 +73,18 @@ def test_a_load_is_compared_with_unconnected_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_crimes_are_judged(tmp_path: Path) -> None:
+def test_crimes_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each trial has a verdict in words, and a pool that hangs ends neither the run nor the others."""
-    target = tmp_path / "figures.json"
-    done = bench("--only", "crimes", "--contenders", "allcores,multiprocessing", "--json", str(target))
-    assert done.returncode == 0, done.stderr
-    table = rows(target)["crimes"]["table"]
-    assert table["segmentation fault"]["allcores"] == "survived"
-    assert table["segmentation fault"]["multiprocessing"] == "hangs"
+    real = crimes.try_crime
+
+    def sooner(contender: str, crime: str, mode: str, patience: float) -> dict[str, str]:
+        """Whoever hangs would still do so in ten seconds."""
+        return real(contender, crime, mode, patience if contender == "allcores" else 1.0)
+
+    monkeypatch.setattr(crimes, "try_crime", sooner)
+    (row,) = crimes.rows(Settings(quick=True, wanted=("allcores", "multiprocessing")))
+    assert row.table["segmentation fault"]["allcores"] == "survived"
+    assert row.table["segmentation fault"]["multiprocessing"] == "hangs"
 
 
 @pytest.mark.quick
@@ -161,17 +170,23 @@ def test_pipelines_are_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_advice_is_measured(tmp_path: Path) -> None:
-    """Beside a sweep, beside itself, applied, and by programs; each aim that there is something for gets a verdict."""
-    target = tmp_path / "figures.json"
+def test_advice_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a sweep, beside itself, applied, and by programs; each aim that there is something for gets a verdict.
+
+    With less than a quick run has of what takes most: a smaller program, fewer items, and shorter comparisons.
+    """
+    name = "list comprehension"
+    monkeypatch.setitem(ranking.PROGRAMS, name, programs.program(name, 40))
+    monkeypatch.setattr(what_ifs, "CHANGES", (replace(what_ifs.CHANGES[0], part=0.3),))
+    monkeypatch.setattr(itself, "PROBE_S", 1.0)
+    monkeypatch.setattr(itself, "comparisons", partial(itself.comparisons, seconds=0.5))
     asked = {"advice-best", "advice-interval", "advice-itself", "what-ifs", "tune-best", "profile-ranking"}
-    done = bench("--only", ",".join(asked), "--json", str(target))
-    assert done.returncode == 0, done.stderr
-    found = rows(target)
+    made = advice.rows(Settings(quick=True, rounds=1, only=frozenset(asked)))
+    found = {row.name: json.loads(json.dumps(row.as_json())) for row in made}
     assert set(found) == asked
     assert set(found["advice-interval"]["table"]) <= {"three items"}
     assert set(found["what-ifs"]["table"]) <= {"compact results"}
-    assert set(found["profile-ranking"]["table"]) == {"list comprehension"}
+    assert set(found["profile-ranking"]["table"]) == {name}
     assert set(found["tune-best"]["table"]) == {"three items"}
     assert set(found["advice-best"]["table"]) == {"three items"}
     assert {line["verdict"] for line in found["advice-best"]["table"].values()} <= {"serial", "unreliable"}
