@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from benchmarks import advice, crimes
-from benchmarks.advice import itself, programs, ranking, what_ifs
+from benchmarks.advice import itself, programs, what_ifs
 from benchmarks.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,7 +176,7 @@ def test_advice_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     With less than a quick run has of what takes most: a smaller program, fewer items, and shorter comparisons.
     """
     name = "list comprehension"
-    monkeypatch.setitem(ranking.PROGRAMS, name, programs.program(name, 40))
+    monkeypatch.setitem(programs.PROGRAMS, name, programs.program(name, 40))
     monkeypatch.setattr(what_ifs, "CHANGES", (replace(what_ifs.CHANGES[0], part=0.3),))
     monkeypatch.setattr(itself, "PROBE_S", 1.0)
     monkeypatch.setattr(itself, "comparisons", partial(itself.comparisons, seconds=0.5))

@@ -290,6 +290,9 @@ class Reader(Reading[R_co]):
             if not self._collected:
                 self.bell.wait(WAIT_S)
         self._waited_ns = monotonic_ns() - begun
+        if self._waited_ns > WAIT_S * 1e9:
+            # Nobody has woken us for long: what is due is seen to here, should its own thread have missed it.
+            driver.on_timer()
 
     def _collect(self) -> bool:
         """Take what is ready, and look what is wanted of the input; with the driver's lock held, once per report.
