@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import pytest
 
 from allcores import Pool, Retry
-from allcores.backends.minded import MindedBackend
+from allcores.backends.threads import ThreadBackend
+from allcores.pool.pool import driver_of
 
 
-def test_a_retry_whose_timer_wakes_nobody_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_that_is_missed_by_who_minds_the_time_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader sees to it, once nobody has woken it for long."""
     monkeypatch.setattr("allcores.pool.result_stream.WAIT_S", 0.05)
-    attempts = itertools.count()
+    attempts, over, absent = itertools.count(), threading.Event(), threading.Event()
 
     def fails_once(number: int) -> int:
         if not next(attempts):
             raise ValueError("the first attempt")
         return number
 
+    def mind_nothing(backend: ThreadBackend, until_ns: int | None) -> None:
+        absent.set()
+        over.wait()
+
     with Pool(1, backend="threads") as pool:
         assert pool.map(abs, [-1]) == [1]
-        monkeypatch.setattr(MindedBackend, "wake_by", lambda self, when_ns: None)
-        assert pool.map(fails_once, [7], retries=Retry(1, wait_s=0.1)) == [7]
+        monkeypatch.setattr(ThreadBackend, "_mind_once", mind_nothing)
+        driver_of(pool).backend.wake()
+        assert absent.wait(60)
+        try:
+            assert pool.map(fails_once, [7], retries=Retry(1, wait_s=0.1)) == [7]
+        finally:
+            over.set()
