@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import functools
 import types
@@ -194,3 +195,65 @@ def test_large_containers_cost_little() -> None:
     assert changed(space["add"]) == [] and changed(space["add"], calls=0) == []
     space["seen"].discard(3)
     assert changed(space["add"]) == ["seen"]
+
+
+def of_array(array: Any) -> Callable[[int], None]:
+    """A function that writes into one which its closure holds."""
+
+    def write(place: int) -> None:
+        array[place] = array[place] + 1
+
+    return write
+
+
+def numpy_arrays() -> dict[str, Any]:
+    np = pytest.importorskip("numpy")
+    return {
+        "floats": np.zeros((3, 4)),
+        "small floats": np.zeros(9, "float16"),
+        "flags": np.zeros(9, bool),
+        "large": np.zeros(1_000_000, "int64"),
+        "a part": np.zeros(9)[:4],
+        "not to be written": np.frombuffer(bytes(8), "int64"),
+        "texts": np.array(["a", "b"]),
+        "objects": np.array([1, None]),
+        "complex": np.zeros(3, "complex128"),
+        "nothing": np.zeros(0),
+        "all of it at once": np.ones(9),
+    }
+
+
+@pytest.mark.parametrize("array", [bytearray(9), array.array("d", [0.0] * 9), array.array("q", [0] * 100_000)])
+@pytest.mark.parametrize("place", [0, -1])
+def test_what_is_written_into_an_array_is_named(array: Any, place: int) -> None:
+    """Unless the function returns values: then it may compute there."""
+    write = of_array(array)
+    watched = watch(write)
+    assert watched is not None
+    assert watched.changed(returned=False) == []
+    write(place)
+    assert watched.changed(returned=False) == ["array"]
+    assert watched.changed(returned=True) == []
+    array.pop()
+    assert watched.changed(returned=False) == ["array"]
+
+
+@pytest.mark.parametrize("kind", ["floats", "small floats", "flags", "large", "all of it at once"])
+def test_arrays_of_numpy_are_looked_at(kind: str) -> None:
+    found = numpy_arrays()[kind]
+    write = of_array(found)
+    watched = watch(write)
+    assert watched is not None and watched.changed(returned=False) == []
+    write(0)
+    assert watched.changed(returned=False) == ["array"]
+
+
+@pytest.mark.parametrize("kind", ["a part", "not to be written", "texts", "objects"])
+def test_arrays_that_may_be_shared_or_hold_objects_are_left_alone(kind: str) -> None:
+    assert watch(of_array(numpy_arrays()[kind])) is None
+
+
+@pytest.mark.parametrize("kind", ["complex", "nothing"])
+def test_arrays_whose_bytes_cannot_be_had_change_nothing(kind: str) -> None:
+    watched = watch(of_array(numpy_arrays()[kind]))
+    assert watched is not None and watched.changed(returned=False) == []

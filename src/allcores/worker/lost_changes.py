@@ -10,13 +10,16 @@ Looked at after the first chunks of a function in a worker, and after some of th
 and numbers that its code names, that its closure holds, or that the object of a method has, are compared by identity
 with what they were. What a setup function has bound is this process's by intention, and in an imported module all of
 the module that setup or teardown is of. So is a cache: a plain dict that only grows while the function returns values,
-and whatever has "cache" or "memo" in its name.
+and whatever has "cache" or "memo" in its name. Of a bytearray and of arrays (of `array`, and NumPy's that own their
+memory: others may be shared) the bytes are compared, at both ends of large ones, and only while the function returns
+nothing: else it may compute in them.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import zlib
 from collections import deque
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 #: of larger containers the first so many elements are compared, and the length
 MOST_COMPARED = 1_000
+#: of the bytes of an array so many at its beginning and at its end
+MOST_BYTES = 32 << 10
 #: functions that the function calls, of its own script, are looked through: so many
 MOST_FUNCTIONS = 100
 
@@ -57,7 +62,7 @@ class Watch:
             after = _state(where)
             if type(before[0]) is not type(after[0]) or not _differs(before, after):
                 continue
-            if returned and type(after[0]) is dict and _has_only_grown(before, after):
+            if returned and (_is_array(after[0]) or (type(after[0]) is dict and _has_only_grown(before, after))):
                 continue
             found.append(name)
         return found
@@ -125,8 +130,21 @@ def _of_instance(function: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_watched(name: str, value: Any) -> bool:
     """A container or a number, and no cache by its name."""
-    kept = type(value) in (int, float) or isinstance(value, _CONTAINERS)
+    kept = type(value) in (int, float) or isinstance(value, _CONTAINERS) or _is_array(value)
     return kept and not any(word in name.lower() for word in _CACHES)
+
+
+def _is_array(value: Any) -> bool:
+    """A row of plain numbers in memory of its own."""
+    kind = type(value)
+    if type(kind) is not type:  # whose attributes may be code of the program
+        return False
+    if kind is bytearray or (kind.__module__, kind.__name__) == ("array", "array"):
+        return True
+    if (kind.__module__, kind.__name__) != ("numpy", "ndarray"):
+        return False
+    flags = value.flags
+    return bool(flags.owndata and flags.writeable and flags.c_contiguous and value.dtype.kind in "biufc")
 
 
 def _is_own(names: dict[str, Any], left_alone: frozenset[str]) -> bool:
@@ -206,12 +224,20 @@ def _state(where: Any) -> tuple[Any, int, list[Any]]:
         return value, set.__len__(value), list(set.copy(value)) if set.__len__(value) <= MOST_COMPARED else []
     if isinstance(value, (list, deque)):
         return value, len(value), list(value)[:MOST_COMPARED]
+    if _is_array(value):
+        try:
+            data = memoryview(value).cast("B")
+        except (TypeError, ValueError):  # nothing in it, or numbers that a buffer does not describe
+            return value, 0, []
+        return value, len(data), [zlib.crc32(data[:MOST_BYTES]), zlib.crc32(data[-MOST_BYTES:])]
     return value, 0, []
 
 
 def _differs(before: tuple[Any, int, list[Any]], after: tuple[Any, int, list[Any]]) -> bool:
     if type(after[0]) in (int, float):
         return bool(before[0] != after[0])
+    if _is_array(after[0]):
+        return before[1:] != after[1:]
     if before[1] != after[1] or len(before[2]) != len(after[2]):
         return True
     if isinstance(after[0], set):
