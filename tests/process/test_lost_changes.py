@@ -121,6 +121,30 @@ def test_an_imported_module_of_the_program(function: str, setup: str, global_: s
     )
 
 
+FILLING = """
+import sys, warnings
+import numpy, allcores
+squares = numpy.zeros(int(sys.argv[1]))
+def square(number):
+    squares[number] = number * number
+
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with allcores.Pool(2) as pool:
+        pool.map(square, range(50))
+print(*(each.message for each in caught if each.category is allcores.LostChangeWarning), sep="|")
+"""
+
+
+@pytest.mark.parametrize("length", [100, 1_000_000])
+def test_an_array_that_tasks_fill(length: int, tmp_path: Path) -> None:
+    """It came to the worker as a copy, in the message or in a block beside it."""
+    pytest.importorskip("numpy")
+    ended = scripts.run(FILLING, tmp_path, str(length))
+    assert ended.out.startswith("square has changed 'squares' in a worker process"), ended.err
+    assert "|" not in ended.out
+
+
 @pytest.mark.parametrize("arguments", [("map", "processes", "spawn"), ("map", "executor", "")])
 def test_other_ways_to_start(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert len(said(tmp_path, *arguments)) == 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 import array
 import collections
 import functools
+import mmap
 import types
 from collections.abc import Callable
+from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from allcores.transport import script_globals
 from allcores.transport.reduction import Reduction
 from allcores.worker.lost_changes import watch
 
+#: its memory stays for as long as the process
+SHARED = RawArray("d", 9)
 SCRIPT = """
 import collections
 found, seen, table, words, last, count, seconds = [], set(), {}, collections.Counter(), collections.deque(), 0, 0.0
@@ -214,6 +218,9 @@ def numpy_arrays() -> dict[str, Any]:
         "flags": np.zeros(9, bool),
         "large": np.zeros(1_000_000, "int64"),
         "a part": np.zeros(9)[:4],
+        "of a buffer": np.frombuffer(bytearray(80), "int64"),
+        "shared by multiprocessing": np.frombuffer(SHARED),
+        "shared by a map": np.frombuffer(mmap.mmap(-1, 4096), "int64"),
         "not to be written": np.frombuffer(bytes(8), "int64"),
         "texts": np.array(["a", "b"]),
         "objects": np.array([1, None]),
@@ -238,7 +245,9 @@ def test_what_is_written_into_an_array_is_named(array: Any, place: int) -> None:
     assert watched.changed(returned=False) == ["array"]
 
 
-@pytest.mark.parametrize("kind", ["floats", "small floats", "flags", "large", "all of it at once"])
+@pytest.mark.parametrize(
+    "kind", ["floats", "small floats", "flags", "large", "a part", "of a buffer", "all of it at once"]
+)
 def test_arrays_of_numpy_are_looked_at(kind: str) -> None:
     found = numpy_arrays()[kind]
     write = of_array(found)
@@ -248,7 +257,9 @@ def test_arrays_of_numpy_are_looked_at(kind: str) -> None:
     assert watched.changed(returned=False) == ["array"]
 
 
-@pytest.mark.parametrize("kind", ["a part", "not to be written", "texts", "objects"])
+@pytest.mark.parametrize(
+    "kind", ["shared by multiprocessing", "shared by a map", "not to be written", "texts", "objects"]
+)
 def test_arrays_that_may_be_shared_or_hold_objects_are_left_alone(kind: str) -> None:
     assert watch(of_array(numpy_arrays()[kind])) is None
 

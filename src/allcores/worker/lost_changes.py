@@ -10,15 +10,16 @@ Looked at after the first chunks of a function in a worker, and after some of th
 and numbers that its code names, that its closure holds, or that the object of a method has, are compared by identity
 with what they were. What a setup function has bound is this process's by intention, and in an imported module all of
 the module that setup or teardown is of. So is a cache: a plain dict that only grows while the function returns values,
-and whatever has "cache" or "memo" in its name. Of a bytearray and of arrays (of `array`, and NumPy's that own their
-memory: others may be shared) the bytes are compared, at both ends of large ones, and only while the function returns
-nothing: else it may compute in them.
+and whatever has "cache" or "memo" in its name. Of a bytearray and of arrays (of `array`, and NumPy's in memory of this
+process alone) the bytes are compared, at both ends of large ones, and only while the function returns nothing: else it
+may compute in them.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import sys
 import zlib
 from collections import deque
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -144,7 +145,23 @@ def _is_array(value: Any) -> bool:
     if (kind.__module__, kind.__name__) != ("numpy", "ndarray"):
         return False
     flags = value.flags
-    return bool(flags.owndata and flags.writeable and flags.c_contiguous and value.dtype.kind in "biufc")
+    if not (flags.writeable and flags.c_contiguous and value.dtype.kind in "biufc"):
+        return False
+    memory = value.base
+    while type(memory) is kind or type(memory) is memoryview:
+        memory = memory.base if type(memory) is kind else memory.obj
+    return memory is None or type(memory) is bytearray or _is_block(memory)
+
+
+def _is_block(memory: Any) -> bool:
+    """An object of ctypes over an address: the block in which an array came, and which is this worker's copy of it.
+
+    Memory that a program shares by `multiprocessing` refers to what it lies in.
+    """
+    ctypes = sys.modules.get("_ctypes")
+    return (
+        ctypes is not None and isinstance(memory, ctypes.Array) and memory._objects is None and not memory._b_needsfree_
+    )
 
 
 def _is_own(names: dict[str, Any], left_alone: frozenset[str]) -> bool:
