@@ -405,7 +405,7 @@ class Scheduler:
         elif timer is Timer.STEAL:
             self._stealing.on_timer(now)
         elif timer is Timer.CONFIRM:
-            if self._stealing.confirm(subject):
+            if self._stealing.confirm(subject, due_ns):
                 self.assign(now)
         elif timer is Timer.BEHIND:
             self._stealing.free_blocked(subject, now)

@@ -211,24 +211,31 @@ class WorkStealing:
 
     def _begin(self, worker_state: WorkerState, limit: int, now: int) -> None:
         """Set a limit, and look at it once it must be visible."""
-        worker_state.confirming = True
+        worker_state.confirming = now + CONFIRM_NS
         self._state.set_limit(worker_state, limit)
-        self._state.timers.set(now + CONFIRM_NS, Timer.CONFIRM, worker_state)
+        self._state.timers.set(worker_state.confirming, Timer.CONFIRM, worker_state)
 
-    def confirm(self, worker_state: WorkerState) -> bool:
+    def confirm(self, worker_state: WorkerState, due_ns: int) -> bool:
         """The limit must be visible by now: take what the worker has not begun.
+
+        A timer of an earlier limit, which was lifted since, says nothing: the one that is there now may not even have
+        been written.
+
+        Args:
+            worker_state: Whose limit it is.
+            due_ns: When the timer was due.
 
         Returns:
             True if it was taken, and can be handed out.
         """
         state = self._state
         if (
-            not worker_state.confirming
+            worker_state.confirming != due_ns
             or worker_state.lifecycle is not Lifecycle.READY
             or worker_state.limit == NO_LIMIT
         ):
             return False
-        worker_state.confirming = False
+        worker_state.confirming = 0
         progress = state.progress(worker_state.worker)
         if progress is None or progress.reach > worker_state.limit:
             # It may have passed the limit before it saw it: its own report will tell.

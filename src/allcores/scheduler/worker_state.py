@@ -115,8 +115,8 @@ class WorkerState:
         self.last_sequence = 0
         #: mark from which on it may start nothing; while one is set, nothing is sent
         self.limit = NO_LIMIT
-        #: a limit was set to steal work, and the board is to be read once it must be visible
-        self.confirming = False
+        #: when a limit that was set to steal work must be visible, and the board is to be read, ns; 0 without one
+        self.confirming = 0
         #: when its DEADLINE timer is due; None if none is set
         self.deadline_ns: int | None = None
         #: its BEHIND timer is set

@@ -241,7 +241,7 @@ class Workers:
         if worker_state.limit != NO_LIMIT:
             if worker_state.chunks:
                 return
-            worker_state.confirming = False
+            worker_state.confirming = 0
             state.set_limit(worker_state, NO_LIMIT)
         state.unlist(worker_state)
         if state.closing and not worker_state.chunks:

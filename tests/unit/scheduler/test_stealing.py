@@ -109,6 +109,27 @@ def test_what_was_passed_is_not_stolen(place: WorkerProgress) -> None:
     assert map_state.settled == 3
 
 
+def test_a_timer_of_an_earlier_limit_confirms_nothing() -> None:
+    """The limit was lifted, and there is another, which the worker may not see yet."""
+    harness, _ = two_workers_one_busy(behind=3)
+    harness.now += 30 * MILLI
+    harness.results(2, 1, 0, 1, total_ns=MICRO)
+    harness.tick(SOON_NS)
+    assert harness.commands() == [SetLimit(1, mark(1, 1))]
+    harness.now += CONFIRM_NS // 2
+    harness.results(1, 1, 0, 1)
+    harness.results(1, 2, 0, 0)
+    assert harness.commands()[0] == SetLimit(1, NO_LIMIT)
+    worker_state = harness.state.worker_states[1]
+    assert worker_state.chunks and not worker_state.confirming
+    harness.board[1] = WorkerProgress(2, 0, 0, PHASE_IDLE)
+    harness.scheduler._stealing._begin(worker_state, mark(worker_state.chunks[0].sequence, 0), harness.now)
+    harness.tick(CONFIRM_NS - CONFIRM_NS // 2)
+    assert worker_state.confirming and harness.state.counters.stolen == 0
+    harness.tick(CONFIRM_NS // 2)
+    assert not worker_state.confirming and harness.state.counters.stolen > 0
+
+
 def test_unstarted_items_of_a_running_chunk_are_stolen() -> None:
     """Half of what a long chunk has not started goes to who is idle; split among several idle workers."""
     harness = Harness(3)
@@ -229,7 +250,7 @@ def test_what_was_stolen_may_have_been_the_bomb() -> None:
     harness.end_of_input(map_state)
     harness.board[1] = WorkerProgress(0, 0, 0, PHASE_IDLE)
     harness.state.set_limit(harness.state.worker_states[1], mark(1, 1))
-    harness.state.worker_states[1].confirming = True
+    harness.state.worker_states[1].confirming = harness.now
     harness.state.timers.set(harness.now, Timer.CONFIRM, harness.state.worker_states[1])
     harness.tick()
     assert harness.sent() == [(1, 0, 1, 1), (2, 1, 1, 1)]
