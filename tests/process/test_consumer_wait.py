@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.process import crimes
-from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, wait_at, wait_full_strength
+from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, wait_at, wait_full_strength, wait_until
 
 from allcores import Pool
 from allcores.backends.processes import consumer_wait
@@ -103,8 +104,12 @@ def test_a_pool_that_is_closed_meanwhile_ends_the_wait(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("then", ["nothing", "another pool"])
-def test_a_handler_that_closes_the_pool_ends_the_wait(tmp_path: Path, then: str) -> None:
+def test_a_handler_that_closes_the_pool_ends_the_wait(
+    tmp_path: Path, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It goes on in C with the number of a descriptor that must not be closed by then, nor that of another pool."""
+    # A signal that comes between Python's last look and the system call is handled when that ends.
+    monkeypatch.setattr("allcores.pool.result_stream.WAIT_S", 5.0)
     others: list[Pool] = []
     pools: list[Pool] = []
 
@@ -192,3 +197,28 @@ def test_where_reports_come_quickly_the_pools_thread_reads(monkeypatch: pytest.M
         waits.clear()
         assert list(stream) == list(range(1, 100))
     assert not waits
+
+
+def test_what_a_wait_holds_is_closed_with_the_pool_whatever_keeps_its_frame() -> None:
+    """An exception that was caught while results were read refers to the frames that it was raised below."""
+    kept: list[Any] = []
+    with Pool(1) as pool:
+        backend: Any = pool._driver.backend
+        consumer = backend._consumer
+        read = consumer._read
+
+        def raising(*given: Any) -> Any:
+            try:
+                raise ValueError("below the wait")
+            except ValueError as error:
+                kept.append(error)
+            return read(*given)
+
+        consumer._read = raising
+        # Where the pool's own thread is quicker, the program does not read.
+        wait_until(lambda: pool.map(same, range(20), chunk=1) == list(range(20)) and kept)
+        descriptors = [consumer._descriptors.event]
+        del consumer._read
+    for number in descriptors:
+        with pytest.raises(OSError):
+            os.fstat(number)

@@ -151,6 +151,8 @@ class ConsumerWait:
                 except ValueError:  # closed meanwhile: the pool is, or this is a forked copy of its process
                     break
         finally:
+            # An exception that was caught further down may keep this frame, and what it holds must close with the pool.
+            descriptors = None
             # Where an exception keeps this from being done, the next wait of this thread or the loop does it.
             if wait is not None and self._waiting is wait:
                 with self._lock:
