@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from signal import SIGINT, default_int_handler, raise_signal
 
@@ -147,3 +148,24 @@ def test_on_another_thread_it_does_nothing() -> None:
     thread.start()
     thread.join()
     assert seen == [default_int_handler]
+
+
+def test_an_exception_that_passes_is_not_kept() -> None:
+    """It refers to frames, and these may refer to the hold: what they hold would wait for the garbage collector."""
+
+    class Failure(Exception):
+        pass
+
+    def fail() -> weakref.ref[Failure]:
+        error = Failure()
+        try:
+            with hold.lifted:
+                raise error
+        except Failure:
+            return weakref.ref(error)
+        finally:
+            del error
+
+    hold = InterruptHold()
+    gone = fail()
+    assert gone is not None and gone() is None

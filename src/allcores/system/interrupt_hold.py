@@ -62,7 +62,8 @@ class InterruptHold:
 
     def lower(self, error: BaseException | None) -> None:
         """The end of a lifted part."""
-        self._whole = error
+        # No other is kept: it refers to frames, and these to what is held here.
+        self._whole = error if isinstance(error, KeyboardInterrupt) else None
         if self._holds and getsignal(SIGINT) is default_int_handler:
             try:
                 signal(SIGINT, self._note)
