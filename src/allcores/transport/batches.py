@@ -41,11 +41,9 @@ def batch_call(
     if getattr(type(function), "__allcores_batches__", False):
         # `sinks.batches.BatchFunction`, which this room does not know
         each, function = function.each, function.function  # type: ignore[attr-defined]
-    # On a node the function is the method that calls it.
-    reduction = getattr(function, "__self__", function)
     merge: Callable[[Any, Any], Any] | None = None
-    if type(reduction) is Reduction:
-        merge, function = reduction.merge, reduction.fn
+    if type(function) is Reduction:
+        merge, function = function.merge, function.fn
     name = _name(function)
 
     def call(batch: list[Any]) -> list[Any]:

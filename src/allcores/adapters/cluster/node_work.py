@@ -25,7 +25,6 @@ from allcores.scheduler.series import Series
 from allcores.system.clock import monotonic_ns
 from allcores.transport import exceptions, pickling, surroundings
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
-from allcores.transport.reduction import Reduction
 from allcores.transport.surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -147,9 +146,6 @@ class Work:
         style, packed, function = self._functions[number]
         if packed is not None:
             function = unpack(packed, self._view)
-            if isinstance(function, Reduction):
-                # A node's outcomes are one for each item: values are merged by the program.
-                function = function.__call__
             self._functions[number] = style, None, function
         return style, function
 
