@@ -65,23 +65,17 @@ class RowFunction:
                 f"value is {kind}, but {self.path} is a table: let the function return a dict, or write to a .jsonl"
                 " file"
             )
+        has_odd = "\\ud" in text or (rules.integers_64 and _LONG_NUMBER.search(text) is not None)
+        has_lists = rules.one_type_lists and "[" in text
+        if not (rules.sql_names or has_odd or has_lists):
+            return text
+        row = json.loads(text)
         if rules.sql_names:
-            _check_sql_names(json.loads(text))
-        if "\\ud" in text or (rules.integers_64 and _LONG_NUMBER.search(text)):
-            for place, part in _parts(json.loads(text), "value"):
-                if isinstance(part, str):
-                    if _SURROGATE.search(part):
-                        raise NotJson(
-                            f"{place} has half a surrogate pair, {part!r}, which {rules.name} cannot hold: return text"
-                            " that is Unicode (of a file's name: os.fsencode(name).decode('latin-1'), for one)"
-                        )
-                elif rules.integers_64 and not -(1 << 63) <= part < 1 << 63:
-                    raise NotJson(
-                        f"{place} is {part}, a whole number of more than 64 bits, which {rules.name} cannot hold:"
-                        " return it as a string or a float"
-                    )
-        if rules.one_type_lists and "[" in text:
-            _check_lists(json.loads(text), "value", rules.name)
+            _check_sql_names(row)
+        if has_odd:
+            _check_parts(row, rules)
+        if has_lists:
+            _check_lists(row, "value", rules.name)
         return text
 
     def __repr__(self) -> str:
@@ -106,6 +100,21 @@ def _check_sql_names(row: dict[str, Any]) -> None:
         other = seen.setdefault(sql_name(name), name)
         if other != name:
             raise NotJson(f"value has the names {other!r} and {name!r}, which are one column in SQLite: rename one")
+
+
+def _check_parts(row: dict[str, Any], rules: RowRules) -> None:
+    for place, part in _parts(row, "value"):
+        if isinstance(part, str):
+            if _SURROGATE.search(part):
+                raise NotJson(
+                    f"{place} has half a surrogate pair, {part!r}, which {rules.name} cannot hold: return text that is"
+                    " Unicode (of a file's name: os.fsencode(name).decode('latin-1'), for one)"
+                )
+        elif rules.integers_64 and not -(1 << 63) <= part < 1 << 63:
+            raise NotJson(
+                f"{place} is {part}, a whole number of more than 64 bits, which {rules.name} cannot hold: return it as"
+                " a string or a float"
+            )
 
 
 def _check_lists(value: Any, place: str, table: str) -> None:
