@@ -231,13 +231,16 @@ def _serial(probes: Probes, kind: str) -> Prediction:
     return Prediction(Setting(pattern), Interval(1.0, 1.0, 1.0), _seconds(probes, seconds), limit)
 
 
-def deviation(probes: Probes, pattern: str = "processes", cost: costs.Cost | None = None) -> float:
+def deviation(
+    probes: Probes, pattern: str = "processes", cost: costs.Cost | None = None, start_part: float = 0.0
+) -> float:
     """Of the logarithm of a predicted speed-up: each source of error by itself, as they are independent.
 
     Args:
         probes: What was measured.
         pattern: "threads" or "processes".
         cost: Of processes, for what their start and the way have a part in; None without.
+        start_part: Of threads, the part of the seconds that is their start.
     """
     timing = probes.timing
     trials = probes.threads if pattern == "threads" else probes.processes
@@ -256,7 +259,8 @@ def deviation(probes: Probes, pattern: str = "processes", cost: costs.Cost | Non
     if cost is not None:
         way = cost.transport_in + cost.transport_out + cost.dispatch + cost.worker_transport
         sources.append(WAY_PART * way / max(way + cost.work, 1e-12))
-        sources.append(START_PART * cost.start / max(cost.seconds, 1e-12))
+        start_part = cost.start / max(cost.seconds, 1e-12)
+    sources.append(START_PART * start_part)
     return math.hypot(*sources)
 
 
@@ -272,10 +276,9 @@ def _threads(probes: Probes, kind: str) -> list[Prediction]:
             continue
         seconds = costs.threads_seconds(probes, workers)
         assert seconds is not None
-        start = START_PART * costs.threads_start(probes, workers) / max(seconds, 1e-12)
-        interval = spread_interval(
-            costs.loop_seconds(probes) / seconds, math.hypot(deviation(probes, "threads"), start)
-        )
+        start_part = costs.threads_start(probes, workers) / max(seconds, 1e-12)
+        spread = deviation(probes, "threads", start_part=start_part)
+        interval = spread_interval(costs.loop_seconds(probes) / seconds, spread)
         limit = "waiting" if kind == "waiting" else "the cores"
         found = Prediction(Setting("threads", workers), interval, _seconds(probes, seconds), limit)
         if best is None or interval.speedup > 1.05 * best.interval.speedup:
