@@ -97,7 +97,7 @@ def test_a_deadline_is_each_rows_own(pool: Pool) -> None:
     found = adapter.apply(rows, tasks.hang_at_3, pool=pool, timeout=1.5, on_error="skip")
     assert found.to_dict() == {f"r{each}": each for each in range(8) if each != 3}
     with pytest.raises(TaskTimeout, match=r"\(row 3\)"):
-        adapter.apply(rows, tasks.hang_at_3, pool=pool, timeout=0.5)
+        adapter.apply(rows, tasks.hang_at_3, pool=pool, timeout=1.5)
 
 
 def test_columns_and_groups(pool: Pool, tmp_path: Path) -> None:

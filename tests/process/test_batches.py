@@ -80,14 +80,15 @@ class TestProcessesThatEnd:
 
 
 class TestDeadlines:
-    @pytest.mark.parametrize("batch", [16, "auto"])
+    @pytest.mark.parametrize("batch", [4, "auto"])
     def test_what_hangs_is_ended_and_named(self, make_pool: Callable[..., Any], batch: Any) -> None:
+        """Batch, half, and item: each has its deadline."""
         pool = make_pool()
-        found = list(pool.outcomes(batch_tasks.hang_at_seven, range(64), batch=batch, chunk=16, timeout=TIMEOUT_S / 8))
+        found = list(pool.outcomes(batch_tasks.hang_at_seven, range(16), batch=batch, chunk=4, timeout=TIMEOUT_S / 2))
         assert [each.index for each in found if not each.ok] == [7]
-        assert [each.value for each in found if each.ok] == [n for n in range(64) if n != 7]
+        assert [each.value for each in found if each.ok] == [n for n in range(16) if n != 7]
         error = found[7].error
-        assert isinstance(error, TaskTimeout) and (error.index, error.timeout, error.attempts) == (7, TIMEOUT_S / 8, 1)
+        assert isinstance(error, TaskTimeout) and (error.index, error.timeout, error.attempts) == (7, TIMEOUT_S / 2, 1)
 
     def test_a_timeout_is_each_items(self, make_pool: Callable[..., Any]) -> None:
         """A batch that takes longer than one of its items may is not too late."""

@@ -27,6 +27,8 @@ from allcores.cache.database import FILE
 from allcores.cache.store import Store
 
 COUNT = 30
+#: far from what an item takes
+DEADLINE_S = 10.0
 
 
 def program(tmp_path: Path, **settings: Any) -> subprocess.Popen[str]:
@@ -182,8 +184,14 @@ class Forking(cache_tasks.Noted):
 
 
 class Slow(cache_tasks.Noted):
+    """Takes longer than entries wait for a commit. Its worker waits for a lock longer than for any item, if it may."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        database.BUSY_S = 2 * DEADLINE_S
+
     def __call__(self, number: int) -> int:
-        time.sleep(0.12)
+        time.sleep(1.5 * store.COMMIT_NS / 1e9)
         return number
 
 
@@ -290,14 +298,14 @@ class TestInTheWay:
         assert sorted(map(int, lines(path))) == sorted([*range(10), *range(5, 10)])
 
     def test_a_lock_uses_up_no_deadline(self, folder: Path, path: str) -> None:
-        """Each item runs longer than entries wait for a commit, and has less time than a lock is waited for."""
+        """Of an item; each has less time than a lock is waited for elsewhere."""
         assert Cache(folder).is_ready()
         other = sqlite3.connect(folder / FILE, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with Pool(2) as made:
             pool: Any = made
             pool.map(abs, range(2))
-            found = list(pool.outcomes(Slow(path), range(12), cache=folder, timeout=0.4))
+            found = list(pool.outcomes(Slow(path), range(12), cache=folder, timeout=DEADLINE_S))
         assert [outcome.value for outcome in found] == list(range(12))
         other.execute("ROLLBACK")
         other.close()

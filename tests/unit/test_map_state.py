@@ -270,7 +270,7 @@ def test_cancelling_forgets_what_waits() -> None:
     map_state.add(chunk_of(map_state, 2))
     map_state.settle(segment_of(2, 1))
     map_state.settle(segment_of(0, 1))
-    map_state.cancel()
+    map_state.cancel(0)
     assert map_state.finished
     assert not map_state.pending
     assert map_state.take() is None

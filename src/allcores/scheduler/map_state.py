@@ -61,10 +61,12 @@ BYTES_TAKEN = 65_536
 class CancelToken:
     """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is requeued."""
 
-    __slots__ = ("cancelled", "is_sent")
+    __slots__ = ("cancelled", "cancelled_ns", "is_sent")
 
     def __init__(self) -> None:
         self.cancelled = False
+        #: since when
+        self.cancelled_ns = 0
         #: of a call: a worker has it
         self.is_sent = False
 
@@ -151,6 +153,13 @@ class Chunk:
     def cancelled(self) -> bool:
         """True if this call was given up."""
         return self.cancel_token.cancelled
+
+    @property
+    def given_up_ns(self) -> int | None:
+        """Since when its outcomes are not wanted, as it or its map was cancelled; None if they are."""
+        if self.cancelled:
+            return self.cancel_token.cancelled_ns
+        return self.map_state.cancelled_ns if self.map_state.cancelled else None
 
     def __repr__(self) -> str:
         return f"<Chunk {self.first}+{len(self.items)} done={self.done} attempt={self.attempt}>"
@@ -340,6 +349,8 @@ class MapState:
         #: the input has ended, or may not be pulled again
         self.exhausted = False
         self.cancelled = False
+        #: since when
+        self.cancelled_ns = 0
         #: nothing more of it is started; what runs is still wanted
         self.stopped = False
         #: set when nothing more can come although items are missing: a broken pool, say
@@ -502,9 +513,10 @@ class MapState:
             self.cancelled or self.broken is not None or (self.exhausted and self.settled == self.pulled)
         )
 
-    def cancel(self) -> None:
+    def cancel(self, now: int) -> None:
         """Forget everything that waits; what workers hold is revoked by the scheduler."""
         self.cancelled = True
+        self.cancelled_ns = now
         self.exhausted = True
         self.pending.clear()
         self.ready.clear()

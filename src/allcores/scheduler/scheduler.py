@@ -137,7 +137,7 @@ class Scheduler:
             return
         state = self.state
         state.counters.by_kind[Kind.CANCELLED] += sum(len(chunk.items) for chunk in map_state.pending)
-        map_state.cancel()
+        map_state.cancel(now)
         if map_state.retry.times:
             for chunk in state.timers.drop_retries(map_state):
                 self._settlement.settle_cancelled(chunk)
@@ -150,7 +150,10 @@ class Scheduler:
     def cancel_chunk(self, chunk: Chunk, now: int) -> None:
         """Give up one call."""
         # Whatever was cut from it shares its token; what is pending is dropped when its turn comes.
+        if chunk.cancelled:
+            return
         chunk.cancel_token.cancelled = True
+        chunk.cancel_token.cancelled_ns = now
         for worker_state in self.state.worker_states.values():
             if any(held.cancelled for held in worker_state.chunks):
                 self._revoke_cancelled(worker_state, now)
@@ -185,10 +188,10 @@ class Scheduler:
             self.state.commands += [
                 Revoke(worker_state.worker, chunk.sequence, running=True)
                 for chunk in worker_state.chunks
-                if chunk.cancelled or chunk.map_state.cancelled
+                if chunk.given_up_ns is not None
             ]
             return
-        first = next((c for c in worker_state.chunks if c.cancelled or c.map_state.cancelled), None)
+        first = next((chunk for chunk in worker_state.chunks if chunk.given_up_ns is not None), None)
         if first is None:
             return
         self.state.set_limit(worker_state, mark(first.sequence, 0))

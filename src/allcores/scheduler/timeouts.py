@@ -205,18 +205,22 @@ class Timeouts:
     # --- cancellation -----------------------------------------------------------------------------
 
     def watch_grace(self, worker_state: WorkerState, now: int) -> None:
-        """Look after the grace period whether a worker still runs something that was cancelled."""
-        self._state.timers.set(now + int(self._state.limits.grace_s * 1e9), Timer.GRACE, worker_state)
+        """Look after the grace period whether a worker still runs something that was cancelled by `now`."""
+        self._state.timers.set(now + self._grace_ns, Timer.GRACE, worker_state)
+
+    @property
+    def _grace_ns(self) -> int:
+        return int(self._state.limits.grace_s * 1e9)
 
     def _check_grace(self, worker_state: WorkerState, now: int) -> None:
-        """Terminate a worker that still runs something that was cancelled."""
+        """Terminate a worker that still runs something whose grace is over; what was cancelled later has its own."""
         if not worker_state.chunks:
             return
         progress = self._state.progress(worker_state.worker)
         chunk = worker_state.find(progress.sequence) if progress is not None and progress.started_ns else None
         if chunk is None or progress is None:
             chunk = worker_state.chunks[0]
-        if chunk.cancelled or chunk.map_state.cancelled:
+        if chunk.given_up_ns is not None and now - chunk.given_up_ns >= self._grace_ns:
             error = WorkerLost(f"{self._state.describe(chunk, 0)} was cancelled.", worker=worker_state.worker)
             self._terminate(worker_state, Termination(Kind.CANCELLED, error, "what it ran was cancelled", 0, 0), now)
 

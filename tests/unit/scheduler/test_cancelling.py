@@ -77,6 +77,38 @@ def test_the_work_of_others_is_not_ended_with_a_cancelled_map() -> None:
     assert harness.scheduler.demand.hungry
 
 
+@pytest.mark.parametrize("calls", [(False, False), (True, True), (False, True), (True, False)])
+def test_each_cancelling_has_a_grace_of_its_own(calls: tuple[bool, bool]) -> None:
+    """What is cancelled while the grace of something else runs is not ended at the end of that one."""
+    harness = Harness(1, grace_s=0.5)
+    for sequence, is_call in enumerate(calls, 1):
+        map_state = harness.map_state(calls=is_call)
+        chunk = harness.add(map_state)
+        harness.at(1, sequence, 0)
+        if is_call:
+            harness.scheduler.cancel_chunk(chunk, harness.now)
+        else:
+            harness.scheduler.cancel(map_state, harness.now)
+        harness.commands()
+        if sequence == 1:
+            harness.pass_time(SECOND // 4)
+            harness.results(1, 1, 0, 1)
+            harness.commands()
+    # Of a call that is cancelled once more, the first time counts.
+    if calls[1]:
+        harness.pass_time(SECOND // 8)
+        harness.scheduler.cancel_chunk(chunk, harness.now)
+        harness.commands()
+        harness.pass_time(SECOND // 8)
+    else:
+        harness.pass_time(SECOND // 4)
+    assert harness.commands() == [], "the first one's grace is over"
+    harness.pass_time(SECOND // 4 - 1)
+    assert harness.commands() == []
+    harness.pass_time(1)
+    assert [type(order) for order in harness.commands()] == [Kill, Launch]
+
+
 @pytest.mark.parametrize("chunks", [0, 1])
 def test_a_terminated_worker_with_room_is_given_nothing(chunks: int) -> None:
     """Neither one that is idle nor one that could take a second chunk."""
