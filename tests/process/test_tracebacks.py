@@ -149,7 +149,7 @@ def test_frames_of_ours_may_be_asked_for(pool: allcores.Pool, monkeypatch: pytes
 
 def test_mistakes_of_ours_are_shown_whole() -> None:
     """Nothing is left out of what should be reported."""
-    assert "in hidden" in shown(tracebacks.hiding(functools.partial(_fail_as, InternalError("a mistake"))))
+    assert "in hidden" in shown(tracebacks.hiding(lambda: _fail_as(InternalError("a mistake"))))
     text = shown(lambda: allcores.Outcome(0, allcores.Kind.OK, unknown=3))  # type: ignore[call-arg]
     assert "unknown" in text
 
@@ -161,7 +161,7 @@ def _fail_as(error: BaseException) -> None:
 def test_the_frames_of_others_stay_where_they_are() -> None:
     """A traceback that somebody holds is not changed."""
     try:
-        tracebacks.hiding(functools.partial(_fail_as, ValueError("x")))()
+        tracebacks.hiding(lambda: _fail_as(ValueError("x")))()
     except ValueError as error:
         held = error.__traceback__
         names = [frame.name for frame in traceback.extract_tb(held)]

@@ -10,11 +10,12 @@ import pytest
 import allcores
 from allcores.pool import arguments, method_types
 from allcores.pool.input_reader import length_of
+from allcores.system import option_words
 
 FOLDER = Path(method_types.__file__).parent
 
 
-@pytest.mark.parametrize("word", sorted(arguments.OTHER_WORDS))
+@pytest.mark.parametrize("word", sorted(option_words.OTHER_WORDS))
 def test_no_word_of_others_is_an_option_here(word: str) -> None:
     """It would say that there is none."""
     assert word not in arguments.options_of(allcores.Pool.map)

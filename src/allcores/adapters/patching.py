@@ -26,6 +26,7 @@ from allcores.pool.executor import Executor
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import driver_of
 from allcores.system.clock import monotonic_ns
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -303,6 +304,7 @@ class _JoblibFinder:
         return spec
 
 
+@hiding
 def patch(*, summary: bool = True, report: str | os.PathLike[str] | None = None) -> Patched:
     """Have `multiprocessing.Pool`, `ProcessPoolExecutor` and joblib's default backend of this process run on allcores.
 

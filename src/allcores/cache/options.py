@@ -10,6 +10,7 @@ from typing import Any, Union
 
 from allcores.errors import UsageError
 from allcores.system.plain_record import record
+from allcores.system.tracebacks import hiding
 
 #: entries take no more than so many bytes, unless more are allowed
 MAX_BYTES = 10 * 1024**3
@@ -60,6 +61,7 @@ class Cache:
         UsageError: For arguments that make no sense.
     """
 
+    @hiding
     def __init__(
         self, folder: str | os.PathLike[str] | None = None, *, version: str = "", max_bytes: int | None = MAX_BYTES
     ) -> None:
@@ -131,6 +133,7 @@ class Cache:
         total = [sum(row[place] for row in rows) for place in range(1, 5)]
         return CacheStatistics(total[0], total[1], total[2], total[3], functions)
 
+    @hiding
     def clear(self, function: Callable[..., Any] | str | None = None) -> int:
         """Remove entries, and forget their hits and misses; also of a cache that is damaged.
 

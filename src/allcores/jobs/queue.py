@@ -15,6 +15,7 @@ from allcores.jobs.rows import as_tags, shown
 from allcores.jobs.running_job import FAILED_ITEMS
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place, Registry
+from allcores.system.tracebacks import hiding
 
 
 class Queue:
@@ -35,6 +36,7 @@ class Queue:
         StoreError: If the store cannot be opened.
     """
 
+    @hiding
     def __init__(
         self, store: JobStore | str | os.PathLike[str] | None = None, *, tasks: Registry | Place | Iterable[Place]
     ) -> None:
@@ -55,6 +57,7 @@ class Queue:
         if self._opened:
             self.store.close()
 
+    @hiding
     def submission(
         self,
         task: str,
@@ -118,6 +121,7 @@ class Queue:
         """The job as it is now; None if there is none."""
         return self.store.get(id)
 
+    @hiding
     def wait(self, id: str, timeout: float | None = None) -> Job:
         """Wait until a job has come to its end.
 
@@ -142,6 +146,7 @@ class Queue:
                 raise TimeoutError(f"job {id} is still {job.state} after {timeout:g} s")
             self.store.wait_for_change(change, min(left, 60.0))
 
+    @hiding
     def result(self, id: str, timeout: float | None = None) -> Any:
         """What a job's task returned; waits for it.
 
@@ -155,16 +160,19 @@ class Queue:
             raise JobFailed(f"job {id} ({job.task}) is {job.state}: {why}", job=id, state=str(job.state))
         return job.result
 
+    @hiding
     def cancel(self, id: str, by: str = "") -> bool:
         """Ask for the end of a job; False if it has ended. It is `cancelled` once its process is gone."""
         count = self.store.cancel([id], by).count
         return count > 0
 
+    @hiding
     def retry(self, id: str, by: str = "") -> bool:
         """Run a job that has ended again; False if it has not. A run goes on at the item where it was."""
         count = self.store.retry([id], by).count
         return count > 0
 
+    @hiding
     def retry_failed_items(self, id: str, by: str = "") -> Job:
         """A new job that runs only those items of a job's runs again that failed; its output has all of them.
 

@@ -23,6 +23,7 @@ from allcores.errors import UsageError
 from allcores.jobs.arguments import Arguments
 from allcores.jobs.errors import TaskNotFound
 from allcores.jobs.rows import MAX_TAGS, as_tags, check_name
+from allcores.system.tracebacks import hiding
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: where tasks are: "package.module", "path/to/tasks.py", or the module
@@ -96,6 +97,7 @@ def task(
 ) -> Callable[[F], F]: ...
 
 
+@hiding
 def task(
     function: Callable[..., Any] | None = None,
     /,

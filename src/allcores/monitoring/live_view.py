@@ -20,6 +20,7 @@ from allcores.system.cores import core_budget, machine_memory
 from allcores.system.process_stats import Gauge
 from allcores.system.procfs import AVAILABLE
 from allcores.system.terminal_text import safe_line
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +86,7 @@ class LiveView:
 
     sees_work = False
 
+    @hiding
     def __init__(
         self,
         description: str = "items",

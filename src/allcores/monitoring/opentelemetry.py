@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from allcores.monitoring.readings import METRICS, Metric, Readings
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
@@ -25,6 +26,7 @@ class OpenTelemetry(Readings):
         ImportError: If opentelemetry is not installed.
     """
 
+    @hiding
     def __init__(self, meter: Meter | None = None) -> None:
         try:
             from opentelemetry import metrics

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from allcores.monitoring.readings import ENDED, FAILURES, METRICS, Histogram, Readings
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -23,6 +24,7 @@ class Prometheus(Readings):
         ImportError: If prometheus_client is not installed.
     """
 
+    @hiding
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         try:
             import prometheus_client

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from allcores.errors import UsageError
 from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of
+from allcores.system.tracebacks import hiding
 
 ChatForm = Literal["openai", "sharegpt", "chatml"]
 FORMS: tuple[str, ...] = ("openai", "sharegpt", "chatml")
@@ -46,6 +47,7 @@ class Converted:
     losses: tuple[str, ...] = ()
 
 
+@hiding
 def convert(document: Any, to: ChatForm, *, plain: bool = False) -> Converted:
     """A conversation in another form; in its own it is checked, and given back.
 

@@ -25,6 +25,7 @@ from allcores.runs.run import without_journal
 from allcores.runs.session import RunSession
 from allcores.runs.spec import RunHooks, RunSpec
 from allcores.sources.base import close_reading
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from allcores.pipelines.pipeline import Pipeline
@@ -227,6 +228,7 @@ class ChatPipeline:
         return stages_pool(self.stages, **options)
 
 
+@hiding
 def chat_pipeline(
     stages: Iterable[str | Stage] | None = None,
     *,

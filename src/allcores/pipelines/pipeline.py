@@ -50,6 +50,7 @@ class Pipeline:
 
     __slots__ = ("_steps",)
 
+    @hiding
     def __init__(self) -> None:
         self._steps: tuple[Step, ...] = ()
 
@@ -336,6 +337,7 @@ class Pipeline:
             else f"source  {source if isinstance(source, (str, os.PathLike)) else type(source).__name__}\n{text}"
         )
 
+    @hiding
     def plan(self, *, workers: int | None = None, backend: On = "processes") -> Plan:
         """What would run, see `explain`."""
         if workers is not None:

@@ -11,6 +11,7 @@ from allcores.errors import NotPicklable, NotSupported, UsageError
 from allcores.limits import FOREVER_S, check_many, check_timeout
 from allcores.pool.actor_workers import ActorHome, ActorWorkers, CallSettings, named
 from allcores.scheduler.actor_policy import ActorPolicy
+from allcores.system.tracebacks import hiding
 from allcores.worker.actor_object import NO_METHOD, Build
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Actor(Generic[T]):
         """
         return cast("T", _Waiting(self))
 
+    @hiding
     def with_options(
         self,
         *,
@@ -120,6 +122,7 @@ class Actor(Generic[T]):
         """It takes no calls any more."""
         return self._workers.closed
 
+    @hiding
     def close(self, finish: float = 0.0) -> None:
         """End the object and its process. Idempotent.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.errors import NotSupported, PoolClosed, UsageError
 from allcores.formatting import counted
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from typing import TypeVarTuple, Unpack
@@ -49,6 +50,7 @@ class ActorMethods:
         """See Pool."""
         raise NotImplementedError
 
+    @hiding
     def actor(
         self,
         cls: Callable[[Unpack[Ts]], T],
@@ -99,6 +101,7 @@ class ActorMethods:
             cancel_running=cancel_running,
         )
 
+    @hiding
     def actors(
         self,
         cls: Callable[[Unpack[Ts]], T],

@@ -7,67 +7,7 @@ from functools import partial
 from typing import Any
 
 from allcores.errors import UnknownOption, UsageError
-
-#: of the words below, those that mean the same
-_WORDS_FOR_WORKERS = (
-    "n_jobs", "max_workers", "processes", "num_workers", "n_workers", "num_processes", "nprocs", "njobs", "num_cpus",
-    "concurrency", "parallelism", "num_proc", "nproc", "n_procs", "n_cpus", "cpus", "jobs", "cores", "pool_size",
-)  # fmt: skip
-
-#: options of other libraries, and what they are here
-OTHER_WORDS = {
-    **dict.fromkeys(_WORDS_FOR_WORKERS, "the word is workers: Pool(workers=n), or allcores.map(..., workers=n)"),
-    **dict.fromkeys(
-        ("chunksize", "chunk_size", "miniters_per_chunk", "n_splits"),
-        "the word is chunk, an option of each map: items that travel together; without it chunks size themselves",
-    ),
-    "batch_size": (
-        "the words are batch where the function takes lists of items, and chunk for items that travel together, "
-        "options of each map"
-    ),
-    **dict.fromkeys(
-        ("initializer", "worker_init", "init"), "the word is setup: allcores.Pool(setup=f), run once in each worker"
-    ),
-    **dict.fromkeys(
-        ("threads", "n_threads", "num_threads"),
-        'the words are workers and backend: allcores.Pool(workers=n, backend="threads")',
-    ),
-    "workers": "the way is allcores.Pool(workers=n), or workers=n with the functions of the module (allcores.map)",
-    "initargs": "the word is setup_args: allcores.Pool(setup=f, setup_args=(...))",
-    **dict.fromkeys(("worker_exit", "finalizer"), "the word is teardown: allcores.Pool(teardown=f)"),
-    **dict.fromkeys(("mp_context", "context"), 'the word is start_method: allcores.Pool(start_method="spawn")'),
-    **dict.fromkeys(
-        ("maxtasksperchild", "max_tasks_per_child", "worker_lifespan", "max_tasks"),
-        "the word is items_per_worker: allcores.Pool(limits=allcores.Limits(items_per_worker=n))",
-    ),
-    **dict.fromkeys(
-        ("max_tasks_active", "pre_dispatch", "buffersize", "prefetch"),
-        "the word is items_in_flight: allcores.Pool(limits=allcores.Limits(items_in_flight=n))",
-    ),
-    **dict.fromkeys(
-        ("prefer", "require"), 'the word is backend: allcores.Pool(backend="threads"), "processes" or "serial"'
-    ),
-    **dict.fromkeys(
-        ("verbose", "desc", "progress_bar", "show_progress", "tqdm_class"),
-        "the word is progress: map(..., progress=True) or a text, or Pool(observers=[allcores.ProgressBar()])",
-    ),
-    **dict.fromkeys(
-        ("total", "iterable_len", "length"), "nothing is needed: what has a length is asked for it"
-    ),
-    **dict.fromkeys(("task_timeout", "time_limit"), "the word is timeout, an option of each map: seconds"),
-    "worker_init_timeout": "the word is setup_s: allcores.Pool(limits=allcores.Limits(setup_s=...))",
-    "max_retries": "the word is retries, an option of each map",
-    "return_as": "the way is another method: map gives a list, imap a stream, imap_unordered one as items are finished",
-    **dict.fromkeys(
-        ("mmap_mode", "max_nbytes", "temp_folder", "shared_objects"),
-        "nothing is needed: large arrays travel in shared memory; allcores.Pool.share(array) shares one for good",
-    ),
-    "return_exceptions": "the way is outcomes(), which never raises for an item",
-    "error_callback": "the way is outcomes(), which never raises for an item",
-    "callback": "the way is a loop over imap(), or a future's add_done_callback()",
-    "keep_alive": "nothing is needed: workers stay until the pool is closed",
-    "use_worker_state": "nothing is needed: what setup returns is the function's first argument",
-}  # fmt: skip
+from allcores.system.option_words import OTHER_WORDS, WORDS_FOR_WORKERS, close_to
 
 #: options of the methods that a pool does not have
 _OF_METHODS = ("timeout", "retries", "chunk", "batch", "cache", "on_error", "progress")
@@ -78,7 +18,7 @@ _BY_NAME = ("POSITIONAL_OR_KEYWORD", "KEYWORD_ONLY")
 
 def advice(word: str, value: object, options: tuple[str, ...]) -> str:
     """What to write in the place of a word that is no option; empty if nothing is like it."""
-    if word in _WORDS_FOR_WORKERS and isinstance(value, int) and value < 0:
+    if word in WORDS_FOR_WORKERS and isinstance(value, int) and value < 0:
         less = f"allcores.core_budget().workers - {-1 - value}" if value < -1 else "None, the default, for all cores"
         return f"the word is workers, and what {word}={value} asks for is workers={less}"
     if word in OTHER_WORDS:
@@ -91,10 +31,7 @@ def advice(word: str, value: object, options: tuple[str, ...]) -> str:
         return "outcomes() and aimap() have it; results as they are finished are what imap_unordered() gives"
     if word in _OF_METHODS:
         return f"it is an option of each map: pool.map(..., {word}=...)"
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, options, 1, 0.6)
-    return f"did you mean {close[0]}" if close else ""
+    return close_to(word, options)
 
 
 def options_of(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -259,6 +259,7 @@ class Executor(BaseExecutor):
     #: of its pool, for classes that are derived from it
     _observers: tuple[Observer, ...] = ()
 
+    @hiding
     def __init__(
         self,
         max_workers: int | None = None,
@@ -356,6 +357,7 @@ class Executor(BaseExecutor):
         results = _results(futures, end_ns, _Refill(self, call, calls))
         return _flattened(results) if chunksize > 1 else results
 
+    @hiding
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end the workers after the last one.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from allcores.errors import NotSupported, PoolClosed, UsageError
 from allcores.shared_memory.parent_side import MemoryUsage
 from allcores.system import deferral
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from allcores.pool.driver import Driver
@@ -29,6 +30,7 @@ class Sharing:
     def _driver(self) -> Driver:
         raise NotImplementedError
 
+    @hiding
     def share(self, obj: T) -> T:
         """A read-only copy of `obj` that is never copied again: workers that are given it see the same memory.
 
@@ -58,6 +60,7 @@ class Sharing:
                     raise  # a signal's handler raised in the middle of it
                 raise pickling.explain_with_path(obj, "obj", error) from error
 
+    @hiding
     def empty_shared(self, shape: int | tuple[int, ...], dtype: Any = float) -> SharedArray:
         """A numpy array of zeros that all workers see and write to, as an output that they fill together.
 
@@ -83,6 +86,7 @@ class Sharing:
             except (TypeError, ValueError) as error:
                 raise UsageError(f"empty_shared(shape={shape!r}, dtype={dtype!r}): {error}") from error
 
+    @hiding
     def counter(self, value: int = 0) -> Counter:
         """A whole number, 64 bits and signed, that workers add to; exact under concurrent changes."""
         from allcores.shared_memory import objects

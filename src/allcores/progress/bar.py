@@ -14,6 +14,7 @@ from allcores.formatting import pace_text
 from allcores.progress.estimate import Estimator, eta_text
 from allcores.progress.notebook import NotebookLines
 from allcores.system.terminal_text import safe_line
+from allcores.system.tracebacks import hiding
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +41,7 @@ class ProgressBar:
 
     sees_work = False
 
+    @hiding
     def __init__(self, description: str = "items", *, transient: bool = False, console: Console | None = None) -> None:
         need_rich()
         from rich.console import Console

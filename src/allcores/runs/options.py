@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from allcores.errors import UsageError
+from allcores.system.plain_record import record
 
 if TYPE_CHECKING:
     from allcores.sinks.base import WholeSink
@@ -23,7 +24,7 @@ OnError = Literal["raise", "skip", "record"]
 COMMIT_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Journal:
     """How a map remembers what it did: where, how safely, and whether it goes on with an earlier run.
 

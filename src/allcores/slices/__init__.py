@@ -16,10 +16,12 @@ from types import ModuleType
 from typing import Any
 
 from allcores.slices.source import Slice, Slices
+from allcores.system.tracebacks import hiding
 
 __all__ = ["Slice", "Slices", "hdf5", "lines", "memmap", "npy", "parquet"]
 
 
+@hiding
 def npy(path: str | os.PathLike[str], *, rows: int | None = None) -> Slices:
     """Slices of an array that `numpy.save` wrote, along its first axis.
 
@@ -37,6 +39,7 @@ def npy(path: str | os.PathLike[str], *, rows: int | None = None) -> Slices:
     return _room("array_file", "numpy", "arrays").npy(path, rows)  # type: ignore[no-any-return]
 
 
+@hiding
 def memmap(
     path: str | os.PathLike[str],
     dtype: Any,
@@ -61,6 +64,7 @@ def memmap(
     return _room("array_file", "numpy", "arrays").memmap(path, dtype, shape, offset, rows)  # type: ignore[no-any-return]
 
 
+@hiding
 def hdf5(path: str | os.PathLike[str], dataset: str | None = None, *, rows: int | None = None) -> Slices:
     """Slices of a data set in an HDF5 file, along its first axis. The function gets a `numpy.ndarray` of its own.
 
@@ -77,6 +81,7 @@ def hdf5(path: str | os.PathLike[str], dataset: str | None = None, *, rows: int 
     return _room("hdf5_file", "h5py", "hdf5").hdf5(path, dataset, rows)  # type: ignore[no-any-return]
 
 
+@hiding
 def parquet(path: str | os.PathLike[str], *, columns: Iterable[str] | None = None) -> Slices:
     """The row groups of a Parquet file. The function gets each as a `pyarrow.Table`.
 
@@ -91,6 +96,7 @@ def parquet(path: str | os.PathLike[str], *, columns: Iterable[str] | None = Non
     return _room("parquet_file", "pyarrow", "parquet").parquet(path, columns)  # type: ignore[no-any-return]
 
 
+@hiding
 def lines(path: str | os.PathLike[str], *, slice_bytes: int | None = None) -> Slices:
     """Slices of whole lines. The function gets `bytes`, which end with a line; no line is cut, none comes twice.
 

@@ -20,6 +20,7 @@ from allcores.errors import UsageError
 from allcores.formatting import size_text
 from allcores.system.cgroups import KernelFiles
 from allcores.system.plain_record import record
+from allcores.system.tracebacks import hiding
 
 #: set by a pool in its workers: the cores that pools inside that worker may use
 BUDGET_VARIABLE = "ALLCORES_BUDGET"
@@ -73,6 +74,7 @@ class Memory:
     reasons: tuple[str, ...]
 
 
+@hiding
 def core_budget(
     *,
     root: str = "/",

@@ -109,7 +109,12 @@ def _initializer(
                 raise TypeError(f"{title}() misses {', '.join(missing)}")
             given = (*given, *rest)
         if named:
-            raise TypeError(f"{title}() takes no argument {next(iter(named))!r}, or has it twice")
+            word = next(iter(named))
+            if word in names:
+                raise TypeError(f"{title}() was given {word!r} twice, by its place and by its name")
+            from allcores.system.option_words import unknown
+
+            raise unknown(title, word, names)
         for put, value in zip(setters, given):  # noqa: B905 (strict costs time, and the lengths are the same)
             put(self, value)
         if checked:

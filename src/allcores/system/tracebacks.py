@@ -39,6 +39,9 @@ _HELPERS = tuple(
     )
 )
 
+#: inspect.CO_VARKEYWORDS, without the price of that module
+_TAKES_ANY_KEYWORD = 8
+
 #: the name by which pytest and IPython know frames to leave out
 _HIDE = "__tracebackhide__"
 
@@ -53,11 +56,21 @@ def full() -> bool:
 
 
 def hiding(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a public function: what it raises has no frames of ours."""
+    """Decorates a public function: what it raises has no frames of ours, and names a keyword that is no option of it.
+
+    A function that takes any keyword (`**more`) has to look at them itself.
+    """
+    code = function.__code__
+    names = code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
+    known = None if code.co_flags & _TAKES_ANY_KEYWORD else frozenset(names)
 
     @functools.wraps(function)
     def hidden(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            if kwargs and known is not None and not known.issuperset(kwargs):
+                from allcores.system.option_words import refuse
+
+                refuse(function, kwargs)
             return function(*args, **kwargs)
         except BaseException as error:
             hide(error)

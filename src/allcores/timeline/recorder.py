@@ -30,6 +30,7 @@ from allcores.events import (
 )
 from allcores.system.clock import NANO, monotonic_ns
 from allcores.system.cores import core_budget
+from allcores.system.tracebacks import hiding
 from allcores.timeline.aggregates import Aggregates, name_of
 from allcores.timeline.file import FORMAT, VERSION, Lines, rows_of
 from allcores.timeline.reader import Recording
@@ -76,6 +77,7 @@ class Timeline:
         UsageError: If the file cannot be written.
     """
 
+    @hiding
     def __init__(self, path: str | os.PathLike[str] | None = None, *, memory: bool = True) -> None:
         self._lines = Lines(path)
         # Re-entrant: the garbage collector may end a map, which is an event, on the thread that is in here.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import flask
 
 from allcores.errors import UsageError
+from allcores.system.tracebacks import hiding
 from allcores.web.settings import DEFAULTS, read_settings
 from allcores.web.state import Console, current
 
@@ -48,6 +49,7 @@ class Allcores:
         UsageError: If a setting makes no sense; the message names its key.
     """
 
+    @hiding
     def __init__(
         self,
         app: flask.Flask | None = None,
@@ -78,6 +80,7 @@ class Allcores:
         app.extensions["allcores"] = console
         app.register_blueprint(blueprint(console.settings), url_prefix=console.settings.prefix or None)
 
+    @hiding
     def submit(
         self,
         task: str,

@@ -9,6 +9,7 @@ from typing import Any
 import flask
 
 from allcores.errors import UsageError
+from allcores.system.tracebacks import hiding
 from allcores.web.extension import Allcores
 
 #: characters of a token that others on the network may try to guess
@@ -50,6 +51,7 @@ def check_address(host: str, tokens: Iterable[str]) -> None:
             )
 
 
+@hiding
 def create_app(
     *,
     tasks: str | Sequence[str] | None = None,

@@ -20,6 +20,7 @@ from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage, listed
 from allcores.nlp.stages.pii_keys import check_key, placeholder, restored
 from allcores.nlp.stages.pii_patterns import KINDS, Span, find_spans
+from allcores.system.tracebacks import hiding
 
 
 class Scrubber:
@@ -108,6 +109,7 @@ def withheld(options: Mapping[str, Any]) -> tuple[str, ...]:
     return ("text", "text_norm", "text_map") if options["replace"] else ()
 
 
+@hiding
 def redact(text: str, *, key: bytes | None = None, kinds: Sequence[str] = tuple(KINDS)) -> str:
     """`text` with a placeholder for each e-mail address, telephone number, card, IBAN, IP address and URL.
 
@@ -123,6 +125,7 @@ def redact(text: str, *, key: bytes | None = None, kinds: Sequence[str] = tuple(
     return scrubber.redacted(text, find_spans(text, scrubber.kinds))
 
 
+@hiding
 def restore(text: str, *, key: bytes) -> str:
     """Redacted text with its placeholders turned back into what they stand for.
 
