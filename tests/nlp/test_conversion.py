@@ -132,6 +132,11 @@ def test_chatml_is_text_and_says_what_it_leaves_out() -> None:
         ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "sharegpt", "turn 0 has tool_calls that are"),
         ({"conversations": [{"from": "human"}]}, "openai", "turn 0 has no 'from' and 'value'"),
         ({"conversations": [{"from": "function_call", "value": "{"}]}, "openai", "turn 0 has a call that is no JSON"),
+        (
+            {"conversations": [{"from": "function_call", "value": '{"name": "f", "name": "g"}'}]},
+            "openai",
+            "turn 0 has a call that is no JSON: the name 'name' occurs twice in one object",
+        ),
         ({"conversations": [{"from": "function_call", "value": "{}"}]}, "openai", "turn 0 has a call that names no"),
         ({"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nno"}, "openai", "turn 1 is no <|im_st"),
     ],

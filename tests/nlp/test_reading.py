@@ -246,6 +246,19 @@ def test_json_list_of_conversations_knows_their_lines(tmp_path: Path) -> None:
     assert rows[3]["error"] == "reading: not JSON (Expecting value); the rest of the file is not read"
 
 
+def test_a_name_that_is_there_twice_costs_its_document(tmp_path: Path) -> None:
+    """One of its values would be lost; in a list, on a line and in a whole file alike."""
+    twice = '{"id": "a", "text": "first", "text": "second"}'
+    (tmp_path / "list.json").write_text(f'[{twice},\n{{"text": "fine"}},\n[{twice}]]')
+    (tmp_path / "lines.jsonl").write_text(twice)
+    (tmp_path / "whole.json").write_text(twice)
+    wanted = "reading: no usable JSON (the name 'text' occurs twice in one object)"
+    found = [(row["line"], row.get("text"), row.get("error")) for row in read(tmp_path / "list.json")]
+    assert found == [(1, None, wanted), (2, "fine", None), (3, None, wanted)]
+    for name in ("lines.jsonl", "whole.json"):
+        assert [row.get("error") for row in read(tmp_path / name)] == [wanted]
+
+
 def test_plain_text_has_a_message_on_each_line(tmp_path: Path) -> None:
     path = tmp_path / "chat.txt"
     path.write_bytes("Hello\n\nשלום\u2028still the same line\n".encode() + b"\xff\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
 import importlib.util
 import sys
@@ -195,6 +196,15 @@ def test_intents_of_examples_of_your_own(tmp_path: Any) -> None:
     path.write_text("text,intent\nhello,greeting\n")
     with pytest.raises(UsageError, match="fewer than two intents"):
         rows(["x"], ["unicode", "intent"], intent={"examples": str(path)})
+    compressed = tmp_path / "intents.csv.gz"
+    long = "please " * 30_000  # more than the csv module takes by itself
+    compressed.write_bytes(gzip.compress(f"\ufefftext,intent\n{long}refund,refund\nhello,greeting\n".encode()))
+    found = rows(["hello", "a refund please"], ["unicode", "intent"], intent={"examples": str(compressed)})
+    assert [row["intent"] for row in found] == ["greeting", "refund"]
+    twice = tmp_path / "intents.jsonl"
+    twice.write_text('{"text": "hello", "intent": "greeting", "intent": "refund"}\n')
+    with pytest.raises(UsageError, match=r"line 1: .*the name 'intent' occurs twice"):
+        rows(["x"], ["unicode", "intent"], intent={"examples": str(twice)})
     path.write_text("text,label\nhello,greeting\n")
     with pytest.raises(UsageError, match="record 2: an example needs `text` and `intent`"):
         rows(["x"], ["unicode", "intent"], intent={"examples": str(path)})

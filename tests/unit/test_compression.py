@@ -80,6 +80,14 @@ def test_a_flipped_bit_gives_other_lines_in_no_case(suffix: str) -> None:
         data[place] ^= 4
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("size", [1, 13, 64, 4096, 300_000])
+def test_zeros_alone_are_no_empty_file(tmp_path: Path, suffix: str, size: int) -> None:
+    """What a crash of the machine leaves of a file; one format's predecessor takes them for a stream without bytes."""
+    with pytest.raises(BadInput, match="cannot read"):
+        list(from_inputs([write(tmp_path, suffix, bytes(size))]))
+
+
 @pytest.mark.parametrize(("suffix", "padding"), [(".gz", b"\0" * 700), (".xz", b"\0" * 8)])
 def test_zeros_between_streams_are_no_end(suffix: str, padding: bytes) -> None:
     """Where the format allows them: a stream behind them counts."""

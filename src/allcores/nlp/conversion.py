@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from allcores.errors import UsageError
 from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of
+from allcores.sources.text import json_value
 from allcores.system.tracebacks import hiding
 
 ChatForm = Literal["openai", "sharegpt", "chatml"]
@@ -191,7 +192,7 @@ def _from_sharegpt(head: dict[str, Any], turns: list[Any]) -> dict[str, Any]:
     tools = head.get("tools")
     if isinstance(tools, str):
         try:
-            listed = json.loads(tools)
+            listed = json_value(tools)
         except (ValueError, RecursionError):
             listed = None
         if isinstance(listed, list):
@@ -231,9 +232,10 @@ def _from_sharegpt(head: dict[str, Any], turns: list[Any]) -> dict[str, Any]:
 def _calls_of(value: str, name: str, number: int) -> list[dict[str, Any]]:
     """The calls in JSON, one or a list of them; their ids begin with `name`."""
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
-        raise BadMessage(f"turn {number} has a call that is no JSON") from None
+        found = json_value(value)
+    except (ValueError, RecursionError) as error:
+        twice = "" if isinstance(error, (json.JSONDecodeError, RecursionError)) else f": {error}"
+        raise BadMessage(f"turn {number} has a call that is no JSON{twice}") from None
     return [_call(each, f"{name}_{place}", number) for place, each in enumerate(_many(found))]
 
 
@@ -358,7 +360,7 @@ def _loaded(function: Mapping[str, Any]) -> Any:
     """The arguments of a call as an object, where they are the JSON of one; else as they are."""
     arguments = function.get("arguments", "{}")
     try:
-        found = json.loads(arguments) if isinstance(arguments, str) else arguments
+        found = json_value(arguments) if isinstance(arguments, str) else arguments
     except (ValueError, RecursionError):
         return arguments
     return found if isinstance(found, dict) else arguments

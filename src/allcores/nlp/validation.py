@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from allcores.nlp.reading.formats import ROLES, BadMessage, kind_of, utterance
+from allcores.sources.text import json_value
 
 OPENAI_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -312,7 +313,9 @@ def _arguments(value: Any) -> str:
     if not isinstance(value, str):
         return f"{kind_of(value)}, not text" if value is not None else "missing"
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = json_value(value)
+    except json.JSONDecodeError:
         return "no JSON"
+    except (ValueError, RecursionError) as error:
+        return "nested too deeply" if isinstance(error, RecursionError) else f"no usable JSON ({error})"
     return "" if isinstance(found, dict) else f"{kind_of(found)}, not an object"

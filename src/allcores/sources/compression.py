@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from typing import IO, Any, BinaryIO
@@ -57,7 +58,8 @@ def _decompressors(suffix: str, path: str) -> Callable[[], Any]:
         case ".xz":
             import lzma
 
-            return lzma.LZMADecompressor
+            # Not whatever it takes for one by its first bytes: zeros are an empty file of the format before.
+            return functools.partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)
     return _zstandard(path).ZstdDecompressor().decompressobj  # type: ignore[no-any-return]
 
 

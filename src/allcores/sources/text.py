@@ -153,6 +153,19 @@ def json_value(text: str) -> Any:
     return _DECODER.decode(text)
 
 
+def json_value_at(text: str, place: int) -> tuple[Any, int]:
+    """The same for a value in the midst of a text.
+
+    Args:
+        text: What has the value.
+        place: Where it begins.
+
+    Returns:
+        The value, and the place behind it.
+    """
+    return _DECODER.raw_decode(text, place)
+
+
 def json_item(path: str, number: int, text: str) -> Any:
     """The JSON value in a line.
 

@@ -19,6 +19,7 @@ from allcores.sources.text import (
     BadInput,
     first_line,
     is_too_long,
+    json_value_at,
     opened,
     place,
     read_trouble,
@@ -161,9 +162,15 @@ def _listed(text: str, place: int) -> Iterator[tuple[int, Any]]:
         if text[place : place + 1] == "]":
             return
         try:
-            document, place = decoder.raw_decode(text, place)
+            try:
+                document, place = json_value_at(text, place)
+            except json.JSONDecodeError:
+                raise
+            except ValueError as error:
+                # It has a name twice, and costs this document alone.
+                document, (_, place) = BadMessage(f"no usable JSON ({error})"), decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            what = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", error)
             yield line, BadMessage(f"not JSON ({what}); the rest of the file is not read")
             return
         yield line, document

@@ -12,7 +12,6 @@ They are plain arrays (.npz), never pickles. The same examples give the same mod
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Sequence
@@ -24,6 +23,8 @@ from allcores.nlp.libraries import kept_out, library, package_folder
 from allcores.nlp.model_files import kept
 from allcores.nlp.records import Field, Record
 from allcores.nlp.stage import Stage
+from allcores.sources.compression import without_compression
+from allcores.sources.open import CSV_SUFFIXES, from_inputs
 
 #: changes with the way of training, so that a model that was kept is not one of another way
 RECIPE = 1
@@ -55,18 +56,13 @@ def file_examples(path: str) -> list[Example]:
         UsageError: If it cannot be read, or a record lacks one of them; it names the line.
     """
     found: set[Example] = set()
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows: Any = csv.DictReader(file) if path.lower().endswith(".csv") else map(json.loads, file)
-            for number, row in enumerate(rows, 2 if path.lower().endswith(".csv") else 1):
-                pair = (row.get("text"), row.get("intent")) if isinstance(row, dict) else (None, None)
-                if not all(isinstance(part, str) and part for part in pair):
-                    raise UsageError(f"{path}, record {number}: an example needs `text` and `intent`")
-                found.add((str(pair[0]), str(pair[1])))
-    except OSError as error:
-        raise UsageError(f"stage 'intent': cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"stage 'intent': {path} is neither CSV nor JSON Lines: {error}") from None
+    is_table = without_compression(path).lower().endswith(CSV_SUFFIXES)
+    rows = from_inputs([path], format="csv" if is_table else "jsonl")
+    for number, row in enumerate(rows, 2 if is_table else 1):
+        pair = (row.get("text"), row.get("intent")) if isinstance(row, dict) else (None, None)
+        if not all(isinstance(part, str) and part for part in pair):
+            raise UsageError(f"{path}, record {number}: an example needs `text` and `intent`")
+        found.add((str(pair[0]), str(pair[1])))
     if len({intent for _, intent in found}) < 2:
         raise UsageError(f"stage 'intent': {path} has examples of fewer than two intents")
     return sorted(found)
