@@ -258,8 +258,22 @@ def pytest_collection_finish() -> None:
     """What was imported stays: the collector need not look at it time and again."""
     # Its first property makes Hypothesis look for who refers to its random numbers, which what is frozen hides.
     _first_property()
+    _collect()
+
+
+def _collect() -> None:
+    """Collect garbage, quickly the next time.
+
+    What tests import stays as well, and with a few large libraries a collection takes a second: so what is left after
+    one is not looked at again. Of that, what becomes garbage later is found by `_collect_all`.
+    """
     gc.collect()
     gc.freeze()
+
+
+def _collect_all() -> None:
+    gc.unfreeze()
+    _collect()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -286,13 +300,14 @@ def _wait_until_gone(before: Inventory, *, of_a_client: bool = False) -> Invento
     until = monotonic() + PATIENCE_S
     pause = threading.Event()
     pause_s = 0.002
-    collected = False
+    # each once, and only when something is left that does not end by itself: they take long
+    collections = [_collect, _collect_all]
     blocks: frozenset[str] | None = None
     while left := _but_of_a_client(Inventory.take(before).more_than(before, blocks), of_a_client):
         blocks = left.shared_blocks
-        if not collected and (pause_s > 0.02 or not left.processes):
-            gc.collect()  # once, and only when something is left that does not end by itself: it takes long
-            collected = True
+        first = len(collections) == 2
+        if collections and (pause_s > (0.02 if first else 0.09) or (first and not left.processes)):
+            collections.pop(0)()
         elif monotonic() > until:
             return left
         else:

@@ -72,6 +72,11 @@ def saturation() -> tuple[list[str], str]:
     return rows, picture
 
 
+def grown(length: float, mean: float) -> Result:
+    """A run on a thousand machines with so many seconds of work in a chunk, long enough for some chunks of each."""
+    return _played(MACHINES, max(1.0, length / 4), mean, of_seconds(length), _cluster(MACHINES, length))
+
+
 def growth() -> tuple[list[str], str]:
     """How much of the cores a thousand machines use, by the work in a chunk."""
     lengths = (1, 2, 5, 10, 20, 50, 100)
@@ -81,11 +86,7 @@ def growth() -> tuple[list[str], str]:
     )
     ways: dict[float, list[tuple[float, float]]] = {mean: [] for mean in means}
     for length in lengths:
-        found = {
-            # Long enough for some chunks of each node.
-            mean: _played(MACHINES, max(1.0, length / 4), mean, of_seconds(length), _cluster(MACHINES, length))
-            for mean in means
-        }
+        found = {mean: grown(length, mean) for mean in means}
         for mean, result in found.items():
             ways[mean].append((length, result.cores_used))
         middle = found[MEAN_S]

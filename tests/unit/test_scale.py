@@ -147,9 +147,13 @@ def test_the_page_says_what_the_model_says() -> None:
         "checked": answers.checked(CHECKED),
         "journals": answers.journals(),
         "resuming": answers.resuming()[0],
-        "growth": answers.growth()[0],
     }
     assert answers.filled(page, texts) == page
+    # Of the table that takes long, the column of the longest items.
+    table = page.partition("| work in a chunk, s |")[2].partition("\n\n")[0]
+    column = {cells[1].strip(): cells[4].strip() for cells in (row.split("|") for row in table.splitlines()[2:])}
+    assert column == {**column, **{str(length): f"{answers.grown(length, 1.0).cores_used:.0%}" for length in (5, 100)}}
+    assert len(column) == 7
 
 
 @pytest.mark.parametrize("name", ["saturation", "growth", "resuming"])
