@@ -29,7 +29,7 @@ from allcores.errors import UsageError
 NAME = "script_of_keys"
 #: as a script has it
 SCRIPT = """
-import functools, re
+import array, collections, contextlib, functools, re, types
 from dataclasses import dataclass
 
 LIMIT = 5
@@ -78,6 +78,69 @@ class Point:
     def at(x):
         return Point(x)
 
+class Scale:
+    def __init__(self, function, k):
+        functools.update_wrapper(self, function)
+        self.function, self.k = function, k
+    def __call__(self, x):
+        return self.k * self.function(x)
+
+class SlottedScale:
+    __slots__ = ("function", "k", "__wrapped__")
+    def __init__(self, function, k):
+        self.function, self.k, self.__wrapped__ = function, k, function
+    def __call__(self, x):
+        return self.function(x) + self.k
+
+scaled = Scale(lambda x: x + 7, 1)
+slotted = SlottedScale(helper, 11)
+
+def calls_scaled(x):
+    return scaled(x), slotted(x)
+
+@functools.singledispatch
+def by_type(x):
+    return "any"
+
+@by_type.register(int)
+def _(x):
+    return "whole"
+
+def calls_by_type(x):
+    return by_type(x)
+
+@contextlib.contextmanager
+def managed():
+    yield 21
+
+def calls_managed(x):
+    with managed() as value:
+        return value + x
+
+class Made:
+    @functools.cached_property
+    def kept(self):
+        return 31
+    def add(self, n, x):
+        return n + x
+    add_one = functools.partialmethod(add, 41)
+
+class Text(str):
+    pass
+
+def named_values(x):
+    return [ORDERED, DEFAULT, LINE, BYTES, NUMBERS, RANGE, PROXY, SPACE, TEXT, x]
+
+ORDERED = collections.OrderedDict(a=51)
+DEFAULT = collections.defaultdict(list, a=52)
+LINE = collections.deque([53])
+BYTES = bytearray([54])
+NUMBERS = array.array("i", [55])
+RANGE = range(56)
+PROXY = types.MappingProxyType({"a": 57})
+SPACE = types.SimpleNamespace(a=58)
+TEXT = Text("59")
+
 class Callable_:
     def __init__(self, state):
         self.state = state
@@ -97,6 +160,14 @@ FUNCTIONS = [
     "Callable_({'a', 'b', 'c'})",
     "functools.partial(helper, x={'q', 'r', 's'})",
     "lambda x: helper(x)",
+    "scaled",
+    "slotted",
+    "calls_scaled",
+    "by_type",
+    "calls_by_type",
+    "managed",
+    "Made",
+    "named_values",
     "len",
     "str.upper",
     "functools.partial",
@@ -205,6 +276,22 @@ class TestAnother:
             ("Point.at", "return Point(x)", "return Point(-x)"),
             ("Callable_(1)", "helper(x), self", "helper(-x), self"),
             ("lambda x: Point(x).moved()", "x + LIMIT", "x * LIMIT"),
+            *(
+                (function, old, new)
+                for function in ("scaled", "calls_scaled", "functools.partial(scaled, 1)", "lambda x: scaled(x)")
+                for old, new in (("x + 7, 1)", "x + 7, 2)"), ("x + 7", "x + 8"), ("self.k * self", "self.k - self"))
+            ),
+            ("slotted", "helper, 11", "helper, 12"),
+            ("slotted", "(x) + self.k", "(x) - self.k"),
+            ("calls_scaled", "x + LIMIT", "x - LIMIT"),
+            ("by_type", '"whole"', '"an int"'),
+            ("calls_by_type", '"whole"', '"an int"'),
+            ("calls_by_type", "register(int)", "register(bool)"),
+            ("calls_by_type", '"any"', '"none"'),
+            ("calls_managed", "yield 21", "yield 22"),
+            ("Made", "return 31", "return 32"),
+            ("Made", "(add, 41)", "(add, 42)"),
+            *(("named_values", str(number), str(number + 10)) for number in range(51, 60)),
         ],
     )
     def test_for_what_it_does_and_names(self, function: str, old: str, new: str) -> None:
@@ -252,6 +339,20 @@ class TestAnother:
             exec("def f(x):\n    return helpers.clean(x)", names)
             keys.add(function_key(names["f"]))
             sys.modules.pop(name)
+        assert len(keys) == 2
+
+    def test_for_a_module_with_a_name_of_the_standard_library(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        keys = set()
+        for number in (1, 2):
+            (tmp_path / "colorsys.py").write_text(f"LEVEL = {number}{' ' * number}\ndef helper(x): return x + LIMIT\n")
+            monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+            helpers = __import__("colorsys")
+            assert number == helpers.LEVEL
+            monkeypatch.setattr(helpers, "LIMIT", number, raising=False)
+            keys.add(function_key(helpers.helper))
         assert len(keys) == 2
 
     def test_for_more_that_is_said(self) -> None:

@@ -13,9 +13,11 @@ import functools
 import os
 import sys
 import sysconfig
+from array import array
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Set
 from enum import Enum
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 #: functions, classes and modules that are looked into for one function; further ones are known by their names
@@ -25,11 +27,18 @@ MOST_ELEMENTS = 1_000
 #: bytes of such an array
 MOST_ARRAY_BYTES = 1 << 20
 
-_SCALARS = frozenset({str, bytes, int, float, complex, bool, type(None)})
+_SCALARS = frozenset({str, bytes, int, float, complex, bool, type(None), range})
+_MAPPINGS = frozenset({dict, OrderedDict, defaultdict, MappingProxyType})
+_SEQUENCES = frozenset({tuple, list, set, frozenset, deque})
+#: what functools makes of a function that it calls: all of that is in the function
+_LRU_CACHE = type(functools.cache(len))
+#: what `functools.update_wrapper` gives an object: the function has it, too
+_OF_WRAPPED = frozenset({*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "__annotate__", "__annotations__"})
 #: modules of the standard library whose objects are values
 _VALUES = frozenset({"datetime", "decimal", "fractions", "pathlib", "pathlib._local", "re", "uuid", "zoneinfo"})
 #: functions that Python 3.14 and later puts into a class, for its annotations: these do nothing when it is used
 _ANNOTATIONS = frozenset({"__annotate__", "__annotate_func__"})
+_MADE_OF_FUNCTIONS = (FunctionType, type, functools.partial, functools.partialmethod, functools.cached_property)
 _MISSING = object()
 
 
@@ -92,8 +101,26 @@ class Facts:
         if isinstance(value, ModuleType):
             return name_of(value)
         wrapped = getattr(value, "__wrapped__", None)
-        if isinstance(wrapped, FunctionType):  # functools.cache and its like
-            return [type(value).__name__, self._part(wrapped, strict)]
+        if isinstance(wrapped, FunctionType):
+            kind = type(value)
+            if kind is _LRU_CACHE:
+                return [kind.__name__, self._part(wrapped, strict)]
+            # A decorator that is an object: its class says what it does, with what it holds.
+            state = {name: each for name, each in _state(value) if name not in _OF_WRAPPED}
+            held = [(name, self._bound(each, strict and is_own(kind))) for name, each in sorted(state.items())]
+            return [self._part(kind, False), self._part(wrapped, strict), held]
+        if isinstance(value, MappingProxyType):
+            return ["mappingproxy", self._bound(dict(value), strict)]
+        if isinstance(value, functools.cached_property):
+            return ["cached_property", self._bound(value.func, strict)]
+        if isinstance(value, functools.partialmethod):
+            named = [(name, self._bound(each, strict)) for name, each in sorted(value.keywords.items())]
+            return [
+                "partialmethod",
+                self._bound(value.func, strict),
+                [self._bound(a, strict) for a in value.args],
+                named,
+            ]
         if (type(value) is list or type(value) is tuple) and any(map(callable, value)):
             return [type(value).__name__, *(self._bound(each, strict) for each in value)]
         try:
@@ -105,7 +132,18 @@ class Facts:
 
     def _part(self, value: Any, strict: bool) -> Any:
         """A function or class: its number if it is the user's own, else its name."""
-        return self._number(value, id(value), strict) if is_own(value) else name_of(value)
+        if is_own(value):
+            return self._number(value, id(value), strict)
+        wrapped = getattr(value, "__wrapped__", None)
+        if isinstance(value, FunctionType) and isinstance(wrapped, FunctionType) and is_own(wrapped):
+            # Made of the user's function by a decorator of a library.
+            found = [name_of(value), self._part(wrapped, strict)]
+            registry = getattr(value, "registry", None)
+            if isinstance(registry, MappingProxyType):  # functools.singledispatch
+                ways = [(self._bound(kind, False), self._bound(way, strict)) for kind, way in registry.items()]
+                found.append(sorted(ways, key=repr))
+            return found
+        return name_of(value)
 
     def _number(self, part: Any, key: Any, strict: bool) -> Any:
         number = self._numbers.get(key)
@@ -128,7 +166,7 @@ class Facts:
             elif isinstance(value, property):
                 yield name, [self._bound(each, False) for each in (value.fget, value.fset, value.fdel)]
             elif (
-                isinstance(value, (FunctionType, type, functools.partial))
+                isinstance(value, _MADE_OF_FUNCTIONS)
                 or isinstance(getattr(value, "__wrapped__", None), FunctionType)
                 or self._keeps(name, value)
             ):
@@ -159,8 +197,10 @@ def _elements(value: Any, left: int) -> int:
     kind = type(value)
     if kind in _SCALARS:
         return left - 1
-    if kind in (tuple, list, set, frozenset, dict):
-        parts = (part for pair in value.items() for part in pair) if kind is dict else value
+    if kind is SimpleNamespace:
+        return _elements(vars(value), left)
+    if kind in _SEQUENCES or kind in _MAPPINGS:
+        parts = (part for pair in value.items() for part in pair) if kind in _MAPPINGS else value
         if len(value) > left:
             return -1
         for part in parts:
@@ -169,6 +209,10 @@ def _elements(value: Any, left: int) -> int:
                 return -1
         return left
     if isinstance(value, Enum) or kind.__module__ in _VALUES:
+        return left - 1
+    if kind is bytearray or kind is array:
+        return left - 1 if memoryview(value).nbytes <= MOST_ARRAY_BYTES else -1
+    if isinstance(value, (str, bytes, int, float)) and is_own(kind):
         return left - 1
     if kind.__module__ == "numpy" and getattr(value, "nbytes", MOST_ARRAY_BYTES + 1) <= MOST_ARRAY_BYTES:
         return left - 1
@@ -201,7 +245,9 @@ def is_own(value: Any) -> bool:
     if module == "__main__":
         return True
     top = str(module).partition(".")[0]
-    return top != "allcores" and top not in sys.stdlib_module_names and (file is None or _is_own_file(file))
+    if file is None:  # built into Python, or without a file
+        return top != "allcores" and top not in sys.stdlib_module_names
+    return top != "allcores" and _is_own_file(file)
 
 
 @functools.lru_cache(maxsize=1_000)
@@ -222,6 +268,17 @@ def _names(code: CodeType) -> Iterator[str]:
     for each in code.co_consts:
         if isinstance(each, CodeType):
             yield from _names(each)
+
+
+def _state(value: Any) -> Iterator[tuple[str, Any]]:
+    """Attributes of an object, those in slots included."""
+    yield from getattr(value, "__dict__", {}).items()
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            found = getattr(value, name, _MISSING)
+            if found is not _MISSING and name not in ("__dict__", "__weakref__"):
+                yield name, found
 
 
 def _content(cell: Any) -> Any:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: What we import beside the standard library, and what that imports late.
 PACKAGES = frozenset({
     "annotated_types", "blinker", "click", "cloudpickle", "cronsim", "flask", "greenlet", "h5py", "itsdangerous",
-    "jinja2", "markdown_it", "markupsafe", "mdurl", "numpy", "opentelemetry", "prometheus_client", "psycopg",
+    "jinja2", "markdown_it", "markupsafe", "mdurl", "numpy", "opentelemetry", "pandas", "prometheus_client", "psycopg",
     "psycopg_binary", "pyarrow", "pydantic", "pydantic_core", "pygments", "rich", "sqlalchemy", "typing_extensions",
     "typing_inspection", "waitress", "werkzeug", "zstandard",
 })  # fmt: skip

@@ -6,8 +6,10 @@ import hashlib
 import os
 import platform
 import sys
+from array import array
+from collections import deque
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 from allcores.cache.code import Facts as CodeFacts
@@ -89,8 +91,11 @@ def _class_bytes(value: Any) -> bytes:
     return key_bytes(value) if is_constant(value) else name_of(type(value)).encode()
 
 
+_CHANGEABLE = (list, dict, set, bytearray, array, deque, SimpleNamespace)
+
+
 def _is_fixed(name: str, value: Any) -> bool:
-    return name.isupper() and not isinstance(value, list | dict | set | bytearray) and is_constant(value)
+    return name.isupper() and not isinstance(value, _CHANGEABLE) and is_constant(value)
 
 
 def libraries_of(function: Callable[..., Any]) -> dict[str, str]:

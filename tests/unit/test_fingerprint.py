@@ -1,0 +1,69 @@
+"""What a run knows its function by: another one is refused when it is resumed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from allcores.runs.fingerprint import fingerprint_of_function
+
+
+def plain(item: int) -> int:
+    return item
+
+
+class Slots:
+    __slots__ = ("k", "left_out")
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+
+    def __call__(self, item: int) -> int:
+        return self.k
+
+    def method(self, item: int) -> int:
+        return self.k
+
+
+class More(Slots):
+    """Slots, and attributes besides."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__(1)
+        self.more = k
+
+
+class Decorator:
+    def __init__(self, function: Callable[..., Any], k: int) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.k = function, k
+
+    def __call__(self, item: int) -> Any:
+        return self.function(item) + self.k
+
+
+MADE: dict[str, Callable[[int], Any]] = {
+    "an object with slots": Slots,
+    "its method": lambda k: Slots(k).method,
+    "an object with both": More,
+    "a method of it": lambda k: More(k).method,
+    "a partial of it": lambda k: functools.partial(Slots(k).method),
+    "a decorator that is an object": lambda k: Decorator(plain, k),
+    "a partial of that": lambda k: functools.partial(Decorator(plain, k)),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_it_holds_counts(name: str) -> None:
+    make = MADE[name]
+    assert fingerprint_of_function(make(1)) == fingerprint_of_function(make(1))
+    assert fingerprint_of_function(make(1)) != fingerprint_of_function(make(2))
+
+
+def test_a_function_that_is_kept_is_that_function() -> None:
+    kept = functools.cache(plain)
+    kept(1)
+    assert fingerprint_of_function(kept) == fingerprint_of_function(plain)
