@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from tests.contract.cache_tasks import Double, Refuse
 
 from allcores import Cache, Pool
+from allcores.cache.database import FILE
 from allcores.cli.exits import Exit
 from allcores.cli.main import main
 
@@ -47,6 +50,17 @@ def test_it_removes_what_is_kept_of_one_function_or_of_all(folder: str, capfd: p
     assert capfd.readouterr().err == "5 entries removed\n"
     assert main(["cache", "list", "--folder", folder]) == Exit.OK
     assert capfd.readouterr().out == f"nothing is kept in {folder}\n"
+
+
+@pytest.mark.parametrize("damage", ["name = x'ff'", "entries = 'many'", "hits = x'00'"])
+def test_a_list_that_is_damaged_is_said(folder: str, capfd: pytest.CaptureFixture[str], damage: str) -> None:
+    with contextlib.closing(sqlite3.connect(Path(folder) / FILE)) as db:
+        db.execute("DROP TRIGGER entry_new")
+        db.execute(f"UPDATE functions SET {damage}")
+        db.commit()
+    for more in ([], ["--json"]):
+        assert main(["cache", "list", "--folder", folder, *more]) == Exit.USAGE
+        assert "is damaged" in capfd.readouterr().err
 
 
 def test_one_that_cannot_be_trusted_is_refused(folder: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -127,6 +127,8 @@ class Cache:
                     "SELECT name, sum(entries), sum(bytes), sum(hits), sum(misses) FROM functions"
                     " GROUP BY name ORDER BY name"
                 ).fetchall()
+                if not all(isinstance(name, str) and all(type(n) is int for n in counts) for name, *counts in rows):
+                    raise sqlite3.DatabaseError("its list of functions")
         functions = {
             name: CacheStatistics(entries, size, hits, misses, {}) for name, entries, size, hits, misses in rows
         }

@@ -29,6 +29,19 @@ def opened(location: Location, *, allow_network: bool, busy_s: float, synchronou
     """
     if location.path is not None:
         _check_network(location, allow_network)
+    is_there = os.path.lexists(location.folder)
+    try:
+        return _opened(location, busy_s=busy_s, synchronous=synchronous)
+    except BaseException:
+        if not is_there:
+            # What was named is no store: no folder is left beside it, unless another process has put something in.
+            with contextlib.suppress(OSError):
+                os.rmdir(location.folder / RESULTS)
+                os.rmdir(location.folder)
+        raise
+
+
+def _opened(location: Location, *, busy_s: float, synchronous: str) -> tuple[Database, str]:
     _make_folder(location)
     known = _identity(location)
     if location.path is not None:

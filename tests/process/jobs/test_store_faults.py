@@ -293,6 +293,25 @@ class TestFile:
         with pytest.raises(StoreGone, match="is another one than the folder"):
             JobStore.open(tmp_path / "jobs.sqlite")
 
+    @pytest.mark.parametrize("what", ["text", "another's database", "a folder", "a pipe"])
+    def test_nothing_is_left_beside_what_is_no_store(self, tmp_path: Path, what: str) -> None:
+        path = tmp_path / "mine.txt"
+        if what == "text":
+            path.write_text("not a database " * 300)
+        elif what == "a folder":
+            path.mkdir()
+        elif what == "a pipe":
+            os.mkfifo(path)
+        else:
+            with contextlib.closing(sqlite3.connect(path)) as other:
+                other.execute("CREATE TABLE mine (x)")
+        os.chmod(path, 0o700)
+        before = path.read_bytes() if path.is_file() else None
+        with pytest.raises((StoreError, UsageError)):
+            JobStore.open(path)
+        assert os.listdir(tmp_path) == ["mine.txt"]
+        assert before is None or path.read_bytes() == before
+
     @pytest.mark.parametrize("place", [0, 5_000])
     def test_damaged(self, tmp_path: Path, place: int) -> None:
         path = tmp_path / "jobs.sqlite"
