@@ -10,6 +10,13 @@ from typing import Any
 from tests.process.waiting import lines, note, ring, wait_at
 
 
+class Outer:
+    """Has a category of warnings."""
+
+    class Inner(UserWarning):
+        """Named by way of the class that it is in."""
+
+
 def double(number: int) -> int:
     return number * 2
 

@@ -238,6 +238,8 @@ def test_warning_filters(method: str) -> None:
     with warnings.catch_warnings(), open_pool(method) as pool:
         warnings.simplefilter("ignore")
         assert pool.map(warn, [UserWarning]) == ["went on"]
+        warnings.simplefilter("error", tasks.Outer.Inner)
+        assert pool.map(warn, [tasks.Outer.Inner, UserWarning]) == ["raised look out", "went on"]
         warnings.filterwarnings("error", "LOOK", UserWarning)
         assert pool.map(warn, [UserWarning, FutureWarning]) == ["raised look out", "went on"]
         warnings.resetwarnings()

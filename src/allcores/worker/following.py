@@ -175,5 +175,7 @@ def _category(module: str, name: str) -> type[Warning] | None:
             _awaited.add(module)
             when_imported(module, lambda _: _set_filters() if _filters else None)
         return None
-    found = getattr(loaded, name, None)
+    found: Any = loaded
+    for part in name.split("."):  # one in a class, by its qualified name
+        found = getattr(found, part, None)
     return found if isinstance(found, type) and issubclass(found, Warning) else None
