@@ -86,6 +86,34 @@ def test_the_code_that_is_printed_runs(advise: Advise, tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 
 
+def test_a_folder_means_its_files(advise: Advise, tmp_path: Path) -> None:
+    """As with `run`; the code that is printed finds the same."""
+    (tmp_path / "more" / "inside").mkdir(parents=True)
+    for name in ("a.txt", "b.txt", "inside/c.txt"):
+        (tmp_path / "more" / name).write_text("text")
+    (tmp_path / "sizes.py").write_text("def size(path):\n    return len(open(path).read())\n")
+    done = advise("sizes.py:size", "more", "--json", "--budget", "4")
+    found = json.loads(done.out)
+    assert found["items"] == 3, done.err
+    program = tmp_path / "program.py"
+    program.write_text(found["code"] + "assert results == [4] * 3, results\n")
+    subprocess.run([sys.executable, str(program)], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    for given, said in (
+        (["more", "numbers.txt"], "one kind at a time"),
+        (["more", "--format", "csv"], "says how files"),
+    ):
+        done = advise("sizes.py:size", *given)
+        assert (done.code, done.out) == (2, "") and said in done.err
+
+
+@pytest.mark.parametrize("command", ["advise", "tune"])
+def test_a_function_and_an_input_that_are_wrong_are_both_told(warm: Interpreter, tmp_path: Path, command: str) -> None:
+    (tmp_path / "work.py").write_text(WORK)
+    done = warm.run(command, "work.py:nope", "missing.txt", folder=tmp_path)
+    assert done.code == 2
+    assert "has no function 'nope'" in done.err and "missing.txt" in done.err
+
+
 @pytest.mark.parametrize(
     ("function", "budget", "verdicts"), [("hang", "1", {"unreliable"}), ("wait", "4", {"parallel", "unreliable"})]
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.cli.exits import CommandError
 from allcores.cli.target import check_arguments, resolve
+from allcores.errors import UsageError
 
 if TYPE_CHECKING:
     from allcores.advisor.model.code import Names
@@ -55,12 +56,45 @@ class Measured:
         *,
         purpose: str,
     ) -> None:
-        self.fn = resolve(function)
-        check_arguments(self.fn, function, [1], "the item")
-        self.items, self.total = _read(_source_of(inputs, files, format, encoding))
+        source: Source[Any] | None = None
+        problem: Exception | None = None
+        try:
+            inputs, files = _with_files_in_folders(inputs, files, format)
+            source = _source_of(inputs, files, format, encoding)
+        except (CommandError, UsageError) as error:
+            problem = error
+        try:
+            self.fn = resolve(function)
+            check_arguments(self.fn, function, [1], "the item")
+        except CommandError as error:
+            if problem is None:
+                raise
+            raise CommandError(f"{error}; and {problem}", error.exit, details=error.details) from None
+        if source is None:
+            assert problem is not None
+            raise problem
+        self.items, self.total = _read(source)
         if not self.items:
             raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")
         self.names = _names_of(function, inputs, files, format)
+
+
+def _with_files_in_folders(
+    inputs: tuple[str, ...], files: tuple[str, ...], format: Any
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Inputs and patterns of files, with a folder's files for its name, as `run` takes it. Raises CommandError."""
+    from allcores.sources.file_names import all_inside
+
+    folders = tuple(name for name in inputs if os.path.isdir(name))
+    if not folders or files:
+        return inputs, files
+    others = [name for name in inputs if name not in folders]
+    if others or format is not None:
+        what = f"and {others[0]} is read for its items" if others else "and --format says how files are read"
+        raise CommandError(
+            f"{folders[0]} is a folder, whose items are the paths of its files, {what}: one kind at a time"
+        )
+    return (), tuple(map(all_inside, folders))
 
 
 def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Source[Any]:
@@ -75,7 +109,7 @@ def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, enc
         parts = [Files(pattern) for pattern in files]
         return parts[0] if len(parts) == 1 else Chain(parts)
     if not inputs:
-        raise CommandError("no INPUT: name files, - for standard input, or --files 'PATTERN'")
+        raise CommandError("no INPUT: name files, a folder, - for standard input, or --files 'PATTERN'")
     return from_inputs(inputs, format=format, encoding=encoding)
 
 
@@ -116,7 +150,11 @@ def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], fo
 def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> list[str]:
     """Lines that make `items` of the input; a remark where that takes more than a line or two."""
     if len(files) == 1:
-        return ["import glob", f"items = sorted(glob.glob({files[0]!r}, recursive=True))"]
+        return [
+            "import glob",
+            "import os",
+            f"items = sorted(filter(os.path.isfile, glob.glob({files[0]!r}, recursive=True)))",
+        ]
     if len(inputs) == 1 and inputs[0] != "-":
         path = inputs[0]
         suffix = os.path.splitext(path)[1].lower()
