@@ -30,10 +30,22 @@ class Interrupting:
     def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "line":
             self.left -= 1
-            if not self.left:
+            if not self.left and _in_finalizer(frame):
+                # Python drops what is raised there: one line later, then.
+                self.left = 1
+            elif not self.left:
                 for _ in range(self._presses):
                     signal.raise_signal(signal.SIGINT)
         return self._line
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    """Of an object that is gone, on its own or as garbage, at whatever line that was."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
