@@ -86,11 +86,11 @@ class Scale:
         return self.k * self.function(x)
 
 class SlottedScale:
-    __slots__ = ("function", "k", "__wrapped__")
+    __slots__ = ("function", "__k", "__wrapped__")
     def __init__(self, function, k):
-        self.function, self.k, self.__wrapped__ = function, k, function
+        self.function, self.__k, self.__wrapped__ = function, k, function
     def __call__(self, x):
-        return self.function(x) + self.k
+        return self.function(x) + self.__k
 
 scaled = Scale(lambda x: x + 7, 1)
 slotted = SlottedScale(helper, 11)
@@ -282,7 +282,7 @@ class TestAnother:
                 for old, new in (("x + 7, 1)", "x + 7, 2)"), ("x + 7", "x + 8"), ("self.k * self", "self.k - self"))
             ),
             ("slotted", "helper, 11", "helper, 12"),
-            ("slotted", "(x) + self.k", "(x) - self.k"),
+            ("slotted", "(x) + self.__k", "(x) - self.__k"),
             ("calls_scaled", "x + LIMIT", "x - LIMIT"),
             ("by_type", '"whole"', '"an int"'),
             ("calls_by_type", '"whole"', '"an int"'),

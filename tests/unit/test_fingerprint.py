@@ -36,6 +36,18 @@ class More(Slots):
         self.more = k
 
 
+class Private:
+    """A slot whose name is another one outside of the class."""
+
+    __slots__ = ("__k",)
+
+    def __init__(self, k: int) -> None:
+        self.__k = k
+
+    def __call__(self, item: int) -> int:
+        return self.__k
+
+
 class Decorator:
     def __init__(self, function: Callable[..., Any], k: int) -> None:
         functools.update_wrapper(self, function)
@@ -48,6 +60,7 @@ class Decorator:
 MADE: dict[str, Callable[[int], Any]] = {
     "an object with slots": Slots,
     "its method": lambda k: Slots(k).method,
+    "a private slot": Private,
     "an object with both": More,
     "a method of it": lambda k: More(k).method,
     "a partial of it": lambda k: functools.partial(Slots(k).method),

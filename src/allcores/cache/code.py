@@ -20,6 +20,8 @@ from enum import Enum
 from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
+from allcores.system.object_state import LRU_CACHE, held_around
+
 #: functions, classes and modules that are looked into for one function; further ones are known by their names
 MOST_PARTS = 5_000
 #: elements of a container at the top of a module, with those in it; one of more is no part of the key
@@ -30,10 +32,6 @@ MOST_ARRAY_BYTES = 1 << 20
 _SCALARS = frozenset({str, bytes, int, float, complex, bool, type(None), range})
 _MAPPINGS = frozenset({dict, OrderedDict, defaultdict, MappingProxyType})
 _SEQUENCES = frozenset({tuple, list, set, frozenset, deque})
-#: what functools makes of a function that it calls: all of that is in the function
-_LRU_CACHE = type(functools.cache(len))
-#: what `functools.update_wrapper` gives an object: the function has it, too
-_OF_WRAPPED = frozenset({*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "__annotate__", "__annotations__"})
 #: modules of the standard library whose objects are values
 _VALUES = frozenset({"datetime", "decimal", "fractions", "pathlib", "pathlib._local", "re", "uuid", "zoneinfo"})
 #: functions that Python 3.14 and later puts into a class, for its annotations: these do nothing when it is used
@@ -103,11 +101,11 @@ class Facts:
         wrapped = getattr(value, "__wrapped__", None)
         if isinstance(wrapped, FunctionType):
             kind = type(value)
-            if kind is _LRU_CACHE:
+            if kind is LRU_CACHE:
                 return [kind.__name__, self._part(wrapped, strict)]
             # A decorator that is an object: its class says what it does, with what it holds.
-            state = {name: each for name, each in _state(value) if name not in _OF_WRAPPED}
-            held = [(name, self._bound(each, strict and is_own(kind))) for name, each in sorted(state.items())]
+            named = sorted(held_around(value).items())
+            held = [(name, self._bound(each, strict and is_own(kind))) for name, each in named]
             return [self._part(kind, False), self._part(wrapped, strict), held]
         if isinstance(value, MappingProxyType):
             return ["mappingproxy", self._bound(dict(value), strict)]
@@ -268,17 +266,6 @@ def _names(code: CodeType) -> Iterator[str]:
     for each in code.co_consts:
         if isinstance(each, CodeType):
             yield from _names(each)
-
-
-def _state(value: Any) -> Iterator[tuple[str, Any]]:
-    """Attributes of an object, those in slots included."""
-    yield from getattr(value, "__dict__", {}).items()
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            found = getattr(value, name, _MISSING)
-            if found is not _MISSING and name not in ("__dict__", "__weakref__"):
-                yield name, found
 
 
 def _content(cell: Any) -> Any:

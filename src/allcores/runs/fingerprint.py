@@ -12,13 +12,10 @@ from typing import Any
 
 from allcores.sources.chain import Chain, facts_of
 from allcores.sources.digest import item_digest
+from allcores.system.object_state import LRU_CACHE, attributes, held_around
 
 #: characters of an argument that are shown as they are
 _STATED = 200
-#: what functools makes of a function that it calls: all of that is in the function
-_LRU_CACHE = type(functools.cache(len))
-#: what `functools.update_wrapper` gives an object: the function has it, too
-_OF_WRAPPED = frozenset({*functools.WRAPPER_ASSIGNMENTS, "__wrapped__", "__annotations__"})
 
 
 def fingerprint_of_function(function: Callable[..., Any] | None) -> dict[str, Any] | None:
@@ -36,15 +33,15 @@ def fingerprint_of_function(function: Callable[..., Any] | None) -> dict[str, An
         return {**inner, "bound": bound.hex()}
     named = inspect.unwrap(function) if hasattr(function, "__wrapped__") else function
     described = {}
-    if named is not function and not isinstance(function, (FunctionType, MethodType, _LRU_CACHE)):
+    if named is not function and not isinstance(function, (FunctionType, MethodType, LRU_CACHE)):
         # A decorator that is an object: what it holds besides the function.
-        held = {name: _state(each) for name, each in _attributes(function).items() if name not in _OF_WRAPPED}
+        held = {name: _state(each) for name, each in held_around(function).items()}
         described["around"] = item_digest([_source_hash(type(function)), held]).hex()
     if not hasattr(named, "__qualname__"):
-        described["bound"] = item_digest(_state(_attributes(named) or None)).hex()
+        described["bound"] = item_digest(_state(attributes(named) or None)).hex()
         named = type(named)
     elif inspect.ismethod(named):
-        described["bound"] = item_digest(_state(_attributes(named.__self__) or None)).hex()
+        described["bound"] = item_digest(_state(attributes(named.__self__) or None)).hex()
     elif closure := getattr(named, "__closure__", None):
         described["bound"] = item_digest([_state(_content(cell)) for cell in closure]).hex()
     return {
@@ -178,17 +175,6 @@ def stated(value: Any) -> str:
     if isinstance(value, (str, bytes, int, float, complex, type(None))) and len(text := repr(value)) <= _STATED:
         return text
     return f"{type(value).__qualname__} {item_digest(_state(value)).hex()[:16]}"
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """Those of an object, in slots or not."""
-    found = dict(getattr(value, "__dict__", None) or {})
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                found[name] = getattr(value, name)
-    return found
 
 
 def _content(cell: Any) -> Any:
