@@ -10,8 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from allcores.cli.exits import CommandError
-from allcores.cli.target import check_arguments, resolve
-from allcores.errors import UsageError
+from allcores.cli.target import both, check_arguments, resolve
 
 if TYPE_CHECKING:
     from allcores.advisor.model.code import Names
@@ -56,23 +55,16 @@ class Measured:
         *,
         purpose: str,
     ) -> None:
-        source: Source[Any] | None = None
-        problem: Exception | None = None
-        try:
-            inputs, files = _with_files_in_folders(inputs, files, format)
-            source = _source_of(inputs, files, format, encoding)
-        except (CommandError, UsageError) as error:
-            problem = error
-        try:
-            self.fn = resolve(function)
-            check_arguments(self.fn, function, [1], "the item")
-        except CommandError as error:
-            if problem is None:
-                raise
-            raise CommandError(f"{error}; and {problem}", error.exit, details=error.details) from None
-        if source is None:
-            assert problem is not None
-            raise problem
+        def find_input() -> tuple[tuple[str, ...], tuple[str, ...], Source[Any]]:
+            named = _with_files_in_folders(inputs, files, format)
+            return *named, _source_of(*named, format, encoding)
+
+        def find_function() -> Any:
+            fn = resolve(function)
+            check_arguments(fn, function, [1], "the item")
+            return fn
+
+        (inputs, files, source), self.fn = both(find_input, find_function)
         self.items, self.total = _read(source)
         if not self.items:
             raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
-from allcores.cli.target import check_arguments, resolve
+from allcores.cli.target import both, check_arguments, resolve
 from allcores.errors import UsageError
 from allcores.sinks.base import WholeSink
 from allcores.sinks.destination import check_file, check_inputs_survive, check_not_appended
@@ -136,22 +136,7 @@ def resolve_both(options: RunOptions) -> tuple[Source[Any], Functions]:
     Raises:
         CommandError: The function, an option, or both; UsageError: the input alone.
     """
-    source: Source[Any] | None = None
-    problem: CommandError | UsageError | None = None
-    try:
-        source = source_of(options)
-    except (CommandError, UsageError) as error:
-        problem = error
-    try:
-        functions = functions_of(options)
-    except CommandError as error:
-        if problem is None:
-            raise
-        raise CommandError(f"{error}; and {problem}", error.exit, details=error.details) from None
-    if problem is not None or source is None:
-        assert problem is not None
-        raise problem
-    return source, functions
+    return both(lambda: source_of(options), lambda: functions_of(options))
 
 
 def functions_of(options: RunOptions) -> Functions:

@@ -15,14 +15,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from allcores.cli.exits import CommandError
+from allcores.errors import UsageError
 from allcores.formatting import kind_text
 from allcores.system import own_imports
 
 #: what to write; shown wherever a name makes no sense
 FORM = "write package.module:function, or path/to/script.py:function"
+
+
+S = TypeVar("S")
+F = TypeVar("F")
 
 
 def resolve(name: str, *, folder: str | None = None) -> Callable[..., Any]:
@@ -53,6 +58,28 @@ def resolve_any(name: str, *, folder: str | None = None) -> Any:
         _put_on_path(os.getcwd() if folder is None else folder)
         module = _import_module(place)
     return _attribute(module, attribute, place)
+
+
+def both(find_input: Callable[[], S], find_functions: Callable[[], F]) -> tuple[S, F]:
+    """The input and the functions of a command; where both are wrong, both are told of at once.
+
+    Raises:
+        CommandError: The functions, an option, or both; UsageError: the input alone.
+    """
+    problem: CommandError | UsageError | None = None
+    try:
+        source = find_input()
+    except (CommandError, UsageError) as error:
+        problem = error
+    try:
+        functions = find_functions()
+    except CommandError as error:
+        if problem is None:
+            raise
+        raise CommandError(f"{error}; and {problem}", error.exit, details=error.details) from None
+    if problem is not None:
+        raise problem
+    return source, functions
 
 
 def file_of(name: str) -> str | None:
