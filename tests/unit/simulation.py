@@ -17,7 +17,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from allcores.errors import InternalError, TaskTimeout, WorkerLost
 from allcores.events import TaskPreempted, TaskRetried
@@ -494,6 +494,15 @@ def value_of(task: Task) -> tuple[str, int]:
     return "value", task.index
 
 
+def check_payload(chunk: Chunk) -> None:
+    """Its items are found in the bytes that they were pulled as, and it is known whether others are there, too."""
+    if chunk.payload is not None:
+        pulled = cast("tuple[Any, ...]", chunk.payload)
+        assert list(pulled[chunk.skip : chunk.skip + len(chunk.items)]) == chunk.items, f"{chunk} has other bytes"
+        assert chunk.shares_payload or len(pulled) == len(chunk.items), f"{chunk} is not alone in its bytes"
+    assert not chunk.pinned_bytes, f"{chunk} waits no more"
+
+
 class Client:
     """Who called a verb: pulls input as a `InputReader` does, takes outcomes as a `Stream` does, and checks them."""
 
@@ -554,6 +563,7 @@ class Client:
             items = self.tasks[index : index + number]
             if items:
                 chunk = Chunk(map_state, FUNCTION, index, items, future=items[0] if map_state.calls else None)
+                chunk.payload = cast(bytes, tuple(items))
                 chunk.size_bytes = sum(task.size_bytes for task in items)
                 chunks.append(chunk)
                 index += len(items)
@@ -798,6 +808,7 @@ class World:
             assert self.state.worker_states[order.worker].lifecycle is Lifecycle.READY
             assert order.chunk.items and not order.chunk.done, f"{order} is not whole"
             assert not order.chunk.map_state.cancelled and not order.chunk.cancelled, f"{order} that nobody wants"
+            check_payload(order.chunk)
             assert order.chunk.attempt <= order.chunk.map_state.retry.times + 1, f"{order} is one attempt too many"
             map_state = order.chunk.map_state
             untimed = map_state.timeout_ns is None and not map_state.detailed

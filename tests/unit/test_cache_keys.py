@@ -348,7 +348,9 @@ class TestAnother:
         keys = set()
         for number in (1, 2):
             (tmp_path / "colorsys.py").write_text(f"LEVEL = {number}{' ' * number}\ndef helper(x): return x + LIMIT\n")
-            monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+            # So that it is gone after the test: what needs Python's own finds that.
+            monkeypatch.setitem(sys.modules, "colorsys", None)
+            del sys.modules["colorsys"]
             helpers = __import__("colorsys")
             assert number == helpers.LEVEL
             monkeypatch.setattr(helpers, "LIMIT", number, raising=False)

@@ -21,7 +21,7 @@ FIRST = 100
 
 
 def node_chunk(length: int, *, detailed: bool = False) -> NodeChunk:
-    return NodeChunk(7, 1, b"", length, FIRST, 1, False, None, 0, b"", detailed)
+    return NodeChunk(7, 1, b"", length, 0, False, FIRST, 1, False, None, 0, b"", detailed)
 
 
 def plain(start: int, values: list[int], total_ns: int = 0) -> Segment:

@@ -50,7 +50,7 @@ class Worker:
     def run(self, items: int, *, report_ns: int) -> list[list[int]]:
         self._sequence += 1
         self.sent = []
-        head = frames.CHUNK_HEAD.pack(1, 0, items, report_ns // 1000, 0, 0)
+        head = frames.CHUNK_HEAD.pack(1, 0, items, report_ns // 1000, 0, 0, 0)
         self.runner.run(self._sequence, head + pickling.dumps(list(range(items))))
         return self.sent
 

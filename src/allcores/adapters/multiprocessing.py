@@ -24,6 +24,7 @@ from allcores.limits import FOREVER_S, Limits
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import driver_of
+from allcores.pool.refilled_items import as_pulled
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -191,7 +192,7 @@ class Pool:
         self, func: Callable[..., Any], style: str, iterable: Iterable[Any], chunksize: int | None
     ) -> list[Any]:
         self._check_running()
-        items = iterable if type(iterable) is list else list(iterable)
+        items = iterable if type(iterable) is list else list(as_pulled(iterable))
         if self._chunks_are_tasks:
             part, parts = ChunkCall(func, style), chunks_of(items, chunksize, self._processes)
             return flattened(mapped(self._work, part, "one", parts, 1))
@@ -211,12 +212,12 @@ class Pool:
         items: list[Any] = []
         if hasattr(iterable, "__len__"):
             try:
-                items = list(iterable)
+                items = list(as_pulled(iterable))
             except Exception as error:
                 # As in the original, where another thread reads it: the result tells.
                 trouble = error
         else:
-            items = list(iterable)
+            items = list(as_pulled(iterable))
         if not items and trouble is None:
             # The original tells nobody of a map of nothing.
             callback = error_callback = None

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from allcores.pool.refilled_items import as_pulled
+
 
 class ChunkCall:
     """Calls a function on each item of a chunk.
@@ -35,7 +37,7 @@ def chunks_of(items: list[Any], size: int | None, workers: int) -> list[list[Any
 
 def in_chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """The items of an input in chunks, as they come."""
-    source = iter(items)
+    source = as_pulled(items)
     while chunk := list(islice(source, size)):
         yield chunk
 

@@ -24,6 +24,7 @@ from allcores.errors import again
 from allcores.pool.driver import Driver
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import driver_of
+from allcores.pool.refilled_items import as_pulled
 from allcores.pool.result_stream import LOGS_S, open_segment
 from allcores.pool.stage_stream import HandedInput
 from allcores.scheduler.map_state import MapState, Segment
@@ -96,7 +97,7 @@ class Puller:
 
     def _pull(self, items: Iterable[Any], chunk: int) -> None:
         try:
-            source = iter(items)
+            source = as_pulled(items)
             if chunk > 1:
                 source = _whole_parts(source, chunk)
             source = chain(self._noted(source), (_END,))

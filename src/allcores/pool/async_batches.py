@@ -58,7 +58,7 @@ class Gatherer:
     def _take(self, item: Any) -> None:
         if not self._items:
             self._timer = asyncio.get_running_loop().call_later(SLOW_FILL_NS / 1e9, self._is_late)
-        self._items.append(item)
+        self._items.append(self._input_reader.seen(item))
         if len(self._items) >= self._wanted:
             self.hand_over()
 

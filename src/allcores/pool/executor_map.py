@@ -15,6 +15,7 @@ from typing import Any
 
 from allcores.pool.driver import Driver
 from allcores.pool.executor_errors import as_broken, translated
+from allcores.pool.refilled_items import as_pulled
 from allcores.pool.result_stream import Reader, open_segment
 from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.system.clock import monotonic_ns
@@ -151,5 +152,5 @@ def _next(read: SimpleQueue[Segment | BaseException | None], end_ns: int | None)
 def all_of(iterables: tuple[Iterable[Any], ...]) -> tuple[str, list[Any]]:
     """How a worker calls the function, and what with: the input, read to the end of the shortest iterable."""
     if len(iterables) == 1:
-        return "one", list(iterables[0])
-    return "star", list(zip(*iterables, strict=False))
+        return "one", list(as_pulled(iterables[0]))
+    return "star", list(as_pulled(zip(*iterables, strict=False)))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from allcores.errors import NotPicklable
 from allcores.outcome import Failure, Kind
 from allcores.pool.driver import Driver
+from allcores.pool.refilled_items import IN_MEMORY, RefilledItems
 from allcores.scheduler.activity import InputActivityBatcher
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
 from allcores.shared_memory.buffers import BufferedPickle
@@ -24,7 +25,6 @@ SLOW_FILL_NS = 20_000_000
 #: A batch is filled no longer than this while all workers are busy, ns; once one is idle, SLOW_FILL_NS.
 FILL_NS = 500_000_000
 FOREVER_NS = 1 << 62
-_IN_MEMORY = {type(iter([])), type(iter(())), type(iter(range(0)))}
 #: Chunks that are handed over in one turn, at most.
 MOST_CHUNKS = 64
 
@@ -68,7 +68,11 @@ class InputReader:
         self._slow_ns = SLOW_PULL_NS
         if self._fills:
             # What is in memory is never waited for: a thread that has to wait for its turn is no slow input.
-            self._slow_ns = FOREVER_NS if type(items) in _IN_MEMORY else SLOW_FILL_NS
+            self._slow_ns = FOREVER_NS if type(items) in IN_MEMORY else SLOW_FILL_NS
+        #: None: items need no look, for each comes once, or nothing is pickled
+        self._refilled: RefilledItems | None = None
+        if driver.backend.needs_bytes and type(items) not in IN_MEMORY:
+            self._refilled = RefilledItems()
         #: index of the next item
         self._index = 0
         self.slow = False
@@ -127,6 +131,8 @@ class InputReader:
                 if self._numbered is not None:
                     self._index, row = self._numbered.upcoming()
                     wanted = min(size, row)
+                if self._refilled is not None and not self._fills and self._refilled.watching:
+                    wanted = 1
                 try:
                     self._pull(wanted, items)
                 finally:
@@ -169,10 +175,12 @@ class InputReader:
         begun = then = monotonic_ns()
         try:
             while len(items) < wanted:
-                stride = min(self._stride, wanted - len(items))
+                stride = min(self._stride, wanted - len(items)) if self._refilled is None else 1
                 before = len(items)
                 # extend keeps what came before an exception of the iterator
                 items.extend(islice(iterator, stride))
+                if self._refilled is not None and len(items) > before:
+                    items[-1] = self.seen(items[-1], alone=wanted == 1)
                 if len(items) - before < stride:
                     self._ended(None)
                     break
@@ -194,6 +202,21 @@ class InputReader:
         taken = monotonic_ns() - begun
         self._notes.pull_ns += taken
         self.slow = taken > self._slow_ns
+
+    def seen(self, item: Any, *, alone: bool = False) -> Any:
+        """An item that was just pulled, or a copy if its input may fill it anew: see `pool.refilled_items`.
+
+        Args:
+            item: It.
+            alone: It is pickled before the next is pulled.
+        """
+        refilled = self._refilled
+        if refilled is None:
+            return item
+        item = refilled.see(item, alone=alone)
+        if not refilled.needed:
+            self._refilled = None
+        return item
 
     def _may_fill(self, taken_ns: int) -> bool:
         """Whether a batch is to be filled further although its input is slow: nobody waits for it yet."""

@@ -86,6 +86,11 @@ class Chunk:
         timeout_ns: Per attempt and item, None for no deadline: its map's, or that of one call.
         surroundings: What its worker is to find around it (opaque here): its map's, or those of one call.
         tail: All that is left of it runs already, on a node that has cores for more.
+        payload: Its bytes, made when its items were pulled; kept until it is settled, so that items which are sent
+            again are what they were then, whatever has become of the objects. None: they are made when it is sent.
+        skip: Items that come before its first in `payload`, from the chunk that it was cut from.
+        shares_payload: There are items of other chunks in `payload`, before its own or behind them.
+        pinned_bytes: Of `payload` that are kept for its sake and are not its own, while an attempt waits.
     """
 
     __slots__ = (
@@ -101,11 +106,14 @@ class Chunk:
         "items",
         "map_state",
         "payload",
+        "pinned_bytes",
         "preempted",
         "requeues",
         "sent_ns",
         "sequence",
+        "shares_payload",
         "size_bytes",
+        "skip",
         "surroundings",
         "tail",
         "timeout_ns",
@@ -130,6 +138,9 @@ class Chunk:
         self.items = items
         self.payload = payload
         self.size_bytes = len(payload) if payload is not None else 0
+        self.skip = 0
+        self.shares_payload = False
+        self.pinned_bytes = 0
         self.attempt = attempt
         self.requeues = requeues
         self.batch = map_state.chunker.batch
@@ -177,6 +188,9 @@ class Chunk:
             future=self.future,
         )
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
+        chunk.payload = self.payload
+        chunk.skip = self.skip + start
+        chunk.shares_payload = self.shares_payload or len(items) < len(self.items)
         chunk.batch = self.batch
         chunk.preempted = self.preempted
         chunk.timeout_ns = self.timeout_ns
@@ -184,6 +198,12 @@ class Chunk:
         chunk.cancel_token = self.cancel_token
         chunk.cancel_token.is_sent = False
         return chunk
+
+    def drop_payload(self) -> None:
+        """Have the bytes made anew, of these items alone."""
+        self.payload = None
+        self.skip = 0
+        self.shares_payload = False
 
 
 def describe(chunk: Chunk, position: int) -> str:

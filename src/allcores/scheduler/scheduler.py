@@ -315,7 +315,8 @@ class Scheduler:
         if event.ended:
             if chunk.done < len(chunk.items):
                 # It stopped at its limit, or is leaving. The rest was never started.
-                settlement.requeue(chunk, chunk.done, len(chunk.items), size=1 if event.unloadable else None)
+                size = 1 if event.unloadable else None
+                settlement.requeue(chunk, chunk.done, len(chunk.items), size=size, apart=event.unloadable)
             if worker_state.chunks and state.concurrent == 1:
                 worker_state.chunks[0].sent_ns = now
             self._workers.reopen(worker_state)

@@ -19,7 +19,7 @@ from allcores.scheduler.messages import Results, WorkerGone
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Termination, WorkerState
-from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
+from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, mark
 
 #: An unattributed item (it ran while its worker was ended by no fault that is known: its template died, say) is
 #: requeued this often; then it is given up, for it may well be the cause.
@@ -215,6 +215,10 @@ class Settlement:
             return False
         again = chunk.part(failure.offset, failure.offset + 1)
         again.attempt += 1
+        if again.shares_payload and again.payload is not None:
+            # As long as it waits, the bytes of its neighbours do, too, and are to be counted.
+            again.pinned_bytes = max(0, len(again.payload) - again.size_bytes)
+            chunk.map_state.bytes_out += again.pinned_bytes
         wait_s = retry.delay_s(chunk.attempt, self._state.rng)
         self._state.counters.retries += 1
         self._state.events.append(
@@ -250,10 +254,19 @@ class Settlement:
             if chunk.sequence != sequence or position < chunk.done:
                 # Not started; or finished in the moment the worker was ended: the outcome counts, no item is charged.
                 self.requeue(chunk, chunk.done, len(chunk.items))
-            elif phase != PHASE_RUNNING and (chunk.cut or len(chunk.items) - chunk.done > 1):
+            elif phase != PHASE_RUNNING and (
+                chunk.cut or len(chunk.items) - chunk.done > 1 or (chunk.shares_payload and phase == PHASE_LOADING)
+            ):
                 # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
-                charged = 1 - preempted
-                self.requeue(chunk, chunk.done, len(chunk.items), charged=charged, size=1, preempted=preempted)
+                self.requeue(
+                    chunk,
+                    chunk.done,
+                    len(chunk.items),
+                    charged=1 - preempted,
+                    size=1,
+                    preempted=preempted,
+                    apart=phase == PHASE_LOADING,
+                )
             else:
                 end = min(position + together, len(chunk.items))
                 seconds_ns = max(0, now - running.started_ns) if running else 0
@@ -291,7 +304,7 @@ class Settlement:
             else:
                 # After some losses each by itself: then no other is lost with the one at fault.
                 size = 1 if chunk.requeues >= MAX_REQUEUES else None
-                self.requeue(chunk, start, stop, charged=1, size=size)
+                self.requeue(chunk, start, stop, charged=1, size=size, apart=size is not None)
         worker_state.chunks.clear()
 
     def _settle_actor_exit(self, worker_state: WorkerState, event: WorkerGone, now: int) -> None:
@@ -384,6 +397,9 @@ class Settlement:
     def requeue_unstarted(self, part: Chunk) -> None:
         """Make a chunk that no worker has pending again, in front; if it is cancelled or stopped, settle it."""
         map_state = part.map_state
+        if part.pinned_bytes:
+            map_state.bytes_out = max(0, map_state.bytes_out - part.pinned_bytes)
+            part.pinned_bytes = 0
         if map_state.cancelled or part.cancelled:
             self.settle_cancelled(part, len(part.items))
         elif map_state.stopped:
@@ -393,7 +409,15 @@ class Settlement:
             self._state.enqueue(map_state)
 
     def requeue(
-        self, chunk: Chunk, start: int, stop: int, *, charged: int = 0, size: int | None = None, preempted: int = 0
+        self,
+        chunk: Chunk,
+        start: int,
+        stop: int,
+        *,
+        charged: int = 0,
+        size: int | None = None,
+        preempted: int = 0,
+        apart: bool = False,
     ) -> None:
         """Make items [start:stop] of a chunk pending again, in front of all others of their map.
 
@@ -404,6 +428,8 @@ class Settlement:
             charged: 1 if this counts against MAX_REQUEUES.
             size: Make a chunk of each so many, and a batch of each chunk; None keeps them together.
             preempted: 1 if it is for want of memory.
+            apart: With `size`: what each is sent as has no other items in it, any of which might be the one that
+                cannot be unpickled.
         """
         if start >= stop:
             return
@@ -424,6 +450,8 @@ class Settlement:
             for position in reversed(starts):
                 part = chunk.part(position, min(position + size, stop), requeues=requeues)
                 part.batch = min(part.batch, size)
+                if apart and part.shares_payload:
+                    part.drop_payload()
                 chunk.map_state.pending.appendleft(part)
         if preempted:
             self._note_preempted(chunk.map_state, parts, chunk.worker)

@@ -252,7 +252,7 @@ class WorkStealing:
                 self._requeue_unstarted(chunk.part(start, min(start + size, len(chunk.items))))
             chunk.size_bytes = chunk.size_bytes * kept // len(chunk.items)
             del chunk.items[kept:]
-            chunk.cut = True
+            chunk.cut = chunk.shares_payload = True
         return True
 
 

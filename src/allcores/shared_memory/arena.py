@@ -28,8 +28,6 @@ RANGE = 1 << 62
 PIECE = 8 << 20
 #: Blocks that a process keeps mapped although nothing refers to them.
 MOST_MAPPED = 256
-#: The same for private copies, which are seldom of use again.
-MOST_PRIVATE = 8
 
 
 class _Mapping:
@@ -122,17 +120,21 @@ class Arena:
         """A copy-on-write mapping with which nobody has done anything. Raises OSError where the system refuses."""
         with self._lock:
             kept = self._private.pop(block, None)
-        # The pages of one that was only read are there already: to fault them in takes longer than to read them.
-        if kept is not None and posix.is_untouched(kept.address, kept.size):
+        if kept is not None:
             return kept
         descriptor = self._check(self.descriptor_of(block.offset))
         return _Mapping(descriptor, block.offset, block.capacity, mmap.MAP_PRIVATE)
 
     def _keep(self, block: Block, mapping: _Mapping, died: Callable[[], None]) -> None:
-        """Nothing refers to a private mapping any more: the same block may be asked for again."""
+        """Nothing refers to a private mapping any more: the same block may be asked for again.
+
+        The pages of one that was only read are the file's, and are there already: to fault them in takes longer than to
+        read them. One that was written to has pages of its own, which are not kept.
+        """
+        untouched = self._open and posix.is_untouched(mapping.address, mapping.size)
         with self._lock:
-            if self._open:
-                while len(self._private) >= MOST_PRIVATE:
+            if untouched and self._open:
+                while len(self._private) >= MOST_MAPPED:
                     del self._private[next(iter(self._private))]
                 self._private[block] = mapping
         died()

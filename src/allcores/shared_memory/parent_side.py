@@ -18,7 +18,7 @@ from allcores.failpoints import failpoint
 from allcores.limits import Limits
 from allcores.shared_memory.allocator import Block
 from allcores.shared_memory.arena import RANGE, SPAN, Arena
-from allcores.shared_memory.buffers import LARGE_ITEM, BufferedPickle, Decoder, Encoder
+from allcores.shared_memory.buffers import LARGE_ITEM, PRIVATE, BufferedPickle, Decoder, Encoder
 from allcores.shared_memory.objects import SharedObjects
 from allcores.shared_memory.repeats import RepeatCache
 from allcores.system import caller, cores, posix
@@ -139,8 +139,8 @@ class ParentMemory:
         self.encoder.find = other.shared_objects.find
 
     def pack(self, obj: object) -> bytes | BufferedPickle:
-        """See Packer.dumps."""
-        packed = self.encoder.dumps(obj)
+        """See `Encoder.dumps`. Whoever it is sent to has a copy of its own: it may be sent again, and to several."""
+        packed = self.encoder.dumps(obj, PRIVATE)
         if self.encoder.failed is not None and not self._told:
             self._told = True
             caller.warn(

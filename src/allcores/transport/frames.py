@@ -36,14 +36,16 @@ READY, SETUP_FAILED, RESULTS, RELEASED, LOG, TRACK, CHANGED = range(21, 28)
 RANGE = struct.Struct("<QQ")
 
 #: body of a CHUNK before the pickled items: function number, flags, number of items, µs of work between two reports,
-#: items of a batch (0: each item is a call), index of the first
-CHUNK_HEAD = struct.Struct("<IIIIIQ")
+#: items of a batch (0: each item is a call), pickled items that come before the first, index of the first
+CHUNK_HEAD = struct.Struct("<IIIIIIQ")
 #: report seconds per item
 DETAILED = 1
 #: items have a deadline each
 TIMED = 2
 #: a call, and there is a core for its worker to look out for the next one on (transport.spin_wait)
 PROMPT = 4
+#: among the pickled items are others, which are not this chunk's
+SHARED = 8
 
 #: sequence, start, count, flags, total ns, length of the payload
 RECORD = struct.Struct("<IIIIQQ")

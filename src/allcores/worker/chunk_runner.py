@@ -191,7 +191,7 @@ class ChunkRunner:
             self._seal(sequence, 0, 0, [], [], None, 0, ended=True)
             self._rest()
             return
-        number, flags, count, report_us, batch, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
+        number, flags, count, report_us, batch, skip, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
         self._report_ns = report_us * 1000
         self.prompt = bool(flags & frames.PROMPT)
         style, function, broken = self._functions[number]
@@ -199,8 +199,10 @@ class ChunkRunner:
             broken = following.set_context() or broken
         try:
             items = self._loads(memoryview(body)[frames.CHUNK_HEAD.size :])
+            if flags & frames.SHARED:
+                items = items[skip : skip + count]
         except BaseException as error:
-            if count > 1:
+            if count > 1 or flags & frames.SHARED:
                 self._put(frames.RECORD.pack(sequence, 0, 0, frames.ENDED | frames.UNLOADABLE, 0, 0), b"")
                 self._rest()
                 return

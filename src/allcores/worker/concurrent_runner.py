@@ -66,7 +66,7 @@ class ConcurrentRunner(ChunkRunner):
         slot[SEQUENCE] = sequence
         slot[PHASE] = PHASE_LOADING
         slot[CLAIMED] = base + 1
-        number, _, _, _, _, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
+        number, _, _, _, _, _, slot[FIRST] = frames.CHUNK_HEAD.unpack_from(body)
         style, function, broken = self._functions[number]
         if following.values is not None:
             broken = following.set_context() or broken

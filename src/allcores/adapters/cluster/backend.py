@@ -253,7 +253,7 @@ class ClusterBackend(MindedBackend):
         """Send what there is for a node."""
         for chunk in list(link.chunks):
             if chunk.payload is None:
-                # It is sent again: it was packed once, so it can be.
+                # It is sent again, by itself: it was packed once, so it can be.
                 chunk.payload = self.pack(chunk.items)
         idle = not link.open and link.is_ready and not link.held
         data = link.request(now, self._contents, keep=idle and now - link.heard_ns > KEEP_NS)

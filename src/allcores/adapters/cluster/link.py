@@ -131,13 +131,14 @@ class Link:
             functions.append((function.number, function.payload))
         timeout_s = None if chunk.timeout_ns is None else chunk.timeout_ns / 1e9
         self.held[chunk.sequence] = chunk
-        chunk.payload = None
         chunks.append(
             NodeChunk(
                 chunk.sequence,
                 function.number,
                 payload,
                 len(chunk.items),
+                chunk.skip,
+                chunk.shares_payload,
                 chunk.first,
                 chunk.map_state.number,
                 chunk.future is not None,

@@ -46,6 +46,8 @@ class NodeChunk(NamedTuple):
     Attributes:
         items: Packed.
         length: How many.
+        skip: Items that come before them in `items`.
+        shared: In `items` are others, which are not this chunk's.
         first: Index of the first.
         map_number: Of the map of the program: its chunks are worked at in order.
         call: It is a submitted call.
@@ -57,6 +59,8 @@ class NodeChunk(NamedTuple):
     function: int
     items: bytes
     length: int
+    skip: int
+    shared: bool
     first: int
     map_number: int
     call: bool

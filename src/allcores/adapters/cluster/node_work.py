@@ -341,9 +341,10 @@ class Work:
             self._fail_rest(run, error)
             return None
         try:
-            return style, function, unpack(chunk.items, self._view)
+            items = unpack(chunk.items, self._view)
+            return style, function, items[chunk.skip : chunk.skip + chunk.length] if chunk.shared else items
         except BaseException as error:
-            if chunk.length > 1:
+            if chunk.length > 1 or chunk.shared:
                 self._end(run, [nothing_of(chunk, unread=True)])
                 return None
             exceptions.add_note(error, ITEM_UNREAD)

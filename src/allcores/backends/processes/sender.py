@@ -38,7 +38,7 @@ class Sender:
         payload = chunk.payload
         if payload is None:
             try:
-                payload = worker_table.pack(chunk.items)
+                payload = chunk.payload = worker_table.pack(chunk.items)
             except BaseException as error:
                 if not isinstance(error, Exception):
                     # This may be the pool's own thread, which it must not end.
@@ -47,16 +47,18 @@ class Sender:
                 return Results(worker, chunk.sequence, 0, len(failures), 0, values=[], failures=failures, ended=True)
         if not chunk.size_bytes:
             chunk.size_bytes = len(payload)
-        # The bytes have done their duty: a chunk that comes back is pickled again.
-        chunk.payload = None
         flags = frames.DETAILED if chunk.map_state.detailed else 0
         if chunk.timeout_ns is not None:
             flags |= frames.TIMED
         if chunk.future is not None and self._host.idle_workers > self._most_idle:
             flags |= frames.PROMPT
+        if chunk.shares_payload:
+            flags |= frames.SHARED
         first = chunk.first if chunk.future is None else NO_INDEX
         report_us = chunk.map_state.chunker.target_ns // 1000
-        head = frames.CHUNK_HEAD.pack(function.number, flags, len(chunk.items), report_us, chunk.batch, first)
+        head = frames.CHUNK_HEAD.pack(
+            function.number, flags, len(chunk.items), report_us, chunk.batch, chunk.skip, first
+        )
         if not isinstance(payload, bytes):
             assert parent_memory is not None
             parent_memory.lend(worker, payload.leases)

@@ -1,0 +1,210 @@
+"""Items are what they were when they were pulled, also those that travel twice: stolen, of a worker that died, retried.
+
+Their objects are the program's, and change: a buffer is filled anew, a list grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.process.nodes_here import NodesHere
+from tests.process.waiting import Gate, wait_at, wait_until
+
+from allcores import Executor, Pool, compat
+from allcores.adapters.cluster import backend, node
+from allcores.backends import open as opener
+
+METHODS = ["template", "spawn"]
+COUNT = 150
+
+
+def number_of(job: Any) -> int:
+    """The job's number; waits at the job's gate, if it has one. A file tells that this place was begun."""
+    folder, place, gate, number = job
+    (Path(folder) / place).touch()
+    if gate is not None:
+        wait_at(gate)
+    return int(number)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_calls_that_are_stolen_have_their_arguments(tmp_path: Path, method: str) -> None:
+    """Those that wait behind a call which takes long."""
+    with (
+        Pool(2, start_method=method) as pool,
+        Gate(tmp_path / "first") as first,
+        Gate(tmp_path / "second") as second,
+    ):
+        held = [pool.submit(wait_at, gate.path) for gate in (first, second)]
+        wait_until(lambda: all(call.running() for call in held))
+        numbers: list[int] = []
+        calls = []
+        for number in range(COUNT):
+            numbers.append(number)
+            calls.append(pool.submit(sum, numbers))
+        first.open()
+        assert [call.result() for call in calls] == [sum(range(number + 1)) for number in range(COUNT)]
+        assert pool.statistics().stolen > 0
+
+
+def test_items_that_are_stolen_are_as_they_were(tmp_path: Path) -> None:
+    """Both workers have a chunk each, and wait; then all is changed, and what is behind item 0 is stolen."""
+    with Gate(tmp_path / "first") as first, Gate(tmp_path / "second") as second, ThreadPoolExecutor(1) as reader:
+        gates = {0: first.path, 10: second.path}
+        jobs = [[str(tmp_path), f"{number}", gates.get(number), number] for number in range(20)]
+        with Pool(2) as pool:
+            results = reader.submit(pool.map, number_of, jobs, chunk=10)
+            for number in gates:
+                wait_until((tmp_path / f"{number}").exists)
+            for job in jobs:
+                job[-1] = -1
+            second.open()
+            for number in range(1, 10):
+                wait_until((tmp_path / f"{number}").exists)
+            first.open()
+            assert results.result() == list(range(20))
+
+
+def fails_once(job: Any) -> float:
+    """The job's number, and its array is spoilt; number 3 fails the first time, when the gate is open."""
+    folder, how, number, array = job
+    found = float(array[0])
+    array[:] = [-1.0] * len(array)
+    try:
+        if number == 3:
+            os.mkdir(os.path.join(folder, "attempt"))
+            wait_at(os.path.join(folder, "gate"))
+            if how == "dies":
+                os._exit(1)
+            raise ValueError("first attempt")
+    except FileExistsError:
+        pass
+    return found
+
+
+@pytest.mark.parametrize("length", [1, 10_000])
+@pytest.mark.parametrize("how", ["raises", "dies"])
+def test_another_attempt_has_what_the_first_one_had(tmp_path: Path, how: str, length: int) -> None:
+    """Whatever the program, or the first attempt, has done to it; and so have those that ran beside it."""
+    numpy = pytest.importorskip("numpy")
+    items = [[str(tmp_path), how, number, numpy.full(length, float(number))] for number in range(10)]
+    with Gate(tmp_path / "gate") as gate, Pool(1) as pool, ThreadPoolExecutor(1) as reader:
+        results = reader.submit(pool.map, fails_once, items, chunk=10, retries=1)
+        wait_until((tmp_path / "attempt").exists)
+        for item in items:
+            item[2] = -7
+            item[3][:] = -7.0
+        gate.open()
+        assert results.result() == [float(number) for number in range(10)]
+
+
+def refilled() -> Iterator[dict[str, int]]:
+    row: dict[str, int] = {}
+    for number in range(COUNT):
+        row["number"] = number
+        yield row
+
+
+def refilled_in_pairs() -> Iterator[tuple[str, list[int]]]:
+    row = [0]
+    for number in range(COUNT):
+        row[0] = number
+        yield "row", row
+
+
+async def refilled_async() -> Any:
+    for row in refilled():
+        yield row
+
+
+def of_row(row: dict[str, int]) -> int:
+    return row["number"]
+
+
+def of_pair(_name: str, row: list[int]) -> int:
+    return row[0]
+
+
+def of_rows(rows: list[dict[str, int]]) -> list[int]:
+    return [row["number"] for row in rows]
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7, 1000])
+def test_a_row_that_is_filled_anew_is_a_new_item(chunk: int | None) -> None:
+    expected = list(range(COUNT))
+    with Pool(2) as pool:
+        assert pool.map(of_row, refilled(), chunk=chunk) == expected
+        assert pool.starmap(of_pair, refilled_in_pairs(), chunk=chunk) == expected
+        assert sorted(pool.imap_unordered(of_row, refilled(), chunk=chunk)) == expected
+
+
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_so_it_is_in_a_batch(batch: int) -> None:
+    async def read(pool: Pool) -> list[int]:
+        return [result async for result in pool.aimap(of_rows, refilled_async(), batch=batch)]
+
+    with Pool(2) as pool:
+        assert pool.map(of_rows, refilled(), batch=batch) == list(range(COUNT))
+        assert asyncio.run(read(pool)) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("chunksize", [1, 7])
+def test_so_it_is_in_the_drop_ins(chunksize: int) -> None:
+    """In the order in which the original has it right, and where it has not."""
+    expected = list(range(COUNT))
+    with compat.Pool(2) as pool:
+        assert list(pool.imap(of_row, refilled(), chunksize)) == expected
+        assert sorted(pool.imap_unordered(of_row, refilled(), chunksize)) == expected
+        assert pool.map(of_row, refilled(), chunksize) == expected
+        assert pool.starmap(of_pair, refilled_in_pairs(), chunksize) == expected
+        assert pool.map_async(of_row, refilled(), chunksize).get() == expected
+    with compat.Pool(2, maxtasksperchild=2) as pool:
+        assert list(pool.imap(of_row, refilled(), 50)) == expected
+    with Executor(2) as executor:
+        assert list(executor.map(of_row, refilled(), chunksize=chunksize)) == expected
+
+
+class LosesOne(NodesHere):
+    """What a node answers to its second request is lost; what was pulled by then is changed before."""
+
+    def __init__(self, change: Callable[[], None]) -> None:
+        super().__init__("ab", self._loses)
+        self._change = change
+
+    def _loses(self, node: str, number: int) -> bool:
+        if node != "b" or number != 2:
+            return False
+        self._change()
+        return True
+
+
+def own(item: list[int]) -> int:
+    return item[0]
+
+
+def test_another_node_has_what_the_lost_one_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    pulled: list[list[int]] = []
+
+    def items() -> Iterator[list[int]]:
+        for number in range(COUNT):
+            pulled.append([number])
+            yield pulled[-1]
+
+    def change() -> None:
+        # The last ones may not be pickled yet.
+        for item in pulled[:-20]:
+            item[0] = -1
+
+    monkeypatch.setitem(opener.CLUSTERS, "dask", ("tests.process.nodes_here", "given", "json", "dask"))
+    monkeypatch.setattr(backend, "ANSWER_NS", 3_000_000_000)
+    monkeypatch.setattr(node, "LEASE_S", 6.0)
+    cluster = LosesOne(change)
+    with Pool(backend="dask", address=cluster) as pool:
+        assert pool.map(own, items(), chunk=10) == list(range(COUNT))
+    cluster.join()

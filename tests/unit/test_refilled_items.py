@@ -1,0 +1,147 @@
+"""Inputs that yield one object again and again: what is taken of them, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Any
+
+import pytest
+
+from allcores.pool import refilled_items
+from allcores.pool.refilled_items import COMPARISONS, LOOKS, RefilledItems, as_pulled
+
+COUNT = 50
+
+
+def one_dict() -> Iterator[Any]:
+    row: dict[str, int] = {}
+    for number in range(COUNT):
+        row["number"] = number
+        yield row
+
+
+def one_list() -> Iterator[Any]:
+    row = [0]
+    for number in range(COUNT):
+        row[0] = number
+        yield row
+
+
+def two_in_turns() -> Iterator[Any]:
+    rows = [[0], [0]]
+    for number in range(COUNT):
+        rows[number % 2][0] = number
+        yield rows[number % 2]
+
+
+def in_a_tuple() -> Iterator[Any]:
+    row = bytearray(1)
+    for number in range(COUNT):
+        row[0] = number
+        yield "same", row
+
+
+def in_a_dict() -> Iterator[Any]:
+    row = [0]
+    for number in range(COUNT):
+        row[0] = number
+        yield {"row": row}
+
+
+def in_a_new_list() -> Iterator[Any]:
+    row = {"number": 0}
+    for number in range(COUNT):
+        row["number"] = number
+        yield [row]
+
+
+def late() -> Iterator[Any]:
+    """Not with the second one."""
+    row = [0]
+    for number in range(COUNT):
+        row[0] = number // 3
+        yield row
+
+
+INPUTS = [one_dict, one_list, two_in_turns, in_a_tuple, in_a_dict, in_a_new_list, late]
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_items_are_what_they_were_when_they_were_pulled(make: Callable[[], Iterator[Any]]) -> None:
+    assert [repr(item) for item in as_pulled(make())] == [repr(item) for item in make()]
+
+
+@pytest.mark.parametrize("make", INPUTS)
+def test_items_that_travel_alone_are_not_copied(make: Callable[[], Iterator[Any]]) -> None:
+    refilled = RefilledItems()
+    for item in make():
+        assert refilled.see(item, alone=True) is item
+        assert refilled.needed
+
+
+def watched(items: Iterator[Any]) -> int:
+    """How many items are looked at."""
+    refilled, count = RefilledItems(), 0
+    while refilled.needed:
+        refilled.see(next(items), alone=True)
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(
+    ("items", "count"),
+    [
+        ((number for number in range(COUNT)), 1),
+        ((str(number) for number in range(COUNT)), 1),
+        (((number, "text") for number in range(COUNT)), 1),
+        (([number] for number in range(COUNT)), LOOKS),
+        (({"number": number} for number in range(COUNT)), LOOKS),
+        # the same twice, and never changed: the second is the first that shows it
+        (zip(range(COUNT), [settings := {"of": "all"}] * COUNT, strict=False), 1 + COMPARISONS),
+        ((settings for _ in range(COUNT)), 1 + COMPARISONS),
+    ],
+    ids=["int", "str", "tuple", "list", "dict", "zipped", "constant"],
+)
+def test_others_are_looked_at_for_a_short_while(items: Iterator[Any], count: int) -> None:
+    assert watched(items) == count
+
+
+def test_large_ones_are_compared_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refilled_items, "COMPARED_BYTES", 10_000)
+    large = bytearray(20_000)
+    assert watched(large for _ in range(COUNT)) < 1 + COMPARISONS
+
+
+def test_what_is_in_memory_is_not_looked_at() -> None:
+    rows = [[0]] * COUNT
+    for items in (rows, tuple(rows)):
+        assert all(item is rows[0] for item in as_pulled(items))
+
+
+def test_what_cannot_be_copied_is_taken_as_it_is() -> None:
+    lock = Lock()
+    assert [item[1] is lock for item in as_pulled((number, lock) for number in range(COUNT))] == [True] * COUNT
+
+
+def test_the_number_of_an_object_that_is_gone_is_not_taken_for_it() -> None:
+    """Two come twice each, one after the other; the second may lie where the first lay."""
+
+    def in_pairs() -> Iterator[Any]:
+        for number in range(COUNT):
+            row = [number]
+            yield row
+            yield row
+            del row
+
+    assert watched(in_pairs()) <= 1 + COMPARISONS
+
+
+def test_a_signal_handler_s_exception_is_not_swallowed() -> None:
+    class Interrupted:
+        def __reduce__(self) -> Any:
+            raise KeyboardInterrupt
+
+    item = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        list(as_pulled(item for _ in range(COUNT)))
