@@ -16,7 +16,7 @@ import pytest
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import Gate, wait_at, wait_until
 
-from allcores import Executor, Pool, compat
+from allcores import Executor, Pipeline, Pool, compat
 from allcores.adapters.cluster import backend, node
 from allcores.backends import open as opener
 
@@ -168,6 +168,82 @@ def test_so_it_is_in_the_drop_ins(chunksize: int) -> None:
         assert list(pool.imap(of_row, refilled(), 50)) == expected
     with Executor(2) as executor:
         assert list(executor.map(of_row, refilled(), chunksize=chunksize)) == expected
+
+
+def one_row(number: int) -> dict[str, int]:
+    """The same object each time."""
+    _row["number"] = number
+    return _row
+
+
+def one_array(number: int) -> Any:
+    """The same array each time, which is large enough for a block."""
+    import numpy as np
+
+    if not _arrays:
+        _arrays.append(np.zeros(10_000))
+    _arrays[0][:] = number
+    return _arrays[0]
+
+
+def two_arrays(number: int) -> Any:
+    """Two, in turns."""
+    import numpy as np
+
+    if len(_arrays) < 2:
+        _arrays[:] = [np.zeros(10_000), np.zeros(10_000)]
+    _arrays.reverse()
+    _arrays[0][:] = number
+    return _arrays[0]
+
+
+def one_array_in_batches(numbers: list[int]) -> list[Any]:
+    return [one_array(number) for number in numbers]
+
+
+#: of the worker
+_row: dict[str, int] = {}
+_arrays: list[Any] = []
+
+
+@pytest.mark.parametrize("chunk", [None, 2, 7, 1000])
+def test_an_object_that_is_returned_again_and_again_is_what_it_was_each_time(chunk: int | None) -> None:
+    pytest.importorskip("numpy")
+    expected = list(range(COUNT))
+    with Pool(2) as pool:
+        assert [row["number"] for row in pool.map(one_row, expected, chunk=chunk)] == expected
+        for function in (one_array, two_arrays):
+            assert [array[0] for array in pool.map(function, expected, chunk=chunk)] == expected
+        # in an order, and with seconds for each
+        outcomes = pool.outcomes(one_row, expected, chunk=chunk)
+        assert [outcome.value for outcome in outcomes] == [{"number": number} for number in expected]
+
+
+def test_so_it_is_between_two_batches() -> None:
+    pytest.importorskip("numpy")
+    with Pool(2) as pool:
+        results = pool.map(one_array_in_batches, range(COUNT), batch=1, chunk=None)
+        assert [array[0] for array in results] == list(range(COUNT))
+
+
+def rows_of(number: int) -> Iterator[dict[str, int]]:
+    row: dict[str, int] = {}
+    for part in range(4):
+        row["number"] = 4 * number + part
+        yield row
+
+
+def is_row(row: dict[str, int]) -> bool:
+    return "number" in row
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [Pipeline().flat_map(rows_of), Pipeline().map(int).flat_map(rows_of), Pipeline().flat_map(rows_of).filter(is_row)],
+    ids=["alone", "behind", "before"],
+)
+def test_so_it_is_with_records_of_flat_map(pipeline: Pipeline) -> None:
+    assert [row["number"] for row in pipeline.imap(range(COUNT), workers=2)] == list(range(4 * COUNT))
 
 
 class LosesOne(NodesHere):

@@ -76,7 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # maps over groups of rows
     "frames": WORDS | {"pool"},
     # steps over a stream: several maps, driven together
-    "pipelines": WORDS | {"pool", "runs", "scheduler.map_state", "sinks", "sources", "transport.exceptions"},
+    "pipelines": WORDS
+    | {"pool", "runs", "scheduler.map_state", "sinks", "sources", "transport.exceptions", "transport.refilled_items"},
     # it is also read without a pool
     "timeline": WORDS,
     # jobs in a database, run on a pool

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from allcores.pool import refilled_items
-from allcores.pool.refilled_items import COMPARISONS, LOOKS, RefilledItems, as_pulled
+from allcores.transport import refilled_items
+from allcores.transport.refilled_items import COMPARISONS, LOOKS, RefilledItems, as_pulled
 
 COUNT = 50
 
@@ -145,3 +145,28 @@ def test_a_signal_handler_s_exception_is_not_swallowed() -> None:
     item = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         list(as_pulled(item for _ in range(COUNT)))
+
+
+def test_results_are_not_compared() -> None:
+    """What a function returns twice is taken to change, also where the second one is the last of its chunk."""
+    refilled, row = RefilledItems(compares=False), [0]
+    for _ in range(2):
+        refilled.see(row, alone=True)
+    refilled.let_go()
+    for number in range(LOOKS):
+        refilled.see([number], alone=True)
+    assert refilled.needed
+
+
+@pytest.mark.parametrize("length", [1, 2, LOOKS - 1])
+def test_those_of_short_chunks_are_always_looked_at(length: int) -> None:
+    """Two in turns show in the third, and the next chunk may be longer."""
+    refilled = RefilledItems(compares=False)
+    for _ in range(10):
+        for number in range(length):
+            refilled.see([number], alone=True)
+        refilled.let_go()
+    assert refilled.needed
+    for number in range(LOOKS):
+        refilled.see([number], alone=True)
+    assert not refilled.needed

@@ -24,7 +24,7 @@ from allcores.limits import FOREVER_S, Limits
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import driver_of
-from allcores.pool.refilled_items import as_pulled
+from allcores.transport.refilled_items import as_pulled
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from allcores.pool.refilled_items import as_pulled
+from allcores.transport.refilled_items import as_pulled
 
 
 class ChunkCall:

@@ -24,11 +24,11 @@ from allcores.errors import again
 from allcores.pool.driver import Driver
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import driver_of
-from allcores.pool.refilled_items import as_pulled
 from allcores.pool.result_stream import LOGS_S, open_segment
 from allcores.pool.stage_stream import HandedInput
 from allcores.scheduler.map_state import MapState, Segment
 from allcores.system.bell import Bell
+from allcores.transport.refilled_items import as_pulled
 
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0

@@ -12,9 +12,14 @@ from typing import Any
 
 from allcores.system.tracebacks import HERE
 from allcores.transport.exceptions import TRACEBACK, add_note
+from allcores.transport.refilled_items import as_pulled
 
 #: the name of its file in tracebacks, which leave out files of ours
 FILE = HERE + "pipelines/fused-steps"
+
+
+#: steps that make any number of records of one
+_MANY = ("flat_map", "unbatch")
 
 
 class FusedStep:
@@ -79,12 +84,14 @@ def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, 
         with_loaded: The function gets what was preloaded before the record.
     """
     many = gives_lists(steps)
-    lines = [f"def fused({'loaded, ' if with_loaded else ''}value):", "    try:"]
+    # Records that further steps take on come from a generator: each is looked at before the next is made.
+    yields = any(step.kind in _MANY for step in steps[:-1])
+    arguments = "loaded, value" if with_loaded else "value"
+    lines = [f"def {'records' if yields else 'fused'}({arguments}):", "    try:"]
     places: dict[int, int] = {}
     indent = " " * 8
-    if many:
+    if many and not yields:
         lines.append(f"{indent}out = []")
-    inside = False
     for number, step in enumerate(steps):
         call = f"f{number}(value)"
         if step.loaded is not None:
@@ -95,25 +102,27 @@ def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, 
             if last and not many:
                 line = f"return {call}"
             elif last:
-                line = f"out.append({call})"
+                line = f"yield {call}" if yields else f"out.append({call})"
             else:
                 line = f"value = {call}"
         elif step.kind == "filter":
             line = f"if {call}:"
         else:
             over = "value" if step.kind == "unbatch" else call
-            line = f"out.extend({over})" if last else f"for value in {over}:"
+            line = f"for value in {over}:"
+            if last:
+                line = f"yield from {over}" if yields else f"out.extend(as_pulled({over}))"
         lines.append(indent + line)
         places[len(lines)] = number
-        if step.kind == "filter" or (step.kind in ("flat_map", "unbatch") and not last):
+        if step.kind == "filter" or (step.kind in _MANY and not last):
             indent += "    "
-            inside = True
             if last:
-                lines.append(f"{indent}out.append(value)")
-    if many:
+                lines.append(f"{indent}yield value" if yields else f"{indent}out.append(value)")
+    if many and not yields:
         lines.append("        return out")
-    del inside
     lines += ["    except BaseException as error:", "        name_step(error)", "        raise"]
+    if yields:
+        lines += [f"def fused({arguments}):", f"    return list(as_pulled(records({arguments})))"]
     return "\n".join(lines) + "\n", places
 
 
@@ -129,6 +138,7 @@ def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str) -> Callab
 
     names: dict[str, Any] = {f"f{number}": step.function for number, step in enumerate(steps)}
     names["name_step"] = name_step
+    names["as_pulled"] = as_pulled
     # As if it stood in the module of the program's functions: by that a worker finds globals that these change in vain.
     names.update(_module_of([step.function for step in steps if step.function is not None]))
     exec(compile(text, FILE, "exec"), names)

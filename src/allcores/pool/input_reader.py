@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, Protocol, cast
 from allcores.errors import NotPicklable
 from allcores.outcome import Failure, Kind
 from allcores.pool.driver import Driver
-from allcores.pool.refilled_items import IN_MEMORY, RefilledItems
 from allcores.scheduler.activity import InputActivityBatcher
 from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.system import deferral
 from allcores.system.clock import monotonic_ns
 from allcores.transport import pickling
+from allcores.transport.refilled_items import IN_MEMORY, RefilledItems
 
 #: A pull that takes longer than this is handed over at once: a slow input must not be waited for, ns.
 SLOW_PULL_NS = 2_000_000
@@ -204,7 +204,7 @@ class InputReader:
         self.slow = taken > self._slow_ns
 
     def seen(self, item: Any, *, alone: bool = False) -> Any:
-        """An item that was just pulled, or a copy if its input may fill it anew: see `pool.refilled_items`.
+        """An item that was just pulled, or a copy if its input may fill it anew: see `transport.refilled_items`.
 
         Args:
             item: It.

@@ -13,6 +13,7 @@ from allcores.errors import BatchError
 from allcores.transport.batches import own_frames
 from allcores.transport.exceptions import pack_error
 from allcores.transport.positions import together_word
+from allcores.transport.refilled_items import AT_ONCE, RefilledItems, shows
 from allcores.transport.status_board import CLAIMED, CURRENT, LIMIT, STARTED
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ def run_batches(
     last: int,
     seal: Callable[..., None],
     seal_ns: int,
+    refilled: RefilledItems | None = None,
 ) -> None:
     """Run the items of a chunk and seal what comes of them.
 
@@ -46,6 +48,7 @@ def run_batches(
         last: How many of the items may be run.
         seal: Seals finished items, with the arguments that it has in `ChunkRunner`.
         seal_ns: Work after which it is called, at the end of a batch.
+        refilled: Of a function that may return one object again and again: each batch is sealed then.
     """
     base = sequence << 32
     clock = monotonic_ns
@@ -87,8 +90,14 @@ def run_batches(
         now = clock()
         if durations is not None:
             durations += [(now - then) // count] * count
+        if refilled is not None and not shows(refilled, values):
+            refilled = None
         # What is last is sealed with the end of the chunk, also if another worker has taken over what follows.
-        if now - begun > seal_ns and position < last and base + position < slot[LIMIT]:
+        if (
+            now - begun > (seal_ns if refilled is None else AT_ONCE)
+            and position < last
+            and base + position < slot[LIMIT]
+        ):
             seal(sequence, first, position - first, values, failures, durations, now - begun)
             values.clear()
             failures.clear()

@@ -28,6 +28,7 @@ from allcores.transport.pickling import (
 from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, together_word
 from allcores.transport.reduction import Reduction
 from allcores.transport.references import Arrivals, OpenFiles
+from allcores.transport.refilled_items import AT_ONCE, RefilledItems, shows
 from allcores.transport.status_board import (
     BUSY,
     CLAIMED,
@@ -108,6 +109,8 @@ class ChunkRunner:
         self._process_reset = NoReset() if process_role.in_interpreter() else ProcessReset(notes)
         self.state: tuple[Any, ...] = ()
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
+        #: of functions that return one object again and again, or may
+        self._refilled: dict[int, RefilledItems] = {}
         self._watched = WatchedFunctions(left_alone)
         self._files = OpenFiles()
         self._items_left = items_limit
@@ -151,6 +154,7 @@ class ChunkRunner:
     def forget(self, number: int) -> None:
         """Drop a function that will not be called again."""
         self._functions.pop(number, None)
+        self._refilled.pop(number, None)
         self._watched.forget(number)
 
     def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
@@ -216,15 +220,23 @@ class ChunkRunner:
         if broken is None:
             self._watched.begin_chunk(number, function)
             durations: list[int] | None = [] if flags & frames.DETAILED else None
+            refilled: RefilledItems | None = None
+            if len(items) > 1:
+                refilled = self._refilled.get(number)
+                if refilled is None:
+                    refilled = self._refilled[number] = RefilledItems(compares=False)
+                refilled = refilled if refilled.needed else None
             if batch:
-                self._run_batches(sequence, items, batch, style, function, durations)
+                self._run_batches(sequence, items, batch, style, function, durations, refilled)
             else:
                 untimed = not flags & (frames.DETAILED | frames.TIMED)
                 call, fold = self._callable(style, function), None
                 if type(function) is Reduction:
                     fold = Fold(function, call)
                     call = fold.add
-                self._run_items(sequence, items, call, durations, untimed, fold)
+                self._run_items(sequence, items, call, durations, untimed, fold, refilled)
+            if refilled is not None:
+                refilled.let_go()
             # What lies in blocks goes back once nobody refers to it: we do no more.
             self._burst = items = []
         else:
@@ -244,6 +256,7 @@ class ChunkRunner:
         durations: list[int] | None,
         untimed: bool,
         fold: Fold | None,
+        refilled: RefilledItems | None,
     ) -> None:
         """The hot loop: one store per item, and one reading of the clock per item or per group of quick ones.
 
@@ -261,6 +274,8 @@ class ChunkRunner:
         stride = 1
         last = self._quota(len(items))
         seal_ns = SEAL_NS if fold is None else FOLD_NS
+        if fold is not None:
+            refilled = None  # what is combined is not kept
         while position < last:
             end = min(position + stride, last)
             slot[CLAIMED] = base + end
@@ -297,6 +312,9 @@ class ChunkRunner:
                 now = clock()
             # A burst that took too long had a slow item in it, and its like may follow: claim no more than one.
             stride = 1 if now > until else min(2 * stride, MOST_STRIDE)
+            if refilled is not None:
+                # One by one: the next call may change what this one has returned.
+                stride, seal_ns, refilled = (1, AT_ONCE, refilled) if shows(refilled, values) else (1, SEAL_NS, None)
             # What is last is sealed with the end of the chunk, also if another worker has taken over what follows.
             if now - begun > seal_ns and position < last and base + position < slot[LIMIT]:
                 spent = now - begun
@@ -323,6 +341,7 @@ class ChunkRunner:
         style: str,
         function: Callable[..., Any],
         durations: list[int] | None,
+        refilled: RefilledItems | None,
     ) -> None:
         from allcores.transport.batches import batch_call
         from allcores.worker.batch_runner import run_batches
@@ -330,7 +349,9 @@ class ChunkRunner:
         loaded, Arrivals.seen = self._files.loaded if Arrivals.seen else None, False
         call = batch_call(style, function, self.state, loaded)
         quota = self._quota(len(items))
-        run_batches(self._slot, self.forked, sequence, items, batch, call, durations, quota, self._seal, SEAL_NS)
+        run_batches(
+            self._slot, self.forked, sequence, items, batch, call, durations, quota, self._seal, SEAL_NS, refilled
+        )
 
     def _quota(self, count: int) -> int:
         """How many of `count` items this worker may still run before it is replaced."""

@@ -11,19 +11,23 @@ changed, each item of this input is copied when it is pulled.
                            together                          together
 
 A list, a tuple or a range is in memory: what it holds twice is the same twice.
+
+Results are the same the other way: those of a chunk are pickled together, and a function may return one object again
+and again. There the worker pickles each alone instead of copying it, as soon as one came twice.
 """
 
 from __future__ import annotations
 
 from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
 
 from allcores.system import deferral
 from allcores.transport import pickling
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
 #: Items that are looked at before it is settled that none comes twice: two buffers in turns show in the third.
 LOOKS = 4
@@ -34,6 +38,8 @@ LEAST_COMPARISONS = 2
 #: Parts of an item that are looked at; of one that has more, these.
 MOST_PARTS = 32
 
+#: Work in ns after which a value that may be changed by the next call is pickled: it has not to be any.
+AT_ONCE = -1
 #: Iterators of inputs that are looked at by nobody: what is in memory.
 IN_MEMORY = frozenset([type(iter([])), type(iter(())), type(iter(range(0)))])
 #: What nobody fills anew.
@@ -43,9 +49,14 @@ _CONSTANT = frozenset(
 
 
 class RefilledItems:
-    """What is known of one input. For one thread at a time."""
+    """What is known of one input, or of what one function returns. For one thread at a time.
 
-    def __init__(self) -> None:
+    Args:
+        compares: Whether one that comes twice is compared, for it may well be the same; else it is taken to change.
+    """
+
+    def __init__(self, *, compares: bool = True) -> None:
+        self._compares = compares
         #: items are to be pulled one at a time, and shown
         self.watching = True
         self._looked = 0
@@ -75,7 +86,9 @@ class RefilledItems:
         parts = _parts(item)
         twice = [part for part in parts if any(part is each for held in self._held for each in held)]
         self._held = [*self._held[1 - LOOKS :], parts]
-        if twice or self._compared:
+        if twice and not self._compares:
+            self._found = True
+        elif twice or self._compared:
             self._compare(twice)
         else:
             self._looked += 1
@@ -85,6 +98,12 @@ class RefilledItems:
             self._contents.clear()
         # Where the second one shows that they are filled anew, it is too late for the first.
         return item if alone or not parts or not self.watching else _copy(item)
+
+    def let_go(self) -> None:
+        """Nothing comes for a while: hold no item. Those that come next are the first again."""
+        self._looked = 0
+        self._held.clear()
+        self._contents.clear()
 
     def _compare(self, twice: list[Any]) -> None:
         self._compared += 1
@@ -103,15 +122,28 @@ class RefilledItems:
         self.watching = not (enough and self._compared > LEAST_COMPARISONS)
 
 
+def shows(refilled: RefilledItems, values: list[Any]) -> bool:
+    """Have the last of the values that are not pickled yet looked at; whether others have to be, and pickled alone."""
+    if values:
+        try:
+            refilled.see(values[-1], alone=True)
+        except BaseException:  # a pickle that raises what it will: told when the value is pickled for good
+            return True
+    return refilled.needed
+
+
 def as_pulled(items: Iterable[Any]) -> Iterator[Any]:
     """The items of an input that are not pickled as they are pulled: copies, as long as it may fill them anew."""
     source = iter(items)
-    if type(source) not in IN_MEMORY:
-        refilled = RefilledItems()
-        for item in source:
-            yield refilled.see(item, alone=False)
-            if not refilled.needed:
-                break
+    return source if type(source) in IN_MEMORY else _as_pulled(source)
+
+
+def _as_pulled(source: Iterator[Any]) -> Iterator[Any]:
+    refilled = RefilledItems()
+    for item in source:
+        yield refilled.see(item, alone=False)
+        if not refilled.needed:
+            break
     yield from source
 
 
