@@ -9,6 +9,9 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +203,7 @@ def test_a_variable_that_is_removed_while_the_environment_is_read(method: str, m
         assert pool.map(abs, [-1]) == [1]
 
 
-@pytest.mark.parametrize("method", METHODS[:3])
+@pytest.mark.parametrize("method", METHODS)
 def test_decimal_context(method: str) -> None:
     with open_pool(method) as pool:
         whole = pool.map(divide, [3])
@@ -211,6 +214,69 @@ def test_decimal_context(method: str) -> None:
             with pytest.raises(decimal.Inexact):
                 pool.map(divide, [3])
         assert pool.map(divide, [3]) == whole == ["0." + 28 * "3"]
+
+
+_variable: ContextVar[str] = ContextVar("variable", default="none")
+_found: list[Any] = []
+
+
+def look_around(*arguments: object) -> tuple[str, str, str]:
+    return divide(3), warn(), _variable.get()
+
+
+class Looking:
+    """An object that has looked around when it was made."""
+
+    def __init__(self) -> None:
+        self._found = look_around()
+
+    def found(self) -> tuple[str, str, str]:
+        return self._found
+
+
+def look_in_setup() -> None:
+    _found[:] = look_around()
+
+
+def found_in_setup(_: object) -> list[Any]:
+    return list(_found)
+
+
+@contextmanager
+def other_surroundings(precision: int) -> Iterator[None]:
+    with decimal.localcontext() as context, warnings.catch_warnings():
+        context.prec = precision
+        warnings.simplefilter("error", UserWarning)
+        token = _variable.set("program's")
+        try:
+            yield
+        finally:
+            _variable.reset(token)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_setup_and_an_object_s_constructor_find_it_too(method: str) -> None:
+    """What the thread has that opens the pool, or makes the first call of an actor."""
+    with other_surroundings(4):
+        options: dict[str, Any] = {"backend": "threads"} if method == "threads" else {"start_method": method}
+        pool = Pool(1, setup=look_in_setup, contextvars=[_variable], **options)
+    with pool:
+        assert pool.map(found_in_setup, [0]) == [["0.3333", "raised look out", "program's"]]
+        # What a worker that starts later finds is the same; what it runs finds what there is by then.
+        assert pool.map(look_around, [0])[0][0] == "0." + 28 * "3"
+        with other_surroundings(5):
+            assert pool.map(look_around, [0]) == [("0.33333", "raised look out", "program's")]
+            assert pool.actor(Looking).found().result() == ("0.33333", "raised look out", "program's")
+
+
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_so_does_a_worker_that_replaces_another(method: str) -> None:
+    with other_surroundings(4):
+        pool = Pool(1, setup=look_in_setup, start_method=method)
+    with pool:
+        (lost,) = pool.outcomes(tasks.end_process, [3])
+        assert lost.kind is allcores.Kind.WORKER_LOST
+        assert pool.map(found_in_setup, [0])[0][:2] == ["0.3333", "raised look out"]
 
 
 @pytest.mark.parametrize("method", METHODS[:3])

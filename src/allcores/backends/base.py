@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 
 class WorkerInit(NamedTuple):
-    """What a worker does before its first task and after its last; and what is done once for all of them."""
+    """What a worker does before its first task and after its last; and what is done once for all of them.
+
+    Attributes:
+        around: What `setup` is to find around it, as far as a process that starts has it not by itself: see
+            `MapState.surroundings`.
+    """
 
     setup: Callable[..., Any] | None = None
     setup_args: tuple[Any, ...] = ()
     teardown: Callable[..., Any] | None = None
     preload: Callable[..., Any] | None = None
     preload_args: tuple[Any, ...] = ()
+    around: Any = None
 
 
 # --- what a backend posts, besides `Results` and `WorkerGone` -----------------------------------------------------

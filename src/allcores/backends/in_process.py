@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from allcores.backends.base import WorkerInit
@@ -20,8 +19,6 @@ from allcores.transport.references import OpenFiles
 from allcores.transport.remote_errors import EXITING
 
 if TYPE_CHECKING:
-    from contextvars import ContextVar
-
     from allcores.shared_memory.parent_side import ParentMemory
 
 #: Finished items are reported at least this often, ns.
@@ -93,8 +90,11 @@ class InProcessWorker:
         self.state = self.shared.get()
         value = None
         try:
-            if self.worker_init.setup is not None:
-                value = self.worker_init.setup(*self.state, *self.worker_init.setup_args)
+            setup, around = self.worker_init.setup, self.worker_init.around
+            if setup is not None and around is not None:
+                value = around.run(setup, *self.state, *self.worker_init.setup_args)
+            elif setup is not None:
+                value = setup(*self.state, *self.worker_init.setup_args)
         except SetupError:
             raise
         except BaseException as error:
@@ -120,17 +120,10 @@ class InProcessWorker:
 
     def run(self, chunk: Chunk, report: Callable[[Results], None]) -> None:
         """Run a chunk; `report` gets the results as they gather."""
-        if chunk.surroundings:
-            # Values of context variables: for this chunk alone, whatever its tasks set.
-            copy_context().run(self._run_with, chunk.surroundings, chunk, report)
+        if chunk.surroundings is not None:
+            # For this chunk alone, whatever its tasks set.
+            chunk.surroundings.run(self._run, chunk, report)
             return
-        self._run(chunk, report)
-
-    def _run_with(
-        self, values: list[tuple[ContextVar[Any], Any]], chunk: Chunk, report: Callable[[Results], None]
-    ) -> None:
-        for variable, value in values:
-            variable.set(value)
         self._run(chunk, report)
 
     def _run(self, chunk: Chunk, report: Callable[[Results], None]) -> None:

@@ -21,6 +21,7 @@ from allcores.errors import ActorBusy, NotPicklable, PoolClosed, UsageError
 from allcores.limits import FOREVER_S, Limits
 from allcores.pool.actor_processes import ActorTeller
 from allcores.pool.call_future import CallFuture
+from allcores.pool.caller_context import at_start
 from allcores.pool.driver import Driver, close_dropped
 from allcores.pool.input_reader import encode
 from allcores.pool.pool_log import PoolLog
@@ -184,7 +185,7 @@ class ActorWorkers:
             place = open_backend(
                 home.backend,
                 workers=workers,
-                worker_init=WorkerInit(build, (), teardown, home.preload, home.preload_args),
+                worker_init=WorkerInit(build, (), teardown, home.preload, home.preload_args, at_start(beside.around)),
                 limits=limits,
                 start_method=home.start_method,
                 share=each * self.count,

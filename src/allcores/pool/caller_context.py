@@ -1,22 +1,54 @@
-"""`Pool(contextvars=[...])`: what workers find in context variables is what the caller has, per map and call."""
+"""What workers find around them is what their caller has, per map and call; context variables as a pool names them."""
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
+from allcores.errors import NotPicklable
 from allcores.transport import context_variables, pickling, surroundings
 
 if TYPE_CHECKING:
     from allcores.transport.surroundings import Surroundings
 
 
-class CallerContext:
-    """The variables that a pool's workers follow.
+class ThreadValues:
+    """What a thread's tasks are to find that each thread has for itself.
 
     Args:
-        variables: They.
-        travel: Whether tasks run in other processes.
+        variables: Context variables, and their values.
+        decimal: A decimal context; None: the thread's own.
+    """
+
+    __slots__ = ("_decimal", "_variables")
+
+    def __init__(self, variables: list[tuple[ContextVar[Any], Any]], decimal: Any) -> None:
+        self._variables = variables
+        self._decimal = decimal
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function with these; what it sets itself is gone afterwards."""
+        return copy_context().run(self._call, function, *arguments)
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        for variable, value in self._variables:
+            variable.set(value)
+        if self._decimal is not None:
+            from decimal import setcontext
+
+            # Its flags are the task's.
+            setcontext(self._decimal.copy())
+        return function(*arguments)
+
+
+class CallerContext:
+    """What a pool's workers follow.
+
+    Args:
+        variables: Context variables.
+        travel: Whether tasks run in other processes; else it is a thread's own that differs: context variables, the
+            decimal context among them.
     """
 
     def __init__(self, variables: tuple[ContextVar[Any], ...], travel: bool) -> None:
@@ -33,12 +65,23 @@ class CallerContext:
         """
         values = context_variables.values_of(self._variables)
         if not self._travel:
-            return values
+            decimal = surroundings.decimal_context()
+            return ThreadValues(values, decimal) if values or decimal is not None else None
+        if not self._variables:
+            return surroundings.current()
         around, packed = surroundings.current(), _packed(values)
         last = self._last
         if last is None or last[0] is not around or last[1] != packed:
             last = self._last = around, packed, around.with_context(packed)
         return last[2]
+
+
+def at_start(around: Callable[[], Any]) -> Any:
+    """What a pool follows, for a worker's setup. What cannot travel is told by the first call."""
+    try:
+        return around()
+    except NotPicklable:
+        return surroundings.current()
 
 
 def _packed(values: list[tuple[ContextVar[Any], Any]]) -> bytes:

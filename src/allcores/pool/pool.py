@@ -15,6 +15,7 @@ from allcores.errors import NotPicklable, UsageError
 from allcores.limits import Limits, Retry
 from allcores.pool.actor_methods import ActorMethods
 from allcores.pool.actor_processes import ActorProcesses
+from allcores.pool.caller_context import CallerContext, at_start
 from allcores.pool.driver import Driver, close_dropped
 from allcores.pool.input_reader import encode
 from allcores.pool.map_methods import MapMethods
@@ -178,10 +179,13 @@ class Pool(ActorMethods, MapMethods, Sharing):
 
         posix.keep_standard()
         logs = self._logs
+        caller = None
+        if self._contextvars or self._backend != "serial":
+            caller = CallerContext(self._contextvars, self._backend not in ("serial", "threads"))
         place = open_backend(
             self._backend,
             workers=self.workers,
-            worker_init=self._worker_init,
+            worker_init=WorkerInit(*self._worker_init[:-1], None if caller is None else at_start(caller.current)),
             limits=self.limits,
             start_method=self._start_method,
             share=core_budget().workers,
@@ -200,10 +204,8 @@ class Pool(ActorMethods, MapMethods, Sharing):
                 )
             self.workers = place.node_count
         driver = Driver(self.workers, self.limits, place, self._observers, self.name)
-        if self._contextvars:
-            from allcores.pool.caller_context import CallerContext
-
-            driver.around = CallerContext(self._contextvars, place.needs_bytes).current
+        if caller is not None:
+            driver.around = caller.current
         # The driver knows nothing of the pool: a pool that is dropped unclosed closes itself.
         self._finalizer = weakref.finalize(self, close_dropped, driver)
         return driver

@@ -78,6 +78,18 @@ class Surroundings:
             filters = filters if filters == before.filters else _NO_FILTERS
         return Surroundings(folder, environ, path, locale, None, filters)
 
+    def at_start(self, around: Surroundings | None) -> Surroundings:
+        """Those of a process that has these, and is told for its setup what it cannot have by itself.
+
+        Args:
+            around: Those of the thread that has opened the pool, or made the actor.
+        """
+        if around is None:
+            return self
+        return Surroundings(
+            self.folder, self.environ, self.path, around.locale, around.decimal, around.filters, around.context
+        )
+
     def with_context(self, context: bytes) -> Surroundings:
         """These, and values of context variables, pickled."""
         return Surroundings(self.folder, self.environ, self.path, self.locale, self.decimal, self.filters, context)
@@ -156,6 +168,14 @@ def _locale() -> str | None:
     if all(part.endswith("=C") or part.startswith("LC_CTYPE=") for part in parts) or found == "C":
         return None
     return found
+
+
+def decimal_context() -> Any:
+    """A copy of this thread's decimal context; None: as Python has it."""
+    if _decimal() is None:
+        return None
+    module = sys.modules.get("_decimal") or sys.modules["_pydecimal"]
+    return module.getcontext().copy()
 
 
 def _decimal() -> tuple[Any, ...] | None:

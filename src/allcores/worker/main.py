@@ -20,7 +20,7 @@ from allcores.transport.pickling import dumps, loads
 from allcores.transport.positions import PHASE_IDLE, PHASE_SETUP
 from allcores.transport.spin_wait import SpinWait, readable
 from allcores.transport.status_board import PHASE, PID, STARTED, Board
-from allcores.worker import coverage_data, inherited, process_reset
+from allcores.worker import coverage_data, following, inherited, process_reset
 from allcores.worker.arrivals import Arrivals
 from allcores.worker.chunk_runner import ChunkRunner
 from allcores.worker.frame_writer import FrameWriter
@@ -160,8 +160,10 @@ def work(
             assert chunk_runner is not None
             chunk_runner.learn(number, body)
         elif kind == frames.SURROUNDINGS:
-            assert chunk_runner is not None
-            chunk_runner.follow(body)
+            if chunk_runner is not None:
+                chunk_runner.follow(body)
+            else:
+                following.follow(body)
         elif kind == frames.FORGET:
             assert chunk_runner is not None
             chunk_runner.forget(number)

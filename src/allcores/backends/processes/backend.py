@@ -112,6 +112,8 @@ class ProcessBackend:
         if sees is not None and self._worker_table.parent_memory is not None:
             self._worker_table.parent_memory.see(sees)
         self._worker_table.records = records
+        if worker_init.setup is not None or worker_init.preload is not None:
+            self._worker_table.around = worker_init.around
         self.unhandled: Sized = records.unhandled if records is not None else ()
         try:
             with inheritance.to_new_processes(self._worker_table.legacy):

@@ -27,6 +27,7 @@ from allcores.system import poller, posix, procfs
 from allcores.system.clock import monotonic_ns
 from allcores.transport import frames, inheritance, main_names, pickling, tracker
 from allcores.transport.status_board import Board, size
+from allcores.transport.surroundings import Surroundings
 
 #: Most bytes of a fatal signal's stack that are read.
 NOTES_BYTES = 16_384
@@ -59,6 +60,8 @@ class WorkerTable:
         self._start_method = start_method
         #: what a worker does first; set before the first is started
         self.worker_init: bytes | BufferedPickle = b""
+        #: what it is to find around it then
+        self.around: Surroundings | None = None
         #: ... and what goes along with that
         self.legacy = inheritance.Legacy(forks=start_method == "fork")
         #: where what workers log and print goes; None if they keep it
@@ -221,6 +224,8 @@ class WorkerTable:
         connection.surroundings = self.launcher.launch(worker, slot, theirs.fileno(), notes)
         theirs.close()
         self.write(connection, connection.introduction())
+        if connection.surroundings is not None:
+            self.write(connection, connection.change(connection.surroundings.at_start(self.around)))
         worker_init = self.worker_init
         connection.hand_over(0, tracker.descriptors())
         if self.preload is not None and self.preload.per_worker:
