@@ -17,9 +17,10 @@ import pytest
 from tests.process.listening import Notebook, listening
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at
 
-from allcores import Logs, NotSupported, Pool, UsageError
+from allcores import Logs, NotSupported, Pool, SetupError, UsageError
 from allcores.pool import result_stream
 from allcores.pool.pool_log import PoolLog
+from allcores.worker import log_forwarding
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("template", "fork", "spawn")
@@ -233,6 +234,72 @@ def test_a_handler_that_uses_the_pool_is_not_stuck() -> None:
 
 def log_elsewhere(number: int) -> None:
     logging.getLogger("other").warning("afterwards")
+
+
+def load(how: str) -> int:
+    """A preload function that says something, and ends as it is told."""
+    logging.getLogger("app.model").info("loading %s", "model", extra={"size": 3})
+    logging.getLogger("app.model").debug("too quiet")
+    print("printed", flush=True)
+    with contextlib.suppress(ChildProcessError):
+        if (child := os.fork()) == 0:
+            logging.getLogger("app.model").info("a copy has no way to the program")
+            os._exit(0)
+        os.waitpid(child, 0)
+    if how == "raises":
+        raise ValueError("no model")
+    if how == "dies":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return len(how)
+
+
+def loaded(model: int, number: int) -> int:
+    logging.getLogger("app.model").info("item %d", number)
+    return model
+
+
+@pytest.mark.parametrize("method", ["template", "forkserver"])
+@pytest.mark.parametrize("how", ["well", "raises", "dies"])
+def test_what_a_preload_says_arrives_before_anything_that_follows(
+    how: str, method: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with listening("app") as heard:
+        pool = Pool(1, preload=load, preload_args=[how], start_method=method, logs=Logs(prints=True), name="mine")
+        with pool:
+            if how == "well":
+                assert pool.map(loaded, [0]) == [4]
+                assert [record.getMessage() for record in heard.records] == ["loading model", "item 0"]
+            else:
+                with pytest.raises(SetupError):
+                    pool.map(loaded, [0])
+    first = heard.records[0]
+    assert (first.processName, vars(first)["worker"], vars(first)["size"]) == ("mine-preload", 0, 3)
+    assert first.getMessage() == "loading model"
+    assert capfd.readouterr().out == "[mine-preload] printed\n"
+
+
+@pytest.mark.parametrize("logs", [False, Logs(records=False)])
+def test_or_it_says_it_where_it_is(logs: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    with listening("app") as heard, Pool(1, preload=load, preload_args=["well"], logs=logs) as pool:
+        assert pool.map(loaded, [0]) == [4]
+    assert not heard.records
+    assert capfd.readouterr().out == "printed\n"
+
+
+def test_no_more_is_kept_than_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest goes where it would go without us."""
+    written: list[bytes] = []
+    monkeypatch.setattr(log_forwarding, "MOST_KEPT", 10_000)
+
+    def write(_descriptor: int, data: bytes) -> int:
+        written.append(data)
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    note_file = log_forwarding.NoteFile(7)
+    assert [note_file.note(bytes(4_000)) for _ in range(4)] == [True, True, False, False]
+    assert note_file.note(bytes(2_000))
+    assert sum(map(len, written)) == 10_000
 
 
 def test_off_means_off() -> None:

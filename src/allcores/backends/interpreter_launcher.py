@@ -84,6 +84,9 @@ class InterpreterLauncher:
         """See Launcher."""
         return [self._wake_read]
 
+    def logged(self) -> bytes:
+        return b""
+
     def report(self) -> bytes:
         """See Launcher: nothing is loaded for all workers."""
         return b""

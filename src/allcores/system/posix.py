@@ -108,6 +108,11 @@ def is_untouched(address: int, size: int) -> bool:
     return len(highest) == size // mmap.PAGESIZE and not highest.translate(None, _OF_THE_FILE)
 
 
+def whole(descriptor: int) -> bytes:
+    """All that a file holds."""
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
 def punch_hole(descriptor: int, offset: int, size: int) -> None:
     """Give the memory behind a range of a file in memory back to the system (Linux)."""
     import ctypes

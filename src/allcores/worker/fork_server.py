@@ -88,18 +88,19 @@ class _Template:
         #: what the preload function returned: () or a tuple of one; None if there is none
         self._preloaded: tuple[Any, ...] | None = None
         self._listen()
-        if settings["logs"]:
+        if settings["logs"] is not None:
             import_module("allcores.worker.log_forwarding")
         if settings["preloads"]:
             self._end_if_abandoned()
             payload, report, *handed = self._receive()
+            notes = -1 if settings["logs"] is None else handed.pop(0)
             inherited.begin()
             if settings["authkey"] is not None:
                 authkey.adopt(bytes(settings["authkey"]))
             tracker.share(handed[: settings["tracked"]])
             del handed[: settings["tracked"]]
             with inheritance.opening(handed):
-                self._preload(payload, report, settings["modules"], parent)
+                self._preload(payload, report, settings["modules"], parent, notes, settings["logs"])
             gc.collect()
             gc.freeze()
             self._tell(PRELOADED, 0, 0, 0, 0)
@@ -114,8 +115,19 @@ class _Template:
         # programs that the preload function starts would inherit.
         signal.signal(signal.SIGTERM, lambda *_: None)
 
-    def _preload(self, payload: int, report: int, modules: list[str], parent: int) -> None:
-        """Run the preload function; where that does not end well, tell and end."""
+    def _preload(
+        self, payload: int, report: int, modules: list[str], parent: int, notes: int, logs: bytes | None
+    ) -> None:
+        """Run the preload function; where that does not end well, tell and end.
+
+        Args:
+            payload: Descriptor of the file with it.
+            report: Of the file for what is to be said of its end.
+            modules: To be imported before.
+            parent: Pid of the program's template.
+            notes: Of the file for what it logs and prints; -1: there is none.
+            logs: What of that is wanted, as a worker is told it.
+        """
         import faulthandler
 
         from allcores.system.watchdog import Watchdog
@@ -131,6 +143,10 @@ class _Template:
         posix.die_with_parent(parent)
         self._tell(PRELOADING, 0, 0, 0, 0)
         before = set(sys.modules)
+        log_forwarding: Any = None
+        if logs is not None:
+            log_forwarding = import_module("allcores.worker.log_forwarding")
+            log_forwarding.install(log_forwarding.NoteFile(notes), logs)
         try:
             for name in modules:
                 # Whoever needs it will say what is wrong with it.
@@ -143,6 +159,8 @@ class _Template:
         except BaseException as error:
             if os.getpid() == template:
                 inherited.end_soon()
+                if log_forwarding is not None:
+                    log_forwarding.uninstall()
                 os.pwrite(report, dumps(pack_error(error, skip_frames=preload.FRAMES)), 0)
                 self._tell(PRELOAD_FAILED, 0, 0, 0, 0)
             self._end(template)
@@ -151,6 +169,10 @@ class _Template:
             self._end(template)
         faulthandler.disable()
         preload.flush()
+        if log_forwarding is not None:
+            # Each worker has its own way to the program.
+            log_forwarding.uninstall()
+            os.close(notes)
         self._listen()
         if preload.leaves_threads():
             os.pwrite(report, preload.describe_threads(before).encode(), 0)

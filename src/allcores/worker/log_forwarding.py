@@ -4,24 +4,65 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import threading
 import traceback
-from typing import Any
+from typing import Any, Protocol
 
 from allcores.transport import frames
 from allcores.transport.pickling import dumps, loads
-from allcores.worker.frame_writer import FrameWriter
 
 #: characters of a message, a traceback or a line that are sent
 MOST_CHARACTERS = 32_768
 #: bytes of a record's own attributes (`extra`) that are sent
 MOST_EXTRA = 65_536
+#: bytes of what a preload function logs and prints that are kept for the program; the rest goes to standard error
+MOST_KEPT = 16 << 20
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
-def install(frame_writer: FrameWriter, body: bytes) -> None:
+class Notes(Protocol):
+    """Takes frames for the parent."""
+
+    def note(self, data: bytes) -> bool:
+        """Take a frame, without waiting; False if it cannot be."""
+
+
+class NoteFile:
+    """Frames in a file that the parent will read, as they come: also what comes before a crash.
+
+    Args:
+        descriptor: Of the file.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._left = MOST_KEPT
+        self._process = os.getpid()
+
+    def note(self, data: bytes) -> bool:
+        """See `Notes`. What the function forks has its own standard error for it."""
+        if len(data) > self._left or os.getpid() != self._process:
+            return False
+        self._left -= len(data)
+        return os.write(self._descriptor, data) == len(data)
+
+
+def uninstall() -> None:
+    """End what `install` has begun: nothing is forwarded, and lines go where they went before."""
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, LogForwarder)]:
+        root.removeHandler(handler)
+    for name in ("stdout", "stderr"):
+        lines = getattr(sys, name)
+        if isinstance(lines, Lines):
+            lines.finish()
+            setattr(sys, name, lines.below)
+
+
+def install(frame_writer: Notes, body: bytes) -> None:
     """Begin: from now on records go to the parent, and printed lines, if it asked for them."""
     levels, disabled, prints = loads(body)
     if levels is not None:
@@ -50,7 +91,7 @@ def _configure(log_forwarder: LogForwarder, levels: dict[str, int], disabled: in
 class LogForwarder(logging.Handler):
     """Turns records into frames. It takes no lock: a thread that logs never waits for another."""
 
-    def __init__(self, frame_writer: FrameWriter) -> None:
+    def __init__(self, frame_writer: Notes) -> None:
         super().__init__()
         self._frame_writer = frame_writer
 
@@ -123,10 +164,10 @@ class Lines(io.TextIOBase):
     encoding = "utf-8"
     errors = "replace"
 
-    def __init__(self, frame_writer: FrameWriter, name: str, below: Any) -> None:
+    def __init__(self, frame_writer: Notes, name: str, below: Any) -> None:
         self._frame_writer = frame_writer
         self.name = name
-        self._below = below
+        self.below = below
         #: of each thread, what it has written of a line
         self._begun = threading.local()
 
@@ -134,7 +175,7 @@ class Lines(io.TextIOBase):
         return True
 
     def fileno(self) -> int:
-        number: int = self._below.fileno()
+        number: int = self.below.fileno()
         return number
 
     def write(self, text: str) -> int:
@@ -158,5 +199,5 @@ class Lines(io.TextIOBase):
     def _send(self, lines: list[str]) -> None:
         body = dumps((self.name, [_cut(line) for line in lines]))
         if not self._frame_writer.note(frames.frame(frames.LOG, 1, body)):
-            self._below.write("\n".join([*lines, ""]))
-            self._below.flush()
+            self.below.write("\n".join([*lines, ""]))
+            self.below.flush()

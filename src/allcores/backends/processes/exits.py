@@ -118,6 +118,7 @@ class Exits:
             found.append(PreloadBegan())
             return
         report = worker_table.launcher.report()
+        self._take_logged()
         if kind != PRELOADED:
             worker_table.kill_launcher()
         if kind == THREADED:
@@ -125,6 +126,12 @@ class Exits:
         found.append(PreloadEnded(preload.step))
         if kind == PRELOAD_FAILED:
             found.append(SetupFailed(preload.raised(report)))
+
+    def _take_logged(self) -> None:
+        """What the preload function has logged comes before what is told of its end."""
+        launcher, records = self._worker_table.launcher, self._worker_table.records
+        if launcher is not None and records is not None:
+            records.take_logged(launcher.logged())
 
     def _oom_killed(self) -> bool:
         """Whether the kernel has ended a process for want of memory since the last look."""
@@ -165,6 +172,8 @@ class Exits:
     def _template_lost(self, found: list[Found]) -> None:
         """Something ended the template, and with it all its workers: start over."""
         launcher = self._worker_table.launcher
+        if launcher is not None and launcher.preloading:
+            self._take_logged()
         self._worker_table.drop_launcher()
         error: BrokenPool | SetupError | None = None
         most = MOST_TEMPLATES_KILLED if launcher is not None and _killed(launcher.status) else MOST_TEMPLATES

@@ -65,6 +65,9 @@ class Launcher(Protocol):
     def report(self) -> bytes:
         """What the preload left: a packed error, why it cannot be shared, or a fatal signal's stack."""
 
+    def logged(self) -> bytes:
+        """What the preload function has logged and printed, as frames; until it is closed."""
+
     def descriptors(self) -> list[int]:
         """What to wait on for notices."""
 
@@ -96,6 +99,7 @@ class TemplateLauncher:
         preload: What the template loads before it forks, as bytes; None: nothing.
         modules: What it imports before.
         descriptors: What goes along with that.
+        logs: What the program wants of what is logged and printed there, as workers are told it; None: nothing.
     """
 
     blind = False
@@ -108,7 +112,7 @@ class TemplateLauncher:
         share: int,
         *,
         spawn: bool,
-        logs: bool = False,
+        logs: bytes | None = None,
         preload: bytes | None = None,
         modules: Sequence[str] = (),
         descriptors: Sequence[int] = (),
@@ -119,7 +123,7 @@ class TemplateLauncher:
         self.status: int | None = None
         #: end of file was seen: it is about to go by itself
         self._ended = False
-        self._report = -1
+        self._report = self._notes = -1
         self._last_report = b""
         #: of the pool's template, once it is known; whether it is known to be gone
         self._pid = 0
@@ -168,14 +172,19 @@ class TemplateLauncher:
             if preload is not None:
                 self._report = posix.anonymous_file("report")
                 kept.callback(os.close, self._report)
-                loads = [lend(_file_with(preload)), self._report, *tracked, *descriptors]
+                loads = [lend(_file_with(preload)), self._report]
+                if logs is not None:
+                    self._notes = posix.anonymous_file("notes")
+                    kept.callback(os.close, self._notes)
+                    loads.append(self._notes)
+                loads += (*tracked, *descriptors)
             # One that ended at once shows as end of file in notices(), like one that is lost later.
             with contextlib.suppress(OSError):
                 socket.send_fds(ours, [b"s"], files)
                 if preload is not None:
                     socket.send_fds(ours, [b"p"], loads)
             by_value = shared_template.BY_VALUE if "cloudpickle" in sys.modules else 0
-            self._shared.request(by_value | (shared_template.LOGS if logs else 0), theirs.fileno(), told)
+            self._shared.request(by_value | (shared_template.LOGS if logs is not None else 0), theirs.fileno(), told)
             ours.setblocking(False)
             kept.pop_all()
         self._control = ours
@@ -249,7 +258,10 @@ class TemplateLauncher:
         return notices
 
     def report(self) -> bytes:
-        return os.pread(self._report, os.fstat(self._report).st_size, 0) if self._report >= 0 else self._last_report
+        return posix.whole(self._report) if self._report >= 0 else self._last_report
+
+    def logged(self) -> bytes:
+        return posix.whole(self._notes) if self._notes >= 0 else b""
 
     def kill(self) -> None:
         """End it, whatever it is doing, and what its preload has started."""
@@ -273,8 +285,13 @@ class TemplateLauncher:
         templates.release(self._shared)
         if self._report >= 0:
             self._last_report = self.report()
-            os.close(self._report)
-            self._report = -1
+        self._close_files()
+
+    def _close_files(self) -> None:
+        for descriptor in (self._report, self._notes):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._report = self._notes = -1
 
     def _await_end(self) -> None:
         """Until the template is gone, which it is about to be."""
@@ -299,9 +316,7 @@ class TemplateLauncher:
         self._control.close()
         os.close(self._told)
         self._told = -1
-        if self._report >= 0:
-            os.close(self._report)
-            self._report = -1
+        self._close_files()
 
 
 def _file_with(data: bytes) -> int:

@@ -52,11 +52,27 @@ class WorkerLogReceiver:
 
     def greeting(self) -> bytes:
         """The frame that tells a new worker what to send: levels are those of this moment."""
+        return frames.frame(frames.LOGS, 0, self.wanted())
+
+    def wanted(self) -> bytes:
+        """What is in that frame."""
         levels = _levels() if self._records else None
-        return frames.frame(frames.LOGS, 0, pickling.dumps((levels, _disabled(), self._prints)))
+        return pickling.dumps((levels, _disabled(), self._prints))
+
+    def take_logged(self, data: bytes) -> None:
+        """All that the preload function has logged and printed."""
+        for kind, number, body in frames.Inbox().feed(data):
+            if kind == frames.LOG:
+                self.take(0, number, body)
 
     def take(self, worker: int, kind: int, body: bytes) -> None:
-        """A record (kind 0), lines (kind 1), or how many of these were dropped (kind 2). Never waits."""
+        """A record (kind 0), lines (kind 1), or how many of these were dropped (kind 2). Never waits.
+
+        Args:
+            worker: Whose; 0: what the preload function did for all of them.
+            kind: What it is.
+            body: It.
+        """
         if kind == 2:
             self._dropped += int(body)
             return
@@ -132,15 +148,18 @@ class WorkerLogReceiver:
         if extra:
             with contextlib.suppress(Exception):  # of a class that the parent cannot import
                 facts |= pickling.loads(extra)
-        facts["processName"], facts["worker"] = f"{self._name}-worker-{worker}", worker
+        facts["processName"], facts["worker"] = self._place(worker), worker
         record = logging.makeLogRecord(facts)
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)
 
+    def _place(self, worker: int) -> str:
+        return f"{self._name}-worker-{worker}" if worker else f"{self._name}-preload"
+
     def _print(self, worker: int, body: bytes) -> None:
         stream, lines = pickling.loads(body)
-        text = "".join(f"[{self._name}-worker-{worker}] {line}\n" for line in lines)
+        text = "".join(f"[{self._place(worker)}] {line}\n" for line in lines)
         to: Any = getattr(sys, stream)
         if to is not None:
             to.write(text)

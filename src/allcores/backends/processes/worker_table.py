@@ -176,7 +176,7 @@ class WorkerTable:
             self._share,
             self._share,
             spawn=spawn,
-            logs=self.records is not None,
+            logs=None if self.records is None else self.records.wanted(),
             preload=preload.payload if preload is not None and not spawn else None,
             descriptors=preload.legacy.descriptors if preload is not None and not spawn else (),
             modules=preload.modules if preload is not None else (),
