@@ -96,6 +96,29 @@ def test_a_wrong_function_and_a_wrong_input_are_both_told(run: Run) -> None:
     assert "number.txt" in done.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "work.py:nope", "--files", "zz/*"],
+        ["run", "work.py:nope", "zz/"],
+        ["advise", "work.py:nope", "--files", "zz/*"],
+        ["tune", "work.py:nope", "zz/"],
+        ["pipe", "work.py:nope", "zz.txt"],
+        ["pipe", "work.py:nope", "--files", "zz/*", "-o", "out.jsonl"],
+        ["chat", "preprocess", "zz.jsonl", "--stages", "nope", "-o", "out.jsonl"],
+        ["chat", "preprocess", "zz.jsonl", "--stages", "nope", "--explain", "-o", "out.jsonl"],
+    ],
+)
+def test_so_they_are_by_each_command_and_kind_of_input(run: Run, folder: Path, words: list[str]) -> None:
+    """A folder without files, a pattern that matches none, a file that is not there."""
+    (folder / "zz").mkdir()
+    done = run(*words)
+    assert done.code == Exit.USAGE
+    assert len(done.err.splitlines()) == 1
+    assert "nope" in done.err
+    assert "zz" in done.err
+
+
 @pytest.mark.quick
 def test_lines_of_a_file_through_a_function_of_a_script(run: Run, folder: Path) -> None:
     """Values come out in input order, one a line, and a summary tells how it went."""

@@ -9,7 +9,7 @@ from typing import Any
 from allcores.cli.exits import CommandError, Exit
 from allcores.cli.interrupt import Interrupts, StopNow
 from allcores.cli.output import reserved_stdout, say, show, write_json
-from allcores.cli.target import file_of, resolve_any
+from allcores.cli.target import both, file_of, resolve_any
 from allcores.errors import NotSupported, UsageError
 from allcores.events import PoolEvent
 from allcores.formatting import counted, pace_text, seconds_text
@@ -87,12 +87,18 @@ def preprocess(
     if resume and not journal:
         raise CommandError("--resume goes on with a journal, and --no-journal keeps none: leave one of them out")
     if explain:
-        return _explain(_stages(stages, config, settings), inputs, format, names, workers, backend, start_method)
+        source, chosen_stages = both(
+            lambda: ChatSource(inputs, format=format, names=given_names(names) or None),
+            lambda: _stages(stages, config, settings),
+        )
+        return _explain(chosen_stages, source, workers, backend, start_method)
     with reserved_stdout() as stdout_fd, Interrupts() as interrupts:
         hooks = _Hooks(interrupts, quiet)
         try:
-            pipeline = ChatPipeline(_stages(stages, config, settings))
-            source = ChatSource(inputs, format=format, names=given_names(names) or None)
+            source, pipeline = both(
+                lambda: ChatSource(inputs, format=format, names=given_names(names) or None),
+                lambda: ChatPipeline(_stages(stages, config, settings)),
+            )
             _check_work_survives(output, config, stages)
             if page is not None:
                 check_page(page, [output, *source.paths])
@@ -131,16 +137,13 @@ def preprocess(
 
 def _explain(
     stages: tuple[Stage, ...],
-    inputs: tuple[str, ...],
-    format: ChatFormat | None,
-    names: tuple[str, ...],
+    source: ChatSource,
     workers: int | None,
     backend: str,
     start_method: str | None,
 ) -> int:
     """`--explain`: what would run; nothing is written."""
     with reserved_stdout():
-        source = ChatSource(inputs, format=format, names=given_names(names) or None)
         try:
             text = ChatPipeline(stages).explain(source, workers=workers, backend=backend, start_method=start_method)
         except NotSupported as error:

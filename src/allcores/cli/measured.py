@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from allcores.cli.exits import CommandError
+from allcores.cli.paths import matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class Measured:
         purpose: str,
     ) -> None:
         def find_input() -> tuple[tuple[str, ...], tuple[str, ...], Source[Any]]:
-            named = _with_files_in_folders(inputs, files, format)
+            # A folder stands for its files, as `run` takes it.
+            patterns = files or patterns_of(inputs, {"--format": format})
+            named = (inputs, files) if files or not patterns else ((), patterns)
             return *named, _source_of(*named, format, encoding)
 
         def find_function() -> Any:
@@ -71,35 +74,14 @@ class Measured:
         self.names = _names_of(function, inputs, files, format)
 
 
-def _with_files_in_folders(
-    inputs: tuple[str, ...], files: tuple[str, ...], format: Any
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Inputs and patterns of files, with a folder's files for its name, as `run` takes it. Raises CommandError."""
-    from allcores.sources.file_names import all_inside
-
-    folders = tuple(name for name in inputs if os.path.isdir(name))
-    if not folders or files:
-        return inputs, files
-    others = [name for name in inputs if name not in folders]
-    if others or format is not None:
-        what = f"and {others[0]} is read for its items" if others else "and --format says how files are read"
-        raise CommandError(
-            f"{folders[0]} is a folder, whose items are the paths of its files, {what}: one kind at a time"
-        )
-    return (), tuple(map(all_inside, folders))
-
-
 def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Source[Any]:
     """Where the items come from. Raises CommandError."""
-    from allcores.sources.chain import Chain
-    from allcores.sources.files import Files
     from allcores.sources.open import from_inputs
 
     if files and inputs:
         raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
     if files:
-        parts = [Files(pattern) for pattern in files]
-        return parts[0] if len(parts) == 1 else Chain(parts)
+        return matching(files)
     if not inputs:
         raise CommandError("no INPUT: name files, a folder, - for standard input, or --files 'PATTERN'")
     return from_inputs(inputs, format=format, encoding=encoding)

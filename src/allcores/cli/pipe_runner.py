@@ -16,6 +16,7 @@ from allcores.cli.recorder import Recorder
 from allcores.cli.request import check_journal, check_standard, source_of, with_stdout_named
 from allcores.cli.runner import Runner, interruptible, told
 from allcores.cli.summary import Summary
+from allcores.cli.target import both
 from allcores.formatting import counted
 from allcores.outcome import Kind, Outcome
 from allcores.pipelines.identity import functions_of
@@ -55,11 +56,10 @@ def explain(options: PipeOptions) -> int:
 
 
 def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
-    pipeline = pipeline_of(options.function)
+    source, pipeline = both(lambda: source_of(options), lambda: pipeline_of(options.function))
     options, pipeline = _with_output(options, pipeline)
     check_standard(options)
     check_journal(options)
-    source = source_of(options)
     streamed = options.output == STDOUT
     if streamed:
         if options.json:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from allcores.cli.exits import CommandError
 from allcores.cli.output import check_stdout, missing
+from allcores.cli.paths import matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
 from allcores.errors import UsageError
 from allcores.sinks.base import WholeSink
@@ -17,10 +18,7 @@ from allcores.sinks.json_lines import JsonLinesFile
 from allcores.sinks.json_stream import STDOUT
 from allcores.sinks.open import sink_of
 from allcores.sources.base import BadRecords, Source
-from allcores.sources.chain import Chain
 from allcores.sources.compression import compression_of
-from allcores.sources.file_names import all_inside
-from allcores.sources.files import Files
 from allcores.sources.open import Format, from_inputs
 
 #: paths that mean standard output
@@ -90,17 +88,16 @@ class Functions:
 
 
 def source_of(options: RunOptions) -> Source[Any]:
-    """Where the items come from. Raises CommandError."""
+    """Where the items come from. Raises CommandError, and UsageError for what cannot be read."""
     if options.files and options.inputs:
         raise CommandError("INPUT and --files cannot be combined: one gives lines as items, the other paths")
     if options.files:
-        parts = [Files(pattern) for pattern in options.files]
-        return parts[0] if len(parts) == 1 else Chain(parts)
+        return matching(options.files)
     if not options.inputs:
         raise CommandError("no INPUT: name files, a folder, - for standard input, or --files 'PATTERN'")
-    folders = [name for name in options.inputs if os.path.isdir(name)]
-    if folders:
-        return _files_in(folders, options)
+    asked = {"--format": options.format, "--rows": options.rows, "--columns": options.columns}
+    if patterns := patterns_of(options.inputs, asked):
+        return matching(patterns)
     return from_inputs(
         options.inputs,
         format=options.format,
@@ -109,25 +106,6 @@ def source_of(options: RunOptions) -> Source[Any]:
         rows=options.rows,
         columns=None if options.columns is None else [name.strip() for name in options.columns.split(",")],
     )
-
-
-def _files_in(folders: list[str], options: RunOptions) -> Source[Any]:
-    """The paths of all files in the folders, as items. Raises CommandError if something else is to be read, too."""
-    others = [name for name in options.inputs if name not in folders]
-    if others:
-        raise CommandError(
-            f"{folders[0]} is a folder, whose items are the paths of its files, and {others[0]} is read for its items:"
-            " one kind at a time"
-        )
-    asked = {"--format": options.format, "--rows": options.rows, "--columns": options.columns}
-    for name, given in asked.items():
-        if given is not None:
-            raise CommandError(
-                f"{name} says how files are read, and the items of {folders[0]}, a folder, are the paths of its files:"
-                f" leave it out, or name the files ({os.path.join(folders[0], '*')}, for the shell to expand)"
-            )
-    parts = [Files(all_inside(folder)) for folder in folders]
-    return parts[0] if len(parts) == 1 else Chain(parts)
 
 
 def resolve_both(options: RunOptions) -> tuple[Source[Any], Functions]:

@@ -64,7 +64,7 @@ def both(find_input: Callable[[], S], find_functions: Callable[[], F]) -> tuple[
     """The input and the functions of a command; where both are wrong, both are told of at once.
 
     Raises:
-        CommandError: The functions, an option, or both; UsageError: the input alone.
+        CommandError: The functions, an option, or both; UsageError: the input, or a setting, alone.
     """
     problem: CommandError | UsageError | None = None
     try:
@@ -77,6 +77,10 @@ def both(find_input: Callable[[], S], find_functions: Callable[[], F]) -> tuple[
         if problem is None:
             raise
         raise CommandError(f"{error}; and {problem}", error.exit, details=error.details) from None
+    except UsageError as error:
+        if problem is None:
+            raise
+        raise CommandError(f"{error}; and {problem}") from None
     if problem is not None:
         raise problem
     return source, functions
