@@ -88,18 +88,22 @@ def fails_once(job: Any) -> float:
     return found
 
 
-@pytest.mark.parametrize("length", [1, 10_000])
+@pytest.mark.parametrize("kind", ["list", "array", "block"])
 @pytest.mark.parametrize("how", ["raises", "dies"])
-def test_another_attempt_has_what_the_first_one_had(tmp_path: Path, how: str, length: int) -> None:
+def test_another_attempt_has_what_the_first_one_had(tmp_path: Path, how: str, kind: str) -> None:
     """Whatever the program, or the first attempt, has done to it; and so have those that ran beside it."""
     numpy = pytest.importorskip("numpy")
-    items = [[str(tmp_path), how, number, numpy.full(length, float(number))] for number in range(10)]
+
+    def values(number: int) -> Any:
+        return [float(number)] if kind == "list" else numpy.full(10_000 if kind == "block" else 1, float(number))
+
+    items = [[str(tmp_path), how, number, values(number)] for number in range(10)]
     with Gate(tmp_path / "gate") as gate, Pool(1) as pool, ThreadPoolExecutor(1) as reader:
         results = reader.submit(pool.map, fails_once, items, chunk=10, retries=1)
         wait_until((tmp_path / "attempt").exists)
         for item in items:
             item[2] = -7
-            item[3][:] = -7.0
+            item[3][0] = -7.0
         gate.open()
         assert results.result() == [float(number) for number in range(10)]
 

@@ -103,6 +103,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backends.minded",
         # a node sends on what its workers log
         "backends.processes.worker_logs",
+        "backends.pulled_items",
         "scheduler.messages",
         "scheduler.map_state",
         "scheduler.series",

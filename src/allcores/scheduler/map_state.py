@@ -58,6 +58,23 @@ SHARE_TAKEN = 16
 BYTES_TAKEN = 65_536
 
 
+class PulledItems:
+    """What chunks that were cut from one have in common: its bytes.
+
+    Args:
+        payload: The bytes of all its items.
+        count: How many items these are.
+    """
+
+    __slots__ = ("count", "payload", "plain")
+
+    def __init__(self, payload: bytes | BufferedPickle, count: int) -> None:
+        self.payload = payload
+        self.count = count
+        #: the items, as `backends.pulled_items` has read them back; None: it has not tried; empty: it cannot
+        self.plain: list[Any] | None = None
+
+
 class CancelToken:
     """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is requeued."""
 
@@ -89,7 +106,8 @@ class Chunk:
         payload: Its bytes, made when its items were pulled; kept until it is settled, so that items which are sent
             again are what they were then, whatever has become of the objects. None: they are made when it is sent.
         skip: Items that come before its first in `payload`, from the chunk that it was cut from.
-        shares_payload: There are items of other chunks in `payload`, before its own or behind them.
+        shared: What it has in common with the chunks whose items are in `payload`, too, before its own or behind them;
+            None: it is alone there.
         pinned_bytes: Of `payload` that are kept for its sake and are not its own, while an attempt waits.
     """
 
@@ -111,7 +129,7 @@ class Chunk:
         "requeues",
         "sent_ns",
         "sequence",
-        "shares_payload",
+        "shared",
         "size_bytes",
         "skip",
         "surroundings",
@@ -139,7 +157,7 @@ class Chunk:
         self.payload = payload
         self.size_bytes = len(payload) if payload is not None else 0
         self.skip = 0
-        self.shares_payload = False
+        self.shared: PulledItems | None = None
         self.pinned_bytes = 0
         self.attempt = attempt
         self.requeues = requeues
@@ -190,7 +208,7 @@ class Chunk:
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
         chunk.payload = self.payload
         chunk.skip = self.skip + start
-        chunk.shares_payload = self.shares_payload or len(items) < len(self.items)
+        chunk.shared = self.shared if len(items) == len(self.items) else self.share()
         chunk.batch = self.batch
         chunk.preempted = self.preempted
         chunk.timeout_ns = self.timeout_ns
@@ -199,11 +217,17 @@ class Chunk:
         chunk.cancel_token.is_sent = False
         return chunk
 
-    def drop_payload(self) -> None:
-        """Have the bytes made anew, of these items alone."""
-        self.payload = None
+    def share(self) -> PulledItems | None:
+        """Its bytes are those of other chunks, too, from here on."""
+        if self.shared is None and self.payload is not None:
+            self.shared = PulledItems(self.payload, len(self.items))
+        return self.shared
+
+    def have_own(self, payload: bytes | BufferedPickle | None) -> None:
+        """Have bytes of these items alone; None: they are made when it is sent."""
+        self.payload = payload
         self.skip = 0
-        self.shares_payload = False
+        self.shared = None
 
 
 def describe(chunk: Chunk, position: int) -> str:

@@ -215,7 +215,7 @@ class Settlement:
             return False
         again = chunk.part(failure.offset, failure.offset + 1)
         again.attempt += 1
-        if again.shares_payload and again.payload is not None:
+        if again.shared is not None and again.payload is not None:
             # As long as it waits, the bytes of its neighbours do, too, and are to be counted.
             again.pinned_bytes = max(0, len(again.payload) - again.size_bytes)
             chunk.map_state.bytes_out += again.pinned_bytes
@@ -255,7 +255,7 @@ class Settlement:
                 # Not started; or finished in the moment the worker was ended: the outcome counts, no item is charged.
                 self.requeue(chunk, chunk.done, len(chunk.items))
             elif phase != PHASE_RUNNING and (
-                chunk.cut or len(chunk.items) - chunk.done > 1 or (chunk.shares_payload and phase == PHASE_LOADING)
+                chunk.cut or len(chunk.items) - chunk.done > 1 or (chunk.shared is not None and phase == PHASE_LOADING)
             ):
                 # It died over the whole chunk (unpickling it, pickling its results): one by one will tell.
                 self.requeue(
@@ -450,8 +450,8 @@ class Settlement:
             for position in reversed(starts):
                 part = chunk.part(position, min(position + size, stop), requeues=requeues)
                 part.batch = min(part.batch, size)
-                if apart and part.shares_payload:
-                    part.drop_payload()
+                if apart and part.shared is not None:
+                    part.have_own(None)
                 chunk.map_state.pending.appendleft(part)
         if preempted:
             self._note_preempted(chunk.map_state, parts, chunk.worker)

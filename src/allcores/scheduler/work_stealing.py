@@ -250,9 +250,10 @@ class WorkStealing:
             size = _whole_batches(-(-taken // idle), chunk)
             for start in range(kept + (taken - 1) // size * size, kept - 1, -size):
                 self._requeue_unstarted(chunk.part(start, min(start + size, len(chunk.items))))
+            chunk.share()
             chunk.size_bytes = chunk.size_bytes * kept // len(chunk.items)
             del chunk.items[kept:]
-            chunk.cut = chunk.shares_payload = True
+            chunk.cut = True
         return True
 
 

@@ -131,6 +131,16 @@ class Encoder:
             buffered_pickle = self._wrap(stream, batch.parts, batch)
         return buffered_pickle if buffered_pickle.leases else stream
 
+    def stream_of(self, packed: BufferedPickle) -> bytes | None:
+        """A copy of the pickle in a message of ours, which still holds its blocks; None if it has buffers beside it."""
+        body, places = pickle.loads(memoryview(packed.data)[1:])
+        if places:
+            return None
+        if isinstance(body, bytes):
+            return body
+        offset, capacity, position, length, _ = body
+        return bytes(self.arena.view(Block(offset, capacity), _nothing)[position : position + length])
+
     def encode(self, stream: bytes) -> bytes | BufferedPickle:
         """The same for a pickle that was made already."""
         buffered_pickle = self._fill(stream, _Batch(None, None), OWN) if len(stream) >= LARGE_STREAM else None

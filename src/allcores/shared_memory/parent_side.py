@@ -149,6 +149,10 @@ class ParentMemory:
             )
         return packed
 
+    def stream_of(self, packed: bytes | BufferedPickle) -> bytes | None:
+        """The pickle in what `pack` has given; None where it is not all there is."""
+        return packed if isinstance(packed, bytes) else self.encoder.stream_of(packed)
+
     def admit(self, worker: int) -> bytes:
         """Keep account of a new worker; returns the frame that tells it its range."""
         received_blocks = self._received[worker] = ReceivedBlocks(self.arena, worker)

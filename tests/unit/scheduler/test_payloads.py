@@ -30,7 +30,7 @@ def sent(harness: Harness) -> list[tuple[int, int, bool, int, bool]]:
     """Of each chunk that was sent: first, items, has the bytes?, its place in them, are others in them?"""
     chunks: list[Chunk] = [order.chunk for order in harness.commands() if isinstance(order, Send)]
     return [
-        (chunk.first, len(chunk.items), chunk.payload is PAYLOAD, chunk.skip, chunk.shares_payload) for chunk in chunks
+        (each.first, len(each.items), each.payload is PAYLOAD, each.skip, each.shared is not None) for each in chunks
     ]
 
 
@@ -55,14 +55,14 @@ def test_what_is_stolen_is_sent_with_the_same_bytes() -> None:
     assert (has_bytes, skip, shares) == (True, first, True)
     # What stays is no longer all that there is in the bytes, either.
     (kept,) = harness.state.worker_states[1].chunks
-    assert (len(kept.items), kept.shares_payload) == (10 - items, True)
+    assert (len(kept.items), kept.shared is not None) == (10 - items, True)
 
 
 def test_a_part_of_a_part_is_found_in_the_same_bytes() -> None:
     harness, _ = one_chunk()
     (chunk,) = harness.state.worker_states[1].chunks
     part = chunk.part(4, 9).part(2, 4)
-    assert (part.first, part.items, part.skip, part.shares_payload) == (6, [6, 7], 6, True)
+    assert (part.first, part.items, part.skip, part.shared is not None) == (6, [6, 7], 6, True)
 
 
 def test_the_bytes_that_wait_for_another_attempt_are_counted() -> None:
@@ -81,8 +81,8 @@ def test_what_cannot_be_unpickled_together_is_pickled_apart(items: int) -> None:
     harness, _ = one_chunk()
     (chunk,) = harness.state.worker_states[1].chunks
     # as a part: also one item may be lost for the sake of another in the same bytes
+    chunk.share()
     chunk.items = chunk.items[:items]
-    chunk.shares_payload = True
     harness.results(1, 1, 0, 0, unloadable=True)
     first, *_ = sent(harness)
     assert first == (0, 1, False, 0, False)
@@ -102,8 +102,8 @@ def test_a_death_while_it_is_unpickled_says_nothing_of_one_item(phase: int, apar
 def test_the_only_item_that_is_left_of_a_chunk_is_not_charged_for_it() -> None:
     harness, map_state = one_chunk()
     (chunk,) = harness.state.worker_states[1].chunks
+    chunk.share()
     del chunk.items[1:]
-    chunk.shares_payload = True
     harness.at(1, 1, 0, phase=PHASE_LOADING)
     harness.gone(1)
     harness.ready(2)

@@ -28,6 +28,7 @@ from allcores.adapters.cluster.node import versions
 from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.minded import MindedBackend
+from allcores.backends.pulled_items import part_of, stream_of
 from allcores.errors import BrokenPool, SetupError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
@@ -252,6 +253,9 @@ class ClusterBackend(MindedBackend):
     def _send(self, link: Link, now: int) -> None:
         """Send what there is for a node."""
         for chunk in list(link.chunks):
+            own = None if chunk.shared is None else part_of(chunk.shared, chunk.skip, len(chunk.items), stream_of)
+            if own is not None:
+                chunk.have_own(self.pack(own))
             if chunk.payload is None:
                 # It is sent again, by itself: it was packed once, so it can be.
                 chunk.payload = self.pack(chunk.items)

@@ -138,7 +138,7 @@ class Link:
                 payload,
                 len(chunk.items),
                 chunk.skip,
-                chunk.shares_payload,
+                chunk.shared is not None,
                 chunk.first,
                 chunk.map_state.number,
                 chunk.future is not None,

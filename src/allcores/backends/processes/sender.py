@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from allcores.backends.base import Host
 from allcores.backends.processes.worker_table import WorkerTable
+from allcores.backends.pulled_items import part_of, stream_of
 from allcores.errors import NotPicklable
 from allcores.failpoints import failpoint
 from allcores.outcome import Failure, Kind
-from allcores.scheduler.map_state import Chunk
+from allcores.scheduler.map_state import Chunk, PulledItems
 from allcores.scheduler.messages import Results
 from allcores.transport import frames
 from allcores.transport.status_board import NO_INDEX
@@ -35,6 +36,8 @@ class Sender:
             return None
         parent_memory = worker_table.parent_memory
         function = chunk.function
+        if chunk.shared is not None:
+            self._have_own(chunk, chunk.shared)
         payload = chunk.payload
         if payload is None:
             try:
@@ -52,7 +55,7 @@ class Sender:
             flags |= frames.TIMED
         if chunk.future is not None and self._host.idle_workers > self._most_idle:
             flags |= frames.PROMPT
-        if chunk.shares_payload:
+        if chunk.shared is not None:
             flags |= frames.SHARED
         first = chunk.first if chunk.future is None else NO_INDEX
         report_us = chunk.map_state.chunker.target_ns // 1000
@@ -76,6 +79,14 @@ class Sender:
         worker_table.write(connection, connection.introduction() + connection.change(chunk.surroundings) + data)
         failpoint("frame.after")
         return None
+
+    def _have_own(self, chunk: Chunk, shared: PulledItems) -> None:
+        """A few of many items travel without the others, if they can be had as they were."""
+        parent_memory = self._worker_table.parent_memory
+        read = stream_of if parent_memory is None else parent_memory.stream_of
+        own = part_of(shared, chunk.skip, len(chunk.items), read)
+        if own is not None:
+            chunk.have_own(self._worker_table.pack(own))
 
     def forget(self, number: int) -> None:
         """No chunk will refer to this function any more: workers that have it drop it."""

@@ -1,0 +1,78 @@
+"""Items as they were when they were pulled, from the bytes that chunks which were cut from one have in common.
+
+Where a few of many travel again (a failed one for another attempt, say), to send all of them along each time would
+cost more than the task. So plain items are read back from the bytes, once, and those are pickled by themselves.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from allcores.scheduler.map_state import PulledItems
+    from allcores.shared_memory.buffers import BufferedPickle
+
+#: A chunk of less than this part of the items has them by themselves.
+SMALL_SHARE = 4
+#: What may be made in the program while it decides: of a module, with no code of the program's own.
+_KNOWN = frozenset(
+    [
+        *(("builtins", name) for name in ("complex", "set", "frozenset", "bytearray", "range", "slice")),
+        *(("datetime", name) for name in ("date", "time", "datetime", "timedelta", "timezone")),
+        *(("pathlib", name) for name in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")),
+        ("pathlib._local", "PosixPath"),
+        ("decimal", "Decimal"),
+        ("fractions", "Fraction"),
+        ("uuid", "UUID"),
+        ("collections", "OrderedDict"),
+        ("collections", "deque"),
+        ("_codecs", "encode"),
+    ]
+)
+
+
+def part_of(
+    pulled: PulledItems, start: int, count: int, stream_of: Callable[[bytes | BufferedPickle], bytes | None]
+) -> list[Any] | None:
+    """Some of the items, as they were; None where these are many, or not plain: then all bytes have to travel.
+
+    Args:
+        pulled: All of them.
+        start: Place of the first.
+        count: How many.
+        stream_of: The pickle in a payload, if it is whole by itself.
+    """
+    if count * SMALL_SHARE > pulled.count:
+        return None
+    if pulled.plain is None:
+        stream = stream_of(pulled.payload)
+        pulled.plain = [] if stream is None else _read(stream)
+    return pulled.plain[start : start + count] or None
+
+
+def stream_of(payload: bytes | BufferedPickle) -> bytes | None:
+    """The pickle in a payload where there is no shared memory."""
+    return payload if isinstance(payload, bytes) else None
+
+
+def _read(stream: bytes) -> list[Any]:
+    try:
+        found = _PlainUnpickler(io.BytesIO(stream)).load()
+    except Exception:
+        return []
+    return found if type(found) is list else []
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads what is made of plain values: no code of the program runs here, where the scheduler waits for it."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _KNOWN or module not in sys.modules:
+            raise pickle.UnpicklingError(f"{module}.{name} is not plain")
+        return super().find_class(module, name)
