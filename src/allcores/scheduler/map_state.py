@@ -66,13 +66,15 @@ class PulledItems:
         count: How many items these are.
     """
 
-    __slots__ = ("count", "payload", "plain")
+    __slots__ = ("count", "payload", "plain", "sent")
 
     def __init__(self, payload: bytes | BufferedPickle, count: int) -> None:
         self.payload = payload
         self.count = count
         #: the items, as `backends.pulled_items` has read them back; None: it has not tried; empty: it cannot
         self.plain: list[Any] | None = None
+        #: how often all bytes have travelled for a few of the items
+        self.sent = 0
 
 
 class CancelToken:
