@@ -48,6 +48,7 @@ REFUSED_IN_PRODUCT = {
 ALLOWED = {
     "src/allcores/timeline/": r"flows?|lanes?",  # rows of the file, and the chart of workers
     "src/allcores/transport/wrappers.py": r"dispatchers?",  # functools.singledispatchmethod.dispatcher
+    "src/allcores/cache/code.py": r"dispatchers?",  # the same
     "tests/unit/test_timeline.py": r"flows?|lanes?",
     "tests/process/test_timeline.py": r"lanes?",
     "tests/journeys/test_report.py": r"lanes?",

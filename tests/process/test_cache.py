@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -128,6 +130,90 @@ class KillAt(cache_tasks.Noted):
         if number == self.number:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
+
+
+#: (module, what is in the place of CHANGED): what a function reaches, by an object, a metaclass, an attribute, an alias
+REACHED = {
+    "descriptor": (
+        """
+        class Scale:
+            def __init__(self, factor): self.factor = factor
+            def __get__(self, instance, owner): return self.factor
+        class Model:
+            scale = Scale(CHANGED)
+        def f(x): return x * Model.scale
+        """
+    ),
+    "metaclass": (
+        """
+        class Meta(type):
+            def scaled(cls, x): return x * CHANGED
+        class Model(metaclass=Meta): pass
+        def f(x): return Model.scaled(x)
+        """
+    ),
+    "attribute": (
+        """
+        def f(x): return x * f.factor
+        f.factor = CHANGED
+        """
+    ),
+    "attribute of a helper": (
+        """
+        def helper(x): return x * helper.table["factor"]
+        helper.table = {"factor": CHANGED}
+        def f(x): return helper(x)
+        """
+    ),
+    "alias": (
+        """
+        from typing import Generic, TypeVar
+        T = TypeVar("T")
+        class Model(Generic[T]):
+            def scaled(self, x): return x * CHANGED
+        Alias = Model[int]
+        def f(x): return Alias().scaled(x)
+        """
+    ),
+    "table of functions": (
+        """
+        def scaled(x): return x * CHANGED
+        TABLE = {"scaled": scaled}
+        def f(x): return TABLE["scaled"](x)
+        """
+    ),
+}
+
+
+class TestChanged:
+    @pytest.mark.parametrize("text", REACHED.values(), ids=REACHED)
+    def test_what_a_function_reaches_gives_no_old_result(
+        self, serial: Any, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        name = "changed_between_runs"
+        for factor, computed in ((2, 2), (2, 2), (3, 4), (2, 4)):
+            (tmp_path / f"{name}.py").write_text(textwrap.dedent(text).replace("CHANGED", str(factor)))
+            importlib.invalidate_caches()
+            monkeypatch.delitem(sys.modules, name, raising=False)
+            module = importlib.import_module(name)
+            assert serial.map(module.f, [1, 10], cache=folder) == [factor, factor * 10]
+            assert len(Cache(folder)) == computed
+        monkeypatch.delitem(sys.modules, name)
+
+    def test_a_function_that_counts_its_calls_is_found_again(self, serial: Any, folder: Path) -> None:
+        for _ in range(3):
+            assert serial.map(counting, [1, 2], cache=folder) == [2, 3]
+        assert counting.__dict__["calls"] == 2
+
+
+def counting(number: int) -> int:
+    counting.calls += 1  # type: ignore[attr-defined]
+    return number + 1
+
+
+counting.calls = 0  # type: ignore[attr-defined]
 
 
 class TestTogether:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections import OrderedDict, namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,213 @@ class Callable_:
     def __call__(self, x):
         return helper(x), self.state
 """
+#: what a function reaches by an object, an attribute, a container or an alias; each number is there once
+HELD = """
+import enum, functools, math, operator, re, struct, threading, types
+from array import array
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Dict, Generic, List, Literal, NamedTuple, Optional, TypeVar
+import pytest
+import numpy as np
+
+T = TypeVar("T")
+
+class Scale:
+    def __init__(self, factor):
+        self.factor, self.lock = factor, threading.Lock()
+    def __get__(self, instance, owner):
+        return 101 * self.factor
+
+class Slotted:
+    __slots__ = ("__factor",)
+    def __init__(self, factor):
+        self.__factor = factor
+    def __get__(self, instance, owner):
+        return self.__factor
+
+class Lazy(property):
+    def __init__(self, get, factor):
+        super().__init__(get)
+        self.factor = factor
+    def __get__(self, instance, owner=None):
+        return 102 * self.factor
+
+class Model:
+    scale = Scale(103)
+    slotted = Slotted(104)
+    scales = {"a": [Scale(105)]}
+    function = Scale(lambda x: x + 106)
+    lazy = Lazy(lambda self: 107, 108)
+    chain = Scale(Scale(Scale(109)))
+    @functools.singledispatchmethod
+    def by_type(self, x):
+        return x
+    @by_type.register(int)
+    def _(self, x):
+        return 110
+
+def uses_model(x):
+    return Model.scale, Model.slotted, x
+
+class Meta(type):
+    level = 201
+    def __call__(cls, x):
+        return 202
+    @property
+    def size(cls):
+        return 203
+
+class OfMeta(metaclass=Meta):
+    pass
+
+class Below(OfMeta):
+    pass
+
+def uses_meta(x):
+    return Below(x)
+
+def helper(x):
+    return x + len(helper.table)
+
+helper.table = {"a": 301}
+helper.words = {"one", "two", "three"}
+
+def decorated(function):
+    @functools.wraps(function)
+    def inner(x):
+        return function(x) * inner.factor
+    inner.factor = 302
+    return inner
+
+@decorated
+def wrapped(x):
+    return x
+
+@functools.cache
+def kept(x):
+    return x
+kept.limit = 303
+
+def with_attributes(x):
+    return x * with_attributes.factor, helper(x), helper.words, wrapped(x), kept.limit, getattr(bare, "level", 1)
+
+with_attributes.factor = 304
+with_attributes.inner = lambda x: x + 305
+def with_function(x):
+    return with_attributes(x) or with_attributes.inner(x)
+def bare(x):
+    return x
+bare.level = 306
+
+class Box(Generic[T]):
+    def __init__(self, x):
+        self.x = x + 401
+
+class Plain:
+    def __class_getitem__(cls, item):
+        return types.GenericAlias(cls, item)
+    def size(self):
+        return 402
+
+class Child(Box[Literal[403]]):
+    pass
+
+BOXES = Box[int]
+PLAIN = Plain[int]
+TABLE = Dict[str, Plain]
+LISTS = list[Plain]
+EITHER = int | Plain
+MAYBE = Optional[Plain]
+SIZE = Annotated[float, 404, Scale(405)]
+WORDS = Literal["a", 406]
+
+def uses_boxes(x):
+    return BOXES(x), Child(x)
+def uses_plain(x):
+    return PLAIN(x)
+def uses_table(x):
+    return TABLE.__args__[1](x)
+def uses_lists(x):
+    return LISTS.__args__[0](x)
+def uses_either(x):
+    return EITHER.__args__[1](x), MAYBE
+def uses_size(x):
+    return SIZE.__metadata__, WORDS
+
+class Colour(enum.Enum):
+    RED = 501
+    SCALE = Scale(502)
+    @enum.member
+    def blue(x):
+        return 503
+
+class Pair(NamedTuple):
+    a: int = 504
+
+@dataclass
+class Data:
+    a: int = 505
+    b: list = field(default_factory=lambda: [506])
+    c: int = field(default=1, metadata={"scale": 507})
+
+class Registered:
+    def __init_subclass__(cls, level=1):
+        cls.level = level + 508
+
+class Subclass(Registered, level=509):
+    pass
+
+def uses_classes(x):
+    return Colour.RED, Pair(), Data(), Subclass.level
+
+class Config:
+    def __init__(self, factor):
+        self.factor, self.lock, self.nested = factor, threading.Lock(), {"a": (factor, helper)}
+    def run(self, x):
+        return x * self.factor
+    def __call__(self, x):
+        return x + 601
+
+CONFIG = Config(602)
+OTHER = Config(603)
+run = OTHER.run
+PARTS = {"a": functools.partial(operator.add, 604), "b": [lambda x: 605], "c": (Config(606).run,), 607: int}
+FUNCTIONS = {bare, helper}
+SPACE = types.SimpleNamespace(run=lambda x: 608)
+match = re.compile("609").match
+STRUCT = struct.Struct("610s")
+unpack = struct.Struct("611s").unpack
+first = operator.itemgetter(612)
+CODES = Text = type("Text", (dict,), {})
+TEXTS = Text(a=613)
+
+def uses_objects(x):
+    return CONFIG(x), PARTS["a"](x), FUNCTIONS, SPACE.run(x), STRUCT, TEXTS
+def uses_methods(x):
+    return run(x), match(x), unpack(x), first(x), rounded(x), uppered(x), exp(x)
+
+rounded = math.floor
+uppered = str.upper
+exp = np.exp
+"""
+#: functions of the second one
+OF_HELD = {
+    "uses_model": [*range(101, 111)],
+    "Model": [*range(103, 111)],
+    "uses_meta": [201, 202, 203],
+    "with_attributes": [301, 302, 303, 304, 306],
+    "with_function": [301, 302, 303, 304, 305, 306],
+    "functools.partial(with_attributes, 1)": [304],
+    "uses_boxes": [401, 403],
+    "uses_plain": [402],
+    "uses_table": [402],
+    "uses_lists": [402],
+    "uses_either": [402],
+    "uses_size": [404, 405, 406],
+    "uses_classes": [*range(501, 510)],
+    "uses_objects": [301, 601, 602, 604, 605, 606, 607, 608, 610, 613],
+    "uses_methods": [603, 609, 611, 612],
+}
 #: functions of it
 FUNCTIONS = [
     "helper",
@@ -364,6 +572,142 @@ class TestAnother:
 
 def nothing() -> Iterator[int]:
     yield from ()
+
+
+class TestHeld:
+    """What is reached by the attributes of objects, classes and functions, by containers and aliases."""
+
+    @pytest.mark.parametrize(
+        ("function", "number"), [(function, number) for function, numbers in OF_HELD.items() for number in numbers]
+    )
+    def test_another_number_is_another_key(self, function: str, number: int) -> None:
+        changed = HELD.replace(str(number), str(number + 7000))
+        assert HELD.count(str(number)) == 1
+        assert key(function, HELD) != key(function, changed)
+
+    @pytest.mark.parametrize(
+        ("function", "old", "new"),
+        [
+            ("uses_meta", "OfMeta(metaclass=Meta)", "OfMeta"),
+            ("with_attributes", '"one", "two"', '"one", "too"'),
+            ("uses_lists", "list[Plain]", "List[Plain]"),
+            ("uses_boxes", "BOXES = Box[int]", "BOXES = Box[str]"),
+            ("uses_either", "int | Plain", "float | Plain"),
+            ("uses_either", "Optional[Plain]", "Optional[Box]"),
+            ("uses_objects", "{bare, helper}", "{bare, kept}"),
+            ("uses_methods", "math.floor", "math.ceil"),
+            ("uses_methods", "str.upper", "str.lower"),
+            ("uses_methods", "np.exp", "np.log"),
+        ],
+    )
+    def test_another_of_its_kind_is_another_key(self, function: str, old: str, new: str) -> None:
+        assert old in HELD
+        assert key(function, HELD) != key(function, HELD.replace(old, new))
+
+    @pytest.mark.parametrize("function", OF_HELD)
+    def test_made_anew_by_the_same_text(self, function: str) -> None:
+        assert key(function, HELD) == key(function, HELD)
+
+    def test_the_same_in_each_process_whatever_its_hash_seed(self, tmp_path: Path) -> None:
+        program = textwrap.dedent(
+            f"""
+            import sys; sys.path.insert(0, {str(tmp_path)!r})
+            unused = [object() for _ in range(int(sys.argv[1]))]  # other addresses
+            from script_of_keys import *
+            from allcores.cache.keys import function_key
+            for function in [{", ".join(OF_HELD)}][:: -1 if sys.argv[1] == "1" else 1]:
+                print(function_key(function).hex())
+            """
+        )
+        found = set()
+        for seed in ("0", "1", "2000"):
+            (tmp_path / "script_of_keys.py").write_text(HELD)
+            environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
+            run = subprocess.run(
+                [sys.executable, "-c", program, seed], env=environment, capture_output=True, text=True, check=True
+            )
+            found.add(frozenset(run.stdout.split()))
+        assert len(found) == 1
+        assert len(next(iter(found))) == len(OF_HELD)
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            "f.pytestmark = [1]; helper.pytestmark = [2]",
+            "f.unread = 1; helper.unread = Box(1)",
+            "f.calls = 5",
+            "helper.calls = 6",
+            "f.last = 7",
+            "BOX.calls = 8",
+            "f.memo = {1: 2}",
+            "BOX.result_cache[1] = 2",
+            "f(1)",
+        ],
+    )
+    def test_what_tools_put_there_and_what_is_only_counted_changes_no_key(self, more: str) -> None:
+        text = textwrap.dedent(
+            """
+            class Box:
+                def __init__(self, x):
+                    self.x, self.calls, self.result_cache = x, 0, {}
+                def get(self):
+                    self.calls += 1
+                    return self.result_cache.setdefault(self.x, self.x)
+            BOX = Box(3)
+            def helper(x):
+                helper.calls += 1
+                return x
+            def f(x):
+                f.calls += 1
+                f.last = x
+                if x not in f.memo:
+                    f.memo[x] = helper(x) + BOX.get()
+                return f.memo[x]
+            f.calls, f.memo, helper.calls = 0, {}, 0
+            """
+        )
+        assert key("f", text) == key("f", text + more)
+        assert key("f", text) != key("f", text.replace("Box(3)", "Box(4)"))
+
+    def test_what_is_counted_and_read_counts(self) -> None:
+        text = "def f(x):\n    f.calls += 1\n    return f.calls\nf.calls = 1"
+        assert key("f", text) != key("f", text.replace("calls = 1", "calls = 2"))
+
+    def test_of_functions_without_any_of_it_as_it_was(self) -> None:
+        """What was kept before there was all this is still found."""
+        from allcores.cache.code import Facts
+
+        assert [len(part) for part in Facts(key_bytes).of(script()["is_even"])[1:]] == [6, 6]
+        assert [len(part) for part in Facts(key_bytes).of(script()["Made"])[1:]] == [3, 6, 6]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "class Node: pass\nfirst = node = Node()\n"
+            "for number in range(20_000): node.next = Node(); node.number = number; node = node.next\n",
+            "class Node: pass\nfirst = [Node() for _ in range(1000)]\n"
+            "for node in first: node.all, node.numbers = first, list(range(1000))\n",
+            "first = []\nfor _ in range(100_000): first = [first]\n",
+            "first = [len]\nfirst.append(first)\n",
+            "first = {}\nfirst[1] = first\n",
+            "import types\nfirst = types.SimpleNamespace(a=len)\nfirst.b = [first]\n",
+            "first = lambda: 1\nfor _ in range(3_000): first, inner = (lambda: 1), first; first.inner = inner\n"
+            "def reads(x): return x.inner\n",
+            "first = [[(lambda: 1) for _ in range(900)] for _ in range(5)]\n"
+            "for part in first:\n    for each in part: each.__dict__.update(dict.fromkeys(map(str, range(20))))\n"
+            "a, b, c, d, e = first\ndef reads(): return a, b, c, d, e\n",
+            "class Node:\n    def get(self): return self.x\n"
+            "first = [Node() for _ in range(900)]\n"
+            "for each in first: each.x, each.run = 1, lambda self: self.x\n",
+            "import threading\nclass Mine(threading.Thread): pass\nfirst = Mine(); first.start()\n",
+            "class Angry:\n    def __getattr__(self, name): raise OSError(name)\nfirst = Angry()\n",
+        ],
+    )
+    def test_what_is_large_or_in_itself_has_a_key_soon(self, text: str) -> None:
+        text += "def f(x): return first, reads\nreads = globals().get('reads')\n"
+        begun = time.process_time()
+        assert key("f", text) == key("f", text)
+        assert time.process_time() - begun < 10
 
 
 class TestNone:

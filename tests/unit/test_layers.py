@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # around a function, in workers
     "cache": WORDS | {"transport"},
     # settings that were found for a function and are kept: read by a pool, written by the advisor
-    "tuned": WORDS | {"cache.code", "cache.keys"},
+    "tuned": WORDS | {"cache.code", "cache.keys", "cache.kinds"},
     # memory: around anything that maps with outcomes, so it knows no pool
     "runs": WORDS | {"sinks", "sources"},
     "pool": WORDS

@@ -3,40 +3,67 @@
 A module that was edited while the program runs has another text already, and still the old code: the results of that
 would be kept under the name of the new one. Comments and empty lines are not in the code.
 
-The user's own functions and classes are looked into, and what those name in turn. The standard library and what is
-installed are known by their names.
+The user's own functions, classes and objects are looked into, and what those name in turn. The standard library and
+what is installed are known by their names.
+
+All counts as it is when the key is made, also what the function changes as it runs: a global, an attribute. Of a
+function those attributes count that code reads: what tools put there is read by none. What is only counted up
+(`f.calls += 1`) changes no result, and neither does a container that is called a cache.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import sys
-import sysconfig
-from array import array
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Set
-from enum import Enum
-from types import CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, SimpleNamespace
+from struct import Struct
+from types import (
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
 from typing import Any
 
+from allcores.cache.kinds import (
+    FUNCTIONS,
+    MADE_OF_FUNCTIONS,
+    MAPPINGS,
+    MOST_DEPTH,
+    MOST_ELEMENTS,
+    SEQUENCES,
+    SETS,
+    attributes_of,
+    elements_left,
+    is_alias,
+    is_constant,
+    is_looked_into,
+    is_named,
+    is_own,
+    is_pythons,
+    name_of,
+    order_of,
+    wrapped_function,
+)
+from allcores.cache.uses import attributes_used
 from allcores.system.object_state import LRU_CACHE, held_around
 
 #: functions, classes and modules that are looked into for one function; further ones are known by their names
 MOST_PARTS = 5_000
-#: elements of a container at the top of a module, with those in it; one of more is no part of the key
-MOST_ELEMENTS = 1_000
-#: bytes of such an array
-MOST_ARRAY_BYTES = 1 << 20
-
-_SCALARS = frozenset({str, bytes, int, float, complex, bool, type(None), range})
-_MAPPINGS = frozenset({dict, OrderedDict, defaultdict, MappingProxyType})
-_SEQUENCES = frozenset({tuple, list, set, frozenset, deque})
-#: modules of the standard library whose objects are values
-_VALUES = frozenset({"datetime", "decimal", "fractions", "pathlib", "pathlib._local", "re", "uuid", "zoneinfo"})
+#: elements of what objects and functions have in their attributes, in all; further ones are known by their types
+MOST_HELD = 100_000
+#: words in the names of containers that no result depends on
+_CACHES = frozenset({"cache", "memo"})
 #: functions that Python 3.14 and later puts into a class, for its annotations: these do nothing when it is used
 _ANNOTATIONS = frozenset({"__annotate__", "__annotate_func__"})
-_MADE_OF_FUNCTIONS = (FunctionType, type, functools.partial, functools.partialmethod, functools.cached_property)
+#: what a class with type parameters is derived from
+_BASES = "__orig_bases__"
+_DESCRIPTORS = (
+    property, staticmethod, classmethod, functools.partial, functools.partialmethod, functools.cached_property,
+)  # fmt: skip
+_CHANGEABLE = frozenset({dict, OrderedDict, defaultdict, list, set, deque})
 _MISSING = object()
 
 
@@ -56,6 +83,15 @@ class Facts:
         #: them has to have bytes
         self._parts: list[tuple[Any, bool]] = []
         self._numbers: dict[Any, int] = {}
+        #: objects of the user's classes, and functions, with their attributes
+        self._holders: list[tuple[Any, dict[str, Any]]] = []
+        self._holder_numbers: dict[int, int] = {}
+        self._held_left = MOST_HELD
+        #: code that is looked into, by the names of attributes that it may read
+        self._codes: dict[str, list[CodeType]] = {}
+        #: for such a name: how much of that code was looked at, and whether the attribute is read, and counted up
+        self._used: dict[str, tuple[int, bool, bool]] = {}
+        self._used_in: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
 
     def of(self, function: Any) -> list[Any]:
         """Facts of anything that is called as a function.
@@ -64,10 +100,28 @@ class Facts:
             Exception: What `bytes_of` raises, for something that is bound to the function itself.
         """
         root = self._bound(function, True)
-        return [root, *(list(self._facts(*part)) for part in self._parts)]
+        facts: list[Any] = []
+        held: dict[tuple[int, str], Any] = {}
+        unread: list[tuple[tuple[int, str], Any]] = []
+        seen = 0
+        while True:
+            while len(facts) < len(self._parts):
+                facts.append(list(self._facts(*self._parts[len(facts)])))
+            # Only now: which attributes count is said by the code, and what is in them may bring more of it.
+            while seen < len(self._holders) and len(facts) == len(self._parts):
+                attributes = [((seen, name), value) for name, value in sorted(self._holders[seen][1].items())]
+                unread += self._tell(attributes, held)
+                seen += 1
+            unread = self._tell(unread, held)
+            if seen == len(self._holders) and len(facts) == len(self._parts):
+                break
+        return [root, *facts, *([sorted(held.items(), key=lambda each: each[0])] if held else [])]
 
     def _facts(self, part: Any, strict: bool) -> Iterator[Any]:
         if isinstance(part, FunctionType):
+            for code in _codes(part.__code__):
+                for name in {*code.co_names, *(each for each in code.co_consts if type(each) is str)}:
+                    self._codes.setdefault(name, []).append(code)
             yield name_of(part)
             yield code_facts(part.__code__)
             yield [self._bound(each, strict) for each in part.__defaults__ or ()]
@@ -81,6 +135,13 @@ class Facts:
             noted = {name for name, value in vars(part).items() if name.startswith("__") and is_constant(value)}
             noted |= _ANNOTATIONS
             yield list(self._named(vars(part), vars(part).keys() - noted))
+            if type(part) not in map(type, part.__bases__):
+                yield "metaclass", self._part(type(part), False)
+            fields = vars(part).get("__dataclass_fields__")
+            if isinstance(fields, dict):
+                described = {name: dict(each.metadata) for name, each in fields.items() if each.metadata}
+                if described:
+                    yield "metadata", self._state(described)
         else:
             module, names = part
             yield name_of(module)
@@ -89,6 +150,7 @@ class Facts:
     def _bound(self, value: Any, strict: bool) -> Any:
         """What is bound to a function, or called as one."""
         if isinstance(value, functools.partial):
+            self._holder(value)
             named = [(name, self._bound(each, strict)) for name, each in sorted(value.keywords.items())]
             args = [self._bound(each, strict) for each in value.args]
             return ["partial", self._bound(value.func, strict), args, named]
@@ -98,10 +160,11 @@ class Facts:
             return self._part(value, strict)
         if isinstance(value, ModuleType):
             return name_of(value)
-        wrapped = getattr(value, "__wrapped__", None)
-        if isinstance(wrapped, FunctionType):
+        wrapped = wrapped_function(value)
+        if wrapped is not None:
             kind = type(value)
             if kind is LRU_CACHE:
+                self._holder(value)
                 return [kind.__name__, self._part(wrapped, strict)]
             # A decorator that is an object: its class says what it does, with what it holds.
             named = sorted(held_around(value).items())
@@ -126,14 +189,17 @@ class Facts:
         except Exception:
             if strict:
                 raise
-            return type(value).__qualname__
+            return self._object(value) if is_own(type(value)) else type(value).__qualname__
 
     def _part(self, value: Any, strict: bool) -> Any:
         """A function or class: its number if it is the user's own, else its name."""
         if is_own(value):
+            if isinstance(value, FunctionType):
+                self._holder(value)
             return self._number(value, id(value), strict)
-        wrapped = getattr(value, "__wrapped__", None)
-        if isinstance(value, FunctionType) and isinstance(wrapped, FunctionType) and is_own(wrapped):
+        wrapped = wrapped_function(value)
+        if isinstance(value, FunctionType) and wrapped is not None and is_own(wrapped):
+            self._holder(value)
             # Made of the user's function by a decorator of a library.
             found = [name_of(value), self._part(wrapped, strict)]
             registry = getattr(value, "registry", None)
@@ -164,11 +230,118 @@ class Facts:
             elif isinstance(value, property):
                 yield name, [self._bound(each, False) for each in (value.fget, value.fset, value.fdel)]
             elif (
-                isinstance(value, _MADE_OF_FUNCTIONS)
-                or isinstance(getattr(value, "__wrapped__", None), FunctionType)
-                or self._keeps(name, value)
+                isinstance(value, MADE_OF_FUNCTIONS) or wrapped_function(value) is not None or self._keeps(name, value)
             ):
                 yield name, self._bound(value, False)
+            elif is_named(value) or (
+                (name == _BASES or not is_pythons(name)) and not is_constant(value) and is_looked_into(value)
+            ):
+                yield name, self._held(value)
+            if isinstance(value, _DESCRIPTORS) and is_own(type(value)):
+                yield name, self._object(value)
+
+    def _held(self, value: Any, depth: int = 0) -> Any:
+        """What code reaches by a name or an attribute, or as an element of a container, of the kinds looked into."""
+        if is_constant(value):
+            return self._bound(value, False)
+        kind = type(value)
+        if kind is Struct:
+            return [kind.__name__, value.format]
+        if depth < MOST_DEPTH and kind is SimpleNamespace:
+            return [kind.__name__, self._held(vars(value), depth + 1)]
+        if depth < MOST_DEPTH and kind in MAPPINGS:
+            return [kind.__name__, *((self._held(k, depth + 1), self._held(v, depth + 1)) for k, v in value.items())]
+        if depth < MOST_DEPTH and kind in SEQUENCES:
+            parts: Any = value
+            if kind in SETS:
+                # In an order that no hash has a part in; there is none among those of one name.
+                parts = sorted(value, key=order_of)
+                if len(set(map(order_of, parts))) < len(parts):
+                    return [kind.__name__, *map(order_of, parts)]
+            return [kind.__name__, *(self._held(each, depth + 1) for each in parts)]
+        if isinstance(value, functools.singledispatchmethod):
+            return [kind.__name__, self._bound(value.dispatcher, False)]
+        if kind is MethodType:
+            return ["method", self._bound(value.__func__, False), self._state(value.__self__, depth + 1)]
+        if is_named(value):
+            of = getattr(value, "__self__", None)
+            named = of is None or isinstance(of, (ModuleType, type))
+            return name_of(value) if named else [name_of(value), self._state(of, depth + 1)]
+        if is_alias(value):
+            return self._alias(value, depth + 1)
+        if isinstance(value, MADE_OF_FUNCTIONS) or wrapped_function(value) is not None:
+            return self._bound(value, False)
+        return self._object(value) if is_own(kind) else kind.__qualname__
+
+    def _state(self, value: Any, depth: int = 0) -> Any:
+        """What an object or a function has in an attribute: what is neither small nor looked into by its type."""
+        left = elements_left(value, min(self._held_left, MOST_ELEMENTS))
+        if left >= 0:
+            self._held_left -= min(self._held_left, MOST_ELEMENTS) - left
+            return self._bound(value, False)
+        if isinstance(value, ModuleType):
+            return name_of(value)
+        if self._held_left > 0 and is_looked_into(value):
+            self._held_left -= 1 if type(value) not in SEQUENCES | MAPPINGS else len(value)
+            return self._held(value, depth)
+        return type(value).__qualname__
+
+    def _object(self, value: Any) -> Any:
+        """An object of the user's: what its class does, and what it holds, which comes last of all."""
+        return ["object", self._part(type(value), False), self._holder(value)]
+
+    def _alias(self, value: Any, depth: int) -> Any:
+        """A type with arguments (`list[int]`, `int | None`, `Annotated[int, 3]`), or what such arguments are."""
+        found = [type(value).__name__, getattr(value, "__name__", "")]
+        if depth < MOST_DEPTH:
+            for name in ("__origin__", "__args__", "__metadata__", "__supertype__", "__forward_arg__", "__value__"):
+                try:
+                    part = getattr(value, name)
+                except Exception:  # Python 3.12 and later evaluates some of them here
+                    continue
+                parts = part if isinstance(part, tuple) else (part,)
+                found.append([name, *(self._argument(each, depth) for each in parts)])
+        return found
+
+    def _argument(self, value: Any, depth: int) -> Any:
+        kept = is_constant(value) or not is_looked_into(value)
+        return self._bound(value, False) if kept else self._held(value, depth)
+
+    def _holder(self, value: Any) -> int | None:
+        """The number of an object or a function that may have attributes; None: there are too many."""
+        number = self._holder_numbers.get(id(value))
+        if number is None:
+            if len(self._holders) >= MOST_PARTS:
+                return None
+            number = self._holder_numbers[id(value)] = len(self._holders)
+            self._holders.append((value, attributes_of(value)))
+        return number
+
+    def _tell(self, places: list[tuple[tuple[int, str], Any]], held: dict[tuple[int, str], Any]) -> list[Any]:
+        """Adds the attributes that count, as far as code is known by now; returns the other ones."""
+        left = []
+        for place, value in places:
+            if self._counts(self._holders[place[0]][0], place[1], value):
+                held[place] = self._state(value)
+            else:
+                left.append((place, value))
+        return left
+
+    def _counts(self, holder: Any, name: str, value: Any) -> bool:
+        if type(value) in _CHANGEABLE and not _CACHES.isdisjoint(name.lower().split("_")):
+            return False
+        if is_constant(value) and not self._keeps(name, value):
+            return False
+        seen, read, counted = self._used.get(name, (0, False, False))
+        codes = self._codes.get(name, ())
+        for code in codes[seen:]:
+            if id(code) not in self._used_in:
+                self._used_in[id(code)] = attributes_used(code)
+            reads, counts = self._used_in[id(code)]
+            read, counted = read or name in reads, counted or name in counts
+        self._used[name] = len(codes), read, counted
+        # Of an object all counts, for it may be read by what is not looked into: `vars(x)`, a base in a library.
+        return read or not (counted or isinstance(holder, FUNCTIONS))
 
 
 def code_facts(code: CodeType) -> Any:
@@ -185,87 +358,17 @@ def code_facts(code: CodeType) -> Any:
     ]
 
 
-def is_constant(value: Any) -> bool:
-    """Whether what a module has at its top is a value: plain, or a small container or array of such."""
-    return _elements(value, MOST_ELEMENTS) >= 0
-
-
-def _elements(value: Any, left: int) -> int:
-    """How many elements are left when those of `value` are counted; less than 0: too many, or it is no value."""
-    kind = type(value)
-    if kind in _SCALARS:
-        return left - 1
-    if kind is SimpleNamespace:
-        return _elements(vars(value), left)
-    if kind in _SEQUENCES or kind in _MAPPINGS:
-        parts = (part for pair in value.items() for part in pair) if kind in _MAPPINGS else value
-        if len(value) > left:
-            return -1
-        for part in parts:
-            left = _elements(part, left)
-            if left < 0:
-                return -1
-        return left
-    if isinstance(value, Enum) or kind.__module__ in _VALUES:
-        return left - 1
-    if kind is bytearray or kind is array:
-        return left - 1 if memoryview(value).nbytes <= MOST_ARRAY_BYTES else -1
-    if isinstance(value, (str, bytes, int, float)) and is_own(kind):
-        return left - 1
-    if kind.__module__ == "numpy" and getattr(value, "nbytes", MOST_ARRAY_BYTES + 1) <= MOST_ARRAY_BYTES:
-        return left - 1
-    return -1
-
-
-def name_of(value: Any) -> str:
-    """Module and qualified name. What is in a script is known by the file's name, so that it need not be `__main__`."""
-    if isinstance(value, ModuleType):
-        return f"module {_module_name(value.__name__)}"
-    name = getattr(value, "__qualname__", None) or type(value).__qualname__
-    return f"{_module_name(getattr(value, '__module__', None) or 'builtins')}.{name}"
-
-
-def _module_name(name: str) -> str:
-    if name != "__main__":
-        return name
-    file: str | None = getattr(sys.modules.get(name), "__file__", None)
-    return os.path.splitext(os.path.basename(file))[0] if file else name
-
-
-def is_own(value: Any) -> bool:
-    """Whether a function, class or module is the user's, and no part of Python, an installed library or this one."""
-    if isinstance(value, FunctionType):
-        module = value.__module__
-        file: str | None = value.__code__.co_filename
-    else:
-        module = value.__name__ if isinstance(value, ModuleType) else value.__module__
-        file = getattr(sys.modules.get(str(module)), "__file__", None)
-    if module == "__main__":
-        return True
-    top = str(module).partition(".")[0]
-    if file is None:  # built into Python, or without a file
-        return top != "allcores" and top not in sys.stdlib_module_names
-    return top != "allcores" and _is_own_file(file)
-
-
-@functools.lru_cache(maxsize=1_000)
-def _is_own_file(file: str) -> bool:
-    return not file.startswith("<frozen") and not os.path.abspath(file).startswith(_installed())
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """Folders of Python and of what is installed."""
-    found = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return tuple(os.path.abspath(path) + os.sep for path in found if path)
-
-
 def _names(code: CodeType) -> Iterator[str]:
     """Names that code has from outside: those of globals and attributes."""
-    yield from code.co_names
+    for each in _codes(code):
+        yield from each.co_names
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
     for each in code.co_consts:
         if isinstance(each, CodeType):
-            yield from _names(each)
+            yield from _codes(each)
 
 
 def _content(cell: Any) -> Any:

@@ -16,7 +16,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from allcores.cache.code import Facts, is_own, name_of
+from allcores.cache.code import Facts
+from allcores.cache.kinds import is_own, name_of
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
 

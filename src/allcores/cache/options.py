@@ -108,7 +108,7 @@ class Cache:
         """What a function is called in statistics: module and qualified name."""
         from functools import partial
 
-        from allcores.cache.code import name_of
+        from allcores.cache.kinds import name_of
 
         while isinstance(function, partial):
             function = function.func

@@ -13,8 +13,8 @@ from types import CodeType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 from allcores.cache.code import Facts as CodeFacts
-from allcores.cache.code import is_constant, is_own, name_of
 from allcores.cache.keys import key_bytes
+from allcores.cache.kinds import is_constant, is_own, name_of
 from allcores.system import procfs
 from allcores.system.cores import core_budget
 from allcores.tuned.holds import Facts
