@@ -24,6 +24,7 @@ from allcores.limits import FOREVER_S, Limits
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.pool import Pool as Engine
 from allcores.pool.pool import driver_of
+from allcores.system.tracebacks import only_hiding
 from allcores.transport.refilled_items import as_pulled
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Pool:
     #: of its engine, for classes that are derived from it
     _observers: tuple[Observer, ...] = ()
 
+    @only_hiding
     def __init__(
         self,
         processes: int | None = None,
@@ -71,6 +73,7 @@ class Pool:
         maxtasksperchild: int | None = None,
         context: BaseContext | None = None,
     ) -> None:
+        __tracebackhide__ = True
         self._state = "INIT"
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
@@ -111,15 +114,18 @@ class Pool:
         raise NotImplementedError("pool objects cannot be passed between processes or pickled")
 
     def _check_running(self) -> None:
+        __tracebackhide__ = True
         if self._state != RUN:
             raise ValueError("Pool not running")
 
     # --- one call ---
 
+    @only_hiding
     def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> Any:
         """`func(*args, **kwds)`, called in a worker and waited for."""
         return self.apply_async(func, args, kwds).get()
 
+    @only_hiding
     def apply_async(
         self,
         func: Callable[..., Any],
@@ -147,6 +153,7 @@ class Pool:
 
     # --- many ---
 
+    @only_hiding
     def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
         """Results of `func(item)` for all items, in their order.
 
@@ -160,6 +167,7 @@ class Pool:
         """
         return self._mapped(func, "one", iterable, chunksize)
 
+    @only_hiding
     def map_async(
         self,
         func: Callable[..., Any],
@@ -171,12 +179,14 @@ class Pool:
         """Like `map`, without waiting. Callbacks as for `apply_async`."""
         return self._map(func, "one", iterable, chunksize, callback, error_callback)
 
+    @only_hiding
     def starmap(
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[Any]:
         """Like `map`, for `func(*item)`."""
         return self._mapped(func, "star", iterable, chunksize)
 
+    @only_hiding
     def starmap_async(
         self,
         func: Callable[..., Any],
@@ -233,6 +243,7 @@ class Pool:
             return failed(result, error)
         return result
 
+    @only_hiding
     def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
         """An iterator over the results of `func(item)`, in the order of the items.
 
@@ -249,11 +260,13 @@ class Pool:
         """
         return self._imap(func, iterable, chunksize, ordered=True)
 
+    @only_hiding
     def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
         """Like `imap`, with the results as they come."""
         return self._imap(func, iterable, chunksize, ordered=False)
 
     def _imap(self, func: Callable[..., Any], items: Iterable[Any], chunksize: int, *, ordered: bool) -> IMapIterator:
+        __tracebackhide__ = True
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -280,17 +293,20 @@ class Pool:
         self._state = TERMINATE
         self._work.terminate()
 
+    @only_hiding
     def join(self) -> None:
         """Wait until all work is done and the workers have ended.
 
         Raises:
             ValueError: Neither `close` nor `terminate` was called before.
         """
+        __tracebackhide__ = True
         if self._state == RUN:
             raise ValueError("Pool is still running")
         self._work.unbound()
         self._work.join()
 
+    @only_hiding
     def __enter__(self) -> Pool:
         self._check_running()
         return self

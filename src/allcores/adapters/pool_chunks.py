@@ -30,6 +30,7 @@ class ChunkCall:
 
 def chunks_of(items: list[Any], size: int | None, workers: int) -> list[list[Any]]:
     """The items in chunks of that size; None: four chunks for each worker, as the original has it."""
+    __tracebackhide__ = True
     if size is None:
         size = -(-len(items) // (4 * workers)) or 1
     return [items[begin : begin + size] for begin in range(0, len(items), max(1, size))]

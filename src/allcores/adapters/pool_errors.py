@@ -29,6 +29,7 @@ def as_in_multiprocessing(error: BaseException) -> BaseException:
 
 def check_callable(fn: object) -> None:
     """Raises what the call of it would, in the words of Python."""
+    __tracebackhide__ = True
     if not callable(fn):
         raise TypeError(f"{type(fn).__name__!r} object is not callable")
 

@@ -66,6 +66,7 @@ def mapped(work: Work, fn: Callable[..., Any], style: str, items: list[Any], chu
         work.map_done(call)
     if failure is None:
         return values
+    __tracebackhide__ = True
     try:
         raise as_in_multiprocessing(failure)
     finally:

@@ -28,6 +28,7 @@ from allcores.pool.result_stream import LOGS_S, open_segment
 from allcores.pool.stage_stream import HandedInput
 from allcores.scheduler.map_state import MapState, Segment
 from allcores.system.bell import Bell
+from allcores.system.tracebacks import hide
 from allcores.transport.refilled_items import as_pulled
 
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
@@ -387,11 +388,19 @@ class IMapIterator(Iterator[Any]):
         try:
             return self._values.pop()
         except IndexError:
+            pass  # what is raised below has nothing to do with this
+        try:
             return self._next(timeout)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            hide(error)
+            raise
 
     __next__ = next
 
     def _next(self, timeout: float | None) -> Any:
+        __tracebackhide__ = True
         until = None if timeout is None else monotonic() + max(0.0, timeout)
         if not self._lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
             raise multiprocessing.TimeoutError
@@ -428,6 +437,7 @@ class IMapIterator(Iterator[Any]):
             if made.over:
                 self._error, self._map = made.error, None
                 break
+            __tracebackhide__ = True
             left = WAIT_S if until is None else until - monotonic()
             if left <= 0:
                 raise multiprocessing.TimeoutError

@@ -13,6 +13,7 @@ from allcores.adapters.pool_errors import as_in_multiprocessing, ended
 from allcores.adapters.pool_work import Work
 from allcores.pool.call_future import CallFuture
 from allcores.pool.pool import driver_of
+from allcores.system.tracebacks import forget, hide, only_hiding
 
 Callback = Callable[[Any], object]
 
@@ -72,6 +73,7 @@ class AsyncResult:
             try:
                 value = self._outcome(0)
             except BaseException as error:
+                hide(error)
                 if error_callback is not None:
                     error_callback(error)
             else:
@@ -90,12 +92,14 @@ class AsyncResult:
         """Whether the outcome is there."""
         return self._future.done() if self._told is None else self._told.is_set()
 
+    @only_hiding
     def successful(self) -> bool:
         """Whether it is a value.
 
         Raises:
             ValueError: It is not there yet.
         """
+        __tracebackhide__ = True
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return not self._future.cancelled() and self._future.exception() is None
@@ -110,6 +114,7 @@ class AsyncResult:
         except (TimeoutError, CancelledError):
             return
 
+    @only_hiding
     def get(self, timeout: float | None = None) -> Any:
         """The value; what the function raised is raised.
 
@@ -124,6 +129,7 @@ class AsyncResult:
         if timeout is not None or self._told is not None:
             self.wait(timeout)
             if not self.ready():
+                __tracebackhide__ = True
                 raise multiprocessing.TimeoutError
         return self._outcome(None)
 
@@ -150,6 +156,8 @@ class MapResult:
         if self._settled:
             return
         self._settled = True
+        if error is not None:
+            hide(error)
         self._value, self._error = flattened(value) if self.joins and error is None else value, error
         if self._callbacks == (None, None):
             self._told.set()
@@ -173,12 +181,14 @@ class MapResult:
         """Whether the outcome is there."""
         return self._told.is_set()
 
+    @only_hiding
     def successful(self) -> bool:
         """Whether all items have returned.
 
         Raises:
             ValueError: The outcome is not there yet.
         """
+        __tracebackhide__ = True
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return self._error is None
@@ -187,6 +197,7 @@ class MapResult:
         """Wait until the outcome is there, or for so many seconds."""
         self._told.wait(timeout)
 
+    @only_hiding
     def get(self, timeout: float | None = None) -> Any:
         """The list of results; what an item's function raised is raised once all items have an outcome.
 
@@ -196,9 +207,11 @@ class MapResult:
         Raises:
             multiprocessing.TimeoutError: The time is up. The map goes on.
         """
+        __tracebackhide__ = True
         self._told.wait(timeout)
         if not self._told.is_set():
             raise multiprocessing.TimeoutError
         if self._error is not None:
+            forget(self._error)
             raise self._error
         return self._value

@@ -8,6 +8,7 @@ from typing import Any
 from allcores.advisor.json_object import as_object
 from allcores.advisor.record import AdviceRecord
 from allcores.advisor.text import as_text
+from allcores.system.tracebacks import hiding
 
 
 class Advice(AdviceRecord):
@@ -22,6 +23,7 @@ class Advice(AdviceRecord):
         """As plain JSON; `allcores/advisor/advice.schema.json` describes it."""
         return as_object(self)
 
+    @hiding
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write it as one HTML file, which loads nothing and has no script.
 
@@ -36,6 +38,7 @@ class Advice(AdviceRecord):
 
         page.save(self, path)
 
+    @hiding
     def save_png(self, path: str | os.PathLike[str]) -> None:
         """Write a picture of it: speed-ups predicted and measured, where a call's time goes, and the workers'.
 

@@ -12,6 +12,7 @@ from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk, describe
 from allcores.scheduler.messages import Results, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
+from allcores.system.tracebacks import hide
 from allcores.transport import chunk_ends
 from allcores.transport.exceptions import add_note
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING, mark
@@ -245,6 +246,8 @@ class InProcessWorker:
         )
 
     def _failure(self, chunk: Chunk, position: int, error: BaseException) -> Failure:
+        # Here it is known that what was raised is the task's own, also where no frame of the function says so.
+        hide(error, by_design=True)
         index = None if chunk.future is not None else chunk.first + position
         facts: dict[str, Any] = {"index": index, "attempts": chunk.attempt, "worker": self.number}
         what = describe(chunk, min(position, len(chunk.items) - 1) if chunk.items else 0)

@@ -114,6 +114,7 @@ class Cache:
             function = function.func
         return name_of(function)
 
+    @hiding
     def statistics(self) -> CacheStatistics:
         """What is in it. Entries are there once the map that made them has ended.
 
@@ -164,6 +165,7 @@ class Cache:
             raise UsageError(str(error)) from None
         return 0
 
+    @hiding
     def is_ready(self) -> bool:
         """Make its file if it is not there; False, after a warning, if it cannot be used.
 

@@ -11,7 +11,7 @@ from allcores.errors import NotPicklable, NotSupported, UsageError
 from allcores.limits import FOREVER_S, check_many, check_timeout
 from allcores.pool.actor_workers import ActorHome, ActorWorkers, CallSettings, named
 from allcores.scheduler.actor_policy import ActorPolicy
-from allcores.system.tracebacks import hiding
+from allcores.system.tracebacks import hide, hiding, only_hiding
 from allcores.worker.actor_object import NO_METHOD, Build
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Actor(Generic[T]):
             """A method of the object: called, it returns a future."""
     else:
 
+        @only_hiding
         def __getattr__(self, name):
             self._check_method(name)
             return _ActorMethod(self, name)
@@ -73,16 +74,20 @@ class Actor(Generic[T]):
             ActorLost: Its process ended too often.
             SetupError: The object could not be built.
         """
-        target: Any = method
-        if isinstance(method, str):
-            self._check_method(method)
-        elif not callable(method):
-            raise UsageError(f"{method!r} is neither a method nor a name of one.")
-        else:
-            name = getattr(method, "__name__", "")
-            if self._cls is not None and not name.startswith("_") and getattr(self._cls, name, None) is method:
-                target = name  # so that it is the one of the object's class, if that is a subclass
-        return self._workers.call(target, args, kwargs, self._settings)
+        try:
+            target: Any = method
+            if isinstance(method, str):
+                self._check_method(method)
+            elif not callable(method):
+                raise UsageError(f"{method!r} is neither a method nor a name of one.")
+            else:
+                name = getattr(method, "__name__", "")
+                if self._cls is not None and not name.startswith("_") and getattr(self._cls, name, None) is method:
+                    target = name  # so that it is the one of the object's class, if that is a subclass
+            return self._workers.call(target, args, kwargs, self._settings)
+        except BaseException as error:
+            hide(error)
+            raise
 
     @property
     def sync(self) -> T:
@@ -153,6 +158,7 @@ class Actor(Generic[T]):
 
     def _check_method(self, name: str) -> None:
         """Raises AttributeError for what cannot be a public method."""
+        __tracebackhide__ = True
         owner = self._workers.name
         if name.startswith("_"):
             raise AttributeError(f"{owner}.{name} is not public, and an actor gives public methods only.")
@@ -177,7 +183,11 @@ class _ActorMethod:
         self._name = name
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self._actor.call(self._name, *args, **kwargs)
+        try:
+            return self._actor.call(self._name, *args, **kwargs)
+        except BaseException as error:
+            hide(error)
+            raise
 
     def __repr__(self) -> str:
         return f"<method {self._name!r} of {self._actor!r}>"
@@ -191,9 +201,18 @@ class _Waiting:
     def __init__(self, actor: Actor[Any]) -> None:
         self._actor = actor
 
+    @only_hiding
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._actor, name) if name.startswith("_") else _method(self._actor, name)
-        return lambda *args, **kwargs: method(*args, **kwargs).result()
+
+        def waiting(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs).result()
+            except BaseException as error:
+                hide(error)
+                raise
+
+        return waiting
 
 
 def _method(actor: Actor[Any], name: str) -> Callable[..., Future[Any]]:

@@ -142,6 +142,7 @@ class Zip:
         self._inputs = inputs
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        __tracebackhide__ = True
         return zip(*self._inputs, strict=False)
 
     def __len__(self) -> int:

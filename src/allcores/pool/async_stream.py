@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from allcores.errors import again
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
-from allcores.pool.result_stream import LOGS_ASIDE_S, Reading, length_of
+from allcores.pool.result_stream import LOGS_ASIDE_S, Reading, iterator_of, length_of
 from allcores.scheduler.map_state import Function, MapState, Segment
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
     from allcores.pool.async_batches import Gatherer
-from allcores.system.tracebacks import hide
+from allcores.system.tracebacks import hide, only_hiding
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -25,6 +25,7 @@ class _Bell:
     """Wakes an event loop from the driver's thread."""
 
     def __init__(self) -> None:
+        __tracebackhide__ = True
         self._loop = asyncio.get_running_loop()
         self.event = asyncio.Event()
 
@@ -61,7 +62,7 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
             self._source = items.__aiter__()
             source: Iterable[Any] = ()
         else:
-            source = iter(items)
+            source = iterator_of(items)
         # The driver holds the bell and not the stream: a stream that nobody holds must be able to end.
         map_state = driver.open(make_map, self._bell.ring)
         super().__init__(driver, map_state, on_error)
@@ -69,6 +70,7 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
         self._open: Iterator[R_co] = iter(())
         self._over = False
 
+    @only_hiding
     def __len__(self) -> int:
         """Items of the input, where that has a length."""
         return length_of(self._map_state)

@@ -100,6 +100,9 @@ class CallFuture(Future[Any]):
         """The call's exception, None if it returned. TimeoutError after `timeout` seconds."""
         try:
             return super().exception(self._wait(self._attend(timeout)))
+        except BaseException as error:
+            hide(error, by_design=True)
+            raise
         finally:
             if self._driver is not None and self._driver.backend.unhandled:
                 self._settle_logs(LOGS_S)

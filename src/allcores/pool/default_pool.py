@@ -292,12 +292,14 @@ def submit(fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R
         return pool.submit(fn, *args, **kwargs)
 
 
+@hiding
 def actor(cls: Callable[[Unpack[Ts]], T], *args: *Ts, **options: Unpack[ActorOptions]) -> Actor[T]:
     """`Pool.actor` of the shared pool."""
     with _Using() as pool:
         return pool.actor(cls, *args, **options)
 
 
+@hiding
 def actors(
     cls: Callable[[Unpack[Ts]], T], *args: *Ts, count: int | None = None, **options: Unpack[ActorOptions]
 ) -> Actor[T]:

@@ -102,6 +102,7 @@ class _Calls:
         self.pending[future] = None
         try:
             if self.over:
+                __tracebackhide__ = True
                 raise RuntimeError(f"cannot schedule new futures after {self.over}")
             # Not there in a forked process, until it is used there.
             _open.add(self)
@@ -133,6 +134,7 @@ class _Calls:
             made = open_executor_map(self.pool, fn, style, items, chunk, self._map_ended)
         except BaseException as error:
             if self.over:
+                __tracebackhide__ = True
                 raise RuntimeError(f"cannot schedule new futures after {self.over}") from None
             broken = as_broken(error)
             try:
@@ -144,6 +146,7 @@ class _Calls:
         self.maps[made] = None
         try:
             if self.over:
+                __tracebackhide__ = True
                 raise RuntimeError(f"cannot schedule new futures after {self.over}")
             _open.add(self)
             made.start()
@@ -269,6 +272,7 @@ class Executor(BaseExecutor):
         *,
         max_tasks_per_child: int | None = None,
     ) -> None:
+        __tracebackhide__ = True
         if max_workers is not None and max_workers <= 0:
             raise UsageError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -336,6 +340,7 @@ class Executor(BaseExecutor):
         Raises:
             TimeoutError: By the iterator, when the time is up.
         """
+        __tracebackhide__ = True
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):

@@ -172,6 +172,7 @@ class InputReader:
         if iterator is None:
             # Another thread has stopped the stream after this one looked how much is wanted.
             return
+        __tracebackhide__ = True  # an input that is no Python code has no frame that says where it has failed
         begun = then = monotonic_ns()
         try:
             while len(items) < wanted:

@@ -301,6 +301,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
         driver = self._current
         return driver.closed if driver.inherited is None else self._closed_unused
 
+    @hiding
     def close(self) -> None:
         """End the pool. What runs has `Limits.grace_s` to finish, then it is ended. Idempotent."""
         self._closed_unused = True
@@ -311,6 +312,7 @@ class Pool(ActorMethods, MapMethods, Sharing):
     def __enter__(self) -> Pool:
         return self
 
+    @hiding
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -334,6 +336,7 @@ def begin_call(
     retries: int | Retry = 0,
 ) -> None:
     """Begin a call, whose outcome `future` gets. See `Pool.submit`."""
+    __tracebackhide__ = True
     driver = pool._driver
     if not callable(fn):
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")

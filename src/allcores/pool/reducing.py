@@ -36,5 +36,6 @@ def reduced(stream: Stream[tuple[Any, ...]], merge: Callable[[Any, Any], Any], i
         done = [] if result is MISSING else [result]
         raise Interrupted(f"interrupted after {stream.done} items", done) from interrupt
     if result is MISSING:
+        __tracebackhide__ = True
         raise TypeError("reduce() of no values, with no initial value: initial=... is the answer then")
     return result

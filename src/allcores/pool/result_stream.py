@@ -23,7 +23,7 @@ from allcores.shared_memory.buffers import unchanging
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 from allcores.system.interrupt_hold import InterruptHold
-from allcores.system.tracebacks import hide
+from allcores.system.tracebacks import hide, hiding, only_hiding
 from allcores.transport import pickling
 
 R_co = TypeVar("R_co", covariant=True)
@@ -59,6 +59,7 @@ def length_of(map_state: MapState) -> int:
     Raises:
         TypeError: Its input has no length.
     """
+    __tracebackhide__ = True
     if map_state.total is None:
         raise TypeError("the input of this stream has no length, so the stream has none")
     return map_state.total
@@ -133,7 +134,8 @@ class Reading(Generic[R_co]):
         raise failure.error
 
 
-def _iterator(items: Iterable[Any]) -> Iterator[Any]:
+def iterator_of(items: Iterable[Any]) -> Iterator[Any]:
+    """Of an input. Whatever it raises is the program's affair."""
     __tracebackhide__ = True
     return iter(items)
 
@@ -160,7 +162,7 @@ class Reader(Reading[R_co]):
         #: rings when there is something to read, or to pull input for
         self.bell = Bell()
         # Asked before the map is opened: what is not iterable must leave nothing behind.
-        iterator = _iterator(items)
+        iterator = iterator_of(items)
         super().__init__(driver, driver.open(make_map, self.bell.ring), on_error)
         self.input_reader = InputReader(driver, self._map_state, function, iterator)
         #: the pool, which must not close itself while it is read
@@ -366,6 +368,7 @@ class Stream(Iterator[R_co]):
             hide(error)
             raise
 
+    @only_hiding
     def __len__(self) -> int:
         """Items of the input, where that has a length. As many results come, fewer where failed items are skipped."""
         return self._reader.total()
@@ -380,6 +383,7 @@ class Stream(Iterator[R_co]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @hiding
     def collect(self, results: list[Any]) -> None:
         """Append all results; those that came before an exception are there all the same."""
         with self._reader.hold, nullcontext() if self._still is None else unchanging(self._still):

@@ -196,12 +196,14 @@ class Counter(_Word):
 
     def add(self, number: int = 1) -> int:
         """Add to it; returns what it is then."""
+        __tracebackhide__ = True
         with self._locked() as word:
             word.value += number
             return int(word.value)
 
     def set(self, number: int) -> None:
         """Make it `number`."""
+        __tracebackhide__ = True
         with self._locked() as word:
             word.value = number
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from allcores.errors import SliceError, UsageError
+from allcores.system.tracebacks import hide
 from allcores.transport.references import OpenFiles, Reference
 
 #: Bytes of a slice, where nobody says how many rows. More costs memory in each worker, and leaves cores idle at the
@@ -137,6 +138,9 @@ class Slice(Reference):
             files = OpenFiles()
             try:
                 return self.load(files)
+            except BaseException as error:
+                hide(error)
+                raise
             finally:
                 files.close()
         file = self.file

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
+from allcores.system.tracebacks import called_by_program, hide
+
 T = TypeVar("T")
 _MISSING = object()
 
@@ -100,25 +102,30 @@ def _initializer(
     number = len(names)
 
     def __init__(self: Any, *given: Any, **named: Any) -> None:
-        if len(given) != number:
-            if len(given) > number:
-                raise TypeError(f"{title}() takes {number} arguments, not {len(given)}")
-            rest = [named.pop(name, defaults.get(name, _MISSING)) for name in names[len(given) :]]
-            if _MISSING in rest:
-                missing = [name for name, value in zip(names[len(given) :], rest, strict=True) if value is _MISSING]
-                raise TypeError(f"{title}() misses {', '.join(missing)}")
-            given = (*given, *rest)
-        if named:
-            word = next(iter(named))
-            if word in names:
-                raise TypeError(f"{title}() was given {word!r} twice, by its place and by its name")
-            from allcores.system.option_words import unknown
+        try:
+            if len(given) != number:
+                if len(given) > number:
+                    raise TypeError(f"{title}() takes {number} arguments, not {len(given)}")
+                rest = [named.pop(name, defaults.get(name, _MISSING)) for name in names[len(given) :]]
+                if _MISSING in rest:
+                    missing = [name for name, value in zip(names[len(given) :], rest, strict=True) if value is _MISSING]
+                    raise TypeError(f"{title}() misses {', '.join(missing)}")
+                given = (*given, *rest)
+            if named:
+                word = next(iter(named))
+                if word in names:
+                    raise TypeError(f"{title}() was given {word!r} twice, by its place and by its name")
+                from allcores.system.option_words import unknown
 
-            raise unknown(title, word, names)
-        for put, value in zip(setters, given):  # noqa: B905 (strict costs time, and the lengths are the same)
-            put(self, value)
-        if checked:
-            self.__post_init__()
+                raise unknown(title, word, names)
+            for put, value in zip(setters, given):  # noqa: B905 (strict costs time, and the lengths are the same)
+                put(self, value)
+            if checked:
+                self.__post_init__()
+        except BaseException as error:
+            # Nothing is done here but to look at what was given: what is wrong is wrong with that.
+            hide(error, by_design=called_by_program())
+            raise
 
     return __init__
 

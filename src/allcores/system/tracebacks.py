@@ -6,14 +6,15 @@ function's own: an exception that is raised again as it is keeps the traceback t
 leaves them in.
 
 Mistakes of ours are shown whole. A function of ours that passes on what the program has done wrong has a local variable
-`__tracebackhide__`.
+`__tracebackhide__`; arguments that do not fit are the program's mistake where it is the program that gives them.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from types import TracebackType
+import sys
+from types import FrameType, TracebackType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,10 +74,39 @@ def hiding(function: Callable[P, R]) -> Callable[P, R]:
                 refuse(function, kwargs)
             return function(*args, **kwargs)
         except BaseException as error:
-            hide(error)
+            hide(error, by_design=_does_not_fit(error))
             raise
 
     return hidden
+
+
+def only_hiding(function: Callable[P, R]) -> Callable[P, R]:
+    """The same, but Python itself says what is no option: for drop-ins, and where any keyword is the program's own."""
+
+    @functools.wraps(function)
+    def hidden(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            hide(error, by_design=_does_not_fit(error))
+            raise
+
+    return hidden
+
+
+def _does_not_fit(error: BaseException) -> bool:
+    """The arguments that the program gave are too many or too few: raised by the call itself, before its first line."""
+    trace = _traceback.__get__(error)
+    return trace is not None and trace.tb_next is None and not _is_ours(trace.tb_frame.f_back)
+
+
+def called_by_program() -> bool:
+    """Whether it is no function of ours that has called the function that asks."""
+    return not _is_ours(sys._getframe(1).f_back)
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code.co_filename.startswith(HERE)
 
 
 def hide(error: BaseException, *, by_design: bool = False) -> None:
@@ -93,6 +123,8 @@ def hide(error: BaseException, *, by_design: bool = False) -> None:
         return
     links = list(_links(_traceback.__get__(error)))
     theirs = list(_theirs(links))
+    # Where the last frame is one of theirs, it tells whose doing it was, and goes on telling it.
+    told = bool(theirs) and theirs[-1] is links[-1]
     by_design = (
         by_design
         or isinstance(error, (AllcoresError, KeyboardInterrupt))
@@ -100,10 +132,10 @@ def hide(error: BaseException, *, by_design: bool = False) -> None:
         or _HIDE in _attributes.__get__(error)
         or bool(links and _HIDE in links[-1].tb_frame.f_locals)
     )
-    if len(theirs) == len(links) or not (by_design or (theirs and theirs[-1] is links[-1])):
+    if len(theirs) == len(links) or not (by_design or told):
         return
     _traceback.__set__(error, _linked(theirs))
-    if by_design and not isinstance(error, AllcoresError) and not came_from_worker(error):
+    if by_design and not told and not isinstance(error, AllcoresError) and not came_from_worker(error):
         # For the next function of ours that it leaves: the frame that told is gone.
         _attributes.__get__(error)[_HIDE] = True
     if by_design:

@@ -44,6 +44,7 @@ class Lines:
         Args:
             private: The file must not be there yet, and nobody else may read it.
         """
+        __tracebackhide__ = True
         self.path = None if path is None else os.fspath(path)
         self._waiting: list[str] = []
         self._kept: list[bytes] = []

@@ -342,6 +342,7 @@ class Timeline:
         """Attempts that were recorded so far."""
         return self._aggregates.counts["attempts"]
 
+    @hiding
     def write_to(self, path: str | os.PathLike[str]) -> None:
         """Go on in a file, gzipped, with all that was recorded so far; only if none was named before.
 
@@ -391,6 +392,7 @@ class Timeline:
                 self._flush(monotonic_ns())
             return Recording.of(rows_of([self._lines.content()], "memory"), "memory")
 
+    @hiding
     def save_report(self, path: str | os.PathLike[str]) -> None:
         """Write the report, one HTML file. Needs the extra `report`.
 
@@ -402,6 +404,7 @@ class Timeline:
 
         save_report(self.recording(), path)
 
+    @hiding
     def save_trace(self, path: str | os.PathLike[str]) -> None:
         """Write the timeline for Perfetto or chrome://tracing.
 

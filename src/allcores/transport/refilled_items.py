@@ -134,11 +134,13 @@ def shows(refilled: RefilledItems, values: list[Any]) -> bool:
 
 def as_pulled(items: Iterable[Any]) -> Iterator[Any]:
     """The items of an input that are not pickled as they are pulled: copies, as long as it may fill them anew."""
+    __tracebackhide__ = True  # whatever an input raises is the program's affair
     source = iter(items)
     return source if type(source) in IN_MEMORY else _as_pulled(source)
 
 
 def _as_pulled(source: Iterator[Any]) -> Iterator[Any]:
+    __tracebackhide__ = True
     refilled = RefilledItems()
     for item in source:
         yield refilled.see(item, alone=False)

@@ -30,6 +30,7 @@ class Sample:
     """
 
     def __init__(self, items: Iterable[Any], *, total: int | None = None, repeat: bool = True) -> None:
+        __tracebackhide__ = True
         if hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, Mapping):
             self._items: Any = items
             self.total: int | None = self._items.__len__()

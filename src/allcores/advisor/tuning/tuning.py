@@ -8,6 +8,7 @@ from typing import Any
 from allcores.advisor.tuning.json_object import as_object
 from allcores.advisor.tuning.record import TuningRecord
 from allcores.advisor.tuning.text import as_text
+from allcores.system.tracebacks import hiding
 
 
 class Tuning(TuningRecord):
@@ -22,6 +23,7 @@ class Tuning(TuningRecord):
         """As plain JSON; `allcores/advisor/tuning/tuning.schema.json` describes it."""
         return as_object(self)
 
+    @hiding
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write it as one HTML file, which loads nothing and has no script: chunk by chunk, and more workers.
 
@@ -36,6 +38,7 @@ class Tuning(TuningRecord):
 
         page.save(self, path)
 
+    @hiding
     def save_png(self, path: str | os.PathLike[str]) -> None:
         """Write a picture of the same.
 
