@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,22 @@ def test_little_of_a_run_of_a_job_is_under_way(
         job.run(str, source)
     job.close()
     assert [None if each is None else each.items_in_flight for each in seen] == [under_way]
+
+
+@pytest.mark.parametrize("journal", [5, None, "runs", {"resume": True}])
+@pytest.mark.parametrize("way", ["module", "pool", "pipeline", "chat"])
+def test_what_is_no_journal_is_named_before_anything_begins(way: str, journal: Any, tmp_path: Path) -> None:
+    """A path is what one may well try."""
+    out = str(tmp_path / "out.jsonl")
+    with pytest.raises(UsageError, match="must be True, False or a Journal"), ExitStack() as stack:
+        if way == "module":
+            allcores.run(abs, [1], out, journal=journal)
+        elif way == "pool":
+            stack.enter_context(allcores.Pool(1, backend="serial")).run(abs, [1], out, journal=journal)
+        elif way == "pipeline":
+            allcores.Pipeline().map(abs).write(out).run([1], journal=journal)
+        else:
+            from allcores import nlp
+
+            nlp.chat_pipeline(["unicode"]).run([{"text": "a"}], out, journal=journal)
+    assert not list(tmp_path.iterdir())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any
 
 import pytest
 
+from allcores.pool.executor_map import all_of
 from allcores.transport import refilled_items
 from allcores.transport.refilled_items import COMPARISONS, LOOKS, RefilledItems, as_pulled
 
@@ -170,3 +172,33 @@ def test_those_of_short_chunks_are_always_looked_at(length: int) -> None:
     for number in range(LOOKS):
         refilled.see([number], alone=True)
     assert not refilled.needed
+
+
+class Model:
+    """Something large that all items have, and that says when it is copied."""
+
+    def __init__(self, size: int) -> None:
+        self.weights = bytes(size)
+
+    def __deepcopy__(self, _: object) -> Any:
+        raise AssertionError("it was copied")
+
+
+def test_a_model_that_all_items_have_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be in memory several times, and is no row that is filled anew."""
+    monkeypatch.setattr(refilled_items, "MOST_COPIED", 100_000)
+    model = Model(200_000)
+    found = list(as_pulled((number, model) for number in range(COUNT)))
+    assert all(item[1] is model for item in found)
+
+
+def test_a_constant_of_several_inputs_is_not_copied() -> None:
+    model = Model(10)
+    style, items = all_of((range(COUNT), itertools.repeat(model)))
+    assert style == "star"
+    assert all(item[1] is model for item in items)
+
+
+def test_a_row_of_several_inputs_is() -> None:
+    _, items = all_of((range(COUNT), one_list()))
+    assert items == [(number, [number]) for number in range(COUNT)]

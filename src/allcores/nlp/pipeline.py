@@ -127,6 +127,7 @@ class ChatPipeline:
             SetupError: If a model cannot be loaded.
             NotSupported: If a library is missing.
         """
+        kept = Journal.of(journal)
         messages, names = _messages(source)
         table = ChatTable(output, self.stages, names)
         if isinstance(messages, ChatItems):
@@ -149,10 +150,10 @@ class ChatPipeline:
             workers = pool
             if workers is None:
                 workers, plan = stack.enter_context(planned_pool(self.stages, messages, names, **options))
-            if journal is False:
+            if kept is None:
                 result = without_journal(workers, work, hooks)
             else:
-                session = stack.enter_context(RunSession(work, Journal() if journal is True else journal))
+                session = stack.enter_context(RunSession(work, kept))
                 result = session.work(workers, hooks)
             count = workers.workers
         summary = table.summary

@@ -313,12 +313,13 @@ def run(
     """See `Pipeline.run`."""
     if not isinstance(progress, bool):
         raise UsageError(f"progress={progress!r} must be True or False")
+    kept = Journal.of(journal)
     work = PipelineWork(steps, plan, source, limits=limits, pool_options=pool_options)
     with work.pool as pool, StageView(pool.statistics, visible=progress):
-        if journal is False:
+        if kept is None:
             result = without_journal(pool, work.spec, RunHooks())
         else:
-            with RunSession(work.spec, Journal() if journal is True else journal) as opened:
+            with RunSession(work.spec, kept) as opened:
                 result = opened.work(pool, RunHooks())
         return as_pipeline_result(result, pool.statistics())
 

@@ -153,4 +153,4 @@ def all_of(iterables: tuple[Iterable[Any], ...]) -> tuple[str, list[Any]]:
     """How a worker calls the function, and what with: the input, read to the end of the shortest iterable."""
     if len(iterables) == 1:
         return "one", list(as_pulled(iterables[0]))
-    return "star", list(as_pulled(zip(*iterables, strict=False)))
+    return "star", list(zip(*map(as_pulled, iterables), strict=False))

@@ -70,6 +70,21 @@ class Journal:
             which = "accept_changes" if self.accept_changes else "retry_failed"
             raise UsageError(f"{which}=True is about an earlier run: it needs resume=True, or the name of a run")
 
+    @classmethod
+    def of(cls, journal: Journal | bool) -> Journal | None:
+        """A `Journal` from what callers pass: True for its defaults, False for None, or a `Journal`."""
+        given: object = journal
+        if given is False:
+            return None
+        if given is True:
+            return cls()
+        if not isinstance(given, cls):
+            raise UsageError(
+                f"journal={given!r} must be True, False or a Journal: Journal(folder='...') keeps it elsewhere, "
+                "Journal(resume=True) goes on with an earlier run."
+            )
+        return given
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:

@@ -70,9 +70,10 @@ def run(
         called=called,
     )
     work.check()
-    if journal is False:
+    kept = Journal.of(journal)
+    if kept is None:
         return without_journal(pool, work, RunHooks())
-    with RunSession(work, Journal() if journal is True else journal) as opened:
+    with RunSession(work, kept) as opened:
         return opened.work(pool, RunHooks())
 
 

@@ -18,7 +18,8 @@ and again. There the worker pickles each alone instead of copying it, as soon as
 
 from __future__ import annotations
 
-from itertools import islice
+import pickle
+from itertools import islice, repeat
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 from allcores.system import deferral
@@ -38,10 +39,14 @@ LEAST_COMPARISONS = 2
 #: Parts of an item that are looked at; of one that has more, these.
 MOST_PARTS = 32
 
+#: Pickled bytes of an item up to which it is copied before it is known that this is needed: it may be a model that all
+#: items have.
+MOST_COPIED = 16 << 20
+
 #: Work in ns after which a value that may be changed by the next call is pickled: it has not to be any.
 AT_ONCE = -1
 #: Iterators of inputs that are looked at by nobody: what is in memory.
-IN_MEMORY = frozenset([type(iter([])), type(iter(())), type(iter(range(0)))])
+IN_MEMORY = frozenset([type(iter([])), type(iter(())), type(iter(range(0))), repeat])
 #: What nobody fills anew.
 _CONSTANT = frozenset(
     [int, float, complex, bool, str, bytes, type(None), type, FunctionType, BuiltinFunctionType, MethodType, ModuleType]
@@ -84,13 +89,16 @@ class RefilledItems:
         if self._found:
             return item if alone else _copy(item)
         parts = _parts(item)
+        if parts and not alone and not _is_small(item):
+            parts = []
+            self.watching = False
         twice = [part for part in parts if any(part is each for held in self._held for each in held)]
         self._held = [*self._held[1 - LOOKS :], parts]
         if twice and not self._compares:
             self._found = True
         elif twice or self._compared:
             self._compare(twice)
-        else:
+        elif self.watching:
             self._looked += 1
             self.watching = bool(parts) and self._looked < LOOKS
         if self._found or not self.watching:
@@ -166,6 +174,34 @@ def _parts(item: Any) -> list[Any]:
     """What of an item might be filled anew: itself, and what it holds."""
     own = [] if type(item) is tuple else [item]
     return [part for part in (*own, *_members(item)) if not _is_constant(part)]
+
+
+class _Counted:
+    """A file that takes so many bytes, and keeps none."""
+
+    def __init__(self) -> None:
+        self._left = MOST_COPIED
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._left -= size
+        if self._left < 0:
+            raise OverflowError
+        return size
+
+
+def _is_small(item: Any) -> bool:
+    """Whether its pickle is no larger than MOST_COPIED, as far as it has one."""
+    try:
+        pickle.Pickler(_Counted(), pickling.PROTOCOL).dump(item)
+    except OverflowError:
+        return False
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if deferral.raised_by_handler(error):
+            raise
+    return True
 
 
 def _pickle(value: Any) -> bytes | None:
