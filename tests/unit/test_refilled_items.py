@@ -75,11 +75,15 @@ def test_items_are_what_they_were_when_they_were_pulled(make: Callable[[], Itera
 
 
 @pytest.mark.parametrize("make", INPUTS)
-def test_items_that_travel_alone_are_not_copied(make: Callable[[], Iterator[Any]]) -> None:
+def test_items_that_travel_alone_are_copied_once_it_is_known(make: Callable[[], Iterator[Any]]) -> None:
+    """So that an outcome shows the item that it is of."""
     refilled = RefilledItems()
+    found = []
     for item in make():
-        assert refilled.see(item, alone=True) is item
+        found.append(refilled.see(item, alone=True))
         assert refilled.needed
+    first = {two_in_turns: 4, late: 3}.get(make, 2)
+    assert [repr(item) for item in found[first:]] == [repr(item) for item in make()][first:]
 
 
 def watched(items: Iterator[Any]) -> int:

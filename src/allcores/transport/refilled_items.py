@@ -87,7 +87,8 @@ class RefilledItems:
             What to take in its place: itself, or a copy.
         """
         if self._found:
-            return item if alone else _copy(item)
+            # Also where it is pickled in time: an outcome, or a message, is to show the item that it is of.
+            return _copy(item) if self._compares else item
         parts = _parts(item)
         if parts and not alone and not _is_small(item):
             parts = []
@@ -104,6 +105,8 @@ class RefilledItems:
         if self._found or not self.watching:
             self._held.clear()
             self._contents.clear()
+        if self._found and self._compares:
+            return _copy(item)
         # Where the second one shows that they are filled anew, it is too late for the first.
         return item if alone or not parts or not self.watching else _copy(item)
 
