@@ -6,9 +6,12 @@ Their objects are the program's, and change: a buffer is filled anew, a list gro
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import Gate, wait_at, wait_until
 
-from allcores import Executor, Pipeline, Pool, compat
+from allcores import Executor, Pipeline, Pool, Retry, compat
 from allcores.adapters.cluster import backend, node
 from allcores.backends import open as opener
 
@@ -288,3 +291,69 @@ def test_another_node_has_what_the_lost_one_had(monkeypatch: pytest.MonkeyPatch)
     with Pool(backend="dask", address=cluster) as pool:
         assert pool.map(own, items(), chunk=10) == list(range(COUNT))
     cluster.join()
+
+
+def with_connection(job: tuple[Any, str, int]) -> bool:
+    """Whether its connection can be used; number 3 fails the first time."""
+    connection, folder, number = job
+    try:
+        if number == 3:
+            os.mkdir(os.path.join(folder, "attempt"))
+            os._exit(1)
+    except FileExistsError:
+        pass
+    return bool(connection.fileno() >= 0)
+
+
+def test_a_connection_may_travel_again(tmp_path: Path) -> None:
+    """What fetches its descriptor does so once: it is sent anew. The program's own stays open."""
+    ours, theirs = multiprocessing.Pipe()
+    with ours, theirs, Pool(1) as pool:
+        items = ((ours, str(tmp_path), number) for number in range(6))
+        assert pool.map(with_connection, items, chunk=6, retries=1) == [True] * 6
+        theirs.send("still there")
+        assert ours.recv() == "still there"
+    resource_sharer.stop()
+
+
+class Strange:
+    """Unpickled, it is something that cannot be pickled: what is made anew of it in the program cannot be sent."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return made_of, (self.number,)
+
+
+class Made:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.lock = threading.Lock()
+
+
+_made: list[int] = []
+
+
+def made_of(number: int) -> Made:
+    _made.append(number)
+    return Made(number)
+
+
+def fails_at_first(item: Made) -> int:
+    if item.number not in _failed:
+        _failed.add(item.number)
+        raise ValueError(item.number)
+    return item.number
+
+
+_failed: set[int] = set()
+
+
+def test_no_item_is_made_anew_in_the_program() -> None:
+    """Not of many that fail either: their code would run while the scheduler waits."""
+    with Pool(1) as pool:
+        items: list[Any] = [Strange(number) for number in range(40)]
+        results = pool.map(fails_at_first, items, chunk=20, retries=Retry(times=2, wait_s=0.0))
+    assert results == list(range(40))
+    assert not _made

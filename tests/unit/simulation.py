@@ -500,7 +500,7 @@ def check_payload(chunk: Chunk) -> None:
         pulled = cast("tuple[Any, ...]", chunk.payload)
         assert list(pulled[chunk.skip : chunk.skip + len(chunk.items)]) == chunk.items, f"{chunk} has other bytes"
         assert chunk.shared is not None or len(pulled) == len(chunk.items), f"{chunk} is not alone in its bytes"
-    assert not chunk.pinned_bytes, f"{chunk} waits no more"
+    assert chunk.waits_for is None, f"{chunk} waits no more"
 
 
 class Client:

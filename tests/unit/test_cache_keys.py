@@ -797,3 +797,22 @@ class TestItems:
     def test_equal_bytes_are_of_equal_items(self, one: Any, other: Any) -> None:
         same = repr(one) == repr(other)
         assert (key_bytes(one) == key_bytes(other)) is same
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the type statement came with Python 3.12")
+def test_a_type_that_is_made_of_itself_is_looked_into_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its branches is the whole again."""
+    from allcores.cache import code
+
+    looks: list[object] = []
+    alias = code.Facts._alias
+
+    def look(self: code.Facts, value: Any, depth: int) -> Any:
+        looks.append(value)
+        return alias(self, value, depth)
+
+    monkeypatch.setattr(code.Facts, "_alias", look)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec("type Json = dict[str, Json] | list[Json] | tuple[Json, ...] | None\ndef find(x): return Json, x", names)
+    code.Facts(key_bytes).of(names["find"])
+    assert 0 < len(looks) < 50

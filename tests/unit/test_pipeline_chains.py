@@ -132,18 +132,18 @@ def test_others_are_loops_one_inside_of_the_other() -> None:
     steps = [step("flat_map", tasks.repeated), step("filter", tasks.is_even), step("map", tasks.increment, 1)]
     text, places = source_text(steps, with_loaded=True)
     assert text == (
-        "def records(loaded, value):\n"
+        "def fused(loaded, value):\n"
         "    try:\n"
-        "        for value in f0(value):\n"
+        "        out = []\n"
+        "        for value in as_pulled(f0(value)):\n"
         "            if f1(value):\n"
-        "                yield (f2(value) if loaded[1] is None else f2(loaded[1], value))\n"
+        "                out.append((f2(value) if loaded[1] is None else f2(loaded[1], value)))\n"
+        "        return out\n"
         "    except BaseException as error:\n"
         "        name_step(error)\n"
         "        raise\n"
-        "def fused(loaded, value):\n"
-        "    return list(as_pulled(records(loaded, value)))\n"
     )
-    assert places == {3: 0, 4: 1, 5: 2}
+    assert places == {4: 0, 5: 1, 6: 2}
 
 
 def test_it_arrives_as_the_compiled_function() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from allcores.outcome import Kind
 from allcores.pool.executor_map import all_of
 from allcores.transport import refilled_items
 from allcores.transport.refilled_items import COMPARISONS, LOOKS, RefilledItems, as_pulled
@@ -98,14 +99,14 @@ def watched(items: Iterator[Any]) -> int:
 @pytest.mark.parametrize(
     ("items", "count"),
     [
-        ((number for number in range(COUNT)), 1),
-        ((str(number) for number in range(COUNT)), 1),
-        (((number, "text") for number in range(COUNT)), 1),
+        ((number for number in range(COUNT)), LOOKS),
+        ((str(number) for number in range(COUNT)), LOOKS),
+        (((number, "text") for number in range(COUNT)), LOOKS),
         (([number] for number in range(COUNT)), LOOKS),
         (({"number": number} for number in range(COUNT)), LOOKS),
-        # the same twice, and never changed: the second is the first that shows it
-        (zip(range(COUNT), [settings := {"of": "all"}] * COUNT, strict=False), 1 + COMPARISONS),
-        ((settings for _ in range(COUNT)), 1 + COMPARISONS),
+        # the same twice, and never changed: the third is the first that can be compared
+        (zip(range(COUNT), [settings := {"of": "all"}] * COUNT, strict=False), 2 + COMPARISONS),
+        ((settings for _ in range(COUNT)), 2 + COMPARISONS),
     ],
     ids=["int", "str", "tuple", "list", "dict", "zipped", "constant"],
 )
@@ -140,7 +141,7 @@ def test_the_number_of_an_object_that_is_gone_is_not_taken_for_it() -> None:
             yield row
             del row
 
-    assert watched(in_pairs()) <= 1 + COMPARISONS
+    assert watched(in_pairs()) <= COUNT
 
 
 def test_a_signal_handler_s_exception_is_not_swallowed() -> None:
@@ -148,61 +149,92 @@ def test_a_signal_handler_s_exception_is_not_swallowed() -> None:
         def __reduce__(self) -> Any:
             raise KeyboardInterrupt
 
-    item = Interrupted()
+    item = [Interrupted()]
     with pytest.raises(KeyboardInterrupt):
         list(as_pulled(item for _ in range(COUNT)))
 
 
-def test_results_are_not_compared() -> None:
-    """What a function returns twice is taken to change, also where the second one is the last of its chunk."""
-    refilled, row = RefilledItems(compares=False), [0]
-    for _ in range(2):
-        refilled.see(row, alone=True)
-    refilled.let_go()
-    for number in range(LOOKS):
-        refilled.see([number], alone=True)
-    assert refilled.needed
-
-
-@pytest.mark.parametrize("length", [1, 2, LOOKS - 1])
-def test_those_of_short_chunks_are_always_looked_at(length: int) -> None:
-    """Two in turns show in the third, and the next chunk may be longer."""
-    refilled = RefilledItems(compares=False)
-    for _ in range(10):
-        for number in range(length):
-            refilled.see([number], alone=True)
-        refilled.let_go()
-    assert refilled.needed
-    for number in range(LOOKS):
-        refilled.see([number], alone=True)
-    assert not refilled.needed
-
-
-class Model:
-    """Something large that all items have, and that says when it is copied."""
-
-    def __init__(self, size: int) -> None:
-        self.weights = bytes(size)
+class Owner:
+    """Something that must not be there twice, and is no row that is filled anew."""
 
     def __deepcopy__(self, _: object) -> Any:
         raise AssertionError("it was copied")
 
+    def __reduce__(self) -> Any:
+        raise AssertionError("it was pickled")
 
-def test_a_model_that_all_items_have_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be in memory several times, and is no row that is filled anew."""
+
+@pytest.mark.parametrize("kind", ["itself", "tuple", "list", "dict"])
+def test_what_is_not_plain_is_never_copied(kind: str) -> None:
+    owner = Owner()
+
+    def items() -> Iterator[Any]:
+        for number in range(COUNT):
+            pair = number, owner
+            yield {"itself": owner, "tuple": pair, "list": list(pair), "dict": dict(enumerate(pair))}[kind]
+
+    assert all((item if kind == "itself" else item[1]) is owner for item in as_pulled(items()))
+
+
+def test_a_large_table_that_all_items_have_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be in memory several times."""
     monkeypatch.setattr(refilled_items, "MOST_COPIED", 100_000)
-    model = Model(200_000)
-    found = list(as_pulled((number, model) for number in range(COUNT)))
-    assert all(item[1] is model for item in found)
+    table = bytearray(200_000)
+    found = list(as_pulled((number, table) for number in range(COUNT)))
+    assert all(item[1] is table for item in found)
 
 
 def test_a_constant_of_several_inputs_is_not_copied() -> None:
-    model = Model(10)
-    style, items = all_of((range(COUNT), itertools.repeat(model)))
+    settings = {"of": "all"}
+    style, items = all_of((range(COUNT), itertools.repeat(settings)))
     assert style == "star"
-    assert all(item[1] is model for item in items)
+    assert all(item[1] is settings for item in items)
 
 
 def test_a_row_of_several_inputs_is() -> None:
     _, items = all_of((range(COUNT), one_list()))
     assert items == [(number, [number]) for number in range(COUNT)]
+
+
+@pytest.mark.parametrize("constant", [Kind.FAILED, frozenset(), (1, "a"), None, 3.5])
+def test_constants_that_are_returned_are_not_watched_for_long(constant: Any) -> None:
+    refilled, count = RefilledItems(), 0
+    while refilled.needed:
+        refilled.look(constant)
+        count += 1
+    assert count == LOOKS
+
+
+def test_a_table_that_is_returned_each_time_is_believed_after_a_while() -> None:
+    refilled, table, count = RefilledItems(), {"of": "all"}, 0
+    while refilled.needed:
+        refilled.look((count, table))
+        count += 1
+    assert count == 2 + COMPARISONS
+
+
+def test_one_that_comes_in_pairs_in_short_chunks_is_not_believed() -> None:
+    """There is nothing to compare it with: each time it is the first of its chunk."""
+    refilled, row = RefilledItems(), [0]
+    for number in range(100):
+        for _ in range(2):
+            row[0] = number
+            refilled.look(row)
+        refilled.let_go()
+    assert refilled.needed
+
+
+@pytest.mark.parametrize("length", [1, 2, LOOKS - 1])
+def test_those_of_short_chunks_are_always_looked_at(length: int) -> None:
+    """Two in turns show in the third, one that comes twice in the third, and the next chunk may be longer."""
+    refilled, row = RefilledItems(), [0]
+    for again in (False, True):
+        for _ in range(10):
+            for number in range(min(length, 2)):
+                refilled.look(row if again else [number])
+            refilled.let_go()
+    assert refilled.watching
+    for number in range(3):
+        row[0] = number
+        refilled.look(row)
+    assert refilled.found

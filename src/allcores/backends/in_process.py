@@ -93,7 +93,7 @@ class InProcessWorker:
         try:
             setup, around = self.worker_init.setup, self.worker_init.around
             if setup is not None and around is not None:
-                value = around.run(setup, *self.state, *self.worker_init.setup_args)
+                value = around.run_setup(setup, *self.state, *self.worker_init.setup_args)
             elif setup is not None:
                 value = setup(*self.state, *self.worker_init.setup_args)
         except SetupError:

@@ -168,7 +168,7 @@ def open_backend(
 
         check_modules(preload_modules)
         preload = ModulePreload(preload_modules, worker_init.preload)
-        worker_init = WorkerInit(*worker_init[:3], preload, worker_init.preload_args)
+        worker_init = WorkerInit(*worker_init[:3], preload, worker_init.preload_args, worker_init.around)
     if name == "processes":
         if not can_fork():
             raise NotSupported(

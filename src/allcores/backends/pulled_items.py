@@ -1,8 +1,8 @@
 """Items as they were when they were pulled, from the bytes that chunks which were cut from one have in common.
 
 Where a few of many travel again (a failed one for another attempt, say), to send all of them along each time would
-cost more than the task. So plain items are read back from the bytes, once, and those are pickled by themselves; others,
-of classes whose code would run here, only when many travel again.
+cost more than the task. So plain items are read back from the bytes, once, and those are pickled by themselves; of
+other classes nothing is made here, whose code would run where the scheduler waits for it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: A chunk of less than this part of the items has them by themselves.
 SMALL_SHARE = 4
-#: So often all bytes travel for a few that are not plain; then they are read back all the same.
-MOST_SENT = 8
 #: What may be made in the program while it decides: of a module, with no code of the program's own.
 _KNOWN = frozenset(
     [
@@ -55,12 +53,14 @@ def part_of(
         return None
     if pulled.plain is None:
         stream = stream_of(pulled.payload)
-        pulled.plain = [] if stream is None else _read(stream, _PlainUnpickler)
-    elif not pulled.plain:
-        pulled.sent += 1
-        if pulled.sent == MOST_SENT and (stream := stream_of(pulled.payload)) is not None:
-            pulled.plain = _read(stream, pickle.Unpickler)
+        pulled.plain = [] if stream is None else _read(stream)
     return pulled.plain[start : start + count] or None
+
+
+def opens_once(payload: bytes | BufferedPickle, stream_of: Callable[[bytes | BufferedPickle], bytes | None]) -> bool:
+    """Whether there is something of multiprocessing in it, a connection, say, whose descriptor is fetched only once."""
+    stream = payload if isinstance(payload, bytes) else stream_of(payload) or payload.data
+    return b"multiprocessing" in stream
 
 
 def stream_of(payload: bytes | BufferedPickle) -> bytes | None:
@@ -68,9 +68,9 @@ def stream_of(payload: bytes | BufferedPickle) -> bytes | None:
     return payload if isinstance(payload, bytes) else None
 
 
-def _read(stream: bytes, unpickler: type[pickle.Unpickler]) -> list[Any]:
+def _read(stream: bytes) -> list[Any]:
     try:
-        found = unpickler(io.BytesIO(stream)).load()
+        found = _PlainUnpickler(io.BytesIO(stream)).load()
     except Exception:
         return []
     return found if type(found) is list else []

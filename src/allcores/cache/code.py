@@ -87,6 +87,8 @@ class Facts:
         self._holders: list[tuple[Any, dict[str, Any]]] = []
         self._holder_numbers: dict[int, int] = {}
         self._held_left = MOST_HELD
+        #: types with a name that were looked into
+        self._aliases: list[Any] = []
         #: code that is looked into, by the names of attributes that it may read
         self._codes: dict[str, list[CodeType]] = {}
         #: for such a name: how much of that code was looked at, and whether the attribute is read, and counted up
@@ -293,7 +295,14 @@ class Facts:
     def _alias(self, value: Any, depth: int) -> Any:
         """A type with arguments (`list[int]`, `int | None`, `Annotated[int, 3]`), or what such arguments are."""
         found = [type(value).__name__, getattr(value, "__name__", "")]
-        if depth < MOST_DEPTH:
+        if hasattr(type(value), "__value__"):
+            # `type Json = dict[str, Json] | ...`: one that has a name may be made of itself.
+            number = next((number for number, each in enumerate(self._aliases) if each is value), None)
+            if number is not None:
+                return ["alias", number]
+            self._aliases.append(value)
+        self._held_left -= 1
+        if depth < MOST_DEPTH and self._held_left > 0:
             for name in ("__origin__", "__args__", "__metadata__", "__supertype__", "__forward_arg__", "__value__"):
                 try:
                     part = getattr(value, name)

@@ -129,7 +129,7 @@ def attributes_of(value: Any) -> dict[str, Any]:
         held = {}
     content: Any
     for content in _CONTENT:
-        if isinstance(value, content) and len(value) <= MOST_ELEMENTS:
+        if isinstance(value, content) and content.__len__(value) <= MOST_ELEMENTS:
             # As Python's own type has them, whatever the user's says.
             held[""] = dict(dict.items(value)) if content is dict else content(content.__iter__(value))
     return held if len(held) <= MOST_ELEMENTS else {}

@@ -68,7 +68,7 @@ class Fused:
         return self.function(*arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return compiled, (self.steps, self.with_loaded, self.__name__)
+        return compiled, (self.steps, self.with_loaded, self.__name__, True)
 
 
 def gives_lists(steps: Sequence[FusedStep]) -> bool:
@@ -84,13 +84,10 @@ def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, 
         with_loaded: The function gets what was preloaded before the record.
     """
     many = gives_lists(steps)
-    # Records that further steps take on come from a generator: each is looked at before the next is made.
-    yields = any(step.kind in _MANY for step in steps[:-1])
-    arguments = "loaded, value" if with_loaded else "value"
-    lines = [f"def {'records' if yields else 'fused'}({arguments}):", "    try:"]
+    lines = [f"def fused({'loaded, ' if with_loaded else ''}value):", "    try:"]
     places: dict[int, int] = {}
     indent = " " * 8
-    if many and not yields:
+    if many:
         lines.append(f"{indent}out = []")
     for number, step in enumerate(steps):
         call = f"f{number}(value)"
@@ -102,32 +99,35 @@ def source_text(steps: Sequence[FusedStep], *, with_loaded: bool) -> tuple[str, 
             if last and not many:
                 line = f"return {call}"
             elif last:
-                line = f"yield {call}" if yields else f"out.append({call})"
+                line = f"out.append({call})"
             else:
                 line = f"value = {call}"
         elif step.kind == "filter":
             line = f"if {call}:"
         else:
             over = "value" if step.kind == "unbatch" else call
-            line = f"for value in {over}:"
-            if last:
-                line = f"yield from {over}" if yields else f"out.extend(as_pulled({over}))"
+            line = f"out.extend(as_pulled({over}))" if last else f"for value in as_pulled({over}):"
         lines.append(indent + line)
         places[len(lines)] = number
         if step.kind == "filter" or (step.kind in _MANY and not last):
             indent += "    "
             if last:
-                lines.append(f"{indent}yield value" if yields else f"{indent}out.append(value)")
-    if many and not yields:
+                lines.append(f"{indent}out.append(value)")
+    if many:
         lines.append("        return out")
     lines += ["    except BaseException as error:", "        name_step(error)", "        raise"]
-    if yields:
-        lines += [f"def fused({arguments}):", f"    return list(as_pulled(records({arguments})))"]
     return "\n".join(lines) + "\n", places
 
 
-def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str) -> Callable[..., Any]:
-    """The function of several steps, by the name of their stage."""
+def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str, travels: bool = False) -> Callable[..., Any]:
+    """The function of several steps, by the name of their stage.
+
+    Args:
+        steps: At least one.
+        with_loaded: The function gets what was preloaded before the record.
+        name: Of the stage.
+        travels: What it gives is pickled, once all of it is there.
+    """
     text, places = source_text(steps, with_loaded=with_loaded)
     texts = [step.text for step in steps]
 
@@ -138,7 +138,7 @@ def compiled(steps: Sequence[FusedStep], with_loaded: bool, name: str) -> Callab
 
     names: dict[str, Any] = {f"f{number}": step.function for number, step in enumerate(steps)}
     names["name_step"] = name_step
-    names["as_pulled"] = as_pulled
+    names["as_pulled"] = as_pulled if travels else iter
     # As if it stood in the module of the program's functions: by that a worker finds globals that these change in vain.
     names.update(_module_of([step.function for step in steps if step.function is not None]))
     exec(compile(text, FILE, "exec"), names)

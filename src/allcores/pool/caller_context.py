@@ -27,6 +27,22 @@ class ThreadValues:
         self._variables = variables
         self._decimal = decimal
 
+    def run_setup(self, setup: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function with these, in the thread's own context: what it sets itself stays."""
+        for variable, value in self._variables:
+            variable.set(value)
+        if self._decimal is None:
+            return setup(*arguments)
+        from decimal import getcontext, setcontext
+
+        former, given = getcontext(), self._decimal.copy()
+        setcontext(given)
+        try:
+            return setup(*arguments)
+        finally:
+            if getcontext() is given and _settings(given) == _settings(self._decimal):
+                setcontext(former)
+
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function with these; what it sets itself is gone afterwards."""
         return copy_context().run(self._call, function, *arguments)
@@ -40,6 +56,10 @@ class ThreadValues:
             # Its flags are the task's.
             setcontext(self._decimal.copy())
         return function(*arguments)
+
+
+def _settings(context: Any) -> tuple[Any, ...]:
+    return (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp, context.traps)
 
 
 class CallerContext:

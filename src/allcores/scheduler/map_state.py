@@ -66,15 +66,15 @@ class PulledItems:
         count: How many items these are.
     """
 
-    __slots__ = ("count", "payload", "plain", "sent")
+    __slots__ = ("count", "payload", "plain", "waiting")
 
     def __init__(self, payload: bytes | BufferedPickle, count: int) -> None:
         self.payload = payload
         self.count = count
         #: the items, as `backends.pulled_items` has read them back; None: it has not tried; empty: it cannot
         self.plain: list[Any] | None = None
-        #: how often all bytes have travelled for a few of the items
-        self.sent = 0
+        #: chunks of these items that wait for another attempt
+        self.waiting = 0
 
 
 class CancelToken:
@@ -110,10 +110,12 @@ class Chunk:
         skip: Items that come before its first in `payload`, from the chunk that it was cut from.
         shared: What it has in common with the chunks whose items are in `payload`, too, before its own or behind them;
             None: it is alone there.
-        pinned_bytes: Of `payload` that are kept for its sake and are not its own, while an attempt waits.
+        waits_for: What it has in common with others, while it waits for another attempt.
+        again: Its items have travelled before.
     """
 
     __slots__ = (
+        "again",
         "asked",
         "attempt",
         "batch",
@@ -126,7 +128,6 @@ class Chunk:
         "items",
         "map_state",
         "payload",
-        "pinned_bytes",
         "preempted",
         "requeues",
         "sent_ns",
@@ -137,6 +138,7 @@ class Chunk:
         "surroundings",
         "tail",
         "timeout_ns",
+        "waits_for",
         "worker",
     )
 
@@ -160,7 +162,8 @@ class Chunk:
         self.size_bytes = len(payload) if payload is not None else 0
         self.skip = 0
         self.shared: PulledItems | None = None
-        self.pinned_bytes = 0
+        self.waits_for: PulledItems | None = None
+        self.again = False
         self.attempt = attempt
         self.requeues = requeues
         self.batch = map_state.chunker.batch
@@ -210,6 +213,7 @@ class Chunk:
         chunk.size_bytes = self.size_bytes * len(items) // len(self.items)
         chunk.payload = self.payload
         chunk.skip = self.skip + start
+        chunk.again = True
         chunk.shared = self.shared if len(items) == len(self.items) else self.share()
         chunk.batch = self.batch
         chunk.preempted = self.preempted

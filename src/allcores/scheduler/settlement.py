@@ -216,9 +216,11 @@ class Settlement:
         again = chunk.part(failure.offset, failure.offset + 1)
         again.attempt += 1
         if again.shared is not None and again.payload is not None:
-            # As long as it waits, the bytes of its neighbours do, too, and are to be counted.
-            again.pinned_bytes = max(0, len(again.payload) - again.size_bytes)
-            chunk.map_state.bytes_out += again.pinned_bytes
+            # As long as it waits, the bytes of its neighbours do, too, and are to be counted: once for all of them.
+            again.waits_for = again.shared
+            again.shared.waiting += 1
+            if again.shared.waiting == 1:
+                chunk.map_state.bytes_out += len(again.payload)
         wait_s = retry.delay_s(chunk.attempt, self._state.rng)
         self._state.counters.retries += 1
         self._state.events.append(
@@ -397,9 +399,11 @@ class Settlement:
     def requeue_unstarted(self, part: Chunk) -> None:
         """Make a chunk that no worker has pending again, in front; if it is cancelled or stopped, settle it."""
         map_state = part.map_state
-        if part.pinned_bytes:
-            map_state.bytes_out = max(0, map_state.bytes_out - part.pinned_bytes)
-            part.pinned_bytes = 0
+        kept, part.waits_for = part.waits_for, None
+        if kept is not None:
+            kept.waiting -= 1
+            if not kept.waiting:
+                map_state.bytes_out = max(0, map_state.bytes_out - len(kept.payload))
         if map_state.cancelled or part.cancelled:
             self.settle_cancelled(part, len(part.items))
         elif map_state.stopped:

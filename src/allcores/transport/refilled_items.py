@@ -10,17 +10,19 @@ changed, each item of this input is copied when it is pulled.
                               ▼                                 ▼
                            together                          together
 
-A list, a tuple or a range is in memory: what it holds twice is the same twice.
+Only plain containers are looked at, and copied: lists, dicts, sets, bytearrays, arrays. Objects of other classes may
+own what must not be there twice (a descriptor, say), and to copy one is its own code's affair. A list, a tuple or a
+range as an input is in memory: what it holds twice is the same twice.
 
 Results are the same the other way: those of a chunk are pickled together, and a function may return one object again
-and again. There the worker pickles each alone instead of copying it, as soon as one came twice.
+and again. There the worker pickles each alone instead of copying it.
 """
 
 from __future__ import annotations
 
-import pickle
+from array import array
+from collections import OrderedDict, defaultdict, deque
 from itertools import islice, repeat
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 
 from allcores.system import deferral
 from allcores.transport import pickling
@@ -38,46 +40,44 @@ COMPARED_BYTES = 1 << 20
 LEAST_COMPARISONS = 2
 #: Parts of an item that are looked at; of one that has more, these.
 MOST_PARTS = 32
-
-#: Pickled bytes of an item up to which it is copied before it is known that this is needed: it may be a model that all
-#: items have.
+#: Bytes and elements of an item up to which it is copied, and containers in one another: it may have a table in it that
+#: all items have.
 MOST_COPIED = 16 << 20
+MOST_ELEMENTS = 100_000
+MOST_DEPTH = 20
 
 #: Work in ns after which a value that may be changed by the next call is pickled: it has not to be any.
 AT_ONCE = -1
 #: Iterators of inputs that are looked at by nobody: what is in memory.
 IN_MEMORY = frozenset([type(iter([])), type(iter(())), type(iter(range(0))), repeat])
-#: What nobody fills anew.
-_CONSTANT = frozenset(
-    [int, float, complex, bool, str, bytes, type(None), type, FunctionType, BuiltinFunctionType, MethodType, ModuleType]
-)
+
+_MAPPINGS = frozenset([dict, OrderedDict, defaultdict])
+_SEQUENCES = frozenset([list, set, deque])
+_BUFFERS = frozenset([bytearray, array])
 
 
 class RefilledItems:
-    """What is known of one input, or of what one function returns. For one thread at a time.
+    """What is known of one input, or of what one function returns. For one thread at a time."""
 
-    Args:
-        compares: Whether one that comes twice is compared, for it may well be the same; else it is taken to change.
-    """
-
-    def __init__(self, *, compares: bool = True) -> None:
-        self._compares = compares
+    def __init__(self) -> None:
         #: items are to be pulled one at a time, and shown
         self.watching = True
+        #: they are filled anew
+        self.found = False
         self._looked = 0
         #: parts of the last items; once one came twice also its contents, as far as they are known
         self._held: list[list[Any]] = []
         self._contents: dict[int, bytes | None] = {}
+        self._suspects = False
         self._compared = self._bytes = 0
-        self._found = False
 
     @property
     def needed(self) -> bool:
         """Whether items have to be shown at all."""
-        return self.watching or self._found
+        return self.watching or self.found
 
     def see(self, item: Any, *, alone: bool) -> Any:
-        """Take in the next item.
+        """Take in the next item of an input.
 
         Args:
             item: It.
@@ -86,29 +86,27 @@ class RefilledItems:
         Returns:
             What to take in its place: itself, or a copy.
         """
-        if self._found:
-            # Also where it is pickled in time: an outcome, or a message, is to show the item that it is of.
-            return _copy(item) if self._compares else item
+        self.look(item)
+        # Also where it is pickled in time: an outcome, or a message, is to show the item that it is of. And where the
+        # second one shows that they are filled anew, it is too late for the first.
+        return _copy(item) if self.found or (self.watching and not alone) else item
+
+    def look(self, item: Any) -> None:
+        """Take in the next item, or result."""
+        if self.found:
+            return
         parts = _parts(item)
-        if parts and not alone and not _is_small(item):
-            parts = []
-            self.watching = False
         twice = [part for part in parts if any(part is each for held in self._held for each in held)]
         self._held = [*self._held[1 - LOOKS :], parts]
-        if twice and not self._compares:
-            self._found = True
-        elif twice or self._compared:
+        if twice or self._suspects:
+            self._suspects = True
             self._compare(twice)
         elif self.watching:
             self._looked += 1
-            self.watching = bool(parts) and self._looked < LOOKS
-        if self._found or not self.watching:
+            self.watching = self._looked < LOOKS
+        if self.found or not self.watching:
             self._held.clear()
             self._contents.clear()
-        if self._found and self._compares:
-            return _copy(item)
-        # Where the second one shows that they are filled anew, it is too late for the first.
-        return item if alone or not parts or not self.watching else _copy(item)
 
     def let_go(self) -> None:
         """Nothing comes for a while: hold no item. Those that come next are the first again."""
@@ -117,27 +115,31 @@ class RefilledItems:
         self._contents.clear()
 
     def _compare(self, twice: list[Any]) -> None:
-        self._compared += 1
         held = {id(part) for parts in self._held for part in parts}
         # The number of one that is gone may be another's by now.
         self._contents = {key: data for key, data in self._contents.items() if key in held}
+        known = False
         for part in twice:
             data = _pickle(part)
-            before = self._contents.get(id(part))
-            if before is not None and data is not None and before != data:
-                self._found = True
+            before = self._contents.get(id(part), data)
+            known = known or id(part) in self._contents
+            if before != data:
+                self.found = True
                 return
             self._contents[id(part)] = data
             self._bytes += len(data or b"")
+        self._compared += known
+        # Those of a chunk's beginning have nothing before them that they could be compared with.
+        self._looked += not twice
         enough = self._compared >= COMPARISONS or self._bytes > COMPARED_BYTES
-        self.watching = not (enough and self._compared > LEAST_COMPARISONS)
+        self.watching = not ((enough and self._compared >= LEAST_COMPARISONS) or self._looked >= COMPARISONS)
 
 
 def shows(refilled: RefilledItems, values: list[Any]) -> bool:
     """Have the last of the values that are not pickled yet looked at; whether others have to be, and pickled alone."""
     if values:
         try:
-            refilled.see(values[-1], alone=True)
+            refilled.look(values[-1])
         except BaseException:  # a pickle that raises what it will: told when the value is pickled for good
             return True
     return refilled.needed
@@ -160,9 +162,9 @@ def _as_pulled(source: Iterator[Any]) -> Iterator[Any]:
     yield from source
 
 
-def _is_constant(value: Any) -> bool:
-    # What is ours is shared, or a reference: it is named, not copied.
-    return type(value) in _CONSTANT or type(value).__module__.startswith("allcores.")
+def _is_array(value: Any) -> bool:
+    kind = type(value)
+    return kind.__name__ == "ndarray" and kind.__module__ == "numpy" and not value.dtype.hasobject
 
 
 def _members(item: Any) -> list[Any]:
@@ -170,41 +172,58 @@ def _members(item: Any) -> list[Any]:
     kind = type(item)
     if kind is tuple or kind is list:
         return item[:MOST_PARTS]  # type: ignore[no-any-return]
-    return list(islice(item.values(), MOST_PARTS)) if kind is dict else []
+    return list(islice(item.values(), MOST_PARTS)) if kind in _MAPPINGS else []
 
 
 def _parts(item: Any) -> list[Any]:
     """What of an item might be filled anew: itself, and what it holds."""
-    own = [] if type(item) is tuple else [item]
-    return [part for part in (*own, *_members(item)) if not _is_constant(part)]
+    return [part for part in (item, *_members(item)) if _is_filled(part)]
 
 
-class _Counted:
-    """A file that takes so many bytes, and keeps none."""
+def _is_filled(value: Any) -> bool:
+    kind = type(value)
+    return kind in _SEQUENCES or kind in _MAPPINGS or kind in _BUFFERS or _is_array(value)
+
+
+class _TooLarge(Exception):
+    """It is not copied."""
+
+
+class _Copy:
+    """One copy. What it has left of the bounds."""
 
     def __init__(self) -> None:
-        self._left = MOST_COPIED
+        self._bytes = MOST_COPIED
+        self._elements = MOST_ELEMENTS
 
-    def write(self, data: Any) -> int:
-        size = memoryview(data).nbytes
-        self._left -= size
-        if self._left < 0:
-            raise OverflowError
-        return size
+    def of(self, value: Any, depth: int = 0) -> Any:
+        kind = type(value)
+        if kind in _BUFFERS or _is_array(value):
+            self._bytes -= memoryview(value).nbytes if kind in _BUFFERS else value.nbytes
+            if self._bytes < 0:
+                raise _TooLarge
+            return value[:] if kind in _BUFFERS else value.copy()
+        if kind is not tuple and kind not in _SEQUENCES and kind not in _MAPPINGS:
+            return value
+        self._elements -= len(value)
+        if self._elements < 0 or depth > MOST_DEPTH:
+            raise _TooLarge
+        if kind in _MAPPINGS:
+            made = value.copy()
+            for key, each in made.items():
+                made[key] = self.of(each, depth + 1)
+            return made
+        if kind is deque:
+            return deque((self.of(each, depth + 1) for each in value), value.maxlen)
+        return kind([self.of(each, depth + 1) for each in value])
 
 
-def _is_small(item: Any) -> bool:
-    """Whether its pickle is no larger than MOST_COPIED, as far as it has one."""
+def _copy(item: Any) -> Any:
+    """A copy of all plain containers in an item; the item itself if that is too large."""
     try:
-        pickle.Pickler(_Counted(), pickling.PROTOCOL).dump(item)
-    except OverflowError:
-        return False
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        if deferral.raised_by_handler(error):
-            raise
-    return True
+        return _Copy().of(item)
+    except (_TooLarge, RuntimeError):  # it changes meanwhile
+        return item
 
 
 def _pickle(value: Any) -> bytes | None:
@@ -217,17 +236,3 @@ def _pickle(value: Any) -> bytes | None:
         if deferral.raised_by_handler(error):
             raise
         return None
-
-
-def _copy(item: Any) -> Any:
-    """A copy of all that could be filled anew; the item itself if there is none to be had."""
-    from copy import deepcopy  # seldom needed
-
-    try:
-        return deepcopy(item, {id(part): part for part in _members(item) if _is_constant(part)})
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        if deferral.raised_by_handler(error):
-            raise
-        return item

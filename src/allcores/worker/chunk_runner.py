@@ -224,7 +224,7 @@ class ChunkRunner:
             if len(items) > 1:
                 refilled = self._refilled.get(number)
                 if refilled is None:
-                    refilled = self._refilled[number] = RefilledItems(compares=False)
+                    refilled = self._refilled[number] = RefilledItems()
                 refilled = refilled if refilled.needed else None
             if batch:
                 self._run_batches(sequence, items, batch, style, function, durations, refilled)

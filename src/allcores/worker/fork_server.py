@@ -144,9 +144,11 @@ class _Template:
         self._tell(PRELOADING, 0, 0, 0, 0)
         before = set(sys.modules)
         log_forwarding: Any = None
+        note_file: Any = None
         if logs is not None:
             log_forwarding = import_module("allcores.worker.log_forwarding")
-            log_forwarding.install(log_forwarding.NoteFile(notes), logs)
+            note_file = log_forwarding.NoteFile(notes)
+            log_forwarding.install(note_file, logs)
         try:
             for name in modules:
                 # Whoever needs it will say what is wrong with it.
@@ -172,6 +174,7 @@ class _Template:
         if log_forwarding is not None:
             # Each worker has its own way to the program.
             log_forwarding.uninstall()
+            note_file.close()
             os.close(notes)
         self._listen()
         if preload.leaves_threads():

@@ -49,6 +49,10 @@ class NoteFile:
         self._left -= len(data)
         return os.write(self._descriptor, data) == len(data)
 
+    def close(self) -> None:
+        """Take no more: whoever holds on to a stream of ours writes to the one below."""
+        self._left = 0
+
 
 def uninstall() -> None:
     """End what `install` has begun: nothing is forwarded, and lines go where they went before."""
@@ -170,6 +174,12 @@ class Lines(io.TextIOBase):
         self.below = below
         #: of each thread, what it has written of a line
         self._begun = threading.local()
+
+    def __getattr__(self, name: str) -> Any:
+        # What is asked of a stream beyond lines (`reconfigure`, `buffer`) is that of the one below.
+        if name == "below":
+            raise AttributeError(name)
+        return getattr(self.below, name)
 
     def writable(self) -> bool:
         return True

@@ -255,7 +255,8 @@ class ClusterBackend(MindedBackend):
         for chunk in list(link.chunks):
             own = None if chunk.shared is None else part_of(chunk.shared, chunk.skip, len(chunk.items), stream_of)
             if own is not None:
-                chunk.have_own(self.pack(own))
+                with contextlib.suppress(Exception):  # then with the others
+                    chunk.have_own(self.pack(own))
             if chunk.payload is None:
                 # It is sent again, by itself: it was packed once, so it can be.
                 chunk.payload = self.pack(chunk.items)

@@ -66,7 +66,7 @@ class Launcher(Protocol):
         """What the preload left: a packed error, why it cannot be shared, or a fatal signal's stack."""
 
     def logged(self) -> bytes:
-        """What the preload function has logged and printed, as frames; until it is closed."""
+        """What the preload function has logged and printed, as frames; once."""
 
     def descriptors(self) -> list[int]:
         """What to wait on for notices."""
@@ -261,7 +261,12 @@ class TemplateLauncher:
         return posix.whole(self._report) if self._report >= 0 else self._last_report
 
     def logged(self) -> bytes:
-        return posix.whole(self._notes) if self._notes >= 0 else b""
+        if self._notes < 0:
+            return b""
+        found = posix.whole(self._notes)
+        os.close(self._notes)
+        self._notes = -1
+        return found
 
     def kill(self) -> None:
         """End it, whatever it is doing, and what its preload has started."""

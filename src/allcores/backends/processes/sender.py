@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from allcores.backends.base import Host
 from allcores.backends.processes.worker_table import WorkerTable
-from allcores.backends.pulled_items import part_of, stream_of
+from allcores.backends.pulled_items import opens_once, part_of, stream_of
 from allcores.errors import NotPicklable
 from allcores.failpoints import failpoint
 from allcores.outcome import Failure, Kind
-from allcores.scheduler.map_state import Chunk, PulledItems
+from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
+from allcores.shared_memory.buffers import BufferedPickle
 from allcores.transport import frames
 from allcores.transport.status_board import NO_INDEX
 
@@ -36,8 +37,8 @@ class Sender:
             return None
         parent_memory = worker_table.parent_memory
         function = chunk.function
-        if chunk.shared is not None:
-            self._have_own(chunk, chunk.shared)
+        if chunk.again and chunk.payload is not None:
+            self._have_own(chunk, chunk.payload)
         payload = chunk.payload
         if payload is None:
             try:
@@ -80,13 +81,17 @@ class Sender:
         failpoint("frame.after")
         return None
 
-    def _have_own(self, chunk: Chunk, shared: PulledItems) -> None:
+    def _have_own(self, chunk: Chunk, payload: bytes | BufferedPickle) -> None:
         """A few of many items travel without the others, if they can be had as they were."""
         parent_memory = self._worker_table.parent_memory
         read = stream_of if parent_memory is None else parent_memory.stream_of
-        own = part_of(shared, chunk.skip, len(chunk.items), read)
-        if own is not None:
-            chunk.have_own(self._worker_table.pack(own))
+        if opens_once(payload, read):
+            chunk.have_own(None)
+        elif chunk.shared is not None and (own := part_of(chunk.shared, chunk.skip, len(chunk.items), read)):
+            try:
+                chunk.have_own(self._worker_table.pack(own))
+            except Exception:  # then with the others
+                return
 
     def forget(self, number: int) -> None:
         """No chunk will refer to this function any more: workers that have it drop it."""
