@@ -89,6 +89,7 @@ def test_seconds_go_where_they_were_spent(tmp_path: Path) -> None:
             pool.map(nap, drip(20))
             stream = pool.imap_unordered(stay, [(bell.path, gate.path), *[(bell.path, warm.path)] * 2], chunk=1)
             assert [next(stream), next(stream)] == [warm.path] * 2
+            bell.hear(3)  # all have begun, also the one that waits
             # This is what is measured: from now on one worker has nothing to do.
             time.sleep(0.5)
             gate.open()
