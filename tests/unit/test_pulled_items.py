@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import multiprocessing.connection
 import pathlib
+from multiprocessing import resource_sharer
 from typing import Any
 
 import pytest
@@ -97,6 +97,6 @@ def test_what_lies_elsewhere_is_left_there() -> None:
 
 
 def test_what_opens_once_is_known() -> None:
-    """A connection, whose descriptor is fetched by a key that is good for one time: it is told by the module's name."""
-    assert opens_once(pickling.dumps([1, multiprocessing.connection.Connection]), stream_of)
-    assert not opens_once(pickling.dumps([1, "text"]), stream_of)
+    """A connection, whose descriptor is fetched by a key that is good for one time: it is told by its class."""
+    assert opens_once(pickling.dumps([1, resource_sharer.DupFd]), stream_of)
+    assert not opens_once(pickling.dumps([1, "a text about multiprocessing and its resource_sharer"]), stream_of)
