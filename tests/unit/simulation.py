@@ -27,7 +27,8 @@ from allcores.pool.input_reader import MOST_CHUNKS
 from allcores.pool.result_stream import open_segment
 from allcores.scheduler.batch_size import Batch, BatchChunker
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
 from allcores.scheduler.messages import (
     Kill,
@@ -41,6 +42,7 @@ from allcores.scheduler.messages import (
     WorkerProgress,
 )
 from allcores.scheduler.scheduler import Scheduler
+from allcores.scheduler.segment import Segment
 from allcores.scheduler.timeouts import PEEK_NS
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.transport.positions import (

@@ -8,7 +8,7 @@ import pytest
 
 from allcores.backends.processes.decoding import joined, results_of
 from allcores.pool.result_stream import open_segment
-from allcores.scheduler.map_state import Segment
+from allcores.scheduler.segment import Segment
 from allcores.shared_memory.buffers import MARK
 from allcores.transport import frames
 

@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frames": WORDS | {"pool"},
     # steps over a stream: several maps, driven together
     "pipelines": WORDS
-    | {"pool", "runs", "scheduler.map_state", "sinks", "sources", "transport.exceptions", "transport.refilled_items"},
+    | {"pool", "runs", "scheduler.segment", "sinks", "sources", "transport.exceptions", "transport.refilled_items"},
     # it is also read without a pool
     "timeline": WORDS,
     # jobs in a database, run on a pool
@@ -104,8 +104,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         # a node sends on what its workers log
         "backends.processes.worker_logs",
         "backends.pulled_items",
-        "scheduler.messages",
+        "scheduler.function",
+        "scheduler.item_words",
         "scheduler.map_state",
+        "scheduler.messages",
+        "scheduler.segment",
         "scheduler.series",
         "frames",
         "shared_memory",
@@ -147,6 +150,7 @@ CIRCLES: list[list[str]] = []
 CIRCLES_OF_ROOMS: list[list[str]] = []
 #: imports that are not as drawn in `MAY_IMPORT`: who, and what; to be emptied, too
 UPWARDS = {
+    ("scheduler.chunk_parts", "shared_memory.buffers"),
     ("scheduler.map_state", "shared_memory.buffers"),
 }
 

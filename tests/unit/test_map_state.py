@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from allcores.errors import PoolClosed
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import BYTES_TAKEN, Chunk, Function, MapState, Segment, describe
+from allcores.scheduler.function import Function
+from allcores.scheduler.item_words import describe
+from allcores.scheduler.map_state import BYTES_TAKEN, Chunk, MapState
+from allcores.scheduler.segment import Segment
 
 FUNCTION = Function(3, print, b"", "call", "work")
 

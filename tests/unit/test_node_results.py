@@ -13,8 +13,10 @@ from allcores.adapters.cluster.encoding import failed_part, nothing_of, results_
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
 from allcores.outcome import Kind
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Results
+from allcores.scheduler.segment import Segment
 
 #: index of the first item
 FIRST = 100

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from allcores.backends.pulled_items import SMALL_SHARE, opens_once, part_of, stream_of
-from allcores.scheduler.map_state import PulledItems
+from allcores.scheduler.chunk_parts import PulledItems
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.transport import pickling
 

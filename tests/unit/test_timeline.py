@@ -31,7 +31,8 @@ from allcores.events import (
 from allcores.outcome import Kind, Outcome
 from allcores.scheduler.activity import WORK_NS, ActivityBatcher
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, Function, MapState
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.worker_state import WorkerState
 from allcores.system.clock import monotonic_ns
 from allcores.timeline import Timeline, file, recorder

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, Function, MapState
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import WorkerProgress
 from allcores.scheduler.work_stealing import STUCK_NS, WORTH_NS, split, stealable
 from allcores.scheduler.worker_state import Lifecycle, WorkerState

@@ -45,7 +45,7 @@ from allcores.adapters.joblib_pools import Lease, Wanted
 from allcores.adapters.joblib_tasks import Around, Packed, packable, run
 from allcores.errors import NotPicklable, TaskExited, UsageError, WorkerLost
 from allcores.pool.many_calls import begin_calls
-from allcores.scheduler.map_state import call_text
+from allcores.scheduler.item_words import call_text
 from allcores.system.cores import core_budget
 
 __all__ = ["AllcoresBackend", "TaskWorkerLost", "close", "register"]

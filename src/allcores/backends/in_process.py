@@ -9,7 +9,8 @@ from allcores.backends.base import WorkerInit
 from allcores.backends.shared_value import SharedValue
 from allcores.errors import BatchError, SetupError, TaskExited, again
 from allcores.outcome import Failure, Kind
-from allcores.scheduler.map_state import Chunk, describe
+from allcores.scheduler.item_words import describe
+from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide

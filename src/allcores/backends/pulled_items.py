@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from allcores.scheduler.map_state import PulledItems
+    from allcores.scheduler.chunk_parts import PulledItems
     from allcores.shared_memory.buffers import BufferedPickle
 
 #: A chunk of less than this part of the items has them by themselves.

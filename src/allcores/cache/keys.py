@@ -20,6 +20,7 @@ from allcores.cache.code import Facts
 from allcores.cache.kinds import is_own, name_of
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
+from allcores.transport.numpy_arrays import is_numpy_array
 
 #: bytes of a key
 SIZE = 16
@@ -79,8 +80,7 @@ def item_key(function_key: bytes, item: Any) -> bytes:
 
 def _is_plain_array(value: Any) -> bool:
     """Whether it is an array of NumPy's whose type says what its bytes are."""
-    kind = type(value)
-    return kind.__name__ == "ndarray" and kind.__module__ == "numpy" and value.dtype.kind in "biufcSU"
+    return is_numpy_array(value) and value.dtype.kind in "biufcSU"
 
 
 def key_bytes(value: Any) -> bytes:

@@ -13,7 +13,7 @@ from allcores.pipelines.marks import Failed, Mark
 from allcores.pipelines.plan import Stage
 from allcores.pool.result_stream import never_started
 from allcores.pool.stage_stream import StageStream, all_outcomes, failures_of, values_of
-from allcores.scheduler.map_state import Segment
+from allcores.scheduler.segment import Segment
 from allcores.system import deferral
 from allcores.system.clock import monotonic_ns
 from allcores.transport.exceptions import add_note

@@ -27,7 +27,8 @@ from allcores.pool.input_reader import encode
 from allcores.pool.pool_log import PoolLog
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, MapState, call_text
+from allcores.scheduler.item_words import call_text
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.system.clock import monotonic_ns
 from allcores.system.cores import core_budget
 from allcores.transport import process_role

@@ -11,7 +11,9 @@ from allcores.errors import again
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
 from allcores.pool.result_stream import LOGS_ASIDE_S, Reading, iterator_of, length_of
-from allcores.scheduler.map_state import Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import MapState
+from allcores.scheduler.segment import Segment
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import PoolClosed
 from allcores.pool.result_stream import LOGS_ASIDE_S, LOGS_S, open_segment
-from allcores.scheduler.map_state import Chunk, Segment, describe
+from allcores.scheduler.item_words import describe
+from allcores.scheduler.map_state import Chunk
+from allcores.scheduler.segment import Segment
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import forget, hide
 from allcores.transport import remote_errors

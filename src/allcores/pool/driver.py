@@ -39,9 +39,11 @@ from allcores.pool.lost_changes import LostChanges
 from allcores.pool.notifier import Notifier, Observer
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.actor_policy import ActorPolicy
-from allcores.scheduler.map_state import Chunk, MapState, Segment, describe
+from allcores.scheduler.item_words import describe
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Command, Results
 from allcores.scheduler.scheduler import Scheduler
+from allcores.scheduler.segment import Segment
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.system.clock import monotonic_ns
 from allcores.transport import surroundings

@@ -16,7 +16,9 @@ from typing import Any
 from allcores.pool.driver import Driver
 from allcores.pool.executor_errors import as_broken, translated
 from allcores.pool.result_stream import Reader, open_segment
-from allcores.scheduler.map_state import Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import MapState
+from allcores.scheduler.segment import Segment
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide
 from allcores.transport.refilled_items import as_pulled

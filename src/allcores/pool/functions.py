@@ -12,7 +12,7 @@ from typing import Any
 
 from allcores.backends.base import Backend
 from allcores.pool.function_state import FunctionState
-from allcores.scheduler.map_state import Function
+from allcores.scheduler.function import Function
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.transport import pickling
 

@@ -10,7 +10,9 @@ from allcores.errors import NotPicklable
 from allcores.outcome import Failure, Kind
 from allcores.pool.driver import Driver
 from allcores.scheduler.activity import InputActivityBatcher
-from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
+from allcores.scheduler.segment import Segment
 from allcores.shared_memory.buffers import BufferedPickle
 from allcores.system import deferral
 from allcores.system.clock import monotonic_ns

@@ -18,7 +18,7 @@ from allcores.system import caller, deferral
 from allcores.system.clock import monotonic_ns
 
 if TYPE_CHECKING:
-    from allcores.scheduler.map_state import Segment
+    from allcores.scheduler.segment import Segment
 
 Observer = Callable[[PoolEvent], None]
 #: what a future gets: its outcome, or the error that no outcome will come for

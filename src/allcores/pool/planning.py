@@ -10,7 +10,8 @@ from allcores.limits import Limits, Retry, check_batch, check_chunk, check_timeo
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import length_of
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Function, MapState
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import MapState
 
 if TYPE_CHECKING:
     from allcores.scheduler.batch_size import Batch

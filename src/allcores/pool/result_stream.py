@@ -18,7 +18,9 @@ from allcores.outcome import Kind, Outcome
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
 from allcores.pool.lost_changes import LostChanges
-from allcores.scheduler.map_state import Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import MapState
+from allcores.scheduler.segment import Segment
 from allcores.shared_memory.buffers import unchanging
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import Pool, driver_of
 from allcores.pool.result_stream import Reader
-from allcores.scheduler.map_state import MapState, Segment
+from allcores.scheduler.map_state import MapState
+from allcores.scheduler.segment import Segment
 from allcores.scheduler.series import Series
 
 if TYPE_CHECKING:

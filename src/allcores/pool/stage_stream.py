@@ -18,7 +18,9 @@ from allcores.pool.input_reader import MOST_CHUNKS, InputReader
 from allcores.pool.planning import plan_map
 from allcores.pool.pool import Pool, driver_of
 from allcores.pool.result_stream import LOGS_S, open_segment, outcomes_of
-from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
+from allcores.scheduler.segment import Segment
 from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 

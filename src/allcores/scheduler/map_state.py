@@ -15,79 +15,24 @@ Invariant: pulled = waiting + sent + delayed + settled, and items_out = pulled -
 
 from __future__ import annotations
 
-import reprlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from allcores.limits import Retry
-from allcores.outcome import Failure
+from allcores.scheduler.chunk_parts import CancelToken, PulledItems
 from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.function import Function
+from allcores.scheduler.segment import Segment
 from allcores.scheduler.series import Series
 
 if TYPE_CHECKING:
     from allcores.shared_memory.buffers import BufferedPickle
 
 
-class Function:
-    """A function as the pipes know it: a number, and bytes that travel once per worker.
-
-    Args:
-        style: How a worker calls it: "one" fn(item), "star" fn(*item), "call" fn(*args, **kwargs).
-        target: The function, where it is called in this process; None if workers have it from its bytes.
-    """
-
-    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target", "words")
-
-    def __init__(
-        self, number: int, target: Any, payload: bytes, style: str, name: str, leases: dict[int, Any] | None = None
-    ) -> None:
-        #: what of it lies in shared memory: offsets of blocks, and what keeps them
-        self.leases = leases or {}
-        self.number = number
-        self.target = target
-        self.payload = payload
-        self.style = style
-        self.name = name
-        #: what messages call a call of it, from its name and arguments; None: the name alone
-        self.words: Callable[[str, Sequence[Any], Mapping[str, Any]], str] | None = None
-
-
 #: What the consumer takes at once, beyond one segment: a part of the items that may be in flight, and bytes.
 SHARE_TAKEN = 16
 BYTES_TAKEN = 65_536
-
-
-class PulledItems:
-    """What chunks that were cut from one have in common: its bytes.
-
-    Args:
-        payload: The bytes of all its items.
-        count: How many items these are.
-    """
-
-    __slots__ = ("count", "payload", "plain", "waiting")
-
-    def __init__(self, payload: bytes | BufferedPickle, count: int) -> None:
-        self.payload = payload
-        self.count = count
-        #: the items, as `backends.pulled_items` has read them back; None: it has not tried; empty: it cannot
-        self.plain: list[Any] | None = None
-        #: chunks of these items that wait for another attempt
-        self.waiting = 0
-
-
-class CancelToken:
-    """Shared by a chunk and everything that was cut from it: a cancelled call stays so when it is requeued."""
-
-    __slots__ = ("cancelled", "cancelled_ns", "is_sent")
-
-    def __init__(self) -> None:
-        self.cancelled = False
-        #: since when
-        self.cancelled_ns = 0
-        #: of a call: a worker has it
-        self.is_sent = False
 
 
 class Chunk:
@@ -234,116 +179,6 @@ class Chunk:
         self.payload = payload
         self.skip = 0
         self.shared = None
-
-
-def describe(chunk: Chunk, position: int) -> str:
-    """Words for an item: its place and a short look at it."""
-    if chunk.future is not None:
-        function = chunk.function
-        if function.words is None:
-            return f"{function.name}(...)"
-        return function.words(function.name, *chunk.items[position])
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 60
-    try:
-        text = short.repr(chunk.items[position])
-    except BaseException:
-        return f"items[{chunk.first + position}]"
-    return f"items[{chunk.first + position}] ({text})"
-
-
-class _Short(reprlib.Repr):
-    """Looks at plain values only: no code of the program runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxstring = self.maxother = 40
-        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 3
-        self.maxlevel = 2
-
-    def repr_instance(self, x: Any, level: int) -> str:
-        if isinstance(x, (float, complex, bool, type(None))):
-            return repr(x)
-        if isinstance(x, bytes):
-            return repr(x[:40])
-        if isinstance(x, int):
-            return int.__repr__(x)
-        if type(x).__module__.startswith("pathlib"):
-            return self.repr_str(str(x), level)
-        return f"<{type(x).__name__}>"
-
-    def repr_int(self, x: int, level: int) -> str:
-        return repr(x) if x.bit_length() < 200 else f"<int of {x.bit_length()} bits>"
-
-
-_short = _Short()
-#: characters of all arguments of a call that are shown
-CALL_CHARACTERS = 80
-
-
-def call_text(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """A call as it may stand in a program, with a short look at its arguments: `Index.search('word', limit=3)`."""
-    try:
-        shown = [_short.repr(value) for value in args]
-        shown += [f"{key}={_short.repr(value)}" for key, value in kwargs.items()]
-    except Exception:  # they change meanwhile
-        shown = ["..."]
-    text = ", ".join(shown)
-    return f"{name}({text if len(text) <= CALL_CHARACTERS else text[: CALL_CHARACTERS - 1] + '…'})"
-
-
-class Segment:
-    """Settled outcomes of consecutive items, on their way to the consumer.
-
-    Args:
-        values: One per item that returned, in order; None while they are pickled, in lists: `payloads`.
-        failures: Of the others, offsets counted from `start`.
-    """
-
-    __slots__ = (
-        "attempt",
-        "count",
-        "durations",
-        "failures",
-        "future",
-        "items",
-        "payloads",
-        "size_bytes",
-        "start",
-        "total_ns",
-        "values",
-        "worker",
-    )
-
-    def __init__(
-        self,
-        start: int,
-        count: int,
-        items: list[Any],
-        *,
-        payloads: Sequence[bytes | memoryview] = (),
-        values: list[Any] | None = None,
-        failures: list[Failure] | None = None,
-        durations: list[int] | None = None,
-        worker: int | None = None,
-        attempt: int = 1,
-        size_bytes: int = 0,
-        total_ns: int = 0,
-        future: Any = None,
-    ) -> None:
-        self.start = start
-        self.count = count
-        self.items = items
-        self.payloads = payloads
-        self.values = values
-        self.failures = failures
-        self.durations = durations
-        self.worker = worker
-        self.attempt = attempt
-        self.size_bytes = size_bytes
-        #: what its items took
-        self.total_ns = total_ns
-        self.future = future
 
 
 class MapState:

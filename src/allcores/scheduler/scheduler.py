@@ -20,8 +20,9 @@ from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.admission import AdmissionControl
 from allcores.scheduler.input_demand import InputDemand, is_short
-from allcores.scheduler.map_state import Chunk, MapState, Segment
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Kill, Results, Revoke, Send, WorkerGone, WorkerProgress
+from allcores.scheduler.segment import Segment
 from allcores.scheduler.settlement import Settlement
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timeouts import Timeouts

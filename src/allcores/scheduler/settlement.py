@@ -13,9 +13,10 @@ from allcores.errors import BatchError, InternalError, TaskCancelled, WorkerLost
 from allcores.events import TaskPreempted, TaskRetried
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.batch_size import BATCH_PARTS
-from allcores.scheduler.map_state import Chunk, MapState, Segment
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.memory_policy import MAX_PREEMPTIONS
 from allcores.scheduler.messages import Results, WorkerGone
+from allcores.scheduler.segment import Segment
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Termination, WorkerState

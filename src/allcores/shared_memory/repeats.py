@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 from collections import OrderedDict
 
+from allcores.transport.numpy_arrays import is_numpy_array
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +41,7 @@ class ConstantItems:
         """Whether a buffer of this object is sure not to change. The first call looks through all items."""
         if self._arrays is None:
             parts = (part for item in self._items for part in (item if type(item) is tuple else (item,)))
-            self._arrays = {id(part) for part in parts if _is_plain_array(part)}
+            self._arrays = {id(part) for part in parts if is_numpy_array(part)}
         return id(owner) in self._arrays
 
 
@@ -91,11 +93,6 @@ class RepeatCache:
         self._seen.clear()
         self._compared.clear()
         return found
-
-
-def _is_plain_array(value: object) -> bool:
-    kind = type(value)
-    return kind.__name__ == "ndarray" and kind.__module__ == "numpy"
 
 
 def _same(one: memoryview, other: memoryview) -> bool:

@@ -91,7 +91,7 @@ class OpenFiles:
         """What a worker calls its function with in place of `item`.
 
         Args:
-            style: See `scheduler.map_state.Function`.
+            style: See `scheduler.function.Function`.
         """
         load = self.load
         if style == "one":

@@ -11,9 +11,11 @@ from tests.unit.simulation import MILLI
 from allcores.limits import Limits
 from allcores.outcome import Kind
 from allcores.scheduler.chunk_size import Chunker
-from allcores.scheduler.map_state import Chunk, Function, MapState, Segment
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Peek, Results, Send, WorkerGone, WorkerProgress
 from allcores.scheduler.scheduler import Scheduler
+from allcores.scheduler.segment import Segment
 from allcores.transport.positions import PHASE_IDLE, PHASE_RUNNING
 
 FUNCTION = Function(1, None, b"", "one", "function")

@@ -10,7 +10,8 @@ from allcores.errors import ActorLost, SetupError
 from allcores.limits import Retry
 from allcores.outcome import Kind
 from allcores.scheduler.actor_policy import ActorPolicy
-from allcores.scheduler.map_state import MapState, call_text
+from allcores.scheduler.item_words import call_text
+from allcores.scheduler.map_state import MapState
 from allcores.scheduler.messages import Kill, Launch
 from allcores.transport.positions import PHASE_LOADING, PHASE_RUNNING
 

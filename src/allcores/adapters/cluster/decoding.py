@@ -7,7 +7,8 @@ from typing import Any
 from allcores.adapters.cluster.messages import NodeResults
 from allcores.errors import TaskError
 from allcores.outcome import Failure, Kind
-from allcores.scheduler.map_state import Chunk, describe
+from allcores.scheduler.item_words import describe
+from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.transport import pickling, remote_errors, remote_exceptions
 from allcores.transport.exceptions import add_note

@@ -7,7 +7,7 @@ from typing import Any
 
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
 from allcores.outcome import Failure, Kind
-from allcores.scheduler.map_state import Segment
+from allcores.scheduler.segment import Segment
 from allcores.transport import exceptions, pickling
 from allcores.transport.pickling import RESULT_UNWRITTEN
 

@@ -12,7 +12,8 @@ from allcores.transport import pickling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from allcores.scheduler.map_state import Chunk, Function
+    from allcores.scheduler.function import Function
+    from allcores.scheduler.map_state import Chunk
     from allcores.transport.surroundings import Surroundings
 
 #: Requests without a reply at a time: one that is kept until there is something to tell, and one with new work.

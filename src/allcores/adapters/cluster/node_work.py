@@ -20,7 +20,8 @@ from allcores.errors import TaskCancelled, TaskExited, TaskTimeout, WorkerLost
 from allcores.outcome import Kind
 from allcores.pool.pool import Pool, driver_of
 from allcores.pool.segment_stream import SegmentReader, part_reader
-from allcores.scheduler.map_state import MapState, Segment
+from allcores.scheduler.map_state import MapState
+from allcores.scheduler.segment import Segment
 from allcores.scheduler.series import Series
 from allcores.system.clock import monotonic_ns
 from allcores.transport import exceptions, pickling, surroundings

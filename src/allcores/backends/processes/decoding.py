@@ -6,7 +6,8 @@ from typing import Any
 
 from allcores.errors import SetupError
 from allcores.outcome import Failure, Kind
-from allcores.scheduler.map_state import Chunk, describe
+from allcores.scheduler.item_words import describe
+from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.shared_memory.buffers import MARK, Decoder, loads
 from allcores.transport import frames, pickling, remote_errors

@@ -7,7 +7,8 @@ import signal
 from allcores.backends.processes import exit_causes
 from allcores.errors import WorkerLost
 from allcores.formatting import size_text
-from allcores.scheduler.map_state import Chunk, describe
+from allcores.scheduler.item_words import describe
+from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import WorkerProgress
 
 
