@@ -6,6 +6,7 @@ import array
 import collections
 import functools
 import mmap
+import sys
 import types
 from collections.abc import Callable
 from multiprocessing.sharedctypes import RawArray
@@ -15,7 +16,7 @@ import pytest
 
 from allcores.transport import script_globals
 from allcores.transport.reduction import Reduction
-from allcores.worker.lost_changes import watch
+from allcores.worker.lost_changes import RISES, sets_attribute, watch
 
 #: its memory stays for as long as the process
 SHARED = RawArray("d", 9)
@@ -161,7 +162,7 @@ def test_what_the_object_of_a_method_holds_is_named(wrap: Callable[[Any], Any]) 
         "    def run(self, x):\n        self.found.append(x)\n        self.cached.append(x)\n",
         space,
     )
-    assert changed(wrap(space["Search"]().run)) == ["self.found"]
+    assert chunks(wrap(space["Search"]().run)) == ["self.found"]
 
 
 def test_the_function_of_reduce_is_looked_at() -> None:
@@ -268,3 +269,186 @@ def test_arrays_that_may_be_shared_or_hold_objects_are_left_alone(kind: str) -> 
 def test_arrays_whose_bytes_cannot_be_had_change_nothing(kind: str) -> None:
     watched = watch(of_array(numpy_arrays()[kind]))
     assert watched is not None and watched.changed(returned=False) == []
+
+
+OWNERS = """
+import abc
+class Stats:
+    count, seen, seconds, words = 0, [], 0.0, {"all": 0}
+    def __init__(self):
+        self.calls, self.found, self.by_word, self.my_cache = 0, [], collections.Counter(), []
+    def note(self, x):
+        self.calls += 1
+        self.my_cache.append(x)
+    def add(self, x): self._add(x)
+    def _add(self, x): self.found.append(x)
+    @classmethod
+    def up(cls, x=0): cls.count += 1
+    @staticmethod
+    def down(): Stats.count -= 1
+    @property
+    def more(self):
+        self.calls += 2
+        return self.calls
+class Base(abc.ABC):
+    made = 0
+class Item(Base):
+    def __init__(self): Base.made += 1
+class Parser:
+    made = []
+    def __init__(self):
+        self.tokens, self.pos, self.depth, self.stack, self.state, self.known = [], 0, 0.0, [], {}, {}
+        self.left, self.end, self.at = 0, -1, -1
+    def parse(self, x):
+        self.tokens = [object() for _ in range(x % 3)]
+        self.pos, self.state["x"], self.left = 0, x, 7 - x
+        self.pos += x
+        self.end = self.at = x
+        self.stack.append(x)
+        self.depth += 1
+        self.depth -= 1
+        self.stack.pop()
+        self.known[x] = x
+        return x
+stats, parser = Stats(), Parser()
+def attribute(x): Stats.count += 1; return x
+def class_list(x): Stats.seen.append(x); return x
+def by_the_object(x): stats.seen.append(x); return x
+def class_table(x): Stats.words["all"] += 1; return x
+def of_an_object(x): stats.calls += 1; return x
+def method(x): stats.note(x); return x
+def method_of_a_method(x): stats.add(x); return x
+def class_method(x): stats.up(); return x
+def static_method(x): Stats.down()
+def a_property(x): return stats.more
+def counter(x): stats.by_word[x % 2] += 1; return x
+def constructor(x): Item(); return x
+def parses(x): return parser.parse(x)
+def parses_for_nothing(x): parser.parse(x)
+def makes(x): return Parser().parse(x)
+"""
+
+
+def chunks(function: Any, many: int = 6) -> list[str]:
+    """What is found changed in one chunk after the other."""
+    watched = watch(function)
+    if watched is None:
+        return []
+    found = []
+    for number in range(many):
+        value = function(number)
+        found += watched.changed(returned=value is not None)
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("attribute", ["Stats.count"]),
+        ("class_list", ["Stats.seen"]),
+        ("by_the_object", ["Stats.seen"]),
+        ("class_table", []),
+        ("of_an_object", ["stats.calls"]),
+        ("method", ["stats.calls"]),
+        ("method_of_a_method", ["stats.found"]),
+        ("class_method", ["Stats.count"]),
+        ("static_method", ["Stats.count"]),
+        ("a_property", ["stats.calls"]),
+        ("counter", ["stats.by_word"]),
+        ("constructor", ["Base.made"]),
+        ("parses", []),
+        (
+            "parses_for_nothing",
+            ["parser.tokens", "parser.pos", "parser.state", "parser.known", "parser.left", "parser.end", "parser.at"],
+        ),
+        ("makes", []),
+    ],
+)
+def test_attributes_that_grow_or_rise_are_named(name: str, what: list[str]) -> None:
+    """Not those that a call only works with, while it returns what it has found."""
+    space = script()
+    exec(OWNERS, space)
+    assert sorted(chunks(space[name])) == sorted(what)
+
+
+def test_so_it_is_with_the_object_of_a_method() -> None:
+    space = script()
+    exec(OWNERS, space)
+    assert chunks(space["parser"].parse) == []
+    assert chunks(space["stats"].note) == ["self.calls"]
+    assert chunks(space["stats"].up) == ["Stats.count"]
+
+
+@pytest.mark.parametrize("many", [1, RISES - 1, RISES, RISES + 1])
+def test_attributes_of_functions_that_return_values_are_told_of_late(many: int) -> None:
+    space = script()
+    exec(OWNERS, space)
+    assert chunks(space["attribute"], many) == (["Stats.count"] if many >= RISES else [])
+    assert chunks(space["static_method"], 1) == ["Stats.count"]
+
+
+def test_attributes_that_a_setup_function_has_set_are_the_workers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = script()
+    exec(OWNERS, space)
+    monkeypatch.setattr(script_globals, "_attributes", {space["Stats"]: {"count": 0}})
+    monkeypatch.setattr(script_globals, "_bound", {"__main__": {"stats": space["stats"]}})
+    assert chunks(space["attribute"]) == []
+    assert chunks(space["of_an_object"]) == []
+    assert chunks(space["class_list"]) == ["Stats.seen"]
+
+
+@pytest.mark.parametrize(("file", "own"), [("/home/me/project/a_module.py", True), (functools.__file__, False)])
+def test_classes_of_the_program_are_looked_at(file: str, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("a_module")
+    vars(module).update(script("a_module"), __file__=file)
+    exec(OWNERS, vars(module))
+    monkeypatch.setitem(sys.modules, "a_module", module)
+    space: dict[str, Any] = {"__name__": "__main__", "Stats": module.Stats, "stats": module.stats}
+    exec("def work(x): Stats.count += 1; stats.note(x)", space)
+    assert sorted(chunks(space["work"])) == (["Stats.count", "stats.calls"] if own else [])
+
+
+def test_no_code_of_a_class_is_called() -> None:
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise AssertionError(name)
+
+    class Strange(metaclass=Meta):
+        __module__ = "__main__"
+        count = 0
+
+        def __getattribute__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    space = script()
+    space["strange"], space["Strange"] = object.__new__(Strange), Strange
+    exec("def work(x): x or strange.count or Strange.count", space)
+    watched = watch(space["work"])
+    assert watched is not None and watched.changed(returned=False) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "sets"),
+    [
+        ("a.n += 1", False),
+        ("a.n -= a.m", False),
+        ("a.b.n |= 1", False),
+        ("(lambda: a)().n += 1", False),
+        ("a.n = 1", True),
+        ("a.n = a.n + 1", True),
+        ("a.m, a.n = 1, 2", True),
+        ("a.m = a.n = 1", True),
+        ("for a.n in a.m: pass", True),
+        ("with a.m as a.n: pass", True),
+        ("def inside(a): a.n = 1", True),
+        ("def inside(a): a.n += 1", False),
+        ("a.m = 1; a.n += 1; a.m = 2", False),
+        ("a.m[a.n] = 1", False),
+        (";".join(f"a.x{number} = 1" for number in range(300)) + ";a.n = 1", True),
+        (";".join(f"a.x{number} = 1" for number in range(300)) + ";a.n += 1", False),
+    ],
+)
+def test_what_is_only_added_to_is_told_from_what_is_set(line: str, sets: bool) -> None:
+    space: dict[str, Any] = {}
+    exec(f"def code(a):\n    {line}", space)
+    assert sets_attribute(space["code"].__code__, "n") is sets

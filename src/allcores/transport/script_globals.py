@@ -46,6 +46,11 @@ def bound_in(module: str) -> frozenset[str]:
     return frozenset(_bound.get(module, ()))
 
 
+def attributes_bound_in(made: type) -> frozenset[str]:
+    """Attributes of a class that setup functions set or filled here."""
+    return frozenset(_attributes.get(made, ()))
+
+
 def class_arrived(made: type) -> None:
     """A copy of a class is what the original is: it keeps the attributes that were set here."""
     _classes.add(made)
