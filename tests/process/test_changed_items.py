@@ -6,6 +6,7 @@ Their objects are the program's, and change: a buffer is filled anew, a list gro
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
 import threading
@@ -251,6 +252,78 @@ def is_row(row: dict[str, int]) -> bool:
 )
 def test_so_it_is_with_records_of_flat_map(pipeline: Pipeline) -> None:
     assert [row["number"] for row in pipeline.imap(range(COUNT), workers=2)] == list(range(4 * COUNT))
+
+
+def second_of(pair: tuple[int, dict[str, int]]) -> int:
+    return pair[1]["number"]
+
+
+def numbers_of(rows: list[dict[str, int]]) -> list[int]:
+    return [row["number"] for row in rows]
+
+
+def last_of(rows: tuple[dict[str, int], ...]) -> list[int]:
+    return [row["number"] for row in rows]
+
+
+#: each begins with a step that the program itself does, in which records wait before they are pickled
+WAITING = {
+    "enumerate": (Pipeline().enumerate().map(second_of), list(range(COUNT))),
+    "islice": (Pipeline().islice(3, None).map(of_row), list(range(3, COUNT))),
+    "batch": (
+        Pipeline().batch(4).map(numbers_of),
+        [list(range(begin, min(begin + 4, COUNT))) for begin in range(0, COUNT, 4)],
+    ),
+    "window": (
+        Pipeline().window(3).map(last_of),
+        [[begin, begin + 1, begin + 2] for begin in range(COUNT - 2)],
+    ),
+}
+
+
+def test_so_it_is_before_a_side(tmp_path: Path) -> None:
+    side = Pipeline().map(of_row).write(tmp_path / "side.jsonl")
+    assert list(Pipeline().tee(side).map(of_row).imap(refilled(), workers=2)) == list(range(COUNT))
+    assert [json.loads(line) for line in (tmp_path / "side.jsonl").read_text().splitlines()] == list(range(COUNT))
+
+
+@pytest.mark.parametrize("name", WAITING)
+def test_so_it_is_where_records_wait_in_a_pipeline(name: str, tmp_path: Path) -> None:
+    pipeline, expected = WAITING[name]
+    assert list(pipeline.imap(refilled(), workers=2)) == expected
+    pipeline.write(tmp_path / "out.jsonl").run(refilled(), workers=2, journal=False, progress=False)
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == expected
+
+
+def test_on_nodes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(opener.CLUSTERS, "dask", ("tests.process.nodes_here", "given", "json", "dask"))
+    cluster = NodesHere("ab", lambda node, number: False)
+    pipeline: Any = Pipeline().enumerate().map(second_of).flat_map(rows_of)
+    rows = pipeline.imap(refilled(), backend="dask", address=cluster)
+    assert [row["number"] for row in rows] == list(range(4 * COUNT))
+    cluster.join()
+
+
+def test_threads_get_the_objects_themselves() -> None:
+    rows = [{"number": number} for number in range(COUNT)]
+
+    def mark(pair: tuple[int, dict[str, int]]) -> None:
+        pair[1]["seen"] = pair[0]
+
+    list(Pipeline().enumerate().map(mark, on="threads").imap(row for row in rows))
+    assert [row["seen"] for row in rows] == list(range(COUNT))
+
+
+def test_an_input_that_is_left_is_not_closed() -> None:
+    source = refilled()
+    numbered = ({"number": number} for number in range(COUNT))
+    for items in (source, numbered):
+        results = Pipeline().enumerate().map(second_of).imap(items, workers=2)
+        assert next(results) == 0
+        results.close()
+        del results
+        next(items)
 
 
 class LosesOne(NodesHere):

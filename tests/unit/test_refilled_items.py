@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from itertools import islice
 from threading import Lock
 from typing import Any
 
@@ -238,3 +240,44 @@ def test_those_of_short_chunks_are_always_looked_at(length: int) -> None:
         row[0] = number
         refilled.look(row)
     assert refilled.found
+
+
+class AsksAgain:
+    """Begins anew when it is asked once more after its end, as a terminal does, or after it has raised."""
+
+    def __init__(self, count: int, error: type[Exception]) -> None:
+        self._left = self._count = count
+        self._error = error
+        self.ends = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        self._left -= 1
+        if self._left < 0:
+            self._left = self._count
+            self.ends += 1
+            raise self._error
+        return self._left
+
+
+@pytest.mark.parametrize("count", [0, 1, LOOKS - 1, LOOKS, LOOKS + 1, 100])
+@pytest.mark.parametrize("error", [StopIteration, OSError])
+def test_an_input_that_has_ended_is_not_asked_again(count: int, error: type[Exception]) -> None:
+    source = AsksAgain(count, error)
+    items = as_pulled(source)
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        found.extend(items)
+    assert len(found) == count
+    assert source.ends == 1
+
+
+def test_a_generator_that_is_left_is_not_closed() -> None:
+    for left in (1, LOOKS, LOOKS + 5):
+        source = (number for number in range(COUNT))
+        items = as_pulled(source)
+        assert list(islice(items, left)) == list(range(left))
+        del items
+        assert next(source) == left

@@ -35,6 +35,7 @@ from allcores.system.bell import Bell
 from allcores.system.clock import monotonic_ns
 from allcores.system.interrupt_hold import InterruptHold
 from allcores.system.tracebacks import hide
+from allcores.transport.refilled_items import as_pulled
 
 _BY_STEP = "say it of the step, .map(fn, preload=...), whose first argument it is then"
 #: options of `Pool` that would change what steps are given, and what to do instead
@@ -113,7 +114,12 @@ class Execution:
         except BaseException:
             self.close()
             raise
-        self._source = None if isinstance(head, Worked) else SourceReader(iterator, head, self._hold, marks=marks)
+        if isinstance(head, Worked):
+            self._source = None
+        else:
+            # Whose records wait in in-line steps before they are pickled; that with barriers has seen to it.
+            pulled = as_pulled(iterator) if plan.pickles and not barriers else iterator
+            self._source = SourceReader(pulled, head, self._hold, marks=marks)
 
     # --- how it is built ---
 
@@ -156,8 +162,7 @@ class Execution:
         pool = self._pools[stage.pool]
         assert pool is not None
         options = stage.options
-        travels = self.plan.pools[stage.pool].on in ("processes", "interpreters")
-        function = fused if travels else fused.function
+        function = fused if self.plan.pools[stage.pool].pickles else fused.function
         return partial(
             StageStream,
             pool,

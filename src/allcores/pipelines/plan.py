@@ -72,6 +72,11 @@ class PlannedPool:
     name: str = ""
 
     @property
+    def pickles(self) -> bool:
+        """Records are pickled on their way to its workers, and from there."""
+        return self.on not in ("threads", "serial")
+
+    @property
     def text(self) -> str:
         """In words."""
         if self.on == "serial":
@@ -94,6 +99,11 @@ class Plan:
 
     line: Line
     pools: tuple[PlannedPool, ...]
+
+    @property
+    def pickles(self) -> bool:
+        """A stage pickles its records."""
+        return any(self.pools[stage.pool].pickles for stage in self.stages if stage.kind == "pool")
 
     @property
     def stages(self) -> tuple[Stage, ...]:

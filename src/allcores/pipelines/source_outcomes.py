@@ -25,6 +25,7 @@ from allcores.runs.rows_outcome import RowsOutcome
 from allcores.runs.states import State
 from allcores.sinks.json_stream import failure_record
 from allcores.sinks.many_rows import MORE, ROWS, joined
+from allcores.transport.refilled_items import as_pulled
 
 #: seconds between two states. Larger makes more run again after a kill, smaller costs more.
 STATE_S = 0.1
@@ -105,6 +106,7 @@ class SourceOutcomes:
         opened: Callable[[Execution], object] = lambda execution: None,
     ) -> None:
         self._items = items
+        self._pickles = plan.pickles
         self._held = held
         self._remaining = items if isinstance(items, RemainingInOrder) else None
         states: dict[int, list[bytes]] = {}
@@ -143,7 +145,7 @@ class SourceOutcomes:
         """The items, each with its barrier."""
         takes_states = self._remaining is not None
         upcoming: Callable[[], tuple[int, int]] | None = getattr(self._items, "upcoming", None)
-        iterator = iter(self._items)
+        iterator = as_pulled(self._items) if self._pickles else iter(self._items)
         while True:
             index, number = (0, None) if upcoming is None else upcoming()
             here = iterator if number is None else islice(iterator, number)

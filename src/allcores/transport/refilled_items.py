@@ -22,10 +22,11 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, defaultdict, deque
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 
 from allcores.system import deferral
 from allcores.transport import pickling
+from allcores.transport.numpy_arrays import is_numpy_array
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,22 +150,29 @@ def as_pulled(items: Iterable[Any]) -> Iterator[Any]:
     """The items of an input that are not pickled as they are pulled: copies, as long as it may fill them anew."""
     __tracebackhide__ = True  # whatever an input raises is the program's affair
     source = iter(items)
-    return source if type(source) in IN_MEMORY else _as_pulled(source)
+    # Not by `yield from`, which closes a generator of the program's that is left before its end.
+    return source if type(source) in IN_MEMORY else chain.from_iterable(_pieces(source))
 
 
-def _as_pulled(source: Iterator[Any]) -> Iterator[Any]:
+def _pieces(source: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """What has to be looked at, and the rest, unless there is none: some inputs begin anew when asked once more."""
     __tracebackhide__ = True
     refilled = RefilledItems()
+    yield _looked_at(source, refilled)
+    if not refilled.needed:
+        yield source
+
+
+def _looked_at(source: Iterator[Any], refilled: RefilledItems) -> Iterator[Any]:
+    __tracebackhide__ = True
     for item in source:
         yield refilled.see(item, alone=False)
         if not refilled.needed:
-            break
-    yield from source
+            return
 
 
 def _is_array(value: Any) -> bool:
-    kind = type(value)
-    return kind.__name__ == "ndarray" and kind.__module__ == "numpy" and not value.dtype.hasobject
+    return is_numpy_array(value) and not value.dtype.hasobject
 
 
 def _members(item: Any) -> list[Any]:
