@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.process.pool_tasks import (
@@ -292,10 +293,11 @@ def test_what_makes_no_sense_is_refused_in_the_words_of_the_original() -> None:
             pickle.dumps(pool)
         with pytest.raises(TypeError):
             next(pool.imap(square, 3))  # type: ignore[arg-type]
-        for call in (pool.apply_async(3).get, pool.map_async(3, [1]).get, pool.imap(3, [1]).next):  # type: ignore[arg-type]
+        number: Any = 3
+        for call in (pool.apply_async(number).get, pool.map_async(number, [1]).get, pool.imap(number, [1]).next):
             with pytest.raises(TypeError, match="'int' object is not callable"):
                 call(60)
-        lock = threading.Lock()
+        lock: Any = threading.Lock()
         for wait in (
             pool.apply_async(square, (lock,)).get,
             pool.map_async(square, [lock]).get,

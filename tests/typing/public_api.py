@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import allcores
-from allcores import events
+from allcores import compat, events
 
 
 def length(text: str) -> int:
@@ -380,9 +380,27 @@ def executors() -> None:
     with allcores.Executor(2, context, print, ("hello",), max_tasks_per_child=10) as executor:
         assert_type(executor.submit(add, 1, 2), Future[float])
         assert_type(list(executor.map(add, [1], [2], timeout=1, chunksize=2, buffersize=3)), list[float])
+        executor.submit(add, 1, "2")  # type: ignore[arg-type]
+        executor.submit(add, 1)  # type: ignore[call-arg]
+        executor.submit(add, 1, 2, timeout=3)  # type: ignore[call-arg]
     plain: Executor = allcores.Executor()
     assert_type(plain.submit(length, "a").result(timeout=1), int)
     plain.shutdown(wait=False, cancel_futures=True)
+
+
+def drop_in_pools() -> None:
+    """As typeshed has the original."""
+    with compat.Pool(2, print, ("hello",)) as pool:
+        assert_type(pool.apply(add, (1, 2)), float)
+        assert_type(pool.apply_async(add, (1,), {"right": 2}, callback=print).get(timeout=1), float)
+        assert_type(pool.map(length, ["a"], chunksize=3), list[int])
+        assert_type(pool.map_async(length, words()).get(), list[int])
+        assert_type(pool.starmap(add, [(1, 2)]), list[float])
+        assert_type(pool.starmap_async(add, [(1, 2)], callback=print).get(), list[float])
+        assert_type(list(pool.imap(length, words())), list[int])
+        assert_type(pool.imap_unordered(length, words()).next(timeout=1), int)
+        pool.map(length, [1])  # type: ignore[arg-type]
+        pool.imap(length, [1])  # type: ignore[arg-type]
 
 
 def runs() -> None:

@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from allcores.adapters.pool_chunks import ChunkCall, chunks_of, flattened, in_chunks
 from allcores.adapters.pool_map_call import mapped
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from allcores.pool.notifier import Observer
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 RUN, CLOSE, TERMINATE = "RUN", "CLOSE", "TERMINATE"
 
@@ -121,19 +124,19 @@ class Pool:
     # --- one call ---
 
     @only_hiding
-    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> Any:
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: dict[str, Any] | None = None) -> T:
         """`func(*args, **kwds)`, called in a worker and waited for."""
         return self.apply_async(func, args, kwds).get()
 
     @only_hiding
     def apply_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         args: Iterable[Any] = (),
         kwds: dict[str, Any] | None = None,
-        callback: Callback | None = None,
-        error_callback: Callback | None = None,
-    ) -> AsyncResult:
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult[T]:
         """Have `func(*args, **kwds)` called in a worker.
 
         Args:
@@ -147,14 +150,14 @@ class Pool:
             ValueError: The pool is not running.
         """
         self._check_running()
-        result = AsyncResult(self._work, self, callback, error_callback)
+        result: AsyncResult[T] = AsyncResult(self._work, self, callback, error_callback)
         self._work.begin(result.future, func, args, kwds or {})
         return result
 
     # --- many ---
 
     @only_hiding
-    def map(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
+    def map(self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int | None = None) -> list[T]:
         """Results of `func(item)` for all items, in their order.
 
         Args:
@@ -170,31 +173,31 @@ class Pool:
     @only_hiding
     def map_async(
         self,
-        func: Callable[..., Any],
-        iterable: Iterable[Any],
+        func: Callable[[S], T],
+        iterable: Iterable[S],
         chunksize: int | None = None,
-        callback: Callback | None = None,
-        error_callback: Callback | None = None,
-    ) -> MapResult:
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]:
         """Like `map`, without waiting. Callbacks as for `apply_async`."""
         return self._map(func, "one", iterable, chunksize, callback, error_callback)
 
     @only_hiding
     def starmap(
-        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
-    ) -> list[Any]:
+        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
         """Like `map`, for `func(*item)`."""
         return self._mapped(func, "star", iterable, chunksize)
 
     @only_hiding
     def starmap_async(
         self,
-        func: Callable[..., Any],
+        func: Callable[..., T],
         iterable: Iterable[Iterable[Any]],
         chunksize: int | None = None,
-        callback: Callback | None = None,
-        error_callback: Callback | None = None,
-    ) -> MapResult:
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]:
         """Like `map_async`, for `func(*item)`."""
         return self._map(func, "star", iterable, chunksize, callback, error_callback)
 
@@ -216,7 +219,7 @@ class Pool:
         chunksize: int | None,
         callback: Callback | None = None,
         error_callback: Callback | None = None,
-    ) -> MapResult:
+    ) -> MapResult[Any]:
         self._check_running()
         trouble: BaseException | None = None
         items: list[Any] = []
@@ -231,7 +234,7 @@ class Pool:
         if not items and trouble is None:
             # The original tells nobody of a map of nothing.
             callback = error_callback = None
-        result = MapResult(self._work, self, callback, error_callback)
+        result: MapResult[Any] = MapResult(self._work, self, callback, error_callback)
         if trouble is not None:
             return failed(result, trouble)
         if self._chunks_are_tasks:
@@ -244,7 +247,7 @@ class Pool:
         return result
 
     @only_hiding
-    def imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
+    def imap(self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1) -> IMapIterator[T]:
         """An iterator over the results of `func(item)`, in the order of the items.
 
         Work begins at once. As long as nobody reads, all of the input is worked on; from then on it is pulled no
@@ -261,11 +264,13 @@ class Pool:
         return self._imap(func, iterable, chunksize, ordered=True)
 
     @only_hiding
-    def imap_unordered(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator:
+    def imap_unordered(self, func: Callable[[S], T], iterable: Iterable[S], chunksize: int = 1) -> IMapIterator[T]:
         """Like `imap`, with the results as they come."""
         return self._imap(func, iterable, chunksize, ordered=False)
 
-    def _imap(self, func: Callable[..., Any], items: Iterable[Any], chunksize: int, *, ordered: bool) -> IMapIterator:
+    def _imap(
+        self, func: Callable[..., Any], items: Iterable[Any], chunksize: int, *, ordered: bool
+    ) -> IMapIterator[Any]:
         __tracebackhide__ = True
         self._check_running()
         if chunksize < 1:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from time import monotonic
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, check_callable
@@ -26,10 +26,13 @@ from allcores.pool.planning import plan_map
 from allcores.pool.pool import driver_of
 from allcores.pool.result_stream import LOGS_S, open_segment
 from allcores.pool.stage_stream import HandedInput
-from allcores.scheduler.map_state import MapState, Segment
+from allcores.scheduler.map_state import MapState
+from allcores.scheduler.segment import Segment
 from allcores.system.bell import Bell
 from allcores.system.tracebacks import hide
 from allcores.transport.refilled_items import as_pulled
+
+T = TypeVar("T")
 
 #: Longest wait without a look around, seconds. Every wake-up is announced; this bounds our mistakes.
 WAIT_S = 5.0
@@ -157,7 +160,7 @@ class PoolMap:
         chunk: int | None,
         *,
         ordered: bool = True,
-        result: MapResult | None = None,
+        result: MapResult[Any] | None = None,
     ) -> None:
         check_callable(fn)
         self._work = work
@@ -350,7 +353,7 @@ class PoolMap:
             return taken
 
 
-class IMapIterator(Iterator[Any]):
+class IMapIterator(Iterator[T], Generic[T]):
     """What `imap` and `imap_unordered` return: the results, as they come.
 
     An item that fails raises where it stands, and the iterator can be gone on with. Also with several threads.
@@ -365,17 +368,17 @@ class IMapIterator(Iterator[Any]):
         self._map = made
         self._error = error
         #: results in reverse order, and what follows them
-        self._values: list[Any] = []
+        self._values: list[T] = []
         self._parts: deque[list[Any] | BaseException] = deque()
         self._lock = threading.Lock()
         self._began = False
         if made is not None:
             weakref.finalize(self, made.drop).atexit = False
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> IMapIterator[T]:
         return self
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> T:
         """The next result.
 
         Args:
@@ -399,7 +402,7 @@ class IMapIterator(Iterator[Any]):
 
     __next__ = next
 
-    def _next(self, timeout: float | None) -> Any:
+    def _next(self, timeout: float | None) -> T:
         __tracebackhide__ = True
         until = None if timeout is None else monotonic() + max(0.0, timeout)
         if not self._lock.acquire(timeout=-1 if until is None else max(0.0, until - monotonic())):
@@ -524,7 +527,7 @@ def _pool_maps(work: Work) -> list[PoolMap]:
     return [each for each in list(work.maps) if isinstance(each, PoolMap)]
 
 
-def failed(result: MapResult, error: BaseException) -> MapResult:
+def failed(result: MapResult[Any], error: BaseException) -> MapResult[Any]:
     """A result that is there already: the map could not begin."""
     result.settle(None, as_in_multiprocessing(error))
     return result

@@ -6,7 +6,7 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from allcores.adapters.pool_chunks import flattened
 from allcores.adapters.pool_errors import as_in_multiprocessing, ended
@@ -14,6 +14,8 @@ from allcores.adapters.pool_work import Work
 from allcores.pool.call_future import CallFuture
 from allcores.pool.pool import driver_of
 from allcores.system.tracebacks import forget, hide, only_hiding
+
+T = TypeVar("T")
 
 Callback = Callable[[Any], object]
 
@@ -35,7 +37,7 @@ class PoolFuture(CallFuture):
         super()._invoke_callbacks()
 
 
-class AsyncResult:
+class AsyncResult(Generic[T]):
     """The outcome of `apply_async`, once it is there.
 
     Its methods may be called from any thread. A function given as `callback` or `error_callback` is called on a thread
@@ -115,7 +117,7 @@ class AsyncResult:
             return
 
     @only_hiding
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> T:
         """The value; what the function raised is raised.
 
         Args:
@@ -131,10 +133,11 @@ class AsyncResult:
             if not self.ready():
                 __tracebackhide__ = True
                 raise multiprocessing.TimeoutError
-        return self._outcome(None)
+        value: T = self._outcome(None)
+        return value
 
 
-class MapResult:
+class MapResult(Generic[T]):
     """The outcome of `map_async` or `starmap_async`: a list, or the failure of the first item that failed."""
 
     def __init__(
@@ -198,7 +201,7 @@ class MapResult:
         self._told.wait(timeout)
 
     @only_hiding
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> list[T]:
         """The list of results; what an item's function raised is raised once all items have an outcome.
 
         Args:
@@ -214,4 +217,5 @@ class MapResult:
         if self._error is not None:
             forget(self._error)
             raise self._error
-        return self._value
+        values: list[T] = self._value
+        return values

@@ -18,7 +18,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import Executor as BaseExecutor
 from itertools import islice
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from allcores.errors import UsageError, WorkerLost
 from allcores.limits import Limits
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from allcores.pool.notifier import Observer
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 #: what of each executor has to end before the interpreter does
@@ -302,7 +303,7 @@ class Executor(BaseExecutor):
         weakref.finalize(self, self._calls.dropped).atexit = False
 
     @hiding
-    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have `fn(*args, **kwargs)` called in a worker.
 
         Returns:
