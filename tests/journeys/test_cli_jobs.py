@@ -112,3 +112,22 @@ def test_a_store_that_is_none(jobs: Jobs, folder: Path) -> None:
     (folder / "jobs.sqlite").write_text("this is a text")
     said = jobs("list", code=4)
     assert "jobs.sqlite" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("list", 0), ("stats", 0), ("submit add a=1", 0), ("show ID", 0), ("cancel ID", 0), ("wait ID", 1), ("rm ID", 0)],
+)
+def test_the_store_may_stand_behind_the_command(
+    command: str, code: int, jobs: Jobs, warm_jobs: Interpreter, folder: Path
+) -> None:
+    """It counts more than the group's, which may come from the environment."""
+    job = json.loads(jobs("submit", "add", "a=1", "--json"))["id"]
+    if command in ("wait ID", "rm ID"):
+        jobs("cancel", job)
+    words = command.replace("ID", job).split()
+    elsewhere = {"ALLCORES_STORE": "nowhere/else.sqlite"}
+    done = warm_jobs.run("jobs", *words, "--store", "jobs.sqlite", folder=folder, environ=elsewhere)
+    assert done.code == code, done.out + done.err
+    assert "nowhere" not in done.out + done.err
+    assert done.out or done.err

@@ -8,7 +8,9 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from typing import Any
 import pytest
 from tests.cores import several_cores
 from tests.process import crimes, scripts
-from tests.process.waiting import PATIENCE_S, Bell, wait_gone
+from tests.process.waiting import PATIENCE_S, Bell, wait_gone, wait_until
 
-from allcores import Pool
+from allcores import Limits, Pool
 from allcores.backends.processes import templates
 from allcores.backends.processes.launchers import TemplateLauncher
+from allcores.outcome import Kind
+from allcores.system import procfs
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere each pool starts its own")
 
@@ -201,19 +205,6 @@ class TestEnds:
             assert first.map(crimes.run, [1]) == [2]
             assert second.map(crimes.who, [1]) == before
 
-    def test_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A pool that needs it has it ended, and starts another; those that have theirs go on, and can be closed."""
-        monkeypatch.setattr("allcores.scheduler.workers.STOPPED_NS", 20_000_000)
-        monkeypatch.setattr("allcores.backends.processes.launchers.TEMPLATE_END_S", 0.1)
-        with Pool(1) as first:
-            first.map(crimes.run, [1])
-            former = shared()
-            os.kill(former, signal.SIGSTOP)
-            with Pool(1) as second:
-                assert second.map(crimes.run, [1]) == [2]
-            assert shared() != former
-            assert first.map(crimes.run, [1]) == [2]
-
     def test_lost_as_a_worker_is_started(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What the worker was to inherit arrives nowhere: another template starts one that does."""
         resource_tracker.ensure_running()
@@ -231,14 +222,6 @@ class TestEnds:
         with Pool(1) as pool:
             assert pool.map(crimes.run, [1]) == [2]
         assert lost
-
-    def test_stopped_when_its_pools_are_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("allcores.backends.processes.launchers.TEMPLATE_END_S", 0.1)
-        with Pool(1) as pool:
-            pids = pool.map(crimes.who, [1]) + pool.map(crimes.run, ["look_for_parent"])
-            former = shared()
-            os.kill(former, signal.SIGSTOP)
-        wait_gone([*pids, former])
 
     def test_a_program_that_is_killed_between_two_pools(self, tmp_path: Path, bell: Bell) -> None:
         script = tmp_path / "script.py"
@@ -276,6 +259,77 @@ class TestEnds:
             tmp_path,
         )
         assert (ending.out, ending.err) == ("True\nTrue\n", "")
+
+
+def launcher_of(pool: Pool) -> TemplateLauncher:
+    found = pool._driver.backend._worker_table.launcher  # type: ignore[attr-defined]
+    assert isinstance(found, TemplateLauncher)
+    return found
+
+
+def stop(pool: Pool, who: str) -> tuple[int, int]:
+    """Stop what starts a pool's workers and tells of their ends: its template, the program's, or both."""
+    former = shared(), launcher_of(pool).pid
+    for pid in {"its own": former[1:], "the program's": former[:1], "both": former}[who]:
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(partial(procfs.is_stopped, pid))
+    return former
+
+
+@pytest.mark.parametrize("method", ["template", "spawn"])
+@pytest.mark.parametrize("who", ["its own", "the program's", "both"])
+class TestStopped:
+    """Whoever waits for a template that somebody has stopped has it go on."""
+
+    def test_while_a_worker_is_lost(self, who: str, method: str) -> None:
+        with Pool(
+            1,
+            start_method=method,
+        ) as pool:
+            pool.map(crimes.run, [1])
+            former = stop(pool, who)
+            found = list(pool.outcomes(crimes.run, [1, "kill_itself", 3]))
+            assert [outcome.kind for outcome in found] == [Kind.OK, Kind.WORKER_LOST, Kind.OK]
+            assert "SIGKILL" in str(found[1].error)
+            assert (shared(), launcher_of(pool).pid) == former
+
+    def test_while_an_item_is_ended(self, who: str, method: str) -> None:
+        with Pool(1, start_method=method, limits=Limits(grace_s=0)) as pool:
+            pool.map(crimes.run, [1])
+            former = stop(pool, who)
+            (outcome,) = pool.outcomes(time.sleep, [PATIENCE_S], timeout=0.05)
+            assert outcome.kind is Kind.TIMED_OUT
+            assert pool.map(crimes.run, [1]) == [2]
+            assert (shared(), launcher_of(pool).pid) == former
+
+    def test_while_its_pool_is_closed(self, who: str, method: str) -> None:
+        pool = Pool(1, start_method=method)
+        pids = pool.map(crimes.who, [1])
+        launcher, thread = launcher_of(pool), pool._driver.backend._thread  # type: ignore[attr-defined]
+        pids += stop(pool, who)[1:]
+        pool.close()
+        # Not by the time that a close has, nor because it was killed.
+        assert not thread.is_alive()
+        assert launcher.status == 0
+        wait_gone(pids)
+
+    def test_while_another_pool_is_made(self, who: str, method: str) -> None:
+        with Pool(1) as first:
+            first.map(crimes.run, [1])
+            former = stop(first, who)
+            with Pool(1, start_method=method) as second:
+                assert second.map(crimes.run, [1]) == [2]
+            assert shared() == former[0]
+            assert first.map(crimes.run, [1]) == [2]
+
+    def test_while_it_is_given_up(self, who: str, method: str) -> None:
+        template = templates.acquire()
+        with Pool(1, start_method=method) as pool:
+            pool.map(crimes.run, [1])
+            stop(pool, who)
+        templates.retire(template)
+        templates.release(template)
+        assert template.status == 0
 
 
 def test_pools_made_by_many_threads_at_once() -> None:

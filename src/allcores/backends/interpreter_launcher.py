@@ -91,6 +91,9 @@ class InterpreterLauncher:
         """See Launcher: nothing is loaded for all workers."""
         return b""
 
+    def resume(self) -> None:
+        """A thread cannot be stopped alone."""
+
     def kill(self) -> None:
         """See Launcher: there is no process between."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import json
 import os
@@ -54,6 +55,18 @@ def user_name() -> str:
         return f"user {os.getuid()} (shell)" if hasattr(os, "getuid") else "unknown user (shell)"
 
 
+def _at_store(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the store that stands behind it, or before it, as an option of the group."""
+
+    @click.option("--store", metavar="WHERE", help="File or address, as before the command.")
+    @click.pass_obj
+    @functools.wraps(function)
+    def call(where: str | None, /, *args: Any, store: str | None, **options: Any) -> Any:
+        return function(where if store is None else store, *args, **options)
+
+    return call
+
+
 @click.group("jobs", help=_HELP, invoke_without_command=True)
 @store_option
 @click.pass_context
@@ -72,7 +85,7 @@ def command(context: click.Context, store: str | None) -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, metavar="N")
 @click.option("--after", type=int, metavar="NUMBER", help="Go on after this one, as the last line says.")
 @_json
-@click.pass_obj
+@_at_store
 def list_(
     where: str | None,
     /,
@@ -109,7 +122,7 @@ def list_(
 @command.command("show")
 @click.argument("job_id", metavar="ID")
 @_json
-@click.pass_obj
+@_at_store
 def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
     """Show one job: where it is and why, arguments, result or error."""
     check_stdout()
@@ -135,7 +148,7 @@ def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
 @click.option("--key", metavar="KEY", help="The same key again is the same job.")
 @click.option("--wait", "waits", is_flag=True, help="Wait until it has ended; the exit code is 0 if it succeeded.")
 @_json
-@click.pass_obj
+@_at_store
 def submit(
     where: str | None,
     /,
@@ -198,7 +211,7 @@ def submit(
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after so long (exit code 8).")
 @_json
-@click.pass_obj
+@_at_store
 def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as_machine: bool) -> int:
     """Wait until jobs have ended. The exit code is 0 if all succeeded, 1 if one did not, 8 if time was up."""
     if as_machine:
@@ -216,7 +229,7 @@ def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as
 @command.command()
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
 @_json
-@click.pass_obj
+@_at_store
 def retry(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> int:
     """Queue jobs that have ended again, as they were submitted."""
     store = open_store(where)
@@ -226,7 +239,7 @@ def retry(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> int
 @command.command()
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
 @_json
-@click.pass_obj
+@_at_store
 def cancel(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> int:
     """Cancel jobs. One that runs is cancelled when its process is gone: `allcores jobs wait` waits for that."""
     store = open_store(where)
@@ -237,7 +250,7 @@ def cancel(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> in
 @click.argument("job_ids", metavar="ID...", nargs=-1)
 @click.option("--state", "states", multiple=True, metavar="STATE", help="All jobs in this state; repeatable.")
 @_json
-@click.pass_obj
+@_at_store
 def rm(where: str | None, /, job_ids: Sequence[str], states: Sequence[str], as_machine: bool) -> int:
     """Remove jobs that have ended, with their result files: those with an ID, or all in a state."""
     if bool(job_ids) == bool(states):
@@ -255,7 +268,7 @@ def rm(where: str | None, /, job_ids: Sequence[str], states: Sequence[str], as_m
 @command.command()
 @click.option("--window", type=click.FloatRange(min=1), default=3600.0, show_default=True, metavar="SECONDS")
 @_json
-@click.pass_obj
+@_at_store
 def stats(where: str | None, /, window: float, as_machine: bool) -> None:
     """Count jobs by state and task; of the last hour: throughput, waits, and what failed of what cause."""
     check_stdout()

@@ -249,6 +249,13 @@ def end_group(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def resume(pid: int) -> None:
+    """Have a process of ours go on that somebody has stopped (SIGSTOP), if it is: one that others wait for."""
+    if procfs.is_stopped(pid):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGCONT)
+
+
 def wait_for(pid: int, seconds: float) -> int | None:
     """Collect a child when it ends: its wait status; None if that is lost.
 

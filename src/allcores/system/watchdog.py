@@ -21,6 +21,7 @@ class Watchdog:
     def __init__(self) -> None:
         read, write = os.pipe()
         self._write = posix.move_fd_high(write)
+        os.set_blocking(self._write, False)
         self._pid = posix.fork()
         if self._pid == 0:
             self._watch(read)
@@ -48,11 +49,17 @@ class Watchdog:
     def tell(self, pid: int) -> None:
         """A process was born, or (negative) is gone."""
         with contextlib.suppress(OSError):
-            os.write(self._write, struct.pack("<q", pid))
+            try:
+                os.write(self._write, struct.pack("<q", pid))
+            except BlockingIOError:
+                # It was stopped some thousand processes ago. One that misses an end might end another's group.
+                os.kill(self._pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End it; everything it was told of is gone."""
+        """End it; everything it was told of is gone, so it has nothing to do, also if somebody has stopped it."""
         self.abandon()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 

@@ -91,6 +91,9 @@ class ForkLauncher:
     def report(self) -> bytes:
         return b""
 
+    def resume(self) -> None:
+        """There is no process between."""
+
     def kill(self) -> None:
         """There is no process between."""
 

@@ -80,6 +80,9 @@ class Launcher(Protocol):
     def notices(self) -> list[Notice] | None:
         """What happened since; None if the launcher itself is lost."""
 
+    def resume(self) -> None:
+        """Have what starts the workers, and tells how they end, go on if somebody has stopped it."""
+
     def kill(self) -> None:
         """End what starts the workers, whatever it is doing."""
 
@@ -224,6 +227,7 @@ class TemplateLauncher:
 
     def launch(self, worker: int, slot: int, pipe: int, notes: int) -> Surroundings:
         request = REQUEST.pack(self._kind, worker, slot)
+        self.resume()
         self._control.setblocking(True)
         self._control.settimeout(10.0)
         try:
@@ -268,6 +272,13 @@ class TemplateLauncher:
         self._notes = -1
         return found
 
+    def resume(self) -> None:
+        self._shared.resume()
+        while self._listen():
+            pass
+        if self._pid and not self._gone:
+            posix.resume(self._pid)
+
     def kill(self) -> None:
         """End it, whatever it is doing, and what its preload has started."""
         while self._listen():
@@ -300,6 +311,7 @@ class TemplateLauncher:
 
     def _await_end(self) -> None:
         """Until the template is gone, which it is about to be."""
+        self.resume()
         if not self.ready and not self._ended:
             # Its loop, which would see the end of the socket, is still far away.
             self.kill()

@@ -104,12 +104,20 @@ class SharedTemplate:
 
         If it is lost, so are these two: their other ends show it.
         """
+        self.resume()
         waiting = select.poll()
         waiting.register(self._control, select.POLLOUT)
         # It is busy, or has yet to start, with a few hundred requests before this one.
         waiting.poll(REQUEST_S * 1000)
         with contextlib.suppress(OSError):
             socket.send_fds(self._control, [bytes([loaded])], [session, told])
+
+    def resume(self) -> None:
+        """Have it go on if somebody has stopped it: it makes templates, and tells of their ends."""
+        with self._end_lock:
+            # Until it is collected, its number is given to no other process.
+            if not self._gone:
+                posix.resume(self.pid)
 
     def kill(self) -> None:
         """End it, whatever it is doing."""
@@ -138,6 +146,7 @@ class SharedTemplate:
         """Until it is gone, which it is about to be; killed if that takes long. Its wait status, None if unknown."""
         with self._end_lock:
             if not self._gone:
+                posix.resume(self.pid)
                 try:
                     status = posix.wait_for(self.pid, END_S)
                 except TimeoutError:

@@ -289,7 +289,11 @@ class WorkerTable:
             self._look_later(worker)
 
     def _look_later(self, worker: int) -> None:
-        """A worker that is to end and is stopped sees neither a frame nor SIGTERM before it is continued."""
+        """Look at a worker that is to end, again and again until its end was told.
+
+        While it is stopped it sees neither a frame nor SIGTERM. And while what is to tell of its end is stopped, nobody
+        would hear of that.
+        """
         heapq.heappush(self._to_signal, (monotonic_ns() + STOPPED_LOOK_NS, worker, 0))
 
     def signal_later(self, seconds: float, worker: int) -> None:
@@ -308,6 +312,8 @@ class WorkerTable:
             connection = self.connections.get(worker)
             if connection is None:
                 continue
+            if self.launcher is not None:
+                self.launcher.resume()
             if not number:
                 if self.is_stopped(worker):
                     connection.reason = connection.reason or "it was stopped"
@@ -319,6 +325,7 @@ class WorkerTable:
                 if connection.ended and connection.reason is None:
                     connection.reason = "the task closed its pipe"
                 posix.end_group(connection.pid, number)
+                self._look_later(worker)
             else:
                 # Not born yet: look again soon, for as long as its launcher lives.
                 self.signal_later(0.02, worker)
