@@ -16,7 +16,8 @@ import pytest
 
 from allcores.transport import script_globals
 from allcores.transport.reduction import Reduction
-from allcores.worker.lost_changes import RISES, sets_attribute, watch
+from allcores.worker.lost_changes import RISES, watch
+from allcores.worker.reachable import sets_attribute
 
 #: its memory stays for as long as the process
 SHARED = RawArray("d", 9)
@@ -310,7 +311,11 @@ class Parser:
         self.stack.pop()
         self.known[x] = x
         return x
+class Memo(Stats): pass
 stats, parser = Stats(), Parser()
+cache, known_words = Stats(), Memo()
+def by_a_cache(x): cache.calls += 1
+def by_a_memo(x): known_words.note(x)
 def attribute(x): Stats.count += 1; return x
 def class_list(x): Stats.seen.append(x); return x
 def by_the_object(x): stats.seen.append(x); return x
@@ -362,6 +367,8 @@ def chunks(function: Any, many: int = 6) -> list[str]:
             ["parser.tokens", "parser.pos", "parser.state", "parser.known", "parser.left", "parser.end", "parser.at"],
         ),
         ("makes", []),
+        ("by_a_cache", []),
+        ("by_a_memo", []),
     ],
 )
 def test_attributes_that_grow_or_rise_are_named(name: str, what: list[str]) -> None:
