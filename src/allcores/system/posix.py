@@ -250,7 +250,7 @@ def end_group(pid: int, number: int) -> None:
 
 
 def resume(pid: int) -> None:
-    """Have a process of ours go on that somebody has stopped (SIGSTOP), if it is: one that others wait for."""
+    """Have a process of ours go on that was stopped (SIGSTOP): one that others wait for."""
     if procfs.is_stopped(pid):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGCONT)

@@ -56,7 +56,7 @@ class Watchdog:
                 os.kill(self._pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End it; everything it was told of is gone, so it has nothing to do, also if somebody has stopped it."""
+        """End it; everything it was told of is gone, so it has nothing to do, also if it was stopped."""
         self.abandon()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)

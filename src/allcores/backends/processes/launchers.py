@@ -81,7 +81,7 @@ class Launcher(Protocol):
         """What happened since; None if the launcher itself is lost."""
 
     def resume(self) -> None:
-        """Have what starts the workers, and tells how they end, go on if somebody has stopped it."""
+        """Have what starts the workers, and tells how they end, go on if it was stopped."""
 
     def kill(self) -> None:
         """End what starts the workers, whatever it is doing."""

@@ -113,7 +113,7 @@ class SharedTemplate:
             socket.send_fds(self._control, [bytes([loaded])], [session, told])
 
     def resume(self) -> None:
-        """Have it go on if somebody has stopped it: it makes templates, and tells of their ends."""
+        """Have it go on if it was stopped: it makes templates, and tells of their ends."""
         with self._end_lock:
             # Until it is collected, its number is given to no other process.
             if not self._gone:
