@@ -117,12 +117,11 @@ def contract() -> int:
 
     os.environ["ALLCORES_CONTRACT_PLACE"] = "ray"
     names = " or ".join(sys.argv[2:])
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", names]
+    # The pool has imported libraries that are plugins of pytest, too.
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     with contextlib.redirect_stdout(sys.stderr):
-        return int(
-            pytest.main(
-                ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", names, "tests/contract/backends"]
-            )
-        )
+        return int(pytest.main([*options, "tests/contract/backends"]))
 
 
 def every_method(pool: Any, told: dict[str, Any], folder: str) -> None:
@@ -339,20 +338,24 @@ def work() -> int:
     untyped: Any = Cluster
     folder = sys.argv[1]
     told: dict[str, Any] = {}
-    cluster = untyped(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # Nothing here looks at pages or logs, nor wants more nodes: each of these is a Python of its own.
+    spare = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+    cluster = untyped(initialize_head=True, head_node_args={"num_cpus": 1, **spare})
     try:
         second = cluster.add_node(num_cpus=1)
         ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         # They wait for long, and need little. Older versions of Ray ask nobody.
         asked = ask_from_outside(cluster.address) if hasattr(ray.exceptions, "AuthenticationError") else []
-        told["contract"] = contract()
         wait_for_cpus(told)
-        count_bytes(told)
-        told["outside"] = [each.communicate(timeout=120)[0].partition(" (")[0] for each in asked]
-        told["outside"] = [each.replace(cluster.address, "HEAD").strip() for each in told["outside"]]
+        # While one pool is open, all others have its process of Ray on each node: without it, each would have another,
+        # which takes most of a second to start.
         with allcores.Pool(backend="ray") as pool:
+            told["contract"] = contract()
+            count_bytes(told)
             told["workers"] = pool.workers
             every_method(pool, told, folder)
+            told["outside"] = [each.communicate(timeout=120)[0].partition(" (")[0] for each in asked]
+            told["outside"] = [each.replace(cluster.address, "HEAD").strip() for each in told["outside"]]
             futures = [pool.submit(meet, (folder, number)) for number in range(4)]
             seen: set[int] = set()
             while len(seen) < 2:
@@ -369,9 +372,8 @@ def work() -> int:
             (Path(folder) / "go").touch()
             told["met"] = [future.result(120) for future in futures]
             told["afterwards"] = pool.map(double, range(50)) == [2 * n for n in range(50)]
-        with allcores.Pool(backend="ray", preload=load, setup=begin, setup_args=(b"x" * 5000,)) as pool:
-            told["state"] = pool.map(with_state, range(3))
-        with allcores.Pool(backend="ray") as pool:
+            with allcores.Pool(backend="ray", preload=load, setup=begin, setup_args=(b"x" * 5000,)) as other:
+                told["state"] = other.map(with_state, range(3))
             lose_the_head(cluster, pool, told, folder)
     except BaseException:
         print(json.dumps(told), file=sys.stderr)
