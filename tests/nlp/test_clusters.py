@@ -12,7 +12,7 @@ from tests.process.warm import Interpreter
 
 from allcores.cli.exits import Exit
 
-needed("distributed", "spacy", "ftfy", "vaderSentiment", "rensa")
+needed("distributed", "ftfy", "vaderSentiment", "rensa")
 pytestmark = pytest.mark.cluster_client
 
 TOML = """
@@ -35,14 +35,17 @@ def texts(rows):
 
 
 def test_the_same_bytes_on_nodes(warm: Interpreter, tmp_path: Path) -> None:
-    """Of a chat pipeline and of a pipeline in a file, neither of which is changed for it."""
+    """Of a chat pipeline and of a pipeline in a file, neither of which is changed for it.
+
+    The stages are those whose models are small: with spaCy, each node would import for a second.
+    """
     (tmp_path / "p.toml").write_text(TOML)
     (tmp_path / "work.py").write_text(WORK)
     rows = [{"id": str(n), "text": f"I love {n % 7}, write to bob{n}@example.com in Berlin!"} for n in range(60)]
     talk = {"messages": [{"role": "user", "content": "Hello there"}, {"role": "assistant"}]}
     lines = [*map(json.dumps, rows), json.dumps(talk), '{"text": 5}']
     (tmp_path / "m.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    chat = ("chat", "preprocess", "m.jsonl", "--stages", "unicode,pii,tokens,sentiment,duplicates,conversation")
+    chat = ("chat", "preprocess", "m.jsonl", "--stages", "unicode,lang,pii,sentiment,duplicates,conversation")
     pipe = ("pipe", "p.toml", "m.jsonl")
     with DaskNodes(2) as nodes:
         cluster = nodes.address.replace("tcp://", "dask://")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.installed import needed
-from tests.nlp.misbehaving import CRASH, POISON, id_and_tokens, is_first
+from tests.nlp.misbehaving import CRASH, POISON, WORDS, id_and_words, is_first
 
 from allcores import Journal, nlp
 from allcores.errors import RunChanged, SetupError, UsageError
@@ -41,16 +41,17 @@ def chat(tmp_path: Path) -> Path:
 def test_the_same_bytes_for_any_number_of_workers_and_any_batch(chat: Path, tmp_path: Path) -> None:
     pipeline = nlp.chat_pipeline()
     written = []
-    ways: list[dict[str, Any]] = [
-        {"backend": "serial"},
-        {"workers": 2, "chunk": 1, "batch": 1},
-        {"workers": 3, "chunk": 7, "batch": 5},
-    ]
-    for number, options in enumerate(ways):
-        output = tmp_path / f"out{number}.parquet"
-        result = pipeline.run(chat, output, **options)
-        assert (result.rows, result.errors) == (49, 4)
-        written.append(output.read_bytes())
+    with pipeline.pool(workers=3) as pool:  # one for both: all models take some seconds to load
+        ways: list[dict[str, Any]] = [
+            {"backend": "serial"},
+            {"pool": pool, "chunk": 1, "batch": 1},
+            {"pool": pool, "chunk": 7, "batch": 5},
+        ]
+        for number, options in enumerate(ways):
+            output = tmp_path / f"out{number}.parquet"
+            result = pipeline.run(chat, output, **options)
+            assert (result.rows, result.errors) == (49, 4)
+            written.append(output.read_bytes())
     assert written.count(written[0]) == len(written)
     rows = parquet.read_table(tmp_path / "out0.parquet").to_pylist()
     assert [row["line"] for row in rows] == [*range(1, 10), *range(9, 49)]
@@ -70,9 +71,9 @@ def test_the_same_bytes_for_any_number_of_workers_and_any_batch(chat: Path, tmp_
 
 def test_a_stream_gives_the_rows_as_they_come(chat: Path, tmp_path: Path) -> None:
     pipeline = nlp.chat_pipeline(QUICK)
-    pipeline.run(chat, tmp_path / "out.parquet", workers=2)
-    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     with pipeline.pool(workers=2) as pool:
+        pipeline.run(chat, tmp_path / "out.parquet", pool=pool)
+        rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
         stream = pipeline.imap(chat, pool=pool)
         assert [next(stream)["id"], next(stream)["id"]] == ["m0", "m1"]
         stream.close()
@@ -129,7 +130,7 @@ def test_poison_costs_one_row_each(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / "chat.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     output = tmp_path / f"out.{suffix}"
-    result = nlp.chat_pipeline(["unicode", POISON, "tokens", "duplicates"]).run(path, output, workers=2, timeout=1)
+    result = nlp.chat_pipeline(["unicode", POISON, WORDS, "duplicates"]).run(path, output, workers=2, timeout=1)
     assert (result.rows, result.errors) == (60, 3)
     if suffix == "parquet":
         rows = parquet.read_table(output).to_pylist()
@@ -140,12 +141,12 @@ def test_poison_costs_one_row_each(tmp_path: Path, suffix: str) -> None:
     assert list(bad) == [7, 20, 33]
     assert bad[7] == "crash: the worker process was killed by SIGSEGV"
     assert bad[20] == "deadline: it took longer than 1 s"
-    assert bad[33] == "poison: ValueError: as it was told" and rows[33]["tokens"] == ["raise"]
+    assert bad[33] == "poison: ValueError: as it was told" and rows[33]["words"] == ["raise"]
     assert all(row["length"] == len(row["text"]) for number, row in enumerate(rows) if number not in bad)
 
 
 def test_steps_of_a_pipeline_give_the_same_rows_and_go_on(chat: Path, tmp_path: Path) -> None:
-    stages: list[Any] = [*QUICK, POISON]
+    stages: list[Any] = ["unicode", "lang", "pii", WORDS, "duplicates", "conversation", POISON]
     messages = list(nlp.ChatSource(chat))
     messages[30] = {**messages[30], "text": "crash"}
     pipeline = nlp.chat_pipeline(stages)
@@ -154,10 +155,10 @@ def test_steps_of_a_pipeline_give_the_same_rows_and_go_on(chat: Path, tmp_path: 
     assert list(steps.imap(messages, workers=2)) == rows
     assert rows[30]["error"] == "crash: the worker process was killed by SIGSEGV"
     output = tmp_path / "first.jsonl"
-    steps.filter(is_first).map(id_and_tokens).write(str(output)).run(nlp.ChatSource(chat), workers=2)
+    steps.filter(is_first).map(id_and_words).write(str(output)).run(nlp.ChatSource(chat), workers=2)
     written = [json.loads(line) for line in output.read_text().splitlines()]
     firsts = [row for row in pipeline.imap(chat, workers=2) if is_first(row)]
-    assert written == [id_and_tokens(row) for row in firsts] and 0 < len(firsts) < len(messages)
+    assert written == [id_and_words(row) for row in firsts] and 0 < len(firsts) < len(messages)
 
 
 def test_messages_without_ids_get_them_in_steps_too() -> None:

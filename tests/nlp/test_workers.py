@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 from tests.installed import needed
-from tests.process.scripts import PATHS
+from tests.process.scripts import PATHS, Ended
 from tests.process.waiting import PATIENCE_S
+from tests.process.warm import Interpreter
 
 from allcores import nlp
 from allcores.nlp.catalogue import INSTEAD, STAGES
@@ -56,14 +58,29 @@ def test_models_are_loaded_once_and_start_no_threads(tmp_path: Path) -> None:
     assert all(len(row["embedding"]) == 384 and row["input_ids"] and row["error"] is None for row in rows)
 
 
-@pytest.mark.parametrize("how", [{"backend": "threads"}, {"start_method": "fork"}, {"start_method": "spawn"}], ids=str)
+@functools.cache
+def serial_rows() -> list[dict[str, Any]]:
+    return list(nlp.chat_pipeline(SEVERAL).imap(MESSAGES, backend="serial"))
+
+
+SEVERAL = ("unicode", "lang", "tokens", "lemmas", "sentiment", "ids")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"backend": "threads", "workers": 2},
+        {"start_method": "fork", "workers": 2},
+        # Each worker loads all models for itself, in seconds: that makes one differ from here, not from another.
+        {"start_method": "spawn", "workers": 1},
+    ],
+    ids=str,
+)
 def test_rows_do_not_depend_on_where_they_are_made(how: dict[str, Any]) -> None:
-    pipeline = nlp.chat_pipeline(["unicode", "lang", "tokens", "lemmas", "sentiment", "ids"])
-    wanted = list(pipeline.imap(MESSAGES, backend="serial"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # spawn has no memory in common, and says so
-        found = list(pipeline.imap(MESSAGES, workers=2, **how))
-    assert found == wanted
+        found = list(nlp.chat_pipeline(SEVERAL).imap(MESSAGES, **how))
+    assert found == serial_rows()
 
 
 def run(code: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -115,11 +132,10 @@ import os, time
 from allcores import nlp
 
 def slow(record):
-    if record["id"] == "150" and os.environ.get("VICTIM"):
-        os.kill(int(os.environ["VICTIM"]), 9)
-    until = time.process_time() + 0.004
-    while time.process_time() < until:
-        pass
+    if os.environ.get("VICTIM"):
+        if record["id"] == "150":
+            os.kill(int(os.environ["VICTIM"]), 9)
+        time.sleep(0.004)
     return {"length": len(record["text_norm"])}
 
 slow = nlp.Stage("slow", each=slow, gives={"length": "int32"})
@@ -133,7 +149,7 @@ sys.exit(main())
 """
 
 
-def test_a_run_that_was_killed_goes_on_and_writes_the_same_file(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_goes_on_and_writes_the_same_file(warm: Interpreter, tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(WORK)
     messages = [
         {"id": str(number), "text": f"message {number // 2} of all", "conversation_id": str(number % 7)}
@@ -144,22 +160,15 @@ def test_a_run_that_was_killed_goes_on_and_writes_the_same_file(tmp_path: Path) 
     (tmp_path / "left.py").write_text(PROGRAM.format(killed=False))
     stages = "unicode,work.py:slow,pii,duplicates,conversation"
 
-    def command(program: str, output: str, *more: str) -> subprocess.CompletedProcess[str]:
+    def command(program: str, output: str, *more: str) -> Ended:
         arguments = ["chat", "preprocess", "chat.jsonl", "-o", output, "--stages", stages, "--batch", "4", *more]
-        return subprocess.run(
-            [sys.executable, program, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
+        return warm.script(tmp_path / program, *arguments, folder=tmp_path)
 
     killed = command("killed.py", "out.parquet", "--workers", "2")
-    assert killed.returncode == -9 and not (tmp_path / "out.parquet").exists()
+    assert killed.code == -9 and not (tmp_path / "out.parquet").exists()
     resumed = command("left.py", "out.parquet", "--workers", "3", "--resume", "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["resumed"] > 0
+    assert resumed.code == 0, resumed.err
+    assert json.loads(resumed.out)["resumed"] > 0
     whole = command("left.py", "whole.parquet", "--workers", "1", "--no-journal")
-    assert whole.returncode == 0, whole.stderr
+    assert whole.code == 0, whole.err
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
