@@ -41,8 +41,8 @@ pytestmark = pytest.mark.cluster_client
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[DaskNodes]:
-    """Of all tests that leave it as it is."""
-    with DaskNodes(2) as nodes:
+    """Of all tests that leave it as it is. Two threads: a pool has two workers on each node."""
+    with DaskNodes(2, threads=2) as nodes:
         # Each node's template starts with its first pool, and stays.
         watcher = Watcher()
         with Pool(backend="dask", address=nodes.address, observers=[watcher]) as pool:
@@ -116,19 +116,6 @@ class TestNodes:
             assert pool.map(quick, range(100)) == list(range(1, 101))
 
 
-def test_a_scheduler_that_is_killed_is_noticed_within_ten_seconds(tmp_path: Path) -> None:
-    with DaskNodes(1) as nodes, Bell(tmp_path / "bell") as bell, Gate(tmp_path / "gate") as gate:
-        with Pool(backend="dask", address=nodes.address) as pool:
-            future = pool.submit(tell_parent, (bell.path, gate.path, 1))
-            bell.hear()
-            os.kill(nodes.scheduler, signal.SIGKILL)
-            begun = monotonic()
-            with pytest.raises(BrokenPool, match=r"The Dask cluster at .* is lost: .* goes on where it stood"):
-                future.result(PATIENCE_S)
-            assert monotonic() - begun < 15
-            gate.open()
-
-
 def stuck(job: tuple[str, int]) -> int:
     """Of number 2 in C code, which no exception reaches: it ends with its process."""
     bell, number = job
@@ -188,23 +175,35 @@ def note(job: list[object]) -> object:
 
 
 def test_a_run_whose_scheduler_is_killed_goes_on_elsewhere(tmp_path: Path) -> None:
+    """The run and a call beside it notice it within ten seconds."""
     ran, out = tmp_path / "ran", tmp_path / "out.jsonl"
     journal = Journal(folder=tmp_path / "runs", resume=True)
-    with Gate(tmp_path / "gate") as gate:
+    with Gate(tmp_path / "gate") as gate, Bell(tmp_path / "bell") as bell:
         jobs = [[str(ran), gate.path, number] for number in range(220)]
-        with DaskNodes(1) as nodes, Pool(backend=f"dask://{nodes.address.removeprefix('tcp://')}") as pool:
+        with (
+            DaskNodes(1, threads=2) as nodes,
+            Pool(backend=f"dask://{nodes.address.removeprefix('tcp://')}") as pool,
+        ):
+            future = pool.submit(tell_parent, (bell.path, gate.path, 1))
+            bell.hear()
+            killed: list[float] = []
 
             def kill() -> None:
                 # A node works at its chunks side by side: when the last ones wait, others may have hardly begun.
                 wait_until(lambda: ran.exists() and any(int(number) >= 200 for number in lines(ran)))
                 wait_until(lambda: pool.statistics().ok > 0)
                 os.kill(nodes.scheduler, signal.SIGKILL)
+                killed.append(monotonic())
 
             killer = threading.Thread(target=kill)
             killer.start()
-            with pytest.raises(BrokenPool, match="goes on where it stood"):
+            lost = r"The Dask cluster at .* is lost: .* goes on where it stood"
+            with pytest.raises(BrokenPool, match=lost):
                 pool.run(note, jobs, str(out), journal=journal)
             killer.join()
+            with pytest.raises(BrokenPool, match=lost):
+                future.result(PATIENCE_S)
+            assert monotonic() - killed[0] < 15
             gate.open()
         before = len(lines(ran))
         with Pool(2) as pool:
@@ -302,8 +301,12 @@ def test_who_has_the_threads_that_a_pool_waits_for_is_told(
     monkeypatch.setattr(backend, "DELAY_NS", 1)
     make_client: Any = distributed.Client
     with Gate(tmp_path / "gate") as gate, make_client(nodes.address) as client:
-        held = [client.submit(wait_at, gate.path, workers=[each], pure=False) for each in client.nthreads()]
-        wait_until(lambda: all(client.processing().values()))
+        held = [
+            client.submit(wait_at, gate.path, workers=[each], pure=False)
+            for each, threads in client.nthreads().items()
+            for _ in range(threads)
+        ]
+        wait_until(lambda: all(len(tasks) == 2 for tasks in client.processing().values()))
         with pytest.warns(RuntimeWarning) as told, Pool(backend="dask", address=nodes.address) as pool:
             future = pool.submit(quick, 1)
             wait_until(lambda: len(told) == 2)
@@ -312,7 +315,7 @@ def test_who_has_the_threads_that_a_pool_waits_for_is_told(
         client.gather(held)
     for each in told:
         assert re.search(
-            r"has not begun with this pool: other tasks have its 1 threads \(1 are there, as 'wait_at-.*'\)\. Wait for "
+            r"has not begun with this pool: other tasks have its 2 threads \(2 are there, as 'wait_at-.*'\)\. Wait for "
             r"them or cancel them, or .*\. The pool waits for it, 180 s at most\.$",
             str(each.message),
         )
@@ -323,7 +326,9 @@ def count_all(held: bytes, loaded: int, job: tuple[bytes, int]) -> tuple[int, in
     return len(held), loaded, len(shared), number
 
 
-def test_what_is_shared_preloaded_or_bound_travels_once_to_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_shared_preloaded_or_bound_travels_once_to_each_node(
+    nodes: DaskNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not with each chunk, nor to each worker of the node."""
     from allcores.adapters.dask_cluster import DaskCluster
 
@@ -335,10 +340,7 @@ def test_what_is_shared_preloaded_or_bound_travels_once_to_each_node(monkeypatch
         send(self, node, data, done)
 
     monkeypatch.setattr(DaskCluster, "send", counting)
-    with (
-        DaskNodes(2, threads=2) as nodes,
-        Pool(backend="dask", address=nodes.address, preload=len, preload_args=(b"p" * 4_000_000,)) as pool,
-    ):
+    with Pool(backend="dask", address=nodes.address, preload=len, preload_args=(b"p" * 4_000_000,)) as pool:
         shared = pool.share(b"s" * 4_000_000)
         jobs = [(shared, number) for number in range(100)]
         count = partial(count_all, b"f" * 2_000_000)
