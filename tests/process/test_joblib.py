@@ -214,15 +214,6 @@ def test_filters_of_warnings_reach_workers() -> None:
         assert Parallel()(delayed(calls.warn)() for _ in range(2)) == ["warned"] * 2
 
 
-def test_the_configuration_of_scikit_learn_reaches_workers() -> None:
-    sklearn: Any = pytest.importorskip("sklearn")
-    with sklearn.config_context(assume_finite=True):
-        assert Parallel()(delayed(calls.settings)() for _ in range(4)) == [True] * 4
-        held = Parallel(return_as="generator")(delayed(calls.settings)() for _ in range(40))
-    assert list(held) == [True] * 40
-    assert Parallel()(delayed(calls.settings)() for _ in range(4)) == [False] * 4
-
-
 @pytest.mark.parametrize("backend", [None, "allcores", "threading"])
 def test_calls_in_calls(backend: str | None) -> None:
     assert Parallel()(delayed(calls.inner)(3, backend) for _ in range(3)) == [[0, 2, 4]] * 3
@@ -267,8 +258,9 @@ def test_large_results() -> None:
     assert [float(each.sum()) for each in results] == [6_000_000.0] * 3
 
 
-def test_programs_of_scikit_learn_have_the_same_results() -> None:
-    pytest.importorskip("sklearn")
+def test_programs_of_scikit_learn_have_the_same_results_and_its_configuration() -> None:
+    """In one test, with the same workers: each imports scikit-learn, for more than a second."""
+    sklearn: Any = pytest.importorskip("sklearn")
     from sklearn.datasets import make_classification
     from sklearn.ensemble import RandomForestClassifier, VotingClassifier
     from sklearn.inspection import permutation_importance
@@ -294,6 +286,13 @@ def test_programs_of_scikit_learn_have_the_same_results() -> None:
         ]
 
     assert results(2) == results(1)
+
+    # What is configured where a call begins reaches its workers, also those of a generator that is read later.
+    with sklearn.config_context(assume_finite=True):
+        assert Parallel()(delayed(calls.settings)() for _ in range(4)) == [True] * 4
+        held = Parallel(return_as="generator")(delayed(calls.settings)() for _ in range(40))
+    assert list(held) == [True] * 40
+    assert Parallel()(delayed(calls.settings)() for _ in range(4)) == [False] * 4
 
 
 def test_ctrl_c_ends_the_call_and_the_next_one_works() -> None:
