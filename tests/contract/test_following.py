@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from tests.contract import tasks
+from tests.process.waiting import begin_records
 
 import allcores
 from allcores import Pool
@@ -29,6 +30,19 @@ METHODS = ("template", "fork", "spawn", "threads")
 
 def open_pool(method: str, **options: Any) -> Pool:
     return Pool(1, backend="threads") if method == "threads" else Pool(1, start_method=method, **options)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """One for all tests that leave its worker as it was."""
+    with open_pool(str(request.param)) as pool:
+        pool.map(look, [0])
+        begin_records(pool)
+        yield pool
+
+
+#: threads find by themselves what belongs to the whole process
+PROCESSES = pytest.mark.parametrize("pool", METHODS[:3], indirect=True, scope="module")
 
 
 def look(_: object = None) -> dict[str, Any]:
@@ -69,25 +83,23 @@ def set_kept() -> None:
     os.environ["ALLCORES_TEST_KEPT"] = "by setup"
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_folder_environment_and_path(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_environment_and_path(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ALLCORES_TEST_SET", raising=False)
     (tmp_path / "allcores_test_found.py").write_text("value = 42\n")
-    with open_pool(method) as pool:
-        (before,) = pool.map(look, [0])
-        assert before["set"] is None
-        with monkeypatch.context() as patch:
-            patch.chdir(tmp_path)
-            patch.setenv("ALLCORES_TEST_SET", "ü\n")
-            patch.setenv("TZ", "UTC+5")
-            time.tzset()
-            patch.syspath_prepend(str(tmp_path))
-            for found in (*pool.map(look, [0]), pool.submit(look).result()):
-                assert (found["folder"], found["set"], found["zone"]) == (str(tmp_path), "ü\n", 19)
-                assert found["path"][0] == str(tmp_path)
-            assert pool.map(lambda _: __import__("allcores_test_found").value, [0]) == [42]
+    (before,) = pool.map(look, [0])
+    assert before["set"] is None
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setenv("ALLCORES_TEST_SET", "ü\n")
+        patch.setenv("TZ", "UTC+5")
         time.tzset()
-        (after,) = pool.map(look, [0])
+        patch.syspath_prepend(str(tmp_path))
+        for found in (*pool.map(look, [0]), pool.submit(look).result()):
+            assert (found["folder"], found["set"], found["zone"]) == (str(tmp_path), "ü\n", 19)
+            assert found["path"][0] == str(tmp_path)
+        assert pool.map(lambda _: __import__("allcores_test_found").value, [0]) == [42]
+    time.tzset()
+    (after,) = pool.map(look, [0])
     sys.modules.pop("allcores_test_found", None)
     assert after == before
 
@@ -127,18 +139,17 @@ def test_a_worker_that_replaces_another(method: str, tmp_path: Path, monkeypatch
         assert pool.map(look, [0])[0]["folder"] == str(tmp_path)
 
 
-@pytest.mark.parametrize("method", METHODS[:3])
-def test_two_maps_at_once_from_different_folders(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@PROCESSES
+def test_two_maps_at_once_from_different_folders(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each map's items find what was there when it was called."""
     first, second = tmp_path / "first", tmp_path / "second"
-    with open_pool(method) as pool:
-        streams = []
-        for folder in (first, second):
-            folder.mkdir()
-            monkeypatch.chdir(folder)
-            streams.append(pool.imap(look, range(30), chunk=1))
-        for one, other in zip(*streams, strict=True):
-            assert (one["folder"], other["folder"]) == (str(first), str(second))
+    streams = []
+    for folder in (first, second):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        streams.append(pool.imap(look, range(30), chunk=1))
+    for one, other in zip(*streams, strict=True):
+        assert (one["folder"], other["folder"]) == (str(first), str(second))
 
 
 @pytest.mark.parametrize("method", [*METHODS[:3], "interpreters"])
@@ -203,17 +214,15 @@ def test_a_variable_that_is_removed_while_the_environment_is_read(method: str, m
         assert pool.map(abs, [-1]) == [1]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_decimal_context(method: str) -> None:
-    with open_pool(method) as pool:
-        whole = pool.map(divide, [3])
-        with decimal.localcontext() as context:
-            context.prec = 4
-            assert pool.map(divide, [3]) == ["0.3333"]
-            context.traps[decimal.Inexact] = True
-            with pytest.raises(decimal.Inexact):
-                pool.map(divide, [3])
-        assert pool.map(divide, [3]) == whole == ["0." + 28 * "3"]
+def test_decimal_context(pool: Pool) -> None:
+    whole = pool.map(divide, [3])
+    with decimal.localcontext() as context:
+        context.prec = 4
+        assert pool.map(divide, [3]) == ["0.3333"]
+        context.traps[decimal.Inexact] = True
+        with pytest.raises(decimal.Inexact):
+            pool.map(divide, [3])
+    assert pool.map(divide, [3]) == whole == ["0." + 28 * "3"]
 
 
 _variable: ContextVar[str] = ContextVar("variable", default="none")
@@ -279,29 +288,28 @@ def test_so_does_a_worker_that_replaces_another(method: str) -> None:
         assert pool.map(found_in_setup, [0])[0][:2] == ["0.3333", "raised look out"]
 
 
-@pytest.mark.parametrize("method", METHODS[:3])
-def test_locale(method: str) -> None:
+@PROCESSES
+def test_locale(pool: Pool) -> None:
     former = locale.setlocale(locale.LC_ALL)
-    with open_pool(method) as pool:
-        assert pool.map(point, [0]) == ["."]
-        for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "ru_RU.UTF-8"):
-            try:
-                locale.setlocale(locale.LC_ALL, name)
-                break
-            except locale.Error:
-                continue
-        else:
-            pytest.skip("no locale with a decimal comma is installed here")
+    assert pool.map(point, [0]) == ["."]
+    for name in ("de_DE.UTF-8", "fr_FR.UTF-8", "de_DE", "ru_RU.UTF-8"):
         try:
-            assert pool.map(point, [0]) == [","]
-        finally:
-            locale.setlocale(locale.LC_ALL, former)
-        assert pool.map(point, [0]) == ["."]
+            locale.setlocale(locale.LC_ALL, name)
+            break
+        except locale.Error:
+            continue
+    else:
+        pytest.skip("no locale with a decimal comma is installed here")
+    try:
+        assert pool.map(point, [0]) == [","]
+    finally:
+        locale.setlocale(locale.LC_ALL, former)
+    assert pool.map(point, [0]) == ["."]
 
 
-@pytest.mark.parametrize("method", METHODS[:3])
-def test_warning_filters(method: str) -> None:
-    with warnings.catch_warnings(), open_pool(method) as pool:
+@PROCESSES
+def test_warning_filters(pool: Pool) -> None:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert pool.map(warn, [UserWarning]) == ["went on"]
         warnings.simplefilter("error", tasks.Outer.Inner)

@@ -36,7 +36,8 @@ def workers(place: str) -> Iterator[Pool | None]:
         yield None
         return
     watcher = Watcher()
-    with Pool(2, start_method=place, observers=[watcher]) as pool:
+    # A spawned worker imports pandas by itself, for half a second: one will do to see what it makes of groups.
+    with Pool(1 if place == "spawn" else 2, start_method=place, observers=[watcher]) as pool:
         wait_full_strength(pool, watcher)
         pool.map(tasks.load, [LIBRARY] * 8, chunk=1)
         begin_records(pool)
