@@ -21,8 +21,10 @@ from allcores import NotPicklable, NotSupported, Pool, PoolClosed, SetupError, U
 pytestmark = START_METHOD_WARNINGS
 
 
-@each_start_method
 class TestActors:
+    """Where a start method is named, what the object or its worker is given and finds may depend on it."""
+
+    @each_start_method
     def test_an_object_keeps_its_state_from_call_to_call(self, make_pool: Callable[..., Pool], place: str) -> None:
         with make_pool(2) as pool, pool.actor(Index, "a.txt") as index:
             futures = [index.add(number) for number in range(1, 101)]
@@ -56,6 +58,7 @@ class TestActors:
         assert sum(event.attempts for event in work) == 4
         assert isinstance(told[-1], events.PoolEnded)
 
+    @each_start_method
     def test_a_method_that_raises_leaves_the_object_as_it_is(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool(1) as pool, pool.actor(Index) as index:
             assert index.add(3).result() == 3
@@ -88,6 +91,7 @@ class TestActors:
             built = pool.actor(lambda: Index("b.txt")) if pool.workers > 1 else index
             assert built.add().result() == 1
 
+    @each_start_method
     def test_a_constructor_that_raises_is_a_setup_error_that_names_it(
         self, make_pool: Callable[..., Pool], tmp_path: Path
     ) -> None:
@@ -101,6 +105,7 @@ class TestActors:
                 none.anything().result()
         assert lines(tmp_path / "book") == ["built"]
 
+    @each_start_method
     def test_a_context_manager_is_entered_and_left(self, make_pool: Callable[..., Pool], tmp_path: Path) -> None:
         book = str(tmp_path / "book")
         with make_pool(1) as pool:
@@ -109,6 +114,7 @@ class TestActors:
                 assert lines(book) == ["entered"]
             assert lines(book) == ["entered", "left"]
 
+    @each_start_method
     @needs_linux
     def test_preload_and_what_is_shared_work_inside(self, make_pool: Callable[..., Pool], tmp_path: Path) -> None:
         book = str(tmp_path / "book")
@@ -122,6 +128,7 @@ class TestActors:
             with pool.actor(Index, cast("Any", shared)) as index:
                 assert index.call(lambda obj: len(bytes(cast("Any", obj.path)))).result() == 100_000
 
+    @each_start_method
     @needs_linux
     def test_memory_that_the_pool_shares_is_the_same_inside(self, make_pool: Callable[..., Pool], place: str) -> None:
         with make_pool(1) as pool:
@@ -139,6 +146,7 @@ class TestActors:
                 assert index.call(lambda obj: cast("Any", obj).data.view[-1]).result() == ord("x")
                 assert pool.statistics().shared_bytes == before
 
+    @each_start_method
     def test_large_values_travel(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool(1) as pool, pool.actor(Index) as index:
             data = os.urandom(3_000_000)
@@ -158,6 +166,7 @@ class TestActors:
                 thread.join()
             assert sorted(totals) == list(range(1, 201))
 
+    @each_start_method
     def test_closing_ends_it_and_so_does_the_pool(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool(2) as pool:
             first = pool.actor(Index)
@@ -180,6 +189,7 @@ class TestActors:
             index.close(finish=120)
             assert [future.result(timeout=0) for future in futures] == list(range(1, 201))
 
+    @each_start_method
     def test_several_calls_at_a_time(self, make_pool: Callable[..., Pool], place: str, tmp_path: Path) -> None:
         if place == "serial":
             return  # there is one thread
@@ -225,6 +235,7 @@ class TestActors:
                 with pytest.raises(NotPicklable, match="The actor Index cannot travel to another process"):
                     pool.map(lambda handle: handle, [index])
 
+    @each_start_method
     def test_arguments_and_results_that_do_not_travel(self, make_pool: Callable[..., Pool], place: str) -> None:
         if place not in PROCESSES:
             return

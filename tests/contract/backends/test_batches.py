@@ -42,7 +42,7 @@ class TestResults:
 
     @pytest.mark.parametrize("batch", BATCHES)
     def test_every_way_to_map_takes_batches(self, pool: Any, batch: Any) -> None:
-        items = range(300)
+        items = range(300 if batch == 128 else 60)  # some batches
         doubled = [number * 2 for number in items]
         assert list(pool.imap(batch_tasks.double, iter(items), batch=batch)) == doubled
         assert sorted(pool.imap_unordered(batch_tasks.double, items, batch=batch)) == doubled

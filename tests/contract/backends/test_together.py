@@ -23,11 +23,11 @@ class TestManyAtOnce:
     def test_threads_share_a_pool(self, pool: Pool) -> None:
         def work(start: int) -> None:
             if start % 3 == 0:
-                results[start] = pool.map(tasks.double, range(start, start + 300))
+                results[start] = pool.map(tasks.double, range(start, start + 100))
             elif start % 3 == 1:
-                results[start] = sorted(pool.imap_unordered(tasks.double, range(start, start + 300)))
+                results[start] = sorted(pool.imap_unordered(tasks.double, range(start, start + 100)))
             else:
-                futures = [pool.submit(tasks.double, number) for number in range(start, start + 300)]
+                futures = [pool.submit(tasks.double, number) for number in range(start, start + 100)]
                 results[start] = [future.result() for future in futures]
 
         results: dict[int, list[int]] = {}
@@ -36,7 +36,7 @@ class TestManyAtOnce:
             thread.start()
         for thread in threads:
             thread.join()
-        assert results == {start: [number * 2 for number in range(start, start + 300)] for start in range(9)}
+        assert results == {start: [number * 2 for number in range(start, start + 100)] for start in range(9)}
 
     def test_first_calls_from_many_threads_are_one_map(self, make_pool: Callable[..., Pool]) -> None:
         with make_pool() as pool:

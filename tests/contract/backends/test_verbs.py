@@ -30,7 +30,7 @@ class TestVerbs:
 
     @pytest.mark.parametrize("chunk", [None, 1, 7, 5000])
     def test_results_do_not_depend_on_chunks(self, pool: Pool, chunk: int | None) -> None:
-        assert pool.map(tasks.double, iter(range(500)), chunk=chunk) == [number * 2 for number in range(500)]
+        assert pool.map(tasks.double, iter(range(150)), chunk=chunk) == [number * 2 for number in range(150)]
 
     def test_imap_gives_results_in_input_order(self, pool: Pool) -> None:
         assert list(pool.imap(tasks.double, iter(range(1000)))) == [number * 2 for number in range(1000)]
@@ -78,8 +78,8 @@ class TestVerbs:
             future.result()
 
     def test_many_futures_get_each_their_own_result(self, pool: Pool) -> None:
-        futures = [pool.submit(tasks.double, number) for number in range(300)]
-        assert [future.result() for future in futures] == [number * 2 for number in range(300)]
+        futures = [pool.submit(tasks.double, number) for number in range(150)]
+        assert [future.result() for future in futures] == [number * 2 for number in range(150)]
 
     def test_a_future_calls_back(self, pool: Pool) -> None:
         called = threading.Event()
