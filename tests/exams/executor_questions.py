@@ -203,14 +203,14 @@ def stand_in(pass_context: bool, limit_s: float) -> None:
 
 
 def main(name: str, group: str) -> None:
-    from tests.exams.isolated import LIMIT_S, run_one
+    from tests.exams.isolated import LIMIT_S, run_all
 
     if group == "future":
         with adapted(True)(max_workers=1) as executor:
             test_modules()[1]["future"].Future = type(executor.submit(int))
     else:
         stand_in(group != "default", LIMIT_S)
-    run_one(name)
+    run_all(name)
 
 
 if __name__ == "__main__":

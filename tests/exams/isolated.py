@@ -77,16 +77,16 @@ def _carriers(token: str) -> list[int]:
     return found
 
 
-def run_one(name: str) -> None:
-    """In the test's process: run that one `unittest` test, say what came of it, and exit with 1 if it failed."""
+def run_all(*names: str) -> None:
+    """In the test's process: run these `unittest` tests, say what came of them, and exit with 1 if one failed."""
     import unittest
 
-    suite = unittest.defaultTestLoader.loadTestsFromName(name)
+    suite = unittest.defaultTestLoader.loadTestsFromNames(names)
     result = unittest.TestResult()
     suite.run(result)
-    for _, text in result.errors + result.failures:
-        print(text)
+    for test, text in result.errors + result.failures:
+        print(f"{test}\n{text}")
     if result.skipped:
         print("EXAM: skipped", result.skipped[0][1])
-    elif not result.testsRun or not result.wasSuccessful():
+    elif result.testsRun < len(names) or not result.wasSuccessful():
         raise SystemExit(1)

@@ -1,6 +1,6 @@
 """CPython's tests of `multiprocessing.Pool` as classes that can be imported: children get their methods by name.
 
-Run as a script with the name of a test, it is asked of the drop-in, which stands where the original does.
+Run as a script with names of tests, they are asked of the drop-in, which stands where the original does.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def _python_ok(ok: Any, start_method: str, *args: str, **more: Any) -> Any:
     return ok(*args, **more)
 
 
-def main(name: str) -> None:
+def main(names: list[str]) -> None:
     import multiprocessing.pool
     import multiprocessing.util
     import unittest
 
     from test.support import script_helper
-    from tests.exams.isolated import run_one
+    from tests.exams.isolated import run_all
 
     start_method = os.environ[START_METHOD]
     pool = stand_in(start_method)
@@ -96,11 +96,11 @@ def main(name: str) -> None:
             unittest.TestCase.assertIs(self, first, second, message)
 
     tests._TestPool.assertIs = assert_is
-    # The process ends after the one test: there is nothing to end for the next one.
+    # The process ends after its tests: there is nothing to end for others.
     util: Any = multiprocessing.util
     util._cleanup_tests = lambda: None
-    run_one(f"tests.exams.pool_questions.{name}")
+    run_all(*(f"tests.exams.pool_questions.{name}" for name in names))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])
