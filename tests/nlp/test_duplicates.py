@@ -72,7 +72,7 @@ def test_the_first_of_a_group_is_named_also_when_a_later_one_joins_two() -> None
 
 def test_nearly_all_pairs_are_found_and_none_is_by_chance() -> None:
     """Recall of at least 0.95 and precision of at least 0.98, of pairs, against brute force."""
-    texts = messages(1, 600)
+    texts = messages(1, 400)
     sets = [shingles(text) for text in texts]
     parents = list(range(len(texts)))
 
@@ -115,9 +115,9 @@ def test_groups_are_the_same_in_any_order() -> None:
 
 
 def test_many_copies_of_a_template_are_one_group_in_any_order() -> None:
-    """More of them than a new one is compared with."""
+    """Three times more of them than a new one is compared with."""
     texts = [
-        f"your order number {n} has left our house today and will be at your door tomorrow at noon" for n in range(1000)
+        f"your order number {n} has left our house today and will be at your door tomorrow at noon" for n in range(600)
     ]
     for seed in range(2):
         random.Random(seed).shuffle(texts)
@@ -141,7 +141,7 @@ def test_whom_a_message_of_a_crowded_band_is_compared_with_does_not_depend_on_th
         texts.append(" ".join(words))
     texts = list(dict.fromkeys(texts))
     found = []
-    for seed in range(4):
+    for seed in range(3):
         random.Random(seed).shuffle(texts)
         found.append(together(texts))
     assert all(each == found[0] for each in found)
@@ -163,7 +163,7 @@ def test_scripts_without_spaces_and_short_texts() -> None:
 
 
 def test_a_million_copies_of_a_template_are_compared_with_few() -> None:
-    count = 3_000
+    count = 1_500  # several times more than a new one is compared with
     found = groups(
         [f"your order number {number:06} was sent to you today and will be there soon" for number in range(count)]
     )
