@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 import threading
@@ -113,42 +112,36 @@ PAGES = [
 ]  # fmt: skip
 
 
+#: those that show each template: without JavaScript a browser adds nothing to what the others have of the server
+TEMPLATES = [
+    "/", "/list", "/failed", "/submit", "/submit/kinds", "/schedules", "/workers", "/settings", "/audit", "/job/{evil}",
+    "/job/{running}",
+]  # fmt: skip
+
+
 def visit(page: Any, served: Served, path: str, live_word: str) -> None:
     """Go to a page: it is drawn, and no value runs as a script."""
     answer = page.goto(served.url(path))
     assert answer.status == 200, path
-    assert page.locator("h1").count() == 1, path
-    assert page.title() != "taken", path
-    assert page.locator("nav [aria-current=page]").count() == 1, path
-    live = page.locator("[data-live-word]")
-    if live.count():
-        assert live.inner_text() == live_word, path
+    found = page.evaluate(DRAWN)
+    assert (found["headings"], found["current"]) == (1, 1), path
+    assert found["title"] != "taken", path
+    assert found["live"] in ([], [live_word]), path
 
 
-def test_each_page_without_javascript(browser: Any, served: Served) -> None:
+#: asked for at once: each question takes the browser's processes as long as the answer
+DRAWN = """() => ({
+  headings: document.querySelectorAll("h1").length, title: document.title,
+  current: document.querySelectorAll("nav [aria-current=page]").length,
+  live: [...document.querySelectorAll("[data-live-word]")].map(each => each.innerText),
+})"""
+
+
+def test_each_template_without_javascript(browser: Any, served: Served) -> None:
     """It is drawn, says nothing to the browser's console, and asks this host alone. With JavaScript: see below."""
     with opened(browser, served, java_script_enabled=False) as page:
-        for path in PAGES:
+        for path in TEMPLATES:
             visit(page, served, path, "Load the page again to see what is new")
-
-
-def test_sizes_colours_and_names(browser: Any, served: Served) -> None:
-    """Nothing is wider than a phone's screen; dark colours are dark and readable; each field has a name."""
-    grounds = set()
-    with opened(browser, served) as page:
-        for path, width in itertools.product(PAGES, (390, 1280)):
-            page.set_viewport_size({"width": width, "height": 800})
-            if width == 390:
-                page.goto(served.url(path))
-            for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)
-                found = page.evaluate(MEASURE)
-                assert found["width"] in (width, width - 15), "the screen, or what a scroll bar leaves of it"
-                assert found["scroll"] <= found["width"], (path, width)
-                assert found["unnamed"] == [], path
-                assert found["faint"] == [], (path, width, scheme)
-                grounds.add((scheme, found["ground"]))
-    assert len(grounds) == 2
 
 
 def axe_script() -> str:
@@ -163,24 +156,45 @@ AXE = """async rules => (await axe.run(document, {resultTypes: ["violations"], .
   .map(each => `${each.id}: ${each.nodes[0].html.slice(0, 120)}: ${each.nodes[0].failureSummary}`)"""
 
 
-def test_each_page_and_axe_core_finds_nothing_serious(browser: Any, served: Served) -> None:
-    """It is drawn; on any page, in the dark as well. Also that axe-core finds what is wrong in one that is."""
+def measure(page: Any, width: int, scheme: str, path: str) -> str:
+    """Nothing is wider than the screen, texts are readable, and each field has a name; the page's ground."""
+    found = page.evaluate(MEASURE)
+    assert found["width"] in (width, width - 15), "the screen, or what a scroll bar leaves of it"
+    assert found["scroll"] <= found["width"], (path, width)
+    assert found["unnamed"] == [], path
+    assert found["faint"] == [], (path, width, scheme)
+    return str(found["ground"])
+
+
+def test_each_page_in_all_sizes_and_colours(browser: Any, served: Served) -> None:
+    """It is drawn, on a phone as well, dark colours are dark and readable, and axe-core finds nothing serious.
+
+    Also that axe-core finds what is wrong in one that is. All of it of each page that is loaded, which takes longest.
+    """
     script = axe_script()
     contrast = {"runOnly": ["color-contrast"]}
+    grounds = set()
     with opened(browser, served, color_scheme="light") as page:
         for path in PAGES:
+            page.set_viewport_size({"width": 390, "height": 800})
             visit(page, served, path, "Live")
-            page.evaluate(script)
-            assert page.evaluate(AXE, {}) == [], path
+            grounds.add(("light", measure(page, 390, "light", path)))
             page.emulate_media(color_scheme="dark")
+            grounds.add(("dark", measure(page, 390, "dark", path)))
+            page.set_viewport_size({"width": 1280, "height": 800})
+            grounds.add(("dark", measure(page, 1280, "dark", path)))
+            page.evaluate(script)
             assert page.evaluate(AXE, contrast) == [], path
             page.emulate_media(color_scheme="light")
+            grounds.add(("light", measure(page, 1280, "light", path)))
+            assert page.evaluate(AXE, {}) == [], path
         page.evaluate("document.querySelector('main').innerHTML = '<h1>Faint</h1><img src=\"data:,\"><input>'")
         found = " ".join(page.evaluate(AXE, {}))
         assert "image-alt" in found and "label" in found
         # A style in the text would be refused by the page's policy.
         page.evaluate("Object.assign(document.querySelector('h1').style, {color: '#888', background: '#777'})")
         assert "color-contrast" in " ".join(page.evaluate(AXE, contrast))
+    assert len(grounds) == 2
 
 
 #: widths; fields without a name; texts whose contrast is below what WCAG asks for (AA)
