@@ -36,6 +36,8 @@ TOKEN = "a-token-for-the-soak-0123456789"
 WHO = ("supervisor", "child", "web", "master")
 #: seconds in which a kill follows the one before
 PAUSES_S = (0.05, 0.4)
+#: jobs that are accepted between one kill and the next
+LEAST_ACCEPTED = 4
 #: seconds in which a supervisor, and gunicorn, have processes below them
 START_S = 10.0
 #: seconds that jobs have to come to their ends when all is quiet
@@ -100,8 +102,11 @@ class Soak:
             return
         command = {
             "supervisor": ["-m", "allcores", "work", "tasks.py", "--store", str(self.store), "--workers", "2"],
+            # Web processes whose master was killed serve on, until they look after it: every half of the timeout. The
+            # next one shares the port with them, or it would be in use.
             "master": [
                 *("-m", "gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{self.port}", "app:app"),
+                *("--reuse-port", "--timeout", "10"),
                 *(["--preload"] if self.preload else []),
             ],
         }[name]
@@ -241,16 +246,20 @@ CLIENTS = 4
 
 
 def _below(pid: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue
-        children.setdefault(parent, []).append(int(entry.name))
-    found = list(children.get(pid, ()))
+    found = _children(pid)
     for each in found:
-        found += children.get(each, ())
+        found += _children(each)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    # Each thread has those that it started. To look through all processes of the machine would take from the load.
+    found: list[int] = []
+    for entry in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, entry.read_text().split())
+        except OSError:
+            continue
     return found
 
 
@@ -271,7 +280,7 @@ def _command(pid: int) -> str:
 
 
 def soak(folder: Path, kills: int, *, seed: int = 1, who: tuple[str, ...] = WHO, preload: bool = True) -> list[str]:
-    """Strike so many times; what was wrong at the end, a sentence each."""
+    """Strike so many times, each kind once before one comes again; what was wrong at the end, a sentence each."""
     system = Soak(folder, seed, preload)
     started = time.monotonic()
     clients = [threading.Thread(target=system.submit_until_told, args=(number,)) for number in range(CLIENTS)]
@@ -279,12 +288,16 @@ def soak(folder: Path, kills: int, *, seed: int = 1, who: tuple[str, ...] = WHO,
         system.start()
         for client in clients:
             client.start()
-        first = time.monotonic() + END_S
-        while not system.accepted and time.monotonic() < first:
-            time.sleep(0.05)
+        turns: list[str] = []
         while sum(system.kills.values()) < kills:
+            # Under load: where no job is accepted in between, most strikes would meet programs that just start.
+            accepted, last = len(system.accepted), time.monotonic() + END_S
+            while len(system.accepted) < accepted + LEAST_ACCEPTED and time.monotonic() < last:
+                time.sleep(0.02)
             time.sleep(system.random.uniform(*PAUSES_S))
-            system.strike(system.random.choice(who))
+            if not turns:
+                turns = system.random.sample(who, len(who))
+            system.strike(turns.pop())
         system.ending.set()
         for client in clients:
             client.join()
