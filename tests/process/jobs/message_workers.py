@@ -140,34 +140,34 @@ def nothing_is_lost(workers: Workers, tmp_path: Path) -> None:
     def succeeded(count: int) -> None:
         until(lambda: queue.store.counts().by_state[State.SUCCEEDED] >= count, f"{count} jobs that succeeded")
 
-    submit(80)
-    succeeded(15)
+    submit(40)
+    succeeded(8)
     workers.redis.flush()
-    succeeded(50)
+    succeeded(25)
     workers.redis.kill()
-    submit(80)
+    submit(40)
     workers.redis.start()
-    succeeded(110)
+    succeeded(55)
     leader = workers.leader()
     killed, other = (first, second) if first.popen.pid == leader else (second, first)
     assert killed.popen.pid == leader
     # All cores of both are at work.
-    succeeded(160)
+    succeeded(80)
     held = [queue.submit("hold", {"path": str(tmp_path / "h")}).id for _ in range(4)]
     until(lambda: len(lines(tmp_path / "h.pids")) == 4, "four jobs that hold cores")
     until(lambda: all((job := queue.get(id)) and job.worker and job.worker.pid for id in held))
     killed.kill()
-    submit(40)
+    submit(20)
     (tmp_path / "h").touch()
     ends = [queue.wait(id, PATIENCE_S) for id in held]
     assert (
         sorted((job.result, job.attempts, job.crashes) for job in ends) == [("held", 1, 0)] * 2 + [("held", 1, 1)] * 2
     )
     jobs = [queue.wait(id, PATIENCE_S) for id in submitted]
-    assert [(job.state, job.result) for job in jobs] == [("succeeded", n) for n in range(200)]
+    assert [(job.state, job.result) for job in jobs] == [("succeeded", n) for n in range(100)]
     # Each end that is written counts as one.
     assert {job.attempts for job in jobs} == {1}
     until(lambda: workers.leader() == other.popen.pid, "another one that leads")
     # Only what the one that was killed had begun ran a second time.
-    assert Counter(lines(ran)) == {str(n): 1 for n in range(200)}
+    assert Counter(lines(ran)) == {str(n): 1 for n in range(100)}
     assert other.end() == 0
