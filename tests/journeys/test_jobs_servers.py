@@ -9,7 +9,7 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 from tests.docs.pages import ROOT, blocks
 from tests.journeys.serving_jobs import TOKEN, Server, check_file, descendants, environment, printed, started
 from tests.process.waiting import PATIENCE_S, wait_gone, wait_until
-from tests.process.warm import Interpreter
+from tests.process.warm import Interpreter, Program
 
 pytest.importorskip("flask")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is for Linux")]
@@ -27,20 +27,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 FIRST = ROOT / "docs/howto/jobs-first.md"
 DEPLOY = (ROOT / "docs/howto/jobs-deploy.md").read_text()
 UWSGI = Path(sys.executable).with_name("uwsgi")
-GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "app:app"]
-#: name -> what starts it, and where its log says the port. Each process imports all: two show what the page's four do.
-SERVERS = {
-    "gunicorn": ([*GUNICORN, "--workers", "2"], r"Listening at: http://127\.0\.0\.1:(\d+)"),
-    "gunicorn --preload": ([*GUNICORN, "--workers", "2", "--preload"], r"Listening at: http://127\.0\.0\.1:(\d+)"),
-    "gunicorn --threads": (
-        [*GUNICORN, "--workers", "2", "--threads", "4", "--worker-class", "gthread"],
-        r"Listening at: http://127\.0\.0\.1:(\d+)",
-    ),
-    "flask run --debug": (
-        ["-m", "flask", "--app", "app", "run", "--debug", "--port", "0"],
-        r"http://127\.0\.0\.1:(\d+)",
-    ),
-}
+#: Each process imports all: two show what the page's four do.
+GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:0", "app:app", "--workers", "2"]
+#: where its log says the port
+GUNICORN_SAYS = r"Listening at: http://127\.0\.0\.1:(\d+)"
+WORK = ["work", "tasks.py", "--store", "jobs.sqlite"]
 
 
 def project(folder: Path) -> None:
@@ -55,26 +46,48 @@ def settings(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def supervisor(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`allcores work` on the store, for as long as the block lasts."""
-    with (folder / "log-work").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "allcores", "work", "tasks.py", "--store", "jobs.sqlite"],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+def ended_at_last(process: subprocess.Popen[bytes] | Program, log: Path, codes: Sequence[int]) -> Iterator[None]:
+    """A supervisor runs for as long as the block lasts, and ends as it is asked to, with one of these codes."""
     try:
-        yield process
-        assert process.poll() is None, (folder / "log-work").read_text()
+        yield
+        assert process.poll() is None, log.read_text()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 143, (folder / "log-work").read_text()
+        assert process.wait(PATIENCE_S) in codes, log.read_text()
+        assert "Traceback" not in log.read_text()
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def supervisor(
+    folder: Path, *command: str, codes: Sequence[int] = (143,), environ: dict[str, str] | None = None
+) -> Iterator[int]:
+    """`allcores work` on the store, or another command for Python, for as long as the block lasts: its number."""
+    with (folder / "log-work").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *(command or ["-m", "allcores", *WORK])],
+            cwd=folder,
+            env=environment(**(environ or {})),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    with ended_at_last(process, folder / "log-work", codes):
+        yield process.pid
+
+
+@contextmanager
+def warm_supervisor(folder: Path, interpreter: Interpreter) -> Iterator[int]:
+    """The same, in a fork of an interpreter that has imported all: where the web server is what a test is about."""
+    program = folder / "work.py"
+    program.write_text("import sys\nfrom allcores.cli.main import main\nsys.exit(main())\n")
+    with (folder / "log-work").open("wb") as log:
+        out = log.fileno()
+        process = interpreter.begin(program, *WORK, folder=folder, environ=environment(), stdout=out, stderr=out)
+    with ended_at_last(process, folder / "log-work", (143,)):
+        yield process.pid
 
 
 def start(server: Server, n: int) -> str:
@@ -112,23 +125,28 @@ def only_web(server: Server) -> None:
         assert b"allcores" not in command and b"work" not in command
 
 
-@pytest.mark.parametrize("name", SERVERS)
-def test_web_processes_and_one_supervisor(name: str, tmp_path: Path, warm_jobs: Interpreter) -> None:
-    command, pattern = SERVERS[name]
-    if name.startswith("gunicorn"):
-        pytest.importorskip("gunicorn")
-        assert "gunicorn --workers 4 app:app" in DEPLOY
+def refused(folder: Path, interpreter: Interpreter, supervisor: int) -> None:
+    """A second supervisor is told which one has the store."""
+    assert str(supervisor) in printed(interpreter.run(*WORK, folder=folder), 6)
+
+
+# Without options: see where it is reloaded.
+@pytest.mark.parametrize("options", [["--preload"], ["--threads", "4", "--worker-class", "gthread"]], ids=" ".join)
+def test_behind_gunicorn(options: list[str], tmp_path: Path, warm_jobs: Interpreter) -> None:
+    pytest.importorskip("gunicorn")
     project(tmp_path)
-    with supervisor(tmp_path) as work, started(command, tmp_path, pattern, **settings(tmp_path)) as server:
+    with (
+        warm_supervisor(tmp_path, warm_jobs) as work,
+        started([*GUNICORN, *options], tmp_path, GUNICORN_SAYS, **settings(tmp_path)) as server,
+    ):
         use(server)
         only_web(server)
-        said = printed(warm_jobs.run("work", "tasks.py", "--store", "jobs.sqlite", folder=tmp_path), 6)
-        assert str(work.pid) in said
+        refused(tmp_path, warm_jobs, work)
     check_file(tmp_path / "jobs.sqlite")
 
 
 @pytest.mark.skipif(not UWSGI.exists(), reason="uWSGI is not installed (pip install uwsgi; it is compiled)")
-def test_behind_uwsgi(tmp_path: Path) -> None:
+def test_behind_uwsgi(tmp_path: Path, warm_jobs: Interpreter) -> None:
     shown = "uwsgi --http 127.0.0.1:8000 --master --processes 4 --die-on-term --skip-atexit-teardown --module app:app"
     assert shown in DEPLOY
     project(tmp_path)
@@ -140,19 +158,30 @@ def test_behind_uwsgi(tmp_path: Path) -> None:
     home = f"--home={sys.prefix}"
     program = f"import os, sys; os.execv({str(UWSGI)!r}, ['uwsgi', {home!r}, *sys.argv[1:]])"
     pattern = r"uWSGI http bound on 127\.0\.0\.1:(\d+)"
-    with supervisor(tmp_path), started(["-c", program, *words], tmp_path, pattern, **settings(tmp_path)) as server:
+    with (
+        warm_supervisor(tmp_path, warm_jobs),
+        started(["-c", program, *words], tmp_path, pattern, **settings(tmp_path)) as server,
+    ):
         use(server)
         only_web(server)
     check_file(tmp_path / "jobs.sqlite")
 
 
-def test_gunicorn_reloads_and_loses_processes_under_load(tmp_path: Path) -> None:
-    """HUP replaces all web processes, kill -9 one or all of them: jobs that were accepted are done, each once."""
+def test_gunicorn_reloads_and_loses_processes_under_load(tmp_path: Path, warm_jobs: Interpreter) -> None:
+    """HUP replaces all web processes, kill -9 one or all of them: jobs that were accepted are done, each once.
+
+    Before, all is as with its options.
+    """
     pytest.importorskip("gunicorn")
+    assert "gunicorn --workers 4 app:app" in DEPLOY
     project(tmp_path)
-    command, pattern = SERVERS["gunicorn"]
+    # Without their master, web processes wait for half of this before they look after it.
+    command = [*GUNICORN, "--timeout", "10"]
     with supervisor(tmp_path) as work, ExitStack() as stack:
-        server = stack.enter_context(started(command, tmp_path, pattern, **settings(tmp_path)))
+        server = stack.enter_context(started(command, tmp_path, GUNICORN_SAYS, **settings(tmp_path)))
+        use(server)
+        only_web(server)
+        refused(tmp_path, warm_jobs, work)
         ids = [start(server, 50) for _ in range(10)]
         before = descendants(server.process.pid)
         server.process.send_signal(signal.SIGHUP)
@@ -165,36 +194,23 @@ def test_gunicorn_reloads_and_loses_processes_under_load(tmp_path: Path) -> None
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
         wait_gone(rest)
-        again = stack.enter_context(started(command, tmp_path, pattern, **settings(tmp_path)))
+        again = stack.enter_context(started(command, tmp_path, GUNICORN_SAYS, **settings(tmp_path)))
         wait_until(lambda: all(result(again, each)["state"] == "succeeded" for each in ids))
         assert [result(again, each)["result"] for each in ids] == [15] * 30
-        assert work.poll() is None
     check_file(tmp_path / "jobs.sqlite")
 
 
-def test_flask_has_the_supervisor_as_a_command(tmp_path: Path) -> None:
-    """`flask --app app allcores work` takes store and tasks from the app."""
+def test_flask_has_the_supervisor_as_a_command(tmp_path: Path, warm_jobs: Interpreter) -> None:
+    """`flask --app app allcores work` takes store and tasks from the app, beside Flask's server with its reloader."""
     assert "flask --app app allcores work" in DEPLOY
     project(tmp_path)
-    serve, pattern = SERVERS["flask run --debug"]
+    serve = ["-m", "flask", "--app", "app", "run", "--debug", "--port", "0"]
     command = ["-m", "flask", "--app", "app", "allcores", "work"]
-    with started(serve, tmp_path, pattern, **settings(tmp_path)) as server:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env=environment(**settings(tmp_path)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            made = start(server, 100)
-            wait_until(lambda: result(server, made)["state"] == "succeeded")
-            process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=PATIENCE_S)
-            assert process.returncode in (0, 143, -15), said
-            assert b"Traceback" not in said
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+    with (
+        supervisor(tmp_path, *command, codes=(0, 143, -signal.SIGTERM), environ=settings(tmp_path)) as work,
+        started(serve, tmp_path, r"http://127\.0\.0\.1:(\d+)", **settings(tmp_path)) as server,
+    ):
+        use(server)
+        only_web(server)
+        refused(tmp_path, warm_jobs, work)
+    check_file(tmp_path / "jobs.sqlite")
