@@ -10,11 +10,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.docs.pages import ROOT
+from tests.installed import installed
 from tests.journeys.serving_jobs import TOKEN, Server, started
 from tests.process.waiting import PATIENCE_S, wait_until
 
@@ -22,8 +24,8 @@ pytest.importorskip("flask")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is for Linux")]
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Server]:
+@contextmanager
+def demonstrating(tmp_path: Path) -> Iterator[Server]:
     """What `make web` starts."""
     made = re.search(r"-m allcores serve (\S+) --app (\S+) ", (ROOT / "Makefile").read_text())
     assert made is not None
@@ -77,7 +79,18 @@ def ended(server: Server, job_id: str) -> dict[str, Any]:
     return job()
 
 
-def test_start_and_result_as_they_should_have_been(demo: Server) -> None:
+def test_the_demo(tmp_path: Path) -> None:
+    """All of it in one test: each start takes as long as the tasks."""
+    with demonstrating(tmp_path) as demo:
+        start_and_result_as_they_should_have_been(demo)
+        tasks_that_use_all_cores(demo)
+        if installed("PIL"):
+            thumbnails_of_uploaded_pictures(demo)
+    if not installed("PIL"):
+        pytest.skip("the rest passed; for thumbnails Pillow is not installed")
+
+
+def start_and_result_as_they_should_have_been(demo: Server) -> None:
     status, text, _ = page(demo, "/")
     assert status == 200
     assert 'action="/start"' in text
@@ -99,7 +112,7 @@ def test_start_and_result_as_they_should_have_been(demo: Server) -> None:
     assert demo.ask(told["status_url"])[1]["id"] == told["id"]
 
 
-def test_tasks_that_use_all_cores(demo: Server) -> None:
+def tasks_that_use_all_cores(demo: Server) -> None:
     hashed = ended(demo, submit(demo, "hash_stream", records=200))
     assert hashed["result"]["records"] == 200
     assert {file["name"] for file in hashed["result_files"]} == {"hashes.jsonl"}
@@ -114,8 +127,9 @@ def test_tasks_that_use_all_cores(demo: Server) -> None:
     assert measured["result"]["most_complex"][0]["module"] in text
 
 
-def test_thumbnails_of_uploaded_pictures(demo: Server) -> None:
-    image = pytest.importorskip("PIL.Image")
+def thumbnails_of_uploaded_pictures(demo: Server) -> None:
+    import PIL.Image as image
+
     pictures = []
     for color, size in (("red", (640, 320)), ("blue", (100, 400))):
         file = io.BytesIO()
