@@ -16,7 +16,9 @@ from allcores.jobs import Job, State, health, stacks
 from allcores.jobs.job_files import JobFiles, failed_items
 from allcores.jobs.pool_side import is_alive
 
-ITEMS = 10_000
+ITEMS = 1_000
+#: items that may run twice after a death: 1 % of 10,000, whatever their number here, for it depends on time alone
+TWICE = 100
 
 
 def is_gone(pid: str) -> bool:
@@ -42,7 +44,7 @@ def test_a_job_maps_logs_and_gives_files(running: Running) -> None:
 
 @pytest.mark.parametrize("victim", ["job", "supervisor"])
 def test_a_run_goes_on_at_the_item(queue: Any, supervise: Any, tmp_path: Path, victim: str) -> None:
-    """10,000 items, killed when 60 % are done: at most 1 % of them run twice."""
+    """Killed when 60 % of the items are done: few of them run twice."""
     path = tmp_path / "items"
     supervisor = supervise()
     job = queue.submit("run_items", {"path": str(path), "count": ITEMS, "slow": True})
@@ -59,7 +61,7 @@ def test_a_run_goes_on_at_the_item(queue: Any, supervise: Any, tmp_path: Path, v
     assert (found.state, found.result["ok"], found.crashes) == ("succeeded", ITEMS, 1)
     assert len(lines(f"{path}.pids")) == 2
     executed = lines(path)
-    assert len(set(executed)) == ITEMS and len(executed) <= ITEMS + ITEMS // 100
+    assert len(set(executed)) == ITEMS and len(executed) <= ITEMS + TWICE
     with open(queue.store.folder / "results" / job.id / "out.jsonl") as file:
         assert [json.loads(line) for line in file] == list(range(ITEMS))
 
