@@ -18,16 +18,17 @@ from allcores.jobs.pool_side import is_alive
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc tells what started what")
 
 #: of a task in a pool's worker, and of one with a process of its own, which finds even more
-WAYS = [
-    ("elsewhere", "session"),
-    ("elsewhere", "daemon"),
-    ("elsewhere", "session-unmarked"),
-    ("elsewhere", "fork"),
-    ("elsewhere_with_job", "session"),
-    ("elsewhere_with_job", "daemon"),
-    ("elsewhere_with_job", "daemon-unmarked"),
-    ("elsewhere_with_job", "fork"),
-]
+WAYS = {
+    "elsewhere": ("session", "daemon", "session-unmarked", "fork"),
+    "elsewhere_with_job": ("session", "daemon", "daemon-unmarked", "fork"),
+}
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """A supervisor that has a worker for each way: to start one takes as long as all jobs of a test."""
+    with Running(tmp_path, workers=4) as found:
+        yield found
 
 
 @pytest.fixture
@@ -45,31 +46,37 @@ def started(path: Path) -> int:
     return int(pid)
 
 
-@pytest.mark.parametrize(("task", "how"), WAYS)
-def test_cancelled_is_said_once_it_is_gone(running: Running, tmp_path: Path, task: str, how: str) -> None:
-    job = running.queue.submit(task, {"path": str(tmp_path / "t"), "how": how})
-    pid = started(tmp_path / "t")
-    running.queue.cancel(job.id)
-    assert running.queue.wait(job.id, PATIENCE_S).state == "cancelled"
-    assert not is_alive(pid)
+@pytest.mark.parametrize("task", WAYS)
+def test_cancelled_is_said_once_it_is_gone(running: Running, tmp_path: Path, task: str) -> None:
+    """While jobs beside it go on."""
+    jobs = {how: running.queue.submit(task, {"path": str(tmp_path / how), "how": how}) for how in WAYS[task]}
+    pids = {how: started(tmp_path / how) for how in jobs}
+    for how, job in jobs.items():
+        assert is_alive(pids[how]), how
+        running.queue.cancel(job.id)
+        assert running.queue.wait(job.id, PATIENCE_S).state == "cancelled", how
+        assert not is_alive(pids[how]), how
 
 
-@pytest.mark.parametrize(("task", "how"), WAYS)
-def test_it_ends_with_the_time_of_its_job(running: Running, tmp_path: Path, task: str, how: str) -> None:
-    job = running.queue.submit(task, {"path": str(tmp_path / "t"), "how": how}, timeout=3.0)
-    pid = started(tmp_path / "t")
-    assert running.queue.wait(job.id, PATIENCE_S).state == "timed_out"
-    until(lambda: not is_alive(pid), "the end of what the job started")
+@pytest.mark.parametrize("task", WAYS)
+def test_it_ends_with_the_time_of_its_job(running: Running, tmp_path: Path, task: str) -> None:
+    jobs = {
+        how: running.queue.submit(task, {"path": str(tmp_path / how), "how": how}, timeout=6.0) for how in WAYS[task]
+    }
+    pids = {how: started(tmp_path / how) for how in jobs}
+    for how, job in jobs.items():
+        assert running.queue.wait(job.id, PATIENCE_S).state == "timed_out", how
+        until(lambda how=how: not is_alive(pids[how]), f"the end of what the job started: {how}")
 
 
-@pytest.mark.parametrize("how", ["session", "daemon"])
-@pytest.mark.parametrize("task", ["elsewhere", "elsewhere_with_job"])
-def test_it_ends_when_its_jobs_process_dies(running: Running, tmp_path: Path, task: str, how: str) -> None:
+@pytest.mark.parametrize("task", WAYS)
+def test_it_ends_when_its_jobs_process_dies(running: Running, tmp_path: Path, task: str) -> None:
     """Before the next attempt begins."""
-    job = running.run(task, {"path": str(tmp_path / "t"), "how": how, "end": "dies"})
-    assert (job.state, job.crashes) == (State.SUCCEEDED, 1)
-    (pid,) = lines(tmp_path / "t.pids")
-    assert not is_alive(int(pid))
+    for how in ("session", "daemon"):
+        job = running.run(task, {"path": str(tmp_path / how), "how": how, "end": "dies"})
+        assert (job.state, job.crashes) == (State.SUCCEEDED, 1), how
+        (pid,) = lines(tmp_path / f"{how}.pids")
+        assert not is_alive(int(pid)), how
 
 
 @pytest.mark.parametrize("task", ["elsewhere", "elsewhere_with_job"])
