@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.process.scripts import PATHS, Ended
 from tests.process.waiting import PATIENCE_S, listens, wait_until
+from tests.process.warm import Interpreter, Program
 
 FINAL = {"succeeded", "failed", "timed_out", "cancelled", "quarantined"}
 TOKEN = "a-token-for-tests-0123456789"
@@ -71,7 +72,7 @@ def environment(**more: str) -> dict[str, str]:
 class Server:
     """A server that was started: its address, its log, and requests to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, token: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Program, log: Path, token: str) -> None:
         self.process = process
         self.log = log
         self.token = token
@@ -140,21 +141,34 @@ class Server:
 
 
 @contextmanager
-def started(command: Sequence[str], folder: Path, pattern: str, token: str = TOKEN, **environ: str) -> Iterator[Server]:
+def started(
+    command: Sequence[str],
+    folder: Path,
+    pattern: str,
+    token: str = TOKEN,
+    interpreter: Interpreter | None = None,
+    **environ: str,
+) -> Iterator[Server]:
     """A server for as long as the block lasts, from a command for Python; it is ready when its log has the pattern.
 
-    The pattern's first group is the port.
+    The pattern's first group is the port. With an interpreter that has imported all, the command is one of allcores.
     """
     log = folder / f"log-{time.monotonic_ns()}"
+    process: subprocess.Popen[bytes] | Program
     with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=folder,
-            env=environment(**environ),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
+        if interpreter is not None:
+            assert command[:2] == ["-m", "allcores"]
+            out, given = file.fileno(), environment(**environ)
+            process = interpreter.begin(None, *command[2:], folder=folder, environ=given, stdout=out, stderr=out)
+        else:
+            process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=folder,
+                env=environment(**environ),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
     server = Server(process, log, token)
     try:
         wait_until(lambda: process.poll() is not None or re.search(pattern, log.read_text()) is not None)
@@ -167,20 +181,22 @@ def started(command: Sequence[str], folder: Path, pattern: str, token: str = TOK
             process.send_signal(signal.SIGTERM)
             try:
                 process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, TimeoutError):
                 process.kill()
                 process.wait()
 
 
 @contextmanager
-def serving(folder: Path, *options: str, tasks: str | None = None) -> Iterator[Server]:
-    """`allcores serve` in a folder, with the tasks above unless it has others."""
+def serving(
+    folder: Path, *options: str, tasks: str | None = None, interpreter: Interpreter | None = None
+) -> Iterator[Server]:
+    """`allcores serve` in a folder, with the tasks above unless it has others. For the interpreter, see `started`."""
     path = folder / "tasks.py"
     if tasks is not None or not path.exists():
         path.write_text(tasks or TASKS)
     command = ["-m", "allcores", "serve", "tasks.py", "--host", "127.0.0.1", "--port", "0"]
     given = [*command, "--store", "jobs.sqlite", "--token", TOKEN, *options]
-    with started(given, folder, r"http://127\.0\.0\.1:(\d+)/") as server:
+    with started(given, folder, r"http://127\.0\.0\.1:(\d+)/", interpreter=interpreter) as server:
         yield server
 
 

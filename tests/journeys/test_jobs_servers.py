@@ -81,11 +81,9 @@ def supervisor(
 @contextmanager
 def warm_supervisor(folder: Path, interpreter: Interpreter) -> Iterator[int]:
     """The same, in a fork of an interpreter that has imported all: where the web server is what a test is about."""
-    program = folder / "work.py"
-    program.write_text("import sys\nfrom allcores.cli.main import main\nsys.exit(main())\n")
     with (folder / "log-work").open("wb") as log:
         out = log.fileno()
-        process = interpreter.begin(program, *WORK, folder=folder, environ=environment(), stdout=out, stderr=out)
+        process = interpreter.begin(None, *WORK, folder=folder, environ=environment(), stdout=out, stderr=out)
     with ended_at_last(process, folder / "log-work", (143,)):
         yield process.pid
 

@@ -29,8 +29,8 @@ pytest.importorskip("waitress")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="the supervisor is for Linux")]
 
 
-def test_pages_are_told_of_changes_and_hold_the_end_up_by_nothing(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
+def test_pages_are_told_of_changes_and_hold_the_end_up_by_nothing(tmp_path: Path, warm_jobs: Interpreter) -> None:
+    with serving(tmp_path, interpreter=warm_jobs) as server:
         request = urllib.request.Request(
             server.address + "/events", headers={"Authorization": f"Bearer {server.token}"}
         )
@@ -87,8 +87,8 @@ def test_a_job_from_outside(tmp_path: Path) -> None:
 
 
 def test_the_terminal_twin(tmp_path: Path, warm_jobs: Interpreter) -> None:
-    """`allcores jobs` sees and does the same on the same store, for people and for machines."""
-    with serving(tmp_path) as server:
+    """`allcores jobs` sees and does the same on the same store, for people and for machines; `work` is refused."""
+    with serving(tmp_path, interpreter=warm_jobs) as server:
 
         def jobs(*arguments: str, code: int = 0) -> str:
             return printed(warm_jobs.run("jobs", "--store", "jobs.sqlite", *arguments, folder=tmp_path), code)
@@ -128,10 +128,13 @@ def test_the_terminal_twin(tmp_path: Path, warm_jobs: Interpreter) -> None:
         assert "no job" in jobs("show", long, code=2)
         assert "no job" in jobs("cancel", "ffff", code=2)
         assert "is not a valid State" in jobs("list", "--state", "done", code=2)
+        # A second supervisor is told which one has the store.
+        said = printed(warm_jobs.run("work", "tasks.py", "--store", "jobs.sqlite", folder=tmp_path), 6)
+        assert str(server.supervisor()) in said
 
 
-def test_a_supervisor_that_dies_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
+def test_a_supervisor_that_dies_is_replaced_and_its_jobs_go_on(tmp_path: Path, warm_jobs: Interpreter) -> None:
+    with serving(tmp_path, interpreter=warm_jobs) as server:
         first = server.supervisor()
         long = server.submit("sleep", seconds=1)
         wait_until(lambda: server.job(long)["state"] == "running")
@@ -144,9 +147,9 @@ def test_a_supervisor_that_dies_is_replaced_and_its_jobs_go_on(tmp_path: Path) -
         assert "SIGKILL" in server.log.read_text()
 
 
-def test_a_console_that_dies_leaves_nothing_running(tmp_path: Path) -> None:
+def test_a_console_that_dies_leaves_nothing_running(tmp_path: Path, warm_jobs: Interpreter) -> None:
     """`kill -9` of the command: its supervisor ends too and gives back what it ran, which the next one goes on with."""
-    with serving(tmp_path, "--grace", "0.2") as server:
+    with serving(tmp_path, "--grace", "0.2", interpreter=warm_jobs) as server:
         supervisor = server.supervisor()
         long = server.submit("sleep", seconds=3)
         wait_until(lambda: server.job(long)["state"] == "running")
@@ -154,15 +157,17 @@ def test_a_console_that_dies_leaves_nothing_running(tmp_path: Path) -> None:
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait()
         wait_gone([supervisor, *below])
-    with serving(tmp_path) as server:
+    with serving(tmp_path, interpreter=warm_jobs) as server:
         done = server.ended(long)
         assert (done["state"], done["result"], done["crashes"]) == ("succeeded", "woken", 0)
 
 
-def test_a_second_command_on_the_same_store_is_its_console_and_takes_over(tmp_path: Path) -> None:
-    with serving(tmp_path) as one:
+def test_a_second_command_on_the_same_store_is_its_console_and_takes_over(
+    tmp_path: Path, warm_jobs: Interpreter
+) -> None:
+    with serving(tmp_path, interpreter=warm_jobs) as one:
         first = one.supervisor()
-        with serving(tmp_path) as other:
+        with serving(tmp_path, interpreter=warm_jobs) as other:
             wait_until(lambda: "another supervisor" in other.log.read_text())
             assert other.supervisor() == first
             made = other.submit("add", a=1)
@@ -173,20 +178,13 @@ def test_a_second_command_on_the_same_store_is_its_console_and_takes_over(tmp_pa
             assert other.supervisor() != first
 
 
-def test_work_alone_refuses_a_second_one(tmp_path: Path, warm_jobs: Interpreter) -> None:
-    with serving(tmp_path) as server:
-        pid = server.supervisor()
-        said = printed(warm_jobs.run("work", "tasks.py", "--store", "jobs.sqlite", folder=tmp_path), 6)
-        assert str(pid) in said
-
-
-def test_ctrl_c_gives_running_jobs_their_time_and_twice_does_not(tmp_path: Path) -> None:
+def test_ctrl_c_gives_running_jobs_their_time_and_twice_does_not(tmp_path: Path, warm_jobs: Interpreter) -> None:
     with serving(tmp_path, "--grace", "60") as server:
         short = server.submit("sleep", seconds=1)
         wait_until(lambda: server.job(short)["state"] == "running")
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(PATIENCE_S) == 130
-    with serving(tmp_path, "--grace", "600") as server:
+    with serving(tmp_path, "--grace", "600", interpreter=warm_jobs) as server:
         assert server.ended(short)["state"] == "succeeded"
         long = server.submit("sleep", seconds=600)
         wait_until(lambda: server.job(long)["state"] == "running")

@@ -155,7 +155,7 @@ class Interpreter:
 
     def begin(
         self,
-        program: Path,
+        program: Path | None,
         *arguments: str,
         folder: Path,
         environ: dict[str, str] | None = None,
@@ -165,7 +165,7 @@ class Interpreter:
         """Begin to run `python` with a file and arguments. See `run`.
 
         Args:
-            program: The file.
+            program: The file; None for `python -m allcores`.
             *arguments: As the shell would give them.
             folder: It is run in this one.
             environ: What it has in its environment beside what this process has.
@@ -173,7 +173,8 @@ class Interpreter:
             stderr: The same.
         """
         with open(os.devnull, "r+b") as nothing:
-            request = _Request(str(program), arguments, str(folder), {**os.environ, **(environ or {})}, strict=False)
+            file = None if program is None else str(program)
+            request = _Request(file, arguments, str(folder), {**os.environ, **(environ or {})}, strict=False)
             out, err = (nothing.fileno() if each is None else each for each in (stdout, stderr))
             return self._begin(request, nothing.fileno(), out, err)
 
