@@ -30,8 +30,8 @@ FLASK = [
 ]
 FASTAPI = [UVICORN, f"{UVICORN} --workers 2"]
 DJANGO = [f"{GUNICORN} django_app:application", f"{GUNICORN} --preload django_app:application"]
-#: Each program, and each server, with what is too much, which costs two seconds of a core. With --preload, for what is
-#: done before a fork may be lost by it, which more processes or none before it cannot make worse.
+#: Of each program and each kind of server one is asked for what is too much, which costs two seconds of a core. With
+#: --preload rather than without: a fork may lose what was there before it.
 WITH_TOO_MUCH = {FLASK[0], FLASK[2], FASTAPI[0], DJANGO[1]}
 #: more than two seconds on any machine, ended by the deadline
 TOO_MUCH = 100_000_000
