@@ -159,6 +159,7 @@ class Interpreter:
         *arguments: str,
         folder: Path,
         environ: dict[str, str] | None = None,
+        stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
     ) -> Program:
@@ -169,14 +170,15 @@ class Interpreter:
             *arguments: As the shell would give them.
             folder: It is run in this one.
             environ: What it has in its environment beside what this process has.
-            stdout: The descriptor that it has, if not that of nothing.
+            stdin: The descriptor that it has, if not that of nothing.
+            stdout: The same.
             stderr: The same.
         """
         with open(os.devnull, "r+b") as nothing:
             file = None if program is None else str(program)
             request = _Request(file, arguments, str(folder), {**os.environ, **(environ or {})}, strict=False)
-            out, err = (nothing.fileno() if each is None else each for each in (stdout, stderr))
-            return self._begin(request, nothing.fileno(), out, err)
+            given = (nothing.fileno() if each is None else each for each in (stdin, stdout, stderr))
+            return self._begin(request, *given)
 
     def _begin(self, request: _Request, stdin: int, stdout: int, stderr: int) -> Program:
         ours, theirs = socket.socketpair()

@@ -13,15 +13,13 @@ import socket
 import sqlite3
 import stat
 import struct
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process.jobs import storing
-from tests.process.scripts import running
-from tests.process.waiting import PATIENCE_S
+from tests.process.jobs.conftest import PATIENCE_S, state, until
 from tests.process.warm import Interpreter
 
 from allcores import failpoints
@@ -39,27 +37,51 @@ from allcores.jobs.store import JobStore
 from allcores.jobs.submissions import prepared
 
 
-@contextlib.contextmanager
-def program(folder: Path, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = ["-m", "tests.process.jobs.storing", json.dumps({"store": str(folder / "jobs.sqlite"), **settings})]
-    with running(arguments, folder=folder, stdin=subprocess.PIPE) as process:
-        yield process
+class Begun:
+    """`storing`, with pipes to it and from it. To be closed; then it is ended if it still runs."""
+
+    def __init__(self, interpreter: Interpreter, folder: Path, settings: dict[str, Any]) -> None:
+        read, write = os.pipe()
+        read_out, write_out = os.pipe()
+        self.stdin, self.stdout = os.fdopen(write, "wb", 0), os.fdopen(read_out, "rb")
+        self.log = folder / f"log-{read}"
+        words = json.dumps({"store": str(folder / "jobs.sqlite"), **settings})
+        with self.log.open("wb") as log:
+            self.program = interpreter.begin(
+                Path(storing.__file__), words, folder=folder, stdin=read, stdout=write_out, stderr=log.fileno()
+            )
+        for each in (read, write_out):
+            os.close(each)
+
+    def heard(self) -> Any:
+        """The next thing that it says."""
+        return json.loads(self.stdout.readline())
+
+    def told(self, code: int = 0) -> list[Any]:
+        """What it said was committed, once its input and it have ended."""
+        self.stdin.close()
+        out = self.stdout.read().decode()
+        assert self.program.wait() == code, self.log.read_text()
+        return said(out)
+
+    def close(self) -> None:
+        self.program.kill()
+        self.program.wait()
+        self.stdin.close()
+        self.stdout.close()
 
 
-def told(process: subprocess.Popen[bytes], code: int = 0) -> list[Any]:
-    """What it said was committed, once it has ended."""
-    out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == code, err.decode()
-    return said(out.decode())
+Start = Callable[..., contextlib.AbstractContextManager[Begun]]
+
+
+@pytest.fixture
+def program(tmp_path: Path, warm_jobs: Interpreter) -> Start:
+    """Begins it, for as long as a block lasts, on the store of the test."""
+    return lambda **settings: contextlib.closing(Begun(warm_jobs, tmp_path, settings))
 
 
 def said(out: str) -> list[Any]:
     return [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def heard(process: subprocess.Popen[bytes]) -> Any:
-    assert process.stdout is not None
-    return json.loads(process.stdout.readline())
 
 
 def all_jobs(store: JobStore) -> dict[str, Job]:
@@ -112,14 +134,16 @@ class TestKilled:
         assert {job.state for job in jobs.values()} <= {State.SUCCEEDED, State.QUEUED}
         check_whole(tmp_path / "jobs.sqlite")
 
-    def test_a_supervisor_that_others_hand_their_submissions_to(self, tmp_path: Path, store: JobStore) -> None:
+    def test_a_supervisor_that_others_hand_their_submissions_to(
+        self, tmp_path: Path, store: JobStore, program: Start
+    ) -> None:
         """All that is told is there, once: by the supervisor, or without it."""
         jobs = []
         for passed in (3, 0):
-            with program(tmp_path, action="supervise", kill_at=["jobs.commit.after", passed + 1]) as process:
-                assert [heard(process), heard(process)] == ["open", "ready"]
+            with program(action="supervise", kill_at=["jobs.commit.after", passed + 1]) as process:
+                assert [process.heard(), process.heard()] == ["open", "ready"]
                 jobs += [store.submit("f", {"i": i}).job for i in range(passed + 2)]
-                assert process.wait(PATIENCE_S) == -signal.SIGKILL
+                assert process.program.wait() == -signal.SIGKILL
         assert all_jobs(store) == {job.id: job for job in jobs}
         assert store.counts().total == len(jobs) == 7
         with store.become_supervisor():
@@ -212,36 +236,34 @@ class TestPowerCut:
 
 
 class TestLocked:
-    def test_many_processes_while_one_holds_the_lock(self, tmp_path: Path) -> None:
+    def test_many_processes_while_one_holds_the_lock(self, tmp_path: Path, program: Start) -> None:
         with contextlib.ExitStack() as stack:
-            holder = stack.enter_context(program(tmp_path, action="hold"))
-            assert [heard(holder), heard(holder)] == ["open", "held"]
-            others = [stack.enter_context(program(tmp_path, action="submit", count=25, gate=True)) for _ in range(4)]
+            holder = stack.enter_context(program(action="hold"))
+            assert [holder.heard(), holder.heard()] == ["open", "held"]
+            others = [stack.enter_context(program(action="submit", count=25, gate=True)) for _ in range(4)]
             for each in others:
-                assert heard(each) == "open"
+                assert each.heard() == "open"
             for each in others:
-                assert each.stdin is not None
                 each.stdin.write(b"go\n")
-                each.stdin.flush()
-            told(holder)
-            ids = [id for each in others for id in told(each)]
+            holder.told()
+            ids = [id for each in others for id in each.told()]
         with JobStore.open(tmp_path / "jobs.sqlite") as store:
             assert sorted(ids) == sorted(all_jobs(store)) and len(ids) == 100
 
-    def test_a_lock_that_is_held_for_long_is_told(self, tmp_path: Path, store: JobStore) -> None:
-        with program(tmp_path, action="hold") as holder:
-            assert [heard(holder), heard(holder)] == ["open", "held"]
+    def test_a_lock_that_is_held_for_long_is_told(self, tmp_path: Path, store: JobStore, program: Start) -> None:
+        with program(action="hold") as holder:
+            assert [holder.heard(), holder.heard()] == ["open", "held"]
             with pytest.raises(StoreBusy, match=r"locked by another process for more than 0\.2 s"):
                 store.submit("f", {})
             assert store.counts().total == 0, "reading goes on"
-            told(holder)
+            holder.told()
         store.submit("f", {})
 
 
 class TestDisk:
-    def test_full(self, tmp_path: Path) -> None:
-        with program(tmp_path, action="fill", file_bytes=1 << 20) as process:
-            _, full, readable, again = told(process)
+    def test_full(self, tmp_path: Path, program: Start) -> None:
+        with program(action="fill", file_bytes=1 << 20) as process:
+            _, full, readable, again = process.told()
         assert full[0] == "full" and "no room" in full[1]
         assert (readable, again) == (["readable", True], ["again", True])
         check_whole(tmp_path / "jobs.sqlite")
@@ -502,16 +524,17 @@ class TestSocket:
             assert other.submit("f", {}).job.seq in (1, 2)
             assert store.counts().total in (1, 2)
 
-    def test_a_supervisor_that_answers_nothing(self, store: JobStore, tmp_path: Path) -> None:
+    def test_a_supervisor_that_answers_nothing(self, store: JobStore, tmp_path: Path, program: Start) -> None:
         """Stopped, say: the submission is committed without it, once."""
-        with program(tmp_path, action="supervise") as process:
-            assert [heard(process), heard(process)] == ["open", "ready"]
-            os.kill(process.pid, signal.SIGSTOP)
-            os.waitpid(process.pid, os.WUNTRACED)
+        with program(action="supervise") as process:
+            assert [process.heard(), process.heard()] == ["open", "ready"]
+            pid = process.program.pid
+            os.kill(pid, signal.SIGSTOP)
+            until(lambda: state(pid) == "T", "its stop")
             try:
                 store._client._timeout = 0.2
                 jobs = [store.submit("f", {"i": i}).job for i in range(2)]
             finally:
-                os.kill(process.pid, signal.SIGCONT)
-            told(process)
+                os.kill(pid, signal.SIGCONT)
+            process.told()
         assert all_jobs(store).keys() == {job.id for job in jobs}

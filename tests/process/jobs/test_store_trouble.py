@@ -7,8 +7,7 @@ import logging
 import os
 import resource
 import shutil
-import subprocess
-import sys
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any
 import pytest
 from tests.process.jobs.conftest import (
     PATIENCE_S,
-    SOURCE,
     TASKS,
     Running,
     SupervisorProcess,
     lines,
     until,
 )
+from tests.process.warm import Interpreter
 
 from allcores.cli.serve import SupervisorKeeper
 from allcores.jobs import JobStore, Queue, State, Supervisor
@@ -127,7 +126,7 @@ def test_nothing_is_claimed_while_others_cannot_see_who_is_the_supervisor(tmp_pa
         assert running.queue.result(job.id, PATIENCE_S) == 3
 
 
-def test_a_supervisor_ends_when_its_lock_was_replaced(tmp_path: Path) -> None:
+def test_a_supervisor_ends_when_its_lock_was_replaced(tmp_path: Path, warm_jobs: Interpreter) -> None:
     """Two never claim jobs of one store, whatever was done to its folder."""
     store = JobStore.open(tmp_path / "jobs.sqlite")
     ended: list[BaseException] = []
@@ -144,53 +143,40 @@ def test_a_supervisor_ends_when_its_lock_was_replaced(tmp_path: Path) -> None:
         assert queue.result(queue.submit("add", {"a": 0}).id, PATIENCE_S) == 1
     shutil.rmtree(store.folder)
     with Queue(tmp_path / "jobs.sqlite", tasks=TASKS) as queue:
-        made = subprocess.Popen(
-            [sys.executable, "-m", "allcores", "work", TASKS, "--store", str(tmp_path / "jobs.sqlite")],
-            env={**os.environ, "PYTHONPATH": SOURCE},
-        )
+        made = warm_jobs.begin(None, "work", TASKS, "--store", str(tmp_path / "jobs.sqlite"), folder=tmp_path)
         try:
             assert queue.result(queue.submit("add", {"a": 1}).id, PATIENCE_S) == 2
             thread.join(PATIENCE_S)
             assert [type(each) for each in ended] == [StoreError] and "was replaced" in str(ended[0])
         finally:
-            made.terminate()
-            made.wait(PATIENCE_S)
+            made.send_signal(signal.SIGTERM)
+            made.wait()
     store.close()
 
 
-def test_of_several_that_begin_in_one_moment_one_is_the_supervisor(queue: Queue, tmp_path: Path) -> None:
+def test_of_several_that_begin_in_one_moment_one_is_the_supervisor(
+    queue: Queue, tmp_path: Path, warm_jobs: Interpreter
+) -> None:
     """The others say who it is, and end; each job runs once."""
     path = str(tmp_path / "ran")
     jobs = [queue.submit("noted", {"path": path, "n": n}) for n in range(20)]
-    command = [
-        sys.executable,
-        "-m",
-        "allcores",
-        "work",
-        TASKS,
-        "--workers",
-        "1",
-        "--store",
-        str(tmp_path / "jobs.sqlite"),
-    ]
-    environment = {**os.environ, "PYTHONPATH": SOURCE}
+    words = "work", TASKS, "--workers", "1", "--store", str(tmp_path / "jobs.sqlite")
     with contextlib.ExitStack() as stack:
-        made = [
-            stack.enter_context(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-            for _ in range(4)
-        ]
+        logs = [stack.enter_context((tmp_path / f"log-{n}").open("w+")) for n in range(4)]
+        made = [warm_jobs.begin(None, *words, folder=tmp_path, stderr=each.fileno()) for each in logs]
         try:
             until(lambda: sum(each.poll() is not None for each in made) == 3, "the end of the others")
             (one,) = (each for each in made if each.poll() is None)
-            for each in made:
+            for each, log in zip(made, logs, strict=True):
                 if each is not one:
-                    assert each.returncode == 6 and each.stderr is not None
-                    assert f"process {one.pid} is the supervisor of the store" in each.stderr.read()
+                    assert each.wait() == 6
+                    assert f"process {one.pid} is the supervisor of the store" in Path(log.name).read_text()
             for job in jobs:
                 assert queue.wait(job.id, PATIENCE_S).state == State.SUCCEEDED
         finally:
             for each in made:
-                each.terminate()
+                each.send_signal(signal.SIGTERM)
+                each.wait()
     assert sorted(map(int, lines(path))) == list(range(20))
 
 
