@@ -146,29 +146,28 @@ def started(
     folder: Path,
     pattern: str,
     token: str = TOKEN,
-    interpreter: Interpreter | None = None,
     **environ: str,
 ) -> Iterator[Server]:
     """A server for as long as the block lasts, from a command for Python; it is ready when its log has the pattern.
 
-    The pattern's first group is the port. With an interpreter that has imported all, the command is one of allcores.
+    The pattern's first group is the port.
     """
     log = folder / f"log-{time.monotonic_ns()}"
-    process: subprocess.Popen[bytes] | Program
     with log.open("wb") as file:
-        if interpreter is not None:
-            assert command[:2] == ["-m", "allcores"]
-            out, given = file.fileno(), environment(**environ)
-            process = interpreter.begin(None, *command[2:], folder=folder, environ=given, stdout=out, stderr=out)
-        else:
-            process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=folder,
-                env=environment(**environ),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment(**environ),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    with _answering(process, log, pattern, token) as server:
+        yield server
+
+
+@contextmanager
+def _answering(process: subprocess.Popen[bytes] | Program, log: Path, pattern: str, token: str) -> Iterator[Server]:
     server = Server(process, log, token)
     try:
         wait_until(lambda: process.poll() is not None or re.search(pattern, log.read_text()) is not None)
@@ -190,13 +189,25 @@ def started(
 def serving(
     folder: Path, *options: str, tasks: str | None = None, interpreter: Interpreter | None = None
 ) -> Iterator[Server]:
-    """`allcores serve` in a folder, with the tasks above unless it has others. For the interpreter, see `started`."""
+    """`allcores serve` in a folder, with the tasks above unless it has others.
+
+    With an interpreter that has imported all, it is a fork of that: for what does not depend on how it is started.
+    """
     path = folder / "tasks.py"
     if tasks is not None or not path.exists():
         path.write_text(tasks or TASKS)
-    command = ["-m", "allcores", "serve", "tasks.py", "--host", "127.0.0.1", "--port", "0"]
-    given = [*command, "--store", "jobs.sqlite", "--token", TOKEN, *options]
-    with started(given, folder, r"http://127\.0\.0\.1:(\d+)/", interpreter=interpreter) as server:
+    command = ["serve", "tasks.py", "--host", "127.0.0.1", "--port", "0"]
+    command += ["--store", "jobs.sqlite", "--token", TOKEN, *options]
+    pattern = r"http://127\.0\.0\.1:(\d+)/"
+    if interpreter is None:
+        with started(["-m", "allcores", *command], folder, pattern) as server:
+            yield server
+        return
+    log = folder / f"log-{time.monotonic_ns()}"
+    with log.open("wb") as file:
+        out = file.fileno()
+        process = interpreter.begin(None, *command, folder=folder, environ=environment(), stdout=out, stderr=out)
+    with _answering(process, log, pattern, TOKEN) as server:
         yield server
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ def started(path: Path) -> int:
     return int(pid)
 
 
+def has_ended(pid: int) -> bool:
+    return not is_alive(pid)
+
+
 @pytest.mark.parametrize("task", WAYS)
 def test_cancelled_is_said_once_it_is_gone(running: Running, tmp_path: Path, task: str) -> None:
     """While jobs beside it go on."""
@@ -66,7 +71,7 @@ def test_it_ends_with_the_time_of_its_job(running: Running, tmp_path: Path, task
     pids = {how: started(tmp_path / how) for how in jobs}
     for how, job in jobs.items():
         assert running.queue.wait(job.id, PATIENCE_S).state == "timed_out", how
-        until(lambda how=how: not is_alive(pids[how]), f"the end of what the job started: {how}")
+        until(partial(has_ended, pids[how]), f"the end of what the job started: {how}")
 
 
 @pytest.mark.parametrize("task", WAYS)
