@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from allcores.errors import UsageError
 from allcores.jobs import task
 
 
@@ -163,8 +164,16 @@ def same_keys_with_job(job) -> Any:  # type: ignore[no-untyped-def]
 
 
 @task
-def odd_progress(job, odd: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
-    job.progress(**{"done": 1, **odd})
+def odd_progress(job, refused: list[dict[str, Any]], last: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    """Tells each, all but the last of which have to be refused."""
+    for each in refused:
+        try:
+            job.progress(**{"done": 1, **each})
+        except UsageError as error:
+            assert "give a whole number from 0 on" in str(error), each
+        else:
+            raise AssertionError(f"{each} was taken")
+    job.progress(**{"done": 1, **last})
 
 
 def one_item(item: str) -> int:

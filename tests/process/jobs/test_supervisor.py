@@ -55,11 +55,11 @@ def test_a_result_with_two_keys_that_are_one_fails_and_names_them(running: Runni
 
 
 def test_progress_that_is_no_number_fails_the_job(running: Running) -> None:
-    for odd in ({"done": "nan"}, {"total": -1}, {"total": 10**30}, {"failed": [1]}):
-        job = running.run("odd_progress", {"odd": odd})
-        assert job.state == "failed" and job.error is not None
-        assert "give a whole number from 0 on" in job.error.message
-    job = running.run("odd_progress", {"odd": {"done": 3.0, "total": 2**62}})
+    odd = [{"done": "nan"}, {"total": -1}, {"total": 10**30}, {"failed": [1]}]
+    job = running.run("odd_progress", {"refused": odd[:-1], "last": odd[-1]})
+    assert job.state == "failed" and job.error is not None
+    assert job.error.message.startswith("job.progress(failed=[1]): give a whole number from 0 on")
+    job = running.run("odd_progress", {"refused": [], "last": {"done": 3.0, "total": 2**62}})
     assert job.progress is not None and (job.progress.done, job.progress.total) == (3, 2**62)
 
 
@@ -71,22 +71,21 @@ def test_a_large_result_is_a_file(running: Running) -> None:
     assert json.loads(path.read_text()) == "x" * 300_000 and path.stat().st_size == job.result_files[0].size
 
 
-@pytest.mark.parametrize(
-    ("how", "cause"), [("SIGKILL", "SIGKILL"), ("exit", "exit code 7"), ("overflow", "SIGSEGV"), ("group", "SIGKILL")]
-)
-def test_what_kills_its_process_is_quarantined(running: Running, tmp_path: Path, how: str, cause: str) -> None:
+def test_what_kills_its_process_is_quarantined(running: Running, tmp_path: Path) -> None:
     """And the jobs of others are not stopped by it."""
-    poison = running.queue.submit("die", {"how": how, "path": str(tmp_path / "tried")})
-    others = [running.queue.submit("add", {"a": n}) for n in range(20)]
-    for n, each in enumerate(others):
-        assert running.queue.wait(each.id, PATIENCE_S).result == n + 1
-    job = running.queue.wait(poison.id, PATIENCE_S)
-    assert (job.state, job.attempts, job.crashes) == ("quarantined", 0, 3)
-    assert len(lines(tmp_path / "tried")) == 3
-    assert job.error is not None and job.error.cause == cause and (job.error.peak_memory or 0) > 1e6
-    assert "3 times" in job.note and cause in job.note
-    assert "while running task 'die'" in job.error.message and str(tmp_path) not in job.error.message
-    assert [each.crashed for each in running.store.attempts(job.id)] == [True] * 3
+    causes = {"SIGKILL": "SIGKILL", "exit": "exit code 7", "overflow": "SIGSEGV", "group": "SIGKILL"}
+    for how, cause in causes.items():
+        poison = running.queue.submit("die", {"how": how, "path": str(tmp_path / how)})
+        others = [running.queue.submit("add", {"a": n}) for n in range(20)]
+        for n, each in enumerate(others):
+            assert running.queue.wait(each.id, PATIENCE_S).result == n + 1
+        job = running.queue.wait(poison.id, PATIENCE_S)
+        assert (job.state, job.attempts, job.crashes) == ("quarantined", 0, 3), how
+        assert len(lines(tmp_path / how)) == 3
+        assert job.error is not None and job.error.cause == cause and (job.error.peak_memory or 0) > 1e6
+        assert "3 times" in job.note and cause in job.note
+        assert "while running task 'die'" in job.error.message and str(tmp_path) not in job.error.message
+        assert [each.crashed for each in running.store.attempts(job.id)] == [True] * 3
 
 
 def test_a_process_that_is_killed_once(running: Running, tmp_path: Path) -> None:
