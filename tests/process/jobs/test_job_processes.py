@@ -17,7 +17,7 @@ from allcores.jobs.job_files import JobFiles, failed_items
 from allcores.jobs.pool_side import is_alive
 
 ITEMS = 1_000
-#: items that may run twice after a death: 1 % of 10,000, whatever their number here, for it depends on time alone
+#: items that may run twice after a death, however many there are: outcomes are committed every 0.1 s (COMMIT_S)
 TWICE = 100
 
 
