@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.process.waiting import ring, wait_at
+
 LARGE = b"x" * (1 << 20)
 #: of `hold`
-HELD_BYTES = 60 << 20
+HELD_BYTES = 40 << 20
 
 
 def loop(number: int) -> int:
@@ -72,6 +74,14 @@ def hold(number: int) -> int:
     """Takes memory for as long as it computes, and gives it back."""
     held = bytearray(LARGE) * (HELD_BYTES >> 20)
     return hashlib.sha256(held).digest()[0] + number
+
+
+def hold_there(bell: str, gate: str) -> int:
+    """Takes as much, and holds it until a gate is open."""
+    held = bytearray(LARGE) * (HELD_BYTES >> 20)
+    ring(bell)
+    wait_at(gate)
+    return len(held)
 
 
 def draw(number: int) -> float:

@@ -5,6 +5,7 @@ The machine may be busy, and then the verdict is "unreliable": so a test says wh
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import pytest
 from tests.cores import several_cores
 from tests.installed import needed
 from tests.process import advised
+from tests.process.waiting import Bell, Gate
 
 import allcores
 from allcores import UsageError
@@ -27,7 +30,7 @@ from allcores.advisor import advice as advice_file
 from allcores.advisor import confirm as confirm_file
 from allcores.advisor import library_way, page
 from allcores.advisor.core_seconds import recorded_run
-from allcores.advisor.measuring import trials
+from allcores.advisor.measuring import calls, trials
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.text import setting_text
@@ -37,6 +40,8 @@ from allcores.cli.exits import CommandError
 from allcores.system import procfs
 
 BUDGET_S = 2.5
+#: with `few_calls`: more than a busy machine needs, of which a quiet one uses little
+AMPLE_S = 10.0
 
 pytestmark = pytest.mark.slow
 
@@ -52,10 +57,39 @@ def check_against_schema(advice: allcores.Advice) -> None:
     jsonschema.Draft202012Validator(schema).validate(found)
 
 
+@contextlib.contextmanager
+def few_calls(rounds: int) -> Iterator[None]:
+    """As many items in each measurement as a quarter of `AMPLE_S` would give, and at most so many rounds.
+
+    So what is measured does not take longer than with a small budget, and a busy machine comes to all of it in time.
+    """
+    block = confirm_file._block
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calls, "EACH_PART", calls.EACH_PART / 4)
+        patch.setattr(confirm_file, "MOST_ROUNDS", rounds)
+        patch.setattr(confirm_file, "_block", lambda *most: block(*most[:3], min(most[3], 1.0)))
+        yield
+
+
+@pytest.fixture
+def briefly() -> Iterator[None]:
+    """For tests that do not assert how sure a verdict is: of the rounds, one."""
+    with few_calls(rounds=1):
+        yield
+
+
 @pytest.fixture(scope="module")
 def of_a_loop() -> allcores.Advice:
     """On the function that holds the interpreter's lock."""
-    return allcores.advise(advised.loop, range(3_000), budget=BUDGET_S)
+    with few_calls(rounds=7):
+        return allcores.advise(advised.loop, range(3_000), budget=AMPLE_S)
+
+
+@pytest.fixture(scope="module")
+def of_long_lists() -> allcores.Advice:
+    """On the function whose results are large."""
+    with few_calls(rounds=7):
+        return allcores.advise(advised.long_list, range(500), budget=AMPLE_S)
 
 
 @several_cores
@@ -141,19 +175,19 @@ def an_encode() -> Any:
     return Tokenizer(WordLevel({"a": 0, "?": 1}, unk_token="?")).encode
 
 
-TEXTS = [f"{'a ' * 2_000}{number}" for number in range(300)]
+TEXTS = [f"{'a ' * 2_000}{number}" for number in range(100)]
 
 
-def test_a_librarys_own_way_that_was_not_measured_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_librarys_own_way_that_was_not_measured_is_told(monkeypatch: pytest.MonkeyPatch, briefly: None) -> None:
     monkeypatch.setattr(library_way, "measure", lambda *_: None)
-    advice = allcores.advise(an_encode(), TEXTS, budget=BUDGET_S)
+    advice = allcores.advise(an_encode(), TEXTS, budget=AMPLE_S)
     assert advice.library is None
     assert any(reason.startswith("tokenizers' encode_batch was not measured") for reason in advice.reasons)
 
 
 @several_cores
-def test_a_librarys_own_way_is_measured() -> None:
-    advice = allcores.advise(an_encode(), TEXTS, budget=10)
+def test_a_librarys_own_way_is_measured(briefly: None) -> None:
+    advice = allcores.advise(an_encode(), TEXTS, budget=AMPLE_S)
     if advice.library is None:  # on a machine that others use
         assert any(reason.startswith("tokenizers' encode_batch was not measured") for reason in advice.reasons)
         return
@@ -201,8 +235,8 @@ def test_who_waits_gets_threads() -> None:
     assert 'backend="threads"' in advice.code
 
 
-def test_who_releases_the_lock_lets_others_run(of_a_loop: allcores.Advice) -> None:
-    advice = allcores.advise(advised.digest, range(1_000), budget=BUDGET_S)
+def test_who_releases_the_lock_lets_others_run(of_a_loop: allcores.Advice, briefly: None) -> None:
+    advice = allcores.advise(advised.digest, range(1_000), budget=AMPLE_S)
     assert advice.probes is not None
     assert advice.probes.late_s is not None
     held = of_a_loop.probes
@@ -212,70 +246,55 @@ def test_who_releases_the_lock_lets_others_run(of_a_loop: allcores.Advice) -> No
 
 
 @several_cores
-def test_the_memory_of_workers_is_predicted() -> None:
+def test_the_memory_of_workers_is_predicted(briefly: None, tmp_path: Path) -> None:
     """Within 15 % of what the program, the workers and what starts them take at their largest."""
-    items = range(60)
-    advice = allcores.advise(advised.hold, items, budget=BUDGET_S)
+    advice = allcores.advise(advised.hold, range(60), budget=AMPLE_S)
     predicted = advice.memory
     if predicted is None:
         pytest.skip("the system does not tell")
     assert predicted.worker > advised.HELD_BYTES
     assert "Memory of 2 processes at its largest" in str(advice)
     check_against_schema(advice)
-    with allcores.Pool(predicted.workers) as pool, Peak(pool) as peak:
-        pool.map(advised.hold, items, chunk=1)
-    assert predicted.peak == pytest.approx(peak.bytes, rel=0.15)
+    with (
+        Bell(tmp_path / "bell") as bell,
+        Gate(tmp_path / "gate") as gate,
+        allcores.Pool(predicted.workers) as pool,
+    ):
+        # All of them hold theirs at once while it is looked at, which calls that only happen to overlap seldom do.
+        held = [pool.submit(advised.hold_there, bell.path, gate.path) for _ in range(predicted.workers)]
+        workers = set(bell.pids(predicted.workers))
+        pids = {os.getpid(), *workers, *(procfs.parent(pid) for pid in workers)}
+        largest = sum(procfs.proportional_bytes(pid) or 0 for pid in pids if pid is not None)
+        gate.open()
+        assert [each.result() for each in held] == [advised.HELD_BYTES] * predicted.workers
+    assert predicted.peak == pytest.approx(largest, rel=0.15)
 
 
-class Peak:
-    """The most memory of this process, a pool's workers and what starts them, looked at again and again on a thread."""
-
-    def __init__(self, pool: allcores.Pool) -> None:
-        self.bytes = 0
-        self._pool = pool
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> Peak:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(0.002):
-            workers = [status.pid for status in self._pool.worker_status() if status.pid]
-            pids = {os.getpid(), *workers, *(procfs.parent(pid) for pid in workers)}
-            self.bytes = max(self.bytes, sum(procfs.proportional_bytes(pid) or 0 for pid in pids if pid is not None))
-
-
-def test_a_load_is_seen() -> None:
+def test_a_load_is_seen(briefly: None) -> None:
     advised._loaded = None
-    advice = allcores.advise(advised.first_is_slow, range(5_000), budget=8)
+    advice = allcores.advise(advised.first_is_slow, range(5_000), budget=AMPLE_S)
     assert advice.probes is not None
     assert advice.probes.timing.first_s > 0.1
     assert advice.probes.start_s > 0.25
     assert "a load in every worker" in names(advice)
 
 
-def test_large_results_are_named() -> None:
-    advice = allcores.advise(advised.long_list, range(500), budget=BUDGET_S)
+def test_large_results_are_named(of_long_lists: allcores.Advice) -> None:
+    advice = of_long_lists
     assert "results larger than inputs" in names(advice)
     assert advice.verdict != "parallel" or advice.recommendation.pattern != "threads"
 
 
-def test_what_is_in_every_item_is_named() -> None:
+def test_what_is_in_every_item_is_named(briefly: None) -> None:
     common = bytes(1 << 20)
-    advice = allcores.advise(advised.with_common, [(common, number) for number in range(1_000)], budget=BUDGET_S)
+    advice = allcores.advise(advised.with_common, [(common, number) for number in range(1_000)], budget=AMPLE_S)
     assert "huge argument in every item" in names(advice)
     assert all(each.setting.share for each in advice.patterns if each.setting.pattern == "processes")
 
 
-def test_random_numbers_are_noticed() -> None:
+def test_random_numbers_are_noticed(briefly: None) -> None:
     with pytest.warns(RuntimeWarning, match="gives other results for the same item"):
-        advice = allcores.advise(advised.draw, range(100), budget=BUDGET_S)
+        advice = allcores.advise(advised.draw, range(100), budget=AMPLE_S)
     assert "unseeded random numbers" in names(advice)
 
 
@@ -288,17 +307,17 @@ def test_what_cannot_travel_is_named_before_a_worker_starts() -> None:
 
 
 @several_cores
-def test_a_lambda_is_advised_and_named() -> None:
-    advice = allcores.advise(lambda number: advised.loop(number), range(500), budget=BUDGET_S)
+def test_a_lambda_is_advised_and_named(briefly: None) -> None:
+    advice = allcores.advise(lambda number: advised.loop(number), range(500), budget=AMPLE_S)
     assert "lambda or nested function" in names(advice)
     assert advice.decision is not None
     assert "processes" not in advice.decision.impossible
 
 
-def test_no_repeat_calls_no_item_twice(tmp_path: Path) -> None:
+def test_no_repeat_calls_no_item_twice(tmp_path: Path, briefly: None) -> None:
     file = tmp_path / "calls"
     with pytest.warns(RuntimeWarning, match="none of them twice"):
-        advice = allcores.advise(advised.append, advised.items_of(file, 800), budget=BUDGET_S, repeat=False)
+        advice = allcores.advise(advised.append, advised.items_of(file, 800), budget=AMPLE_S, repeat=False)
     calls = Counter(file.read_text().split())
     assert max(calls.values()) == 1
     assert 0 < calls.total() <= advice.calls  # more, where a trial was cut short
@@ -306,7 +325,7 @@ def test_no_repeat_calls_no_item_twice(tmp_path: Path) -> None:
 
 
 def test_effects_are_told_before_there_are_many_and_calls_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, briefly: None
 ) -> None:
     file = tmp_path / "calls"
     called_before: list[int] = []
@@ -318,7 +337,7 @@ def test_effects_are_told_before_there_are_many_and_calls_are_counted(
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         monkeypatch.setattr(warnings, "showwarning", note)
-        advice = allcores.advise(advised.append, advised.items_of(file, 300), budget=BUDGET_S)
+        advice = allcores.advise(advised.append, advised.items_of(file, 300), budget=AMPLE_S)
     assert called_before == [2], "it is told while there is time to end it"
     calls = Counter(map(int, file.read_text().split()))
     assert 0 < calls.total() <= advice.calls
@@ -354,16 +373,16 @@ def test_what_makes_no_sense_is_refused(given: dict[str, object], words: str) ->
         allcores.advise(**arguments)  # type: ignore[arg-type]
 
 
-def test_an_input_without_a_length_is_read_in_part() -> None:
-    advice = allcores.advise(advised.square, iter(range(10_000)), budget=BUDGET_S)
+def test_an_input_without_a_length_is_read_in_part(briefly: None) -> None:
+    advice = allcores.advise(advised.square, iter(range(10_000)), budget=AMPLE_S)
     assert advice.probes is not None
     assert advice.probes.items == 10_000
 
 
 @several_cores
-def test_its_page_loads_nothing(tmp_path: Path) -> None:
+def test_its_page_loads_nothing(of_long_lists: allcores.Advice, tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
-    advice = allcores.advise(advised.long_list, range(300), budget=BUDGET_S)
+    advice = of_long_lists
     page = tmp_path / "advice.html"
     advice.save_html(page)
     text = page.read_text()
@@ -380,20 +399,24 @@ def test_its_page_loads_nothing(tmp_path: Path) -> None:
 
 @several_cores
 @pytest.mark.leaks_allowed  # Matplotlib keeps its fonts open
-def test_its_picture(tmp_path: Path) -> None:
+def test_its_picture(of_a_loop: allcores.Advice, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from allcores.advisor import picture
 
-    advice = allcores.advise(advised.loop, range(300), budget=BUDGET_S)
+    # With a record of the workers, for which the advice may have had no time.
+    recorded = recorded_run(advised.loop, list(range(60)), Setting("processes", 2, chunk=8), None)
+    advice = replace(of_a_loop, core_seconds=recorded)
     figure = picture.as_figure(advice)
     speedups, *bars = figure.axes
     assert figure.get_suptitle().startswith("loop: ")
     assert [label.get_text() for label in speedups.get_yticklabels()] == [
         setting_text(each.setting) for each in advice.patterns
     ]
-    titles = ["One call in a worker: ", "The workers' time, predicted, 2 processes"]
-    if advice.core_seconds is not None:  # where there was time for it
-        titles.append("The workers' time, recorded over ")
+    titles = [
+        "One call in a worker: ",
+        "The workers' time, predicted, 2 processes",
+        "The workers' time, recorded over ",
+    ]
     for bar, beginning in zip(bars, titles, strict=True):
         assert bar.get_title(loc="left").startswith(beginning)
         assert sum(part.get_width() for part in bar.patches) == pytest.approx(100, abs=1)
