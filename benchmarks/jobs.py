@@ -190,7 +190,7 @@ def _filled(path: Path, jobs: int, settings: Settings) -> dict[str, list[float |
 
     def taken(store: JobStore) -> list[float]:
         found = []
-        for _ in range(settings.size(20, 3)):
+        for _ in range(settings.size(20, 1)):
             started = time.perf_counter()
             store.submit_many([submission(number) for number in range(1_000)])
             found.append((time.perf_counter() - started) * 1e3)

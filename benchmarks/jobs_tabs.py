@@ -110,7 +110,7 @@ def tabs(settings: Settings) -> Row:
         comparable=False,
     )
     # A minute of tabs in all, with five rounds.
-    jobs = settings.size(1_200, 20)
+    jobs = settings.size(1_200, 8)
     alone: list[float | None] = []
     beside: list[float | None] = []
     polls: list[float] = []
