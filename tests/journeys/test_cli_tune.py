@@ -19,6 +19,7 @@ from tests.process.waiting import PATIENCE_S, wait_until
 from tests.process.warm import Interpreter
 
 from allcores.advisor.tuning import tuning as tuning_file
+from allcores.tuned.journal import lines_of
 
 pytestmark = pytest.mark.slow
 
@@ -62,10 +63,19 @@ def run(warm: Interpreter, folder: Path) -> Run:
     return functools.partial(warm.run, folder=folder, environ=environment(folder))
 
 
+#: `python -m allcores`, with less of what comes before a search, which takes a part of the budget
+PROGRAM = """
+import runpy
+from allcores.advisor.measuring import calls
+calls.EACH_PART /= 5
+runpy.run_module("allcores", run_name="__main__", alter_sys=True)
+"""
+
+
 def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """In an interpreter of its own, as a user has it."""
     return subprocess.Popen(
-        [sys.executable, "-m", "allcores", *arguments],
+        [sys.executable, "-c", PROGRAM, *arguments],
         cwd=folder,
         env={**os.environ, **environment(folder)},
         stdout=subprocess.PIPE,
@@ -155,7 +165,11 @@ def test_what_was_ended_goes_on(run: Run, folder: Path, number: signal.Signals) 
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert "what was measured is kept: the same command goes on" in err
-    done = run("tune", "work.py:loop", "numbers.txt", "--budget", "6", "--json")
+    (journal,) = (folder / "home").rglob("*.journal")
+    lines, _ = lines_of(journal.read_bytes())
+    # Another second: that it goes on is all that is asked.
+    budget = 1.0 + sum(line.get("spent", 0.0) for line in lines)
+    done = run("tune", "work.py:loop", "numbers.txt", "--budget", str(max(2.0, budget)), "--json")
     found = json.loads(done.out)
     assert found["resumed"] >= 3
     assert "going on with a search that was begun" in done.err

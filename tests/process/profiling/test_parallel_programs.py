@@ -32,25 +32,25 @@ import multiprocessing
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     with multiprocessing.Pool(2) as pool:
-        print(sum(pool.map(work, [200_000] * 30)))
+        print(sum(pool.map(work, [200_000] * 16)))
 """
 EXECUTOR = f"""{WORK}
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, multiprocessing.get_context(sys.argv[1])) as pool:
-        print(sum(pool.map(work, [200_000] * 30)))
+        print(sum(pool.map(work, [200_000] * 16)))
 """
 JOBLIB = f"""{WORK}
 from joblib import Parallel, delayed
 if __name__ == "__main__":
-    print(sum(Parallel(n_jobs=2)(delayed(work)(200_000) for _ in range(30))))
+    print(sum(Parallel(n_jobs=2)(delayed(work)(200_000) for _ in range(16))))
 """
 OURS = f"""{WORK}
 import allcores
 if __name__ == "__main__":
     with allcores.Pool(2, start_method=sys.argv[1]) as pool:
-        print(sum(pool.map(work, [200_000] * 30)))
+        print(sum(pool.map(work, [200_000] * 16)))
 """
 PROGRAMS = {
     **{f"Pool, {method}": (POOL, method, "worker of Pool") for method in ("fork", "spawn", "forkserver")},
