@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import sys
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cores import several_cores
 from tests.process import crimes, scripts
+from tests.process.surroundings import grandparent, seen, shared, surroundings
 from tests.process.waiting import PATIENCE_S, Bell, wait_gone, wait_until
 
 from allcores import Limits, Pool
@@ -33,43 +32,6 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="el
 def bell(tmp_path: Path) -> Iterator[Bell]:
     with Bell(tmp_path / "bell") as bell:
         yield bell
-
-
-def surroundings(_: object = None) -> dict[str, Any]:
-    """What a process has from the one that started it."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return {
-        "folder": os.getcwd(),
-        "environ": dict(os.environ),
-        "path": list(sys.path),
-        "argv": list(sys.argv),
-        "umask": umask,
-        "affinity": os.sched_getaffinity(0),
-        "nice": os.getpriority(os.PRIO_PROCESS, 0),
-        "limits": resource.getrlimit(resource.RLIMIT_CORE),
-        "standard": [os.fstat(number).st_ino for number in range(3)],
-        "session": os.getsid(0),
-        "null": (sys.stdout.encoding, sys.stdout.errors, sys.stdout.line_buffering, sys.stdout.name),
-    }
-
-
-def grandparent(_: object = None) -> int:
-    """The program's template, seen from a worker."""
-    with open(f"/proc/{os.getppid()}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[1])
-
-
-def shared() -> int:
-    template = templates.current()
-    assert template is not None
-    return template.pid
-
-
-def seen(**options: Any) -> dict[str, Any]:
-    with Pool(1, **options) as pool:
-        (found,) = pool.map(surroundings, [0])
-    return found
 
 
 @pytest.mark.parametrize("method", ["template", "spawn"])
@@ -145,39 +107,41 @@ class TestWhatIsTakenOver:
         ending = scripts.run(f"import sys; print(({of_stream}))", tmp_path)
         script = (
             "import allcores\n"
-            "from tests.process.test_shared_template import surroundings\n"
+            "from tests.process.surroundings import surroundings\n"
             "with allcores.Pool(1) as pool:\n"
             "    print(pool.map(surroundings, [0])[0]['null'])\n"
         )
         assert scripts.run(script, tmp_path).out == ending.out
 
-    @pytest.mark.parametrize(
-        "change",
-        [
-            pytest.param("os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})", marks=several_cores),
+    def test_what_no_copy_can_change_has_another_started(self, tmp_path: Path) -> None:
+        """One change after the other, in a program of its own, for most cannot be taken back."""
+        changes = [
             "os.nice(3)",
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
             "os.setsid()",
             "os.environ['PYTHONHASHSEED'] = '5'",
-        ],
-    )
-    def test_what_no_copy_can_change_has_another_started(self, change: str, tmp_path: Path) -> None:
+        ]
+        if len(os.sched_getaffinity(0)) > 1:
+            changes.append("os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})")
         ending = scripts.run(
-            "import os, resource, allcores\n"
-            "from tests.process.test_shared_template import seen, shared, surroundings\n"
+            "import os, resource, sys, allcores\n"
+            "from tests.process.surroundings import seen, shared, surroundings\n"
             "resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))\n"
             "os.fork() and (os.wait(), os._exit(0))\n"  # so that setsid is allowed
             "seen()\n"
-            "former = shared()\n"
-            f"{change}\n"
-            "found, here = seen(), surroundings()\n"
-            "for name in ('affinity', 'nice', 'limits', 'session'):\n"
-            "    assert found[name] == here[name], name\n"
-            "assert found['environ'].get('PYTHONHASHSEED') == os.environ.get('PYTHONHASHSEED')\n"
-            "assert shared() != former\n"
-            "assert not os.path.exists(f'/proc/{former}'), 'nobody uses it any more'\n"
+            "for change in sys.argv[1:]:\n"
+            "    former, before = shared(), surroundings()\n"
+            "    exec(change)\n"
+            "    found, here = seen(), surroundings()\n"
+            "    for name in ('affinity', 'nice', 'limits', 'session'):\n"
+            "        assert found[name] == here[name], (change, name)\n"
+            "    assert found['environ'].get('PYTHONHASHSEED') == os.environ.get('PYTHONHASHSEED'), change\n"
+            "    assert here != before, change\n"
+            "    assert shared() != former, change\n"
+            "    assert not os.path.exists(f'/proc/{former}'), f'{change}: nobody uses it any more'\n"
             "print('ok', flush=True)\n",
             tmp_path,
+            *changes,
         )
         assert (ending.out, ending.err) == ("ok\n", "")
 
@@ -227,7 +191,7 @@ class TestEnds:
         script = tmp_path / "script.py"
         script.write_text(
             "import signal, sys\n"
-            "from tests.process.test_shared_template import seen, shared\n"
+            "from tests.process.surroundings import seen, shared\n"
             "from tests.process.waiting import ring\n"
             "seen()\n"
             "ring(sys.argv[1], shared())\n"
@@ -239,14 +203,14 @@ class TestEnds:
             wait_gone([int(word)])
 
     def test_a_program_that_ends_leaves_none(self, tmp_path: Path) -> None:
-        script = "from tests.process.test_shared_template import seen, shared\nseen()\nprint(shared())\n"
+        script = "from tests.process.surroundings import seen, shared\nseen()\nprint(shared())\n"
         ending = scripts.run(script, tmp_path)
         assert not os.path.exists(f"/proc/{int(ending.out)}")
 
     def test_a_fork_of_the_program_has_one_of_its_own(self, tmp_path: Path) -> None:
         ending = scripts.run(
             "import os\n"
-            "from tests.process.test_shared_template import seen, shared\n"
+            "from tests.process.surroundings import seen, shared\n"
             "seen()\n"
             "former = shared()\n"
             "if not os.fork():\n"
