@@ -1,6 +1,6 @@
 """Tasks that ruin the process they run in, each named by its crime.
 
-`run` gets an honest number, or the name of a crime. Workers import this module, so it is light.
+`run` gets an honest number, or the name of a crime. Every worker of a test imports this module, so it is light.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ import ctypes
 import faulthandler
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.process.waiting import note, ring, wait_at
+from tests.process.waiting import lines, note, ring, wait_at
 
 
 def run(item: Any) -> Any:
@@ -335,15 +333,15 @@ def look_around() -> dict[str, Any]:
         "faulthandler": faulthandler.is_enabled(),
         # As the kernel has them: blocked, ignored and caught signals, and the umask.
         "kernel": [
-            line
-            for line in Path("/proc/self/status").read_text().splitlines()
-            if line.startswith(("SigBlk", "SigIgn", "SigCgt", "Umask"))
+            line for line in lines("/proc/self/status") if line.startswith(("SigBlk", "SigIgn", "SigCgt", "Umask"))
         ],
     }
 
 
 def fail_in_a_child() -> int:
     """The exit code of a command that fails."""
+    import subprocess
+
     return subprocess.run([sys.executable, "-S", "-c", "raise SystemExit(3)"]).returncode
 
 

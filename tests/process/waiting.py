@@ -9,16 +9,16 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # workers import this module, and have no use for pools
+if TYPE_CHECKING:  # workers import this module, and have no use for pools, nor for what takes long to import
+    from pathlib import Path
+
     from allcores import Pool
 
 #: seconds after which a condition that should come about is given up; a busy machine needs some
@@ -143,6 +143,8 @@ def wait_until(
 
 def listens(port: int) -> bool:
     """Whether something of this machine takes connections there."""
+    import socket
+
     try:
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
     except (ConnectionRefusedError, ConnectionResetError):  # the other while a socket is closed
@@ -197,7 +199,8 @@ def wait_full_strength(pool: Pool, watcher: Watcher) -> None:
 def lines(path: str | os.PathLike[str]) -> list[str]:
     """The lines of a file that workers append to; empty if there is none yet."""
     try:
-        return Path(path).read_text().splitlines()
+        with open(path) as file:
+            return file.read().splitlines()
     except FileNotFoundError:
         return []
 
