@@ -110,7 +110,7 @@ def test_what_fits_into_a_minute(one_core_s: float, workers: int, modules: int, 
 def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     """Ctrl-C, sent to the whole group as a terminal does: one sentence, exit code 130, the output stays."""
     output = tmp_path / "out.jsonl"
-    with start_demo("--no-serial", "--output", str(output), folder=tmp_path) as demo:
+    with start_demo("--no-serial", "--whole", "--output", str(output), folder=tmp_path) as demo:
         assert demo.stdout is not None
         assert "modules" in demo.stdout.readline()
         wait_until(lambda: (output.exists() and output.stat().st_size > 0) or demo.poll() is not None)

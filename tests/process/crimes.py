@@ -134,6 +134,10 @@ def spin() -> None:
         pass
 
 
+def sleep_for_long() -> None:
+    time.sleep(1000)
+
+
 def catch_everything() -> None:
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)

@@ -404,7 +404,7 @@ def test_children_that_stay_are_gone_with_their_worker(watcher: Watcher, tmp_pat
             if end == "crash":
                 commit(pool, "segfault", "alone")
             elif end == "timeout":
-                commit(pool, "spin", "alone", timeout=TIMEOUT_S)
+                commit(pool, "sleep_for_long", "alone", timeout=TIMEOUT_S)
             if end != "close":
                 wait_gone(children)
                 check = pool.map(crimes.run, [1])
