@@ -67,7 +67,11 @@ def few_calls(rounds: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calls, "EACH_PART", calls.EACH_PART / 4)
         patch.setattr(confirm_file, "MOST_ROUNDS", rounds)
-        patch.setattr(confirm_file, "_block", lambda *most: block(*most[:3], min(most[3], 1.0)))
+        patch.setattr(
+            confirm_file,
+            "_block",
+            lambda sample, probes, settings, left_s: block(sample, probes, settings, min(left_s, 1.0)),
+        )
         yield
 
 

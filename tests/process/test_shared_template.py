@@ -114,7 +114,7 @@ class TestWhatIsTakenOver:
         assert scripts.run(script, tmp_path).out == ending.out
 
     def test_what_no_copy_can_change_has_another_started(self, tmp_path: Path) -> None:
-        """One change after the other, in a program of its own, for most cannot be taken back."""
+        """One change after the other, in a program of its own, for most cannot be undone."""
         changes = [
             "os.nice(3)",
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
