@@ -39,7 +39,7 @@ def dying(name: str, number: int) -> None:
 
 
 def parse(line: str) -> dict[str, Any]:
-    """Of text; every 97th is refused by those that care."""
+    """Of text; every 41st is refused by those that care."""
     number = int(line)
     dying("parse", number)
     time.sleep(float(os.environ.get("PAUSE", "0")))
@@ -47,8 +47,8 @@ def parse(line: str) -> dict[str, Any]:
 
 
 def refusing(row: dict[str, Any]) -> dict[str, Any]:
-    """One in 97 fails, unless a file called `mended` is there."""
-    if row["n"] % 97 == 5 and not os.path.exists("mended"):
+    """One in 41 fails, unless a file called `mended` is there."""
+    if row["n"] % 41 == 5 and not os.path.exists("mended"):
         raise ValueError(f"{row['n']} is refused")
     return row
 
@@ -94,7 +94,7 @@ def numbered(pair: tuple[int, dict[str, Any]]) -> dict[str, Any]:
 
 
 def digit(row: dict[str, Any]) -> int:
-    return int(row["n"]) * 7 % 150
+    return int(row["n"]) * 7 % 90
 
 
 def added(state: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def pipeline(chain: str) -> Pipeline:
         "enumerate": lambda: p.filter(odd).enumerate(10).map(numbered),
         "distinct": lambda: p.flat_map(some).distinct(digit).map(last),
         "scan": lambda: p.scan(added, {"sum": 0}),
-        "islice": lambda: p.flat_map(some).islice(20, 500, 3).map(last),
+        "islice": lambda: p.flat_map(some).islice(20, 140, 3).map(last),
         "replaced": lambda: p.map(refusing, on_error=instead, fuse=False).enumerate().map(numbered),
         "tee": lambda: (
             p.tee(
@@ -139,10 +139,10 @@ def pipeline(chain: str) -> Pipeline:
             last, fuse=False
         ),
         "short side": lambda: (
-            p.tee(Pipeline().islice(50).batch(4).map(summed).unbatch().write("side.jsonl")).enumerate().map(numbered)
+            p.tee(Pipeline().islice(22).batch(4).map(summed).unbatch().write("side.jsonl")).enumerate().map(numbered)
         ),
         "short line": lambda: (
-            p.tee(Pipeline().enumerate().map(numbered).write("side.jsonl")).islice(5, 300, 7).map(last)
+            p.tee(Pipeline().enumerate().map(numbered).write("side.jsonl")).islice(5, 120, 7).map(last)
         ),
         "all": lambda: (
             failing.distinct(digit)
