@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import os
 import subprocess
 import sys
@@ -202,7 +203,12 @@ PURE = {
 @functools.cache
 def modules() -> tuple[tuple[str, ast.Module], ...]:
     """Each module, named from below the package ("" for the package itself), with its tree: parsed once."""
-    return tuple(_parsed())
+    # Trees are only added to, and the collector would go over all of them again and again: most of the time of it.
+    gc.disable()
+    try:
+        return tuple(_parsed())
+    finally:
+        gc.enable()
 
 
 def _parsed() -> Iterator[tuple[str, ast.Module]]:
@@ -213,9 +219,15 @@ def _parsed() -> Iterator[tuple[str, ast.Module]]:
         yield ".".join(parts), ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """All nodes of a tree, for each test that asks for some."""
+    return tuple(ast.walk(tree))
+
+
 def imports(tree: ast.Module) -> Iterator[str]:
     """Full names of the modules that are imported anywhere: also late ones, and those that only type checkers see."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -225,6 +237,7 @@ def imports(tree: ast.Module) -> Iterator[str]:
                 yield full if is_module(full) else node.module
 
 
+@functools.cache
 def is_module(name: str) -> bool:
     path = ROOT.parent.joinpath(*name.split("."))
     return name.startswith(PACKAGE) and (path.is_dir() or path.with_suffix(".py").exists())
@@ -350,7 +363,7 @@ OTHER_KERNEL_FILES = {
 
 def paths_of_the_kernel(tree: ast.Module) -> Iterator[str]:
     """Strings in a module that are, or begin, a path below /proc or /sys."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
@@ -382,7 +395,7 @@ def private_access(tree: ast.Module) -> Iterator[str]:
     """Names with an underscore that a module takes from an object, and that nothing in the module defines."""
     taken: set[str] = set()
     own: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             own.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -456,13 +469,13 @@ def test_workers_start_light() -> None:
 
 def private_elsewhere(tree: ast.Module) -> Iterator[str]:
     """Private attributes of objects whose class is in another file."""
-    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    own = {node.name for node in nodes(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     own |= {
         node.attr
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
     }
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
             continue
         if (
