@@ -184,3 +184,19 @@ def wrong_for_some(how: str, some: frozenset[int], number: int) -> int:
     if number in some:
         wrong_at_seven(how, 7)
     return number
+
+
+def rings_and_waits(bell: str, gate: str, number: int) -> int:
+    from tests.process.waiting import ring, wait_at  # few of them need that
+
+    ring(bell, number)
+    wait_at(gate)
+    return number
+
+
+def waits_for_one(path: str, number: int) -> int:
+    from tests.process.waiting import wait_at
+
+    if number == 1:
+        wait_at(path)
+    return number
