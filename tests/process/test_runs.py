@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from tests.process.waiting import wait_until
 from tests.process.warm import Interpreter
 
 import allcores
@@ -36,18 +37,6 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(Path(__file__).parent / "journalled.py", tmp_path)
     (tmp_path / "in.txt").write_text("".join(f"{n}\n" for n in range(ITEMS)))
     return tmp_path
-
-
-def start(folder: Path, **settings: Any) -> subprocess.Popen[str]:
-    """A session of the program."""
-    return subprocess.Popen(
-        [sys.executable, "journalled.py", json.dumps(settings)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 Session = Callable[..., tuple[int, dict[str, Any]]]
@@ -166,17 +155,18 @@ def test_a_file_system_that_takes_no_more(session: Session, folder: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start_method", ["template", "fork"])
-def test_parent_and_workers_killed_at_random(session: Session, folder: Path, start_method: str) -> None:
+def test_parent_and_workers_killed_at_random(
+    warm: Interpreter, session: Session, folder: Path, start_method: str
+) -> None:
     """Real processes; kill -9 of the parent at any size of its log."""
     chance = random.Random(start_method)
     for _ in range(3):
         wanted_bytes = log_bytes(folder) + chance.randint(1, 4_000)
-        process = start(folder, backend="processes", pause=0.001)
-        while log_bytes(folder) < wanted_bytes and process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.01)
+        told = json.dumps({"backend": "processes", "pause": 0.001})
+        process = warm.begin(folder / "journalled.py", told, folder=folder)
+        wait_until(lambda: process.poll() is not None or log_bytes(folder) >= wanted_bytes)  # noqa: B023
         process.kill()
-        process.communicate()
+        process.wait()
     code, result = session(folder, backend="processes")
     assert code == 0 and result["resumed"] > 0
     assert (folder / "out.jsonl").read_text() == wanted()
