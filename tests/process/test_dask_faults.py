@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -351,6 +352,42 @@ def test_what_is_shared_preloaded_or_bound_travels_once_to_each_node(
             assert pool.map(count, jobs, chunk=2) == found
     assert found == [(2_000_000, 4_000_000, 4_000_000, number) for number in range(100)]
     assert [each // 1_000_000 for each in sent.values()] == [10, 10]
+
+
+OWN_MODULE = """
+begun = 0
+def begin(loaded, number):
+    global begun
+    begun = number
+class Loaded:
+    number = 40
+def load(loaded):
+    return loaded()
+def work(loaded, number):
+    return loaded.number + begun + number
+"""
+
+
+def test_setup_and_preload_may_be_of_a_module_that_only_the_program_has(
+    nodes: DaskNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found where the program finds it, also by a path from its working folder."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "allcores_own_module.py").write_text(OWN_MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("own")
+    module = importlib.import_module("allcores_own_module")
+    monkeypatch.setitem(sys.modules, "allcores_own_module", module)
+    with Pool(
+        backend="dask",
+        address=nodes.address,
+        preload=module.load,
+        preload_args=(module.Loaded,),
+        setup=module.begin,
+        setup_args=(2,),
+    ) as pool:
+        assert pool.map(module.work, range(3)) == [42, 43, 44]
 
 
 def total(*given: bytes) -> int:

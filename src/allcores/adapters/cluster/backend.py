@@ -12,7 +12,9 @@ gone; with it goes what it held, to the others.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
+import sys
 import threading
 import uuid
 from collections import deque
@@ -378,7 +380,7 @@ class ClusterBackend(MindedBackend):
             settings, blobs = self._packed_settings()
             report_s = max(REPORT_S, REPORT_EACH_S * (len(self._links) + len(self._waiting) + 1))
             logs = self._logs.greeting() if self._logs is not None else None
-            opening = Opening(settings, self._nodes[node], *versions(), blobs, report_s, logs)
+            opening = Opening(settings, self._nodes[node], *versions(), blobs, report_s, logs, _module_path())
             self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
 
     def _packed_settings(self) -> tuple[bytes, tuple[tuple[int, bytes], ...]]:
@@ -507,3 +509,13 @@ class ClusterBackend(MindedBackend):
 
     def abandon(self) -> None:
         """See Backend."""
+
+
+def _module_path() -> tuple[str, ...]:
+    """Where this program finds its modules, for processes with another working folder."""
+    found = []
+    for entry in sys.path:
+        with contextlib.suppress(OSError):  # the working folder is gone
+            if isinstance(entry, str):
+                found.append(os.path.abspath(entry))
+    return tuple(found)

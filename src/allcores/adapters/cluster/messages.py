@@ -29,6 +29,7 @@ class Opening(NamedTuple):
         blobs: Contents of what is shared and stands in the settings, by numbers.
         report_s: Finished items of a chunk that goes on are told of this often, seconds.
         logs: What tells its workers which log records the program wants; None: none.
+        path: Where the program finds its modules: setup and preload may be of them.
     """
 
     settings: bytes
@@ -38,6 +39,7 @@ class Opening(NamedTuple):
     blobs: tuple[tuple[int, bytes], ...] = ()
     report_s: float = REPORT_S
     logs: bytes | None = None
+    path: tuple[str, ...] = ()
 
 
 class NodeChunk(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 
 from allcores.adapters.cluster.messages import HOLD_S, LEASE_S, MOST_HOLD_S, NodeResults, Opening, Reply, Request
 from allcores.adapters.cluster.node_logs import NodeLogs
-from allcores.adapters.cluster.node_work import LOOK_S, Work
+from allcores.adapters.cluster.node_work import LOOK_S, Work, find_modules
 from allcores.adapters.cluster.packing import unpack
 from allcores.errors import SetupError
 from allcores.limits import Limits
@@ -206,6 +206,7 @@ class Node:
     def _open(self, opening: Opening) -> None:
         """Make the pool, and wait until a worker of it is ready."""
         try:
+            find_modules(opening.path)
             contents = dict(opening.blobs)
             # Without a pool nothing can be shared yet: its workers get one copy from here, as of any large argument.
             settings = unpack(opening.settings, lambda number: memoryview(contents[number]))

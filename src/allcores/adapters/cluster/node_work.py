@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -132,11 +132,7 @@ class Work:
     def learn(self, number: int, payload: bytes) -> None:
         """Have a function, which is unpickled when it is first called."""
         style, packed, path = pickling.loads(payload)
-        missing = [entry for entry in path if isinstance(entry, str) and entry not in sys.path]
-        if missing:
-            # As in the program; behind what is here already.
-            sys.path.extend(missing)
-            importlib.invalidate_caches()
+        find_modules(path)
         self._functions[number] = style, packed, None
 
     def forget(self, number: int) -> None:
@@ -356,6 +352,14 @@ class Work:
         chunk = run.chunk
         failed = failed_part(chunk.first, [(Kind.FAILED, error)] * chunk.length)
         self._end(run, results_of(chunk, 0, [failed], ended=True))
+
+
+def find_modules(path: Iterable[object]) -> None:
+    """Modules are found where the program finds them, too: behind where they are found here already."""
+    missing = [entry for entry in path if isinstance(entry, str) and entry not in sys.path]
+    if missing:
+        sys.path.extend(missing)
+        importlib.invalidate_caches()
 
 
 def _fill_gaps(run: _Run) -> None:
