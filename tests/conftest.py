@@ -360,11 +360,29 @@ def _descends_from(ancestor: int, pid: int) -> bool:
 
 
 def _is_marked(pid: int) -> bool:
-    if _mark.encode() in _read(f"/proc/{pid}/environ").split(b"\0"):
+    if _mark.encode() in _environment(pid).split(b"\0"):
         return True
     # /proc shows the environment as of the last exec: what was forked has that of this process, and its page.
     name = f"/memfd:{os.environ[MARK]} ".encode()
     return _read(f"/proc/{pid}/cmdline") == _read("/proc/self/cmdline") and name in _read(f"/proc/{pid}/maps")
+
+
+def _environment(pid: int) -> bytes:
+    """As of the last exec of a process. One that is in the middle of it has none for a moment, nor a command line."""
+    until = monotonic() + 1.0
+    pause = threading.Event()
+    while True:
+        found = _read(f"/proc/{pid}/environ")
+        if found or _read(f"/proc/{pid}/cmdline") or monotonic() > until:
+            return found
+        stat = _stat(pid)
+        if stat is None or stat.state == "Z" or _KERNEL in (pid, stat.parent):
+            return found
+        pause.wait(0.001)
+
+
+#: the parent of the kernel's threads, which have neither for good
+_KERNEL = 2
 
 
 def _descriptors() -> Iterator[str]:
