@@ -262,6 +262,10 @@ def numbers_of(rows: list[dict[str, int]]) -> list[int]:
     return [row["number"] for row in rows]
 
 
+def len_of_group(group: tuple[bool, list[Any]]) -> int:
+    return len(group[1])
+
+
 def last_of(rows: tuple[dict[str, int], ...]) -> list[int]:
     return [row["number"] for row in rows]
 
@@ -313,6 +317,14 @@ def test_threads_get_the_objects_themselves() -> None:
 
     list(Pipeline().enumerate().map(mark, on="threads").imap(row for row in rows))
     assert [row["seen"] for row in rows] == list(range(COUNT))
+
+
+def test_functions_in_the_program_get_the_objects_themselves() -> None:
+    """Of `group_by` and `scan`, say: they may know them, or mark them."""
+    rows = [[number] for number in range(8)]
+    known = {id(row) for row in rows}
+    groups = Pipeline().group_by(lambda row: id(row) in known).map(len_of_group)
+    assert list(groups.imap((row for row in rows), workers=2)) == [8]
 
 
 def test_an_input_that_is_left_is_not_closed() -> None:

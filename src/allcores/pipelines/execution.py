@@ -118,7 +118,7 @@ class Execution:
             self._source = None
         else:
             # Whose records wait in in-line steps before they are pickled; that with barriers has seen to it.
-            pulled = as_pulled(iterator) if plan.pickles and not barriers else iterator
+            pulled = as_pulled(iterator) if plan.may_copy and not barriers else iterator
             self._source = SourceReader(pulled, head, self._hold, marks=marks)
 
     # --- how it is built ---

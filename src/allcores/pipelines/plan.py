@@ -101,9 +101,10 @@ class Plan:
     pools: tuple[PlannedPool, ...]
 
     @property
-    def pickles(self) -> bool:
-        """A stage pickles its records."""
-        return any(self.pools[stage.pool].pickles for stage in self.stages if stage.kind == "pool")
+    def may_copy(self) -> bool:
+        """Records may be copied as they are pulled: they are pickled before a function of the program sees them."""
+        pools = [self.pools[stage.pool] for stage in self.stages if stage.kind == "pool"]
+        return bool(pools) and all(pool.pickles for pool in pools) and _unseen(self.line)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -306,3 +307,15 @@ def _alike(first: StageOptions, second: StageOptions) -> bool:
         getattr(first, name) is getattr(second, name) or getattr(first, name) == getattr(second, name)
         for name in StageOptions.__match_args__
     )
+
+
+def _unseen(line: Line) -> bool:
+    """No step of a line calls a function of the program's with records as they were pulled."""
+    for stage in line.stages:
+        if stage.kind == "pool":
+            return True
+        if not all(_unseen(side) for side in stage.lines):
+            return False
+        if any(callable(each) for step in stage.steps if isinstance(step, InlineStep) for each in step.arguments):
+            return False
+    return True

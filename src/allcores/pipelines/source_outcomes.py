@@ -106,7 +106,7 @@ class SourceOutcomes:
         opened: Callable[[Execution], object] = lambda execution: None,
     ) -> None:
         self._items = items
-        self._pickles = plan.pickles
+        self._may_copy = plan.may_copy
         self._held = held
         self._remaining = items if isinstance(items, RemainingInOrder) else None
         states: dict[int, list[bytes]] = {}
@@ -145,7 +145,7 @@ class SourceOutcomes:
         """The items, each with its barrier."""
         takes_states = self._remaining is not None
         upcoming: Callable[[], tuple[int, int]] | None = getattr(self._items, "upcoming", None)
-        iterator = as_pulled(self._items) if self._pickles else iter(self._items)
+        iterator = as_pulled(self._items) if self._may_copy else iter(self._items)
         while True:
             index, number = (0, None) if upcoming is None else upcoming()
             here = iterator if number is None else islice(iterator, number)

@@ -57,9 +57,10 @@ class Watchdog:
 
     def close(self) -> None:
         """End it; everything it was told of is gone, so it has nothing to do, also if it was stopped."""
-        self.abandon()
+        # Before the end of its pipe, which would have it end whatever it was not told to be gone.
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
+        self.abandon()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 

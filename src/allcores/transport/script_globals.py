@@ -46,9 +46,9 @@ def bound_in(module: str) -> frozenset[str]:
     return frozenset(_bound.get(module, ()))
 
 
-def attributes_bound_in(made: type) -> frozenset[str]:
-    """Attributes of a class that setup functions set or filled here."""
-    return frozenset(_attributes.get(made, ()))
+def is_bound_in(made: type, attribute: str) -> bool:
+    """Whether setup functions set or filled an attribute of a class here."""
+    return any(each is made and attribute in found for each, found in _attributes.items())
 
 
 def class_arrived(made: type) -> None:

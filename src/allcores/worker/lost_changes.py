@@ -7,29 +7,33 @@
 
 Functions of the script, and of modules of the program's own: not of the standard library or of what is installed.
 Looked at after the first chunks of a function in a worker, and after some of the later ones: lists, sets, dicts, deques
-and numbers that its code names, that its closure holds, or that classes and objects of the program's have as attributes
-are compared by identity with what they were. Attributes may be what a call works with, and not what it leaves: where
-the function returns values, they count only once they have grown, or risen, several times in a row.
+and numbers that its code names, or that its closure holds, are compared by identity with what they were. What a setup
+function has bound is this process's by intention, and in an imported module all of the module that setup or teardown is
+of. So is a cache: a plain dict that only grows while the function returns values, and whatever has "cache" or "memo" in
+its name. Of a bytearray and of arrays (of `array`, and NumPy's in memory of this process alone) the bytes are compared,
+at both ends of large ones, and only while the function returns nothing: else it may compute in them.
 
-What a setup function has bound is this process's by intention, and in an imported module all of the module that setup
-or teardown is of. So is a cache: a plain dict that only grows while the function returns values, and whatever has
-"cache" or "memo" in its name. Of a bytearray and of arrays (of `array`, and NumPy's in memory of this process alone)
-the bytes are compared, at both ends of large ones, and only while the function returns nothing: else it may compute in
-them.
+So are attributes of classes and objects of the program's that code names itself (`Stats.count += 1`), and of the object
+of a method. What their methods do is their own affair: they may work with attributes, and not leave anything there. So
+attributes count only once they have risen, or have more of the same in them, after several chunks in a row, and if
+nothing sets or clears them. Nothing that was in them is held meanwhile.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections import deque
-from types import CodeType
+from functools import partial
+from itertools import islice
+from types import CodeType, MethodType
 
 from allcores.worker.reachable import (
     Walk,
-    instance_of,
     is_a,
     is_array,
     is_own,
+    method_of,
+    methods_of,
     plain_function,
     sets_attribute,
     value_at,
@@ -37,30 +41,38 @@ from allcores.worker.reachable import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 #: of larger containers the first so many elements are compared, and the length
 MOST_COMPARED = 1_000
 #: of the bytes of an array so many at its beginning and at its end
 MOST_BYTES = 32 << 10
-#: attributes of functions that return values are told of once they have grown, or risen, after so many chunks in a row
+#: attributes are told of once they have risen, or grown, after so many chunks in a row
 RISES = 4
 
 
 class Watch:
-    """What a function could change, as it was."""
+    """What a function could change, as it was.
+
+    Args:
+        name: The function's.
+        held: Names and places of globals, and of what a closure holds.
+        attributes: Of attributes.
+        codes: Gives those of the functions that may set these.
+    """
 
     def __init__(
-        self, name: str, held: list[tuple[str, Any]], attributes: list[tuple[str, Any]], codes: list[CodeType]
+        self,
+        name: str,
+        held: list[tuple[str, Any]],
+        attributes: list[tuple[str, Any]],
+        codes: Callable[[], list[CodeType]],
     ) -> None:
-        #: the function's
         self.name = name
-        self._held = held + attributes
-        #: of the functions that may set attributes
+        self._held = [(each, where, _state(where)) for each, where in held]
+        self._attributes = [Rising(each, where) for each, where in attributes]
         self._codes = codes
-        self._before = [_state(where) for _, where in self._held]
-        #: of attributes, by their place in `_held`: what they were last, and how often in a row they had grown
-        self._rises = {place: (self._before[place], 0) for place in range(len(held), len(self._held))}
 
     def changed(self, *, returned: bool) -> list[str]:
         """Names of what is not as it was.
@@ -69,27 +81,63 @@ class Watch:
             returned: The function gave back values other than None.
         """
         found = []
-        for place, ((name, where), before) in enumerate(zip(self._held, self._before, strict=True)):
+        for name, where, before in self._held:
             after = _state(where)
-            grows = place not in self._rises or self._grows(place, after)
             if type(before[0]) is not type(after[0]) or not _differs(before, after):
                 continue
-            if returned and (
-                not grows or is_array(after[0]) or (type(after[0]) is dict and _has_only_grown(before, after))
-            ):
+            if returned and (is_array(after[0]) or (type(after[0]) is dict and _has_only_grown(before, after))):
                 continue
             found.append(name)
-        return found
+        return found + [each.name for each in self._attributes if each.look(self._codes)]
 
-    def _grows(self, place: int, after: tuple[Any, int, list[Any]]) -> bool:
-        last, times = self._rises[place]
-        times = times + 1 if _accumulates(last, after) else 0
-        self._rises[place] = after, times
-        if times < RISES:
+
+class Rising:
+    """An attribute that may be a count of calls, or a collection of what they found."""
+
+    def __init__(self, name: str, where: Any) -> None:
+        self.name = name
+        self._where = where
+        self._last = _contents(where)
+        self._times = 0
+        #: whether code sets it to anything, or clears it; None: nobody has looked
+        self._is_set: bool | None = None
+
+    def look(self, codes: Callable[[], list[CodeType]]) -> bool:
+        """Whether it has risen again, and often enough."""
+        last, self._last = self._last, _contents(self._where)
+        self._times = self._times + 1 if _has_risen(last, self._last) else 0
+        if self._times < RISES:
             return False
-        # A number that is also set, and not added to alone, is where a call is, and not what calls have come to.
-        attribute = self._held[place][1][1]
-        return type(after[0]) not in (int, float) or not any(sets_attribute(code, attribute) for code in self._codes)
+        if self._is_set is None:
+            self._is_set = any(sets_attribute(code, self._where[1]) for code in codes())
+        return not self._is_set
+
+
+def _contents(where: Any) -> tuple[Any, ...]:
+    """Kind, who it is, how much is in it, and who that is; of a number: kind and value.
+
+    By numbers of objects: the objects themselves may go meanwhile.
+    """
+    value, length, parts = _state(where)
+    if type(value) in (int, float):
+        return type(value), value
+    if type(value) is set:
+        return type(value), id(value), length, frozenset(map(id, parts))
+    return type(value), id(value), length, tuple(map(id, parts))
+
+
+def _has_risen(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
+    """Whether it is the same with more in it, or a number that is larger."""
+    kind = after[0]
+    if before[0] is not kind:
+        return False
+    if kind in (int, float):
+        return bool(before[1] < after[1])
+    if kind not in (list, deque, set) or before[1] != after[1] or before[2] >= after[2]:
+        return False
+    if kind is set:
+        return bool(before[3] <= after[3]) and before[2] <= MOST_COMPARED
+    return bool(before[3] == after[3][: len(before[3])])
 
 
 def watch(function: Any, left_alone: frozenset[str] = frozenset()) -> Watch | None:
@@ -103,12 +151,19 @@ def watch(function: Any, left_alone: frozenset[str] = frozenset()) -> Watch | No
     if first is None or not is_own(first.__globals__, left_alone):
         return None
     walk = Walk(left_alone)
-    instance = instance_of(function)
-    if instance is not None:
-        walk.add_owner("self", instance)
     walk.through(first)
-    held, attributes = list(walk.globals.values()), list(walk.attributes())
-    return Watch(first.__qualname__, held, attributes, walk.codes()) if held or attributes else None
+    method = method_of(function)
+    if method is not None:
+        walk.of_object(method)
+    held, attributes = list(walk.globals.values()), list(walk.attributes.values())
+    if not held and not attributes:
+        return None
+    return Watch(first.__qualname__, held, attributes, partial(_codes, walk, method))
+
+
+def _codes(walk: Walk, method: MethodType | None) -> list[CodeType]:
+    """Of the functions that may set attributes."""
+    return walk.codes() + (methods_of(method.__self__) if method is not None else [])
 
 
 def _state(where: Any) -> tuple[Any, int, list[Any]]:
@@ -123,8 +178,10 @@ def _state(where: Any) -> tuple[Any, int, list[Any]]:
         return value, dict.__len__(value), parts
     if is_a(value, set):
         return value, set.__len__(value), list(set.copy(value)) if set.__len__(value) <= MOST_COMPARED else []
-    if is_a(value, (list, deque)):
-        return value, len(value), list(value)[:MOST_COMPARED]
+    if is_a(value, list):
+        return value, list.__len__(value), list.__getitem__(value, slice(MOST_COMPARED))
+    if is_a(value, deque):
+        return value, deque.__len__(value), list(islice(deque.__iter__(value), MOST_COMPARED))
     if is_array(value):
         try:
             data = memoryview(value).cast("B")
@@ -144,30 +201,6 @@ def _differs(before: tuple[Any, int, list[Any]], after: tuple[Any, int, list[Any
     if isinstance(after[0], set):
         return {id(part) for part in before[2]} != {id(part) for part in after[2]}
     return any(old is not new for old, new in zip(before[2], after[2], strict=True))
-
-
-def _accumulates(before: tuple[Any, int, list[Any]], after: tuple[Any, int, list[Any]]) -> bool:
-    """Whether it is the same with more in it, or a number that has risen."""
-    value = after[0]
-    if type(before[0]) is not type(value):
-        return False
-    if type(value) in (int, float):
-        return bool(before[0] < value)
-    if before[0] is not value or before[1] > after[1]:
-        return False
-    if is_a(value, dict):  # a plain one may be a cache, or what a call works with
-        return type(value) is not dict and (before[1] < after[1] or _have_risen(before[2], after[2]))
-    if is_a(value, set):
-        return before[1] < after[1]
-    return before[1] < after[1] and all(old is new for old, new in zip(before[2], after[2], strict=False))
-
-
-def _have_risen(before: list[Any], after: list[Any]) -> bool:
-    """Whether nothing else has changed but numbers, which have risen."""
-    changed = [(old, new) for old, new in zip(before, after, strict=True) if old is not new]
-    return bool(changed) and all(
-        type(old) is type(new) and type(new) in (int, float) and old < new for old, new in changed
-    )
 
 
 def _has_only_grown(before: tuple[Any, int, list[Any]], after: tuple[Any, int, list[Any]]) -> bool:

@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 
 #: functions that the function calls, of its own script, are looked through: so many
 MOST_FUNCTIONS = 100
-#: classes and objects of the program's that are looked at
-MOST_OWNERS = 20
 
 _CONTAINERS = (list, set, dict, deque)
 _CACHES = ("cache", "memo")
-_MAKING = ("__init__", "__new__", "__post_init__")
 
 
 def plain_function(function: Any) -> FunctionType | None:
@@ -52,11 +49,11 @@ def plain_function(function: Any) -> FunctionType | None:
     return None
 
 
-def instance_of(function: Any) -> Any:
-    """The object of a bound method, of which a worker has a copy."""
+def method_of(function: Any) -> MethodType | None:
+    """The method of an object, of which a worker has a copy, that is called in the end."""
     for _ in range(10):
-        if is_a(function, MethodType):
-            return function.__self__
+        if type(function) is MethodType:
+            return function if type(function.__func__) is FunctionType else None
         if is_a(function, functools.partial):
             function = function.func
         elif is_a(function, Reduction):
@@ -64,6 +61,18 @@ def instance_of(function: Any) -> Any:
         else:
             break
     return None
+
+
+def methods_of(instance: object) -> list[CodeType]:
+    """The code of all methods of an object's class, which may set its attributes; but for those that make it."""
+    found = []
+    for each in _MRO(instance if is_a(instance, type) else type(instance)):
+        for name, method in list(_inside(each).items()):
+            while is_a(method, (staticmethod, classmethod)):
+                method = method.__func__
+            if type(method) is FunctionType and name not in ("__init__", "__new__", "__post_init__"):
+                found.append(method.__code__)
+    return found
 
 
 def is_watched(name: str, value: Any) -> bool:
@@ -112,9 +121,13 @@ def is_own(names: dict[str, Any], left_alone: frozenset[str]) -> bool:
     file = names.get("__file__")
     if not isinstance(module, str) or not isinstance(file, str) or module in left_alone:
         return False
+    return module.partition(".")[0] != "allcores" and not _is_installed(file)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_installed(file: str) -> bool:
     parts = file.split(os.sep)
-    installed = file.startswith(_LIBRARY) or "site-packages" in parts or "dist-packages" in parts
-    return not installed and module.partition(".")[0] != "allcores"
+    return file.startswith(_LIBRARY) or "site-packages" in parts or "dist-packages" in parts
 
 
 #: where the standard library is
@@ -130,28 +143,8 @@ class Walk:
         self._waiting: list[FunctionType] = []
         #: names and places of containers and numbers, by their place
         self.globals: dict[tuple[int, Any], tuple[str, Any]] = {}
-        #: classes, and objects of classes, of the program's own, by what they are called
-        self._owners: dict[int, tuple[str, Any]] = {}
-        #: what the code of all functions names
-        self._named: dict[str, None] = {}
-
-    def add_owner(self, name: str, value: Any) -> None:
-        """Take in a class or an object, if it is of the program's own."""
-        kind = value if is_a(value, type) else type(value)
-        if is_cache(name) or is_cache(_NAME(kind)):
-            return
-        for each in _MRO(kind):
-            if self._is_own_class(each):
-                self._owners.setdefault(id(each), (_NAME(each), each))
-        if kind is not value and id(kind) in self._owners and type(_inside(value)) is dict:
-            self._owners.setdefault(id(value), (name, value))
-
-    def _is_own_class(self, kind: type) -> bool:
-        module = _inside(kind).get("__module__")
-        if module == "__main__":
-            return True
-        found = sys.modules.get(module) if is_a(module, str) else None
-        return found is not None and is_own(vars(found), self._left_alone)
+        #: the same of attributes of the program's classes and objects
+        self.attributes: dict[tuple[int, str], tuple[str, Any]] = {}
 
     def through(self, first: FunctionType) -> None:
         """Walk."""
@@ -160,7 +153,7 @@ class Walk:
         while self._waiting:
             function = self._waiting.pop()
             code = list(_names(function.__code__))
-            self._named.update(dict.fromkeys(code))
+            owners: dict[str, Any] = {}
             for name, where in self._places(function, code, bound):
                 value = value_at(where)
                 if is_a(value, FunctionType):
@@ -168,28 +161,21 @@ class Walk:
                         self._add(value)
                 elif is_watched(name, value):
                     self.globals.setdefault((id(where[0]), where[1]), (name, where))
-                elif len(self._owners) < MOST_OWNERS:
-                    self.add_owner(name, value)
-            for _, owner in self._owners.values():
-                if is_a(owner, type):
-                    self._add_methods(owner, {*code})
+                elif self._is_owner(value):
+                    owners[name.rpartition(".")[2]] = value
+            if owners:
+                self._add_attributes(function.__code__, owners)
+
+    def of_object(self, method: MethodType) -> None:
+        """Take in what a method names of its object."""
+        code = method.__func__.__code__
+        if code.co_varnames and self._is_owner(method.__self__):
+            self._add_attributes(code, {code.co_varnames[0]: method.__self__}, shown="self")
 
     def _add(self, function: FunctionType) -> None:
         if function not in self._seen and len(self._seen) < MOST_FUNCTIONS:
             self._seen.add(function)
             self._waiting.append(function)
-
-    def _add_methods(self, owner: type, code: set[str]) -> None:
-        """Those that the code names, and those that are called by no name: `__init__`, `__call__` ..."""
-        for name, method in list(_inside(owner).items()):
-            if name not in code and not name.startswith("__"):
-                continue
-            if is_a(method, (staticmethod, classmethod)):
-                method = method.__func__
-            elif is_a(method, property):
-                method = method.fget
-            if is_a(method, FunctionType):
-                self._add(method)
 
     def _places(self, function: FunctionType, code: list[str], bound: frozenset[str]) -> list[tuple[str, Any]]:
         names = function.__globals__
@@ -199,24 +185,53 @@ class Walk:
         ]
         for name in code:
             module = names.get(name)
-            if is_a(module, ModuleType) and is_own(vars(module), self._left_alone):
-                inside = vars(module)
-                places += [(f"{name}.{each}", (inside, each)) for each in code if each in inside]
+            if is_a(module, ModuleType):
+                # One that is loaded when something of it is asked for stays as it is.
+                inside = object.__getattribute__(module, "__dict__")
+                if is_own(inside, self._left_alone):
+                    places += [(f"{name}.{each}", (inside, each)) for each in code if each in inside]
         places += zip(function.__code__.co_freevars, ((cell, None) for cell in function.__closure__ or ()), strict=True)
         return places
 
-    def codes(self) -> list[CodeType]:
-        """Of the functions, but for those that make an object."""
-        return [function.__code__ for function in self._seen if function.__name__ not in _MAKING]
+    # --- attributes ---
 
-    def attributes(self) -> Iterator[tuple[str, Any]]:
-        """Names and places of containers and numbers that are attributes of the program's classes and objects."""
-        for name, owner in self._owners.values():
-            inside = _inside(owner)
-            bound = script_globals.attributes_bound_in(owner) if is_a(owner, type) else ()
-            for each in self._named:
-                if each in inside and each not in bound and is_watched(each, inside[each]):
-                    yield f"{name}.{each}", (inside, each)
+    def _is_owner(self, value: object) -> bool:
+        return self._is_own_class(value if is_a(value, type) else type(value))
+
+    def _is_own_class(self, kind: Any) -> bool:
+        module = _inside(kind).get("__module__")
+        if module == "__main__":
+            return True
+        found = sys.modules.get(module) if is_a(module, str) else None
+        return found is not None and is_own(object.__getattribute__(found, "__dict__"), self._left_alone)
+
+    def _add_attributes(self, code: CodeType, owners: dict[str, Any], shown: str | None = None) -> None:
+        for name, attribute in attributes_named(code):
+            if name not in owners:
+                continue
+            owner = owners[name]
+            kind = owner if is_a(owner, type) else type(owner)
+            if is_cache(name) or is_cache(_NAME(kind)):
+                continue
+            for each in (owner, *_MRO(kind)):
+                inside = _inside(each)
+                if inside is None or attribute not in inside:
+                    continue
+                of_class = is_a(each, type)
+                if of_class and (not self._is_own_class(each) or script_globals.is_bound_in(each, attribute)):
+                    break
+                if is_watched(attribute, inside[attribute]):
+                    text = f"{_NAME(each) if of_class else shown or name}.{attribute}"
+                    self.attributes.setdefault((id(each), attribute), (text, (inside, attribute)))
+                    own = _inside(owner)
+                    if of_class and each is not owner and type(own) is dict:  # where `+=` puts it
+                        text = f"{shown or name}.{attribute}"
+                        self.attributes.setdefault((id(owner), attribute), (text, (own, attribute)))
+                break
+
+    def codes(self) -> list[CodeType]:
+        """Of all functions."""
+        return [function.__code__ for function in self._seen]
 
 
 def is_a(value: Any, kinds: Any) -> bool:
@@ -236,32 +251,66 @@ def _inside(owner: Any) -> Any:
 
 #: what `type` itself says of a class, whatever its metaclass would
 _CLASS_DICT = type.__dict__["__dict__"].__get__
-
-
 _MRO = type.__dict__["__mro__"].__get__
-
-
 _NAME = type.__dict__["__name__"].__get__
 
 
-def sets_attribute(code: CodeType, attribute: str) -> bool:
-    """Whether code sets an attribute of this name to anything, and not only to what it was and something more."""
-    import opcode
+_LOADED = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR")
+_BETWEEN = ("CACHE", "COPY", "NOP", "PUSH_NULL", "EXTENDED_ARG")
 
-    store, swap = opcode.opmap["STORE_ATTR"], opcode.opmap["SWAP"]
-    before = argument = 0
-    for place in range(0, len(code.co_code), 2):
-        operation = code.co_code[place]
-        if operation == opcode.opmap["CACHE"]:
+
+@functools.lru_cache(maxsize=256)  # a program may send a function again and again
+def attributes_named(code: CodeType) -> tuple[tuple[str, str], ...]:
+    """What code names as an attribute of what: `stats.found.append` is ("stats", "found") and ("found", "append")."""
+    return tuple(dict.fromkeys(_attributes_named(code)))
+
+
+def _attributes_named(code: CodeType) -> Iterator[tuple[str, str]]:
+    import dis  # some milliseconds, which few functions need
+
+    last: Any = None
+    for step in dis.get_instructions(code):
+        if step.opname in _BETWEEN:
             continue
-        argument = argument << 8 | code.co_code[place + 1]
-        if operation == opcode.EXTENDED_ARG:
+        name: Any = None
+        if step.opname in _ATTRIBUTES:
+            name = step.argval
+            if last is not None:
+                yield last, name
+        elif step.opname in _LOADED or step.opname.startswith("LOAD_FAST"):
+            # Python 3.13 and later load two at once.
+            name = step.argval[-1] if is_a(step.argval, tuple) else step.argval
+        last = name if is_a(name, str) else None
+    for part in code.co_consts:
+        if is_a(part, CodeType):
+            yield from _attributes_named(part)
+
+
+def sets_attribute(code: CodeType, attribute: str) -> bool:
+    """Whether code may set an attribute of this name to anything, and not only to what it was and something more.
+
+    Or takes out what is in it.
+    """
+    import dis
+
+    before = ""
+    for step in dis.get_instructions(code):
+        if step.opname in ("CACHE", "EXTENDED_ARG", "NOP"):
             continue
         # `a.n += 1` has a to be used twice, and changes places with what comes of it before it is set.
-        if operation == store and before != swap and code.co_names[argument] == attribute:
+        if step.opname == "STORE_ATTR" and step.argval == attribute and before != "SWAP":
             return True
-        before, argument = operation, 0
+        before = step.opname
+    if _ANYTHING & {*code.co_names} or _OUT & {name for owner, name in attributes_named(code) if owner == attribute}:
+        return True
     return any(sets_attribute(part, attribute) for part in code.co_consts if is_a(part, CodeType))
+
+
+#: names of what may set any attribute
+_ANYTHING = {"setattr", "vars", "__dict__", "__setattr__", "__init__"}
+#: methods that take something out of a container
+_OUT = {"clear", "pop", "popleft", "remove", "discard"}
 
 
 def _names(code: CodeType) -> Iterator[str]:

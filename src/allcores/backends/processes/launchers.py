@@ -276,7 +276,8 @@ class TemplateLauncher:
         self._shared.resume()
         while self._listen():
             pass
-        if self._pid and not self._gone:
+        # Its number is another's once its parent has collected it, and if that is gone, nobody has told.
+        if self._pid and not self._gone and procfs.parent(self._pid) == self._shared.pid:
             posix.resume(self._pid)
 
     def kill(self) -> None:

@@ -114,10 +114,14 @@ class SharedTemplate:
 
     def resume(self) -> None:
         """Have it go on if it was stopped: it makes templates, and tells of their ends."""
-        with self._end_lock:
+        if not self._end_lock.acquire(blocking=False):
+            return  # it is being ended, which nobody has to wait for here
+        try:
             # Until it is collected, its number is given to no other process.
             if not self._gone:
                 posix.resume(self.pid)
+        finally:
+            self._end_lock.release()
 
     def kill(self) -> None:
         """End it, whatever it is doing."""

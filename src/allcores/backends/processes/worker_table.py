@@ -34,6 +34,8 @@ NOTES_BYTES = 16_384
 
 #: pause between two looks whether a worker that is to end is stopped, ns
 STOPPED_LOOK_NS = 100_000_000
+#: in place of a signal: it was sent SIGKILL, and its end is yet to be told
+KILLED = -1
 
 
 class WorkerTable:
@@ -288,13 +290,13 @@ class WorkerTable:
             self.signal_later(seconds, worker)
             self._look_later(worker)
 
-    def _look_later(self, worker: int) -> None:
+    def _look_later(self, worker: int, *, killed: bool = False) -> None:
         """Look at a worker that is to end, again and again until its end was told.
 
         While it is stopped it sees neither a frame nor SIGTERM. And while what is to tell of its end is stopped, nobody
-        would hear of that.
+        would hear of that. One that was killed is not looked at itself: its number may be another's soon.
         """
-        heapq.heappush(self._to_signal, (monotonic_ns() + STOPPED_LOOK_NS, worker, 0))
+        heapq.heappush(self._to_signal, (monotonic_ns() + STOPPED_LOOK_NS, worker, KILLED if killed else 0))
 
     def signal_later(self, seconds: float, worker: int) -> None:
         """SIGKILL for a worker's process group, unless it is gone by then."""
@@ -314,18 +316,19 @@ class WorkerTable:
                 continue
             if self.launcher is not None:
                 self.launcher.resume()
-            if not number:
+            if number == KILLED:
+                self._look_later(worker, killed=True)
+            elif not number:
                 if self.is_stopped(worker):
                     connection.reason = connection.reason or "it was stopped"
                     self.signal_later(0.0, worker)
                 else:
                     self._look_later(worker)
-                continue
-            if connection.pid:
+            elif connection.pid:
                 if connection.ended and connection.reason is None:
                     connection.reason = "the task closed its pipe"
                 posix.end_group(connection.pid, number)
-                self._look_later(worker)
+                self._look_later(worker, killed=True)
             else:
                 # Not born yet: look again soon, for as long as its launcher lives.
                 self.signal_later(0.02, worker)
