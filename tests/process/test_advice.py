@@ -210,7 +210,8 @@ def test_too_little_work_stays_in_the_loop() -> None:
     advice = allcores.advise(advised.square, range(100_000), budget=BUDGET_S)
     assert advice.verdict == "serial"
     assert advice.recommendation.pattern == "serial"
-    assert advice.needed is not None
+    # Where all cores are others' no number of items pays.
+    assert advice.needed is None or advice.needed.startswith(("it pays from", "it would pay"))
     assert "too small items" in names(advice)
     assert "for item in items" in advice.code
     check_against_schema(advice)
