@@ -703,13 +703,24 @@ def test_an_interpreter_ends_whatever_is_open(tmp_path: Path, method: str, open_
             "threading.Thread(target=lambda: allcores.map(crimes.run, ['spin']), daemon=True).start()\n",
             "",
         ),
+        (
+            "started = threading.Event()\ndef items():\n    yield 'spin'\n    started.set()\n    yield 'spin'\n"
+            "threading.Thread(target=lambda: allcores.map(crimes.run, items()), daemon=True).start()\nstarted.wait()\n",
+            "",
+        ),
+        (
+            "pool = allcores.Pool(2)\nstarted = threading.Event()\ndef items():\n    yield 'spin'\n    started.set()\n"
+            "    yield 'spin'\n"
+            "threading.Thread(target=lambda: pool.map(crimes.run, items()), daemon=True).start()\nstarted.wait()\n",
+            "",
+        ),
         # Exit handlers may still use pools that exist.
         (
             "pool = allcores.Pool(1)\natexit.register(lambda: print(pool.map(crimes.run, [1])))\n",
             "[2]\n",
         ),
     ],
-    ids=["thread", "executor", "daemon", "atexit"],
+    ids=["thread", "executor", "daemon", "daemon in a map", "daemon with a pool", "atexit"],
 )
 def test_what_an_interpreter_waits_for_at_its_end(tmp_path: Path, source: str, expected: str) -> None:
     if "Thread(target=read)" in source and (3, 12, 0) <= sys.version_info[:3] < (3, 12, 3):

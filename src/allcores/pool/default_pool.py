@@ -192,7 +192,16 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(close)
+
+
+def _at_exit() -> None:
+    from allcores.pool.program_end import quiet_daemons
+
+    quiet_daemons()
+    close()
+
+
+atexit.register(_at_exit)
 
 
 # --- the functions ------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from allcores.pool.functions import Functions
 from allcores.pool.interrupt_lock import InterruptSafeLock
 from allcores.pool.lost_changes import LostChanges
 from allcores.pool.notifier import Notifier, Observer
+from allcores.pool.program_end import quiet_daemons
 from allcores.scheduler.activity import ActivityBatcher
 from allcores.scheduler.actor_policy import ActorPolicy
 from allcores.scheduler.item_words import describe
@@ -608,6 +609,7 @@ def _nothing() -> None:
 
 def close_dropped(driver: Driver) -> None:
     """Close the driver of an object that nobody holds any more, or of a program that ends."""
+    quiet_daemons()
     try:
         driver.close()
     except PoolBusy:
