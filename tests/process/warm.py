@@ -269,9 +269,6 @@ def _become(request: _Request) -> None:
     os.environ.update(request.environ)
     program = request.program
     if program is None:
-        # A command closes its pools itself; what was imported before, the collector need not look at as it ends, which
-        # would take half of the time of most.
-        gc.freeze()
         # As `python -m` has it.
         sys.path[0] = request.folder
         sys.argv[:] = ["allcores", *request.arguments]
