@@ -12,7 +12,7 @@ import os
 import signal
 import struct
 
-from allcores.system import posix
+from allcores.system import posix, procfs
 
 
 class Watchdog:
@@ -53,13 +53,18 @@ class Watchdog:
                 os.write(self._write, struct.pack("<q", pid))
             except BlockingIOError:
                 # It was stopped some thousand processes ago. One that misses an end might end another's group.
+                self._kill()
+
+    def _kill(self) -> None:
+        # Where the program ignores SIGCHLD, its number may be another's once it has ended.
+        if procfs.parent(self._pid) == os.getpid():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End it; everything it was told of is gone, so it has nothing to do, also if it was stopped."""
         # Before the end of its pipe, which would have it end whatever it was not told to be gone.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+        self._kill()
         self.abandon()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
