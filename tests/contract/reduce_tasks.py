@@ -37,6 +37,13 @@ def times(number: int, factor: int = 1) -> int:
     return number * factor
 
 
+def one_unless_rare(number: int) -> list[int]:
+    """A few of very many fail."""
+    if number % 997 == 5:
+        raise ValueError(f"no {number}")
+    return [number]
+
+
 def one_at_third_try(job: tuple[str, int]) -> list[int]:
     """Every fifth item fails twice."""
     path, number = job

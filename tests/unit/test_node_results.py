@@ -11,7 +11,7 @@ import pytest
 from allcores.adapters.cluster import decoding
 from allcores.adapters.cluster.encoding import failed_part, nothing_of, results_of
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
-from allcores.outcome import Kind
+from allcores.outcome import Failure, Kind
 from allcores.scheduler.chunk_size import Chunker
 from allcores.scheduler.function import Function
 from allcores.scheduler.map_state import Chunk, MapState
@@ -69,13 +69,32 @@ def test_values_that_may_not_unpickle_travel_one_by_one() -> None:
 
 
 def test_failures_have_their_places_among_values() -> None:
-    segments = [plain(0, [1]), failed_part(FIRST + 1, [(Kind.FAILED, ValueError("no"))]), plain(2, [3])]
-    (told,) = results_of(node_chunk(3), 0, segments, ended=True)
-    event = read(told, 3)
-    assert values_of(event) == [1, 3]
-    assert event.failures is not None
-    ((offset, kind, error, _),) = event.failures
-    assert (offset, kind, type(error), str(error)) == (1, Kind.FAILED, ValueError, "no")
+    between = loaded(1, [2, 4])
+    between.count, between.failures = 3, [Failure(1, Kind.FAILED, ValueError("no"))]
+    told = results_of(node_chunk(5), 0, [plain(0, [1]), between, plain(4, [5])], ended=True)
+    assert [(each.start, each.length, each.ended) for each in told] == [(0, 1, False), (1, 3, False), (4, 1, True)]
+    events = [read(each, 5) for each in told]
+    assert [values_of(event) for event in events] == [[1], [2, 4], [5]]
+    assert [event.failures for event in (events[0], events[2])] == [None, None]
+    assert events[1].failures is not None
+    ((offset, kind, error, _),) = events[1].failures
+    assert (offset, kind, type(error), str(error)) == (2, Kind.FAILED, ValueError, "no")
+
+
+@pytest.mark.parametrize("kind", [Kind.FAILED, Kind.CANCELLED, Kind.TIMED_OUT, Kind.WORKER_LOST])
+@pytest.mark.parametrize("detailed", [True, False])
+def test_a_value_of_many_items_is_not_told_beside_failures(kind: Kind, detailed: bool) -> None:
+    """Where values are merged (`Pool.reduce`) what returned has one for all of it, if nothing near it failed."""
+    durations = [1, 1, 1] if detailed else None
+    one = Segment(FIRST, 3, [], payloads=[pickle.dumps([(b"123",)])], durations=durations)
+    read_already = Segment(FIRST + 5, 3, [], values=[(b"678",)], durations=durations)
+    segments = [one, failed_part(FIRST + 3, [(kind, ValueError())] * 2), read_already]
+    told = results_of(node_chunk(8, detailed=detailed), 0, segments, ended=True)
+    assert sum(each.length for each in told) == 8
+    assert sum(len(each.failures) for each in told) == 2
+    for event in (read(each, 8) for each in told):
+        assert event.failures is None or len(values_of(event)) + len(event.failures) == event.count
+    assert [value for each in told for value in values_of(read(each, 8))] == [(b"123",), (b"678",)]
 
 
 class Unpicklable:
@@ -94,8 +113,8 @@ def test_a_result_that_cannot_be_pickled_fails_alone() -> None:
 @pytest.mark.parametrize("detailed", [True, False])
 def test_seconds_of_each_item_travel_where_they_are_wanted(detailed: bool) -> None:
     segments = [loaded(0, [1, 2], [10, 20]), failed_part(FIRST + 2, [(Kind.CANCELLED, ValueError())])]
-    (told,) = results_of(node_chunk(3, detailed=detailed), 0, segments, ended=True)
-    assert told.durations == ([10, 20, 0] if detailed else None)
+    told = results_of(node_chunk(3, detailed=detailed), 0, segments, ended=True)
+    assert [each.durations for each in told] == ([[10, 20], [0]] if detailed else [None, None])
 
 
 def test_an_end_is_told_without_outcomes() -> None:

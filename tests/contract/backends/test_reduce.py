@@ -64,6 +64,15 @@ def test_skipped_items_are_not_merged(pool: Pool) -> None:
         pool.reduce(tasks.one_unless_seven, [7, 17], tasks.concat, on_error="skip")
 
 
+def test_one_that_fails_among_very_many(pool: Pool) -> None:
+    """What is merged near it is one value for many items; those beside it have one each."""
+    rest = [number for number in range(20_000) if number % 997 != 5]
+    assert pool.reduce(tasks.one_unless_rare, range(20_000), tasks.extend, on_error="skip") == rest
+    with pytest.raises(ValueError, match="no 10972") as caught:
+        pool.reduce(tasks.one_unless_rare, range(10_000, 20_000), tasks.extend)
+    assert any("items[972] (10972)" in note for note in caught.value.__notes__)
+
+
 def test_items_that_are_tried_again_stand_in_their_place(pool: Pool, tmp_path: Path) -> None:
     jobs = [(str(tmp_path / "item"), number) for number in range(60)]
     found = pool.reduce(tasks.one_at_third_try, jobs, tasks.extend, retries=Retry(2, wait_s=0))

@@ -38,7 +38,7 @@ def results_of(chunk: NodeChunk, start: int, segments: list[Segment], *, ended: 
         ended: Nothing more comes of this chunk.
     """
     parts = (_told(chunk, each) for each in segments)
-    told = [_joined(list(group)) for _, group in groupby(parts, lambda part: part.each is None)]
+    told = [_joined(list(group)) for _, group in groupby(parts, _manner)]
     if not told:
         told.append(NodeResults(chunk.sequence, start, 0, 0, [], None, [], None, False))
     told[-1] = told[-1]._replace(ended=ended)
@@ -68,8 +68,15 @@ def _told(chunk: NodeChunk, segment: Segment) -> NodeResults:
     )
 
 
+def _manner(part: NodeResults) -> tuple[bool, bool]:
+    """What parts of one message have in common: how values are pickled, and whether there is one for each item."""
+    # Where nothing failed, one value may stand for many items (`worker.folding`): beside failures it would be taken for
+    # that of one.
+    return part.each is None, bool(part.failures)
+
+
 def _joined(parts: list[NodeResults]) -> NodeResults:
-    """One message of several that follow each other, whose values are pickled in the same way."""
+    """One message of several that follow each other, of the same manner."""
     first = parts[0]
     if len(parts) == 1:
         return first
