@@ -35,6 +35,24 @@ def refuse_sevens(number: int) -> int:
     return number
 
 
+class Breaking:
+    """Its unpickling raises an exception of a type."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        return raise_now, (self.kind,)
+
+
+def raise_now(kind: type[BaseException]) -> None:
+    raise kind("broken")
+
+
+def breaking_for(kind: Any) -> Breaking | None:
+    return None if kind is None else Breaking(kind)
+
+
 def stop_iteration(number: int) -> int:
     if number == 3:
         raise StopIteration(number)

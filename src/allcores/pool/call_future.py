@@ -249,7 +249,8 @@ class CallFuture(Future[Any]):
         except BaseException as error:
             add_note(error, "allcores: the result could not be unpickled")
             what = "the call" if self._chunk is None else describe(self._chunk, 0)
-            self._set(error=self._translate(remote_errors.as_exception(error, what), unpickling=True))
+            facts = {"index": None, "attempts": segment.attempt, "worker": segment.worker}
+            self._set(error=self._translate(remote_errors.as_exception(error, what, **facts), unpickling=True))
         self._chunk = self._owner = None
 
     def set_running_or_notify_cancel_once(self) -> bool:

@@ -32,10 +32,23 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
     error = remote_exceptions.unpack(data, **facts) if data is not None else None
     if error is None:
         error = remote_exceptions.stand_in(name, message, **facts)
-    kind = Kind.FAILED
     append_traceback(error, text)
+    return as_failure(error, name, message, what=what, **facts)
+
+
+def as_failure(error: BaseException, name: str, message: str, *, what: str, **facts: Any) -> tuple[Kind, BaseException]:
+    """What a task raised as the caller gets it: with a note, and in an error of ours if it would end the caller's loop.
+
+    Args:
+        error: The exception, with the worker's traceback.
+        name: Of its type.
+        message: Its text.
+        what: Names the item.
+        facts: Index, attempts, worker.
+    """
+    kind = Kind.FAILED
     if isinstance(error, EXITING) or not isinstance(error, Exception):
-        step = next((STEPS[note] for note in getattr(error, "__notes__", ()) if note in STEPS), "")
+        step = next((STEPS[note] for note in step_notes(error)), "")
         code = f" with exit code {error.code!r}" if isinstance(error, SystemExit) else ""
         if isinstance(error, SystemExit):
             kind = Kind.WORKER_LOST
@@ -53,6 +66,13 @@ def unpack_error(packed: tuple[str, str, str, bytes | None], *, what: str, **fac
     return kind, error
 
 
+def step_notes(error: BaseException) -> list[str]:
+    """The notes that say it was not the function that raised it."""
+    notes = exceptions.ATTRIBUTES.__get__(error).get("__notes__")
+    # A function may leave anything there.
+    return [note for note in notes if type(note) is str and note in STEPS] if isinstance(notes, (list, tuple)) else []
+
+
 def append_traceback(error: BaseException, text: str) -> None:
     """Have the worker's traceback at the end of an exception's causes, which Python prints first."""
     seen = {id(error)}
@@ -62,16 +82,20 @@ def append_traceback(error: BaseException, text: str) -> None:
     exceptions.set_cause(error, RemoteTraceback(traceback_text.completed(text)))
 
 
-def as_exception(error: BaseException, what: str) -> BaseException:
-    """`error`, or a stand-in if seeing it raised would end the caller's loop or program.
+def as_exception(error: BaseException, what: str, **facts: Any) -> BaseException:
+    """What came up here when the result of `what` was unpickled, or a stand-in if it would end the caller's loop.
 
-    It came up when the result of `what` was unpickled.
+    Args:
+        error: The exception.
+        what: Names the item.
+        facts: Index, attempts, worker.
     """
     if isinstance(error, Exception) and not isinstance(error, EXITING):
         return error
     stand_in = TaskExited(
         f"Unpickling the result of {what} raised {type(error).__name__}({error}): what does this would end its caller; "
-        "raise another exception instead."
+        "raise another exception instead.",
+        **facts,
     )
     stand_in.__cause__ = error
     return stand_in

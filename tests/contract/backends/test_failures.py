@@ -12,6 +12,7 @@ from tests.contract.backends.support import START_METHOD_WARNINGS, each_start_me
 from tests.process.waiting import Watcher, lines
 
 from allcores import Kind, Pool, Retry, TaskExited, events
+from allcores.errors import RemoteTraceback
 
 pytestmark = START_METHOD_WARNINGS
 
@@ -88,6 +89,36 @@ class TestFailures:
             pool.map(fn, range(6), chunk=chunk)
         assert isinstance(pool.submit(fn, 3).exception(), TaskExited)
         assert pool.map(tasks.double, [21]) == [42]
+
+    @each_start_method
+    @pytest.mark.parametrize("original", [LookupError, StopIteration, SystemExit, KeyboardInterrupt])
+    @pytest.mark.parametrize(("at", "step"), [("item", "Unpickling "), ("result", "Unpickling the result of ")])
+    @pytest.mark.parametrize("chunk", [None, 6])
+    def test_what_fails_on_its_way_is_told_like_what_the_function_raises(
+        self, pool: Pool, place: str, original: type[BaseException], at: str, step: str, chunk: int | None
+    ) -> None:
+        if place in ("threads", "serial"):
+            pytest.skip("nothing travels")
+        breaking = tasks.Breaking(original)
+        items = [None, None, None, breaking if at == "item" else original, None, None]
+        found = list(pool.outcomes(tasks.breaking_for, items, chunk=chunk))
+        assert [outcome.index for outcome in found if not outcome.ok] == [3]
+        lost = original is SystemExit and at == "item"
+        assert found[3].kind is (Kind.WORKER_LOST if lost else Kind.FAILED)
+        error = found[3].error
+        assert error is not None
+        told = error
+        if original is not LookupError:
+            assert isinstance(error, TaskExited)
+            assert str(error).startswith(f"{step}items[3] ")
+            assert (error.index, error.attempts, error.worker) == (3, 1, found[3].worker)
+            assert error.__cause__ is not None
+            error = error.__cause__
+        assert type(error) is original
+        if at == "item":
+            assert f"items[3] ({breaking!r}) failed in worker {found[3].worker}, attempt 1" in told.__notes__[-1]
+            assert isinstance(error.__cause__, RemoteTraceback)
+            assert "in raise_now" in str(error.__cause__)
 
     def test_system_exit_tells_its_code(self, pool: Pool) -> None:
         (outcome,) = pool.outcomes(tasks.exit_politely, [3])

@@ -12,6 +12,7 @@ from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.transport import pickling, remote_errors, remote_exceptions
 from allcores.transport.exceptions import add_note
+from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
 
 
 def results_of(worker: int, told: NodeResults, chunk: Chunk) -> Results:
@@ -38,7 +39,8 @@ def results_of(worker: int, told: NodeResults, chunk: Chunk) -> Results:
             except BaseException as error:
                 what = describe(chunk, offset)
                 add_note(error, f"allcores: the result of {what} could not be unpickled")
-                failures.append(Failure(offset, Kind.FAILED, remote_errors.as_exception(error, what), unpickling=True))
+                unread = remote_errors.as_exception(error, what, **_facts(worker, chunk, offset))
+                failures.append(Failure(offset, Kind.FAILED, unread, unpickling=True))
         failures.sort(key=lambda failure: failure.offset)
         event.values = values
     event.failures = failures or None
@@ -48,11 +50,7 @@ def results_of(worker: int, told: NodeResults, chunk: Chunk) -> Results:
 def _failure(
     worker: int, chunk: Chunk, offset: int, kind: str, data: bytes, name: str, message: str, noted: bool
 ) -> Failure:
-    facts: dict[str, Any] = {
-        "index": None if chunk.future is not None else chunk.first + offset,
-        "attempts": chunk.attempt,
-        "worker": worker,
-    }
+    facts = _facts(worker, chunk, offset)
     error = remote_exceptions.unpack(data, **facts)
     if error is None:
         error = remote_exceptions.stand_in(name, message, **facts)
@@ -61,6 +59,20 @@ def _failure(
     what = describe(chunk, min(offset, len(chunk.items) - 1))
     if noted:
         add_note(error, f"allcores: {what} failed in worker {worker}, attempt {chunk.attempt}")
-    elif not isinstance(error, Exception) or isinstance(error, remote_errors.EXITING):
-        error = remote_errors.as_exception(error, what)
+        return Failure(offset, Kind(kind), error)
+    # A step beside the function has failed on the node itself; or there is nothing to add (a deadline, a crash).
+    steps = remote_errors.step_notes(error)
+    if steps or isinstance(error, remote_errors.EXITING) or not isinstance(error, Exception):
+        unread = FUNCTION_UNREAD in steps or ITEM_UNREAD in steps
+        failed_kind, error = remote_errors.as_failure(error, name, message, what=what, **facts)
+        return Failure(offset, failed_kind, error, unpickling=unread)
     return Failure(offset, Kind(kind), error)
+
+
+def _facts(worker: int, chunk: Chunk, offset: int) -> dict[str, Any]:
+    """What an error knows of the item at an offset."""
+    return {
+        "index": None if chunk.future is not None else chunk.first + offset,
+        "attempts": chunk.attempt,
+        "worker": worker,
+    }

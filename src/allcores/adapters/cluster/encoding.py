@@ -8,7 +8,7 @@ from typing import Any
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.segment import Segment
-from allcores.transport import exceptions, pickling
+from allcores.transport import exceptions, pickling, remote_errors
 from allcores.transport.pickling import RESULT_UNWRITTEN
 
 
@@ -26,6 +26,13 @@ def failed_part(start: int, errors: list[tuple[Kind, BaseException]]) -> Segment
     """Items from index `start` on that have no value, each with its kind and error."""
     failures = [Failure(offset, kind, error) for offset, (kind, error) in enumerate(errors)]
     return Segment(start, len(failures), [], values=[], failures=failures, attempt=0)
+
+
+def note_step(error: BaseException, note: str) -> None:
+    """Have an exception say which step beside the function raised it on the node, and where, as workers do."""
+    text = exceptions.pack_error(error)[2]
+    exceptions.add_note(error, note)
+    remote_errors.append_traceback(error, text)
 
 
 def results_of(chunk: NodeChunk, start: int, segments: list[Segment], *, ended: bool) -> list[NodeResults]:
@@ -108,7 +115,7 @@ def _packed_one_by_one(
         try:
             each.append(pickling.dumps(value, to_parent=True))
         except BaseException as error:
-            exceptions.add_note(error, RESULT_UNWRITTEN)
+            note_step(error, RESULT_UNWRITTEN)
             failures.append(_packed_failure(offset, Kind.FAILED, error))
     failures.sort(key=lambda failure: failure[0])
     return each

@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.encoding import failed_part, nothing_of, results_of
+from allcores.adapters.cluster.encoding import failed_part, note_step, nothing_of, results_of
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
 from allcores.adapters.cluster.packing import unpack
 from allcores.errors import TaskCancelled, TaskExited, TaskTimeout, WorkerLost
@@ -24,7 +24,7 @@ from allcores.scheduler.map_state import MapState
 from allcores.scheduler.segment import Segment
 from allcores.scheduler.series import Series
 from allcores.system.clock import monotonic_ns
-from allcores.transport import exceptions, pickling, surroundings
+from allcores.transport import pickling, surroundings
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
 from allcores.transport.surroundings import Surroundings
 
@@ -334,7 +334,7 @@ class Work:
             self._set_around(chunk.around)
             style, function = self._function(chunk.function)
         except BaseException as error:
-            exceptions.add_note(error, FUNCTION_UNREAD)
+            note_step(error, FUNCTION_UNREAD)
             self._fail_rest(run, error)
             return None
         try:
@@ -344,7 +344,7 @@ class Work:
             if chunk.length > 1 or chunk.shared:
                 self._end(run, [nothing_of(chunk, unread=True)])
                 return None
-            exceptions.add_note(error, ITEM_UNREAD)
+            note_step(error, ITEM_UNREAD)
             self._fail_rest(run, error)
             return None
 

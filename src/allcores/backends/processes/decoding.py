@@ -110,7 +110,14 @@ def open_mixed(
             except BaseException as error:
                 what = describe(chunk, offset)
                 add_note(error, f"allcores: the result of {what} could not be unpickled")
-                failures.append(Failure(offset, Kind.FAILED, remote_errors.as_exception(error, what), unpickling=True))
+                unread = remote_errors.as_exception(
+                    error,
+                    what,
+                    index=None if chunk.future is not None else chunk.first + offset,
+                    attempts=chunk.attempt,
+                    worker=event.worker,
+                )
+                failures.append(Failure(offset, Kind.FAILED, unread, unpickling=True))
         values = loaded
         failures.sort(key=lambda failure: failure.offset)
     if decoder is not None:
