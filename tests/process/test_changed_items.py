@@ -23,6 +23,8 @@ from tests.process.waiting import Gate, wait_at, wait_until
 from allcores import Executor, Pipeline, Pool, Retry, compat
 from allcores.adapters.cluster import backend, node
 from allcores.backends import open as opener
+from allcores.pool import input_reader
+from allcores.transport import refilled_items
 
 METHODS = ["template", "spawn"]
 COUNT = 150
@@ -150,6 +152,64 @@ def test_a_row_that_is_filled_anew_is_a_new_item(chunk: int | None) -> None:
         assert pool.map(of_row, refilled(), chunk=chunk) == expected
         assert pool.starmap(of_pair, refilled_in_pairs(), chunk=chunk) == expected
         assert sorted(pool.imap_unordered(of_row, refilled(), chunk=chunk)) == expected
+
+
+class Cell:
+    """Of a class that may own what must not be there twice: it is never copied."""
+
+    number = 0
+
+
+def refilled_beside(other: Cell | bytearray) -> Iterator[tuple[list[int], Cell | bytearray]]:
+    """A row, and something that changes with it, and is not copied."""
+    row = [0]
+    for number in range(COUNT):
+        row[0] = number
+        if isinstance(other, Cell):
+            other.number = number
+        else:
+            other[0] = number
+        yield row, other
+
+
+def of_beside(pair: tuple[list[int], Cell | bytearray]) -> tuple[int, int]:
+    row, other = pair
+    return row[0], other.number if isinstance(other, Cell) else other[0]
+
+
+def test_rows_that_are_filled_anew_travel_together_once_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def encode(items: list[Any], *more: Any) -> Any:
+        rows.append(len(items))
+        return real(items, *more)
+
+    real = input_reader.encode
+    monkeypatch.setattr(input_reader, "encode", encode)
+    with Pool(2) as pool:
+        assert pool.map(of_row, refilled(), chunk=10) == list(range(COUNT))
+    assert sum(rows) == COUNT
+    assert max(rows) == 10
+
+
+@pytest.mark.parametrize("other", [Cell(), bytearray(1_000)], ids=["own class", "too large"])
+def test_but_what_is_not_copied_is_pickled_in_time(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refilled_items, "MOST_COPIED", 500)
+    with Pool(2) as pool:
+        assert pool.map(of_beside, refilled_beside(other), chunk=10) == [(n, n) for n in range(COUNT)]
+
+
+def test_also_where_only_some_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refilled_items, "MOST_ELEMENTS", 50)
+
+    def growing() -> Iterator[list[int]]:
+        row: list[int] = []
+        for number in range(COUNT):
+            row[:] = [number] * (100 if number % 7 == 5 else 1)
+            yield row
+
+    with Pool(2) as pool:
+        assert pool.map(set, growing(), chunk=10) == [{number} for number in range(COUNT)]
 
 
 @pytest.mark.parametrize("batch", [1, 4, 64])

@@ -133,7 +133,7 @@ class InputReader:
                 if self._numbered is not None:
                     self._index, row = self._numbered.upcoming()
                     wanted = min(size, row)
-                if self._refilled is not None and not self._fills and self._refilled.watching:
+                if self._refilled is not None and not self._fills and self._refilled.one_by_one:
                     wanted = 1
                 try:
                     self._pull(wanted, items)
@@ -184,6 +184,8 @@ class InputReader:
                 items.extend(islice(iterator, stride))
                 if self._refilled is not None and len(items) > before:
                     items[-1] = self.seen(items[-1], alone=wanted == 1)
+                    if wanted > 1 and not self._fills and self._refilled is not None and self._refilled.one_by_one:
+                        break  # it is not copied: it has to be pickled before the next is asked for
                 if len(items) - before < stride:
                     self._ended(None)
                     break

@@ -3,7 +3,8 @@
 The items of a chunk are pickled together, when the last of them is there: all would be what the last one is. So the
 first items of an input travel one by one, each pickled before the next is asked for, until it is known that none is,
 or holds, an object that came shortly before. Where one does, its contents are compared for a while; if they were
-changed, each item of this input is copied when it is pulled.
+changed, each item of this input is copied when it is pulled. Copies travel together; what is not copied in all of its
+parts goes on travelling alone.
 
     first item ──► looks for the same object ──same──► compares its contents ──changed──► copies, for good
                               │ not among the first few         │ alike, for long enough
@@ -65,6 +66,8 @@ class RefilledItems:
         self.watching = True
         #: they are filled anew
         self.found = False
+        #: the last item was copied in all that could change
+        self._whole = False
         self._looked = 0
         #: parts of the last items; once one came twice also its contents, as far as they are known
         self._held: list[list[Any]] = []
@@ -76,6 +79,11 @@ class RefilledItems:
     def needed(self) -> bool:
         """Whether items have to be shown at all."""
         return self.watching or self.found
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each item is to be pickled before the next is asked for, as far as the last one tells."""
+        return not self._whole if self.found else self.watching
 
     def see(self, item: Any, *, alone: bool) -> Any:
         """Take in the next item of an input.
@@ -90,7 +98,9 @@ class RefilledItems:
         self.look(item)
         # Also where it is pickled in time: an outcome, or a message, is to show the item that it is of. And where the
         # second one shows that they are filled anew, it is too late for the first.
-        return _copy(item) if self.found or (self.watching and not alone) else item
+        if self.found or (self.watching and not alone):
+            item, self._whole = _copy(item)
+        return item
 
     def look(self, item: Any) -> None:
         """Take in the next item, or result."""
@@ -198,11 +208,12 @@ class _TooLarge(Exception):
 
 
 class _Copy:
-    """One copy. What it has left of the bounds."""
+    """One copy. What it has left of the bounds, and whether all that could change was copied."""
 
     def __init__(self) -> None:
         self._bytes = MOST_COPIED
         self._elements = MOST_ELEMENTS
+        self.whole = True
 
     def of(self, value: Any, depth: int = 0) -> Any:
         kind = type(value)
@@ -212,12 +223,14 @@ class _Copy:
                 raise _TooLarge
             return value[:] if kind in _BUFFERS else value.copy()
         if kind is not tuple and kind not in _SEQUENCES and kind not in _MAPPINGS:
+            self.whole = self.whole and kind in pickling.SCALARS
             return value
         self._elements -= len(value)
         if self._elements < 0 or depth > MOST_DEPTH:
             raise _TooLarge
         if kind in _MAPPINGS:
             made = value.copy()
+            self.whole = self.whole and pickling.SCALARS.issuperset(map(type, made))
             for key, each in made.items():
                 made[key] = self.of(each, depth + 1)
             return made
@@ -226,12 +239,16 @@ class _Copy:
         return kind([self.of(each, depth + 1) for each in value])
 
 
-def _copy(item: Any) -> Any:
-    """A copy of all plain containers in an item; the item itself if that is too large."""
+def _copy(item: Any) -> tuple[Any, bool]:
+    """A copy of all plain containers in an item, and whether there is nothing else in it that could change.
+
+    The item itself if it is too large.
+    """
+    copy = _Copy()
     try:
-        return _Copy().of(item)
+        return copy.of(item), copy.whole
     except (_TooLarge, RuntimeError):  # it changes meanwhile
-        return item
+        return item, False
 
 
 def _pickle(value: Any) -> bytes | None:
