@@ -91,6 +91,27 @@ def unpicklable(number: int) -> Any:
     return lambda: number
 
 
+class Unsendable:
+    """Refuses to be pickled, in one of several ways, or to be read."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __reduce__(self) -> Any:
+        if self.how == "unread":
+            return fail_to_load, ()
+        raise SystemExit(3) if self.how == "exit" else RuntimeError("not me")
+
+
+def fail_to_load() -> None:
+    raise LookupError("cannot be read")
+
+
+def ones_or_unsendable(numbers: list[int], how: str = "") -> Any:
+    """Every tenth value, from the sixth on, cannot be sent."""
+    return [[Unsendable(how)] if number % 10 == 5 else [number] for number in numbers]
+
+
 def keep_left(left: Any, right: Any) -> Any:
     return left
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import pickle
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from tests.contract import reduce_tasks as tasks
 
-from allcores import Limits, NotPicklable, Pool, TaskTimeout, WorkerLost
+from allcores import Limits, NotPicklable, Pool, TaskExited, TaskTimeout, WorkerLost
 
 
 class Traffic:
@@ -55,6 +56,34 @@ def test_an_item_whose_worker_dies_fails_alone(tmp_path: Path) -> None:
     jobs = [(str(tmp_path / "other"), number) for number in range(100)]
     with Pool(2) as pool, pytest.raises(WorkerLost, match=r"items\[13\]"):
         pool.reduce(tasks.one_unless_killed, jobs, tasks.extend, chunk=25)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 1000, "auto"])
+@pytest.mark.parametrize("how", ["refused", "exit"])
+def test_a_value_that_cannot_be_sent_takes_no_others_of_its_batch_along(how: str, batch: Any) -> None:
+    """One merged value stands for all items of a batch: it must not be one item's failure, and the others be lost."""
+    ones = functools.partial(tasks.ones_or_unsendable, how=how)
+    with Pool(2) as pool:
+        found = pool.reduce(ones, range(60), tasks.concat, batch=batch, on_error="skip")
+        assert found == [number for number in range(60) if number % 10 != 5]
+        counted = pool.statistics()
+        assert (counted.ok, counted.failed + counted.workers_lost) == (54, 6)
+        with pytest.raises(TaskExited if how == "exit" else NotPicklable) as caught:
+            pool.reduce(ones, range(60), tasks.concat, batch=batch)
+    assert any("items[5]" in note for note in caught.value.__notes__) or "items[5]" in str(caught.value)
+
+
+def test_a_merged_value_of_a_batch_that_cannot_be_read_is_never_skipped() -> None:
+    ones = functools.partial(tasks.ones_or_unsendable, how="unread")
+    with Pool(2) as pool, pytest.raises(LookupError, match="cannot be read"):
+        pool.reduce(ones, range(60), tasks.concat, batch=8, on_error="skip")
+
+
+def test_tracebacks_of_batches_begin_with_the_function() -> None:
+    with Pool(1) as pool, pytest.raises(ValueError, match="no 7") as caught:
+        pool.reduce(tasks.ones_unless_seven, range(10), tasks.concat, batch=4)
+    assert "folding" not in str(caught.value.__cause__)
+    assert "in ones_unless_seven" in str(caught.value.__cause__)
 
 
 def test_deadlines_hold_for_items() -> None:

@@ -15,6 +15,7 @@ from allcores.transport.exceptions import pack_error
 from allcores.transport.positions import together_word
 from allcores.transport.refilled_items import AT_ONCE, RefilledItems, shows
 from allcores.transport.status_board import CLAIMED, CURRENT, LIMIT, STARTED
+from allcores.worker.folding import FRAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def run_batches(
                 ends += (end, position + (count + 1) // 2)
                 now = clock()
                 continue
-            packed = pack_error(error, skip_frames=own_frames(error, _GLOBALS))
+            packed = pack_error(error, skip_frames=own_frames(error, _GLOBALS, *FRAMES))
             failures += ((each, packed) for each in range(position, end))
         if forked:
             os._exit(0)

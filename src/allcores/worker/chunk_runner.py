@@ -43,7 +43,7 @@ from allcores.transport.status_board import (
     USED,
 )
 from allcores.worker import following
-from allcores.worker.folding import FOLD_NS, FRAMES, Fold
+from allcores.worker.folding import FOLD_NS, FRAMES, Fold, packing
 from allcores.worker.process_reset import TIDY_NS, NoReset, ProcessReset
 from allcores.worker.result_packer import ResultPacker
 from allcores.worker.watched_functions import WatchedFunctions
@@ -348,6 +348,8 @@ class ChunkRunner:
 
         loaded, Arrivals.seen = self._files.loaded if Arrivals.seen else None, False
         call = batch_call(style, function, self.state, loaded)
+        if type(function) is Reduction:
+            call = packing(call)
         quota = self._quota(len(items))
         run_batches(
             self._slot, self.forked, sequence, items, batch, call, durations, quota, self._seal, SEAL_NS, refilled
