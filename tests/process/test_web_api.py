@@ -16,6 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from tests.process.console import bearer, console, ended, store_of
 
+from allcores.jobs.errors import StoreFull, StoreGone
 from allcores.jobs.model import State
 from allcores.jobs.store import JobStore
 from allcores.web.openapi import describe
@@ -506,3 +507,67 @@ def test_secrets_are_left_out(client: Any, app: flask.Flask) -> None:
         text = client.get(path).text
         assert "hunter2" not in text or "like" in path, path
         assert "Ada" in text, path
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"arguments": {"wrong": 1}}, 422),
+        ({"priority": "high"}, 422),
+        ({"webhook": "ftp://x"}, 422),
+        ({"key": "taken"}, 409),
+        ({"key": "the same"}, 202),
+    ],
+)
+def test_files_that_no_job_names_are_not_kept(
+    client: Any, app: flask.Flask, change: dict[str, Any], status: int
+) -> None:
+    """Programs send again what was refused, and what they had no answer to: each copy would lie there for a day."""
+    kept = store_of(app).folder / "uploads"
+
+    def post(data: bytes, **more: Any) -> Any:
+        parts: dict[str, Any] = {"job": json.dumps({"task": "pictures", **more}), "files": [(io.BytesIO(data), "a")]}
+        return client.post("/api/jobs", data=parts, content_type="multipart/form-data")
+
+    named = {post(b"y", key="taken").json["arguments"]["files"][0]["upload"]}
+    named.add(post(b"x", key="the same").json["arguments"]["files"][0]["upload"])
+    assert [post(b"x", **change).status_code for _ in range(2)] == [status] * 2
+    assert {path.name for path in kept.iterdir()} == named
+
+
+def test_files_stay_where_a_job_may_have_been_committed(
+    client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server of a store is gone in the moment of a commit; one that is full has refused it."""
+    kept = store_of(app).folder / "uploads"
+    for error, left in ((StoreFull("no room"), 0), (StoreGone("no answer"), 2)):
+
+        def submit(*given: Any, told: Exception = error, **more: Any) -> Any:
+            raise told
+
+        monkeypatch.setattr(JobStore, "submit", submit)
+        parts: dict[str, Any] = {
+            "job": json.dumps({"task": "pictures"}),
+            "files": [(io.BytesIO(b"x"), "a"), (io.BytesIO(b"y"), "b")],
+        }
+        assert client.post("/api/jobs", data=parts, content_type="multipart/form-data").status_code in (503, 507)
+        assert len(list(kept.iterdir())) == left
+
+
+def test_of_many_files_none_is_kept_if_one_has_no_room(
+    client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = store_of(app).folder / "uploads"
+    written: list[int] = []
+
+    def full(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("allcores.jobs.uploads.os.fsync", full)
+    monkeypatch.setattr("allcores.jobs.uploads.sync_folder", lambda folder: None)
+    files = [(io.BytesIO(b"x"), "a"), (io.BytesIO(b"y"), "b")]
+    parts: dict[str, Any] = {"job": json.dumps({"task": "pictures"}), "files": files}
+    assert client.post("/api/jobs", data=parts, content_type="multipart/form-data").status_code == 507
+    assert len(written) == 2 and list(kept.iterdir()) == []

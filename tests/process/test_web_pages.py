@@ -131,6 +131,17 @@ def test_files_in_a_form(client: Any, app: flask.Flask) -> None:
     assert store_of(app).page(limit=1).jobs[0].arguments == job.arguments
 
 
+def test_files_of_a_form_that_comes_back_are_not_kept(client: Any, app: flask.Flask) -> None:
+    """They are chosen again; those of the job that the form is like stay."""
+    send(client, "/submit/pictures", **{"argument.files": [(io.BytesIO(b"abc"), "a.png")]})
+    kept = store_of(app).folder / "uploads"
+    (first,) = kept.iterdir()
+    for wrong in ({"priority": "high"}, {"priority": "9" * 20}):
+        more = {"argument.files": [(io.BytesIO(b"d"), "b.png")], **wrong}
+        assert send(client, "/submit/pictures", like=only(app).id, **more).status_code == 422
+        assert list(kept.iterdir()) == [first]
+
+
 def test_a_job_is_run_again_with_other_arguments(client: Any, app: flask.Flask) -> None:
     """From a form that has what it had; it stays linked, and a time that was chosen is kept to."""
     first = ended(store_of(app), State.FAILED, arguments={"n": 2**100}, tags=("blue",))

@@ -130,6 +130,12 @@ def keep(
     return {"upload": upload, "name": name, "size": size, "media_type": media_type}
 
 
+def remove(store_folder: str | os.PathLike[str], upload: str) -> None:
+    """Remove what `keep` has kept, for which there is no job; idempotent. What cannot be removed is, after a day."""
+    if _ID.fullmatch(upload):
+        own_files.remove_own_file(os.path.join(os.fspath(store_folder), FOLDER, upload))
+
+
 def by_content(value: Any) -> Any:
     """Arguments with files as what is in them: a file that is handed in twice is kept twice, and is the same."""
     if isinstance(value, list):

@@ -8,20 +8,19 @@ import time
 from typing import Any
 
 import flask
-from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from allcores.jobs import uploads
 from allcores.jobs.errors import StoreError
 from allcores.jobs.model import Job, State
 from allcores.web import supervision
 from allcores.web.filters import read_filter
+from allcores.web.handed_in import HandedIn
 from allcores.web.metrics_text import as_text
 from allcores.web.security import CSRF_FIELD, Refused, User
 from allcores.web.state import current
 from allcores.web.strict_json import read_json
-from allcores.web.submitting import WrongFields, check_key, submit, wanted_from_json
+from allcores.web.submitting import WrongFields, check_key, wanted_from_json
 from allcores.web.views import job_json, moment
 
 #: what a list may be asked for; `state` more than once
@@ -88,14 +87,14 @@ def _body() -> Any:
 def submit_job() -> Any:
     """POST /api/jobs."""
     console, request = current(), flask.request
-    body = _form_body() if request.mimetype == "multipart/form-data" else _body()
-    header = request.headers.get("Idempotency-Key")
-    if header is not None and isinstance(body, dict):
-        if body.get("key") not in (None, header):
-            raise WrongFields({"key": "it is another one than the header Idempotency-Key has"})
-        body = {**body, "key": check_key(header)}
-    wanted = wanted_from_json(body)
-    found = submit(console, wanted, _user().name)
+    with HandedIn() as files:
+        body = _form_body(files) if request.mimetype == "multipart/form-data" else _body()
+        header = request.headers.get("Idempotency-Key")
+        if header is not None and isinstance(body, dict):
+            if body.get("key") not in (None, header):
+                raise WrongFields({"key": "it is another one than the header Idempotency-Key has"})
+            body = {**body, "key": check_key(header)}
+        found = files.submit(wanted_from_json(body))
     answer = flask.jsonify(job_json(found.job, console.settings.secret))
     answer.status_code = 202
     answer.headers["Location"] = flask.url_for("allcores.api_job", job_id=found.job.id)
@@ -104,7 +103,7 @@ def submit_job() -> Any:
     return answer
 
 
-def _form_body() -> dict[str, Any]:
+def _form_body(handed_in: HandedIn) -> dict[str, Any]:
     """A submission with files: the part `job` is the JSON body, each file is the argument that has its field's name."""
     console, request = current(), flask.request
     if "job" not in request.form:
@@ -129,20 +128,9 @@ def _form_body() -> dict[str, Any]:
             raise WrongFields({name: f"it is one file, and {len(files)} were sent"})
         if name in body["arguments"]:
             raise WrongFields({name: "it is among the arguments, and a file, too: give one of the two"})
-        kept = [keep_file(each) for each in files]
+        kept = [handed_in.keep(each) for each in files]
         body["arguments"][name] = kept if kinds[name] == "files" else kept[0]
     return body
-
-
-def keep_file(file: FileStorage) -> dict[str, Any]:
-    """A file that was sent, kept beside the store: the argument that stands for it."""
-    return uploads.keep(
-        current().store.folder,
-        file.stream,
-        name=(file.filename or "")[:255],
-        media_type=(file.mimetype or "application/octet-stream")[:100],
-        limit=current().settings.max_upload,
-    )
 
 
 def job(job_id: str) -> Any:

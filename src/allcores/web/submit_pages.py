@@ -14,12 +14,13 @@ from allcores.jobs.errors import ArgumentErrors
 from allcores.jobs.model import Changed, Job
 from allcores.jobs.tasks import Task
 from allcores.web.actions import _go
-from allcores.web.api import found_job, keep_file
+from allcores.web.api import found_job
+from allcores.web.handed_in import HandedIn
 from allcores.web.rendering import page
-from allcores.web.security import CSRF_FIELD, User
+from allcores.web.security import CSRF_FIELD
 from allcores.web.settings import is_secret
 from allcores.web.state import current
-from allcores.web.submitting import Wanted, WrongFields, parse_moment, submit
+from allcores.web.submitting import Wanted, WrongFields, parse_moment
 
 #: before the names of arguments in a form, so that they cannot be those of its other fields
 PREFIX = "argument."
@@ -172,29 +173,29 @@ def _hint(parameter: Parameter) -> str:
 def send(task: str) -> Any:
     """What the form sends: a job, or the form again with what is wrong."""
     wanted, request = _task(task), flask.request
-    user: User = flask.g.allcores_user
     texts = {name: request.form[name] for name in request.form if name != CSRF_FIELD}
     like_id = request.form.get("like")
     like = found_job(like_id) if like_id else None
     errors: dict[str, str] = {}
     wrong: dict[str, str] = {}
     checked: dict[str, Any] = {}
-    try:
-        checked = wanted.arguments.check_form(_given(wanted, like))
-    except ArgumentErrors as error:
-        errors |= {name: "; ".join(sentences) for name, sentences in error.fields.items()}
-    try:
-        options = _options(texts)
-        if not errors:
-            parent = like.id if like is not None else None
-            made = submit(current(), Wanted(task=wanted.name, parent=parent, **options), user.name, checked=checked)
-            return _go(flask.url_for("allcores.job", job_id=made.job.id), "submit", Changed(1))
-    except WrongFields as error:
-        wrong = error.fields
+    with HandedIn() as handed_in:
+        try:
+            checked = wanted.arguments.check_form(_given(wanted, like, handed_in))
+        except ArgumentErrors as error:
+            errors |= {name: "; ".join(sentences) for name, sentences in error.fields.items()}
+        try:
+            options = _options(texts)
+            if not errors:
+                parent = like.id if like is not None else None
+                made = handed_in.submit(Wanted(task=wanted.name, parent=parent, **options), checked=checked)
+                return _go(flask.url_for("allcores.job", job_id=made.job.id), "submit", Changed(1))
+        except WrongFields as error:
+            wrong = error.fields
     return _form(wanted, texts, errors, wrong, like, status=422)
 
 
-def _given(task: Task, like: Job | None) -> dict[str, Any]:
+def _given(task: Task, like: Job | None, handed_in: HandedIn) -> dict[str, Any]:
     form, files = flask.request.form, flask.request.files
     given: dict[str, Any] = {}
     for each in task.arguments.parameters:
@@ -202,7 +203,7 @@ def _given(task: Task, like: Job | None) -> dict[str, Any]:
         if each.kind in ("file", "files"):
             sent: list[FileStorage] = [file for file in files.getlist(name) if file.filename]
             if sent:
-                kept = [keep_file(file) for file in sent]
+                kept = [handed_in.keep(file) for file in sent]
                 given[each.name] = kept if each.kind == "files" else kept[0]
             elif like is not None and like.arguments.get(each.name):
                 given[each.name] = like.arguments[each.name]
