@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -244,3 +248,30 @@ def test_without_options_there_is_a_token_all_the_same(tmp_path: Path) -> None:
             process.wait(PATIENCE_S)
     assert len(seen[0]) >= 32
     assert seen[0] == seen[1]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are set")
+def test_large_bodies_and_answers_while_temporary_files_have_no_room(tmp_path: Path) -> None:
+    """The folder for temporary files may be full while the store's disk is not: bodies are refused with a sentence."""
+    with serving(tmp_path) as server:
+        for number in range(5):
+            assert server.ask("/api/jobs", {"task": "fail", "arguments": {"text": f"{number}" * 300_000}})[0] == 202
+        pid = server.process.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4_096, resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]))
+        host = server.address.removeprefix("http://")
+        headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "multipart/form-data; boundary=b"}
+        head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
+        # The first is in waitress's memory, and in a temporary file of werkzeug's.
+        for size in (515_000, 600_000, 3_000_000):
+            body = head + b"x" * size + b"\r\n--b--\r\n"
+            for sent in (body, [body[:400_000], body[400_000:]]):
+                connection = http.client.HTTPConnection(host, timeout=PATIENCE_S)
+                with contextlib.closing(connection):
+                    connection.request("POST", "/api/jobs", sent, headers)
+                    answer = connection.getresponse()
+                    told = json.loads(answer.read())["error"]
+                assert (answer.status, told["code"]) == (507, "no_room"), told
+                assert tempfile.gettempdir() in told["message"] and "too large" in told["message"]
+        status, page, _ = server.ask("/api/jobs")
+        assert (status, len(page["jobs"])) == (200, 5)
+        assert "Traceback" not in server.log.read_text()

@@ -258,14 +258,19 @@ def _own_app(place: str, folder: Path, store: str | None, token: str) -> Any:
 def _listen(app: Any, host: str, port: int) -> Any:
     from waitress.server import create_server
 
+    from allcores.cli.serve_bodies import ANSWER_BYTES, tell_of_full_disks
+
     try:
-        return create_server(
-            app, host=host.strip("[]"), port=port, threads=THREADS, ident="allcores", clear_untrusted_proxy_headers=True
-        )
+        server = create_server(
+            app, host=host.strip("[]"), port=port, threads=THREADS, ident="allcores",
+            clear_untrusted_proxy_headers=True, outbuf_overflow=ANSWER_BYTES,
+        )  # fmt: skip
     except OSError as error:
         raise CommandError(
             f"port {port} of {host} cannot be listened at: {error.strerror}; --port has another"
         ) from None
+    tell_of_full_disks(server)
+    return server
 
 
 def _address(server: Any, app: Any, token: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from typing import Any
 
 import flask
@@ -84,9 +87,17 @@ def problem(error: Exception) -> dict[str, Any] | None:
         status = error.code or 500
         message = _SENTENCES.get(status) or error.description or error.name
         return {"status": status, "code": _BY_STATUS.get(status, "error"), "message": message}
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return {"status": 507, "code": "no_room", "message": no_room(error)}
     if isinstance(error, UsageError):
         return {"status": 503, "code": "not_set_up", "message": _sentence(str(error))}
     return None
+
+
+def no_room(error: OSError) -> str:
+    """What is told of a disk that is full: large bodies wait in temporary files, which have no name of their own."""
+    where = f"for {os.path.basename(os.fsdecode(error.filename))}" if error.filename else f"in {tempfile.gettempdir()}"
+    return f"There is no room {where} on the server: {error.strerror or error}."
 
 
 def _sentence(text: str) -> str:
