@@ -93,7 +93,35 @@ def test_folders_that_are_no_runs_stay(pool: allcores.Pool, here: Path) -> None:
     assert {name: after.get(name, b"gone") for name in before} == before
 
 
-@pytest.mark.parametrize("made", ["nothing", "lock", "empty", "tables"])
+def half_made(catalogue: Path) -> None:
+    """The catalogue of a program that was killed in SQLite's first transaction, with what undoes it beside it."""
+    with contextlib.closing(sqlite3.connect(catalogue.parent / "made", isolation_level=None)) as db:
+        db.execute("PRAGMA page_size = 512")
+        db.execute("CREATE TABLE filler (text)")
+        db.execute("INSERT INTO filler VALUES ('x')")
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("BEGIN")
+        # More than is kept in memory: it is written before its end.
+        db.execute("UPDATE filler SET text = 'y'")
+        db.executemany("INSERT INTO filler VALUES (?)", [("z" * 400,)] * 50)
+        for end in ("", "-journal"):
+            os.close(own_files.create(f"{catalogue}{end}"))
+            Path(f"{catalogue}{end}").write_bytes((catalogue.parent / f"made{end}").read_bytes())
+        db.execute("ROLLBACK")
+    (catalogue.parent / "made").unlink()
+
+
+def test_a_run_that_was_killed_before_it_began_is_begun_anew(pool: allcores.Pool, here: Path) -> None:
+    """Nothing of it can be read, and there is nothing: it is no run that may be the one that is meant."""
+    folder = here / "runs" / NEVER_BEGUN
+    own_files.make_folders(str(folder))
+    half_made(folder / index.FILE)
+    with pytest.raises(index.NotBegun):
+        directory.look_up(str(here / "runs"), NEVER_BEGUN)
+    assert ran(pool, resume=True).resumed == 0
+
+
+@pytest.mark.parametrize("made", ["nothing", "lock", "empty", "half", "tables"])
 def test_a_run_that_never_began_goes(pool: allcores.Pool, here: Path, made: str) -> None:
     """Its program was killed before it had written anything: after an hour, and if nobody holds its lock."""
     folder = here / "runs" / NEVER_BEGUN
@@ -102,6 +130,8 @@ def test_a_run_that_never_began_goes(pool: allcores.Pool, here: Path, made: str)
         (folder / "lock").touch()
     elif made == "empty":
         (folder / index.FILE).touch()
+    elif made == "half":
+        half_made(folder / index.FILE)
     elif made == "tables":
         index.RunIndex(str(folder), writable=True, create=True).close()
     begin_another(pool)

@@ -192,7 +192,10 @@ class RunIndex:
         try:
             rows = self.rows("SELECT format FROM run")
         except JournalError as error:
-            if "no such table: run" not in str(error.__cause__):
+            # What undoes a transaction lies beside the file only until it has a write-ahead log, which is before there
+            # are tables: who only reads cannot undo it.
+            undone = getattr(error.__cause__, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK
+            if not undone and "no such table: run" not in str(error.__cause__):
                 raise
             rows = []
         if not rows:
