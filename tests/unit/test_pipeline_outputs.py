@@ -7,7 +7,7 @@ import pytest
 from allcores.outcome import Kind
 from allcores.pipelines.links import Raised, Tee
 from allcores.pipelines.marks import Barrier, Failed, Mark, Sided
-from allcores.pipelines.outputs import AlignedOutput, End, Output
+from allcores.pipelines.outputs import MOST_WAITING, AlignedOutput, End, Output
 
 
 def failed() -> Failed:
@@ -97,3 +97,38 @@ def test_behind_barriers_too() -> None:
     assert [each for each in output.items if not isinstance(each, Sided)] == [1, first, mark, second]
     assert isinstance(output.error, OSError)
     assert tee.done
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_no_barrier_passes_a_side_that_was_cut_off(cut: int) -> None:
+    """Stopped in a gap, one has not all that came of later items, which the others have: they are to run again."""
+    output = AlignedOutput(range(2))
+    _, line = ends(output, 1)
+    for item in range(3):
+        for number in (0, 1):
+            if number != cut or item == 0:
+                line[number].put([item])
+                line[number].mark(Barrier(item))
+    line[cut].finish(whole=False)
+    line[1 - cut].put(["more"])
+    assert [each.index for each in output.items if isinstance(each, Barrier)] == [0]
+    line[1 - cut].finish(whole=False)
+    assert [each.index for each in output.items if isinstance(each, Barrier)] == [0] and output.done
+
+
+def test_a_side_that_wants_no_more_holds_up_no_barrier() -> None:
+    output = AlignedOutput(range(2))
+    _, line = ends(output, 1)
+    line[1].finish(whole=True)
+    for item in range(3):
+        line[0].mark(Barrier(item))
+    assert [each.index for each in output.items] == [0, 1, 2]
+
+
+def test_who_waits_for_a_side_that_was_cut_off_comes_to_its_end() -> None:
+    output = AlignedOutput(range(2))
+    _, line = ends(output, 1)
+    line[0].put(list(range(MOST_WAITING)))
+    assert line[0].full
+    line[1].finish(whole=False)
+    assert not line[0].full

@@ -82,9 +82,13 @@ class AlignedOutput(Output):
         self._waiting: dict[int, deque[Any]] = {side: deque() for side in every}
         #: barriers in each of these
         self._barriers = dict.fromkeys(every, 0)
+        #: sides that ended before all had come: no barrier passes without theirs, for rows may be missing before it
+        self._cut: set[int] = set()
 
     def full(self, side: int) -> bool:
         """See Output."""
+        if not all(self._barriers[cut] for cut in self._cut):
+            return bool(self.items)  # nothing can pass any more: who waited for room would never come to an end
         return bool(self.items) or len(self._waiting[side]) >= MOST_WAITING
 
     def add(self, side: int, values: list[Any]) -> None:
@@ -103,11 +107,13 @@ class AlignedOutput(Output):
     def end(self, side: int, *, whole: bool) -> None:
         """See Output."""
         super().end(side, whole=whole)
+        if not whole:
+            self._cut.add(side)
         self._align()
 
     def _align(self) -> None:
-        """Pass on what is complete: up to a barrier that has come from all sides that are still open."""
-        while any(self._barriers.values()) and all(self._barriers[side] for side in self._open):
+        """Pass on what is complete: up to a barrier that has come from all sides but those that want no more."""
+        while any(self._barriers.values()) and all(self._barriers[side] for side in self._open | self._cut):
             barrier: Barrier | None = None
             for side, waiting in self._waiting.items():
                 while waiting:
@@ -120,7 +126,7 @@ class AlignedOutput(Output):
             self.items.append(barrier)
         if not self._open:
             for waiting in self._waiting.values():
-                while waiting:
+                while waiting and not isinstance(waiting[0], Barrier):
                     self._pass(waiting.popleft())
 
     def _pass(self, element: Any) -> None:
