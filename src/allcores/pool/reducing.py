@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from allcores.errors import Interrupted
+from allcores.system import deferral
 from allcores.transport import remote_errors
+from allcores.transport.exceptions import add_note
 from allcores.transport.pickling import loads
 from allcores.transport.reduction import MISSING, merged
 
@@ -30,7 +32,7 @@ def reduced(stream: Stream[tuple[Any, ...]], merge: Callable[[Any, Any], Any], i
                 if len(entry) > 2:
                     _, error = remote_errors.unpack_error(entry, what="merging values in a worker")
                     raise error
-                value = loads(entry[0]) if len(entry) == 1 else entry[0]
+                value = _opened(entry[0]) if len(entry) == 1 else entry[0]
                 result = value if result is MISSING else merged(merge, result, value)
     except KeyboardInterrupt as interrupt:
         done = [] if result is MISSING else [result]
@@ -39,3 +41,17 @@ def reduced(stream: Stream[tuple[Any, ...]], merge: Callable[[Any, Any], Any], i
         __tracebackhide__ = True
         raise TypeError("reduce() of no values, with no initial value: initial=... is the answer then")
     return result
+
+
+def _opened(data: bytes) -> Any:
+    """A merged value. What its unpickling raises ends the call, but not the caller's program."""
+    __tracebackhide__ = True
+    try:
+        return loads(data)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if deferral.raised_by_handler(error):
+            raise
+        add_note(error, "allcores: a value that was merged in a worker could not be unpickled")
+        raise remote_errors.as_exception(error, "merging values in a worker")  # noqa: B904 (its cause is set)

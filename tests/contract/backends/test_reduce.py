@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from tests.contract import reduce_tasks as tasks
 from tests.contract.backends.support import START_METHOD_WARNINGS, each_start_method
+from tests.contract.tasks import breaking_for
 
 import allcores
-from allcores import BatchError, Interrupted, Pool, Retry, UsageError
+from allcores import BatchError, Interrupted, Pool, Retry, TaskExited, UsageError
 
 pytestmark = START_METHOD_WARNINGS
 
@@ -154,3 +155,18 @@ def test_batches_from_a_cache(pool: Any, tmp_path: Path) -> None:
     for _ in range(2):
         found = pool.reduce(tasks.ones_unless_seven, numbers, tasks.concat, batch=2, cache=str(tmp_path / "cache"))
         assert found == numbers
+
+
+@pytest.mark.parametrize("kind", [LookupError, StopIteration, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_merged_value_that_cannot_be_unpickled_ends_the_call_and_not_the_program(
+    pool: Pool, place: str, kind: type[BaseException], on_error: Any
+) -> None:
+    if place in ("threads", "serial"):
+        pytest.skip("nothing is pickled")
+    with pytest.raises(LookupError if kind is LookupError else TaskExited) as caught:
+        pool.reduce(breaking_for, [kind] * 3, tasks.keep_left, on_error=on_error)
+    error = caught.value if kind is LookupError else caught.value.__cause__
+    assert type(error) is kind
+    assert error.__notes__ == ["allcores: a value that was merged in a worker could not be unpickled"]
+    assert pool.reduce(tasks.one, range(3), tasks.concat) == [0, 1, 2]
