@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from multiprocessing import resource_sharer
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,9 @@ def test_so_it_is_in_the_drop_ins(chunksize: int) -> None:
         assert list(pool.imap(of_row, refilled(), 50)) == expected
     with Executor(2) as executor:
         assert list(executor.map(of_row, refilled(), chunksize=chunksize)) == expected
+        assert list(executor.map(of_row, refilled(), chunksize=chunksize, buffersize=3)) == expected
+        rows = (row for _, row in refilled_in_pairs())
+        assert list(executor.map(of_pair, repeat("row"), rows, chunksize=chunksize, buffersize=3)) == expected
 
 
 def one_row(number: int) -> dict[str, int]:
@@ -292,6 +296,53 @@ def test_so_it_is_between_two_batches() -> None:
     with Pool(2) as pool:
         results = pool.map(one_array_in_batches, range(COUNT), batch=1, chunk=None)
         assert [array[0] for array in results] == list(range(COUNT))
+
+
+def one_row_for_each(numbers: list[int]) -> Iterator[dict[str, int]]:
+    """The same object for each item of a batch."""
+    row: dict[str, int] = {}
+    for number in numbers:
+        row["number"] = number
+        yield row
+
+
+@pytest.mark.parametrize("batch", [1, 4, 64, "auto"])
+def test_so_it_is_within_a_batch(batch: Any, tmp_path: Path) -> None:
+    """One that is found in a cache was kept as it was."""
+    expected = [{"number": number} for number in range(COUNT)]
+    folder = str(tmp_path / "cache")
+    with Pool(2) as pool:
+        assert pool.map(one_row_for_each, range(COUNT), batch=batch) == expected
+        for _ in range(2):
+            assert pool.map(one_row_for_each, range(COUNT), batch=batch, cache=folder) == expected
+        assert pool.reduce(one_row_for_each, range(COUNT), largest, batch=batch) == expected[-1]
+        assert pool.reduce(one_row_for_each, range(COUNT), smallest, batch=batch) == expected[0]
+
+
+def largest(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    return max(left, right, key=of_row)
+
+
+def smallest(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    return min(left, right, key=of_row)
+
+
+@pytest.mark.parametrize("backend", ["threads", "serial"])
+def test_what_a_cache_keeps_of_a_batch_is_what_each_item_gave(backend: str, tmp_path: Path) -> None:
+    folder = str(tmp_path / "cache")
+    with Pool(2, backend=backend) as pool:
+        for _ in range(2):
+            found = pool.map(one_row_for_each, range(COUNT), batch=10, cache=folder)
+            assert found == [{"number": number} for number in range(COUNT)]
+
+
+def test_so_it_is_in_chunks_that_are_one_call() -> None:
+    expected = [{"number": number} for number in range(COUNT)]
+    with Executor(2) as executor:
+        assert list(executor.map(one_row, range(COUNT), chunksize=7, buffersize=3)) == expected
+    with compat.Pool(2, maxtasksperchild=4) as pool:
+        assert pool.map(one_row, range(COUNT), 20) == expected
+        assert pool.starmap(one_row, zip(range(COUNT), strict=True), 20) == expected
 
 
 def rows_of(number: int) -> Iterator[dict[str, int]]:

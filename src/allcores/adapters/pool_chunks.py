@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from allcores.transport.refilled_items import as_pulled
+from allcores.transport.refilled_items import as_pulled, call_each
 
 
 class ChunkCall:
@@ -24,8 +24,8 @@ class ChunkCall:
     def __call__(self, chunk: list[Any]) -> list[Any]:
         """Results of a chunk."""
         if self.style == "star":
-            return [self.fn(*item) for item in chunk]
-        return [self.fn(item) for item in chunk]
+            return call_each(lambda item: self.fn(*item), chunk)
+        return call_each(self.fn, chunk)
 
 
 def chunks_of(items: list[Any], size: int | None, workers: int) -> list[list[Any]]:

@@ -109,7 +109,7 @@ class CachedFunction:
         if missing:
             batch = [items[place] for place in missing]
             arguments = map(list, zip(*batch, strict=True)) if self._star else (batch,)
-            made = results_of(self._function(*state, *arguments), len(batch), self.__qualname__)
+            made = results_of(self._function(*state, *arguments), len(batch), self.__qualname__, travels=True)
             for place, value in zip(missing, made, strict=True):
                 self._keep(found[place][0], value)
                 results[place] = value

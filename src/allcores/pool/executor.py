@@ -37,6 +37,7 @@ from allcores.pool.pool import (
 from allcores.system.clock import monotonic_ns
 from allcores.system.tracebacks import hide, hiding
 from allcores.transport.references import OpenFiles
+from allcores.transport.refilled_items import as_pulled, call_each
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -243,7 +244,7 @@ class _Batch:
         # Arguments in a batch are too deep for the worker to see that they are references.
         files = OpenFiles()
         try:
-            return [self.fn(*files.loaded("star", arguments)) for arguments in batch]
+            return call_each(lambda arguments: self.fn(*files.loaded("star", arguments)), batch)
         finally:
             files.close()
 
@@ -353,10 +354,11 @@ class Executor(BaseExecutor):
             style, items = all_of(iterables)
             chunk = chunksize if chunksize > 1 else None
             return self._calls.map(fn, style, items, chunk).results(end_ns)
-        arguments = zip(*iterables, strict=False)
-        calls: Iterator[tuple[Any, ...]] = arguments
+        calls: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
         call: Callable[..., Any] = fn
         if chunksize > 1:
+            # A call is pickled when it is submitted, but not the arguments of several before the last are there.
+            arguments = zip(*map(as_pulled, iterables), strict=False)
             calls = ((batch,) for batch in iter(lambda: list(islice(arguments, chunksize)), []))
             call = _Batch(fn)
         futures = deque(self.submit(call, *args) for args in islice(calls, buffersize))

@@ -12,13 +12,15 @@ from itertools import islice
 from allcores.errors import BatchError
 from allcores.transport.exceptions import TRACEBACK
 from allcores.transport.reduction import Reduction, entries
+from allcores.transport.refilled_items import as_pulled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_GLOBALS = globals()
+#: of the frames here, and of those between here and a generator of results
+_GLOBALS = (globals(), as_pulled.__globals__)
 
 #: iterable, and yet not one result per item
 _NO_RESULTS = (str, bytes, bytearray, memoryview, Mapping, Set)
@@ -29,6 +31,8 @@ def batch_call(
     function: Callable[..., Any],
     state: tuple[Any, ...],
     loaded: Callable[[str, Any], Any] | None = None,
+    *,
+    travels: bool = False,
 ) -> Callable[[list[Any]], list[Any]]:
     """What to call with a batch; it returns one result per item, or raises.
 
@@ -36,6 +40,7 @@ def batch_call(
         style: "one": `function(batch)`; "star": a list for each argument.
         state: What the function is given before that.
         loaded: Replaces references in an item by what they stand for; None: there are none.
+        travels: The results are to be pickled.
     """
     each: Callable[[Any], Any] | None = None
     if getattr(type(function), "__allcores_batches__", False):
@@ -51,9 +56,9 @@ def batch_call(
             batch = [loaded(style, item) for item in batch]
         count = len(batch)
         if style == "star":
-            results = results_of(function(*state, *map(list, zip(*batch, strict=True))), count, name)
+            results = results_of(function(*state, *map(list, zip(*batch, strict=True))), count, name, travels=travels)
         else:
-            results = results_of(function(*state, batch), count, name)
+            results = results_of(function(*state, batch), count, name, travels=travels)
         if merge is not None:
             return entries(merge, results)
         return results if each is None else [each(result) for result in results]
@@ -61,11 +66,12 @@ def batch_call(
     return call
 
 
-def results_of(result: Any, count: int, name: str) -> list[Any]:
+def results_of(result: Any, count: int, name: str, *, travels: bool) -> list[Any]:
     """The results in what a function returned for a batch; a generator is run to its end here.
 
     Args:
         count: How many there have to be.
+        travels: They are to be pickled, later: one that may be filled anew for the next is copied.
 
     Raises:
         BatchError: There are more or fewer, or it is no row of results at all.
@@ -76,7 +82,7 @@ def results_of(result: Any, count: int, name: str) -> list[Any]:
         raise _wrong(name, count, None, _kind(result))
     else:
         try:
-            iterator = iter(result)
+            iterator = as_pulled(result) if travels else iter(result)
         except TypeError:
             raise _wrong(name, count, None, _kind(result)) from None
         # One more than there may be: a generator without an end is found out.
@@ -90,7 +96,7 @@ def results_of(result: Any, count: int, name: str) -> list[Any]:
 def own_frames(error: BaseException, *others: dict[str, Any]) -> int:
     """How many frames at the start of its traceback are of this file, or of a file with one of these globals."""
     count, trace = 0, TRACEBACK.__get__(error)
-    while trace is not None and any(trace.tb_frame.f_globals is each for each in (_GLOBALS, *others)):
+    while trace is not None and any(trace.tb_frame.f_globals is each for each in (*_GLOBALS, *others)):
         count, trace = count + 1, trace.tb_next
     return count
 

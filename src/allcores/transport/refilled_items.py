@@ -16,7 +16,8 @@ own what must not be there twice (a descriptor, say), and to copy one is its own
 range as an input is in memory: what it holds twice is the same twice.
 
 Results are the same the other way: those of a chunk are pickled together, and a function may return one object again
-and again. There the worker pickles each alone instead of copying it.
+and again. There the worker pickles each alone instead of copying it. Where one call gives the results of several items,
+those of a batch by a generator for one, they are copied as they come.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from allcores.transport.numpy_arrays import is_numpy_array
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 #: Items that are looked at before it is settled that none comes twice: two buffers in turns show in the third.
@@ -179,6 +180,16 @@ def _looked_at(source: Iterator[Any], refilled: RefilledItems) -> Iterator[Any]:
         yield refilled.see(item, alone=False)
         if not refilled.needed:
             return
+
+
+def call_each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """What a function returns for each item, to be pickled as one list: copies, if it fills one object anew."""
+    refilled, results = RefilledItems(), []
+    for item in items:
+        value = function(item)
+        # No generator does this: a StopIteration of the function would not get through it.
+        results.append(refilled.see(value, alone=False) if refilled.needed else value)
+    return results
 
 
 def _is_array(value: Any) -> bool:

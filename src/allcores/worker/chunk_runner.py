@@ -347,7 +347,7 @@ class ChunkRunner:
         from allcores.worker.batch_runner import run_batches
 
         loaded, Arrivals.seen = self._files.loaded if Arrivals.seen else None, False
-        call = batch_call(style, function, self.state, loaded)
+        call = batch_call(style, function, self.state, loaded, travels=True)
         if type(function) is Reduction:
             call = packing(call)
         quota = self._quota(len(items))
