@@ -207,6 +207,11 @@ class CallFuture(Future[Any]):
             self._settle_logs(LOGS_S)
         super().add_done_callback(fn)
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Something is to be called that was added with `add_done_callback`."""
+        return bool(self._done_callbacks)
+
     def call_back(self) -> None:
         """Call what was added with `add_done_callback`, each once. One that raises is logged, and the others go on.
 

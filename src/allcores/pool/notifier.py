@@ -44,6 +44,8 @@ class Notifier:
         self._backend = backend
         #: outcomes that the pool's own thread is to hand out
         self._aside: deque[Due] = deque()
+        #: by thread that is in the midst of a callback: futures whose callbacks are next
+        self._calling: dict[int, deque[Any]] = {}
         self._events: deque[PoolEvent] = deque()
         #: events that were ever queued, and of these those that were told
         self._queued = self._told = 0
@@ -108,8 +110,32 @@ class Notifier:
                 if outermost:
                     deferral.leave()
         finally:
-            if future is not None:
-                future.call_back()
+            if future is not None and future.has_callbacks:
+                self._call_back(future)
+
+    def _call_back(self, future: Any) -> None:
+        """Call what was added to a future; once it returns, if this thread is in the midst of a callback already.
+
+        That one may be using the pool with a lock of the program's held, for which another would wait for ever. And
+        callbacks that submit would stand in one another until Python refuses.
+        """
+        this = get_ident()
+        waiting = self._calling.get(this)
+        if waiting is not None:
+            waiting.append(future)
+            return
+        waiting = self._calling[this] = deque((future,))
+        interrupt: BaseException | None = None
+        try:
+            while waiting:
+                try:
+                    waiting.popleft().call_back()
+                except BaseException as error:  # of a signal's handler: those of the others are called all the same
+                    interrupt = interrupt or error
+        finally:
+            del self._calling[this]
+        if interrupt is not None:
+            raise interrupt
 
     def _tell_next(self) -> bool:
         """Tell the oldest event; False if a thread is telling one already, which goes on with those that are left."""

@@ -183,7 +183,7 @@ def _looked_at(source: Iterator[Any], refilled: RefilledItems) -> Iterator[Any]:
 
 
 def call_each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """What a function returns for each item, to be pickled as one list: copies, if it fills one object anew."""
+    """What a function returns for each item, for one list: copies, if it fills one object anew each time."""
     refilled, results = RefilledItems(), []
     for item in items:
         value = function(item)

@@ -86,6 +86,29 @@ class TestVerbs:
         pool.submit(tasks.double, 1).add_done_callback(lambda future: called.set())
         assert called.wait(120)
 
+    def test_callbacks_that_submit_are_not_called_within_each_other(self, pool: Pool) -> None:
+        """One may hold a lock while it uses the pool; many would be more calls than Python has room for."""
+        lock, done, number = threading.Lock(), threading.Event(), 400
+        within: list[bool] = []
+        following: list[Future[int]] = []
+
+        def go_on(future: Future[int]) -> None:
+            free = lock.acquire(blocking=False)
+            try:
+                following.append(pool.submit(tasks.double, future.result()))
+            finally:
+                if free:
+                    lock.release()
+                within.append(not free)
+                if len(within) == number:
+                    done.set()
+
+        for item in range(number):
+            pool.submit(tasks.double, item).add_done_callback(go_on)
+        assert done.wait(60)
+        assert not any(within)
+        assert sorted(future.result() for future in following) == [4 * item for item in range(number)]
+
     def test_call_takes_arguments_as_a_tuple_and_a_dictionary(self, pool: Pool) -> None:
         assert pool.call(tasks.describe_call, (1,), {"a": 2}).result() == ((1,), {"a": 2})
 
