@@ -16,7 +16,10 @@ from tests.docs.pages import PAGES, ROOT, Block, blocks, cross_references, headi
 from tests.process.warm import Interpreter
 
 import allcores
-from allcores import errors, events
+from allcores import Kind, errors, events
+from allcores.cli.exits import Exit
+from allcores.cli.meter import Usage
+from allcores.cli.summary import Summary, Tally
 
 DOCS = ROOT / "docs"
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
@@ -294,3 +297,20 @@ def test_every_page_is_in_the_navigation() -> None:
     """And the navigation has no page that is missing."""
     listed = re.findall(r"^ *- [^#\n]*?: ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert Counter(listed) == Counter(str(page.relative_to(DOCS)) for page in PAGES if page.is_relative_to(DOCS))
+
+
+def test_every_field_of_a_summary_is_explained() -> None:
+    """In the order of the object, with the fields of an example of a failure."""
+    failed: allcores.Outcome[int] = allcores.Outcome(
+        0, Kind.FAILED, error=ValueError("no"), item=1, attempts=1, seconds=0.1, worker=1
+    )
+    tally = Tally()
+    tally.add(failed)
+    usage = Usage(cpu_s=1.0, peak_bytes=1, peak_worker_bytes=1)
+    found = Summary("f", "-", Exit.OK, None, tally, 1.0, 1.0, 2, 2, 0, 0, usage).as_json()
+    section = (DOCS / "cli.md").read_text().partition("### The summary as JSON")[2].partition("### ")[0]
+    cells = re.findall(r"^\| (`.+?`) \| (.+) \|$", section, re.MULTILINE)
+    assert [field for names, _ in cells for field in re.findall(r"`(\w+)`", names)] == list(found)
+    meaning = {names.strip("`"): text for names, text in cells}
+    assert re.findall(r"`(\w+)`", meaning["failures"]) == list(found["failures"])
+    assert set(found["examples"][0]) <= set(re.findall(r"`(\w+)`", meaning["examples"]))
