@@ -112,6 +112,43 @@ def test_arrays_of_rows(pool: Pool) -> None:
         same(adapter.apply(frame, function, 1, raw=True, pool=pool), frame.apply(function, axis=1, raw=True))
 
 
+class OwnSeries(pandas.Series):  # type: ignore[misc]
+    @property
+    def _constructor(self) -> Any:
+        return OwnSeries
+
+    @property
+    def _constructor_expanddim(self) -> Any:
+        return OwnFrame
+
+
+class OwnFrame(pandas.DataFrame):  # type: ignore[misc]
+    @property
+    def _constructor(self) -> Any:
+        return OwnFrame
+
+    @property
+    def _constructor_sliced(self) -> Any:
+        return OwnSeries
+
+
+@pytest.mark.parametrize("function", [tasks.length, tasks.series, tasks.pair], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("options", [{"axis": 1}, {"axis": 1, "result_type": "expand"}, {"axis": 0}, {"column": "a"}])
+def test_what_belongs_to_a_frame_belongs_to_the_result(pool: Pool, options: dict[str, Any], function: Any) -> None:
+    """Its class, where a library has derived one, what stands in its `attrs`, and its flags."""
+    frame = OwnFrame({"a": range(N), "b": range(N)})
+    frame.attrs["unit"] = "m"
+    frame.flags.allows_duplicate_labels = False
+    options = dict(options)
+    source = frame[options.pop("column")] if "column" in options else frame
+    if source is not frame:
+        function = str
+    found, wanted = adapter.apply(source, function, pool=pool, **options), source.apply(function, **options)
+    same(found, wanted)
+    assert found.attrs == wanted.attrs
+    assert found.flags == wanted.flags
+
+
 def test_further_arguments_and_names_of_functions(pool: Pool) -> None:
     frame = FRAMES["ints"]
     same(

@@ -119,8 +119,9 @@ def apply(
     if isinstance(frame, pandas.Series):
         return _kept(frame, kept, 1).apply(lambda _: give())
     if number == 1 and not raw and result_type != "broadcast":
-        # pandas looks at no column here, and to make rows of all of them would take long.
-        frame = pandas.DataFrame({"row": 0}, index=frame.index)
+        # pandas looks at no column here, and to make rows of all of them would take long. The class, the flags and
+        # `attrs` of the frame are those of the result.
+        frame = frame.iloc[:, :1].isna()
     return _kept(frame, kept, number).apply(lambda _: give(), axis=number, raw=raw, result_type=result_type)
 
 
