@@ -92,6 +92,7 @@ def test_more_than_a_page(jobs: Jobs) -> None:
         (["submit", "add", "--arguments", "{"], "is no JSON"),
         (["list", "--task", "a\udcff"], "half of a surrogate pair"),
         (["list", "--text", "a\udcff"], "half of a surrogate pair"),
+        (["submit", "add", "a=x\udcff"], "half of a surrogate pair"),
         (["submit", "add", "--arguments", '{"a": 1, "a": 2}'], "the name 'a' occurs twice in one object"),
         (["submit", "add", 'a={"x": 1, "x": 2}'], "the name 'x' occurs twice in one object"),
         (["submit", "add", "a=1", "a=2"], "the argument a is given twice"),

@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from allcores.errors import UsageError
 from allcores.formatting import kind_text
-from allcores.jobs.rows import MAX_DEPTH
+from allcores.jobs.rows import MAX_DEPTH, half_of_pair
 from allcores.sinks import plain_values
 
 #: what dataclasses of Pydantic's have, which say themselves what is written of them
@@ -183,13 +183,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_characters(text: str, wanted: bool) -> None:
-    if not wanted or text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = text[error.start]
-        raise NotJson(f"has {half!r}, half of a surrogate pair, which is no character") from None
+    if wanted and (half := half_of_pair(text)) is not None:
+        raise NotJson(f"has {half!r}, half of a surrogate pair, which is no character")
 
 
 def _check_digits(value: int) -> None:

@@ -33,17 +33,18 @@ MAX_TAGS = 20
 MAX_TEXT = 64 * 1024
 
 
-def dumps(value: Any, what: str) -> str:
+def dumps(value: Any, what: str, *, characters: bool = False) -> str:
     """A value as JSON that gives the same value again.
 
     Args:
         value: None, booleans, integers, finite floats, strings, lists, tuples and dicts with string keys.
         what: What it is, for messages.
+        characters: Refuse halves of surrogate pairs, too: Python reads them back, and what checks arguments does not.
 
     Raises:
         BadJob: It cannot be kept exactly, or is too large.
     """
-    _check(value, what, 0)
+    _check(value, what, 0, characters)
     try:
         text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:  # an integer with too many digits
@@ -56,8 +57,12 @@ def dumps(value: Any, what: str) -> str:
     return text
 
 
-def _check(value: Any, what: str, depth: int) -> None:
-    if value is None or value is True or value is False or type(value) in (str, int):
+def _check(value: Any, what: str, depth: int, characters: bool) -> None:
+    if isinstance(value, str):
+        if characters and (half := half_of_pair(value)) is not None:
+            raise BadJob(f"{what} has {half!r}, half of a surrogate pair, which is no character")
+        return
+    if value is None or value is True or value is False or type(value) is int:
         return
     if type(value) is float:
         if not math.isfinite(value):
@@ -69,14 +74,25 @@ def _check(value: Any, what: str, depth: int) -> None:
         for key, each in value.items():
             if type(key) is not str:
                 raise BadJob(f"{what} has the key {key!r}: JSON has only strings as keys")
-            _check(each, f"{what}[{key!r}]", depth + 1)
+            _check(key, f"a key of {what}", depth + 1, characters)
+            _check(each, f"{what}[{key!r}]", depth + 1, characters)
     elif isinstance(value, list | tuple):
         for index, each in enumerate(value):
-            _check(each, f"{what}[{index}]", depth + 1)
-    elif not isinstance(value, str | int | float):  # subclasses of these are written as what they are
+            _check(each, f"{what}[{index}]", depth + 1, characters)
+    elif not isinstance(value, int | float):  # subclasses of these are written as what they are
         raise BadJob(
             f"{what} is of type {type(value).__name__}, which JSON does not have: give numbers, strings, lists or dicts"
         )
+
+
+def half_of_pair(text: str) -> str | None:
+    """The first half of a surrogate pair in it, which is no character (in names of files that are no text), if any."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return text[error.start]
+    return None
 
 
 def as_tags(tags: Iterable[str]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
     now = time.time() if now is None else now
     if not isinstance(submission.arguments, dict):
         raise BadJob(f"the arguments are a dict by name, not {type(submission.arguments).__name__}")
-    arguments = dumps(submission.arguments, "the dict of arguments")
+    arguments = dumps(submission.arguments, "the dict of arguments", characters=True)
     given: object = submission.tags
     if not isinstance(given, list | tuple) or len(given) > MAX_TAGS:
         raise BadJob(f"tags are a list of at most {MAX_TAGS} texts")
