@@ -259,6 +259,9 @@ def test_pipelines_and_the_command_line_have_clusters_too(nodes: DaskNodes, tmp_
     place = nodes.address.replace("tcp://", "dask://")
     pipeline = Pipeline().map(quick).filter(is_even)
     assert list(pipeline.imap(range(100), backend=place)) == list(range(2, 101, 2))
+    # An address that is said apart is that of the stages on the cluster, not of all.
+    beside = Pipeline().map(quick).map(quick, on="threads", workers=1).map(quick, on="processes", workers=1)
+    assert list(beside.imap(range(20), backend="dask", address=nodes.address)) == list(range(3, 23))
     (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(50)))
     command = [sys.executable, "-m", "allcores", "run", "json:loads", "in.txt", "-o", "out.jsonl", "--backend", place]
     home = str(tmp_path / "runs")

@@ -20,7 +20,7 @@ from tests.contract import pipeline_tasks as tasks
 from tests.process import scripts
 from tests.process.waiting import PATIENCE_S, Bell, Gate, lines, wait_until
 
-from allcores import Kind, Limits, NotPicklable, Pipeline, SetupError, TaskTimeout, WorkerLost
+from allcores import Kind, Limits, NotPicklable, NotSupported, Pipeline, SetupError, TaskTimeout, WorkerLost
 from allcores.events import PoolOpened
 
 KINDS = {"raise": Kind.FAILED, "crash": Kind.WORKER_LOST, "hang": Kind.TIMED_OUT, "unpicklable": Kind.FAILED}
@@ -287,6 +287,33 @@ def test_processes_may_be_started_in_any_way(start_method: str) -> None:
     )
     found = list(pipeline.imap(range(8), workers=2, start_method=start_method))
     assert found == [2006, 2014]
+
+
+@pytest.mark.parametrize("on", ["threads", "serial"])
+@pytest.mark.parametrize("backend", ["processes", "threads"])
+def test_each_pool_gets_the_options_that_are_for_it(on: Any, backend: Any) -> None:
+    """They are said once for all, and stages run in several kinds of places."""
+    pipeline = Pipeline().map(tasks.with_pid, on="processes", workers=1).map(tasks.with_pid, on=on, workers=1)
+    limits = Limits(items_per_worker=10, memory_per_worker=1 << 40, memory_reserve=1)
+    found = list(pipeline.imap(range(50), limits=limits, start_method="spawn", backend=backend))
+    assert [number for (number, _), _ in found] == list(range(50))
+    assert len({pid for (_, pid), _ in found}) >= 5
+    assert {pid for _, pid in found} == {os.getpid()}
+
+
+@pytest.mark.parametrize("backend", ["threads", "serial"])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"start_method": "spawn"}, "start_method='spawn' is for backend='processes'"),
+        ({"limits": Limits(items_per_worker=10)}, "needs backend='processes'"),
+        ({"address": "tcp://127.0.0.1:9"}, "is for clusters"),
+    ],
+)
+def test_an_option_that_is_for_none_of_its_pools_is_refused(backend: Any, option: dict[str, Any], said: str) -> None:
+    pipeline = Pipeline().map(tasks.with_pid).map(tasks.with_pid, on="threads")
+    with pytest.raises(NotSupported, match=said):
+        list(pipeline.imap(range(5), backend=backend, **option))
 
 
 def test_a_stage_may_run_in_the_program_itself() -> None:

@@ -15,16 +15,17 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from allcores.errors import PoolBusy, UsageError
+from allcores.errors import PoolBusy
 from allcores.limits import Limits
-from allcores.pipelines.fused import Fused, FusedStep, load_all
+from allcores.pipelines.fused import Fused, FusedStep
 from allcores.pipelines.links import Link, Operated, Tee
 from allcores.pipelines.outputs import AlignedOutput, End, Output
-from allcores.pipelines.plan import Line, Plan, PlannedPool, Stage
+from allcores.pipelines.plan import Line, Plan, Stage
 from allcores.pipelines.source_reader import SourceReader
+from allcores.pipelines.stage_pools import open_pool
 from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics
-from allcores.pipelines.steps import ON_CLUSTERS, InlineStep, WorkerStep
+from allcores.pipelines.steps import InlineStep, WorkerStep
 from allcores.pipelines.worked import Worked
 from allcores.pool.driver import Driver
 from allcores.pool.pool import Pool
@@ -36,17 +37,6 @@ from allcores.system.clock import monotonic_ns
 from allcores.system.interrupt_hold import InterruptHold
 from allcores.system.tracebacks import hide
 from allcores.transport.refilled_items import as_pulled
-
-_BY_STEP = "say it of the step, .map(fn, preload=...), whose first argument it is then"
-#: options of `Pool` that would change what steps are given, and what to do instead
-OF_STEPS = {
-    "preload": _BY_STEP,
-    "preload_args": _BY_STEP,
-    "setup": _BY_STEP,
-    "setup_args": _BY_STEP,
-    "teardown": "what a step has loaded goes with the workers",
-    "tuned": "workers are shared by stages with different functions",
-}
 
 
 class Execution:
@@ -128,7 +118,7 @@ class Execution:
         shared = _shared_limits(limits or Limits(), max(1, len(stages)))
         for place, planned in enumerate(plan.pools):
             if any(stage.pool == place for stage in stages):
-                self._pools.append(self._resources.enter_context(open_pool(planned, shared, options)))
+                self._pools.append(self._resources.enter_context(open_pool(plan, planned, shared, options)))
             else:
                 self._pools.append(None)
 
@@ -380,21 +370,6 @@ def fused_of(plan: Plan, stage: Stage) -> Fused:
         assert isinstance(step, WorkerStep)
         steps.append(FusedStep(step.kind, step.function, step.text, loaded))
     return Fused(steps, name=stage.name, with_loaded=bool(plan.pools[stage.pool].loaders))
-
-
-def open_pool(planned: PlannedPool, limits: Limits, options: dict[str, Any]) -> Pool:
-    """The workers of a plan, with further options of `Pool`. Raises UsageError for those that are a step's."""
-    for name in OF_STEPS:
-        if name in options:
-            raise UsageError(f"{name}= is no option of a pipeline: {OF_STEPS[name]}.")
-    name = options.get("name", "pipeline")
-    options = {**options, "name": name if planned.shared else f"{name}: {planned.name}"}
-    if planned.loaders:
-        options = {**options, "preload": load_all, "preload_args": planned.loaders}
-    if planned.on != "processes":
-        options = {name: value for name, value in options.items() if name != "start_method"}
-    on_nodes = planned.on.partition("://")[0] in ON_CLUSTERS
-    return Pool(None if on_nodes else planned.workers, backend=planned.on, limits=limits, **options)
 
 
 def _shared_limits(limits: Limits, stages: int) -> Limits:

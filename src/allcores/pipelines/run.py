@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import RunChanged, UsageError
 from allcores.limits import Limits
 from allcores.outcome import Outcome
-from allcores.pipelines.execution import Execution, fused_of, open_pool
+from allcores.pipelines.execution import Execution, fused_of
 from allcores.pipelines.identity import functions_of, identity_of
 from allcores.pipelines.plan import Plan
 from allcores.pipelines.source_outcomes import HeldStages, SourceOutcomes
+from allcores.pipelines.stage_pools import open_pool
 from allcores.pipelines.stage_view import StageView
 from allcores.pipelines.statistics import StageStatistics
 from allcores.pipelines.steps import Step
@@ -208,7 +209,7 @@ class _Alone(PipelinePool):
     def __enter__(self) -> PipelinePool:
         (stage,) = self._plan.line.stages
         self._pool = self._stack.enter_context(
-            open_pool(self._plan.pools[stage.pool], self._limits or Limits(), self._pool_options)
+            open_pool(self._plan, self._plan.pools[stage.pool], self._limits or Limits(), self._pool_options)
         )
         return self
 
