@@ -191,6 +191,81 @@ def test_forked_workers_have_what_the_script_has(tmp_path: Path) -> None:
     assert ended.err == ""
 
 
+OF_THE_SCRIPT = """
+import collections, enum, functools, multiprocessing, sys
+from allcores.compat import Pool
+
+class Obj:
+    def __init__(self, value):
+        self.value = value
+    def method(self):
+        return self.value
+    class Inner:
+        pass
+
+class Failed(Exception):
+    pass
+
+class Color(enum.Enum):
+    RED = 1
+
+Pair = collections.namedtuple("Pair", "one two")
+
+@functools.lru_cache
+def cached(number):
+    return number
+
+def function(number):
+    return number
+
+a_lambda = lambda number: number
+
+def value(kind):
+    def closure():
+        return kind
+    class Local:
+        pass
+    if kind == "raised":
+        raise Failed(Obj(Color.RED))
+    return {
+        "object": Obj(1), "class": Obj, "inner": Obj.Inner(), "member": Color.RED, "pair": Pair(1, [Pair(2, 3)]),
+        "exception": Failed(1), "method": Obj(2).method, "function": function, "cached": cached,
+        "partial": functools.partial(function, Obj(3)), "large": [Obj(4), "x" * 200_000], "many": [Obj(5)] * 2000,
+        "name": ("__main__", Obj(6)), "lambda": a_lambda, "closure": closure, "local": Local(), "bad": Obj(a_lambda),
+    }[kind]
+
+ITS_OWN = {
+    "object": lambda it: type(it) is Obj, "class": lambda it: it is Obj, "inner": lambda it: type(it) is Obj.Inner,
+    "member": lambda it: it is Color.RED, "pair": lambda it: it == Pair(1, [Pair(2, 3)]) and type(it.two[0]) is Pair,
+    "exception": lambda it: type(it) is Failed, "method": lambda it: it.__func__ is Obj.method,
+    "function": lambda it: it is function, "cached": lambda it: it is cached,
+    "partial": lambda it: it.func is function and type(it.args[0]) is Obj, "large": lambda it: type(it[0]) is Obj,
+    "many": lambda it: {type(each) for each in it} == {Obj}, "name": lambda it: type(it[1]) is Obj,
+}
+REFUSED = ["lambda", "closure", "local", "bad"]
+
+with Pool(2, context=multiprocessing.get_context(sys.argv[1])) as pool:
+    values = pool.map(value, list(ITS_OWN))
+    print([kind for kind, it in zip(ITS_OWN, values) if not ITS_OWN[kind](it)])
+    for kind in ["raised", *REFUSED]:
+        try:
+            print(kind, pool.apply(value, (kind,)))
+        except Failed as error:
+            print(kind, type(error.args[0]) is Obj and error.args[0].value is Color.RED)
+        except multiprocessing.pool.MaybeEncodingError:
+            print(kind, "refused")
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_classes_and_functions_of_the_script_are_results_and_errors(tmp_path: Path, method: str) -> None:
+    """They have names in the program, whatever a worker knows them by; what has none is refused."""
+    ended = run(OF_THE_SCRIPT, tmp_path, method)
+    assert ended.lines == [
+        "[]", "raised True", "lambda refused", "closure refused", "local refused", "bad refused",
+    ], ended.err  # fmt: skip
+
+
 def test_a_global_that_a_task_changes_is_not_spoken_of(tmp_path: Path) -> None:
     script = """
 from allcores.compat import Pool

@@ -149,6 +149,7 @@ def dumps(
     reducers = reducers_for()
     if own is not None:
         reducers = {**(reducers or {}), **own}
+    refused = False
     try:
         if reducers is None:
             data = pickle.dumps(obj, PROTOCOL, buffer_callback=collect)
@@ -163,10 +164,11 @@ def dumps(
     except Exception as error:
         if deferral.raised_by_handler(error):
             raise
-        if to_parent:
-            plain_results.refuse(obj, error)
+        refused = True
     if again is not None:
         again()
+    if refused and to_parent and plain_results.are_wanted():
+        return _dump_by_names(obj, collect, reducers)
     return cloud_dumps(obj, collect, to_parent=to_parent, reducers=reducers)
 
 
@@ -200,6 +202,39 @@ def _dump_with(
     pickler = pickle.Pickler(buffer, PROTOCOL, buffer_callback=collect)
     pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
     pickler.dump(obj)
+    return buffer.getvalue()
+
+
+def _dump_by_names(
+    obj: object, collect: Callable[[pickle.PickleBuffer], bool] | None, reducers: Mapping[Any, Any] | None
+) -> bytes:
+    """Plain pickle, which names copies of what the parent has as it is named there.
+
+    Raises:
+        ResultRefused: It would be refused in a process that has the script, too.
+    """
+    from types import FunctionType
+
+    from allcores.transport import origins, wrappers
+
+    def by_name(_: object, part: Any) -> Any:
+        if isinstance(part, (type, FunctionType)) or wrappers.is_function(part):
+            found = origins.reference(part)
+            if found is not None:
+                return found
+        return NotImplemented
+
+    buffer = io.BytesIO()
+    kind = type("NamePickler", (pickle.Pickler,), {"reducer_override": by_name})
+    pickler: Any = kind(buffer, PROTOCOL, buffer_callback=collect)
+    if reducers is not None:
+        pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
+    try:
+        pickler.dump(obj)
+    except Exception as error:
+        if deferral.raised_by_handler(error):
+            raise
+        plain_results.refuse(obj, error)
     return buffer.getvalue()
 
 

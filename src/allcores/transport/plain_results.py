@@ -1,10 +1,17 @@
 """Results that travel by plain pickle alone, as those of `multiprocessing.Pool` do: what it refuses is refused.
 
+A worker of that pool has imported the script, so that plain pickle finds the script's classes and functions by their
+names. One of ours may have copies of them: these are named as what they are copies of (see `pickling.dumps`).
+
 Workers of a pool that is to behave so are told by its setup function; for all others cloudpickle takes what plain
 pickle does not.
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 #: characters of a refused value that its error shows
 SHOWN = 10_000
@@ -23,17 +30,21 @@ def only_plain(wanted: bool = True) -> None:
     _results.only_plain = wanted
 
 
-def refuse(value: object, error: BaseException) -> None:
-    """Plain pickle has refused a result.
+def are_wanted() -> bool:
+    """Whether results of this process are only pickled so."""
+    return _results.only_plain
+
+
+def refuse(value: object, error: BaseException) -> NoReturn:
+    """Plain pickle has refused a result, which is its end.
 
     Raises:
-        ResultRefused: That is to be its end.
+        ResultRefused: Always.
     """
-    if _results.only_plain:
-        from allcores.transport.refused_results import ResultRefused
+    from allcores.transport.refused_results import ResultRefused
 
-        try:
-            shown = repr(value)
-        except Exception:
-            shown = f"<{type(value).__name__}>"
-        raise ResultRefused(repr(error), shown[:SHOWN]) from error
+    try:
+        shown = repr(value)
+    except Exception:
+        shown = f"<{type(value).__name__}>"
+    raise ResultRefused(repr(error), shown[:SHOWN]) from error
