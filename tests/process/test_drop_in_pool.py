@@ -266,6 +266,19 @@ def test_classes_and_functions_of_the_script_are_results_and_errors(tmp_path: Pa
     ], ended.err  # fmt: skip
 
 
+@pytest.mark.parametrize("begun", ["nothing", "a thread"])
+def test_join_waits_for_what_another_thread_is_just_beginning_to_close(begun: str) -> None:
+    made = Pool(1, context=multiprocessing.get_context("fork"))
+    result = made.apply_async(square, (3,))
+    # As far as close() in another thread may be at this moment.
+    made._state = "CLOSE"
+    if begun == "a thread":
+        made._work._closer = threading.Thread(target=print)
+    made.join()
+    assert result.ready() and result.get() == 9
+    assert made._work.pool.closed
+
+
 def test_a_global_that_a_task_changes_is_not_spoken_of(tmp_path: Path) -> None:
     script = """
 from allcores.compat import Pool

@@ -210,10 +210,16 @@ class Work:
             each.unbound()
 
     def join(self) -> None:
-        """Wait until `close_later`, or `terminate`, is done."""
+        """Wait until `close_later`, or `terminate`, is done: one was called, maybe just now, by another thread."""
         closer = self._closer
-        if closer is not None and closer is not threading.current_thread():
+        if closer is threading.current_thread():
+            return
+        if closer is not None and closer.ident is not None:
             closer.join()
+            return
+        # Its thread is not started yet, or there is none. To wait for that would take for ever in a signal's handler
+        # that has interrupted the start; and what is to be done may be done twice.
+        self._close()
 
     def terminate(self) -> None:
         """End the workers at once. What is not finished gets an error."""
