@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures as cf
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 from tests.process import crimes
-from tests.process.waiting import Bell, Gate, wait_gone
+from tests.process.waiting import Bell, Gate, wait_gone, wait_until
 
 from allcores import Executor, NotPicklable, WorkerLost
+from allcores.pool.executor_map import ExecutorMap
 
 
 @pytest.fixture
@@ -129,3 +131,28 @@ def test_nothing_is_taken_after_shutdown() -> None:
     executor.shutdown()
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         executor.map(crimes.run, [1])
+
+
+def test_a_shutdown_waits_for_a_map_that_another_thread_is_just_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = Executor(1)
+    raised: list[BaseException] = []
+
+    def shut_down() -> None:
+        try:
+            executor.shutdown()
+        except BaseException as error:
+            raised.append(error)
+
+    ending = threading.Thread(target=shut_down)
+    start = ExecutorMap.start
+
+    def start_late(made: ExecutorMap) -> None:
+        ending.start()
+        # Until it waits for the map.
+        wait_until(lambda: not ending.is_alive() or bool(made._entered._cond._waiters))  # type: ignore[attr-defined]
+        start(made)
+
+    monkeypatch.setattr(ExecutorMap, "start", start_late)
+    assert list(executor.map(abs, [-1, -2])) == [1, 2]
+    ending.join()
+    assert not raised

@@ -154,6 +154,8 @@ class _Calls:
             made.start()
         except BaseException:
             self.maps.pop(made, None)
+            # Whoever shuts down at this moment may be waiting for it.
+            made.give_up()
             raise
         return made
 

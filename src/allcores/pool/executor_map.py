@@ -58,6 +58,9 @@ class ExecutorMap:
         self._reader = _SegmentReader(driver, make_map, function, items, "raise", owner)
         #: segments, what ended the map, or None for its end
         self._read: SimpleQueue[Segment | BaseException | None] = SimpleQueue()
+        #: set once its thread has begun, or will not; who begins it does not wait for that
+        self._entered = threading.Event()
+        self._beginner = threading.get_ident()
         self._thread = threading.Thread(
             target=_read_all, args=(self._reader, self._read, ended, self), name="allcores-executor-map", daemon=True
         )
@@ -65,6 +68,11 @@ class ExecutorMap:
     def start(self) -> None:
         """Begin. Raises RuntimeError where the system refuses a thread."""
         self._thread.start()
+        self._entered.set()
+
+    def give_up(self) -> None:
+        """It will not begin."""
+        self._entered.set()
 
     def stop(self) -> None:
         """Start no more items; what runs is finished."""
@@ -76,8 +84,12 @@ class ExecutorMap:
         self._reader.end()
 
     def wait(self) -> None:
-        """Until all items have an outcome."""
-        if self._thread is not threading.current_thread():
+        """Until all items have an outcome, save where this very thread is in the middle of beginning it."""
+        if not self._entered.is_set():
+            if self._beginner == threading.get_ident():
+                return
+            self._entered.wait()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def results(self, end_ns: int | None) -> Iterator[Any]:
