@@ -145,6 +145,11 @@ def post(url: str, body: bytes, secret: bytes) -> str | None:
     return None if 200 <= status < 300 else f"it answered {status}"
 
 
+def _name(job: str, finished: float) -> str:
+    """Of the record of an end."""
+    return f"{job}:{finished:.6f}"
+
+
 class _Watch:
     """Ends a request that takes too long: a receiver that sends a byte now and then never runs into a timeout."""
 
@@ -235,16 +240,19 @@ class WebhookDuty(Duty):
     def look(self, wall: float, *, stopping: bool) -> None:
         """Find what has ended, send what is due, write down what was taken."""
         if self._pending is None:
-            self._pending = self._store.records("webhook")
+            pending = self._store.records("webhook")
             known = self._store.records("webhooks").get("since")
-            self._since = float(known) if isinstance(known, (int, float)) else wall
+            # Not known: no end was ever told, so none is told twice, and some may be older than this supervisor.
+            self._since = float(known) if isinstance(known, (int, float)) else 0.0
+            self._pending = pending
         if wall < self._since - _OVERLAP_S:
             # The clock was set back: what ends from now on ends before what was seen.
             self._since, self._behind, self._change = wall, None, -1
         change = self._store.change_number()
         if change != self._change or self._behind is not None:
-            self._change = change
             self._find(wall)
+            # Not before: what could not be read has to be looked for again, though nothing changes meanwhile.
+            self._change = change
         self._take_answers(wall)
         if stopping:
             return
@@ -260,7 +268,7 @@ class WebhookDuty(Duty):
         for _ in range(_PAGES):
             since, seq = self._behind or (self._since - _OVERLAP_S, -1)
             page = queries.ended_with_webhook(self._store, since, seq)
-            names = {f"{job}:{finished:.6f}": (job, finished) for job, finished, _ in page}
+            names = {_name(job, finished): (job, finished) for job, finished, _ in page}
             found = {name: place for name, place in names.items() if name not in self._seen}
             if found:
                 records = {name: {"job": job, "tries": 0, "at": wall} for name, (job, _) in found.items()}
@@ -276,7 +284,8 @@ class WebhookDuty(Duty):
 
     def _send(self, name: str, record: dict[str, Any]) -> None:
         job = self._store.get(record["job"])
-        if job is None or job.webhook is None:
+        if job is None or job.webhook is None or job.finished is None or name != _name(job.id, job.finished):
+            # Deleted, or tried again since: how it ends then is another end, with a record of its own.
             self._answers.append((name, None))
             return
         if self._secret is None:

@@ -20,6 +20,7 @@ from allcores.errors import UsageError
 from allcores.jobs import JobFilter, JobStore, Registry, queries, task
 from allcores.jobs import webhooks as hooks
 from allcores.jobs.duties import ScheduleDuty
+from allcores.jobs.errors import StoreError
 from allcores.jobs.model import Submission
 from allcores.jobs.schedules import Seen
 from allcores.jobs.tasks import task_of
@@ -198,6 +199,15 @@ def looked(duty: hooks.WebhookDuty, is_so: Callable[[], bool]) -> Callable[[], b
     return look
 
 
+def raises(error: Exception) -> Callable[..., Any]:
+    """Raises it, however it is called."""
+
+    def call(*_: Any) -> Any:
+        raise error
+
+    return call
+
+
 class Posted:
     """Stands for the network: takes everything."""
 
@@ -237,3 +247,85 @@ def test_ends_are_told_though_the_clock_was_set_back(tmp_path: Path, monkeypatch
         until(looked(duty, lambda: not store.records("webhook")), "that all is told")
         duty.close()
     assert posted.ids == [job]
+
+
+def test_an_end_is_told_though_the_store_could_not_be_read_when_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else has to change until it is looked for again."""
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        duty = hooks.WebhookDuty(store)
+        duty.look(time.time(), stopping=False)
+        job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
+        store.cancel([job], "me")
+        with monkeypatch.context() as away:
+            away.setattr(queries, "ended_with_webhook", raises(StoreError("the server is away")))
+            with pytest.raises(StoreError):
+                duty.look(time.time(), stopping=False)
+        until(looked(duty, lambda: posted.ids == [job]), "its end")
+        duty.close()
+
+
+def test_no_old_end_is_told_again_though_the_store_could_not_be_read_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        later = time.time() + 60
+        store.put_record("webhooks", "since", later)
+        job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
+        store.cancel([job], "me")
+        duty, read = hooks.WebhookDuty(store), store.records
+        with monkeypatch.context() as away:
+            away.setattr(store, "records", lambda kind: read(kind) if kind == "webhook" else raises(StoreError(kind))())
+            with pytest.raises(StoreError):
+                duty.look(later, stopping=False)
+        duty.look(later, stopping=False)
+        assert store.records("webhook") == {}
+        duty.close()
+    assert posted.ids == []
+
+
+def test_the_first_end_of_a_store_is_told_though_no_supervisor_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted = Posted(monkeypatch)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
+        store.cancel([job], "me")
+        duty = hooks.WebhookDuty(store)
+        an_hour_later = time.time() + 3_600
+        duty.look(an_hour_later, stopping=False)
+        until(lambda: posted.ids == [job], "its end")
+        duty.close()
+
+
+def test_an_end_that_a_retry_has_undone_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job waits again by the time the receiver is there: it would be told of a job that is queued."""
+    bodies: list[dict[str, Any]] = []
+    taken = False
+
+    def post(url: str, body: bytes, secret: bytes) -> str | None:
+        if not taken:
+            return "it is down"
+        bodies.append(json.loads(body))
+        return None
+
+    monkeypatch.setattr(hooks, "post", post)
+    monkeypatch.setattr(hooks, "BETWEEN_S", (0.01, 0.01))
+    monkeypatch.setattr(hooks, "TRIES", 1_000_000)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        duty = hooks.WebhookDuty(store)
+        job = store.submit("f", {}, webhook="http://127.0.0.1/", run_at=time.time() + 1_000).job.id
+        store.cancel([job], "me")
+        until(looked(duty, lambda: any(each["tries"] for each in store.records("webhook").values())), "a try")
+        store.retry([job], "me")
+        taken = True
+        until(looked(duty, lambda: not store.records("webhook")), "that nothing is left to tell")
+        store.cancel([job], "me")
+        until(looked(duty, lambda: bool(bodies)), "the end that counts")
+        duty.close()
+        kept = store.get(job)
+    assert kept is not None
+    assert [(each["state"], each["finished"]) for each in bodies] == [("cancelled", kept.finished)]
