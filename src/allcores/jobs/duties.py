@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from allcores.jobs import job_files, uploads
 from allcores.jobs.duty import Duty
+from allcores.jobs.errors import BadJob, KeyConflict
 from allcores.jobs.schedules import Seen, due, looked_until, next_time
 from allcores.system import own_files
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from allcores.jobs.retention import Retention
     from allcores.jobs.store import JobStore
     from allcores.jobs.tasks import Registry
+
+log = logging.getLogger("allcores.jobs")
 
 #: seconds between two looks at schedules, and after which it is written down that there was nothing to fire
 SCHEDULES_S = 0.5
@@ -64,16 +68,20 @@ class ScheduleDuty(Duty):
                 seen = self._moments[task.name] = self._seen.until(task, wall)
             seen = looked_until(seen, wall)
             for firing in due(task, seen, wall):
-                self._store.submit(
-                    task.name,
-                    {},
-                    priority=task.priority,
-                    tags=task.tags,
-                    key=firing.key,
-                    timeout=task.timeout,
-                    retries=task.retries,
-                    by="schedule",
-                )
+                try:
+                    self._store.submit(
+                        task.name,
+                        {},
+                        priority=task.priority,
+                        tags=task.tags,
+                        key=firing.key,
+                        timeout=task.timeout,
+                        retries=task.retries,
+                        by="schedule",
+                    )
+                except (BadJob, KeyConflict) as error:
+                    # So it will be each time: another job has the key, say. Other times, and other tasks, go on.
+                    log.warning("task %s does not run at its time: %s", task.name, error)
                 fired = True
             self._moments[task.name] = max(seen, wall)
         if self._tasks and (fired or abs(wall - self._written) >= WRITE_S):

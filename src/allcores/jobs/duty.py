@@ -21,5 +21,8 @@ class Duty:
         """What is due next, by task."""
         return {}
 
+    def put_down(self) -> None:
+        """Another one sees to it from now on, perhaps until this one does again: what it remembers is no longer so."""
+
     def close(self) -> None:
         """The supervisor ends."""

@@ -60,6 +60,9 @@ class LeadDuty(Duty):
                     each.look(wall, stopping=stopping)
                 except StoreError as error:
                     log.warning("%s", error)
+                except Exception:
+                    # The others are seen to all the same.
+                    log.exception("%s failed; it is seen to again later", type(each).__name__)
 
     def _beat(self, stopping: bool) -> None:
         if not self._store.renew():
@@ -94,6 +97,9 @@ class LeadDuty(Duty):
     def _lead(self, leading: bool) -> None:
         if leading != self._leading:
             self._leading = leading
+            if not leading:
+                for each in self._duties:
+                    each.put_down()
             self._leads(leading)
 
     def next_times(self) -> dict[str, float]:

@@ -344,6 +344,10 @@ class WebhookDuty(Duty):
             del self._pending[name]
         self._sent.difference_update(name for name, _ in answers)
 
+    def put_down(self) -> None:
+        """See Duty. What was not told, and from where on, is read again; what is on its way stays so."""
+        self._pending, self._seen, self._behind, self._change = None, {}, None, -1
+
     def close(self) -> None:
         """End the threads; what was not told is told by the next supervisor."""
         for _ in self._threads:

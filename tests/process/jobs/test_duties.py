@@ -329,3 +329,39 @@ def test_an_end_that_a_retry_has_undone_is_not_told(tmp_path: Path, monkeypatch:
         kept = store.get(job)
     assert kept is not None
     assert [(each["state"], each["finished"]) for each in bodies] == [("cancelled", kept.finished)]
+
+
+def test_who_leads_again_tells_nothing_that_another_one_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posted = Posted(monkeypatch)
+    monkeypatch.setattr(hooks, "_OVERLAP_S", 0.0)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        first, second = hooks.WebhookDuty(store), hooks.WebhookDuty(store)
+        first.look(time.time(), stopping=False)
+        first.put_down()
+        jobs = [store.submit("f", {}, webhook="http://a/", run_at=time.time() + 1_000).job.id for _ in range(2)]
+        for number, job in enumerate(jobs, 1):
+            store.cancel([job], "me")
+            until(looked(second, lambda number=number: len(posted.ids) >= number), "its end")  # type: ignore[misc]
+        until(looked(second, lambda: not store.records("webhook")), "that all is written down")
+        first.look(time.time(), stopping=False)
+        until(looked(first, lambda: not store.records("webhook")), "that nothing is left to tell")
+        first.close()
+        second.close()
+    assert posted.ids.count(jobs[0]) == 1
+
+
+def test_a_time_whose_key_is_taken_keeps_no_other_one(tmp_path: Path) -> None:
+    """Any program may submit with any key."""
+
+    @task(name="later", schedule="* * * * *", timezone="UTC")
+    def later() -> None: ...
+
+    found = [task_of(minutely), task_of(later)]
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        start = 1_800_000_000.0
+        store.submit("another", {"a": 1}, key=f"schedule:minutely:{int(start)}")
+        duty = ScheduleDuty(store, Registry([each for each in found if each is not None]))
+        for wall in (start - 1, start + 0.5, start + 60.5):
+            duty.look(wall, stopping=False)
+        fired = {name: len(store.page(JobFilter(task=name)).jobs) for name in ("minutely", "later")}
+    assert fired == {"minutely": 1, "later": 2}
