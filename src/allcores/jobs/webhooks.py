@@ -44,6 +44,9 @@ REQUEST_S = 10.0
 #: requests after which an address is given up, and seconds between them: doubled from the first to the second
 TRIES = 12
 BETWEEN_S = (2.0, 3600.0)
+#: seconds for which an address that took all of that is left alone, so that a few that hang do not keep all threads.
+#: Larger costs its own ends tries, smaller delays those of others
+SILENT_S = 30.0
 #: requests at a time, and those that wait for that
 _THREADS = 4
 _MOST_SENT = 64
@@ -215,6 +218,39 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _opener = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
 
+class _Silent:
+    """Addresses that took all the time that a request has. One request at a time finds out whether that is still so."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: dict[str, float] = {}
+
+    def may_ask(self, url: str) -> bool:
+        """Whether to send a request there now."""
+        address, now = _address(url), time.monotonic()
+        with self._lock:
+            until = self._until.get(address)
+            if until is not None and now < until:
+                return False
+            if until is not None:
+                self._until[address] = now + REQUEST_S + SILENT_S
+            return True
+
+    def asked(self, url: str, seconds: float, *, taken: bool) -> None:
+        """How a request has ended."""
+        address = _address(url)
+        with self._lock:
+            if not taken and seconds >= 0.9 * REQUEST_S:
+                self._until[address] = time.monotonic() + SILENT_S
+            else:
+                self._until.pop(address, None)
+
+
+def _address(url: str) -> str:
+    """Whom a URL asks: its host and port."""
+    return url.partition("://")[2].partition("/")[0]
+
+
 class WebhookDuty(Duty):
     """Finds ends that are to be told, and has them told by threads of its own.
 
@@ -228,6 +264,7 @@ class WebhookDuty(Duty):
         self._requests: queue.SimpleQueue[tuple[str, str, bytes] | None] = queue.SimpleQueue()
         self._answers: deque[tuple[str, str | None]] = deque()
         self._threads: list[threading.Thread] = []
+        self._silent = _Silent()
         #: name of the record -> what it says; `sent` ones are on their way
         self._pending: dict[str, dict[str, Any]] | None = None
         self._sent: set[str] = set()
@@ -308,13 +345,20 @@ class WebhookDuty(Duty):
             if found is None:
                 return
             name, url, body = found
-            assert self._secret is not None
-            try:
-                why_not = post(url, body, self._secret)
-            except Exception as error:  # this thread is for all addresses
-                log.exception("the request to a webhook failed")
-                why_not = f"the request failed: {type(error).__name__}"
-            self._answers.append((name, why_not))
+            self._answers.append((name, self._posted(url, body)))
+
+    def _posted(self, url: str, body: bytes) -> str | None:
+        assert self._secret is not None
+        if not self._silent.may_ask(url):
+            return "it was not asked: its address took all the time of a request a moment ago"
+        begun = time.monotonic()
+        try:
+            why_not = post(url, body, self._secret)
+        except Exception as error:  # this thread is for all addresses
+            log.exception("the request to a webhook failed")
+            why_not = f"the request failed: {type(error).__name__}"
+        self._silent.asked(url, time.monotonic() - begun, taken=why_not is None)
+        return why_not
 
     def _take_answers(self, wall: float) -> None:
         assert self._pending is not None

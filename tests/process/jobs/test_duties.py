@@ -331,6 +331,42 @@ def test_an_end_that_a_retry_has_undone_is_not_told(tmp_path: Path, monkeypatch:
     assert [(each["state"], each["finished"]) for each in bodies] == [("cancelled", kept.finished)]
 
 
+def test_an_address_that_hangs_is_asked_by_one_request_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the ends that it is to be told of keep all threads for hours, and nobody else is told."""
+    asked: list[str] = []
+
+    def post(url: str, body: bytes, secret: bytes) -> str | None:
+        asked.append(url)
+        return "it took longer than 0 s" if "hangs" in url else None
+
+    monkeypatch.setattr(hooks, "post", post)
+    monkeypatch.setattr(hooks, "REQUEST_S", 0.0)
+    monkeypatch.setattr(hooks, "SILENT_S", 1_000.0)
+    monkeypatch.setattr(hooks, "TRIES", 1)
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        duty = hooks.WebhookDuty(store)
+        urls = [*(f"http://hangs/{number}" for number in range(50)), "http://listens/"]
+        jobs = store.submit_many([Submission("f", {}, webhook=url, run_at=time.time() + 1_000) for url in urls])
+        store.cancel([each.job.id for each in jobs], "me")
+        until(looked(duty, lambda: "http://listens/" in asked), "the one that listens")
+        until(looked(duty, lambda: not store.records("webhook")), "that all is told or given up")
+        duty.close()
+    assert 1 <= sum("hangs" in url for url in asked) <= hooks._THREADS
+
+
+def test_an_address_that_hung_is_tried_by_one_request_and_then_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "REQUEST_S", 1_000.0)
+    monkeypatch.setattr(hooks, "SILENT_S", 0.0)
+    silent = hooks._Silent()
+    assert silent.may_ask("http://a/1") and silent.may_ask("http://a/2")
+    silent.asked("http://a/1", 1_000.0, taken=False)
+    assert silent.may_ask("http://a/2") and not silent.may_ask("http://a/3") and silent.may_ask("http://b/")
+    silent.asked("http://a/2", 0.1, taken=False)  # refused at once: that keeps nobody
+    assert silent.may_ask("http://a/3") and silent.may_ask("http://a/4")
+
+
 def test_who_leads_again_tells_nothing_that_another_one_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     posted = Posted(monkeypatch)
     monkeypatch.setattr(hooks, "_OVERLAP_S", 0.0)
