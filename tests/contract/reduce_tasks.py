@@ -107,6 +107,22 @@ def fail_to_load() -> None:
     raise LookupError("cannot be read")
 
 
+def one_or_unsendable(number: int, how: str = "") -> Any:
+    (value,) = ones_or_unsendable([number], how)
+    return value
+
+
+def noted_ones(numbers: list[int], path: str) -> list[list[int]]:
+    """Writes down with what it was called."""
+    note(path, " ".join(map(str, numbers)))
+    return [[number] for number in numbers]
+
+
+def unsendable(left: Any, right: Any) -> Any:
+    """Merges into what cannot be pickled."""
+    return Unsendable("refused")
+
+
 def ones_or_unsendable(numbers: list[int], how: str = "") -> Any:
     """Every tenth value, from the sixth on, cannot be sent."""
     return [[Unsendable(how)] if number % 10 == 5 else [number] for number in numbers]

@@ -327,6 +327,18 @@ def smallest(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
     return min(left, right, key=of_row)
 
 
+def large_row_for_each(numbers: list[int]) -> Iterator[bytearray]:
+    row = bytearray(17 << 20)
+    for number in numbers:
+        row[0] = number
+        yield row
+
+
+def test_also_one_that_would_travel_alone_elsewhere() -> None:
+    with Pool(1) as pool:
+        assert [row[0] for row in pool.imap(large_row_for_each, range(6), batch=3)] == list(range(6))
+
+
 @pytest.mark.parametrize("backend", ["threads", "serial"])
 def test_what_a_cache_keeps_of_a_batch_is_what_each_item_gave(backend: str, tmp_path: Path) -> None:
     folder = str(tmp_path / "cache")

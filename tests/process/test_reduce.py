@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.contract import reduce_tasks as tasks
 
-from allcores import Limits, NotPicklable, Pool, TaskExited, TaskTimeout, WorkerLost
+from allcores import Limits, NotPicklable, Pool, TaskTimeout, WorkerLost
 
 
 class Traffic:
@@ -58,19 +58,25 @@ def test_an_item_whose_worker_dies_fails_alone(tmp_path: Path) -> None:
         pool.reduce(tasks.one_unless_killed, jobs, tasks.extend, chunk=25)
 
 
-@pytest.mark.parametrize("batch", [1, 4, 1000, "auto"])
+@pytest.mark.parametrize("batch", [None, 1, 4, 1000, "auto"])
 @pytest.mark.parametrize("how", ["refused", "exit"])
-def test_a_value_that_cannot_be_sent_takes_no_others_of_its_batch_along(how: str, batch: Any) -> None:
-    """One merged value stands for all items of a batch: it must not be one item's failure, and the others be lost."""
-    ones = functools.partial(tasks.ones_or_unsendable, how=how)
-    with Pool(2) as pool:
-        found = pool.reduce(ones, range(60), tasks.concat, batch=batch, on_error="skip")
-        assert found == [number for number in range(60) if number % 10 != 5]
-        counted = pool.statistics()
-        assert (counted.ok, counted.failed + counted.workers_lost) == (54, 6)
-        with pytest.raises(TaskExited if how == "exit" else NotPicklable) as caught:
-            pool.reduce(ones, range(60), tasks.concat, batch=batch)
-    assert any("items[5]" in note for note in caught.value.__notes__) or "items[5]" in str(caught.value)
+def test_a_value_that_cannot_be_sent_is_never_skipped(how: str, batch: Any) -> None:
+    """One merged value stands for many items: as a failure of one of them, it would take the others along unsaid."""
+    with Pool(2) as pool, pytest.raises(NotPicklable, match="the merged value"):
+        if batch is None:
+            pool.reduce(functools.partial(tasks.one_or_unsendable, how=how), range(60), tasks.concat, on_error="skip")
+        else:
+            ones = functools.partial(tasks.ones_or_unsendable, how=how)
+            pool.reduce(ones, range(60), tasks.concat, batch=batch, on_error="skip")
+
+
+def test_what_can_only_be_sent_alone_calls_no_function_again(tmp_path: Path) -> None:
+    """Its values can be pickled, and merged ones cannot: the batch is not at fault, so it is not divided."""
+    called = functools.partial(tasks.noted_ones, path=str(tmp_path / "called"))
+    with Pool(1) as pool, pytest.raises(NotPicklable, match="the merged value"):
+        pool.reduce(called, range(32), tasks.unsendable, batch=16, chunk=16)
+    numbers = (tmp_path / "called").read_text().split()
+    assert len(numbers) == len(set(numbers))
 
 
 def test_a_merged_value_of_a_batch_that_cannot_be_read_is_never_skipped() -> None:

@@ -93,17 +93,17 @@ def test_folders_that_are_no_runs_stay(pool: allcores.Pool, here: Path) -> None:
     assert {name: after.get(name, b"gone") for name in before} == before
 
 
-def half_made(catalogue: Path) -> None:
+def half_made(catalogue: Path, filler: str = "filler") -> None:
     """The catalogue of a program that was killed in SQLite's first transaction, with what undoes it beside it."""
     with contextlib.closing(sqlite3.connect(catalogue.parent / "made", isolation_level=None)) as db:
         db.execute("PRAGMA page_size = 512")
-        db.execute("CREATE TABLE filler (text)")
-        db.execute("INSERT INTO filler VALUES ('x')")
+        db.execute(f"CREATE TABLE {filler} (text)")
+        db.execute(f"INSERT INTO {filler} VALUES ('x')")
         db.execute("PRAGMA cache_size = 1")
         db.execute("BEGIN")
         # More than is kept in memory: it is written before its end.
-        db.execute("UPDATE filler SET text = 'y'")
-        db.executemany("INSERT INTO filler VALUES (?)", [("z" * 400,)] * 50)
+        db.execute(f"UPDATE {filler} SET text = 'y'")
+        db.executemany(f"INSERT INTO {filler} VALUES (?)", [("z" * 400,)] * 50)
         for end in ("", "-journal"):
             os.close(own_files.create(f"{catalogue}{end}"))
             Path(f"{catalogue}{end}").write_bytes((catalogue.parent / f"made{end}").read_bytes())
@@ -119,6 +119,16 @@ def test_a_run_that_was_killed_before_it_began_is_begun_anew(pool: allcores.Pool
     with pytest.raises(index.NotBegun):
         directory.look_up(str(here / "runs"), NEVER_BEGUN)
     assert ran(pool, resume=True).resumed == 0
+
+
+def test_but_not_one_that_has_tables(here: Path) -> None:
+    """Somewhere SQLite has no write-ahead log: there a run that has begun may have been killed in any transaction."""
+    folder = here / "runs" / NEVER_BEGUN
+    own_files.make_folders(str(folder))
+    half_made(folder / index.FILE, filler="run")
+    with pytest.raises(allcores.JournalError) as caught:
+        directory.look_up(str(here / "runs"), NEVER_BEGUN)
+    assert not isinstance(caught.value, index.NotBegun)
 
 
 @pytest.mark.parametrize("made", ["nothing", "lock", "empty", "half", "tables"])

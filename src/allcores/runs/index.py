@@ -193,9 +193,9 @@ class RunIndex:
             rows = self.rows("SELECT format FROM run")
         except JournalError as error:
             # What undoes a transaction lies beside the file only until it has a write-ahead log, which is before there
-            # are tables: who only reads cannot undo it.
+            # are tables: who only reads cannot undo it. Where SQLite has refused that log, there may be some.
             undone = getattr(error.__cause__, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK
-            if not undone and "no such table: run" not in str(error.__cause__):
+            if not (undone and not self._names_tables()) and "no such table: run" not in str(error.__cause__):
                 raise
             rows = []
         if not rows:
@@ -204,6 +204,14 @@ class RunIndex:
         if found not in (FORMAT, WITHOUT_STATES):
             raise JournalError(f"{self.path} was written by another version of allcores: begin a new run")
         return int(found)
+
+    def _names_tables(self) -> bool:
+        """Whether its first pages, read as they are, name the table of the run."""
+        try:
+            with open(self.path, "rb") as file:
+                return b"TABLE run" in file.read(1 << 16)
+        except OSError:
+            return True
 
     def damaged(self, what: str) -> JournalError:
         """What to raise if something is not as it was written."""

@@ -51,6 +51,8 @@ MOST_DEPTH = 20
 
 #: Work in ns after which a value that may be changed by the next call is pickled: it has not to be any.
 AT_ONCE = -1
+#: So much larger may be what is copied where it cannot travel alone; larger still is taken for a table that all have.
+AT_ALL_COSTS = 16
 #: Iterators of inputs that are looked at by nobody: what is in memory.
 IN_MEMORY = frozenset([type(iter([])), type(iter(())), type(iter(range(0))), repeat])
 
@@ -86,12 +88,13 @@ class RefilledItems:
         """Whether each item is to be pickled before the next is asked for, as far as the last one tells."""
         return not self._whole if self.found else self.watching
 
-    def see(self, item: Any, *, alone: bool) -> Any:
+    def see(self, item: Any, *, alone: bool, may_stay: bool = True) -> Any:
         """Take in the next item of an input.
 
         Args:
             item: It.
             alone: It is pickled before the next is asked for.
+            may_stay: A large one need not be copied, for it is pickled before the next is asked for then.
 
         Returns:
             What to take in its place: itself, or a copy.
@@ -100,7 +103,7 @@ class RefilledItems:
         # Also where it is pickled in time: an outcome, or a message, is to show the item that it is of. And where the
         # second one shows that they are filled anew, it is too late for the first.
         if self.found or (self.watching and not alone):
-            item, self._whole = _copy(item)
+            item, self._whole = _copy(item, at_all_costs=not may_stay)
         return item
 
     def look(self, item: Any) -> None:
@@ -177,7 +180,7 @@ def _pieces(source: Iterator[Any]) -> Iterator[Iterator[Any]]:
 def _looked_at(source: Iterator[Any], refilled: RefilledItems) -> Iterator[Any]:
     __tracebackhide__ = True
     for item in source:
-        yield refilled.see(item, alone=False)
+        yield refilled.see(item, alone=False, may_stay=False)
         if not refilled.needed:
             return
 
@@ -188,7 +191,7 @@ def call_each(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
     for item in items:
         value = function(item)
         # No generator does this: a StopIteration of the function would not get through it.
-        results.append(refilled.see(value, alone=False) if refilled.needed else value)
+        results.append(refilled.see(value, alone=False, may_stay=False) if refilled.needed else value)
     return results
 
 
@@ -221,9 +224,10 @@ class _TooLarge(Exception):
 class _Copy:
     """One copy. What it has left of the bounds, and whether all that could change was copied."""
 
-    def __init__(self) -> None:
-        self._bytes = MOST_COPIED
-        self._elements = MOST_ELEMENTS
+    def __init__(self, *, at_all_costs: bool) -> None:
+        times = AT_ALL_COSTS if at_all_costs else 1
+        self._bytes = MOST_COPIED * times
+        self._elements = MOST_ELEMENTS * times
         self.whole = True
 
     def of(self, value: Any, depth: int = 0) -> Any:
@@ -250,12 +254,12 @@ class _Copy:
         return kind([self.of(each, depth + 1) for each in value])
 
 
-def _copy(item: Any) -> tuple[Any, bool]:
+def _copy(item: Any, *, at_all_costs: bool) -> tuple[Any, bool]:
     """A copy of all plain containers in an item, and whether there is nothing else in it that could change.
 
     The item itself if it is too large.
     """
-    copy = _Copy()
+    copy = _Copy(at_all_costs=at_all_costs)
     try:
         return copy.of(item), copy.whole
     except (_TooLarge, RuntimeError):  # it changes meanwhile

@@ -92,8 +92,9 @@ def as_exception(error: BaseException, what: str, **facts: Any) -> BaseException
     """
     if isinstance(error, Exception) and not isinstance(error, EXITING):
         return error
+    text = exceptions.text_of(error)
     stand_in = TaskExited(
-        f"Unpickling the result of {what} raised {type(error).__name__}({error}): what does this would end its caller; "
+        f"Unpickling the result of {what} raised {type(error).__name__}({text}): what does this would end its caller; "
         "raise another exception instead.",
         **facts,
     )

@@ -96,7 +96,8 @@ def problem(error: Exception) -> dict[str, Any] | None:
 
 def no_room(error: OSError) -> str:
     """What is told of a disk that is full: large bodies wait in temporary files, which have no name of their own."""
-    where = f"for {os.path.basename(os.fsdecode(error.filename))}" if error.filename else f"in {tempfile.gettempdir()}"
+    named = isinstance(error.filename, str | bytes) and error.filename  # or it is a descriptor, or none
+    where = f"for {os.path.basename(os.fsdecode(error.filename))}" if named else f"in {tempfile.gettempdir()}"
     return f"There is no room {where} on the server: {error.strerror or error}."
 
 

@@ -6,8 +6,8 @@ belongs between its neighbours'. So each report is whole, and is taken once or n
 
 from __future__ import annotations
 
-from allcores.transport.exceptions import add_note, pack_error
-from allcores.transport.pickling import RESULT_UNWRITTEN, dumps, explain_with_path
+from allcores.transport.exceptions import pack_error
+from allcores.transport.pickling import dumps, explain_with_path
 from allcores.transport.reduction import MERGED, Reduction, merged
 
 TYPE_CHECKING = False
@@ -62,10 +62,7 @@ class Fold:
             return
         entry = self._broken
         if entry is None:
-            try:
-                entry = (dumps(self._value, to_parent=True),)
-            except BaseException as error:
-                entry = pack_error(_explained(self._value, error))
+            entry = _packed(self._value)
         self._runs.append((entry, self._count))
         self._count, self._value, self._broken = 0, None, None
 
@@ -89,9 +86,8 @@ class Fold:
 def packing(call: Callable[[list[Any]], list[tuple[Any, ...]]]) -> Callable[[list[Any]], list[tuple[Any, ...]]]:
     """A call with a batch whose merged value is pickled at once.
 
-    Later the value would count as that of the batch's first item, and what cannot be pickled as its failure: the
-    values of all others in the batch would be lost, and nobody told. So it fails the call, which is made with halves of
-    the batch then, until the item at fault is alone.
+    Later the value would count as that of the batch's first item, and what cannot be pickled, or read, as its failure:
+    the values of all others in the batch would be lost, and nobody told. It is no item's failure, as without batches.
 
     Args:
         call: See `transport.batches.batch_call`, of a `Reduction`.
@@ -99,20 +95,21 @@ def packing(call: Callable[[list[Any]], list[tuple[Any, ...]]]) -> Callable[[lis
 
     def packed(batch: list[Any]) -> list[tuple[Any, ...]]:
         (value, _), *others = call(batch)
-        try:
-            data = dumps(value, to_parent=True)
-        except BaseException as error:
-            if isinstance(error, Exception):
-                raise _explained(value, error, "result" if len(batch) == 1 else "the merged value") from error
-            add_note(error, RESULT_UNWRITTEN)
-            raise
-        return [(data,), *others]
+        return [_packed(value), *others]
 
     return packed
 
 
-def _explained(value: Any, error: BaseException, name: str = "the merged value") -> BaseException:
+def _packed(value: Any) -> tuple[Any, ...]:
+    """The entry for a merged value."""
     try:
-        return explain_with_path(value, name, error)
+        return (dumps(value, to_parent=True),)
+    except BaseException as error:
+        return pack_error(_explained(value, error))
+
+
+def _explained(value: Any, error: BaseException) -> BaseException:
+    try:
+        return explain_with_path(value, "the merged value", error)
     except BaseException:
         return error
