@@ -173,6 +173,7 @@ def test_files_of_jobs_that_stay_hide_none_that_are_to_go(
 def test_what_a_deleted_job_needs_stays_until_it_cannot_be_brought_back(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(duties, "SWEEP_S", 60.0)  # a look sees to all of it, however slow the store is
     upload, now = "a" * 32, 0.0
     job = store.submit("f", {"file": {"upload": upload}}).job
     work, handed_in = store.folder / "work" / job.id, store.folder / "uploads" / upload
