@@ -14,9 +14,11 @@ from allcores.jobs.model import Attempt, Job, State
 from allcores.jobs.rows import error_from_json, job_from_row
 
 
-def among(dialect: str, values: Sequence[str] | Sequence[int]) -> Select[Any]:
-    """A subquery with the values, for `column.in_(...)`: one statement, however many there are."""
-    numbers = bool(values) and isinstance(values[0], int)
+def among(dialect: str, values: Sequence[str] | Sequence[int]) -> Select[Any] | list[Any]:
+    """A subquery with the values, for `column.in_(...)`: one statement, however many there are; [] for none."""
+    if not values:
+        return []  # of which type they would be nothing says, and PostgreSQL compares no number with a text
+    numbers = isinstance(values[0], int)
     clause: TextClause
     if dialect == "sqlite":
         clause = text("SELECT value FROM json_each(:values)")

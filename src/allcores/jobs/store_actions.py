@@ -47,7 +47,7 @@ class StoreActions(StoreReading):
             deleted = connection.execute(
                 select(table.c.count).where(table.c.seq == audit, table.c.action == "delete")
             ).scalar()
-        actions.check_undo(len(ids), int(deleted or 1))
+        actions.check_undo(len(ids), 1 if deleted is None else int(deleted))
         self._changed()
         row = self._commits.run(actions.write_down, (by, "undelete", len(ids), {"audit": audit}))
         return Changed(len(ids), ids=tuple(ids[: actions.NAMED]), audit=row)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from allcores.jobs import migrations, schema
+from allcores.jobs import actions, migrations, schema
 from allcores.jobs.database import Database
 from allcores.jobs.errors import (
     AlreadySupervised,
@@ -492,3 +492,26 @@ def one_column_more(connection: Connection) -> None:
 
 def failing(connection: Connection) -> None:
     raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4], ids=["none", "fewer than a portion", "one portion", "two"])
+@pytest.mark.parametrize("changed", [False, True], ids=["as seen", "changed since"])
+def test_an_action_on_a_snapshot_however_many_there_are(
+    count: int, changed: bool, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a portion has none that is as it was seen."""
+    monkeypatch.setattr(actions, "PORTION", 2)
+    ids = [store.submit("f", {"i": i}, tags=("t",)).job.id for i in range(count)]
+    for wanted in (JobFilter(tag="t"), JobFilter(text='"i"'), JobFilter()):
+        shot = store.snapshot(wanted)
+        assert shot.count == count
+        if changed:
+            store.cancel(ids, "me")
+            store.retry(ids, "me")
+        cancelled = store.cancel(shot, "me")
+        assert (cancelled.count, cancelled.skipped) == ((0, count) if changed else (count, 0))
+        store.cancel(ids, "me")
+        store.retry(ids, "me")
+    gone = store.delete(store.snapshot(JobFilter()), "me")
+    assert (gone.count, store.counts().total) == (count, 0)
+    assert (store.undelete(gone.audit, "me").count, store.counts().total) == (count, count)
