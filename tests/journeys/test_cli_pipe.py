@@ -49,6 +49,12 @@ raising = Pipeline().map(parse).map(picky).enumerate().map(list)
 sided = raising.tee(Pipeline().write("a.jsonl"), Pipeline().map(str).write("b.jsonl"))
 recording = Pipeline().map(parse).map(picky, on_error="record")
 recording_apart = recording.enumerate()
+
+def twice(row):
+    return [row, {"n": -row["n"]}]
+
+sides_of_failures = Pipeline().map(parse).flat_map(twice).tee(Pipeline().map(str).write("b.jsonl")).map(
+    picky, on_error="record")
 def interrupt(row):
     if row["n"] == 40 and not os.path.exists("interrupted"):
         open("interrupted", "w").close()
@@ -205,6 +211,21 @@ def test_failures_are_kept_and_tried_again(shell: Shell, folder: Path) -> None:
     assert code == Exit.OK, err
     found = rows(folder / "out.jsonl")
     assert [row["n"] for row in found] == list(range(100)) and found[3]["total"] == sum(range(8))
+
+
+def test_rows_beside_a_failure_are_shown_one_by_one(shell: Shell, folder: Path) -> None:
+    """Of each output: a journal has them in one text."""
+    assert shell.call("pipe", "work.py:sides_of_failures", "in.txt", "-o", "out.jsonl")[0] == Exit.SOME_FAILED
+    wanted = [
+        {"output": 1, "row": "\"{'n': 3}\""},
+        {"output": 0, "row": '{"n": -3}'},
+        {"output": 1, "row": "\"{'n': -3}\""},
+    ]
+    for more in ((), ("--json",)):
+        out = shell.call("runs", "failures", "latest", *more)[1]
+        first = json.loads(out)[0] if more else json.loads(out.splitlines()[0])
+        assert first["item"] == {"n": 3}
+        assert sorted(first["rows"], key=json.dumps) == sorted(wanted, key=json.dumps)
 
 
 def test_the_first_failure_ends_it(shell: Shell, folder: Path) -> None:

@@ -17,7 +17,7 @@ from allcores.errors import UsageError
 from allcores.runs.spec import RunSpec
 from allcores.sinks.base import Block, Entries, Lost, WholeSink
 from allcores.sinks.json_text import NotJson, to_json
-from allcores.sinks.many_rows import ManyRows, joined, taken_apart
+from allcores.sinks.many_rows import ManyRows, for_readers, joined, taken_apart
 from allcores.sinks.open import sink_of
 
 #: of each item the rows, with the numbers of their outputs
@@ -146,6 +146,14 @@ def test_a_line_gives_back_its_rows(rows: list[tuple[int, str]]) -> None:
     line = joined(rows)
     assert "\n" not in line
     assert list(taken_apart(line)) == rows
+
+
+@given(_ROWS)
+def test_readers_of_a_record_get_its_rows_apart(rows: list[tuple[int, str]]) -> None:
+    record = {"index": 1, "kind": "failed", "item": {"rows": "x"}}
+    assert for_readers(to_json(record)) == to_json(record)
+    shown = json.loads(for_readers(to_json({**record, "rows": joined(rows)})))
+    assert shown == {**record, "rows": [{"output": output, "row": row} for output, row in rows]}
 
 
 def test_what_runs_in_the_workers(tmp_path: Path) -> None:

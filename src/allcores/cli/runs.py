@@ -26,6 +26,7 @@ from allcores.runs.directory import KnownRun
 from allcores.runs.index import RunIndex
 from allcores.sinks.destination import check_file
 from allcores.sinks.json_stream import STDOUT
+from allcores.sinks.many_rows import for_readers
 from allcores.sinks.open import sink_of
 from allcores.sinks.publishing import published
 from allcores.system.terminal_text import safe_json, safe_line
@@ -110,7 +111,7 @@ def failures(
     def lines() -> Iterator[str]:
         for row in run_index.failures():
             if kind is None or row.kind == kind:
-                yield row.record
+                yield for_readers(row.record)
 
     try:
         with _open_output(output) as write:

@@ -12,6 +12,7 @@ before it did: they are in its record.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +22,7 @@ from allcores.errors import UsageError
 from allcores.sinks.base import Block, Entries, Lost, WholeSink
 from allcores.sinks.destination import looked_up
 from allcores.sinks.directory import FolderOfFiles
-from allcores.sinks.json_text import NotJson
+from allcores.sinks.json_text import NotJson, to_json
 
 #: between the rows of an item
 ROW = "\x1e"
@@ -62,6 +63,17 @@ def taken_apart(line: str) -> Iterator[tuple[int, str]]:
             yield int(output), text
         else:
             yield 0, row
+
+
+def for_readers(record: str) -> str:
+    """The record of an item that failed with its rows, if it has any, as a list: the text of each, and its output."""
+    if f'"{ROWS}"' not in record:
+        return record
+    found = json.loads(record)
+    rows = found.get(ROWS)
+    if not isinstance(rows, str):
+        return record  # some value of the item has that name
+    return to_json({**found, ROWS: [{"output": output, "row": row} for output, row in taken_apart(rows)]})
 
 
 def is_many(described: dict[str, Any]) -> bool:
