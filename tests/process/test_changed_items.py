@@ -26,6 +26,8 @@ from allcores.adapters.cluster import backend, node
 from allcores.backends import open as opener
 from allcores.pool import input_reader
 from allcores.transport import refilled_items
+from allcores.transport.batches import batch_call
+from allcores.transport.refilled_items import RefilledItems
 
 METHODS = ["template", "spawn"]
 COUNT = 150
@@ -325,6 +327,15 @@ def largest(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
 
 def smallest(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
     return min(left, right, key=of_row)
+
+
+def test_a_batch_of_new_objects_is_copied_no_longer_than_it_takes_to_see_that() -> None:
+    """Whatever the batches: what is known of a function's results is known for its next call."""
+    made = [[number] for number in range(20)]
+    call = batch_call("one", lambda numbers: (made[number] for number in numbers), (), within=RefilledItems())
+    results = [result for first in range(0, 20, 2) for result in call([first, first + 1])]
+    assert results == made
+    assert [result is row for result, row in zip(results, made, strict=True)] == [False] * 3 + [True] * 17
 
 
 def large_row_for_each(numbers: list[int]) -> Iterator[bytearray]:

@@ -16,6 +16,7 @@ from allcores.cache.store import Store
 from allcores.errors import UsageError
 from allcores.transport.batches import results_of
 from allcores.transport.references import Reference
+from allcores.transport.refilled_items import RefilledItems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ class CachedFunction:
         if missing:
             batch = [items[place] for place in missing]
             arguments = map(list, zip(*batch, strict=True)) if self._star else (batch,)
-            made = results_of(self._function(*state, *arguments), len(batch), self.__qualname__, travels=True)
+            made = results_of(self._function(*state, *arguments), len(batch), self.__qualname__, within=RefilledItems())
             for place, value in zip(missing, made, strict=True):
                 self._keep(found[place][0], value)
                 results[place] = value

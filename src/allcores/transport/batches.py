@@ -12,7 +12,7 @@ from itertools import islice
 from allcores.errors import BatchError
 from allcores.transport.exceptions import TRACEBACK
 from allcores.transport.reduction import Reduction, entries
-from allcores.transport.refilled_items import as_pulled
+from allcores.transport.refilled_items import RefilledItems, as_pulled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def batch_call(
     state: tuple[Any, ...],
     loaded: Callable[[str, Any], Any] | None = None,
     *,
-    travels: bool = False,
+    within: RefilledItems | None = None,
 ) -> Callable[[list[Any]], list[Any]]:
     """What to call with a batch; it returns one result per item, or raises.
 
@@ -40,7 +40,7 @@ def batch_call(
         style: "one": `function(batch)`; "star": a list for each argument.
         state: What the function is given before that.
         loaded: Replaces references in an item by what they stand for; None: there are none.
-        travels: The results are to be pickled.
+        within: What is known of the results of this function's generators, which are to be pickled; None: they are not.
     """
     each: Callable[[Any], Any] | None = None
     if getattr(type(function), "__allcores_batches__", False):
@@ -56,9 +56,9 @@ def batch_call(
             batch = [loaded(style, item) for item in batch]
         count = len(batch)
         if style == "star":
-            results = results_of(function(*state, *map(list, zip(*batch, strict=True))), count, name, travels=travels)
+            results = results_of(function(*state, *map(list, zip(*batch, strict=True))), count, name, within=within)
         else:
-            results = results_of(function(*state, batch), count, name, travels=travels)
+            results = results_of(function(*state, batch), count, name, within=within)
         if merge is not None:
             return entries(merge, results)
         return results if each is None else [each(result) for result in results]
@@ -66,12 +66,12 @@ def batch_call(
     return call
 
 
-def results_of(result: Any, count: int, name: str, *, travels: bool) -> list[Any]:
+def results_of(result: Any, count: int, name: str, *, within: RefilledItems | None) -> list[Any]:
     """The results in what a function returned for a batch; a generator is run to its end here.
 
     Args:
         count: How many there have to be.
-        travels: They are to be pickled, later: one that may be filled anew for the next is copied.
+        within: They are to be pickled, later: one that may be filled anew for the next is copied, as far as this knows.
 
     Raises:
         BatchError: There are more or fewer, or it is no row of results at all.
@@ -82,7 +82,7 @@ def results_of(result: Any, count: int, name: str, *, travels: bool) -> list[Any
         raise _wrong(name, count, None, _kind(result))
     else:
         try:
-            iterator = as_pulled(result) if travels else iter(result)
+            iterator = iter(result) if within is None or not within.needed else as_pulled(result, within)
         except TypeError:
             raise _wrong(name, count, None, _kind(result)) from None
         # One more than there may be: a generator without an end is found out.

@@ -160,18 +160,23 @@ def shows(refilled: RefilledItems, values: list[Any]) -> bool:
     return refilled.needed
 
 
-def as_pulled(items: Iterable[Any]) -> Iterator[Any]:
-    """The items of an input that are not pickled as they are pulled: copies, as long as it may fill them anew."""
+def as_pulled(items: Iterable[Any], refilled: RefilledItems | None = None) -> Iterator[Any]:
+    """The items of an input that are not pickled as they are pulled: copies, as long as it may fill them anew.
+
+    Args:
+        items: The input.
+        refilled: What is known of it, and of others like it; None: nothing yet.
+    """
     __tracebackhide__ = True  # whatever an input raises is the program's affair
     source = iter(items)
     # Not by `yield from`, which closes a generator of the program's that is left before its end.
-    return source if type(source) in IN_MEMORY else chain.from_iterable(_pieces(source))
+    return source if type(source) in IN_MEMORY else chain.from_iterable(_pieces(source, refilled))
 
 
-def _pieces(source: Iterator[Any]) -> Iterator[Iterator[Any]]:
+def _pieces(source: Iterator[Any], refilled: RefilledItems | None) -> Iterator[Iterator[Any]]:
     """What has to be looked at, and the rest, unless there is none: some inputs begin anew when asked once more."""
     __tracebackhide__ = True
-    refilled = RefilledItems()
+    refilled = refilled or RefilledItems()
     yield _looked_at(source, refilled)
     if not refilled.needed:
         yield source

@@ -111,6 +111,8 @@ class ChunkRunner:
         self._functions: dict[int, tuple[str, Any, BaseException | None]] = {}
         #: of functions that return one object again and again, or may
         self._refilled: dict[int, RefilledItems] = {}
+        #: the same of those whose generators give the results of a batch
+        self._within: dict[int, RefilledItems] = {}
         self._watched = WatchedFunctions(left_alone)
         self._files = OpenFiles()
         self._items_left = items_limit
@@ -155,6 +157,7 @@ class ChunkRunner:
         """Drop a function that will not be called again."""
         self._functions.pop(number, None)
         self._refilled.pop(number, None)
+        self._within.pop(number, None)
         self._watched.forget(number)
 
     def _callable(self, style: str, function: Any) -> Callable[[Any], Any]:
@@ -227,7 +230,9 @@ class ChunkRunner:
                     refilled = self._refilled[number] = RefilledItems()
                 refilled = refilled if refilled.needed else None
             if batch:
-                self._run_batches(sequence, items, batch, style, function, durations, refilled)
+                within = self._within.setdefault(number, RefilledItems())
+                self._run_batches(sequence, items, batch, style, function, durations, refilled, within)
+                within.let_go()
             else:
                 untimed = not flags & (frames.DETAILED | frames.TIMED)
                 call, fold = self._callable(style, function), None
@@ -342,12 +347,13 @@ class ChunkRunner:
         function: Callable[..., Any],
         durations: list[int] | None,
         refilled: RefilledItems | None,
+        within: RefilledItems,
     ) -> None:
         from allcores.transport.batches import batch_call
         from allcores.worker.batch_runner import run_batches
 
         loaded, Arrivals.seen = self._files.loaded if Arrivals.seen else None, False
-        call = batch_call(style, function, self.state, loaded, travels=True)
+        call = batch_call(style, function, self.state, loaded, within=within)
         if type(function) is Reduction:
             call = packing(call)
         quota = self._quota(len(items))
