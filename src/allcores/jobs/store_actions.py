@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,7 @@ class StoreActions(StoreReading):
         return self._act("delete", actions.remove, which, by)
 
     def undelete(self, audit: int, by: str) -> Changed:
-        """Bring back what was deleted by the action of a row of the audit (`Changed.audit`).
+        """Bring back what was deleted by the action of a row of the audit (`Changed.audit`); once more changes nothing.
 
         Raises:
             UndoExpired: It is gone for good.
@@ -47,6 +48,15 @@ class StoreActions(StoreReading):
             deleted = connection.execute(
                 select(table.c.count).where(table.c.seq == audit, table.c.action == "delete")
             ).scalar()
+            if not ids:
+                detail = json.dumps({"audit": audit})  # as it is written down
+                back = connection.execute(
+                    select(table.c.seq).where(
+                        table.c.seq > audit, table.c.action == "undelete", table.c.detail == detail, table.c.count > 0
+                    )
+                ).scalar()
+                if back is not None:
+                    return Changed(0, audit=back)
         actions.check_undo(len(ids), 1 if deleted is None else int(deleted))
         self._changed()
         row = self._commits.run(actions.write_down, (by, "undelete", len(ids), {"audit": audit}))

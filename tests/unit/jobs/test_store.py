@@ -96,6 +96,8 @@ def test_what_was_deleted_comes_back(store: JobStore) -> None:
     assert (deleted.count, store.counts().total) == (5, 0)
     assert store.undelete(deleted.audit, "anna").count == 5
     assert len(store.page(JobFilter(tag="t")).jobs) == store.counts().total == 5
+    # A second click: they are back already, and not gone for good.
+    assert store.undelete(deleted.audit, "anna").count == 0
     assert [row.action for row in store.audit()] == ["undelete", "delete"]
 
 
