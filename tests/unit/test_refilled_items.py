@@ -179,9 +179,12 @@ def test_what_is_not_plain_is_never_copied(kind: str) -> None:
 
 
 def test_a_large_table_that_all_items_have_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be in memory several times."""
-    monkeypatch.setattr(refilled_items, "MOST_COPIED", 100_000)
-    table = bytearray(200_000)
+    """It would be in memory several times. What cannot travel alone may be larger than what can."""
+    monkeypatch.setattr(refilled_items, "MOST_COPIED", 10_000)
+    row = bytearray(20_000)
+    assert RefilledItems().see((1, row), alone=False)[1] is row
+    assert RefilledItems().see((1, row), alone=False, may_stay=False)[1] is not row
+    table = bytearray(10_000 * refilled_items.AT_ALL_COSTS + 1)
     found = list(as_pulled((number, table) for number in range(COUNT)))
     assert all(item[1] is table for item in found)
 
