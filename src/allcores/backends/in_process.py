@@ -249,7 +249,7 @@ class InProcessWorker:
     def _failure(self, chunk: Chunk, position: int, error: BaseException) -> Failure:
         # Here it is known that what was raised is the task's own, also where no frame of the function says so.
         hide(error, by_design=True)
-        index = None if chunk.future is not None else chunk.first + position
+        index = chunk.index_of(position)
         facts: dict[str, Any] = {"index": index, "attempts": chunk.attempt, "worker": self.number}
         what = describe(chunk, min(position, len(chunk.items) - 1) if chunk.items else 0)
         if isinstance(error, EXITING) or not isinstance(error, Exception):

@@ -21,6 +21,7 @@ from allcores.jobs import schema
 from allcores.jobs.errors import BadJob
 from allcores.jobs.model import Job, JobFilter, JobPage, State
 from allcores.jobs.reading import among, jobs_where
+from allcores.jobs.rows import half_of_pair
 
 #: seconds for which jobs are looked at for what no index knows: for a text, and for the rest
 SEARCH_S, LOOK_S = 0.25, 0.02
@@ -46,10 +47,8 @@ def checked(wanted: JobFilter) -> JobFilter:
         value = getattr(wanted, name)
         if value is not None and (not isinstance(value, str) or len(value) > 500 or "\0" in value):
             raise BadJob(f"the filter's {name} is a text of at most 500 characters")
-        try:
-            (value or "").encode()
-        except UnicodeEncodeError:
-            raise BadJob(f"the filter's {name} is no text: {value!r} has half of a surrogate pair") from None
+        if value is not None and half_of_pair(value) is not None:
+            raise BadJob(f"the filter's {name} is no text: {value!r} has half of a surrogate pair")
     for name in ("since", "until"):
         value = getattr(wanted, name)
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):

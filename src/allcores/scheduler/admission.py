@@ -193,7 +193,7 @@ class AdmissionControl:
             "give it a larger machine or container.",
             signal="SIGKILL",
             peak_memory=used,
-            index=None if chunk.future is not None else chunk.first + position,
+            index=chunk.index_of(position),
             attempts=chunk.attempt,
             worker=ended.worker,
         )

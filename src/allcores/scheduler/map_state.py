@@ -174,6 +174,10 @@ class Chunk:
             self.shared = PulledItems(self.payload, len(self.items))
         return self.shared
 
+    def index_of(self, position: int) -> int | None:
+        """The index that an error tells of the item at a position: of its input; None of a call, which has no input."""
+        return None if self.future is not None else self.first + position
+
     def have_own(self, payload: bytes | BufferedPickle | None) -> None:
         """Have bytes of these items alone; None: they are made when it is sent."""
         self.payload = payload

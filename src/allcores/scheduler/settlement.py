@@ -299,7 +299,7 @@ class Settlement:
                 error = WorkerLost(
                     f"{self._state.describe(chunk, start)} was on {chunk.requeues + 1} nodes that were lost; the last: "
                     f"{event.reason}.",
-                    index=None if chunk.future is not None else chunk.first + start,
+                    index=chunk.index_of(start),
                     attempts=chunk.attempt,
                     worker=worker_state.worker,
                 )

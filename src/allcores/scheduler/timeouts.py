@@ -87,7 +87,7 @@ class Timeouts:
                 error = TaskTimeout(
                     f"{what} ran longer than timeout={seconds:g} s in worker {worker_state.worker}, which was ended.",
                     timeout=seconds,
-                    index=None if chunk.future is not None else chunk.first + progress.position,
+                    index=chunk.index_of(progress.position),
                     attempts=chunk.attempt,
                     worker=worker_state.worker,
                 )

@@ -72,7 +72,7 @@ def _failure(
 def _facts(worker: int, chunk: Chunk, offset: int) -> dict[str, Any]:
     """What an error knows of the item at an offset."""
     return {
-        "index": None if chunk.future is not None else chunk.first + offset,
+        "index": chunk.index_of(offset),
         "attempts": chunk.attempt,
         "worker": worker,
     }

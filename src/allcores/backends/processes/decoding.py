@@ -95,7 +95,7 @@ def open_mixed(
         kind, exception = remote_errors.unpack_error(
             error,
             what=describe(chunk, min(offset, len(chunk.items) - 1)),
-            index=None if chunk.future is not None else chunk.first + offset,
+            index=chunk.index_of(offset),
             attempts=chunk.attempt,
             worker=event.worker,
         )
@@ -113,7 +113,7 @@ def open_mixed(
                 unread = remote_errors.as_exception(
                     error,
                     what,
-                    index=None if chunk.future is not None else chunk.first + offset,
+                    index=chunk.index_of(offset),
                     attempts=chunk.attempt,
                     worker=event.worker,
                 )

@@ -37,7 +37,7 @@ def lost(
     item, index = "", None
     if chunk is not None:
         item = describe(chunk, min(progress.position, len(chunk.items) - 1))
-        index = None if chunk.future is not None else chunk.first + progress.position
+        index = chunk.index_of(progress.position)
     if status is None:
         death = exit_causes.Death(worker, None, None, None, stack, reason=reason)
     else:
