@@ -198,6 +198,9 @@ def test_chosen_jobs(client: Any, app: flask.Flask) -> None:
     store = store_of(app)
     ids = [ended(store, State.FAILED).id for _ in range(3)]
     assert send(client, "/bulk", what="retry").status_code == 400
+    refused = send(client, "/bulk", what="retry", id=["a"] * 501)
+    assert refused.status_code == 400
+    assert "501 jobs were chosen: choose 500 at most." in refused.text
     assert send(client, "/bulk", what="burn", id=ids).status_code == 400
     answer = send(client, "/bulk", what="delete", id=ids[:2], back="/failed")
     assert answer.headers["Location"].startswith("/failed?did=delete&count=2")

@@ -9,10 +9,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
+from allcores.jobs import retried_items
 from allcores.jobs.errors import BadJob, JobFailed, TaskNotFound
 from allcores.jobs.model import Job, Submission, Submitted
 from allcores.jobs.rows import as_tags, shown
-from allcores.jobs.running_job import FAILED_ITEMS
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place, Registry
 from allcores.system.tracebacks import hiding
@@ -178,12 +178,11 @@ class Queue:
 
         Raises:
             TaskNotFound: There is no such job, or its task maps nothing.
+            BadJob: It has not ended, or no failed items of it are known.
         """
         job = self.store.get(id)
         if job is None:
             raise TaskNotFound(f"there is no job {id!r}")
         if not self.registry[job.task].takes_job:
             raise TaskNotFound(f"task {job.task!r} has no items: run job {id} again as a whole")
-        tags = [*job.tags, FAILED_ITEMS]
-        options: dict[str, Any] = {"priority": job.priority, "timeout": job.timeout, "retries": job.retries}
-        return self.submit(job.task, job.arguments, tags=tags, parent=id, by=by, **options)
+        return self.submit_all([retried_items.job_of_them(self.store, job, by)])[0].job

@@ -18,6 +18,7 @@ from allcores.jobs import stacks
 from allcores.jobs.errors import JobDrained
 from allcores.jobs.job_files import JobFiles, RunOfJob
 from allcores.jobs.results import ResultFolder
+from allcores.jobs.retried_items import FAILED_ITEMS
 from allcores.jobs.rows import shown
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind, Outcome
@@ -49,8 +50,6 @@ UNDER_WAY, EACH_UNDER_WAY = 200, 8
 HELD_S = 5.0
 #: what is counted is below it, as everywhere where it may be kept
 MOST_ITEMS = 1 << 63
-#: the tag of a job that runs only the failed items of its parent again
-FAILED_ITEMS = "failed-items"
 
 
 class Supervisor(Protocol):
@@ -309,6 +308,10 @@ class RunningJob:
         again = False
         if known is None and self.parent is not None and FAILED_ITEMS in self.tags:
             of_parent = JobFiles(self._store_folder, self.parent).runs()
+            if not of_parent:
+                raise RunNotFound(
+                    f"the runs of job {self.parent} are not on this machine (any more): run it as a whole"
+                )
             known = of_parent[number].name if number < len(of_parent) else None
             again = known is not None
         elif FAILED_ITEMS in self.tags:
@@ -337,7 +340,7 @@ class RunningJob:
                     raise
                 time.sleep(0.02)
             except (RunChanged, RunNotFound) as error:
-                if known is None:
+                if known is None or again:  # items that did not fail are not run again
                     raise
                 self.log(f"the run begins anew: {error}")
                 known = None

@@ -94,7 +94,9 @@ def bulk() -> Any:
     if "change" in form:
         jobs = Snapshot(read_filter(form), _whole("change"), _whole("count"))
     else:
-        jobs = form.getlist("id")[:MOST_CHOSEN]
+        jobs = form.getlist("id")
+        if len(jobs) > MOST_CHOSEN:
+            raise Refused(400, "too_many_chosen", f"{len(jobs):,} jobs were chosen: choose {MOST_CHOSEN} at most.")
         if not jobs:
             raise Refused(400, "none_chosen", "No job was chosen: tick some of them first.")
     act = {"retry": store.retry, "cancel": store.cancel, "delete": store.delete}[what]

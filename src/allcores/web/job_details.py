@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.errors import UsageError
 from allcores.formatting import pace_text
+from allcores.jobs import retried_items
+from allcores.jobs.errors import BadJob
 from allcores.jobs.job_files import JobFiles, failed_items
 from allcores.jobs.model import Attempt, Job, State, Submitted
 from allcores.progress.estimate import Estimator, eta_text
@@ -20,8 +22,6 @@ from allcores.web.views import is_fresh
 if TYPE_CHECKING:
     from allcores.web.state import Console
 
-#: the tag of a job that runs only the failed items of the one it was made from
-FAILED_ITEMS = "failed-items"
 #: the end of a job's logs that a page shows
 LOG_BYTES = 64 << 10
 #: failed items that it lists
@@ -136,24 +136,11 @@ def retry_failed_items(console: Console, job: Job, by: str) -> Submitted:
     Raises:
         Refused: 409, if it has none, or they are not known.
     """
-    if not can_retry_items(console, job):
-        raise Refused(409, "no_failed_items", "No failed items of this job are known.")
-    return console.store.submit(
-        job.task,
-        job.arguments,
-        priority=job.priority,
-        tags=tuple(dict.fromkeys([*job.tags, FAILED_ITEMS])),
-        timeout=job.timeout,
-        retries=job.retries,
-        parent=job.id,
-        by=by,
-    )
-
-
-def can_retry_items(console: Console, job: Job) -> bool:
-    """Whether a job has ended, and left failed items that a new one can take up."""
-    failed = job.progress is not None and job.progress.failed > 0
-    return job.state.is_final and failed and bool(JobFiles(console.store.folder, job.id).runs())
+    try:
+        wanted = retried_items.job_of_them(console.store, job, by)
+    except BadJob as error:
+        raise Refused(409, "no_failed_items", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    return console.store.submit_many([wanted])[0]
 
 
 def stack_of(console: Console, job: Job) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from werkzeug.wrappers import Response
 
-from allcores.jobs import history
+from allcores.jobs import history, retried_items
 from allcores.jobs.errors import StoreError
 from allcores.jobs.model import Counts, Job, State, Statistics
 from allcores.web import charts, job_details, supervision, views
@@ -126,7 +126,7 @@ def job_page(found: Job, change: int, stack: str | None = None) -> Response:
         memory=details.memory,
         has_timeline=details.timelines > 0,
         failed_items=details.failed,
-        can_retry_items=known and job_details.can_retry_items(console, found),
+        can_retry_items=known and retried_items.are_known(console.store, found),
         item_line=job_details.item_line,
     )
 

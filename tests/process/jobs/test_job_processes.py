@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
 
 from allcores.errors import UsageError
 from allcores.jobs import Job, State, health, stacks
+from allcores.jobs.errors import BadJob
 from allcores.jobs.job_files import JobFiles, failed_items
 from allcores.jobs.pool_side import is_alive
 
@@ -86,7 +88,8 @@ def test_what_a_failed_attempt_has_left_is_no_result(running: Running, again: bo
 
 def test_failed_items_alone_run_again(running: Running, tmp_path: Path) -> None:
     path = tmp_path / "items"
-    job = running.run("run_failing", {"path": str(path), "count": 50})
+    webhook = "http://127.0.0.1:9/"  # nobody listens there
+    job = running.run("run_failing", {"path": str(path), "count": 50}, webhook=webhook)
     assert (job.state, job.result["ok"], job.result["failed"]) == ("succeeded", 45, 5)
     assert job.progress is not None and (job.progress.done, job.progress.failed) == (45, 5)
     failures = failed_items(running.store.folder, job.id)
@@ -95,10 +98,30 @@ def test_failed_items_alone_run_again(running: Running, tmp_path: Path) -> None:
     path.unlink()
     Path(f"{path}.mended").touch()
     again = running.queue.retry_failed_items(job.id)
+    assert (again.webhook, again.tags) == (job.webhook, ("failed-items",))
     found = running.queue.wait(again.id, PATIENCE_S)
     assert (found.state, found.parent, found.result["ok"]) == ("succeeded", job.id, 50)
     assert sorted(map(int, lines(path))) == [3, 13, 23, 33, 43]
     assert output_of(running, found) == list(range(50))
+
+
+def test_items_that_are_not_known_to_have_failed_do_not_run_again(running: Running, tmp_path: Path) -> None:
+    path = tmp_path / "items"
+    queue = running.queue
+    held = queue.submit("hold_with_job", {"path": str(tmp_path / "t")}, run_at=time.time() + 1000)
+    with pytest.raises(BadJob, match=f"job {held.id} is queued: its failed items can run again once it has ended"):
+        queue.retry_failed_items(held.id)
+    queue.cancel(held.id)
+    with pytest.raises(BadJob, match=f"no failed items of job {held.id} are known: run it again as a whole"):
+        queue.retry_failed_items(held.id)
+    # The parent's runs are gone when it begins.
+    orphan = queue.submit(
+        "run_failing", {"path": str(path), "count": 5}, parent=held.id, tags=["failed-items"], retries=0
+    )
+    found = queue.wait(orphan.id, PATIENCE_S)
+    assert found.state is State.FAILED and found.error is not None
+    assert (found.error.type, path.exists()) == ("RunNotFound", False)
+    assert found.error.message.startswith(f"the runs of job {held.id} are not on this machine")
 
 
 def test_cancelled_is_said_once_all_of_it_is_gone(running: Running, tmp_path: Path) -> None:
