@@ -6,12 +6,14 @@ import importlib
 import json
 import logging
 import os
+import queue
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -257,6 +259,19 @@ class TestTogether:
                 assert pool.map(Forking(path), range(20), cache=cache, chunk=4) == list(range(20))
         assert len(lines(path)) == 20
         assert len(cache) == 20
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_lock_that_another_thread_holds_is_free_in_a_child(self, tmp_path: Path) -> None:
+        """As it forks, and not at the first use: two threads of the child may be the first at the same time."""
+        used = Store(Cache(tmp_path / "cache").folder, b"key", "name", None)
+        with used._lock:
+            child = os.fork()
+            if child == 0:
+                told = queue.SimpleQueue[bool]()
+                threading.Thread(target=lambda: told.put(used._lock.acquire(blocking=False)), daemon=True).start()
+                os._exit(0 if told.get() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        used.close()
 
 
 class Forking(cache_tasks.Noted):

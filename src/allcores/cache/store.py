@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 import zlib
 
 from allcores.cache import database
@@ -47,11 +48,15 @@ REST_S = 10.0
 _said: set[str] = set()
 #: one connection of this process moves the log into the file
 _checkpointing = threading.Lock()
+#: of this process
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     global _checkpointing
     _checkpointing = threading.Lock()
+    for each in list(_stores):
+        each.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -73,11 +78,20 @@ class Store:
         self._function_key = function_key
         self._name = name
         self._max_bytes = max_bytes
+        self._lock = threading.RLock()
         self._begin()
+        _stores.add(self)
+
+    def after_fork(self) -> None:
+        """In a child: whoever held the lock is not there. The parent's connection is left alone until the first use."""
+        self._lock = threading.RLock()
+
+    def _in_this_process(self) -> None:
+        if self._pid != os.getpid():
+            self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         #: when the file is tried again, and when writing to it is
         self._open_at = self._write_at = 0.0
@@ -94,9 +108,8 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The bytes of a result; None if they are not there, or not as they were written."""
-        if self._pid != os.getpid():
-            self._begin()
         with self._lock:
+            self._in_this_process()
             data = self._waiting.get(key)
             if data is None:
                 data = self._read(key)
@@ -127,9 +140,8 @@ class Store:
 
     def count(self, hits: int, misses: int) -> None:
         """Results that were found, and that were computed."""
-        if self._pid != os.getpid():
-            self._begin()
         with self._lock:
+            self._in_this_process()
             self._hits += hits
             self._misses += misses
             self._wait_for_end()
@@ -138,9 +150,8 @@ class Store:
         """Keep a result: soon, and at the end of the chunk at the latest."""
         if len(data) > (MOST_BYTES if self._max_bytes is None else min(MOST_BYTES, self._max_bytes - ENTRY_BYTES)):
             return
-        if self._pid != os.getpid():
-            self._begin()
         with self._lock:
+            self._in_this_process()
             self._waiting[key] = data
             self._waiting_bytes += len(data)
             self._wait_for_end()

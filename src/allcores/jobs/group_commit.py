@@ -6,7 +6,6 @@ committed by the next one. Alone, an operation is committed at once; among many,
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -99,7 +98,6 @@ class GroupCommit:
     def __init__(self, database: Database, after_commit: Callable[[int], None]) -> None:
         self._database = database
         self._after_commit = after_commit
-        self._pid = os.getpid()
         self._turn = threading.Lock()
         self._waiting: deque[_Operation] = deque()
 
@@ -120,8 +118,6 @@ class GroupCommit:
         self, operations: Sequence[tuple[Handler[Any, Any], Any]], *, durable: bool = True
     ) -> list[Callable[[], Any]]:
         """Carry out several operations, in order; for each, a function that returns its answer or raises its error."""
-        if self._pid != os.getpid():
-            self._after_fork()
         mine = [_Operation(handler, payload, durable) for handler, payload in operations]
         self._waiting.extend(mine)
         while mine and not mine[-1].done:
@@ -171,9 +167,8 @@ class GroupCommit:
             transaction.finish()
         self._after_commit(transaction.change)
 
-    def _after_fork(self) -> None:
-        # What other threads of the parent were at is theirs.
-        self._pid = os.getpid()
+    def after_fork(self) -> None:
+        """In a child, before its first thread is there: what other threads of the parent were at is theirs."""
         self._turn = threading.Lock()
         self._waiting.clear()
 

@@ -50,6 +50,7 @@ class StoreReading:
     def after_fork(self) -> None:
         """In a child: what other threads of the parent were at is theirs."""
         self._condition = threading.Condition()
+        self._commits.after_fork()
 
     def _committed(self, change: int) -> None:
         with self._condition:

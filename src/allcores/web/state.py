@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -63,26 +64,29 @@ class Console:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._pid = 0
         self._store: JobStore | None = None
+        self._of_parent: JobStore | None = None
         self._gate: Gate | None = None
         self._tasks: Mapping[str, Task] | None = None
         self.shared = Shared()
         self._streams: Streams | None = None
         self.environment: jinja2.Environment | None = None
+        _consoles.add(self)
 
-    def _in_this_process(self) -> None:
-        """Forget what a parent had opened; the lock may be held by a thread that is not here."""
-        if self._pid != os.getpid():
-            self._lock = threading.Lock()
-            self._store = self._gate = self._streams = None
-            self.shared = Shared()
-            self._pid = os.getpid()
+    def after_fork(self) -> None:
+        """In a child: forget what the parent had opened; the lock may be held by a thread that is not here.
+
+        Not at the first use: its first requests may come at the same time, on several threads.
+        """
+        self._lock = threading.Lock()
+        # Kept: its connections are the parent's, and closed by nobody here.
+        self._of_parent = self._store
+        self._store = self._gate = self._streams = None
+        self.shared = Shared()
 
     @property
     def store(self) -> JobStore:
         """The store, opened by this process."""
-        self._in_this_process()
         if self._store is None:
             from allcores.jobs.store import JobStore
 
@@ -105,7 +109,6 @@ class Console:
     @property
     def streams(self) -> Streams:
         """The pages of this process that are told of changes as they happen."""
-        self._in_this_process()
         if self._streams is None:
             with self._lock:
                 if self._streams is None:
@@ -115,7 +118,6 @@ class Console:
     @property
     def gate(self) -> Gate:
         """What decides about requests."""
-        self._in_this_process()
         if self._gate is None:
             secret = kept_secret(self.store.folder)
             tokens = dict(self.settings.tokens)
@@ -143,6 +145,19 @@ class Console:
         if isinstance(given, str):
             return [part.strip() for part in given.split(",") if part.strip()]
         return list(given) if isinstance(given, list | tuple) else [given]
+
+
+#: of this process
+_consoles: weakref.WeakSet[Console] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_consoles):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def is_poll() -> bool:

@@ -438,6 +438,20 @@ class TestFork:
         assert (open_there, seen) == ([], "f")
         assert sorted(each.task for each in all_jobs(store).values()) == ["f", "of the child"]
 
+    def test_what_other_threads_are_at_is_let_go_of_as_it_forks(self, store: JobStore) -> None:
+        """Not at the first use: two threads of the child may be the first at the same time."""
+        commits, results = store._commits, multiprocessing.get_context("fork").SimpleQueue()
+        commits._waiting.append("an operation of another thread")  # type: ignore[arg-type]
+        with commits._turn:
+            child = multiprocessing.get_context("fork").Process(
+                target=lambda: results.put((commits._turn.locked(), list(commits._waiting)))
+            )
+            child.start()
+            child.join(PATIENCE_S)
+        assert results.get() == (False, [])
+        results.close()
+        commits._waiting.clear()
+
 
 def in_child(store: JobStore, id: str, found: Any) -> None:
     names = [os.path.basename(link) for link in links()]
