@@ -56,6 +56,28 @@ def test_submit_list_show_and_wait(jobs: Jobs) -> None:
     assert "not at an end yet" in jobs("wait", made["id"], "--timeout", "0.05", code=8)
 
 
+def test_a_time_and_an_address(jobs: Jobs) -> None:
+    words = (
+        "submit",
+        "add",
+        "a=1",
+        "--run-at",
+        "2040-01-01T00:00:00Z",
+        "--webhook",
+        "https://example.org/ended",
+        "--json",
+    )
+    made = json.loads(jobs(*words))
+    assert (made["run_at"], made["webhook"]) == (2_208_988_800.0, "https://example.org/ended")
+
+
+def test_failed_items_of_a_job_that_has_none(jobs: Jobs) -> None:
+    job = jobs("submit", "add", "a=1").strip()
+    assert f"job {job} is queued: its failed items can run again once it has ended" in jobs(
+        "retry", "--failed-items", job, code=2
+    )
+
+
 def test_the_same_key_is_the_same_job(jobs: Jobs) -> None:
     first = jobs("submit", "add", "a=1", "--key", "k")
     assert jobs("submit", "add", "a=1", "--key", "k") == first
@@ -99,6 +121,10 @@ def test_more_than_a_page(jobs: Jobs) -> None:
         (["submit", "--tasks", "tasks.py", "add", "a=x"], "should be a valid integer"),
         (["submit", "--tasks", "tasks.py", "ad"], "did you mean 'add'"),
         (["submit", "--tasks", "nothing.py", "add"], "there is no file nothing.py"),
+        (["submit", "add", "--run-at", "tomorrow"], "--run-at 'tomorrow': it is no time like 2026-11-26T18:30"),
+        (["submit", "add", "--run-at", "2030-01-01", "--delay", "5"], "--delay and --run-at both say when"),
+        (["submit", "add", "--webhook", "localhost:80"], "begins with http:// or https://, not 'localhost:80'"),
+        (["retry", "--failed-items", "nothing"], "there is no job 'nothing'"),
         (["rm"], "name jobs, or a --state"),
         (["rm", "--state", "queued"], "cancel the others first"),
     ],

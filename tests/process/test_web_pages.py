@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -444,6 +445,14 @@ def test_an_app_submits_jobs_and_starts_nothing(tmp_path: Path) -> None:
     with app.test_request_context():
         with pytest.raises(UsageError, match="did you mean 'square'"):
             jobs.submit("sqare", {})
+        with pytest.raises(UsageError, match="run_at says when"):
+            jobs.submit("square", {"n": 1}, delay=5, run_at=2e9)
+        with pytest.raises(UsageError, match="begins with http:// or https://"):
+            jobs.submit("square", {"n": 1}, webhook="example.org")
+        at = datetime(2030, 1, 1, tzinfo=UTC)
+        put_off = jobs.get(jobs.submit("square", {"n": 1}, run_at=at, webhook="http://example.org/").id)
+        assert put_off is not None
+        assert (put_off.run_at, put_off.webhook) == (at.timestamp(), "http://example.org/")
         found = jobs.get(answer.json["id"])
         assert found is not None
         assert found.state is State.QUEUED

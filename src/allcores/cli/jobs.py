@@ -8,14 +8,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from allcores.cli import jobs_text
 from allcores.cli.exits import CommandError, Exit, missing_extra
 from allcores.cli.output import check_stdout, say, shortened, show, write_json
-from allcores.formatting import counted, seconds_text, size_text
+from allcores.formatting import counted, seconds_text
 from allcores.sources.text import json_value
 from allcores.system.terminal_text import safe_line
 
@@ -102,7 +102,7 @@ def list_(
     store = open_store(where)
     page = store.page(_filter(states, task, tag, text), after=after, limit=limit)
     if as_machine:
-        rows = [as_json(job) for job in page.jobs]
+        rows = [jobs_text.as_json(job) for job in page.jobs]
         write_json({"jobs": rows, "older": page.older, "searched_all": page.searched_all})
         return
     if not page.jobs:
@@ -112,7 +112,7 @@ def list_(
     for job in page.jobs:
         took = seconds_text(max(0.0, job.finished - job.started)) if job.finished and job.started else ""
         what = f"{job.task}({shortened(json.dumps(job.arguments, ensure_ascii=False)[1:-1], 50)})"
-        show(safe_line(f"{job.id:<32}  {job.state:<11}  {_moment(job.created)}  {took:>8}  {what}"))
+        show(safe_line(f"{job.id:<32}  {job.state:<11}  {jobs_text.moment_text(job.created)}  {took:>8}  {what}"))
     if not page.searched_all:
         say(f"the {page.searched:,} newest of them were looked through; for more: --after {page.older}")
     elif page.older is not None:
@@ -128,9 +128,9 @@ def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
     check_stdout()
     job = _find(open_store(where), job_id)
     if as_machine:
-        write_json(as_json(job))
+        write_json(jobs_text.as_json(job))
     else:
-        show("\n".join(_as_text(job)))
+        show("\n".join(jobs_text.as_text(job)))
 
 
 @command.command()
@@ -142,10 +142,12 @@ def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
 )
 @click.option("--priority", type=int, metavar="N", help="Higher ones are run first.")
 @click.option("--delay", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Not before then.")
+@click.option("--run-at", metavar="TIME", help="Not before then: 2026-11-26T18:30, or with an offset.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each attempt.")
 @click.option("--retries", type=click.IntRange(min=0), metavar="N", help="Attempts after the first.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="To find it by; repeatable.")
 @click.option("--key", metavar="KEY", help="The same key again is the same job.")
+@click.option("--webhook", metavar="URL", help="Told of its end.")
 @click.option("--wait", "waits", is_flag=True, help="Wait until it has ended; the exit code is 0 if it succeeded.")
 @_json
 @_at_store
@@ -158,10 +160,12 @@ def submit(
     places: Sequence[str],
     priority: int | None,
     delay: float,
+    run_at: str | None,
     timeout: float | None,
     retries: int | None,
     tags: Sequence[str],
     key: str | None,
+    webhook: str | None,
     waits: bool,
     as_machine: bool,
 ) -> int:
@@ -173,6 +177,7 @@ def submit(
     """
     if as_machine:
         check_stdout()
+    begins = _begin_of(delay, run_at)
     arguments = _arguments(given, as_document)
     if places:
         from allcores.jobs.tasks import Registry
@@ -188,20 +193,21 @@ def submit(
         task,
         arguments,
         priority=priority or 0,
-        run_at=time.time() + delay if delay else None,
+        run_at=begins,
         tags=tuple(dict.fromkeys(tags)),
         key=key,
         timeout=timeout,
         retries=retries or 0,
         by=user_name(),
+        webhook=webhook,
     )
     job = submitted.job
     if waits:
         (job,) = _await(store, [job.id], None)
     if as_machine:
-        write_json({**as_json(job), "replayed": submitted.replayed})
+        write_json({**jobs_text.as_json(job), "replayed": submitted.replayed})
     elif waits:
-        show("\n".join(_as_text(job)))
+        show("\n".join(jobs_text.as_text(job)))
     else:
         show(job.id)
     return _exit_of([job]) if waits else Exit.OK
@@ -219,7 +225,7 @@ def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as
     store = open_store(where)
     jobs = _await(store, [_find(store, each).id for each in job_ids], timeout)
     if as_machine:
-        write_json([as_json(job) for job in jobs])
+        write_json([jobs_text.as_json(job) for job in jobs])
     else:
         for job in jobs:
             show(safe_line(f"{job.id}  {job.state}" + (f"  {job.note}" if job.note else "")))
@@ -228,11 +234,14 @@ def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as
 
 @command.command()
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--failed-items", is_flag=True, help="Make a job of the items that failed in each, and of no others.")
 @_json
 @_at_store
-def retry(where: str | None, /, job_ids: Sequence[str], as_machine: bool) -> int:
+def retry(where: str | None, /, job_ids: Sequence[str], failed_items: bool, as_machine: bool) -> int:
     """Queue jobs that have ended again, as they were submitted."""
     store = open_store(where)
+    if failed_items:
+        return _retry_items(store, job_ids, as_machine)
     return _change(store, store.retry, job_ids, "queued again", as_machine)
 
 
@@ -275,45 +284,9 @@ def stats(where: str | None, /, window: float, as_machine: bool) -> None:
     store = open_store(where)
     counts, late = store.counts(), store.stats(window)
     if as_machine:
-        write_json(
-            {
-                "total": counts.total,
-                "by_state": {str(state): number for state, number in counts.by_state.items()},
-                "by_task": {
-                    task: {str(state): number for state, number in states.items()}
-                    for task, states in counts.by_task.items()
-                },
-                "delayed": counts.delayed,
-                "bytes": counts.bytes,
-                "window": late.window,
-                "finished": {str(state): number for state, number in late.finished.items()},
-                "throughput": late.throughput,
-                **{name: getattr(late, name) for name in ("wait_p50", "wait_p95", "run_p50", "run_p95")},
-                "failures": [
-                    {"cause": cause, "error": error, "count": number}
-                    for (cause, error), number in late.failures.items()
-                ],
-            }
-        )
-        return
-    show(f"{counted(counts.total, 'job')}, {size_text(counts.bytes)}")
-    for state, number in counts.by_state.items():
-        waiting = f" ({counts.delayed:,} of them not yet due)" if state == "queued" and counts.delayed else ""
-        show(f"  {state:<11} {number:>11,}{waiting}")
-    for task, states in sorted(counts.by_task.items()):
-        parts = ", ".join(f"{number:,} {state}" for state, number in states.items())
-        show(safe_line(f"  {task}: {parts}"))
-    done = sum(late.finished.values())
-    show(f"last {seconds_text(late.window)}: {counted(done, 'job')} ended, {late.throughput:,.2f} a second")
-    if late.wait_p50 is not None and late.wait_p95 is not None:
-        show(f"  waited {seconds_text(late.wait_p50)} (median), {seconds_text(late.wait_p95)} (95 of 100)")
-    for (cause, error), number in sorted(late.failures.items(), key=lambda each: -each[1]):
-        show(safe_line(f"  {number:>7,} × {cause}: {error}"))
-
-
-def as_json(job: Job) -> dict[str, Any]:
-    """A job as the commands print it for machines: the attributes of `Job`."""
-    return asdict(job) | {"state": str(job.state)}
+        write_json(jobs_text.statistics_json(counts, late))
+    else:
+        show("\n".join(jobs_text.statistics_lines(counts, late)))
 
 
 def _filter(states: Sequence[str], task: str | None, tag: str | None, text: str | None) -> JobFilter:
@@ -368,6 +341,19 @@ def _arguments(given: Sequence[str], as_document: str | None) -> dict[str, Any]:
     return found
 
 
+def _begin_of(delay: float, run_at: str | None) -> float | None:
+    if run_at is None:
+        return time.time() + delay if delay else None
+    if delay:
+        raise CommandError("--delay and --run-at both say when: give one of the two")
+    from allcores.jobs.given_text import parse_moment
+
+    try:
+        return parse_moment(run_at)
+    except ValueError as error:
+        raise CommandError(f"--run-at {run_at!r}: {error}") from None
+
+
 def _await(store: JobStore, job_ids: Sequence[str], timeout: float | None) -> list[Job]:
     """The jobs, once all have ended."""
     until = None if timeout is None else time.monotonic() + timeout
@@ -402,6 +388,21 @@ def _change(
     return _tell(action(found, by=user_name()), done, as_machine)
 
 
+def _retry_items(store: JobStore, job_ids: Sequence[str], as_machine: bool) -> int:
+    from allcores.jobs.retried_items import job_of_them
+
+    if as_machine:
+        check_stdout()
+    found = {job.id: job for job in (_find(store, each) for each in job_ids)}
+    # For all of them, or for none.
+    made = store.submit_many([job_of_them(store, job, user_name()) for job in found.values()])
+    if as_machine:
+        write_json([jobs_text.as_json(each.job) for each in made])
+    else:
+        show("\n".join(each.job.id for each in made))
+    return Exit.OK
+
+
 def _tell(changed: Changed, done: str, as_machine: bool) -> int:
     if as_machine:
         write_json({"count": changed.count, "skipped": changed.skipped, "ids": list(changed.ids)})
@@ -409,32 +410,3 @@ def _tell(changed: Changed, done: str, as_machine: bool) -> int:
         left = f"; {changed.skipped:,} left as they are, for they are in another state" if changed.skipped else ""
         say(f"{counted(changed.count, 'job')} {done}{left}")
     return Exit.SOME_FAILED if changed.skipped else Exit.OK
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _as_text(job: Job) -> list[str]:
-    lines = [f"Job {job.id}: {job.state}" + (f" ({job.note})" if job.note else "")]
-    lines.append(f"  {job.task} {json.dumps(job.arguments, ensure_ascii=False)}")
-    lines.append(f"  submitted {_moment(job.created)} by {job.submitted_by or 'unknown'}")
-    if job.started:
-        took = f", took {seconds_text(max(0.0, job.finished - job.started))}" if job.finished else ""
-        lines.append(f"  begun {_moment(job.started)}{took}")
-    lines.append(f"  {counted(job.attempts, 'attempt')}, {counted(job.crashes, 'crash', 'crashes')}")
-    if job.worker is not None:
-        lines.append(f"  in process {job.worker.pid}")
-    if job.progress is not None:
-        of = f" of {job.progress.total:,}" if job.progress.total is not None else ""
-        lines.append(
-            f"  {job.progress.done:,}{of} items done, {job.progress.failed:,} failed, as of {_moment(job.progress.at)}"
-        )
-    for file in job.result_files:
-        lines.append(f"  made {file.name} ({size_text(file.size)})")
-    if job.error is not None:
-        lines.append(f"  {job.error.cause}: {job.error.type}: {job.error.message}")
-        lines += [f"    {line}" for line in job.error.traceback.splitlines()]
-    if job.state == "succeeded":
-        lines.append(f"  result {json.dumps(job.result, ensure_ascii=False)}")
-    return [safe_line(line) for line in lines]

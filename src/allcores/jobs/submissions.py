@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 from allcores.errors import AllcoresError
 from allcores.jobs import schema, uploads
 from allcores.jobs.errors import BadJob, KeyConflict
+from allcores.jobs.given_text import NO_ADDRESS, is_web_address
 from allcores.jobs.group_commit import Transaction
 from allcores.jobs.model import Job, State, Submission, Submitted
 from allcores.jobs.reading import among, jobs_where, rows_of
@@ -74,7 +75,7 @@ def prepared(submission: Submission, now: float | None = None) -> Prepared:
             "submitted_by": check_name(submission.by, "who submits", empty=True),
             "cancel_requested": 0,
             "note": "",
-            "webhook": None if submission.webhook is None else check_name(submission.webhook, "the webhook's address"),
+            "webhook": None if submission.webhook is None else _address(submission.webhook),
             "bytes": len(arguments),
         }
     )
@@ -95,6 +96,13 @@ def _moment(value: Any) -> float:
     found = _number(value, "run_at")
     if not 0 <= found < YEAR_10000:
         raise BadJob(f"run_at is a time after 1970 and before the year 10000, in seconds since 1970, not {found!r}")
+    return found
+
+
+def _address(value: Any) -> str:
+    found = check_name(value, "the webhook's address")
+    if not is_web_address(found):
+        raise BadJob(f"the webhook: {NO_ADDRESS}, not {shown(value)}")
     return found
 
 

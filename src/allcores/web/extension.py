@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import flask
@@ -88,10 +89,12 @@ class Allcores:
         *,
         priority: int | None = None,
         delay: float = 0.0,
+        run_at: float | datetime | None = None,
         tags: Sequence[str] = (),
         key: str | None = None,
         timeout: float | None = None,
         retries: int | None = None,
+        webhook: str | None = None,
         by: str = "app",
     ) -> SubmittedJob:
         """Put a job into the store; it is there when this returns.
@@ -101,10 +104,12 @@ class Allcores:
             arguments: By name, as JSON has them; checked against the task's signature.
             priority: Higher ones are run first. Default: the task's.
             delay: Seconds before it may start.
+            run_at: When it may start, in place of `delay`: seconds since 1970, or a datetime.
             tags: To find it by.
             key: The same key again, with the same arguments, is the same job.
             timeout: Seconds for each attempt. Default: the task's.
             retries: Attempts after the first that failed. Default: the task's.
+            webhook: An address that is told of its end.
             by: Who asked for it; stands in the audit log.
 
         Raises:
@@ -119,10 +124,12 @@ class Allcores:
             arguments=dict(arguments or {}),
             priority=priority,
             delay=delay,
+            run_at=run_at.timestamp() if isinstance(run_at, datetime) else run_at,
             tags=tuple(tags),
             key=key,
             timeout=timeout,
             retries=retries,
+            webhook=webhook,
         )
         found = submit(console, wanted, by)
         job_id = found.job.id

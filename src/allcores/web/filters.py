@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from werkzeug.datastructures import MultiDict
 
+from allcores.jobs.given_text import parse_moment
 from allcores.jobs.model import JobFilter, State
 from allcores.web.security import Refused
-from allcores.web.submitting import parse_moment
 from allcores.web.views import moment
 
 #: spans of time that may be chosen by name

@@ -11,6 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from allcores.jobs.arguments import Parameter
 from allcores.jobs.errors import ArgumentErrors
+from allcores.jobs.given_text import parse_moment
 from allcores.jobs.model import Changed, Job
 from allcores.jobs.tasks import Task
 from allcores.web.actions import _go
@@ -20,7 +21,7 @@ from allcores.web.rendering import page
 from allcores.web.security import CSRF_FIELD
 from allcores.web.settings import is_secret
 from allcores.web.state import current
-from allcores.web.submitting import Wanted, WrongFields, parse_moment
+from allcores.web.submitting import Wanted, WrongFields
 
 #: before the names of arguments in a form, so that they cannot be those of its other fields
 PREFIX = "argument."

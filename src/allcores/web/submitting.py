@@ -7,11 +7,10 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from allcores.errors import UsageError
+from allcores.jobs.given_text import NO_ADDRESS, is_web_address, parse_moment
 from allcores.jobs.model import Submitted
 
 if TYPE_CHECKING:
@@ -103,18 +102,6 @@ def wanted_from_json(body: Any) -> Wanted:
     )
 
 
-def parse_moment(text: str) -> float:
-    """Seconds since 1970 of an ISO 8601 time; one without an offset is a time of this machine.
-
-    Raises:
-        ValueError: With a sentence, if it is none.
-    """
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise ValueError("it is no time like 2026-11-26T18:30 or 2026-11-26T17:30:00Z") from None
-
-
 def check_key(key: str | None) -> str | None:
     """A key that can be kept.
 
@@ -150,20 +137,11 @@ def check_wanted(wanted: Wanted) -> None:
         wrong["run_at"] = "it is within the next ten years"
     if wanted.timeout is not None and not (wanted.timeout > 0 and _within(wanted.timeout, 0.0, MOST_DELAY)):
         wrong["timeout"] = "it is a number of seconds, more than 0"
-    if wanted.webhook is not None and not _is_address(wanted.webhook):
-        wrong["webhook"] = "it is an address that begins with http:// or https://"
+    if wanted.webhook is not None and not is_web_address(wanted.webhook):
+        wrong["webhook"] = NO_ADDRESS
     if wrong:
         raise WrongFields(wrong)
     check_key(wanted.key)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        parts.port  # noqa: B018 (raises ValueError if it is none)
-    except ValueError:
-        return False
-    return re.match(r"https?://\S+\Z", text) is not None and text.isprintable() and bool(parts.hostname)
 
 
 def _within(value: float, least: float, most: float) -> bool:

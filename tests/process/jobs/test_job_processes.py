@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.process.jobs.conftest import PATIENCE_S, Running, lines, until
+from tests.process.warm import Interpreter
 
 from allcores.errors import UsageError
 from allcores.jobs import Job, State, health, stacks
@@ -86,7 +87,7 @@ def test_what_a_failed_attempt_has_left_is_no_result(running: Running, again: bo
     assert sorted(each.name for each in folder.iterdir()) == [name for name, _ in (*left, ("whole.txt", 5))]
 
 
-def test_failed_items_alone_run_again(running: Running, tmp_path: Path) -> None:
+def test_failed_items_alone_run_again(running: Running, tmp_path: Path, warm_jobs: Interpreter) -> None:
     path = tmp_path / "items"
     webhook = "http://127.0.0.1:9/"  # nobody listens there
     job = running.run("run_failing", {"path": str(path), "count": 50}, webhook=webhook)
@@ -103,6 +104,11 @@ def test_failed_items_alone_run_again(running: Running, tmp_path: Path) -> None:
     assert (found.state, found.parent, found.result["ok"]) == ("succeeded", job.id, 50)
     assert sorted(map(int, lines(path))) == [3, 13, 23, 33, 43]
     assert output_of(running, found) == list(range(50))
+    # Once more, from the shell: none is left.
+    done = warm_jobs.run("jobs", "--store", running.store.name, "retry", "--failed-items", job.id, folder=tmp_path)
+    third = running.queue.wait(done.out.strip(), PATIENCE_S)
+    assert (third.state, third.parent, len(lines(path))) == ("succeeded", job.id, 5)
+    assert output_of(running, third) == list(range(50))
 
 
 def test_items_that_are_not_known_to_have_failed_do_not_run_again(running: Running, tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""What comes as text, from a command, a form or a request: times, and addresses of the web."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from urllib.parse import urlsplit
+
+NO_MOMENT = "it is no time like 2026-11-26T18:30 or 2026-11-26T17:30:00Z"
+NO_ADDRESS = "it is an address that begins with http:// or https://"
+
+
+def parse_moment(text: str) -> float:
+    """Seconds since 1970 of an ISO 8601 time; one without an offset is a time of this machine.
+
+    Raises:
+        ValueError: With a sentence, if it is none.
+    """
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(NO_MOMENT) from None
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text is an address of http or https, with a host."""
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018 (raises ValueError if it is none)
+    except ValueError:
+        return False
+    return re.match(r"https?://\S+\Z", text) is not None and text.isprintable() and bool(parts.hostname)
