@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from allcores.jobs.model import Job, JobError, JobFilter, Progress, ResultFile, State
     from allcores.jobs.queue import Queue
     from allcores.jobs.running_job import RunningJob
+    from allcores.jobs.signatures import is_signed
     from allcores.jobs.store import JobStore
     from allcores.jobs.supervisor import Supervisor
     from allcores.jobs.tasks import Registry, Task, task
@@ -44,6 +45,7 @@ _HOMES = {
     "model": ("Job", "JobError", "JobFilter", "Progress", "ResultFile", "State"),
     "queue": ("Queue",),
     "running_job": ("RunningJob",),
+    "signatures": ("is_signed",),
     "store": ("JobStore",),
     "supervisor": ("Supervisor",),
     "tasks": ("Registry", "Task", "task"),
@@ -72,6 +74,7 @@ __all__ = [
     "TaskNotFound",
     "TooLarge",
     "UploadedFile",
+    "is_signed",
     "task",
 ]
 

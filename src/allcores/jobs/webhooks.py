@@ -7,14 +7,10 @@ no supervisor ran. A receiver may be told twice: id and time of the end say that
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
 import http.client
 import json
 import logging
-import os
 import queue
-import secrets
 import socket
 import threading
 import time
@@ -27,8 +23,7 @@ from allcores.errors import UsageError
 from allcores.jobs import queries
 from allcores.jobs.duty import Duty
 from allcores.jobs.errors import StoreError
-from allcores.system import own_files
-from allcores.system.partial_files import create_private
+from allcores.jobs.signatures import HEADER, secret_of, signature
 
 if TYPE_CHECKING:
     from allcores.jobs.model import Job
@@ -36,9 +31,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("allcores.jobs")
 
-HEADER = "Allcores-Signature"
-#: in the store's folder: what signs, unless $ALLCORES_WEBHOOK_SECRET does
-KEY_FILE = "webhook.key"
 #: seconds for one request, from its first byte to the last one of what is answered
 REQUEST_S = 10.0
 #: requests after which an address is given up, and seconds between them: doubled from the first to the second
@@ -54,56 +46,6 @@ _MOST_SENT = 64
 _PAGES = 3
 #: ends are looked for again from so many seconds before the last one that was seen
 _OVERLAP_S = 5.0
-
-
-def secret_of(store_folder: str | os.PathLike[str]) -> bytes:
-    """What requests of this store are signed with; made if there is none.
-
-    Raises:
-        UsageError: If the file cannot be trusted or read.
-    """
-    given = os.environ.get("ALLCORES_WEBHOOK_SECRET")
-    if given:
-        return given.encode()
-    path = os.path.join(os.fspath(store_folder), KEY_FILE)
-    try:
-        if not os.path.lexists(path):
-            create_private(path, secrets.token_hex(32).encode())
-        reason = own_files.why_not_trusted(path)
-        if reason is not None:
-            raise UsageError(f"the key of webhooks in {path} is not used: {reason}")
-        with open(path, "rb") as found:
-            key = found.read().strip()
-        if not key:
-            raise UsageError(f"the key of webhooks in {path} is empty: remove the file, and a new one is made")
-        return key
-    except OSError as error:
-        raise UsageError(f"the key of webhooks in {path} cannot be had: {error.strerror}") from None
-
-
-def signature(secret: bytes, body: bytes, at: int) -> str:
-    """The header for a body that is sent at that time."""
-    digest = hmac.new(secret, b"%d." % at + body, hashlib.sha256).hexdigest()
-    return f"t={at},v1={digest}"
-
-
-def is_signed(secret: bytes, header: str, body: bytes, *, now: float | None = None, tolerance_s: float = 300.0) -> bool:
-    """For receivers: whether a body was signed with the secret, a moment ago.
-
-    Args:
-        secret: That of the store.
-        header: Of the request, `Allcores-Signature`.
-        body: Its bytes, as they came.
-        now: The time; None: now.
-        tolerance_s: How old a signature may be, in seconds.
-    """
-    parts = dict(part.partition("=")[::2] for part in header.split(","))
-    try:
-        at = int(parts.get("t", ""))
-    except ValueError:
-        return False
-    age_s = (time.time() if now is None else now) - at
-    return abs(age_s) <= tolerance_s and hmac.compare_digest(signature(secret, body, at), header)
 
 
 def body_of(job: Job) -> bytes:

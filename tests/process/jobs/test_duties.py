@@ -17,7 +17,7 @@ import pytest
 from tests.process.jobs.conftest import Running, until
 
 from allcores.errors import UsageError
-from allcores.jobs import JobFilter, JobStore, Registry, queries, task
+from allcores.jobs import JobFilter, JobStore, Registry, queries, signatures, task
 from allcores.jobs import webhooks as hooks
 from allcores.jobs.duties import ScheduleDuty
 from allcores.jobs.errors import StoreError
@@ -108,12 +108,12 @@ def test_an_end_is_told_signed_and_again(tmp_path: Path, receiver: Receiver, mon
     with Running(tmp_path) as running:
         job = running.run("add", {"a": 1}, webhook=receiver.url)
         until(lambda: len(receiver.requests) == 2, "the second try")
-        secret = hooks.secret_of(running.store.folder)
+        secret = signatures.secret_of(running.store.folder)
         for header, body in receiver.requests:
-            assert hooks.is_signed(secret, header, body)
-            assert not hooks.is_signed(secret, header, body + b" ")
-            assert not hooks.is_signed(b"another", header, body)
-            assert not hooks.is_signed(secret, header, body, now=time.time() + 1_000)
+            assert signatures.is_signed(secret, header, body)
+            assert not signatures.is_signed(secret, header, body + b" ")
+            assert not signatures.is_signed(b"another", header, body)
+            assert not signatures.is_signed(secret, header, body, now=time.time() + 1_000)
             facts = json.loads(body)
             assert (facts["id"], facts["state"], facts["task"]) == (job.id, "succeeded", "add")
         until(lambda: running.store.records("webhook") == {}, "that nothing is left to tell")
@@ -124,14 +124,32 @@ def test_an_end_is_told_signed_and_again(tmp_path: Path, receiver: Receiver, mon
         assert json.loads(receiver.requests[2][1])["state"] == "cancelled"
 
 
+NO_SIGNATURES = [
+    "",
+    "t=",
+    "t=x,v1=y",
+    "t=1,v1=\xe9",
+    "t=1,v1=\udc80",
+    f"t={'9' * 400},v1=y",
+    "t=\u0661,v1=y",
+    "t=-1",
+    ",=,",
+]
+
+
+@pytest.mark.parametrize("header", NO_SIGNATURES)
+def test_what_anybody_may_send_as_a_signature_is_none(header: str) -> None:
+    assert not signatures.is_signed(b"secret", header, b"{}", now=1.0)
+
+
 def test_nothing_is_signed_with_a_key_that_was_lost(tmp_path: Path) -> None:
     """Anybody could sign with an empty one."""
-    (tmp_path / hooks.KEY_FILE).touch(0o600)
+    (tmp_path / signatures.KEY_FILE).touch(0o600)
     with pytest.raises(UsageError, match="is empty: remove the file"):
-        hooks.secret_of(tmp_path)
-    (tmp_path / hooks.KEY_FILE).unlink()
-    key = hooks.secret_of(tmp_path)
-    assert (len(key), hooks.secret_of(tmp_path)) == (64, key)
+        signatures.secret_of(tmp_path)
+    (tmp_path / signatures.KEY_FILE).unlink()
+    key = signatures.secret_of(tmp_path)
+    assert (len(key), signatures.secret_of(tmp_path)) == (64, key)
 
 
 def test_what_cannot_be_reached_says_why() -> None:
