@@ -124,6 +124,8 @@ def test_more_than_a_page(jobs: Jobs) -> None:
         (["submit", "add", "--run-at", "tomorrow"], "--run-at 'tomorrow': it is no time like 2026-11-26T18:30"),
         (["submit", "add", "--run-at", "2030-01-01", "--delay", "5"], "--delay and --run-at both say when"),
         (["submit", "add", "--webhook", "localhost:80"], "begins with http:// or https://, not 'localhost:80'"),
+        (["list", "--after", "9" * 30], "is not in the range"),
+        (["wait", "nothing", "--timeout", "nan"], "'nan' is no number of seconds"),
         (["retry", "--failed-items", "nothing"], "there is no job 'nothing'"),
         (["rm"], "name jobs, or a --state"),
         (["rm", "--state", "queued"], "cancel the others first"),

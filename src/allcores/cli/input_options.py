@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from allcores.cli.output import Seconds
+
 #: `--format`; the names are those of `sources.open.Format`
 input_format = click.option(
     "--format",
@@ -33,5 +35,5 @@ def function_and_input(command: Callable[..., Any]) -> Callable[..., Any]:
 def budget(least: float, default: float, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`--budget`: seconds, at least so many; `what` they are for."""
     return click.option(
-        "--budget", type=click.FloatRange(min=least), default=default, show_default=True, metavar="SECONDS", help=what
+        "--budget", type=Seconds(min=least), default=default, show_default=True, metavar="SECONDS", help=what
     )

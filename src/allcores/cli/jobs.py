@@ -14,7 +14,7 @@ import click
 
 from allcores.cli import jobs_text
 from allcores.cli.exits import CommandError, Exit, missing_extra
-from allcores.cli.output import check_stdout, say, shortened, show, write_json
+from allcores.cli.output import Seconds, check_stdout, say, shortened, show, write_json
 from allcores.formatting import counted, seconds_text
 from allcores.sources.text import json_value
 from allcores.system.terminal_text import safe_line
@@ -83,7 +83,12 @@ def command(context: click.Context, store: str | None) -> None:
 @click.option("--tag", metavar="TAG", help="Jobs with this tag.")
 @click.option("--text", metavar="TEXT", help="Jobs in whose arguments, errors or ids this stands.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, metavar="N")
-@click.option("--after", type=int, metavar="NUMBER", help="Go on after this one, as the last line says.")
+@click.option(
+    "--after",
+    type=click.IntRange(0, (1 << 63) - 1),
+    metavar="NUMBER",
+    help="Go on after this one, as the last line says.",
+)
 @_json
 @_at_store
 def list_(
@@ -141,9 +146,9 @@ def show_(where: str | None, /, job_id: str, as_machine: bool) -> None:
     "--tasks", "places", multiple=True, envvar="ALLCORES_TASKS", metavar="TASKS", help="Where the task is; repeatable."
 )
 @click.option("--priority", type=int, metavar="N", help="Higher ones are run first.")
-@click.option("--delay", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Not before then.")
+@click.option("--delay", type=Seconds(min=0), default=0.0, metavar="SECONDS", help="Not before then.")
 @click.option("--run-at", metavar="TIME", help="Not before then: 2026-11-26T18:30, or with an offset.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each attempt.")
+@click.option("--timeout", type=Seconds(min=0, min_open=True), metavar="SECONDS", help="For each attempt.")
 @click.option("--retries", type=click.IntRange(min=0), metavar="N", help="Attempts after the first.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="To find it by; repeatable.")
 @click.option("--key", metavar="KEY", help="The same key again is the same job.")
@@ -215,7 +220,7 @@ def submit(
 
 @command.command()
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Give up after so long (exit code 8).")
+@click.option("--timeout", type=Seconds(min=0), metavar="SECONDS", help="Give up after so long (exit code 8).")
 @_json
 @_at_store
 def wait(where: str | None, /, job_ids: Sequence[str], timeout: float | None, as_machine: bool) -> int:
@@ -275,7 +280,7 @@ def rm(where: str | None, /, job_ids: Sequence[str], states: Sequence[str], as_m
 
 
 @command.command()
-@click.option("--window", type=click.FloatRange(min=1), default=3600.0, show_default=True, metavar="SECONDS")
+@click.option("--window", type=Seconds(min=1), default=3600.0, show_default=True, metavar="SECONDS")
 @_json
 @_at_store
 def stats(where: str | None, /, window: float, as_machine: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -29,10 +30,22 @@ def parse_size(text: str) -> int:
         UsageError: If it is no size, or below one byte.
     """
     match = _SIZE.fullmatch(text)
-    size = int(float(match[1]) * 1024 ** _POWERS[match[2].lower()]) if match else 0
+    number = float(match[1]) * 1024 ** _POWERS[match[2].lower()] if match else 0.0
+    size = int(number) if math.isfinite(number) else 0
     if size < 1:
         raise UsageError(f"'{text}' is no size: write bytes, or a number like 500M or 1.5G")
     return size
+
+
+class Seconds(click.FloatRange):
+    """The type, for click, of an option that is a number of seconds: "nan" and "inf" are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, within the range."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return found
 
 
 def size_option(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from allcores.cli.exits import CommandError, Exit
-from allcores.cli.output import say, shortened, write_json
+from allcores.cli.output import Seconds, say, shortened, write_json
 from allcores.cli.output import show as show_text
 from allcores.errors import NotSupported
 from allcores.monitoring import other_pools
@@ -125,7 +125,7 @@ def _command(pid: int) -> str:
 @click.option("--json", is_flag=True, help="One snapshot as JSON on standard output.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.2),
+    type=Seconds(min=0.2),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

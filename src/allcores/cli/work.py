@@ -14,7 +14,7 @@ import click
 
 from allcores.cli.exits import Exit, missing_extra
 from allcores.cli.jobs import open_store, store_option
-from allcores.cli.output import say
+from allcores.cli.output import Seconds, say
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ workers_option = click.option(
 )
 grace_option = click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=GRACE_S,
     show_default=True,
     metavar="SECONDS",
@@ -110,7 +110,7 @@ def _end_with_parent(grace_s: float) -> None:
         while os.read(0, 1024):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(grace_s + SPARE_S)
+        threading.Event().wait(min(grace_s + SPARE_S, threading.TIMEOUT_MAX))
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="allcores-parent-watch", daemon=True).start()
