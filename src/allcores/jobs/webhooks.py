@@ -54,6 +54,7 @@ def body_of(job: Job) -> bytes:
     facts = {
         "id": job.id,
         "task": job.task,
+        "parent": job.parent,
         "state": str(job.state),
         "created": job.created,
         "finished": job.finished,

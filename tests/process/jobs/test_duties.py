@@ -106,7 +106,8 @@ def receiver() -> Iterator[Receiver]:
 def test_an_end_is_told_signed_and_again(tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks, "BETWEEN_S", (0.05, 1.0))
     with Running(tmp_path) as running:
-        job = running.run("add", {"a": 1}, webhook=receiver.url)
+        first = running.queue.submit("add", {"a": 1}, run_at=time.time() + 1_000)
+        job = running.run("add", {"a": 1}, webhook=receiver.url, parent=first.id)
         until(lambda: len(receiver.requests) == 2, "the second try")
         secret = signatures.secret_of(running.store.folder)
         for header, body in receiver.requests:
@@ -116,6 +117,7 @@ def test_an_end_is_told_signed_and_again(tmp_path: Path, receiver: Receiver, mon
             assert not signatures.is_signed(secret, header, body, now=time.time() + 1_000)
             facts = json.loads(body)
             assert (facts["id"], facts["state"], facts["task"]) == (job.id, "succeeded", "add")
+            assert facts["parent"] == first.id
         until(lambda: running.store.records("webhook") == {}, "that nothing is left to tell")
         # A job that never ran is told of, too.
         late = running.queue.submit("add", {"a": 1}, webhook=receiver.url, delay=1_000)
