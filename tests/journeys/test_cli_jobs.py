@@ -124,8 +124,6 @@ def test_more_than_a_page(jobs: Jobs) -> None:
         (["submit", "add", "--run-at", "tomorrow"], "--run-at 'tomorrow': it is no time like 2026-11-26T18:30"),
         (["submit", "add", "--run-at", "2030-01-01", "--delay", "5"], "--delay and --run-at both say when"),
         (["submit", "add", "--webhook", "localhost:80"], "begins with http:// or https://, not 'localhost:80'"),
-        (["list", "--after", "9" * 30], "is not in the range"),
-        (["wait", "nothing", "--timeout", "nan"], "'nan' is no number of seconds"),
         (["retry", "--failed-items", "nothing"], "there is no job 'nothing'"),
         (["rm"], "name jobs, or a --state"),
         (["rm", "--state", "queued"], "cancel the others first"),
@@ -135,6 +133,11 @@ def test_what_is_refused_in_one_sentence(arguments: list[str], sentence: str, jo
     said = jobs(*arguments, code=2)
     assert sentence in said
     assert len(said.strip().splitlines()) == 1
+
+
+def test_numbers_that_are_none(jobs: Jobs) -> None:
+    assert "is not in the range" in jobs("list", "--after", "9" * 30, code=2)
+    assert "'nan' is no number of seconds" in jobs("wait", "nothing", "--timeout", "nan", code=2)
 
 
 def test_a_store_that_is_none(jobs: Jobs, folder: Path) -> None:

@@ -67,6 +67,6 @@ def is_signed(secret: bytes, header: str, body: bytes, *, now: float | None = No
         return False
     at = int(sent)
     age_s = (time.time() if now is None else now) - at
-    # As bytes: a text that is not ASCII, which anybody may send, cannot be compared.
+    # As bytes: a text that is not ASCII may be sent, too, and cannot be compared.
     given = header.encode("utf-8", "surrogatepass")
     return abs(age_s) <= tolerance_s and hmac.compare_digest(signature(secret, body, at).encode(), given)

@@ -126,7 +126,7 @@ def test_items_that_are_not_known_to_have_failed_do_not_run_again(running: Runni
     )
     found = queue.wait(orphan.id, PATIENCE_S)
     assert found.state is State.FAILED and found.error is not None
-    assert (found.error.type, path.exists()) == ("RunNotFound", False)
+    assert (found.error.type, path.exists()) == ("allcores.errors.RunNotFound", False)
     assert found.error.message.startswith(f"the runs of job {held.id} are not on this machine")
 
 
