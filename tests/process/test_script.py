@@ -296,3 +296,36 @@ def test_what_a_setup_binds_the_tasks_of_a_script_see(tmp_path: Path, method: st
     if method == "spawn":
         del expected[2]
     assert (ending.lines, ending.err, ending.code) == (expected, "", 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_function_refers_to_is_sent_again_wherever_it_has_changed(tmp_path: Path, method: str) -> None:
+    """A name that was not there yet, a class, what its methods name, what is further down, an attribute."""
+    ending = scripts.run(
+        "import operator, functools, sys, allcores\n"
+        "class Tax:\n"
+        "    rate = 1\n"
+        "    def of(self, number): return number * Tax.rate * FACTOR\n"
+        "FACTOR, tax, nested = 1, Tax(), {'a': {'b': 0}}\n"
+        "def helper(number): return number + helper.more\n"
+        "helper.more = 0\n"
+        "def work(number):\n"
+        "    return tax.of(number) + nested['a']['b'] + helper(0) + (LATE if number < 0 else 0)\n"
+        "words = ['a']\n"
+        "known = functools.partial(operator.contains, words)\n"
+        "with allcores.Pool(1, start_method=sys.argv[1]) as pool:\n"
+        "    print(pool.map(work, [1]), pool.map(known, 'ab'))\n"
+        "    Tax.rate = 2; print(pool.map(work, [1]))\n"
+        "    FACTOR = 2; print(pool.map(work, [1]))\n"
+        "    nested['a']['b'] = 10; print(pool.map(work, [1]))\n"
+        "    helper.more = 100; print(pool.map(work, [1]))\n"
+        "    print(type(next(iter(pool.outcomes(work, [-1]))).error).__name__)\n"
+        "    LATE = 1000; print(pool.map(work, [-1]))\n"
+        "    words.append('b'); print(pool.map(known, 'ab'))\n",
+        tmp_path,
+        method,
+    )
+    assert ending.lines == [
+        "[1] [True, False]", "[2]", "[4]", "[14]", "[114]", "NameError", "[1106]", "[True, True]",
+    ]  # fmt: skip
+    assert (ending.err, ending.code) == ("", 0)

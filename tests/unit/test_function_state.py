@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
+import operator
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
@@ -58,10 +61,86 @@ def test_what_has_changed_is_noticed(
 ) -> None:
     monkeypatch.setitem(globals(), "helper", helper)
     monkeypatch.setitem(globals(), "FACTOR", 3)
-    state = FunctionState(wrap())
-    assert state.is_current() and state.is_current()
+    function = wrap()
+    state = FunctionState(function)
+    assert state.is_current(function) and state.is_current(function)
     change()
-    assert not state.is_current()
+    assert not state.is_current(function)
+
+
+#: a script, whose functions and classes travel by value
+SCRIPT = """
+import array, functools, logging, types
+
+class Base:
+    def inherited(self): return INHERITED
+
+class Settings(Base):
+    depth = 3
+    table = {"inner": {"a": 1}}
+    def value(self): return self.other()
+    def other(self): return RATE
+    @staticmethod
+    def fixed(): return STEP
+    @property
+    def shown(self): return SHOWN
+
+class Slotted:
+    __slots__ = ("x",)
+
+def helper(number, by=(1,), *, to=2): return number
+
+@functools.cache
+def cached(): return CACHED
+
+INHERITED = RATE = STEP = SHOWN = CACHED = HANDLED = 1
+SETTINGS, SLOTTED = Settings(), Slotted()
+SETTINGS.space, SETTINGS.numbers = types.SimpleNamespace(a=[1]), array.array("i", [1])
+NESTED, PAIR, HANDLERS = {"model": {"depth": 1}}, ([1],), {"a": lambda: HANDLED}
+LOG = logging.getLogger("a script")
+
+def work(number):
+    LOG.debug("at work")
+    return helper(number), SETTINGS.value(), SLOTTED.x, NESTED, PAIR, cached(), HANDLERS, DEFINED_LATER
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DEFINED_LATER = 1",
+        "Settings.depth = 4",
+        "Settings.added = 4",
+        "Settings.other = lambda self: 1",
+        "Settings.table['inner']['a'] = 2",
+        "Base.inherited = lambda self: 1",
+        *(f"{name} = 2" for name in ("INHERITED", "RATE", "STEP", "SHOWN", "CACHED", "HANDLED")),
+        "SETTINGS.space.a.append(2)",
+        "SETTINGS.numbers[0] = 2",
+        "SLOTTED.x = 1",
+        "NESTED['model']['depth'] = 2",
+        "PAIR[0].append(2)",
+        "helper.__code__ = (lambda number: number).__code__",
+        "helper.__defaults__ = (3,)",
+        "helper.__kwdefaults__ = {'to': 3}",
+        "helper.factor = 2",
+        "work.factor = 2",
+        "work.__defaults__ = (1,)",
+    ],
+)
+def test_what_a_script_has_changed_is_noticed_wherever_it_stands(change: str) -> None:
+    """In a class, in what its methods name, further down in a container or object, and where there was nothing."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(SCRIPT, names)
+    work = names["work"]
+    state = FunctionState(work)
+    # What is only used does not change: a logger notes its level, a class the slots of an object that was pickled.
+    names["LOG"].debug("once")
+    names["SETTINGS"].__reduce_ex__(2)
+    assert state.is_current(work)
+    exec(change, names)
+    assert not state.is_current(work)
+    assert FunctionState(work).is_current(work)
 
 
 def test_what_a_closure_holds_and_what_a_method_is_of() -> None:
@@ -70,13 +149,54 @@ def test_what_a_closure_holds_and_what_a_method_is_of() -> None:
     def closure(number: int) -> int:
         return count[0]
 
-    closure_state, method_state, partial_state = map(
-        FunctionState, (closure, config.method, functools.partial(max, count))
-    )
-    assert closure_state.is_current() and method_state.is_current() and partial_state.is_current()
+    functions = (closure, config.method, functools.partial(max, count))
+    states = list(map(FunctionState, functions))
+    assert all(map(FunctionState.is_current, states, functions))
     config.depth = 9
     count[0] = 1
-    assert not (closure_state.is_current() or method_state.is_current() or partial_state.is_current())
+    assert not any(map(FunctionState.is_current, states, functions))
+
+
+class Scorer:
+    def __init__(self) -> None:
+        self.weights: dict[str, Any] = {"a": {"b": 1}}
+
+    def __call__(self, number: int) -> Any:
+        return self.weights
+
+
+def test_what_travels_besides_a_name() -> None:
+    """Arguments of a partial and attributes of an object do also where pickle names the function."""
+    scorer, words = Scorer(), ["a"]
+    partial, by_name = functools.partial(operator.contains, words), functools.partial(work, 1)
+    states = [FunctionState(each, by_value=False) for each in (scorer, partial, by_name)]
+    assert [state.is_current(each) for state, each in zip(states, (scorer, partial, by_name), strict=True)] == [
+        True
+    ] * 3
+    scorer.weights["a"]["b"] = 2
+    words.append("b")
+    TABLE.update({f"key {len(TABLE)}": 1})
+    found = [state.is_current(each) for state, each in zip(states, (scorer, partial, by_name), strict=True)]
+    assert found == [False, False, True]
+
+
+def test_the_function_itself_is_not_held() -> None:
+    """What is kept of it would never go: it goes with the function."""
+
+    def make() -> Any:
+        def recursive(number: int) -> int:
+            return recursive(number - 1) if number else 0
+
+        return recursive
+
+    for made, ways in ((make, (True,)), (Scorer, (True, False))):
+        function = made()
+        states = [FunctionState(function, by_value=way) for way in ways]
+        assert all(state.is_current(function) for state in states)
+        gone = weakref.ref(function)
+        del function
+        gc.collect()
+        assert gone() is None
 
 
 def test_no_code_of_the_program_is_called() -> None:
@@ -89,11 +209,22 @@ def test_no_code_of_the_program_is_called() -> None:
 
         __hash__ = None
 
-    table = Foreign()
-    state = FunctionState(lambda: table)
-    assert state.is_current()
+    class Row(list[int]):
+        def __iter__(self) -> Any:
+            raise AssertionError
+
+        def __len__(self) -> int:
+            raise AssertionError
+
+    table, row = Foreign(), Row([1])
+    function = lambda: (table, row)  # noqa: E731
+    state = FunctionState(function)
+    assert state.is_current(function)
     dict.__setitem__(table, "a", 1)
-    assert not state.is_current()
+    assert not state.is_current(function)
+    state = FunctionState(function)
+    list.append(row, 2)
+    assert not state.is_current(function)
 
 
 def test_a_proxy_is_not_asked_for_what_it_stands_for() -> None:
@@ -107,14 +238,19 @@ def test_a_proxy_is_not_asked_for_what_it_stands_for() -> None:
         def __getattr__(self, name: str) -> Any:
             raise RuntimeError
 
-    proxy = Proxy()
-    assert FunctionState(lambda: proxy).is_current()
+    class Holds:
+        inside = Proxy()
+
+    proxy, holds = Proxy(), [Proxy(), Holds()]
+    function = lambda: (proxy, holds)  # noqa: E731
+    assert FunctionState(function).is_current(function)
 
 
 def test_large_containers_cost_little() -> None:
     """Their beginnings and lengths are compared."""
     numbers = list(range(1_000_000))
-    state = FunctionState(lambda: numbers)
-    assert state.is_current()
+    function = lambda: numbers  # noqa: E731
+    state = FunctionState(function)
+    assert state.is_current(function)
     numbers.append(1)
-    assert not state.is_current()
+    assert not state.is_current(function)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from allcores.backends.base import Backend
@@ -18,6 +19,8 @@ from allcores.transport import pickling
 
 #: functions whose bytes are kept, per pool
 MOST_FUNCTIONS = 256
+#: what pickle names, and nothing else of it
+_NAMED = (FunctionType, BuiltinFunctionType, type)
 
 
 def as_it_is(function: Any) -> Any:
@@ -36,8 +39,8 @@ class Functions:
         self.unused: deque[int] = deque()
         self._backend = backend
         self._numbers = count(1)
-        #: functions whose bytes are kept, by their ids and how they are called; and of those that travel by value what
-        #: they referred to then
+        #: functions whose bytes are kept, by their ids and how they are called; and what these referred to then that
+        #: travels with them
         self._known: dict[tuple[int, str], tuple[weakref.ref[Any], Function, FunctionState | None]] = {}
 
     def named(
@@ -56,7 +59,7 @@ class Functions:
         """
         key = (id(target), style)
         known = self._known.get(key)
-        if known is not None and known[0]() is target and (known[2] is None or known[2].is_current()):
+        if known is not None and known[0]() is target and (known[2] is None or known[2].is_current(target)):
             return known[1]
         named = target
         while isinstance(named, partial):
@@ -78,12 +81,10 @@ class Functions:
         # When nobody uses it any more workers drop it: after its last chunk, or with the target.
         weakref.finalize(function, self.unused.append, function.number).atexit = False
         if not leases:
-            self._keep(key, target, function, FunctionState(target) if b"cloudpickle" in packed else None)
+            self._keep(key, target, function, by_value=b"cloudpickle" in packed)
         return function
 
-    def _keep(
-        self, key: tuple[int, str], target: Callable[..., Any], function: Function, state: FunctionState | None
-    ) -> None:
+    def _keep(self, key: tuple[int, str], target: Callable[..., Any], function: Function, *, by_value: bool) -> None:
         """Keep the bytes of a function for as long as the function itself is there."""
         functions = self._known
 
@@ -96,6 +97,9 @@ class Functions:
             there = weakref.ref(target, forget)
         except TypeError:  # of a kind that takes no weak references
             return
+        state = None
+        if by_value or not isinstance(target, _NAMED):
+            state = FunctionState(target, by_value=by_value)
         if len(functions) >= MOST_FUNCTIONS:
             functions.pop(next(iter(list(functions)), key), None)
         functions[key] = there, function, state
