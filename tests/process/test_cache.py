@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import logging
@@ -208,6 +209,41 @@ class TestChanged:
         for _ in range(3):
             assert serial.map(counting, [1, 2], cache=folder) == [2, 3]
         assert counting.__dict__["calls"] == 2
+
+    @pytest.mark.parametrize(
+        "look",
+        [lambda: (Taxed().total, 10), lambda: (functools.partial(total_of, Taxed()), 10), lambda: (of_ten, Taxed())],
+    )
+    def test_what_an_object_does_counts_as_it_is_now(
+        self, serial: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[], tuple[Any, Any]]
+    ) -> None:
+        """Of a method, in a partial, and as an item: what its class is, and names, is looked at for each map."""
+        for rate in (1, 2, 1):
+            monkeypatch.setattr(sys.modules[__name__], "TAX", rate)
+            function, item = look()
+            assert serial.map(function, [item], cache=folder) == [10 * rate]
+        monkeypatch.setattr(Taxed, "rate", lambda self: 7)
+        function, item = look()
+        assert serial.map(function, [item], cache=folder) == [70]
+
+
+TAX = 1
+
+
+class Taxed:
+    def rate(self) -> int:
+        return TAX
+
+    def total(self, number: int) -> int:
+        return number * self.rate()
+
+
+def total_of(taxed: Taxed, number: int) -> int:
+    return taxed.total(number)
+
+
+def of_ten(taxed: Taxed) -> int:
+    return taxed.total(10)
 
 
 def counting(number: int) -> int:

@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from allcores.cache import values
-from allcores.cache.keys import NoKey, function_key, item_key
+from allcores.cache.keys import NoKey, forget_classes, function_key, item_key
 from allcores.cache.options import Cache
 from allcores.cache.store import Store
 from allcores.errors import UsageError
@@ -72,6 +72,8 @@ class CachedFunction:
         self._begin((function, key, cache, name, star, batches))
 
     def _begin(self, arguments: tuple[Callable[..., Any], bytes, Cache, str, bool, bool]) -> None:
+        # Of items. A worker takes this function in once for each map, and its classes are the program's as of now.
+        forget_classes()
         self._arguments = arguments
         self._function, self._key, cache, name, self._star, self._batches = arguments
         self.__qualname__ = getattr(self._function, "__qualname__", type(self._function).__name__)

@@ -31,13 +31,19 @@ _PLAIN = frozenset({str, bytes, int, float, complex, bool, type(None)})
 #: operations of a pickle that make sets
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 
-#: in each thread, the functions whose digests are being made, the innermost last
+#: in each thread, the functions whose digests are being made, the innermost last; and the classes, by their ids
 _underway = threading.local()
+#: of what classes do, and what they name, at the beginning of a map
 _class_digests: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
 
 
 class NoKey(Exception):
     """A value has no bytes by which it is told from others."""
+
+
+def forget_classes() -> None:
+    """A map begins: what its items' classes do, and what they name, may be other than it was for the one before."""
+    _class_digests.clear()
 
 
 def function_key(function: Callable[..., Any], *more: Any) -> bytes:
@@ -50,6 +56,7 @@ def function_key(function: Callable[..., Any], *more: Any) -> bytes:
     Raises:
         UsageError: Something that is bound to it has no bytes.
     """
+    forget_classes()
     python = (sys.implementation.name, *sys.version_info[:2])
     try:
         facts = Facts(key_bytes).of(function)
@@ -167,15 +174,17 @@ def _function_digest(function: FunctionType) -> bytes:
 
 
 def _class_digest(kind: type) -> bytes:
+    underway: set[int] = _underway.__dict__.setdefault("classes", set())
+    if id(kind) in underway:
+        # By its name: it is in what its own methods name.
+        return name_of(kind).encode()
     digest = _class_digests.get(kind)
     if digest is None:
-        # First by its name: it may be in what its own methods name.
-        _class_digests[kind] = name_of(kind).encode()
+        underway.add(id(kind))
         try:
             digest = _digest(key_bytes(Facts(key_bytes).of(kind)))
-        except BaseException:
-            del _class_digests[kind]
-            raise
+        finally:
+            underway.discard(id(kind))
         _class_digests[kind] = digest
     return digest
 
