@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from tests.contract import cache_tasks
+from tests.process import scripts
 from tests.process.scripts import environment
 from tests.process.waiting import PATIENCE_S, lines, wait_until
 
@@ -285,6 +286,17 @@ class TestTogether:
             assert used.get(b"other") == b"value"
             used.close()
         assert len(cache) == 51
+
+    def test_what_waits_for_the_end_of_a_chunk_stays_with_its_process(self, tmp_path: Path) -> None:
+        """In a fork a thread that is not there may hold the lock that it would take."""
+        ending = scripts.run(
+            "import os\nfrom allcores.transport import chunk_ends\n"
+            "chunk_ends.waiting.append(lambda: print('called', flush=True))\n"
+            "if os.fork() == 0:\n    chunk_ends.run()\n    os._exit(0)\n"
+            "os.wait()\nchunk_ends.run()\n",
+            tmp_path,
+        )
+        assert (ending.lines, ending.err, ending.code) == (["called"], "", 0)
 
     def test_a_task_may_fork(self, tmp_path: Path, path: str) -> None:
         """The child neither uses nor closes what is open in the worker."""

@@ -23,6 +23,9 @@ _running = threading.RLock()
 def _after_fork() -> None:
     global _running
     _running = threading.RLock()
+    # It is the other process's: what it would take here may be held for ever, by a thread that does not exist here.
+    # Who puts it off in this process does so anew.
+    waiting.clear()
 
 
 if hasattr(os, "register_at_fork"):
