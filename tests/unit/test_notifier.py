@@ -85,3 +85,22 @@ def test_what_an_observer_causes_comes_after_what_it_is_told() -> None:
     those.queue([PROGRESS])
     those.notify()
     assert told == [PROGRESS, ENDED]
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, GeneratorExit])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_an_observer_that_raises_is_dropped_whatever_it_raises(kind: type[BaseException], leaves: bool) -> None:
+    """Also one that has left by itself, as the bar of one map does at its end: nobody else is to notice."""
+    told: list[PoolEvent] = []
+
+    def breaks(event: PoolEvent) -> None:
+        if leaves:
+            those.observers.remove(breaks)
+        raise kind
+
+    those = made(breaks, told.append)
+    number = those.queue([PROGRESS, ENDED])
+    with pytest.warns(RuntimeWarning, match=kind.__name__):
+        those.notify()
+    those.wait_told(number)
+    assert (told, len(those.observers)) == ([PROGRESS, ENDED], 1)

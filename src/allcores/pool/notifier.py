@@ -147,8 +147,10 @@ class Notifier:
             self._teller = get_ident()
             try:
                 if self._events:
-                    self._tell(self._events.popleft())
-                    self._told += 1
+                    try:
+                        self._tell(self._events.popleft())
+                    finally:
+                        self._told += 1
             finally:
                 self._teller = 0
                 self._telling.release()
@@ -158,12 +160,16 @@ class Notifier:
         return True
 
     def _tell(self, event: PoolEvent) -> None:
-        """Tell the observers; one that raises is dropped, with a warning."""
+        """Tell the observers; one that raises is dropped, with a warning.
+
+        Also one that raises SystemExit: it would end a thread of the pool's own, or of whoever reads results just then.
+        """
         for observer in list(self.observers):
             try:
                 observer(event)
-            except Exception as error:
-                self.observers.remove(observer)
+            except BaseException as error:
+                with contextlib.suppress(ValueError):  # it has left by itself, as that of one map does at its end
+                    self.observers.remove(observer)
                 # Where warnings are errors, this one must not end the driver's thread.
                 with contextlib.suppress(Warning):
                     if isinstance(error, AllcoresError):
