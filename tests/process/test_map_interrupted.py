@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import random
 import sys
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 from tests.process.interrupting import Interrupting, leading, python_handler
@@ -55,3 +57,23 @@ def test_the_second_one_is_raised_at_once() -> None:
             assert raised.value.done == list(range(len(raised.value.done)))
             assert set(raised.value.done) <= set(started)
         assert pool.map(abs, [-1]) == [1]
+
+
+@pytest.mark.parametrize("step", ["setup", "preload"])
+def test_a_step_before_the_first_item_that_is_interrupted_is_begun_again_by_the_next_map(step: str) -> None:
+    """With "serial" it runs on this very thread: no task goes without what it returns, and the pool stays usable."""
+    begun: list[int] = []
+
+    def load() -> int:
+        begun.append(1)
+        if len(begun) == 1:
+            raise KeyboardInterrupt
+        return 5
+
+    options: dict[str, Any] = {step: load}
+    with Pool(backend="serial", **options) as pool:
+        with pytest.raises(Interrupted) as raised:
+            pool.map(operator.add, [1, 2])
+        assert (raised.value.done, len(begun)) == ([], 1)
+        assert pool.map(operator.add, [1, 2]) == [6, 7]
+    assert len(begun) == 2

@@ -100,6 +100,8 @@ class InProcessWorker:
         except SetupError:
             raise
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and self.passes_interrupts:
+                raise  # Ctrl-C of the person at the keyboard
             raise SetupError(f"The setup function raised {type(error).__name__}: {error}") from error
         if value is not None:
             self.state = (value,)

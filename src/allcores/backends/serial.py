@@ -18,6 +18,7 @@ from allcores.errors import SetupError
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Command, Kill, Launch, Results, Send, SetLimit, Stop, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
+from allcores.transport.positions import mark
 
 if TYPE_CHECKING:
     from allcores.system.bell import Bell
@@ -75,16 +76,19 @@ class SerialBackend(InProcessBackend):
         assert host is not None
         if in_process_worker is None:
             return False
-        if not self._is_set_up:
+        in_process_worker.passes_interrupts = threading.current_thread() is threading.main_thread()
+        if not self._is_set_up and not self._has_nothing_to_begin(in_process_worker):
             self._is_set_up = True
             try:
                 in_process_worker.set_up()
             except SetupError as error:
                 host.post([SetupFailed(error)])
                 return True
+            except BaseException:  # Ctrl-C: whoever uses the pool next finds it as it was before
+                self._is_set_up = False
+                raise
         if self._chunks:
             chunk = self._chunks.popleft()
-            in_process_worker.passes_interrupts = threading.current_thread() is threading.main_thread()
             in_process_worker.run(chunk, self._report)
             return True
         with host.lock:
@@ -96,6 +100,10 @@ class SerialBackend(InProcessBackend):
         time.sleep(max(0.0, (alarm - monotonic_ns()) / 1e9))
         host.on_timer()
         return True
+
+    def _has_nothing_to_begin(self, in_process_worker: InProcessWorker) -> bool:
+        """What waits was stopped before it was begun: it comes to its end without a setup."""
+        return bool(self._chunks) and mark(self._chunks[0].sequence, 0) >= in_process_worker.limit
 
     def _report(self, results: Results) -> None:
         assert self._host is not None
