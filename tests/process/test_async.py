@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.process.waiting import PATIENCE_S
 
-from allcores import Pool
+from allcores import Pool, UsageError
 
 
 @pytest.fixture
@@ -121,3 +121,17 @@ def test_a_loop_that_is_left_ends_its_input(pool: Pool) -> None:
 
     asyncio.run(read())
     assert not pool._driver.maps()
+
+
+def test_a_stream_is_read_in_the_loop_in_which_it_was_made(pool: Pool) -> None:
+    """Nobody would be woken in another one; the error says so, and the stream still is that of its loop."""
+
+    async def make() -> Any:
+        return pool.aimap(double, [1])
+
+    async def read(stream: Any) -> Any:
+        return await anext(stream)
+
+    stream = asyncio.run(make())
+    with pytest.raises(UsageError, match="event loop"):
+        asyncio.run(read(stream))

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from allcores.errors import again
+from allcores.errors import UsageError, again
 from allcores.pool.driver import Driver
 from allcores.pool.input_reader import InputReader
 from allcores.pool.result_stream import LOGS_ASIDE_S, Reading, iterator_of, length_of
@@ -39,6 +39,15 @@ class _Bell:
         """Have the loop call something. One that is closed takes no calls."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function)
+
+    def check_loop(self) -> None:
+        """Raise UsageError in another loop than the one that it wakes: whoever waits there would wait for ever."""
+        if asyncio.get_running_loop() is not self._loop:
+            __tracebackhide__ = True
+            raise UsageError(
+                "This stream of aimap() belongs to the event loop in which it was made, and is read in another one: "
+                "call aimap() in the coroutine, or at least in the asyncio.run(), that reads it."
+            )
 
 
 class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
@@ -94,6 +103,7 @@ class AsyncStream(Reading[R_co], AsyncIterator[R_co]):
 
     async def _next(self) -> R_co:
         while not self._over:
+            self._bell.check_loop()
             try:
                 for value in self._open:
                     return value
