@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allcores.errors import WorkerLost
+from allcores.errors import RemoteTraceback, WorkerLost
 from allcores.outcome import Kind, Outcome
 from allcores.runs.outcome_log import Damaged, Log, Record, decode_record, encode_record
+from allcores.runs.rows_outcome import RowsOutcome
 from allcores.runs.writer import failure_row, sorted_out
 
 RECORDS = [
@@ -83,3 +86,23 @@ def test_failures_are_grouped_by_what_they_have_in_common() -> None:
     assert one.cause == two.cause == "ValueError: item N at N is bad"
     lost = failure_row(Outcome(3, Kind.WORKER_LOST, error=WorkerLost("gone", signal="SIGSEGV", peak_memory=5)))
     assert lost.cause == "its worker was ended by SIGSEGV" and '"peak_memory": 5' in lost.record
+
+
+def test_a_failure_is_written_alike_wherever_it_was_raised() -> None:
+    """In a worker, whose traceback comes as text, and in the program itself: the same keys in the same order."""
+
+    def record_of(error: BaseException) -> dict[str, Any]:
+        outcome = RowsOutcome(1, Kind.FAILED, None, error, extra={"stage": "map"})
+        found: dict[str, Any] = json.loads(failure_row(outcome).record)
+        return found
+
+    there = ValueError("no")
+    there.__cause__ = RemoteTraceback(
+        'Traceback (most recent call last):\n  File "work.py", line 1, in work\nValueError: no\n'
+    )
+    try:
+        raise ValueError("no")
+    except ValueError as error:
+        here = error
+    assert list(record_of(here)) == list(record_of(there))
+    assert record_of(here)["traceback"].endswith("ValueError: no")

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from operator import attrgetter
 from time import monotonic
-from traceback import format_exception
 from typing import Any
 
 from allcores.errors import JournalError
@@ -297,11 +296,8 @@ _index = attrgetter("index")
 
 def failure_row(outcome: Outcome[Any]) -> FailureRow:
     """All that a failed outcome says, as it is kept."""
-    record = failure_record(outcome)
-    error = outcome.error
-    if "traceback" not in record and error is not None and error.__traceback__ is not None:
-        # Without processes the error is the very object that was raised.
-        record["traceback"] = "".join(format_exception(error)).rstrip("\n")
+    # Without processes the error is the very object that was raised.
+    record = failure_record(outcome, raised_here=True)
     extra = {
         name: value
         for name in ("timeout", "exitcode", "signal", "peak_memory", "stack", "type_name")

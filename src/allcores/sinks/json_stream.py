@@ -45,8 +45,12 @@ class OutputError(OSError):
         self.reader_left = reader_left
 
 
-def failure_record(outcome: Outcome[Any]) -> dict[str, Any]:
-    """What is written about an item that failed; all of it is plain JSON."""
+def failure_record(outcome: Outcome[Any], *, raised_here: bool = False) -> dict[str, Any]:
+    """What is written about an item that failed; all of it is plain JSON.
+
+    Args:
+        raised_here: Where no worker has sent a traceback, that of the error itself is wanted.
+    """
     error = outcome.error
     record: dict[str, Any] = {
         "index": outcome.index,
@@ -56,7 +60,12 @@ def failure_record(outcome: Outcome[Any]) -> dict[str, Any]:
         "item": _item(outcome.item),
         **_circumstances(outcome),
     }
-    if (traceback := remote_traceback(error)) is not None:
+    traceback = remote_traceback(error)
+    if traceback is None and raised_here and error is not None and error.__traceback__ is not None:
+        from traceback import format_exception
+
+        traceback = "".join(format_exception(error)).rstrip("\n")
+    if traceback is not None:
         record["traceback"] = traceback
     extra: dict[str, Any] | None = getattr(outcome, "extra", None)  # of a pipeline
     return record | extra if extra else record
