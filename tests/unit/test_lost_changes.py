@@ -508,3 +508,57 @@ def test_what_is_only_added_to_is_told_from_what_is_set(line: str, sets: bool) -
     space: dict[str, Any] = {}
     exec(f"def code(a):\n    {line}", space)
     assert sets_attribute(space["code"].__code__, "n") is sets
+
+
+ARGUMENTS = """
+class Stats:
+    def __init__(self): self.count = 0
+def into(x, out): out.append(x)
+def by_name(x, *, table): table[x] = x
+def counts(x, stats): stats.count += 1
+def reads(x, out): return len(out)
+def undone(x, out): out.append(x); return out.pop()
+def memoized(x, known): return known.setdefault(x, x)
+def cached(x, kept_cache): kept_cache.append(x)
+def anew(x, out):
+    out = []
+    out.append(x)
+def first(out, x): out.append(x)
+class Search:
+    def run(self, x, out): out.append(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "what"),
+    [
+        ("into", {"out": []}, ["out"]),
+        ("by_name", {"table": collections.Counter()}, ["table"]),
+        ("counts", {"stats": "Stats"}, ["stats.count"]),
+        *((name, {"out": []}, []) for name in ("reads", "undone", "anew")),
+        ("memoized", {"known": {}}, []),
+        ("cached", {"kept_cache": []}, []),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda function: function, lambda function: Reduction(function, max)])
+def test_what_a_partial_hands_to_the_function_is_named(
+    name: str, bound: dict[str, Any], what: list[str], wrap: Callable[[Any], Any]
+) -> None:
+    """So do constants that are given to `map`."""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(ARGUMENTS, space)
+    given = {each: space["Stats"]() if value == "Stats" else value.copy() for each, value in bound.items()}
+    function = functools.partial(space[name], **given)
+    watched = watch(wrap(function))
+    found: list[str] = []
+    for number in range(6):
+        value = function(number)
+        found += watched.changed(returned=value is not None) if watched is not None else []
+    assert list(dict.fromkeys(found)) == what
+
+
+def test_so_it_is_by_place_and_for_a_method() -> None:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(ARGUMENTS, space)
+    assert changed(functools.partial(space["first"], [])) == ["out"]
+    assert changed(functools.partial(space["Search"]().run, out=[])) == ["out"]

@@ -13,7 +13,8 @@ of. So is a cache: a plain dict that only grows while the function returns value
 its name. Of a bytearray and of arrays (of `array`, and NumPy's in memory of this process alone) the bytes are compared,
 at both ends of large ones, and only while the function returns nothing: else it may compute in them.
 
-So are attributes of classes and objects of the program's that code names itself (`Stats.count += 1`), and of the object
+So is what a partial hands to the function with each item: `map(work, items, found=[])` fills a list of this process.
+And attributes of classes and objects of the program's that code names itself (`Stats.count += 1`), and of the object
 of a method. What their methods do is their own affair: they may work with attributes, and not leave anything there. So
 attributes count only once they have risen, or have more of the same in them, after several chunks in a row, and if
 nothing sets or clears them. Nothing that was in them is held meanwhile.
@@ -29,6 +30,7 @@ from types import CodeType, MethodType
 
 from allcores.worker.reachable import (
     Walk,
+    bound_arguments,
     is_a,
     is_array,
     is_own,
@@ -155,6 +157,9 @@ def watch(function: Any, left_alone: frozenset[str] = frozenset()) -> Watch | No
     method = method_of(function)
     if method is not None:
         walk.of_object(method)
+    bound = bound_arguments(function)
+    if bound is not None:
+        walk.of_arguments(*bound)
     held, attributes = list(walk.globals.values()), list(walk.attributes.values())
     if not held and not attributes:
         return None

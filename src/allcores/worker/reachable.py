@@ -63,6 +63,25 @@ def method_of(function: Any) -> MethodType | None:
     return None
 
 
+def bound_arguments(function: Any) -> tuple[CodeType, dict[str, Any]] | None:
+    """What a partial binds, by the names that it has in the code of its function; None if it is no partial of one."""
+    while is_a(function, Reduction):
+        function = function.fn
+    if not is_a(function, functools.partial):
+        return None
+    inner, first = function.func, 0
+    if type(inner) is MethodType:
+        inner, first = inner.__func__, 1
+    if type(inner) is not FunctionType:
+        return None
+    code = inner.__code__
+    count = code.co_argcount
+    by_place = code.co_varnames[first:count]
+    by_name = {*by_place, *code.co_varnames[count : count + code.co_kwonlyargcount]}
+    named = {name: value for name, value in function.keywords.items() if name in by_name}
+    return code, {**dict(zip(by_place, function.args, strict=False)), **named}
+
+
 def methods_of(instance: object) -> list[CodeType]:
     """The code of all methods of an object's class, which may set its attributes; but for those that make it."""
     found = []
@@ -171,6 +190,17 @@ class Walk:
         code = method.__func__.__code__
         if code.co_varnames and self._is_owner(method.__self__):
             self._add_attributes(code, {code.co_varnames[0]: method.__self__}, shown="self")
+
+    def of_arguments(self, code: CodeType, arguments: dict[str, Any]) -> None:
+        """Take in what a partial hands to the function each time: containers, and objects of the program's own."""
+        owners: dict[str, Any] = {}
+        for name, value in arguments.items():
+            if is_watched(name, value):
+                self.globals.setdefault((id(arguments), name), (name, (arguments, name)))
+            elif self._is_owner(value):
+                owners[name] = value
+        if owners:
+            self._add_attributes(code, owners)
 
     def _add(self, function: FunctionType) -> None:
         if function not in self._seen and len(self._seen) < MOST_FUNCTIONS:
