@@ -15,13 +15,13 @@ from tests.process import crimes
 from tests.process.waiting import PATIENCE_S, Bell, Gate, Watcher, wait_at, wait_full_strength, wait_until
 
 from allcores import Pool
-from allcores.backends.processes import consumer_wait
+from allcores.backends.processes import consumer_wait, wait_descriptors
 from allcores.backends.processes.receiver import Receiver
 from allcores.errors import PoolClosed
 from allcores.pool import result_stream
 from allcores.system.bell import Bell as RingBell
 
-pytestmark = pytest.mark.skipif(not consumer_wait.POSSIBLE, reason="needs epoll and eventfd")
+pytestmark = pytest.mark.skipif(not wait_descriptors.POSSIBLE, reason="needs epoll and eventfd")
 
 
 def same(value: Any) -> Any:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.process import scripts
 
 SCRIPT = "def call(item):\n    return {'text': 'x' * 2000, 'n': item}\n"
 
@@ -48,3 +49,39 @@ def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
     found = run(tmp_path, f"cd gone && rmdir ../gone && $A run {work}:call {tmp_path}/in.txt -o {tmp_path}/o.jsonl")
     assert (found.returncode, found.stderr.count("\n")) == (2, 1), found.stderr
     assert "the working folder is gone" in found.stderr
+
+
+NO_MORE_FILES = """
+import gc, os, resource, sys
+import allcores
+
+MOST = 150
+resource.setrlimit(resource.RLIMIT_NOFILE, (MOST, MOST))
+allcores.map(abs, [1])
+for left in range(40):
+    taken = []
+    while MOST - sum(os.path.lexists(f"/dev/fd/{number}") for number in range(MOST)) > left:
+        taken.append(os.dup(0))
+    before = {number for number in range(MOST) if os.path.lexists(f"/dev/fd/{number}")}
+    kind = ""
+    try:
+        with allcores.Pool(1) as pool:
+            pool.map(abs, [1])
+    except BaseException as error:
+        kind = type(error).__name__
+    pool = None
+    gc.collect()
+    after = {number for number in range(MOST) if os.path.lexists(f"/dev/fd/{number}")}
+    print(kind or "ok", len(after - before))
+    for number in taken:
+        os.close(number)
+    if not kind:
+        break
+"""
+
+
+def test_a_pool_that_gets_too_few_descriptors_leaves_none_open(tmp_path: Path) -> None:
+    """However many are left: one kind of error, and nothing that would make it fewer the next time."""
+    ending = scripts.run(NO_MORE_FILES, tmp_path)
+    assert (ending.err, ending.code) == ("", 0)
+    assert ending.lines[-1] == "ok 0" and set(ending.lines[:-1]) == {"BrokenPool 0"}

@@ -118,10 +118,10 @@ class ProcessBackend:
         try:
             with inheritance.to_new_processes(self._worker_table.legacy):
                 self._worker_table.worker_init = pickling.dump_named(commands_to_worker, "setup", self.pack_for_all)
+            self._wake_read, self._wake_write = os.pipe()
         except BaseException:
             self._worker_table.close()
             raise
-        self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._worker_table.poller.register(self._wake_read, None)

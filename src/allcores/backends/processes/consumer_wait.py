@@ -28,9 +28,6 @@ from allcores.system.clock import monotonic_ns
 if TYPE_CHECKING:
     from allcores.system.bell import Bell
 
-#: whether this system has what is needed: a wait that another thread's changes reach, and something cheap that ends it
-POSSIBLE = poller.CHANGES_REACH_WAIT and hasattr(os, "eventfd")
-
 
 class _Wait:
     """One wait of one thread. reading: it has read from pipes and not yet told the scheduler."""
@@ -43,34 +40,6 @@ class _Wait:
         self.reading = False
         #: the loop needs the pipes, and could not take them because of `reading`
         self.wanted_back = False
-
-
-class _Descriptors:
-    """What a thread waits with. Whoever holds it may wait: the last to let go of it closes the descriptors.
-
-    A signal's handler may close the pool in the middle of a wait, and open other files. The wait goes on in C with the
-    number of its descriptor, which must not be closed, or another one's, by then.
-    """
-
-    __slots__ = ("event", "poller")
-
-    def __init__(self, pipes: poller.Poller) -> None:
-        #: ends the wait
-        self.event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.poller = poller.Poller()
-        self.poller.register(self.event, None)
-        self.poller.register(pipes.fileno(), pipes)
-
-    def close(self) -> None:
-        """At once, whoever waits; again does nothing."""
-        event, self.event = self.event, -1
-        if event >= 0:
-            self.poller.close()
-            with contextlib.suppress(OSError):
-                os.close(event)
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class ConsumerWait:
@@ -101,8 +70,8 @@ class ConsumerWait:
         self._current: _Wait | None = None
         #: whose wait the event ends: it may wait on although the pipes were taken from it, until its bell is rung
         self._waiting: _Wait | None = None
-        #: None where there can be no wait
-        self._descriptors = _Descriptors(worker_table.pipes) if POSSIBLE else None
+        #: None where there can be no wait; nobody else has them
+        self._descriptors, worker_table.descriptors = worker_table.descriptors, None
 
     @property
     def present(self) -> bool:

@@ -17,6 +17,7 @@ from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.fork_launcher import ForkLauncher
 from allcores.backends.processes.launchers import Launcher, TemplateLauncher
 from allcores.backends.processes.preload import Preload
+from allcores.backends.processes.wait_descriptors import POSSIBLE, Descriptors
 from allcores.backends.processes.worker_logs import WorkerLogReceiver
 from allcores.scheduler.messages import WorkerProgress
 from allcores.shared_memory.arena import RANGE
@@ -75,17 +76,23 @@ class WorkerTable:
         # The board lies at the beginning of the file, blocks beyond it. No file that long, no blocks.
         sparse = posix.sparse_file("board", RANGE)
         self._board_descriptor = sparse if sparse is not None else posix.anonymous_file("board", size(self._slots))
-        self.parent_memory = (
-            ParentMemory(sparse, block_bytes, workers, size(self._slots)) if sparse is not None else None
-        )
-        self.board = Board(self._board_descriptor, self._slots)
+        try:
+            self.parent_memory = (
+                ParentMemory(sparse, block_bytes, workers, size(self._slots)) if sparse is not None else None
+            )
+            self.board = Board(self._board_descriptor, self._slots)
+            self.poller = poller.Poller()
+            #: the workers' pipes by themselves, so that another thread than the loop can wait for them
+            self.pipes = poller.Poller() if poller.CHANGES_REACH_WAIT else self.poller
+            #: for the thread that does so; None where there can be no such wait
+            self.descriptors: Descriptors | None = Descriptors(self.pipes) if POSSIBLE else None
+        except BaseException:
+            os.close(self._board_descriptor)
+            raise
         self._free = list(range(self._slots - 1, -1, -1))
         #: slot -> descriptor of the file that takes a fatal signal's stack
         self._notes: dict[int, int] = {}
         self.connections: dict[int, WorkerConnection] = {}
-        self.poller = poller.Poller()
-        #: the workers' pipes by themselves, so that another thread than the loop can wait for them
-        self.pipes = poller.Poller() if poller.CHANGES_REACH_WAIT else self.poller
         if self.pipes is not self.poller:
             self.poller.register(self.pipes.fileno(), self.pipes)
         self.launcher: Launcher | None = None
@@ -210,7 +217,6 @@ class WorkerTable:
 
     def _launch(self, worker: int) -> None:
         assert self.launcher is not None
-        ours, theirs = socket.socketpair()
         slot = self._free.pop()
         self.board.clear(slot)
         self.board.identify(slot, worker)
@@ -219,12 +225,13 @@ class WorkerTable:
             notes = self._notes[slot] = posix.anonymous_file("notes")
         os.truncate(notes, 0)
         os.lseek(notes, 0, os.SEEK_SET)
+        ours, theirs = socket.socketpair()
         ours.setblocking(False)
         connection = WorkerConnection(worker, slot, ours)
         self.connections[worker] = connection
         self.pipes.register(ours.fileno(), connection)
-        connection.surroundings = self.launcher.launch(worker, slot, theirs.fileno(), notes)
-        theirs.close()
+        with theirs:
+            connection.surroundings = self.launcher.launch(worker, slot, theirs.fileno(), notes)
         self.write(connection, connection.introduction())
         if connection.surroundings is not None:
             self.write(connection, connection.change(connection.surroundings.at_start(self.around)))
