@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock, Timer
@@ -18,6 +19,7 @@ from tests.process.waiting import Bell, Gate, Watcher, lines, wait_full_strength
 from allcores import BrokenPool, Kind, Limits, NotPicklable, Pool, PoolClosed, SetupError
 from allcores.backends.processes.connection import WorkerConnection
 from allcores.backends.processes.launchers import TemplateLauncher
+from allcores.events import PoolBroken
 from allcores.scheduler.workers import MOST_FAILED_STARTS, MOST_KILLED_STARTS
 
 METHODS = ("template", "fork", "spawn")
@@ -300,3 +302,18 @@ def test_workers_that_die_before_they_are_ready_break_the_pool(monkeypatch: pyte
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises((BrokenPool, OSError)), Pool(1) as pool:
         pool.map(abs, [1])
+
+
+def test_a_teardown_that_raises_in_a_thread_ends_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told where what threads raise is told; no mistake of the pool's is made of it."""
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: told.append(arguments.exc_type))
+    events: list[object] = []
+
+    def refuse() -> None:
+        raise LookupError("no way to end")
+
+    with Pool(2, backend="threads", teardown=refuse, observers=[events.append]) as pool:
+        assert pool.map(abs, [-1, -2]) == [1, 2]
+    assert told and set(told) == {LookupError}
+    assert not any(isinstance(event, PoolBroken) for event in events)

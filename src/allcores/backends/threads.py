@@ -112,6 +112,9 @@ class ThreadBackend(MindedBackend, InProcessBackend):
             self._work_of(worker, host)
         except Exception as error:  # a mistake of ours: nobody is left waiting
             host.fail(error)
+            return
+        # What it raises is told where what threads raise is, by `threading.excepthook`: it ends nothing else.
+        worker.in_process_worker.tear_down()
 
     def _work_of(self, worker: _Worker, host: Host) -> None:
         in_process_worker = worker.in_process_worker
@@ -129,7 +132,6 @@ class ThreadBackend(MindedBackend, InProcessBackend):
         while (chunk := worker.queue.get()) is not None:
             in_process_worker.run(chunk, report)
             del chunk
-        in_process_worker.tear_down()
 
     def _mind_once(self, until_ns: int | None) -> None:
         host = self._host
