@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.process import scripts
 
-from allcores import Pool, PoolClosed
+import allcores
+from allcores import Pool, PoolClosed, UsageError
 from allcores.transport import process_role
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts children in /proc")
@@ -130,3 +132,36 @@ def test_what_it_says_before_its_first_use(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(PoolClosed, match="is closed"):
         pool.submit(abs, 1)
     assert pool.statistics().workers_started == 0
+
+
+def _doubled(number: int) -> int:
+    return number * 2
+
+
+def _of_a_task(number: int) -> list[Any]:
+    return [
+        allcores.map(_doubled, range(3)),
+        list(allcores.imap(_doubled, range(2), workers=2)),
+        allcores.submit(_doubled, number).result(),
+    ]
+
+
+@pytest.mark.parametrize("settings", [{"backend": "serial"}, {"backend": "threads", "workers": 2}])
+def test_tasks_in_threads_of_the_program_may_call_these_functions(settings: dict[str, Any]) -> None:
+    """Their pool may be in the middle of such tasks with all that it has, and what these wait for would never begin."""
+    allcores.configure(**settings)
+    try:
+        expected = [[[0, 2, 4], [0, 2], number * 2] for number in range(9)]
+        assert allcores.map(_of_a_task, range(9)) == expected
+        assert allcores.map(lambda number: allcores.map(_of_a_task, [number])[0], range(9)) == expected
+        assert allcores.map(_doubled, [4]) == [8]
+    finally:
+        allcores.configure()
+
+
+def test_a_task_that_waits_for_its_own_pool_is_told() -> None:
+    """On one thread nothing else could happen any more."""
+    with Pool(backend="serial") as pool:
+        with pytest.raises(UsageError, match="its own pool"):
+            pool.map(lambda number: pool.map(_doubled, range(3)), range(9))
+        assert pool.map(_doubled, range(3)) == [0, 2, 4]

@@ -6,8 +6,9 @@ on the other side: a backend knows neither the driver nor the scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from allcores.scheduler.messages import Command, Results, Work, WorkerGone, WorkerProgress
@@ -234,6 +235,30 @@ class Host(Protocol):
 
     def progress_of_maps(self) -> tuple[int, int]:
         """Items settled and items in all of the maps that are open; 0 in all if that is unknown of one."""
+
+
+class _ThisThread(threading.local):
+    #: of the tasks that this thread is in the middle of
+    hosts: tuple[object, ...] = ()
+
+
+_this_thread = _ThisThread()
+
+
+@contextmanager
+def task_of(host: object) -> Iterator[None]:
+    """While this lasts, this thread of the program runs tasks of a host."""
+    before = _this_thread.hosts
+    _this_thread.hosts = (*before, host)
+    try:
+        yield
+    finally:
+        _this_thread.hosts = before
+
+
+def is_in_task_of(host: object) -> bool:
+    """Whether this thread is in the middle of a task of a host: what it waits for may wait for that task to end."""
+    return any(each is host for each in _this_thread.hosts)
 
 
 class Backend(Protocol):

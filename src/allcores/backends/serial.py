@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady
+from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, is_in_task_of, task_of
 from allcores.backends.in_process import InProcessBackend, InProcessWorker
 from allcores.backends.shared_value import SharedValue
-from allcores.errors import SetupError
+from allcores.errors import SetupError, UsageError
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Command, Kill, Launch, Results, Send, SetLimit, Stop, Work, WorkerProgress
 from allcores.system.clock import monotonic_ns
@@ -39,6 +39,8 @@ class SerialBackend(InProcessBackend):
         self._in_process_worker: InProcessWorker | None = None
         self._is_set_up = False
         self._chunks: deque[Chunk] = deque()
+        #: threads that run a chunk, once for each
+        self._running: list[int] = []
 
     def start(self, host: Host) -> None:
         self._host = host
@@ -88,8 +90,13 @@ class SerialBackend(InProcessBackend):
                 self._is_set_up = False
                 raise
         if self._chunks:
-            chunk = self._chunks.popleft()
-            in_process_worker.run(chunk, self._report)
+            chunk, this = self._chunks.popleft(), threading.get_ident()
+            self._running.append(this)
+            try:
+                with task_of(host):
+                    in_process_worker.run(chunk, self._report)
+            finally:
+                self._running.remove(this)
             return True
         with host.lock:
             alarm = host.next_timer_ns
@@ -113,6 +120,15 @@ class SerialBackend(InProcessBackend):
         pass
 
     def wait(self, bell: Bell, wanted: Callable[[], bool], seconds: float) -> bool:
+        host = self._host
+        if host is not None and is_in_task_of(host) and not self._chunks:
+            with host.lock:
+                stuck = {*self._running} == {threading.get_ident()} and not wanted()
+            if stuck:
+                raise UsageError(
+                    "A task of backend='serial' waits for items of its own pool, which begin when that task has ended: "
+                    "have it make a pool of its own, or call allcores.map."
+                )
         return False
 
     def step_back(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
-from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady
+from allcores.backends.base import Host, SetupFailed, WorkerInit, WorkerReady, task_of
 from allcores.backends.in_process import InProcessBackend, InProcessWorker
 from allcores.backends.minded import MindedBackend
 from allcores.backends.shared_value import SharedValue
@@ -130,7 +130,8 @@ class ThreadBackend(MindedBackend, InProcessBackend):
                 host.post([results])
 
         while (chunk := worker.queue.get()) is not None:
-            in_process_worker.run(chunk, report)
+            with task_of(host):
+                in_process_worker.run(chunk, report)
             del chunk
 
     def _mind_once(self, until_ns: int | None) -> None:

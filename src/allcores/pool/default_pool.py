@@ -103,19 +103,36 @@ def _is_idle(pool: Pool) -> bool:
     return not _entered.get(pool) and not is_busy(pool)
 
 
+def _nested() -> Pool | None:
+    """The pool for calls in a task that this very thread runs for one of these pools; None: there is no such task."""
+    pools = [pool for pool in (_shared, *list(_others.values())) if pool is not None]
+    if not pools:
+        return None
+    from allcores.pool.nested_calls import pool_within
+
+    return pool_within(pools)
+
+
 class _Using:
     """A block in which a pool begins something: it is not closed meanwhile by others that find it idle."""
+
+    _pool: Pool | None = None
 
     def __init__(self, workers: int | None = None) -> None:
         self._workers = workers
 
     def __enter__(self) -> Pool:
+        nested = _nested()
+        if nested is not None:
+            return nested
         with _shared_lock:
             self._pool = pool = shared(self._workers)
             _entered[pool] = _entered.get(pool, 0) + 1
         return pool
 
     def __exit__(self, *_: object) -> None:
+        if self._pool is None:
+            return
         with _shared_lock:
             left = _entered.pop(self._pool, 1) - 1
             if left:
