@@ -184,7 +184,7 @@ class Probing:
         start = perf_counter()
         try:
             self.fn(item)
-        except Exception as error:
+        except loops.FAILURES as error:
             raise UsageError(
                 f"the function raises {type(error).__name__}: {error} (item {index}): give it items that it can work on"
             ) from None
@@ -219,7 +219,7 @@ class Probing:
         if here:
             try:
                 results.append(self.fn(here[0]))
-            except Exception:
+            except loops.FAILURES:
                 pass  # it counts among those that failed, below
         first_here = perf_counter() - start
         # The first call may have loaded something: what the next ones take is seen by making them.
@@ -253,7 +253,7 @@ class Probing:
             for item in self.calls.take(self.calls.count(self.calls.item_s, most=7)):
                 try:
                     results.append(self.fn(item))
-                except Exception:
+                except loops.FAILURES:
                     continue
         return timing, results
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from time import perf_counter, thread_time
 from typing import Any
 
+from allcores.advisor.measuring.loops import FAILURES
 from allcores.system import procfs
 from allcores.transport import pickling
 
@@ -120,7 +122,7 @@ def _watched(watch: _Watch, fn: Callable[[Any], Any], item: Any) -> tuple[Any, s
     watch.on = True
     try:
         return fn(item), None, perf_counter() - start
-    except Exception as error:
+    except FAILURES as error:
         return None, f"{type(error).__name__}: {error}", perf_counter() - start
     finally:
         watch.on = False
@@ -168,5 +170,6 @@ def drop(item: Any) -> None:
 
 
 def warm(fn: Callable[[Any], Any], item: Any) -> None:
-    """For `preload`: the first call, for what it loads; its result goes to nobody."""
-    fn(item)
+    """For `preload`: the first call, for what it loads; its result goes to nobody, nor does what it raises."""
+    with contextlib.suppress(*FAILURES):
+        fn(item)

@@ -11,6 +11,8 @@ from typing import Any
 
 #: seconds between two turns of the thread that wants one
 TICK_S = 0.001
+#: what a call may raise and has failed then, as an item of a pool has. Ctrl-C is not the function's.
+FAILURES = (Exception, SystemExit)
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ def call_all(fn: Callable[[Any], Any], items: Sequence[Any]) -> int:
     for item in items:
         try:
             kept.append(fn(item))
-        except Exception:
+        except FAILURES:
             failed += 1
     return failed
 
@@ -69,7 +71,7 @@ def each(fn: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Loop, list[flo
     for item in items:
         try:
             kept.append(fn(item))
-        except Exception:
+        except FAILURES:
             failed += 1
         now, now_cpu = perf_counter(), process_time()
         passed.append(now - before)
@@ -122,14 +124,19 @@ class _Ticker(threading.Thread):
 
 def lateness(fn: Callable[[Any], Any], items: Sequence[Any]) -> float:
     """Seconds by which a thread that wakes up each millisecond comes late while `fn` runs, beyond those at rest."""
+    rest = _late(lambda: threading.Event().wait(0.05))
+    return max(0.0, _late(lambda: call_all(fn, items)) - rest)
+
+
+def _late(run: Callable[[], object]) -> float:
+    """Seconds by which the thread comes late while something runs; however that ends, it ends with it."""
     ticker = _Ticker()
     ticker.start()
-    threading.Event().wait(0.05)
-    rest = ticker.end()
-    ticker = _Ticker()
-    ticker.start()
-    call_all(fn, items)
-    return max(0.0, ticker.end() - rest)
+    try:
+        run()
+    finally:
+        late = ticker.end()
+    return late
 
 
 def in_threads(fn: Callable[[Any], Any], items: Sequence[Any], count: int, warm: int = 0) -> tuple[float, int]:
@@ -144,20 +151,37 @@ def in_threads(fn: Callable[[Any], Any], items: Sequence[Any], count: int, warm:
     """
     begin = threading.Barrier(count + 1)
     failed: list[int] = []
+    raised: list[BaseException] = []
+    seconds = 0.0
 
     def run(part: Sequence[Any]) -> None:
-        first = call_all(fn, part[:warm])
-        begin.wait()
-        failed.append(first + call_all(fn, part[warm:]))
+        try:
+            first = call_all(fn, part[:warm])
+            begin.wait()
+            failed.append(first + call_all(fn, part[warm:]))
+        except threading.BrokenBarrierError:
+            return  # another one has ended, and who waits for all of them has its exception
+        except BaseException as error:
+            raised.append(error)
+            begin.abort()
 
     threads = [
         threading.Thread(target=run, args=(items[number::count],), name="allcores-trial", daemon=True)
         for number in range(count)
     ]
-    for thread in threads:
-        thread.start()
-    begin.wait()
-    start = perf_counter()
-    for thread in threads:
-        thread.join()
-    return perf_counter() - start, sum(failed)
+    try:
+        for thread in threads:
+            thread.start()
+        begin.wait()
+        start = perf_counter()
+        for thread in threads:
+            thread.join()
+        seconds = perf_counter() - start
+    except threading.BrokenBarrierError:
+        pass
+    except BaseException:
+        begin.abort()  # so that those which wait for it do not for ever: a thread that cannot be started, Ctrl-C
+        raise
+    if raised:
+        raise raised[0]
+    return seconds, sum(failed)

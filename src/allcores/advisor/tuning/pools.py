@@ -7,6 +7,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Any
 
+from allcores.advisor.measuring.loops import FAILURES
 from allcores.limits import Limits
 from allcores.pool.pool import Pool
 from allcores.tuned.setting import PoolSetting
@@ -108,7 +109,7 @@ def run_loop(fn: Callable[[Any], Any], items: Sequence[Any], most_s: float) -> t
         for item in items[first : first + step]:
             try:
                 kept.append(fn(item))
-            except Exception:
+            except FAILURES:
                 continue
         if perf_counter() - start > most_s:
             break
