@@ -94,7 +94,8 @@ def _read(source: Iterable[Any]) -> tuple[list[Any], int | None]:
     iterator = iter(source)
     for item in iterator:
         items.append(item)
-        if len(items) % 64 == 0 and (perf_counter() > until or len(items) >= MOST_ITEMS):
+        # at each: one may take as long as all of them should
+        if len(items) > MOST_ITEMS or perf_counter() > until:
             break
     else:
         return items, len(items)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -101,12 +100,12 @@ def _read(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
     """The first items, and whether there are no more."""
     until = perf_counter() + READ_S
     found: list[Any] = []
-    while len(found) < MOST_READ and perf_counter() < until:
-        part = list(islice(iterator, 256))
-        found += part
-        if len(part) < 256:
-            return found, True
-    return found, False
+    for item in iterator:
+        found.append(item)
+        # at each: one may take as long as all of them should
+        if len(found) > MOST_READ or perf_counter() > until:
+            return found, False
+    return found, True
 
 
 def _spread(count: int) -> int:
