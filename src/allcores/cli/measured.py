@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from allcores.advisor.measuring.sample import Beginning
 from allcores.cli.exits import CommandError
 from allcores.cli.paths import matching, patterns_of
 from allcores.cli.target import both, check_arguments, resolve
@@ -38,7 +39,7 @@ class Measured:
 
     Attributes:
         fn: The function.
-        items: Items of the input, all of them if that is quick.
+        items: Items of the input, all of them if that is quick; else the first ones.
         total: How many there are in all; None if counting them takes too long.
         names: How a program gets at both.
 
@@ -68,9 +69,10 @@ class Measured:
             return fn
 
         (inputs, files, source), self.fn = both(find_input, find_function)
-        self.items, self.total = _read(source)
-        if not self.items:
+        items, whole, self.total = _read(source)
+        if not items:
             raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")
+        self.items: Iterable[Any] = items if whole else Beginning(items)
         self.names = _names_of(function, inputs, files, format)
 
 
@@ -87,8 +89,8 @@ def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, enc
     return from_inputs(inputs, format=format, encoding=encoding)
 
 
-def _read(source: Iterable[Any]) -> tuple[list[Any], int | None]:
-    """Items, and how many there are in all; None if reading them all would take too long."""
+def _read(source: Iterable[Any]) -> tuple[list[Any], bool, int | None]:
+    """Items, whether these are all, and how many there are in all; None if counting them would take too long."""
     items: list[Any] = []
     until = perf_counter() + READ_S
     iterator = iter(source)
@@ -98,12 +100,12 @@ def _read(source: Iterable[Any]) -> tuple[list[Any], int | None]:
         if len(items) > MOST_ITEMS or perf_counter() > until:
             break
     else:
-        return items, len(items)
+        return items, True, len(items)
     close = getattr(iterator, "close", None)
     if close is not None:
         close()
     total = getattr(source, "total", None)
-    return items, total() if total is not None else None
+    return items, False, total() if total is not None else None
 
 
 def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> Names:

@@ -19,6 +19,16 @@ READ_S = 1.0
 MOST_RANGES = 20
 
 
+class Beginning(Iterable[Any]):
+    """The first items of an input that has more: a list of them would be taken for all that there are."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+
 class Sample:
     """Items of an input, in an order that is spread over it.
 
@@ -30,9 +40,13 @@ class Sample:
 
     def __init__(self, items: Iterable[Any], *, total: int | None = None, repeat: bool = True) -> None:
         __tracebackhide__ = True
-        if hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, Mapping):
-            self._items: Any = items
-            self.total: int | None = self._items.__len__()
+        self._items: Any
+        self.total: int | None
+        if isinstance(items, Beginning):
+            self._items, self.total = items.items, total
+        elif hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, Mapping):
+            self._items = items
+            self.total = self._items.__len__()
         else:
             self._items, ended = _read(iter(items))
             self.total = len(self._items) if ended else total

@@ -1,0 +1,46 @@
+"""What `advise` and `tune` make of a command line: items and how many there are, code to paste, where files are put."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allcores.advisor.measuring.sample import Sample
+from allcores.cli import measured
+
+TEXT = "".join(f"zeile ä {number}\n" for number in range(300))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the command is given, with a program and an input."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "my-work.py").write_text("def length(line):\n    return len(line)\n")
+    (tmp_path / "lines.txt").write_text(TEXT, encoding="latin-1")
+    yield tmp_path
+    sys.modules.pop("my-work", None)
+
+
+def read(path: str, **given: str) -> measured.Measured:
+    options: dict[str, Any] = {"encoding": "latin-1", "purpose": "this", "format": None, **given}
+    return measured.Measured("own/my-work.py:length", (path,), (), **options)
+
+
+@pytest.mark.parametrize(("path", "total"), [("lines.txt", 300), ("lines.txt.gz", None)])
+def test_an_input_that_is_read_in_part_is_not_taken_for_all(
+    path: str, total: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("lines.txt.gz").write_bytes(gzip.compress(TEXT.encode("latin-1")))
+    assert Sample(read(path).items).total == 300
+    monkeypatch.setattr(measured, "READ_S", -1.0)
+    given = read(path)
+    found = Sample(given.items, total=given.total)
+    assert (found.count, found.total) == (1, total)
