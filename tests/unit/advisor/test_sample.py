@@ -39,3 +39,60 @@ def test_a_slow_input_is_read_for_its_seconds_alone(
     monkeypatch.setattr(module, "perf_counter", lambda: clock.now)
     assert read(clock.slow_input(0.6)) == clock.pulled
     assert clock.now <= module.READ_S + 0.6
+
+
+class Table:
+    """As data frames are: its length is that of its rows, its items are names of columns, and so is what it gives."""
+
+    columns = ("a", "b")
+
+    def __len__(self) -> int:
+        return 1_000
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __getitem__(self, name: str) -> list[int]:
+        return {"a": [1], "b": [2]}[name]
+
+
+class Pairs:
+    """Has keys, and is no `Mapping`."""
+
+    def __init__(self) -> None:
+        self._pairs = {"a": 1, "b": 2, "c": 3}
+
+    def keys(self) -> Iterator[str]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pairs)
+
+    def __getitem__(self, name: str) -> int:
+        return self._pairs[name]
+
+
+def series() -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.Series([1, 2, 3, 4], index=[10, 20, 30, 40])[lambda values: values % 2 == 0]
+
+
+def frame() -> Any:
+    return pytest.importorskip("pandas").DataFrame({"x": [1, 2, 3], "y": [4, 5, 6]})
+
+
+@pytest.mark.parametrize("make", [Table, Pairs, series, frame, lambda: {"a": 1}, lambda: "abc", lambda: range(5)])
+def test_items_are_what_an_iteration_gives(make: Callable[[], Any]) -> None:
+    items = make()
+    found = Sample(items)
+    assert found.count == found.total == len(list(items))
+    assert sorted(item for _, item in found.take(10)) == sorted(items)
+
+
+def test_the_length_of_what_is_read_in_part_is_known_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "MOST_READ", 2)
+    found = Sample(dict.fromkeys(range(1_000)))
+    assert (found.count, found.total) == (3, 1_000)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from time import perf_counter
 from typing import Any
 
@@ -44,11 +44,13 @@ class Sample:
         self.total: int | None
         if isinstance(items, Beginning):
             self._items, self.total = items.items, total
-        elif hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, Mapping):
+        elif _has_places(items):
             self._items = items
             self.total = self._items.__len__()
         else:
             self._items, ended = _read(iter(items))
+            if total is None and isinstance(items, Sized):
+                total = len(items)
             self.total = len(self._items) if ended else total
         self.count = len(self._items)
         self.repeat = repeat
@@ -108,6 +110,13 @@ class Sample:
             else:
                 ranges.append([index, index])
         return ranges
+
+
+def _has_places(items: Iterable[Any]) -> bool:
+    """Whether `items[number]` is what an iteration gives: a mapping has keys there, and a table names of columns."""
+    if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+        return False
+    return isinstance(items, Sequence) or not any(hasattr(items, name) for name in ("keys", "columns"))
 
 
 def _read(iterator: Iterator[Any]) -> tuple[list[Any], bool]:
