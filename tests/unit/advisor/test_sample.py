@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from allcores.advisor.measuring import sample
-from allcores.advisor.measuring.sample import Sample
+from allcores.advisor.measuring.sample import Beginning, Sample
+from allcores.advisor.tuning.known import known_by
 from allcores.cli import measured
 
 
@@ -96,3 +97,17 @@ def test_the_length_of_what_is_read_in_part_is_known_all_the_same(monkeypatch: p
     monkeypatch.setattr(sample, "MOST_READ", 2)
     found = Sample(dict.fromkeys(range(1_000)))
     assert (found.count, found.total) == (3, 1_000)
+
+
+def test_an_input_that_is_read_in_part_is_known_again_however_far_that_came() -> None:
+    """A search that was ended goes on with the same items."""
+    once, again, other = (
+        Sample(Beginning(list(numbers)), total=99) for numbers in (range(30), range(20), range(1, 31))
+    )
+    assert known_by(once) == known_by(again) != known_by(other)
+    once.cut(again.count)
+    assert once.count == 20
+    assert once.look_from(15, 20) == again.look_from(15, 20)
+    whole = Sample(range(7))
+    whole.cut(5)
+    assert whole.count == 7

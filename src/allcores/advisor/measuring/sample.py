@@ -42,16 +42,18 @@ class Sample:
         __tracebackhide__ = True
         self._items: Any
         self.total: int | None
+        #: all items of the input are at hand
+        self.whole: bool
         if isinstance(items, Beginning):
-            self._items, self.total = items.items, total
+            self._items, self.total, self.whole = items.items, total, False
         elif _has_places(items):
-            self._items = items
+            self._items, self.whole = items, True
             self.total = self._items.__len__()
         else:
-            self._items, ended = _read(iter(items))
+            self._items, self.whole = _read(iter(items))
             if total is None and isinstance(items, Sized):
                 total = len(items)
-            self.total = len(self._items) if ended else total
+            self.total = len(self._items) if self.whole else total
         self.count = len(self._items)
         self.repeat = repeat
         self._step = _spread(self.count)
@@ -59,6 +61,11 @@ class Sample:
         self._latest: list[int] = []
         #: index -> calls
         self.calls: Counter[int] = Counter()
+
+    def cut(self, count: int) -> None:
+        """Forget the items beyond so many, where more of an input were read than another time."""
+        if not self.whole and count < self.count:
+            self._items, self.count, self._step = self._items[:count], count, _spread(count)
 
     @property
     def left(self) -> int | None:
@@ -89,6 +96,10 @@ class Sample:
         numbers = range(first, first + min(count, self.count))
         indices = [number % self.count * self._step % self.count for number in numbers]
         return [(index, self._items[index]) for index in indices]
+
+    def beginning(self, count: int) -> list[tuple[int, Any]]:
+        """The first items of the input, with their indices."""
+        return [(index, self._items[index]) for index in range(min(count, self.count))]
 
     def first(self) -> Any:
         """The first item of the input."""

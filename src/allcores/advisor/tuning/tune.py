@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -23,13 +22,13 @@ from allcores.advisor.model.search import Ground, Search, Stage
 from allcores.advisor.model.verdict import Verdict
 from allcores.advisor.probing import Probing, TooSlow
 from allcores.advisor.tuning.code import code_for_tuned
+from allcores.advisor.tuning.known import known_by
 from allcores.advisor.tuning.pools import Pools
 from allcores.advisor.tuning.record import Tried
 from allcores.advisor.tuning.tuning import Tuning
 from allcores.errors import BrokenPool, UsageError
 from allcores.system.caller import warn
 from allcores.system.tracebacks import hiding
-from allcores.transport import pickling
 from allcores.tuned import facts
 from allcores.tuned.files import Kept, Place
 from allcores.tuned.journal import SearchJournal
@@ -45,8 +44,6 @@ LEAST_PROBE_S, LEAST_PROBE_PART = 3.0, 0.8
 SPARE_S = 0.2
 #: seconds, more than any search takes
 FOREVER_S = 1e9
-#: items by whose bytes an input is known again, and bytes of them
-KNOWN_BY, KNOWN_BYTES = 16, 1 << 20
 
 
 @hiding
@@ -108,7 +105,7 @@ def tune_named(
         sample = Sample(items, total=total)
         if not sample.count:
             raise UsageError("there are no items: tuning needs some to measure the function with")
-        head = {"version": 1, "facts": now.as_dict(), "input": _input(sample)}
+        head = {"version": 1, "facts": now.as_dict(), "input": known_by(sample)}
         journal = SearchJournal(place, head)
         stack.callback(journal.close)
         measuring = _Measuring(fn, sample, journal, budget - SPARE_S, began, tell)
@@ -195,6 +192,8 @@ class _Measuring:
             self.calls += int(line.get("calls", 0))
             self.spent += float(line.get("spent", 0.0))
             self.earlier_others = float(line.get("others", 0.0))
+        if self.search.settings:
+            self._sample.cut(self.search.ground.at_hand)  # the items of a round are the same for all of its settings
         if not self.search.settings:
             self.search.ground = self._probed()
             self.search.settings = search.space(self.search.ground, self._budget)
@@ -327,17 +326,6 @@ def _take_in(found: Search, line: dict[str, Any]) -> None:
 def _item_s(seconds: float, done: int) -> float:
     """Seconds of an item; very many if none returned."""
     return max(seconds, 1e-9) / done if done else search.NEVER_S
-
-
-def _input(sample: Sample) -> dict[str, Any]:
-    """By what an input is known again: its length, and some of its items where these can be pickled."""
-    digest = hashlib.blake2b(digest_size=16)
-    for _, item in sample.look(KNOWN_BY):
-        try:
-            digest.update(pickling.dumps(item)[:KNOWN_BYTES])
-        except Exception:
-            digest.update(type(item).__qualname__.encode())
-    return {"total": sample.total, "digest": digest.hexdigest()}
 
 
 def _tuning(found: Found, measuring: _Measuring, kept: str | None, shown: str, names: Names) -> Tuning:
