@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -38,6 +39,11 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
         parts += [data[done:start], replacement.encode()]
         done = end
     return b"".join([*parts, data[done:]]).decode()
+
+
+def lines_in(text: str) -> list[str]:
+    """The lines of a text with their ends, as `ast` counts them: `str.splitlines` also ends one at a form feed, say."""
+    return io.StringIO(text).readlines()
 
 
 def segment(text: str, node: ast.expr | ast.stmt) -> str:

@@ -6,7 +6,7 @@ import ast
 import textwrap
 from dataclasses import dataclass, field
 
-from allcores.advisor.profiling.edits import Edit, applied, called_alone, segment, unused_name
+from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
 from allcores.advisor.profiling.independence import tail_reads
 from allcores.advisor.profiling.names import stored_in
 from allcores.advisor.profiling.sites import Site, SourceFile
@@ -203,7 +203,7 @@ def _after(statements: list[ast.stmt], lifted: _Lifted, source: SourceFile) -> l
         Edit(e.line - first.lineno + 1, e.column, e.end_line - first.lineno + 1, e.end_column, e.text)
         for e in lifted.edits
     ]
-    lines = source.text.splitlines(keepends=True)[first.lineno - 1 : last.end_lineno]
+    lines = lines_in(source.text)[first.lineno - 1 : last.end_lineno]
     text = applied(_from_column("".join(lines), first), shifted)
     return ast.parse(textwrap.dedent(text)).body
 
@@ -220,7 +220,7 @@ def _verbatim(statements: list[ast.stmt], source: SourceFile, inner: str, change
     shifted = [
         Edit(e.line - first.lineno + 1, e.column, e.end_line - first.lineno + 1, e.end_column, e.text) for e in changes
     ]
-    lines = source.text.splitlines(keepends=True)[first.lineno - 1 : last.end_lineno]
+    lines = lines_in(source.text)[first.lineno - 1 : last.end_lineno]
     own_line = not "".join(lines).encode()[: first.col_offset].strip()
     text = applied(_from_column("".join(lines), first), shifted)
     if own_line:
@@ -232,7 +232,7 @@ def _verbatim(statements: list[ast.stmt], source: SourceFile, inner: str, change
 def _indent_of(node: ast.For, source: SourceFile) -> str:
     """The indentation of a body that stands on lines of its own."""
     first = node.body[0]
-    line = source.text.splitlines()[first.lineno - 1]
+    line = lines_in(source.text)[first.lineno - 1]
     blank = line[: len(line) - len(line.lstrip())]
     return blank if len(blank) == first.col_offset else ""
 

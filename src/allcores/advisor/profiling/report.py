@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allcores.advisor.profiling import attribution, independence, iterations, occupation, ranking, rewrite, sites
+from allcores.advisor.profiling.edits import lines_in
 from allcores.advisor.profiling.occupation import KINDS, Occupation
 from allcores.advisor.profiling.program import Finished
 from allcores.advisor.profiling.ranking import Candidate
@@ -167,8 +168,8 @@ def _occupation_json(each: Occupation) -> dict[str, Any]:
 
 def lines_of(report: Report, candidate: Candidate, most: int) -> list[str]:
     """A loop's source, so many lines of it at most."""
-    lines = report.sources[candidate.site.file].text.splitlines()
-    return lines[candidate.site.line - 1 : candidate.site.end_line][:most]
+    lines = lines_in(report.sources[candidate.site.file].text)[candidate.site.line - 1 : candidate.site.end_line]
+    return [line.rstrip("\n") for line in lines[:most]]
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def _candidate_text(report: Report, number: int, candidate: Candidate) -> list[s
     text += [f"   {candidate.site.line + offset:>5} | {line}" for offset, line in enumerate(lines)]
     change = changed(report, candidate)
     if change is not None:
-        text += ["   as a map:", *(f"     {line}" for line in change.diff.splitlines())]
+        text += ["   as a map:", *(f"     {line}" for line in change.diff.rstrip("\n").split("\n"))]
     return text
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from allcores.advisor.profiling import loops
-from allcores.advisor.profiling.edits import Edit, applied, called_alone, segment, unused_name
+from allcores.advisor.profiling.edits import Edit, applied, called_alone, lines_in, segment, unused_name
 from allcores.advisor.profiling.independence import Verdict
 from allcores.advisor.profiling.sites import Comprehension, Site, SourceFile
 
@@ -59,9 +59,7 @@ def rewrite(site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, w
     except (SyntaxError, ValueError):
         return None
     name = os.path.relpath(source.path)
-    lines = difflib.unified_diff(
-        source.text.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{name}", f"b/{name}"
-    )
+    lines = difflib.unified_diff(lines_in(source.text), lines_in(text), f"a/{name}", f"b/{name}")
     diff = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
     return Rewrite(text, diff)
 
