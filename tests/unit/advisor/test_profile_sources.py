@@ -1,17 +1,21 @@
-"""Sources that are rarely met: page breaks in them, what is nested very deeply, values whose types make up their names."""
+"""Sources that are rarely met: with page breaks, nested very deeply; and values whose types make up their names."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from allcores.advisor.profiling import sites
 from allcores.advisor.profiling.independence import judge
 from allcores.advisor.profiling.report import lines_of
 from allcores.advisor.profiling.rewrite import rewrite
-from allcores.advisor.profiling.sites import SourceFile
+from allcores.advisor.profiling.sites import SourceFile, read_sources
 
 #: `str.splitlines` ends lines at these, and Python does not
 PAGED = (
@@ -37,3 +41,55 @@ def test_a_page_break_ends_no_line(tmp_path: Path) -> None:
             ["patch", str(path)], input=change.diff.encode(), check=True, stdout=subprocess.DEVNULL, timeout=60
         )
         assert path.read_text(encoding="utf-8") == change.text
+
+
+def test_what_is_nested_too_deeply_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(f"text = {' + '.join(['str(1)'] * 1_500)}\nfor x in text: print(x)\n")
+    source = read_sources({str(path)})[str(path)]
+    assert [site.line for site in source.sites()] == [2]
+    site = next(source.sites())
+    verdict = judge(site, source)
+    assert verdict.independent
+    rewrite(site, verdict, source, pattern="processes", workers=2)
+
+
+@pytest.mark.parametrize("error", [RecursionError, MemoryError])
+def test_what_python_does_not_read_takes_nothing_from_other_files(
+    error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep, plain = tmp_path / "deep.py", tmp_path / "plain.py"
+    deep.write_text("deep = 1\n")
+    plain.write_text("for x in []: print(x)\n")
+
+    def refusing(path: str) -> SourceFile:
+        if path == str(deep):
+            raise error("too deep")
+        return SourceFile(path)
+
+    monkeypatch.setattr(sites, "SourceFile", refusing)
+    assert list(read_sources({str(deep), str(plain)})) == [str(plain)]
+
+
+def test_a_loop_that_is_nested_too_deeply_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(f"out = []\nfor x in [1]:\n    y = {' + '.join(['abs(x)'] * 150)}\n    out.append(y)\n")
+    source = SourceFile(str(path))
+    site = next(iter(source.sites()))
+    verdict = judge(site, source)
+    assert verdict.independent
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(depth() + 100)
+        refused = judge(site, source)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert refused.reasons == ("its source is nested too deeply to be read",)
+
+
+def depth() -> int:
+    """Frames of this stack."""
+    frame, found = sys._getframe(), 0
+    while frame is not None:
+        frame, found = frame.f_back, found + 1  # type: ignore[assignment]
+    return found

@@ -56,6 +56,13 @@ class Verdict:
 
 def judge(site: Site, source: SourceFile) -> Verdict:
     """What the source says of a site."""
+    try:
+        return _judged(site, source)
+    except RecursionError:
+        return Verdict(("its source is nested too deeply to be read",))
+
+
+def _judged(site: Site, source: SourceFile) -> Verdict:
     if isinstance(site.node, ast.For):
         return _judge_loop(site.node, site, source)
     if isinstance(site.node, ast.Call):

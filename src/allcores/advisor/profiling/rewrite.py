@@ -50,13 +50,13 @@ def rewrite(site: Site, verdict: Verdict, source: SourceFile, *, pattern: str, w
     """
     if not verdict.independent or pattern not in ("processes", "threads"):
         return None
-    edits = _edits(site, verdict, source, workers)
-    if edits is None:
-        return None
-    text = applied(source.text, [*edits, *_imports(source, pattern, workers)])
     try:
+        edits = _edits(site, verdict, source, workers)
+        if edits is None:
+            return None
+        text = applied(source.text, [*edits, *_imports(source, pattern, workers)])
         compile(text, source.path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     name = os.path.relpath(source.path)
     lines = difflib.unified_diff(lines_in(source.text), lines_in(text), f"a/{name}", f"b/{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -93,6 +94,7 @@ class SourceFile:
 
     Raises:
         OSError, SyntaxError, UnicodeDecodeError, ValueError: If it cannot be read, or is no Python.
+        RecursionError, MemoryError: If it is nested more deeply than Python itself reads.
     """
 
     def __init__(self, path: str) -> None:
@@ -103,7 +105,9 @@ class SourceFile:
         self.functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
         self._scopes: dict[tuple[int, str], _Scope] = {}
         module = self._scopes.setdefault((1, "<module>"), _Scope())
-        self._fill(self.tree, module, "<module>", self.tree, 0)
+        for statement in self.tree.body:
+            with contextlib.suppress(RecursionError):  # nested very deeply, as a sum of a thousand texts is: left out
+                self._visit(statement, module, "<module>", self.tree, 0)
 
     def sites(self) -> Iterator[Site]:
         """Each site of the file."""
@@ -178,6 +182,6 @@ def read_sources(files: set[str]) -> dict[str, SourceFile]:
         try:
             if Path(file).is_file():
                 found[file] = SourceFile(file)
-        except (OSError, SyntaxError, UnicodeDecodeError, ValueError):
+        except (OSError, SyntaxError, UnicodeDecodeError, ValueError, RecursionError, MemoryError):
             continue
     return found
