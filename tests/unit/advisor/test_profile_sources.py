@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from allcores.advisor.profiling import sites
+from allcores.advisor.profiling import facts, sites
 from allcores.advisor.profiling.independence import judge
 from allcores.advisor.profiling.report import lines_of
 from allcores.advisor.profiling.rewrite import rewrite
@@ -93,3 +94,27 @@ def depth() -> int:
     while frame is not None:
         frame, found = frame.f_back, found + 1  # type: ignore[assignment]
     return found
+
+
+class Proxy:
+    """A stand-in for another object, as wrapt and lazy-object-proxy make them."""
+
+    __module__ = property(lambda self: "elsewhere")
+
+
+STAND_IN, COUNT = Proxy(), 3
+
+
+def looks() -> Iterator[object]:
+    yield STAND_IN, COUNT
+
+
+def test_a_type_that_makes_up_its_name_does_not_end_the_samples() -> None:
+    found: dict[str, tuple[object, ...]] = {}
+    facts._add(found, "value", STAND_IN)
+    facts._add(found, "values", [STAND_IN])
+    facts._add(found, "count", COUNT)
+    assert found["count"] == ("int", 3, None)
+    generator: Any = looks()
+    next(generator)
+    assert facts.values_of(generator.gi_frame, 10)["COUNT"] == ("int", 3, None)

@@ -81,7 +81,10 @@ def _thread_of(frame: FrameType) -> int:
 
 
 def _add(found: dict[str, tuple[object, ...]], name: str, value: object) -> None:
-    fact = fact_of(value)
+    try:
+        fact = fact_of(value)
+    except Exception:
+        return  # of a type whose name or module is made up as it is asked for, say: the samples go on without
     if fact is not None:
         found[name] = fact
     attributes = getattr(type(value), "__dictoffset__", 0) and name == "self"
@@ -154,4 +157,5 @@ def _measure(value: Any, budget: int) -> tuple[int, str]:
 
 
 def _library(value: object) -> str:
-    return (getattr(type(value), "__module__", "") or "").partition(".")[0]
+    module = type.__getattribute__(type(value), "__module__")
+    return module.partition(".")[0] if type(module) is str else ""
