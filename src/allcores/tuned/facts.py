@@ -39,8 +39,14 @@ def place_of(function: Callable[..., Any]) -> tuple[str, str, str]:
     """What tells functions and machines apart in a folder of kept settings: name, file, machine."""
     named = function_in(function)
     code = getattr(named, "__code__", None)
-    file = code.co_filename if code is not None else getattr(sys.modules.get(named.__module__), "__file__", None) or ""
+    file = code.co_filename if code is not None else _file_of(named)
     return name_of(named), os.path.realpath(file) if file and not file.startswith("<") else file, machine()
+
+
+def _file_of(named: Any) -> str:
+    """Of the module that something written in C is from, or that has no file; a method of `str` has no module."""
+    file = getattr(sys.modules.get(getattr(named, "__module__", None) or ""), "__file__", None)
+    return file if isinstance(file, str) else ""
 
 
 def function_in(function: Any) -> Any:
@@ -105,16 +111,27 @@ def libraries_of(function: Callable[..., Any]) -> dict[str, str]:
     found = {}
     names: dict[str, list[str]] | None = None
     for module in sorted({*_modules_named(function), "allcores"}):
-        try:
-            found[module] = metadata.version(module)
-        except (metadata.PackageNotFoundError, ValueError):
-            if module == "allcores":
-                continue  # it runs from a folder
+        version = _version(module)
+        if version is not None:
+            found[module] = version
+        elif module != "allcores":  # which may run from a folder
             if names is None:  # this reads all that is installed, so it is done where a name is not its module's
                 names = dict(metadata.packages_distributions())
             for name in names.get(module, ()):
-                found[name] = metadata.version(name)
+                if (version := _version(name)) is not None:
+                    found[name] = version
     return found
+
+
+def _version(name: str | None) -> str | None:
+    """Of an installed library; None where there is none of that name, or only what an installation has left of it."""
+    from importlib import metadata
+
+    try:
+        found: Any = metadata.version(name) if name else None
+    except (metadata.PackageNotFoundError, ValueError, KeyError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 def _modules_named(function: Callable[..., Any]) -> Iterator[str]:
