@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from allcores.tuned.facts import facts_of, libraries_of
 from allcores.tuned.files import Place
 from allcores.tuned.holds import facts_from
+from allcores.tuned.use import is_of
 
 
 def work(values: Any, number: int = 0) -> int:
@@ -40,3 +42,11 @@ def test_what_an_installation_has_left_is_no_library(tmp_path: Path, monkeypatch
     assert set(libraries_of(imports)) <= {"allcores"}
     found = facts_of(imports)
     assert facts_from(found.as_dict()) == found
+
+
+def test_what_is_bound_and_cannot_be_compared_is_not_the_same() -> None:
+    numpy = pytest.importorskip("numpy")
+    one, other = numpy.arange(3), numpy.arange(3)
+    assert is_of(functools.partial(work, one), functools.partial(work, one))
+    assert not is_of(functools.partial(work, one), functools.partial(work, other))
+    assert not is_of(functools.partial(work, values=one), functools.partial(work, values=other))

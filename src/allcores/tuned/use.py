@@ -42,12 +42,21 @@ def kept_for(function: Callable[..., Any], spec: str | None = None) -> Kept:
 def is_of(tuned: Any, function: Any) -> bool:
     """Whether a map's function is the one that was tuned, perhaps with constants bound to it."""
     while True:
-        if function is tuned or function == tuned:
+        if function is tuned or _equal(function, tuned):
             return True
         if not isinstance(function, partial):
             return False
         if isinstance(tuned, partial) and function.func == tuned.func:
             # Python makes one partial of two
             first = function.args[: len(tuned.args)]
-            return first == tuned.args and {**function.keywords, **tuned.keywords} == function.keywords
+            named = {**function.keywords, **tuned.keywords}
+            return _equal(first, tuned.args) and _equal(named, function.keywords)
         function = function.func
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether they are equal; of what cannot tell, as arrays cannot in one word, it is not known."""
+    try:
+        return bool(one == other)
+    except Exception:
+        return False
