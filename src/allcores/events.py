@@ -5,7 +5,7 @@ Times are monotonic nanoseconds unless a name says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from allcores.outcome import Kind, Outcome
@@ -255,3 +255,39 @@ PoolEvent = (
     | WorkReported
     | InputRead
 )
+
+
+class OfSeveral:
+    """An observer that several pools may have at a time: each of them numbers its maps from 1, so it is told whose."""
+
+    def take(self, event: PoolEvent, pool: Hashable) -> None:
+        """Take one event of a pool: an object that stands for that, equal to no other."""
+        raise NotImplementedError
+
+    def __call__(self, event: PoolEvent) -> None:
+        """Take one event. What it does not know, it ignores."""
+        self.take(event, None)
+
+
+class OfOne:
+    """What one pool tells in the place of an observer that several may have."""
+
+    def __init__(self, observer: OfSeveral) -> None:
+        self._observer = observer
+        self.sees_work: bool = getattr(observer, "sees_work", True)
+        if hasattr(observer, "attach"):
+            self.attach = observer.attach
+
+    def __repr__(self) -> str:
+        return repr(self._observer)
+
+    def __call__(self, event: PoolEvent) -> None:
+        """Take one event."""
+        self._observer.take(event, self)
+
+
+def of_one_pool(observer: Callable[[PoolEvent], object]) -> Callable[[PoolEvent], object]:
+    """The observer as one pool is to tell it; one whose class has its own way to be told is told in that way."""
+    if isinstance(observer, OfSeveral) and type(observer).__call__ is OfSeveral.__call__:
+        return OfOne(observer)
+    return observer

@@ -114,3 +114,14 @@ def test_a_missing_library_is_named_with_its_extra(
 def test_there_is_nothing_else_in_there() -> None:
     with pytest.raises(AttributeError, match="Graphite"):
         metrics.Graphite  # noqa: B018
+
+
+def test_pools_that_run_at_the_same_time_number_their_maps_alike() -> None:
+    registry = CollectorRegistry()
+    exporter = metrics.Prometheus(registry)
+    with Pool(backend="serial", observers=[exporter]) as one, Pool(backend="serial", observers=[exporter]) as other:
+        stream = one.imap(abs, range(3))
+        next(stream)
+        other.map(abs, range(3))
+        list(stream)
+    assert scrape(registry)["allcores_map_seconds_count", ()] == 2

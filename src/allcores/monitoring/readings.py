@@ -8,7 +8,7 @@ from collections.abc import Hashable
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
-from allcores.events import MapEnded, MapStarted, PoolEvent, TaskFailed, WorkerEnded
+from allcores.events import MapEnded, MapStarted, OfSeveral, PoolEvent, TaskFailed, WorkerEnded
 from allcores.outcome import Kind
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Seen:
         return not pool.closed
 
 
-class Readings:
+class Readings(OfSeveral):
     """An observer, base of the exporters."""
 
     sees_work = False
@@ -97,7 +97,8 @@ class Readings:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards all below: events and questions come from any thread
         self._pools: list[_Seen] = []
-        self._began: dict[Hashable, float] = {}
+        #: (pool, number of the map) -> when it began
+        self._began: dict[tuple[Hashable, int], float] = {}
         self._causes: dict[str, int] = {}
         self._ended = 0
         self._map_counts = [0] * (len(MAP_BOUNDS_S) + 1)
@@ -109,14 +110,14 @@ class Readings:
         with self._lock:
             self._pools.append(seen)
 
-    def __call__(self, event: PoolEvent) -> None:
-        """Take one event."""
+    def take(self, event: PoolEvent, pool: Hashable) -> None:
+        """See `OfSeveral`."""
         if isinstance(event, MapStarted):
             with self._lock:
-                self._began[event.map_number] = monotonic()
+                self._began[pool, event.map_number] = monotonic()
         elif isinstance(event, MapEnded):
             with self._lock:
-                began_s = self._began.pop(event.map_number, None)
+                began_s = self._began.pop((pool, event.map_number), None)
             self._refresh()
             if began_s is not None:
                 self._map_took(monotonic() - began_s)

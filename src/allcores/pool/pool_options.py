@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.backends.open import CLUSTERS, check_modules, check_place
 from allcores.errors import NotSupported, UsageError
+from allcores.events import of_one_pool
 from allcores.limits import Limits, check_workers
 from allcores.pool.pool_log import Logs
 
@@ -116,7 +117,7 @@ def checked(
         "backend": backend,
         "start_method": start_method,
         "limits": limits,
-        "observers": watching,
+        "observers": tuple(map(of_one_pool, watching)),
         "logs": logs,
         "name": name,
         "contextvars": variables,

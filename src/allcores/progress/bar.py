@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from allcores.events import MapEnded, MapStarted, PoolEvent, Progress
+from allcores.events import MapEnded, MapStarted, OfSeveral, PoolEvent, Progress
 from allcores.formatting import pace_text
 from allcores.progress.estimate import Estimator, eta_text
 from allcores.progress.notebook import NotebookLines
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
-class ProgressBar:
+class ProgressBar(OfSeveral):
     """An observer that shows items done, failed, per second, and the time left.
 
         with allcores.Pool(observers=[allcores.ProgressBar()]) as pool: ...
@@ -56,16 +56,16 @@ class ProgressBar:
         self._lines: dict[Hashable, TaskID] = {}
         self._estimators: dict[Hashable, Estimator] = {}
 
-    def __call__(self, event: PoolEvent) -> None:
-        """Take one event. What it does not know, it ignores."""
+    def take(self, event: PoolEvent, pool: Hashable) -> None:
+        """See `OfSeveral`."""
         if not self.visible:
             return
         if isinstance(event, Progress):
-            self._advance(event)
+            self._advance(event, (pool, event.map_number))
         elif isinstance(event, MapStarted):
-            self._begin(event)
+            self._begin(event, (pool, event.map_number))
         elif isinstance(event, MapEnded):
-            self._end(event)
+            self._end(event, (pool, event.map_number))
 
     def close(self) -> None:
         """Stop drawing; what is on the screen stays, unless it is transient."""
@@ -76,7 +76,7 @@ class ProgressBar:
             if display is not None:
                 display.stop()
 
-    def _begin(self, event: MapStarted) -> None:
+    def _begin(self, event: MapStarted, key: Hashable) -> None:
         with self._lock:
             if self._display is None:
                 keep_from_children()
@@ -86,14 +86,14 @@ class ProgressBar:
                     self._display = _display(self._console, self._transient)
                 self._display.start()
             description = safe_line(self._description)
-            self._lines[event.map_number] = self._display.add_task(description, total=event.total, failed="", left="")
-            self._estimators[event.map_number] = Estimator(monotonic())
+            self._lines[key] = self._display.add_task(description, total=event.total, failed="", left="")
+            self._estimators[key] = Estimator(monotonic())
 
-    def _advance(self, event: Progress) -> None:
+    def _advance(self, event: Progress, key: Hashable) -> None:
         with self._lock:
-            line = self._lines.get(event.map_number)
+            line = self._lines.get(key)
             if self._display is not None and line is not None:
-                left = self._left(event)
+                left = self._left(event, self._estimators[key])
                 self._display.update(
                     line, completed=event.done, total=event.total, failed=self._failed(event.failed), left=left
                 )
@@ -103,16 +103,16 @@ class ProgressBar:
             return ""
         return f"{count:,} failed" if self._console.is_jupyter else f"[red]{count:,} failed[/]"
 
-    def _left(self, event: Progress) -> str:
-        now, estimator = monotonic(), self._estimators[event.map_number]
+    def _left(self, event: Progress, estimator: Estimator) -> str:
+        now = monotonic()
         estimator.observe(now, event.done)
         estimate = None if event.total is None else estimator.estimate(now, event.total - event.done)
         return f"{eta_text(estimate)} left" if estimate is not None and estimate.middle_s else ""
 
-    def _end(self, event: MapEnded) -> None:
+    def _end(self, event: MapEnded, key: Hashable) -> None:
         with self._lock:
-            line = self._lines.pop(event.map_number, None)
-            self._estimators.pop(event.map_number, None)
+            line = self._lines.pop(key, None)
+            self._estimators.pop(key, None)
             if self._display is None or line is None:
                 return
             # Only now is it certain how many there were; a full bar says "finished".

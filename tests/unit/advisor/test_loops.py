@@ -1,4 +1,4 @@
-"""Calls in this process: whatever a function raises, no thread is left behind, and none waits for one that has ended."""
+"""Calls in this process: whatever a function raises, no thread is left behind, and none waits for one that ended."""
 
 from __future__ import annotations
 
