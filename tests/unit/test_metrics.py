@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -125,3 +126,19 @@ def test_pools_that_run_at_the_same_time_number_their_maps_alike() -> None:
         other.map(abs, range(3))
         list(stream)
     assert scrape(registry)["allcores_map_seconds_count", ()] == 2
+
+
+def test_pools_that_are_gone_take_no_room() -> None:
+    registry = CollectorRegistry()
+    exporter = metrics.Prometheus(registry)
+    for _ in range(5):
+        with Pool(backend="serial", observers=[exporter], name="crawl") as pool:
+            pool.map(abs, range(10))
+        del pool
+    gc.collect()
+    for _ in range(2):
+        found = scrape(registry)
+        assert found["allcores_items_total", (("kind", "ok"), ("pool", "crawl"))] == 50
+        assert found["allcores_item_seconds_count", (("pool", "crawl"),)] == 50
+        assert found["allcores_workers", (("pool", "crawl"),)] == 0
+    assert len(exporter._pools) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Hashable
+from copy import copy
+from dataclasses import fields, replace
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,6 +73,10 @@ METRICS = (
 Labels = tuple[tuple[str, str], ...]
 
 
+def _sum(one: Statistics, other: Statistics) -> Statistics:
+    return replace(one, **{each.name: getattr(one, each.name) + getattr(other, each.name) for each in fields(one)})
+
+
 class _Seen:
     """One pool, and what it said last: counters must not vanish with it."""
 
@@ -79,6 +85,16 @@ class _Seen:
         self.name = pool.name
         self.statistics = pool.statistics()
         self.times = pool.item_times()
+
+    def joined(self, other: _Seen) -> _Seen:
+        """What both did, of one name, when they are gone."""
+        found = copy(self)
+        found.statistics = _sum(self.statistics, other.statistics)
+        times = dict(self.times)
+        for below_s, number in other.times:
+            times[below_s] = times.get(below_s, 0) + number
+        found.times = sorted(times.items())
+        return found
 
     def refresh(self) -> bool:
         """Ask the pool again; False if it is gone or closed, and its gauges with it."""
@@ -142,7 +158,21 @@ class Readings(OfSeveral):
         with self._lock:
             pools = list(self._pools)
         # Outside of our lock: this takes the pool's.
-        return [(seen, seen.refresh()) for seen in pools]
+        found = [(seen, seen.refresh()) for seen in pools]
+        with self._lock:
+            self._join()
+        return found
+
+    def _join(self) -> None:
+        """Those that are gone are one for each name from now on: a program may have any number after one another."""
+        gone: dict[str, _Seen] = {}
+        kept = []
+        for seen in self._pools:
+            if seen.pool() is not None:
+                kept.append(seen)
+            else:
+                gone[seen.name] = gone[seen.name].joined(seen) if seen.name in gone else seen
+        self._pools = [*kept, *gone.values()]
 
     def samples(self, metric: Metric) -> list[tuple[Labels, float]]:
         """The values of one metric now."""
