@@ -48,6 +48,8 @@ class Lines:
         self.path = None if path is None else os.fspath(path)
         self._waiting: list[str] = []
         self._kept: list[bytes] = []
+        #: what the file has not got yet: all of it is written before anything else, or a gzipped one ends there
+        self._rest = b""
         self._encoder = zlib.compressobj(6, wbits=_GZIP) if path is None or str(self.path).endswith(".gz") else None
         self._descriptor: int | None = None
         if self.path is not None:
@@ -67,11 +69,8 @@ class Lines:
         """
         file = Lines(path, private=True)
         self.path, self._descriptor = file.path, file._descriptor
-        kept, self._kept = self._kept, []
-        assert self._descriptor is not None
-        for data in kept:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+        self._rest, self._kept = b"".join(self._kept), []
+        self._write()
 
     def add(self, row: Any) -> None:
         """Note a row; it is written with the next flush."""
@@ -92,8 +91,13 @@ class Lines:
             if self.path is None and data:
                 self._kept.append(data)
             return
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        self._rest += data
+        self._write()
+
+    def _write(self) -> None:
+        assert self._descriptor is not None
+        while self._rest:
+            self._rest = self._rest[os.write(self._descriptor, self._rest) :]
 
     def close(self) -> None:
         """Write what waits, and close the file. Raises OSError."""

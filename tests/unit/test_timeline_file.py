@@ -1,0 +1,43 @@
+"""A timeline whose disk was full for a while is whole all the same."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from allcores.timeline import file
+
+
+@pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.gz"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_could_not_be_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, moved: bool
+) -> None:
+    path, write, room = tmp_path / name, os.write, [7, 0]
+
+    def write_some(descriptor: int, data: bytes) -> int:
+        if not room:
+            return write(descriptor, data)
+        size = room.pop(0)
+        if not size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:size])
+
+    header = {"format": file.FORMAT, "version": file.VERSION}
+    rows = [header, *(["row", number] for number in range(50))]
+    lines = file.Lines(None if moved else path)
+    for row in rows[:20]:
+        lines.add(row)
+    if moved:
+        lines.flush()
+    monkeypatch.setattr(os, "write", write_some)
+    with pytest.raises(OSError, match="space"):
+        lines.move(path) if moved else lines.flush()
+    for row in rows[20:]:
+        lines.add(row)
+    lines.flush()
+    lines.close()
+    assert list(file.rows_of([path.read_bytes()], name)) == rows
