@@ -60,9 +60,10 @@ def measured(calls: Calls, pool: Pool, probes: Probes, first: FirstCalls, result
 
 def _drop(pool: Pool, items: list[Any], chunk: int, computed: float) -> float:
     """Seconds of an item's way; as computed where there are too few of them for more than the start of a map."""
-    pool.map(in_worker.drop, items[: pool.workers], chunk=1)  # so that workers know it
+    pool.map(in_worker.drop, items[: pool.workers], chunk=1, on_error="skip")  # so that workers know it
     start = perf_counter()
-    pool.map(in_worker.drop, items, chunk=max(1, min(max(chunk, 256), len(items) // (4 * pool.workers))))
+    travelling = max(1, min(max(chunk, 256), len(items) // (4 * pool.workers)))
+    pool.map(in_worker.drop, items, chunk=travelling, on_error="skip")  # of many some may not be able to
     seconds = perf_counter() - start
     measured = max(0.0, seconds - 0.5e-3) / max(1, len(items))
     return measured if seconds >= LEAST_WAY_S else min(measured, computed)
