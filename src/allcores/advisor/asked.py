@@ -28,5 +28,5 @@ def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, 
         raise UsageError(f"budget={budget!r}: give {least_budget:g} seconds or more")
     if total is not None and total < 0:
         raise UsageError(f"total={total!r} must be 0 or more")
-    name: str = getattr(unwrapped(fn), "__name__", type(fn).__name__)
-    return name
+    name = getattr(unwrapped(fn), "__name__", None)
+    return name if isinstance(name, str) else type(fn).__name__

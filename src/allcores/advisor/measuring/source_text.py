@@ -24,26 +24,28 @@ _RANDOM = {
 }
 #: classes that start workers
 _POOLS = {"ProcessPoolExecutor", "Pool", "Process", "ThreadPoolExecutor", "Parallel"}
-#: functions of which looks go no deeper
-MOST_FUNCTIONS = 50
+#: functions of which looks go no deeper, and wrappers in one another
+MOST_FUNCTIONS, MOST_WRAPPERS = 50, 50
+#: where a wrapper, and a method, has its function
+_INNER = ("__wrapped__", "__func__")
 
 
 def unwrapped(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The function inside of partials and wrappers."""
-    while True:
+    for _ in range(MOST_WRAPPERS):  # those of a proxy, which has any attribute that it is asked for, have no end
         if isinstance(fn, functools.partial):
-            fn = fn.func
-        elif hasattr(fn, "__wrapped__") and fn.__wrapped__ is not fn:
-            fn = fn.__wrapped__
-        elif hasattr(fn, "__func__"):
-            fn = fn.__func__
+            inner = fn.func
         else:
-            return fn
+            inner = next((each for name in _INNER if callable(each := getattr(fn, name, None))), fn)
+        if inner is fn:
+            break
+        fn = inner
+    return fn
 
 
 def is_nested(fn: Callable[..., Any]) -> bool:
     """Whether it is a lambda or was defined in a function: others' pools cannot pickle these."""
-    name = getattr(unwrapped(fn), "__qualname__", "")
+    name = str(getattr(unwrapped(fn), "__qualname__", ""))
     return "<locals>" in name or "<lambda>" in name
 
 

@@ -1,0 +1,74 @@
+"""What may be measured, and what it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import xmlrpc.client
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from allcores.advisor.asked import checked_name
+from allcores.advisor.measuring import source_text
+from allcores.advisor.measuring.switches import find
+
+
+def name_of(given: Any) -> str:
+    return checked_name(given, budget=5, least_budget=1, total=None)
+
+
+def plain(number: int) -> int:
+    return number
+
+
+async def fetch(number: int) -> int:
+    return number
+
+
+def runs(function: Callable[[int], Any]) -> Callable[[int], Any]:
+    @functools.wraps(function)
+    def run(number: int) -> Any:
+        return asyncio.run(function(number))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [(plain, "plain"), (runs(fetch), "fetch"), (functools.partial(plain), "plain"), (len, "len")],
+)
+def test_what_computes_has_its_name(given: Any, name: str) -> None:
+    assert name_of(given) == name
+
+
+class Endless:
+    """As proxies of objects elsewhere are: any attribute is another one."""
+
+    def __call__(self, number: int) -> int:
+        return number
+
+    def __getattr__(self, name: str) -> Endless:
+        return Endless()
+
+
+class Turned:
+    """Its wrapper is what it wraps."""
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+TURNED = Turned()
+TURNED.__wrapped__ = runs(plain)  # type: ignore[attr-defined]
+TURNED.__wrapped__.__wrapped__ = TURNED  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("given", [Endless(), xmlrpc.client.ServerProxy("http://localhost:1").some.method, TURNED])
+def test_wrappers_without_an_end_are_followed_for_a_while(given: Any) -> None:
+    assert name_of(given) in ("Endless", "_Method", "Turned", "plain")
+    assert source_text.is_nested(given) in (True, False)
+    assert not source_text.sleeps(given) and not source_text.opens_pool(given) and not source_text.draws_random(given)
+    assert source_text.globals_changed(given) == ()
+    assert find(given, ["text"], 2) is None
