@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from allcores import UsageError
 from allcores.advisor.measuring.sample import Sample
 from allcores.cli import measured
 
@@ -44,3 +45,10 @@ def test_an_input_that_is_read_in_part_is_not_taken_for_all(
     given = read(path)
     found = Sample(given.items, total=given.total)
     assert (found.count, found.total) == (1, total)
+
+
+@pytest.mark.parametrize("kind", ["async def", "def"])
+def test_a_function_that_computes_nothing_when_it_is_called_is_refused(kind: str, folder: Path) -> None:
+    (folder / "own" / "my-work.py").write_text(f"{kind} length(line):\n    yield len(line)\n")
+    with pytest.raises(UsageError, match="does nothing by itself"):
+        read("lines.txt")

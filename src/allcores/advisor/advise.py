@@ -69,7 +69,8 @@ def advise(
         The verdict, the recommended setting, its predicted and measured speed-up, pitfalls, and code to paste.
 
     Raises:
-        UsageError: There are no items, an option makes no sense, or the function raises for every item that was tried.
+        UsageError: There are no items, an option makes no sense, or the function raises for every item that was tried,
+            or is async or a generator, which compute nothing when they are called.
     """
     name = checked_name(fn, budget=budget, least_budget=LEAST_BUDGET_S, total=total)
     shown = "function" if not name.isidentifier() else name

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 from allcores.advisor.measuring.source_text import unwrapped
 from allcores.errors import UsageError
+
+
+def check_computes(fn: Callable[..., Any]) -> None:
+    """Raise UsageError if a call of the function only makes something that computes later: that would be measured."""
+    nothing = "a call of it does nothing by itself"
+    for each in (fn, type(fn).__call__):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise UsageError(f"{fn!r} is async, {nothing}: give a function that runs it, with asyncio.run for one.")
+        if inspect.isgeneratorfunction(each):
+            raise UsageError(
+                f"{fn!r} is a generator, {nothing}: give a function that returns a list of what it yields."
+            )
 
 
 def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, total: int | None) -> str:
@@ -24,6 +37,7 @@ def checked_name(fn: Callable[..., Any], *, budget: float, least_budget: float, 
     """
     if not callable(fn):
         raise UsageError(f"{fn!r} cannot be called; the first argument is the function.")
+    check_computes(fn)
     if not math.isfinite(budget) or budget < least_budget:
         raise UsageError(f"budget={budget!r}: give {least_budget:g} seconds or more")
     if total is not None and total < 0:

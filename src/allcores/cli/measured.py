@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from allcores.advisor.asked import check_computes
 from allcores.advisor.measuring.sample import Beginning
 from allcores.cli.exits import CommandError
 from allcores.cli.paths import matching, patterns_of
@@ -66,6 +67,7 @@ class Measured:
         def find_function() -> Any:
             fn = resolve(function)
             check_arguments(fn, function, [1], "the item")
+            check_computes(fn)
             return fn
 
         (inputs, files, source), self.fn = both(find_input, find_function)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import xmlrpc.client
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from allcores import UsageError
 from allcores.advisor.asked import checked_name
 from allcores.advisor.measuring import source_text
 from allcores.advisor.measuring.switches import find
@@ -27,6 +28,14 @@ async def fetch(number: int) -> int:
     return number
 
 
+async def stream(number: int) -> AsyncIterator[int]:
+    yield number
+
+
+def rows(number: int) -> Iterator[int]:
+    yield number
+
+
 def runs(function: Callable[[int], Any]) -> Callable[[int], Any]:
     @functools.wraps(function)
     def run(number: int) -> Any:
@@ -35,9 +44,25 @@ def runs(function: Callable[[int], Any]) -> Callable[[int], Any]:
     return run
 
 
+class Calls:
+    """Its objects are called."""
+
+    async def __call__(self, number: int) -> int:
+        return number
+
+    def rows(self, number: int) -> Iterator[int]:
+        yield number
+
+
+@pytest.mark.parametrize("given", [fetch, stream, functools.partial(fetch, 1), Calls(), rows, Calls().rows])
+def test_what_computes_nothing_when_it_is_called_is_refused(given: Any) -> None:
+    with pytest.raises(UsageError, match="a call of it does nothing by itself"):
+        name_of(given)
+
+
 @pytest.mark.parametrize(
     ("given", "name"),
-    [(plain, "plain"), (runs(fetch), "fetch"), (functools.partial(plain), "plain"), (len, "len")],
+    [(plain, "plain"), (runs(fetch), "fetch"), (functools.partial(plain), "plain"), (Calls, "Calls"), (len, "len")],
 )
 def test_what_computes_has_its_name(given: Any, name: str) -> None:
     assert name_of(given) == name
