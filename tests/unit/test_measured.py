@@ -12,6 +12,8 @@ import pytest
 
 from allcores import UsageError
 from allcores.advisor.measuring.sample import Sample
+from allcores.advisor.model.code import code_for
+from allcores.advisor.model.decision import Setting
 from allcores.cli import measured
 
 TEXT = "".join(f"zeile ä {number}\n" for number in range(300))
@@ -52,3 +54,15 @@ def test_a_function_that_computes_nothing_when_it_is_called_is_refused(kind: str
     (folder / "own" / "my-work.py").write_text(f"{kind} length(line):\n    yield len(line)\n")
     with pytest.raises(UsageError, match="does nothing by itself"):
         read("lines.txt")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # it is short, as one writes such code
+@pytest.mark.parametrize("place", ["own/my-work.py", "~/my-work.py"])
+def test_the_code_to_paste_finds_the_function_and_reads_the_input(
+    place: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder / "own"))
+    given = measured.Measured(f"{place}:length", ("lines.txt",), (), None, "latin-1", purpose="this")
+    space: dict[str, Any] = {}
+    exec(code_for(Setting("serial"), given.names), space)
+    assert space["results"] == [len(line) for line in TEXT.splitlines()]

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Iterable
+from keyword import iskeyword
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ class Measured:
         if not items:
             raise CommandError(f"the input has no items: {purpose} needs some to measure the function with")
         self.items: Iterable[Any] = items if whole else Beginning(items)
-        self.names = _names_of(function, inputs, files, format)
+        self.names = _names_of(function, inputs, files, format, encoding)
 
 
 def _source_of(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Source[Any]:
@@ -110,7 +111,7 @@ def _read(source: Iterable[Any]) -> tuple[list[Any], bool, int | None]:
     return items, False, total() if total is not None else None
 
 
-def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> Names:
+def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> Names:
     """How a program gets at them."""
     from allcores.advisor.model.code import Names
 
@@ -118,16 +119,20 @@ def _names_of(function: str, inputs: tuple[str, ...], files: tuple[str, ...], fo
     first, *rest = dotted.split(".")
     imports = []
     if place.endswith(".py"):
-        folder, name = os.path.split(place)
+        folder, name = os.path.split(os.path.expanduser(place))
         place = name.removesuffix(".py")
         if folder not in ("", "."):
             imports += ["import sys", "", f"sys.path.insert(0, {folder!r})"]
-    imports.append(f"from {place} import {first}")
-    return Names(".".join([first, *rest]), tuple(imports), tuple(_items_code(inputs, files, format)))
+    if all(part.isidentifier() and not iskeyword(part) for part in place.split(".")):
+        imports.append(f"from {place} import {first}")
+    else:  # `import` takes no such name
+        imports += ["import importlib", "", f"{first} = importlib.import_module({place!r}).{first}"]
+    return Names(".".join([first, *rest]), tuple(imports), tuple(_items_code(inputs, files, format, encoding)))
 
 
-def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any) -> list[str]:
+def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, encoding: str) -> list[str]:
     """Lines that make `items` of the input; a remark where that takes more than a line or two."""
+    text = "" if encoding == "utf-8" else f", encoding={encoding!r}"
     if len(files) == 1:
         return [
             "import glob",
@@ -138,12 +143,12 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any) ->
         path = inputs[0]
         suffix = os.path.splitext(path)[1].lower()
         if format == "jsonl" or (format is None and suffix in (".jsonl", ".ndjson")):
-            return ["import json", f"items = [json.loads(line) for line in open({path!r})]"]
+            return ["import json", f"items = [json.loads(line) for line in open({path!r}{text})]"]
         if format == "csv" or (format is None and suffix == ".csv"):
-            return ["import csv", f"items = list(csv.DictReader(open({path!r}, newline='')))"]
+            return ["import csv", f"items = list(csv.DictReader(open({path!r}, newline=''{text})))"]
         known = {".tsv", ".parquet", ".pq", ".npy", ".h5", ".hdf5", ".gz", ".bz2", ".xz", ".zst"}
         if format == "lines" or (format is None and suffix not in known and not os.path.isdir(path)):
-            return [f"items = [line.rstrip('\\n') for line in open({path!r})]"]
+            return [f"items = [line.rstrip('\\n') for line in open({path!r}{text})]"]
     return ["items = ...  # the items of the input"]
 
 
