@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from allcores import UsageError
+from allcores.advisor import advise
 from allcores.advisor.measuring.sample import Sample
 from allcores.advisor.model.code import code_for
 from allcores.advisor.model.decision import Setting
+from allcores.advisor.tuning import tune
 from allcores.cli import measured
+from allcores.cli.main import main
 
 TEXT = "".join(f"zeile ä {number}\n" for number in range(300))
 
@@ -66,3 +71,26 @@ def test_the_code_to_paste_finds_the_function_and_reads_the_input(
     space: dict[str, Any] = {}
     exec(code_for(Setting("serial"), given.names), space)
     assert space["results"] == [len(line) for line in TEXT.splitlines()]
+
+
+@pytest.mark.parametrize(("command", "module"), [("advise", advise), ("tune", tune)])
+def test_files_are_put_where_the_command_was_given(
+    command: str, module: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function may change the working folder."""
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+
+    def named(*_: Any, **__: Any) -> Any:
+        os.chdir(folder / "own")
+        return SimpleNamespace(
+            verdict="serial",
+            save_html=lambda path: Path(path).write_text("page"),
+            save_png=lambda path: Path(path).write_text("picture"),
+        )
+
+    monkeypatch.setattr(module, f"{command}_named", named)
+    given = [command, "own/my-work.py:length", "lines.txt", "--encoding", "latin-1"]
+    assert main([*given, "--html", "page.html", "--png", "own/picture.png"]) == 3
+    assert (folder / "page.html").read_text() == "page"
+    assert (folder / "own" / "picture.png").read_text() == "picture"

@@ -61,10 +61,8 @@ def _advise(
 ) -> int:
     began = measured.began()
     check_stdout()
-    if html is not None:
-        measured.check_page(html)
-    if png is not None:
-        measured.check_picture(png)
+    page = None if html is None else measured.check_page(html)
+    picture = None if png is None else measured.check_picture(png)
     from allcores.advisor.advise import advise_named
 
     # What the function, or its module, prints is not a part of the answer.
@@ -85,11 +83,11 @@ def _advise(
             write_json(advice.as_dict(), fd=standard)
     if not json:
         show(str(advice))
-    if html is not None:
-        advice.save_html(html)
+    if page is not None:
+        advice.save_html(page)
         say(f"{html}: written")
-    if png is not None:
-        advice.save_png(png)
+    if picture is not None:
+        advice.save_png(picture)
         say(f"{png}: written")
     return _CODES[advice.verdict]
 

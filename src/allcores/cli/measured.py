@@ -152,20 +152,24 @@ def _items_code(inputs: tuple[str, ...], files: tuple[str, ...], format: Any, en
     return ["items = ...  # the items of the input"]
 
 
-def check_page(path: str) -> None:
-    """Raise CommandError if the page could not be made: before ten seconds are spent, not after."""
+def check_page(path: str) -> str:
+    """Where the page is to be, whatever folder the function goes to: a whole path.
+
+    Raises:
+        CommandError: The page could not be made. Before ten seconds are spent, not after.
+    """
     from allcores.timeline import html_report
 
-    _check_file(path)
     _check_library("jinja2", html_report.MISSING)
+    return _checked_file(path)
 
 
-def check_picture(path: str) -> None:
+def check_picture(path: str) -> str:
     """The same for the picture."""
     from allcores.advisor import picture
 
-    _check_file(path)
     _check_library("matplotlib", picture.MISSING)
+    return _checked_file(path)
 
 
 def _check_library(name: str, missing: str) -> None:
@@ -174,7 +178,9 @@ def _check_library(name: str, missing: str) -> None:
         raise CommandError(missing)
 
 
-def _check_file(path: str) -> None:
-    folder = os.path.dirname(os.path.abspath(path))
+def _checked_file(path: str) -> str:
+    whole = os.path.abspath(path)
+    folder = os.path.dirname(whole)
     if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise CommandError(f"{path} cannot be written: name a file in a folder that is there")
+    return whole

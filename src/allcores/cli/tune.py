@@ -63,10 +63,8 @@ def _tune(
 ) -> int:
     began = measured.began()
     check_stdout()
-    if html is not None:
-        measured.check_page(html)
-    if png is not None:
-        measured.check_picture(png)
+    page = None if html is None else measured.check_page(html)
+    picture = None if png is None else measured.check_picture(png)
     from allcores.advisor.tuning.tune import tune_named
 
     # What the function, or its module, prints is not a part of the answer.
@@ -91,10 +89,10 @@ def _tune(
             write_json(tuning.as_dict(), fd=standard)
     if not json:
         show(str(tuning))
-    if html is not None:
-        tuning.save_html(html)
+    if page is not None:
+        tuning.save_html(page)
         say(f"{html}: written")
-    if png is not None:
-        tuning.save_png(png)
+    if picture is not None:
+        tuning.save_png(picture)
         say(f"{png}: written")
     return _CODES[tuning.verdict]
