@@ -69,6 +69,8 @@ def test_a_run_with_a_journal_is_reported_by_its_name(run: Run, folder: Path) ->
     assert "ui.perfetto.dev" in run("trace", "latest", *where)
     assert len(json.loads((folder / "trace.json").read_text())["traceEvents"]) > 400 / 20
     assert "there is no run 'other'" in run("report", "other", *where, code=2)
+    for command in ("report", "trace"):
+        assert "there are no runs in" in run(command, "latest", "--runs-dir", "none", code=2)
 
 
 @pytest.mark.slow

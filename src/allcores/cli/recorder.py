@@ -116,7 +116,10 @@ def place(name: str, runs_dir: str | None, session: int | None = None) -> tuple[
 
         runs = directory.runs_folder(runs_dir)
         if name == "latest":
-            folder = next((known.folder for known in directory.known_runs(runs)), name)
+            latest = next(directory.known_runs(runs), None)
+            if latest is None:
+                raise RunNotFound(f"there are no runs in {runs}")
+            folder = latest.folder
         else:
             folder = directory.look_up(runs, name).folder
     known = sessions(folder) if os.path.isdir(folder) else {}
