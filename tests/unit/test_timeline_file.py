@@ -1,4 +1,4 @@
-"""A timeline whose disk was full for a while is whole all the same."""
+"""A timeline is whole though its disk was full for a while, and found though the program went to another folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from allcores.timeline import file
+from allcores.timeline import Timeline, file
 
 
 @pytest.mark.parametrize("name", ["run.jsonl", "run.jsonl.gz"])
@@ -41,3 +41,12 @@ def test_what_could_not_be_written_is_written_later(
     lines.flush()
     lines.close()
     assert list(file.rows_of([path.read_bytes()], name)) == rows
+
+
+def test_it_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    timeline = Timeline("run.jsonl")
+    timeline.close()
+    assert timeline.recording().name == "run.jsonl"
+    monkeypatch.chdir("/")
+    assert timeline.recording().complete

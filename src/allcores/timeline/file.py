@@ -46,6 +46,7 @@ class Lines:
         """
         __tracebackhide__ = True
         self.path = None if path is None else os.fspath(path)
+        self._whole_path = None if self.path is None else os.path.abspath(self.path)
         self._waiting: list[str] = []
         self._kept: list[bytes] = []
         #: what the file has not got yet: all of it is written before anything else, or a gzipped one ends there
@@ -68,13 +69,20 @@ class Lines:
             OSError: If the system refuses it.
         """
         file = Lines(path, private=True)
-        self.path, self._descriptor = file.path, file._descriptor
+        self.path, self._whole_path, self._descriptor = file.path, file._whole_path, file._descriptor
         self._rest, self._kept = b"".join(self._kept), []
         self._write()
 
     def add(self, row: Any) -> None:
         """Note a row; it is written with the next flush."""
         self._waiting.append(json.dumps(row, separators=(",", ":"), default=str))
+
+    @property
+    def place(self) -> str | None:
+        """Where the file is found: as it was named, as long as the working folder is the same."""
+        if self.path is None or os.path.abspath(self.path) == self._whole_path:
+            return self.path
+        return self._whole_path
 
     @property
     def waiting(self) -> int:

@@ -385,8 +385,8 @@ class Timeline:
 
     def recording(self) -> Recording:
         """What was recorded; complete once the pool is closed."""
-        if self._lines.path is not None:
-            return Recording.load(self._lines.path)
+        if self._lines.place is not None:
+            return Recording.load(self._lines.place)
         with self._lock:
             if not self._closed:
                 self._flush(monotonic_ns())
