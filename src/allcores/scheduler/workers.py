@@ -81,6 +81,9 @@ class Workers:
 
     def _watch_setup(self, worker_state: WorkerState, now: int) -> None:
         """Look at a starting worker when its seconds are used up, and before that for whether it was stopped."""
+        if self._state.nodes:
+            # It may wait for hours until there is a node for it, whose own pool has these seconds then.
+            return
         left = worker_state.started_ns + int(self._state.limits.setup_s * 1e9) - now
         self._state.timers.set(now + max(0, min(left, STOPPED_NS)), Timer.SETUP, worker_state)
 

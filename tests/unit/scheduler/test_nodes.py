@@ -11,6 +11,7 @@ from allcores.scheduler.messages import Launch, Revoke, SetLimit
 from allcores.scheduler.node_chunk_size import NodeChunker
 from allcores.scheduler.settlement import MAX_NODES_LOST
 from allcores.scheduler.work_stealing import NODE_NS
+from allcores.scheduler.workers import MOST_FAILED_STARTS_LATER
 from allcores.transport.positions import mark
 
 
@@ -44,6 +45,19 @@ def test_an_item_that_was_on_too_many_lost_nodes_is_given_up() -> None:
         harness.gone(loss + 1, unattributed=True, idle=True)
         harness.ready(loss + 2)
     assert take_all(map_state) == [(0, 1, [Kind.WORKER_LOST]), (1, 1, [Kind.WORKER_LOST])]
+
+
+def test_a_worker_that_waits_for_a_node_waits_as_long_as_it_takes() -> None:
+    """The seconds of a setup are those of the node's own pool, once there is a node: until then hours may pass."""
+    harness = Harness(0)
+    harness.state.are_nodes(2)
+    harness.state.workers = 2
+    harness.scheduler.fill(harness.now)
+    harness.ready(1)
+    harness.commands()
+    harness.pass_time(3 * MOST_FAILED_STARTS_LATER * int(harness.state.limits.setup_s * 1e9))
+    assert harness.commands() == []
+    assert harness.state.broken is None
 
 
 def test_a_node_has_no_deadline_to_keep_but_its_own() -> None:
