@@ -12,7 +12,6 @@ from allcores.transport import pickling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from allcores.scheduler.function import Function
     from allcores.scheduler.map_state import Chunk
     from allcores.transport.surroundings import Surroundings
 
@@ -41,7 +40,8 @@ class Link:
         self.dropped: deque[int] = deque()
         #: what it has that has not ended
         self.held: dict[int, Chunk] = {}
-        self._functions: dict[int, Function] = {}
+        #: numbers of those that it knows; who uses one keeps it
+        self._functions: set[int] = set()
         self._blobs: set[int] = {number for number, _ in opening.blobs}
         self._serial = 0
         #: when each open request was sent, ns, by serial
@@ -85,7 +85,7 @@ class Link:
         chunks: list[NodeChunk] = []
         forget = list(self._taken(self.forget))
         for number in forget:
-            self._functions.pop(number, None)
+            self._functions.discard(number)
         drop = [number for number in self._taken(self.dropped) if number in self._blobs]
         self._blobs.difference_update(drop)
         for chunk in self._taken(self.chunks):
@@ -128,7 +128,7 @@ class Link:
                 self._blobs.add(number)
                 blobs.append((number, contents(number)))
         if function.number not in self._functions:
-            self._functions[function.number] = function
+            self._functions.add(function.number)
             functions.append((function.number, function.payload))
         timeout_s = None if chunk.timeout_ns is None else chunk.timeout_ns / 1e9
         self.held[chunk.sequence] = chunk
