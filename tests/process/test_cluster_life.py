@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
+import re
+import sys
+import threading
+import types
 from functools import partial
+from typing import Any
 
 import pytest
 from tests.process.nodes_here import NodesHere
 
 from allcores import Pool
-from allcores.adapters.cluster import node
+from allcores.adapters.cluster import link, node, node_work
 from allcores.backends import open as opener
+from allcores.transport.surroundings import Surroundings
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +47,30 @@ def test_a_function_that_nobody_has_any_more_is_let_go_of() -> None:
         assert here._work is not None
         assert len(here._work._functions) <= 2
     cluster.join()
+
+
+def test_warning_filters_may_name_what_only_the_program_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node passes them on by their names, as the program does to its own workers; what is no filter stays here."""
+    module = types.ModuleType("allcores_not_on_nodes")
+    own = type("Own", (UserWarning,), {"__module__": module.__name__})
+    monkeypatch.setattr(module, "Own", own, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    pattern = re.compile("of the program")
+    filters: list[Any] = [
+        ("ignore", None, own, None, 0),
+        ("error", pattern, UserWarning, None, 7),
+        "nothing of the kind",
+    ]
+    packed = link.packed_around(Surroundings("", {}, [], None, None, filters))
+    monkeypatch.delitem(sys.modules, module.__name__)
+    work = node_work.Work.__new__(node_work.Work)
+    work._around, work._last_around = threading.local(), None
+    work._set_around(packed)
+    changes = pickle.loads(work._current().changes_since(Surroundings("", {}, [], None, None, None)))
+    assert changes["filters"] == (
+        True,
+        [
+            ("ignore", None, "allcores_not_on_nodes", "Own", None, 0),
+            ("error", "of the program", "builtins", "UserWarning", None, 7),
+        ],
+    )

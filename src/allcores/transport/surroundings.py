@@ -116,8 +116,7 @@ class Surroundings:
         if self.decimal != former.decimal:
             changes["decimal"] = self.decimal
         if self.filters != former.filters:
-            whole = None if self.filters is None else filter(_is_whole, self.filters)
-            changes["filters"] = former.filters is None, None if whole is None else list(map(_packed, whole))
+            changes["filters"] = former.filters is None, by_names(self.filters)
         if self.context != former.context:
             changes["context"] = self.context
         return pickle.dumps(changes)
@@ -202,9 +201,22 @@ def _filters() -> list[Any] | None:
     return filters
 
 
+class NamedFilter(tuple):  # type: ignore[type-arg]
+    """A filter of another machine, as it has travelled: what it names need not be there."""
+
+    __slots__ = ()
+
+
+def by_names(filters: list[Any] | None) -> list[Filter] | None:
+    """Filters as they travel: classes by their names, for the other process may not have them."""
+    if filters is None:
+        return None
+    return [tuple(each) if type(each) is NamedFilter else _packed(each) for each in filter(_is_whole, filters)]
+
+
 def _is_whole(each: Any) -> bool:
     """Whether a filter is as Python makes them: a program may have put anything into the list."""
-    return isinstance(each, tuple) and len(each) == 5 and isinstance(each[2], type)
+    return type(each) is NamedFilter or (isinstance(each, tuple) and len(each) == 5 and isinstance(each[2], type))
 
 
 def _packed(each: Any) -> Filter:

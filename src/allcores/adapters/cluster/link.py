@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.adapters.cluster.messages import NodeChunk, Opening, Reply, Request
 from allcores.transport import pickling
+from allcores.transport.surroundings import by_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,7 @@ class Link:
                 chunk.future is not None,
                 timeout_s,
                 chunk.batch,
-                _packed_around(chunk.surroundings),
+                packed_around(chunk.surroundings),
                 chunk.map_state.detailed,
             )
         )
@@ -162,7 +163,8 @@ class Link:
         return found
 
 
-def _packed_around(around: Surroundings | None) -> bytes:
+def packed_around(around: Surroundings | None) -> bytes:
+    """What workers are to find around a chunk, for a node that has other modules, perhaps."""
     if around is None:
         return pickling.dumps((None, None, None))
-    return pickling.dumps((around.decimal, around.filters, around.context))
+    return pickling.dumps((around.decimal, by_names(around.filters), around.context))

@@ -26,7 +26,7 @@ from allcores.scheduler.series import Series
 from allcores.system.clock import monotonic_ns
 from allcores.transport import pickling, surroundings
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
-from allcores.transport.surroundings import Surroundings
+from allcores.transport.surroundings import NamedFilter, Surroundings
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -156,7 +156,8 @@ class Work:
         last = self._last_around
         if last is None or last[0] != data:
             own = surroundings.current()
-            decimal, filters, context = pickling.loads(data)
+            decimal, named, context = pickling.loads(data)
+            filters = None if named is None else [NamedFilter(each) for each in named]
             made = Surroundings(own.folder, own.environ, own.path, own.locale, decimal, filters, context)
             last = self._last_around = data, made
         self._around.now = last[1]
