@@ -33,6 +33,7 @@ class NodesHere:
         self.why: str | None = None
         #: nodes that are not used any more
         self.dropped: list[str] = []
+        self.is_closed = False
 
     def nodes(self) -> dict[str, int]:
         return dict.fromkeys(self.names, self.cores)
@@ -55,7 +56,7 @@ class NodesHere:
         self.dropped.append(node)
 
     def close(self) -> None:
-        pass
+        self.is_closed = True
 
     def join(self) -> None:
         """Until nothing is on its way, and no node has a pool: one that hears nothing ends it."""

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from tests.process.nodes_here import NodesHere
+from tests.process.waiting import wait_until
 
-from allcores import Pool
+from allcores import BrokenPool, NotPicklable, Pool, SetupError
 from allcores.adapters.cluster import link, node, node_work
+from allcores.adapters.cluster.base import SchedulerLost
 from allcores.backends import open as opener
 from allcores.transport.surroundings import Surroundings
 
@@ -74,3 +76,48 @@ def test_warning_filters_may_name_what_only_the_program_has(monkeypatch: pytest.
             ("error", "of the program", "builtins", "UserWarning", None, 7),
         ],
     )
+
+
+@pytest.mark.parametrize("option", ["setup", "preload"])
+def test_what_workers_begin_with_has_to_pickle(option: str) -> None:
+    """It is said where the pool is made, as with processes, and the connection is closed."""
+    cluster = NodesHere("a", lambda name, number: False)
+    options: Any = {option: double, f"{option}_args": (threading.Lock(),)}
+    with pytest.raises(NotPicklable, match=rf"\['{option}_args'\]\[0\]"):
+        Pool(backend="dask", address=cluster, **options)
+    assert cluster.is_closed
+
+
+def test_what_cannot_be_pickled_any_more_for_a_node_that_comes_later_is_said() -> None:
+    held: list[Any] = []
+    cluster = NodesHere("a", lambda name, number: False)
+    with Pool(2, backend="dask", address=cluster, setup=length_of_first, setup_args=(held,)) as pool:
+        assert pool.map(with_number, [1]) == [1]
+        held.append(threading.Lock())
+        cluster.names = "ab"
+        with pytest.raises(SetupError, match="cannot be pickled"):
+            wait_until(lambda: pool.map(with_number, [1]) != [1])
+    cluster.join()
+
+
+def length_of_first(held: list[Any]) -> int:
+    return len(held)
+
+
+def with_number(state: int, number: int) -> int:
+    return number
+
+
+class Unreachable(NodesHere):
+    """Its scheduler is gone when it is first asked."""
+
+    def nodes(self) -> dict[str, int]:
+        raise SchedulerLost("its scheduler does not answer")
+
+
+def test_a_cluster_that_is_gone_when_a_pool_is_made_is_said() -> None:
+    """In the words for one that is lost later, and the connection is closed."""
+    cluster = Unreachable("a", lambda name, number: False)
+    with pytest.raises(BrokenPool, match=r"^The test cluster at here is lost: its scheduler does not answer\."):
+        Pool(backend="dask", address=cluster)
+    assert cluster.is_closed

@@ -340,3 +340,19 @@ def test_a_cluster_without_a_node_does_not_say_how_many_workers_there_are() -> N
     with pytest.raises(UsageError, match=r"The dask cluster has no node yet, .*: say workers=\.\.\., or wait until"):
         with Pool(backend="dask", address=NodesHere("", lambda name, number: False)) as pool:
             pool.map(double, range(3))
+
+
+class Closed:
+    """A client of Dask that was closed."""
+
+    status = "closed"
+
+    def __repr__(self) -> str:
+        return "<Client>"
+
+
+def test_a_client_that_is_closed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
+    monkeypatch.setattr(dask_cluster, "distributed", SimpleNamespace(Client=Closed))
+    with pytest.raises(UsageError, match="address=<Client> is closed: give a Client that is connected"):
+        dask_cluster.DaskCluster(Closed())

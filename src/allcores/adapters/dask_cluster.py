@@ -26,6 +26,8 @@ CONNECT_S = 10.0
 SILENT_S = 30.0
 #: answers without any worker, though there are some, until that is believed
 LOOKS = 10
+#: what a client says of itself that may be used
+_OPEN = ("running", "newly-created")
 #: where a program has its certificates, for messages
 CERTIFICATES = (
     "distributed.comm.tls.ca-file, .client.cert and .client.key of Dask's configuration "
@@ -68,6 +70,8 @@ class DaskCluster:
                 ) from None
         elif isinstance(address, distributed.Client):
             self._client = address
+            if address.status not in _OPEN:
+                raise UsageError(f"address={address!r} is {address.status}: give a Client that is connected.")
         else:
             target = getattr(address, "scheduler_address", address)
             if not isinstance(target, str):
@@ -88,7 +92,7 @@ class DaskCluster:
 
     def nodes(self) -> dict[str, int]:
         """See Cluster."""
-        if self._client.status not in ("running", "newly-created"):
+        if self._client.status not in _OPEN:
             raise SchedulerLost(f"its scheduler does not answer (the connection is {self._client.status})")
         for _ in range(LOOKS):
             try:

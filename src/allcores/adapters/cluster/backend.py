@@ -12,9 +12,7 @@ gone; with it goes what it held, to the others.
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
-import sys
 import threading
 import uuid
 from collections import deque
@@ -25,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost
 from allcores.adapters.cluster.decoding import results_of
 from allcores.adapters.cluster.link import Link
-from allcores.adapters.cluster.messages import REPORT_EACH_S, REPORT_S, Opening, Reply
-from allcores.adapters.cluster.node import versions
+from allcores.adapters.cluster.messages import REPORT_EACH_S, REPORT_S, Reply
+from allcores.adapters.cluster.opening import Openings
 from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.minded import MindedBackend
@@ -110,13 +108,19 @@ class ClusterBackend(MindedBackend):
         self._dropped: deque[int] = deque()
         self._memory: ParentMemory | None = None
         self._shared: SharedBlocks | None = None
-        #: the nodes as of the last look
-        self._nodes = cluster.nodes()
+        self._openings = Openings(settings | {"limits": limits}, worker_init)
+        try:
+            self._openings.check(self.pack)
+            #: the nodes as of the last look
+            self._nodes = cluster.nodes()
+        except BaseException as error:
+            cluster.close()
+            if isinstance(error, SchedulerLost):
+                raise BrokenPool(f"The {cluster.title} cluster at {cluster.address} is lost: {error}.") from error
+            raise
         self._heard_ns = self._wanted_ns = monotonic_ns()
         self.node_cores = max(self._nodes.values(), default=1)
         self.node_count = len(self._nodes)
-        self._settings = settings | {"limits": limits}
-        self._worker_init = worker_init
         self._links: dict[int, Link] = {}
         #: workers that were ordered, and have no node yet
         self._waiting: deque[int] = deque()
@@ -377,28 +381,15 @@ class ClusterBackend(MindedBackend):
             except IndexError:  # it is not wanted any more
                 return
             node = free.popleft()
-            settings, blobs = self._packed_settings()
             report_s = max(REPORT_S, REPORT_EACH_S * (len(self._links) + len(self._waiting) + 1))
             logs = self._logs.greeting() if self._logs is not None else None
-            opening = Opening(settings, self._nodes[node], *versions(), blobs, report_s, logs, _module_path())
+            try:
+                opening = self._openings.opening(self.pack, self._contents, self._nodes[node], report_s, logs)
+            except BaseException as error:  # it could be when the pool was made, and has changed
+                told = f"What workers begin with cannot be pickled for node {node}: {type(error).__name__}: {error}"
+                self._post([SetupFailed(SetupError(told))])
+                return
             self._links[worker] = Link(worker, node, f"{self._key}-{worker}", opening)
-
-    def _packed_settings(self) -> tuple[bytes, tuple[tuple[int, bytes], ...]]:
-        """Options for a node's pool, and the contents of what is shared in them: a node has nothing before its pool."""
-        init = self._worker_init
-        packed = self.pack(
-            self._settings
-            | {
-                "setup": init.setup,
-                "setup_args": init.setup_args,
-                "teardown": init.teardown,
-                "preload": init.preload,
-                "preload_args": init.preload_args,
-            }
-        )
-        if isinstance(packed, bytes):
-            return packed, ()
-        return packed.data, tuple((number, self._contents(number)) for number in packed.leases)
 
     def _check(self, now: int) -> None:
         """Whether the cluster is silent, or has had no node for too long."""
@@ -504,18 +495,7 @@ class ClusterBackend(MindedBackend):
             self._logs.close()
         if self._memory is not None:
             self._memory.close_alone()
-        self._worker_init = WorkerInit()
-        self._settings = {}
+        self._openings.clear()
 
     def abandon(self) -> None:
         """See Backend."""
-
-
-def _module_path() -> tuple[str, ...]:
-    """Where this program finds its modules, for processes with another working folder."""
-    found = []
-    for entry in sys.path:
-        with contextlib.suppress(OSError):  # the working folder is gone
-            if isinstance(entry, str):
-                found.append(os.path.abspath(entry))
-    return tuple(found)
