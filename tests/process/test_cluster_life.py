@@ -8,16 +8,18 @@ import sys
 import threading
 import types
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process.nodes_here import NodesHere
-from tests.process.waiting import wait_until
+from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 
 from allcores import BrokenPool, NotPicklable, Pool, SetupError
-from allcores.adapters.cluster import link, node, node_work
+from allcores.adapters.cluster import backend, link, node, node_work
 from allcores.adapters.cluster.base import SchedulerLost
 from allcores.backends import open as opener
+from allcores.system.clock import monotonic_ns
 from allcores.transport.surroundings import Surroundings
 
 
@@ -121,3 +123,49 @@ def test_a_cluster_that_is_gone_when_a_pool_is_made_is_said() -> None:
     with pytest.raises(BrokenPool, match=r"^The test cluster at here is lost: its scheduler does not answer\."):
         Pool(backend="dask", address=cluster)
     assert cluster.is_closed
+
+
+class Slow(NodesHere):
+    """Says which nodes it has when it may."""
+
+    def __init__(self, names: str) -> None:
+        self.may, self.is_asked = threading.Event(), threading.Event()
+        self.may.set()
+        super().__init__(names, lambda name, number: False)
+
+    def nodes(self) -> dict[str, int]:
+        if not self.may.is_set():
+            self.is_asked.set()
+            assert self.may.wait(PATIENCE_S)
+        return super().nodes()
+
+
+def ring_and_wait(bell: str, gate: str) -> None:
+    ring(bell)
+    wait_at(gate)
+
+
+def test_a_program_that_did_not_run_for_a_while_takes_no_cluster_for_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was stopped (Ctrl-Z), or a thread kept the interpreter to itself: the clock went on, and nobody was heard."""
+    ahead = [0]
+    monkeypatch.setattr(backend, "monotonic_ns", lambda: monotonic_ns() + ahead[0])
+    cluster = Slow("a")
+    cluster.cores = 2
+    with (
+        Bell(tmp_path / "bell") as bell,
+        Gate(tmp_path / "gate") as gate,
+        Pool(backend="dask", address=cluster) as pool,
+    ):
+        waits = pool.submit(ring_and_wait, bell.path, gate.path)
+        bell.hear()
+        cluster.may.clear()
+        assert cluster.is_asked.wait(PATIENCE_S)
+        ahead[0] = 600_000_000_000
+        assert pool.submit(double, 2).result(PATIENCE_S) == 4
+        cluster.may.set()
+        gate.open()
+        assert waits.result(PATIENCE_S) is None
+    assert cluster.dropped == []
+    cluster.join()

@@ -26,6 +26,7 @@ from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import REPORT_EACH_S, REPORT_S, Reply
 from allcores.adapters.cluster.opening import Openings
 from allcores.adapters.cluster.packing import SharedBlocks, pack
+from allcores.adapters.cluster.silence import Looks
 from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.minded import MindedBackend
 from allcores.backends.pulled_items import part_of, stream_of
@@ -119,6 +120,7 @@ class ClusterBackend(MindedBackend):
                 raise BrokenPool(f"The {cluster.title} cluster at {cluster.address} is lost: {error}.") from error
             raise
         self._heard_ns = self._wanted_ns = monotonic_ns()
+        self._looks = Looks(self._heard_ns)
         self.node_cores = max(self._nodes.values(), default=1)
         self.node_count = len(self._nodes)
         self._links: dict[int, Link] = {}
@@ -237,7 +239,10 @@ class ClusterBackend(MindedBackend):
         self.sleeps_until = None
         self._launch()
         self._forget_ended()
-        now = monotonic_ns()
+        asleep_ns, now = (alarm or now) - now, monotonic_ns()
+        late_ns = self._looks.late_ns(now, max(0, asleep_ns))
+        if late_ns:
+            self._excuse(late_ns, now)
         self._check(now)
         for link in list(self._links.values()):
             if link.open and now - min(link.open.values()) > ANSWER_NS:
@@ -408,6 +413,13 @@ class ClusterBackend(MindedBackend):
                 f"The {cluster.title} cluster at {cluster.address} has had no node for {NO_NODE_NS / 1e9:g} s: start "
                 f"one, or see why it does not come{self._last_loss}."
             )
+
+    def _excuse(self, late_ns: int, now: int) -> None:
+        """This program did not run for so long: nobody is to be taken for lost because nothing was heard then."""
+        self._heard_ns = min(now, self._heard_ns + late_ns)
+        self._wanted_ns = min(now, self._wanted_ns + late_ns)
+        for link in self._links.values():
+            link.open = {serial: min(now, sent_ns + late_ns) for serial, sent_ns in link.open.items()}
 
     def _scheduler_lost(self, text: str) -> None:
         cluster = self._cluster
