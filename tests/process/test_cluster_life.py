@@ -17,7 +17,9 @@ from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_un
 
 from allcores import BrokenPool, NotPicklable, Pool, SetupError
 from allcores.adapters.cluster import backend, link, node, node_work
-from allcores.adapters.cluster.base import SchedulerLost
+from allcores.adapters.cluster import node as node_side
+from allcores.adapters.cluster.base import Done, SchedulerLost
+from allcores.adapters.cluster.messages import Request
 from allcores.backends import open as opener
 from allcores.system.clock import monotonic_ns
 from allcores.transport.surroundings import Surroundings
@@ -168,4 +170,57 @@ def test_a_program_that_did_not_run_for_a_while_takes_no_cluster_for_lost(
         gate.open()
         assert waits.result(PATIENCE_S) is None
     assert cluster.dropped == []
+    cluster.join()
+
+
+class FailingOnce(NodesHere):
+    """Of one node. A request fails as the process that carries it ends, and with it goes what the node had."""
+
+    def __init__(self, fails: int, by_error: bool) -> None:
+        super().__init__("a", lambda name, number: False)
+        self._fails, self._by_error = fails, by_error
+
+    def _carry(self, node: str, number: int, data: bytes, done: Done) -> None:
+        if number != self._fails:
+            super()._carry(node, number, data, done)
+            return
+        for key in list(node_side._nodes):
+            node_side._end(key)
+        if self._by_error:
+            done(None, RuntimeError("its process ended"))
+        else:
+            super()._carry(node, number, data, done)
+
+
+@pytest.mark.parametrize("by_error", [True, False])
+def test_a_node_that_was_lost_and_that_the_cluster_still_has_begins_anew(
+    by_error: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process ended, and there is another; or it heard nothing for long, for the program was stopped."""
+    monkeypatch.setattr(backend, "NO_NODE_NS", 10_000_000_000)
+    cluster = FailingOnce(3, by_error)
+    with Pool(backend="dask", address=cluster) as pool:
+        for _ in range(4):
+            assert pool.map(double, range(30)) == [2 * number for number in range(30)]
+    assert cluster.dropped == ["a"]
+    cluster.join()
+
+
+class FailingAlways(NodesHere):
+    """Gets ready, and does nothing else."""
+
+    def _carry(self, node: str, number: int, data: bytes, done: Done) -> None:
+        request: Request = pickle.loads(data)
+        if request.chunks:
+            done(None, RuntimeError("it has no room"))
+        else:
+            super()._carry(node, number, data, done)
+
+
+def test_a_node_that_does_nothing_but_fail_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "NO_NODE_NS", 1)
+    monkeypatch.setattr(backend, "LOOK_SOON_S", 0.01)
+    cluster = FailingAlways("a", lambda name, number: False)
+    with Pool(backend="dask", address=cluster) as pool, pytest.raises(BrokenPool, match="it has no room"):
+        pool.map(double, range(3))
     cluster.join()

@@ -68,6 +68,8 @@ ANSWER_NS = 180_000_000_000
 #: So long after its first request the cluster is asked why a node's pool does not begin, ns: a pool opens within a
 #: second or two, and what the first one on a node needs besides (a process of Ray's) takes some more.
 DELAY_NS = 8_000_000_000
+#: A node that fails so often in a row, and has nothing done, is not used again.
+MOST_FAILURES = 3
 #: seconds that closing waits for the pools of nodes to end
 CLOSE_S = 5.0
 #: while something is out the minder looks this often, ns
@@ -126,8 +128,10 @@ class ClusterBackend(MindedBackend):
         self._links: dict[int, Link] = {}
         #: workers that were ordered, and have no node yet
         self._waiting: deque[int] = deque()
-        #: nodes that failed while the cluster had them: they are not used again under the same name
+        #: nodes that failed while the cluster had them, and are not used again under the same name; and how often those
+        #: in a row, without an item done, that may be
         self._lost: set[str] = set()
+        self._failures: dict[str, int] = {}
         #: how the last one was lost, for the message that there is none any more
         self._last_loss = ""
         self._gone: deque[int] = deque()
@@ -302,11 +306,11 @@ class ClusterBackend(MindedBackend):
         if link.is_gone:
             return
         if error is not None or data is None:
-            self._node_lost(link, f"its task did not come back ({type(error).__name__}: {error})")
+            self._node_failed(link, f"its task did not come back ({type(error).__name__}: {error})")
             return
         reply: Reply = pickle.loads(data)
         if reply.serial == 0:
-            self._node_lost(link, "it was started anew, or a request to it was lost")
+            self._node_failed(link, "it was started anew, or a request to it was lost")
             return
         for each in link.replied(serial, reply, monotonic_ns()):
             self._read(link, each)
@@ -328,6 +332,7 @@ class ClusterBackend(MindedBackend):
             chunk = link.held.get(results.sequence)
             if chunk is None:
                 continue
+            link.has_worked = link.has_worked or results.length > 0
             if results.ended:
                 del link.held[results.sequence]
             events.append(results_of(link.worker, results, chunk))
@@ -432,6 +437,13 @@ class ClusterBackend(MindedBackend):
         if not self._broken and not self._closing:
             self._broken = True
             self._post([BackendBroken(BrokenPool(text))])
+
+    def _node_failed(self, link: Link, why: str) -> None:
+        """A node that the cluster still has cannot go on: it begins anew, unless all that it does is to fail."""
+        failures = self._failures[link.node] = 1 if link.has_worked else self._failures.get(link.node, 0) + 1
+        may_return = link.is_ready and failures < MOST_FAILURES
+        self._end(link)
+        self._node_lost(link, why, may_return=may_return)
 
     def _node_lost(self, link: Link, why: str, *, may_return: bool = False) -> None:
         """A node is gone: what it held goes to others. If the cluster has it again later, it may be used again."""

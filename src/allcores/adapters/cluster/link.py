@@ -51,6 +51,8 @@ class Link:
         self._early: dict[int, Reply] = {}
         self._read = 0
         self.is_ready = False
+        #: an item that it was given has an outcome
+        self.has_worked = False
         #: when it was first asked for anything, ns
         self.asked_ns: int | None = None
         #: why its pool has not begun yet, if the cluster knows
