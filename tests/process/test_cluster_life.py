@@ -21,6 +21,7 @@ from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
 from allcores.adapters.cluster.messages import Request
 from allcores.backends import open as opener
+from allcores.pool.pool import driver_of
 from allcores.system.clock import monotonic_ns
 from allcores.transport.surroundings import Surroundings
 
@@ -223,4 +224,39 @@ def test_a_node_that_does_nothing_but_fail_is_given_up(monkeypatch: pytest.Monke
     cluster = FailingAlways("a", lambda name, number: False)
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(BrokenPool, match="it has no room"):
         pool.map(double, range(3))
+    cluster.join()
+
+
+class BreaksOne(NodesHere):
+    """Two nodes; with the third request to the first its pool has broken: no more processes can be started there."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("ab", lambda name, number: False)
+        self._error = error
+
+    def _carry(self, node: str, number: int, data: bytes, done: Done) -> None:
+        if (node, number) == ("a", 3):
+            key = pickle.loads(data).key
+            driver = driver_of(node_side._nodes[key]._pool)  # type: ignore[arg-type]
+            driver.turn(lambda scheduler, now: scheduler.break_off(self._error))
+        super()._carry(node, number, data, done)
+
+
+def test_a_node_whose_pool_breaks_is_lost_and_its_items_are_not() -> None:
+    """It would be idle at once each time, and have all of them."""
+    cluster = BreaksOne(BrokenPool("no more processes"))
+    with Pool(backend="dask", address=cluster) as pool:
+        for _ in range(20):
+            assert pool.map(double, range(30), chunk=3) == [2 * number for number in range(30)]
+        assert [pool.submit(double, number).result() for number in range(5)] == [0, 2, 4, 6, 8]
+    assert set(cluster.dropped) == {"a"}
+    cluster.join()
+
+
+def test_a_setup_that_fails_later_on_a_node_is_the_error_of_the_pool() -> None:
+    """As with processes; it is no outcome of an item."""
+    cluster = BreaksOne(SetupError("The setup function raised OSError: no file any more"))
+    with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="no file any more"):
+        for _ in range(20):
+            assert [each.ok for each in pool.outcomes(double, range(30), chunk=3)] == [True] * 30
     cluster.join()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from allcores.adapters.cluster.base import Cluster, Done, SchedulerLost
 from allcores.adapters.cluster.decoding import results_of
+from allcores.adapters.cluster.delays import ask_delays
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import REPORT_EACH_S, REPORT_S, Reply
 from allcores.adapters.cluster.opening import Openings
@@ -45,7 +46,6 @@ from allcores.scheduler.messages import (
     WorkerProgress,
 )
 from allcores.shared_memory import parent_side
-from allcores.system import caller
 from allcores.system.clock import monotonic_ns
 from allcores.transport import remote_exceptions
 
@@ -320,11 +320,15 @@ class ClusterBackend(MindedBackend):
         if self._logs is not None:
             for record in reply.logs:
                 self._logs.take(link.worker, *record)
+        broken: BaseException | None = None
         if reply.failed is not None:
             failed = remote_exceptions.unpack(reply.failed)
-            known = isinstance(failed, SetupError)
-            events.append(SetupFailed(failed if known and failed is not None else SetupError(f"A node: {failed}")))
-            link.is_gone = True
+            if link.is_ready and not isinstance(failed, SetupError):
+                broken = failed
+            else:
+                known = failed if isinstance(failed, SetupError) else SetupError(f"A node: {failed}")
+                events.append(SetupFailed(known))
+                self._end(link)
         elif reply.ready and not link.is_ready:
             link.is_ready = True
             events.append(WorkerReady(link.worker, None))
@@ -337,6 +341,8 @@ class ClusterBackend(MindedBackend):
                 del link.held[results.sequence]
             events.append(results_of(link.worker, results, chunk))
         self._post(events)
+        if broken is not None:
+            self._node_failed(link, f"its pool is broken ({broken})")
 
     # --- which nodes there are ----------------------------------------------------------------------------
 
@@ -350,29 +356,10 @@ class ClusterBackend(MindedBackend):
                 self._inbox.put(lambda text=text: self._scheduler_lost(text))  # type: ignore[misc]
                 return
             self._inbox.put(lambda nodes=nodes: self._seen(nodes))  # type: ignore[misc]
-            self._ask_delays()
+            links = list(self._links.values())
+            ask_delays(self._cluster, links, DELAY_NS, ANSWER_NS / 1e9, lambda: self._closing)
             self._watch_soon.wait(LOOK_SOON_S if self._waiting else LOOK_S)
             self._watch_soon.clear()
-
-    def _ask_delays(self) -> None:
-        """Have told why nodes that were asked for their first answer some time ago do not begin."""
-        now = monotonic_ns()
-        for link in list(self._links.values()):
-            waits = link.asked_ns is not None and now - link.asked_ns > DELAY_NS
-            if not waits or link.is_ready or link.is_gone or link.delay is not None or self._closing:
-                continue
-            try:
-                link.delay = self._cluster.delay(link.node)
-            except Exception:  # whether it is lost, the next look at its nodes says
-                continue
-            if link.delay is not None:
-                # Where warnings are errors, this one must not end the thread.
-                with contextlib.suppress(Warning):
-                    cluster = self._cluster
-                    caller.warn(
-                        f"Node {link.node} of the {cluster.title} cluster at {cluster.address} has not begun with this "
-                        f"pool: {link.delay}. The pool waits for it, {ANSWER_NS / 1e9:g} s at most."
-                    )
 
     def _seen(self, nodes: dict[str, int]) -> None:
         self._heard_ns = monotonic_ns()

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
+from allcores.errors import TaskCancelled, TaskExited, TaskTimeout, WorkerLost
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.segment import Segment
 from allcores.transport import exceptions, pickling, remote_errors
@@ -134,3 +135,12 @@ def _packed_failure(offset: int, kind: Kind, error: BaseException) -> tuple[int,
 
 def _names_worker(note: object) -> bool:
     return isinstance(note, str) and note.startswith("allcores: ") and " failed in worker " in note
+
+
+def kind_of(error: BaseException) -> Kind:
+    """How a call has ended, by the error that its future has."""
+    if isinstance(error, TaskTimeout):
+        return Kind.TIMED_OUT
+    if isinstance(error, WorkerLost) or (isinstance(error, TaskExited) and isinstance(error.__cause__, SystemExit)):
+        return Kind.WORKER_LOST
+    return Kind.CANCELLED if isinstance(error, TaskCancelled) else Kind.FAILED

@@ -201,6 +201,13 @@ class Node:
             self._urgent = True
             self._changed.notify_all()
 
+    def _broke(self, error: BaseException) -> None:
+        """The pool can do nothing any more: that is told, and nothing of what it held."""
+        with self._changed:
+            if self._failed is None and not self._closed:
+                self._failed = exceptions.pack(error)
+            self._changed.notify_all()
+
     # --- life ---------------------------------------------------------------------------------------------
 
     def _open(self, opening: Opening) -> None:
@@ -220,7 +227,7 @@ class Node:
                     self._cores = pool.workers
                     # Chunks that name these find them, too.
                     self._blobs.update((number, pool.share(each)) for number, each in opening.blobs)
-                    self._work = Work(pool, self._tell, self._view, opening.report_s)
+                    self._work = Work(pool, self._tell, self._broke, self._view, opening.report_s)
                     self._changed.notify_all()
             if closed:
                 pool.close()

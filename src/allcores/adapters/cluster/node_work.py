@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.encoding import failed_part, note_step, nothing_of, results_of
+from allcores.adapters.cluster.encoding import failed_part, kind_of, note_step, nothing_of, results_of
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
+from allcores.adapters.cluster.numbered import Numbered
 from allcores.adapters.cluster.packing import unpack
-from allcores.errors import TaskCancelled, TaskExited, TaskTimeout, WorkerLost
+from allcores.errors import TaskCancelled
 from allcores.outcome import Kind
 from allcores.pool.pool import Pool, driver_of
 from allcores.pool.segment_stream import SegmentReader, part_reader
@@ -42,27 +43,6 @@ MOST_SERIES = 32
 
 #: takes what is finished, on any thread
 Tell = Callable[[list[NodeResults]], None]
-
-
-class Numbered:
-    """Items that have their indices from the program."""
-
-    def __init__(self, items: list[Any], first: int) -> None:
-        self._items = iter(items)
-        self._first, self._count = first, len(items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        item = next(self._items)
-        self._first += 1
-        self._count -= 1
-        return item
-
-    def upcoming(self) -> tuple[int, int]:
-        """See `pool.input_reader.Numbered`."""
-        return self._first, max(1, self._count)
 
 
 class _Run:
@@ -100,12 +80,21 @@ class Work:
     Args:
         pool: The node's.
         tell: Takes results, on any thread.
+        broke: Called with what has broken the pool, perhaps several times.
         view: Contents of what is shared, by number.
         report_s: See Opening.
     """
 
-    def __init__(self, pool: Pool, tell: Tell, view: Callable[[int], memoryview], report_s: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        tell: Tell,
+        broke: Callable[[BaseException], None],
+        view: Callable[[int], memoryview],
+        report_s: float,
+    ) -> None:
         self._pool = pool
+        self._broke = broke
         self._report_s = report_s
         self._tell = tell
         self._view = view
@@ -216,11 +205,18 @@ class Work:
         try:
             work(run)
         except BaseException as error:  # the pool was closed, or broke
-            if run.chunk.sequence in self._runs and not run.cancelled:
+            if not self._has_broken() and run.chunk.sequence in self._runs and not run.cancelled:
                 self._fail_rest(run, error)
         finally:
             run.opened.set()
             self._threads.discard(threading.current_thread())
+
+    def _has_broken(self) -> bool:
+        """Whether the pool has: then that is told, for other nodes may do what it held."""
+        error = driver_of(self._pool).broken
+        if error is not None:
+            self._broke(error)
+        return error is not None
 
     def _map(self, run: _Run) -> None:
         chunk = run.chunk
@@ -317,6 +313,8 @@ class Work:
     def _called(self, run: _Run, begun: int, future: Future[Any]) -> None:
         """A call has its outcome. On the pool's own thread."""
         chunk = run.chunk
+        if self._has_broken():
+            return
         if future.cancelled() or run.cancelled:
             self._end(run, [nothing_of(chunk)])
             return
@@ -379,12 +377,3 @@ def cancel(future: Any, *, running: bool) -> None:
     future.ends_running_calls = running
     future.cancel()
     future.ends_running_calls = True
-
-
-def kind_of(error: BaseException) -> Kind:
-    """How a call has ended, by the error that its future has."""
-    if isinstance(error, TaskTimeout):
-        return Kind.TIMED_OUT
-    if isinstance(error, WorkerLost) or (isinstance(error, TaskExited) and isinstance(error.__cause__, SystemExit)):
-        return Kind.WORKER_LOST
-    return Kind.CANCELLED if isinstance(error, TaskCancelled) else Kind.FAILED
