@@ -136,6 +136,9 @@ class Workers:
         if state.closing or worker_state.failed_starts_before < state.failed_starts:
             # Another that was started beside it has failed already: one cause, one count.
             return
+        if state.nodes and state.any_ready():
+            # Nodes come and go by themselves; those that are there go on.
+            return
         state.failed_starts += 1
         state.own_failed_starts += not killed
         if state.ever_ready:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from tests.unit.scheduler.harness import Harness, take_all
 from tests.unit.simulation import MILLI
 
-from allcores.errors import TaskCancelled
+from allcores.errors import BrokenPool, TaskCancelled
 from allcores.outcome import Failure, Kind
 from allcores.scheduler.messages import Launch, Revoke, SetLimit
 from allcores.scheduler.node_chunk_size import NodeChunker
 from allcores.scheduler.settlement import MAX_NODES_LOST
 from allcores.scheduler.work_stealing import NODE_NS
-from allcores.scheduler.workers import MOST_FAILED_STARTS_LATER
+from allcores.scheduler.workers import MOST_FAILED_STARTS_LATER, MOST_KILLED_STARTS
 from allcores.transport.positions import mark
 
 
@@ -58,6 +58,21 @@ def test_a_worker_that_waits_for_a_node_waits_as_long_as_it_takes() -> None:
     harness.pass_time(3 * MOST_FAILED_STARTS_LATER * int(harness.state.limits.setup_s * 1e9))
     assert harness.commands() == []
     assert harness.state.broken is None
+
+
+def test_nodes_that_are_lost_before_they_are_ready_break_the_pool_in_the_end() -> None:
+    """What they begin with may be what ends them; not while others work, whatever becomes of those that come."""
+    harness = nodes(2)
+    for worker in range(2, 2 * MOST_FAILED_STARTS_LATER):
+        harness.gone(worker, idle=True, killed=True)
+    assert harness.state.broken is None
+    harness = Harness(1, ready=False)
+    harness.state.are_nodes(2)
+    for worker in range(1, MOST_KILLED_STARTS):
+        harness.gone(worker, idle=True, killed=True)
+        assert harness.state.broken is None
+    harness.gone(MOST_KILLED_STARTS, idle=True, killed=True)
+    assert isinstance(harness.state.broken, BrokenPool)
 
 
 def test_a_node_has_no_deadline_to_keep_but_its_own() -> None:

@@ -446,7 +446,8 @@ class ClusterBackend(MindedBackend):
         self._watch_soon.set()
         error = WorkerLost(f"Node {link.node} was lost: {why}.", worker=link.worker)
         reason = f"node {link.node} was lost: {why}"
-        self._post([WorkerGone(link.worker, None, Kind.WORKER_LOST, error, reason, unattributed=True)])
+        # Of nodes that never get ready there is an end: what they begin with may be what ends them.
+        self._post([WorkerGone(link.worker, None, Kind.WORKER_LOST, error, reason, killed=True)])
 
     def _forget_ended(self) -> None:
         """Workers that were told to end, which is all that is wanted of them."""
