@@ -260,3 +260,57 @@ def test_a_setup_that_fails_later_on_a_node_is_the_error_of_the_pool() -> None:
         for _ in range(20):
             assert [each.ok for each in pool.outcomes(double, range(30), chunk=3)] == [True] * 30
     cluster.join()
+
+
+class OnceOnly:
+    """Can be pickled once, and never read."""
+
+    pickled = 0
+
+    def __getstate__(self) -> dict[str, int]:
+        type(self).pickled += 1
+        if type(self).pickled > 1:
+            raise TypeError("once only")
+        return {"number": 1}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        raise ValueError("it cannot be read")
+
+
+def text_of(item: object) -> str:
+    return type(item).__name__
+
+
+def test_an_item_that_cannot_be_pickled_again_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that cannot be read together are sent one by one, for which each is pickled anew."""
+    monkeypatch.setattr(OnceOnly, "pickled", 0)
+    cluster = NodesHere("a", lambda name, number: False)
+    with Pool(backend="dask", address=cluster) as pool:
+        found = list(pool.outcomes(text_of, [1, OnceOnly(), 2], chunk=3))
+        assert [(each.value, str(each.error)) for each in found if each.ok] == [("int", "None")] * 2
+        assert [str(each.error) for each in found if not each.ok] == ["once only"]
+        assert pool.map(double, [4]) == [8]
+    cluster.join()
+
+
+class Restarting(NodesHere):
+    """Each look finds another node in place of the one before, which ended when it was asked for its pool."""
+
+    looks = 0
+
+    def nodes(self) -> dict[str, int]:
+        self.looks += 1
+        return {f"a{self.looks}": 1}
+
+    def _carry(self, node: str, number: int, data: bytes, done: Done) -> None:
+        """Its process has ended: nobody answers."""
+
+
+def test_nodes_that_end_over_what_workers_begin_with_do_not_do_so_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of Dask that are started anew: to read the setup function may be what ends them."""
+    monkeypatch.setattr(backend, "LOOK_S", 0.02)
+    monkeypatch.setattr(backend, "LOOK_SOON_S", 0.02)
+    cluster = Restarting("", lambda name, number: False)
+    with Pool(1, backend="dask", address=cluster) as pool, pytest.raises(BrokenPool, match="before they were ready"):
+        pool.map(double, range(3))
+    cluster.join()

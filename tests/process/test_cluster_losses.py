@@ -20,6 +20,9 @@ from allcores.adapters.cluster.base import Done
 from allcores.adapters.cluster.link import Link
 from allcores.adapters.cluster.messages import Opening, Reply, Request
 from allcores.backends import open as opener
+from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +201,19 @@ def test_the_first_request_travels_alone() -> None:
     assert pickle.loads(link.request(4, bytes) or b"").serial == 2
     link.revoked.append((8, False))
     assert pickle.loads(link.request(5, bytes) or b"").serial == 3
+
+
+def test_what_is_not_packed_yet_waits_for_the_next_request() -> None:
+    """Another thread has just put it there: the one that sends has packed what was there before."""
+    link = Link(1, "a", "k", Opening(b"", 1, "", ""))
+    function = Function(1, None, b"", "one", "function")
+    chunks = [Chunk(MapState(1, chunker=Chunker()), function, number, [number], payload=b"p") for number in range(2)]
+    chunks[1].payload = None
+    link.chunks.extend(chunks)
+    assert len(pickle.loads(link.request(1, bytes) or b"").chunks) == 1
+    chunks[1].payload = b"p"
+    link.replied(1, Reply(1, True, None, 1, 0, []), 2)
+    assert len(pickle.loads(link.request(3, bytes) or b"").chunks) == 1
 
 
 def test_a_pool_that_cannot_be_made_in_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,17 @@ import io
 import pickle
 import sys
 
+from allcores.errors import NotPicklable
+from allcores.outcome import Failure, Kind
+from allcores.scheduler.messages import Results
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     from allcores.scheduler.chunk_parts import PulledItems
+    from allcores.scheduler.map_state import Chunk
     from allcores.shared_memory.buffers import BufferedPickle
 
 #: A chunk of less than this part of the items has them by themselves.
@@ -62,6 +67,15 @@ def opens_once(payload: bytes | BufferedPickle, stream_of: Callable[[bytes | Buf
     stream = payload if isinstance(payload, bytes) else stream_of(payload) or payload.data
     # Its class, by name. A text that happens to have the one word is no reason to pickle what may have changed.
     return b"resource_sharer" in stream and b"DupFd" in stream
+
+
+def unsendable(worker: int, chunk: Chunk, error: BaseException) -> Results:
+    """What becomes of items that could be pickled when they were pulled, and cannot be any more."""
+    if not isinstance(error, Exception):
+        # This may be the pool's own thread, which it must not end.
+        error = NotPicklable(f"An item could not be pickled again: {type(error).__name__}: {error}")
+    failures = [Failure(n, Kind.FAILED, error) for n in range(len(chunk.items))]
+    return Results(worker, chunk.sequence, 0, len(failures), 0, values=[], failures=failures, ended=True)
 
 
 def stream_of(payload: bytes | BufferedPickle) -> bytes | None:

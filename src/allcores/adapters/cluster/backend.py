@@ -30,7 +30,7 @@ from allcores.adapters.cluster.packing import SharedBlocks, pack
 from allcores.adapters.cluster.silence import Looks
 from allcores.backends.base import BackendBroken, BackendEvent, Host, SetupFailed, WorkerInit, WorkerReady
 from allcores.backends.minded import MindedBackend
-from allcores.backends.pulled_items import part_of, stream_of
+from allcores.backends.pulled_items import part_of, stream_of, unsendable
 from allcores.errors import BrokenPool, SetupError, WorkerLost
 from allcores.limits import Limits
 from allcores.outcome import Kind
@@ -267,16 +267,22 @@ class ClusterBackend(MindedBackend):
 
     def _send(self, link: Link, now: int) -> None:
         """Send what there is for a node."""
+        refused: list[BackendEvent] = []
         for chunk in list(link.chunks):
             own = None if chunk.shared is None else part_of(chunk.shared, chunk.skip, len(chunk.items), stream_of)
             if own is not None:
                 with contextlib.suppress(Exception):  # then with the others
                     chunk.have_own(self.pack(own))
             if chunk.payload is None:
-                # It is sent again, by itself: it was packed once, so it can be.
-                chunk.payload = self.pack(chunk.items)
+                try:
+                    chunk.payload = self.pack(chunk.items)
+                except BaseException as error:  # it could be once; its items may have changed since
+                    link.chunks.remove(chunk)
+                    refused.append(unsendable(link.worker, chunk, error))
         idle = not link.open and link.is_ready and not link.held
         data = link.request(now, self._contents, keep=idle and now - link.heard_ns > KEEP_NS)
+        # Not before: it may bring more for this node, which is packed at the next turn.
+        self._post(refused)
         if data is None:
             return
         serial = link.serial

@@ -91,8 +91,9 @@ class Link:
             self._functions.discard(number)
         drop = [number for number in self._taken(self.dropped) if number in self._blobs]
         self._blobs.difference_update(drop)
-        for chunk in self._taken(self.chunks):
-            self._add(chunk, chunks, functions, blobs, contents)
+        # One that another thread has just put there is packed at the next turn.
+        while self.chunks and self.chunks[0].payload is not None:
+            self._add(self.chunks.popleft(), chunks, functions, blobs, contents)
         revoked = [each for each in self._taken(self.revoked) if each[0] in self.held]
         self._serial += 1
         opening, self._opening = self._opening, None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from allcores.backends.base import Host
 from allcores.backends.processes.worker_table import WorkerTable
-from allcores.backends.pulled_items import opens_once, part_of, stream_of
-from allcores.errors import NotPicklable
+from allcores.backends.pulled_items import opens_once, part_of, stream_of, unsendable
 from allcores.failpoints import failpoint
-from allcores.outcome import Failure, Kind
 from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.shared_memory.buffers import BufferedPickle
@@ -44,11 +42,7 @@ class Sender:
             try:
                 payload = chunk.payload = worker_table.pack(chunk.items)
             except BaseException as error:
-                if not isinstance(error, Exception):
-                    # This may be the pool's own thread, which it must not end.
-                    error = NotPicklable(f"An item could not be pickled again: {type(error).__name__}: {error}")
-                failures = [Failure(n, Kind.FAILED, error) for n in range(len(chunk.items))]
-                return Results(worker, chunk.sequence, 0, len(failures), 0, values=[], failures=failures, ended=True)
+                return unsendable(worker, chunk, error)
         if not chunk.size_bytes:
             chunk.size_bytes = len(payload)
         flags = frames.DETAILED if chunk.map_state.detailed else 0
