@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import sys
@@ -15,13 +16,16 @@ import pytest
 from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 
-from allcores import BrokenPool, NotPicklable, Pool, SetupError
+from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, WorkerLost
 from allcores.adapters.cluster import backend, link, node, node_work
 from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
 from allcores.adapters.cluster.messages import Request
 from allcores.backends import open as opener
 from allcores.pool.pool import driver_of
+from allcores.scheduler.chunk_size import Chunker
+from allcores.scheduler.function import Function
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.system.clock import monotonic_ns
 from allcores.transport.surroundings import Surroundings
 
@@ -314,3 +318,53 @@ def test_nodes_that_end_over_what_workers_begin_with_do_not_do_so_for_ever(monke
     with Pool(1, backend="dask", address=cluster) as pool, pytest.raises(BrokenPool, match="before they were ready"):
         pool.map(double, range(3))
     cluster.join()
+
+
+class EndsItsReader:
+    """To read it ends the process, as a library that crashes does."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__dict__.update(state)
+        if self.number == 5:
+            os._exit(7)
+
+    def __call__(self, number: int) -> int:
+        return self.number + number
+
+
+def number_of(item: EndsItsReader) -> int:
+    return item.number
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_an_item_that_ends_who_reads_it_costs_itself_alone(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """What a node was lost with is read by one of its workers first. (The node is this very process.)"""
+    monkeypatch.setattr(link, "is_doubtful", lambda chunk: True)
+    cluster = NodesHere("a", lambda name, number: False)
+    with Pool(backend="dask", address=cluster) as pool:
+        found = list(pool.outcomes(number_of, [EndsItsReader(number) for number in range(8)], chunk=chunk))
+        call = pool.submit(number_of, EndsItsReader(5))
+        with pytest.raises(WorkerLost, match="exit code 7"):
+            call.result(PATIENCE_S)
+        (last,) = pool.outcomes(EndsItsReader(5), [1])
+    assert [each.index for each in found if not each.ok] == [5]
+    assert [each.value for each in found if each.ok] == [0, 1, 2, 3, 4, 6, 7]
+    for lost in (found[5], last):
+        assert lost.kind is Kind.WORKER_LOST
+        assert isinstance(lost.error, WorkerLost) and lost.error.exitcode == 7
+    assert str(found[5].error).startswith("Unpickling items[5] (") and "exit code 7" in str(found[5].error)
+    assert str(last.error).startswith("Unpickling the function for items[0] (1) ")
+    cluster.join()
+
+
+def test_what_was_with_a_node_that_was_lost_is_doubtful_and_so_is_its_function() -> None:
+    """Until something of the function has come back."""
+    function = Function(1, None, b"", "one", "function")
+    chunk = Chunk(MapState(1, chunker=Chunker()), function, 0, [1, 2])
+    assert not link.is_doubtful(chunk)
+    assert link.is_doubtful(chunk.part(0, 1, requeues=1))
+    function.doubtful = True
+    assert link.is_doubtful(chunk)

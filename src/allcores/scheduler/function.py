@@ -14,7 +14,7 @@ class Function:
         target: The function, where it is called in this process; None if workers have it from its bytes.
     """
 
-    __slots__ = ("__weakref__", "leases", "name", "number", "payload", "style", "target", "words")
+    __slots__ = ("__weakref__", "doubtful", "leases", "name", "number", "payload", "style", "target", "words")
 
     def __init__(
         self, number: int, target: Any, payload: bytes, style: str, name: str, leases: dict[int, Any] | None = None
@@ -26,5 +26,7 @@ class Function:
         self.payload = payload
         self.style = style
         self.name = name
+        #: a node was lost that had it, and nothing of it has come back since: to read it may be what ends nodes
+        self.doubtful = False
         #: what messages call a call of it, from its name and arguments; None: the name alone
         self.words: Callable[[str, Sequence[Any], Mapping[str, Any]], str] | None = None

@@ -342,7 +342,7 @@ class ClusterBackend(MindedBackend):
             chunk = link.held.get(results.sequence)
             if chunk is None:
                 continue
-            link.has_worked = link.has_worked or results.length > 0
+            link.worked(chunk, results)
             if results.ended:
                 del link.held[results.sequence]
             events.append(results_of(link.worker, results, chunk))
@@ -435,11 +435,13 @@ class ClusterBackend(MindedBackend):
         """A node that the cluster still has cannot go on: it begins anew, unless all that it does is to fail."""
         failures = self._failures[link.node] = 1 if link.has_worked else self._failures.get(link.node, 0) + 1
         may_return = link.is_ready and failures < MOST_FAILURES
+        link.doubt()
         self._end(link)
         self._node_lost(link, why, may_return=may_return)
 
     def _node_lost(self, link: Link, why: str, *, may_return: bool = False) -> None:
         """A node is gone: what it held goes to others. If the cluster has it again later, it may be used again."""
+        link.doubt()
         link.is_gone = True
         self._links.pop(link.worker, None)
         if not may_return:

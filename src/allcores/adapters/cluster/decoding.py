@@ -62,6 +62,10 @@ def _failure(
         return Failure(offset, Kind(kind), error)
     # A step beside the function has failed on the node itself; or there is nothing to add (a deadline, a crash).
     steps = remote_errors.step_notes(error)
+    if steps and kind != Kind.FAILED.value:
+        # A worker of the node was to read it first: see `doubtful`.
+        error.args = (f"{remote_errors.STEPS[steps[0]]}{what} {message}",)
+        return Failure(offset, Kind(kind), error)
     if steps or isinstance(error, remote_errors.EXITING) or not isinstance(error, Exception):
         unread = FUNCTION_UNREAD in steps or ITEM_UNREAD in steps
         failed_kind, error = remote_errors.as_failure(error, name, message, what=what, **facts)

@@ -6,7 +6,7 @@ import pickle
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from allcores.adapters.cluster.messages import NodeChunk, Opening, Reply, Request
+from allcores.adapters.cluster.messages import NodeChunk, NodeResults, Opening, Reply, Request
 from allcores.transport import pickling
 from allcores.transport.surroundings import by_names
 
@@ -151,8 +151,20 @@ class Link:
                 chunk.batch,
                 packed_around(chunk.surroundings),
                 chunk.map_state.detailed,
+                is_doubtful(chunk),
             )
         )
+
+    def worked(self, chunk: Chunk, results: NodeResults) -> None:
+        """Items of a chunk have outcomes."""
+        self.has_worked = self.has_worked or results.length > 0
+        if results.length > len(results.failures):
+            chunk.function.doubtful = False
+
+    def doubt(self) -> None:
+        """It is lost: to read what it held may be what has ended it."""
+        for chunk in self.held.values():
+            chunk.function.doubtful = True
 
     def replied(self, serial: int, reply: Reply, now: int) -> list[Reply]:
         """A reply is here; returns those that can be read now, in order."""
@@ -164,6 +176,11 @@ class Link:
             self._read += 1
             found.append(following)
         return found
+
+
+def is_doubtful(chunk: Chunk) -> bool:
+    """Whether it may be what a node was lost with."""
+    return chunk.requeues > 0 or chunk.function.doubtful
 
 
 def packed_around(around: Surroundings | None) -> bytes:

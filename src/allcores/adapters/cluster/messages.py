@@ -55,6 +55,7 @@ class NodeChunk(NamedTuple):
         call: It is a submitted call.
         around: Packed: what its workers are to find around it.
         detailed: Seconds of each item are wanted.
+        doubtful: A node was lost with it, or with its function: to read it may be what ends nodes.
     """
 
     sequence: int
@@ -70,6 +71,7 @@ class NodeChunk(NamedTuple):
     batch: int
     around: bytes
     detailed: bool
+    doubtful: bool = False
 
 
 class Request(NamedTuple):

@@ -13,6 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from allcores.adapters.cluster.doubtful import as_told, end_of_reader
 from allcores.adapters.cluster.encoding import failed_part, kind_of, note_step, nothing_of, results_of
 from allcores.adapters.cluster.messages import NodeChunk, NodeResults
 from allcores.adapters.cluster.numbered import Numbered
@@ -26,6 +27,7 @@ from allcores.scheduler.segment import Segment
 from allcores.scheduler.series import Series
 from allcores.system.clock import monotonic_ns
 from allcores.transport import pickling, surroundings
+from allcores.transport.exceptions import add_note
 from allcores.transport.pickling import FUNCTION_UNREAD, ITEM_UNREAD
 from allcores.transport.surroundings import NamedFilter, Surroundings
 
@@ -329,6 +331,8 @@ class Work:
     def _loaded(self, run: _Run) -> tuple[str, Any, Any] | None:
         """Style, function and items of a chunk; None if one of these cannot be unpickled: then that is told."""
         chunk = run.chunk
+        if chunk.doubtful and self._ends_reader(run):
+            return None
         try:
             self._set_around(chunk.around)
             style, function = self._function(chunk.function)
@@ -347,9 +351,25 @@ class Work:
             self._fail_rest(run, error)
             return None
 
-    def _fail_rest(self, run: _Run, error: BaseException) -> None:
+    def _ends_reader(self, run: _Run) -> bool:
+        """Whether the function or the items of a chunk end who reads them: then that is told."""
         chunk = run.chunk
-        failed = failed_part(chunk.first, [(Kind.FAILED, error)] * chunk.length)
+        packed, single = self._functions[chunk.function][1], chunk.length == 1 and not chunk.shared
+        for data, step in ((packed, FUNCTION_UNREAD), (chunk.items, ITEM_UNREAD)):
+            error = None if data is None else end_of_reader(self._pool, data, self._view, chunk.timeout_s)
+            if error is None:
+                continue
+            if step == ITEM_UNREAD and not single:
+                self._end(run, [nothing_of(chunk, unread=True)])
+            else:
+                add_note(as_told(error), step)
+                self._fail_rest(run, error, kind_of(error))
+            return True
+        return False
+
+    def _fail_rest(self, run: _Run, error: BaseException, kind: Kind = Kind.FAILED) -> None:
+        chunk = run.chunk
+        failed = failed_part(chunk.first, [(kind, error)] * chunk.length)
         self._end(run, results_of(chunk, 0, [failed], ended=True))
 
 

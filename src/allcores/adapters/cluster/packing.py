@@ -104,8 +104,13 @@ def unpack(data: bytes, view: Callable[[int], memoryview]) -> Any:
         data: What it has made.
         view: Contents by their number.
     """
-    if data[:1] != MARK:
-        return pickling.loads(data)
-    stream, places = pickle.loads(memoryview(data)[1:])
-    buffers = [view(number)[start : start + size] for number, start, size in places]
+    stream, buffers = split(data, view)
     return pickle.loads(stream, buffers=buffers)
+
+
+def split(data: bytes, view: Callable[[int], memoryview]) -> tuple[bytes, list[memoryview]]:
+    """The pickle in what `pack` has made, and what is beside it; see `unpack`."""
+    if data[:1] != MARK:
+        return data, []
+    stream, places = pickle.loads(memoryview(data)[1:])
+    return stream, [view(number)[start : start + size] for number, start, size in places]
