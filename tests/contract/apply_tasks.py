@@ -149,3 +149,7 @@ def _attempt(directory: str, value: int) -> int:
 def polars_batch(frame: Any, directory: str) -> Any:
     fail_in_its_way(frame["a"][0], directory)
     return frame
+
+
+def tenfold(value: Any) -> Any:
+    return value * 10

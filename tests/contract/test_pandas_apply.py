@@ -244,3 +244,18 @@ def test_batches_of_polars() -> None:
             batches.map_batches(frame.lazy(), tasks.polars_double, pool=pool)
         with pytest.raises(UsageError, match="returned a int, and no frame"):
             batches.map_batches(frame, len, pool=pool)
+
+
+def test_a_series_that_keeps_some_of_its_values_only(pool: Pool) -> None:
+    """pandas calls the function for these, and once for all others: not for each row."""
+    for values in ([0, 0, 1, 2, 0, 3] * 20, [None, 1.5, None, 2.5] * 20):
+        series = pandas.Series(pandas.arrays.SparseArray(values))
+        same(adapter.apply(series, tasks.tenfold, pool=pool), series.apply(tasks.tenfold))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_functions_of_whole_arrays_are_left_to_pandas(pool: Pool, axis: int) -> None:
+    """It gives them all at once, so that each column keeps its type."""
+    frame = pandas.DataFrame({"a": range(-10, 10), "b": numpy.arange(20, dtype="float32")})
+    same(adapter.apply(frame, numpy.abs, axis, pool=pool), frame.apply(numpy.abs, axis))
+    same(adapter.apply(frame["b"], numpy.sqrt, pool=pool), frame["b"].apply(numpy.sqrt))

@@ -54,10 +54,10 @@ def apply(
 ) -> Any:
     """What `frame.apply(function, ...)` returns, with the function called in workers.
 
-    Names and lists of functions ("sum"), which pandas computes itself, are left to it, as are frames without rows and
-    series of categories. The function gets a row, a column, a value or a group as pandas makes it; where it writes into
-    it, nobody else sees that. When a worker ends, the rows around the one at fault are tried again, one by one: the
-    function should have no effect but its result. Safe from any thread.
+    Names and lists of functions ("sum"), which pandas computes itself, are left to it, as are NumPy's own (`abs`),
+    frames without rows, and series of categories or of sparse values. The function gets a row, a column, a value or a
+    group as pandas makes it; where it writes into it, nobody else sees that. When a worker ends, the rows around the
+    one at fault are tried again, one by one: the function should have no effect but its result. Safe from any thread.
 
     Args:
         frame: A `DataFrame`, a `Series`, or what `groupby` returned.
@@ -99,15 +99,15 @@ def apply(
             'on_error="skip" cannot leave out groups of a groupby, whose results pandas joins: frames.apply_groups can,'
             " and on_error=lambda group, error: None has a missing value there."
         )
-    if not callable(function):
+    if not callable(function) or (_is_of_arrays(function) and not _is_grouped(frame)):
         return _of_pandas(frame, function, axis, raw, result_type, args, keywords)
     options = {"timeout": timeout, "retries": retries, "progress": progress}
     with groups.pool_for(pool, workers) as place:
         if _is_grouped(frame):
             return _of_groups(place, frame, function, args, keywords, on_error, options)
         number = _AXES.get(axis)
-        kind = isinstance(getattr(frame, "dtype", None), pandas.CategoricalDtype)
-        # Of categories pandas calls the function for each, and not for each row.
+        kind = isinstance(getattr(frame, "dtype", None), pandas.CategoricalDtype | pandas.SparseDtype)
+        # Of categories, and of sparse values, pandas calls the function for each, and not for each row.
         if number is None or not len(frame) or not frame.size or kind:
             return _of_pandas(frame, function, axis, raw, result_type, args, keywords)
         found, kept = _results(place, frame, function, number, raw, args, keywords, on_error, options)
@@ -134,6 +134,11 @@ def _kept(frame: Any, kept: list[int], axis: int) -> Any:
 
 def _is_grouped(frame: Any) -> bool:
     return isinstance(frame, pandas.api.typing.DataFrameGroupBy | pandas.api.typing.SeriesGroupBy)
+
+
+def _is_of_arrays(function: Any) -> bool:
+    """Whether it is one of NumPy's functions of whole arrays (`numpy.sqrt`), of which pandas makes one call."""
+    return type(function).__name__ == "ufunc" and type(function).__module__ == "numpy"
 
 
 def _of_pandas(
