@@ -246,7 +246,7 @@ def test_an_answer_without_workers_is_asked_again_if_there_are_some() -> None:
     answers = [{"workers": {}, "n_workers": 1}, {"workers": {"tcp://a": {"nthreads": 3}}, "n_workers": 1}]
     client: Any = SimpleNamespace(status="running", scheduler_info=lambda n_workers: answers.pop(0))
     cluster = dask_cluster.DaskCluster.__new__(dask_cluster.DaskCluster)
-    cluster._client = client
+    cluster._client, cluster._seen = client, {}
     assert cluster.nodes() == {"tcp://a": 3}
     answers.append({"workers": {}, "n_workers": 0})
     assert cluster.nodes() == {}
@@ -372,3 +372,21 @@ def test_a_client_that_is_closed_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(dask_cluster, "distributed", SimpleNamespace(Client=Closed))
     with pytest.raises(UsageError, match="address=<Client> is closed: give a Client that is connected"):
         dask_cluster.DaskCluster(Closed())
+
+
+def test_a_clock_that_differs_from_the_schedulers_loses_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a worker was heard of last, the scheduler says by its own clock: one that says nothing new is silent."""
+    dask_cluster = pytest.importorskip("allcores.adapters.dask_cluster")
+    now = [0.0]
+    monkeypatch.setattr(dask_cluster, "monotonic", lambda: now[0])
+    workers = {name: {"nthreads": 2, "last_seen": 1_000.0} for name in ("tcp://a", "tcp://b")}
+    answer = {"workers": workers, "n_workers": 2}
+    cluster = dask_cluster.DaskCluster.__new__(dask_cluster.DaskCluster)
+    cluster._client, cluster._seen = SimpleNamespace(status="running", scheduler_info=lambda n_workers: answer), {}
+    for _ in range(2):
+        assert cluster.nodes() == {"tcp://a": 2, "tcp://b": 2}
+        now[0] += dask_cluster.SILENT_S * 0.9
+        workers["tcp://a"]["last_seen"] += 27.0
+    assert cluster.nodes() == {"tcp://a": 2}
+    workers["tcp://b"]["last_seen"] += 0.1
+    assert cluster.nodes() == {"tcp://a": 2, "tcp://b": 2}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 import uuid
 from itertools import count
-from time import time
+from time import monotonic
 from typing import Any
 
 import distributed as untyped
@@ -89,6 +89,8 @@ class DaskCluster:
         self._name = uuid.uuid4().hex
         self._numbers = count(1)
         self._open: set[Any] = set()
+        #: of each worker when it was heard of last, as the scheduler says, and since when it says that, by our clock
+        self._seen: dict[str, tuple[float | None, float]] = {}
 
     def nodes(self) -> dict[str, int]:
         """See Cluster."""
@@ -103,9 +105,14 @@ class DaskCluster:
             if info["workers"] or not info.get("n_workers"):
                 break
             # The client itself asks every other second how many there are, and may have written its answer over ours.
-        now, found = time(), {}
+        now, found, before = monotonic(), {}, self._seen
+        self._seen = {}
         for name, worker in dict(info["workers"]).items():
-            if now - worker.get("last_seen", now) < SILENT_S:
+            told = worker.get("last_seen")
+            last, since = before.get(name, (None, now))
+            # By the scheduler's clock, which may differ from ours by anything.
+            self._seen[name] = told, since if told is not None and told == last else now
+            if now - self._seen[name][1] < SILENT_S:
                 found[name] = max(1, int(worker.get("nthreads", 1)))
         return found
 
