@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from tests.installed import needed
 
 import allcores
+from allcores.adapters.cluster.base import SchedulerLost
 
 needed("ray")
 
@@ -103,3 +107,26 @@ def test_a_ray_cluster_keeps_what_a_pool_promises_whatever_is_lost(tmp_path: Pat
         "went_on": [64, True, 64],
         "output": True,
     }
+
+
+def test_a_pool_of_a_program_that_has_left_ray_begins_no_ray_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray has for programs connects one that is not, and starts a cluster for it: also to end an actor."""
+    from allcores.adapters import ray_cluster
+
+    def begun(*_: object, **__: object) -> None:
+        raise AssertionError("Ray would have been started")
+
+    left: Any = SimpleNamespace(is_initialized=lambda: False, kill=begun, wait=begun, get_runtime_context=begun)
+    cluster = ray_cluster.RayCluster.__new__(ray_cluster.RayCluster)
+    cluster._job = "01000000"
+    shared = ray_cluster._Shared(SimpleNamespace(begin=SimpleNamespace(remote=lambda: None)))
+    shared.users.add(cluster)
+    cluster._actors = {"a": shared}
+    monkeypatch.setattr(ray_cluster, "ray", left)
+    assert cluster.delay("a") is None
+    with pytest.raises(SchedulerLost, match=r"ray\.shutdown"):
+        cluster.nodes()
+    with pytest.raises(SchedulerLost, match=r"ray\.shutdown"):
+        cluster.send("a", b"", lambda reply, error: None)
+    cluster.close()
+    assert cluster._actors == {}

@@ -84,6 +84,7 @@ class RayCluster:
                 f"{ray.get_runtime_context().gcs_address} already, and may use one alone; leave address= out."
             )
         self.address = str(ray.get_runtime_context().gcs_address)
+        self._job = _job()
         #: those that it uses; a node that was lost and is used again has another
         self._actors: dict[str, _Shared] = {}
         with _shared_lock:
@@ -93,8 +94,13 @@ class RayCluster:
     def _is_there(address: str) -> bool:
         return address == "auto" or str(ray.get_runtime_context().gcs_address) == address.removeprefix("ray://")
 
+    def _is_connected(self) -> bool:
+        # Whatever else Ray is asked, it would connect a program that has left it anew, or start a cluster for it.
+        return bool(ray.is_initialized()) and _job() == self._job
+
     def nodes(self) -> dict[str, int]:
         """See Cluster."""
+        self._check_connected()
         try:
             listed = ray.nodes()
         except Exception as error:
@@ -102,8 +108,13 @@ class RayCluster:
         found = {each["NodeID"]: int(each["Resources"].get("CPU", 0)) for each in listed if each["Alive"]}
         return {node: cores for node, cores in found.items() if cores}
 
+    def _check_connected(self) -> None:
+        if not self._is_connected():
+            raise SchedulerLost("this program has left it (ray.shutdown() was called)")
+
     def send(self, node: str, data: bytes, done: Done) -> None:
         """See Cluster."""
+        self._check_connected()
         with _shared_lock:
             shared = self._actors.get(node)
             if shared is None:
@@ -127,7 +138,7 @@ class RayCluster:
         """See Cluster: the actor is started when all CPUs of its node are free."""
         with _shared_lock:
             shared = self._actors.get(node)
-        if shared is None or ray.wait([shared.begun], timeout=0)[0]:
+        if shared is None or not self._is_connected() or ray.wait([shared.begun], timeout=0)[0]:
             return None
         cores, free = self.nodes().get(node, 0), int(_free(node))
         if free >= cores:
@@ -151,7 +162,7 @@ class RayCluster:
             if (is_lost or not shared.users) and _shared.get(node) is shared:
                 del _shared[node]
             ends = not shared.users
-        if ends:
+        if ends and self._is_connected():
             ray.kill(shared.actor)
 
     def close(self) -> None:
