@@ -342,3 +342,24 @@ def test_a_program_may_end_amid_a_generator(tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     assert ended.out == "leaving\n"
     assert "Traceback" not in ended.err
+
+
+def test_a_call_that_cannot_begin_ends_what_it_has_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread, and its hold on the workers: the block of calls goes on, with the same backend."""
+    begun: list[threading.Thread] = []
+    make = joblib_calls.Calls.__init__
+
+    def noting(self: Any, active: Any) -> None:
+        make(self, active)
+        begun.append(self._thread)
+
+    monkeypatch.setattr(joblib_calls.Calls, "__init__", noting)
+    (tmp_path / "file").touch()
+    for _ in range(2):
+        with pytest.raises(OSError, match="file"):
+            Parallel(temp_folder=str(tmp_path / "file" / "folder"))(delayed(calls.double)(i) for i in range(3))
+    assert len(begun) == 2
+    for thread in begun:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    assert Parallel()(delayed(calls.double)(i) for i in range(3)) == [0, 2, 4]

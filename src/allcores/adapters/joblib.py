@@ -243,7 +243,7 @@ class AllcoresBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
         try:
             self._open(n_jobs, own, options)
         except BaseException:
-            self._in_use = False
+            self.terminate()
             raise
         self.parallel = parallel
         return n_jobs
