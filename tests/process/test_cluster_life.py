@@ -17,7 +17,7 @@ from tests.process.nodes_here import NodesHere
 from tests.process.waiting import PATIENCE_S, Bell, Gate, ring, wait_at, wait_until
 
 from allcores import BrokenPool, Kind, NotPicklable, Pool, SetupError, WorkerLost
-from allcores.adapters.cluster import backend, link, node, node_work
+from allcores.adapters.cluster import backend, link, node, node_work, opening
 from allcores.adapters.cluster import node as node_side
 from allcores.adapters.cluster.base import Done, SchedulerLost
 from allcores.adapters.cluster.messages import Request
@@ -250,8 +250,12 @@ def test_a_node_whose_pool_breaks_is_lost_and_its_items_are_not() -> None:
     """It would be idle at once each time, and have all of them."""
     cluster = BreaksOne(BrokenPool("no more processes"))
     with Pool(backend="dask", address=cluster) as pool:
-        for _ in range(20):
+
+        def is_over() -> bool:
             assert pool.map(double, range(30), chunk=3) == [2 * number for number in range(30)]
+            return bool(cluster.dropped)
+
+        wait_until(is_over)
         assert [pool.submit(double, number).result() for number in range(5)] == [0, 2, 4, 6, 8]
     assert set(cluster.dropped) == {"a"}
     cluster.join()
@@ -261,8 +265,7 @@ def test_a_setup_that_fails_later_on_a_node_is_the_error_of_the_pool() -> None:
     """As with processes; it is no outcome of an item."""
     cluster = BreaksOne(SetupError("The setup function raised OSError: no file any more"))
     with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match="no file any more"):
-        for _ in range(20):
-            assert [each.ok for each in pool.outcomes(double, range(30), chunk=3)] == [True] * 30
+        wait_until(lambda: not all(each.ok for each in pool.outcomes(double, range(30), chunk=3)))
     cluster.join()
 
 
@@ -368,3 +371,13 @@ def test_what_was_with_a_node_that_was_lost_is_doubtful_and_so_is_its_function()
     assert link.is_doubtful(chunk.part(0, 1, requeues=1))
     function.doubtful = True
     assert link.is_doubtful(chunk)
+
+
+def test_other_versions_on_a_node_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the two pickle for each other is that of one version."""
+    monkeypatch.setattr(opening, "versions", lambda: ("0.1", "3.9"))
+    cluster = NodesHere("a", lambda name, number: False)
+    words = r"has allcores .* on Python .*, and this program allcores 0\.1 on Python 3\.9: both need the same"
+    with Pool(backend="dask", address=cluster) as pool, pytest.raises(SetupError, match=words):
+        pool.map(double, range(3))
+    cluster.join()

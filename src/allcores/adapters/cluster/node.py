@@ -56,6 +56,16 @@ def versions() -> tuple[str, str]:
     return allcores.__version__, ".".join(platform.python_version_tuple()[:2])
 
 
+def _check_versions(opening: Opening) -> None:
+    """Raises SetupError."""
+    (ours, python), (theirs, other) = versions(), (opening.version, opening.python)
+    if (ours, python) != (theirs, other):
+        raise SetupError(
+            f"The node {platform.node()} has allcores {ours} on Python {python}, and this program allcores {theirs} on "
+            f"Python {other}: both need the same."
+        )
+
+
 def _end(key: str) -> None:
     with _lock:
         node = _nodes.pop(key, None)
@@ -213,6 +223,7 @@ class Node:
     def _open(self, opening: Opening) -> None:
         """Make the pool, and wait until a worker of it is ready."""
         try:
+            _check_versions(opening)
             find_modules(opening.path)
             contents = dict(opening.blobs)
             # Without a pool nothing can be shared yet: its workers get one copy from here, as of any large argument.
