@@ -82,6 +82,12 @@ def append_traceback(error: BaseException, text: str) -> None:
     exceptions.set_cause(error, RemoteTraceback(traceback_text.completed(text)))
 
 
+def unread_result(error: BaseException, what: str, **facts: Any) -> BaseException:
+    """The same as `as_exception`, with a note that says so."""
+    exceptions.add_note(error, f"allcores: the result of {what} could not be unpickled")
+    return as_exception(error, what, **facts)
+
+
 def as_exception(error: BaseException, what: str, **facts: Any) -> BaseException:
     """What came up here when the result of `what` was unpickled, or a stand-in if it would end the caller's loop.
 

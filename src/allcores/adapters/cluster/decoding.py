@@ -37,9 +37,7 @@ def results_of(worker: int, told: NodeResults, chunk: Chunk) -> Results:
             try:
                 values.append(pickling.loads(data))
             except BaseException as error:
-                what = describe(chunk, offset)
-                add_note(error, f"allcores: the result of {what} could not be unpickled")
-                unread = remote_errors.as_exception(error, what, **_facts(worker, chunk, offset))
+                unread = remote_errors.unread_result(error, describe(chunk, offset), **_facts(worker, chunk, offset))
                 failures.append(Failure(offset, Kind.FAILED, unread, unpickling=True))
         failures.sort(key=lambda failure: failure.offset)
         event.values = values

@@ -11,7 +11,6 @@ from allcores.scheduler.map_state import Chunk
 from allcores.scheduler.messages import Results
 from allcores.shared_memory.buffers import MARK, Decoder, loads
 from allcores.transport import frames, pickling, remote_errors
-from allcores.transport.exceptions import add_note
 
 
 def results_of(worker: int, record: frames.Record, chunk: Chunk | None, decoder: Decoder | None = None) -> Results:
@@ -108,11 +107,9 @@ def open_mixed(
             try:
                 loaded.append(loads(data, decoder))
             except BaseException as error:
-                what = describe(chunk, offset)
-                add_note(error, f"allcores: the result of {what} could not be unpickled")
-                unread = remote_errors.as_exception(
+                unread = remote_errors.unread_result(
                     error,
-                    what,
+                    describe(chunk, offset),
                     index=chunk.index_of(offset),
                     attempts=chunk.attempt,
                     worker=event.worker,
