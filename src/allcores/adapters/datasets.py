@@ -1,11 +1,11 @@
-"""`Dataset.map` of Hugging Face datasets on all cores: result, types and place in the cache are the library's own.
+"""`Dataset.map` of Hugging Face datasets on all cores: result and types are the library's own, and so is its cache.
 
     from allcores.adapters import datasets as allcores_datasets
     tokens = allcores_datasets.map_dataset(dataset, tokenize)
 
 The library maps a function that returns what workers have found, so that it alone decides what the rows become. It is
-called for rows that are in no cache only, and its fingerprint is that of the caller's function: the number of workers
-makes no difference to anything.
+called for rows that are in no cache only, and its fingerprint is made of the caller's function: the number of workers
+makes no difference to anything. What `Dataset.map` itself has made of the same function lies in another place.
 """
 
 from __future__ import annotations
