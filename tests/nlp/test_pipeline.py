@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ from tests.nlp.misbehaving import CRASH, POISON, WORDS, id_and_words, is_first
 
 from allcores import Journal, nlp
 from allcores.errors import RunChanged, SetupError, UsageError
+from allcores.runs.spec import RunHooks
 
 needed("spacy")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -225,3 +230,38 @@ def test_any_file_that_has_changed_is_found_when_a_run_is_resumed(
     paths[1].write_text('{"text": "one"}\n{"text": "six"}\n')
     with pytest.raises(RunChanged, match="the input has changed"):
         pipeline.run([*map(str, paths)], output, workers=1, journal=Journal(resume=True))
+
+
+class EndsBehindFive(RunHooks):
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        yield from islice(items, 5)
+        raise RuntimeError("ended")
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_pipe_is_read_once_when_a_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    """What it has given is gone: another reading would begin behind that, and lose as many messages without a word."""
+    monkeypatch.setenv("ALLCORES_HOME", str(tmp_path / "home"))
+    lines = [f'{{"text": "message {number}"}}\n' for number in range(8)]
+    first, pipe = tmp_path / "first.jsonl", tmp_path / "pipe.jsonl"
+    count = 2 if several else 0
+    first.write_text("".join(lines[:count]))
+    os.mkfifo(pipe)
+    paths = [str(first), str(pipe)] if several else [str(pipe)]
+    output = tmp_path / "out.jsonl"
+
+    def run(**options: Any) -> nlp.ChatResult:
+        feeder = threading.Thread(target=pipe.write_text, args=("".join(lines[count:]),))
+        feeder.start()
+        try:
+            return nlp.chat_pipeline(["unicode"]).run(paths, output, backend="serial", **options)
+        finally:
+            feeder.join()
+
+    with pytest.raises(RuntimeError, match="ended"):
+        run(journal=True, hooks=EndsBehindFive())
+    assert run(journal=Journal(resume=True)).resumed == 5
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["text"] for row in rows] == [f"message {number}" for number in range(8)]

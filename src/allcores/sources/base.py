@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol, TypeVar
 
 from allcores.sources.digest import Digest
-from allcores.sources.text import BadInput
+from allcores.sources.text import BadInput, names_read_once
 
 #: what becomes of a record that cannot be read: the end of the whole, or it is left out and reported
 BadRecords = Literal["fatal", "skip"]
@@ -100,7 +100,7 @@ class ItemCursor:
         self.digest = Digest()
         self._source = source
         self._iterator = iter(source)
-        self.one_shot = self._iterator is source
+        self.one_shot = self._iterator is source or is_given_once(source)
 
     def __iter__(self) -> Iterator[Any]:
         for item in self._iterator:
@@ -116,6 +116,18 @@ class ItemCursor:
 
     def close(self) -> None:
         close_reading(self._iterator, unless=self._source)
+
+
+def is_given_once(source: Iterable[Any]) -> bool:
+    """True if a source can be read only once: an iterator, or what reads standard input, a pipe or a device.
+
+    Files are told by `path`, and by `paths` where there are several.
+    """
+    path, paths = getattr(source, "path", None), getattr(source, "paths", None)
+    named = [path, *paths] if isinstance(paths, (list, tuple)) else [path]
+    return isinstance(source, Iterator) or any(
+        isinstance(each, str) and names_read_once(each) is not None for each in named
+    )
 
 
 def close_reading(reading: Iterator[Any], *, unless: Iterable[Any]) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from allcores.sources.base import Cursor, CursorSource, Report, Source, open_cursor
+from allcores.sources.base import Cursor, CursorSource, Report, Source, is_given_once, open_cursor
 from allcores.sources.digest import Digest
-from allcores.sources.text import STDIN, gives_once, names_read_once
+from allcores.sources.text import STDIN, gives_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,8 @@ def parts_of(source: Iterable[Any]) -> Iterable[Any]:
 
 
 def is_read_once(source: Iterable[Any]) -> bool:
-    """True if a source can be read only once: an iterator, or a file that is standard input, a pipe or a device."""
-    return any(isinstance(part, Iterator) or _names_read_once(part) for part in parts_of(source))
-
-
-def _names_read_once(part: Any) -> bool:
-    path = getattr(part, "path", None)
-    return isinstance(path, str) and names_read_once(path) is not None
+    """True if a source, or a part of it, can be read only once."""
+    return any(map(is_given_once, parts_of(source)))
 
 
 def facts_of(source: Iterable[Any]) -> list[list[Any]] | None:
