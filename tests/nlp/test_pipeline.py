@@ -172,6 +172,22 @@ def test_messages_without_ids_get_them_in_steps_too() -> None:
     assert [row["id"] for row in pipeline.steps().imap(messages, workers=1)] == ["item:1", "own", "item:3"]
 
 
+def test_messages_of_the_program_are_read_in_steps_as_in_a_run() -> None:
+    """Whatever else they have, and if they are none."""
+    pipeline = nlp.chat_pipeline(["unicode"])
+    messages: list[Any] = [
+        {"content": "Hi", "file": "a.txt"},
+        {"text": "Ho", "id": 7, "timestamp": "1970-01-01T00:00:10Z", "file": "b.txt", "line": 3},
+        "no dict",
+    ]
+    rows = list(pipeline.imap(messages, backend="serial"))
+    assert [(row["id"], row["text"], row["timestamp"]) for row in rows] == [
+        ("item:1", "Hi", None), ("7", "Ho", 10.0), ("item:3", None, None)
+    ]  # fmt: skip
+    steps = list(pipeline.steps().imap(messages, backend="serial"))
+    assert [{**row, "line": None} for row in steps] == [{**row, "line": None} for row in rows]
+
+
 def test_personal_data_of_a_crashed_message_are_not_written(tmp_path: Path) -> None:
     pipeline = nlp.chat_pipeline(["unicode", "pii", CRASH], options={"pii": {"replace": True}})
     output = tmp_path / "out.jsonl"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import UsageError
 from allcores.nlp.catalogue import chosen, columns
 from allcores.nlp.planning import ThreadPlan, planned_pool, stages_pool
-from allcores.nlp.reading.formats import utterance
+from allcores.nlp.reading.formats import message_of
 from allcores.nlp.reading.source import ChatItems, ChatSource
-from allcores.nlp.records import Field, Record, new_record
+from allcores.nlp.records import Field, Record
 from allcores.nlp.rows import RowFunction, load_stages
 from allcores.nlp.stage import Stage
 from allcores.nlp.summary import ChatSummary
@@ -266,16 +266,7 @@ def _messages(source: Any) -> tuple[Iterable[Any], Mapping[str, str] | None]:
         source = ChatSource(source)
     if isinstance(source, ChatSource):
         return ChatItems(source), source.names
-    return (_record(item, number) for number, item in enumerate(source, 1)), None
-
-
-def _record(item: Any, number: int) -> Record:
-    """A message that the program gave: as read from a file with one on each line."""
-    if isinstance(item, dict) and "file" in item and "line" in item and "error" in item:
-        return item
-    if not isinstance(item, dict):
-        return new_record("item", number, error=f"reading: a message is a dict with text, not {type(item).__name__}")
-    return utterance(item, "item", number)
+    return (message_of(item, number) for number, item in enumerate(source, 1)), None
 
 
 def _row_of(outcome: Outcome[Record], stages: Sequence[Stage], names: Mapping[str, str] | None) -> Record:

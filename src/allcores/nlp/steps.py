@@ -8,7 +8,7 @@ from typing import Any
 
 from allcores.errors import TaskTimeout, UsageError, WorkerLost
 from allcores.nlp.catalogue import columns
-from allcores.nlp.reading.formats import utterance
+from allcores.nlp.reading.formats import message_of
 from allcores.nlp.records import Field, Record
 from allcores.nlp.rows import RowFunction, load_stages
 from allcores.nlp.stage import InOrder, Stage
@@ -28,8 +28,7 @@ class _OneRow:
         self.rows = RowFunction(stages)
 
     def __call__(self, models: Sequence[Any], record: Record) -> Record:
-        message = record if "file" in record else utterance(record, "item", 0)
-        return self.rows(models, [message])[0]
+        return self.rows(models, [message_of(record, 0)])[0]
 
 
 def as_pipeline(stages: Sequence[Stage], *, timeout: float | None = None) -> Pipeline:
@@ -63,7 +62,7 @@ def _lost(stages: Sequence[Stage], record: Any, error: BaseException) -> Record:
     kind = (
         "worker_lost" if isinstance(error, WorkerLost) else "timed_out" if isinstance(error, TaskTimeout) else "failed"
     )
-    return lost_row(record, kind, str(error), stages)
+    return lost_row(message_of(record, 0), kind, str(error), stages)
 
 
 def _seen(stages: Sequence[Stage], fields: Sequence[Field], state: _State | None, row: Record) -> _State:

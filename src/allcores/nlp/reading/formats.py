@@ -87,6 +87,20 @@ def utterance(
     return record
 
 
+def message_of(item: Any, number: int) -> Record:
+    """A message that the program gave: as read from a file with one on each line; one of a `ChatSource` as it is.
+
+    Args:
+        item: A dict with `text`, or what cannot be a message.
+        number: Its line.
+    """
+    if not isinstance(item, dict):
+        return new_record("item", number, error=f"reading: a message is a dict with text, not {type(item).__name__}")
+    if "file" in item and "line" in item and "error" in item:
+        return item
+    return utterance(item, "item", number)
+
+
 def _conversation(
     document: Mapping[str, Any], turns: Any, key: str, read: Any, file: str, line: int, own: str
 ) -> Iterator[Record]:
