@@ -160,6 +160,10 @@ def _listed(text: str, place: int) -> Iterator[tuple[int, Any]]:
             place += 1
         line, counted = line + text.count("\n", counted, place), place
         if text[place : place + 1] == "]":
+            behind = text[place + 1 :]
+            if rest := behind.lstrip():
+                line += behind.count("\n", 0, len(behind) - len(rest))
+                yield line, BadMessage("not JSON (Extra data); the rest of the file is not read")
             return
         try:
             try:
