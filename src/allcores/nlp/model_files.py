@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import secrets
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +31,9 @@ def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     path = os.path.join(models_folder(), name)
     try:
         if own_files.why_not_trusted(path) is None:
-            with numpy.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as raw, numpy.load(raw, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except Exception:  # what NumPy and zipfile raise for a file that is damaged is of many types
         pass
     arrays = make()
     data = io.BytesIO()
