@@ -132,6 +132,25 @@ def test_a_line_that_ends_early_leaves_sides_whole(tmp_path: Path) -> None:
     assert read(tmp_path / "side.jsonl") == list(range(100))
 
 
+@pytest.mark.parametrize("way", ["imap", "outcomes", "run"])
+def test_what_fails_behind_the_end_of_the_line_is_told(way: str, place: Any, tmp_path: Path) -> None:
+    """Its side wants that record still: it is not missing there without a word, and nobody waits for ever."""
+    side = Pipeline().write(tmp_path / "side.jsonl")
+    line = Pipeline().map(tasks.fails_at_seven).tee(side).map(tasks.double, fuse=False).islice(3)
+    if way == "outcomes":
+        found = list(line.outcomes(range(20), workers=2, backend=place))
+        assert [outcome.value for outcome in found if outcome.ok] == [0, 2, 4]
+        assert [outcome.item for outcome in found if not outcome.ok] == [7]
+        assert read(tmp_path / "side.jsonl") == [number for number in range(20) if number != 7]
+        return
+    with pytest.raises(ValueError, match="seven"):
+        if way == "imap":
+            list(line.imap(range(20), workers=2, backend=place))
+        else:
+            line.write(tmp_path / "out.jsonl").run(range(20), journal=False, workers=2, backend=place)
+    assert os.listdir(tmp_path) == []
+
+
 def test_rows_wait_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any number of rows a few are in memory, and the source is read no further than the consumer is."""
     monkeypatch.setattr(side_outputs, "MOST_ROWS", 8)

@@ -66,6 +66,36 @@ def test_what_is_on_the_line_comes_before_what_was_raised_behind_it(mark: Mark) 
     assert [each for each in output.items if isinstance(each, int)] == ([1, 2] if isinstance(mark, Raised) else [1])
 
 
+def test_a_failure_that_a_side_has_first_is_told_in_its_place_on_the_line() -> None:
+    output = Output(range(2), with_marks=True)
+    tee, line = ends(output, 1)
+    mark = failed()
+    mark.on_line = True
+    line[1].mark(mark)
+    tee.put([1])
+    line[0].mark(mark)
+    assert [each for each in output.items if not isinstance(each, Sided)] == [1, mark]
+
+
+@pytest.mark.parametrize("with_marks", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_failure_behind_the_end_of_the_line_is_told_by_a_side(with_marks: bool, first: bool) -> None:
+    """It was on its way along the line, too, which wanted nothing more before it came there."""
+    output = Output(range(2), with_marks=with_marks)
+    _, line = ends(output, 1)
+    mark = failed()
+    mark.on_line = True
+    if first:
+        line[1].mark(mark)
+        assert output.items == [] and output.error is None
+    line[0].finish(whole=True)
+    line[0].mark(mark)
+    line[1].mark(mark)
+    assert (output.items, output.error, output.whole) == (
+        ([mark], None, True) if with_marks else ([], mark.error, False)
+    )
+
+
 def test_what_the_source_raised_is_told_when_the_line_ended_before() -> None:
     """Its sides are not whole then; also when it ends a moment later."""
     for order in ((0, 1), (1, 0)):

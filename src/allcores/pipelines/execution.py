@@ -131,7 +131,8 @@ class Execution:
 
     def _link(self, stage: Stage, following: Link) -> Link:
         if stage.kind == "tee":
-            return Tee([self._chain(side, End(side.side, self._output)) for side in stage.lines], following)
+            sides = [self._chain(side, End(side.side, self._output)) for side in stage.lines]
+            return Tee(sides, following, side=stage.side)
         link: Operated | Worked
         if stage.kind == "inline":
             (step,) = stage.steps

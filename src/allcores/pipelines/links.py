@@ -182,10 +182,16 @@ class Operated(Link):
 
 
 class Tee(Link):
-    """Copies of all records, into each side and onwards."""
+    """Copies of all records, into each side and onwards.
 
-    def __init__(self, sides: Iterable[Link], following: Link) -> None:
-        self._following = following
+    Args:
+        sides: The first links of the sides.
+        following: What comes next.
+        side: Number of the side that the tee itself is in; 0: none.
+    """
+
+    def __init__(self, sides: Iterable[Link], following: Link, *, side: int = 0) -> None:
+        self._side = side
         self._all = (*sides, following)
 
     @property
@@ -212,11 +218,9 @@ class Tee(Link):
 
     def mark(self, mark: Mark) -> None:
         """See Link."""
-        if isinstance(mark, Failed):
-            # There is one record that failed: it is told once, on the line itself while that goes on.
-            told = next((link for link in (self._following, *self._all) if not link.done), self._following)
-            told.mark(mark)
-            return
+        if isinstance(mark, Failed) and not self._side:
+            mark.on_line = True
+        # A failure, too: any of them may want nothing more before it arrives at its end. The output tells it once.
         for link in self._all:
             link.mark(mark)
 

@@ -49,9 +49,13 @@ class Failed(Mark):
         attempts: How often it was tried.
         seconds: Wall time of the last attempt.
         worker: Number of the worker of the last attempt, in the stage's pool; None if it never started.
+        on_line: A tee has passed it on, along the pipeline's own line and into sides: its place is on that line.
+        told: The consumer has it.
     """
 
-    __slots__ = ("attempts", "error", "index", "item", "kind", "name", "policy", "seconds", "stage", "worker")
+    __slots__ = (
+        "attempts", "error", "index", "item", "kind", "name", "on_line", "policy", "seconds", "stage", "told", "worker",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Failed(Mark):
         self.attempts = attempts
         self.seconds = seconds
         self.worker = worker
+        self.on_line = self.told = False
 
     def __repr__(self) -> str:
         return f"Failed(stage={self.stage}, name={self.name!r}, index={self.index}, error={self.error!r})"

@@ -30,6 +30,8 @@ class Output:
         self.error: BaseException | None = None
         #: what the source has raised, known from a side: what came before it is still on its way along the line
         self._raised: BaseException | None = None
+        #: failures that are on their way along the line, too, and have come from a side before
+        self._ahead: deque[Failed] = deque()
         #: all came that could come; else something was stopped, or has raised
         self.whole = True
 
@@ -56,17 +58,35 @@ class Output:
         if isinstance(mark, Raised):
             self._raised = mark.error
             self.end(side, whole=False)
-        elif self._with_marks:
-            if not isinstance(mark, Barrier) or not side:
-                self.items.append(mark)
         elif isinstance(mark, Failed):
-            self.error, self.whole = mark.error, False
+            if side and mark.on_line and not mark.told and 0 in self._open:
+                self._ahead.append(mark)
+                while self._ahead and self._ahead[0].told:
+                    self._ahead.popleft()
+            else:
+                self._tell(mark)
+        elif self._with_marks and not (isinstance(mark, Barrier) and side):
+            self.items.append(mark)
+
+    def _tell(self, failed: Failed) -> None:
+        """A failure, if it was not told yet: it comes from each line that the record would have gone into."""
+        if failed.told:
+            return
+        failed.told = True
+        if self._with_marks:
+            self.items.append(failed)
+        elif self.error is None:
+            self.error, self.whole = failed.error, False
 
     def end(self, side: int, *, whole: bool) -> None:
         """One side has come to its end."""
         self._open.discard(side)
         self.whole = self.whole and whole
-        if self._raised is not None and 0 not in self._open:
+        if 0 in self._open:
+            return
+        while self._ahead:
+            self._tell(self._ahead.popleft())
+        if self._raised is not None and self.error is None:
             self.error = self._raised
 
 
@@ -132,6 +152,8 @@ class AlignedOutput(Output):
     def _pass(self, element: Any) -> None:
         if isinstance(element, Raised):
             self.error, self.whole = element.error, False
+        elif isinstance(element, Failed):
+            self._tell(element)
         else:
             self.items.append(element)
 
