@@ -65,6 +65,29 @@ def test_a_pipeline_means_what_itertools_mean(place: Any, chain: str, fuse: bool
         assert list(pipeline.imap(range(count), backend=place, workers=2)) == list(meaning(range(count)))
 
 
+def without_five(numbers: list[int]) -> list[int]:
+    if 5 in numbers:
+        raise ValueError("five")
+    return numbers
+
+
+def as_texts(numbers: list[int], error: BaseException) -> list[str]:
+    return [str(number) for number in numbers]
+
+
+def nobodys(number: int, error: BaseException) -> int:
+    return -number
+
+
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "apart"])
+def test_what_goes_on_in_the_place_of_a_record_goes_through_the_steps_behind(place: Any, fuse: bool) -> None:
+    """Whatever is one task: a list is taken apart, and functions get it as what the one before has given."""
+    batches = Pipeline().batch(3).map(without_five, on_error=as_texts).unbatch()
+    assert list(batches.imap(range(9), backend=place, workers=2)) == [0, 1, 2, "3", "4", "5", 6, 7, 8]
+    maps = Pipeline().map(tasks.fails_at_seven, on_error=nobodys).map(tasks.double, on_error=nobodys, fuse=fuse)
+    assert list(maps.imap(range(6, 9), backend=place, workers=2)) == [12, -14, 16]
+
+
 def test_explain_shows_what_is_one_task() -> None:
     fused = Pipeline().map(tasks.increment).filter(tasks.is_even).batch(2)
     assert fused.explain(workers=2).splitlines()[1:] == [

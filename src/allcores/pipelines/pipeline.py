@@ -175,9 +175,9 @@ class Pipeline:
     def unbatch(self) -> Pipeline:
         """The records of each list, one after the other: `itertools.chain.from_iterable`.
 
-        Behind a step that workers take it is a part of that step's task.
+        Behind a step that workers take it is a part of its task, unless a function of `on_error` may give such lists.
         """
-        if self._steps and isinstance(self._steps[-1], WorkerStep):
+        if self._steps and isinstance(self._steps[-1], WorkerStep) and not self._steps[-1].replaces:
             return self._with(WorkerStep("unbatch", None, "unbatch", None))
         return self._inline("unbatch", "", operators.Unbatch, ())
 

@@ -243,10 +243,7 @@ class _Planner:
             if isinstance(step, WriteStep):
                 # Rows are encoded where the records are made, or where all workers share it.
                 sink = step.sink
-                # What a function gives in the place of a record that failed is to be encoded, too: not in that stage.
-                replaces = any(each.options is not None and callable(each.options.on_error) for each in group)
-                options = StageOptions() if replaces else None
-                step = WorkerStep("map", sink.wrap(_unchanged), "write", options, fuse=not replaces)
+                step = WorkerStep("map", sink.wrap(_unchanged), "write", None)
             if isinstance(step, WorkerStep) and (not group or _joins(group, step)):
                 group.append(step)
                 continue
@@ -294,6 +291,9 @@ def _unchanged(value: Any) -> Any:
 
 def _joins(group: list[WorkerStep], step: WorkerStep) -> bool:
     """Whether a step is one task with those before it."""
+    if any(each.replaces for each in group):
+        # It is for what a function gives in the place of a record that failed, too: that comes out of the task before.
+        return False
     if step.options is None:
         return True
     if not step.fuse:

@@ -61,6 +61,11 @@ class WorkerStep:
         """The step as `explain` shows it."""
         return f"{self.kind}({self.name})" if self.function is not None else f"{self.kind}()"
 
+    @property
+    def replaces(self) -> bool:
+        """A function gives what goes on in the place of a record that fails: to the steps behind this one."""
+        return self.options is not None and callable(self.options.on_error)
+
 
 @record
 class InlineStep:
