@@ -179,6 +179,17 @@ def test_two_parts_cannot_have_one_output(tmp_path: Path) -> None:
     ManyRows(sink_of(str(tmp_path / "o.db:one")), [sink_of(str(tmp_path / "o.db:two"))])
 
 
+def test_no_output_lies_in_a_folder_that_is_another(tmp_path: Path) -> None:
+    """That would be replaced, and refuses what it has not."""
+    folder = sink_of(f"{tmp_path}/out/")
+    for name in ("out/side.jsonl", "out/deeper/"):
+        inside = sink_of(f"{tmp_path}/{name}")
+        for first, other in ((folder, inside), (inside, folder)):
+            with pytest.raises(UsageError, match="another output, which is replaced whole"):
+                ManyRows(first, [other])
+    ManyRows(folder, [sink_of(f"{tmp_path}/out.jsonl"), sink_of(f"{tmp_path}/out2/")])
+
+
 def test_outputs_of_sides_are_looked_at_before_a_run(tmp_path: Path) -> None:
     """One that is an input would cost it."""
     (tmp_path / "in.jsonl").write_text("1\n")

@@ -199,14 +199,21 @@ def _unchanged(value: Any) -> Any:
 
 
 def _check_apart(outputs: Sequence[WholeSink]) -> None:
-    """Raise UsageError if two outputs are one."""
+    """Raise UsageError if two outputs are one, or one lies in the folder that is another."""
+    reals = [looked_up(os.fspath(output.path))[0] if output.path else "" for output in outputs]
     places: dict[tuple[str, str], None] = {}
-    for output in outputs:
-        path = os.fspath(output.path)
-        place = (looked_up(path)[0] if path else "", str(getattr(output, "table", "")).lower())
+    for real, output in zip(reals, outputs, strict=True):
+        place = (real, str(getattr(output, "table", "")).lower())
         if place in places:
             raise UsageError(f"{output.path} is the output of two parts of the pipeline: give each its own")
         places[place] = None
+    folders = [real for real, output in zip(reals, outputs, strict=True) if isinstance(output, FolderOfFiles)]
+    for real, output in zip(reals, outputs, strict=True):
+        for folder in folders:
+            if real.startswith(folder.rstrip(os.sep) + os.sep):
+                raise UsageError(
+                    f"{output.path} lies in {folder}, another output, which is replaced whole: write it elsewhere"
+                )
 
 
 def unfolded(entries: Entries, number: int, output: WholeSink) -> Entries:
