@@ -205,6 +205,9 @@ def test_the_file_keeps_its_mode_and_a_link_its_target(tmp_path: Path) -> None:
 def test_a_path_names_its_sink() -> None:
     """By suffix."""
     assert isinstance(sink_of("x.csv.gz"), CsvFile) and isinstance(sink_of("x.txt"), JsonLinesFile)
+    for name, place, named in (("a:b/x.db", "a:b/x.db", "outcomes"), ("a:b/x.db:rows", "a:b/x.db", "rows")):
+        found = sink_of(name)
+        assert isinstance(found, SqliteTable) and (found.path, found.table) == (place, named)
     table = sink_of("x.sqlite")
     assert isinstance(table, SqliteTable) and table.table == "outcomes"
     with pytest.raises(UsageError, match="JSON lines"):

@@ -57,10 +57,10 @@ def sink_of(target: Any, *, records: bool = False) -> WholeSink:
         from allcores.sinks.parquet import ParquetFile
 
         sink = ParquetFile(path)
-    elif (table[0] or path).lower().endswith(DATABASE_SUFFIXES):
+    elif (named := table[0].lower().endswith(DATABASE_SUFFIXES)) or path.lower().endswith(DATABASE_SUFFIXES):
         from allcores.sinks.tables import SqliteTable
 
-        sink = SqliteTable(table[0] or path, table[2] if table[0] else "outcomes")
+        sink = SqliteTable(table[0], table[2]) if named else SqliteTable(path)  # a folder may have a colon in its name
     else:
         _check_lines(path, table[0])
         special = False
