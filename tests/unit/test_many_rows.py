@@ -6,6 +6,7 @@ import csv
 import json
 import sqlite3
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allcores.errors import UsageError
+from allcores.outcome import Kind, Outcome
+from allcores.runs.rows_outcome import RowsOutcome
 from allcores.runs.spec import RunSpec
 from allcores.sinks.base import Block, Entries, Lost, WholeSink
 from allcores.sinks.json_text import NotJson, to_json
@@ -202,8 +205,6 @@ def test_outputs_of_sides_are_looked_at_before_a_run(tmp_path: Path) -> None:
 
 def test_a_name_is_given_once(tmp_path: Path) -> None:
     """Over all rows of all items, also of earlier sessions and of items that failed."""
-    from allcores.outcome import Kind, Outcome
-
     sink = ManyRows(sink_of(f"{tmp_path}/o/"))
     encode = sink.sink.wrap(lambda value: value)
     once = RunSpec(len, [], sink).names_once(
@@ -214,11 +215,19 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
     )
     assert once is not None
 
-    def settled(*names: str) -> Outcome[str]:
-        return once(Outcome(7, Kind.OK, joined([(0, encode((name, ""))) for name in names])))
+    items = count(2)
 
-    assert settled("d", "e").ok
-    for names in (["f", "b"], ["c"], ["g", "g"], ["e"]):
-        assert not settled(*names).ok
-    assert settled("f", "g").ok  # of items that failed nothing was kept
+    def rows(*names: str) -> str:
+        return joined([(0, encode((name, ""))) for name in names])
+
+    assert once(Outcome(next(items), Kind.OK, rows("d", "e"))).ok
+    for names, kept in ((["f", "b"], ["f"]), (["c"], []), (["g", "g"], ["g"]), (["e"], []), (["f"], [])):
+        outcome = once(Outcome(next(items), Kind.OK, rows(*names)))
+        assert not outcome.ok and outcome.extra == ({"rows": rows(*kept)} if kept else {})  # type: ignore[attr-defined]
+    # One that had failed before has a failure more; one that is tried again may give what it gave.
+    failed: Outcome[str] = Outcome(next(items), Kind.FAILED, error=ValueError("no"))
+    outcome = once(RowsOutcome(*map(failed.__getattribute__, Outcome.__match_args__), extra={"rows": rows("h", "a")}))
+    assert str(outcome.error) == "no" and outcome.extra["rows"] == rows("h")  # type: ignore[attr-defined]
+    assert "gave the name" in outcome.extra["more_failures"][0]["message"]  # type: ignore[attr-defined]
+    assert once(Outcome(1, Kind.OK, rows("c"))).ok
     assert RunSpec(len, [], ManyRows(sink_of(str(tmp_path / "o.csv")))).names_once([]) is None

@@ -33,7 +33,7 @@ def entries(run_index: RunIndex, log: Log) -> Iterator[Block | Lost]:
     """
     places = run_index.places()
     if places is None:
-        yield from _by_slot(run_index, log)
+        yield from by_slot(run_index, log)
         return
     for position, count, slot in places:
         yield from _moved(run_index, log, position, count, slot)
@@ -62,7 +62,8 @@ def whole(given: Iterable[Block | Lost], total: int | None, run: str) -> Iterato
     )
 
 
-def _by_slot(run_index: RunIndex, log: Log) -> Iterator[Block | Lost]:
+def by_slot(run_index: RunIndex, log: Log) -> Iterator[Block | Lost]:
+    """The same by their slots, also of items that are not in the input any more."""
     records: Iterator[tuple[int, Row | FailureRow]] = ((row.start, row) for row in run_index.records())
     failures: Iterator[tuple[int, Row | FailureRow]] = ((row.slot, row) for row in run_index.failures())
     for slot, row in merge(records, failures, key=lambda each: each[0]):

@@ -298,6 +298,14 @@ class RemainingItems:
         """Outcomes under their places in the journal, which are their indices."""
         return outcomes
 
+    def slot_of(self, index: int) -> int:
+        """The place of an item in the journal."""
+        return index
+
+    def holds(self, slot: int) -> bool:
+        """Whether an item has that place."""
+        return True
+
     def committed(self, keys: object) -> None:
         """Outcomes were committed."""
 

@@ -87,9 +87,13 @@ class RemainingByKey:
         self._new_rows: list[KeyRow] = []
         #: keys that this session met and that may not be committed yet -> their position
         self._recent: dict[bytes, int] = {}
-        #: ranges of positions and the slots that they have
+        #: ranges of positions and the slots that they have; the last one ends before this position
         self._positions: list[int] = []
         self._slots: list[int] = []
+        self._end = 0
+        #: slots of items that have changed, which have others now; and, once they were asked for, those of all items
+        self._replaced: set[int] = set()
+        self._kept: set[int] | None = None
 
     def open(self, session: int) -> None:
         """Stand before the first item.
@@ -162,6 +166,8 @@ class RemainingByKey:
                 slot = row[0]
             else:
                 slot = self._next_slot
+                if row is not None:
+                    self._replaced.add(row[0])
                 self._next_slot += 1
             self._new_rows.append(KeyRow(key, slot, digest, self._session))
             self._recent[key] = position
@@ -171,6 +177,7 @@ class RemainingByKey:
             if slot not in self._settled:
                 self._left.append((position, item))
             position += 1
+        self._end = position
         if len(self._new_rows) >= MANY_ROWS:
             new_checkpoints = self.new_checkpoints(0) or []
             self._run_index.put_keys([(row.key, row.slot, row.digest, row.session) for row in new_checkpoints])
@@ -209,11 +216,42 @@ class RemainingByKey:
         """Outcomes under their places in the journal."""
         if self._positions == [0] and self._slots == [0]:
             return outcomes
-        return [moved(outcome, self._slot_of(outcome.index)) for outcome in outcomes]
+        return [moved(outcome, self.slot_of(outcome.index)) for outcome in outcomes]
 
-    def _slot_of(self, position: int) -> int:
+    def slot_of(self, position: int) -> int:
+        """The place of an item in the journal."""
         place = bisect_right(self._positions, position) - 1
         return self._slots[place] + position - self._positions[place]
+
+    def holds(self, slot: int) -> bool:
+        """Whether an item of the input has that place, as far as it was read or can be read once more."""
+        if slot in self._replaced:
+            return False
+        stops = [*self._positions[1:], self._end]
+        met = zip(self._positions, stops, self._slots, strict=True)
+        if any(first <= slot < first + stop - position for position, stop, first in met):
+            return True
+        assert self._cursor is not None
+        if self._exhausted or self._cursor.one_shot:
+            return not self._exhausted
+        if self._kept is None:
+            self._kept = set(self._slots_of_all())
+        return slot in self._kept
+
+    def _slots_of_all(self) -> Iterator[int]:
+        """The places of all items that are as they were, by a reading for that alone."""
+        cursor = open_cursor(self._source)
+        try:
+            items = iter(cursor)
+            while block := list(islice(items, BLOCK)):
+                place = cursor.items - len(block)
+                keys = [item_digest(self._key_of(item, place + offset)) for offset, item in enumerate(block)]
+                known = self._run_index.keys(keys)
+                for item, key in zip(block, keys, strict=True):
+                    if key in known and known[key][1] == self._digest(item):
+                        yield known[key][0]
+        finally:
+            cursor.close()
 
     def committed(self, keys: Sequence[KeyRow]) -> None:
         """These are in the table by now. Called by the writer's thread."""

@@ -21,7 +21,7 @@ from allcores.runs.index import RunIndex
 from allcores.runs.lock import RunLock
 from allcores.runs.options import Journal, RunResult
 from allcores.runs.outcome_log import Log, sync_folder
-from allcores.runs.output import DamagedRecords, damaged_rows, entries, whole
+from allcores.runs.output import DamagedRecords, by_slot, damaged_rows, entries, whole
 from allcores.runs.ranges import RangeSet
 from allcores.runs.remaining import RemainingByCount, RemainingItems
 from allcores.runs.remaining_by_key import RemainingByKey, is_keyed
@@ -337,7 +337,7 @@ class RunSession:
         ok, cancelled = Kind.OK, Kind.CANCELLED
         put, settled = writer.put, hooks.settled
         looked_at = type(hooks).settled is not RunHooks.settled
-        once = work.names_once(self._settled_entries())
+        once = work.names_once(self._settled_entries(), remaining)
         stream = pool.outcomes(
             work.function,
             remaining,
@@ -371,7 +371,7 @@ class RunSession:
     def _settled_entries(self) -> Iterator[Block | Lost]:
         """What earlier sessions settled, as far as it can be read: what is damaged is found when it is published."""
         with contextlib.suppress(DamagedRecords):
-            yield from entries(self._run_index, self._log)
+            yield from (by_slot if self._keyed else entries)(self._run_index, self._log)
 
     # --- the end ---
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from allcores.errors import UsageError
 from allcores.limits import Retry
-from allcores.outcome import Kind, Outcome
+from allcores.outcome import Outcome
 from allcores.runs.base import OutcomeStream
 from allcores.runs.fingerprint import fingerprint_of_function, fingerprint_of_source, stated
+from allcores.runs.given_names import ByIndex, GivenNames, Places
 from allcores.runs.options import OnError
 from allcores.runs.rows import RunRow
 from allcores.sinks.base import Block, Lost, WholeSink
 from allcores.sinks.batches import wrapped
 from allcores.sinks.destination import are_looked_at, check_inputs_survive, items_survive
-from allcores.sinks.json_text import NotJson
-from allcores.sinks.many_rows import ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +94,18 @@ class RunSpec:
                 items = items_survive(os.fspath(path), items)
         return items
 
-    def names_once(self, settled: Iterable[Block | Lost]) -> Callable[[Outcome[str]], Outcome[str]] | None:
-        """What lets an item fail if it gave a name that another item has.
+    def names_once(self, settled: Iterable[Block | Lost], places: Places | None = None) -> GivenNames | None:
+        """What lets an item fail if it gave a name that another item has; None if the sink has no names.
 
         Args:
-            settled: What was settled before.
-
-        Returns:
-            A function that gives an outcome back as it is, or as a failure; None if the sink has no names.
+            settled: What was settled before, by slot.
+            places: Where items are in the journal; None: each at its index.
         """
         names_of = _names_of(self.sink)
         if names_of is None:
             return None
-        names = {name for entry in settled for line in _lines_of(entry) for name in names_of(line)}
-
-        def once(outcome: Outcome[str]) -> Outcome[str]:
-            given = [] if outcome.value is None else names_of(outcome.value)
-            for place, name in enumerate(given):
-                if name in names or name in given[:place]:
-                    error = NotJson(f"item {outcome.index} gave the name {name!r}, which an earlier item has")
-                    return replace(outcome, kind=Kind.FAILED, value=None, error=error)
-            names.update(given)
-            return outcome
-
-        return once
+        many = getattr(self.sink, "names_of", None) is not None
+        return GivenNames(names_of, settled, places or ByIndex(), many=many, is_end=self.is_end)
 
     def identity(self, key: str | int | None) -> dict[str, Any]:
         """What makes it the same work, as plain JSON."""
@@ -178,12 +165,6 @@ def _names_of(sink: WholeSink) -> Callable[[str], list[str]] | None:
         return [] if name is None else [name]
 
     return one
-
-
-def _lines_of(entry: Block | Lost) -> list[str]:
-    if isinstance(entry, Lost):
-        return [str(entry.record[ROWS])] if ROWS in entry.record else []
-    return entry.lines.decode().split("\n")[: entry.count]
 
 
 def count_of(source: Iterable[Any]) -> int | None:
