@@ -6,17 +6,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from allcores import Pool
 from allcores.cli import runner
 from allcores.cli.main import main
 from allcores.cli.recorder import Recorder
 from allcores.errors import BrokenPool, InternalError
+from allcores.runs.run import without_journal
 from allcores.runs.session import RunSession
+from allcores.runs.spec import RunHooks, RunSpec
+from allcores.sinks.open import sink_of
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +85,53 @@ def test_twice(
     assert code == 130, shown
     assert "Traceback" not in shown and "report" not in shown
     assert "allcores: interrupted" in shown or "allcores: stopped" in shown
+
+
+@pytest.mark.parametrize("output", ["o.jsonl", "o.csv"])
+def test_once_without_a_journal(capfd: pytest.CaptureFixture[str], output: str) -> None:
+    """What cannot be gone on with is not written half: the output is as it was before."""
+    Path("in.txt").write_text("1\n2\n3\n")
+    Path(output).write_text("before")
+    Path("interrupted_work.py").write_text(
+        "import signal\n"
+        "def call(item):\n"
+        "    if item == '1':\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    return {'n': item}\n"
+    )
+    words = ("-o", output, "--backend", "serial", "--chunk", "1", "--no-progress", "--no-journal")
+    code = main(["run", "interrupted_work.py:call", "in.txt", *words])
+    shown = capfd.readouterr().err
+    assert code == 130 and "Traceback" not in shown, shown
+    assert Path(output).read_text() == "before" and f"{output} is not written" in shown
+
+
+class Stopped(RunHooks):
+    """It was asked to end, and has read so many items."""
+
+    def __init__(self, items: int) -> None:
+        self._items = items
+
+    @property
+    def stopped(self) -> bool:
+        return True
+
+    def guarded(self, items: Iterable[Any]) -> Iterator[Any]:
+        return islice(items, self._items)
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.csv", "o.db", "o/"])
+def test_all_that_was_done_by_then_is_written(name: str) -> None:
+    """When it was asked to end there was nothing left to do."""
+    with Pool(backend="serial") as pool:
+        for items, output in ((2, None), (4, name.rstrip("/"))):
+            work = RunSpec(str.upper if name == "o/" else _row, ["a", "b", "c"], sink_of(name))
+            assert without_journal(pool, work, Stopped(items)).output == output
+            assert os.path.exists(name) == (output is not None)
+
+
+def _row(text: str) -> dict[str, str]:
+    return {"text": text}
 
 
 def test_before_anything_is_imported(tmp_path: Path) -> None:

@@ -329,6 +329,9 @@ class Runner:
         looks_on = CliHooks(self, self.interrupts, work.is_end)
         if not options.journal:
             self.result = without_journal(pool, work, looks_on)
+            if self.result.output is None:
+                sentence = f"interrupted; {options.output} is not written, for it would not be whole"
+                self.ending = RunExit(Exit.INTERRUPTED, sentence)
             return
         journal = Journal(
             folder=options.runs_dir,

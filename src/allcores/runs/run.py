@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,13 +79,15 @@ def run(
 
 
 def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
-    """Map and publish, remembering nothing: what is done is lost with the program."""
+    """Map and publish, remembering nothing: what is done is lost with the program, or where `hooks` ends it midway."""
     started = monotonic()
     counts = dict.fromkeys(Kind, 0)
     reading = iter(work.source)
+    whole = threading.Event()
+    items = reading if type(hooks) is RunHooks else _to_the_end(reading, whole)
     stream = pool.outcomes(
         work.function,
-        hooks.guarded(work.looked_at(reading)),
+        hooks.guarded(work.looked_at(items)),
         timeout=work.timeout,
         retries=work.retries,
         chunk=work.chunk,
@@ -93,8 +96,9 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
     hooks.started(stream)
     with contextlib.ExitStack() as last, stream, contextlib.ExitStack() as stack:
         last.callback(close_reading, reading, unless=work.source)
-        live = _told_apart(_live(stream, work, hooks, counts))
+        live = _told_apart(_live(stream, work, hooks, counts, whole))
         entries: Callable[[], Iterable[Block | Lost]]
+        output: str | None = work.sink.path
         failed: OSError | None = None
         try:
             if work.sink.looks_twice:
@@ -104,13 +108,15 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
             work.sink.publish(entries, mark=secrets.token_hex(4), sync=True)
         except _FromItems as found:
             failed = found.error
+        except _Ended:
+            output = None
         except OSError as error:
             raise JournalError(f"cannot write {work.sink.path}: {error.strerror or error}") from error
         if failed is not None:
             raise failed
     return RunResult(
         id="",
-        output=work.sink.path,
+        output=output,
         journal=None,
         ok=counts[Kind.OK],
         failed=counts[Kind.FAILED],
@@ -122,12 +128,21 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
     )
 
 
+class _Ended(Exception):
+    """It was asked to end, and did so before all was done: an output that is not whole is not published."""
+
+
 class _FromItems(Exception):
     """An OSError that the input or an item raised, which has nothing to do with the output."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
         self.error = error
+
+
+def _to_the_end(reading: Iterator[Any], whole: threading.Event) -> Iterator[Any]:
+    yield from reading
+    whole.set()
 
 
 def _told_apart(live: Iterable[Block | Lost]) -> Iterator[Block | Lost]:
@@ -138,9 +153,13 @@ def _told_apart(live: Iterable[Block | Lost]) -> Iterator[Block | Lost]:
 
 
 def _live(
-    stream: Iterable[Outcome[str]], work: RunSpec, hooks: RunHooks, counts: dict[Kind, int]
+    stream: Iterable[Outcome[str]], work: RunSpec, hooks: RunHooks, counts: dict[Kind, int], whole: threading.Event
 ) -> Iterator[Block | Lost]:
-    """Outcomes in input order, as they come."""
+    """Outcomes in input order, as they come.
+
+    Raises:
+        _Ended: At the end, if an item has none.
+    """
     waiting: list[Outcome[str]] = []
     once = work.names_once(())
     for outcome in stream:
@@ -157,6 +176,8 @@ def _live(
         if len(waiting) >= BLOCK:
             yield from _entries(waiting, work)
             waiting = []
+    if hooks.stopped and (counts[Kind.CANCELLED] or not whole.is_set()):
+        raise _Ended
     yield from _entries(waiting, work)
 
 
