@@ -38,6 +38,7 @@ from allcores.sinks.json_stream import STDOUT, JsonLinesSink
 from allcores.sinks.json_text import JsonFunction
 from allcores.sinks.many_rows import ROWS, taken_apart
 from allcores.sources.base import Source
+from allcores.sources.chain import reported
 
 
 def pipe(options: PipeOptions) -> int:
@@ -92,7 +93,11 @@ def _pipe(options: PipeOptions, stdout_fd: int, interrupts: Interrupts) -> int:
         def do() -> None:
             with StageView(work.pool.statistics, visible=visible):
                 if streamed:
-                    runner.stream(work, GuardedSource(source, interrupts), functions_of(pipeline.steps))
+                    runner.stream(
+                        work,
+                        GuardedSource(reported(source, runner.leave_out), interrupts),
+                        functions_of(pipeline.steps),
+                    )
                 else:
                     runner.map_whole(work.pool, work.spec)
 

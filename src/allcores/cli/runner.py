@@ -52,6 +52,8 @@ from allcores.sinks.batches import wrapped
 from allcores.sinks.json_stream import STDOUT, JsonLinesSink, OutputError, remote_traceback
 from allcores.sinks.json_text import JsonFunction
 from allcores.sources.base import Source
+from allcores.sources.chain import reported
+from allcores.sources.text import BadInput
 from allcores.system.cores import core_budget
 
 
@@ -210,6 +212,8 @@ class Runner:
         #: name of the journalled run, and what earlier sessions had settled of it
         self.run_name: str | None = None
         self.resumed = 0
+        #: bad records of the input that were left out, where no journal keeps them
+        self.left_out = 0
         self.retries = self.workers_lost = 0
         self.busy_s = 0.0
 
@@ -300,10 +304,10 @@ class Runner:
         """Outcomes as they come, each a line."""
         options, interrupts = self.options, self.interrupts
         recording = options.on_error == "record"
-        total = source.total()
+        total, items = source.total(), reported(source, self.leave_out)
         stream = pool.outcomes(
             function,
-            GuardedSource(source, interrupts) if total is None else CountedSource(source, interrupts, total),
+            GuardedSource(items, interrupts) if total is None else CountedSource(items, interrupts, total),
             timeout=options.timeout,
             retries=options.retries,
             chunk=options.chunk,
@@ -322,6 +326,10 @@ class Runner:
                     self.stop_at(outcome)
                     stream.close()
                     return
+
+    def leave_out(self, error: BadInput) -> None:
+        """Count a bad record of the input."""
+        self.left_out += 1
 
     def map_whole(self, pool: RunPool, work: RunSpec) -> None:
         """Into a file that is published whole; with a journal, if that is wanted."""
@@ -378,7 +386,7 @@ class Runner:
             usage=self.meter.usage(),
             run=self.run_name,
             resumed=self.resumed,
-            skipped=self.result.skipped if self.result is not None else 0,
+            skipped=self.result.skipped if self.result is not None else self.left_out,
         )
 
 

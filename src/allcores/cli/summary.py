@@ -199,9 +199,9 @@ class Summary:
         )
         if self.resumed or self.skipped:
             parts = [f"{self.resumed:,} items were done before"] if self.resumed else []
-            parts += [f"{counted(self.skipped, 'bad record')} left out (allcores runs show {self.run})"] * bool(
-                self.skipped
-            )
+            if self.skipped:
+                where = "" if self.run is None else f" (allcores runs show {self.run})"
+                parts.append(f"{counted(self.skipped, 'bad record')} left out{where}")
             lines.append(" · ".join(parts))
         extra = [counted(self.retries, "retry", "retries")] if self.retries else []
         extra += [f"{counted(self.workers_lost, 'worker')} lost"] if self.workers_lost else []

@@ -23,7 +23,9 @@ from allcores.runs.writer import sorted_out
 from allcores.sinks.base import Block, Lost
 from allcores.sinks.open import sink_of
 from allcores.sources.base import close_reading
+from allcores.sources.chain import reported
 from allcores.sources.open import source_of
+from allcores.sources.text import BadInput
 
 if TYPE_CHECKING:
     from allcores.runs.options import SinkLike, SourceLike
@@ -82,7 +84,13 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
     """Map and publish, remembering nothing: what is done is lost with the program, or where `hooks` ends it midway."""
     started = monotonic()
     counts = dict.fromkeys(Kind, 0)
-    reading = iter(work.source)
+    skipped = 0
+
+    def leave_out(bad: BadInput) -> None:
+        nonlocal skipped
+        skipped += 1
+
+    reading = iter(reported(work.source, leave_out))
     whole = threading.Event()
     items = reading if type(hooks) is RunHooks else _to_the_end(reading, whole)
     stream = pool.outcomes(
@@ -122,7 +130,7 @@ def without_journal(pool: RunPool, work: RunSpec, hooks: RunHooks) -> RunResult:
         failed=counts[Kind.FAILED],
         timed_out=counts[Kind.TIMED_OUT],
         workers_lost=counts[Kind.WORKER_LOST],
-        skipped=0,
+        skipped=skipped,
         resumed=0,
         seconds=monotonic() - started,
     )

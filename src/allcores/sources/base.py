@@ -83,9 +83,13 @@ def open_cursor(source: Iterable[Any], *, place: Any = None, items: int = 0, rep
     return ItemCursor(source)
 
 
-def read_from_start(source: CursorSource) -> Iterator[Any]:
-    """All items of a source; files are closed with the iterator."""
-    cursor = source.open_cursor(None, 0, None)
+def read_from_start(source: CursorSource, report: Report | None = None) -> Iterator[Any]:
+    """All items of a source; files are closed with the iterator.
+
+    Args:
+        report: Called with each record that is bad and is skipped.
+    """
+    cursor = source.open_cursor(None, 0, report)
     try:
         yield from cursor
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from allcores.sources.base import Cursor, CursorSource, Report, Source, is_given_once, open_cursor
+from allcores.sources.base import Cursor, CursorSource, Report, Source, is_given_once, open_cursor, read_from_start
 from allcores.sources.digest import Digest
 from allcores.sources.text import STDIN, gives_once
 
@@ -114,6 +114,12 @@ class _ChainCursor:
 def parts_of(source: Iterable[Any]) -> Iterable[Any]:
     """The sources that one is a chain of; itself if it is none."""
     return source.parts if isinstance(source, Chain) else (source,)
+
+
+def reported(source: Iterable[Any], report: Report) -> Iterable[Any]:
+    """The items of a source, from its start; `report` is told of each record that is bad and is skipped."""
+    skips = any(getattr(part, "bad_records", None) == "skip" for part in parts_of(source))
+    return read_from_start(source, report) if skips and isinstance(source, CursorSource) else source
 
 
 def is_read_once(source: Iterable[Any]) -> bool:
