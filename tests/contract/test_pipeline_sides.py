@@ -217,3 +217,11 @@ def test_a_slow_side_holds_the_others_back(tmp_path: Path) -> None:
                 most = max(most, read - given)
     assert given == read == 1_500
     assert most < 400
+
+
+def test_one_that_outlives_its_module_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the interpreter ends, it takes the names of modules away."""
+    execution = Execution(Pipeline().enumerate().plan(backend="serial"), iter([1]))
+    for name in ("sys", "hide"):
+        monkeypatch.setattr(f"allcores.pipelines.execution.{name}", None)
+    execution.__del__()

@@ -206,9 +206,9 @@ class Execution:
         finally:
             self.close()
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # One that was never read has no generator whose end would tell. At the program's end pools close themselves.
-        if hasattr(self, "_drivers") and not sys.is_finalizing():
+        if hasattr(self, "_drivers") and not is_finalizing():
             self.close()
 
     def __enter__(self) -> Execution:
