@@ -62,6 +62,10 @@ def interrupt(row):
     time.sleep(0.01)
     return row
 
+def named(row):
+    return f"{row['n'] % 90}.txt", "text"
+
+naming = Pipeline().map(parse).tee(Pipeline().map(named).write("out/"))
 interrupting = Pipeline().map(parse).map(interrupt).batch(8).map(summed).unbatch().enumerate().map(list)
 plain = Pipeline().map(parse).enumerate().map(list)
 ending = Pipeline().map(parse).write("mine.csv")
@@ -126,6 +130,13 @@ def test_rows_to_standard_output(shell: Shell) -> None:
     assert [json.loads(line)["n"] for line in out.splitlines()] == WITHOUT
     assert "stage 2 (picky), item 3" in err and "98 ok, 2 failed" in err
     assert "picky" in err and "summed → write" in err  # the table of the stages
+
+
+def test_a_side_that_gives_a_name_twice(shell: Shell, folder: Path) -> None:
+    """It ends there, as a stream in Python does, and leaves no folder."""
+    code, out, err = shell.call("pipe", "work.py:naming", "in.txt")
+    assert (code, len(out.splitlines())) == (Exit.STOPPED, 91), err
+    assert "stopped at item 90: a row gave the name" in err and not (folder / "out").exists()
 
 
 def test_the_plan(shell: Shell) -> None:

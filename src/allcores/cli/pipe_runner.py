@@ -14,7 +14,7 @@ from allcores.cli.output import show
 from allcores.cli.pipe_request import PipeOptions, file_of_pipeline, pipeline_of
 from allcores.cli.recorder import Recorder
 from allcores.cli.request import check_journal, check_standard, source_of, with_stdout_named
-from allcores.cli.runner import Runner, interruptible, told
+from allcores.cli.runner import RunExit, Runner, interruptible, told
 from allcores.cli.summary import Summary
 from allcores.cli.target import both
 from allcores.formatting import counted
@@ -35,7 +35,7 @@ from allcores.sinks.destination import (
     looked_up,
 )
 from allcores.sinks.json_stream import STDOUT, JsonLinesSink
-from allcores.sinks.json_text import JsonFunction
+from allcores.sinks.json_text import JsonFunction, NotJson
 from allcores.sinks.many_rows import ROWS, taken_apart
 from allcores.sources.base import Source
 from allcores.sources.chain import reported
@@ -213,11 +213,15 @@ class _PipeRunner(Runner):
                 self.tally.add(outcome)
                 if outcome.kind is Kind.CANCELLED:
                     continue
-                for number, row in _rows(outcome):
-                    if not number:
-                        sink.write(row)
-                    elif sides is not None:
-                        sides.add(number, row.value)
+                try:
+                    for number, row in _rows(outcome):
+                        if not number:
+                            sink.write(row)
+                        elif sides is not None:
+                            sides.add(number, row.value)
+                except NotJson as error:  # a name that an earlier row has given to a file
+                    self.ending = RunExit(Exit.STOPPED, f"stopped at item {outcome.index}: {error}")
+                    return
                 if not outcome.ok and spec.is_end(outcome):
                     self.stop_at(outcome)
                     return
