@@ -179,6 +179,12 @@ def check_timeout(timeout: float | None) -> float | None:
     return None if timeout is None or timeout > FOREVER_S else timeout
 
 
+def check_limits(limits: object) -> None:
+    """Raise UsageError unless it is a `Limits`, or None."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise UsageError(f"limits={limits!r} must be a Limits: allcores.Limits(memory_per_worker=...).")
+
+
 def check_workers(workers: int) -> int:
     """A number of workers, checked: 1 or more, and no more than any system starts."""
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:

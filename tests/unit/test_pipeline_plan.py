@@ -219,6 +219,8 @@ WIRING: list[tuple[Callable[[str], Any], str]] = [
     (lambda tmp: Pipeline().map(f, on_error="stop"), r"on_error='stop' must be 'raise', 'skip', 'record'"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, preload=3), r"preload=3 cannot be called"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, preload=load, preload_args="en"), r"preload_args='en' is one argument"),
+    (lambda tmp: Pipeline().map(f, preload=load, preload_args=5), r"preload_args=5 must be a list of the arguments"),  # type: ignore[arg-type]
+    (lambda tmp: Pipeline().map(f).imap([], limits=5), r"limits=5 must be a Limits"),  # type: ignore[arg-type]
     (lambda tmp: Pipeline().map(f, preload_args=["en"]), r"give preload=, too"),
     (lambda tmp: Pipeline().map(f, timeout=0), r"timeout=0 must be above 0"),
     (lambda tmp: Pipeline().map(f, chunk=0), r"chunk=0 must be a whole number"),

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from allcores.errors import PoolBusy
-from allcores.limits import Limits
+from allcores.limits import Limits, check_limits
 from allcores.pipelines.fused import Fused, FusedStep
 from allcores.pipelines.links import Link, Operated, Tee
 from allcores.pipelines.outputs import AlignedOutput, End, Output
@@ -68,6 +68,7 @@ class Execution:
         progress: bool = False,
         states: dict[int, list[bytes]] | None = None,
     ) -> None:
+        check_limits(limits)
         self.plan = plan
         self._marks = marks = marks or barriers
         self._states = states

@@ -150,7 +150,13 @@ def worker_step(
         raise UsageError(f"{what}: preload={preload!r} cannot be called; it is the function that loads.")
     if isinstance(preload_args, (str, bytes)):
         raise UsageError(f"{what}: preload_args={preload_args!r} is one argument; give a list: [{preload_args!r}].")
-    arguments = tuple(preload_args)
+    try:
+        arguments = tuple(preload_args)
+    except TypeError:
+        sentence = (
+            f"{what}: preload_args={preload_args!r} must be a list of the arguments of preload: [{preload_args!r}]."
+        )
+        raise UsageError(sentence) from None
     if arguments and preload is None:
         raise UsageError(
             f"{what}: preload_args={arguments!r} are for a function that is not there: give preload=, too."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.backends.open import CLUSTERS, check_modules, check_place
 from allcores.errors import NotSupported, UsageError
 from allcores.events import of_one_pool
-from allcores.limits import Limits, check_workers
+from allcores.limits import Limits, check_limits, check_workers
 from allcores.pool.pool_log import Logs
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def checked(
         raise UsageError(f"preload_modules={preload_modules!r} is one name; give a list: [{preload_modules!r}].")
     modules = _several("preload_modules", preload_modules, "names of modules: ['numpy']")
     check_modules(modules)
-    if limits is not None and not isinstance(limits, Limits):
-        raise UsageError(f"limits={limits!r} must be a Limits: allcores.Limits(memory_per_worker=...).")
+    check_limits(limits)
     check_place(backend, start_method, limits or Limits(), address)
     if tuned is not None:
         from allcores.pool.tuned_options import check_alone
