@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import TextClause, bindparam, select, text, update
+from sqlalchemy import RowMapping, TextClause, bindparam, select, text, update
 
 from allcores.errors import AllcoresError
 from allcores.jobs import leases, schema
@@ -36,7 +36,7 @@ _READY = text(
     "SELECT seq, priority FROM allcores_jobs"
     f" WHERE {schema.READY} AND task = :task ORDER BY priority DESC, seq LIMIT :most"
 )
-_CLAIM = (
+CLAIM = (
     update(_jobs)
     .where(_jobs.c.seq == bindparam("of"))
     .values(
@@ -114,7 +114,7 @@ def _taken(transaction: Transaction, seqs: Sequence[int], holder: str = "") -> l
         claims.append(Claim(job, attempt, token))
     quarantine(transaction, damaged)
     if rows:
-        connection.execute(_CLAIM, rows)
+        connection.execute(CLAIM, rows)
     return claims
 
 
@@ -216,19 +216,24 @@ def _released(transaction: Transaction, claims: Sequence[Claim]) -> int:
     return count
 
 
+def own(claims: Iterable[Claim]) -> frozenset[tuple[int, int, str]]:
+    """What tells the rows of these claims from all others: number, attempt and token."""
+    return frozenset((claim.job.seq, claim.attempt, claim.token) for claim in claims)
+
+
+def _claim_of(row: RowMapping) -> tuple[int, int, str]:
+    return row["seq"], row["attempt"], row["token"]
+
+
 def release_strays(
     transaction: Transaction, payloads: Sequence[tuple[Sequence[Claim], str]]
 ) -> list[int | AllcoresError]:
     """Queue again what is claimed in the store, under a holder's name, by nobody: all that runs, but these claims."""
     answers: list[int | AllcoresError] = []
     for claims, holder in payloads:
-        known = {(claim.job.seq, claim.attempt, claim.token) for claim in claims}
+        known = own(claims)
         found = transaction.connection.execute(select(*FENCE).where(text(schema.RUNNING))).mappings().all()
-        strays = [
-            row
-            for row in found
-            if (row["seq"], row["attempt"], row["token"]) not in known and holder in ("", holder_of(row["token"]))
-        ]
+        strays = [row for row in found if _claim_of(row) not in known and holder in ("", holder_of(row["token"]))]
         for row in strays:
             _queue_again(transaction, row["seq"], cancelled=bool(row["cancel_requested"]), note="")
         answers.append(len(strays))
@@ -288,7 +293,7 @@ def report_progress(transaction: Transaction, payloads: Sequence[tuple[Claim, Pr
 
 def recover(transaction: Transaction, payloads: Sequence[int]) -> list[list[Job] | AllcoresError]:
     """Queue again what a supervisor that is gone had claimed; what crashed too often is quarantined."""
-    return [_recovered(transaction, most, frozenset()) for most in payloads]
+    return [recovered(transaction, most, frozenset()) for most in payloads]
 
 
 def recover_lost(
@@ -302,19 +307,24 @@ def recover_lost(
     answers: list[list[Job] | AllcoresError] = []
     for most, silent, shared in payloads:
         standing = leases.take_away(transaction, silent)
-        answers.append(_recovered(transaction, most, standing if shared else standing | {""}))
+        answers.append(recovered(transaction, most, standing if shared else standing | {""}))
     return answers
 
 
-def _recovered(transaction: Transaction, most_crashes: int, standing: frozenset[str]) -> list[Job]:
-    """Queue again what runs, but for what holders have whose leases stand."""
+def recovered(
+    transaction: Transaction,
+    most_crashes: int,
+    standing: frozenset[str],
+    mine: Collection[tuple[int, int, str]] = (),
+) -> list[Job]:
+    """Queue again what runs, but for what holders have whose leases stand, and claims that are the caller's own."""
     connection = transaction.connection
     rows = (
         connection.execute(select(*FENCE, _jobs.c.worker_pid).where(text(schema.RUNNING)).order_by(_jobs.c.seq))
         .mappings()
         .all()
     )
-    rows = [each for each in rows if holder_of(each["token"]) not in standing]
+    rows = [each for each in rows if holder_of(each["token"]) not in standing and _claim_of(each) not in mine]
     for each in rows:
         row = as_dict(each)
         if not row["worker_pid"]:

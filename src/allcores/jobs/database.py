@@ -7,28 +7,22 @@ the transaction's in PostgreSQL, so that what was read in it is still true at it
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from time import monotonic_ns, sleep
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from allcores.failpoints import failpoint
-from allcores.jobs.errors import (
-    StoreBusy,
-    StoreDamaged,
-    StoreError,
-    StoreFull,
-    StoreGone,
-    StoreReadOnly,
-)
+from allcores.jobs.database_errors import translated
+from allcores.jobs.errors import StoreAway, StoreError, StoreGone
 from allcores.jobs.location import Location
 from allcores.system import sqlite_files
 
@@ -38,8 +32,6 @@ BUSY_S = 10.0
 KEPT = 4
 #: seconds that a fork waits for transactions of other threads
 FORK_S = 5.0
-#: seconds between two looks whether another session still has a lock
-SESSION_LOOK_S = 0.05
 #: the lock of transactions that write, in PostgreSQL
 WRITE_LOCK = 0x61636A62
 
@@ -65,6 +57,9 @@ class Database:
         self._used = 0
         self._forking = False
         self._closed = False
+        #: sessions in PostgreSQL that were found to have ended, or could not be had: who has seen another number than
+        #: this one does not know whether the server has crashed
+        self.sessions_lost = 0
         self._pid = os.getpid()
         #: device and number of the file, once it was opened
         self._identity: tuple[int, int] | None = None
@@ -80,9 +75,7 @@ class Database:
         if self.location.url is None:
             return create_engine("sqlite://", creator=self._connected, poolclass=NullPool)
         return create_engine(
-            self.location.url,
-            poolclass=NullPool,
-            connect_args={"connect_timeout": int(self.busy_s), "application_name": "allcores"},
+            self.location.url, poolclass=NullPool, connect_args=_connect_args(self.location.url, self.busy_s)
         )
 
     def _connected(self) -> sqlite3.Connection:
@@ -119,6 +112,7 @@ class Database:
             if self.dialect == "sqlite" or _answers(connection):
                 return connection
             self._end(connection)  # the server has ended its session, and may give another
+            self.lost_session()
             connection = None
         try:
             connection = self._engine.connect()
@@ -192,7 +186,7 @@ class Database:
         Raises:
             StoreError: It cannot be read.
         """
-        with self._translated(), self._connection() as connection:
+        with self.translating(), self._connection() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
             yield connection
@@ -208,7 +202,7 @@ class Database:
         Raises:
             StoreError: Nothing was written.
         """
-        with self._translated(), self._connection() as connection:
+        with self.translating(), self._connection() as connection:
             if self.dialect == "sqlite":
                 self._set_synchronous(connection, self._synchronous if durable else "NORMAL")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -232,7 +226,7 @@ class Database:
     @contextlib.contextmanager
     def plain(self) -> Iterator[Connection]:
         """A connection outside of a transaction."""
-        with self._translated(), self._connection() as connection:
+        with self.translating(), self._connection() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -258,37 +252,28 @@ class Database:
             self._given_back(connection, keep=keep)
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translating(self) -> Iterator[None]:
+        """What the database raises in the block is raised as a `StoreError`."""
         try:
             yield
         except DBAPIError as error:
-            raise translated(self, error) from error
+            told = translated(self.location, self.busy_s, error)
+            if isinstance(told, StoreAway):
+                self.lost_session()
+            raise told from error
 
-    def session_lock(self, number: int, wait_s: float = 0.0) -> SessionLock | None:
-        """A lock of a session in PostgreSQL, held until it is closed; None if another session has it.
+    def session(self) -> Connection:
+        """A session in PostgreSQL of its own, to be closed by who asked for it; for use in `translating`."""
+        return self._engine.connect()
 
-        Args:
-            number: Of the lock.
-            wait_s: How long another session may still have it, at most: the server notices a process that was killed,
-                or that has closed its connection, a moment later.
-        """
-        until = monotonic_ns() + int(wait_s * 1e9)
-        with self._translated():
-            connection = self._engine.connect()
-            try:
-                while True:
-                    taken = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar()
-                    connection.commit()
-                    if taken or monotonic_ns() >= until:
-                        break
-                    sleep(SESSION_LOOK_S)
-            except BaseException:
-                connection.close()
-                raise
-        if not taken:
-            connection.close()
-            return None
-        return SessionLock(connection, number)
+    def lost_session(self) -> None:
+        """A session has ended by itself: the server has, perhaps, and what it had not written to its disk is undone."""
+        with self._guard:
+            self.sessions_lost += 1
+            # They began before that, and will not be there either.
+            idle, self._idle = self._idle, []
+        for each in idle:
+            self._end(each)
 
     def close(self) -> None:
         """Close what is open; a transaction of another thread goes on to its end."""
@@ -321,6 +306,25 @@ class Database:
                 self._guard.notify_all()
 
 
+def _connect_args(url: URL, busy_s: float) -> dict[str, Any]:
+    """Of connections to PostgreSQL: one whose server or network is gone without a word ends after so long, not never.
+
+    Args:
+        url: Of the store; what it says holds.
+        busy_s: Seconds for which another process's lock is waited for.
+    """
+    seconds = max(2, math.ceil(busy_s))
+    found = {
+        "application_name": "allcores",
+        "connect_timeout": seconds,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 1000 * seconds,
+    }
+    return {name: value for name, value in found.items() if name not in url.query}
+
+
 def _answers(connection: Connection) -> bool:
     """Whether a session in PostgreSQL is there still."""
     try:
@@ -329,38 +333,6 @@ def _answers(connection: Connection) -> bool:
     except DBAPIError:
         return False
     return True
-
-
-class SessionLock:
-    """A lock that a session in PostgreSQL has."""
-
-    def __init__(self, connection: Connection, number: int) -> None:
-        self._connection = connection
-        self._number = number
-        self._guard = threading.Lock()
-        self._lost = False
-
-    def is_alive(self) -> bool:
-        """Whether the session is there: with it goes the lock."""
-        with self._guard:
-            try:
-                if not self._lost:
-                    self._connection.exec_driver_sql("SELECT 1")
-                    self._connection.commit()
-            except SQLAlchemyError:
-                # For good: another session would not have the lock.
-                self._lost = True
-            return not self._lost
-
-    def close(self) -> None:
-        """Let others have it, and end the session; idempotent."""
-        with self._guard:
-            if not self._lost and not self._connection.closed:
-                # The server ends a session some time after its connection is closed: others would be refused meanwhile.
-                with contextlib.suppress(SQLAlchemyError):
-                    self._connection.exec_driver_sql(f"SELECT pg_advisory_unlock({self._number})")
-                    self._connection.commit()
-            self._connection.close()
 
 
 #: connections of the process that this one was forked from: neither used nor closed, nor collected
@@ -383,70 +355,6 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=lambda: _after_fork(False),
         after_in_child=lambda: _after_fork(True),
     )
-
-
-def translated(database: Database, error: DBAPIError) -> StoreError:
-    """What to say of a database's error."""
-    name = database.location.name
-    raw = error.orig
-    code = getattr(raw, "sqlite_errorcode", None)
-    if database.dialect == "postgresql":
-        return _translated_postgresql(database, raw, error)
-    if code is None:
-        return StoreDamaged(_damaged(name, raw))
-    primary = code & 0xFF
-    if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreBusy(
-            f"the store {name} is locked by another process for more than {database.busy_s:g} s: try again"
-        )
-    if primary == sqlite3.SQLITE_FULL or code in (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE):
-        return StoreFull(f"there is no room for the store {name}: its disk is full, or has reached a limit")
-    if code == sqlite3.SQLITE_READONLY_DBMOVED:
-        return StoreGone(f"the file of the store {name} has its name no more: put it back, or restart what uses it")
-    if primary == sqlite3.SQLITE_READONLY:
-        return StoreReadOnly(
-            f"the store {name} can only be read: {_read_only(database) or 'its disk, file or folder'} is read-only for"
-            " this user"
-        )
-    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return StoreDamaged(_damaged(name, raw))
-    if primary == sqlite3.SQLITE_CANTOPEN:
-        return StoreError(f"the store {name} cannot be opened ({raw}): is its folder there, and this user's?")
-    return StoreError(f"the store {name} cannot be used: {raw}")
-
-
-def _read_only(database: Database) -> str:
-    """What cannot be written to: SQLite gives its log the rights that the file had."""
-    path = str(database.location.path)
-    names = (path, f"{path}-wal", f"{path}-shm", os.path.dirname(path))
-    return ", ".join(each for each in names if os.path.exists(each) and not os.access(each, os.W_OK))
-
-
-def _damaged(name: str, raw: object) -> str:
-    return (
-        f"the store {name} is damaged ({raw}). It is kept as it is. End what uses it, then save what can be saved:"
-        f" sqlite3 {name!r} .recover | sqlite3 saved.sqlite; or put a backup in its place, with no -wal beside it"
-    )
-
-
-def _locked(database: Database) -> str:
-    name = database.location.name
-    return f"the store {name} is locked by another process for more than {database.busy_s:g} s: try again"
-
-
-def _translated_postgresql(database: Database, raw: Any, error: DBAPIError) -> StoreError:
-    name = database.location.name
-    state = getattr(raw, "sqlstate", None) or ""
-    sentence = (str(raw).splitlines() or [""])[0]
-    if state in ("55P03", "40P01", "40001", "57014"):
-        return StoreBusy(_locked(database))
-    if state.startswith("53"):
-        return StoreFull(f"the server of the store {name} has no room: {sentence}")
-    if state in ("25006", "42501"):
-        return StoreReadOnly(f"the store {name} can only be read: {sentence}")
-    if isinstance(error, OperationalError) and not state:
-        return StoreGone(f"the server of the store {name} cannot be reached: {sentence}")
-    return StoreError(f"the store {name} cannot be used: {sentence}")
 
 
 def scalar(connection: Connection, statement: str, **values: Any) -> Any:

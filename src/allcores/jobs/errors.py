@@ -109,6 +109,10 @@ class StoreGone(StoreError):
     """Its file was removed, or another one has its name: nothing is made anew in its place."""
 
 
+class StoreAway(StoreGone):
+    """Its server cannot be reached, or has ended the connection: try again (HTTP 503 with Retry-After)."""
+
+
 class StoreDamaged(StoreError):
     """Its file is not what was written. It is kept as it is; the text has the commands that save what can be."""
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from allcores.jobs import descendants
-from allcores.jobs.duty import Duty
-from allcores.jobs.errors import StoreError
+from allcores.jobs.duty import Duty, see_to
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.silence import Silence
+from allcores.jobs.trouble import Trouble
 
 log = logging.getLogger("allcores.jobs")
 
@@ -45,6 +45,7 @@ class LeadDuty(Duty):
         self._clock = clock
         self._beat_at = float("-inf")
         self._silence = Silence(MISSED)
+        self._trouble = Trouble(store.name)
         self._leading = False
         self._told = False
 
@@ -55,14 +56,7 @@ class LeadDuty(Duty):
             self._beat_at = now
             self._beat(stopping)
         if self._leading:
-            for each in self._duties:
-                try:
-                    each.look(wall, stopping=stopping)
-                except StoreError as error:
-                    log.warning("%s", error)
-                except Exception:
-                    # The others are seen to all the same.
-                    log.exception("%s failed; it is seen to again later", type(each).__name__)
+            see_to(self._duties, self._trouble, stopping=stopping, wall=wall)
 
     def _beat(self, stopping: bool) -> None:
         if not self._store.renew():

@@ -11,12 +11,12 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from allcores.jobs import claims, leases, queries
+from allcores.jobs import claims, leases, queries, retaking
 from allcores.jobs.database import Database
 from allcores.jobs.errors import AlreadySupervised, StoreError
 from allcores.jobs.model import Claim, Job
@@ -58,6 +58,15 @@ class Lease:
     def loss(self) -> StoreError:
         """Why it is held no longer, in words."""
         return leases.LeaseLost(leases.LOST)
+
+    @property
+    def may_return(self) -> bool:
+        """Whether it can be had again: it is lost for good."""
+        return False
+
+    def regain(self) -> None:
+        """Have it again. Raises: StoreError, always."""
+        raise self.loss()
 
     def release(self) -> None:
         """Give it back."""
@@ -237,6 +246,15 @@ class SharedStore(JobStore):
         """Queue again what is claimed under this lease by nobody. Args and returns: as of `JobStore`."""
         self._check_claims()
         return self._commits.run(claims.release_strays, (list(known), self.holder))
+
+    def retake(
+        self, at_work: Sequence[Claim], ended: Sequence[Claim], *, max_crashes: int = MAX_CRASHES
+    ) -> retaking.Retaken:
+        """See which claims stand. Args and returns: as of `JobStore`."""
+        self._check_claims()
+        if not (at_work or ended):
+            return retaking.Retaken()
+        return self._commits.run(retaking.retake, retaking.Known(at_work, ended, self.holder))
 
     def recover(self, *, max_crashes: int = MAX_CRASHES) -> list[Job]:
         """Nothing: what others left is taken over by the one that leads."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, Self
 from sqlalchemy import select, text
 
 from allcores.errors import AllcoresError, UsageError
-from allcores.jobs import actions, checkpoints, claims, commit_socket, ends, queries, schema, submissions
+from allcores.jobs import checkpoints, claims, commit_socket, ends, queries, retaking, schema, submissions
 from allcores.jobs.database import BUSY_S, Database
 from allcores.jobs.errors import StoreError
 from allcores.jobs.location import locate
@@ -25,16 +24,12 @@ from allcores.jobs.model import (
     Submission,
     Submitted,
 )
-from allcores.jobs.opening import RESULTS, opened
-from allcores.jobs.reading import among
-from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
+from allcores.jobs.opening import opened
 from allcores.jobs.rows import as_tags
-from allcores.jobs.store_actions import StoreActions
+from allcores.jobs.store_keeping import StoreKeeping
 from allcores.jobs.supervisor_lock import SESSION_ENDS_S, SupervisorLock, supervisor_of
 from allcores.jobs.wake import wake
 
-#: seconds between two rows of the audit about what retention removes
-WRITE_DOWN_S = 60.0
 #: crashes after which a job is run no more
 MAX_CRASHES = 3
 
@@ -54,7 +49,7 @@ class Exchanged:
     error: Exception | None
 
 
-class JobStore(StoreActions):
+class JobStore(StoreKeeping):
     """Jobs in a database: one SQLite file, or PostgreSQL. For all threads of a process; forked children may go on.
 
     Nothing is open between calls but a few idle connections, which are closed before a fork. Each method that changes
@@ -68,19 +63,13 @@ class JobStore(StoreActions):
 
     def __init__(self, database: Database, folder: Path, identity: str) -> None:
         """Use `JobStore.open`."""
-        self.folder = folder
         self.name = database.location.name
         self.identity = identity
-        super().__init__(database)
+        super().__init__(database, folder)
         self._client = commit_socket.CommitClient(str(folder), database.busy_s + 5.0)
         self._server: commit_socket.CommitServer | None = None
         self._lock: SupervisorLock | None = None
         self._when_changed: Callable[[], None] | None = None
-        #: of retention: jobs in one transaction, those removed that the audit does not have yet, when it was told last
-        self._portion = self._removed = 0
-        self._removed_at = time.monotonic()
-        #: the change at which the log was moved last
-        self._moved_at = 0
 
     @property
     def is_on_this_machine(self) -> bool:
@@ -278,6 +267,8 @@ class JobStore(StoreActions):
 
     def _check_supervisor(self) -> None:
         if self._lock is None or not self._lock.held:
+            if self._lock is not None and self._lock.may_return:
+                raise self._lock.loss()
             raise StoreError(f"this process is not the supervisor of the store {self.name}: become_supervisor() first")
         self._lock.check_place()
 
@@ -414,51 +405,23 @@ class JobStore(StoreActions):
         self._check_supervisor()
         return self._commits.run(claims.recover, max_crashes)
 
-    def maintain(self, retention: Retention = Retention(), *, seconds: float = 1.0) -> Swept:  # noqa: B008 (frozen)
-        """Remove what is not to be kept, and move SQLite's log into its file; to be called every minute or so.
-
-        No transaction of it takes longer than some 20 ms, however much there is to remove. What was removed is in the
-        audit, once all is.
+    def retake(
+        self, at_work: Sequence[Claim], ended: Sequence[Claim], *, max_crashes: int = MAX_CRASHES
+    ) -> retaking.Retaken:
+        """See which claims stand after the store was away, and queue again what a supervisor that is gone had.
 
         Args:
-            retention: What is kept.
-            seconds: For how long at most; what is left is removed by the next call.
+            at_work: Claims of jobs that run.
+            ended: Of those that have ended, which may not be written yet.
+            max_crashes: Deaths of its process after which a job is quarantined.
         """
         self._check_supervisor()
-        swept = sweep(self._commits, self.folder / RESULTS, retention, seconds, self._portion)
-        self._portion = swept.portion
-        self._removed += swept.jobs
-        if self._removed and (swept.complete or time.monotonic() - self._removed_at >= WRITE_DOWN_S):
-            self._commits.run(actions.write_down, ("", "retention", self._removed, {}))
-            self._removed, self._removed_at = 0, time.monotonic()
-        if checkpoints.size_of_log(self._database) > checkpoints.OF_SUPERVISOR:
-            checkpoints.checkpoint(self._database, self.folder)
-            self._moved_at = self._last_change
-        return swept
+        return self._commits.run(retaking.retake, retaking.Known(at_work, ended, "", max_crashes))
 
-    def tend_log(self) -> bool:
-        """Move SQLite's log into its file, if much was written to it since; to be called every second or so.
-
-        A log that is begun again is written to faster than one that grows, and read faster.
-        """
-        self._check_supervisor()
-        if self._last_change - self._moved_at < checkpoints.COMMITS:
-            return False
-        if checkpoints.size_of_log(self._database) <= checkpoints.OF_SUPERVISOR:
-            return False
-        self._moved_at = self._last_change
-        return checkpoints.checkpoint(self._database, self.folder)
-
-    def remove_orphans(self) -> int:
-        """Remove folders of results that no job has (a supervisor died before the commit); at the start. How many."""
-        self._check_supervisor()
-        ids = orphans(self.folder / RESULTS)
-        known: set[str] = set()
-        with self._database.reading() as connection:
-            for table in (schema.jobs, schema.deleted):
-                chosen = table.c.id.in_(among(self._database.dialect, ids))
-                known.update(connection.execute(select(table.c.id).where(chosen)).scalars())
-        return sum(remove_results(self.folder / RESULTS, each) for each in ids if each not in known)
+    @property
+    def sessions_lost(self) -> int:
+        """Another number than before: the server of the store may have crashed, and have lost the last moments."""
+        return self._database.sessions_lost
 
     def cancel_requests(self) -> list[str]:
         """Ids of running jobs whose end was asked for."""

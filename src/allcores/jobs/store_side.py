@@ -59,6 +59,20 @@ class StoreSide:
         self._releases.append(claim)
 
     @property
+    def unwritten(self) -> list[Claim]:
+        """Claims of attempts that have ended, and claims to give back, which are not known to be written."""
+        return [*(claim for claim, _, _ in self._ends), *self._releases]
+
+    def tell_unwritten(self, at_work: Iterable[Claim]) -> None:
+        """The supervisor ends: say what it could not write.
+
+        Args:
+            at_work: Claims of jobs that run still, and are ended now.
+        """
+        if count := len([*at_work, *self.unwritten]):
+            log.warning("%d jobs could not be written to the store %s: they are run again", count, self.store.name)
+
+    @property
     def has_something(self) -> bool:
         """Whether there is something to write."""
         return bool(self._ends or self._releases or self._strays)
@@ -110,8 +124,7 @@ class StoreSide:
             StoreError: Something may not have been written; it is tried again with the next exchange.
         """
         if self._strays:
-            known = [*at_work(), *(claim for claim, _, _ in self._ends), *self._releases]
-            self.store.release_strays(known)
+            self.store.release_strays([*at_work(), *self.unwritten])
             self._strays = False
         tries = 0
 

@@ -20,19 +20,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from allcores.errors import TaskTimeout, WorkerLost
-from allcores.jobs import decisions, descendants, health, stacks, wake
+from allcores.jobs import decisions, health, stacks, wake
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
-from allcores.jobs.duty import Duty
-from allcores.jobs.errors import StoreBusy, StoreError, StoreFull
+from allcores.jobs.duty import Duty, see_to
+from allcores.jobs.errors import StoreAway, StoreError
+from allcores.jobs.holding import Holding
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.plain_call import Answer
 from allcores.jobs.pool_side import PoolSide, PoolTrouble
 from allcores.jobs.process_side import ProcessEnd, ProcessSide, progress_of
+from allcores.jobs.retaking import Retaken
 from allcores.jobs.retention import Retention
 from allcores.jobs.store_side import StoreSide
 from allcores.jobs.tasks import Place, Registry
+from allcores.jobs.trouble import TROUBLE_S, Trouble
 from allcores.jobs.webhooks import WebhookDuty
 from allcores.limits import Limits, check_workers
 from allcores.system.cores import core_budget
@@ -46,12 +49,10 @@ log = logging.getLogger("allcores.jobs")
 WATCH_S = 0.01
 #: seconds between two looks at what is slow: who runs what, for how long
 SLOW_S = 0.25
+#: seconds beyond the grace in which ends that could not be written so far are tried to be
+LAST_S = 5.0
 #: seconds that processes have to be gone once they were killed
 KILL_S = 10.0
-#: seconds before the store is asked again after trouble with it
-TROUBLE_S = 0.5
-#: seconds before the same trouble is logged again
-TELL_S = 60.0
 
 
 class Supervisor:
@@ -109,8 +110,9 @@ class Supervisor:
         self._stopping = 0
         self._drain_until: float | None = None
         self._slow_at = self._health_at = 0.0
-        self._store_trouble = ""
-        self._trouble_until = self._told_trouble = 0.0
+        self._trouble, self._duty_trouble = Trouble(store.name), Trouble(store.name)
+        #: jobs that others have taken over, whose attempts here have not ended yet
+        self._losing: set[str] = set()
         self._listener: wake.Listener | None = None
         self._retention = retention or Retention()
         #: what it sees to besides
@@ -169,16 +171,16 @@ class Supervisor:
                 self.store.when_changed(self._changed)
                 stacks.tidy(self._folder)
                 health.tidy(self._folder)
-                self._recover()
                 if not self._stopping:
                     with contextlib.suppress(PoolTrouble):
                         self._pool.start()
+                most = self._policy.most_crashes
+                holding = Holding(self.store, lock, self._trouble, most, self._claims, self._retaken, self._wake)
                 while not self._is_over():
-                    if not lock.held:
-                        raise lock.loss()
-                    self._step()
+                    self._step(holding)
                     self._wait()
         finally:
+            self._store_side.tell_unwritten(self._at_work())
             self.store.when_changed(None)
             self._pool.close()
             self._processes.kill_all(KILL_S)
@@ -186,31 +188,21 @@ class Supervisor:
             lock.release()
             self._close()
 
-    def _recover(self) -> None:
-        """Queue again what the last supervisor had, as soon as the store can be written to."""
-        while not self._stopping:
-            try:
-                recovered = self.store.recover(max_crashes=self._policy.most_crashes)
-                break
-            except (StoreFull, StoreBusy) as error:
-                self._has_trouble(error, time.monotonic())
-                self._tell()
-                self._hear_wakes(TROUBLE_S)
-        else:
-            return
-        self._store_trouble = ""
-        for job in recovered:
-            log.info("job %s (%s): %s", job.id, job.task, job.note)
-        # What its processes had started, and what left them, did not end with the supervisor.
-        descendants.kill(descendants.of_jobs({job.id for job in recovered}))
+    def _claims(self) -> tuple[list[Claim], list[Claim]]:
+        return list(self._at_work()), self._store_side.unwritten
 
-    def _has_trouble(self, error: StoreError, now: float) -> None:
-        """The store cannot be used now: told once, and again each minute."""
-        if str(error) != self._store_trouble or now >= self._told_trouble + TELL_S:
-            self._told_trouble = now
-            log.warning("%s", error)
-        self._store_trouble = str(error)
-        self._trouble_until = now + TROUBLE_S
+    def _retaken(self, found: Retaken) -> None:
+        """It was looked at which claims stand: attempts that are others' are ended, and nothing is said of them."""
+        now = time.monotonic()
+        for job in found.lost:
+            self._losing.add(job)
+            if not self._pool.end(job, "lost"):
+                self._processes.end(job, "lost", now)
+        # Which process runs what may have been undone.
+        for call in self._pool.calls.values():
+            call.told_pid = None
+        for process in self._processes.processes.values():
+            process.told_pid = False
 
     def _close(self) -> None:
         for each in self.duties:
@@ -223,7 +215,7 @@ class Supervisor:
         if not self._stopping:
             return False
         return not (self._pool.calls or self._processes.processes or self._store_side.has_something) or (
-            self._drain_until is not None and time.monotonic() > self._drain_until + 10.0
+            self._drain_until is not None and time.monotonic() > self._drain_until + LAST_S
         )
 
     def _wait(self) -> None:
@@ -233,11 +225,12 @@ class Supervisor:
         watching = any(call.ending_for for call in self._pool.calls.values()) or any(
             process.kill_at is not None for process in self._processes.processes.values()
         )
-        until = min(self._store_side.next_look, self._slow_at + SLOW_S if busy else self._health_at + health.REPORT_S)
+        asked = now if self._store_side.has_something else self._store_side.next_look
+        # While there is trouble with the store, nothing is due there before its end.
+        at = self._slow_at + SLOW_S if busy else self._health_at + health.REPORT_S
+        until = min(max(asked, self._trouble.until), at)
         if watching:
             until = min(until, now + WATCH_S)
-        if self._store_side.has_something:
-            until = min(until, max(self._trouble_until, now))
         self._hear_wakes(max(0.0, until - now))
 
     def _hear_wakes(self, seconds: float) -> None:
@@ -252,8 +245,9 @@ class Supervisor:
                 self._listener.take()
                 self._store_side.wake()
 
-    def _step(self) -> None:
+    def _step(self, holding: Holding) -> None:
         now = time.monotonic()
+        usable = holding.look(now)
         if self._stopping:
             self._drain(now)
         free = self._shares.free
@@ -262,15 +256,15 @@ class Supervisor:
         self._collect(now)
         if self._shares.free > free:
             self._store_side.wake()
-        if now >= self._trouble_until:
+        if usable and now >= self._trouble.until:
             try:
                 self._exchange(now)
-                self._store_trouble = ""
+                self._trouble.over(now)
             except StoreError as error:
-                self._has_trouble(error, now)
+                self._trouble.has(error, time.monotonic())
         if now - self._slow_at >= SLOW_S:
             self._slow_at = now
-            self._slow()
+            self._slow(usable)
         if now - self._health_at >= health.REPORT_S:
             self._health_at = now
             self._tell()
@@ -316,7 +310,7 @@ class Supervisor:
             return
         elif process.ended_for == "cancel":
             end = decisions.after_cancel()
-        elif process.ended_for == "drain":
+        elif process.ended_for in ("drain", "lost"):
             self._store_side.release(claim)
             return
         elif process.ended_for == "deadline":
@@ -362,7 +356,9 @@ class Supervisor:
 
     def _choose(self, waiting: frozenset[str]) -> tuple[int, frozenset[str]]:
         """How many jobs to claim, and of which tasks, of those that have jobs waiting."""
-        if self._stopping or self._processes.wanting:
+        if self._losing:
+            self._losing &= self._pool.calls.keys() | self._processes.processes.keys()
+        if self._stopping or self._processes.wanting or self._losing:
             return 0, frozenset()
         self._count_plain()
         room = self._shares.free
@@ -403,15 +399,17 @@ class Supervisor:
         for claim in claims:
             log.warning("job %s cannot be begun now: %s", claim.job.id, error)
             self._store_side.release(claim)
-        self._trouble_until = now + TROUBLE_S
+        self._trouble.until = now + TROUBLE_S
 
     # --- now and then ---
 
-    def _slow(self) -> None:
-        """Tell the store which process runs which job, so that its death counts; and further duties."""
+    def _slow(self, usable: bool) -> None:
+        """Tell the store, if it is usable, which process runs which job, so that its death counts; further duties."""
         told: list[tuple[Claim, int]] = []
         where = self._pool.where()
         self._pool.look_below(where)
+        if not usable:
+            return
         for job, (pid, _) in where.items():
             call = self._pool.calls.get(job)
             if call is not None and call.told_pid != pid:
@@ -424,15 +422,10 @@ class Supervisor:
         with contextlib.suppress(StoreError):
             if told:
                 self.store.report_workers(told)
-        for each in self.duties:
-            try:
-                each.look(time.time(), stopping=bool(self._stopping))
-            except StoreError as error:
-                if not self._store_trouble:
-                    log.warning("%s", error)
-            except Exception:
-                # Jobs run all the same.
-                log.exception("%s failed; it is seen to again later", type(each).__name__)
+        try:
+            see_to(self.duties, self._duty_trouble, stopping=bool(self._stopping))
+        except StoreAway as error:
+            self._trouble.has(error, time.monotonic())
 
     def _tell(self, state: str | None = None) -> None:
         """Write the report that pages read."""
@@ -462,14 +455,14 @@ class Supervisor:
             state = "draining" if self._stopping else "working"
             if self._pool.trouble:
                 state = "crash-looping"
-            if self._store_trouble:
+            if self._trouble.text:
                 state = "store trouble"
         found = health.SupervisorHealth(
             pid=os.getpid(),
             at=time.time(),
             started=self._started,
             state=state,
-            trouble=self._store_trouble or self._pool.trouble,
+            trouble=self._trouble.text or self._pool.trouble,
             cores=self._shares.cores,
             running=running,
             claimed=max(0, len(self._pool.calls) + len(self._processes.processes) - running),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from allcores.errors import NotSupported
 from allcores.jobs.database import Database
-from allcores.jobs.errors import AlreadySupervised, StoreError, StoreGone
+from allcores.jobs.errors import AlreadySupervised, StoreAway, StoreError, StoreGone
+from allcores.jobs.session_lock import SessionLock
 from allcores.system.file_locks import FileLock, Held, holder
 
 FILE = "supervisor.lock"
@@ -48,12 +49,14 @@ class SupervisorLock:
     ) -> None:
         self._before_release = before_release
         self._pid = os.getpid()
-        self._session: Any = None
+        self._database = database
+        self._session: SessionLock | None = None
+        self._guard = threading.Lock()
         self._path = os.path.join(folder, FILE)
         self._file = _locked(self._path, database.location.name)
         try:
             if database.dialect == "postgresql":
-                self._session = database.session_lock(SESSION_LOCK, wait_s)
+                self._session = SessionLock.take(database, SESSION_LOCK, wait_s)
                 if self._session is None:
                     raise AlreadySupervised(
                         f"a process on another machine is the supervisor of the store {database.location.name}"
@@ -65,15 +68,49 @@ class SupervisorLock:
     @property
     def held(self) -> bool:
         """Whether this process has it, and no other can have it: a lock in a server, or a file that was replaced."""
-        if not self._file.held or self._file.is_replaced():
-            return False
-        return self._session is None or bool(self._session.is_alive())
+        return self._has_file and (self._session is None or self._session.is_alive())
+
+    @property
+    def _has_file(self) -> bool:
+        return self._file.held and not self._file.is_replaced()
+
+    @property
+    def may_return(self) -> bool:
+        """Whether `regain` can be asked for: what is missing is the session in the server, and nothing else."""
+        return self._session is not None and self._has_file
+
+    def regain(self) -> None:
+        """Take the lock of a session in the server again, after the one that had it has ended. Any thread.
+
+        Nobody knows what happened meanwhile: another supervisor may have come and gone.
+
+        Raises:
+            AlreadySupervised: Another one has it now.
+            StoreError: The server cannot be reached yet.
+        """
+        former = self._session
+        assert former is not None
+        taken = SessionLock.take(self._database, SESSION_LOCK, SESSION_ENDS_S, former)
+        if taken is None:
+            raise AlreadySupervised(
+                f"a process on another machine became the supervisor of the store {self._database.location.name} while"
+                " this one could not reach its server"
+            )
+        with self._guard:
+            if self._file.held:
+                self._session, taken = taken, former
+        # Where it was released meanwhile, the new one.
+        taken.close()
 
     def loss(self) -> StoreError:
         """Why it is held no longer, in words."""
+        if self.may_return:
+            return StoreAway(
+                f"the server of the store {self._database.location.name} has ended the session that has the"
+                " supervisor's lock: become_supervisor() again"
+            )
         return StoreError(
-            "the right to supervise the store was lost: its server closed the connection, or the folder"
-            f" {os.path.dirname(self._path)} was replaced"
+            f"the right to supervise the store was lost: the folder {os.path.dirname(self._path)} was replaced"
         )
 
     def check_place(self) -> None:
@@ -93,7 +130,8 @@ class SupervisorLock:
         if self._pid != os.getpid():
             return
         self._before_release()
-        self._file.release()
+        with self._guard:
+            self._file.release()
         if self._session is not None:
             self._session.close()
 

@@ -17,6 +17,7 @@ from allcores.jobs.errors import (
     BadJob,
     KeyConflict,
     SchemaTooNew,
+    StoreAway,
     StoreBusy,
     StoreDamaged,
     StoreError,
@@ -32,7 +33,7 @@ from allcores.web.security import Refused
 from allcores.web.state import current
 from allcores.web.submitting import WrongFields
 
-#: seconds after which a store that was locked may be asked again
+#: seconds after which a store that was locked, or away, may be asked again
 RETRY_AFTER = 5
 
 _BY_STATUS = {
@@ -58,6 +59,7 @@ _STORE: tuple[tuple[type[Exception], int, str], ...] = (
     (StoreBusy, 503, "store_busy"),
     (StoreFull, 507, "store_full"),
     (StoreReadOnly, 503, "store_read_only"),
+    (StoreAway, 503, "store_away"),
     (StoreGone, 503, "store_gone"),
     (StoreDamaged, 503, "store_damaged"),
     (SchemaTooNew, 503, "store_too_new"),
@@ -81,7 +83,7 @@ def problem(error: Exception) -> dict[str, Any] | None:
         return {"status": 422, "code": "wrong_fields", "message": _sentence(str(error)), "fields": error.fields}
     for kind, status, code in _STORE:
         if isinstance(error, kind):
-            wait = RETRY_AFTER if kind is StoreBusy else None
+            wait = RETRY_AFTER if kind in (StoreAway, StoreBusy) else None
             return {"status": status, "code": code, "message": _sentence(str(error)), "wait": wait}
     if isinstance(error, HTTPException):
         status = error.code or 500

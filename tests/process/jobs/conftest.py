@@ -41,9 +41,9 @@ def lines(path: str | Path) -> list[str]:
 class Running:
     """A store with a supervisor in a thread."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, where: str | None = None, **options: Any) -> None:
         self.folder = folder
-        self.store = JobStore.open(folder / "jobs.sqlite")
+        self.store = JobStore.open(folder / "jobs.sqlite" if where is None else where)
         self.queue = Queue(self.store, tasks=Registry.load(TASKS))
         self.supervisor = Supervisor(self.store, self.queue.registry, **{"workers": 2, "grace": 5.0, **options})
         self._thread = threading.Thread(target=self.supervisor.run)

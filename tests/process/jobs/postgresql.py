@@ -9,7 +9,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 #: the user that the server runs as if this is root, which PostgreSQL refuses
 OTHER_USER = "nobody"
@@ -43,10 +43,25 @@ def why_not() -> str | None:
 class Server:
     """A running server; it listens on a socket in its own folder alone."""
 
-    def __init__(self, folder: str, run: list[str]) -> None:
+    def __init__(self, folder: str, control: Callable[..., None]) -> None:
         self.folder = folder
-        self._run = run
+        self._control = control
         self._count = 0
+
+    def start(self) -> None:
+        """Start it again, and wait until it answers."""
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off -c max_connections=60"
+        # Others may look at what is left in /dev/shm.
+        options += " -c dynamic_shared_memory_type=mmap"
+        self._control("start", "-w", "-o", options, "-l", f"{self.folder}/log")
+
+    def stop(self, how: str = "fast") -> None:
+        """End it, and wait for that.
+
+        Args:
+            how: "fast": it ends its sessions and is whole. "immediate": it crashes.
+        """
+        self._control("stop", "-w", "-m", how)
 
     def url(self, database: str) -> str:
         return f"postgresql://allcores@/{database}?host={self.folder}"
@@ -57,6 +72,16 @@ class Server:
         name = f"test_{self._count}"
         self.execute(f"CREATE DATABASE {name}", "postgres")
         return self.url(name)
+
+    def start_again(self) -> None:
+        """Start it, unless it runs."""
+        if not os.path.exists(f"{self.folder}/data/postmaster.pid"):
+            self.start()
+
+    def end_sessions(self, url: str) -> None:
+        """End all sessions of a database, as the server does when it ends."""
+        name = url.partition("@/")[2].partition("?")[0]
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'", "postgres")
 
     def execute(self, statement: str, database: str) -> None:
         import psycopg
@@ -83,11 +108,13 @@ def server() -> Iterator[Server]:
     try:
         initdb = [f"{bin_folder}/initdb", "-D", f"{folder}/data", "-U", "allcores", "-A", "trust", "--no-sync"]
         subprocess.run([*run, *initdb], check=True, capture_output=True, env=environ, cwd=folder, timeout=120)
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off -c max_connections=60"
-        # Others may look at what is left in /dev/shm.
-        options += " -c dynamic_shared_memory_type=mmap"
-        start = [f"{bin_folder}/pg_ctl", "start", "-w", "-D", f"{folder}/data", "-o", options, "-l", f"{folder}/log"]
-        subprocess.run([*run, *start], check=True, capture_output=True, env=environ, cwd=folder, timeout=120)
-        yield Server(folder, run)
+
+        def control(what: str, *words: str) -> None:
+            command = [*run, f"{bin_folder}/pg_ctl", what, "-D", f"{folder}/data", *words]
+            subprocess.run(command, check=True, capture_output=True, env=environ, cwd=folder, timeout=120)
+
+        made = Server(folder, control)
+        made.start()
+        yield made
     finally:
         subprocess.run([*run, "touch", f"{folder}/over"], check=True, env=environ, cwd="/", timeout=60)

@@ -13,7 +13,7 @@ from allcores.jobs.shared_store import SharedStore
 class _Store:
     """Stands for the store: nobody else is there."""
 
-    holder = "me"
+    holder = name = "me"
 
     def __init__(self, renewed: list[bool]) -> None:
         self._renewed: Iterator[bool] = iter(renewed)

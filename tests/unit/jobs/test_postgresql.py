@@ -18,17 +18,12 @@ def url(postgresql_server: Server) -> str:
     return postgresql_server.new_database()
 
 
-def end_all_sessions(server: Server, url: str) -> None:
-    name = url.partition("@/")[2].partition("?")[0]
-    server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'", "postgres")
-
-
 def test_sessions_that_the_server_ended_are_opened_again(postgresql_server: Server, url: str) -> None:
     with JobStore.open(url) as store:
         job = store.submit("f", {}).job
-        end_all_sessions(postgresql_server, url)
+        postgresql_server.end_sessions(url)
         assert store.get(job.id) == job
-        end_all_sessions(postgresql_server, url)
+        postgresql_server.end_sessions(url)
         assert store.submit("f", {}).job.seq == 2
 
 
@@ -37,7 +32,7 @@ def test_a_supervisor_whose_session_ended_claims_nothing(postgresql_server: Serv
         lock = store.become_supervisor()
         store.submit("f", {})
         assert lock.held
-        end_all_sessions(postgresql_server, url)
+        postgresql_server.end_sessions(url)
         assert not lock.held
         with pytest.raises(StoreError, match="become_supervisor"):
             store.claim(1, ["f"])
@@ -72,7 +67,7 @@ def test_a_session_that_is_about_to_end_is_waited_for(url: str, monkeypatch: pyt
             waited.append(seconds)
             former.execute(f"SELECT pg_advisory_unlock({supervisor_lock.SESSION_LOCK})")
 
-        monkeypatch.setattr("allcores.jobs.database.sleep", look_again)
+        monkeypatch.setattr("allcores.jobs.session_lock.sleep", look_again)
         with store.become_supervisor() as lock:
             assert lock.held
     assert len(waited) == 1

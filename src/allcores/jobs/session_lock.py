@@ -1,0 +1,102 @@
+"""A lock that a session in PostgreSQL has: as long as the session is there, and as no other session has it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from time import monotonic_ns, sleep
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from allcores.jobs.database import Database
+
+#: seconds between two looks whether another session still has a lock
+SESSION_LOOK_S = 0.05
+#: The server ends a session whose machine or network is gone after some 25 s, and not after two hours: its lock would
+#: keep the next supervisor out for so long. Sockets of this machine do not know of it, and need not.
+_WHO = text(
+    "SELECT pid, CAST(backend_start AS text) AS begun, set_config('tcp_keepalives_idle', '10', false),"
+    " set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false)"
+    " FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+)
+_END = text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = :pid AND CAST(backend_start AS text) = :begun"
+)
+
+
+class SessionLock:
+    """See the module. Taken by `SessionLock.take`."""
+
+    def __init__(self, database: Database, connection: Connection, number: int) -> None:
+        self._database = database
+        self._connection = connection
+        self._number = number
+        self._guard = threading.Lock()
+        self._lost = False
+        #: the session's process in the server, and when that began: what has this number later is another one
+        self._who: dict[str, Any] = {}
+
+    @classmethod
+    def take(
+        cls, database: Database, number: int, wait_s: float = 0.0, former: SessionLock | None = None
+    ) -> SessionLock | None:
+        """Take a lock of a session, held until it is closed; None if another session has it.
+
+        Args:
+            database: Of the store.
+            number: Of the lock.
+            wait_s: How long another session may still have it, at most: the server notices a process that was killed,
+                or that has closed its connection, a moment later.
+            former: One of this process that was lost with its connection. The server may not have noticed that, so
+                its session is ended.
+
+        Raises:
+            StoreError: The server cannot be reached.
+        """
+        until = monotonic_ns() + int(wait_s * 1e9)
+        with database.translating():
+            connection = database.session()
+            try:
+                found = cls(database, connection, number)
+                pid, begun = connection.execute(_WHO).one()[:2]
+                found._who = {"pid": pid, "begun": begun}
+                while True:
+                    taken = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar()
+                    if not taken and former is not None and former._who:
+                        connection.execute(_END, former._who)
+                    connection.commit()
+                    if taken or monotonic_ns() >= until:
+                        break
+                    sleep(SESSION_LOOK_S)
+            except BaseException:
+                connection.close()
+                raise
+        if not taken:
+            connection.close()
+            return None
+        return found
+
+    def is_alive(self) -> bool:
+        """Whether the session is there: with it goes the lock."""
+        with self._guard:
+            try:
+                if not self._lost:
+                    self._connection.exec_driver_sql("SELECT 1")
+                    self._connection.commit()
+            except SQLAlchemyError:
+                # For good: another session would not have the lock.
+                self._lost = True
+                self._database.lost_session()
+            return not self._lost
+
+    def close(self) -> None:
+        """Let others have it, and end the session; idempotent."""
+        with self._guard:
+            if not self._lost and not self._connection.closed:
+                # The server ends a session some time after its connection is closed: others would be refused meanwhile.
+                with contextlib.suppress(SQLAlchemyError):
+                    self._connection.exec_driver_sql(f"SELECT pg_advisory_unlock({self._number})")
+                    self._connection.commit()
+            self._connection.close()

@@ -1,0 +1,85 @@
+"""What a store keeps, and for how long: seen to by the supervisor."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from sqlalchemy import select
+
+from allcores.jobs import actions, checkpoints, schema
+from allcores.jobs.database import Database
+from allcores.jobs.opening import RESULTS
+from allcores.jobs.reading import among
+from allcores.jobs.retention import Retention, Swept, orphans, remove_results, sweep
+from allcores.jobs.store_actions import StoreActions
+
+#: seconds between two rows of the audit about what retention removes
+WRITE_DOWN_S = 60.0
+
+
+class StoreKeeping(StoreActions):
+    """The part of a store that removes what is to be kept no longer.
+
+    Attributes:
+        folder: Beside the store, open to this user alone: `results/<job id>/`, sockets, runs.
+    """
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        super().__init__(database)
+        self.folder = folder
+        #: of retention: jobs in one transaction, those removed that the audit does not have yet, when it was told last
+        self._portion = self._removed = 0
+        self._removed_at = time.monotonic()
+        #: the change at which the log was moved last
+        self._moved_at = 0
+
+    def _check_supervisor(self) -> None:
+        """See that this process is the supervisor. Raises: StoreError."""
+        raise NotImplementedError
+
+    def maintain(self, retention: Retention = Retention(), *, seconds: float = 1.0) -> Swept:  # noqa: B008 (frozen)
+        """Remove what is not to be kept, and move SQLite's log into its file; to be called every minute or so.
+
+        No transaction of it takes longer than some 20 ms, however much there is to remove. What was removed is in the
+        audit, once all is.
+
+        Args:
+            retention: What is kept.
+            seconds: For how long at most; what is left is removed by the next call.
+        """
+        self._check_supervisor()
+        swept = sweep(self._commits, self.folder / RESULTS, retention, seconds, self._portion)
+        self._portion = swept.portion
+        self._removed += swept.jobs
+        if self._removed and (swept.complete or time.monotonic() - self._removed_at >= WRITE_DOWN_S):
+            self._commits.run(actions.write_down, ("", "retention", self._removed, {}))
+            self._removed, self._removed_at = 0, time.monotonic()
+        if checkpoints.size_of_log(self._database) > checkpoints.OF_SUPERVISOR:
+            checkpoints.checkpoint(self._database, self.folder)
+            self._moved_at = self._last_change
+        return swept
+
+    def tend_log(self) -> bool:
+        """Move SQLite's log into its file, if much was written to it since; to be called every second or so.
+
+        A log that is begun again is written to faster than one that grows, and read faster.
+        """
+        self._check_supervisor()
+        if self._last_change - self._moved_at < checkpoints.COMMITS:
+            return False
+        if checkpoints.size_of_log(self._database) <= checkpoints.OF_SUPERVISOR:
+            return False
+        self._moved_at = self._last_change
+        return checkpoints.checkpoint(self._database, self.folder)
+
+    def remove_orphans(self) -> int:
+        """Remove folders of results that no job has (a supervisor died before the commit); at the start. How many."""
+        self._check_supervisor()
+        ids = orphans(self.folder / RESULTS)
+        known: set[str] = set()
+        with self._database.reading() as connection:
+            for table in (schema.jobs, schema.deleted):
+                chosen = table.c.id.in_(among(self._database.dialect, ids))
+                known.update(connection.execute(select(table.c.id).where(chosen)).scalars())
+        return sum(remove_results(self.folder / RESULTS, each) for each in ids if each not in known)

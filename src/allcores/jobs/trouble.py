@@ -1,0 +1,50 @@
+"""Why a store cannot be used: told once, and again each minute; and that it is over."""
+
+from __future__ import annotations
+
+import logging
+
+from allcores.formatting import seconds_text
+from allcores.jobs.errors import StoreAway, StoreError
+
+log = logging.getLogger("allcores.jobs")
+
+#: seconds before the store is asked again after trouble with it
+TROUBLE_S = 0.5
+#: seconds before the same trouble is logged again
+TELL_S = 60.0
+
+
+class Trouble:
+    """See the module.
+
+    Attributes:
+        text: It; "" if there is none.
+        until: The store is not asked before, by the monotonic clock.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.text = ""
+        self.until = 0.0
+        self._what: object = None
+        self._since = self._told_at = 0.0
+
+    def has(self, error: StoreError, now: float) -> None:
+        """The store cannot be used now."""
+        away = isinstance(error, StoreAway)
+        # A server that ends, is gone, and starts again says so in other words each time.
+        what: object = StoreAway if away else str(error)
+        if not self.text:
+            self._since = now
+        if what != self._what or now >= self._told_at + TELL_S:
+            self._what, self._told_at = what, now
+            log.warning("%s%s", error, "; what runs goes on, and it is tried again" if away else "")
+        self.text = str(error)
+        self.until = now + TROUBLE_S
+
+    def over(self, now: float) -> None:
+        """It was used."""
+        if self.text:
+            log.info("the store %s can be used again, after %s", self._name, seconds_text(now - self._since))
+            self.text, self._what = "", None
