@@ -256,6 +256,11 @@ class PoolSide:
                 found[job.job] = (each.pid, each.seconds)
         return found
 
+    def untold(self, job: str, pid: int) -> PlainCall | None:
+        """The call of a job, if the store does not know of the process that runs it."""
+        call = self.calls.get(job)
+        return None if call is None or call.told_pid == pid else call
+
     def status(self) -> list[tuple[int, str, JobCall | None, float]]:
         """Each worker: its process, state, what it runs, for how long."""
         if self._pool is None:

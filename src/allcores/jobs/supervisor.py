@@ -405,23 +405,21 @@ class Supervisor:
 
     def _slow(self, usable: bool) -> None:
         """Tell the store, if it is usable, which process runs which job, so that its death counts; further duties."""
-        told: list[tuple[Claim, int]] = []
         where = self._pool.where()
         self._pool.look_below(where)
         if not usable:
             return
-        for job, (pid, _) in where.items():
-            call = self._pool.calls.get(job)
-            if call is not None and call.told_pid != pid:
-                call.told_pid = pid
-                told.append((call.claim, pid))
-        for process in self._processes.processes.values():
-            if not process.told_pid:
-                process.told_pid = True
-                told.append((process.claim, process.pid))
+        calls = [(call, pid) for job, (pid, _) in where.items() if (call := self._pool.untold(job, pid)) is not None]
+        processes = [each for each in self._processes.processes.values() if not each.told_pid]
+        # What could not be told is told again: only what is known counts as a crash if this supervisor dies.
         with contextlib.suppress(StoreError):
-            if told:
+            if calls or processes:
+                told = [(call.claim, pid) for call, pid in calls] + [(each.claim, each.pid) for each in processes]
                 self.store.report_workers(told)
+                for call, pid in calls:
+                    call.told_pid = pid
+                for each in processes:
+                    each.told_pid = True
         try:
             see_to(self.duties, self._duty_trouble, stopping=bool(self._stopping))
         except StoreAway as error:

@@ -200,3 +200,31 @@ def test_a_supervisor_that_cannot_be_started_is_tried_again(tmp_path: Path) -> N
     until(lambda: len(told) > 1, "another try")
     keeper.close()
     assert told[0].startswith("the supervisor cannot be started (No such file or directory): the next try is in")
+
+
+@pytest.mark.parametrize("task", ["hold", "hold_with_job"])
+def test_the_process_of_a_job_is_told_once_the_store_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    """Or the death of the supervisor would not count, and a job that brings it about would never be quarantined."""
+    full, real = threading.Event(), JobStore.report_workers
+    full.set()
+    refused: list[int] = []
+
+    def report(store: JobStore, workers: Any) -> list[bool]:
+        if full.is_set():
+            refused.append(1)
+            raise StoreFull("there is no room for the store")
+        return real(store, workers)
+
+    monkeypatch.setattr(JobStore, "report_workers", report)
+    with Running(tmp_path) as running:
+        job = running.queue.submit(task, {"path": str(tmp_path / "t")})
+        until(lambda: refused, "a report")
+        full.clear()
+        until(
+            lambda: (found := running.queue.get(job.id)) and found.worker is not None and found.worker.pid,
+            "its process",
+        )
+        (tmp_path / "t").touch()
+        assert running.queue.wait(job.id, PATIENCE_S).state == State.SUCCEEDED
