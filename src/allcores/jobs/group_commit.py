@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from allcores.errors import AllcoresError
 from allcores.jobs import schema
 from allcores.jobs.database import Database
-from allcores.jobs.errors import JobsError, SchemaTooNew, StoreError
+from allcores.jobs.errors import SchemaTooNew, StoreError
 
 #: operations in one transaction at most: others, and readers of the log, wait no longer for their turn
 MOST = 512
@@ -133,20 +133,27 @@ class GroupCommit:
         try:
             self._commit(batch)
         except BaseException as error:
-            of_the_store = isinstance(error, JobsError) and type(error) is not StoreError
-            if len(batch) > 1 and isinstance(error, Exception) and not of_the_store:
-                # One of them is at fault, and the others shall not suffer.
-                for each in batch:
-                    try:
-                        self._commit([each])
-                    except Exception as its_own:
-                        each.error = its_own
-            else:
-                for each in batch:
-                    each.error = error
+            # Of each, until it is known better: nothing may be left without an answer, however this ends.
+            for each in batch:
+                each.error = error
+            if len(batch) > 1 and isinstance(error, Exception) and not _is_of_the_store(error):
+                self._commit_apart(batch)
         finally:
             for each in batch:
                 each.done = True
+
+    def _commit_apart(self, batch: list[_Operation]) -> None:
+        """One of them is at fault, and the others shall not suffer."""
+        for number, each in enumerate(batch):
+            try:
+                self._commit([each])
+            except Exception as error:
+                each.error = error
+                if _is_of_the_store(error):
+                    # The others would wait for it as long, one after the other.
+                    for other in batch[number:]:
+                        other.error = error
+                    return
 
     def _commit(self, batch: list[_Operation]) -> None:
         with self._database.writing(durable=any(each.durable for each in batch)) as connection:
@@ -171,6 +178,11 @@ class GroupCommit:
         """In a child, before its first thread is there: what other threads of the parent were at is theirs."""
         self._turn = threading.Lock()
         self._waiting.clear()
+
+
+def _is_of_the_store(error: BaseException) -> bool:
+    """Whether none of the operations is at fault: a disk that is full, a server that is away."""
+    return isinstance(error, StoreError) and type(error) is not StoreError
 
 
 def _answer_of(operation: _Operation) -> Callable[[], Any]:
