@@ -359,21 +359,21 @@ def _begin_of(delay: float, run_at: str | None) -> float | None:
         raise CommandError(f"--run-at {run_at!r}: {error}") from None
 
 
-def _await(store: JobStore, job_ids: Sequence[str], timeout: float | None) -> list[Job]:
+def _await(opened: JobStore, job_ids: Sequence[str], timeout: float | None) -> list[Job]:
     """The jobs, once all have ended."""
+    from allcores.jobs.patience import Patient
+
     until = None if timeout is None else time.monotonic() + timeout
+    store = Patient(opened, until)
     jobs: dict[str, Job] = {}
     while True:
         change = store.change_number()
-        for job_id in job_ids:
-            if job_id not in jobs:
-                job = store.get(job_id)
-                if job is None:
-                    raise CommandError(f"job {job_id} was removed meanwhile", Exit.SOME_FAILED)
-                if job.state.is_final:
-                    jobs[job_id] = job
-        left = [each for each in job_ids if each not in jobs]
-        if not left:
+        for job_id in [each for each in job_ids if each not in jobs]:
+            if (job := store.get(job_id)) is None:
+                raise CommandError(f"job {job_id} was removed meanwhile", Exit.SOME_FAILED)
+            if job.state.is_final:
+                jobs[job_id] = job
+        if not (left := [each for each in job_ids if each not in jobs]):
             return [jobs[each] for each in job_ids]
         if until is not None and time.monotonic() >= until:
             raise CommandError(f"{counted(len(left), 'job')} not at an end yet, like {left[0]}", Exit.NOT_YET)

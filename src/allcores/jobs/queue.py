@@ -12,6 +12,7 @@ from typing import Any
 from allcores.jobs import retried_items
 from allcores.jobs.errors import BadJob, JobFailed, TaskNotFound
 from allcores.jobs.model import Job, Submission, Submitted
+from allcores.jobs.patience import Patient
 from allcores.jobs.rows import as_tags, shown
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place, Registry
@@ -123,7 +124,7 @@ class Queue:
 
     @hiding
     def wait(self, id: str, timeout: float | None = None) -> Job:
-        """Wait until a job has come to its end.
+        """Wait until a job has come to its end; a server of the store that restarts meanwhile is waited for, too.
 
         Args:
             id: Of the job.
@@ -132,11 +133,13 @@ class Queue:
         Raises:
             TaskNotFound: There is no such job.
             TimeoutError: It has not come to its end in time.
+            StoreError: The store cannot be read; its server was away for a minute.
         """
         until = None if timeout is None else time.monotonic() + timeout
+        store = Patient(self.store, until)
         while True:
-            change = self.store.change_number()
-            job = self.store.get(id)
+            change = store.change_number()
+            job = store.get(id)
             if job is None:
                 raise TaskNotFound(f"there is no job {id!r}")
             if job.state.is_final:
@@ -144,7 +147,7 @@ class Queue:
             left = 60.0 if until is None else until - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"job {id} is still {job.state} after {timeout:g} s")
-            self.store.wait_for_change(change, min(left, 60.0))
+            store.wait_for_change(change, min(left, 60.0))
 
     @hiding
     def result(self, id: str, timeout: float | None = None) -> Any:
