@@ -254,3 +254,16 @@ def test_large_containers_cost_little() -> None:
     assert state.is_current(function)
     numbers.append(1)
     assert not state.is_current(function)
+
+
+def test_functions_of_libraries_are_not_looked_through() -> None:
+    """Workers have them by their names; what they refer to in turn is a good part of the library."""
+    pytest.importorskip("numpy")
+    from json import dumps
+
+    from numpy import einsum, mean
+
+    def made(number: int) -> Any:
+        return mean(number), einsum("i", number), dumps(number), helper(number), pytest.param(number)
+
+    assert FunctionState(made)._functions == [helper]

@@ -17,11 +17,13 @@ import functools
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import islice, repeat
 from operator import is_
-from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
+
+from allcores.pool.function_origins import is_of_a_library, is_restless, names_in, travels_by_value
 
 #: of larger containers the first so many elements are compared, and the length
 MOST_COMPARED = 1_000
@@ -47,13 +49,9 @@ _CALLED = (FunctionType, type, *_BOUND)
 _NOTED = frozenset(
     {"__slotnames__", "__annotations__", "__annotations_cache__", "__dict__", "__weakref__", "_abc_impl"}
 )
-#: modules whose objects note in themselves that they were used, and mean the same
-_RESTLESS = frozenset({"logging", "pathlib"})
-
 # What these say of a function or class, whatever code of the program would.
 _CLASS_DICT: Callable[[Any], Any] = type.__dict__["__dict__"].__get__
 _MRO: Callable[[Any], Any] = type.__dict__["__mro__"].__get__
-_QUALNAME: Callable[[Any], str] = type.__dict__["__qualname__"].__get__
 _OF_FUNCTION: tuple[Callable[[Any], Any], ...] = tuple(
     vars(FunctionType)[name].__get__ for name in ("__code__", "__defaults__", "__kwdefaults__")
 )
@@ -178,13 +176,13 @@ class _Walk:
         elif issubclass(kind, type):
             if self._by_value:
                 self._through_class(each)
-        elif not _is_restless(kind):
+        elif not is_restless(kind):
             self._reach(kind)
             self._follow(islice(_elements(each), MOST_FOLLOWED))
 
     def _through_function(self, function: Any) -> None:
         names: dict[str, Any] = function.__globals__
-        found = dict.fromkeys(_names(function.__code__))
+        found = dict.fromkeys(names_in(function.__code__))
         self.names.setdefault(id(names), (names, {}))[1].update(found)
         self._reach_all([dict.get(names, name) for name in found])
         cells = function.__closure__ or ()
@@ -225,9 +223,9 @@ class _Walk:
         if kind in _FIXED or value is _MISSING or id(value) in self._reached:
             return
         is_function, is_class = issubclass(kind, FunctionType), issubclass(kind, type)
-        if is_function and (not self._by_value or _is_pythons(value.__module__)):
+        if is_function and (not self._by_value or is_of_a_library(value)):
             return
-        if is_class and not (self._by_value and _travels_by_value(value)):
+        if is_class and not (self._by_value and travels_by_value(value)):
             return
         self._reached.add(id(value))
         if is_function:
@@ -237,28 +235,6 @@ class _Walk:
         if self._followed < MOST_FUNCTIONS:
             self._followed += is_function or is_class
             self._waiting.append(value)
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for part in code.co_consts:
-        if isinstance(part, CodeType):
-            yield from _names(part)
-
-
-def _is_pythons(module: Any) -> bool:
-    return isinstance(module, str) and module != "__main__" and module.partition(".")[0] in sys.stdlib_module_names
-
-
-def _travels_by_value(kind: Any) -> bool:
-    """Whether a class is of a script or of a function: pickle cannot name it to another process."""
-    module = _CLASS_DICT(kind).get("__module__")
-    return isinstance(module, str) and (module == "__main__" or "<locals>" in _QUALNAME(kind))
-
-
-def _is_restless(kind: Any) -> bool:
-    module = _CLASS_DICT(kind).get("__module__")
-    return isinstance(module, str) and module.partition(".")[0] in _RESTLESS
 
 
 # --- what is in a value ---------------------------------------------------------------------------
@@ -338,7 +314,7 @@ class _Look:
             parts = [*[read(value) for read in _OF_FUNCTION], *attributes.keys(), *attributes.values()]
         elif issubclass(kind, type):
             parts = [each for pair in list(_CLASS_DICT(value).items()) if pair[0] not in _NOTED for each in pair]
-        elif not _is_restless(kind) and not self._into_buffer(value, kind):
+        elif not is_restless(kind) and not self._into_buffer(value, kind):
             parts = _attributes(value, room)
         self.parts += names
         self.parts += parts

@@ -1,0 +1,55 @@
+"""Where functions and classes come from: what travels with them, and what workers have by its name."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any
+
+#: modules whose objects note in themselves that they were used, and mean the same
+_RESTLESS = frozenset({"logging", "pathlib"})
+
+#: where the standard library is
+_LIBRARY = os.path.dirname(os.__file__) + os.sep
+
+# What these say of a class, whatever code of the program would.
+_CLASS_DICT: Callable[[Any], Any] = type.__dict__["__dict__"].__get__
+_QUALNAME: Callable[[Any], str] = type.__dict__["__qualname__"].__get__
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """Names that code looks up in its module, and attributes that it asks for; also code within it."""
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from names_in(part)
+
+
+def is_of_a_library(function: Any) -> bool:
+    """Whether a function is Python's, or of what is installed: workers have it by its name, whatever it refers to."""
+    if function.__module__ == "__main__":
+        return False
+    file = function.__code__.co_filename
+    if file.startswith("<"):  # it was made by code of its own, as some of NumPy are
+        file = getattr(sys.modules.get(str(function.__module__)), "__file__", None) or ""
+    return _is_installed(file)
+
+
+@functools.lru_cache(maxsize=1_000)
+def _is_installed(file: str) -> bool:
+    return file.startswith(_LIBRARY) or not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
+
+
+def travels_by_value(kind: Any) -> bool:
+    """Whether a class is of a script or of a function: pickle cannot name it to another process."""
+    module = _CLASS_DICT(kind).get("__module__")
+    return isinstance(module, str) and (module == "__main__" or "<locals>" in _QUALNAME(kind))
+
+
+def is_restless(kind: Any) -> bool:
+    """Whether objects of a class note in themselves that they were used, and mean the same."""
+    module = _CLASS_DICT(kind).get("__module__")
+    return isinstance(module, str) and module.partition(".")[0] in _RESTLESS
