@@ -20,6 +20,7 @@ from allcores.formatting import size_text
 from allcores.limits import reserve_of
 from allcores.system import procfs
 from allcores.system.cores import Budget, Memory, core_budget, machine_memory, thread_environment
+from allcores.system.installations import version_of
 from allcores.system.posix import can_fork
 
 #: what allcores uses, or what people use beside it, and what for
@@ -127,7 +128,7 @@ def diagnose() -> Diagnosis:
         default_start_method="template" if "template" in methods else None,
         limits=list(_limits(cores.workers)),
         python=_python(),
-        libraries={name: _version(name) for name in LIBRARIES},
+        libraries={name: version_of(name) for name in LIBRARIES},
         thread_variables={name: os.environ.get(name) for name in ours if not name.startswith("ALLCORES_")},
         worker_thread_variables={
             name: value for name, value in thread_environment(1).items() if not name.startswith("ALLCORES_")
@@ -247,15 +248,6 @@ def _python() -> dict[str, Any]:
         "system": platform.platform(),
         "sqlite": sqlite3.sqlite_version,
     }
-
-
-def _version(name: str) -> str | None:
-    from importlib import metadata  # the module takes its time
-
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def as_text(found: Diagnosis) -> str:

@@ -55,12 +55,9 @@ class _LateCommands(click.Group):
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value:
-        from importlib import metadata
+        from allcores.system.installations import version_of
 
-        try:
-            version = metadata.version("allcores")
-        except metadata.PackageNotFoundError:
-            version = "(version unknown: it runs from a folder, not installed)"
+        version = version_of("allcores") or "(version unknown: it runs from a folder, not installed)"
         click.echo(f"allcores {version}")
         ctx.exit()
 

@@ -15,6 +15,7 @@ import time
 from allcores.errors import UsageError
 from allcores.system import own_files
 from allcores.system.partial_files import create_private
+from allcores.system.tracebacks import hiding
 
 HEADER = "Allcores-Signature"
 #: in the store's folder: what signs, unless $ALLCORES_WEBHOOK_SECRET does
@@ -52,6 +53,7 @@ def signature(secret: bytes, body: bytes, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
+@hiding
 def is_signed(secret: bytes, header: str, body: bytes, *, now: float | None = None, tolerance_s: float = 300.0) -> bool:
     """For receivers: whether a body was signed with the secret, a moment ago.
 

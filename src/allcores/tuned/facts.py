@@ -17,6 +17,7 @@ from allcores.cache.keys import key_bytes
 from allcores.cache.kinds import is_constant, is_own, name_of
 from allcores.system import procfs
 from allcores.system.cores import core_budget
+from allcores.system.installations import names_by_module, version_of
 from allcores.tuned.holds import Facts
 
 #: functions and classes that are looked into for the libraries that they name
@@ -106,32 +107,19 @@ def _is_fixed(name: str, value: Any) -> bool:
 
 def libraries_of(function: Callable[..., Any]) -> dict[str, str]:
     """Name -> version of the installed libraries that a function names, or a function of the program that it calls."""
-    from importlib import metadata
-
     found = {}
     names: dict[str, list[str]] | None = None
     for module in sorted({*_modules_named(function), "allcores"}):
-        version = _version(module)
+        version = version_of(module)
         if version is not None:
             found[module] = version
         elif module != "allcores":  # which may run from a folder
             if names is None:  # this reads all that is installed, so it is done where a name is not its module's
-                names = dict(metadata.packages_distributions())
+                names = names_by_module()
             for name in names.get(module, ()):
-                if (version := _version(name)) is not None:
+                if (version := version_of(name)) is not None:
                     found[name] = version
     return found
-
-
-def _version(name: str | None) -> str | None:
-    """Of an installed library; None where there is none of that name, or only what an installation has left of it."""
-    from importlib import metadata
-
-    try:
-        found: Any = metadata.version(name) if name else None
-    except (metadata.PackageNotFoundError, ValueError, KeyError):
-        return None
-    return found if isinstance(found, str) else None
 
 
 def _modules_named(function: Callable[..., Any]) -> Iterator[str]:
