@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 #: What looking at what was left may raise. The backport importlib_metadata, once a library has loaded it, is asked in
-#: the place of Python's module, and has errors of its own.
-HALF_REMOVED = (ImportError, OSError, ValueError, KeyError, TypeError)
+#: the place of Python's module, and has errors of its own. Python 3.12 warns, which the program may have made an error.
+HALF_REMOVED = (ImportError, OSError, ValueError, KeyError, TypeError, DeprecationWarning)
 
 
 def version_of(name: str | None) -> str | None:
@@ -12,7 +14,8 @@ def version_of(name: str | None) -> str | None:
     from importlib import metadata  # the module takes its time
 
     try:
-        found: object = metadata.version(name) if name else None
+        facts: Any = metadata.distribution(name).metadata if name else {}
+        found = facts.get("Version")  # which does not warn
     except HALF_REMOVED:
         return None
     return found if isinstance(found, str) else None
