@@ -45,7 +45,8 @@ def test_a_node_that_does_not_answer_is_given_up(first_lost: int) -> None:
         assert pool.map(double, range(300)) == [2 * number for number in range(300)]
         assert pool.submit(double, 4).result() == 8
         if first_lost < 3:  # else it may not have been asked so often
-            wait_until(lambda: cluster.dropped == ["a"])
+            # Perhaps after the other one: a node that is not asked for as long as is usual ends by itself here.
+            wait_until(lambda: "a" in cluster.dropped)
     cluster.join()
 
 
