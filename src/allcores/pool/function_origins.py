@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
+from allcores.system.installations import is_installed
+
 #: modules whose objects note in themselves that they were used, and mean the same
 _RESTLESS = frozenset({"logging", "pathlib"})
-
-#: where the standard library is
-_LIBRARY = os.path.dirname(os.__file__) + os.sep
 
 # What these say of a class, whatever code of the program would.
 _CLASS_DICT: Callable[[Any], Any] = type.__dict__["__dict__"].__get__
@@ -35,12 +32,7 @@ def is_of_a_library(function: Any) -> bool:
     file = function.__code__.co_filename
     if file.startswith("<"):  # it was made by code of its own, as some of NumPy are
         file = getattr(sys.modules.get(str(function.__module__)), "__file__", None) or ""
-    return _is_installed(file)
-
-
-@functools.lru_cache(maxsize=1_000)
-def _is_installed(file: str) -> bool:
-    return file.startswith(_LIBRARY) or not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
+    return is_installed(file)
 
 
 def travels_by_value(kind: Any) -> bool:

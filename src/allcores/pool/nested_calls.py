@@ -16,6 +16,3 @@ def pool_within(pools: Iterable[Pool]) -> Pool | None:
     if any(is_in_task_of(driver_of(pool)) for pool in pools):
         return Pool(backend="serial", name="shared")
     return None
-
-
-__all__ = ["pool_within"]

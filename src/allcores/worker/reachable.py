@@ -7,11 +7,11 @@ the program runs meanwhile: types are asked, not objects.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections import deque
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
+from allcores.system.installations import is_installed
 from allcores.transport import script_globals
 from allcores.transport.numpy_arrays import is_numpy_array
 from allcores.transport.reduction import Reduction
@@ -140,17 +140,7 @@ def is_own(names: dict[str, Any], left_alone: frozenset[str]) -> bool:
     file = names.get("__file__")
     if not isinstance(module, str) or not isinstance(file, str) or module in left_alone:
         return False
-    return module.partition(".")[0] != "allcores" and not _is_installed(file)
-
-
-@functools.lru_cache(maxsize=256)
-def _is_installed(file: str) -> bool:
-    parts = file.split(os.sep)
-    return file.startswith(_LIBRARY) or "site-packages" in parts or "dist-packages" in parts
-
-
-#: where the standard library is
-_LIBRARY = os.path.dirname(os.__file__) + os.sep
+    return module.partition(".")[0] != "allcores" and not is_installed(file)
 
 
 class Walk:
