@@ -10,7 +10,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 import zlib
 
 from allcores.cache import database
@@ -18,6 +17,7 @@ from allcores.cache.database import ERRORS, NotUsable
 from allcores.errors import AllcoresError
 from allcores.failpoints import failpoint
 from allcores.system import sqlite_files
+from allcores.system.forks import renew_in_children
 from allcores.transport import chunk_ends, process_role
 
 #: Entries wait so long for their commit, or for the end of their chunk, ns. Longer loses more to a kill.
@@ -48,15 +48,11 @@ REST_S = 10.0
 _said: set[str] = set()
 #: one connection of this process moves the log into the file
 _checkpointing = threading.Lock()
-#: of this process
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
     global _checkpointing
     _checkpointing = threading.Lock()
-    for each in list(_stores):
-        each.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -80,7 +76,7 @@ class Store:
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
         self._begin()
-        _stores.add(self)
+        renew_in_children(self)
 
     def after_fork(self) -> None:
         """In a child: whoever held the lock is not there. The parent's connection is left alone until the first use."""

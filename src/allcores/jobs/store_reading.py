@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,22 +16,10 @@ from allcores.jobs.database import Database
 from allcores.jobs.group_commit import GroupCommit
 from allcores.jobs.model import Attempt, AuditRow, Counts, Job, JobFilter, JobPage, Snapshot, Statistics
 from allcores.jobs.reading import attempts_of, jobs_where
+from allcores.system.forks import renew_in_children
 
 #: seconds between two looks for changes of other processes, however many threads wait for them
 LOOK_S = 0.1
-
-
-#: of this process
-_stores: weakref.WeakSet[StoreReading] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for each in list(_stores):
-        each.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 class StoreReading:
@@ -45,7 +31,7 @@ class StoreReading:
         self._condition = threading.Condition()
         self._last_change = 0
         self._looked = 0.0
-        _stores.add(self)
+        renew_in_children(self)
 
     def after_fork(self) -> None:
         """In a child: what other threads of the parent were at is theirs."""

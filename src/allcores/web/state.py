@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import flask
 
 from allcores.errors import UsageError
+from allcores.system.forks import renew_in_children
 from allcores.web.credentials import kept_secret
 from allcores.web.security import Gate
 from allcores.web.settings import Settings
@@ -71,7 +70,7 @@ class Console:
         self.shared = Shared()
         self._streams: Streams | None = None
         self.environment: jinja2.Environment | None = None
-        _consoles.add(self)
+        renew_in_children(self)
 
     def after_fork(self) -> None:
         """In a child: forget what the parent had opened; the lock may be held by a thread that is not here.
@@ -145,19 +144,6 @@ class Console:
         if isinstance(given, str):
             return [part.strip() for part in given.split(",") if part.strip()]
         return list(given) if isinstance(given, list | tuple) else [given]
-
-
-#: of this process
-_consoles: weakref.WeakSet[Console] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for each in list(_consoles):
-        each.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def is_poll() -> bool:

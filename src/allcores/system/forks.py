@@ -1,0 +1,35 @@
+"""Objects that have to begin anew in a child of a fork: locks that other threads held, what the parent had opened.
+
+As the child begins, and not when one is first used there: its first threads may use one at the same moment.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+
+class Renewed(Protocol):
+    """What is told."""
+
+    def after_fork(self) -> None:
+        """This process is the child. No thread but this one is there, and whoever held a lock does not exist here."""
+
+
+#: of this process, as long as they are there
+_renewed: weakref.WeakSet[Renewed] = weakref.WeakSet()
+
+
+def renew_in_children(each: Renewed) -> None:
+    """Have an object told of it in each child of a fork."""
+    _renewed.add(each)
+
+
+def _after_fork() -> None:
+    for each in list(_renewed):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
