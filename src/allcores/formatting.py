@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 
 def size_text(size: int) -> str:
     """A size: "7.9 GB". Units are powers of 1024, as those who write 8 * 1024**3 expect."""
@@ -40,6 +42,11 @@ def clock_text(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     return f"{int(seconds)} s" if seconds < 60 else _clock(int(seconds))
+
+
+def moment_text(seconds: float) -> str:
+    """A time, from seconds since 1970, as this machine's clock shows it: "2026-11-28 23:05:30"."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def axis_text(seconds: float) -> str:

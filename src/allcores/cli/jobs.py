@@ -15,7 +15,7 @@ import click
 from allcores.cli import jobs_text
 from allcores.cli.exits import CommandError, Exit, missing_extra
 from allcores.cli.output import Seconds, check_stdout, say, shortened, show, write_json
-from allcores.formatting import counted, seconds_text
+from allcores.formatting import counted, moment_text, seconds_text
 from allcores.sources.text import json_value
 from allcores.system.terminal_text import safe_line
 
@@ -117,7 +117,7 @@ def list_(
     for job in page.jobs:
         took = seconds_text(max(0.0, job.finished - job.started)) if job.finished and job.started else ""
         what = f"{job.task}({shortened(json.dumps(job.arguments, ensure_ascii=False)[1:-1], 50)})"
-        show(safe_line(f"{job.id:<32}  {job.state:<11}  {jobs_text.moment_text(job.created)}  {took:>8}  {what}"))
+        show(safe_line(f"{job.id:<32}  {job.state:<11}  {moment_text(job.created)}  {took:>8}  {what}"))
     if not page.searched_all:
         say(f"the {page.searched:,} newest of them were looked through; for more: --after {page.older}")
     elif page.older is not None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from allcores.formatting import counted, seconds_text, size_text
+from allcores.formatting import counted, moment_text, seconds_text, size_text
 from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 def as_json(job: Job) -> dict[str, Any]:
     """A job as the commands print it for machines: the attributes of `Job`."""
     return asdict(job) | {"state": str(job.state)}
-
-
-def moment_text(seconds: float) -> str:
-    """A time of this machine, to the second."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def as_text(job: Job) -> list[str]:

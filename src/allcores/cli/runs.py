@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ from allcores.cli.pipe_runner import pipe
 from allcores.cli.request import RunOptions
 from allcores.cli.runner import run
 from allcores.errors import JournalError
-from allcores.formatting import counted, seconds_text, size_text
+from allcores.formatting import counted, moment_text, seconds_text, size_text
 from allcores.runs import directory
 from allcores.runs.directory import KnownRun
 from allcores.runs.index import RunIndex
@@ -311,7 +310,7 @@ def _as_text(known: KnownRun) -> str:
         f"  {_function(known)} → {_output(known)}",
         f"  {run_row.settled:,}{of} items settled: {run_row.ok:,} ok, {run_row.failures:,} failed",
         f"  {seconds_text(run_row.seconds)} in {counted(run_row.sessions, 'session')},"
-        f" begun {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run_row.created))}",
+        f" begun {moment_text(run_row.created)}",
         f"  journal {known.folder} ({size_text(known.bytes)})",
     ]
     return "\n".join(map(safe_line, lines))
