@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import os
 import pickle
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.process import crimes
 
-from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited
+from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited, WorkerLost
 from allcores.outcome import Outcome
+from allcores.scheduler.timeouts import Timeouts
+from allcores.scheduler.worker_state import WorkerState
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +307,76 @@ def test_a_process_that_ends_as_an_item_is_unpickled() -> None:
         first, second, third = pool.outcomes(crimes.run_any, [1, ExitsLater(None), 3], chunk=3)
     assert first.ok and third.ok
     assert second.kind is Kind.WORKER_LOST and "while unpickling items[1] (" in str(second.error)
+
+
+AMONG: contextvars.ContextVar[object] = contextvars.ContextVar("AMONG", default=None)
+
+
+@pytest.mark.parametrize("verb", ["map", "submit"])
+def test_a_process_that_ends_as_a_function_is_unpickled(verb: str) -> None:
+    """Not for ever: it is given up after some workers, and the pool is of use afterwards."""
+    with Pool(2) as pool:
+        with pytest.raises(WorkerLost, match="unpickling the function for "):
+            if verb == "map":
+                pool.map(ExitsLater(None), range(5))
+            else:
+                pool.submit(ExitsLater(None), 1).result()
+        found = list(pool.outcomes(ExitsLater(None), range(3)))
+        assert [outcome.kind for outcome in found] == 3 * [Kind.WORKER_LOST]
+        assert pool.map(crimes.run, [1, 2]) == [2, 4]
+
+
+def test_a_process_that_ends_as_a_context_variable_is_unpickled() -> None:
+    token = AMONG.set(ExitsLater(None))
+    try:
+        with Pool(1, contextvars=[AMONG]) as pool, pytest.raises(WorkerLost, match="unpickling the context variables for items"):
+            pool.map(crimes.run, [1, 2])
+    finally:
+        AMONG.reset(token)
+
+
+class OpensLater(ExitsLater):
+    """Its unpickling takes until somebody writes to a FIFO."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return opened, (self.path,)
+
+
+def opened(path: str) -> Any:
+    with open(path) as fifo:
+        fifo.read()
+    return crimes.run
+
+
+def test_a_function_that_takes_long_to_be_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that imports a large module is not taken for one that will never begin."""
+    monkeypatch.setattr("allcores.scheduler.timeouts.START_NS", 1_000_000)
+    looks: list[int] = []
+    often = threading.Event()
+    look = Timeouts._check_begin
+
+    def looked(self: Timeouts, worker_state: WorkerState, now: int) -> None:
+        look(self, worker_state, now)
+        if worker_state.preparing_ns:
+            looks.append(now)
+        if len(looks) == 20:
+            often.set()
+
+    monkeypatch.setattr(Timeouts, "_check_begin", looked)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with Pool(1) as pool:
+        function: Any = OpensLater(str(fifo))
+        future = pool.submit(function, 1)
+        assert often.wait(60)
+        (status,) = pool.worker_status()
+        assert status.state == "loading"
+        fifo.write_text("go on")
+        assert future.result(60) == 2
+        assert pool.statistics().workers_lost == 0
 
 
 def test_an_item_that_exits_as_it_is_pickled_says_so(pool: Pool) -> None:

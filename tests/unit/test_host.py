@@ -123,8 +123,8 @@ def test_what_a_worker_is_used_for(play: Play) -> None:
     play.backend.post(WorkerReady(1, 1), WorkerReady(2, 2))
     with play.host.lock:
         (worker,) = [number for number in (1, 2) if play.host.assignment(number, 1).holds_work]  # type: ignore[union-attr]
-        assert play.host.assignment(worker, chunk.sequence) == (chunk, True, False, False, False)
-        assert play.host.assignment(worker, chunk.sequence + 1) == (None, True, False, False, False)
+        assert play.host.assignment(worker, chunk.sequence) == (chunk, chunk, True, False, False, False)
+        assert play.host.assignment(worker, chunk.sequence + 1) == (None, chunk, True, False, False, False)
         assert play.host.holds_work and play.host.idle_workers == 1
 
 

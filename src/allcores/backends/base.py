@@ -128,6 +128,7 @@ class Assignment(NamedTuple):
 
     Attributes:
         chunk: The chunk that was asked for, if the worker holds it.
+        first: The first one that it holds.
         holds_work: It holds at least one chunk.
         starting: It is not ready yet.
         leaving: It is to end by itself, or is about to.
@@ -135,6 +136,7 @@ class Assignment(NamedTuple):
     """
 
     chunk: Chunk | None
+    first: Chunk | None
     holds_work: bool
     starting: bool
     leaving: bool

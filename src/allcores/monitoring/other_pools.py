@@ -17,6 +17,8 @@ from allcores.system.clock import monotonic_ns
 from allcores.system.posix import LINUX
 from allcores.transport import status_board
 from allcores.transport.positions import (
+    PHASE_CONTEXT,
+    PHASE_FUNCTION,
     PHASE_IDLE,
     PHASE_LOADING,
     PHASE_RUNNING,
@@ -35,6 +37,8 @@ _STATES = {
     PHASE_LOADING: "loading",
     PHASE_RUNNING: "running",
     PHASE_SEALING: "sealing",
+    PHASE_FUNCTION: "loading",
+    PHASE_CONTEXT: "loading",
 }
 
 

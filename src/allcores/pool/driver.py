@@ -354,6 +354,7 @@ class Driver:
             return None
         return Assignment(
             worker_state.find(sequence),
+            worker_state.chunks[0] if worker_state.chunks else None,
             bool(worker_state.chunks),
             worker_state.lifecycle is Lifecycle.STARTING,
             worker_state.lifecycle is Lifecycle.LEAVING,

@@ -11,7 +11,15 @@ from allcores.pool.driver import Driver
 from allcores.scheduler.worker_state import Lifecycle
 from allcores.system.clock import monotonic_ns
 from allcores.system.plain_record import record
-from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, PHASE_SETUP
+from allcores.transport.positions import (
+    PHASE_CONTEXT,
+    PHASE_FUNCTION,
+    PHASE_IDLE,
+    PHASE_LOADING,
+    PHASE_RUNNING,
+    PHASE_SEALING,
+    PHASE_SETUP,
+)
 
 #: characters of an item that are shown
 TEXT_CHARACTERS = 60
@@ -22,6 +30,8 @@ _STATES = {
     PHASE_LOADING: "loading",
     PHASE_RUNNING: "running",
     PHASE_SEALING: "sealing",
+    PHASE_FUNCTION: "loading",
+    PHASE_CONTEXT: "loading",
 }
 
 
@@ -32,8 +42,8 @@ class WorkerStatus:
     Attributes:
         worker: Its number, from 1.
         pid: Of its process; None for a thread of this one.
-        state: "starting", "setup", "idle", "loading" (it unpickles items), "running", "sealing" (it pickles results) or
-            "ending".
+        state: "starting", "setup", "idle", "loading" (it unpickles items, or their function), "running", "sealing" (it
+            pickles results) or "ending".
         seconds: How long the present step takes already; of quick items several may share one start.
         function: Name of the function that it runs; None if it runs nothing.
         index: Of the item that it runs; None for a call of `submit`.

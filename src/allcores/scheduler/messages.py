@@ -104,6 +104,7 @@ class WorkerGone:
         unattributed: No known fault of an item (its template died, say): the item is requeued instead.
         killed: By a signal that other processes send (SIGKILL, SIGTERM), not by what it did itself.
         in_setup: It was running the setup function, or the preload function if each worker runs that.
+        preparing: It was unpickling what the first chunk that it holds needs.
     """
 
     worker: int
@@ -114,6 +115,7 @@ class WorkerGone:
     unattributed: bool = False
     killed: bool = False
     in_setup: bool = False
+    preparing: bool = False
 
 
 # --- commands -------------------------------------------------------------------------------------

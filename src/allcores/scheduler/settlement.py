@@ -252,9 +252,18 @@ class Settlement:
         if sequence and mark(sequence, position) >= worker_state.limit:
             # It had stopped at its limit: the item there was never started, and may be with another worker by now.
             sequence = 0
+        preparing = event.preparing and termination is None and not event.unattributed
         for chunk in reversed(worker_state.chunks):
             # From the last to the first, so that what is requeued stands in its old order.
-            if chunk.sequence != sequence or position < chunk.done:
+            if preparing and chunk is worker_state.chunks[0]:
+                # Its function may do so in each process, so not for ever; another program may have ended this one, so
+                # not at once.
+                if chunk.requeues < MAX_REQUEUES:
+                    self.requeue(chunk, chunk.done, len(chunk.items), charged=1)
+                else:
+                    self.requeue(chunk, chunk.done + 1, len(chunk.items))
+                    self.fail(chunk, failure._replace(offset=chunk.done), worker_state.worker, now, 0)
+            elif chunk.sequence != sequence or position < chunk.done:
                 # Not started; or finished in the moment the worker was ended: the outcome counts, no item is charged.
                 self.requeue(chunk, chunk.done, len(chunk.items))
             elif phase != PHASE_RUNNING and (

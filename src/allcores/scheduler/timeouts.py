@@ -10,11 +10,12 @@ from collections.abc import Callable
 from allcores.errors import TaskTimeout, WorkerLost
 from allcores.outcome import Kind
 from allcores.scheduler.batch_size import allowed_ns
-from allcores.scheduler.map_state import MapState
+from allcores.scheduler.map_state import Chunk, MapState
 from allcores.scheduler.messages import Peek
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Lifecycle, Termination, WorkerState
+from allcores.transport.positions import PHASE_CONTEXT, PREPARING
 
 #: A worker that has not begun what it was given after this long was stopped while it was idle, ns.
 START_NS = 10_000_000_000
@@ -163,13 +164,22 @@ class Timeouts:
             return
         head = worker_state.chunks[0]
         progress = self._state.progress(worker_state.worker)
+        due = now + min(START_NS, BEGIN_NS)
         if progress is not None and not progress.started_ns and progress.sequence < head.sequence:
-            if head.sent_ns + START_NS <= now or self._state.is_stopped(worker_state.worker):
+            preparing = progress.phase in PREPARING
+            late = head.sent_ns + START_NS <= now and not preparing
+            if late or self._state.is_stopped(worker_state.worker):
                 self._end_idle(worker_state, now)
                 return
-            due = min(head.sent_ns + START_NS, now + BEGIN_NS)
-        else:
-            due = now + min(START_NS, BEGIN_NS)
+            if not preparing:
+                due = min(head.sent_ns + START_NS, now + BEGIN_NS)
+            elif not worker_state.preparing_ns:
+                worker_state.preparing_ns = now
+            elif now - worker_state.preparing_ns >= int(self._state.limits.setup_s * 1e9):
+                self._end_preparing(worker_state, head, progress.phase, now)
+                return
+        if progress is None or progress.phase not in PREPARING:
+            worker_state.preparing_ns = 0
         worker_state.start_watched = True
         self._state.timers.set_rough(due, Timer.BEGIN, worker_state)
 
@@ -179,6 +189,20 @@ class Timeouts:
         self._terminate(
             worker_state, Termination(Kind.WORKER_LOST, error, "it did not begin what it was given", 0, 0), now
         )
+
+    def _end_preparing(self, worker_state: WorkerState, head: Chunk, phase: int, now: int) -> None:
+        """Terminate a worker that is not done with unpickling what its first chunk needs: the first item is charged."""
+        what = "context variables" if phase == PHASE_CONTEXT else "function"
+        item, seconds = self._state.describe(head, head.done), self._state.limits.setup_s
+        error = WorkerLost(
+            f"Worker {worker_state.worker} was ended while unpickling the {what} for {item}: it was not done after "
+            f"{seconds:g} s. A module that is imported hangs, or needs longer than Limits(setup_s=...) allows.",
+            index=head.index_of(head.done),
+            attempts=head.attempt,
+            worker=worker_state.worker,
+        )
+        reason = f"unpickling the {what} for {item} took too long"
+        self._terminate(worker_state, Termination(Kind.WORKER_LOST, error, reason, head.sequence, head.done), now)
 
     def watch_reports(self, worker_state: WorkerState, map_state: MapState, now: int) -> None:
         """Look later whether a worker has finished items that it does not report."""

@@ -90,6 +90,7 @@ class WorkerState:
         "lifecycle",
         "limit",
         "peek_watched",
+        "preparing_ns",
         "seen_ns",
         "start_watched",
         "started_ns",
@@ -125,6 +126,8 @@ class WorkerState:
         self.peek_watched = False
         #: its BEGIN timer is set
         self.start_watched = False
+        #: when it was first seen to unpickle what its first chunk needs, and nothing else since, ns; 0 if it is not
+        self.preparing_ns = 0
         self.termination: Termination | None = None
 
     def move(self, lifecycle: Lifecycle) -> None:

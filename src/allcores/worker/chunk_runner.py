@@ -25,7 +25,15 @@ from allcores.transport.pickling import (
     SCALARS,
     loads,
 )
-from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, PHASE_SEALING, together_word
+from allcores.transport.positions import (
+    PHASE_CONTEXT,
+    PHASE_FUNCTION,
+    PHASE_IDLE,
+    PHASE_LOADING,
+    PHASE_RUNNING,
+    PHASE_SEALING,
+    together_word,
+)
 from allcores.transport.reduction import Reduction
 from allcores.transport.references import Arrivals, OpenFiles
 from allcores.transport.refilled_items import AT_ONCE, RefilledItems, shows
@@ -139,6 +147,8 @@ class ChunkRunner:
         """Take in a function. One that will not load is remembered by its error."""
         style, payload, path = loads(body)
         sys.path.extend(entry for entry in path if entry not in sys.path)
+        # A module may take long to be imported, or end the process.
+        phase, self._slot[PHASE] = self._slot[PHASE], PHASE_FUNCTION
         try:
             self._functions[number] = (style, self._loads(payload), None)
             self._watched.unseen.add(number)
@@ -146,10 +156,13 @@ class ChunkRunner:
             if not isinstance(error, Exception):
                 add_note(error, FUNCTION_UNREAD)
             self._functions[number] = (style, None, error)
+        self._slot[PHASE] = phase
 
     def follow(self, data: bytes) -> None:
         """Tasks begin with what is around the caller by now."""
+        phase, self._slot[PHASE] = self._slot[PHASE], PHASE_CONTEXT
         folder = following.follow(data)
+        self._slot[PHASE] = phase
         if folder is not None:
             self._process_reset.go_to(folder)
 

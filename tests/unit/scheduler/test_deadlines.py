@@ -13,7 +13,7 @@ from allcores.outcome import Failure, Kind
 from allcores.scheduler.messages import Kill, Launch
 from allcores.scheduler.timeouts import START_NS
 from allcores.scheduler.worker_state import Termination
-from allcores.transport.positions import PHASE_IDLE, PHASE_LOADING
+from allcores.transport.positions import PHASE_CONTEXT, PHASE_FUNCTION, PHASE_IDLE, PHASE_LOADING
 
 
 def test_a_deadline_is_for_each_item() -> None:
@@ -137,6 +137,53 @@ def test_a_worker_that_never_starts_its_chunk_is_ended() -> None:
     assert any(isinstance(order, Kill) for order in harness.commands())
     harness.gone(1, idle=True)
     assert take_all(map_state) == []
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(0, 2, 1)]
+
+
+@pytest.mark.parametrize("phase", [PHASE_FUNCTION, PHASE_CONTEXT])
+def test_unpickling_a_function_is_not_idling(phase: int) -> None:
+    """A module that takes a minute to be imported is waited for; one that hangs is not, and its first item fails."""
+    harness = Harness(1, setup_s=100.0)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    harness.at(1, 0, 0, phase=phase, since=0)
+    harness.commands()
+    harness.pass_time(9 * START_NS, alarms=10_000)
+    assert harness.commands() == []
+    harness.pass_time(2 * START_NS, alarms=10_000)
+    what = "context variables" if phase == PHASE_CONTEXT else "function"
+    assert harness.commands() == [Kill(1, f"unpickling the {what} for items[0] took too long"), Launch(2)]
+    harness.gone(1, idle=True)
+    ((start, count, kinds),) = take_all(map_state)
+    assert (start, count, kinds) == (0, 1, [Kind.WORKER_LOST])
+    assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(1, 1, 1)]
+
+
+def test_each_function_has_its_seconds() -> None:
+    """What one function has taken to be unpickled is not counted for the next one."""
+    harness = Harness(1, setup_s=100.0)
+    map_state = harness.map_state()
+    for number in range(1, 6):
+        harness.add(map_state)
+        harness.at(1, number - 1, 0, phase=PHASE_FUNCTION, since=0)
+        harness.pass_time(6 * START_NS, alarms=10_000)
+        harness.at(1, number, 0)
+        harness.pass_time(SECOND)
+        harness.at(1, number, 0, phase=PHASE_IDLE)
+        harness.results(1, number, 0, 1)
+    assert not any(isinstance(order, Kill) for order in harness.commands())
+
+
+def test_a_worker_that_is_stopped_as_it_unpickles_a_function() -> None:
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    harness.at(1, 0, 0, phase=PHASE_FUNCTION, since=0)
+    harness.commands()
+    harness.state.is_stopped = lambda worker: True
+    harness.pass_time(START_NS)
+    assert any(isinstance(order, Kill) for order in harness.commands())
+    harness.gone(1, idle=True)
     assert [(chunk.first, len(chunk.items), chunk.attempt) for chunk in map_state.pending] == [(0, 2, 1)]
 
 

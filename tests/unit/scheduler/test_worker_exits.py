@@ -156,3 +156,44 @@ def test_alarms_of_workers_that_are_gone_are_dropped() -> None:
         harness.gone(worker, idle=True)
         harness.ready(worker + 1)
     assert len(harness.state.timers.heap) <= MOST_TIMERS + 2
+
+
+def test_a_function_that_ends_its_workers() -> None:
+    """Each item costs a few of them: another program may have ended one, but not all, and nothing is tried for ever."""
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    harness.commands()
+    worker = 1
+    for _ in range(MAX_REQUEUES):
+        harness.gone(worker, idle=True, preparing=True)
+        assert take_all(map_state) == []
+        worker += 1
+        harness.ready(worker)
+        assert harness.sent() == [(worker, 0, 2, 1)]
+    harness.gone(worker, idle=True, preparing=True)
+    assert take_all(map_state) == [(0, 1, [Kind.WORKER_LOST])]
+    harness.ready(worker + 1)
+    assert harness.sent() == [(worker + 1, 1, 1, 1)]
+    harness.gone(worker + 1, idle=True, preparing=True)
+    assert take_all(map_state) == [(1, 1, [Kind.WORKER_LOST])]
+    assert not map_state.pending
+
+
+def test_a_worker_whose_template_is_gone_is_not_the_function_s_fault() -> None:
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    for worker in range(1, 2 * MAX_REQUEUES + 2):
+        harness.gone(worker, idle=True, preparing=True, unattributed=True)
+        harness.ready(worker + 1)
+    assert take_all(map_state) == [] and harness.state.counters.count(Kind.WORKER_LOST) == 0
+
+
+def test_only_the_first_chunk_waits_for_what_is_unpickled() -> None:
+    harness = Harness(1)
+    map_state = harness.map_state()
+    harness.add(map_state, 2)
+    harness.add(map_state, 2)
+    harness.gone(1, idle=True, preparing=True)
+    assert [(chunk.first, chunk.requeues) for chunk in map_state.pending] == [(0, 1), (2, 0)]

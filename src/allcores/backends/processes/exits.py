@@ -30,10 +30,25 @@ from allcores.outcome import Kind
 from allcores.scheduler.messages import WorkerGone, WorkerProgress
 from allcores.system import cores, posix, procfs
 from allcores.system.clock import monotonic_ns
-from allcores.transport.positions import PHASE_LOADING, PHASE_SEALING, PHASE_SETUP
+from allcores.transport.positions import (
+    PHASE_CONTEXT,
+    PHASE_FUNCTION,
+    PHASE_LOADING,
+    PHASE_SEALING,
+    PHASE_SETUP,
+    PREPARING,
+)
 
 #: signals that one process sends to end another: a death by one of them is not the worker's own doing
 _SENT = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")
+
+#: what a worker does, for messages; anything else is "running"
+_STEPS = {
+    PHASE_LOADING: "unpickling",
+    PHASE_SEALING: "pickling the result of",
+    PHASE_FUNCTION: "unpickling the function for",
+    PHASE_CONTEXT: "unpickling the context variables for",
+}
 
 #: between two looks at the workers' memory, when it is limited, ns
 SAMPLE_NS = 50_000_000
@@ -209,6 +224,7 @@ class Exits:
         """Let go of a worker that has ended; with the host's lock held, once all that it left was applied."""
         progress = WorkerProgress(*self._worker_table.board.progress(connection.slot))
         running = progress if progress.started_ns and progress.phase >= PHASE_LOADING else None
+        preparing = progress.phase in PREPARING and not progress.started_ns
         assignment = self._host.assignment(connection.number, running.sequence if running is not None else 0)
         status, memory = connection.dead or (None, None)
         unattributed = connection.dead == (None, None)
@@ -221,10 +237,14 @@ class Exits:
         oom_killed = False
         if assignment is not None and (not assignment.leaving or assignment.holds_work):
             oom_killed = self._oom_killed()
+            chunk = assignment.chunk
+            if preparing and assignment.first is not None:
+                chunk = assignment.first
+                progress = progress._replace(position=chunk.done)
             error = lost(
                 connection.number,
                 progress,
-                assignment.chunk,
+                chunk,
                 status,
                 memory,
                 stack=self._worker_table.notes(connection),
@@ -237,7 +257,7 @@ class Exits:
         words = connection.reason or reason or str(error)
         killed = _killed(status, oom_killed)
         return WorkerGone(
-            connection.number, running, Kind.WORKER_LOST, error, words, unattributed, killed=killed, in_setup=in_setup
+            connection.number, running, Kind.WORKER_LOST, error, words, unattributed, killed, in_setup, preparing
         )
 
     def resident_tree_bytes(self, worker: int) -> int:
@@ -279,4 +299,4 @@ def _step(phase: int, *, in_setup: bool, starting: bool) -> str:
         return "running setup"
     if starting:
         return "starting"
-    return {PHASE_LOADING: "unpickling", PHASE_SEALING: "pickling the result of"}.get(phase, "running")
+    return _STEPS.get(phase, "running")
