@@ -71,7 +71,7 @@ class Limits:
             bytes since it was ready. None: never.
         block_bytes: Shared memory, in bytes, for large items and results on their way; what finds no room travels
             through pipes. None: an eighth of the machine's memory, at most 4 GB. 0: none.
-        setup_s: Seconds that starting a worker and its `setup` may take; before that, as many for `preload`; and later as
+        setup_s: Seconds that starting a worker and its `setup` may take; before that, as many for `preload`; later, as
             many for the modules that a worker imports for a function.
         grace_s: Seconds that cancelled work may go on before it is ended.
         terminate_s: Seconds between SIGTERM and SIGKILL.

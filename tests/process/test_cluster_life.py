@@ -87,6 +87,30 @@ def test_warning_filters_may_name_what_only_the_program_has(monkeypatch: pytest.
     )
 
 
+def test_a_node_ends_as_a_chunk_begins_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread is just about to start: it is not waited for, and nothing is raised."""
+    cluster = NodesHere("a", lambda name, number: False)
+    works: list[node_work.Work] = []
+    begin, start, met = node_work.Work.begin, threading.Thread.start, threading.Event()
+
+    def noted(self: node_work.Work, chunk: Any) -> None:
+        works.append(self)
+        begin(self, chunk)
+
+    def joined(self: threading.Thread) -> None:
+        if self.name == "allcores-chunk":
+            works[-1].join()
+            met.set()
+        start(self)
+
+    monkeypatch.setattr(node_work.Work, "begin", noted)
+    monkeypatch.setattr(threading.Thread, "start", joined)
+    with Pool(backend="dask", address=cluster) as pool:
+        assert pool.map(double, range(3)) == [0, 2, 4]
+    assert met.is_set()
+    cluster.join()
+
+
 @pytest.mark.parametrize("option", ["setup", "preload"])
 def test_what_workers_begin_with_has_to_pickle(option: str) -> None:
     """It is said where the pool is made, as with processes, and the connection is closed."""

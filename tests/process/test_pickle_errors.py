@@ -272,6 +272,30 @@ def leave(error: BaseException | None) -> None:
     os._exit(3)
 
 
+class Counted:
+    """Counts, in a file, how often it is pickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        with open(self.path, "ab") as file:
+            file.write(b".")
+        return Counted, (self.path,)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk": 2}, {"batch": 2}], ids=str)
+def test_each_object_is_pickled_once_on_its_way_back(pool: Pool, options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "pickled"
+    function: Any = counted_all if "batch" in options else Counted
+    assert [each.path for each in pool.map(function, 4 * [str(path)], **options)] == 4 * [str(path)]
+    assert path.read_bytes() == b"...."
+
+
+def counted_all(paths: list[str]) -> list[Counted]:
+    return [Counted(path) for path in paths]
+
+
 class ExitsLater:
     """Its unpickling ends the interpreter, by an exception or for good."""
 
@@ -329,7 +353,10 @@ def test_a_process_that_ends_as_a_function_is_unpickled(verb: str) -> None:
 def test_a_process_that_ends_as_a_context_variable_is_unpickled() -> None:
     token = AMONG.set(ExitsLater(None))
     try:
-        with Pool(1, contextvars=[AMONG]) as pool, pytest.raises(WorkerLost, match="unpickling the context variables for items"):
+        with (
+            Pool(1, contextvars=[AMONG]) as pool,
+            pytest.raises(WorkerLost, match="unpickling the context variables for items"),
+        ):
             pool.map(crimes.run, [1, 2])
     finally:
         AMONG.reset(token)

@@ -283,34 +283,37 @@ def pickles(obj: object) -> bool:
 
 #: values that are pickled and unpickled without any code but the interpreter's
 SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
-#: so many values are not looked through before they are pickled: it would cost more than `_Watching` does
+#: so many values are not looked through before they are pickled: it would cost more than `_PlainOnly` does
 MANY_VALUES = 256
 
 
-class _Watching(pickle.Pickler):
-    """Notices whether anything but plain containers and scalars passed through.
+class _Complex(Exception):
+    """Anything but plain containers and scalars was met."""
+
+
+class _PlainOnly(pickle.Pickler):
+    """Ends at the first that is not a plain container or scalar: what it did until then is done again, no more.
 
     Plain data cannot fail when it is unpickled, so a list of it may travel as one pickle. Anything
     with code of its own (a class, an object) might, and then each value travels by itself, so that
     one that fails takes no other along.
     """
 
-    complex = False
-
     def reducer_override(self, obj: Any) -> Any:
-        self.complex = True
-        return NotImplemented
+        raise _Complex
 
 
-def dump_values(values: list[Any]) -> tuple[bytes, bool]:
-    """Bytes of a list of values, and whether it is safe to unpickle them as one.
+def dump_values(values: list[Any]) -> bytes | None:
+    """Bytes of a list of values; None if they are not safe to unpickle as one.
 
-    Raises whatever pickling raises.
+    Raises:
+        Exception: What pickling raises; values that are plain but too deep, mostly.
     """
     if len(values) < MANY_VALUES and SCALARS.issuperset(map(type, values)):
-        return pickle.dumps(values, PROTOCOL), True
+        return pickle.dumps(values, PROTOCOL)
     buffer = io.BytesIO()
-    # Buffers belong to objects that are complex: they are not copied for nothing.
-    pickler = _Watching(buffer, PROTOCOL, buffer_callback=lambda _: False)
-    pickler.dump(values)
-    return buffer.getvalue(), not pickler.complex
+    try:
+        _PlainOnly(buffer, PROTOCOL).dump(values)
+    except _Complex:
+        return None
+    return buffer.getvalue()

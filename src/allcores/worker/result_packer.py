@@ -36,15 +36,15 @@ class ResultPacker:
             durations: Of each item, ns.
         """
         try:
-            payload, as_one = dump_values(values)
+            payload = dump_values(values)
         except BaseException:
-            # Also SystemExit: a __reduce__ that raises it fails its own item, like one that raises anything else.
-            payload, as_one = b"", False
-        if as_one and not failures and durations is None:
+            # Also what is no Exception: a handler of signals that the task has set may raise here.
+            payload = None
+        if payload is not None and not failures and durations is None:
             if self._memory is not None and len(payload) >= LARGE_STREAM:
                 payload = self._memory.encode(payload)
             return frames.PLAIN, payload
-        if as_one:
+        if payload is not None:
             return frames.MIXED, dumps((values, False, failures, durations))
         each: list[bytes] = []
         failures = list(failures)

@@ -101,10 +101,9 @@ def _joined(parts: list[NodeResults]) -> NodeResults:
 def _packed_together(values: list[Any]) -> bytes | None:
     """Bytes of a list of values; None if one of them might not be unpickled, and would take the others along."""
     try:
-        data, plain = pickling.dump_values(values)
+        return pickling.dump_values(values)
     except Exception:
         return None
-    return data if plain else None
 
 
 def _packed_one_by_one(

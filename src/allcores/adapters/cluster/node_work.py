@@ -164,7 +164,6 @@ class Work:
         self._runs[chunk.sequence] = run
         work = self._call if chunk.call else self._map
         thread = threading.Thread(target=self._guarded, args=(work, run), name="allcores-chunk", daemon=True)
-        self._threads.add(thread)
         thread.start()
 
     def _series_of(self, number: int) -> Series[MapState]:
@@ -204,6 +203,8 @@ class Work:
                 thread.join(max(0.0, until - monotonic()))
 
     def _guarded(self, work: Callable[[_Run], None], run: _Run) -> None:
+        # By itself: one that is not started yet cannot be joined.
+        self._threads.add(threading.current_thread())
         try:
             work(run)
         except BaseException as error:  # the pool was closed, or broke
