@@ -18,6 +18,7 @@ from tests.process import crimes
 from allcores import Kind, NotPicklable, Pool, RemoteError, Retry, TaskExited, WorkerLost
 from allcores.outcome import Outcome
 from allcores.scheduler.timeouts import Timeouts
+from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import WorkerState
 
 
@@ -383,16 +384,16 @@ def test_a_function_that_takes_long_to_be_unpickled(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("allcores.scheduler.timeouts.START_NS", 1_000_000)
     looks: list[int] = []
     often = threading.Event()
-    look = Timeouts._check_begin
+    look = Timeouts.on_timer
 
-    def looked(self: Timeouts, worker_state: WorkerState, now: int) -> None:
-        look(self, worker_state, now)
+    def looked(self: Timeouts, timer: Timer, worker_state: WorkerState, due_ns: int, now: int) -> None:
+        look(self, timer, worker_state, due_ns, now)
         if worker_state.preparing_ns:
             looks.append(now)
         if len(looks) == 20:
             often.set()
 
-    monkeypatch.setattr(Timeouts, "_check_begin", looked)
+    monkeypatch.setattr(Timeouts, "on_timer", looked)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with Pool(1) as pool:

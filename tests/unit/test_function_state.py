@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import functools
 import gc
+import json
 import operator
+import random
+import re
 import weakref
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from allcores.pool.function_state import FunctionState
+from allcores.pool.function_state import FunctionState, state_of
+from allcores.pool.opaque_kinds import is_opaque
+
+
+def held(function: Any, *, by_value: bool = True) -> FunctionState:
+    """What it refers to; all of that can be looked at."""
+    state = state_of(function, by_value=by_value)
+    assert state is not None
+    return state
 
 
 class Config:
@@ -62,7 +75,7 @@ def test_what_has_changed_is_noticed(
     monkeypatch.setitem(globals(), "helper", helper)
     monkeypatch.setitem(globals(), "FACTOR", 3)
     function = wrap()
-    state = FunctionState(function)
+    state = held(function)
     assert state.is_current(function) and state.is_current(function)
     change()
     assert not state.is_current(function)
@@ -133,14 +146,14 @@ def test_what_a_script_has_changed_is_noticed_wherever_it_stands(change: str) ->
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(SCRIPT, names)
     work = names["work"]
-    state = FunctionState(work)
+    state = held(work)
     # What is only used does not change: a logger notes its level, a class the slots of an object that was pickled.
     names["LOG"].debug("once")
     names["SETTINGS"].__reduce_ex__(2)
     assert state.is_current(work)
     exec(change, names)
     assert not state.is_current(work)
-    assert FunctionState(work).is_current(work)
+    assert held(work).is_current(work)
 
 
 def test_what_a_closure_holds_and_what_a_method_is_of() -> None:
@@ -150,7 +163,7 @@ def test_what_a_closure_holds_and_what_a_method_is_of() -> None:
         return count[0]
 
     functions = (closure, config.method, functools.partial(max, count))
-    states = list(map(FunctionState, functions))
+    states = list(map(held, functions))
     assert all(map(FunctionState.is_current, states, functions))
     config.depth = 9
     count[0] = 1
@@ -169,7 +182,7 @@ def test_what_travels_besides_a_name() -> None:
     """Arguments of a partial and attributes of an object do also where pickle names the function."""
     scorer, words = Scorer(), ["a"]
     partial, by_name = functools.partial(operator.contains, words), functools.partial(work, 1)
-    states = [FunctionState(each, by_value=False) for each in (scorer, partial, by_name)]
+    states = [held(each, by_value=False) for each in (scorer, partial, by_name)]
     assert [state.is_current(each) for state, each in zip(states, (scorer, partial, by_name), strict=True)] == [
         True
     ] * 3
@@ -191,7 +204,7 @@ def test_the_function_itself_is_not_held() -> None:
 
     for made, ways in ((make, (True,)), (Scorer, (True, False))):
         function = made()
-        states = [FunctionState(function, by_value=way) for way in ways]
+        states = [held(function, by_value=way) for way in ways]
         assert all(state.is_current(function) for state in states)
         gone = weakref.ref(function)
         del function
@@ -218,11 +231,11 @@ def test_no_code_of_the_program_is_called() -> None:
 
     table, row = Foreign(), Row([1])
     function = lambda: (table, row)  # noqa: E731
-    state = FunctionState(function)
+    state = held(function)
     assert state.is_current(function)
     dict.__setitem__(table, "a", 1)
     assert not state.is_current(function)
-    state = FunctionState(function)
+    state = held(function)
     list.append(row, 2)
     assert not state.is_current(function)
 
@@ -243,17 +256,89 @@ def test_a_proxy_is_not_asked_for_what_it_stands_for() -> None:
 
     proxy, holds = Proxy(), [Proxy(), Holds()]
     function = lambda: (proxy, holds)  # noqa: E731
-    assert FunctionState(function).is_current(function)
+    assert held(function).is_current(function)
 
 
 def test_large_containers_cost_little() -> None:
     """Their beginnings and lengths are compared."""
     numbers = list(range(1_000_000))
     function = lambda: numbers  # noqa: E731
-    state = FunctionState(function)
+    state = held(function)
     assert state.is_current(function)
     numbers.append(1)
     assert not state.is_current(function)
+
+
+def test_what_cannot_be_looked_at_is_not_kept() -> None:
+    ordered, dice = OrderedDict(a=1), random.Random(1)
+    assert state_of(lambda: ordered) is None
+    for inside in ([dice], {"a": (dice,)}, Config()):
+        if isinstance(inside, Config):
+            inside.depth = dice
+        assert state_of(lambda inside=inside: inside) is None
+    raised = ValueError("a")
+    assert state_of(functools.partial(max, raised), by_value=False) is None
+
+
+def test_large_buffers_matter_where_they_are_in_the_pickle() -> None:
+    data = bytearray(100_000)
+    function = lambda: data  # noqa: E731
+    assert state_of(function, size=100_500) is None
+    assert state_of(function, size=500) is not None
+
+
+def test_what_never_changes_hinders_nothing() -> None:
+    """Of compiled code, too."""
+    pattern, when, price = re.compile("a"), datetime.datetime(2026, 1, 1), decimal.Decimal(1)
+    first, cached, kind = operator.itemgetter(1), functools.cache(len), UserWarning
+    made = [pattern, when, price, first, cached, kind, (1).__add__, str.upper, list[int], int | None, when.date()]
+    for each in made:
+        assert state_of(lambda each=each: each) is not None, each
+        assert not is_opaque(type(each))
+
+
+def test_what_holds_the_function_is_not_kept() -> None:
+    """Otherwise it would never be freed, nor would all that it refers to."""
+
+    def alternating() -> Any:
+        def even(number: int) -> bool:
+            return number == 0 or odd(number - 1)
+
+        def odd(number: int) -> bool:
+            return number != 0 and even(number - 1)
+
+        return even
+
+    def of_an_object() -> Any:
+        config = Config()
+        config.depth = lambda number: number + len(vars(config))
+        return config.depth
+
+    def in_a_list() -> Any:
+        held: list[Any] = []
+        held.append(lambda: held)
+        return held[0]
+
+    for make in (alternating, of_an_object, in_a_list):
+        function = make()
+        assert state_of(function) is None, make
+        gone = weakref.ref(function)
+        del function
+        gc.collect()
+        assert gone() is None, make
+
+
+def test_what_a_decorator_of_a_library_returns_is_looked_through() -> None:
+    """It travels with what it was made for, although its code is the library's."""
+    library: dict[str, Any] = {"__name__": "json"}
+    source = "def plain(fn):\n    def wrapper(*args):\n        return fn(*args)\n    return wrapper"
+    exec(compile(source, json.__file__, "exec"), library)
+    names: dict[str, Any] = {"__name__": "__main__", "plain": library["plain"]}
+    exec("@plain\ndef scaled(x): return x * factor\ndef work(x): return scaled(x)\nfactor = 3", names)
+    state = held(names["work"])
+    assert state.is_current(names["work"])
+    names["factor"] = 5
+    assert not state.is_current(names["work"])
 
 
 def test_functions_of_libraries_are_not_looked_through() -> None:
@@ -266,4 +351,4 @@ def test_functions_of_libraries_are_not_looked_through() -> None:
     def made(number: int) -> Any:
         return mean(number), einsum("i", number), dumps(number), helper(number), pytest.param(number)
 
-    assert FunctionState(made)._functions == [helper]
+    assert held(made)._functions == [helper]

@@ -26,13 +26,28 @@ def names_in(code: CodeType) -> Iterator[str]:
 
 
 def is_of_a_library(function: Any) -> bool:
-    """Whether a function is Python's, or of what is installed: workers have it by its name, whatever it refers to."""
-    if function.__module__ == "__main__":
+    """Whether a function is Python's, or of what is installed, and workers have it by its name, whatever it refers to.
+
+    What a decorator of a library returns has no such name, and travels with what it was made for.
+    """
+    if function.__module__ == "__main__" or not is_named(function):
         return False
     file = function.__code__.co_filename
     if file.startswith("<"):  # it was made by code of its own, as some of NumPy are
         file = getattr(sys.modules.get(str(function.__module__)), "__file__", None) or ""
     return is_installed(file)
+
+
+def is_named(value: Any) -> bool:
+    """Whether pickle finds this very object by a name that it says it has."""
+    try:
+        module, qualname = object.__getattribute__(value, "__module__"), object.__getattribute__(value, "__qualname__")
+        found: Any = sys.modules.get(module)
+        for name in qualname.split("."):
+            found = getattr(found, name)
+    except Exception:
+        return False
+    return found is value
 
 
 def travels_by_value(kind: Any) -> bool:

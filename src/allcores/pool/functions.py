@@ -12,20 +12,56 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from allcores.backends.base import Backend
-from allcores.pool.function_state import FunctionState
+from allcores.pool.function_state import FunctionState, state_of
 from allcores.scheduler.function import Function
 from allcores.shared_memory.buffers import BufferedPickle
+from allcores.system.clock import monotonic_ns
+from allcores.system.plain_record import open_record
 from allcores.transport import pickling
 
 #: functions whose bytes are kept, per pool
 MOST_FUNCTIONS = 256
 #: what pickle names, and nothing else of it
 _NAMED = (FunctionType, BuiltinFunctionType, type)
+#: Of what has to be pickled to know whether it has changed: a call does so if there are no more bytes of it, else in a
+#: twentieth of the time. A map always does.
+CHEAP_BYTES = 256 * 1024
+REST = 20
 
 
 def as_it_is(function: Any) -> Any:
     """A decorator that does nothing: at run time there is nothing to show of types."""
     return function
+
+
+@open_record
+class _Known:
+    """A function whose bytes are kept.
+
+    Attributes:
+        there: The function itself.
+        function: As workers know it.
+        state: What it referred to then that travels with it; None if that cannot be looked at.
+        is_named: Pickle names it, and nothing else of it travels.
+        took_ns: How long it took to be pickled last; `at_ns`: when.
+    """
+
+    there: weakref.ref[Any]
+    function: Function
+    state: FunctionState | None
+    is_named: bool
+    took_ns: int
+    at_ns: int
+
+    def is_current(self, target: Any, is_call: bool) -> bool:
+        """Whether the bytes are still those of the function."""
+        if self.is_named:
+            return True
+        if self.state is not None:
+            return self.state.is_current(target)
+        if not is_call or len(self.function.payload) <= CHEAP_BYTES:
+            return False
+        return monotonic_ns() - self.at_ns < REST * self.took_ns
 
 
 class Functions:
@@ -39,9 +75,8 @@ class Functions:
         self.unused: deque[int] = deque()
         self._backend = backend
         self._numbers = count(1)
-        #: functions whose bytes are kept, by their ids and how they are called; and what these referred to then that
-        #: travels with them
-        self._known: dict[tuple[int, str], tuple[weakref.ref[Any], Function, FunctionState | None]] = {}
+        #: functions whose bytes are kept, by their ids and how they are called
+        self._known: dict[tuple[int, str], _Known] = {}
 
     def named(
         self,
@@ -59,8 +94,10 @@ class Functions:
         """
         key = (id(target), style)
         known = self._known.get(key)
-        if known is not None and known[0]() is target and (known[2] is None or known[2].is_current(target)):
-            return known[1]
+        if known is not None and known.there() is not target:
+            known = None
+        if known is not None and known.is_current(target, style == "call"):
+            return known.function
         named = target
         while isinstance(named, partial):
             named = named.func
@@ -69,40 +106,47 @@ class Functions:
             function = Function(next(self._numbers), target, b"", style, name)
             function.words = words
             return function
+        began_ns = monotonic_ns()
         # With the search path as it is now: it may have grown since the workers were started.
         packed: bytes | BufferedPickle = pickling.dump_named(target, name, self._backend.pack_for_all)
         leases: dict[int, object] = {}
         if isinstance(packed, BufferedPickle):
             leases, packed = packed.leases, packed.data
         payload = pickling.dumps((style, packed, list(sys.path)))
+        if known is not None and not leases and payload == known.function.payload:
+            # What could not be looked at is as it was, or what stands there now is equal: workers have it.
+            self._keep(key, target, known.function, packed, began_ns)
+            return known.function
         # Without the target: it may be a method of something large, which must be free to go.
         function = Function(next(self._numbers), None, payload, style, name, leases)
         function.words = words
         # When nobody uses it any more workers drop it: after its last chunk, or with the target.
         weakref.finalize(function, self.unused.append, function.number).atexit = False
         if not leases:
-            self._keep(key, target, function, by_value=b"cloudpickle" in packed)
+            self._keep(key, target, function, packed, began_ns)
         return function
 
-    def _keep(self, key: tuple[int, str], target: Callable[..., Any], function: Function, *, by_value: bool) -> None:
-        """Keep the bytes of a function for as long as the function itself is there."""
-        functions = self._known
+    def _keep(
+        self, key: tuple[int, str], target: Callable[..., Any], function: Function, packed: bytes, began_ns: int
+    ) -> None:
+        """Keep the bytes of a function, which were begun then, for as long as the function itself is there."""
+        functions, now = self._known, monotonic_ns()
 
         def forget(gone: weakref.ref[Any]) -> None:
             known = functions.get(key)
-            if known is not None and known[0] is gone:
+            if known is not None and known.there is gone:
                 functions.pop(key, None)
 
         try:
             there = weakref.ref(target, forget)
         except TypeError:  # of a kind that takes no weak references
             return
-        state = None
-        if by_value or not isinstance(target, _NAMED):
-            state = FunctionState(target, by_value=by_value)
+        by_value = b"cloudpickle" in packed
+        is_named = not by_value and isinstance(target, _NAMED)
+        state = None if is_named else state_of(target, by_value=by_value, size=len(packed))
         if len(functions) >= MOST_FUNCTIONS:
             functions.pop(next(iter(list(functions)), key), None)
-        functions[key] = there, function, state
+        functions[key] = _Known(there, function, state, is_named, now - began_ns, now)
 
     def clear(self) -> None:
         """Keep none."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import random
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.contract import tasks
@@ -13,6 +17,48 @@ from tests.contract.backends.support import MAIN, START_METHOD_WARNINGS, each_st
 from allcores import Pool
 
 pytestmark = START_METHOD_WARNINGS
+
+
+class Row(list[int]):
+    """With an attribute of its own."""
+
+    factor = 1
+
+
+def by_name(item: int, *, to: list[int]) -> list[int]:
+    return to
+
+
+def kinds_of_state() -> dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], object]]]:
+    """What a function may refer to: it, what the function reads of it, and a change of it in place."""
+    ordered, row, dice, data = OrderedDict(a=1, b=2), Row([1]), random.Random(1), bytearray(200_000)
+    called: Any = functools.partial(by_name, to=[1])
+    kinds: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], object]]] = {
+        "an order": (ordered, list, lambda value: value.move_to_end("a")),
+        "an attribute of a list": (row, lambda value: value.factor, lambda value: setattr(value, "factor", 7)),
+        "random numbers": (dice, lambda value: value.getstate(), lambda value: value.random()),
+        "a large buffer": (data, lambda value: value[150_000], lambda value: value.__setitem__(150_000, 1)),
+        "a partial": (called, lambda value: value(1), lambda value: value.keywords["to"].append(2)),
+    }
+    with contextlib.suppress(ImportError):
+        import numpy as np
+
+        held, large, shaped = np.empty(2, dtype=object), np.zeros(50_000), np.zeros((2, 3)).view(np.ma.MaskedArray)
+        held[0] = [1]
+        kinds |= {
+            "an object in an array": (held, lambda value: value[0], lambda value: value[0].append(2)),
+            "a large array": (large, lambda value: value[40_000], lambda value: value.__setitem__(40_000, 1)),
+            "a mask": (shaped, lambda value: value.count(), lambda value: value.__setitem__(0, np.ma.masked)),
+        }
+    with contextlib.suppress(ImportError):
+        import pandas as pd
+
+        frame = pd.DataFrame({"a": [1, 2]})
+        kinds["a data frame"] = (frame, lambda value: value.to_dict(), lambda value: value.__setitem__("a", [3, 4]))
+    return kinds
+
+
+KINDS = kinds_of_state()
 
 
 @each_start_method
@@ -76,3 +122,17 @@ class TestFunctions:
     def test_a_changed_function_object_is_not_mistaken_for_another(self, pool: Pool) -> None:
         for number in range(50):
             assert pool.map(lambda item, number=number: item + number, [1]) == [number + 1]  # type: ignore[misc]
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_what_was_changed_in_place_is_found_changed(self, pool: Pool, kind: str) -> None:
+        """Also where that cannot be looked at: no map and no call has what stood there before."""
+        value, read, change = kinds_of_state()[kind]
+
+        def function(item: int) -> Any:
+            return read(value)
+
+        for _ in range(3):
+            expected = function(1)
+            assert pool.map(function, [1]) == [expected]
+            assert pool.submit(function, 1).result() == expected
+            change(value)

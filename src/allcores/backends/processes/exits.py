@@ -240,7 +240,7 @@ class Exits:
             chunk = assignment.chunk
             if preparing and assignment.first is not None:
                 chunk = assignment.first
-                progress = progress._replace(position=chunk.done)
+                progress = WorkerProgress(progress.sequence, chunk.done, 0, progress.phase)
             error = lost(
                 connection.number,
                 progress,
