@@ -16,7 +16,7 @@ from allcores.scheduler.messages import Revoke, WorkerProgress
 from allcores.scheduler.state import SchedulerState
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.worker_state import Lifecycle, WorkerState
-from allcores.transport.positions import NO_LIMIT, PHASE_RUNNING, mark
+from allcores.transport.positions import NO_LIMIT, PHASE_RUNNING, PREPARING, mark
 
 #: After a limit is written, a worker's store to its slot is visible to us, and our limit to it,
 #: long before this: store buffers drain in microseconds.
@@ -179,12 +179,10 @@ class WorkStealing:
             return
         head = worker_state.chunks[0]
         progress = self._state.progress(worker_state.worker)
-        running = progress is not None and progress.phase == PHASE_RUNNING and progress.sequence == head.sequence
-        elapsed = now - progress.started_ns if running and progress is not None else 0
+        elapsed, first = _occupied(worker_state, progress, now)
         if progress is None or elapsed <= max(BEHIND_NS, 8 * (head.map_state.chunker.mean_ns or 0.0)):
             self.watch(worker_state, now)
             return
-        first = max(head.done, progress.unstarted_from(head.sequence))
         self._begin(worker_state, mark(head.sequence, first), now)
 
     def make_room(self, chunk: Chunk, now: int) -> None:
@@ -284,9 +282,7 @@ def stealable(worker_state: WorkerState, progress: WorkerProgress | None, now: i
     """
     head = worker_state.chunks[0]
     mean = head.map_state.chunker.mean_ns or 0.0
-    running = progress is not None and progress.phase == PHASE_RUNNING and progress.sequence == head.sequence
-    elapsed = now - progress.started_ns if running and progress is not None else 0
-    first = max(head.done, progress.unstarted_from(head.sequence) if progress is not None else 0)
+    elapsed, first = _occupied(worker_state, progress, now)
     stuck = elapsed > max(STUCK_NS, 8 * mean)
     unstarted = max(0, len(head.items) - first)
     behind = sum(len(chunk.items) for chunk in list(worker_state.chunks)[1:])
@@ -299,6 +295,22 @@ def stealable(worker_state: WorkerState, progress: WorkerProgress | None, now: i
     if half > 0 and mean * half >= WORTH_NS:
         return mean * half, mark(head.sequence, len(head.items) - half)
     return None
+
+
+def _occupied(worker_state: WorkerState, progress: WorkerProgress | None, now: int) -> tuple[int, int]:
+    """How long a worker has been over its first chunk's item, ns, and the position in there of the first that may go.
+
+    One that unpickles what the chunk needs (a module may take long to be imported) keeps the item that it does so for.
+    """
+    head = worker_state.chunks[0]
+    if progress is None:
+        return 0, head.done
+    first = max(head.done, progress.unstarted_from(head.sequence))
+    if progress.phase == PHASE_RUNNING and progress.sequence == head.sequence:
+        return now - progress.started_ns, first
+    if progress.phase in PREPARING and not progress.started_ns and progress.sequence < head.sequence:
+        return now - max(head.sent_ns, worker_state.heard_ns), first + 1
+    return 0, first
 
 
 def _whole_batches(items: int, chunk: Chunk) -> int:

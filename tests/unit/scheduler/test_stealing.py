@@ -15,7 +15,7 @@ from allcores.scheduler.map_state import MapState
 from allcores.scheduler.messages import Send, SetLimit, WorkerProgress
 from allcores.scheduler.timers import Timer
 from allcores.scheduler.work_stealing import CONFIRM_NS, SOON_NS
-from allcores.transport.positions import NO_LIMIT, PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, mark
+from allcores.transport.positions import NO_LIMIT, PHASE_FUNCTION, PHASE_IDLE, PHASE_LOADING, PHASE_RUNNING, mark
 
 
 def two_workers_one_busy(behind: int = 1) -> tuple[Harness, MapState]:
@@ -59,6 +59,25 @@ def test_between_two_calls_nobody_looks_for_work() -> None:
     harness.add(map_state)
     harness.results(1, 2, 0, 1)
     assert Timer.STEAL in [what for _, _, what, _ in harness.state.timers.heap]
+
+
+@pytest.mark.parametrize("items", [(1, 1), (3,)], ids=str)
+def test_what_waits_while_a_function_is_unpickled_is_stolen(items: tuple[int, ...]) -> None:
+    """A module takes seconds to be imported: another worker imports it meanwhile, for all but one of the items."""
+    harness = Harness(2, ready=False)
+    map_state = harness.map_state(ordered=False)
+    for each in items:
+        harness.add(map_state, each)
+    harness.end_of_input(map_state)
+    harness.ready(1)
+    harness.at(1, 0, 0, phase=PHASE_FUNCTION, since=0)
+    harness.commands()
+    held = harness.state.worker_states[1].chunks
+    assert sum(len(chunk.items) for chunk in held) == sum(items)
+    harness.ready(2)
+    harness.pass_time(SECOND, alarms=10_000)
+    assert [(chunk.first, len(chunk.items)) for chunk in held if chunk.items] == [(0, 1)]
+    assert harness.state.counters.stolen == sum(items) - 1
 
 
 def test_waiting_work_is_stolen() -> None:
