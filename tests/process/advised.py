@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,21 @@ def hang(number: int) -> int:
     """Never comes back."""
     threading.Event().wait()
     return number
+
+
+def _imported_for_ever() -> ImportedForEver:
+    threading.Event().wait()
+    return ImportedForEver()
+
+
+class ImportedForEver:
+    """A function whose unpickling, as the import of a large module, does not end in time."""
+
+    def __reduce__(self) -> tuple[Callable[[], ImportedForEver], tuple[()]]:
+        return _imported_for_ever, ()
+
+    def __call__(self, number: int) -> int:
+        return number
 
 
 def items_of(path: Path, count: int) -> list[str]:

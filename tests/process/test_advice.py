@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -29,9 +30,11 @@ from allcores import UsageError
 from allcores.advisor import advice as advice_file
 from allcores.advisor import confirm as confirm_file
 from allcores.advisor import library_way, page
+from allcores.advisor.advise import advise_named
 from allcores.advisor.core_seconds import recorded_run
 from allcores.advisor.measuring import calls, trials
 from allcores.advisor.measuring.sample import Sample
+from allcores.advisor.model.code import Names
 from allcores.advisor.model.decision import Setting
 from allcores.advisor.text import setting_text
 from allcores.cli import measured
@@ -355,6 +358,27 @@ def test_a_function_that_hangs_costs_the_budget() -> None:
     assert advice.verdict == "unreliable"
     assert "was not done after" in advice.reasons[0]
     check_against_schema(advice)
+
+
+def test_a_function_that_takes_long_to_be_imported_says_so() -> None:
+    """Not that its first item takes long: in a worker, and where the command has imported it."""
+    advice = allcores.advise(advised.ImportedForEver(), range(10), budget=2)
+    assert advice.verdict == "unreliable"
+    assert "a worker was not done with importing the function after" in advice.reasons[0]
+    told: list[str] = []
+    late = advise_named(
+        abs,
+        range(10),
+        Names("abs"),
+        "abs",
+        began=perf_counter() - 9,
+        budget=10,
+        repeat=True,
+        total=10,
+        tell=told.append,
+    )
+    assert late.verdict == "unreliable"
+    assert "importing the function took 9.0" in late.reasons[0]
 
 
 @pytest.mark.parametrize(("function", "words"), [(advised.fail, "ValueError: no"), (advised.end, "ends its process")])

@@ -23,10 +23,13 @@ from allcores.advisor.model.probes import LEAST_SWITCHES, Probes, Timing, Traits
 from allcores.errors import NotPicklable, SetupError, TaskTimeout, UsageError, WorkerLost
 from allcores.formatting import seconds_text
 from allcores.pool.pool import Pool
+from allcores.transport import pickling
 
 if TYPE_CHECKING:
     from allcores.advisor.measuring.in_worker import FirstCalls
 
+#: part of the budget without which it is of no use to go on
+LEAST_PART = 0.15
 #: part of the budget for the first call
 FIRST_PART = 0.5
 #: calls that are timed one by one take at least so many seconds
@@ -154,6 +157,7 @@ class Probing:
             workers = max(1, min(workers, self.sample.total))
         began = perf_counter()
         self.pool = Pool(workers, name="advice", logs=False)
+        self._import_in_workers(self.pool)
         error = ""
         for _ in range(TRIES):
             taken = self.sample.take(1)
@@ -176,6 +180,21 @@ class Probing:
                 return start_s, found
             error = f"{found['error']} (item {index})"
         raise UsageError(f"the function raises {error}: give it items that it can work on")
+
+    def _import_in_workers(self, pool: Pool) -> None:
+        """Have the workers import what the function needs, so that no first call seems to take as long."""
+        left, data = self.left(), pickling.dumps(self.fn)
+        spent = seconds_text(self.calls.budget - left)
+        if left < LEAST_PART * self.calls.budget:
+            raise TooSlow(f"importing the function took {spent} here: give it more time (budget)")
+        timeout = max(0.5, left - LEAST_PART * self.calls.budget)
+        for outcome in pool.outcomes(in_worker.read, [data] * pool.workers, chunk=1, timeout=timeout):
+            # Of anything else the first call will tell.
+            if isinstance(outcome.error, TaskTimeout):
+                raise TooSlow(
+                    f"a worker was not done with importing the function after {seconds_text(timeout)} ({spent} were"
+                    " over before): give it more time (budget)"
+                )
 
     def _first_calls_here(self, second: bool) -> FirstCalls:
         """The same in this process, for what cannot travel; nothing watches it."""
@@ -205,7 +224,7 @@ class Probing:
         """The plain loop; also some results, if they are large."""
         second = first["second_s"]
         expected = second if second is not None else first["first_s"]
-        if self.left() < 0.15 * self.calls.budget:
+        if self.left() < LEAST_PART * self.calls.budget:
             spent = seconds_text(perf_counter() - self.calls.began)
             raise TooSlow(f"{spent} were over when the first worker was there: give it more time (budget)")
         if expected > 0.4 * self.left():
