@@ -77,14 +77,30 @@ _WRITE_CHANGES = text("UPDATE allcores_changes SET number = :number, last_seq = 
 Handler = Callable[[Transaction, Sequence[P]], "list[R | AllcoresError]"]
 
 
+#: what is told of an operation of which nothing is known: the thread that had it was interrupted
+INTERRUPTED = (
+    "the thread of this program that committed this together with its own was interrupted (Ctrl-C): whether it was"
+    " written is not known"
+)
+
+
 @dataclass(slots=True, eq=False)
 class _Operation:
+    """One operation.
+
+    Attributes:
+        done: No thread is going to do anything about it any more.
+        written: It is committed, and has its answer. Whatever is done and neither written nor has an error is not
+            known to be committed.
+    """
+
     handler: Handler[Any, Any]
     payload: Any
     durable: bool = True
     done: bool = False
+    written: bool = False
     answer: Any = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
 
 class GroupCommit:
@@ -110,7 +126,8 @@ class GroupCommit:
             durable: Wait for the disk; False only for what may be undone by a power cut.
 
         Raises:
-            AllcoresError: What the handler answers, or the store's trouble.
+            AllcoresError: What the handler answers, or the store's trouble; a `StoreError` if the thread that committed
+                it was interrupted.
         """
         return self.run_all([(handler, payload)], durable=durable)[0]()  # type: ignore[no-any-return]
 
@@ -119,34 +136,59 @@ class GroupCommit:
     ) -> list[Callable[[], Any]]:
         """Carry out several operations, in order; for each, a function that returns its answer or raises its error."""
         mine = [_Operation(handler, payload, durable) for handler, payload in operations]
-        self._waiting.extend(mine)
-        while mine and not mine[-1].done:
-            with self._turn:
-                if not mine[-1].done:
-                    self._commit_some()
+        try:
+            self._waiting.extend(mine)
+            while mine and not mine[-1].done:
+                with self._turn:
+                    if not mine[-1].done and not self._commit_some():
+                        # It waits no more, and nobody is at it: who had it was interrupted before it could say so.
+                        break
+        except BaseException:
+            # Nobody asks for them any more: what waits still is not committed later, when nobody expects it.
+            for each in mine:
+                each.done = True
+            raise
         return [_answer_of(each) for each in mine]
 
-    def _commit_some(self) -> None:
+    def _commit_some(self) -> bool:
+        """Commit what waits, in one transaction; False if nothing does.
+
+        An interrupt is raised here, in the thread that it is meant for: the operations of others are done, and not
+        known to be written.
+        """
         batch: list[_Operation] = []
-        while self._waiting and len(batch) < MOST:
-            batch.append(self._waiting.popleft())
         try:
-            self._commit(batch)
-        except BaseException as error:
-            # Of each, until it is known better: nothing may be left without an answer, however this ends.
-            for each in batch:
-                each.error = error
-            if len(batch) > 1 and isinstance(error, Exception) and not _is_of_the_store(error):
-                self._commit_apart(batch)
+            self._take(batch)
+            if not batch:
+                return False
+            try:
+                change = self._commit(batch)
+            except Exception as error:
+                if len(batch) > 1 and not _is_of_the_store(error):
+                    self._commit_apart(batch)
+                else:
+                    for each in batch:
+                        each.error = error
+            else:
+                self._after_commit(change)
         finally:
             for each in batch:
                 each.done = True
+        return True
+
+    def _take(self, batch: list[_Operation]) -> None:
+        while self._waiting and len(batch) < MOST:
+            first = self._waiting[0]
+            # In this order: an interrupt in between leaves it in both, where it is passed over later, and not in none.
+            if not first.done:
+                batch.append(first)
+            self._waiting.popleft()
 
     def _commit_apart(self, batch: list[_Operation]) -> None:
         """One of them is at fault, and the others shall not suffer."""
         for number, each in enumerate(batch):
             try:
-                self._commit([each])
+                change = self._commit([each])
             except Exception as error:
                 each.error = error
                 if _is_of_the_store(error):
@@ -154,8 +196,12 @@ class GroupCommit:
                     for other in batch[number:]:
                         other.error = error
                     return
+            else:
+                self._after_commit(change)
 
-    def _commit(self, batch: list[_Operation]) -> None:
+    def _commit(self, batch: list[_Operation]) -> int:
+        """Commit them, in one transaction; its change number."""
+        answers: list[tuple[_Operation, Any]] = []
         with self._database.writing(durable=any(each.durable for each in batch)) as connection:
             transaction = Transaction(connection, self._database.dialect)
             start = 0
@@ -164,15 +210,18 @@ class GroupCommit:
                 while end < len(batch) and batch[end].handler == batch[start].handler:
                     end += 1
                 group = batch[start:end]
-                answers = group[0].handler(transaction, [each.payload for each in group])
-                for each, answer in zip(group, answers, strict=True):
-                    if isinstance(answer, AllcoresError):
-                        each.error = answer
-                    else:
-                        each.answer, each.error = answer, None
+                found = group[0].handler(transaction, [each.payload for each in group])
+                answers.extend(zip(group, found, strict=True))
                 start = end
             transaction.finish()
-        self._after_commit(transaction.change)
+        # Not before the commit, and `written` last: this thread may be interrupted anywhere.
+        for each, answer in answers:
+            if isinstance(answer, AllcoresError):
+                each.error = answer
+            else:
+                each.answer = answer
+            each.written = True
+        return transaction.change
 
     def after_fork(self) -> None:
         """In a child, before its first thread is there: what other threads of the parent were at is theirs."""
@@ -189,6 +238,8 @@ def _answer_of(operation: _Operation) -> Callable[[], Any]:
     def answer() -> Any:
         if operation.error is not None:
             raise operation.error
+        if not operation.written:
+            raise StoreError(INTERRUPTED)
         return operation.answer
 
     return answer

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
+from tests.process.waiting import PATIENCE_S
 
-from allcores.jobs.errors import StoreBusy
-from allcores.jobs.group_commit import Transaction
+from allcores.jobs import group_commit, schema
+from allcores.jobs.errors import StoreBusy, StoreError
+from allcores.jobs.group_commit import GroupCommit, Transaction
+from allcores.jobs.location import locate
+from allcores.jobs.opening import opened
 from allcores.jobs.store import JobStore
 
 
@@ -47,23 +55,193 @@ def test_one_at_fault_fails_alone(tmp_path: Path) -> None:
             one()
 
 
-def test_nothing_that_was_interrupted_is_taken_for_done(tmp_path: Path) -> None:
-    """Operations of other threads are among what a Ctrl-C ends: they get an error, and no answer that is None."""
-    heard: list[Any] = []
+class Waiting(deque[Any]):
+    """What waits to be committed; `lose` meets the thread that takes the first of it, once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = threading.Semaphore(0)
+        self.lose: Callable[[], object] = super().popleft
+        self._looks = 0
+
+    def extend(self, operations: Any) -> None:
+        super().extend(operations)
+        self.came.release()
+
+    def popleft(self) -> Any:
+        lose, self.lose = self.lose, super().popleft
+        return lose()
+
+    def __len__(self) -> int:
+        self._looks += 1
+        # It ends the thread, which would look for ever.
+        assert self._looks < 1_000, "an operation that nobody has is waited for"
+        return super().__len__()
+
+
+@pytest.fixture
+def waiting() -> Waiting:
+    return Waiting()
+
+
+@pytest.fixture
+def commits(tmp_path: Path, waiting: Waiting) -> Iterator[GroupCommit]:
+    database, _ = opened(locate(tmp_path / "jobs.sqlite"), allow_network=False, busy_s=10.0, synchronous="NORMAL")
+    with closing(database):
+        made = GroupCommit(database, lambda _: None)
+        made._waiting = waiting
+        yield made
+
+
+def told_together(commits: GroupCommit, waiting: Waiting, call: Callable[[int], Any], lose: Any = None) -> list[Any]:
+    """What three threads are told whose operations come while another one commits: answers and errors.
+
+    Args:
+        commits: What they are given to.
+        waiting: Of it.
+        call: What each thread calls, with its number.
+        lose: As of `Waiting`, for what they gave.
+    """
+    held, go = threading.Event(), threading.Event()
+
+    def hold(transaction: Transaction, payloads: Sequence[Any]) -> list[Any]:
+        held.set()
+        assert go.wait(PATIENCE_S)
+        return ["held"]
+
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(commits.run, hold, None)
+        try:
+            assert held.wait(PATIENCE_S) and waiting.came.acquire(timeout=PATIENCE_S)
+            others = []
+            for number in range(3):
+                others.append(threads.submit(call, number))
+                assert waiting.came.acquire(timeout=PATIENCE_S)
+            waiting.lose = lose or waiting.lose
+        finally:
+            go.set()
+        assert first.result(PATIENCE_S) == "held"
+        return [each.exception(PATIENCE_S) or each.result() for each in others]
+
+
+def test_an_interrupt_is_raised_in_the_thread_that_it_met(commits: GroupCommit, waiting: Waiting) -> None:
+    """The other threads may be a supervisor's, which it would end."""
+
+    def handle(transaction: Transaction, payloads: Sequence[int]) -> list[Any]:
+        raise KeyboardInterrupt
+
+    told = told_together(commits, waiting, lambda number: commits.run(handle, number))
+    assert sorted(type(each).__name__ for each in told) == ["KeyboardInterrupt", "StoreError", "StoreError"]
+    assert all("is not known" in str(each) for each in told if isinstance(each, StoreError))
+
+
+def test_what_an_interrupt_has_undone_is_not_told_as_done(
+    commits: GroupCommit, waiting: Waiting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of operations that are committed one by one, it meets one of another thread before its commit."""
+    threads: dict[int, int] = {}
+    at: list[int] = []
 
     def handle(transaction: Transaction, payloads: Sequence[int]) -> list[Any]:
         if len(payloads) > 1:
             raise ValueError("one of them is at fault")
+        at[:] = payloads
+        values = {"kind": "test", "name": str(payloads[0]), "body": "1", "changed": transaction.change}
+        transaction.connection.execute(insert(schema.records), values)
+        return ["done"]
+
+    def call(number: int) -> Any:
+        threads[number] = threading.get_ident()
+        return commits.run(handle, number)
+
+    real = Transaction.finish
+
+    def finish(transaction: Transaction) -> None:
+        real(transaction)
+        if at and threads[at[0]] != threading.get_ident():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Transaction, "finish", finish)
+    told = told_together(commits, waiting, call)
+    assert "StoreError" in [type(each).__name__ for each in told]
+    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+        written = store.records("test")
+    assert {str(number) for number, each in enumerate(told) if each == "done"} <= written.keys()
+
+
+@pytest.mark.parametrize("popped", [False, True])
+def test_what_an_interrupted_thread_had_taken_is_told(commits: GroupCommit, waiting: Waiting, popped: bool) -> None:
+    """In no moment is an operation in nobody's hands: its thread would wait for it for ever."""
+    threads: dict[int, int] = {}
+    ran: list[int] = []
+
+    def handle(transaction: Transaction, payloads: Sequence[int]) -> list[Any]:
+        ran.extend(payloads)
+        return ["done"] * len(payloads)
+
+    def call(number: int) -> Any:
+        threads[number] = threading.get_ident()
+        return commits.run(handle, number)
+
+    def lose() -> Any:
+        if threads[waiting[0].payload] == threading.get_ident():
+            taken = waiting.popleft()
+            waiting.lose = lose  # it is to be another thread's
+            return taken
+        if popped:
+            waiting.popleft()
         raise KeyboardInterrupt
 
-    with JobStore.open(tmp_path / "jobs.sqlite") as store:
+    told = told_together(commits, waiting, call, lose)
+    assert sorted(type(each).__name__ for each in told) == ["KeyboardInterrupt", "StoreError", "str"]
+    assert [number for number, each in enumerate(told) if each == "done"] == ran
 
-        class Noted(deque[Any]):
-            def extend(self, operations: Any) -> None:
-                heard.extend(operations)
-                super().extend(operations)
 
-        store._commits._waiting = Noted()
-        with pytest.raises(KeyboardInterrupt):
-            store._commits.run_all([(handle, number) for number in range(3)])
-        assert [type(each.error) for each in heard] == [ValueError] * 3 and all(each.done for each in heard)
+def test_what_is_in_nobodys_hands_is_not_waited_for(commits: GroupCommit, waiting: Waiting) -> None:
+    """An interrupt may also meet who says that an operation is done."""
+
+    def lose() -> None:
+        for _ in range(2):
+            waiting.popleft()
+
+    def handle(transaction: Transaction, payloads: Sequence[int]) -> list[Any]:
+        return ["done"] * len(payloads)
+
+    told = told_together(commits, waiting, lambda number: commits.run(handle, number), lose)
+    assert (told[0], type(told[1]), told[2]) == ("done", StoreError, "done")
+
+
+def test_what_was_not_begun_at_an_interrupt_is_not_committed_later(
+    commits: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "MOST", 1)
+    ran: list[int] = []
+
+    def handle(transaction: Transaction, payloads: Sequence[int]) -> list[Any]:
+        ran.extend(payloads)
+        if payloads == [0]:
+            raise KeyboardInterrupt
+        return ["done"]
+
+    with pytest.raises(KeyboardInterrupt):
+        commits.run_all([(handle, number) for number in range(3)])
+    assert commits.run(handle, 3) == "done"
+    assert ran == [0, 3]
+
+
+def test_what_fails_after_a_commit_is_no_reason_for_another_one(
+    commits: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def after(change: int) -> None:
+        raise ValueError("after the commit")
+
+    ran: list[int] = []
+
+    def handle(transaction: Transaction, payloads: Sequence[int]) -> list[Any]:
+        ran.extend(payloads)
+        return ["done"] * len(payloads)
+
+    monkeypatch.setattr(commits, "_after_commit", after)
+    with pytest.raises(ValueError, match="after the commit"):
+        commits.run_all([(handle, number) for number in range(3)])
+    assert ran == [0, 1, 2]
