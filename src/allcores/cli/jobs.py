@@ -21,6 +21,7 @@ from allcores.system.terminal_text import safe_line
 
 if TYPE_CHECKING:
     from allcores.jobs.model import Changed, Job, JobFilter
+    from allcores.jobs.patience import Patient
     from allcores.jobs.store import JobStore
 
 _HELP = """Jobs in a store: list them, newest first, look at one, submit, wait, retry, cancel or remove.
@@ -361,10 +362,16 @@ def _begin_of(delay: float, run_at: str | None) -> float | None:
 
 def _await(opened: JobStore, job_ids: Sequence[str], timeout: float | None) -> list[Job]:
     """The jobs, once all have ended."""
-    from allcores.jobs.patience import Patient
+    from allcores.jobs.patience import Patient, TimeIsUp
 
     until = None if timeout is None else time.monotonic() + timeout
-    store = Patient(opened, until)
+    try:
+        return _awaited(Patient(opened, until), job_ids, until)
+    except TimeIsUp as error:
+        raise CommandError(f"whether all jobs are at an end is not known: {error}", Exit.NOT_YET) from error
+
+
+def _awaited(store: Patient, job_ids: Sequence[str], until: float | None) -> list[Job]:
     jobs: dict[str, Job] = {}
     while True:
         change = store.change_number()

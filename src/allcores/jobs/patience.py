@@ -17,12 +17,19 @@ PATIENCE_S, AGAIN_S = 60.0, 0.5
 R = TypeVar("R")
 
 
+class TimeIsUp(Exception):
+    """The time of who waits has passed while the server is away: whether a job has ended is not known."""
+
+
 class Patient:
-    """What a waiter reads of a store; each call raises `StoreAway` only if the server does not come back in time.
+    """What a waiter reads of a store.
+
+    Each call raises `StoreAway` if the server is away for longer than `PATIENCE_S`, counted from when it was first
+    found to be, and `TimeIsUp` if the caller's time passes before that.
 
     Args:
         store: The store.
-        until: By the monotonic clock: a server is not waited for longer. None: for a minute.
+        until: The end of the caller's time, by the monotonic clock; None: there is none.
     """
 
     def __init__(self, store: StoreReading, until: float | None = None) -> None:
@@ -38,17 +45,22 @@ class Patient:
         return self._patiently(lambda: self._store.get(id))
 
     def wait_for_change(self, since: int, timeout: float) -> int:
-        """As of the store."""
-        return self._patiently(lambda: self._store.wait_for_change(since, timeout))
+        """As of the store; the time for which the server is away counts."""
+        end = time.monotonic() + timeout
+        return self._patiently(lambda: self._store.wait_for_change(since, max(0.0, end - time.monotonic())))
 
     def _patiently(self, call: Callable[[], R]) -> R:
-        end = time.monotonic() + PATIENCE_S
-        end = end if self._until is None else min(end, self._until)
+        end: float | None = None
         while True:
             try:
                 return call()
-            except StoreAway:
-                left = end - time.monotonic()
-                if left <= 0:
+            except StoreAway as error:
+                # After the call: it may have waited for long before the server went away.
+                now = time.monotonic()
+                if end is None:
+                    end = now + PATIENCE_S
+                if self._until is not None and self._until <= min(now, end):
+                    raise TimeIsUp(str(error)) from error
+                if end <= now:
                     raise
-                time.sleep(min(AGAIN_S, left))
+                time.sleep(min(AGAIN_S, (end if self._until is None else min(end, self._until)) - now))

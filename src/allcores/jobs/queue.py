@@ -12,7 +12,7 @@ from typing import Any
 from allcores.jobs import retried_items
 from allcores.jobs.errors import BadJob, JobFailed, TaskNotFound
 from allcores.jobs.model import Job, Submission, Submitted
-from allcores.jobs.patience import Patient
+from allcores.jobs.patience import Patient, TimeIsUp
 from allcores.jobs.rows import as_tags, shown
 from allcores.jobs.store import JobStore
 from allcores.jobs.tasks import Place, Registry
@@ -132,10 +132,16 @@ class Queue:
 
         Raises:
             TaskNotFound: There is no such job.
-            TimeoutError: It has not come to its end in time.
+            TimeoutError: It has not come to its end in time, or that is not known: the store's server is away.
             StoreError: The store cannot be read; its server was away for a minute.
         """
         until = None if timeout is None else time.monotonic() + timeout
+        try:
+            return self._waited_for(id, timeout, until)
+        except TimeIsUp as error:
+            raise TimeoutError(f"job {id} is not known to be at its end after {timeout:g} s: {error}") from error
+
+    def _waited_for(self, id: str, timeout: float | None, until: float | None) -> Job:
         store = Patient(self.store, until)
         while True:
             change = store.change_number()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from allcores.cli import jobs
+from allcores.cli.exits import CommandError, Exit
 from allcores.jobs import Job, JobStore, Queue, Registry, patience
 from allcores.jobs.errors import StoreAway
 from allcores.jobs.model import Finished, State
@@ -61,3 +63,79 @@ def test_it_is_not_waited_for_for_ever(ended: tuple[Queue, str], monkeypatch: py
     queue.get(id)
     with pytest.raises(StoreAway):
         jobs._await(queue.store, [id], None)
+
+
+def test_a_server_that_is_away_when_time_is_up(ended: tuple[Queue, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the end of the time that was given, and no trouble with the store."""
+    queue, id = ended
+    asked = away(monkeypatch, 10**6)
+    queue.get(id)
+    with pytest.raises(TimeoutError, match=r"is not known.*the server cannot be reached"):
+        queue.wait(id, timeout=0)
+    asked.clear()
+    queue.get(id)
+    with pytest.raises(CommandError, match="is not known") as raised:
+        jobs._await(queue.store, [id], 0.0)
+    assert raised.value.exit == Exit.NOT_YET
+
+
+class Away:
+    """A store in which nothing changes, and its clock: the server goes away at a time, and comes back at another."""
+
+    def __init__(self, goes: float, comes: float) -> None:
+        self.now = 0.0
+        self._goes = goes
+        self._comes = comes
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _ask(self) -> None:
+        if self._goes <= self.now < self._comes:
+            raise StoreAway("the server cannot be reached")
+
+    def change_number(self) -> int:
+        self._ask()
+        return 7
+
+    def wait_for_change(self, since: int, timeout: float) -> int:
+        end = self.now + timeout
+        if timeout > 0:
+            self._ask()
+            if self.now < self._goes <= end:
+                self.now = self._goes
+                self._ask()
+            self.now = end
+        return since
+
+
+def waiter(monkeypatch: pytest.MonkeyPatch, store: Any, until: float | None = None) -> patience.Patient:
+    monkeypatch.setattr(patience, "time", store)
+    return patience.Patient(store, until)
+
+
+def test_patience_begins_when_the_server_is_found_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not with the wait, which may have had most of its minute by then."""
+    store = Away(goes=55.0, comes=110.0)
+    patient = waiter(monkeypatch, store)
+    assert patient.wait_for_change(7, 60.0) == 7 and store.now == 60.0
+    assert patient.change_number() == 7 and store.now == 110.0
+
+
+def test_a_wait_takes_no_longer_for_a_server_that_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Away(goes=10.0, comes=12.0)
+    assert waiter(monkeypatch, store, 100.0).wait_for_change(7, 60.0) == 7
+    assert store.now == 60.0
+
+
+def test_patience_ends_with_the_time_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Away(goes=10.0, comes=1_000.0)
+    with pytest.raises(patience.TimeIsUp):
+        waiter(monkeypatch, store, 20.0).wait_for_change(7, 60.0)
+    assert store.now == 20.0
+    with pytest.raises(StoreAway):
+        waiter(monkeypatch, store, 900.0).change_number()
+    assert store.now == 80.0
