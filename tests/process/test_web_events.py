@@ -75,6 +75,23 @@ def test_without_a_change_a_line_is_sent_and_it_ends_with_the_server(
     answer.close()
 
 
+def test_a_number_that_was_set_back_is_told(client: Any, app: flask.Flask) -> None:
+    """By a crash of PostgreSQL: a page that waits for a higher one would be told nothing for so many changes."""
+    store = store_of(app)
+    ended(store)
+    answer = stream(client)
+    lines = answer.iter_encoded()
+    next(lines)
+    with store.reading() as connection:
+        connection.exec_driver_sql("UPDATE allcores_changes SET number = 1")
+        connection.commit()
+    assert next(lines) == b"data: 1\n\n"
+    answer.close()
+    for _ in range(2):
+        assert client.get("/list", headers={"X-Poll": "1"}).status_code == 200
+        assert store.last_change == 1
+
+
 def test_it_ends_by_itself_and_where_the_store_cannot_be_read(
     client: Any, app: flask.Flask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

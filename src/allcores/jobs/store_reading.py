@@ -115,28 +115,40 @@ class StoreReading:
             return statistics.of_window(connection, window, time.time())
 
     def change_number(self) -> int:
-        """Grows with each change, whoever makes it: what was read at one number is still true at the same."""
+        """Grows with each change, whoever makes it: what was read at one number is still true at the same.
+
+        A crash of PostgreSQL may set it back, together with changes that did not wait for the disk (claims, progress).
+        """
+        before = self._last_change
         with self._database.reading() as connection:
-            return int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
+            number = int(connection.execute(text("SELECT number FROM allcores_changes")).scalar() or 0)
+        with self._condition:
+            # What this process had heard of before it read is undone where that is less, and waits for nobody.
+            if number > self._last_change or number < before <= self._last_change:
+                self._last_change = number
+                self._condition.notify_all()
+        return number
 
     def wait_for_change(self, since: int, timeout: float) -> int:
-        """Wait until the change number is above one that is known; returns it, or `since` when time is up.
+        """Wait until the change number is another one than is known; returns it, or `since` when time is up.
 
-        A change of this process ends the wait at once; one of another process is noticed within 100 ms, by one look
-        for all threads that wait.
+        It is above it, or below where a crash of the server has set it back. A change of this process ends the wait at
+        once; one of another process is noticed within 100 ms, by one look for all threads that wait.
         """
         end = time.monotonic() + timeout
         while True:
             with self._condition:
-                if self._last_change > since or (left := end - time.monotonic()) <= 0:
-                    return max(self._last_change, since)
-                looks = time.monotonic() - self._looked >= LOOK_S
+                now, last = time.monotonic(), self._last_change
+                if last > since or now >= end:
+                    return max(last, since)
+                # Below: this process has not heard of it yet, or it was set back.
+                looks = last < since or now - self._looked >= LOOK_S
                 if looks:
-                    self._looked = time.monotonic()
+                    self._looked = now
                 else:
-                    self._condition.wait(min(left, LOOK_S))
-            if looks:
-                StoreReading._committed(self, self.change_number())
+                    self._condition.wait(min(end - now, LOOK_S))
+            if looks and (number := self.change_number()) < since:
+                return number
 
     def snapshot(self, filter: JobFilter, *, seconds: float = 2.0) -> Snapshot:
         """The jobs that fit a filter now: what `cancel`, `retry` and `delete` are given to act on all of them.

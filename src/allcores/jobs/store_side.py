@@ -37,7 +37,9 @@ class StoreSide:
         self._releases: list[Claim] = []
         self._looked_at = float("-inf")
         self._next_at: float | None = None
-        self._seen_change = -1
+        #: the change number at which it was looked for jobs that are to end, and the store's `sessions_lost`: the same
+        #: number says nothing if the server may have crashed, which sets it back
+        self._seen = (-1, 0)
         #: jobs may be claimed in the store that nobody here knows of
         self._strays = False
         #: ends that came too late: another attempt had the job
@@ -102,11 +104,12 @@ class StoreSide:
         if now < self.next_look:
             return None
         self._looked_at = now
+        lost = self.store.sessions_lost
         found = self.store.look()
-        if found.change != self._seen_change:
+        if (found.change, lost) != self._seen:
             for job in self.store.cancel_requests():
                 cancel(job)
-            self._seen_change = found.change
+            self._seen = (found.change, lost)
         # One that is due and cannot be claimed now waits for the end of another.
         self._next_at = None if found.due else found.next_at
         return found

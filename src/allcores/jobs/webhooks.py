@@ -213,7 +213,9 @@ class WebhookDuty(Duty):
         self._sent: set[str] = set()
         self._seen: dict[str, float] = {}
         self._since = 0.0
-        self._change = -1
+        #: the change number at which it was looked for ends, and the store's `sessions_lost`: the same number says
+        #: nothing if the server may have crashed, which sets it back
+        self._looked: tuple[int, int] | None = None
         #: where the next page of ends begins, while there are more than were read; None: all were
         self._behind: tuple[float, int] | None = None
 
@@ -227,12 +229,13 @@ class WebhookDuty(Duty):
             self._pending = pending
         if wall < self._since - _OVERLAP_S:
             # The clock was set back: what ends from now on ends before what was seen.
-            self._since, self._behind, self._change = wall, None, -1
-        change = self._store.change_number()
-        if change != self._change or self._behind is not None:
+            self._since, self._behind, self._looked = wall, None, None
+        lost = self._store.sessions_lost
+        at = (self._store.change_number(), lost)
+        if at != self._looked or self._behind is not None:
             self._find(wall)
             # Not before: what could not be read has to be looked for again, though nothing changes meanwhile.
-            self._change = change
+            self._looked = at
         self._take_answers(wall)
         if stopping:
             return
@@ -333,7 +336,7 @@ class WebhookDuty(Duty):
 
     def put_down(self) -> None:
         """See Duty. What was not told, and from where on, is read again; what is on its way stays so."""
-        self._pending, self._seen, self._behind, self._change = None, {}, None, -1
+        self._pending, self._seen, self._behind, self._looked = None, {}, None, None
 
     def close(self) -> None:
         """End the threads; what was not told is told by the next supervisor."""

@@ -103,6 +103,9 @@ class Console:
         if found[0] < store.last_change:
             # What was changed here is seen at once.
             found = self.shared.get("change", CHANGE_S, lambda: change_and_running(store), fresh=True)
+            if found[0] < store.last_change:
+                # A crash of the server has set it back: with this read, the store knows that.
+                store.change_number()
         return found
 
     @property

@@ -68,7 +68,7 @@ def _lines(store: JobStore, closing: threading.Event) -> Iterator[str]:
         yield f"retry: 2000\ndata: {since}\n\n"
         while not closing.is_set() and time.monotonic() < end:
             change = store.wait_for_change(since, LOOK_S)
-            if change > since:
+            if change != since:
                 since, sent = change, time.monotonic()
                 yield f"data: {change}\n\n"
                 closing.wait(PAUSE_S)
