@@ -108,13 +108,13 @@ class Database:
             self.check_file()
             connection = self._idle.pop() if self._idle else None
             self._used += 1
-        if connection is not None:
-            if self.dialect == "sqlite" or _answers(connection):
-                return connection
-            self._end(connection)  # the server has ended its session, and may give another
-            self.lost_session()
-            connection = None
         try:
+            if connection is not None:
+                if self.dialect == "sqlite" or _answers(connection):
+                    return connection
+                self._end(connection)  # the server has ended its session, and may give another
+                self.lost_session()
+                connection = None
             connection = self._engine.connect()
             self.check_file()
             return connection
@@ -245,11 +245,14 @@ class Database:
             keep = True
             raise
         finally:
+            # Also where Ctrl-C meets the rollback: forks wait for what is not given back.
+            clean = False
             try:
-                connection.rollback()
-            except Exception:
-                keep = False
-            self._given_back(connection, keep=keep)
+                with contextlib.suppress(Exception):
+                    connection.rollback()
+                    clean = True
+            finally:
+                self._given_back(connection, keep=keep and clean)
 
     @contextlib.contextmanager
     def translating(self) -> Iterator[None]:
