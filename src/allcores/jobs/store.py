@@ -150,7 +150,7 @@ class JobStore(StoreKeeping):
         super()._committed(change)
         if change % 64 == 0 and checkpoints.size_of_log(self._database) > checkpoints.OF_OTHERS:
             # What is committed is committed, whatever becomes of the log.
-            with suppress(StoreError):
+            with suppress(StoreError, OSError):
                 checkpoints.checkpoint(self._database, self.folder)
 
     # -- submit --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import insert
 from tests.process.waiting import PATIENCE_S
 
-from allcores.jobs import group_commit, schema
+from allcores.jobs import checkpoints, group_commit, schema
 from allcores.jobs.errors import StoreBusy, StoreError
 from allcores.jobs.group_commit import GroupCommit, Transaction
 from allcores.jobs.location import locate
@@ -245,3 +245,21 @@ def test_what_fails_after_a_commit_is_no_reason_for_another_one(
     with pytest.raises(ValueError, match="after the commit"):
         commits.run_all([(handle, number) for number in range(3)])
     assert ran == [0, 1, 2]
+
+
+@pytest.mark.parametrize("error", [StoreBusy("locked"), OSError("no locks")])
+def test_a_log_that_cannot_be_moved_fails_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    moves: list[int] = []
+
+    def checkpoint(*_: Any) -> bool:
+        moves.append(1)
+        raise error
+
+    monkeypatch.setattr(checkpoints, "size_of_log", lambda _: checkpoints.OF_OTHERS + 1)
+    monkeypatch.setattr(checkpoints, "checkpoint", checkpoint)
+    with JobStore.open(tmp_path / "jobs.sqlite", synchronous="NORMAL") as store:
+        while not moves:
+            store.submit("f", {})
+        assert store.counts().total == store.last_change == 64
