@@ -25,6 +25,7 @@ from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.store import JobStore
 from allcores.jobs.supervisor import Supervisor
 from allcores.jobs.tasks import Place, Registry
+from allcores.jobs.trouble import may_tell
 
 log = logging.getLogger("allcores.jobs")
 
@@ -36,8 +37,8 @@ AGAIN_S = 5.0
 WAIT_S = 5.0
 #: seconds between two looks at what is to be announced, if the store changes all the time, and if it does not
 SOON_S, LOOK_S = 0.02, 1.0
-#: seconds before messages are tried again where they cannot be sent, and before that is logged again
-TROUBLE_S, TELL_S = 0.5, 60.0
+#: seconds before messages are tried again where they cannot be sent
+TROUBLE_S = 0.5
 #: seconds that a supervisor has beyond its grace to end
 END_S = 20.0
 
@@ -75,7 +76,7 @@ class Publisher:
         self._announcements = Announcements(window, again_s)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="allcores-publisher", daemon=True)
-        self._told = ("", float("-inf"))
+        self._told: dict[object, float] = {}
 
     def start(self) -> None:
         """Begin."""
@@ -118,10 +119,8 @@ class Publisher:
 
     def _has_trouble(self, error: Exception) -> None:
         self._close()
-        said, at = self._told
         text = f"{type(error).__name__}: {error}"
-        if text != said or time.monotonic() >= at + TELL_S:
-            self._told = (text, time.monotonic())
+        if may_tell(self._told, text, time.monotonic()):
             log.warning("jobs cannot be announced now (they are kept, and it is tried again): %s", text)
 
     def _close(self) -> None:

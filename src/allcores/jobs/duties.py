@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from allcores.jobs import job_files, uploads
@@ -56,10 +56,10 @@ class ScheduleDuty(Duty):
         self._moments: dict[str, float] = {}
         self._written = 0.0
 
-    def look(self, wall: float, *, stopping: bool) -> None:
+    def look(self, wall: float, *, stopping: bool) -> bool:
         """Submit what is due; its key sees to it that each time fires once."""
         if stopping or abs(wall - self._at) < SCHEDULES_S:
-            return
+            return False
         self._at = wall
         fired = False
         for task in self._tasks:
@@ -88,6 +88,7 @@ class ScheduleDuty(Duty):
             self._written = wall
             with contextlib.suppress(OSError):
                 self._seen.put({task.name: (task.schedule or "", self._moments[task.name]) for task in self._tasks})
+        return fired
 
     def next_times(self) -> dict[str, float]:
         """When each is due next."""
@@ -112,25 +113,42 @@ class KeepingDuty(Duty):
         #: when to remove again, when to look for files again, and at the log, by the monotonic clock
         self._sweep_at = self._files_at = self._log_at = float("-inf")
         self._began = False
+        #: parts that have raised, and were not done since
+        self._undone: set[str] = set()
         #: by folder: the last name that was looked at
         self._looked_at: dict[str, str] = {}
 
-    def look(self, wall: float, *, stopping: bool) -> None:
+    def look(self, wall: float, *, stopping: bool) -> bool:
         """Once a minute; a portion at a time, and the next one soon if there is more."""
         now = self._clock()
         if stopping:
-            return
+            return False
+        done = False
         if now >= self._log_at:
             self._log_at = now + LOG_S
-            self._store.tend_log()
+            with self._step("log"):
+                self._store.tend_log()
+            done = True
         if now >= self._sweep_at:
             # For the case that it raises.
             self._sweep_at = now + KEEP_S
-            if not self._store.maintain(self._retention, seconds=SWEEP_S).complete:
-                self._sweep_at = now + KEEP_MORE_S
+            with self._step("sweep"):
+                if not self._store.maintain(self._retention, seconds=SWEEP_S).complete:
+                    self._sweep_at = now + KEEP_MORE_S
+            done = True
         if now >= self._files_at:
             self._files_at = now + KEEP_S
-            self._keep_files(wall)
+            with self._step("files"):
+                self._keep_files(wall)
+            done = True
+        return done and not self._undone
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        """What is not done if the block raises."""
+        self._undone.add(name)
+        yield
+        self._undone.discard(name)
 
     def _keep_files(self, wall: float) -> None:
         if not self._began:

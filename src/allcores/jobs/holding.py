@@ -163,8 +163,8 @@ class Holding:
                 raise
             self._trouble.has(error, time.monotonic())
             return False
+        # That it can be used is told once it was: one of several supervisors that runs nothing has asked it nothing.
         self._began, self._seen, self._away_since = True, seen, None
-        self._trouble.over(now)
         for job in found.recovered:
             log.info("job %s (%s): %s", job.id, job.task, job.note)
         # What its processes had started, and what left them, did not end with the supervisor.

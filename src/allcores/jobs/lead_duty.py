@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from allcores.jobs import descendants
-from allcores.jobs.duty import Duty, see_to
+from allcores.jobs.duty import Duty, DutyTrouble, see_to
 from allcores.jobs.shared_store import SharedStore
 from allcores.jobs.silence import Silence
-from allcores.jobs.trouble import Trouble
 
 log = logging.getLogger("allcores.jobs")
 
@@ -45,28 +44,31 @@ class LeadDuty(Duty):
         self._clock = clock
         self._beat_at = float("-inf")
         self._silence = Silence(MISSED)
-        self._trouble = Trouble(store.name)
+        self._trouble = DutyTrouble(store.name)
         self._leading = False
         self._told = False
 
-    def look(self, wall: float, *, stopping: bool) -> None:
+    def look(self, wall: float, *, stopping: bool) -> bool:
         """Renew the lease, and lead if nobody does."""
         now = self._clock()
+        done = False
         if now >= self._beat_at + self._beat_s:
             self._beat_at = now
-            self._beat(stopping)
+            done = self._beat(stopping)
         if self._leading:
             see_to(self._duties, self._trouble, stopping=stopping, wall=wall)
+        return done
 
-    def _beat(self, stopping: bool) -> None:
+    def _beat(self, stopping: bool) -> bool:
+        """Whether it still has a lease."""
         if not self._store.renew():
             self._lead(False)
-            return
+            return False
         if stopping:
             # Another one may lead while jobs here come to their ends.
             self._lead(False)
             self._store.stop_leading()
-            return
+            return True
         leases = self._store.leases()
         beats = {holder: int(said.get("beat", 0)) for holder, said in leases.items() if holder != self._store.holder}
         if silent := self._silence.look(beats):
@@ -80,6 +82,7 @@ class LeadDuty(Duty):
             self._told = True
             log.warning("another process has the store %s for itself, and runs its jobs: end it", self._store.name)
         self._lead(leading)
+        return True
 
     def _take_over(self, silent: dict[str, int]) -> None:
         recovered = self._store.recover_lost(silent)
@@ -94,6 +97,8 @@ class LeadDuty(Duty):
             if not leading:
                 for each in self._duties:
                     each.put_down()
+                # Whoever leads now tells of its own.
+                self._trouble = DutyTrouble(self._store.name)
             self._leads(leading)
 
     def next_times(self) -> dict[str, float]:

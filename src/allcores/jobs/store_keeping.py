@@ -70,8 +70,10 @@ class StoreKeeping(StoreActions):
             return False
         if checkpoints.size_of_log(self._database) <= checkpoints.OF_SUPERVISOR:
             return False
-        self._moved_at = self._last_change
-        return checkpoints.checkpoint(self._database, self.folder)
+        change = self._last_change
+        moved = checkpoints.checkpoint(self._database, self.folder)
+        self._moved_at = change
+        return moved
 
     def remove_orphans(self) -> int:
         """Remove folders of results that no job has (a supervisor died before the commit); at the start. How many."""

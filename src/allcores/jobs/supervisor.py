@@ -24,7 +24,7 @@ from allcores.jobs import decisions, health, stacks, wake
 from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
-from allcores.jobs.duty import Duty, see_to
+from allcores.jobs.duty import Duty, DutyTrouble, see_to
 from allcores.jobs.errors import StoreAway, StoreError
 from allcores.jobs.holding import Holding
 from allcores.jobs.model import Claim, Finished
@@ -110,7 +110,7 @@ class Supervisor:
         self._stopping = 0
         self._drain_until: float | None = None
         self._slow_at = self._health_at = 0.0
-        self._trouble, self._duty_trouble = Trouble(store.name), Trouble(store.name)
+        self._trouble, self._duty_trouble = Trouble(store.name), DutyTrouble(store.name)
         #: jobs that others have taken over, whose attempts here have not ended yet
         self._losing: set[str] = set()
         self._listener: wake.Listener | None = None
@@ -258,8 +258,8 @@ class Supervisor:
             self._store_side.wake()
         if usable and now >= self._trouble.until:
             try:
-                self._exchange(now)
-                self._trouble.over(now)
+                if self._exchange(now):
+                    self._trouble.over(now)
             except StoreError as error:
                 self._trouble.has(error, time.monotonic())
         if now - self._slow_at >= SLOW_S:
@@ -323,20 +323,21 @@ class Supervisor:
 
     # --- the store ---
 
-    def _exchange(self, now: float) -> None:
-        """Write what has ended and claim what comes next."""
+    def _exchange(self, now: float) -> bool:
+        """Write what has ended and claim what comes next; whether the store was asked for anything."""
         side = self._store_side
         self._report_progress()
         found = side.look(now, lambda job: self._end(job, now))
         if not side.has_something:
             if found is None:
-                return
+                return False
             if self._choose(frozenset(self.registry) if found.due else found.waiting)[0] < 1:
-                return
+                return True
         done = side.exchange(self._choose, self._at_work)
         self._begin(done.claims, now)
         if done.error is not None:
             raise done.error
+        return True
 
     def _report_progress(self) -> None:
         told = [(each, progress_of(each.progress)) for each in self._processes.processes.values()]

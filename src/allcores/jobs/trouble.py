@@ -27,8 +27,9 @@ class Trouble:
         self._name = name
         self.text = ""
         self.until = 0.0
-        self._what: object = None
-        self._since = self._told_at = 0.0
+        self._since = 0.0
+        #: what was told, and when: several that come in turns are each told once a minute
+        self._told: dict[object, float] = {}
 
     def has(self, error: StoreError, now: float) -> None:
         """The store cannot be used now."""
@@ -37,8 +38,7 @@ class Trouble:
         what: object = StoreAway if away else str(error)
         if not self.text:
             self._since = now
-        if what != self._what or now >= self._told_at + TELL_S:
-            self._what, self._told_at = what, now
+        if may_tell(self._told, what, now):
             log.warning("%s%s", error, "; what runs goes on, and it is tried again" if away else "")
         self.text = str(error)
         self.until = now + TROUBLE_S
@@ -47,4 +47,21 @@ class Trouble:
         """It was used."""
         if self.text:
             log.info("the store %s can be used again, after %s", self._name, seconds_text(now - self._since))
-            self.text, self._what = "", None
+            self.text = ""
+            self._told.clear()
+
+
+def may_tell(told: dict[object, float], what: object, now: float) -> bool:
+    """Whether something is to be logged now: it was not, for a minute.
+
+    Args:
+        told: When what was logged; what is older than a minute goes.
+        what: It.
+        now: By the monotonic clock.
+    """
+    for each in [each for each, at in told.items() if now >= at + TELL_S]:
+        del told[each]
+    if what in told:
+        return False
+    told[what] = now
+    return True

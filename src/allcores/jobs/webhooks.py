@@ -219,7 +219,7 @@ class WebhookDuty(Duty):
         #: where the next page of ends begins, while there are more than were read; None: all were
         self._behind: tuple[float, int] | None = None
 
-    def look(self, wall: float, *, stopping: bool) -> None:
+    def look(self, wall: float, *, stopping: bool) -> bool:
         """Find what has ended, send what is due, write down what was taken."""
         if self._pending is None:
             pending = self._store.records("webhook")
@@ -238,13 +238,14 @@ class WebhookDuty(Duty):
             self._looked = at
         self._take_answers(wall)
         if stopping:
-            return
+            return True
         for name, record in self._pending.items():
             if len(self._sent) >= _MOST_SENT:
                 break
             # Never later than planned, also with a clock that was set back.
             if name not in self._sent and not wall < record["at"] <= wall + BETWEEN_S[1]:
                 self._send(name, record)
+        return True
 
     def _find(self, wall: float) -> None:
         assert self._pending is not None

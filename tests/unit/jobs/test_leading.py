@@ -36,10 +36,11 @@ class _Noted(Duty):
         self._error = error
         self.done: list[str] = []
 
-    def look(self, wall: float, *, stopping: bool) -> None:
+    def look(self, wall: float, *, stopping: bool) -> bool:
         self.done.append("look")
         if self._error is not None:
             raise self._error
+        return True
 
     def put_down(self) -> None:
         self.done.append("put down")
