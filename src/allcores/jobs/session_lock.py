@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from time import monotonic_ns, sleep
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +26,13 @@ _END = text(
 )
 
 
+class Session(NamedTuple):
+    """A session's process in the server, and when that began: what has this number later is another one."""
+
+    pid: int
+    begun: str
+
+
 class SessionLock:
     """See the module. Taken by `SessionLock.take`."""
 
@@ -35,13 +42,9 @@ class SessionLock:
         self._number = number
         self._guard = threading.Lock()
         self._lost = False
-        #: the session's process in the server, and when that began: what has this number later is another one
-        self._who: dict[str, Any] = {}
 
     @classmethod
-    def take(
-        cls, database: Database, number: int, wait_s: float = 0.0, former: SessionLock | None = None
-    ) -> SessionLock | None:
+    def take(cls, database: Database, number: int, wait_s: float, ours: list[Session]) -> SessionLock | None:
         """Take a lock of a session, held until it is closed; None if another session has it.
 
         Args:
@@ -49,8 +52,9 @@ class SessionLock:
             number: Of the lock.
             wait_s: How long another session may still have it, at most: the server notices a process that was killed,
                 or that has closed its connection, a moment later.
-            former: One of this process that was lost with its connection. The server may not have noticed that, so
-                its session is ended.
+            ours: Sessions that were begun for this lock and not seen to end, all lost with their connections; this one
+                is added before it asks for the lock. The server may have given it to one whose connection broke before
+                the answer came, and may not have noticed that: they are ended.
 
         Raises:
             StoreError: The server cannot be reached.
@@ -60,12 +64,14 @@ class SessionLock:
             connection = database.session()
             try:
                 found = cls(database, connection, number)
-                pid, begun = connection.execute(_WHO).one()[:2]
-                found._who = {"pid": pid, "begun": begun}
+                former = ours[:]
+                ours.append(Session(*connection.execute(_WHO).one()[:2]))
                 while True:
+                    for each in former[:]:
+                        if connection.execute(_END, {"pid": each.pid, "begun": each.begun}).first() is None:
+                            former.remove(each)
+                            ours.remove(each)
                     taken = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar()
-                    if not taken and former is not None and former._who:
-                        connection.execute(_END, former._who)
                     connection.commit()
                     if taken or monotonic_ns() >= until:
                         break
@@ -75,6 +81,7 @@ class SessionLock:
                 raise
         if not taken:
             connection.close()
+            ours.pop()
             return None
         return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from allcores.errors import NotSupported
 from allcores.jobs.database import Database
 from allcores.jobs.errors import AlreadySupervised, StoreAway, StoreError, StoreGone
-from allcores.jobs.session_lock import SessionLock
+from allcores.jobs.session_lock import Session, SessionLock
 from allcores.system.file_locks import FileLock, Held, holder
 
 FILE = "supervisor.lock"
@@ -51,12 +51,14 @@ class SupervisorLock:
         self._pid = os.getpid()
         self._database = database
         self._session: SessionLock | None = None
+        #: all sessions that were begun for the lock and not seen to end
+        self._sessions: list[Session] = []
         self._guard = threading.Lock()
         self._path = os.path.join(folder, FILE)
         self._file = _locked(self._path, database.location.name)
         try:
             if database.dialect == "postgresql":
-                self._session = SessionLock.take(database, SESSION_LOCK, wait_s)
+                self._session = SessionLock.take(database, SESSION_LOCK, wait_s, self._sessions)
                 if self._session is None:
                     raise AlreadySupervised(
                         f"a process on another machine is the supervisor of the store {database.location.name}"
@@ -90,7 +92,7 @@ class SupervisorLock:
         """
         former = self._session
         assert former is not None
-        taken = SessionLock.take(self._database, SESSION_LOCK, SESSION_ENDS_S, former)
+        taken = SessionLock.take(self._database, SESSION_LOCK, SESSION_ENDS_S, self._sessions)
         if taken is None:
             raise AlreadySupervised(
                 f"a process on another machine became the supervisor of the store {self._database.location.name} while"

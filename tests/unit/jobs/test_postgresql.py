@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 from tests.process.jobs.postgresql import Server
 
 from allcores.jobs import supervisor_lock
 from allcores.jobs.database import WRITE_LOCK
-from allcores.jobs.errors import AlreadySupervised, StoreBusy, StoreError, StoreGone
+from allcores.jobs.errors import AlreadySupervised, StoreAway, StoreBusy, StoreError, StoreGone
 from allcores.jobs.store import JobStore
 
 
@@ -39,6 +41,33 @@ def test_a_supervisor_whose_session_ended_claims_nothing(postgresql_server: Serv
         lock.release()
         with store.become_supervisor():
             assert len(store.claim(1, ["f"])) == 1
+
+
+def test_a_lock_that_was_given_to_a_session_whose_connection_broke_is_had_again(
+    postgresql_server: Server, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost, and the server does not know yet: nobody else is the supervisor."""
+    broken: list[Connection] = []
+
+    def commit(connection: Connection) -> None:
+        broken.append(connection)
+        raise OperationalError("COMMIT", {}, Exception("server closed the connection unexpectedly"))
+
+    with JobStore.open(url) as store:
+        lock = store.become_supervisor()
+        postgresql_server.end_sessions(url)
+        assert not lock.held
+        with monkeypatch.context() as cut:
+            cut.setattr("sqlalchemy.Connection.commit", commit)
+            cut.setattr("sqlalchemy.Connection.close", lambda connection: None)
+            with pytest.raises(StoreAway):
+                lock.regain()
+        lock.regain()
+        assert lock.held
+        lock.release()
+        for each in broken:
+            each.invalidate()
+            each.close()
 
 
 def test_supervisors_on_two_machines_do_not_meet(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
