@@ -205,6 +205,7 @@ def test_bodies_of_another_kind_or_size(client: Any, app: flask.Flask) -> None:
         ({"task": "square", "arguments": {"n": 3}, "delay": -1, "timeout": 0.0}, "wrong_fields", {"delay", "timeout"}),
         ({"task": "square", "arguments": {"n": 3}, "delay": 10**400}, "wrong_fields", {"delay"}),
         ({"task": "square", "arguments": {"n": 3}, "tags": ["", "ok"]}, "wrong_fields", {"tags"}),
+        ({"task": "square", "arguments": {"n": 3}, "tags": ["failed-items"]}, "wrong_fields", {"tags"}),
         ({"task": "square", "arguments": {"n": 3}, "run_at": "2026-01-01", "delay": 5}, "wrong_fields", {"delay"}),
         ({"task": "square", "arguments": {"n": 3}, "run_at": "soon"}, "wrong_fields", {"run_at"}),
         ({"task": "square", "arguments": {"n": 3}, "webhook": "javascript:alert(1)"}, "wrong_fields", {"webhook"}),

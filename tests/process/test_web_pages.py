@@ -155,6 +155,16 @@ def test_a_job_is_run_again_with_other_arguments(client: Any, app: flask.Flask) 
     assert f'href="/job/{first.id}"' in client.get(f"/job/{job.id}").text
 
 
+def test_a_job_like_one_of_failed_items_is_a_whole_one(client: Any, app: flask.Flask) -> None:
+    """The tag says what runs; nobody gives it by a form."""
+    (made,) = store_of(app).submit_many([Submission("square", {"n": 1}, tags=("blue", "failed-items"))])
+    text = client.get(f"/submit/square?like={made.job.id}").text
+    assert 'value="blue"' in text and "failed-items" not in text
+    fields = {"argument.n": "5", "tags": "blue, failed-items"}
+    answer = send(client, "/submit/square", like=made.job.id, **fields)
+    assert answer.status_code == 422 and "the retry of failed items makes" in answer.text
+
+
 # --- lists and what is done to them ---
 
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 from allcores.jobs.errors import BadJob
 from allcores.jobs.job_files import JobFiles
 from allcores.jobs.model import Job, Submission
+from allcores.jobs.rows import FAILED_ITEMS
 
 if TYPE_CHECKING:
     from allcores.jobs.store import JobStore
-
-#: the tag of such a job; its parent is the other one
-FAILED_ITEMS = "failed-items"
 
 
 def are_known(store: JobStore, job: Job) -> bool:

@@ -25,6 +25,10 @@ from allcores.jobs.model import (
 MAX_JSON = 4 * 1024**2
 #: lists and dicts in each other
 MAX_DEPTH = 100
+#: The tag of a job that runs only the items again that failed in the runs of its parent. It decides what runs, so it is
+#: copied to no other job.
+FAILED_ITEMS = "failed-items"
+NOT_GIVEN = f"the tag {FAILED_ITEMS!r} is that of jobs which the retry of failed items makes: give another one"
 #: characters of names: of a task, a tag, a key, of who submits
 MAX_NAME = 500
 #: tags of one job
@@ -96,8 +100,15 @@ def half_of_pair(text: str) -> str | None:
 
 
 def as_tags(tags: Iterable[str]) -> tuple[str, ...]:
-    """Tags as they were given: one text is one tag, not a tag for each letter."""
-    return (tags,) if isinstance(tags, str) else tuple(tags)
+    """Tags as they were given: one text is one tag, not a tag for each letter.
+
+    Raises:
+        BadJob: One of them may not be given.
+    """
+    found = (tags,) if isinstance(tags, str) else tuple(tags)
+    if FAILED_ITEMS in found:
+        raise BadJob(NOT_GIVEN)
+    return found
 
 
 def check_name(text: Any, what: str, *, empty: bool = False) -> str:

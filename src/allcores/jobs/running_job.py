@@ -18,8 +18,7 @@ from allcores.jobs import stacks
 from allcores.jobs.errors import JobDrained
 from allcores.jobs.job_files import JobFiles, RunOfJob
 from allcores.jobs.results import ResultFolder
-from allcores.jobs.retried_items import FAILED_ITEMS
-from allcores.jobs.rows import shown
+from allcores.jobs.rows import FAILED_ITEMS, shown
 from allcores.limits import Limits, Retry
 from allcores.outcome import Kind, Outcome
 from allcores.pool.pool import Pool

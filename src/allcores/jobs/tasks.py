@@ -197,14 +197,14 @@ def _check(
 
 
 def _marks(name: str, tags: Iterable[str]) -> tuple[str, ...]:
-    marks = as_tags(tags)
-    if len(marks) > MAX_TAGS:
-        raise UsageError(f"task {name!r}: it has {len(marks)} tags, and {MAX_TAGS} are allowed")
-    for each in marks:
-        try:
+    try:
+        marks = as_tags(tags)
+        if len(marks) > MAX_TAGS:
+            raise UsageError(f"it has {len(marks)} tags, and {MAX_TAGS} are allowed")
+        for each in marks:
             check_name(each, "a tag")
-        except UsageError as error:
-            raise UsageError(f"task {name!r}: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"task {name!r}: {error}") from None
     return marks
 
 

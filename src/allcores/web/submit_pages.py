@@ -13,6 +13,7 @@ from allcores.jobs.arguments import Parameter
 from allcores.jobs.errors import ArgumentErrors
 from allcores.jobs.given_text import parse_moment
 from allcores.jobs.model import Changed, Job
+from allcores.jobs.rows import FAILED_ITEMS
 from allcores.jobs.tasks import Task
 from allcores.web.actions import _go
 from allcores.web.api import found_job
@@ -58,7 +59,8 @@ def _texts_of(task: Task, job: Job | None) -> dict[str, str]:
         elif job is None and not each.required and each.default is not None:
             texts[PREFIX + each.name] = _text(each.default, each)
     if job is not None:
-        texts["priority"], texts["tags"] = str(job.priority), ", ".join(job.tags)
+        texts["priority"] = str(job.priority)
+        texts["tags"] = ", ".join(each for each in job.tags if each != FAILED_ITEMS)
         texts["retries"] = str(job.retries)
         texts["timeout"] = f"{job.timeout:g}" if job.timeout else ""
     # No secret is sent to a browser: it has to be typed in again.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from allcores.errors import UsageError
 from allcores.jobs.given_text import NO_ADDRESS, is_web_address, parse_moment
 from allcores.jobs.model import Submitted
+from allcores.jobs.rows import FAILED_ITEMS, NOT_GIVEN
 
 if TYPE_CHECKING:
     from allcores.web.state import Console
@@ -125,6 +126,8 @@ def check_wanted(wanted: Wanted) -> None:
     for tag in wanted.tags:
         if not 0 < len(tag) <= MOST_TAG or not tag.isprintable() or tag != tag.strip():
             wrong["tags"] = f"each has 1 to {MOST_TAG} printable characters, no blanks around them"
+    if FAILED_ITEMS in wanted.tags:
+        wrong["tags"] = NOT_GIVEN
     if wanted.run_at is not None and wanted.delay:
         wrong["delay"] = "run_at says when: give one of the two"
     if wanted.priority is not None and not -MOST_PRIORITY <= wanted.priority <= MOST_PRIORITY:

@@ -17,6 +17,7 @@ from allcores.errors import UsageError
 from allcores.jobs import Job, State, health, stacks
 from allcores.jobs.errors import BadJob
 from allcores.jobs.job_files import JobFiles, failed_items
+from allcores.jobs.model import Submission
 from allcores.jobs.pool_side import is_alive
 
 ITEMS = 1_000
@@ -121,10 +122,9 @@ def test_items_that_are_not_known_to_have_failed_do_not_run_again(running: Runni
     with pytest.raises(BadJob, match=f"no failed items of job {held.id} are known: run it again as a whole"):
         queue.retry_failed_items(held.id)
     # The parent's runs are gone when it begins.
-    orphan = queue.submit(
-        "run_failing", {"path": str(path), "count": 5}, parent=held.id, tags=["failed-items"], retries=0
-    )
-    found = queue.wait(orphan.id, PATIENCE_S)
+    arguments = {"path": str(path), "count": 5}
+    (made,) = queue.submit_all([Submission("run_failing", arguments, parent=held.id, tags=("failed-items",))])
+    found = queue.wait(made.job.id, PATIENCE_S)
     assert found.state is State.FAILED and found.error is not None
     assert (found.error.type, path.exists()) == ("allcores.errors.RunNotFound", False)
     assert found.error.message.startswith(f"the runs of job {held.id} are not on this machine")

@@ -343,6 +343,11 @@ def test_bad_submissions_are_refused(store: JobStore, submission: Submission) ->
         store.submit_many([submission])
 
 
+def test_a_tag_that_decides_what_runs_is_given_by_nobody(store: JobStore) -> None:
+    with pytest.raises(BadJob, match="the tag 'failed-items' is that of jobs which the retry of failed items makes"):
+        store.submit("f", {}, tags=["blue", "failed-items"])
+
+
 DAMAGE = {
     "arguments": "{not json",
     "tags": "7",

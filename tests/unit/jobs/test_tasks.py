@@ -256,6 +256,7 @@ def test_the_schema_is_that_of_an_object() -> None:
         ({"backoff_most": math.inf}, "backoff_most=inf"),
         ({"tags": ["fine", "two\nlines"]}, r"a tag has characters that cannot be printed: 'two\\nlines'"),
         ({"tags": map(str, range(21))}, "21 tags"),
+        ({"tags": ["failed-items"]}, "task '.*': the tag 'failed-items' is that of jobs"),
         ({"name": "no name"}, "is no name of a task"),
         ({"catch_up": "some"}, "catch_up='some'"),
         ({"schedule": "* * * *"}, "is no cron text"),
