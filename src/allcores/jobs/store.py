@@ -240,7 +240,8 @@ class JobStore(StoreKeeping):
     def become_supervisor(self) -> SupervisorLock:
         """Take the right to claim jobs, until the lock is released or this process ends.
 
-        A thread then takes submissions of other processes, which are committed together.
+        A thread then takes submissions of other processes, which are committed together. One that this store has had,
+        and that was lost (the server of the store ended its session), is given back first.
 
         Raises:
             AlreadySupervised: Another process has it.
@@ -249,6 +250,8 @@ class JobStore(StoreKeeping):
         return self._become_supervisor(SESSION_ENDS_S)
 
     def _become_supervisor(self, wait_s: float) -> SupervisorLock:
+        if self._lock is not None and not self._lock.held:
+            self._lock.release()
         lock = SupervisorLock(self.folder, self._database, self._without_supervisor, wait_s)
         self._lock = lock
         self._take_submissions()
@@ -268,7 +271,10 @@ class JobStore(StoreKeeping):
     def _check_supervisor(self) -> None:
         if self._lock is None or not self._lock.held:
             if self._lock is not None and self._lock.may_return:
-                raise self._lock.loss()
+                loss = self._lock.loss()
+                # For callers: a supervisor, which logs the text, takes it again by itself.
+                loss.add_note("Call become_supervisor() again to go on.")
+                raise loss
             raise StoreError(f"this process is not the supervisor of the store {self.name}: become_supervisor() first")
         self._lock.check_place()
 

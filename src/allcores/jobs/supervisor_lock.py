@@ -109,8 +109,10 @@ class SupervisorLock:
         if self.may_return:
             return StoreAway(
                 f"the server of the store {self._database.location.name} has ended the session that has the"
-                " supervisor's lock: become_supervisor() again"
+                " supervisor's lock"
             )
+        if not self._file.held:
+            return StoreError(f"the right to supervise the store {self._database.location.name} was given back")
         return StoreError(
             f"the right to supervise the store was lost: the folder {os.path.dirname(self._path)} was replaced"
         )
@@ -131,7 +133,9 @@ class SupervisorLock:
         """Let others have it; idempotent. In a forked child nothing happens."""
         if self._pid != os.getpid():
             return
-        self._before_release()
+        if self._file.held:
+            # Once: another one may have been taken since.
+            self._before_release()
         with self._guard:
             self._file.release()
         if self._session is not None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 from tests.process.jobs.postgresql import Server
 
-from allcores.jobs import supervisor_lock
+from allcores.jobs import commit_socket, supervisor_lock
 from allcores.jobs.database import WRITE_LOCK
 from allcores.jobs.errors import AlreadySupervised, StoreAway, StoreBusy, StoreError, StoreGone
 from allcores.jobs.store import JobStore
@@ -36,11 +36,18 @@ def test_a_supervisor_whose_session_ended_claims_nothing(postgresql_server: Serv
         assert lock.held
         postgresql_server.end_sessions(url)
         assert not lock.held
-        with pytest.raises(StoreError, match="become_supervisor"):
+        with pytest.raises(StoreError, match="has ended the session") as caught:
             store.claim(1, ["f"])
-        lock.release()
-        with store.become_supervisor():
+        assert "become_supervisor" not in str(caught.value), "a supervisor logs it, and takes the lock again by itself"
+        assert caught.value.__notes__ == ["Call become_supervisor() again to go on."]
+        with store.become_supervisor() as again:
             assert len(store.claim(1, ["f"])) == 1
+            with pytest.raises(AlreadySupervised, match="this process is the supervisor"):
+                store.become_supervisor()
+            # Whoever has the one that was lost does not have this one.
+            assert not lock.held and "was given back" in str(lock.loss())
+            lock.release()
+            assert again.held and commit_socket.is_there(str(store.folder))
 
 
 def test_a_lock_that_was_given_to_a_session_whose_connection_broke_is_had_again(
