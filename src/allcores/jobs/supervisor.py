@@ -25,7 +25,7 @@ from allcores.jobs.core_shares import CoreShares
 from allcores.jobs.decisions import Policy
 from allcores.jobs.duties import KeepingDuty, ScheduleDuty
 from allcores.jobs.duty import Duty, DutyTrouble, see_to
-from allcores.jobs.errors import StoreAway, StoreError
+from allcores.jobs.errors import StoreAway, StoreBusy, StoreError
 from allcores.jobs.holding import Holding
 from allcores.jobs.model import Claim, Finished
 from allcores.jobs.plain_call import Answer
@@ -264,7 +264,8 @@ class Supervisor:
                 self._trouble.has(error, time.monotonic())
         if now - self._slow_at >= SLOW_S:
             self._slow_at = now
-            self._slow(usable)
+            # What has just cost a connection's time would cost it once more for each duty: deadlines come first.
+            self._slow(usable and not (self._trouble.waits and time.monotonic() < self._trouble.until))
         if now - self._health_at >= health.REPORT_S:
             self._health_at = now
             self._tell()
@@ -413,7 +414,7 @@ class Supervisor:
         calls = [(call, pid) for job, (pid, _) in where.items() if (call := self._pool.untold(job, pid)) is not None]
         processes = [each for each in self._processes.processes.values() if not each.told_pid]
         # What could not be told is told again: only what is known counts as a crash if this supervisor dies.
-        with contextlib.suppress(StoreError):
+        try:
             if calls or processes:
                 told = [(call.claim, pid) for call, pid in calls] + [(each.claim, each.pid) for each in processes]
                 self.store.report_workers(told)
@@ -421,6 +422,10 @@ class Supervisor:
                     call.told_pid = pid
                 for each in processes:
                     each.told_pid = True
+        except (StoreAway, StoreBusy):
+            return
+        except StoreError:
+            pass
         try:
             see_to(self.duties, self._duty_trouble, stopping=bool(self._stopping))
         except StoreAway as error:

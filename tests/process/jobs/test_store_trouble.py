@@ -26,7 +26,8 @@ from tests.process.warm import Interpreter
 
 from allcores.cli.serve import SupervisorKeeper
 from allcores.jobs import JobStore, Queue, State, Supervisor
-from allcores.jobs.errors import StoreError, StoreFull, StoreGone
+from allcores.jobs.duty import Duty
+from allcores.jobs.errors import StoreAway, StoreBusy, StoreError, StoreFull, StoreGone
 from allcores.jobs.model import Job
 
 
@@ -228,3 +229,38 @@ def test_the_process_of_a_job_is_told_once_the_store_takes_it(
         )
         (tmp_path / "t").touch()
         assert running.queue.wait(job.id, PATIENCE_S).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("error", [StoreAway("no connection"), StoreBusy("locked")])
+@pytest.mark.parametrize("method", ["look", "report_workers"])
+def test_who_has_waited_for_the_store_in_vain_does_not_wait_for_it_for_each_duty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, error: StoreError
+) -> None:
+    """Each wait may take ten seconds, by which deadlines, cancels and jobs that ask for cores would be late."""
+    done: list[str] = []
+    real, away = getattr(JobStore, method), threading.Event()
+
+    def asked(store: JobStore, *args: Any) -> Any:
+        if away.is_set():
+            done.append("asked")
+            raise error
+        return real(store, *args)
+
+    class Noted(Duty):
+        def look(self, wall: float, *, stopping: bool) -> bool:
+            done.append("seen to")
+            return True
+
+    monkeypatch.setattr(JobStore, method, asked)
+    running = Running(tmp_path)
+    running.supervisor.duties = [Noted()]
+    with running:
+        until(lambda: done, "a look at the duty")
+        away.set()
+        job = running.queue.submit("hold", {"path": str(tmp_path / "t")})
+        until(lambda: done.count("asked") >= 3, "a few tries")
+        away.clear()
+        (tmp_path / "t").touch()
+        assert running.queue.result(job.id, PATIENCE_S) == "held"
+    tries = [number for number, each in enumerate(done) if each == "asked"]
+    assert "seen to" not in done[tries[0] : tries[-1]]
